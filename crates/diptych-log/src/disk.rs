@@ -1,0 +1,99 @@
+//! The file seam: everything the engine asks of an operating system, and nothing else of it does.
+//!
+//! Two things stand behind it: the real disk, and (feature `testing`) a simulated one that can
+//! lose, tear and reorder what was not synced, and fail any operation. What is specific to a
+//! platform lives here: flushing, mapping, locking.
+
+use std::{fmt, io, path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+mod map;
+mod real;
+#[cfg(feature = "testing")]
+pub mod simulated;
+
+pub use real::RealDisk;
+
+/// A place for files.
+///
+/// Names (creating, renaming, removing) are durable only once [`sync_dir`](Disk::sync_dir) of
+/// the folder succeeded, and bytes only once [`DiskFile::sync`] did.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Creates a folder and those above it, if missing.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The names of the files in a folder, in no order; none if there is no such folder.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Creates a file that must not exist, to write and read. `map_bytes` is how large it is
+    /// expected to become.
+    fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file that must exist, to write and read.
+    fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The whole of a file that nobody writes to any more, mapped where that is possible.
+    ///
+    /// It holds no file descriptor. A disk that fails to deliver a mapped page later ends the
+    /// process: reads that must report this go through [`DiskFile::read_at`].
+    fn map(&self, path: &Path) -> io::Result<Bytes>;
+
+    /// Gives a file another name, replacing what has that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive lock that the file at `path` stands for, for as long as the answer
+    /// lives, also against this same process; `owner` is left in the file for others to read.
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Its length in bytes. (A file is never "empty" in a sense worth a method.)
+    fn size(&self) -> io::Result<u64>;
+
+    /// The bytes from `offset`, at most `length` of them, fewer only at the end of the file.
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// Writes all of `bytes` at `offset`, making the file longer if need be. After an error any
+    /// part of them may have been written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts or lengthens (by zeros) the file.
+    fn set_size(&self, size: u64) -> io::Result<()>;
+
+    /// Makes everything written before durable: it survives a loss of power.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Shares `start..end` without a copy where that is possible.
+    ///
+    /// The caller promises that these bytes were written and will never be written again.
+    fn share(&self, start: u64, end: u64) -> io::Result<Bytes>;
+}
+
+/// Holds a lock until it is dropped.
+pub trait DiskLock: Send + Sync + fmt::Debug {}
+
+/// Why a lock was not taken.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody holds it; what they left in the file, if it can be read.
+    Held {
+        /// What the holder wrote about itself.
+        owner: String,
+    },
+    /// The file system refused.
+    Io(io::Error),
+}
+
+impl From<io::Error> for LockError {
+    fn from(error: io::Error) -> LockError {
+        LockError::Io(error)
+    }
+}

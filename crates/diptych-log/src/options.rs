@@ -1,0 +1,72 @@
+use std::{sync::Arc, time::Duration};
+
+use diptych_store::{Limits, TimeSource};
+
+use crate::disk::{Disk, RealDisk};
+
+/// When a commit counts as synced: acknowledged, and published to readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After the disk has confirmed it. A synced commit survives a killed process, a crash of
+    /// the operating system and a loss of power (as far as the disk keeps its word).
+    #[default]
+    Synced,
+    /// After it was handed to the operating system; the disk confirms it at most `interval`
+    /// later. A synced commit survives a killed process. A crash of the operating system or a
+    /// loss of power can lose the commits of about the last interval: what is left is a prefix
+    /// of them, each whole, and the log comes back with a new epoch.
+    Interval {
+        /// The longest time between a commit and its sync.
+        interval: Duration,
+    },
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// Two threads of the log: one writes and syncs, one builds the index of what was written.
+    #[default]
+    Threads,
+    /// Nobody: a commit is written when [`Blocking::flush`](crate::Blocking::flush) or
+    /// [`Blocking::commit`](crate::Blocking::commit) is called, on the caller's thread. Every
+    /// run is the same; this is how the simulated disk is driven.
+    Inline,
+}
+
+/// How a log is opened. The defaults are for production.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// When a commit counts as synced.
+    pub durability: Durability,
+    /// What is taken at most.
+    pub limits: Limits,
+    /// Where `recorded_at` comes from.
+    pub time: TimeSource,
+    /// A segment file is closed and the next begun at about this many bytes.
+    pub segment_bytes: u64,
+    /// The index of the newest events is written out at about this many bytes of log: what an
+    /// open after a kill has to read at most, and what of the index is in memory.
+    pub index_bytes: u64,
+    /// Accepted and not yet written commits wait in at most about this many bytes; who comes
+    /// then waits.
+    pub queue_bytes: usize,
+    /// Who writes.
+    pub background: Background,
+    /// The files.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
+            durability: Durability::Synced,
+            limits: Limits::default(),
+            time: TimeSource::Clock,
+            segment_bytes: 64 << 20,
+            index_bytes: 8 << 20,
+            queue_bytes: 8 << 20,
+            background: Background::Threads,
+            disk: Arc::new(RealDisk),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+use std::path::PathBuf;
+
+use diptych_store::{LogIdentity, Position};
+
+/// What is in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Which log.
+    pub identity: LogIdentity,
+    /// Its last position, and so how many events it has.
+    pub head: Position,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes used by records and segment headers.
+    pub segment_bytes: u64,
+    /// Bytes of the index files.
+    pub index_bytes: u64,
+    /// Bytes that all of its files take up on disk.
+    pub allocated_bytes: u64,
+    /// Events by type, most first.
+    pub types: Vec<(String, u64)>,
+    /// Events by tag key (each tag of an event counts), most first.
+    pub tag_keys: Vec<(String, u64)>,
+    /// Tracking sources.
+    pub sources: u64,
+}
+
+/// What a verification read and found in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Which log.
+    pub identity: LogIdentity,
+    /// Events whose checksum and order hold.
+    pub events: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Index files that say the same as a scan of their segment.
+    pub index_files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// Where a verification found damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// The offset in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+}

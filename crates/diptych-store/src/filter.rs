@@ -1,0 +1,382 @@
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use crate::{EventRef, Invalid, Limits, Tag};
+
+/// Which events: those that match any of its items.
+///
+/// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of its types and all of its tags; items
+/// are separated by ` or `; everything is `*`. A space, comma, backslash or percent sign in a
+/// name is written `%20`, `%2C`, `%5C`, `%25`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Filter {
+    items: Vec<FilterItem>,
+}
+
+/// Events of any of its types that carry all of its tags.
+///
+/// Without types it matches every type, without tags whatever tags; without both, everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FilterItem {
+    /// Any of these types; none given means every type.
+    pub types: Vec<Cow<'static, str>>,
+    /// All of these tags.
+    pub tags: Vec<Tag>,
+}
+
+impl FilterItem {
+    /// Matches everything, to be narrowed.
+    pub fn everything() -> FilterItem {
+        FilterItem::default()
+    }
+
+    /// The same, also for this type.
+    #[must_use]
+    pub fn or_type(mut self, name: impl Into<Cow<'static, str>>) -> FilterItem {
+        self.types.push(name.into());
+        self
+    }
+
+    /// The same, only with this tag.
+    #[must_use]
+    pub fn and_tag(mut self, tag: Tag) -> FilterItem {
+        self.tags.push(tag);
+        self
+    }
+
+    /// Whether the item asks for nothing, so that every event matches.
+    pub fn is_everything(&self) -> bool {
+        self.types.is_empty() && self.tags.is_empty()
+    }
+
+    /// Whether an event of this type with these tags matches.
+    pub fn matches_parts<'t, I>(&self, event_type: &str, tags: impl Fn() -> I) -> bool
+    where
+        I: Iterator<Item = &'t str>,
+    {
+        (self.types.is_empty() || self.types.iter().any(|name| name == event_type))
+            && self
+                .tags
+                .iter()
+                .all(|tag| tags().any(|has| has == tag.as_str()))
+    }
+}
+
+impl Filter {
+    /// Every event.
+    pub fn everything() -> Filter {
+        FilterItem::everything().into()
+    }
+
+    /// No event: what the union of no items is.
+    pub fn nothing() -> Filter {
+        Filter { items: Vec::new() }
+    }
+
+    /// Events that carry this tag.
+    pub fn tag(tag: Tag) -> Filter {
+        FilterItem::everything().and_tag(tag).into()
+    }
+
+    /// Events of this type.
+    pub fn event_type(name: impl Into<Cow<'static, str>>) -> Filter {
+        FilterItem::everything().or_type(name).into()
+    }
+
+    /// Events of any of these types; of none, if none is given.
+    pub fn types<T: Into<Cow<'static, str>>>(names: impl IntoIterator<Item = T>) -> Filter {
+        let types: Vec<_> = names.into_iter().map(Into::into).collect();
+        if types.is_empty() {
+            return Filter::nothing();
+        }
+        FilterItem {
+            types,
+            tags: Vec::new(),
+        }
+        .into()
+    }
+
+    /// The same with every item narrowed to events that carry this tag too.
+    #[must_use]
+    pub fn and_tag(mut self, tag: &Tag) -> Filter {
+        for item in &mut self.items {
+            if !item.tags.contains(tag) {
+                item.tags.push(tag.clone());
+            }
+        }
+        self
+    }
+
+    /// The same with every item narrowed to these types; an item left without a type is dropped.
+    #[must_use]
+    pub fn of_types<T: AsRef<str>>(mut self, names: &[T]) -> Filter {
+        let wanted = |name: &str| names.iter().any(|wanted| wanted.as_ref() == name);
+        self.items.retain_mut(|item| {
+            if item.types.is_empty() {
+                item.types = names
+                    .iter()
+                    .map(|name| name.as_ref().to_owned().into())
+                    .collect();
+            } else {
+                item.types.retain(|name| wanted(name));
+            }
+            !item.types.is_empty()
+        });
+        self
+    }
+
+    /// Events of this filter or of the other.
+    #[must_use]
+    pub fn or(mut self, other: impl Into<Filter>) -> Filter {
+        for item in other.into().items {
+            if !self.items.contains(&item) {
+                self.items.push(item);
+            }
+        }
+        self
+    }
+
+    /// The items, any of which an event has to match.
+    pub fn items(&self) -> &[FilterItem] {
+        &self.items
+    }
+
+    /// Whether every event matches.
+    pub fn is_everything(&self) -> bool {
+        self.items.iter().any(FilterItem::is_everything)
+    }
+
+    /// Whether this event matches.
+    pub fn matches(&self, event: &EventRef<'_>) -> bool {
+        self.matches_parts(event.event_type(), || event.tags())
+    }
+
+    /// Whether an event of this type with these tags matches.
+    pub fn matches_parts<'t, I>(&self, event_type: &str, tags: impl Fn() -> I) -> bool
+    where
+        I: Iterator<Item = &'t str>,
+    {
+        self.items
+            .iter()
+            .any(|item| item.matches_parts(event_type, &tags))
+    }
+
+    /// Whether the filter is within a store's limits.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the limit that it exceeds.
+    pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
+        let (items, allowed) = (self.items.len(), limits.filter_items);
+        if items > allowed {
+            return Err(Invalid::too_many(
+                "items of a filter",
+                items,
+                allowed,
+                "filter_items",
+            ));
+        }
+        let terms = self
+            .items
+            .iter()
+            .map(|item| item.types.len() + item.tags.len())
+            .sum();
+        let allowed = limits.filter_terms;
+        if terms > allowed {
+            return Err(Invalid::too_many(
+                "terms of a filter",
+                terms,
+                allowed,
+                "filter_terms",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl From<FilterItem> for Filter {
+    fn from(item: FilterItem) -> Filter {
+        Filter { items: vec![item] }
+    }
+}
+
+impl From<Tag> for Filter {
+    fn from(tag: Tag) -> Filter {
+        Filter::tag(tag)
+    }
+}
+
+impl FromIterator<FilterItem> for Filter {
+    fn from_iter<I: IntoIterator<Item = FilterItem>>(items: I) -> Filter {
+        items
+            .into_iter()
+            .fold(Filter::nothing(), |filter, item| filter.or(item))
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.items.is_empty() {
+            return f.write_str("nothing");
+        }
+        for (at, item) in self.items.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" or ")?;
+            }
+            item.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FilterItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_everything() {
+            return f.write_str("*");
+        }
+        let mut separator = "";
+        if !self.types.is_empty() {
+            let names: Vec<_> = self.types.iter().map(|name| escape(name)).collect();
+            write!(f, "type={}", names.join(","))?;
+            separator = " ";
+        }
+        for tag in &self.tags {
+            write!(f, "{separator}tag={}", escape(tag.as_str()))?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}
+
+/// The text is not a filter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{part:?} is not a filter: {problem}; write type=a,b tag=k:v tag=k2:v2, or *")]
+pub struct FilterSyntaxError {
+    part: String,
+    problem: &'static str,
+}
+
+impl FromStr for Filter {
+    type Err = FilterSyntaxError;
+
+    fn from_str(text: &str) -> Result<Filter, FilterSyntaxError> {
+        text.split(" or ").map(str::parse::<FilterItem>).collect()
+    }
+}
+
+impl FromStr for FilterItem {
+    type Err = FilterSyntaxError;
+
+    fn from_str(text: &str) -> Result<FilterItem, FilterSyntaxError> {
+        let wrong = |part: &str, problem| FilterSyntaxError {
+            part: part.to_owned(),
+            problem,
+        };
+        let mut item = FilterItem::everything();
+        let mut terms = text.split_whitespace().peekable();
+        if terms.peek().is_none() {
+            return Err(wrong(text, "it is empty"));
+        }
+        if text.trim() == "*" {
+            return Ok(item);
+        }
+        for term in terms {
+            match term.split_once('=') {
+                Some(("type", names)) => {
+                    for name in names.split(',') {
+                        let name = unescape(name).ok_or_else(|| wrong(term, "bad % escape"))?;
+                        if name.is_empty() {
+                            return Err(wrong(term, "a type has no name"));
+                        }
+                        item.types.push(name.into());
+                    }
+                }
+                Some(("tag", tag)) => {
+                    let tag = unescape(tag).ok_or_else(|| wrong(term, "bad % escape"))?;
+                    let tag = Tag::parse(&tag).map_err(|_| wrong(term, "a tag is key:value"))?;
+                    item.tags.push(tag);
+                }
+                _ => return Err(wrong(term, "a term starts with type= or tag=")),
+            }
+        }
+        Ok(item)
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_whitespace() || char.is_control() || matches!(char, ',' | '%') {
+            let mut utf8 = [0; 4];
+            for byte in char.encode_utf8(&mut utf8).bytes() {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let code = part.get(..2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(part.get(2..)?.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(filter: &str, event_type: &str, tags: &[&str]) -> bool {
+        let filter: Filter = filter.parse().unwrap();
+        filter.matches_parts(event_type, || tags.iter().copied())
+    }
+
+    #[test]
+    fn any_type_all_tags_any_item() {
+        assert!(matches("type=a,b", "b", &[]));
+        assert!(!matches("type=a,b", "c", &[]));
+        assert!(matches("tag=k:1 tag=l:2", "c", &["l:2", "k:1", "m:3"]));
+        assert!(!matches("tag=k:1 tag=l:2", "c", &["k:1"]));
+        assert!(matches("type=a tag=k:1 or type=c", "c", &[]));
+        assert!(matches("*", "c", &[]));
+        assert!(!Filter::nothing().matches_parts("c", std::iter::empty));
+    }
+
+    #[test]
+    fn text_round_trips_with_hostile_names() {
+        let filter = Filter::event_type("a b,c%")
+            .and_tag(&Tag::new("k", "x y\n% or z=ü"))
+            .or(FilterItem::everything().and_tag(Tag::new("only", "tag")));
+        assert_eq!(filter.to_string().parse::<Filter>().unwrap(), filter);
+        assert_eq!("*".parse::<Filter>().unwrap(), Filter::everything());
+    }
+
+    #[test]
+    fn broken_text_is_refused_with_the_part() {
+        for (text, part) in [
+            ("type=", "type="),
+            ("tag=k", "tag=k"),
+            ("a=b", "a=b"),
+            ("tag=%zz", "%"),
+        ] {
+            let error = text.parse::<Filter>().unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!("".parse::<Filter>().is_err());
+    }
+
+    #[test]
+    fn narrowing_to_types_drops_items_without_any() {
+        let filter = Filter::event_type("a")
+            .or(Filter::event_type("b"))
+            .or(Tag::new("k", 1));
+        let narrowed = filter.of_types(&["b", "c"]);
+        assert_eq!(narrowed.to_string(), "type=b or type=b,c tag=k:1");
+    }
+}

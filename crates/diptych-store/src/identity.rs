@@ -1,0 +1,117 @@
+use std::fmt;
+
+use uuid::Uuid;
+
+/// Which log: random, given once when it is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(Uuid);
+
+impl LogId {
+    /// A new random id.
+    pub fn random() -> LogId {
+        LogId(Uuid::new_v4())
+    }
+
+    /// The id with these bytes, as a store read them back.
+    pub const fn from_bytes(bytes: [u8; 16]) -> LogId {
+        LogId(Uuid::from_bytes(bytes))
+    }
+
+    /// The id as bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which history of that log. It changes when a backup is restored or acknowledged commits are
+/// lost: positions of another epoch may mean other events.
+///
+/// The upper half counts the changes, the lower half is random, so that two restores of one
+/// backup do not come out alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of a new log.
+    pub fn first() -> Epoch {
+        Epoch::numbered(1)
+    }
+
+    /// The epoch that follows this one.
+    #[must_use]
+    pub fn next(self) -> Epoch {
+        Epoch::numbered(self.number().saturating_add(1))
+    }
+
+    /// The epoch with this number, as a store read it back.
+    pub const fn from_u64(number: u64) -> Epoch {
+        Epoch(number)
+    }
+
+    /// The epoch as one number.
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// How many histories there have been, 1 for the first.
+    pub const fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn numbered(number: u32) -> Epoch {
+        let (random, _) = Uuid::new_v4().as_u64_pair();
+        Epoch(u64::from(number) << 32 | random >> 32)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08x}", self.number(), self.0 as u32)
+    }
+}
+
+/// A log and its history: what receipts, checkpoints, tracking and snapshots carry, so that a
+/// position is never taken for one of another log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogIdentity {
+    /// Which log.
+    pub id: LogId,
+    /// Which history of it.
+    pub epoch: Epoch,
+}
+
+impl LogIdentity {
+    /// The identity of a new log.
+    pub fn random() -> LogIdentity {
+        LogIdentity {
+            id: LogId::random(),
+            epoch: Epoch::first(),
+        }
+    }
+}
+
+impl fmt::Display for LogIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} epoch {}", self.id, self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_counts_on_and_never_repeats() {
+        let first = Epoch::first();
+        let (one, two) = (first.next(), first.next());
+        assert_eq!((first.number(), one.number()), (1, 2));
+        assert_ne!(one, two);
+        assert_eq!(Epoch::from_u64(one.to_u64()), one);
+    }
+}

@@ -1,0 +1,66 @@
+//! The hinge of Diptych, as a contract: what an event is as named bytes, how a store appends and
+//! reads them, and what it promises.
+//!
+//! A store author implements [`EventStore`] and proves it with the conformance suite (feature
+//! `testing`). Everyone else holds a [`Store`], the plain, cloneable handle on one.
+//!
+//! The contract follows the specification of dynamic consistency boundaries (DCB): a [`Filter`]
+//! selects events by type (any of) and tag (all of), and an [`AppendCondition`] refuses a commit
+//! when something matching was appended after the position that a decision was based on.
+//!
+//! ```
+//! use diptych_store::{Append, AppendCondition, Filter, Memory, RawEvent, Read, Store, Tag};
+//!
+//! # pollster::block_on(async {
+//! let store = Store::new(Memory::new());
+//! let ann = Filter::tag(Tag::new("account", "ann"));
+//!
+//! let opened = RawEvent::new("opened", b"{}").tag(Tag::new("account", "ann"));
+//! let accepted = store.append(Append::event(opened.clone())).await?;
+//! let committed = accepted.synced().await?;
+//!
+//! // Somebody decided before that event was there: the store refuses, and says what beat it.
+//! let stale = AppendCondition { fail_if: ann.clone(), after: 0.into() };
+//! let refused = store.append(Append::event(opened).condition(stale)).await;
+//! assert!(refused.is_err());
+//!
+//! let batch = store.read(&ann, Read::all()).await?;
+//! assert_eq!(batch.len(), 1);
+//! assert_eq!(batch.upto(), committed.last);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+
+mod append;
+mod batch;
+pub mod encoding;
+mod error;
+mod event;
+mod filter;
+mod head;
+mod identity;
+mod limits;
+mod memory;
+mod position;
+mod store;
+mod subscribe;
+mod tag;
+mod time;
+
+pub use append::{
+    Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Synced, Tracking,
+};
+pub use batch::{Batch, BatchBuilder, Direction, EventRef, Read};
+pub use error::{
+    AppendError, Corruption, Invalid, ReadError, Refusal, SubscribeError, SyncError, Unavailable,
+};
+pub use event::{Metadata, RawEvent};
+pub use filter::{Filter, FilterItem, FilterSyntaxError};
+pub use head::{CommitNumber, Ended, Head, HeadPublisher};
+pub use identity::{Epoch, LogId, LogIdentity};
+pub use limits::Limits;
+pub use memory::Memory;
+pub use position::Position;
+pub use store::{EventStore, Store};
+pub use subscribe::{Delivery, SubscribeOptions, Subscription};
+pub use tag::{Tag, TagError};
+pub use time::{TimeSource, Timestamp, TimestampError};

@@ -1,0 +1,385 @@
+//! A store in memory: the model that other stores are tested against, and what tests of a domain
+//! run on. It keeps encoded events like every store, and an index of tags and types so that a
+//! selective read does not walk the log.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use parking_lot::RwLock;
+
+use crate::{
+    Accepted, Append, AppendCondition, AppendError, Batch, BatchBuilder, CommitNumber, Corruption,
+    Direction, EventStore, Filter, FilterItem, Head, HeadPublisher, Invalid, Key, KeyedCommit,
+    Limits, LogIdentity, Position, Read, ReadError, Refusal, Synced, Tag, TimeSource, Timestamp,
+    Tracking,
+    encoding::{self, Fields, Layout},
+};
+
+/// A store in memory, gone with the process. A commit is published as soon as it is accepted.
+#[derive(Debug)]
+pub struct Memory {
+    identity: LogIdentity,
+    limits: Limits,
+    time: TimeSource,
+    log: RwLock<Log>,
+    head: HeadPublisher,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new()
+    }
+}
+
+impl Memory {
+    /// An empty log.
+    pub fn new() -> Memory {
+        Memory {
+            identity: LogIdentity::random(),
+            limits: Limits::default(),
+            time: TimeSource::Clock,
+            log: RwLock::default(),
+            head: HeadPublisher::new(Position::START),
+        }
+    }
+
+    /// The same with these limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Memory {
+        self.limits = limits;
+        self
+    }
+
+    /// The same with `recorded_at` from here.
+    #[must_use]
+    pub fn time(mut self, time: TimeSource) -> Memory {
+        self.time = time;
+        self
+    }
+}
+
+impl EventStore for Memory {
+    fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits.clone()
+    }
+
+    fn head(&self) -> Head {
+        self.head.head()
+    }
+
+    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+        append.check(&self.limits)?;
+        let encoded = self.encode(&append)?;
+        let mut log = self.log.write();
+        log.check(&append, &self.limits)?;
+        let recorded_at = self.time.next(append.recorded_at, log.recorded_at())?;
+        let (first, last) = log.push(append, encoded, recorded_at);
+        let commit = CommitNumber(log.commits);
+        // Under the lock, so that a reader who sees the head finds the events.
+        self.head.publish(last, commit);
+        Ok(Accepted {
+            first,
+            last,
+            sync: Synced::new(commit, self.head.head()),
+        })
+    }
+
+    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        filter.check(&self.limits)?;
+        let log = self.log.read();
+        let Some((low, high)) = BatchBuilder::range(&read, log.head())? else {
+            return Ok(BatchBuilder::nothing(&read));
+        };
+        log.read(filter, low, high, &read, &self.limits)
+    }
+
+    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        filter.check(&self.limits)?;
+        let log = self.log.read();
+        let upto = upto.min(log.head());
+        Ok(log
+            .matching(filter, Position::new(1), upto, Direction::Backwards, 1)
+            .pop())
+    }
+
+    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        let log = self.log.read();
+        let positions = log.tags.get(tag.as_str()).map_or(&[][..], Vec::as_slice);
+        Ok(positions.partition_point(|position| *position <= upto) as u64)
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        Ok(self.log.read().keys.get(key).copied())
+    }
+
+    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        Ok(self
+            .log
+            .read()
+            .tracking
+            .get(source)
+            .map(|(tracking, _)| tracking.clone()))
+    }
+}
+
+impl Memory {
+    fn encode(&self, append: &Append) -> Result<Vec<Bytes>, Invalid> {
+        let mut commit_bytes = 0;
+        let mut encoded = Vec::with_capacity(append.events.len());
+        for event in &append.events {
+            let mut bytes = Vec::with_capacity(event.payload.len() + 64);
+            encoding::encode(event, &self.limits, &mut bytes)?;
+            commit_bytes += bytes.len();
+            if commit_bytes > self.limits.commit_bytes {
+                let limit = self.limits.commit_bytes;
+                return Err(Invalid::too_large(
+                    "commit",
+                    commit_bytes,
+                    limit,
+                    "commit_bytes",
+                ));
+            }
+            encoded.push(bytes.into());
+        }
+        Ok(encoded)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Stored>,
+    commits: u64,
+    tags: HashMap<CompactString, Vec<Position>>,
+    types: HashMap<CompactString, Vec<Position>>,
+    keys: HashMap<CompactString, KeyedCommit>,
+    /// With the head at the time it was stored.
+    tracking: HashMap<CompactString, (Tracking, Position)>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    recorded_at: Timestamp,
+    bytes: Bytes,
+    layout: Layout,
+}
+
+impl Log {
+    fn head(&self) -> Position {
+        Position::new(self.events.len() as u64)
+    }
+
+    fn recorded_at(&self) -> Timestamp {
+        self.events
+            .last()
+            .map_or(Timestamp::from_micros(i64::MIN), |event| event.recorded_at)
+    }
+
+    fn check(&self, append: &Append, limits: &Limits) -> Result<(), AppendError> {
+        if let Some(AppendCondition { after, .. }) = append.condition
+            && after > self.head()
+        {
+            return Err(Invalid::AboveHead {
+                position: after,
+                head: self.head(),
+            }
+            .into());
+        }
+        if let Some(tracking) = &append.tracking {
+            self.check_tracking(tracking, limits)?;
+        }
+        if let Some(key) = &append.key {
+            self.check_key(key)?;
+        }
+        if let Some(AppendCondition { fail_if, after }) = &append.condition {
+            let low = after.plus(1);
+            let found = self.matching(fail_if, low, self.head(), Direction::Backwards, 1);
+            if let Some(&at) = found.first() {
+                return Err(Refusal::Conflict { at, after: *after }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tracking(&self, tracking: &Tracking, limits: &Limits) -> Result<(), AppendError> {
+        let Some((stored, at)) = self.tracking.get(&tracking.source) else {
+            let (sources, limit) = (self.tracking.len() + 1, limits.tracking_sources);
+            if sources > limit {
+                let what = "tracking sources";
+                return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+            }
+            return Ok(());
+        };
+        Ok(tracking.check_against(stored, *at)?)
+    }
+
+    fn check_key(&self, key: &Key) -> Result<(), Refusal> {
+        self.keys
+            .get(&key.name)
+            .map_or(Ok(()), |commit| Err(commit.refuse(key)))
+    }
+
+    fn push(
+        &mut self,
+        append: Append,
+        encoded: Vec<Bytes>,
+        recorded_at: Timestamp,
+    ) -> (Position, Position) {
+        let first = self.head().plus(1);
+        for bytes in encoded {
+            // What was just encoded has a layout.
+            let Ok(layout) = Layout::of(&bytes) else {
+                continue;
+            };
+            let position = self.head().plus(1);
+            let fields = Fields::new(&bytes, layout);
+            self.types
+                .entry(fields.event_type().into())
+                .or_default()
+                .push(position);
+            for tag in fields.tags() {
+                self.tags.entry(tag.into()).or_default().push(position);
+            }
+            self.events.push(Stored {
+                recorded_at,
+                bytes: bytes.clone(),
+                layout,
+            });
+        }
+        let last = self.head();
+        if !append.events.is_empty() || append.tracking.is_some() {
+            self.commits += 1;
+        }
+        if let Some(Key { name, digest }) = append.key {
+            self.keys.insert(
+                name,
+                KeyedCommit {
+                    first,
+                    last,
+                    digest,
+                },
+            );
+        }
+        if let Some(tracking) = append.tracking {
+            self.tracking
+                .insert(tracking.source.clone(), (tracking, last));
+        }
+        (first, last)
+    }
+
+    fn read(
+        &self,
+        filter: &Filter,
+        low: Position,
+        high: Position,
+        read: &Read,
+        limits: &Limits,
+    ) -> Result<Batch, ReadError> {
+        let limit = read.limit.min(limits.batch_events);
+        let mut builder = BatchBuilder::new();
+        let mut bytes = 0;
+        let mut reached = None;
+        for position in self.matching(filter, low, high, read.direction, limit) {
+            let Some(stored) = self.event(position) else {
+                break;
+            };
+            bytes += stored.bytes.len();
+            if bytes > limits.batch_bytes && !builder.is_empty() {
+                break;
+            }
+            let chunk = builder.chunk(stored.bytes.clone());
+            let end = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
+            builder
+                .push(position, stored.recorded_at, chunk, 0, end)
+                .map_err(|error| Corruption {
+                    place: format!("memory, position {position}"),
+                    what: error.to_string(),
+                    advice: "this is a mistake in the memory store: report it".to_owned(),
+                })?;
+            let full = builder.len() == limit || bytes >= limits.batch_bytes;
+            reached = full.then_some(position);
+        }
+        let upto = match (reached, builder.is_empty(), read.direction) {
+            (Some(position), ..) => position,
+            (None, _, Direction::Forwards) => high,
+            (None, _, Direction::Backwards) => low,
+        };
+        Ok(builder.finish(upto))
+    }
+
+    fn event(&self, position: Position) -> Option<&Stored> {
+        let index = usize::try_from(position.before().get()).ok()?;
+        self.events.get(index)
+    }
+
+    /// The first `limit` matching positions in `low..=high`, in the order of `direction`.
+    fn matching(
+        &self,
+        filter: &Filter,
+        low: Position,
+        high: Position,
+        direction: Direction,
+        limit: usize,
+    ) -> Vec<Position> {
+        let backwards = direction == Direction::Backwards;
+        let mut found = Vec::new();
+        for item in filter.items() {
+            if item.is_everything() {
+                let all = low.get()..=high.get();
+                return match backwards {
+                    false => all.take(limit).map(Position::new).collect(),
+                    true => all.rev().take(limit).map(Position::new).collect(),
+                };
+            }
+            for candidates in self.candidates(item) {
+                let start = candidates.partition_point(|position| *position < low);
+                let end = candidates.partition_point(|position| *position <= high);
+                let within = candidates.get(start..end).unwrap_or(&[]);
+                let matches = |position: &&Position| self.matches(item, **position);
+                match backwards {
+                    false => found.extend(within.iter().filter(matches).take(limit)),
+                    true => found.extend(within.iter().rev().filter(matches).take(limit)),
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        if backwards {
+            found.reverse();
+        }
+        found.truncate(limit);
+        found
+    }
+
+    /// Lists of positions that together hold every match of the item.
+    fn candidates(&self, item: &FilterItem) -> Vec<&[Position]> {
+        // All tags have to match, so the rarest of them holds every match.
+        let tags = item
+            .tags
+            .iter()
+            .map(|tag| list(self.tags.get(tag.as_str())));
+        match tags.min_by_key(|positions| positions.len()) {
+            Some(rarest) => vec![rarest],
+            None => item
+                .types
+                .iter()
+                .map(|name| list(self.types.get(name.as_ref())))
+                .collect(),
+        }
+    }
+
+    fn matches(&self, item: &FilterItem, position: Position) -> bool {
+        self.event(position).is_some_and(|stored| {
+            let fields = Fields::new(&stored.bytes, stored.layout);
+            item.matches_parts(fields.event_type(), || fields.tags())
+        })
+    }
+}
+
+fn list(positions: Option<&Vec<Position>>) -> &[Position] {
+    positions.map_or(&[], Vec::as_slice)
+}

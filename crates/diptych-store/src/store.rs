@@ -1,0 +1,213 @@
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use crate::{
+    Accepted, Append, AppendError, Batch, Filter, Head, KeyedCommit, Limits, LogIdentity, Position,
+    Read, ReadError, SubscribeOptions, Subscription, Tag, Tracking,
+};
+
+/// Any place that events can live: the one trait that a backend implements.
+///
+/// It moves named bytes and knows no domain types. Retry, caching, upcasting and snapshots are
+/// not its concern. All of its promises are in the conformance suite (feature `testing`); the
+/// ones that matter most:
+///
+/// - A commit is atomic, positions are dense and in commit order, and `recorded_at` never
+///   decreases.
+/// - [`append`](EventStore::append) answers when the commit is *accepted*: it has its positions
+///   and every later check sees it. It is durable once its [`Accepted::synced`] says so, and
+///   only then do reads, [`head`](EventStore::head), look-ups and refusals show it.
+/// - After a failed write or sync the store takes nothing more until it is opened again.
+/// - Dropping a future may leave its commit done or not done, never half done.
+pub trait EventStore: Send + Sync + 'static {
+    /// Which log this is, and which history of it.
+    fn identity(&self) -> LogIdentity;
+
+    /// What the store takes at most.
+    fn limits(&self) -> Limits;
+
+    /// The last published position, and waiting for the next.
+    fn head(&self) -> Head;
+
+    /// Commits the events, if tracking, key and condition allow it, in this order.
+    ///
+    /// Waits while the store has as much unsynced as it may hold.
+    fn append(&self, append: Append) -> impl Future<Output = Result<Accepted, AppendError>> + Send;
+
+    /// Reads one batch of matching events.
+    ///
+    /// A batch may hold fewer events than asked for, or none; its `upto` says how far it came,
+    /// and is beyond where the read began unless there was nothing to consider. A position above
+    /// the head as [`Read::after`] is an error.
+    fn read(
+        &self,
+        filter: &Filter,
+        read: Read,
+    ) -> impl Future<Output = Result<Batch, ReadError>> + Send;
+
+    /// The last event at or below `upto` that matches.
+    fn last(
+        &self,
+        filter: &Filter,
+        upto: Position,
+    ) -> impl Future<Output = Result<Option<Position>, ReadError>> + Send;
+
+    /// How many events at or below `upto` carry the tag: with the head, the revision of the
+    /// classic stream that the tag stands for; with an event's position, its rank in it.
+    fn count(
+        &self,
+        tag: &Tag,
+        upto: Position,
+    ) -> impl Future<Output = Result<u64, ReadError>> + Send;
+
+    /// The commit that was made under this idempotency key.
+    fn keyed(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<KeyedCommit>, ReadError>> + Send;
+
+    /// How far this source was taken in.
+    fn tracked(
+        &self,
+        source: &str,
+    ) -> impl Future<Output = Result<Option<Tracking>, ReadError>> + Send;
+}
+
+/// A store of any kind: the plain, cloneable handle that everything above holds.
+#[derive(Clone)]
+pub struct Store(Arc<dyn Erased>);
+
+impl Store {
+    /// A handle on this store.
+    pub fn new(store: impl EventStore) -> Store {
+        Store(Arc::new(store))
+    }
+
+    /// Which log this is, and which history of it.
+    pub fn identity(&self) -> LogIdentity {
+        self.0.identity()
+    }
+
+    /// What the store takes at most.
+    pub fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    /// The last published position, and waiting for the next.
+    pub fn head(&self) -> Head {
+        self.0.head()
+    }
+
+    /// See [`EventStore::append`].
+    pub async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+        self.0.append(append).await
+    }
+
+    /// See [`EventStore::read`].
+    pub async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        self.0.read(filter, read).await
+    }
+
+    /// See [`EventStore::last`].
+    pub async fn last(
+        &self,
+        filter: &Filter,
+        upto: Position,
+    ) -> Result<Option<Position>, ReadError> {
+        self.0.last(filter, upto).await
+    }
+
+    /// See [`EventStore::count`].
+    pub async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.0.count(tag, upto).await
+    }
+
+    /// See [`EventStore::keyed`].
+    pub async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.0.keyed(key).await
+    }
+
+    /// See [`EventStore::tracked`].
+    pub async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        self.0.tracked(source).await
+    }
+
+    /// Everything matching after `after`: what is there, then what comes.
+    pub fn subscribe(
+        &self,
+        filter: Filter,
+        after: Position,
+        options: SubscribeOptions,
+    ) -> Subscription {
+        Subscription::new(self.clone(), filter, after, options)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("log", &self.identity())
+            .field("head", &self.head())
+            .finish()
+    }
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The same with boxed futures, so that a store can be held without its type.
+trait Erased: Send + Sync {
+    fn identity(&self) -> LogIdentity;
+    fn limits(&self) -> Limits;
+    fn head(&self) -> Head;
+    fn append(&self, append: Append) -> Boxed<'_, Result<Accepted, AppendError>>;
+    fn read<'a>(&'a self, filter: &'a Filter, read: Read) -> Boxed<'a, Result<Batch, ReadError>>;
+    fn last<'a>(
+        &'a self,
+        filter: &'a Filter,
+        upto: Position,
+    ) -> Boxed<'a, Result<Option<Position>, ReadError>>;
+    fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> Boxed<'a, Result<u64, ReadError>>;
+    fn keyed<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<KeyedCommit>, ReadError>>;
+    fn tracked<'a>(&'a self, source: &'a str) -> Boxed<'a, Result<Option<Tracking>, ReadError>>;
+}
+
+impl<S: EventStore> Erased for S {
+    fn identity(&self) -> LogIdentity {
+        EventStore::identity(self)
+    }
+
+    fn limits(&self) -> Limits {
+        EventStore::limits(self)
+    }
+
+    fn head(&self) -> Head {
+        EventStore::head(self)
+    }
+
+    fn append(&self, append: Append) -> Boxed<'_, Result<Accepted, AppendError>> {
+        Box::pin(EventStore::append(self, append))
+    }
+
+    fn read<'a>(&'a self, filter: &'a Filter, read: Read) -> Boxed<'a, Result<Batch, ReadError>> {
+        Box::pin(EventStore::read(self, filter, read))
+    }
+
+    fn last<'a>(
+        &'a self,
+        filter: &'a Filter,
+        upto: Position,
+    ) -> Boxed<'a, Result<Option<Position>, ReadError>> {
+        Box::pin(EventStore::last(self, filter, upto))
+    }
+
+    fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> Boxed<'a, Result<u64, ReadError>> {
+        Box::pin(EventStore::count(self, tag, upto))
+    }
+
+    fn keyed<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<KeyedCommit>, ReadError>> {
+        Box::pin(EventStore::keyed(self, key))
+    }
+
+    fn tracked<'a>(&'a self, source: &'a str) -> Boxed<'a, Result<Option<Tracking>, ReadError>> {
+        Box::pin(EventStore::tracked(self, source))
+    }
+}
