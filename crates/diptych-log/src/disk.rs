@@ -51,6 +51,15 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Takes the exclusive lock that the file at `path` stands for, for as long as the answer
     /// lives, also against this same process; `owner` is left in the file for others to read.
     fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
+
+    /// Which run of the machine this is: alike as long as nothing that was written can have been
+    /// lost, different after a loss of power. Nothing if the platform does not tell.
+    fn boot(&self) -> Option<String> {
+        None
+    }
+
+    /// Bytes that a file takes up, prepared space included.
+    fn allocated(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// An open file.

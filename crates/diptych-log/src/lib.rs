@@ -1,1 +1,50 @@
-//! The embedded log.
+//! The embedded event log of Diptych: commits appended to segment files, found again by tag and
+//! type, safe across a killed process and a loss of power.
+//!
+//! It is plain blocking code with two threads of its own and no async runtime. [`Log`] is an
+//! [`EventStore`](diptych_store::EventStore) for tasks, and [`Log::blocking`] serves threads.
+//!
+//! ```
+//! use diptych_log::{Log, LogOptions};
+//! use diptych_store::{Append, Filter, RawEvent, Read, Tag};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let log = Log::open(folder, LogOptions::default())?;
+//! let ann = Tag::new("account", "ann");
+//! let opened = RawEvent::new("opened", b"{}").tag(ann.clone());
+//! let committed = log.blocking().commit(Append::event(opened))?; // durable from here on
+//!
+//! let batch = log.blocking().read(&Filter::tag(ann), Read::all())?;
+//! assert_eq!(batch.get(0).map(|event| event.position()), Some(committed.first));
+//! log.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! How it works is in the modules, from the bytes up: `frame` and `segment` (bytes), `recovery`
+//! (what bytes hold), `index` (what is where), `sequencer` (accepting), `writer` (making
+//! durable), `indexer`, `read`, `open`. The format is in `docs/format.md`.
+
+mod catalog;
+pub mod disk;
+mod engine;
+mod error;
+mod frame;
+mod index;
+mod indexer;
+mod log;
+mod open;
+mod options;
+mod read;
+mod recovery;
+mod report;
+mod segment;
+mod sequencer;
+mod verify;
+mod writer;
+
+pub use error::{OpenError, VerifyError};
+pub use log::{Blocking, Log};
+pub use options::{Background, Durability, LogOptions};
+pub use report::{Damage, Stats, Verified};
+pub use verify::verify;

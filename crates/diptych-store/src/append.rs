@@ -29,10 +29,7 @@ pub struct Append {
 impl Append {
     /// These events.
     pub fn events(events: impl IntoIterator<Item = RawEvent>) -> Append {
-        Append {
-            events: events.into_iter().collect(),
-            ..Append::default()
-        }
+        Append { events: events.into_iter().collect(), ..Append::default() }
     }
 
     /// This event.
@@ -68,12 +65,7 @@ impl Append {
     pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
         let (events, allowed) = (self.events.len(), limits.commit_events);
         if events > allowed {
-            return Err(Invalid::too_many(
-                "events in a commit",
-                events,
-                allowed,
-                "commit_events",
-            ));
+            return Err(Invalid::too_many("events in a commit", events, allowed, "commit_events"));
         }
         if let Some(condition) = &self.condition {
             condition.fail_if.check(limits)?;
@@ -85,12 +77,7 @@ impl Append {
             check_name("key", &key.name, limits.key_bytes, "key_bytes")?;
         }
         if let Some(tracking) = &self.tracking {
-            check_name(
-                "tracking source",
-                &tracking.source,
-                limits.source_bytes,
-                "source_bytes",
-            )?;
+            check_name("tracking source", &tracking.source, limits.source_bytes, "source_bytes")?;
         }
         Ok(())
     }
@@ -132,10 +119,7 @@ pub struct Key {
 impl Key {
     /// The key `name` for the request with this digest.
     pub fn new(name: impl AsRef<str>, digest: Digest) -> Key {
-        Key {
-            name: CompactString::new(name),
-            digest,
-        }
+        Key { name: CompactString::new(name), digest }
     }
 }
 
@@ -147,10 +131,7 @@ impl Digest {
     /// The first half of the BLAKE3 hash of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         let mut digest = Digest::default();
-        blake3::Hasher::new()
-            .update(bytes)
-            .finalize_xof()
-            .fill(&mut digest.0);
+        blake3::Hasher::new().update(bytes).finalize_xof().fill(&mut digest.0);
         digest
     }
 }
@@ -175,11 +156,7 @@ pub struct Tracking {
 impl Tracking {
     /// Taken in up to `position` of a source without an identity.
     pub fn new(source: impl AsRef<str>, position: impl Into<Position>) -> Tracking {
-        Tracking {
-            source: CompactString::new(source),
-            origin: None,
-            position: position.into(),
-        }
+        Tracking { source: CompactString::new(source), origin: None, position: position.into() }
     }
 
     /// The same of a source with this identity.
@@ -201,20 +178,10 @@ impl Tracking {
         let tracked = stored.position;
         if self.origin != stored.origin {
             let (stored, given) = (stored.origin, self.origin);
-            return Err(Refusal::OriginChanged {
-                source_name,
-                stored,
-                given,
-                tracked,
-                at,
-            });
+            return Err(Refusal::OriginChanged { source_name, stored, given, tracked, at });
         }
         if self.position <= tracked {
-            return Err(Refusal::AlreadyTracked {
-                source_name,
-                tracked,
-                at,
-            });
+            return Err(Refusal::AlreadyTracked { source_name, tracked, at });
         }
         Ok(())
     }
@@ -234,11 +201,7 @@ pub struct KeyedCommit {
 impl KeyedCommit {
     /// How a store refuses this key, which this commit has; for authors of stores.
     pub fn refuse(&self, key: &Key) -> Refusal {
-        let KeyedCommit {
-            first,
-            last,
-            digest,
-        } = *self;
+        let KeyedCommit { first, last, digest } = *self;
         if digest == key.digest {
             Refusal::KeyTaken { first, last }
         } else {

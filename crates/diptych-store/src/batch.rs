@@ -51,10 +51,7 @@ impl Read {
 
     /// Backwards from the head.
     pub fn backwards() -> Read {
-        Read {
-            direction: Direction::Backwards,
-            ..Read::all()
-        }
+        Read { direction: Direction::Backwards, ..Read::all() }
     }
 
     /// The same, for at most this many events.
@@ -125,13 +122,8 @@ impl Batch {
     }
 
     fn event(&self, entry: &Entry) -> EventRef<'_> {
-        let chunk = self
-            .chunks
-            .get(entry.chunk as usize)
-            .map_or(&[][..], |chunk| chunk);
-        let bytes = chunk
-            .get(entry.start as usize..entry.end as usize)
-            .unwrap_or(&[]);
+        let chunk = self.chunks.get(entry.chunk as usize).map_or(&[][..], |chunk| chunk);
+        let bytes = chunk.get(entry.start as usize..entry.end as usize).unwrap_or(&[]);
         EventRef {
             position: entry.position,
             recorded_at: entry.recorded_at,
@@ -170,26 +162,20 @@ impl BatchBuilder {
         start: u32,
         end: u32,
     ) -> Result<(), Malformed> {
-        let bytes = self
-            .batch
-            .chunks
-            .get(chunk as usize)
-            .map_or(&[][..], |chunk| chunk);
+        let bytes = self.batch.chunks.get(chunk as usize).map_or(&[][..], |chunk| chunk);
         let layout = Layout::of(bytes.get(start as usize..end as usize).unwrap_or(&[]))?;
-        self.batch.entries.push(Entry {
-            position,
-            recorded_at,
-            chunk,
-            start,
-            end,
-            layout,
-        });
+        self.batch.entries.push(Entry { position, recorded_at, chunk, start, end, layout });
         Ok(())
     }
 
     /// How many events so far.
     pub fn len(&self) -> usize {
         self.batch.len()
+    }
+
+    /// The position of the event that was added last.
+    pub fn last_position(&self) -> Option<Position> {
+        self.batch.entries.last().map(|entry| entry.position)
     }
 
     /// Whether there is no event yet.
@@ -204,10 +190,7 @@ impl BatchBuilder {
     /// [`Invalid::AboveHead`] if it begins above the head.
     pub fn range(read: &Read, head: Position) -> Result<Option<(Position, Position)>, Invalid> {
         if read.after > head {
-            return Err(Invalid::AboveHead {
-                position: read.after,
-                head,
-            });
+            return Err(Invalid::AboveHead { position: read.after, head });
         }
         let last = read.upto.min(head);
         Ok((read.after < last && read.limit > 0).then(|| (read.after.plus(1), last)))
@@ -296,10 +279,7 @@ impl<'a> EventRef<'a> {
             event_type: self.event_type().to_owned().into(),
             version: rest.version,
             // A tag was a tag when it was encoded.
-            tags: self
-                .tags()
-                .filter_map(|tag| crate::Tag::parse(tag).ok())
-                .collect(),
+            tags: self.tags().filter_map(|tag| crate::Tag::parse(tag).ok()).collect(),
             payload: self.payload().to_vec(),
             id: rest.id,
             metadata: rest.metadata(),

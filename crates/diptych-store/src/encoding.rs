@@ -46,12 +46,7 @@ pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<()
     let metadata = &event.metadata;
     out.push(flags(event));
     put_text(out, &event.event_type);
-    let is_first = |at: usize| {
-        event
-            .tags
-            .iter()
-            .position(|tag| Some(tag) == event.tags.get(at))
-    };
+    let is_first = |at: usize| event.tags.iter().position(|tag| Some(tag) == event.tags.get(at));
     let distinct = || (0..event.tags.len()).filter(|&at| is_first(at) == Some(at));
     put_varint(out, distinct().count() as u64);
     for tag in distinct().filter_map(|at| event.tags.get(at)) {
@@ -66,10 +61,7 @@ pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<()
     if let Some(at) = metadata.occurred_at {
         out.extend_from_slice(&at.as_micros().to_le_bytes());
     }
-    for id in [metadata.correlation, metadata.causation]
-        .into_iter()
-        .flatten()
-    {
+    for id in [metadata.correlation, metadata.causation].into_iter().flatten() {
         out.extend_from_slice(id.as_bytes());
     }
     if let Some(actor) = &metadata.actor {
@@ -86,12 +78,7 @@ pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<()
     let bytes = out.len() - start;
     if bytes > limits.event_bytes {
         out.truncate(start);
-        return Err(Invalid::too_large(
-            "event",
-            bytes,
-            limits.event_bytes,
-            "event_bytes",
-        ));
+        return Err(Invalid::too_large("event", bytes, limits.event_bytes, "event_bytes"));
     }
     Ok(())
 }
@@ -108,10 +95,7 @@ fn flags(event: &RawEvent) -> u8 {
         (FURTHER, !metadata.further.is_empty()),
     ]
     .into_iter()
-    .fold(
-        0,
-        |flags, (flag, present)| if present { flags | flag } else { flags },
-    )
+    .fold(0, |flags, (flag, present)| if present { flags | flag } else { flags })
 }
 
 fn check(event: &RawEvent, limits: &Limits) -> Result<(), Invalid> {
@@ -119,18 +103,9 @@ fn check(event: &RawEvent, limits: &Limits) -> Result<(), Invalid> {
         return Err(Invalid::NoType);
     }
     let bounded = |what, length: usize, limit: usize, name| {
-        if length > limit {
-            Err(Invalid::too_large(what, length, limit, name))
-        } else {
-            Ok(())
-        }
+        if length > limit { Err(Invalid::too_large(what, length, limit, name)) } else { Ok(()) }
     };
-    bounded(
-        "event type",
-        event.event_type.len(),
-        limits.type_bytes,
-        "type_bytes",
-    )?;
+    bounded("event type", event.event_type.len(), limits.type_bytes, "type_bytes")?;
     if event.tags.len() > limits.tags_per_event {
         return Err(Invalid::too_many(
             "tags of an event",
@@ -142,26 +117,12 @@ fn check(event: &RawEvent, limits: &Limits) -> Result<(), Invalid> {
     for tag in &event.tags {
         bounded("tag", tag.as_str().len(), limits.tag_bytes, "tag_bytes")?;
     }
-    let further = event
-        .metadata
-        .further
-        .iter()
-        .map(|(name, value)| name.len() + value.len());
+    let further = event.metadata.further.iter().map(|(name, value)| name.len() + value.len());
     let actor = event.metadata.actor.as_ref().map_or(0, |actor| actor.len());
     let metadata_bytes = actor + further.sum::<usize>();
-    bounded(
-        "metadata of an event",
-        metadata_bytes,
-        limits.metadata_bytes,
-        "metadata_bytes",
-    )?;
+    bounded("metadata of an event", metadata_bytes, limits.metadata_bytes, "metadata_bytes")?;
     // Before anything is copied; the exact size is checked once it is known.
-    bounded(
-        "event payload",
-        event.payload.len(),
-        limits.event_bytes,
-        "event_bytes",
-    )
+    bounded("event payload", event.payload.len(), limits.event_bytes, "event_bytes")
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -205,16 +166,12 @@ impl Layout {
         let mut reader = Reader { bytes, at: 0 };
         let flags = reader.byte()?;
         if flags & RESERVED != 0 {
-            return Err(Malformed {
-                what: "it is of a form newer than this program",
-            });
+            return Err(Malformed { what: "it is of a form newer than this program" });
         }
         let type_length = reader.length()?;
         let type_at = reader.at;
         if reader.text(type_length)?.is_empty() {
-            return Err(Malformed {
-                what: "it has no type",
-            });
+            return Err(Malformed { what: "it has no type" });
         }
         let tag_count = reader.length()?;
         let tags_at = reader.at;
@@ -235,20 +192,19 @@ impl Layout {
 }
 
 fn narrow(number: usize) -> Result<u32, Malformed> {
-    u32::try_from(number).map_err(|_| Malformed {
-        what: "it is larger than 4 GiB",
-    })
+    u32::try_from(number).map_err(|_| Malformed { what: "it is larger than 4 GiB" })
 }
 
 /// The fields of an encoded event, borrowed from its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     bytes: &'a [u8],
     layout: Layout,
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(bytes: &'a [u8], layout: Layout) -> Fields<'a> {
+    /// The fields of bytes that have this layout.
+    pub fn new(bytes: &'a [u8], layout: Layout) -> Fields<'a> {
         Fields { bytes, layout }
     }
 
@@ -256,46 +212,35 @@ impl<'a> Fields<'a> {
         self.bytes
     }
 
-    pub(crate) fn event_type(&self) -> &'a str {
+    /// The stable name of its type.
+    pub fn event_type(&self) -> &'a str {
         // The length stands just before the name; it is read again to keep the layout small.
-        let mut reader = Reader {
-            bytes: self.bytes,
-            at: 1,
-        };
+        let mut reader = Reader { bytes: self.bytes, at: 1 };
         let length = reader.length().unwrap_or(0);
         debug_assert_eq!(reader.at, self.layout.type_at as usize);
         reader.text(length).unwrap_or("")
     }
 
-    pub(crate) fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let mut reader = Reader {
-            bytes: self.bytes,
-            at: self.layout.tags_at as usize,
-        };
+    /// What it is about, each as `key:value`.
+    pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut reader = Reader { bytes: self.bytes, at: self.layout.tags_at as usize };
         (0..self.layout.tag_count).map_while(move |_| {
             let length = reader.length().ok()?;
             reader.text(length).ok()
         })
     }
 
-    pub(crate) fn payload(&self) -> &'a [u8] {
-        self.bytes
-            .get(self.layout.payload_at as usize..)
-            .unwrap_or(&[])
+    /// What happened.
+    pub fn payload(&self) -> &'a [u8] {
+        self.bytes.get(self.layout.payload_at as usize..).unwrap_or(&[])
     }
 
     pub(crate) fn rest(&self) -> Rest<'a> {
         let flags = self.bytes.first().copied().unwrap_or(0);
         if flags == 0 {
-            return Rest {
-                version: 1,
-                ..Rest::default()
-            };
+            return Rest { version: 1, ..Rest::default() };
         }
-        let mut reader = Reader {
-            bytes: self.bytes,
-            at: self.layout.rest_at as usize,
-        };
+        let mut reader = Reader { bytes: self.bytes, at: self.layout.rest_at as usize };
         reader.rest(flags).unwrap_or_default()
     }
 }
@@ -336,26 +281,18 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(length).ok_or(Malformed {
-            what: "a length overflows",
-        })?;
-        let taken = self.bytes.get(self.at..end).ok_or(Malformed {
-            what: "it is cut short",
-        })?;
+        let end = self.at.checked_add(length).ok_or(Malformed { what: "a length overflows" })?;
+        let taken = self.bytes.get(self.at..end).ok_or(Malformed { what: "it is cut short" })?;
         self.at = end;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.try_into().map_err(|_| Malformed {
-            what: "it is cut short",
-        })
+        self.take(N)?.try_into().map_err(|_| Malformed { what: "it is cut short" })
     }
 
     fn byte(&mut self) -> Result<u8, Malformed> {
-        let byte = self.bytes.get(self.at).ok_or(Malformed {
-            what: "it is cut short",
-        })?;
+        let byte = self.bytes.get(self.at).ok_or(Malformed { what: "it is cut short" })?;
         self.at += 1;
         Ok(*byte)
     }
@@ -377,36 +314,26 @@ impl<'a> Reader<'a> {
                 return Ok(number);
             }
         }
-        Err(Malformed {
-            what: "a number is longer than 64 bits",
-        })
+        Err(Malformed { what: "a number is longer than 64 bits" })
     }
 
     fn length(&mut self) -> Result<usize, Malformed> {
         let length = usize::try_from(self.varint()?);
-        length.map_err(|_| Malformed {
-            what: "a length overflows",
-        })
+        length.map_err(|_| Malformed { what: "a length overflows" })
     }
 
     fn text(&mut self, length: usize) -> Result<&'a str, Malformed> {
         let text = std::str::from_utf8(self.take(length)?);
-        text.map_err(|_| Malformed {
-            what: "a name, tag or metadata is not UTF-8",
-        })
+        text.map_err(|_| Malformed { what: "a name, tag or metadata is not UTF-8" })
     }
 
     fn rest(&mut self, flags: u8) -> Result<Rest<'a>, Malformed> {
         let has = |flag| flags & flag != 0;
-        let mut rest = Rest {
-            version: 1,
-            ..Rest::default()
-        };
+        let mut rest = Rest { version: 1, ..Rest::default() };
         if has(VERSION) {
             let version = u32::try_from(self.varint()?);
-            rest.version = version.map_err(|_| Malformed {
-                what: "its version is above 32 bits",
-            })?;
+            rest.version =
+                version.map_err(|_| Malformed { what: "its version is above 32 bits" })?;
         }
         if has(ID) {
             rest.id = Some(Uuid::from_bytes(self.array()?));
@@ -515,11 +442,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_a_limit_is_refused_and_nothing_is_written() {
-        let limits = Limits {
-            event_bytes: 20,
-            tags_per_event: 1,
-            ..Limits::default()
-        };
+        let limits = Limits { event_bytes: 20, tags_per_event: 1, ..Limits::default() };
         let refused = |event: RawEvent| {
             let mut bytes = vec![9];
             let error = encode(&event, &limits, &mut bytes).unwrap_err();
@@ -528,9 +451,7 @@ mod tests {
         };
         assert!(refused(RawEvent::new("", [])).contains("type"));
         assert!(refused(RawEvent::new("e", [0; 18])).contains("event_bytes"));
-        let two = RawEvent::new("e", [])
-            .tag(Tag::new("a", 1))
-            .tag(Tag::new("a", 2));
+        let two = RawEvent::new("e", []).tag(Tag::new("a", 1)).tag(Tag::new("a", 2));
         assert!(refused(two).contains("tags_per_event"));
         assert!(refused(RawEvent::new("e".repeat(256), [])).contains("type_bytes"));
     }

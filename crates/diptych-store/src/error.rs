@@ -70,22 +70,12 @@ impl Invalid {
         limit: usize,
         name: &'static str,
     ) -> Invalid {
-        Invalid::TooLarge {
-            what,
-            bytes,
-            limit,
-            name,
-        }
+        Invalid::TooLarge { what, bytes, limit, name }
     }
 
     /// There is more of something than the limit of this name allows.
     pub fn too_many(what: &'static str, count: usize, limit: usize, name: &'static str) -> Invalid {
-        Invalid::TooMany {
-            what,
-            count,
-            limit,
-            name,
-        }
+        Invalid::TooMany { what, count, limit, name }
     }
 }
 
@@ -161,9 +151,7 @@ pub enum Refusal {
 }
 
 fn origin_text(origin: &Option<LogIdentity>) -> String {
-    origin.map_or("a source without identity".to_owned(), |identity| {
-        identity.to_string()
-    })
+    origin.map_or("a source without identity".to_owned(), |identity| identity.to_string())
 }
 
 /// The store cannot do anything now, whatever it is asked.

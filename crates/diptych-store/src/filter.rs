@@ -54,10 +54,7 @@ impl FilterItem {
         I: Iterator<Item = &'t str>,
     {
         (self.types.is_empty() || self.types.iter().any(|name| name == event_type))
-            && self
-                .tags
-                .iter()
-                .all(|tag| tags().any(|has| has == tag.as_str()))
+            && self.tags.iter().all(|tag| tags().any(|has| has == tag.as_str()))
     }
 }
 
@@ -88,11 +85,7 @@ impl Filter {
         if types.is_empty() {
             return Filter::nothing();
         }
-        FilterItem {
-            types,
-            tags: Vec::new(),
-        }
-        .into()
+        FilterItem { types, tags: Vec::new() }.into()
     }
 
     /// The same with every item narrowed to events that carry this tag too.
@@ -112,10 +105,7 @@ impl Filter {
         let wanted = |name: &str| names.iter().any(|wanted| wanted.as_ref() == name);
         self.items.retain_mut(|item| {
             if item.types.is_empty() {
-                item.types = names
-                    .iter()
-                    .map(|name| name.as_ref().to_owned().into())
-                    .collect();
+                item.types = names.iter().map(|name| name.as_ref().to_owned().into()).collect();
             } else {
                 item.types.retain(|name| wanted(name));
             }
@@ -155,9 +145,7 @@ impl Filter {
     where
         I: Iterator<Item = &'t str>,
     {
-        self.items
-            .iter()
-            .any(|item| item.matches_parts(event_type, &tags))
+        self.items.iter().any(|item| item.matches_parts(event_type, &tags))
     }
 
     /// Whether the filter is within a store's limits.
@@ -167,26 +155,12 @@ impl Filter {
     pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
         let (items, allowed) = (self.items.len(), limits.filter_items);
         if items > allowed {
-            return Err(Invalid::too_many(
-                "items of a filter",
-                items,
-                allowed,
-                "filter_items",
-            ));
+            return Err(Invalid::too_many("items of a filter", items, allowed, "filter_items"));
         }
-        let terms = self
-            .items
-            .iter()
-            .map(|item| item.types.len() + item.tags.len())
-            .sum();
+        let terms = self.items.iter().map(|item| item.types.len() + item.tags.len()).sum();
         let allowed = limits.filter_terms;
         if terms > allowed {
-            return Err(Invalid::too_many(
-                "terms of a filter",
-                terms,
-                allowed,
-                "filter_terms",
-            ));
+            return Err(Invalid::too_many("terms of a filter", terms, allowed, "filter_terms"));
         }
         Ok(())
     }
@@ -206,9 +180,7 @@ impl From<Tag> for Filter {
 
 impl FromIterator<FilterItem> for Filter {
     fn from_iter<I: IntoIterator<Item = FilterItem>>(items: I) -> Filter {
-        items
-            .into_iter()
-            .fold(Filter::nothing(), |filter, item| filter.or(item))
+        items.into_iter().fold(Filter::nothing(), |filter, item| filter.or(item))
     }
 }
 
@@ -266,10 +238,7 @@ impl FromStr for FilterItem {
     type Err = FilterSyntaxError;
 
     fn from_str(text: &str) -> Result<FilterItem, FilterSyntaxError> {
-        let wrong = |part: &str, problem| FilterSyntaxError {
-            part: part.to_owned(),
-            problem,
-        };
+        let wrong = |part: &str, problem| FilterSyntaxError { part: part.to_owned(), problem };
         let mut item = FilterItem::everything();
         let mut terms = text.split_whitespace().peekable();
         if terms.peek().is_none() {
@@ -359,12 +328,9 @@ mod tests {
 
     #[test]
     fn broken_text_is_refused_with_the_part() {
-        for (text, part) in [
-            ("type=", "type="),
-            ("tag=k", "tag=k"),
-            ("a=b", "a=b"),
-            ("tag=%zz", "%"),
-        ] {
+        for (text, part) in
+            [("type=", "type="), ("tag=k", "tag=k"), ("a=b", "a=b"), ("tag=%zz", "%")]
+        {
             let error = text.parse::<Filter>().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
@@ -373,9 +339,7 @@ mod tests {
 
     #[test]
     fn narrowing_to_types_drops_items_without_any() {
-        let filter = Filter::event_type("a")
-            .or(Filter::event_type("b"))
-            .or(Tag::new("k", 1));
+        let filter = Filter::event_type("a").or(Filter::event_type("b")).or(Tag::new("k", 1));
         let narrowed = filter.of_types(&["b", "c"]);
         assert_eq!(narrowed.to_string(), "type=b or type=b,c tag=k:1");
     }

@@ -66,12 +66,7 @@ impl Head {
         position: Position,
     ) -> impl Future<Output = Result<Position, Ended>> + Send + Unpin + use<> {
         let wanted = position.plus(1).get();
-        WaitFor {
-            shared: self.0.clone(),
-            line: Line::Position,
-            wanted,
-            id: None,
-        }
+        WaitFor { shared: self.0.clone(), line: Line::Position, wanted, id: None }
     }
 
     /// Waits until this commit is published.
@@ -79,12 +74,8 @@ impl Head {
         &self,
         commit: CommitNumber,
     ) -> impl Future<Output = Result<(), SyncError>> + Send + Unpin + use<> {
-        let wait = WaitFor {
-            shared: self.0.clone(),
-            line: Line::Commit,
-            wanted: commit.0,
-            id: None,
-        };
+        let wait =
+            WaitFor { shared: self.0.clone(), line: Line::Commit, wanted: commit.0, id: None };
         Sync(wait)
     }
 }
@@ -212,11 +203,7 @@ impl Future for WaitFor {
 impl Drop for WaitFor {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.shared
-                .waiting
-                .lock()
-                .line(self.line)
-                .remove(&(self.wanted, id));
+            self.shared.waiting.lock().line(self.line).remove(&(self.wanted, id));
         }
     }
 }
@@ -290,14 +277,9 @@ mod tests {
         assert!(block_on(head.synced(CommitNumber(1))).is_ok());
         assert!(matches!(
             block_on(head.synced(CommitNumber(2))),
-            Err(SyncError {
-                cause: Unavailable::Closed
-            })
+            Err(SyncError { cause: Unavailable::Closed })
         ));
-        assert!(matches!(
-            block_on(head.after(Position::new(1))),
-            Err(Unavailable::Closed)
-        ));
+        assert!(matches!(block_on(head.after(Position::new(1))), Err(Unavailable::Closed)));
     }
 
     #[test]

@@ -89,10 +89,7 @@ pub struct LogIdentity {
 impl LogIdentity {
     /// The identity of a new log.
     pub fn random() -> LogIdentity {
-        LogIdentity {
-            id: LogId::random(),
-            epoch: Epoch::first(),
-        }
+        LogIdentity { id: LogId::random(), epoch: Epoch::first() }
     }
 }
 

@@ -82,11 +82,7 @@ impl EventStore for Memory {
         let commit = CommitNumber(log.commits);
         // Under the lock, so that a reader who sees the head finds the events.
         self.head.publish(last, commit);
-        Ok(Accepted {
-            first,
-            last,
-            sync: Synced::new(commit, self.head.head()),
-        })
+        Ok(Accepted { first, last, sync: Synced::new(commit, self.head.head()) })
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
@@ -102,9 +98,7 @@ impl EventStore for Memory {
         filter.check(&self.limits)?;
         let log = self.log.read();
         let upto = upto.min(log.head());
-        Ok(log
-            .matching(filter, Position::new(1), upto, Direction::Backwards, 1)
-            .pop())
+        Ok(log.matching(filter, Position::new(1), upto, Direction::Backwards, 1).pop())
     }
 
     async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
@@ -118,12 +112,7 @@ impl EventStore for Memory {
     }
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        Ok(self
-            .log
-            .read()
-            .tracking
-            .get(source)
-            .map(|(tracking, _)| tracking.clone()))
+        Ok(self.log.read().tracking.get(source).map(|(tracking, _)| tracking.clone()))
     }
 }
 
@@ -137,12 +126,7 @@ impl Memory {
             commit_bytes += bytes.len();
             if commit_bytes > self.limits.commit_bytes {
                 let limit = self.limits.commit_bytes;
-                return Err(Invalid::too_large(
-                    "commit",
-                    commit_bytes,
-                    limit,
-                    "commit_bytes",
-                ));
+                return Err(Invalid::too_large("commit", commit_bytes, limit, "commit_bytes"));
             }
             encoded.push(bytes.into());
         }
@@ -174,20 +158,14 @@ impl Log {
     }
 
     fn recorded_at(&self) -> Timestamp {
-        self.events
-            .last()
-            .map_or(Timestamp::from_micros(i64::MIN), |event| event.recorded_at)
+        self.events.last().map_or(Timestamp::from_micros(i64::MIN), |event| event.recorded_at)
     }
 
     fn check(&self, append: &Append, limits: &Limits) -> Result<(), AppendError> {
         if let Some(AppendCondition { after, .. }) = append.condition
             && after > self.head()
         {
-            return Err(Invalid::AboveHead {
-                position: after,
-                head: self.head(),
-            }
-            .into());
+            return Err(Invalid::AboveHead { position: after, head: self.head() }.into());
         }
         if let Some(tracking) = &append.tracking {
             self.check_tracking(tracking, limits)?;
@@ -218,9 +196,7 @@ impl Log {
     }
 
     fn check_key(&self, key: &Key) -> Result<(), Refusal> {
-        self.keys
-            .get(&key.name)
-            .map_or(Ok(()), |commit| Err(commit.refuse(key)))
+        self.keys.get(&key.name).map_or(Ok(()), |commit| Err(commit.refuse(key)))
     }
 
     fn push(
@@ -237,36 +213,21 @@ impl Log {
             };
             let position = self.head().plus(1);
             let fields = Fields::new(&bytes, layout);
-            self.types
-                .entry(fields.event_type().into())
-                .or_default()
-                .push(position);
+            self.types.entry(fields.event_type().into()).or_default().push(position);
             for tag in fields.tags() {
                 self.tags.entry(tag.into()).or_default().push(position);
             }
-            self.events.push(Stored {
-                recorded_at,
-                bytes: bytes.clone(),
-                layout,
-            });
+            self.events.push(Stored { recorded_at, bytes: bytes.clone(), layout });
         }
         let last = self.head();
         if !append.events.is_empty() || append.tracking.is_some() {
             self.commits += 1;
         }
         if let Some(Key { name, digest }) = append.key {
-            self.keys.insert(
-                name,
-                KeyedCommit {
-                    first,
-                    last,
-                    digest,
-                },
-            );
+            self.keys.insert(name, KeyedCommit { first, last, digest });
         }
         if let Some(tracking) = append.tracking {
-            self.tracking
-                .insert(tracking.source.clone(), (tracking, last));
+            self.tracking.insert(tracking.source.clone(), (tracking, last));
         }
         (first, last)
     }
@@ -293,13 +254,13 @@ impl Log {
             }
             let chunk = builder.chunk(stored.bytes.clone());
             let end = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
-            builder
-                .push(position, stored.recorded_at, chunk, 0, end)
-                .map_err(|error| Corruption {
+            builder.push(position, stored.recorded_at, chunk, 0, end).map_err(|error| {
+                Corruption {
                     place: format!("memory, position {position}"),
                     what: error.to_string(),
                     advice: "this is a mistake in the memory store: report it".to_owned(),
-                })?;
+                }
+            })?;
             let full = builder.len() == limit || bytes >= limits.batch_bytes;
             reached = full.then_some(position);
         }
@@ -358,17 +319,10 @@ impl Log {
     /// Lists of positions that together hold every match of the item.
     fn candidates(&self, item: &FilterItem) -> Vec<&[Position]> {
         // All tags have to match, so the rarest of them holds every match.
-        let tags = item
-            .tags
-            .iter()
-            .map(|tag| list(self.tags.get(tag.as_str())));
+        let tags = item.tags.iter().map(|tag| list(self.tags.get(tag.as_str())));
         match tags.min_by_key(|positions| positions.len()) {
             Some(rarest) => vec![rarest],
-            None => item
-                .types
-                .iter()
-                .map(|name| list(self.types.get(name.as_ref())))
-                .collect(),
+            None => item.types.iter().map(|name| list(self.types.get(name.as_ref()))).collect(),
         }
     }
 

@@ -144,10 +144,7 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("log", &self.identity())
-            .field("head", &self.head())
-            .finish()
+        f.debug_struct("Store").field("log", &self.identity()).field("head", &self.head()).finish()
     }
 }
 

@@ -16,10 +16,7 @@ pub struct SubscribeOptions {
 
 impl Default for SubscribeOptions {
     fn default() -> SubscribeOptions {
-        SubscribeOptions {
-            batch_events: 4_096,
-            behind_events: 65_536,
-        }
+        SubscribeOptions { batch_events: 4_096, behind_events: 65_536 }
     }
 }
 
@@ -59,13 +56,7 @@ impl Subscription {
         after: Position,
         options: SubscribeOptions,
     ) -> Subscription {
-        Subscription {
-            store,
-            filter,
-            options,
-            after,
-            live: false,
-        }
+        Subscription { store, filter, options, after, live: false }
     }
 
     /// Everything up to here was delivered: where another subscription would go on.
@@ -82,10 +73,7 @@ impl Subscription {
         loop {
             let position = head.position();
             if self.after > position {
-                let wrong = Invalid::AboveHead {
-                    position: self.after,
-                    head: position,
-                };
+                let wrong = Invalid::AboveHead { position: self.after, head: position };
                 return Err(self.failed(wrong.into()));
             }
             let behind = position.get() - self.after.get();
@@ -101,10 +89,7 @@ impl Subscription {
                 return Ok(Delivery::CaughtUp { upto: self.after });
             }
             if let Err(cause) = head.after(self.after).await {
-                return Err(SubscribeError::Ended {
-                    after: self.after,
-                    cause,
-                });
+                return Err(SubscribeError::Ended { after: self.after, cause });
             }
         }
     }
@@ -118,9 +103,6 @@ impl Subscription {
     }
 
     fn failed(&self, cause: ReadError) -> SubscribeError {
-        SubscribeError::Read {
-            after: self.after,
-            cause,
-        }
+        SubscribeError::Read { after: self.after, cause }
     }
 }

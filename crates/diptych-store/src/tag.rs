@@ -23,10 +23,7 @@ impl Tag {
     /// If `key` is empty or has a colon: keys are constants of a program, not input. For text
     /// from outside there is [`Tag::parse`].
     pub fn new(key: &str, value: impl Display) -> Tag {
-        assert!(
-            !key.is_empty() && !key.contains(':'),
-            "a tag key is non-empty, without colon"
-        );
+        assert!(!key.is_empty() && !key.contains(':'), "a tag key is non-empty, without colon");
         let mut text = CompactString::new(key);
         text.push(':');
         // Writing to a string fails only if `value`'s own `Display` does.
@@ -43,9 +40,7 @@ impl Tag {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => {
                 Ok(Tag(CompactString::new(text)))
             }
-            _ => Err(TagError {
-                text: text.chars().take(300).collect(),
-            }),
+            _ => Err(TagError { text: text.chars().take(300).collect() }),
         }
     }
 

@@ -82,12 +82,10 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Timestamp, TimestampError> {
-        let instant = text
-            .parse::<jiff::Timestamp>()
-            .map_err(|reason| TimestampError {
-                text: text.to_owned(),
-                reason: reason.to_string(),
-            })?;
+        let instant = text.parse::<jiff::Timestamp>().map_err(|reason| TimestampError {
+            text: text.to_owned(),
+            reason: reason.to_string(),
+        })?;
         Ok(Timestamp(instant.as_microsecond()))
     }
 }
@@ -111,9 +109,6 @@ mod tests {
 
     #[test]
     fn an_instant_no_calendar_holds_still_prints() {
-        assert_eq!(
-            Timestamp::from_micros(i64::MAX).to_string(),
-            format!("{} us", i64::MAX)
-        );
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), format!("{} us", i64::MAX));
     }
 }

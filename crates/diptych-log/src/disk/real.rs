@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::Arc,
 };
@@ -84,6 +84,17 @@ impl Disk for RealDisk {
         file.write_all(owner.as_bytes())?;
         Ok(Box::new(RealLock { _file: file }))
     }
+
+    fn boot(&self) -> Option<String> {
+        // Linux only. Elsewhere the log takes an unclean end for a loss of power, which is safe.
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned())
+    }
+
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        // The unit of this field is 512 bytes, whatever the file system's blocks are.
+        Ok(fs::metadata(path)?.blocks() * 512)
+    }
 }
 
 /// The kernel releases the lock when the file is closed, also for a process that was killed.
@@ -155,7 +166,8 @@ impl RealFile {
 }
 
 fn address(bytes: u64) -> io::Result<usize> {
-    usize::try_from(bytes).map_err(|_| io::Error::other("a file is larger than this machine's memory space"))
+    usize::try_from(bytes)
+        .map_err(|_| io::Error::other("a file is larger than this machine's memory space"))
 }
 
 fn outside() -> io::Error {

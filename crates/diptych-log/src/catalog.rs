@@ -1,0 +1,374 @@
+//! All parts of the index of an open log, in order, each with the segment that it is about.
+//!
+//! Readers take a snapshot of the list and never wait for the writer. The list changes when a
+//! part in memory is written out, when files are merged, and when a segment begins.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use diptych_store::{
+    Direction, Filter, KeyedCommit, Position, ReadError, Tag,
+    encoding::{Fields, Layout},
+};
+use parking_lot::RwLock;
+
+use crate::{
+    disk::Disk,
+    error::{corruption, read_failed},
+    frame::{self, CONTROL, Frame, Section},
+    index::{Columns, Coverage, Index, Run, run},
+    recovery::{self, From, Placed},
+    segment::{self, Segment},
+};
+
+/// Where the files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Folders {
+    pub(crate) root: PathBuf,
+    pub(crate) segments: PathBuf,
+    pub(crate) index: PathBuf,
+}
+
+impl Folders {
+    pub(crate) fn new(root: &Path) -> Folders {
+        Folders {
+            root: root.to_owned(),
+            segments: root.join("segments"),
+            index: root.join("index"),
+        }
+    }
+}
+
+/// The index of some consecutive events of one segment.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) first: Position,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Of the newest events, or of ones that are about to be written out.
+    Memory(RwLock<Columns>),
+    /// In a file, which is read when it is first needed, and built again if it is no good.
+    File { path: PathBuf, last: Position, run: RwLock<Option<Run>> },
+}
+
+impl Part {
+    pub(crate) fn memory(segment: Arc<Segment>, columns: Columns) -> Part {
+        Part { segment, first: columns.first, source: Source::Memory(RwLock::new(columns)) }
+    }
+
+    pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: Run) -> Part {
+        let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
+        let source = Source::File { path, last, run: RwLock::new(Some(run)) };
+        Part { segment, first, source }
+    }
+
+    pub(crate) fn file(
+        segment: Arc<Segment>,
+        folders: &Folders,
+        first: Position,
+        last: Position,
+    ) -> Part {
+        let path = folders.index.join(run::file_name(segment.sequence, first, last));
+        Part { segment, first, source: Source::File { path, last, run: RwLock::new(None) } }
+    }
+
+    /// How many events, of a part whose file is read.
+    pub(crate) fn events(&self) -> u32 {
+        match &self.source {
+            Source::Memory(columns) => columns.read().len(),
+            Source::File { run, .. } => run.read().as_ref().map_or(0, Run::len),
+        }
+    }
+
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Memory(_) => None,
+            Source::File { path, .. } => Some(path),
+        }
+    }
+
+    /// Adds to the columns, which are in memory.
+    pub(crate) fn push(&self, add: impl FnOnce(&mut Columns)) {
+        if let Source::Memory(columns) = &self.source {
+            add(&mut columns.write());
+        }
+    }
+
+    /// Answers a question from the index, whichever way it is kept.
+    pub(crate) fn ask<R>(
+        &self,
+        disk: &dyn Disk,
+        question: impl FnOnce(Index<'_>) -> R,
+    ) -> Result<R, ReadError> {
+        match &self.source {
+            Source::Memory(columns) => Ok(question(Index::Memory(&columns.read()))),
+            Source::File { path, last, run } => {
+                if let Some(run) = &*run.read() {
+                    return Ok(question(Index::File(run)));
+                }
+                let mut slot = run.write();
+                if slot.is_none() {
+                    *slot = Some(self.load(disk, path, *last)?);
+                }
+                match &*slot {
+                    Some(run) => Ok(question(Index::File(run))),
+                    None => Ok(question(Index::Memory(&Columns::new(self.first)))),
+                }
+            }
+        }
+    }
+
+    fn load(&self, disk: &dyn Disk, path: &Path, last: Position) -> Result<Run, ReadError> {
+        let published = self.segment.published(disk);
+        let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let checksum = published.head.checksum;
+        let found = disk.map(path).ok().and_then(Run::parse);
+        let fits = found.filter(|(run, coverage)| {
+            run.first() == self.first
+                && run.first().plus(u64::from(run.len())) == last.plus(1)
+                && coverage.segment == self.segment.sequence
+                && coverage.checksum == checksum
+        });
+        if let Some((run, _)) = fits {
+            return Ok(run);
+        }
+        tracing::warn!(file = %path.display(), "index file is missing or damaged: built again");
+        self.rebuild(disk, path, last, checksum, &published.bytes)
+    }
+
+    fn rebuild(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        last: Position,
+        checksum: u32,
+        bytes: &Bytes,
+    ) -> Result<Run, ReadError> {
+        let mut built = Rebuilt::new(self.segment.base, self.first, last);
+        let from = From { offset: segment::HEADER as u64, next: 0, time: 0, checksum };
+        let frames = bytes.get(segment::HEADER..).unwrap_or(&[]);
+        let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
+        let recovered = recovery::recover(frames, from, |commit| built.add(commit))
+            .map_err(|error| damaged(error.offset, error.what))?;
+        if built.columns.first.plus(u64::from(built.columns.len())) != last.plus(1) {
+            let what = "records are missing that were synced before the next segment began";
+            return Err(damaged(recovered.end, what).into());
+        }
+        let coverage = Coverage {
+            segment: self.segment.sequence,
+            checksum,
+            end: built.end,
+            time: built.time,
+            tracking: built.tracking,
+        };
+        let file = Bytes::from(run::encode(&built.columns, &coverage));
+        if let Err(error) = write_file(disk, path, &file) {
+            tracing::warn!(file = %path.display(), %error, "index file cannot be written");
+        }
+        let parsed = Run::parse(disk.map(path).unwrap_or(file)).map(|(run, _)| run);
+        parsed.ok_or_else(|| damaged(0, "the index that was just built is not whole").into())
+    }
+
+    /// The columns, in memory for this purpose if they are not.
+    pub(crate) fn columns(&self, disk: &dyn Disk) -> Result<Columns, ReadError> {
+        self.ask(disk, |index| match index {
+            Index::Memory(columns) => columns.clone(),
+            Index::File(run) => run.columns(),
+        })
+    }
+}
+
+/// Writes an index file under another name first, so that half of one is never found. It is not
+/// synced: what a loss of power leaves of it is checked before it is used.
+pub(crate) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    // One may be left from before.
+    let _ = disk.remove(&temporary);
+    let file = disk.create(&temporary, bytes.len() as u64)?;
+    file.write_at(0, bytes)?;
+    disk.rename(&temporary, path)
+}
+
+/// Columns of some events of a segment, from its frames.
+pub(crate) struct Rebuilt {
+    base: Position,
+    last: Position,
+    pub(crate) columns: Columns,
+    pub(crate) tracking: frame::TrackingTable,
+    /// Offset after the last frame that belongs to it.
+    pub(crate) end: u64,
+    /// Time of that frame.
+    pub(crate) time: u64,
+}
+
+impl Rebuilt {
+    /// For the events `first..=last` of a segment whose first position is `base`.
+    pub(crate) fn new(base: Position, first: Position, last: Position) -> Rebuilt {
+        Rebuilt {
+            base,
+            last,
+            columns: Columns::new(first),
+            tracking: frame::TrackingTable::new(),
+            end: segment::HEADER as u64,
+            time: 0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, commit: &[Placed<'_>]) {
+        let (Some(first), Some(last)) = (commit.first(), commit.last()) else { return };
+        let position = self.base.plus(u64::from(first.frame.position));
+        if position > self.last.plus(1) {
+            return;
+        }
+        // A control record that follows the last event is not needed, but does no harm.
+        let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL));
+        let (wanted, mut count) = (position >= self.columns.first && position <= self.last, 0);
+        for Placed { offset, frame } in events.clone() {
+            if wanted {
+                add_event(&mut self.columns, *offset, frame);
+                count += 1;
+            }
+        }
+        if first.frame.has(CONTROL) && position > self.last {
+            return;
+        }
+        (self.end, self.time) = (last.offset + last.frame.size() as u64, last.frame.time);
+        let head = position.plus(count).before();
+        let section = first.frame.section().unwrap_or_default();
+        self.remember(section, position, head, &first.frame);
+    }
+
+    fn remember(&mut self, section: Section, first: Position, last: Position, frame: &Frame<'_>) {
+        if let Some(key) = section.key
+            && first >= self.columns.first
+        {
+            let commit = KeyedCommit { first, last, digest: key.digest };
+            self.columns.keys.insert(key.name, commit);
+        }
+        if let Some(tracking) = section.tracking {
+            self.tracking.insert(tracking.source.clone(), (tracking, last));
+        }
+        if frame.has(CONTROL)
+            && let Some((&frame::CONTROL_TRACKING, table)) =
+                frame.content().and_then(<[u8]>::split_first)
+            && let Some((table, _)) = frame::take_table(table)
+        {
+            self.tracking = table;
+        }
+    }
+}
+
+fn add_event(columns: &mut Columns, offset: u64, frame: &Frame<'_>) {
+    let content = frame.content().unwrap_or(&[]);
+    let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+    match Layout::of(content) {
+        Ok(layout) => {
+            let event = Fields::new(content, layout);
+            columns.push(offset, event.event_type(), event.tags());
+        }
+        // The position still has its place; reading the event will say what is wrong with it.
+        Err(_) => columns.push(offset, "", std::iter::empty()),
+    }
+}
+
+/// The parts, in order. They cover every accepted position.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) parts: Vec<Arc<Part>>,
+}
+
+impl Catalog {
+    /// The parts that may have events in `low..=high`, each with its share of that range,
+    /// relative to its first position; in order of `direction`.
+    pub(crate) fn within(
+        &self,
+        low: Position,
+        high: Position,
+        direction: Direction,
+    ) -> impl Iterator<Item = (&Arc<Part>, (u32, u32))> {
+        let start = self.parts.partition_point(|part| part.first <= low).saturating_sub(1);
+        let end = self.parts.partition_point(|part| part.first <= high);
+        let backwards = direction == Direction::Backwards;
+        let range = start..end.max(start);
+        (0..range.len()).filter_map(move |step| {
+            let at = if backwards { range.end - 1 - step } else { range.start + step };
+            let part = self.parts.get(at)?;
+            let next = self.parts.get(at + 1).map_or(Position::MAX, |next| next.first);
+            let from = low.max(part.first).get() - part.first.get();
+            let to = high.min(next.before()).get().checked_sub(part.first.get())?;
+            (from <= to)
+                .then_some((part, (u32::try_from(from).ok()?, to.min(u32::MAX.into()) as u32)))
+        })
+    }
+
+    /// The last event in `low..=high` that matches.
+    pub(crate) fn last(
+        &self,
+        disk: &dyn Disk,
+        filter: &Filter,
+        low: Position,
+        high: Position,
+    ) -> Result<Option<Position>, ReadError> {
+        for (part, range) in self.within(low, high, Direction::Backwards) {
+            let found =
+                part.ask(disk, |index| index.find(filter, range, Direction::Backwards, 1))?;
+            if let Some(at) = found.first() {
+                return Ok(Some(part.first.plus(u64::from(*at))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many events at or below `upto` carry the tag.
+    pub(crate) fn count(
+        &self,
+        disk: &dyn Disk,
+        tag: &Tag,
+        upto: Position,
+    ) -> Result<u64, ReadError> {
+        let mut count = 0;
+        for (part, (_, high)) in self.within(Position::new(1), upto, Direction::Forwards) {
+            let rank =
+                part.ask(disk, |index| index.postings(tag.as_str()).rank(high.saturating_add(1)))?;
+            count += rank as u64;
+        }
+        Ok(count)
+    }
+
+    /// The commit under this key, from the newest part down to the one that holds `down_to`.
+    pub(crate) fn key(
+        &self,
+        disk: &dyn Disk,
+        name: &str,
+        down_to: Position,
+    ) -> Result<Option<KeyedCommit>, ReadError> {
+        for (part, _) in self.within(down_to, Position::MAX, Direction::Backwards) {
+            if let Some(commit) = part.ask(disk, |index| index.key(name))? {
+                return Ok(Some(commit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same with `new` in place of the consecutive parts `old`.
+    pub(crate) fn replaced(&self, old: &[Arc<Part>], new: Arc<Part>) -> Catalog {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        let mut new = Some(new);
+        for part in &self.parts {
+            if old.iter().any(|old| Arc::ptr_eq(old, part)) {
+                parts.extend(new.take());
+            } else {
+                parts.push(part.clone());
+            }
+        }
+        Catalog { parts }
+    }
+}

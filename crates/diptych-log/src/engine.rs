@@ -1,0 +1,84 @@
+//! What an open log shares between its callers, its writer and its indexer.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use diptych_store::{
+    CommitNumber, Head, HeadPublisher, LogIdentity, Position, Timestamp, Unavailable,
+};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::{
+    LogOptions,
+    catalog::{Catalog, Folders},
+    disk::{Disk, DiskLock},
+    frame::TrackingTable,
+    indexer::Indexer,
+    sequencer::State,
+    writer::Writer,
+};
+
+/// An open log.
+///
+/// Locks are taken in this order: `writer`, `state`, a part's columns. The catalog's lock is
+/// held only to take or to replace its snapshot.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) options: LogOptions,
+    pub(crate) folders: Folders,
+    pub(crate) identity: LogIdentity,
+    /// Assigns positions; held for as long as it takes to check and queue one commit.
+    pub(crate) state: Mutex<State>,
+    /// Tells the writer thread that there is work.
+    pub(crate) work: Condvar,
+    /// The last accepted position, for looking without the lock.
+    pub(crate) accepted: AtomicU64,
+    /// Held by the one who writes: the writer thread, or a caller that found it idle.
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) indexer: Indexer,
+    pub(crate) catalog: RwLock<Arc<Catalog>>,
+    pub(crate) publisher: HeadPublisher,
+    /// Tracking of published commits.
+    pub(crate) tracking: RwLock<Arc<TrackingTable>>,
+    /// Released when the log is closed.
+    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+}
+
+impl Engine {
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.options.disk
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.publisher.head()
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.read().clone()
+    }
+
+    pub(crate) fn publish(
+        &self,
+        position: Position,
+        commit: CommitNumber,
+        tracking: Arc<TrackingTable>,
+    ) {
+        *self.tracking.write() = tracking;
+        self.publisher.publish(position, commit);
+    }
+
+    /// Nothing more is taken: accepted commits that are not synced have an unknown outcome.
+    pub(crate) fn fail(&self, reason: &str) {
+        tracing::error!(reason, "the log stops taking commits");
+        let why = Unavailable::Failed { reason: reason.into() };
+        let woken = {
+            let mut state = self.state.lock();
+            state.stop_taking(why.clone());
+            std::mem::take(&mut state.room)
+        };
+        self.publisher.end(why);
+        woken.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+/// The time of a log that has no event yet.
+pub(crate) const NEVER: Timestamp = Timestamp::from_micros(i64::MIN);

@@ -1,0 +1,92 @@
+use std::{io, path::Path, sync::Arc};
+
+use diptych_store::{AppendError, Corruption, ReadError, SyncError, Unavailable};
+
+use crate::report::Damage;
+
+/// Why a log could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process (or this one) has the folder.
+    #[error("{folder} is held by {owner}: stop it, or use another folder")]
+    Held {
+        /// The folder.
+        folder: String,
+        /// Who holds it, such as `process 123 (diptych tail)`.
+        owner: String,
+    },
+    /// The log is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// A file was written by a newer version of this program.
+    #[error("{file} has format {format}, newer than this program reads: use a newer version")]
+    Newer {
+        /// The file.
+        file: String,
+        /// Its format version.
+        format: u16,
+    },
+    /// The operating system refused.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was tried, with the path.
+        what: String,
+        /// What it answered.
+        #[source]
+        cause: io::Error,
+    },
+    /// The options contradict each other or the format.
+    #[error("{problem}")]
+    Options {
+        /// Which, and what would do.
+        problem: String,
+    },
+}
+
+/// Why a verification did not find everything in order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// Damage: the first found in each file.
+    #[error("{} damaged places", .0.len())]
+    Damaged(Vec<Damage>),
+    /// It could not be read at all.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+pub(crate) const RESTORE: &str = "restore the log from a backup; `diptych verify` lists all damage";
+
+pub(crate) fn corruption(path: &Path, offset: u64, what: impl Into<String>) -> Corruption {
+    Corruption {
+        place: format!("{} at byte {offset}", path.display()),
+        what: what.into(),
+        advice: RESTORE.to_owned(),
+    }
+}
+
+/// Adds what was tried to an error of the operating system.
+pub(crate) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let what = format!("cannot {what} {}", path.display());
+    move |cause| OpenError::Io { what, cause }
+}
+
+/// A read met an operating system that did not deliver.
+pub(crate) fn read_failed(path: &Path, cause: &io::Error) -> ReadError {
+    if cause.kind() == io::ErrorKind::InvalidData {
+        return corruption(path, 0, cause.to_string()).into();
+    }
+    let what = io::Error::new(cause.kind(), format!("cannot read {}: {cause}", path.display()));
+    ReadError::Unavailable(Unavailable::Backend(Arc::new(what)))
+}
+
+/// An append met a read that failed while its condition or key was checked.
+pub(crate) fn check_failed(error: ReadError) -> AppendError {
+    match error {
+        ReadError::Invalid(invalid) => invalid.into(),
+        ReadError::Corrupt(corruption) => corruption.into(),
+        ReadError::Unavailable(unavailable) => unavailable.into(),
+        other => SyncError { cause: Unavailable::Backend(Arc::new(other)) }.into(),
+    }
+}

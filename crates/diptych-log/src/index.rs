@@ -1,0 +1,11 @@
+//! The index: which events have a tag, a type or a key. Derived from the log; in memory for the
+//! newest events, in files for the rest.
+
+pub(crate) mod columns;
+pub(crate) mod find;
+pub(crate) mod postings;
+pub(crate) mod run;
+
+pub(crate) use columns::Columns;
+pub(crate) use find::Index;
+pub(crate) use run::{Coverage, Run};

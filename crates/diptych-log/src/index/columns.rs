@@ -1,0 +1,134 @@
+//! The index of a run of events in memory: of the newest ones, and while a file is built.
+
+use std::collections::HashMap;
+
+use compact_str::CompactString;
+use diptych_store::{KeyedCommit, Position};
+
+/// Columns over the events from `first` on; positions in it are relative to that.
+///
+/// Offsets are those of the events' frames in their segment. Keys stand with the first event of
+/// their commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) first: Position,
+    pub(crate) offsets: Vec<u32>,
+    pub(crate) types: Vec<u32>,
+    pub(crate) type_names: Vec<CompactString>,
+    type_ids: HashMap<CompactString, u32>,
+    pub(crate) tags: HashMap<CompactString, Vec<u32>>,
+    pub(crate) keys: HashMap<CompactString, KeyedCommit>,
+}
+
+impl Columns {
+    pub(crate) fn new(first: Position) -> Columns {
+        Columns { first, ..Columns::default() }
+    }
+
+    /// How many events.
+    pub(crate) fn len(&self) -> u32 {
+        self.offsets.len() as u32
+    }
+
+    pub(crate) fn push<'t>(
+        &mut self,
+        offset: u32,
+        event_type: &str,
+        tags: impl Iterator<Item = &'t str>,
+    ) {
+        let at = self.len();
+        self.offsets.push(offset);
+        let event_type = self.type_number(event_type);
+        self.types.push(event_type);
+        for tag in tags {
+            self.push_tag(tag, at);
+        }
+    }
+
+    fn push_tag(&mut self, tag: &str, at: u32) {
+        if let Some(positions) = self.tags.get_mut(tag) {
+            // A tag that an event carries twice counts once.
+            if positions.last() != Some(&at) {
+                positions.push(at);
+            }
+        } else {
+            self.tags.insert(tag.into(), vec![at]);
+        }
+    }
+
+    fn type_number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.type_ids.get(name) {
+            return *number;
+        }
+        let number = self.type_names.len() as u32;
+        self.type_names.push(name.into());
+        self.type_ids.insert(name.into(), number);
+        number
+    }
+
+    pub(crate) fn type_id(&self, name: &str) -> Option<u32> {
+        self.type_ids.get(name).copied()
+    }
+
+    /// The columns of `count` events from `first` on, if they are all here.
+    pub(crate) fn slice(&self, first: Position, count: u32) -> Option<Columns> {
+        let start = u32::try_from(first.get().checked_sub(self.first.get())?).ok()?;
+        let end = start.checked_add(count)?;
+        let range = start as usize..end as usize;
+        let mut slice = Columns::new(first);
+        slice.offsets = self.offsets.get(range.clone())?.to_vec();
+        for number in self.types.get(range)? {
+            let number = slice.type_number(self.type_names.get(*number as usize)?);
+            slice.types.push(number);
+        }
+        for (tag, positions) in &self.tags {
+            let within = positions.iter().filter(|at| (start..end).contains(at));
+            let within: Vec<u32> = within.map(|at| at - start).collect();
+            if !within.is_empty() {
+                slice.tags.insert(tag.clone(), within);
+            }
+        }
+        let last = first.plus(u64::from(count));
+        let keys = self.keys.iter().filter(|(_, commit)| (first..last).contains(&commit.first));
+        slice.keys = keys.map(|(name, commit)| (name.clone(), *commit)).collect();
+        Some(slice)
+    }
+
+    /// Adds the columns of the events that follow these.
+    pub(crate) fn append(&mut self, other: &Columns) {
+        let shift = self.len();
+        self.offsets.extend_from_slice(&other.offsets);
+        let numbers: Vec<u32> =
+            other.type_names.iter().map(|name| self.type_number(name)).collect();
+        self.types.extend(other.types.iter().filter_map(|old| numbers.get(*old as usize)));
+        for (tag, positions) in &other.tags {
+            let list = self.tags.entry(tag.clone()).or_default();
+            list.extend(positions.iter().map(|position| position + shift));
+        }
+        self.keys.extend(other.keys.iter().map(|(name, commit)| (name.clone(), *commit)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_appended_are_the_columns_of_all() {
+        let events =
+            [("a", vec!["x:1"]), ("b", vec!["x:1", "y:2"]), ("c", vec![]), ("b", vec!["x:1"])];
+        let build = |range: std::ops::Range<usize>| {
+            let mut columns = Columns::new(Position::new(10 + range.start as u64));
+            for at in range {
+                let (event_type, tags) = &events[at];
+                columns.push(at as u32 * 100, event_type, tags.iter().copied());
+            }
+            columns
+        };
+        for cut in 0..=events.len() {
+            let mut both = build(0..cut);
+            both.append(&build(cut..events.len()));
+            assert_eq!(both, build(0..events.len()), "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Which events of one index match a filter: by jumps, not by looking at each.
+
+use diptych_store::{Direction, Filter, FilterItem, KeyedCommit};
+
+use super::{
+    columns::Columns,
+    postings::{Cursor, Postings},
+    run::Run,
+};
+
+/// An index of either kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Index<'a> {
+    Memory(&'a Columns),
+    File(&'a Run),
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn len(self) -> u32 {
+        match self {
+            Index::Memory(columns) => columns.len(),
+            Index::File(run) => run.len(),
+        }
+    }
+
+    /// Where the frame of this event starts in its segment.
+    pub(crate) fn offset(self, at: u32) -> Option<u32> {
+        match self {
+            Index::Memory(columns) => columns.offsets.get(at as usize).copied(),
+            Index::File(run) => run.offset(at),
+        }
+    }
+
+    fn type_at(self, at: u32) -> Option<u32> {
+        match self {
+            Index::Memory(columns) => columns.types.get(at as usize).copied(),
+            Index::File(run) => run.type_at(at),
+        }
+    }
+
+    fn type_id(self, name: &str) -> Option<u32> {
+        match self {
+            Index::Memory(columns) => columns.type_id(name),
+            Index::File(run) => run.type_id(name),
+        }
+    }
+
+    pub(crate) fn postings(self, tag: &str) -> Postings<'a> {
+        match self {
+            Index::Memory(columns) => {
+                columns.tags.get(tag).map_or(Postings::EMPTY, |list| Postings::Plain(list))
+            }
+            Index::File(run) => run.postings(tag).unwrap_or(Postings::EMPTY),
+        }
+    }
+
+    pub(crate) fn key(self, name: &str) -> Option<KeyedCommit> {
+        match self {
+            Index::Memory(columns) => columns.keys.get(name).copied(),
+            Index::File(run) => run.key(name),
+        }
+    }
+
+    /// The first `limit` matching events in `low..=high`, in the order of `direction`.
+    pub(crate) fn find(
+        self,
+        filter: &Filter,
+        (low, high): (u32, u32),
+        direction: Direction,
+        limit: usize,
+    ) -> Vec<u32> {
+        let mut found = Vec::new();
+        let Some(high) = self.len().checked_sub(1).map(|last| last.min(high)) else {
+            return found;
+        };
+        let walk = Walk { index: self, direction, low, high };
+        let mut items: Vec<_> =
+            filter.items().iter().filter_map(|item| Matches::new(walk, item)).collect();
+        while found.len() < limit {
+            let heads = items.iter().filter_map(|item| item.head);
+            let next = match direction {
+                Direction::Forwards => heads.min(),
+                Direction::Backwards => heads.max(),
+            };
+            let Some(next) = next else { break };
+            found.push(next);
+            // Items that match the same event move on together: an event is found once.
+            for item in items.iter_mut().filter(|item| item.head == Some(next)) {
+                item.advance(walk);
+            }
+        }
+        found
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    index: Index<'a>,
+    direction: Direction,
+    low: u32,
+    high: u32,
+}
+
+impl Walk<'_> {
+    fn start(self) -> u32 {
+        match self.direction {
+            Direction::Forwards => self.low,
+            Direction::Backwards => self.high,
+        }
+    }
+
+    fn beyond(self, at: u32) -> Option<u32> {
+        let next = match self.direction {
+            Direction::Forwards => at.checked_add(1),
+            Direction::Backwards => at.checked_sub(1),
+        };
+        next.filter(|next| (self.low..=self.high).contains(next))
+    }
+
+    fn jump(self, cursor: &mut Cursor<'_>, to: u32) -> Option<u32> {
+        let at = match self.direction {
+            Direction::Forwards => cursor.at_or_after(to),
+            Direction::Backwards => cursor.at_or_before(to),
+        };
+        at.filter(|at| (self.low..=self.high).contains(at))
+    }
+}
+
+/// The matches of one item, one after another.
+struct Matches<'a> {
+    /// Numbers of its types here; none means that every type will do.
+    types: Option<Vec<u32>>,
+    /// One for each of its tags, the rarest first.
+    tags: Vec<Cursor<'a>>,
+    head: Option<u32>,
+}
+
+impl<'a> Matches<'a> {
+    fn new(walk: Walk<'a>, item: &FilterItem) -> Option<Matches<'a>> {
+        let ids = item.types.iter().filter_map(|name| walk.index.type_id(name));
+        let types = (!item.types.is_empty()).then(|| ids.collect::<Vec<_>>());
+        if types.as_ref().is_some_and(Vec::is_empty) {
+            return None;
+        }
+        let tags = item.tags.iter().map(|tag| walk.index.postings(tag.as_str()));
+        let mut tags: Vec<_> = tags.collect();
+        tags.sort_by_key(Postings::len);
+        let tags = tags.into_iter().map(Cursor::new).collect();
+        let mut matches = Matches { types, tags, head: None };
+        if walk.low <= walk.high {
+            matches.head = matches.seek(walk, walk.start());
+        }
+        Some(matches)
+    }
+
+    fn advance(&mut self, walk: Walk<'a>) {
+        self.head = self.head.and_then(|at| walk.beyond(at)).and_then(|at| self.seek(walk, at));
+    }
+
+    /// The first match from `at` on.
+    fn seek(&mut self, walk: Walk<'a>, mut at: u32) -> Option<u32> {
+        loop {
+            at = self.seek_tags(walk, at)?;
+            let fits = match &self.types {
+                None => true,
+                Some(types) => walk.index.type_at(at).is_some_and(|number| types.contains(&number)),
+            };
+            if fits {
+                return Some(at);
+            }
+            at = walk.beyond(at)?;
+        }
+    }
+
+    /// The first event from `at` on that all tags have: whoever is behind jumps, until none is.
+    fn seek_tags(&mut self, walk: Walk<'a>, mut at: u32) -> Option<u32> {
+        'all: loop {
+            for cursor in &mut self.tags {
+                let there = walk.jump(cursor, at)?;
+                if there != at {
+                    at = there;
+                    continue 'all;
+                }
+            }
+            return Some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use diptych_store::{Position, Tag};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::run::{Coverage, encode};
+
+    type Event = (u8, Vec<u8>);
+
+    fn filter() -> impl Strategy<Value = Filter> {
+        let item =
+            (proptest::collection::vec(0u8..5, 0..3), proptest::collection::vec(0u8..6, 0..3));
+        let item = item.prop_map(|(types, tags)| FilterItem {
+            types: types.iter().map(|number| format!("t{number}").into()).collect(),
+            tags: tags.iter().map(|number| Tag::new("k", number)).collect(),
+        });
+        proptest::collection::vec(item, 0..4).prop_map(Filter::from_iter)
+    }
+
+    proptest! {
+        #[test]
+        fn jumps_find_what_a_scan_finds(
+            events in proptest::collection::vec(
+                (0u8..4, proptest::collection::vec(0u8..5, 0..4)), 0..400),
+            filter in filter(),
+            (low, high) in (0u32..410, 0u32..410),
+            limit in 1usize..500,
+        ) {
+            let tags = |event: &Event| -> Vec<String> {
+                event.1.iter().map(|number| format!("k:{number}")).collect()
+            };
+            let mut columns = Columns::new(Position::new(1));
+            for (at, event) in events.iter().enumerate() {
+                let tags = tags(event);
+                let tags = tags.iter().map(String::as_str);
+                columns.push(at as u32, &format!("t{}", event.0), tags);
+            }
+            let file = Bytes::from(encode(&columns, &Coverage::default()));
+            let (run, _) = Run::parse(file).unwrap();
+            let matches = |(at, event): (usize, &Event)| {
+                let tags = tags(event);
+                let fits = filter.matches_parts(&format!("t{}", event.0),
+                    || tags.iter().map(String::as_str));
+                let at = at as u32;
+                (fits && (low..=high).contains(&at)).then_some(at)
+            };
+            let scan: Vec<u32> = events.iter().enumerate().filter_map(matches).collect();
+            for index in [Index::Memory(&columns), Index::File(&run)] {
+                let forwards = index.find(&filter, (low, high), Direction::Forwards, limit);
+                let expected: Vec<u32> = scan.iter().copied().take(limit).collect();
+                prop_assert_eq!(forwards, expected);
+                let backwards = index.find(&filter, (low, high), Direction::Backwards, limit);
+                let expected: Vec<u32> = scan.iter().rev().copied().take(limit).collect();
+                prop_assert_eq!(backwards, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! An index file: the columns of a run of events of one segment. Derived from it, never synced:
+//! one that is missing, torn or of another format is built again.
+//!
+//! ```text
+//!  0  magic     8 bytes "DIPTYIDX"
+//!  8  format    u16     1
+//! 10  width     u16     bytes of a type number: 1, 2 or 4
+//! 12  segment   u32     sequence of the segment
+//! 16  seal      u32     checksum of the segment's header
+//! 20  count     u32     events
+//! 24  first     u64     position of the first event
+//! 32  end       u64     offset in the segment after the last frame that is covered
+//! 40  time      u64     time of that frame
+//! 48  sections  6 x u32 where offsets, types, names, tags, keys and tracking start
+//! 72  slots     2 x u32 slots of the tag and of the key table, powers of two
+//! 80  checksum  u32     CRC-32C of the rest of the file
+//! 84  reserved  4 bytes of zeros
+//! 88  offsets   for each 64 events: u32 where their block starts, behind these; a block is
+//!               u32 base, u8 width, then for each event its frame's offset minus base
+//!     types     for each event: its type's number
+//!     names     varint count, then for each: varint length, UTF-8
+//!     tags      slots x u32 (entry's offset behind the slots + 1, or 0), then entries:
+//!               varint length, tag, postings
+//!     keys      likewise: varint length, key, digest (16 bytes), u32 first event, u32 events
+//!     tracking  every source up to here, as in the control record
+//! ```
+//!
+//! A table is searched from the slot that the low bits of the name's CRC-32C give, upwards.
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use diptych_store::{Digest, KeyedCommit, Position, encoding::put_varint, encoding::take_varint};
+
+use super::{
+    columns::Columns,
+    postings::{self, Postings},
+};
+use crate::frame::{TrackingTable, put_bytes, put_table, take_bytes, take_table, take_text};
+
+const MAGIC: &[u8; 8] = b"DIPTYIDX";
+const FORMAT: u16 = 1;
+const HEADER: usize = 88;
+/// Events whose offsets share a base.
+const BLOCK: usize = 64;
+
+/// What an index file covers, besides its columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Coverage {
+    /// Sequence of the segment.
+    pub(crate) segment: u32,
+    /// Checksum of the segment's header.
+    pub(crate) checksum: u32,
+    /// Offset in the segment after the last frame that is covered.
+    pub(crate) end: u64,
+    /// Time of that frame, since the segment's base time.
+    pub(crate) time: u64,
+    /// Tracking of every source up to there.
+    pub(crate) tracking: TrackingTable,
+}
+
+/// `segment-first-last.run`, so that a listing tells what is covered.
+pub(crate) fn file_name(segment: u32, first: Position, last: Position) -> String {
+    format!("{segment:08}-{:020}-{:020}.run", first.get(), last.get())
+}
+
+pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Position, Position)> {
+    let mut parts = name.strip_suffix(".run")?.split('-');
+    let segment = parts.next()?.parse().ok()?;
+    let first = Position::new(parts.next()?.parse().ok()?);
+    let last = Position::new(parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some((segment, first, last))
+}
+
+/// The bytes of an index file.
+pub(crate) fn encode(columns: &Columns, coverage: &Coverage) -> Vec<u8> {
+    let mut out = vec![0; HEADER];
+    let mut sections = Vec::new();
+    let mut begin = |out: &Vec<u8>| sections.push(out.len() as u32);
+    begin(&out);
+    put_offsets(&mut out, &columns.offsets);
+    begin(&out);
+    let width: u16 = match columns.type_names.len() {
+        0..=0x100 => 1,
+        0x101..=0x1_0000 => 2,
+        _ => 4,
+    };
+    for number in &columns.types {
+        out.extend_from_slice(number.to_le_bytes().get(..usize::from(width)).unwrap_or(&[]));
+    }
+    begin(&out);
+    put_varint(&mut out, columns.type_names.len() as u64);
+    for name in &columns.type_names {
+        put_bytes(&mut out, name.as_bytes());
+    }
+    begin(&out);
+    let mut tags: Vec<_> = columns.tags.iter().collect();
+    tags.sort_unstable();
+    let tag_slots =
+        put_table_of(&mut out, &tags, |positions, out| postings::encode(positions, out));
+    begin(&out);
+    let mut keys: Vec<_> = columns.keys.iter().collect();
+    keys.sort_unstable_by_key(|(name, _)| *name);
+    let key_slots = put_table_of(&mut out, &keys, |commit, out| {
+        out.extend_from_slice(&commit.digest.0);
+        let first = commit.first.get().wrapping_sub(columns.first.get()) as u32;
+        let events = (commit.last.get() - commit.first.get() + 1) as u32;
+        out.extend_from_slice(&first.to_le_bytes());
+        out.extend_from_slice(&events.to_le_bytes());
+    });
+    begin(&out);
+    put_table(&mut out, &coverage.tracking);
+
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&FORMAT.to_le_bytes());
+    header.extend_from_slice(&width.to_le_bytes());
+    header.extend_from_slice(&coverage.segment.to_le_bytes());
+    header.extend_from_slice(&coverage.checksum.to_le_bytes());
+    header.extend_from_slice(&columns.len().to_le_bytes());
+    header.extend_from_slice(&columns.first.get().to_le_bytes());
+    header.extend_from_slice(&coverage.end.to_le_bytes());
+    header.extend_from_slice(&coverage.time.to_le_bytes());
+    for number in sections.iter().chain(&[tag_slots, key_slots]) {
+        header.extend_from_slice(&number.to_le_bytes());
+    }
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), out.get(HEADER..).unwrap_or(&[]));
+    header.extend_from_slice(&checksum.to_le_bytes());
+    if let Some(place) = out.get_mut(..header.len()) {
+        place.copy_from_slice(&header);
+    }
+    out
+}
+
+fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
+    let mut blocks = Vec::new();
+    for block in offsets.chunks(BLOCK) {
+        out.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
+        let base = block.first().copied().unwrap_or(0);
+        let span = block.last().copied().unwrap_or(0) - base;
+        let width = if span < 1 << 16 { 2 } else { 4 };
+        blocks.extend_from_slice(&base.to_le_bytes());
+        blocks.push(width as u8);
+        for offset in block {
+            let bytes = (offset - base).to_le_bytes();
+            blocks.extend_from_slice(bytes.get(..width).unwrap_or(&[]));
+        }
+    }
+    out.extend_from_slice(&blocks);
+}
+
+/// Writes a table of named entries and answers how many slots it has.
+fn put_table_of<V>(
+    out: &mut Vec<u8>,
+    entries: &[(&CompactString, V)],
+    mut put: impl FnMut(&V, &mut Vec<u8>),
+) -> u32 {
+    if entries.is_empty() {
+        return 0;
+    }
+    // At most two thirds full, so that a search ends after a step or two.
+    let slots = (entries.len() * 3 / 2).next_power_of_two();
+    let mut table = vec![0_u32; slots];
+    let mut bytes = Vec::new();
+    for (name, value) in entries {
+        let place = bytes.len() as u32 + 1;
+        put_bytes(&mut bytes, name.as_bytes());
+        put(value, &mut bytes);
+        let start = crc32c::crc32c(name.as_bytes()) as usize;
+        let mut probes = (0..slots).map(|step| (start + step) & (slots - 1));
+        if let Some(free) = probes.find(|slot| table.get(*slot) == Some(&0))
+            && let Some(slot) = table.get_mut(free)
+        {
+            *slot = place;
+        }
+    }
+    for slot in table {
+        out.extend_from_slice(&slot.to_le_bytes());
+    }
+    out.extend_from_slice(&bytes);
+    slots as u32
+}
+
+/// An index file whose checksum holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    bytes: Bytes,
+    first: Position,
+    count: u32,
+    width: usize,
+    sections: [usize; 6],
+    tag_slots: usize,
+    key_slots: usize,
+    type_names: Vec<CompactString>,
+}
+
+impl Run {
+    /// Checks the bytes of an index file; nothing if they are not a whole one of this format.
+    pub(crate) fn parse(bytes: Bytes) -> Option<(Run, Coverage)> {
+        let header = bytes.first_chunk::<HEADER>()?;
+        let u16_at = |at| Some(u16::from_le_bytes(*header.get(at..)?.first_chunk()?));
+        let u32_at = |at| Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?));
+        let u64_at = |at| Some(u64::from_le_bytes(*header.get(at..)?.first_chunk()?));
+        if !header.starts_with(MAGIC) || u16_at(8)? != FORMAT {
+            return None;
+        }
+        let checksum = crc32c::crc32c(header.get(..80)?);
+        let checksum = crc32c::crc32c_append(checksum, bytes.get(HEADER..)?);
+        if checksum != u32_at(80)? || u32_at(84)? != 0 {
+            return None;
+        }
+        let mut sections = [0; 6];
+        for (number, section) in sections.iter_mut().enumerate() {
+            *section = u32_at(48 + number * 4)? as usize;
+        }
+        let [_, _, names, .., tracking] = sections;
+        let coverage = Coverage {
+            segment: u32_at(12)?,
+            checksum: u32_at(16)?,
+            end: u64_at(32)?,
+            time: u64_at(40)?,
+            tracking: take_table(bytes.get(tracking..)?)?.0,
+        };
+        let run = Run {
+            first: Position::new(u64_at(24)?),
+            count: u32_at(20)?,
+            width: usize::from(u16_at(10)?),
+            sections,
+            tag_slots: u32_at(72)? as usize,
+            key_slots: u32_at(76)? as usize,
+            type_names: parse_names(bytes.get(names..)?)?,
+            bytes,
+        };
+        Some((run, coverage))
+    }
+
+    pub(crate) fn first(&self) -> Position {
+        self.first
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.count
+    }
+
+    pub(crate) fn type_names(&self) -> &[CompactString] {
+        &self.type_names
+    }
+
+    fn section(&self, number: usize) -> &[u8] {
+        let start = self.sections.get(number).copied().unwrap_or(usize::MAX);
+        self.bytes.get(start..).unwrap_or(&[])
+    }
+
+    pub(crate) fn offset(&self, at: u32) -> Option<u32> {
+        let offsets = self.section(0);
+        let (block, within) = (at as usize / BLOCK, at as usize % BLOCK);
+        let blocks = offsets.get((self.count as usize).div_ceil(BLOCK) * 4..)?;
+        let start = u32_in(offsets, block)? as usize;
+        let (base, rest) = blocks.get(start..)?.split_first_chunk::<4>()?;
+        let (width, values) = rest.split_first()?;
+        let value = match width {
+            2 => u32::from(u16::from_le_bytes(*values.get(within * 2..)?.first_chunk()?)),
+            _ => u32_in(values, within)?,
+        };
+        Some(u32::from_le_bytes(*base).wrapping_add(value))
+    }
+
+    pub(crate) fn type_at(&self, at: u32) -> Option<u32> {
+        let number = self.section(1).get(at as usize * self.width..)?;
+        match self.width {
+            1 => number.first().map(|number| u32::from(*number)),
+            2 => number.first_chunk().map(|number| u32::from(u16::from_le_bytes(*number))),
+            _ => number.first_chunk().map(|number| u32::from_le_bytes(*number)),
+        }
+    }
+
+    pub(crate) fn type_id(&self, name: &str) -> Option<u32> {
+        self.type_names.iter().position(|known| known == name).map(|number| number as u32)
+    }
+
+    /// How many events have each type, by the type's number.
+    pub(crate) fn count_types(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.type_names.len()];
+        for number in (0..self.count).filter_map(|at| self.type_at(at)) {
+            if let Some(count) = counts.get_mut(number as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    pub(crate) fn postings(&self, tag: &str) -> Option<Postings<'_>> {
+        Postings::parse(search(self.section(3), self.tag_slots, tag)?)
+    }
+
+    /// Every tag with its list.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = (&str, Postings<'_>)> {
+        entries(self.section(3), self.tag_slots)
+            .filter_map(|(tag, rest)| Some((tag, Postings::parse(rest)?)))
+    }
+
+    pub(crate) fn key(&self, name: &str) -> Option<KeyedCommit> {
+        self.parse_key(search(self.section(4), self.key_slots, name)?)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = (&str, KeyedCommit)> {
+        entries(self.section(4), self.key_slots)
+            .filter_map(|(name, rest)| Some((name, self.parse_key(rest)?)))
+    }
+
+    fn parse_key(&self, bytes: &[u8]) -> Option<KeyedCommit> {
+        let (digest, numbers) = bytes.split_first_chunk::<16>()?;
+        let first = self.first.plus(u64::from(u32_in(numbers, 0)?));
+        let last = first.plus(u64::from(u32_in(numbers, 1)?)).before();
+        Some(KeyedCommit { first, last, digest: Digest(*digest) })
+    }
+
+    /// The same columns in memory.
+    pub(crate) fn columns(&self) -> Columns {
+        let mut columns = Columns::new(self.first);
+        for at in 0..self.count {
+            let number = self.type_at(at);
+            let name = number.and_then(|number| self.type_names.get(number as usize));
+            let name = name.map_or("", CompactString::as_str);
+            columns.push(self.offset(at).unwrap_or(0), name, std::iter::empty());
+        }
+        let tags = self.tags().map(|(tag, postings)| (tag.into(), postings.to_vec()));
+        columns.tags = tags.collect();
+        columns.keys = self.keys().map(|(name, commit)| (name.into(), commit)).collect();
+        columns
+    }
+}
+
+fn parse_names(bytes: &[u8]) -> Option<Vec<CompactString>> {
+    let (count, mut rest) = take_varint(bytes)?;
+    let mut names = Vec::new();
+    for _ in 0..count {
+        let name;
+        (name, rest) = take_text(rest)?;
+        names.push(name);
+    }
+    Some(names)
+}
+
+fn u32_in(bytes: &[u8], index: usize) -> Option<u32> {
+    bytes.get(index.checked_mul(4)?..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// What follows the name of the entry with this name.
+fn search<'a>(table: &'a [u8], slots: usize, name: &str) -> Option<&'a [u8]> {
+    let entries = table.get(slots.checked_mul(4)?..)?;
+    let start = crc32c::crc32c(name.as_bytes()) as usize;
+    for step in 0..slots {
+        let place = u32_in(table, start.wrapping_add(step) & (slots - 1))?.checked_sub(1)?;
+        let (found, rest) = take_bytes(entries.get(place as usize..)?)?;
+        if found == name.as_bytes() {
+            return Some(rest);
+        }
+    }
+    None
+}
+
+/// Every entry's name and what follows it.
+fn entries(table: &[u8], slots: usize) -> impl Iterator<Item = (&str, &[u8])> {
+    let entries = slots.checked_mul(4).and_then(|start| table.get(start..)).unwrap_or(&[]);
+    (0..slots).filter_map(move |slot| {
+        let place = u32_in(table, slot)?.checked_sub(1)?;
+        let (name, rest) = take_bytes(entries.get(place as usize..)?)?;
+        Some((std::str::from_utf8(name).ok()?, rest))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use diptych_store::Tracking;
+
+    use super::*;
+
+    fn sample(events: u32) -> (Columns, Coverage) {
+        let mut columns = Columns::new(Position::new(1_001));
+        for at in 0..events {
+            let tags = [format!("account:{}", at % 37), "tenant:1".to_owned()];
+            let offset = 64 + at * 300 + if at > 100 { 70_000 } else { 0 };
+            columns.push(offset, ["a", "b", "c"][at as usize % 3], tags.iter().map(String::as_str));
+            if at % 5 == 0 {
+                let first = columns.first.plus(u64::from(at));
+                let commit =
+                    KeyedCommit { first, last: first.plus(1), digest: Digest([at as u8; 16]) };
+                columns.keys.insert(format!("key {at}").into(), commit);
+            }
+        }
+        let tracking = Tracking::new("billing", 7);
+        let coverage = Coverage {
+            segment: 4,
+            checksum: 99,
+            end: 123_456,
+            time: 5,
+            tracking: [("billing".into(), (tracking, Position::new(2)))].into(),
+        };
+        (columns, coverage)
+    }
+
+    #[test]
+    fn a_file_holds_what_was_put_in() {
+        for events in [0, 1, 63, 64, 65, 1_000] {
+            let (columns, coverage) = sample(events);
+            let (run, read) = Run::parse(encode(&columns, &coverage).into()).unwrap();
+            assert_eq!((run.columns(), read), (columns.clone(), coverage));
+            for at in 0..events {
+                assert_eq!(run.offset(at), Some(columns.offsets[at as usize]));
+                assert_eq!(run.type_at(at), Some(columns.types[at as usize]));
+            }
+            for (tag, positions) in &columns.tags {
+                assert_eq!(&run.postings(tag).unwrap().to_vec(), positions);
+            }
+            assert!(run.postings("account:none").is_none() && run.key("none").is_none());
+            assert_eq!(run.key("key 0"), columns.keys.get("key 0").copied());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_is_no_index() {
+        let (columns, coverage) = sample(50);
+        let bytes = encode(&columns, &coverage);
+        for length in 0..bytes.len() {
+            assert!(Run::parse(bytes[..length].to_vec().into()).is_none(), "cut at {length}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Run::parse(flipped.into()).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let mut columns = Columns::new(Position::new(3));
+        columns.push(64, "paid", ["a:1"].into_iter());
+        let coverage =
+            Coverage { segment: 2, checksum: 9, end: 90, time: 6, ..Coverage::default() };
+        let bytes = encode(&columns, &coverage);
+        assert_eq!(&bytes[..16], b"DIPTYIDX\x01\0\x01\0\x02\0\0\0");
+        assert_eq!(
+            bytes[16..48],
+            [
+                9, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0,
+                0, 0, 0, 0, 0
+            ]
+        );
+        let body: &[u8] = &[
+            0, 0, 0, 0, 64, 0, 0, 0, 2, 0, 0, // offsets
+            0, // types
+            1, 4, b'p', b'a', b'i', b'd', // names
+            1, 0, 0, 0, 3, b'a', b':', b'1', 1, 0, // tags
+            0, // tracking
+        ];
+        assert_eq!(&bytes[HEADER..], body);
+    }
+}

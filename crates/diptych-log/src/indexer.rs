@@ -1,0 +1,147 @@
+//! Writing out the index: each part once what it is about is durable, and one file for all of a
+//! segment once that is complete.
+
+use std::{io, sync::Arc};
+
+use diptych_store::{Position, ReadError};
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    Background,
+    catalog::{Catalog, Part, write_file},
+    engine::Engine,
+    index::{Columns, Coverage, Run, run},
+    segment::Segment,
+    sequencer::Job,
+};
+
+/// Parts that wait for the indexer thread. Their number is bounded where they are made.
+#[derive(Debug, Default)]
+pub(crate) struct Indexer {
+    jobs: Mutex<Jobs>,
+    work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    waiting: Vec<Job>,
+    stop: bool,
+}
+
+impl Engine {
+    /// Has these parts written out: by the thread, or at once where there is none.
+    pub(crate) fn index_all(&self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        match self.options.background {
+            Background::Inline => jobs.into_iter().for_each(|job| self.index(job)),
+            Background::Threads => {
+                self.indexer.jobs.lock().waiting.extend(jobs);
+                self.indexer.work.notify_one();
+            }
+        }
+    }
+
+    /// The indexer thread.
+    pub(crate) fn run_indexer(&self) {
+        loop {
+            let jobs = {
+                let mut jobs = self.indexer.jobs.lock();
+                while jobs.waiting.is_empty() && !jobs.stop {
+                    self.indexer.work.wait(&mut jobs);
+                }
+                std::mem::take(&mut jobs.waiting)
+            };
+            if jobs.is_empty() {
+                return;
+            }
+            jobs.into_iter().for_each(|job| self.index(job));
+        }
+    }
+
+    /// Lets the thread end once it has done what waits.
+    pub(crate) fn stop_indexer(&self) {
+        self.indexer.jobs.lock().stop = true;
+        self.indexer.work.notify_one();
+    }
+
+    pub(crate) fn index(&self, job: Job) {
+        if let Err(error) = self.write_part(&job) {
+            // The log is whole without it, but without index files memory would fill up.
+            self.fail(&error);
+        }
+        let woken = {
+            let mut state = self.state.lock();
+            state.waiting_parts = state.waiting_parts.saturating_sub(1);
+            std::mem::take(&mut state.room)
+        };
+        woken.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn write_part(&self, job: &Job) -> Result<(), String> {
+        if let Some(part) = &job.part {
+            let columns = part.columns(self.disk()).map_err(|error| error.to_string())?;
+            let written = self.write_run(&job.segment, &columns, &job.coverage)?;
+            self.replace(std::slice::from_ref(part), written);
+        }
+        if job.seals {
+            job.segment.seal();
+            self.merge(job)?;
+        }
+        Ok(())
+    }
+
+    fn write_run(
+        &self,
+        segment: &Arc<Segment>,
+        columns: &Columns,
+        coverage: &Coverage,
+    ) -> Result<Part, String> {
+        let last = columns.first.plus(u64::from(columns.len())).before();
+        let name = run::file_name(segment.sequence, columns.first, last);
+        let path = self.folders.index.join(name);
+        let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
+        write_file(self.disk(), &path, &run::encode(columns, coverage)).map_err(failed)?;
+        let run = self.disk().map(&path).map_err(failed)?;
+        let (run, _) = Run::parse(run)
+            .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
+        Ok(Part::loaded(segment.clone(), path, run))
+    }
+
+    /// One file in place of those of the segment.
+    fn merge(&self, job: &Job) -> Result<(), String> {
+        let catalog = self.catalog();
+        let of_segment =
+            |part: &&Arc<Part>| Arc::ptr_eq(&part.segment, &job.segment) && part.path().is_some();
+        let parts: Vec<_> = catalog.parts.iter().filter(of_segment).cloned().collect();
+        let [first, _, ..] = parts.as_slice() else { return Ok(()) };
+        let mut columns = Columns::new(first.first);
+        for part in &parts {
+            let read: Result<Columns, ReadError> = part.columns(self.disk());
+            columns.append(&read.map_err(|error| error.to_string())?);
+        }
+        let merged = self.write_run(&job.segment, &columns, &job.coverage)?;
+        self.replace(&parts, merged);
+        for path in parts.iter().filter_map(|part| part.path()) {
+            if let Err(error) = self.disk().remove(path) {
+                tracing::warn!(file = %path.display(), %error, "index file cannot be removed");
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&self, old: &[Arc<Part>], new: Part) {
+        let mut catalog = self.catalog.write();
+        let replaced: Catalog = catalog.replaced(old, Arc::new(new));
+        *catalog = Arc::new(replaced);
+    }
+}
+
+/// Whether these parts, given by first and last position, cover `first..=last` without a gap.
+pub(crate) fn covers(parts: &[(Position, Position)], first: Position, last: Position) -> bool {
+    let end = parts
+        .iter()
+        .try_fold(first, |next, (from, to)| (*from == next && to >= from).then(|| to.plus(1)));
+    end == Some(last.plus(1))
+}

@@ -1,0 +1,359 @@
+use std::{
+    future::poll_fn,
+    path::Path,
+    sync::Arc,
+    task::Poll,
+    thread::{self, JoinHandle},
+};
+
+use diptych_store::{
+    Accepted, Append, AppendError, Batch, CommitNumber, Committed, EventStore, Filter, Head,
+    KeyedCommit, Limits, LogIdentity, Position, Read, ReadError, SyncError, Synced, Tag, Tracking,
+    Unavailable,
+};
+use parking_lot::Mutex;
+use pollster::block_on;
+
+use crate::{
+    Background, LogOptions, OpenError, Stats,
+    engine::Engine,
+    error::read_failed,
+    frame::CONTROL_CLOSED,
+    open,
+    read::count_names,
+    sequencer::{self, Offered, Prepared, Writes},
+};
+
+/// An open log. Cloning shares it; dropping the last clone closes it.
+///
+/// It is an [`EventStore`] for tasks, and [`blocking`](Log::blocking) gives the same to threads.
+/// Reads work on mapped files and run on the caller, bounded by the limits of a batch.
+#[derive(Clone, Debug)]
+pub struct Log(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    engine: Arc<Engine>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Log {
+    /// Opens the log in a folder, creating both if missing.
+    ///
+    /// The folder is locked: one process at a time, and within it one open log. What a killed
+    /// process or a loss of power left is cut back to the last whole commit.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the folder is held, the log is damaged or newer, or files cannot be used.
+    pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
+        let background = options.background;
+        let engine = Arc::new(open::open(dir.as_ref(), options)?);
+        let open = Open { engine: engine.clone(), threads: Mutex::default() };
+        if background == Background::Threads {
+            let spawned = [
+                spawn("diptych-writer", engine.clone(), Engine::run_writer),
+                spawn("diptych-indexer", engine, Engine::run_indexer),
+            ];
+            for thread in spawned {
+                let thread = thread.map_err(|cause| OpenError::Io {
+                    what: "cannot start a thread of the log".to_owned(),
+                    cause,
+                })?;
+                open.threads.lock().push(thread);
+            }
+        }
+        Ok(Log(Arc::new(open)))
+    }
+
+    /// The same operations for plain threads, without futures.
+    pub fn blocking(&self) -> Blocking<'_> {
+        Blocking { engine: &self.0.engine }
+    }
+
+    /// Writes, syncs and indexes what was accepted, and releases the folder. Other clones answer
+    /// [`Unavailable::Closed`] from then on.
+    ///
+    /// # Errors
+    /// [`SyncError`] if something that was accepted could not be synced.
+    pub fn close(self) -> Result<(), SyncError> {
+        self.0.close()
+    }
+}
+
+fn spawn(
+    name: &str,
+    engine: Arc<Engine>,
+    run: impl FnOnce(&Engine) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || run(&engine))
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "a log was dropped and could not be closed in order");
+        }
+    }
+}
+
+impl Open {
+    fn close(&self) -> Result<(), SyncError> {
+        let engine = &*self.engine;
+        {
+            let mut state = engine.state.lock();
+            if matches!(state.ended, Some(Unavailable::Closed)) {
+                return Ok(());
+            }
+            state.ended.get_or_insert(Unavailable::Closed);
+            state.stop = true;
+            let woken = std::mem::take(&mut state.room);
+            engine.work.notify_all();
+            drop(state);
+            woken.into_iter().for_each(std::task::Waker::wake);
+        }
+        let mut threads = self.threads.lock();
+        let indexer = threads.pop();
+        for writer in threads.drain(..) {
+            // A thread that panicked has done its harm; what it left is what a kill leaves.
+            let _ = writer.join();
+        }
+        engine.finish();
+        engine.stop_indexer();
+        if let Some(indexer) = indexer {
+            let _ = indexer.join();
+        }
+        let failed = engine
+            .state
+            .lock()
+            .ended
+            .clone()
+            .filter(|why| matches!(why, Unavailable::Failed { .. }));
+        engine.publisher.end(Unavailable::Closed);
+        engine.lock.lock().take();
+        failed.map_or(Ok(()), |cause| Err(SyncError { cause }))
+    }
+}
+
+impl Engine {
+    /// Brings the log to an end that the next open has nothing to do about.
+    fn finish(&self) {
+        self.write_all();
+        self.sync_all();
+        let commits = {
+            let mut state = self.state.lock();
+            if state.failed() {
+                return;
+            }
+            if state.commits > 0 {
+                let since = state.time.as_micros() - state.segment_head.base_time.as_micros();
+                let position = state.accepted.plus(1).get() - state.segment.base.get();
+                let head = state.segment_head;
+                let mark = sequencer::control_frame(
+                    position as u32,
+                    since.max(0) as u64,
+                    head.checksum,
+                    |body| body.push(CONTROL_CLOSED),
+                );
+                let (segment, offset) = (state.segment.clone(), state.offset);
+                state.queue.push(&segment, head, offset, &mark);
+                state.offset += mark.len() as u64;
+            }
+            sequencer::freeze(&mut state, false);
+            state.commits
+        };
+        tracing::debug!(commits, "the log is closed");
+        self.write_all();
+        self.sync_all();
+        self.forget_interval();
+    }
+
+    fn must_drive(&self) -> bool {
+        self.options.background == Background::Inline
+    }
+
+    /// Offers a commit until it is taken or refused.
+    async fn take(&self, append: Append, writes: Writes) -> Result<Accepted, AppendError> {
+        let mut prepared = Prepared::new(append, &self.options.limits)?;
+        let offered = poll_fn(|context| {
+            loop {
+                match self.offer(&mut prepared, writes, context.waker()) {
+                    Poll::Pending if self.must_drive() => self.write_all(),
+                    offered => return offered,
+                }
+            }
+        });
+        match offered.await? {
+            Offered::Accepted { accepted, write } => {
+                if write {
+                    self.write_as_caller();
+                }
+                Ok(accepted)
+            }
+            Offered::Refused(refusal, rests_on) => {
+                if self.must_drive() {
+                    self.write_all();
+                }
+                match rests_on.wait().await {
+                    Ok(()) => Err(refusal),
+                    // Nothing of this commit was written; what it ran into may be gone.
+                    Err(SyncError { cause }) => Err(cause.into()),
+                }
+            }
+        }
+    }
+
+    fn flush(&self) -> Result<(), SyncError> {
+        let commits = CommitNumber(self.state.lock().commits);
+        if self.must_drive() {
+            self.write_all();
+        }
+        block_on(Synced::new(commits, self.head()).wait())?;
+        self.sync_all();
+        let failed = self.state.lock().ended.clone();
+        match failed {
+            Some(cause @ Unavailable::Failed { .. }) => Err(SyncError { cause }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The operations of a [`Log`] for plain threads, without futures.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocking<'a> {
+    engine: &'a Engine,
+}
+
+impl Blocking<'_> {
+    /// Appends and waits until the commit is synced; the fastest way for a thread that waits
+    /// for each commit.
+    ///
+    /// # Errors
+    /// As [`EventStore::append`], and [`AppendError::OutcomeUnknown`] if its sync failed.
+    pub fn commit(&self, append: Append) -> Result<Committed, AppendError> {
+        let accepted = block_on(self.engine.take(append, Writes::Caller))?;
+        if self.engine.must_drive() {
+            self.engine.write_all();
+            self.engine.sync_if_due();
+        }
+        Ok(block_on(accepted.synced())?)
+    }
+
+    /// Appends and answers when the commit is accepted: it has its positions and is not durable.
+    ///
+    /// # Errors
+    /// As [`EventStore::append`].
+    pub fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+        block_on(self.engine.take(append, Writes::Other))
+    }
+
+    /// Writes and syncs, to the disk whatever the durability, everything accepted so far.
+    ///
+    /// # Errors
+    /// [`SyncError`] if that failed.
+    pub fn flush(&self) -> Result<(), SyncError> {
+        self.engine.flush()
+    }
+
+    /// See [`EventStore::read`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        self.engine.read(filter, &read)
+    }
+
+    /// See [`EventStore::last`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        self.engine.last(filter, upto)
+    }
+
+    /// See [`EventStore::count`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.engine.count(tag, upto)
+    }
+
+    /// See [`EventStore::keyed`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.engine.keyed(key)
+    }
+
+    /// See [`EventStore::tracked`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        self.engine.check_open()?;
+        let tracking = self.engine.tracking.read().clone();
+        Ok(tracking.get(source).map(|(tracking, _)| tracking.clone()))
+    }
+
+    /// What is in the log. Goes through the whole index, not through the log.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a file cannot be read.
+    pub fn stats(&self) -> Result<Stats, ReadError> {
+        let engine = self.engine;
+        engine.check_open()?;
+        let (types, tag_keys) = count_names(engine, &engine.catalog())?;
+        let files = open::files(engine);
+        let files = files.map_err(|error| read_failed(&engine.folders.root, &error))?;
+        Ok(Stats {
+            identity: engine.identity,
+            head: engine.head().position(),
+            segments: files.segments,
+            segment_bytes: files.segment_bytes,
+            index_bytes: files.index_bytes,
+            allocated_bytes: files.allocated_bytes,
+            types,
+            tag_keys,
+            sources: engine.tracking.read().len() as u64,
+        })
+    }
+}
+
+impl EventStore for Log {
+    fn identity(&self) -> LogIdentity {
+        self.0.engine.identity
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.engine.options.limits.clone()
+    }
+
+    fn head(&self) -> Head {
+        self.0.engine.head()
+    }
+
+    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+        self.0.engine.take(append, Writes::Other).await
+    }
+
+    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        self.blocking().read(filter, read)
+    }
+
+    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        self.blocking().last(filter, upto)
+    }
+
+    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.blocking().count(tag, upto)
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.blocking().keyed(key)
+    }
+
+    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        self.blocking().tracked(source)
+    }
+}

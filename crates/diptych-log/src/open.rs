@@ -1,0 +1,538 @@
+//! Opening a log: find the last segment, take what the index files say of it, read the rest of
+//! it, cut off what a kill or a loss of power left unfinished. Older segments are not read.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use diptych_store::{HeadPublisher, LogIdentity, Position, Timestamp};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::{
+    Durability, LogOptions, OpenError,
+    catalog::{Catalog, Folders, Part, Rebuilt},
+    disk::{Disk, DiskFile, DiskLock, LockError},
+    engine::{Engine, NEVER},
+    error::{corruption, io_error},
+    frame,
+    index::{Columns, Coverage, Run, run},
+    indexer::{Indexer, covers},
+    recovery::{self, From, Recovered},
+    segment::{self, BadHeader, Head, Header, Segment},
+    sequencer::{Queue, State},
+    writer::Writer,
+};
+
+/// Says, while a log with [`Durability::Interval`] is open, in which run of the machine that is.
+const INTERVAL_MARK: &str = "interval";
+
+pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
+    check_options(&options)?;
+    let disk = options.disk.clone();
+    let folders = Folders::new(root);
+    for dir in [&folders.root, &folders.segments, &folders.index] {
+        disk.create_dir(dir).map_err(io_error("create", dir))?;
+    }
+    let lock = lock(&*disk, root)?;
+    disk.sync_dir(root).map_err(io_error("sync", root))?;
+    let opening = Opening { disk: &*disk, folders: &folders };
+    let mut listed = opening.list_segments()?;
+    let last = opening.last_segment(&mut listed, &options)?;
+    let index = opening.list_index(&last.header)?;
+    let mut parts = opening.sealed_parts(&listed, last.header.base, &index)?;
+    let tail = opening.read_tail(&last, &index)?;
+    let lost_some = opening.interval_was_cut_off()?;
+    let mut identity = last.header.identity;
+    if lost_some {
+        identity.epoch = identity.epoch.next();
+        tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
+    }
+    let torn = tail.recovered.torn;
+    parts.extend(tail.parts.iter().cloned());
+    let engine = assemble(options, folders, lock, identity, parts, last, tail);
+    if lost_some || torn {
+        // A new segment: its checksum makes sure that what was cut off, wherever a disk may
+        // still have it, is never taken for a record again.
+        engine.begin_anew()?;
+    }
+    engine.remember_interval()?;
+    Ok(engine)
+}
+
+fn check_options(options: &LogOptions) -> Result<(), OpenError> {
+    let limits = &options.limits;
+    let body = limits.event_bytes + limits.key_bytes + limits.source_bytes + 256;
+    let problem = if body > frame::MAX_BODY {
+        format!("event_bytes, key_bytes and source_bytes together must be below {}", 16 << 20)
+    } else if !(1024..=1 << 30).contains(&options.segment_bytes) {
+        "segment_bytes must be from 1 KiB to 1 GiB".to_owned()
+    } else if limits.commit_bytes > 1 << 30 || limits.commit_events > 1 << 23 {
+        "commit_bytes must be at most 1 GiB, commit_events at most 8 million".to_owned()
+    } else if options.queue_bytes == 0 || options.index_bytes == 0 {
+        "queue_bytes and index_bytes must be above 0".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::Options { problem })
+}
+
+pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+    let program = std::env::args().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+    let owner = format!("process {} ({program})", std::process::id());
+    let path = root.join("lock");
+    disk.lock(&path, &owner).map_err(|error| match error {
+        LockError::Held { owner } => OpenError::Held {
+            folder: root.display().to_string(),
+            owner: if owner.is_empty() { "another process".to_owned() } else { owner },
+        },
+        LockError::Io(cause) => io_error("lock", &path)(cause),
+    })
+}
+
+/// A segment as its file name tells.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    sequence: u32,
+    base: Position,
+}
+
+/// An index file as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ListedRun {
+    segment: u32,
+    first: Position,
+    last: Position,
+}
+
+/// The segment that is written to.
+struct Last {
+    header: Header,
+    file: Arc<dyn DiskFile>,
+    segment: Arc<Segment>,
+}
+
+/// What the last segment holds.
+struct Tail {
+    /// Parts in files, then the one in memory.
+    parts: Vec<Arc<Part>>,
+    recovered: Recovered,
+    tracking: frame::TrackingTable,
+    /// Where the frames of the part in memory begin.
+    from: u64,
+}
+
+struct Opening<'a> {
+    disk: &'a dyn Disk,
+    folders: &'a Folders,
+}
+
+impl Opening<'_> {
+    fn list_segments(&self) -> Result<Vec<Listed>, OpenError> {
+        let dir = &self.folders.segments;
+        let names = self.disk.list(dir).map_err(io_error("list", dir))?;
+        let parsed = names.iter().filter_map(|name| segment::parse_file_name(name));
+        let mut listed: Vec<_> = parsed.map(|(sequence, base)| Listed { sequence, base }).collect();
+        listed.sort_by_key(|segment| segment.sequence);
+        for (expected, segment) in (1..).zip(&listed) {
+            if segment.sequence != expected {
+                let what = format!("segment {expected} is missing");
+                return Err(corruption(dir, 0, what).into());
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Opens the last segment whose header was finished, or creates the first.
+    fn last_segment(
+        &self,
+        listed: &mut Vec<Listed>,
+        options: &LogOptions,
+    ) -> Result<Last, OpenError> {
+        while let Some(Listed { sequence, base }) = listed.pop() {
+            let path = self.folders.segments.join(segment::file_name(sequence, base));
+            let file = self.disk.open(&path, options.segment_bytes);
+            let file = file.map_err(io_error("open", &path))?;
+            let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
+            match Header::parse(&bytes) {
+                Ok(header) if header.sequence == sequence && header.base == base => {
+                    let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
+                    segment.activate(file.clone());
+                    return Ok(Last { header, file, segment });
+                }
+                Err(BadHeader::Newer(format)) => {
+                    return Err(OpenError::Newer { file: path.display().to_string(), format });
+                }
+                _ => {}
+            }
+            // No frame is ever written before the header is durable, so a file that has no more
+            // than a header never held anything.
+            let size = file.size().map_err(io_error("look at", &path))?;
+            if size > segment::HEADER as u64 {
+                return Err(corruption(&path, 0, "the header of the segment is damaged").into());
+            }
+            tracing::warn!(file = %path.display(), "removed a segment that was never finished");
+            self.disk.remove(&path).map_err(io_error("remove", &path))?;
+            let dir = &self.folders.segments;
+            self.disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        }
+        self.create_first(options)
+    }
+
+    fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
+        let header = Header {
+            sequence: 1,
+            identity: LogIdentity::random(),
+            base: Position::new(1),
+            base_time: Timestamp::now(),
+        };
+        let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
+        let file = crate::writer::create_segment(
+            self.disk,
+            self.folders,
+            &segment,
+            &header,
+            options.segment_bytes,
+        );
+        let file = file.map_err(io_error("create", &segment.path))?;
+        Ok(Last { header, file, segment })
+    }
+
+    /// The index files, those of one segment next to each other and in order.
+    fn list_index(&self, last: &Header) -> Result<Vec<ListedRun>, OpenError> {
+        let dir = &self.folders.index;
+        let mut listed = Vec::new();
+        for name in self.disk.list(dir).map_err(io_error("list", dir))? {
+            let Some((segment, first, last_position)) = run::parse_file_name(&name) else {
+                continue;
+            };
+            if segment > last.sequence && self.load_run(&name).is_some() {
+                // It was written after its segment was durable.
+                let what = format!("segment {segment} is missing: {name} is about it");
+                return Err(corruption(&self.folders.segments, 0, what).into());
+            }
+            listed.push(ListedRun { segment, first, last: last_position });
+        }
+        // Of two that begin alike, the longer one is the merged one.
+        listed.sort_by_key(|run| (run.segment, run.first, std::cmp::Reverse(run.last)));
+        Ok(listed)
+    }
+
+    fn load_run(&self, name: &str) -> Option<(Run, Coverage)> {
+        self.disk.map(&self.folders.index.join(name)).ok().and_then(Run::parse)
+    }
+
+    /// The parts of all segments but the last, unread.
+    fn sealed_parts(
+        &self,
+        sealed: &[Listed],
+        end: Position,
+        index: &[ListedRun],
+    ) -> Result<Vec<Arc<Part>>, OpenError> {
+        let mut parts = Vec::new();
+        let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([end]);
+        for (Listed { sequence, base }, next) in sealed.iter().zip(nexts) {
+            let path = self.folders.segments.join(segment::file_name(*sequence, *base));
+            if next < *base {
+                return Err(corruption(&path, 0, "segments are out of order").into());
+            }
+            let runs = of_segment(index, *sequence);
+            if next == *base {
+                self.remove_runs(runs, &[]);
+                continue;
+            }
+            let segment = Arc::new(Segment::sealed(path, *sequence, *base));
+            let mut chain = chain(runs, *base);
+            let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
+            if !covers(&spans, *base, next.before()) {
+                // One part for all of it, which will be built when it is asked for.
+                chain = vec![ListedRun { segment: *sequence, first: *base, last: next.before() }];
+            }
+            self.remove_runs(runs, &chain);
+            parts.extend(chain.iter().map(|run| {
+                Arc::new(Part::file(segment.clone(), self.folders, run.first, run.last))
+            }));
+        }
+        Ok(parts)
+    }
+
+    /// Removes index files that others have made needless.
+    fn remove_runs(&self, runs: &[ListedRun], but: &[ListedRun]) {
+        for run in runs.iter().filter(|run| !but.contains(run)) {
+            let name = run::file_name(run.segment, run.first, run.last);
+            let _ = self.disk.remove(&self.folders.index.join(name));
+        }
+    }
+
+    fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Tail, OpenError> {
+        let Last { header, file, segment } = last;
+        let failed = |what| io_error(what, &segment.path);
+        let size = file.size().map_err(failed("look at"))?;
+        let runs = self.runs_of(last, size, of_segment(index, header.sequence))?;
+        let covered = runs.chain.last().map(|(_, coverage)| coverage.clone());
+        let covered =
+            covered.unwrap_or(Coverage { end: segment::HEADER as u64, ..Coverage::default() });
+        let next: u32 = runs.chain.iter().map(|(part, _)| part.events()).sum();
+        let from =
+            From { offset: covered.end, next, time: covered.time, checksum: header.checksum() };
+        let unread = usize::try_from(size.saturating_sub(covered.end)).unwrap_or(usize::MAX);
+        let bytes = file.read_at(covered.end, unread).map_err(failed("read"))?;
+        let first = header.base.plus(u64::from(next));
+        let mut built = Rebuilt::new(header.base, first, Position::MAX);
+        built.tracking = covered.tracking;
+        let recovered = recovery::recover(&bytes, from, |commit| built.add(commit))
+            .map_err(|error| corruption(&segment.path, error.offset, error.what))?;
+        if recovered.end < runs.proven {
+            let what = format!("records up to byte {} were durable and are gone", runs.proven);
+            return Err(corruption(&segment.path, recovered.end, what).into());
+        }
+        self.settle(file, size, covered.end, &bytes, &recovered)
+            .map_err(failed("repair the end of"))?;
+        segment.publish(recovered.end);
+        let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
+        let tracking = built.tracking;
+        parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
+        Ok(Tail { parts, recovered, tracking, from: covered.end })
+    }
+
+    /// The index files of the last segment that can be used, and how far they prove it durable.
+    fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
+        let Last { header, segment, .. } = last;
+        let mut found = LastRuns { chain: Vec::new(), proven: segment::HEADER as u64 };
+        let mut next = header.base;
+        let mut used = Vec::new();
+        for run in listed {
+            let name = run::file_name(run.segment, run.first, run.last);
+            let Some((loaded, coverage)) = self.load_run(&name) else { continue };
+            if coverage.checksum != header.checksum() {
+                continue;
+            }
+            if coverage.end > size {
+                let what = format!("{name} proves it durable up to byte {}", coverage.end);
+                return Err(corruption(&segment.path, size, what).into());
+            }
+            found.proven = found.proven.max(coverage.end);
+            if loaded.first() == next && loaded.len() > 0 {
+                next = next.plus(u64::from(loaded.len()));
+                let path = self.folders.index.join(name);
+                let part = Part::loaded(segment.clone(), path, loaded);
+                found.chain.push((Arc::new(part), coverage));
+                used.push(*run);
+            }
+        }
+        self.remove_runs(listed, &used);
+        Ok(found)
+    }
+
+    /// Cuts off what is not whole, and makes the rest durable. What was written and not proven
+    /// to be synced is written again: after a failed sync a system may show bytes that it will
+    /// never bring to the disk, and take them for clean.
+    fn settle(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        size: u64,
+        start: u64,
+        bytes: &[u8],
+        recovered: &Recovered,
+    ) -> io::Result<()> {
+        if recovered.torn {
+            let cut = size - recovered.end;
+            tracing::warn!(bytes = cut, "cut off an unfinished commit at the end of the log");
+        }
+        if size > recovered.end {
+            file.set_size(recovered.end)?;
+        }
+        let range = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
+        let unproven = bytes.get(range(recovered.unproven)..range(recovered.end)).unwrap_or(&[]);
+        if !unproven.is_empty() {
+            file.write_at(recovered.unproven, unproven)?;
+        }
+        if size > recovered.end || !unproven.is_empty() {
+            file.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a log that was not synced with every commit ended with a loss of power.
+    fn interval_was_cut_off(&self) -> Result<bool, OpenError> {
+        let names = self.disk.list(&self.folders.root);
+        let names = names.map_err(io_error("list", &self.folders.root))?;
+        if !names.iter().any(|name| name == INTERVAL_MARK) {
+            return Ok(false);
+        }
+        let path = self.folders.root.join(INTERVAL_MARK);
+        let mark = self.disk.map(&path).map_err(io_error("read", &path))?;
+        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
+        Ok(!same_boot)
+    }
+}
+
+struct LastRuns {
+    chain: Vec<(Arc<Part>, Coverage)>,
+    proven: u64,
+}
+
+fn of_segment(index: &[ListedRun], sequence: u32) -> &[ListedRun] {
+    let start = index.partition_point(|run| run.segment < sequence);
+    let end = index.partition_point(|run| run.segment <= sequence);
+    index.get(start..end).unwrap_or(&[])
+}
+
+/// Files that follow each other from `first` on.
+fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
+    let mut next = first;
+    let mut chain = Vec::new();
+    for run in runs {
+        if run.first == next && run.last >= next {
+            chain.push(*run);
+            next = run.last.plus(1);
+        }
+    }
+    chain
+}
+
+fn assemble(
+    options: LogOptions,
+    folders: Folders,
+    lock: Box<dyn DiskLock>,
+    identity: LogIdentity,
+    parts: Vec<Arc<Part>>,
+    last: Last,
+    tail: Tail,
+) -> Engine {
+    let Last { header, file, segment } = last;
+    let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
+    let written = tail.recovered.end > segment::HEADER as u64;
+    let time = match accepted {
+        _ if written => {
+            let since = i64::try_from(tail.recovered.time).unwrap_or(0);
+            Timestamp::from_micros(header.base_time.as_micros().saturating_add(since))
+        }
+        Position::START => NEVER,
+        _ => header.base_time,
+    };
+    let tracking = Arc::new(tail.tracking);
+    let newest = parts.last().cloned();
+    let newest = newest
+        .unwrap_or_else(|| Arc::new(Part::memory(segment.clone(), Columns::new(accepted.plus(1)))));
+    let state = State {
+        ended: None,
+        accepted,
+        commits: 0,
+        time,
+        clock_went_back: false,
+        tracking: tracking.clone(),
+        segment: segment.clone(),
+        segment_head: Head::of(&header),
+        offset: tail.recovered.end,
+        tail: newest,
+        tail_from: tail.from,
+        queue: Queue::default(),
+        writing: false,
+        handed_over: false,
+        unsynced_since: None,
+        stop: false,
+        waiting_parts: 0,
+        room: Vec::new(),
+    };
+    Engine {
+        options,
+        folders,
+        identity,
+        state: Mutex::new(state),
+        work: Condvar::new(),
+        accepted: AtomicU64::new(accepted.get()),
+        writer: Mutex::new(Writer { segment, file, dirty: false, jobs: Vec::new() }),
+        indexer: Indexer::default(),
+        catalog: RwLock::new(Arc::new(Catalog { parts })),
+        publisher: HeadPublisher::new(accepted),
+        tracking: RwLock::new(tracking),
+        lock: Mutex::new(Some(lock)),
+    }
+}
+
+impl Engine {
+    /// Goes on in a new segment.
+    fn begin_anew(&self) -> Result<(), OpenError> {
+        {
+            let mut state = self.state.lock();
+            let base_time = match state.time {
+                NEVER => state.segment_head.base_time,
+                time => time,
+            };
+            self.begin_segment(&mut state, base_time);
+        }
+        self.write_all();
+        match &self.state.lock().ended {
+            None => Ok(()),
+            Some(why) => {
+                let what = "cannot begin a new segment".to_owned();
+                Err(OpenError::Io { what, cause: io::Error::other(why.to_string()) })
+            }
+        }
+    }
+
+    fn remember_interval(&self) -> Result<(), OpenError> {
+        let failed = |what| io_error(what, &self.folders.root);
+        self.remove_mark().map_err(failed("remove a mark from"))?;
+        if self.options.durability != Durability::Synced {
+            self.write_mark().map_err(failed("write a mark to"))?;
+        }
+        Ok(())
+    }
+
+    fn write_mark(&self) -> io::Result<()> {
+        let boot = self.disk().boot().unwrap_or_default();
+        let file = self.disk().create(&self.folders.root.join(INTERVAL_MARK), 64)?;
+        file.write_at(0, boot.as_bytes())?;
+        file.sync()?;
+        self.disk().sync_dir(&self.folders.root)
+    }
+
+    fn remove_mark(&self) -> io::Result<()> {
+        let root = &self.folders.root;
+        if self.disk().list(root)?.iter().any(|name| name == INTERVAL_MARK) {
+            self.disk().remove(&root.join(INTERVAL_MARK))?;
+            self.disk().sync_dir(root)?;
+        }
+        Ok(())
+    }
+
+    /// Everything is durable: the next open has no reason to doubt it.
+    pub(crate) fn forget_interval(&self) {
+        if self.options.durability != Durability::Synced
+            && let Err(error) = self.remove_mark()
+        {
+            tracing::warn!(%error, "the next open may change the epoch without need");
+        }
+    }
+}
+
+/// How many files a log has, and how large they are.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) segments: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) index_bytes: u64,
+    pub(crate) allocated_bytes: u64,
+}
+
+pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
+    let mut files = Files::default();
+    for (dir, is_segments) in [(&engine.folders.segments, true), (&engine.folders.index, false)] {
+        for name in engine.disk().list(dir)? {
+            let path = dir.join(&name);
+            files.allocated_bytes += engine.disk().allocated(&path)?;
+            let size = engine.disk().open(&path, 0)?.size()?;
+            if is_segments {
+                files.segments += 1;
+                files.segment_bytes += size;
+            } else {
+                files.index_bytes += size;
+            }
+        }
+    }
+    Ok(files)
+}

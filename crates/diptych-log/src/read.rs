@@ -1,0 +1,248 @@
+//! Reading published events: the index says where they are, their frames say what they are.
+
+use std::collections::HashMap;
+
+use diptych_store::{
+    Batch, BatchBuilder, Direction, Filter, KeyedCommit, Position, Read, ReadError, Tag, Timestamp,
+    Unavailable,
+};
+
+use crate::{
+    catalog::{Catalog, Part},
+    engine::Engine,
+    error::{corruption, read_failed},
+    frame::{self, CONTROL, Flaw, Frame},
+    index::Index,
+    segment::Published,
+};
+
+/// Where in a part to look, and the first thing to know about it.
+type Range = (u32, u32);
+
+impl Engine {
+    pub(crate) fn read(&self, filter: &Filter, read: &Read) -> Result<Batch, ReadError> {
+        self.check_open()?;
+        filter.check(&self.options.limits)?;
+        let head = self.head().position();
+        let Some((low, high)) = BatchBuilder::range(read, head)? else {
+            return Ok(BatchBuilder::nothing(read));
+        };
+        let mut batch = Filling {
+            engine: self,
+            builder: BatchBuilder::new(),
+            limit: read.limit.min(self.options.limits.batch_events),
+            bytes: 0,
+            last: None,
+        };
+        let catalog = self.catalog();
+        for (part, range) in catalog.within(low, high, read.direction) {
+            if filter.is_everything() && read.direction == Direction::Forwards {
+                batch.fill_with_all(part, range)?;
+            } else {
+                batch.fill(part, range, filter, read.direction)?;
+            }
+            if batch.is_full() {
+                break;
+            }
+        }
+        let end = match read.direction {
+            Direction::Forwards => high,
+            Direction::Backwards => low,
+        };
+        Ok(batch.finish(end))
+    }
+
+    pub(crate) fn last(
+        &self,
+        filter: &Filter,
+        upto: Position,
+    ) -> Result<Option<Position>, ReadError> {
+        self.check_open()?;
+        filter.check(&self.options.limits)?;
+        let upto = upto.min(self.head().position());
+        self.catalog().last(self.disk(), filter, Position::new(1), upto)
+    }
+
+    pub(crate) fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.check_open()?;
+        let upto = upto.min(self.head().position());
+        self.catalog().count(self.disk(), tag, upto)
+    }
+
+    pub(crate) fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.check_open()?;
+        // The head first: what is published now is in the catalog of a moment later.
+        let head = self.head().position();
+        let found = self.catalog().key(self.disk(), key, Position::new(1))?;
+        Ok(found.filter(|commit| commit.last <= head))
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), ReadError> {
+        match self.state.lock().ended {
+            Some(Unavailable::Closed) => Err(Unavailable::Closed.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Filling<'a> {
+    engine: &'a Engine,
+    builder: BatchBuilder,
+    limit: usize,
+    bytes: usize,
+    /// The last event, once the batch is full with it.
+    last: Option<Position>,
+}
+
+impl Filling<'_> {
+    fn is_full(&self) -> bool {
+        self.last.is_some()
+    }
+
+    fn finish(self, end: Position) -> Batch {
+        self.builder.finish(self.last.unwrap_or(end))
+    }
+
+    fn fill(
+        &mut self,
+        part: &Part,
+        range: Range,
+        filter: &Filter,
+        direction: Direction,
+    ) -> Result<(), ReadError> {
+        let room = self.limit - self.builder.len();
+        let found: Vec<(u32, u32)> = part.ask(self.engine.disk(), |index| {
+            let at = index.find(filter, range, direction, room);
+            at.into_iter().filter_map(|at| Some((at, index.offset(at)?))).collect()
+        })?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let (published, chunk) = self.open(part)?;
+        for (at, offset) in found {
+            let frame = frame_at(part, &published, offset as usize)?;
+            let position = part.first.plus(u64::from(at));
+            self.push(part, &published, chunk, offset as usize, &frame, position)?;
+            if self.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every event of the range, frame after frame, without asking the index for each.
+    fn fill_with_all(&mut self, part: &Part, (low, high): Range) -> Result<(), ReadError> {
+        let Some(start) = part.ask(self.engine.disk(), |index| index.offset(low))? else {
+            return Ok(());
+        };
+        let (published, chunk) = self.open(part)?;
+        let mut offset = start as usize;
+        let mut position = part.first.plus(u64::from(low));
+        let last = part.first.plus(u64::from(high));
+        while position <= last {
+            let frame = frame_at(part, &published, offset)?;
+            if !frame.has(CONTROL) {
+                self.push(part, &published, chunk, offset, &frame, position)?;
+                if self.is_full() {
+                    break;
+                }
+                position = position.plus(1);
+            }
+            offset += frame.size();
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, part: &Part) -> Result<(Published, u32), ReadError> {
+        let published = part.segment.published(self.engine.disk());
+        let published = published.map_err(|error| read_failed(&part.segment.path, &error))?;
+        let chunk = self.builder.chunk(published.bytes.clone());
+        Ok((published, chunk))
+    }
+
+    fn push(
+        &mut self,
+        part: &Part,
+        published: &Published,
+        chunk: u32,
+        offset: usize,
+        frame: &Frame<'_>,
+        position: Position,
+    ) -> Result<(), ReadError> {
+        let damaged = |what: &str| corruption(&part.segment.path, offset as u64, what);
+        let here = part.segment.base.plus(u64::from(frame.position));
+        if here != position || frame.has(CONTROL) {
+            return Err(damaged("the index and the log disagree").into());
+        }
+        let content = frame.content().ok_or_else(|| damaged("a commit section is malformed"))?;
+        let size = content.len();
+        // One event is always let through.
+        if self.bytes + size > self.engine.options.limits.batch_bytes && !self.builder.is_empty() {
+            self.last = self.builder.last_position();
+            return Ok(());
+        }
+        let end = offset + frame.size();
+        let micros = published.head.base_time.as_micros().wrapping_add(frame.time as i64);
+        let recorded_at = Timestamp::from_micros(micros);
+        let (start, end) = ((end - size) as u32, end as u32);
+        let pushed = self.builder.push(position, recorded_at, chunk, start, end);
+        pushed.map_err(|error| damaged(&error.to_string()))?;
+        self.bytes += size;
+        if self.builder.len() == self.limit {
+            self.last = Some(position);
+        }
+        Ok(())
+    }
+}
+
+fn frame_at<'b>(
+    part: &Part,
+    published: &'b Published,
+    offset: usize,
+) -> Result<Frame<'b>, ReadError> {
+    let bytes = published.bytes.get(offset..).unwrap_or(&[]);
+    let frame = frame::parse(bytes, published.head.checksum);
+    frame.map_err(|flaw: Flaw| corruption(&part.segment.path, offset as u64, flaw.text()).into())
+}
+
+/// How many there are of each name, most first.
+pub(crate) type Counts = Vec<(String, u64)>;
+
+/// Counts for a report: events by type, and tags by key.
+pub(crate) fn count_names(
+    engine: &Engine,
+    catalog: &Catalog,
+) -> Result<(Counts, Counts), ReadError> {
+    let (mut types, mut keys) = (HashMap::new(), HashMap::new());
+    for part in &catalog.parts {
+        part.ask(engine.disk(), |index| {
+            let mut add_tag = |tag: &str, count: usize| {
+                let key = tag.split_once(':').map_or(tag, |(key, _)| key);
+                *keys.entry(key.to_owned()).or_default() += count as u64;
+            };
+            match index {
+                Index::Memory(columns) => {
+                    for number in &columns.types {
+                        if let Some(name) = columns.type_names.get(*number as usize) {
+                            *types.entry(name.to_string()).or_default() += 1;
+                        }
+                    }
+                    columns.tags.iter().for_each(|(tag, list)| add_tag(tag, list.len()));
+                }
+                Index::File(run) => {
+                    for (name, count) in run.type_names().iter().zip(run.count_types()) {
+                        *types.entry(name.to_string()).or_default() += count;
+                    }
+                    run.tags().for_each(|(tag, list)| add_tag(tag, list.len()));
+                }
+            }
+        })?;
+    }
+    Ok((most_first(types), most_first(keys)))
+}
+
+fn most_first(counts: HashMap<String, u64>) -> Counts {
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by(|(name, count), (other, than)| than.cmp(count).then_with(|| name.cmp(other)));
+    counts
+}

@@ -1,0 +1,283 @@
+//! A segment file: a header, then frames. Only the last segment is written to.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use diptych_store::{Epoch, LogId, LogIdentity, Position, Timestamp};
+use parking_lot::RwLock;
+
+use crate::disk::{Disk, DiskFile};
+
+/// Bytes of a segment before its first frame.
+pub(crate) const HEADER: usize = 64;
+const MAGIC: &[u8; 8] = b"DIPTYSEG";
+/// The version of the segment format that this program writes, and the newest that it reads.
+pub(crate) const FORMAT: u16 = 1;
+
+/// What a segment says about itself.
+///
+/// ```text
+///  0  magic     8 bytes "DIPTYSEG"
+///  8  format    u16     1
+/// 10  kind      u16     0; others are reserved
+/// 12  sequence  u32     1 for the first segment of the log, dense
+/// 16  log id    16 bytes
+/// 32  epoch     u64
+/// 40  base      u64     position of its first event
+/// 48  time      i64     its base time, microseconds since the Unix epoch
+/// 56  reserved  4 bytes of zeros
+/// 60  checksum  u32     CRC-32C of bytes 0..60; part of the checksum of every frame
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) sequence: u32,
+    pub(crate) identity: LogIdentity,
+    pub(crate) base: Position,
+    pub(crate) base_time: Timestamp,
+}
+
+/// Why bytes are not a segment header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadHeader {
+    Damaged,
+    Newer(u16),
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        let mut at = 0;
+        let mut put = |field: &[u8]| {
+            if let Some(place) = bytes.get_mut(at..at + field.len()) {
+                place.copy_from_slice(field);
+            }
+            at += field.len();
+        };
+        put(MAGIC);
+        put(&FORMAT.to_le_bytes());
+        put(&[0; 2]);
+        put(&self.sequence.to_le_bytes());
+        put(&self.identity.id.to_bytes());
+        put(&self.identity.epoch.to_u64().to_le_bytes());
+        put(&self.base.get().to_le_bytes());
+        put(&self.base_time.as_micros().to_le_bytes());
+        put(&[0; 4]);
+        let (fields, checksum) = bytes.split_at_mut(60);
+        checksum.copy_from_slice(&crc32c::crc32c(fields).to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Header, BadHeader> {
+        let header = bytes.first_chunk::<HEADER>().ok_or(BadHeader::Damaged)?;
+        let (fields, checksum) = header.split_at(60);
+        if crc32c::crc32c(fields).to_le_bytes() != checksum || !fields.starts_with(MAGIC) {
+            return Err(BadHeader::Damaged);
+        }
+        let (format, kind) = (u16::from_le_bytes(field(header, 8)), field(header, 10));
+        if format != FORMAT || kind != [0; 2] {
+            return Err(BadHeader::Newer(format));
+        }
+        Ok(Header {
+            sequence: u32::from_le_bytes(field(header, 12)),
+            identity: LogIdentity {
+                id: LogId::from_bytes(field(header, 16)),
+                epoch: Epoch::from_u64(u64::from_le_bytes(field(header, 32))),
+            },
+            base: Position::new(u64::from_le_bytes(field(header, 40))),
+            base_time: Timestamp::from_micros(i64::from_le_bytes(field(header, 48))),
+        })
+    }
+
+    /// The header's checksum, which is part of the checksum of every frame.
+    pub(crate) fn checksum(&self) -> u32 {
+        u32::from_le_bytes(field(&self.encode(), 60))
+    }
+}
+
+fn field<const N: usize>(header: &[u8; HEADER], at: usize) -> [u8; N] {
+    header.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+}
+
+/// `sequence-base.seg`, so that a listing tells all that an open needs of sealed segments.
+pub(crate) fn file_name(sequence: u32, base: Position) -> String {
+    format!("{sequence:08}-{:020}.seg", base.get())
+}
+
+pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Position)> {
+    let (sequence, base) = name.strip_suffix(".seg")?.split_once('-')?;
+    if sequence.len() != 8 || base.len() != 20 {
+        return None;
+    }
+    Some((sequence.parse().ok()?, Position::new(base.parse().ok()?)))
+}
+
+/// A segment of an open log. A sealed one is opened when it is first read.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) sequence: u32,
+    pub(crate) base: Position,
+    pub(crate) path: PathBuf,
+    content: RwLock<Content>,
+    /// Bytes up to which frames are published to readers.
+    end: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    /// Sealed, and not read yet.
+    Unread,
+    /// Sealed.
+    Sealed { head: Head, bytes: Bytes },
+    /// The one that is written to.
+    Active { head: Head, file: Arc<dyn DiskFile> },
+    /// Accepted commits go there, but the file is not created yet.
+    Planned { head: Head },
+}
+
+/// What reading a frame needs of the header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) base_time: Timestamp,
+    pub(crate) checksum: u32,
+}
+
+impl Head {
+    pub(crate) fn of(header: &Header) -> Head {
+        Head { base_time: header.base_time, checksum: header.checksum() }
+    }
+}
+
+/// The published bytes of a segment, and what reading them needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) head: Head,
+    pub(crate) bytes: Bytes,
+}
+
+impl Segment {
+    pub(crate) fn sealed(path: PathBuf, sequence: u32, base: Position) -> Segment {
+        Segment {
+            sequence,
+            base,
+            path,
+            content: RwLock::new(Content::Unread),
+            end: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn planned(folder: &Path, header: &Header) -> Segment {
+        Segment {
+            sequence: header.sequence,
+            base: header.base,
+            path: folder.join(file_name(header.sequence, header.base)),
+            content: RwLock::new(Content::Planned { head: Head::of(header) }),
+            end: AtomicU64::new(HEADER as u64),
+        }
+    }
+
+    /// The segment is written to from now on.
+    pub(crate) fn activate(&self, file: Arc<dyn DiskFile>) {
+        let mut content = self.content.write();
+        if let Content::Planned { head } | Content::Active { head, .. } = *content {
+            *content = Content::Active { head, file };
+        }
+    }
+
+    /// Nothing will be written to it any more: the file can be let go of once it is read again.
+    pub(crate) fn seal(&self) {
+        *self.content.write() = Content::Unread;
+    }
+
+    pub(crate) fn publish(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Bytes up to which frames are published; 0 if a sealed segment was not read yet.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Everything of it that is published.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not the segment that its name says.
+    pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<Published> {
+        let content = self.content.read().clone();
+        match content {
+            Content::Sealed { head, bytes } => Ok(Published { head, bytes }),
+            Content::Active { head, file } => {
+                Ok(Published { head, bytes: file.share(0, self.end())? })
+            }
+            Content::Planned { head } => Ok(Published { head, bytes: Bytes::new() }),
+            Content::Unread => self.open_sealed(disk),
+        }
+    }
+
+    fn open_sealed(&self, disk: &dyn Disk) -> io::Result<Published> {
+        let bytes = disk.map(&self.path)?;
+        let header = Header::parse(&bytes)
+            .ok()
+            .filter(|header| header.sequence == self.sequence && header.base == self.base);
+        let header = header.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the header of the segment is damaged")
+        })?;
+        let head = Head::of(&header);
+        self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
+        *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
+        Ok(Published { head, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            sequence: 3,
+            identity: LogIdentity {
+                id: LogId::from_bytes(*b"0123456789abcdef"),
+                epoch: Epoch::from_u64(0x0000_0002_aabb_ccdd),
+            },
+            base: Position::new(1_000),
+            base_time: Timestamp::from_micros(-2),
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = header().encode();
+        assert_eq!(&bytes[..16], b"DIPTYSEG\x01\0\0\0\x03\0\0\0");
+        assert_eq!(&bytes[16..32], b"0123456789abcdef");
+        assert_eq!(bytes[32..40], [0xdd, 0xcc, 0xbb, 0xaa, 2, 0, 0, 0]);
+        assert_eq!(bytes[40..48], [0xe8, 3, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[48..56], [0xfe, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(Header::parse(&bytes), Ok(header()));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let bytes = header().encode();
+        for bit in 0..HEADER * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::parse(&flipped), Err(BadHeader::Damaged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_name_says_sequence_and_base() {
+        let name = file_name(3, Position::new(1_000));
+        assert_eq!(parse_file_name(&name), Some((3, Position::new(1_000))));
+        for other in ["x.seg", "00000003-1.seg", "00000003-00000000000000001000.run"] {
+            assert_eq!(parse_file_name(other), None, "{other}");
+        }
+    }
+}

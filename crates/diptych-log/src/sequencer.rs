@@ -1,0 +1,496 @@
+//! Accepting commits: whoever appends checks its commit, gives it its positions and queues its
+//! bytes, under one lock and without touching the disk. Writing comes later and elsewhere.
+//!
+//! The subtle thing is how long the lock is held. Frames are encoded and checksummed before it;
+//! key and condition are looked up before it, too, in everything accepted up to a moment, so
+//! that under it only what came since is left to look at, which is in memory.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+    task::{Poll, Waker},
+    time::Instant,
+};
+
+use diptych_store::{
+    Accepted, Append, AppendCondition, AppendError, CommitNumber, Invalid, KeyedCommit, Limits,
+    Position, Refusal, Synced, Tag, TimeSource, Timestamp, Unavailable, encoding,
+};
+
+use crate::{
+    catalog::{Catalog, Part},
+    engine::{Engine, NEVER},
+    error::check_failed,
+    frame::{self, CONTROL, LAST, SECTION, Section, TrackingTable},
+    index::{Columns, Coverage},
+    segment::{self, Head, Header, Segment},
+};
+
+/// Parts of the index that may wait to be written out before appends wait for that.
+const WAITING_PARTS: usize = 4;
+
+/// What the next commit depends on.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Why nothing is taken, if so.
+    pub(crate) ended: Option<Unavailable>,
+    /// The last accepted position.
+    pub(crate) accepted: Position,
+    /// The last accepted commit.
+    pub(crate) commits: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) clock_went_back: bool,
+    /// Shared with readers as of each batch; changed on a copy while they hold it.
+    pub(crate) tracking: Arc<TrackingTable>,
+    /// The segment that commits go to.
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) segment_head: Head,
+    /// Where its next frame goes.
+    pub(crate) offset: u64,
+    /// The index of the newest events.
+    pub(crate) tail: Arc<Part>,
+    /// Where the frames that it is about begin.
+    pub(crate) tail_from: u64,
+    pub(crate) queue: Queue,
+    /// Somebody writes, or was told to.
+    pub(crate) writing: bool,
+    /// The writer thread was told to.
+    pub(crate) handed_over: bool,
+    /// Written, and not synced yet: since when.
+    pub(crate) unsynced_since: Option<Instant>,
+    /// Threads should end.
+    pub(crate) stop: bool,
+    /// Parts that wait to be written out.
+    pub(crate) waiting_parts: usize,
+    /// Callers that wait until there is room.
+    pub(crate) room: Vec<Waker>,
+}
+
+/// Accepted commits that nobody has taken to write yet.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) bytes: usize,
+}
+
+/// Bytes that go to one place of one segment.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) checksum: u32,
+    /// The segment begins with this piece.
+    pub(crate) create: Option<Header>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+    /// Parts of the index that are complete with it.
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// A part of the index to write out, once what it is about is durable.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) segment: Arc<Segment>,
+    /// Nothing if it has no event that is not in a file already.
+    pub(crate) part: Option<Arc<Part>>,
+    pub(crate) coverage: Coverage,
+    /// It is the last of its segment: all of them can become one file.
+    pub(crate) seals: bool,
+}
+
+impl State {
+    pub(crate) fn stop_taking(&mut self, why: Unavailable) {
+        self.ended.get_or_insert(why);
+        self.queue = Queue::default();
+        self.unsynced_since = None;
+    }
+
+    /// Whether a write or sync failed: nothing may be written any more.
+    pub(crate) fn failed(&self) -> bool {
+        matches!(self.ended, Some(Unavailable::Failed { .. }))
+    }
+
+    fn has_room(&self, queue_bytes: usize) -> bool {
+        self.queue.bytes < queue_bytes && self.waiting_parts < WAITING_PARTS
+    }
+}
+
+/// A commit, encoded and checksummed as far as is possible without its position.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    append: Append,
+    frames: Vec<u8>,
+}
+
+impl Prepared {
+    /// # Errors
+    /// [`Invalid`] if it is beyond the limits.
+    pub(crate) fn new(append: Append, limits: &Limits) -> Result<Prepared, Invalid> {
+        append.check(limits)?;
+        let section = Section { key: append.key.clone(), tracking: append.tracking.clone() };
+        let payloads: usize = append.events.iter().map(|event| event.payload.len()).sum();
+        // One commit's worth at most: what is too large is refused before it is copied.
+        let room = payloads.min(limits.commit_bytes) + append.events.len() * 96 + 64;
+        let mut frames = Vec::with_capacity(room);
+        for (at, event) in append.events.iter().enumerate() {
+            let with_section = at == 0 && !section.is_empty();
+            let flags = if with_section { SECTION } else { 0 }
+                | if at + 1 == append.events.len() { LAST } else { 0 };
+            frame::prepare(&mut frames, flags, |body| {
+                if with_section {
+                    section.encode(body);
+                }
+                encoding::encode(event, limits, body)
+            })?;
+            let bytes = frames.len();
+            if bytes > limits.commit_bytes + (at + 1) * frame::HEADER {
+                let limit = limits.commit_bytes;
+                return Err(Invalid::too_large("commit", bytes, limit, "commit_bytes"));
+            }
+        }
+        if append.events.is_empty() && append.tracking.is_some() {
+            frame::prepare(&mut frames, SECTION | CONTROL | LAST, |body| {
+                section.encode(body);
+                body.push(frame::CONTROL_COMMIT);
+                Ok::<_, Invalid>(())
+            })?;
+        }
+        Ok(Prepared { append, frames })
+    }
+}
+
+/// What looking before the lock has found, for everything accepted up to `upto`.
+#[derive(Debug, Default)]
+struct Looked {
+    upto: Position,
+    key: Option<KeyedCommit>,
+    conflict: Option<Position>,
+}
+
+/// What became of a commit that was offered.
+#[derive(Debug)]
+pub(crate) enum Offered {
+    Accepted {
+        accepted: Accepted,
+        /// The caller has to write: it found the writer idle and asked for that.
+        write: bool,
+    },
+    /// The answer rests on commits up to this one, and may be given once it is synced.
+    Refused(AppendError, Synced),
+}
+
+/// Who writes what is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// Whoever is there for it.
+    Other,
+    /// The caller, if nobody writes at the moment.
+    Caller,
+}
+
+impl Engine {
+    /// Takes a commit, refuses it, or asks to come again when there is room (then `waker` will
+    /// be woken).
+    pub(crate) fn offer(
+        &self,
+        prepared: &mut Prepared,
+        writes: Writes,
+        waker: &Waker,
+    ) -> Poll<Result<Offered, AppendError>> {
+        let looked = match self.look(&prepared.append) {
+            Ok(looked) => looked,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let mut state = self.state.lock();
+        if let Some(why) = &state.ended {
+            return Poll::Ready(Err(why.clone().into()));
+        }
+        if !state.has_room(self.options.queue_bytes) {
+            state.room.push(waker.clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(self.decide(&mut state, prepared, looked, writes))
+    }
+
+    fn look(&self, append: &Append) -> Result<Looked, AppendError> {
+        let upto = Position::new(self.accepted.load(Ordering::Acquire));
+        let mut looked = Looked { upto, ..Looked::default() };
+        if append.key.is_none() && append.condition.is_none() {
+            return Ok(looked);
+        }
+        let catalog = self.catalog();
+        if let Some(key) = &append.key {
+            let found = catalog.key(self.disk(), &key.name, Position::new(1));
+            looked.key = found.map_err(check_failed)?;
+        }
+        if let Some(AppendCondition { fail_if, after }) = &append.condition
+            && *after < upto
+        {
+            let found = catalog.last(self.disk(), fail_if, after.plus(1), upto);
+            looked.conflict = found.map_err(check_failed)?;
+        }
+        Ok(looked)
+    }
+
+    fn decide(
+        &self,
+        state: &mut State,
+        prepared: &mut Prepared,
+        looked: Looked,
+        writes: Writes,
+    ) -> Result<Offered, AppendError> {
+        let head = self.publisher.head();
+        match self.check(state, &prepared.append, looked) {
+            Err(error @ AppendError::Refused(_)) => {
+                let rests_on = Synced::new(CommitNumber(state.commits), head);
+                return Ok(Offered::Refused(error, rests_on));
+            }
+            checked => checked?,
+        }
+        let first = state.accepted.plus(1);
+        if prepared.frames.is_empty() {
+            let sync = Synced::new(CommitNumber(state.commits), head);
+            let accepted = Accepted { first, last: state.accepted, sync };
+            return Ok(Offered::Accepted { accepted, write: false });
+        }
+        self.accept(state, prepared)?;
+        let sync = Synced::new(CommitNumber(state.commits), head);
+        let accepted = Accepted { first, last: state.accepted, sync };
+        let idle = !std::mem::replace(&mut state.writing, true);
+        let write = idle && writes == Writes::Caller;
+        if idle && !write {
+            state.handed_over = true;
+            self.work.notify_one();
+        }
+        Ok(Offered::Accepted { accepted, write })
+    }
+
+    /// Tracking, key, condition, in this order, against everything accepted.
+    fn check(&self, state: &State, append: &Append, looked: Looked) -> Result<(), AppendError> {
+        if let Some(AppendCondition { after, .. }) = append.condition
+            && after > state.accepted
+        {
+            return Err(Invalid::AboveHead { position: after, head: state.accepted }.into());
+        }
+        if let Some(tracking) = &append.tracking {
+            if let Some((stored, at)) = state.tracking.get(&tracking.source) {
+                tracking.check_against(stored, *at)?;
+            } else {
+                let (sources, limit) =
+                    (state.tracking.len() + 1, self.options.limits.tracking_sources);
+                if sources > limit {
+                    let (what, name) = ("tracking sources", "tracking_sources");
+                    return Err(Invalid::too_many(what, sources, limit, name).into());
+                }
+            }
+        }
+        if append.key.is_none() && append.condition.is_none() {
+            return Ok(());
+        }
+        let since = looked.upto.plus(1);
+        let came = (state.accepted >= since).then(|| self.catalog());
+        if let Some(key) = &append.key {
+            let found = match (looked.key, &came) {
+                (None, Some(catalog)) => {
+                    catalog.key(self.disk(), &key.name, since).map_err(check_failed)?
+                }
+                (found, _) => found,
+            };
+            if let Some(commit) = found {
+                return Err(commit.refuse(key).into());
+            }
+        }
+        if let Some(AppendCondition { fail_if, after }) = &append.condition {
+            let low = since.max(after.plus(1));
+            let newest = match &came {
+                Some(catalog) => catalog.last(self.disk(), fail_if, low, state.accepted),
+                None => Ok(None),
+            };
+            if let Some(at) = newest.map_err(check_failed)?.or(looked.conflict) {
+                return Err(Refusal::Conflict { at, after: *after }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&self, state: &mut State, prepared: &mut Prepared) -> Result<(), AppendError> {
+        let time = self.options.time.next(prepared.append.recorded_at, state.time)?;
+        self.watch_clock(state, time);
+        let bytes = prepared.frames.len();
+        if !self.fits(state, time, bytes as u64, prepared.append.events.len()) {
+            self.begin_segment(state, time);
+        }
+        state.time = time;
+        place(state, prepared);
+        state.queue.push(&state.segment, state.segment_head, state.offset, &prepared.frames);
+        state.offset += bytes as u64;
+        state.accepted = state.accepted.plus(prepared.append.events.len() as u64);
+        state.commits += 1;
+        self.accepted.store(state.accepted.get(), Ordering::Release);
+        if let Some(tracking) = &prepared.append.tracking {
+            let stored = (tracking.clone(), state.accepted);
+            Arc::make_mut(&mut state.tracking).insert(tracking.source.clone(), stored);
+        }
+        if state.offset - state.tail_from >= self.options.index_bytes {
+            freeze(state, false);
+            self.begin_part(state);
+        }
+        Ok(())
+    }
+
+    fn watch_clock(&self, state: &mut State, time: Timestamp) {
+        let back = self.options.time == TimeSource::Clock
+            && state.time != NEVER
+            && Timestamp::now() < time;
+        if back && !state.clock_went_back {
+            tracing::warn!(recorded_at = %time, "the clock went back: recorded_at stands still");
+        }
+        state.clock_went_back = back;
+    }
+
+    /// Whether the segment can take the commit.
+    fn fits(&self, state: &State, time: Timestamp, bytes: u64, events: usize) -> bool {
+        let since = time.as_micros().checked_sub(state.segment_head.base_time.as_micros());
+        let time_fits = since.is_some_and(|since| (0..frame::MAX_TIME as i64).contains(&since));
+        let position = state.accepted.plus(1).get() - state.segment.base.get();
+        let empty = state.offset == segment::HEADER as u64;
+        time_fits
+            && position + (events as u64) < frame::MAX_POSITION
+            && (empty || state.offset + bytes <= self.options.segment_bytes)
+    }
+
+    /// Closes the segment and plans the next. Its file is created by whoever writes.
+    pub(crate) fn begin_segment(&self, state: &mut State, base_time: Timestamp) {
+        freeze(state, true);
+        let header = Header {
+            sequence: state.segment.sequence + 1,
+            identity: self.identity,
+            base: state.accepted.plus(1),
+            base_time,
+        };
+        state.segment = Arc::new(Segment::planned(&self.folders.segments, &header));
+        state.segment_head = Head::of(&header);
+        state.offset = segment::HEADER as u64;
+        state.queue.pieces.push(Piece {
+            segment: state.segment.clone(),
+            checksum: state.segment_head.checksum,
+            create: Some(header),
+            offset: state.offset,
+            bytes: Vec::new(),
+            jobs: Vec::new(),
+        });
+        if !state.tracking.is_empty() {
+            let bytes = tracking_frame(&state.tracking, state.segment_head.checksum);
+            state.queue.push(&state.segment, state.segment_head, state.offset, &bytes);
+            state.offset += bytes.len() as u64;
+        }
+        self.begin_part(state);
+    }
+
+    /// A new part of the index for the events that come.
+    fn begin_part(&self, state: &mut State) {
+        let columns = Columns::new(state.accepted.plus(1));
+        state.tail = Arc::new(Part::memory(state.segment.clone(), columns));
+        state.tail_from = state.offset;
+        let mut catalog = self.catalog.write();
+        let mut parts = catalog.parts.clone();
+        // A part that never got an event has nothing to say.
+        parts.retain(|part| part.first < state.tail.first);
+        parts.push(state.tail.clone());
+        *catalog = Arc::new(Catalog { parts });
+    }
+}
+
+/// Gives every frame its position and time, and adds its event to the index.
+fn place(state: &State, prepared: &mut Prepared) {
+    let since = state.time.as_micros().wrapping_sub(state.segment_head.base_time.as_micros());
+    let first = state.accepted.plus(1);
+    let Prepared { append, frames } = prepared;
+    state.tail.push(|columns| {
+        let mut position = (first.get() - state.segment.base.get()) as u32;
+        let mut offset = state.offset as u32;
+        let mut events = append.events.iter();
+        let mut rest = frames.as_mut_slice();
+        while !rest.is_empty() {
+            let size = frame::size(rest).clamp(1, rest.len());
+            let (this, after) = rest.split_at_mut(size);
+            frame::complete(this, position, since as u64, state.segment_head.checksum);
+            if let Some(event) = events.next() {
+                let tags = event.tags.iter().map(Tag::as_str);
+                columns.push(offset, &event.event_type, tags);
+            }
+            position += 1;
+            offset += size as u32;
+            rest = after;
+        }
+        if let Some(key) = &append.key {
+            let last = first.plus(append.events.len() as u64).before();
+            let commit = KeyedCommit { first, last, digest: key.digest };
+            columns.keys.insert(key.name.clone(), commit);
+        }
+    });
+}
+
+fn tracking_frame(tracking: &TrackingTable, checksum: u32) -> Vec<u8> {
+    control_frame(0, 0, checksum, |body| {
+        body.push(frame::CONTROL_TRACKING);
+        frame::put_table(body, tracking);
+    })
+}
+
+pub(crate) fn control_frame(
+    position: u32,
+    time: u64,
+    checksum: u32,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let filled = frame::prepare(&mut bytes, CONTROL | LAST, |body| {
+        fill(body);
+        Ok::<_, Infallible>(())
+    });
+    let Ok(()) = filled;
+    frame::complete(&mut bytes, position, time, checksum);
+    bytes
+}
+
+/// The part of the index that grew so far is complete: it is to be written out.
+pub(crate) fn freeze(state: &mut State, seals: bool) {
+    let has_events = state.tail.first <= state.accepted;
+    if !has_events && !seals {
+        return;
+    }
+    let since = state.time.as_micros().wrapping_sub(state.segment_head.base_time.as_micros());
+    let coverage = Coverage {
+        segment: state.segment.sequence,
+        checksum: state.segment_head.checksum,
+        end: state.offset,
+        time: if state.offset > segment::HEADER as u64 { since.max(0) as u64 } else { 0 },
+        tracking: TrackingTable::clone(&state.tracking),
+    };
+    let part = has_events.then(|| state.tail.clone());
+    let job = Job { segment: state.segment.clone(), part, coverage, seals };
+    state.waiting_parts += 1;
+    state.queue.push(&state.segment, state.segment_head, state.offset, &[]);
+    if let Some(piece) = state.queue.pieces.last_mut() {
+        piece.jobs.push(job);
+    }
+}
+
+impl Queue {
+    /// Adds bytes that go to `offset` of the segment.
+    pub(crate) fn push(&mut self, segment: &Arc<Segment>, head: Head, offset: u64, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        let same = |piece: &&mut Piece| Arc::ptr_eq(&piece.segment, segment);
+        if let Some(piece) = self.pieces.last_mut().filter(same) {
+            return piece.bytes.extend_from_slice(bytes);
+        }
+        self.pieces.push(Piece {
+            segment: segment.clone(),
+            checksum: head.checksum,
+            create: None,
+            offset,
+            bytes: bytes.to_vec(),
+            jobs: Vec::new(),
+        });
+    }
+}

@@ -1,0 +1,274 @@
+//! Reading all of a log to see that it is in order. Changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use diptych_store::{Corruption, LogIdentity, Position};
+
+use crate::{
+    LogOptions, OpenError, VerifyError,
+    catalog::{Folders, Rebuilt},
+    disk::Disk,
+    error::{RESTORE, io_error},
+    frame::CONTROL,
+    index::{Columns, Run, run},
+    open,
+    recovery::{self, From},
+    report::{Damage, Verified},
+    segment::{self, BadHeader, Header},
+};
+
+/// Checks every checksum, the order of positions and times, and every index file against its
+/// segment. Takes the folder's lock; changes nothing. `progress` is told bytes read and in all.
+///
+/// An unfinished commit at the end of the last segment is what a kill leaves, and no damage.
+///
+/// # Errors
+/// [`VerifyError::Damaged`] with the first damage of each file, or why it could not be read.
+pub fn verify(
+    dir: impl AsRef<Path>,
+    options: &LogOptions,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Verified, VerifyError> {
+    let folders = Folders::new(dir.as_ref());
+    let disk = &*options.disk;
+    let names = disk.list(&folders.segments).map_err(io_error("list", &folders.segments))?;
+    if names.is_empty() {
+        let what = format!("there is no log in {}", folders.root.display());
+        let cause = std::io::ErrorKind::NotFound.into();
+        return Err(OpenError::Io { what, cause }.into());
+    }
+    let _lock = open::lock(disk, &folders.root)?;
+    let mut verifying = Verifying::new(disk, &folders)?;
+    let all = verifying.bytes_in_all()?;
+    let mut segments = std::mem::take(&mut verifying.segments).into_iter().peekable();
+    while let Some(segment) = segments.next() {
+        verifying.segment(&segment, segments.peek().map(|next| next.base))?;
+        progress(verifying.bytes, all);
+    }
+    verifying.leftover_index();
+    verifying.finish()
+}
+
+struct Listed {
+    sequence: u32,
+    base: Position,
+    path: PathBuf,
+}
+
+struct ListedRun {
+    segment: u32,
+    first: Position,
+    last: Position,
+    path: PathBuf,
+}
+
+struct Verifying<'a> {
+    disk: &'a dyn Disk,
+    segments: Vec<Listed>,
+    runs: Vec<ListedRun>,
+    identity: Option<LogIdentity>,
+    /// The position and time that the next segment has to go on from.
+    next: Position,
+    time: i64,
+    events: u64,
+    commits: u64,
+    checked_segments: u64,
+    index_files: u64,
+    bytes: u64,
+    damage: Vec<Damage>,
+}
+
+impl<'a> Verifying<'a> {
+    fn new(disk: &'a dyn Disk, folders: &Folders) -> Result<Verifying<'a>, OpenError> {
+        let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
+        let mut segments = Vec::new();
+        for name in list(&folders.segments)? {
+            if let Some((sequence, base)) = segment::parse_file_name(&name) {
+                let path = folders.segments.join(&name);
+                segments.push(Listed { sequence, base, path });
+            }
+        }
+        segments.sort_by_key(|segment| segment.sequence);
+        let mut runs = Vec::new();
+        for name in list(&folders.index)? {
+            if let Some((segment, first, last)) = run::parse_file_name(&name) {
+                let path = folders.index.join(&name);
+                runs.push(ListedRun { segment, first, last, path });
+            }
+        }
+        Ok(Verifying {
+            disk,
+            segments,
+            runs,
+            identity: None,
+            next: Position::new(1),
+            time: i64::MIN,
+            events: 0,
+            commits: 0,
+            checked_segments: 0,
+            index_files: 0,
+            bytes: 0,
+            damage: Vec::new(),
+        })
+    }
+
+    fn bytes_in_all(&self) -> Result<u64, OpenError> {
+        let paths = self.segments.iter().map(|segment| &segment.path);
+        let sizes = paths.map(|path| {
+            let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
+            file.size().map_err(io_error("look at", path))
+        });
+        sizes.sum()
+    }
+
+    fn damaged(&mut self, file: &Path, offset: u64, what: impl Into<String>) {
+        let (file, what, advice) = (file.to_owned(), what.into(), RESTORE.to_owned());
+        self.damage.push(Damage { file, offset, what, advice });
+    }
+
+    fn segment(&mut self, segment: &Listed, next: Option<Position>) -> Result<(), OpenError> {
+        let Listed { sequence, base, path } = segment;
+        self.checked_segments += 1;
+        if u64::from(*sequence) != self.checked_segments {
+            let missing = self.checked_segments;
+            self.damaged(path, 0, format!("segment {missing} before it is missing"));
+            self.checked_segments = u64::from(*sequence);
+        }
+        let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
+        let size = file.size().map_err(io_error("look at", path))?;
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        let bytes = match file.read_at(0, length) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.damaged(path, 0, format!("it cannot be read: {error}"));
+                return Ok(());
+            }
+        };
+        self.bytes += size;
+        let header = match Header::parse(&bytes) {
+            Ok(header) if header.sequence == *sequence && header.base == *base => header,
+            Err(BadHeader::Newer(format)) => {
+                return Err(OpenError::Newer { file: path.display().to_string(), format });
+            }
+            // The last one may not be finished: then nothing was ever written to it.
+            _ if next.is_none() && length <= segment::HEADER => return Ok(()),
+            _ => {
+                self.damaged(path, 0, "the header of the segment is damaged");
+                return Ok(());
+            }
+        };
+        if self.identity.is_some_and(|identity| identity.id != header.identity.id) {
+            self.damaged(path, 16, "the segment belongs to another log");
+        }
+        self.identity = Some(header.identity);
+        self.frames(segment, &header, &bytes, next);
+        Ok(())
+    }
+
+    fn frames(&mut self, listed: &Listed, header: &Header, bytes: &[u8], next: Option<Position>) {
+        let path = &listed.path;
+        if header.base != self.next || header.base_time.as_micros() < self.time {
+            self.damaged(path, 40, format!("it does not go on from position {}", self.next));
+        }
+        let first = header.base;
+        let mut built = Rebuilt::new(first, first, Position::MAX);
+        let offset = segment::HEADER as u64;
+        let from = From { offset, next: 0, time: 0, checksum: header.checksum() };
+        let (mut commits, mut malformed) = (0, None);
+        let frames = bytes.get(segment::HEADER..).unwrap_or(&[]);
+        let recovered = recovery::recover(frames, from, |commit| {
+            built.add(commit);
+            let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL)).count();
+            commits += u64::from(events > 0);
+            let whole = |content| diptych_store::encoding::Layout::of(content).is_ok();
+            let broken = commit.iter().find(|placed| {
+                !placed.frame.has(CONTROL) && !placed.frame.content().is_some_and(whole)
+            });
+            malformed = malformed.or(broken.map(|placed| placed.offset));
+        });
+        let recovered = match recovered {
+            Ok(recovered) => recovered,
+            Err(error) => return self.damaged(path, error.offset, error.what),
+        };
+        if let Some(offset) = malformed {
+            self.damaged(path, offset, "a record is whole, but holds no event");
+        }
+        self.commits += commits;
+        self.events += u64::from(recovered.next);
+        self.next = first.plus(u64::from(recovered.next));
+        let time = i64::try_from(recovered.time).unwrap_or(i64::MAX);
+        self.time = header.base_time.as_micros().saturating_add(time);
+        if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
+            self.damaged(path, recovered.end, "records are missing before the next segment");
+        }
+        self.index_of(header, recovered.end, &built.columns);
+    }
+
+    /// Compares every index file of the segment with what a scan has found.
+    fn index_of(&mut self, header: &Header, end: u64, scanned: &Columns) {
+        let mine = |run: &ListedRun| run.segment == header.sequence;
+        let (runs, others) = std::mem::take(&mut self.runs).into_iter().partition(mine);
+        self.runs = others;
+        let runs: Vec<ListedRun> = runs;
+        for listed in runs {
+            self.index_files += 1;
+            let path = &listed.path;
+            let found = self.disk.map(path).map(|bytes: Bytes| Run::parse(bytes));
+            let Ok(Some((run, coverage))) = found else {
+                self.index_damaged(path, "it is not a whole index file");
+                continue;
+            };
+            let count = listed.last.get().wrapping_sub(listed.first.get()).wrapping_add(1);
+            let wrong_place = run.first() != listed.first
+                || u64::from(run.len()) != count
+                || coverage.segment != header.sequence
+                || coverage.checksum != header.checksum();
+            if wrong_place {
+                self.index_damaged(path, "it is about another part of the log than its name says");
+            } else if coverage.end > end {
+                let what = format!("records up to byte {} were durable and are gone", coverage.end);
+                self.damaged(path, end, what);
+            } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns()) {
+                self.index_damaged(path, "it says something else than the log");
+            }
+        }
+    }
+
+    fn index_damaged(&mut self, path: &Path, what: &str) {
+        self.damage.push(Damage {
+            file: path.to_owned(),
+            offset: 0,
+            what: what.to_owned(),
+            advice: "remove the file: it is built again when it is needed".to_owned(),
+        });
+    }
+
+    fn leftover_index(&mut self) {
+        for listed in std::mem::take(&mut self.runs) {
+            let what = format!("segment {} that it is about is missing", listed.segment);
+            self.damaged(&listed.path, 0, what);
+        }
+    }
+
+    fn finish(self) -> Result<Verified, VerifyError> {
+        if !self.damage.is_empty() {
+            return Err(VerifyError::Damaged(self.damage));
+        }
+        let identity = self.identity.ok_or_else(|| {
+            OpenError::from(Corruption {
+                place: "the only segment".to_owned(),
+                what: "its header was never finished".to_owned(),
+                advice: "open the log: it begins anew, nothing was ever in it".to_owned(),
+            })
+        })?;
+        Ok(Verified {
+            identity,
+            events: self.events,
+            commits: self.commits,
+            segments: self.checked_segments,
+            index_files: self.index_files,
+            bytes: self.bytes,
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! Writing what was accepted: take the whole queue, write it, sync it, publish it. While one
+//! sync runs the next batch gathers.
+//!
+//! One writes at a time: the writer thread, or a caller that found nobody writing and does not
+//! want to wait for a thread to wake up. Who finds more in the queue after its batch hands over
+//! to the thread.
+
+use std::{
+    io,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use diptych_store::{CommitNumber, Position};
+
+use crate::{
+    Durability,
+    catalog::Folders,
+    disk::{Disk, DiskFile},
+    engine::Engine,
+    frame::{self, TrackingTable},
+    segment::{Header, Segment},
+    sequencer::{Job, Piece, Queue},
+};
+
+/// The file that is written to.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Whether something was written that is not synced.
+    pub(crate) dirty: bool,
+    /// Parts of the index that wait for a sync.
+    pub(crate) jobs: Vec<Job>,
+}
+
+struct Taken {
+    queue: Queue,
+    position: Position,
+    commit: CommitNumber,
+    tracking: Arc<TrackingTable>,
+}
+
+impl Engine {
+    /// Writes one batch and hands over what came meanwhile. Whoever calls it has set `writing`.
+    pub(crate) fn write_as_caller(&self) {
+        self.write_batch();
+        let mut state = self.state.lock();
+        let idle = state.queue.pieces.is_empty() || state.failed();
+        if idle && state.unsynced_since.is_none() {
+            state.writing = false;
+        } else {
+            state.handed_over = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// Writes until nothing is queued. Whoever calls it has set `writing`, which is then unset.
+    pub(crate) fn write_all(&self) {
+        loop {
+            self.write_batch();
+            let mut state = self.state.lock();
+            if state.queue.pieces.is_empty() || state.failed() {
+                state.writing = false;
+                return;
+            }
+        }
+    }
+
+    /// The writer thread.
+    pub(crate) fn run_writer(&self) {
+        loop {
+            let stop = self.wait_for_work();
+            self.write_all();
+            self.sync_if_due();
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do; answers whether the thread should end after it.
+    fn wait_for_work(&self) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.stop {
+                state.writing = true;
+                return true;
+            }
+            if std::mem::take(&mut state.handed_over) {
+                state.writing = true;
+                return false;
+            }
+            let due = state.unsynced_since.map(|since| since + self.interval());
+            match due {
+                None => self.work.wait(&mut state),
+                Some(due) if Instant::now() >= due => {
+                    if !state.writing {
+                        state.writing = true;
+                        return false;
+                    }
+                    // The one who writes hands over when it is done.
+                    self.work.wait(&mut state);
+                }
+                Some(due) => {
+                    self.work.wait_until(&mut state, due);
+                }
+            }
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self.options.durability {
+            Durability::Synced => Duration::ZERO,
+            Durability::Interval { interval } => interval,
+        }
+    }
+
+    pub(crate) fn sync_if_due(&self) {
+        let since = self.state.lock().unsynced_since;
+        if since.is_some_and(|since| since.elapsed() >= self.interval()) {
+            self.sync_all();
+        }
+    }
+
+    /// Makes durable what was written.
+    pub(crate) fn sync_all(&self) {
+        let mut writer = self.writer.lock();
+        {
+            let mut state = self.state.lock();
+            if !writer.dirty || state.failed() {
+                return;
+            }
+            state.unsynced_since = None;
+        }
+        match writer.sync() {
+            Ok(()) => {
+                let jobs = std::mem::take(&mut writer.jobs);
+                drop(writer);
+                self.index_all(jobs);
+            }
+            Err(error) => self.fail(&failure(&writer.segment, "sync", &error)),
+        }
+    }
+
+    fn take_queue(&self) -> Option<(Taken, Vec<Waker>)> {
+        let mut state = self.state.lock();
+        if state.failed() || state.queue.pieces.is_empty() {
+            return None;
+        }
+        let queue = std::mem::take(&mut state.queue);
+        let (position, commit) = (state.accepted, CommitNumber(state.commits));
+        let tracking = state.tracking.clone();
+        Some((Taken { queue, position, commit, tracking }, std::mem::take(&mut state.room)))
+    }
+
+    fn write_batch(&self) {
+        let mut writer = self.writer.lock();
+        let Some((taken, woken)) = self.take_queue() else { return };
+        woken.into_iter().for_each(Waker::wake);
+        let Taken { mut queue, position, commit, tracking } = taken;
+        let every_batch = self.options.durability == Durability::Synced;
+        if let Err(error) = self.write_queue(&mut writer, &mut queue, every_batch) {
+            drop(writer);
+            return self.fail(&error);
+        }
+        for piece in &mut queue.pieces {
+            piece.segment.publish(piece.offset + piece.bytes.len() as u64);
+            writer.jobs.append(&mut piece.jobs);
+        }
+        self.publish(position, commit, tracking);
+        if writer.dirty {
+            let mut state = self.state.lock();
+            state.unsynced_since.get_or_insert_with(Instant::now);
+        } else {
+            let jobs = std::mem::take(&mut writer.jobs);
+            drop(writer);
+            self.index_all(jobs);
+        }
+    }
+
+    fn write_queue(
+        &self,
+        writer: &mut Writer,
+        queue: &mut Queue,
+        sync: bool,
+    ) -> Result<(), String> {
+        for piece in &mut queue.pieces {
+            if let Some(header) = piece.create {
+                let failed = |segment: Arc<Segment>, what: &'static str| {
+                    move |error: io::Error| failure(&segment, what, &error)
+                };
+                // The segment before is complete: it is durable before the next one exists.
+                writer.sync().map_err(failed(writer.segment.clone(), "sync"))?;
+                let created = create_segment(
+                    self.disk(),
+                    &self.folders,
+                    &piece.segment,
+                    &header,
+                    self.options.segment_bytes,
+                );
+                writer.file = created.map_err(failed(piece.segment.clone(), "create"))?;
+                writer.segment = piece.segment.clone();
+            }
+            let write = write_piece(writer, piece);
+            write.map_err(|error| failure(&piece.segment, "write to", &error))?;
+        }
+        if sync {
+            writer.sync().map_err(|error| failure(&writer.segment, "sync", &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn failure(segment: &Segment, what: &str, error: &io::Error) -> String {
+    format!("cannot {what} {}: {error}", segment.path.display())
+}
+
+fn write_piece(writer: &mut Writer, piece: &mut Piece) -> io::Result<()> {
+    if piece.bytes.is_empty() {
+        return Ok(());
+    }
+    if !writer.dirty {
+        frame::mark_synced(&mut piece.bytes, piece.checksum);
+    }
+    // Also when the write fails, because then some of it may be there.
+    writer.dirty = true;
+    writer.file.write_at(piece.offset, &piece.bytes)
+}
+
+/// Creates the file of a segment, durably, before a frame goes there: so a file that is longer
+/// than a header has a whole one.
+pub(crate) fn create_segment(
+    disk: &dyn Disk,
+    folders: &Folders,
+    segment: &Segment,
+    header: &Header,
+    segment_bytes: u64,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.create(&segment.path, segment_bytes)?;
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    disk.sync_dir(&folders.segments)?;
+    segment.activate(file.clone());
+    Ok(file)
+}
+
+impl Writer {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.sync()?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}
