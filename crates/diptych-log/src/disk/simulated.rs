@@ -92,6 +92,11 @@ impl SimulatedDisk {
         self.0.lock().armed = None;
     }
 
+    /// Whether a [`Fault::Stop`] has struck.
+    pub fn is_stopped(&self) -> bool {
+        self.0.lock().stopped
+    }
+
     /// What failed so far because a fault struck or the disk was full, in order.
     pub fn failures(&self) -> Vec<String> {
         self.0.lock().failed.clone()
