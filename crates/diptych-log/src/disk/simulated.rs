@@ -1,0 +1,494 @@
+//! A disk in memory that keeps only the promises that a real one keeps.
+//!
+//! What was not synced can be lost, torn at sectors of 512 bytes, and arrive in any order; a name
+//! can be lost with a file that was synced, as long as its folder was not. Any operation can be
+//! made to fail. Everything follows from a seed: the same program on the same seed sees the same
+//! disk, so that a run that fails is run again.
+//!
+//! A crash is taken from outside: [`SimulatedDisk::power_loss`] and
+//! [`SimulatedDisk::process_kill`] give the disk that the next process finds, as a copy. The
+//! disk itself goes on, so whoever still holds files of it writes into the void, and one history
+//! can end in many ways. To stop a program in the middle, arm a [`Fault::Stop`] first.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Disk, DiskFile, DiskLock, LockError};
+
+mod fault;
+mod file;
+mod names;
+mod random;
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Fault, Operation, Sabotage};
+use file::File;
+use names::{Entry, Names};
+pub use random::Random;
+
+/// A disk in memory with a seed. Cloning shares it.
+#[derive(Clone)]
+pub struct SimulatedDisk(Arc<Mutex<State>>);
+
+impl SimulatedDisk {
+    /// An empty disk whose chances follow from `seed`.
+    pub fn new(seed: u64) -> SimulatedDisk {
+        SimulatedDisk::of(State {
+            random: Random::new(seed),
+            files: Vec::new(),
+            names: Names::default(),
+            locks: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            armed: None,
+            stopped: false,
+            failed: Vec::new(),
+            capacity: u64::MAX,
+            sabotage: None,
+        })
+    }
+
+    /// The disk as it is found after the power was gone: everything that was synced, and any
+    /// part of what was not, as `seed` has it. Nobody holds a lock.
+    pub fn power_loss(&self, seed: u64) -> SimulatedDisk {
+        let state = self.0.lock();
+        let mut random = Random::new(seed);
+        let names = state.names.after_power_loss(&mut random);
+        let files = (0..state.files.len()).filter_map(|number| {
+            let stale = state.stale(number, &mut random);
+            let file = state.files.get(number)?;
+            Some(file.after_power_loss(&mut random, &stale))
+        });
+        let files = files.collect();
+        SimulatedDisk::of(state.after_crash(names, files, random))
+    }
+
+    /// The disk as it is found after the process was killed: everything that was written, synced
+    /// or not. Nobody holds a lock. What was not synced can still be lost with the power.
+    pub fn process_kill(&self) -> SimulatedDisk {
+        let state = self.0.lock();
+        let files = state.files.iter().map(File::after_process_kill).collect();
+        let (names, random) = (state.names.clone(), state.random.clone());
+        SimulatedDisk::of(state.after_crash(names, files, random))
+    }
+
+    /// Lets this many more operations pass and then arms the fault, in place of what was armed.
+    pub fn fail_after(&self, operations: u64, fault: Fault) {
+        let mut state = self.0.lock();
+        let from = state.operations() + operations;
+        state.armed = Some((from, fault));
+    }
+
+    /// Disarms a fault that did not strike yet.
+    pub fn disarm(&self) {
+        self.0.lock().armed = None;
+    }
+
+    /// Whether a [`Fault::Stop`] has struck.
+    pub fn is_stopped(&self) -> bool {
+        self.0.lock().stopped
+    }
+
+    /// What failed so far because a fault struck or the disk was full, in order.
+    pub fn failures(&self) -> Vec<String> {
+        self.0.lock().failed.clone()
+    }
+
+    /// How many bytes all files together can have.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.0.lock().capacity = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.lock().used_bytes()
+    }
+
+    /// From now on the disk lies in this way.
+    pub fn set_sabotage(&self, sabotage: Sabotage) {
+        self.0.lock().sabotage = Some(sabotage);
+    }
+
+    /// How many operations of this kind were asked for, failed ones included.
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.0.lock().counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// How many operations were asked for.
+    pub fn operations(&self) -> u64 {
+        self.0.lock().operations()
+    }
+
+    /// Every file by path, as a process sees it.
+    pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let state = self.0.lock();
+        let content = |number| {
+            let file = state.files.get(number);
+            file.map_or(Vec::new(), |file: &File| file.read(0, usize::MAX).to_vec())
+        };
+        let files = state.names.files();
+        files
+            .map(|(path, number)| (path.to_owned(), content(number)))
+            .collect()
+    }
+
+    fn of(state: State) -> SimulatedDisk {
+        SimulatedDisk(Arc::new(Mutex::new(state)))
+    }
+
+    fn handle(&self, number: usize, path: &Path) -> Arc<dyn DiskFile> {
+        let (disk, path) = (self.clone(), path.to_owned());
+        Arc::new(SimulatedFile { disk, number, path })
+    }
+}
+
+impl fmt::Debug for SimulatedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        let files: Vec<_> = state.names.files().map(|(path, _)| path).collect();
+        f.debug_struct("SimulatedDisk")
+            .field("files", &files)
+            .field("operations", &state.counts)
+            .finish()
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.begin(Operation::CreateDir, dir)?;
+        let mut folders: Vec<_> = dir.ancestors().collect();
+        folders.reverse();
+        for folder in folders {
+            match state.names.get(folder) {
+                Some(Entry::Folder) => {}
+                Some(Entry::File(_)) => return Err(error(ErrorKind::AlreadyExists, folder)),
+                None => state.names.add(folder, Entry::Folder),
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut state = self.0.lock();
+        state.begin(Operation::List, dir)?;
+        let mut names = state.names.list(dir);
+        state.random.shuffle(&mut names);
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path, _map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Create, path)?;
+        let number = state.create(path)?;
+        drop(state);
+        Ok(self.handle(number, path))
+    }
+
+    fn open(&self, path: &Path, _map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Open, path)?;
+        let number = state.find(path)?;
+        drop(state);
+        Ok(self.handle(number, path))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Map, path)?;
+        let number = state.find(path)?;
+        let file = state.file(number)?;
+        let end = file.size();
+        share(file, 0, end)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Rename, from)?;
+        if from.parent() != to.parent() {
+            let what = "the simulated disk renames only within a folder";
+            return Err(io::Error::new(ErrorKind::Unsupported, what));
+        }
+        let entry = state
+            .names
+            .get(from)
+            .ok_or_else(|| error(ErrorKind::NotFound, from))?;
+        state.names.rename(from, to, entry);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Remove, path)?;
+        state.find(path)?;
+        state.names.remove(path);
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.begin(Operation::SyncDir, dir)?;
+        if state.names.get(dir) != Some(Entry::Folder) {
+            return Err(error(ErrorKind::NotFound, dir));
+        }
+        if state.sabotage != Some(Sabotage::ForgetDirSync) {
+            state.names.sync(dir);
+        }
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Lock, path)?;
+        if let Some(owner) = state.locks.get(path) {
+            let owner = owner.clone();
+            return Err(LockError::Held { owner });
+        }
+        let number = match state.names.get(path) {
+            Some(_) => state.find(path)?,
+            None => state.create(path)?,
+        };
+        let file = state.file(number)?;
+        file.set_size(0);
+        file.write(0, owner.as_bytes());
+        state.locks.insert(path.to_owned(), owner.to_owned());
+        drop(state);
+        let (disk, path) = (self.clone(), path.to_owned());
+        Ok(Box::new(SimulatedLock { disk, path }))
+    }
+}
+
+/// Ends when it is dropped; a crash ends it too, since the disk after it knows of no locks.
+#[derive(Debug)]
+struct SimulatedLock {
+    disk: SimulatedDisk,
+    path: PathBuf,
+}
+
+impl DiskLock for SimulatedLock {}
+
+impl Drop for SimulatedLock {
+    fn drop(&mut self) {
+        self.disk.0.lock().locks.remove(&self.path);
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedFile {
+    disk: SimulatedDisk,
+    number: usize,
+    path: PathBuf,
+}
+
+impl DiskFile for SimulatedFile {
+    fn size(&self) -> io::Result<u64> {
+        let mut state = self.disk.0.lock();
+        state.begin(Operation::Size, &self.path)?;
+        Ok(state.file(self.number)?.size() as u64)
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut state = self.disk.0.lock();
+        state.begin(Operation::Read, &self.path)?;
+        let offset = address(offset)?;
+        Ok(state.file(self.number)?.read(offset, length).to_vec())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        let offset = address(offset)?;
+        let was_stopped = state.stopped;
+        let begun = state.begin(Operation::Write, &self.path);
+        let mut fits = bytes.len();
+        if begun.is_err() {
+            fits = if was_stopped {
+                0
+            } else {
+                state.random.index(fits + 1)
+            };
+        }
+        let grown_to = (offset + fits) as u64;
+        let room = state.room_for(self.number, grown_to)?;
+        let full = begun.is_ok() && room < grown_to;
+        fits = fits.min(address(room)?.saturating_sub(offset));
+        if let Some(bytes) = bytes.get(..fits).filter(|bytes| !bytes.is_empty()) {
+            state.file(self.number)?.write(offset, bytes);
+        }
+        if full {
+            return Err(state.no_space(Operation::Write, &self.path));
+        }
+        begun
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.begin(Operation::SetSize, &self.path)?;
+        if state.room_for(self.number, size)? < size {
+            return Err(state.no_space(Operation::SetSize, &self.path));
+        }
+        state.file(self.number)?.set_size(address(size)?);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        let begun = state.begin(Operation::Sync, &self.path);
+        if begun.is_err() && !state.stopped {
+            let mut random = state.random.clone();
+            let stale = state.stale(self.number, &mut random);
+            state.file(self.number)?.fail_sync(&mut random, &stale);
+            state.random = random;
+            if state.sabotage == Some(Sabotage::ForgetFailedSync) {
+                return Ok(());
+            }
+        }
+        begun?;
+        if state.sabotage != Some(Sabotage::AcknowledgeBeforeSync) {
+            state.file(self.number)?.sync();
+        }
+        Ok(())
+    }
+
+    fn share(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        let mut state = self.disk.0.lock();
+        state.begin(Operation::Share, &self.path)?;
+        let (start, end) = (address(start)?, address(end)?);
+        share(state.file(self.number)?, start, end)
+    }
+}
+
+fn share(file: &mut File, start: usize, end: usize) -> io::Result<Bytes> {
+    let bytes = file.share(start, end);
+    bytes.map(Bytes::from).ok_or_else(|| {
+        let size = file.size();
+        let what = format!("bytes {start}..{end} are shared of a file of {size}");
+        io::Error::new(ErrorKind::UnexpectedEof, what)
+    })
+}
+
+struct State {
+    random: Random,
+    /// Every file that ever was, by number; those without a name are removed.
+    files: Vec<File>,
+    names: Names,
+    locks: BTreeMap<PathBuf, String>,
+    counts: BTreeMap<Operation, u64>,
+    /// The number of operations after which it strikes, and the fault.
+    armed: Option<(u64, Fault)>,
+    stopped: bool,
+    failed: Vec<String>,
+    capacity: u64,
+    sabotage: Option<Sabotage>,
+}
+
+impl State {
+    fn operations(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Counts an operation, and says whether it fails for a fault.
+    fn begin(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
+        let before = self.operations();
+        *self.counts.entry(operation).or_default() += 1;
+        if self.stopped {
+            return Err(io::Error::other("the simulated machine has stopped"));
+        }
+        let due = self.armed.filter(|(from, _)| *from <= before);
+        match due.map(|(_, fault)| fault) {
+            Some(Fault::Stop) => self.stopped = true,
+            Some(Fault::DiskFull) if operation.takes_space() => {
+                self.armed = None;
+                return Err(self.no_space(operation, path));
+            }
+            Some(Fault::Io(kind)) if operation == kind => {}
+            _ => return Ok(()),
+        }
+        self.armed = None;
+        let what = format!("{operation:?} of {} fails", path.display());
+        self.failed.push(what.clone());
+        Err(io::Error::other(format!("simulated: {what}")))
+    }
+
+    fn no_space(&mut self, operation: Operation, path: &Path) -> io::Error {
+        let what = format!("{operation:?} of {} finds no space", path.display());
+        self.failed.push(what.clone());
+        io::Error::new(ErrorKind::StorageFull, format!("simulated: {what}"))
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let files = self.names.files();
+        let sizes = files.filter_map(|(_, number)| Some(self.files.get(number)?.size() as u64));
+        sizes.sum()
+    }
+
+    /// How large a file can become, if it is to have `wanted` bytes.
+    fn room_for(&mut self, number: usize, wanted: u64) -> io::Result<u64> {
+        let size = self.file(number)?.size() as u64;
+        let free = self.capacity.saturating_sub(self.used_bytes());
+        Ok(wanted.min(size.saturating_add(free)))
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<usize> {
+        if self.names.get(path).is_some() {
+            return Err(error(ErrorKind::AlreadyExists, path));
+        }
+        if !self.names.has_parent(path) {
+            return Err(error(ErrorKind::NotFound, path));
+        }
+        let number = self.files.len();
+        self.files.push(File::default());
+        self.names.add(path, Entry::File(number));
+        Ok(number)
+    }
+
+    fn find(&self, path: &Path) -> io::Result<usize> {
+        match self.names.get(path) {
+            Some(Entry::File(number)) => Ok(number),
+            Some(Entry::Folder) => Err(error(ErrorKind::IsADirectory, path)),
+            None => Err(error(ErrorKind::NotFound, path)),
+        }
+    }
+
+    fn file(&mut self, number: usize) -> io::Result<&mut File> {
+        let file = self.files.get_mut(number);
+        file.ok_or_else(|| io::Error::other("a file of another disk"))
+    }
+
+    /// What another file left on the disk: what a sector that was never written may show.
+    fn stale(&self, number: usize, random: &mut Random) -> Vec<u8> {
+        let other = random.index(self.files.len());
+        let other = self.files.get(other).filter(|_| other != number);
+        other.map_or(Vec::new(), |file| file.read(0, usize::MAX).to_vec())
+    }
+
+    fn after_crash(&self, names: Names, files: Vec<File>, random: Random) -> State {
+        State {
+            random,
+            files,
+            names,
+            locks: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            armed: None,
+            stopped: false,
+            failed: Vec::new(),
+            capacity: self.capacity,
+            sabotage: self.sabotage,
+        }
+    }
+}
+
+fn error(kind: ErrorKind, path: &Path) -> io::Error {
+    io::Error::new(kind, format!("simulated: {}: {kind}", path.display()))
+}
+
+fn address(bytes: u64) -> io::Result<usize> {
+    usize::try_from(bytes).map_err(|_| io::Error::other("beyond what a simulated file can hold"))
+}

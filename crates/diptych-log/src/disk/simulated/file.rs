@@ -1,0 +1,293 @@
+//! The content of one file: what is durable, what was done since, and what a reader sees.
+//!
+//! The model is a page cache. A write changes whole sectors in memory, and each of them reaches
+//! the disk on its own, at any time, in any order, or never: after a loss of power a sector is as
+//! it was after some write to it, or as it was before all that were not synced. So the order in
+//! which unsynced writes arrive needs no separate choice, it is part of choosing per sector.
+
+use super::Random;
+
+/// What a disk writes as a whole or not at all.
+pub(super) const SECTOR: usize = 512;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct File {
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+    current: Vec<u8>,
+    /// Ranges that were handed out by reference, which nobody may write to again.
+    shared: Vec<(usize, usize)>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    /// Whole sectors as they are in memory after a write, from `start`, up to the end of the file
+    /// at the latest; and the file's new length, if the write made it longer.
+    Write {
+        start: usize,
+        sectors: Vec<u8>,
+        grown_to: Option<usize>,
+    },
+    /// A new length, given as such.
+    Size(usize),
+}
+
+impl File {
+    pub(super) fn size(&self) -> usize {
+        self.current.len()
+    }
+
+    pub(super) fn read(&self, start: usize, length: usize) -> &[u8] {
+        let end = start.saturating_add(length).min(self.current.len());
+        self.current.get(start..end).unwrap_or(&[])
+    }
+
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        self.refuse_shared(offset, end);
+        let before = self.current.len();
+        put(&mut self.current, offset, bytes);
+        let start = offset / SECTOR * SECTOR;
+        let sectors_end = end.next_multiple_of(SECTOR).min(self.current.len());
+        self.unsynced.push(Change::Write {
+            start,
+            sectors: self.read(start, sectors_end - start).to_vec(),
+            grown_to: (end > before).then_some(end),
+        });
+    }
+
+    pub(super) fn set_size(&mut self, size: usize) {
+        self.refuse_shared(size, self.current.len());
+        self.current.resize(size, 0);
+        self.unsynced.push(Change::Size(size));
+    }
+
+    pub(super) fn share(&mut self, start: usize, end: usize) -> Option<Vec<u8>> {
+        let bytes = self.current.get(start..end)?.to_vec();
+        let is_known = |&(from, to): &(usize, usize)| from <= start && end <= to;
+        if start < end && !self.shared.iter().any(is_known) {
+            self.shared
+                .retain(|&(from, to)| !(start <= from && to <= end));
+            self.shared.push((start, end));
+        }
+        Some(bytes)
+    }
+
+    /// Who shares bytes promises that they never change: on a real disk they are mapped, and a
+    /// change would be undefined behaviour. So this is not an error that could be handled.
+    fn refuse_shared(&self, start: usize, end: usize) {
+        let overlaps = |&&(from, to): &&(usize, usize)| start < to && from < end;
+        if let Some((from, to)) = self.shared.iter().find(overlaps) {
+            panic!("bytes {start}..{end} are changed, of which {from}..{to} are shared");
+        }
+    }
+
+    /// Everything done so far is durable.
+    pub(super) fn sync(&mut self) {
+        let mut size = self.durable.len();
+        for change in std::mem::take(&mut self.unsynced) {
+            match change {
+                Change::Write {
+                    start,
+                    sectors,
+                    grown_to,
+                } => {
+                    put(&mut self.durable, start, &sectors);
+                    size = grown_to.unwrap_or(size);
+                }
+                Change::Size(new) => {
+                    self.durable.resize(new, 0);
+                    size = new;
+                }
+            }
+        }
+        self.durable.resize(size, 0);
+    }
+
+    /// The sync that failed: any part of what was done is durable, and the rest never will be,
+    /// since its pages count as clean from now on. Readers still see all of it. Only the length,
+    /// which is kept elsewhere, can still be synced.
+    pub(super) fn fail_sync(&mut self, random: &mut Random, stale: &[u8]) {
+        self.durable = self.survivor(random, stale);
+        self.unsynced.clear();
+        if self.durable.len() != self.current.len() {
+            self.unsynced.push(Change::Size(self.current.len()));
+        }
+    }
+
+    /// The file after the power was gone.
+    pub(super) fn after_power_loss(&self, random: &mut Random, stale: &[u8]) -> File {
+        let durable = self.survivor(random, stale);
+        File {
+            current: durable.clone(),
+            durable,
+            ..File::default()
+        }
+    }
+
+    /// The file for processes that are not there yet: nothing is shared.
+    pub(super) fn after_process_kill(&self) -> File {
+        File {
+            shared: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// What is on the disk if nothing more gets there: what was durable, and any part of what
+    /// was not.
+    fn survivor(&self, random: &mut Random, stale: &[u8]) -> Vec<u8> {
+        let fate = Fate::pick(random, self.unsynced.len());
+        let mut platter = Platter {
+            bytes: self.durable.clone(),
+            filler: Filler::pick(random, stale),
+        };
+        let mut size = self.durable.len();
+        for (at, change) in self.unsynced.iter().enumerate() {
+            match change {
+                Change::Write {
+                    start,
+                    sectors,
+                    grown_to,
+                } => {
+                    for (number, sector) in sectors.chunks(SECTOR).enumerate() {
+                        if fate.keeps_sector(at, random) {
+                            platter.put(start + number * SECTOR, sector, random);
+                        }
+                    }
+                    if let Some(grown_to) = grown_to
+                        && fate.keeps_size(at, random)
+                    {
+                        size = *grown_to;
+                    }
+                }
+                Change::Size(new) => {
+                    if fate.keeps_size(at, random) {
+                        platter.bytes.resize(*new, 0);
+                        size = *new;
+                    }
+                }
+            }
+        }
+        platter.reach(size, random);
+        platter.bytes.truncate(size);
+        platter.bytes
+    }
+}
+
+/// Writes `bytes` at `offset`, with zeros before it if it is beyond the end.
+fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    if let Some(place) = content.get_mut(offset..end) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// What becomes of the unsynced changes of one file. Pure chance per sector would almost never
+/// give the extremes, so that they are chosen as such.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Everything,
+    Nothing,
+    /// The length arrives and the data does not.
+    SizesOnly,
+    /// In order up to this change, which is torn.
+    Upto(usize),
+    /// Most sectors of all changes.
+    Torn,
+    /// Any sectors of any changes, any lengths.
+    Scattered,
+}
+
+impl Fate {
+    fn pick(random: &mut Random, changes: usize) -> Fate {
+        match random.below(8) {
+            0 => Fate::Everything,
+            1 => Fate::Nothing,
+            2 => Fate::SizesOnly,
+            3 | 4 => Fate::Upto(random.index(changes)),
+            5 => Fate::Torn,
+            _ => Fate::Scattered,
+        }
+    }
+
+    fn keeps_sector(self, at: usize, random: &mut Random) -> bool {
+        match self {
+            Fate::Everything => true,
+            Fate::Nothing | Fate::SizesOnly => false,
+            Fate::Upto(last) => at < last || at == last && random.chance(50),
+            Fate::Torn => random.chance(85),
+            Fate::Scattered => random.chance(50),
+        }
+    }
+
+    fn keeps_size(self, at: usize, random: &mut Random) -> bool {
+        match self {
+            Fate::Everything | Fate::SizesOnly | Fate::Torn => true,
+            Fate::Nothing => false,
+            Fate::Upto(last) => at <= last,
+            Fate::Scattered => random.chance(50),
+        }
+    }
+}
+
+/// The sectors of a file, as far as they arrived.
+struct Platter<'a> {
+    bytes: Vec<u8>,
+    filler: Filler<'a>,
+}
+
+impl Platter<'_> {
+    fn put(&mut self, start: usize, sector: &[u8], random: &mut Random) {
+        self.reach(start, random);
+        put(&mut self.bytes, start, sector);
+    }
+
+    /// Makes it at least this long. The rest of a sector that was begun is zeros; of what was
+    /// never written there is no telling.
+    fn reach(&mut self, size: usize, random: &mut Random) {
+        let begun = self.bytes.len().next_multiple_of(SECTOR);
+        if self.bytes.len() < size {
+            self.bytes.resize(begun.min(size), 0);
+        }
+        while self.bytes.len() < size {
+            let sector = self.filler.sector(random);
+            self.bytes.extend_from_slice(&sector);
+        }
+    }
+}
+
+/// What stands in sectors that belong to a file and were never written.
+enum Filler<'a> {
+    Zeros,
+    Noise,
+    /// What another file left there.
+    Stale(&'a [u8]),
+}
+
+impl Filler<'_> {
+    fn pick<'a>(random: &mut Random, stale: &'a [u8]) -> Filler<'a> {
+        match random.below(4) {
+            0 => Filler::Noise,
+            1 => Filler::Stale(stale),
+            _ => Filler::Zeros,
+        }
+    }
+
+    fn sector(&self, random: &mut Random) -> Vec<u8> {
+        let mut sector = match self {
+            Filler::Zeros => Vec::new(),
+            Filler::Noise => random.bytes(SECTOR),
+            Filler::Stale(stale) => {
+                let sectors: Vec<_> = stale.chunks(SECTOR).collect();
+                random
+                    .pick(&sectors)
+                    .map_or(Vec::new(), |sector| sector.to_vec())
+            }
+        };
+        sector.resize(SECTOR, 0);
+        sector
+    }
+}

@@ -1,0 +1,150 @@
+//! The names in folders: as a process sees them, and as they are on the disk.
+//!
+//! A change of names is atomic and is either durable or not, each on its own: until its folder is
+//! synced, the creation of a file can be lost while its later renaming is not.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::Random;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Folder,
+    /// A file, by its number.
+    File(usize),
+}
+
+/// All folders and files by path. The root needs no name and is always there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    current: BTreeMap<PathBuf, Entry>,
+    durable: BTreeMap<PathBuf, Entry>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Add(PathBuf, Entry),
+    Remove(PathBuf),
+    /// Both in the same folder.
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        entry: Entry,
+    },
+}
+
+impl Change {
+    fn path(&self) -> &Path {
+        match self {
+            Change::Add(path, _) | Change::Remove(path) | Change::Rename { to: path, .. } => path,
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Entry>) {
+        match self {
+            Change::Add(path, entry) => {
+                names.insert(path.clone(), *entry);
+            }
+            Change::Remove(path) => {
+                names.remove(path);
+            }
+            Change::Rename { from, to, entry } => {
+                names.remove(from);
+                names.insert(to.clone(), *entry);
+            }
+        }
+    }
+}
+
+impl Names {
+    pub(super) fn get(&self, path: &Path) -> Option<Entry> {
+        if is_root(path) {
+            return Some(Entry::Folder);
+        }
+        self.current.get(path).copied()
+    }
+
+    /// The folder that a path is in, if it is there.
+    pub(super) fn has_parent(&self, path: &Path) -> bool {
+        let parent = path.parent().map(|parent| self.get(parent));
+        parent == Some(Some(Entry::Folder))
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, usize)> {
+        self.current.iter().filter_map(|(path, entry)| match entry {
+            Entry::File(number) => Some((path.as_path(), *number)),
+            Entry::Folder => None,
+        })
+    }
+
+    /// The last parts of the names in a folder.
+    pub(super) fn list(&self, folder: &Path) -> Vec<String> {
+        let names = self
+            .current
+            .keys()
+            .filter(|path| path.parent() == Some(folder));
+        names
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .collect()
+    }
+
+    pub(super) fn add(&mut self, path: &Path, entry: Entry) {
+        self.change(Change::Add(path.to_owned(), entry));
+    }
+
+    pub(super) fn remove(&mut self, path: &Path) {
+        self.change(Change::Remove(path.to_owned()));
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path, entry: Entry) {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.change(Change::Rename { from, to, entry });
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.current);
+        self.unsynced.push(change);
+    }
+
+    pub(super) fn sync(&mut self, folder: &Path) {
+        let (synced, rest) = std::mem::take(&mut self.unsynced)
+            .into_iter()
+            .partition(|change| change.path().parent() == Some(folder));
+        self.unsynced = rest;
+        let synced: Vec<Change> = synced;
+        synced
+            .iter()
+            .for_each(|change| change.apply(&mut self.durable));
+    }
+
+    /// The names after the power was gone: those that were durable, changed by any of the
+    /// changes that were not. With a folder goes all that is in it.
+    pub(super) fn after_power_loss(&self, random: &mut Random) -> Names {
+        let percent = *random.pick(&[0, 50, 50, 100]).unwrap_or(&0);
+        let mut names = self.durable.clone();
+        for change in &self.unsynced {
+            if random.chance(percent) {
+                change.apply(&mut names);
+            }
+        }
+        let found = names.clone();
+        names.retain(|path, _| {
+            let mut above = path.ancestors().skip(1);
+            above.all(|folder| is_root(folder) || found.get(folder) == Some(&Entry::Folder))
+        });
+        Names {
+            current: names.clone(),
+            durable: names,
+            unsynced: Vec::new(),
+        }
+    }
+}
+
+fn is_root(path: &Path) -> bool {
+    path.parent().is_none()
+}

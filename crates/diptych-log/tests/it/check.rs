@@ -1,0 +1,213 @@
+//! What must hold of every log, whatever happened to it before.
+//!
+//! A check that does not hold panics. A read that fails is an error instead: it is for the caller
+//! to know whether the disk gave it reason to.
+
+use std::collections::BTreeSet;
+
+use diptych_log::{Log, disk::simulated::Random};
+use diptych_store::{
+    Batch, Direction, EventStore, Filter, FilterItem, Position, RawEvent, Read, ReadError, Tag,
+    Timestamp,
+};
+
+/// An event as a read of everything found it, at the position that is its index plus 1.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scanned {
+    pub(crate) event: RawEvent,
+    pub(crate) recorded_at: Timestamp,
+}
+
+/// Reads everything: positions are dense from 1 to the head, and time never goes back.
+pub(crate) fn scan(log: &Log) -> Result<Vec<Scanned>, ReadError> {
+    let head = EventStore::head(log).position();
+    let mut found: Vec<Scanned> = Vec::new();
+    let mut after = Position::START;
+    while after < head {
+        let read = Read::after(after).upto(head);
+        let batch = log.blocking().read(&Filter::everything(), read)?;
+        assert!(batch.upto() > after, "a read came no further than {after}");
+        assert!(batch.upto() <= head, "a read went beyond the head");
+        for event in batch.iter() {
+            let expected = found.len() as u64 + 1;
+            assert_eq!(event.position().get(), expected, "positions are not dense");
+            let recorded_at = event.recorded_at();
+            let before = found.last().map(|before| before.recorded_at);
+            assert!(before <= Some(recorded_at), "time goes back at {expected}");
+            let event = event.to_raw();
+            found.push(Scanned { event, recorded_at });
+        }
+        after = batch.upto();
+        assert_eq!(after.get(), found.len() as u64, "a read left events out");
+    }
+    Ok(found)
+}
+
+/// Every way to ask for some of the events says the same as going through all of them.
+pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Result<(), ReadError> {
+    let mut types = BTreeSet::from(["no-such-type".to_owned()]);
+    let mut tags = BTreeSet::from([Tag::new("no-such", "tag")]);
+    for Scanned { event, .. } in scan {
+        types.insert(event.event_type.to_string());
+        tags.extend(event.tags.iter().cloned());
+    }
+    let (types, tags): (Vec<_>, Vec<_>) = (types.into_iter().collect(), tags.into_iter().collect());
+    // A log can have more tags than there is time for; which are asked for follows from the seed.
+    const TAGS: usize = 24;
+    let some_tags: Vec<&Tag> = if tags.len() <= TAGS {
+        tags.iter().collect()
+    } else {
+        (0..TAGS).filter_map(|_| random.pick(&tags)).collect()
+    };
+    for tag in &some_tags {
+        filter(log, scan, &Filter::tag((*tag).clone()), random)?;
+        count(log, scan, tag, random)?;
+    }
+    for name in &types {
+        filter(log, scan, &Filter::event_type(name.clone()), random)?;
+    }
+    for _ in 0..4 {
+        let several = item(&types, &tags, random);
+        let several = Filter::from(several).or(item(&types, &tags, random));
+        filter(log, scan, &several, random)?;
+    }
+    filter(log, scan, &Filter::everything(), random)?;
+    filter(log, scan, &Filter::nothing(), random)
+}
+
+/// One type or none, and up to two tags.
+fn item(types: &[String], tags: &[Tag], random: &mut Random) -> FilterItem {
+    let mut item = FilterItem::everything();
+    if random.chance(60) {
+        item = item.or_type(random.pick(types).unwrap().clone());
+    }
+    for _ in 0..random.below(3) {
+        item = item.and_tag(random.pick(tags).unwrap().clone());
+    }
+    item
+}
+
+fn count(log: &Log, scan: &[Scanned], tag: &Tag, random: &mut Random) -> Result<(), ReadError> {
+    for upto in [some_position(scan, random), Position::MAX] {
+        let within = scan.iter().take(usize_of(upto));
+        let expected = within.filter(|scanned| scanned.event.tags.contains(tag));
+        let counted = log.blocking().count(tag, upto)?;
+        assert_eq!(
+            counted,
+            expected.count() as u64,
+            "count of {tag} up to {upto}"
+        );
+    }
+    Ok(())
+}
+
+fn filter(
+    log: &Log,
+    scan: &[Scanned],
+    filter: &Filter,
+    random: &mut Random,
+) -> Result<(), ReadError> {
+    let matches = |scanned: &Scanned| {
+        let tags = || scanned.event.tags.iter().map(Tag::as_str);
+        filter.matches_parts(&scanned.event.event_type, tags)
+    };
+    let positions = (1..).map(Position::new).zip(scan);
+    let all: Vec<Position> = positions
+        .filter(|(_, scanned)| matches(scanned))
+        .map(|(position, _)| position)
+        .collect();
+
+    let upto = some_position(scan, random);
+    for upto in [upto, Position::MAX] {
+        let expected = all.iter().rev().find(|position| **position <= upto);
+        let last = log.blocking().last(filter, upto)?;
+        assert_eq!(last, expected.copied(), "last of {filter} up to {upto}");
+    }
+    let after = some_position(scan, random);
+    let whole = (Position::START, Position::MAX);
+    for (after, upto) in [whole, (after, upto.max(after))] {
+        let limit = 1 + random.index(40);
+        let expected = all
+            .iter()
+            .filter(|position| after < **position && **position <= upto);
+        let expected: Vec<Position> = expected.copied().collect();
+        let read = Read::after(after).upto(upto).limit(limit);
+        let found = forwards(log, scan, filter, read.clone())?;
+        assert_eq!(
+            found, expected,
+            "{filter} after {after} up to {upto} by {limit}"
+        );
+        let direction = Direction::Backwards;
+        let mut found = backwards(log, scan, filter, Read { direction, ..read })?;
+        found.reverse();
+        assert_eq!(
+            found, expected,
+            "{filter} after {after} up to {upto} by {limit}, back"
+        );
+    }
+    Ok(())
+}
+
+fn forwards(
+    log: &Log,
+    scan: &[Scanned],
+    filter: &Filter,
+    mut read: Read,
+) -> Result<Vec<Position>, ReadError> {
+    let end = read.upto.min(Position::new(scan.len() as u64));
+    let mut found = Vec::new();
+    while read.after < end {
+        let batch = log.blocking().read(filter, read.clone())?;
+        assert!(
+            batch.upto() > read.after,
+            "{filter}: no further than {}",
+            read.after
+        );
+        take(&batch, scan, &mut found);
+        read.after = batch.upto();
+    }
+    Ok(found)
+}
+
+fn backwards(
+    log: &Log,
+    scan: &[Scanned],
+    filter: &Filter,
+    mut read: Read,
+) -> Result<Vec<Position>, ReadError> {
+    read.upto = read.upto.min(Position::new(scan.len() as u64));
+    let mut found = Vec::new();
+    while read.after < read.upto {
+        let batch = log.blocking().read(filter, read.clone())?;
+        assert!(
+            batch.upto() <= read.upto,
+            "{filter}: not below {}",
+            read.upto
+        );
+        take(&batch, scan, &mut found);
+        read.upto = batch.upto().before();
+    }
+    Ok(found)
+}
+
+fn take(batch: &Batch, scan: &[Scanned], found: &mut Vec<Position>) {
+    for event in batch.iter() {
+        let position = event.position();
+        let scanned = &scan[usize_of(position.before())];
+        assert_eq!(event.to_raw(), scanned.event, "the event at {position}");
+        assert_eq!(
+            event.recorded_at(),
+            scanned.recorded_at,
+            "the time of {position}"
+        );
+        found.push(position);
+    }
+}
+
+fn some_position(scan: &[Scanned], random: &mut Random) -> Position {
+    Position::new(random.below(scan.len() as u64 + 1))
+}
+
+fn usize_of(position: Position) -> usize {
+    usize::try_from(position.get()).unwrap_or(usize::MAX)
+}

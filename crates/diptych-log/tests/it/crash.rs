@@ -1,0 +1,224 @@
+//! A process that writes is killed at any moment; what it acknowledged is there afterwards.
+//!
+//! The child is this test binary again, told by its environment what to do. Its writers append a
+//! line to a witness file for each commit, after it was acknowledged. The parent kills it with
+//! SIGKILL, opens the log, and compares it with the witness and with itself. More kills:
+//! `DIPTYCH_KILLS=1000`.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use diptych_log::{Durability, Log, LogOptions, OpenError, disk::simulated::Random, verify};
+use diptych_store::EventStore;
+
+use crate::{
+    check,
+    witness::{self, Witnessed},
+    writers,
+};
+
+const KILLS: u64 = 50;
+const SEED: &str = "DIPTYCH_CRASH_SEED";
+const ROLE: &str = "DIPTYCH_CRASH_ROLE";
+const ROUND: &str = "DIPTYCH_CRASH_ROUND";
+const FOLDER: &str = "DIPTYCH_CRASH_FOLDER";
+const OPEN: &str = "the child has opened the log";
+/// A child that nobody kills ends by itself after this time.
+const LIFE: Duration = Duration::from_secs(20);
+/// A log that has become larger than this is left alone, and the next one begun.
+const EVENTS: usize = 20_000;
+
+#[test]
+fn what_was_acknowledged_survives_kills() {
+    kill_again_and_again("write", kills());
+}
+
+#[test]
+fn what_was_acknowledged_survives_kills_also_between_syncs() {
+    kill_again_and_again("write at intervals", kills() / 3);
+}
+
+#[test]
+fn two_processes_on_one_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Killed::spawn("hold", folder.path(), 0, 0);
+    let held = Log::open(folder.path().join("log"), LogOptions::default());
+    let Err(OpenError::Held {
+        folder: named,
+        owner,
+    }) = held
+    else {
+        panic!("opened twice: {held:?}")
+    };
+    assert!(owner.contains(&child.0.id().to_string()), "{owner}");
+    assert!(named.contains(&*folder.path().to_string_lossy()), "{named}");
+    child.kill();
+    let log = Log::open(folder.path().join("log"), LogOptions::default()).unwrap();
+
+    let again = Log::open(folder.path().join("log"), LogOptions::default());
+    let Err(OpenError::Held { owner, .. }) = again else {
+        panic!("opened twice: {again:?}")
+    };
+    assert!(owner.contains(&std::process::id().to_string()), "{owner}");
+    log.close().unwrap();
+}
+
+/// What a child does. As a test of its own it does nothing.
+#[test]
+fn child() {
+    let Ok(role) = env::var(ROLE) else { return };
+    let number = |name| env::var(name).unwrap().parse::<u64>().unwrap();
+    let folder = PathBuf::from(env::var(FOLDER).unwrap());
+    let (seed, round) = (number(SEED), number(ROUND));
+    let log = Log::open(folder.join("log"), options(&role, seed)).unwrap();
+    if role != "hold" {
+        let witness = folder.join("witness");
+        writers::start(&log, &witness, seed, round);
+    }
+    println!("{OPEN}");
+    thread::sleep(LIFE);
+}
+
+fn kills() -> u64 {
+    env::var("DIPTYCH_KILLS").map_or(KILLS, |text| text.parse().expect("DIPTYCH_KILLS"))
+}
+
+/// Small, so that segments and index files begin and end while processes are killed.
+fn options(role: &str, seed: u64) -> LogOptions {
+    let mut random = Random::new(seed);
+    let at_intervals = Durability::Interval {
+        interval: Duration::from_millis(3),
+    };
+    LogOptions {
+        durability: match role {
+            "write at intervals" => at_intervals,
+            _ => Durability::Synced,
+        },
+        segment_bytes: *random.pick(&[8 << 10, 32 << 10, 128 << 10]).unwrap(),
+        index_bytes: *random.pick(&[2 << 10, 8 << 10]).unwrap(),
+        ..LogOptions::default()
+    }
+}
+
+fn kill_again_and_again(role: &str, kills: u64) {
+    let mut folder = tempfile::tempdir().unwrap();
+    let (mut acknowledged, mut identity) = (0, None);
+    for round in 0..kills {
+        let seed = 1_000 + round;
+        let mut random = Random::new(seed);
+        let child = Killed::spawn(role, folder.path(), seed, round);
+        thread::sleep(Duration::from_millis(5 + random.below(55)));
+        child.kill();
+
+        let options = options(role, seed + 1);
+        if random.chance(25) {
+            remove_index(&folder.path().join("log/index"), &mut random);
+        }
+        let witnessed = witness::read(&folder.path().join("witness"));
+        let log = Log::open(folder.path().join("log"), options.clone()).unwrap();
+        let events = compare(&log, &witnessed, round, &mut random);
+        let found = EventStore::identity(&log);
+        let before = *identity.get_or_insert(found);
+        assert_eq!(found.id, before.id, "it became another log");
+        if role == "write" {
+            assert_eq!(
+                found.epoch, before.epoch,
+                "a new epoch, though nothing was lost"
+            );
+        }
+        log.close().unwrap();
+        verify(folder.path().join("log"), &options, |_, _| {}).unwrap();
+        acknowledged += witnessed
+            .iter()
+            .filter(|commit| commit.round == round)
+            .count();
+        if events > EVENTS {
+            (folder, identity) = (tempfile::tempdir().unwrap(), None);
+        }
+    }
+    println!("{kills} kills, {acknowledged} acknowledged commits, none lost");
+    assert!(
+        acknowledged as u64 > kills,
+        "the children hardly got to write"
+    );
+}
+
+/// How many events the log has, if it is all that it should be.
+fn compare(log: &Log, witnessed: &[Witnessed], round: u64, random: &mut Random) -> usize {
+    let scan = check::scan(log).unwrap();
+    let found = witness::Found::of(&scan);
+    found.has_all(witnessed);
+    found.answers_for_keys(log, round, random);
+    found.answers_for_sources(log);
+    check::indexes(log, &scan, random).unwrap();
+    scan.len()
+}
+
+/// The index is derived: it may be gone.
+fn remove_index(folder: &Path, random: &mut Random) {
+    for entry in fs::read_dir(folder).unwrap() {
+        if random.chance(50) {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+}
+
+/// A child that does not outlive the test.
+struct Killed(Child);
+
+impl Killed {
+    fn spawn(role: &str, folder: &Path, seed: u64, round: u64) -> Killed {
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["crash::child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(FOLDER, folder)
+            .env(SEED, seed.to_string())
+            .env(ROUND, round.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut child = Killed(child);
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        let is_open = |line: std::io::Result<String>| line.unwrap().contains(OPEN);
+        assert!(
+            lines.any(is_open),
+            "the child of round {round} could not open the log"
+        );
+        child
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        let status = self.0.wait().unwrap();
+        assert_eq!(
+            status.signal(),
+            Some(9),
+            "the child ended by itself: {status}"
+        );
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It is gone already unless the test fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A file that every write goes to the end of, whole.
+pub(crate) fn append_to(path: &Path) -> File {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap()
+}

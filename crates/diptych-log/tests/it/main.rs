@@ -1,0 +1,20 @@
+//! The embedded log from outside.
+
+// The lints hold outside of tests; all of this is tests, also where no `#[test]` stands above.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+// The simulated disk and its random numbers come with this feature.
+#![cfg(feature = "testing")]
+
+mod check;
+mod crash;
+mod model;
+mod requests;
+mod simulated;
+mod witness;
+mod writers;

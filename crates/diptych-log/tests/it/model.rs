@@ -1,0 +1,323 @@
+//! What a log should hold: every commit that it accepted, in order, and what became of each.
+
+use std::{
+    collections::BTreeSet,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use compact_str::CompactString;
+use diptych_log::{Log, disk::simulated::Random};
+use diptych_store::{
+    Accepted, Append, AppendError, Committed, EventStore, KeyedCommit, Limits, LogIdentity, Memory,
+    Position, RawEvent, ReadError, SyncError, Synced, TimeSource, Timestamp, Tracking,
+};
+
+use crate::check::{self, Scanned};
+
+/// What may be gone when a log is opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayLose {
+    /// Nothing that was accepted: it was closed.
+    Nothing,
+    /// What was not acknowledged.
+    Unacknowledged,
+    /// Acknowledged commits too, as long as what is left is a prefix: the power was gone, and
+    /// the log had not promised to sync first.
+    AnyTail,
+}
+
+/// A commit that was accepted, as far as its caller knows.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) positions: Option<(Position, Position)>,
+    pub(crate) sync: Option<Synced>,
+    pub(crate) acknowledged: bool,
+}
+
+impl From<Accepted> for Taken {
+    fn from(accepted: Accepted) -> Taken {
+        Taken {
+            positions: Some((accepted.first, accepted.last)),
+            sync: Some(accepted.sync),
+            acknowledged: false,
+        }
+    }
+}
+
+impl From<Committed> for Taken {
+    fn from(committed: Committed) -> Taken {
+        Taken {
+            positions: Some((committed.first, committed.last)),
+            sync: None,
+            acknowledged: true,
+        }
+    }
+}
+
+pub(crate) struct Model {
+    limits: Limits,
+    commits: Vec<Commit>,
+    /// Decides what is accepted, as a store that holds the same commits.
+    memory: Memory,
+    /// So many of the commits are durable, whatever the log promises by itself.
+    flushed: usize,
+    identity: Option<LogIdentity>,
+    /// Every key and source that was ever offered.
+    keys: BTreeSet<CompactString>,
+    sources: BTreeSet<CompactString>,
+}
+
+struct Commit {
+    append: Append,
+    last: Position,
+    /// No later than this is it recorded: the latest time that was given so far.
+    recorded_until: Timestamp,
+    waiting: Option<Synced>,
+    acknowledged: bool,
+}
+
+impl Model {
+    pub(crate) fn new(limits: Limits) -> Model {
+        Model {
+            memory: memory_of(&limits),
+            limits,
+            commits: Vec::new(),
+            flushed: 0,
+            identity: None,
+            keys: BTreeSet::new(),
+            sources: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The last accepted position.
+    pub(crate) fn accepted(&self) -> Position {
+        EventStore::head(&self.memory).position()
+    }
+
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.commits
+            .iter()
+            .filter(|commit| !commit.acknowledged)
+            .count()
+    }
+
+    /// Some commit that was accepted.
+    pub(crate) fn some_append(&self, random: &mut Random) -> Option<&Append> {
+        random.pick(&self.commits).map(|commit| &commit.append)
+    }
+
+    /// Whoever offers a commit says so first: its key and source are looked up ever after.
+    pub(crate) fn offered(&mut self, append: &Append) {
+        self.keys
+            .extend(append.key.iter().map(|key| key.name.clone()));
+        let source = append.tracking.iter();
+        self.sources
+            .extend(source.map(|tracking| tracking.source.clone()));
+    }
+
+    /// The log accepted or refused it: so must the model, in the same words. A commit whose
+    /// outcome is unknown was accepted.
+    pub(crate) fn decided(&mut self, append: Append, decided: Result<Taken, AppendError>) {
+        let expected = pollster::block_on(self.memory.append(append.clone()));
+        let taken = match (decided, expected) {
+            (Ok(taken), Ok(expected)) => {
+                let expected = (expected.first, expected.last);
+                let found = taken.positions.unwrap_or(expected);
+                assert_eq!(found, expected, "accepted elsewhere");
+                Taken {
+                    positions: Some(found),
+                    ..taken
+                }
+            }
+            (Err(AppendError::Refused(found)), Err(AppendError::Refused(expected))) => {
+                return assert_eq!(found, expected, "refused for another reason");
+            }
+            (Err(AppendError::Invalid(found)), Err(AppendError::Invalid(expected))) => {
+                return assert_eq!(found, expected, "wrong in another way");
+            }
+            (found, expected) => {
+                panic!("the log answers {found:?}, where {expected:?} is right, to {append:?}")
+            }
+        };
+        if append.events.is_empty() && append.tracking.is_none() {
+            return;
+        }
+        let until = self.commits.last().map(|commit| commit.recorded_until);
+        let given = append.recorded_at.unwrap();
+        self.commits.push(Commit {
+            append,
+            last: taken.positions.unwrap().1,
+            recorded_until: until.map_or(given, |until| until.max(given)),
+            waiting: taken.sync,
+            acknowledged: taken.acknowledged,
+        });
+    }
+
+    /// Everything accepted so far was synced by request.
+    pub(crate) fn flushed(&mut self) {
+        self.flushed = self.commits.len();
+    }
+
+    /// Takes note of what was acknowledged meanwhile. An error if some never will be.
+    pub(crate) fn settle(&mut self) -> Result<(), SyncError> {
+        let mut outcome = Ok(());
+        for commit in &mut self.commits {
+            let Some(synced) = commit.waiting.take() else {
+                continue;
+            };
+            let mut wait = synced.clone().wait();
+            match Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => commit.waiting = Some(synced),
+                Poll::Ready(Ok(())) => {
+                    assert!(outcome.is_ok(), "acknowledged after one that never will be");
+                    commit.acknowledged = true;
+                }
+                Poll::Ready(Err(error)) => outcome = Err(error),
+            }
+        }
+        outcome
+    }
+
+    /// Readers see what was acknowledged and nothing else.
+    pub(crate) fn check_published(&self, log: &Log, random: &mut Random) -> Result<(), ReadError> {
+        let acknowledged = self.commits.iter().rfind(|commit| commit.acknowledged);
+        let head = acknowledged.map_or(Position::START, |commit| commit.last);
+        assert_eq!(EventStore::head(log).position(), head, "the head");
+        let scan = check::scan(log)?;
+        self.prefix(&scan);
+        check::indexes(log, &scan, random)
+    }
+
+    /// The log was opened again: it holds a prefix of what was accepted, and nothing is gone
+    /// that may not be. From here on that prefix is all that was ever accepted.
+    pub(crate) fn recover(&mut self, log: &Log, may_lose: MayLose, random: &mut Random) -> usize {
+        let scan = check::scan(log).unwrap();
+        let kept = self.kept(log, &scan);
+        let lost = &self.commits[kept..];
+        let lost_acknowledged = lost.iter().any(|commit| commit.acknowledged);
+        match may_lose {
+            MayLose::Nothing => assert_eq!(lost.len(), 0, "a closed log lost commits"),
+            MayLose::Unacknowledged => assert!(
+                !lost_acknowledged,
+                "acknowledged commits are lost: {kept} of {} are left",
+                self.commits.len()
+            ),
+            MayLose::AnyTail => assert!(kept >= self.flushed, "flushed commits are lost"),
+        }
+        let lost = lost.len();
+        self.check_identity(EventStore::identity(log), may_lose, lost_acknowledged);
+        self.forget_after(kept);
+        self.check_keys(log);
+        check::indexes(log, &scan, random).unwrap();
+        lost
+    }
+
+    /// How many whole commits these events are, from the first on.
+    fn prefix(&self, scan: &[Scanned]) -> usize {
+        let (mut rest, mut whole) = (scan, 0);
+        for commit in &self.commits {
+            let events = &commit.append.events;
+            let Some((found, after)) = rest.split_at_checked(events.len()) else {
+                break;
+            };
+            for (scanned, event) in found.iter().zip(events) {
+                check_event(scanned, event, commit);
+            }
+            (rest, whole) = (after, whole + 1);
+        }
+        assert_eq!(
+            rest.len(),
+            0,
+            "events of half a commit, or of none that was accepted"
+        );
+        whole
+    }
+
+    /// The same, where a commit without events shows in its tracking alone.
+    fn kept(&self, log: &Log, scan: &[Scanned]) -> usize {
+        let most = self.prefix(scan);
+        let stored = |source: &CompactString| log.blocking().tracked(source).unwrap();
+        let stored: Vec<_> = self.sources.iter().map(stored).collect();
+        let without_events = self.commits[..most]
+            .iter()
+            .rev()
+            .take_while(|commit| commit.append.events.is_empty());
+        let fewest = most - without_events.count();
+        let fits = |kept: &usize| {
+            let expected = self
+                .sources
+                .iter()
+                .map(|source| self.tracked(source, *kept));
+            expected.eq(stored.iter().cloned())
+        };
+        let kept = (fewest..=most).rev().find(fits);
+        kept.unwrap_or_else(|| panic!("no prefix of the commits has this tracking: {stored:?}"))
+    }
+
+    fn tracked(&self, source: &str, kept: usize) -> Option<Tracking> {
+        let mut stored = self.commits[..kept]
+            .iter()
+            .rev()
+            .filter_map(|commit| commit.append.tracking.as_ref());
+        stored.find(|tracking| tracking.source == source).cloned()
+    }
+
+    fn check_identity(&mut self, found: LogIdentity, may_lose: MayLose, lost: bool) {
+        if let Some(before) = self.identity.replace(found) {
+            assert_eq!(found.id, before.id, "it became another log");
+            match may_lose {
+                MayLose::AnyTail if lost => {
+                    assert!(
+                        found.epoch.number() > before.epoch.number(),
+                        "the same epoch"
+                    );
+                }
+                MayLose::AnyTail => {}
+                _ => assert_eq!(found.epoch, before.epoch, "another epoch for no reason"),
+            }
+        }
+    }
+
+    /// What is left is synced by its being found, and the rest never was.
+    fn forget_after(&mut self, kept: usize) {
+        self.commits.truncate(kept);
+        self.flushed = self.flushed.min(kept);
+        self.memory = memory_of(&self.limits);
+        for commit in &mut self.commits {
+            commit.acknowledged = true;
+            commit.waiting = None;
+            // What stood before it stands before it still, so that it is accepted again.
+            let _ = pollster::block_on(self.memory.append(commit.append.clone())).unwrap();
+        }
+    }
+
+    fn check_keys(&self, log: &Log) {
+        for name in &self.keys {
+            let found: Option<KeyedCommit> = log.blocking().keyed(name).unwrap();
+            let expected = pollster::block_on(self.memory.keyed(name)).unwrap();
+            assert_eq!(found, expected, "key {name}");
+        }
+    }
+}
+
+fn check_event(scanned: &Scanned, event: &RawEvent, commit: &Commit) {
+    assert_eq!(&scanned.event, event, "an event is not what was appended");
+    let given = commit.append.recorded_at.unwrap();
+    let expected = given..=commit.recorded_until;
+    let recorded_at = scanned.recorded_at;
+    assert!(
+        expected.contains(&recorded_at),
+        "recorded at {recorded_at:?}, not {expected:?}"
+    );
+}
+
+fn memory_of(limits: &Limits) -> Memory {
+    Memory::new()
+        .limits(limits.clone())
+        .time(TimeSource::Caller)
+}

@@ -1,0 +1,259 @@
+//! What events say about the commit that they are of, and what the witness file says.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs,
+    path::Path,
+};
+
+use diptych_log::{Log, disk::simulated::Random};
+use diptych_store::{
+    Append, AppendError, Digest, Key, KeyedCommit, Position, RawEvent, Refusal, Tag, Tracking,
+};
+
+use crate::check::Scanned;
+
+/// A line of the witness file: a commit that was acknowledged.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Witnessed {
+    pub(crate) round: u64,
+    pub(crate) writer: u64,
+    pub(crate) number: u64,
+    pub(crate) positions: (u64, u64),
+}
+
+impl Witnessed {
+    pub(crate) fn to_line(&self) -> String {
+        let (first, last) = self.positions;
+        format!(
+            "{} {} {} {first} {last}\n",
+            self.round, self.writer, self.number
+        )
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    // A line without its end was not finished.
+    let finished = text.rsplit_once('\n').map_or("", |(finished, _)| finished);
+    let parse = |line: &str| {
+        let numbers: Vec<u64> = line.split(' ').map(|part| part.parse().unwrap()).collect();
+        let [round, writer, number, first, last] = numbers[..] else {
+            panic!("the witness says {line:?}")
+        };
+        let positions = (first, last);
+        Witnessed {
+            round,
+            writer,
+            number,
+            positions,
+        }
+    };
+    finished.lines().map(parse).collect()
+}
+
+pub(crate) fn key(round: u64, number: u64) -> String {
+    format!("round-{round}-key-{number}")
+}
+
+pub(crate) fn source(writer: u64) -> String {
+    format!("source-{writer}")
+}
+
+/// What every event says of its commit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) round: u64,
+    pub(crate) writer: u64,
+    pub(crate) number: u64,
+    /// A counter and its value.
+    pub(crate) counted: Option<(u64, u64)>,
+    pub(crate) key: Option<String>,
+    /// A writer's source and a position of it.
+    pub(crate) tracked: Option<(u64, u64)>,
+}
+
+impl Told {
+    /// The event with this index, of so many. Only the first one counts.
+    pub(crate) fn event(&self, index: u64, of: u64) -> RawEvent {
+        let mut event = RawEvent::new(format!("kind-{}", self.number % 5), self.payload(index, of))
+            .tag(Tag::new("writer", self.writer))
+            .tag(Tag::new(
+                "commit",
+                format!("{}-{}", self.round, self.number),
+            ));
+        if let Some((counter, _)) = self.counted
+            && index == 0
+        {
+            event = event.tag(Tag::new("counter", counter));
+        }
+        event
+    }
+
+    /// A line that says all, and bytes that follow from it.
+    fn payload(&self, index: u64, of: u64) -> Vec<u8> {
+        let Told {
+            round,
+            writer,
+            number,
+            counted,
+            key,
+            tracked,
+        } = self;
+        let (counter, value) = counted.unwrap_or_default();
+        let (source, position) = tracked.unwrap_or_default();
+        let key = key.as_deref().unwrap_or("-");
+        let mut payload = format!(
+            "{round} {writer} {number} {index} {of} {counter} {value} {source} {position} {key}\n"
+        )
+        .into_bytes();
+        let mut random = Random::new(round << 40 ^ writer << 32 ^ number << 8 ^ index);
+        let length = if random.chance(5) { 2_000 } else { 80 };
+        let length = random.index(length);
+        payload.extend(random.bytes(length));
+        payload
+    }
+
+    /// What the event says, with its index and how many there are.
+    fn of(event: &RawEvent) -> (Told, u64, u64) {
+        let line = event.payload.split(|byte| *byte == b'\n').next().unwrap();
+        let parts: Vec<&str> = str::from_utf8(line).unwrap().split(' ').collect();
+        let number = |at: usize| parts[at].parse::<u64>().unwrap();
+        let some = |at: usize| Some((number(at), number(at + 1))).filter(|(_, second)| *second > 0);
+        let told = Told {
+            round: number(0),
+            writer: number(1),
+            number: number(2),
+            counted: some(5),
+            key: Some(parts[9].to_owned()).filter(|key| key != "-"),
+            tracked: some(7),
+        };
+        (told, number(3), number(4))
+    }
+}
+
+/// Every commit in a log by who made it, with what the log itself proves: that each is whole and
+/// there once, and that no condition, key or tracking was violated.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    commits: BTreeMap<(u64, u64, u64), (u64, u64)>,
+    counters: BTreeMap<u64, u64>,
+    keys: BTreeMap<String, (u64, u64)>,
+    sources: BTreeMap<u64, u64>,
+    /// The last commit of each writer: they are accepted in order.
+    numbers: BTreeMap<(u64, u64), u64>,
+}
+
+impl Found {
+    pub(crate) fn of(scan: &[Scanned]) -> Found {
+        let mut found = Found::default();
+        let mut at = 0;
+        while at < scan.len() {
+            let (told, _, of) = Told::of(&scan[at].event);
+            for index in 0..of {
+                let position = at + usize::try_from(index).unwrap();
+                let event = scan.get(position).map(|scanned| &scanned.event);
+                let expected = told.event(index, of);
+                assert_eq!(event, Some(&expected), "half a commit at {}", at + 1);
+            }
+            let first = at as u64 + 1;
+            at += usize::try_from(of).unwrap();
+            found.add(told, (first, at as u64));
+        }
+        found
+    }
+
+    fn add(&mut self, told: Told, positions: (u64, u64)) {
+        let Told {
+            round,
+            writer,
+            number,
+            counted,
+            key,
+            tracked,
+        } = told;
+        let twice = self.commits.insert((round, writer, number), positions);
+        assert_eq!(
+            twice, None,
+            "commit {number} of writer {writer} in round {round} is there twice"
+        );
+        let before = self.numbers.insert((round, writer), number);
+        assert!(
+            before < Some(number),
+            "the commits of writer {writer} are out of order"
+        );
+        if let Some((counter, value)) = counted {
+            let last = self.counters.entry(counter).or_default();
+            *last += 1;
+            assert_eq!(value, *last, "a condition was violated: counter {counter}");
+        }
+        if let Some(key) = key {
+            match self.keys.entry(key) {
+                Entry::Occupied(taken) => panic!("two commits have the key {}", taken.key()),
+                Entry::Vacant(free) => free.insert(positions),
+            };
+        }
+        if let Some((source, position)) = tracked {
+            let before = self.sources.insert(source, position);
+            assert!(
+                before < Some(position),
+                "source {source} was taken in twice"
+            );
+        }
+    }
+
+    /// Everything that was acknowledged is where its writer was told.
+    pub(crate) fn has_all(&self, witnessed: &[Witnessed]) {
+        for commit in witnessed {
+            let found = self
+                .commits
+                .get(&(commit.round, commit.writer, commit.number));
+            assert_eq!(found, Some(&commit.positions), "acknowledged: {commit:?}");
+        }
+    }
+
+    /// The keys of this round and some of the others lead to their commits, and others nowhere.
+    pub(crate) fn answers_for_keys(&self, log: &Log, round: u64, random: &mut Random) {
+        let of_round = key(round, 0);
+        let of_round = of_round.trim_end_matches('0');
+        for (name, (first, last)) in &self.keys {
+            if !name.starts_with(of_round) && !random.chance(20) {
+                continue;
+            }
+            let digest = Digest::of(name.as_bytes());
+            let (first, last) = (Position::new(*first), Position::new(*last));
+            let found = log.blocking().keyed(name).unwrap();
+            assert_eq!(
+                found,
+                Some(KeyedCommit {
+                    first,
+                    last,
+                    digest
+                }),
+                "{name}"
+            );
+            if random.chance(10) {
+                let again = Append::event(RawEvent::new("again", "")).key(Key::new(name, digest));
+                let refused = log.blocking().commit(again);
+                let expected = Refusal::KeyTaken { first, last };
+                let is_expected =
+                    matches!(&refused, Err(AppendError::Refused(found)) if *found == expected);
+                assert!(is_expected, "{name} is offered again: {refused:?}");
+            }
+        }
+        for number in 0..self.numbers.values().max().map_or(0, |most| most / 2) {
+            let name = key(round, number);
+            let found = log.blocking().keyed(&name).unwrap().is_some();
+            assert_eq!(found, self.keys.contains_key(&name), "{name}");
+        }
+    }
+
+    pub(crate) fn answers_for_sources(&self, log: &Log) {
+        for (writer, position) in &self.sources {
+            let source = source(*writer);
+            let expected = Tracking::new(&source, *position);
+            let found = log.blocking().tracked(&source).unwrap();
+            assert_eq!(found, Some(expected), "{source}");
+        }
+    }
+}

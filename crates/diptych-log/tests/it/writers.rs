@@ -1,0 +1,171 @@
+//! What the child that will be killed does: several threads commit, and bear witness of what was
+//! acknowledged.
+
+use std::{
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process, thread,
+};
+
+use diptych_log::{Log, disk::simulated::Random};
+use diptych_store::{
+    Accepted, Append, AppendCondition, AppendError, Committed, Digest, EventStore, Filter, Key,
+    Position, Refusal, Tag, Tracking,
+};
+
+use crate::{
+    crash::append_to,
+    witness::{self, Told, Witnessed},
+};
+
+const WRITERS: u64 = 4;
+const COUNTERS: u64 = 6;
+
+/// Lets them write until the process ends.
+pub(crate) fn start(log: &Log, witness: &Path, seed: u64, round: u64) {
+    for name in 0..WRITERS {
+        let mut writer = Writer {
+            log: log.clone(),
+            witness: append_to(witness),
+            random: Random::new(seed * WRITERS + name),
+            round,
+            name,
+            number: 0,
+        };
+        // A writer that panics must not go unnoticed because the others go on.
+        let write = move || {
+            let written = catch_unwind(AssertUnwindSafe(|| writer.write()));
+            process::exit(if written.is_ok() { 0 } else { 101 });
+        };
+        thread::spawn(write);
+    }
+}
+
+struct Writer {
+    log: Log,
+    witness: std::fs::File,
+    random: Random,
+    round: u64,
+    name: u64,
+    number: u64,
+}
+
+impl Writer {
+    fn write(&mut self) {
+        loop {
+            match self.random.below(10) {
+                0..=2 => self.count(),
+                3 | 4 => self.use_key(),
+                5 => self.track(),
+                6 | 7 => self.commit_one(),
+                _ => self.commit_several(),
+            }
+        }
+    }
+
+    /// Who this commit is of; what more there is to say of it is up to its kind.
+    fn next(&mut self) -> Told {
+        self.number += 1;
+        Told {
+            round: self.round,
+            writer: self.name,
+            number: self.number,
+            ..Told::default()
+        }
+    }
+
+    /// The next number of a counter that all writers share. It rests on the condition alone that
+    /// no number is given twice.
+    fn count(&mut self) {
+        let counter = self.random.below(COUNTERS);
+        let tag = Tag::new("counter", counter);
+        let mut told = self.next();
+        loop {
+            let after = EventStore::head(&self.log).position();
+            let value = self.log.blocking().count(&tag, after).unwrap() + 1;
+            told.counted = Some((counter, value));
+            let fail_if = Filter::tag(tag.clone());
+            let append = self
+                .append(&told)
+                .condition(AppendCondition { fail_if, after });
+            match self.log.blocking().commit(append) {
+                Ok(committed) => return self.bear_witness(&told, committed),
+                Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+
+    /// A key that several writers try at about the same time, and one of them gets.
+    fn use_key(&mut self) {
+        let mut told = self.next();
+        let name = witness::key(self.round, self.number / 2);
+        told.key = Some(name.clone());
+        let key = Key::new(&name, Digest::of(name.as_bytes()));
+        let append = self.append(&told).key(key);
+        match self.log.blocking().commit(append.clone()) {
+            Ok(committed) => {
+                self.bear_witness(&told, committed);
+                let Committed { first, last } = committed;
+                match self.log.blocking().commit(append) {
+                    Err(AppendError::Refused(refusal)) => {
+                        assert_eq!(refusal, Refusal::KeyTaken { first, last });
+                    }
+                    other => panic!("a key was taken twice: {other:?}"),
+                }
+            }
+            Err(AppendError::Refused(Refusal::KeyTaken { .. })) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn track(&mut self) {
+        let source = witness::source(self.name);
+        let stored = self.log.blocking().tracked(&source).unwrap();
+        let position = stored.map_or(0, |tracking| tracking.position.get()) + 1;
+        let mut told = self.next();
+        told.tracked = Some((self.name, position));
+        let append = self.append(&told).tracking(Tracking::new(source, position));
+        let committed = self.log.blocking().commit(append).unwrap();
+        self.bear_witness(&told, committed);
+    }
+
+    fn commit_one(&mut self) {
+        let told = self.next();
+        let append = self.append(&told);
+        let committed = self.log.blocking().commit(append).unwrap();
+        self.bear_witness(&told, committed);
+    }
+
+    /// Has several on the way at once.
+    fn commit_several(&mut self) {
+        let mut accepted: Vec<(Told, Accepted)> = Vec::new();
+        for _ in 0..1 + self.random.below(6) {
+            let told = self.next();
+            let append = self.append(&told);
+            accepted.push((told, self.log.blocking().append(append).unwrap()));
+        }
+        for (told, accepted) in accepted {
+            let committed = pollster::block_on(accepted.synced()).unwrap();
+            self.bear_witness(&told, committed);
+        }
+    }
+
+    fn append(&mut self, told: &Told) -> Append {
+        let events = 1 + self.random.below(4);
+        Append::events((0..events).map(|index| told.event(index, events)))
+    }
+
+    /// One write to the end of the file: a kill leaves the line or does not.
+    fn bear_witness(&mut self, told: &Told, committed: Committed) {
+        let line = Witnessed {
+            round: told.round,
+            writer: told.writer,
+            number: told.number,
+            positions: (committed.first.get(), committed.last.get()),
+        };
+        assert!(committed.first > Position::START);
+        self.witness.write_all(line.to_line().as_bytes()).unwrap();
+    }
+}
