@@ -208,12 +208,11 @@ impl Engine {
             self.write_all();
         }
         block_on(Synced::new(commits, self.head()).wait())?;
-        self.sync_all();
-        let failed = self.state.lock().ended.clone();
-        match failed {
-            Some(cause @ Unavailable::Failed { .. }) => Err(SyncError { cause }),
-            _ => Ok(()),
+        if self.sync_all() {
+            return Ok(());
         }
+        let cause = self.state.lock().ended.clone().unwrap_or(Unavailable::Closed);
+        Err(SyncError { cause })
     }
 }
 

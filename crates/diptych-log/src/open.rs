@@ -32,27 +32,22 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     check_options(&options)?;
     let disk = options.disk.clone();
     let folders = Folders::new(root);
-    for dir in [&folders.root, &folders.segments, &folders.index] {
-        disk.create_dir(dir).map_err(io_error("create", dir))?;
-    }
+    create_folders(&*disk, &folders)?;
     let lock = lock(&*disk, root)?;
-    disk.sync_dir(root).map_err(io_error("sync", root))?;
     let opening = Opening { disk: &*disk, folders: &folders };
     let mut listed = opening.list_segments()?;
-    let last = opening.last_segment(&mut listed, &options)?;
-    let index = opening.list_index(&last.header)?;
-    let mut parts = opening.sealed_parts(&listed, last.header.base, &index)?;
-    let tail = opening.read_tail(&last, &index)?;
+    let found = opening.find_end(&mut listed, &options)?;
+    let End { last, tail, begins_anew } = found;
+    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
     let lost_some = opening.interval_was_cut_off()?;
     let mut identity = last.header.identity;
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
-    let torn = tail.recovered.torn;
     parts.extend(tail.parts.iter().cloned());
     let engine = assemble(options, folders, lock, identity, parts, last, tail);
-    if lost_some || torn {
+    if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
         engine.begin_anew()?;
@@ -76,6 +71,29 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
         return Ok(());
     };
     Err(OpenError::Options { problem })
+}
+
+/// Creates what is missing, each folder durable in the one above it.
+fn create_folders(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError> {
+    let mut unsynced = vec![folders.root.as_path()];
+    let mut below = folders.root.as_path();
+    while let (Some(above), Some(name)) = (above(below), below.file_name()) {
+        let names = disk.list(above).map_err(io_error("list", above))?;
+        if names.iter().any(|there| name == there.as_str()) {
+            break;
+        }
+        unsynced.push(above);
+        below = above;
+    }
+    for dir in [&folders.segments, &folders.index] {
+        disk.create_dir(dir).map_err(io_error("create", dir))?;
+    }
+    unsynced.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(io_error("sync", dir)))
+}
+
+/// The folder above, the current one for a bare name.
+fn above(dir: &Path) -> Option<&Path> {
+    dir.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
 }
 
 pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
@@ -124,6 +142,14 @@ struct Tail {
     from: u64,
 }
 
+/// Where the log goes on.
+struct End {
+    last: Last,
+    tail: Tail,
+    /// In a new segment, because something was cut off.
+    begins_anew: bool,
+}
+
 struct Opening<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
@@ -143,6 +169,40 @@ impl Opening<'_> {
             }
         }
         Ok(listed)
+    }
+
+    /// Finds the last segment that holds something, reads what its index does not tell, and cuts
+    /// off what is not whole.
+    fn find_end(&self, listed: &mut Vec<Listed>, options: &LogOptions) -> Result<End, OpenError> {
+        let mut begins_anew = false;
+        loop {
+            let last = self.last_segment(listed, options)?;
+            let index = self.list_index(last.header.sequence)?;
+            let unread = self.read_tail(&last, of_segment(&index, last.header.sequence))?;
+            // Every segment but the first begins with a control record, in the same write as its
+            // first commit: without that it holds nothing, and what it should have told of the
+            // sources is still in the segment before.
+            let empty = unread.tail.recovered.end == segment::HEADER as u64;
+            if empty && last.header.sequence > 1 {
+                self.remove_segment(&last.segment.path)?;
+                begins_anew = true;
+                continue;
+            }
+            let Unread { tail, size, start, bytes } = unread;
+            let path = &last.segment.path;
+            self.settle(&last.file, size, start, &bytes, &tail.recovered)
+                .map_err(io_error("repair the end of", path))?;
+            last.segment.publish(tail.recovered.end);
+            begins_anew |= tail.recovered.torn;
+            return Ok(End { last, tail, begins_anew });
+        }
+    }
+
+    fn remove_segment(&self, path: &Path) -> Result<(), OpenError> {
+        tracing::warn!(file = %path.display(), "removed a segment that was never finished");
+        self.disk.remove(path).map_err(io_error("remove", path))?;
+        let dir = &self.folders.segments;
+        self.disk.sync_dir(dir).map_err(io_error("sync", dir))
     }
 
     /// Opens the last segment whose header was finished, or creates the first.
@@ -173,10 +233,7 @@ impl Opening<'_> {
             if size > segment::HEADER as u64 {
                 return Err(corruption(&path, 0, "the header of the segment is damaged").into());
             }
-            tracing::warn!(file = %path.display(), "removed a segment that was never finished");
-            self.disk.remove(&path).map_err(io_error("remove", &path))?;
-            let dir = &self.folders.segments;
-            self.disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+            self.remove_segment(&path)?;
         }
         self.create_first(options)
     }
@@ -201,14 +258,14 @@ impl Opening<'_> {
     }
 
     /// The index files, those of one segment next to each other and in order.
-    fn list_index(&self, last: &Header) -> Result<Vec<ListedRun>, OpenError> {
+    fn list_index(&self, last: u32) -> Result<Vec<ListedRun>, OpenError> {
         let dir = &self.folders.index;
         let mut listed = Vec::new();
         for name in self.disk.list(dir).map_err(io_error("list", dir))? {
             let Some((segment, first, last_position)) = run::parse_file_name(&name) else {
                 continue;
             };
-            if segment > last.sequence && self.load_run(&name).is_some() {
+            if segment > last && self.load_run(&name).is_some() {
                 // It was written after its segment was durable.
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
@@ -225,12 +282,8 @@ impl Opening<'_> {
     }
 
     /// The parts of all segments but the last, unread.
-    fn sealed_parts(
-        &self,
-        sealed: &[Listed],
-        end: Position,
-        index: &[ListedRun],
-    ) -> Result<Vec<Arc<Part>>, OpenError> {
+    fn sealed_parts(&self, sealed: &[Listed], end: Position) -> Result<Vec<Arc<Part>>, OpenError> {
+        let index = self.list_index(u32::MAX)?;
         let mut parts = Vec::new();
         let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([end]);
         for (Listed { sequence, base }, next) in sealed.iter().zip(nexts) {
@@ -238,7 +291,7 @@ impl Opening<'_> {
             if next < *base {
                 return Err(corruption(&path, 0, "segments are out of order").into());
             }
-            let runs = of_segment(index, *sequence);
+            let runs = of_segment(&index, *sequence);
             if next == *base {
                 self.remove_runs(runs, &[]);
                 continue;
@@ -266,11 +319,11 @@ impl Opening<'_> {
         }
     }
 
-    fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Tail, OpenError> {
+    fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Unread, OpenError> {
         let Last { header, file, segment } = last;
         let failed = |what| io_error(what, &segment.path);
         let size = file.size().map_err(failed("look at"))?;
-        let runs = self.runs_of(last, size, of_segment(index, header.sequence))?;
+        let runs = self.runs_of(last, size, index)?;
         let covered = runs.chain.last().map(|(_, coverage)| coverage.clone());
         let covered =
             covered.unwrap_or(Coverage { end: segment::HEADER as u64, ..Coverage::default() });
@@ -288,13 +341,11 @@ impl Opening<'_> {
             let what = format!("records up to byte {} were durable and are gone", runs.proven);
             return Err(corruption(&segment.path, recovered.end, what).into());
         }
-        self.settle(file, size, covered.end, &bytes, &recovered)
-            .map_err(failed("repair the end of"))?;
-        segment.publish(recovered.end);
         let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
         let tracking = built.tracking;
         parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
-        Ok(Tail { parts, recovered, tracking, from: covered.end })
+        let tail = Tail { parts, recovered, tracking, from: covered.end };
+        Ok(Unread { tail, size, start: covered.end, bytes })
     }
 
     /// The index files of the last segment that can be used, and how far they prove it durable.
@@ -367,6 +418,16 @@ impl Opening<'_> {
         let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
         Ok(!same_boot)
     }
+}
+
+/// The end of the log as it was found, before anything is cut off.
+struct Unread {
+    tail: Tail,
+    /// Of the file.
+    size: u64,
+    /// Where `bytes` begin in it.
+    start: u64,
+    bytes: Vec<u8>,
 }
 
 struct LastRuns {

@@ -352,7 +352,7 @@ impl Engine {
         let since = time.as_micros().checked_sub(state.segment_head.base_time.as_micros());
         let time_fits = since.is_some_and(|since| (0..frame::MAX_TIME as i64).contains(&since));
         let position = state.accepted.plus(1).get() - state.segment.base.get();
-        let empty = state.offset == segment::HEADER as u64;
+        let empty = state.accepted < state.segment.base;
         time_fits
             && position + (events as u64) < frame::MAX_POSITION
             && (empty || state.offset + bytes <= self.options.segment_bytes)
@@ -378,11 +378,10 @@ impl Engine {
             bytes: Vec::new(),
             jobs: Vec::new(),
         });
-        if !state.tracking.is_empty() {
-            let bytes = tracking_frame(&state.tracking, state.segment_head.checksum);
-            state.queue.push(&state.segment, state.segment_head, state.offset, &bytes);
-            state.offset += bytes.len() as u64;
-        }
+        // Also without any source: it is what shows that the segment was begun.
+        let bytes = tracking_frame(&state.tracking, state.segment_head.checksum);
+        state.queue.push(&state.segment, state.segment_head, state.offset, &bytes);
+        state.offset += bytes.len() as u64;
         self.begin_part(state);
     }
 

@@ -124,13 +124,13 @@ impl Engine {
         }
     }
 
-    /// Makes durable what was written.
-    pub(crate) fn sync_all(&self) {
+    /// Makes durable what was written; answers whether it is.
+    pub(crate) fn sync_all(&self) -> bool {
         let mut writer = self.writer.lock();
         {
             let mut state = self.state.lock();
             if !writer.dirty || state.failed() {
-                return;
+                return !writer.dirty;
             }
             state.unsynced_since = None;
         }
@@ -139,8 +139,12 @@ impl Engine {
                 let jobs = std::mem::take(&mut writer.jobs);
                 drop(writer);
                 self.index_all(jobs);
+                true
             }
-            Err(error) => self.fail(&failure(&writer.segment, "sync", &error)),
+            Err(error) => {
+                self.fail(&failure(&writer.segment, "sync", &error));
+                false
+            }
         }
     }
 

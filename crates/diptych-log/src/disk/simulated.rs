@@ -53,6 +53,7 @@ impl SimulatedDisk {
             failed: Vec::new(),
             capacity: u64::MAX,
             sabotage: None,
+            boots: 1,
         })
     }
 
@@ -68,7 +69,9 @@ impl SimulatedDisk {
             Some(file.after_power_loss(&mut random, &stale))
         });
         let files = files.collect();
-        SimulatedDisk::of(state.after_crash(names, files, random))
+        let mut after = state.after_crash(names, files, random);
+        after.boots += 1;
+        SimulatedDisk::of(after)
     }
 
     /// The disk as it is found after the process was killed: everything that was written, synced
@@ -135,9 +138,7 @@ impl SimulatedDisk {
             file.map_or(Vec::new(), |file: &File| file.read(0, usize::MAX).to_vec())
         };
         let files = state.names.files();
-        files
-            .map(|(path, number)| (path.to_owned(), content(number)))
-            .collect()
+        files.map(|(path, number)| (path.to_owned(), content(number))).collect()
     }
 
     fn of(state: State) -> SimulatedDisk {
@@ -217,10 +218,7 @@ impl Disk for SimulatedDisk {
             let what = "the simulated disk renames only within a folder";
             return Err(io::Error::new(ErrorKind::Unsupported, what));
         }
-        let entry = state
-            .names
-            .get(from)
-            .ok_or_else(|| error(ErrorKind::NotFound, from))?;
+        let entry = state.names.get(from).ok_or_else(|| error(ErrorKind::NotFound, from))?;
         state.names.rename(from, to, entry);
         Ok(())
     }
@@ -263,6 +261,17 @@ impl Disk for SimulatedDisk {
         drop(state);
         let (disk, path) = (self.clone(), path.to_owned());
         Ok(Box::new(SimulatedLock { disk, path }))
+    }
+
+    fn boot(&self) -> Option<String> {
+        Some(format!("boot {}", self.0.lock().boots))
+    }
+
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Size, path)?;
+        let number = state.find(path)?;
+        Ok(state.file(number)?.size() as u64)
     }
 }
 
@@ -309,11 +318,7 @@ impl DiskFile for SimulatedFile {
         let begun = state.begin(Operation::Write, &self.path);
         let mut fits = bytes.len();
         if begun.is_err() {
-            fits = if was_stopped {
-                0
-            } else {
-                state.random.index(fits + 1)
-            };
+            fits = if was_stopped { 0 } else { state.random.index(fits + 1) };
         }
         let grown_to = (offset + fits) as u64;
         let room = state.room_for(self.number, grown_to)?;
@@ -387,6 +392,8 @@ struct State {
     failed: Vec<String>,
     capacity: u64,
     sabotage: Option<Sabotage>,
+    /// How often the machine was started.
+    boots: u64,
 }
 
 impl State {
@@ -481,6 +488,7 @@ impl State {
             failed: Vec::new(),
             capacity: self.capacity,
             sabotage: self.sabotage,
+            boots: self.boots,
         }
     }
 }

@@ -92,11 +92,7 @@ fn count(log: &Log, scan: &[Scanned], tag: &Tag, random: &mut Random) -> Result<
         let within = scan.iter().take(usize_of(upto));
         let expected = within.filter(|scanned| scanned.event.tags.contains(tag));
         let counted = log.blocking().count(tag, upto)?;
-        assert_eq!(
-            counted,
-            expected.count() as u64,
-            "count of {tag} up to {upto}"
-        );
+        assert_eq!(counted, expected.count() as u64, "count of {tag} up to {upto}");
     }
     Ok(())
 }
@@ -112,10 +108,8 @@ fn filter(
         filter.matches_parts(&scanned.event.event_type, tags)
     };
     let positions = (1..).map(Position::new).zip(scan);
-    let all: Vec<Position> = positions
-        .filter(|(_, scanned)| matches(scanned))
-        .map(|(position, _)| position)
-        .collect();
+    let all: Vec<Position> =
+        positions.filter(|(_, scanned)| matches(scanned)).map(|(position, _)| position).collect();
 
     let upto = some_position(scan, random);
     for upto in [upto, Position::MAX] {
@@ -127,23 +121,15 @@ fn filter(
     let whole = (Position::START, Position::MAX);
     for (after, upto) in [whole, (after, upto.max(after))] {
         let limit = 1 + random.index(40);
-        let expected = all
-            .iter()
-            .filter(|position| after < **position && **position <= upto);
+        let expected = all.iter().filter(|position| after < **position && **position <= upto);
         let expected: Vec<Position> = expected.copied().collect();
         let read = Read::after(after).upto(upto).limit(limit);
         let found = forwards(log, scan, filter, read.clone())?;
-        assert_eq!(
-            found, expected,
-            "{filter} after {after} up to {upto} by {limit}"
-        );
+        assert_eq!(found, expected, "{filter} after {after} up to {upto} by {limit}");
         let direction = Direction::Backwards;
         let mut found = backwards(log, scan, filter, Read { direction, ..read })?;
         found.reverse();
-        assert_eq!(
-            found, expected,
-            "{filter} after {after} up to {upto} by {limit}, back"
-        );
+        assert_eq!(found, expected, "{filter} after {after} up to {upto} by {limit}, back");
     }
     Ok(())
 }
@@ -158,11 +144,7 @@ fn forwards(
     let mut found = Vec::new();
     while read.after < end {
         let batch = log.blocking().read(filter, read.clone())?;
-        assert!(
-            batch.upto() > read.after,
-            "{filter}: no further than {}",
-            read.after
-        );
+        assert!(batch.upto() > read.after, "{filter}: no further than {}", read.after);
         take(&batch, scan, &mut found);
         read.after = batch.upto();
     }
@@ -179,11 +161,7 @@ fn backwards(
     let mut found = Vec::new();
     while read.after < read.upto {
         let batch = log.blocking().read(filter, read.clone())?;
-        assert!(
-            batch.upto() <= read.upto,
-            "{filter}: not below {}",
-            read.upto
-        );
+        assert!(batch.upto() <= read.upto, "{filter}: not below {}", read.upto);
         take(&batch, scan, &mut found);
         read.upto = batch.upto().before();
     }
@@ -195,11 +173,7 @@ fn take(batch: &Batch, scan: &[Scanned], found: &mut Vec<Position>) {
         let position = event.position();
         let scanned = &scan[usize_of(position.before())];
         assert_eq!(event.to_raw(), scanned.event, "the event at {position}");
-        assert_eq!(
-            event.recorded_at(),
-            scanned.recorded_at,
-            "the time of {position}"
-        );
+        assert_eq!(event.recorded_at(), scanned.recorded_at, "the time of {position}");
         found.push(position);
     }
 }

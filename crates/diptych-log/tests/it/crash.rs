@@ -51,11 +51,7 @@ fn two_processes_on_one_folder() {
     let folder = tempfile::tempdir().unwrap();
     let child = Killed::spawn("hold", folder.path(), 0, 0);
     let held = Log::open(folder.path().join("log"), LogOptions::default());
-    let Err(OpenError::Held {
-        folder: named,
-        owner,
-    }) = held
-    else {
+    let Err(OpenError::Held { folder: named, owner }) = held else {
         panic!("opened twice: {held:?}")
     };
     assert!(owner.contains(&child.0.id().to_string()), "{owner}");
@@ -64,9 +60,7 @@ fn two_processes_on_one_folder() {
     let log = Log::open(folder.path().join("log"), LogOptions::default()).unwrap();
 
     let again = Log::open(folder.path().join("log"), LogOptions::default());
-    let Err(OpenError::Held { owner, .. }) = again else {
-        panic!("opened twice: {again:?}")
-    };
+    let Err(OpenError::Held { owner, .. }) = again else { panic!("opened twice: {again:?}") };
     assert!(owner.contains(&std::process::id().to_string()), "{owner}");
     log.close().unwrap();
 }
@@ -94,9 +88,7 @@ fn kills() -> u64 {
 /// Small, so that segments and index files begin and end while processes are killed.
 fn options(role: &str, seed: u64) -> LogOptions {
     let mut random = Random::new(seed);
-    let at_intervals = Durability::Interval {
-        interval: Duration::from_millis(3),
-    };
+    let at_intervals = Durability::Interval { interval: Duration::from_millis(3) };
     LogOptions {
         durability: match role {
             "write at intervals" => at_intervals,
@@ -129,26 +121,17 @@ fn kill_again_and_again(role: &str, kills: u64) {
         let before = *identity.get_or_insert(found);
         assert_eq!(found.id, before.id, "it became another log");
         if role == "write" {
-            assert_eq!(
-                found.epoch, before.epoch,
-                "a new epoch, though nothing was lost"
-            );
+            assert_eq!(found.epoch, before.epoch, "a new epoch, though nothing was lost");
         }
         log.close().unwrap();
         verify(folder.path().join("log"), &options, |_, _| {}).unwrap();
-        acknowledged += witnessed
-            .iter()
-            .filter(|commit| commit.round == round)
-            .count();
+        acknowledged += witnessed.iter().filter(|commit| commit.round == round).count();
         if events > EVENTS {
             (folder, identity) = (tempfile::tempdir().unwrap(), None);
         }
     }
     println!("{kills} kills, {acknowledged} acknowledged commits, none lost");
-    assert!(
-        acknowledged as u64 > kills,
-        "the children hardly got to write"
-    );
+    assert!(acknowledged as u64 > kills, "the children hardly got to write");
 }
 
 /// How many events the log has, if it is all that it should be.
@@ -188,21 +171,14 @@ impl Killed {
         let mut child = Killed(child);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         let is_open = |line: std::io::Result<String>| line.unwrap().contains(OPEN);
-        assert!(
-            lines.any(is_open),
-            "the child of round {round} could not open the log"
-        );
+        assert!(lines.any(is_open), "the child of round {round} could not open the log");
         child
     }
 
     fn kill(mut self) {
         self.0.kill().unwrap();
         let status = self.0.wait().unwrap();
-        assert_eq!(
-            status.signal(),
-            Some(9),
-            "the child ended by itself: {status}"
-        );
+        assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}");
     }
 }
 
@@ -216,9 +192,5 @@ impl Drop for Killed {
 
 /// A file that every write goes to the end of, whole.
 pub(crate) fn append_to(path: &Path) -> File {
-    File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .unwrap()
+    File::options().create(true).append(true).open(path).unwrap()
 }

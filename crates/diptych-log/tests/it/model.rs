@@ -47,11 +47,7 @@ impl From<Accepted> for Taken {
 
 impl From<Committed> for Taken {
     fn from(committed: Committed) -> Taken {
-        Taken {
-            positions: Some((committed.first, committed.last)),
-            sync: None,
-            acknowledged: true,
-        }
+        Taken { positions: Some((committed.first, committed.last)), sync: None, acknowledged: true }
     }
 }
 
@@ -100,10 +96,7 @@ impl Model {
     }
 
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.commits
-            .iter()
-            .filter(|commit| !commit.acknowledged)
-            .count()
+        self.commits.iter().filter(|commit| !commit.acknowledged).count()
     }
 
     /// Some commit that was accepted.
@@ -113,11 +106,9 @@ impl Model {
 
     /// Whoever offers a commit says so first: its key and source are looked up ever after.
     pub(crate) fn offered(&mut self, append: &Append) {
-        self.keys
-            .extend(append.key.iter().map(|key| key.name.clone()));
+        self.keys.extend(append.key.iter().map(|key| key.name.clone()));
         let source = append.tracking.iter();
-        self.sources
-            .extend(source.map(|tracking| tracking.source.clone()));
+        self.sources.extend(source.map(|tracking| tracking.source.clone()));
     }
 
     /// The log accepted or refused it: so must the model, in the same words. A commit whose
@@ -129,10 +120,7 @@ impl Model {
                 let expected = (expected.first, expected.last);
                 let found = taken.positions.unwrap_or(expected);
                 assert_eq!(found, expected, "accepted elsewhere");
-                Taken {
-                    positions: Some(found),
-                    ..taken
-                }
+                Taken { positions: Some(found), ..taken }
             }
             (Err(AppendError::Refused(found)), Err(AppendError::Refused(expected))) => {
                 return assert_eq!(found, expected, "refused for another reason");
@@ -230,11 +218,7 @@ impl Model {
             }
             (rest, whole) = (after, whole + 1);
         }
-        assert_eq!(
-            rest.len(),
-            0,
-            "events of half a commit, or of none that was accepted"
-        );
+        assert_eq!(rest.len(), 0, "events of half a commit, or of none that was accepted");
         whole
     }
 
@@ -243,16 +227,11 @@ impl Model {
         let most = self.prefix(scan);
         let stored = |source: &CompactString| log.blocking().tracked(source).unwrap();
         let stored: Vec<_> = self.sources.iter().map(stored).collect();
-        let without_events = self.commits[..most]
-            .iter()
-            .rev()
-            .take_while(|commit| commit.append.events.is_empty());
+        let without_events =
+            self.commits[..most].iter().rev().take_while(|commit| commit.append.events.is_empty());
         let fewest = most - without_events.count();
         let fits = |kept: &usize| {
-            let expected = self
-                .sources
-                .iter()
-                .map(|source| self.tracked(source, *kept));
+            let expected = self.sources.iter().map(|source| self.tracked(source, *kept));
             expected.eq(stored.iter().cloned())
         };
         let kept = (fewest..=most).rev().find(fits);
@@ -260,10 +239,8 @@ impl Model {
     }
 
     fn tracked(&self, source: &str, kept: usize) -> Option<Tracking> {
-        let mut stored = self.commits[..kept]
-            .iter()
-            .rev()
-            .filter_map(|commit| commit.append.tracking.as_ref());
+        let mut stored =
+            self.commits[..kept].iter().rev().filter_map(|commit| commit.append.tracking.as_ref());
         stored.find(|tracking| tracking.source == source).cloned()
     }
 
@@ -272,10 +249,7 @@ impl Model {
             assert_eq!(found.id, before.id, "it became another log");
             match may_lose {
                 MayLose::AnyTail if lost => {
-                    assert!(
-                        found.epoch.number() > before.epoch.number(),
-                        "the same epoch"
-                    );
+                    assert!(found.epoch.number() > before.epoch.number(), "the same epoch");
                 }
                 MayLose::AnyTail => {}
                 _ => assert_eq!(found.epoch, before.epoch, "another epoch for no reason"),
@@ -310,14 +284,9 @@ fn check_event(scanned: &Scanned, event: &RawEvent, commit: &Commit) {
     let given = commit.append.recorded_at.unwrap();
     let expected = given..=commit.recorded_until;
     let recorded_at = scanned.recorded_at;
-    assert!(
-        expected.contains(&recorded_at),
-        "recorded at {recorded_at:?}, not {expected:?}"
-    );
+    assert!(expected.contains(&recorded_at), "recorded at {recorded_at:?}, not {expected:?}");
 }
 
 fn memory_of(limits: &Limits) -> Memory {
-    Memory::new()
-        .limits(limits.clone())
-        .time(TimeSource::Caller)
+    Memory::new().limits(limits.clone()).time(TimeSource::Caller)
 }

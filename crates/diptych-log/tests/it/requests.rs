@@ -80,11 +80,7 @@ impl Requests {
     /// Mostly a new one; some were used before, by the same request or by another.
     fn key(&mut self, random: &mut Random) -> Key {
         let new = random.chance(75) || self.keys == 0;
-        let number = if new {
-            self.keys
-        } else {
-            random.below(self.keys)
-        };
+        let number = if new { self.keys } else { random.below(self.keys) };
         self.keys += u64::from(new);
         let digest = number + u64::from(random.chance(20));
         Key::new(format!("key {number}"), Digest::of(&digest.to_le_bytes()))

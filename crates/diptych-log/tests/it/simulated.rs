@@ -33,9 +33,7 @@ use crate::{
 const SEEDS: u64 = 500;
 const FOLDER: &str = "/data/log";
 /// An interval that never ends during a run, so that only the log itself decides to sync.
-const LONG: Durability = Durability::Interval {
-    interval: Duration::from_secs(3600),
-};
+const LONG: Durability = Durability::Interval { interval: Duration::from_secs(3600) };
 
 #[test]
 fn synced_commits_survive_everything() {
@@ -46,12 +44,9 @@ fn synced_commits_survive_everything() {
 
 #[test]
 fn a_prefix_of_commits_synced_at_intervals_survives() {
-    for_each_seed(
-        "a_prefix_of_commits_synced_at_intervals_survives",
-        |seed, trace| {
-            Run::new(seed, LONG, None, trace).run();
-        },
-    );
+    for_each_seed("a_prefix_of_commits_synced_at_intervals_survives", |seed, trace| {
+        Run::new(seed, LONG, None, trace).run();
+    });
 }
 
 #[test]
@@ -221,10 +216,7 @@ impl Run {
             self.arm(60);
         }
         for attempt in 0.. {
-            assert!(
-                attempt < 3,
-                "it does not open, though nothing is wrong any more"
-            );
+            assert!(attempt < 3, "it does not open, though nothing is wrong any more");
             match self.try_open() {
                 Ok(log) if !self.disk.is_stopped() => {
                     let lost = self.recover(&log);
@@ -280,9 +272,7 @@ impl Run {
     fn live(&mut self, log: &Log) -> End {
         match self.random.below(10) {
             0..=5 => self.arm(120),
-            6 => self
-                .disk
-                .set_capacity(self.disk.used_bytes() + self.random.below(20 << 10)),
+            6 => self.disk.set_capacity(self.disk.used_bytes() + self.random.below(20 << 10)),
             _ => {}
         }
         for _ in 0..5 + self.random.below(60) {
@@ -302,10 +292,7 @@ impl Run {
     }
 
     fn random_crash(&mut self) -> End {
-        *self
-            .random
-            .pick(&[End::PowerLoss, End::PowerLoss, End::ProcessKill])
-            .unwrap()
+        *self.random.pick(&[End::PowerLoss, End::PowerLoss, End::ProcessKill]).unwrap()
     }
 
     fn step(&mut self, log: &Log) {
@@ -389,11 +376,7 @@ impl Run {
         }
         self.settle();
         if outcome.is_ok() && !self.failed {
-            assert_eq!(
-                self.model.unacknowledged(),
-                0,
-                "flushed, and not acknowledged"
-            );
+            assert_eq!(self.model.unacknowledged(), 0, "flushed, and not acknowledged");
         }
         if self.failed {
             let append = self.requests.plain(&mut self.random);
@@ -405,10 +388,7 @@ impl Run {
     fn ask_failed(&mut self, log: &Log, append: Append) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         let outcome = pin!(EventStore::append(log, append)).poll(&mut context);
-        matches!(
-            outcome,
-            Poll::Ready(Err(AppendError::Unavailable(Unavailable::Failed { .. })))
-        )
+        matches!(outcome, Poll::Ready(Err(AppendError::Unavailable(Unavailable::Failed { .. }))))
     }
 
     fn settle(&mut self) {
@@ -510,11 +490,7 @@ impl Run {
 }
 
 fn describe(append: &Append) -> String {
-    let sizes: Vec<_> = append
-        .events
-        .iter()
-        .map(|event| event.payload.len())
-        .collect();
+    let sizes: Vec<_> = append.events.iter().map(|event| event.payload.len()).collect();
     let key = append.key.as_ref().map(|key| &key.name);
     let tracking = append.tracking.as_ref();
     let tracking = tracking.map(|tracking| (&tracking.source, tracking.position.get()));

@@ -25,10 +25,7 @@ pub(crate) struct Witnessed {
 impl Witnessed {
     pub(crate) fn to_line(&self) -> String {
         let (first, last) = self.positions;
-        format!(
-            "{} {} {} {first} {last}\n",
-            self.round, self.writer, self.number
-        )
+        format!("{} {} {} {first} {last}\n", self.round, self.writer, self.number)
     }
 }
 
@@ -42,12 +39,7 @@ pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
             panic!("the witness says {line:?}")
         };
         let positions = (first, last);
-        Witnessed {
-            round,
-            writer,
-            number,
-            positions,
-        }
+        Witnessed { round, writer, number, positions }
     };
     finished.lines().map(parse).collect()
 }
@@ -78,10 +70,7 @@ impl Told {
     pub(crate) fn event(&self, index: u64, of: u64) -> RawEvent {
         let mut event = RawEvent::new(format!("kind-{}", self.number % 5), self.payload(index, of))
             .tag(Tag::new("writer", self.writer))
-            .tag(Tag::new(
-                "commit",
-                format!("{}-{}", self.round, self.number),
-            ));
+            .tag(Tag::new("commit", format!("{}-{}", self.round, self.number)));
         if let Some((counter, _)) = self.counted
             && index == 0
         {
@@ -92,14 +81,7 @@ impl Told {
 
     /// A line that says all, and bytes that follow from it.
     fn payload(&self, index: u64, of: u64) -> Vec<u8> {
-        let Told {
-            round,
-            writer,
-            number,
-            counted,
-            key,
-            tracked,
-        } = self;
+        let Told { round, writer, number, counted, key, tracked } = self;
         let (counter, value) = counted.unwrap_or_default();
         let (source, position) = tracked.unwrap_or_default();
         let key = key.as_deref().unwrap_or("-");
@@ -164,24 +146,14 @@ impl Found {
     }
 
     fn add(&mut self, told: Told, positions: (u64, u64)) {
-        let Told {
-            round,
-            writer,
-            number,
-            counted,
-            key,
-            tracked,
-        } = told;
+        let Told { round, writer, number, counted, key, tracked } = told;
         let twice = self.commits.insert((round, writer, number), positions);
         assert_eq!(
             twice, None,
             "commit {number} of writer {writer} in round {round} is there twice"
         );
         let before = self.numbers.insert((round, writer), number);
-        assert!(
-            before < Some(number),
-            "the commits of writer {writer} are out of order"
-        );
+        assert!(before < Some(number), "the commits of writer {writer} are out of order");
         if let Some((counter, value)) = counted {
             let last = self.counters.entry(counter).or_default();
             *last += 1;
@@ -195,19 +167,14 @@ impl Found {
         }
         if let Some((source, position)) = tracked {
             let before = self.sources.insert(source, position);
-            assert!(
-                before < Some(position),
-                "source {source} was taken in twice"
-            );
+            assert!(before < Some(position), "source {source} was taken in twice");
         }
     }
 
     /// Everything that was acknowledged is where its writer was told.
     pub(crate) fn has_all(&self, witnessed: &[Witnessed]) {
         for commit in witnessed {
-            let found = self
-                .commits
-                .get(&(commit.round, commit.writer, commit.number));
+            let found = self.commits.get(&(commit.round, commit.writer, commit.number));
             assert_eq!(found, Some(&commit.positions), "acknowledged: {commit:?}");
         }
     }
@@ -223,15 +190,7 @@ impl Found {
             let digest = Digest::of(name.as_bytes());
             let (first, last) = (Position::new(*first), Position::new(*last));
             let found = log.blocking().keyed(name).unwrap();
-            assert_eq!(
-                found,
-                Some(KeyedCommit {
-                    first,
-                    last,
-                    digest
-                }),
-                "{name}"
-            );
+            assert_eq!(found, Some(KeyedCommit { first, last, digest }), "{name}");
             if random.chance(10) {
                 let again = Append::event(RawEvent::new("again", "")).key(Key::new(name, digest));
                 let refused = log.blocking().commit(again);

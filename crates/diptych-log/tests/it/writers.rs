@@ -67,12 +67,7 @@ impl Writer {
     /// Who this commit is of; what more there is to say of it is up to its kind.
     fn next(&mut self) -> Told {
         self.number += 1;
-        Told {
-            round: self.round,
-            writer: self.name,
-            number: self.number,
-            ..Told::default()
-        }
+        Told { round: self.round, writer: self.name, number: self.number, ..Told::default() }
     }
 
     /// The next number of a counter that all writers share. It rests on the condition alone that
@@ -86,9 +81,7 @@ impl Writer {
             let value = self.log.blocking().count(&tag, after).unwrap() + 1;
             told.counted = Some((counter, value));
             let fail_if = Filter::tag(tag.clone());
-            let append = self
-                .append(&told)
-                .condition(AppendCondition { fail_if, after });
+            let append = self.append(&told).condition(AppendCondition { fail_if, after });
             match self.log.blocking().commit(append) {
                 Ok(committed) => return self.bear_witness(&told, committed),
                 Err(AppendError::Refused(Refusal::Conflict { .. })) => {}

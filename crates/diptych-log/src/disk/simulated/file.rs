@@ -23,11 +23,7 @@ pub(super) struct File {
 enum Change {
     /// Whole sectors as they are in memory after a write, from `start`, up to the end of the file
     /// at the latest; and the file's new length, if the write made it longer.
-    Write {
-        start: usize,
-        sectors: Vec<u8>,
-        grown_to: Option<usize>,
-    },
+    Write { start: usize, sectors: Vec<u8>, grown_to: Option<usize> },
     /// A new length, given as such.
     Size(usize),
 }
@@ -66,8 +62,7 @@ impl File {
         let bytes = self.current.get(start..end)?.to_vec();
         let is_known = |&(from, to): &(usize, usize)| from <= start && end <= to;
         if start < end && !self.shared.iter().any(is_known) {
-            self.shared
-                .retain(|&(from, to)| !(start <= from && to <= end));
+            self.shared.retain(|&(from, to)| !(start <= from && to <= end));
             self.shared.push((start, end));
         }
         Some(bytes)
@@ -87,11 +82,7 @@ impl File {
         let mut size = self.durable.len();
         for change in std::mem::take(&mut self.unsynced) {
             match change {
-                Change::Write {
-                    start,
-                    sectors,
-                    grown_to,
-                } => {
+                Change::Write { start, sectors, grown_to } => {
                     put(&mut self.durable, start, &sectors);
                     size = grown_to.unwrap_or(size);
                 }
@@ -118,37 +109,24 @@ impl File {
     /// The file after the power was gone.
     pub(super) fn after_power_loss(&self, random: &mut Random, stale: &[u8]) -> File {
         let durable = self.survivor(random, stale);
-        File {
-            current: durable.clone(),
-            durable,
-            ..File::default()
-        }
+        File { current: durable.clone(), durable, ..File::default() }
     }
 
     /// The file for processes that are not there yet: nothing is shared.
     pub(super) fn after_process_kill(&self) -> File {
-        File {
-            shared: Vec::new(),
-            ..self.clone()
-        }
+        File { shared: Vec::new(), ..self.clone() }
     }
 
     /// What is on the disk if nothing more gets there: what was durable, and any part of what
     /// was not.
     fn survivor(&self, random: &mut Random, stale: &[u8]) -> Vec<u8> {
         let fate = Fate::pick(random, self.unsynced.len());
-        let mut platter = Platter {
-            bytes: self.durable.clone(),
-            filler: Filler::pick(random, stale),
-        };
+        let mut platter =
+            Platter { bytes: self.durable.clone(), filler: Filler::pick(random, stale) };
         let mut size = self.durable.len();
         for (at, change) in self.unsynced.iter().enumerate() {
             match change {
-                Change::Write {
-                    start,
-                    sectors,
-                    grown_to,
-                } => {
+                Change::Write { start, sectors, grown_to } => {
                     for (number, sector) in sectors.chunks(SECTOR).enumerate() {
                         if fate.keeps_sector(at, random) {
                             platter.put(start + number * SECTOR, sector, random);
@@ -282,9 +260,7 @@ impl Filler<'_> {
             Filler::Noise => random.bytes(SECTOR),
             Filler::Stale(stale) => {
                 let sectors: Vec<_> = stale.chunks(SECTOR).collect();
-                random
-                    .pick(&sectors)
-                    .map_or(Vec::new(), |sector| sector.to_vec())
+                random.pick(&sectors).map_or(Vec::new(), |sector| sector.to_vec())
             }
         };
         sector.resize(SECTOR, 0);

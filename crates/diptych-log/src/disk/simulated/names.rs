@@ -84,13 +84,8 @@ impl Names {
 
     /// The last parts of the names in a folder.
     pub(super) fn list(&self, folder: &Path) -> Vec<String> {
-        let names = self
-            .current
-            .keys()
-            .filter(|path| path.parent() == Some(folder));
-        names
-            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-            .collect()
+        let names = self.current.keys().filter(|path| path.parent() == Some(folder));
+        names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
     }
 
     pub(super) fn add(&mut self, path: &Path, entry: Entry) {
@@ -117,9 +112,7 @@ impl Names {
             .partition(|change| change.path().parent() == Some(folder));
         self.unsynced = rest;
         let synced: Vec<Change> = synced;
-        synced
-            .iter()
-            .for_each(|change| change.apply(&mut self.durable));
+        synced.iter().for_each(|change| change.apply(&mut self.durable));
     }
 
     /// The names after the power was gone: those that were durable, changed by any of the
@@ -137,11 +130,7 @@ impl Names {
             let mut above = path.ancestors().skip(1);
             above.all(|folder| is_root(folder) || found.get(folder) == Some(&Entry::Folder))
         });
-        Names {
-            current: names.clone(),
-            durable: names,
-            unsynced: Vec::new(),
-        }
+        Names { current: names.clone(), durable: names, unsynced: Vec::new() }
     }
 }
 

@@ -34,9 +34,7 @@ fn content(disk: &SimulatedDisk) -> Vec<u8> {
 
 /// What a loss of power leaves of the file, over all seeds.
 fn survivors(disk: &SimulatedDisk) -> BTreeSet<Vec<u8>> {
-    (0..SEEDS)
-        .map(|seed| content(&disk.power_loss(seed)))
-        .collect()
+    (0..SEEDS).map(|seed| content(&disk.power_loss(seed))).collect()
 }
 
 #[test]
@@ -61,10 +59,7 @@ fn unsynced_writes_are_lost_kept_torn_and_reordered() {
     assert!(found.contains(&vec![0, 0, 0, 0]), "both lost");
     assert!(found.contains(&vec![1, 1, 2, 2]), "both kept");
     assert!(found.contains(&vec![1, 0, 0, 0]), "the first torn");
-    assert!(
-        found.contains(&vec![0, 0, 2, 2]),
-        "the second before the first"
-    );
+    assert!(found.contains(&vec![0, 0, 2, 2]), "the second before the first");
 }
 
 #[test]
@@ -119,11 +114,7 @@ fn names_are_lost_kept_and_undone_until_the_folder_is_synced() {
     let found: BTreeSet<_> = (0..SEEDS).map(names).collect();
     let file = || vec!["file".to_owned()];
     let both = vec!["file".to_owned(), "new".to_owned()];
-    let expected = [
-        (file(), b"old".to_vec()),
-        (both, b"old".to_vec()),
-        (file(), b"new".to_vec()),
-    ];
+    let expected = [(file(), b"old".to_vec()), (both, b"old".to_vec()), (file(), b"new".to_vec())];
     assert_eq!(found, BTreeSet::from(expected));
     disk.sync_dir(folder()).unwrap();
     assert!((0..SEEDS).all(|seed| names(seed) == (file(), b"new".to_vec())));
@@ -133,10 +124,7 @@ fn names_are_lost_kept_and_undone_until_the_folder_is_synced() {
 fn a_removed_file_comes_back_and_a_folder_takes_its_files_along() {
     let (disk, _) = disk_with(b"old");
     disk.remove(path()).unwrap();
-    assert_eq!(
-        disk.open(path(), 0).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(disk.open(path(), 0).unwrap_err().kind(), ErrorKind::NotFound);
     let back = (0..SEEDS).filter(|seed| disk.power_loss(*seed).open(path(), 0).is_ok());
     assert!((1..SEEDS as usize).contains(&back.count()));
 
@@ -162,10 +150,7 @@ fn a_killed_process_leaves_what_it_wrote_and_no_lock() {
     let killed = disk.process_kill();
     assert_eq!(content(&killed), b"first and second");
     killed.lock(lock_path, "process 2").unwrap();
-    assert!(
-        survivors(&killed).contains(&b"first"[..]),
-        "it is still not durable"
-    );
+    assert!(survivors(&killed).contains(&b"first"[..]), "it is still not durable");
     file.write_at(0, b"F").unwrap();
     assert_eq!(content(&killed)[0], b'f', "the dead write into the void");
 
