@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use diptych_store::{
-    Direction, Filter, KeyedCommit, Position, ReadError, Tag,
+    Direction, Filter, KeyedCommit, Position, ReadError, Tag, Timestamp,
     encoding::{Fields, Layout},
 };
 use parking_lot::RwLock;
@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use crate::{
     disk::Disk,
     error::{corruption, read_failed},
-    frame::{self, CONTROL, Frame, Section},
+    frame::{self, CONTROL, Frame, SECTION, Section},
     index::{Columns, Coverage, Index, Run, run},
     recovery::{self, From, Placed},
     segment::{self, Segment},
@@ -207,6 +207,17 @@ pub(crate) struct Rebuilt {
     pub(crate) end: u64,
     /// Time of that frame.
     pub(crate) time: u64,
+    /// When the last commit was recorded, as far as these frames tell.
+    pub(crate) last_commit: Option<LastCommit>,
+}
+
+/// When the last commit was recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LastCommit {
+    /// In this segment, this long after its base time.
+    Here(u64),
+    /// In a segment before.
+    Before(Timestamp),
 }
 
 impl Rebuilt {
@@ -219,29 +230,22 @@ impl Rebuilt {
             tracking: frame::TrackingTable::new(),
             end: segment::HEADER as u64,
             time: 0,
+            last_commit: None,
         }
     }
 
     pub(crate) fn add(&mut self, commit: &[Placed<'_>]) {
         let (Some(first), Some(last)) = (commit.first(), commit.last()) else { return };
         let position = self.base.plus(u64::from(first.frame.position));
-        if position > self.last.plus(1) {
+        if position > self.last {
             return;
         }
-        // A control record that follows the last event is not needed, but does no harm.
         let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL));
-        let (wanted, mut count) = (position >= self.columns.first && position <= self.last, 0);
-        for Placed { offset, frame } in events.clone() {
-            if wanted {
-                add_event(&mut self.columns, *offset, frame);
-                count += 1;
-            }
-        }
-        if first.frame.has(CONTROL) && position > self.last {
-            return;
+        let head = position.plus(events.clone().count() as u64).before();
+        if position >= self.columns.first {
+            events.for_each(|placed| add_event(&mut self.columns, placed.offset, &placed.frame));
         }
         (self.end, self.time) = (last.offset + last.frame.size() as u64, last.frame.time);
-        let head = position.plus(count).before();
         let section = first.frame.section().unwrap_or_default();
         self.remember(section, position, head, &first.frame);
     }
@@ -256,12 +260,12 @@ impl Rebuilt {
         if let Some(tracking) = section.tracking {
             self.tracking.insert(tracking.source.clone(), (tracking, last));
         }
-        if frame.has(CONTROL)
-            && let Some((&frame::CONTROL_TRACKING, table)) =
-                frame.content().and_then(<[u8]>::split_first)
-            && let Some((table, _)) = frame::take_table(table)
-        {
+        let begin = frame.has(CONTROL).then(|| frame.content().and_then(frame::take_begin));
+        if let Some((time, table)) = begin.flatten() {
+            self.last_commit = Some(LastCommit::Before(time));
             self.tracking = table;
+        } else if !frame.has(CONTROL) || frame.has(SECTION) {
+            self.last_commit = Some(LastCommit::Here(frame.time));
         }
     }
 }

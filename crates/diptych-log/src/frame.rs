@@ -19,7 +19,7 @@
 
 use compact_str::CompactString;
 use diptych_store::{
-    Digest, Epoch, Key, LogId, LogIdentity, Position, Tracking,
+    Digest, Epoch, Key, LogId, LogIdentity, Position, Timestamp, Tracking,
     encoding::{put_varint, take_varint},
 };
 
@@ -50,8 +50,9 @@ const SECTION_CHAIN: u64 = 4;
 
 /// A control record without content: a commit whose section is all there is to it.
 pub(crate) const CONTROL_COMMIT: u8 = 1;
-/// A control record with every source's tracking, first thing in a segment.
-pub(crate) const CONTROL_TRACKING: u8 = 2;
+/// The control record that a segment begins with: what is known from the segments before. The
+/// time of their last commit (i64, microseconds since the Unix epoch), then every source.
+pub(crate) const CONTROL_BEGIN: u8 = 2;
 /// A control record that says that the log was closed here.
 pub(crate) const CONTROL_CLOSED: u8 = 3;
 
@@ -343,6 +344,19 @@ fn take_tracking(bytes: &[u8]) -> Option<(Tracking, &[u8])> {
 /// Every source's tracking, each with the head when it was stored; ordered by source.
 pub(crate) type TrackingTable = std::collections::BTreeMap<CompactString, (Tracking, Position)>;
 
+/// The content of the control record that a segment begins with.
+pub(crate) fn put_begin(out: &mut Vec<u8>, time: Timestamp, table: &TrackingTable) {
+    out.push(CONTROL_BEGIN);
+    out.extend_from_slice(&time.as_micros().to_le_bytes());
+    put_table(out, table);
+}
+
+pub(crate) fn take_begin(content: &[u8]) -> Option<(Timestamp, TrackingTable)> {
+    let (time, table) = content.strip_prefix(&[CONTROL_BEGIN])?.split_first_chunk::<8>()?;
+    let time = Timestamp::from_micros(i64::from_le_bytes(*time));
+    Some((time, take_table(table)?.0))
+}
+
 pub(crate) fn put_table(out: &mut Vec<u8>, table: &TrackingTable) {
     put_varint(out, table.len() as u64);
     for (tracking, at) in table.values() {
@@ -438,8 +452,8 @@ mod tests {
 
         let table = [(section.tracking.unwrap(), Position::new(4))];
         let table: TrackingTable = table.map(|entry| (entry.0.source.clone(), entry)).into();
-        let mut bytes = Vec::new();
-        put_table(&mut bytes, &table);
-        assert_eq!(take_table(&bytes), Some((table, &[][..])));
+        let (time, mut bytes) = (Timestamp::from_micros(-7), Vec::new());
+        put_begin(&mut bytes, time, &table);
+        assert_eq!(take_begin(&bytes), Some((time, table)));
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
     Durability, LogOptions, OpenError,
-    catalog::{Catalog, Folders, Part, Rebuilt},
+    catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
     disk::{Disk, DiskFile, DiskLock, LockError},
     engine::{Engine, NEVER},
     error::{corruption, io_error},
@@ -138,6 +138,7 @@ struct Tail {
     parts: Vec<Arc<Part>>,
     recovered: Recovered,
     tracking: frame::TrackingTable,
+    last_commit: Option<LastCommit>,
     /// Where the frames of the part in memory begin.
     from: u64,
 }
@@ -335,6 +336,7 @@ impl Opening<'_> {
         let first = header.base.plus(u64::from(next));
         let mut built = Rebuilt::new(header.base, first, Position::MAX);
         built.tracking = covered.tracking;
+        built.last_commit = (next > 0).then_some(LastCommit::Here(covered.time));
         let recovered = recovery::recover(&bytes, from, |commit| built.add(commit))
             .map_err(|error| corruption(&segment.path, error.offset, error.what))?;
         if recovered.end < runs.proven {
@@ -344,7 +346,8 @@ impl Opening<'_> {
         let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
         let tracking = built.tracking;
         parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
-        let tail = Tail { parts, recovered, tracking, from: covered.end };
+        let last_commit = built.last_commit;
+        let tail = Tail { parts, recovered, tracking, last_commit, from: covered.end };
         Ok(Unread { tail, size, start: covered.end, bytes })
     }
 
@@ -465,14 +468,13 @@ fn assemble(
 ) -> Engine {
     let Last { header, file, segment } = last;
     let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
-    let written = tail.recovered.end > segment::HEADER as u64;
-    let time = match accepted {
-        _ if written => {
-            let since = i64::try_from(tail.recovered.time).unwrap_or(0);
+    let time = match tail.last_commit {
+        None => NEVER,
+        Some(LastCommit::Before(time)) => time,
+        Some(LastCommit::Here(since)) => {
+            let since = i64::try_from(since).unwrap_or(0);
             Timestamp::from_micros(header.base_time.as_micros().saturating_add(since))
         }
-        Position::START => NEVER,
-        _ => header.base_time,
     };
     let tracking = Arc::new(tail.tracking);
     let newest = parts.last().cloned();

@@ -99,7 +99,8 @@ pub(crate) struct Job {
 
 impl State {
     pub(crate) fn stop_taking(&mut self, why: Unavailable) {
-        self.ended.get_or_insert(why);
+        // Also in place of Closed: what closing has left to do must not be done.
+        self.ended = Some(why);
         self.queue = Queue::default();
         self.unsynced_since = None;
     }
@@ -379,7 +380,10 @@ impl Engine {
             jobs: Vec::new(),
         });
         // Also without any source: it is what shows that the segment was begun.
-        let bytes = tracking_frame(&state.tracking, state.segment_head.checksum);
+        let (time, tracking) = (state.time, &*state.tracking);
+        let bytes = control_frame(0, 0, state.segment_head.checksum, |body| {
+            frame::put_begin(body, time, tracking);
+        });
         state.queue.push(&state.segment, state.segment_head, state.offset, &bytes);
         state.offset += bytes.len() as u64;
         self.begin_part(state);
@@ -427,13 +431,6 @@ fn place(state: &State, prepared: &mut Prepared) {
             columns.keys.insert(key.name.clone(), commit);
         }
     });
-}
-
-fn tracking_frame(tracking: &TrackingTable, checksum: u32) -> Vec<u8> {
-    control_frame(0, 0, checksum, |body| {
-        body.push(frame::CONTROL_TRACKING);
-        frame::put_table(body, tracking);
-    })
 }
 
 pub(crate) fn control_frame(

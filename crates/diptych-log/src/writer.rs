@@ -24,6 +24,10 @@ use crate::{
     sequencer::{Job, Piece, Queue},
 };
 
+/// Parts of the index that may wait for a sync before one is made for them, however long the
+/// interval: they fill memory, and appends wait for them.
+const PARTS_PER_SYNC: usize = 2;
+
 /// The file that is written to.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -174,7 +178,10 @@ impl Engine {
             writer.jobs.append(&mut piece.jobs);
         }
         self.publish(position, commit, tracking);
-        if writer.dirty {
+        if writer.dirty && writer.jobs.len() >= PARTS_PER_SYNC {
+            drop(writer);
+            self.sync_all();
+        } else if writer.dirty {
             let mut state = self.state.lock();
             state.unsynced_since.get_or_insert_with(Instant::now);
         } else {
