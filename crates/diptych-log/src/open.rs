@@ -528,6 +528,8 @@ impl Engine {
             self.begin_segment(&mut state, base_time);
         }
         self.write_all();
+        // Whatever the durability: a new epoch that was shown must not be forgotten again.
+        self.sync_all();
         match &self.state.lock().ended {
             None => Ok(()),
             Some(why) => {
@@ -539,18 +541,23 @@ impl Engine {
 
     fn remember_interval(&self) -> Result<(), OpenError> {
         let failed = |what| io_error(what, &self.folders.root);
-        self.remove_mark().map_err(failed("remove a mark from"))?;
-        if self.options.durability != Durability::Synced {
-            self.write_mark().map_err(failed("write a mark to"))?;
+        match self.options.durability {
+            Durability::Synced => self.remove_mark().map_err(failed("remove a mark from")),
+            Durability::Interval { .. } => self.write_mark().map_err(failed("write a mark to")),
         }
-        Ok(())
     }
 
+    /// Under another name first: half a mark would be one of another run of the machine, and
+    /// cost the log its epoch.
     fn write_mark(&self) -> io::Result<()> {
-        let boot = self.disk().boot().unwrap_or_default();
-        let file = self.disk().create(&self.folders.root.join(INTERVAL_MARK), 64)?;
-        file.write_at(0, boot.as_bytes())?;
+        let mark = self.folders.root.join(INTERVAL_MARK);
+        let temporary = mark.with_extension("tmp");
+        // One may be left from before.
+        let _ = self.disk().remove(&temporary);
+        let file = self.disk().create(&temporary, 64)?;
+        file.write_at(0, self.disk().boot().unwrap_or_default().as_bytes())?;
         file.sync()?;
+        self.disk().rename(&temporary, &mark)?;
         self.disk().sync_dir(&self.folders.root)
     }
 
