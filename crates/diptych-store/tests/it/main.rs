@@ -1,0 +1,3 @@
+//! The memory store keeps every promise of the contract.
+
+mod memory;
