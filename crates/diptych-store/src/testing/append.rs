@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{
     Bench,
-    probe::{condition, event, key, numbers, one, parse, plain},
+    probe::{condition, event, numbers, one, plain},
 };
-use crate::{Append, Metadata, Position, RawEvent, Read, Timestamp};
+use crate::{Append, Invalid, Metadata, Position, RawEvent, Timestamp};
 
 pub(super) fn positions_are_dense_from_one(bench: &Bench<'_>) {
     let probe = bench.probe();
@@ -107,6 +107,13 @@ pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
     assert_eq!(read, [full, extreme, bare]);
 }
 
+pub(super) fn an_event_has_a_type(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let append = Append::events([event("good", &[]), event("", &["k:1"])]);
+    assert_eq!(probe.invalid(append), Invalid::NoType);
+    assert_eq!((probe.head(), probe.everything()), (0, vec![]));
+}
+
 pub(super) fn a_payload_is_any_bytes(bench: &Bench<'_>) {
     let probe = bench.probe();
     let every_byte: Vec<u8> = (0..=255).collect();
@@ -177,15 +184,4 @@ pub(super) fn reading_twice_gives_the_same(bench: &Bench<'_>) {
     assert_eq!(probe.everything(), first);
     probe.put(plain(10));
     assert_eq!(probe.everything()[..10], first[..]);
-}
-
-pub(super) fn a_batch_outlives_later_commits(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    probe.put([event("first", &["k:1"])]);
-    let batch = probe.read(&parse("*"), Read::all());
-    for _ in 0..50 {
-        probe.commit(Append::events(plain(20)).key(key(&Uuid::new_v4().to_string(), "r")));
-    }
-    assert_eq!(batch.len(), 1);
-    assert_eq!(batch.get(0).unwrap().to_raw(), event("first", &["k:1"]));
 }

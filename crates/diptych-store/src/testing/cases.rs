@@ -44,6 +44,8 @@ macro_rules! __conformance_cases {
                 "An accepted commit is published whether or not its sync is waited for.";
             every_field_comes_back: append, [],
                 "Type, version, tags, payload, id and metadata of an event come back as given.";
+            an_event_has_a_type: append, [],
+                "An event without a type is invalid, and its commit writes nothing.";
             a_payload_is_any_bytes: append, [],
                 "A payload may be empty, hold NULs, and be no text.";
             tags_are_a_set_in_the_order_given: append, [],
@@ -56,8 +58,6 @@ macro_rules! __conformance_cases {
                 "Checks alone on an empty log answer with positions 1 and 0.";
             reading_twice_gives_the_same: append, [],
                 "Reading takes nothing away: the same read gives the same events.";
-            a_batch_outlives_later_commits: append, [],
-                "A batch that is held stays what it was while the log grows.";
 
             tracking_is_checked_before_the_key: checks, [],
                 "Where tracking and key would both refuse, tracking does.";
@@ -79,8 +79,6 @@ macro_rules! __conformance_cases {
                 "Every check sees all commits accepted before, synced or not.";
             a_refusal_rests_on_what_is_readable: checks, [],
                 "What a refusal rests on is published when the refusal is answered.";
-            an_event_has_a_type: tracking, [],
-                "An event without a type is invalid, and its commit writes nothing.";
 
             a_match_after_the_position_is_a_conflict: condition, [],
                 "A match after the condition's position refuses the commit, and says so.";

@@ -126,7 +126,10 @@ pub(super) fn retries_lose_no_update(bench: &Bench<'_>) {
     probe.parallel(8, |_, probe| {
         for _ in 0..10 {
             let mut known = probe.last("tag=counter:1", Position::MAX).unwrap_or(0);
+            let mut attempts = 0;
             loop {
+                attempts += 1;
+                assert!(attempts <= 80, "more conflicts than commits");
                 // The payload is the revision that the writer decided from.
                 let revision = probe.count("counter:1", known);
                 let next = crate::RawEvent::new("counted", revision.to_string());

@@ -66,7 +66,7 @@ use probe::Probe;
 use crate::{EventStore, Limits, Store, TimeSource};
 
 /// How a case wants its store to be made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     /// What the store takes at most.
     pub limits: Limits,

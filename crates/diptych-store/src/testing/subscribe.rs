@@ -2,8 +2,10 @@
 
 use std::{
     future::Future,
+    panic,
     pin::pin,
     task::{Context, Waker},
+    thread,
 };
 
 use super::{
@@ -98,17 +100,28 @@ pub(super) fn a_subscription_to_an_empty_log_is_live_at_once(bench: &Bench<'_>) 
 
 pub(super) fn a_subscriber_that_waits_is_woken(bench: &Bench<'_>) {
     let probe = bench.probe();
-    let delivered = probe.parallel(2, |number, probe| {
-        if number == 0 {
-            for _ in 0..20 {
-                probe.put(plain(1));
+    let mut subscription = subscribe(&probe, "*", 0);
+    catch_up(&probe, &mut subscription, 0);
+    let mut context = Context::from_waker(Waker::noop());
+    for number in 1..=10 {
+        let mut next = pin!(subscription.next());
+        assert!(
+            next.as_mut().poll(&mut context).is_pending(),
+            "there is nothing new"
+        );
+        // It waits in one thread while another commits.
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| probe.wait("subscription", next));
+            probe.put(plain(1));
+            let delivery = waiting
+                .join()
+                .unwrap_or_else(|cause| panic::resume_unwind(cause));
+            match delivery.expect("the subscription goes on") {
+                Delivery::Batch(batch) => assert_eq!(batch.upto(), Position::new(number)),
+                other => panic!("{other:?}"),
             }
-            return Vec::new();
-        }
-        let mut subscription = subscribe(probe, "*", 0);
-        follow(probe, &mut subscription, 20)
-    });
-    assert_eq!(delivered[1], (1..=20).collect::<Vec<_>>());
+        });
+    }
 }
 
 pub(super) fn a_selective_subscription_catches_up_too(bench: &Bench<'_>) {

@@ -2,7 +2,7 @@
 
 use super::{
     Bench,
-    probe::{event, one, plain},
+    probe::{one, plain},
 };
 use crate::{Append, Epoch, Invalid, LogIdentity, Position, Refusal, Tracking};
 
@@ -142,11 +142,4 @@ pub(super) fn a_source_has_a_name(bench: &Bench<'_>) {
     let invalid = probe.invalid(one().tracking(Tracking::new("", 1)));
     assert!(matches!(invalid, Invalid::NoName { .. }), "{invalid:?}");
     assert_eq!(probe.head(), 0);
-}
-
-pub(super) fn an_event_has_a_type(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    let append = Append::events([event("good", &[]), event("", &["k:1"])]);
-    assert_eq!(probe.invalid(append), Invalid::NoType);
-    assert_eq!((probe.head(), probe.everything()), (0, vec![]));
 }
