@@ -1,14 +1,19 @@
 //! What a commit is: dense positions, whole or not at all, and every field as it was given.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
 
 use uuid::Uuid;
 
 use super::{
     Bench,
-    probe::{condition, event, numbers, one, plain},
+    probe::{condition, event, key, numbers, one, parse, plain},
 };
-use crate::{Append, Invalid, Metadata, Position, RawEvent, Timestamp};
+use crate::{Append, Invalid, Metadata, Position, RawEvent, Read, Timestamp, encoding};
 
 pub(super) fn positions_are_dense_from_one(bench: &Bench<'_>) {
     let probe = bench.probe();
@@ -77,6 +82,29 @@ pub(super) fn several_can_wait_for_one_sync(bench: &Bench<'_>) {
     probe.synced(accepted);
 }
 
+pub(super) fn a_dropped_append_is_whole_or_not_there(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let names: Vec<_> = (0..40).map(|number| format!("commit{number}")).collect();
+    for name in &names {
+        let append = Append::events((0..3).map(|_| event(name, &[]))).key(key(name, "r"));
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = pin!(probe.store.append(append)).poll(&mut context);
+    }
+    // What was under way is settled once a later commit is synced.
+    probe.put(plain(1));
+    for name in &names {
+        let found = probe.positions(&format!("type={name}"));
+        let expected = probe.keyed(name).map_or(Vec::new(), |commit| {
+            (commit.first.get()..=commit.last.get()).collect()
+        });
+        assert_eq!(found, expected, "{name}");
+        assert!(
+            matches!(found.len(), 0 | 3),
+            "{name} is half there: {found:?}"
+        );
+    }
+}
+
 pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
     let probe = bench.probe();
     let further = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
@@ -105,6 +133,29 @@ pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
         .map(|seen| seen.event)
         .collect();
     assert_eq!(read, [full, extreme, bare]);
+}
+
+pub(super) fn bytes_are_the_encoding_of_the_event(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let events = [
+        event("plain", &[]),
+        event("tagged", &["z:1", "a:1", "z:1"]).version(7),
+        event("known", &["k:1"]).id(Uuid::from_u128(1)),
+    ];
+    probe.put(events.clone());
+    for (position, event) in (1..).zip(events) {
+        let mut expected = Vec::new();
+        encoding::encode(&event, &probe.store.limits(), &mut expected).unwrap();
+        let read = Read::all().upto(position.into()).limit(1);
+        let filter = parse(&format!("type={}", event.event_type));
+        let batch = probe.read(&filter, read);
+        assert_eq!(
+            batch.get(0).unwrap().bytes(),
+            expected,
+            "{}",
+            event.event_type
+        );
+    }
 }
 
 pub(super) fn an_event_has_a_type(bench: &Bench<'_>) {
@@ -169,6 +220,17 @@ pub(super) fn an_append_of_nothing_is_checked(bench: &Bench<'_>) {
     let check = |after: u64| Append::default().condition(condition("type=a", after));
     probe.refused(check(0));
     probe.commit(check(1));
+}
+
+pub(super) fn an_append_of_nothing_waits_for_what_it_saw(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for number in 1..=20 {
+        let accepted = probe.append(one()).unwrap();
+        let checked = probe.commit(Append::default());
+        assert_eq!(checked.last.get(), number);
+        assert!(probe.head() >= number, "it rests on what is not published");
+        probe.synced(accepted);
+    }
 }
 
 pub(super) fn a_fresh_log_accepts_an_append_of_nothing(bench: &Bench<'_>) {

@@ -40,10 +40,16 @@ macro_rules! __conformance_cases {
                 "Once a commit is synced, head, reads and look-ups show it.";
             several_can_wait_for_one_sync: append, [],
                 "Any number of clones can wait for the sync of one commit, also later.";
+            look_ups_show_only_what_is_published: publish, [],
+                "Look-ups show a commit only once it is published.";
             what_is_not_waited_for_is_published_too: publish, [],
                 "An accepted commit is published whether or not its sync is waited for.";
+            a_dropped_append_is_whole_or_not_there: append, [],
+                "A dropped append leaves its commit done or not done, never half done.";
             every_field_comes_back: append, [],
                 "Type, version, tags, payload, id and metadata of an event come back as given.";
+            bytes_are_the_encoding_of_the_event: append, [],
+                "An event's bytes in a batch are its encoding, the same in every store.";
             an_event_has_a_type: append, [],
                 "An event without a type is invalid, and its commit writes nothing.";
             a_payload_is_any_bytes: append, [],
@@ -54,6 +60,8 @@ macro_rules! __conformance_cases {
                 "Without events and tracking nothing is written and no position is used.";
             an_append_of_nothing_is_checked: append, [],
                 "Without events and tracking the checks are still made and answered.";
+            an_append_of_nothing_waits_for_what_it_saw: append, [],
+                "Checks alone are synced once what they saw is.";
             a_fresh_log_accepts_an_append_of_nothing: append, [],
                 "Checks alone on an empty log answer with positions 1 and 0.";
             reading_twice_gives_the_same: append, [],
@@ -142,6 +150,8 @@ macro_rules! __conformance_cases {
                 "Sources are told apart by their whole names.";
             tracking_alone_is_a_commit: tracking, [],
                 "Tracking without events is a commit that uses no position.";
+            tracking_alone_is_checked: tracking, [],
+                "Tracking without events is subject to the other checks.";
             tracking_alone_in_an_empty_log: tracking, [],
                 "Tracking can be the first commit of a log.";
             a_source_has_a_name: tracking, [],
@@ -378,6 +388,8 @@ macro_rules! __conformance_cases {
                 "The end of a store wakes who waits for its head.";
             what_is_synced_stays_so_after_the_end: end, [Ending],
                 "A synced commit stays synced after the end of its store.";
+            the_end_leaves_no_commit_hanging: end, [Ending],
+                "Who waits for a sync while the store ends gets an answer.";
             the_end_ends_a_subscription_with_an_error: end, [Ending],
                 "A subscription ends with an error that says where to go on.";
 

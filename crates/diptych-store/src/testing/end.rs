@@ -58,6 +58,34 @@ pub(super) fn what_is_synced_stays_so_after_the_end(bench: &Bench<'_>) {
     assert!(probe.wait("sync", sync.wait()).is_ok());
 }
 
+pub(super) fn the_end_leaves_no_commit_hanging(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let synced = probe.parallel(6, |number, probe| {
+        if number == 0 {
+            assert!(
+                probe.eventually(|| probe.head() >= 20),
+                "nothing is published"
+            );
+            probe.end();
+            return 0;
+        }
+        let mut last = 0;
+        while let Ok(accepted) = probe.append(one()) {
+            // Known to be durable, or an error: not forgotten.
+            match probe.wait("sync", accepted.synced()) {
+                Ok(committed) => last = committed.last.get(),
+                Err(_) => break,
+            }
+        }
+        last
+    });
+    let last = synced.into_iter().max().unwrap_or(0);
+    assert!(
+        probe.head() >= last,
+        "{last} was synced and is not published"
+    );
+}
+
 pub(super) fn the_end_ends_a_subscription_with_an_error(bench: &Bench<'_>) {
     let probe = bench.probe();
     probe.put(plain(5));

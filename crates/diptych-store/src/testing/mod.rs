@@ -12,6 +12,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! A store that outlives its handles says how it is opened again, and one that can be closed
+//! while it is held says how: see [`Subject::reopen`] and [`Subject::end`].
+//!
 //! The macro makes one `#[test]` of every case. What a backend cannot do it says with `lacks`;
 //! a case that needs it is then reported as not applicable. A case that is not applicable
 //! without such a word fails, and so does a word that is not true.
@@ -95,9 +98,8 @@ impl Subject {
         }
     }
 
-    /// The same, and this opens it again as the same kind of store. What a case did before is
-    /// synced; it has dropped its handles and called the [end](Subject::end) hook, if there is
-    /// one.
+    /// The same, and this opens it again with the same setup. The case has waited for its
+    /// commits, and dropped its handles and the [end](Subject::end) hook with what that holds.
     #[must_use]
     pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> Subject {
         self.hooks.reopen = Some(Box::new(open));

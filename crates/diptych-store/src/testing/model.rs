@@ -114,7 +114,12 @@ fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
     match outcome {
         Ok(()) => {}
         Err(TestError::Fail(reason, operations)) => {
-            panic!("{reason}\nafter {operations:#?}\nreplay it with DIPTYCH_SEED={seed}")
+            let lines: Vec<_> = operations
+                .iter()
+                .map(|operation| format!("{operation:?}"))
+                .collect();
+            let lines = lines.join("\n");
+            panic!("{reason}\nafter\n{lines}\nreplay it with DIPTYCH_SEED={seed}")
         }
         Err(other) => panic!("{other}; DIPTYCH_SEED={seed}"),
     }

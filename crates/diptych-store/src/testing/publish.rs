@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     Bench,
-    probe::{Probe, Seen, event, numbers, parse},
+    probe::{Probe, Seen, event, key, numbers, parse},
 };
-use crate::{Append, Position, Read, Tag};
+use crate::{Append, Position, Read, Tag, Tracking};
 
 const WRITERS: usize = 6;
 const READERS: usize = 2;
 const COMMITS: u64 = 30;
 const EVENTS: u64 = 3;
+const ALL: u64 = WRITERS as u64 * COMMITS * EVENTS;
 
 /// Writers commit three events at a time, while readers look until all is there.
 fn while_writing(probe: &Probe, look: impl Fn(&Probe) + Sync) {
@@ -32,7 +33,7 @@ fn while_writing(probe: &Probe, look: impl Fn(&Probe) + Sync) {
         assert!(done, "the writers do not come to an end");
         look(probe);
     });
-    assert_eq!(probe.head(), WRITERS as u64 * COMMITS * EVENTS);
+    assert_eq!(probe.head(), ALL);
 }
 
 fn upto(probe: &Probe, head: u64) -> Vec<Seen> {
@@ -58,7 +59,7 @@ pub(super) fn nothing_appears_at_or_below_an_observed_position(bench: &Bench<'_>
         let before = upto(probe, head);
         let selective = parse("tag=writer:1");
         let tagged = probe.seen(&selective, Read::all().upto(head.into()));
-        let moved = probe.eventually(|| probe.head() > head || head == 540);
+        let moved = probe.eventually(|| probe.head() > head || head == ALL);
         assert!(moved, "the writers do not go on");
         assert!(
             upto(probe, head) == before,
@@ -117,6 +118,39 @@ pub(super) fn look_ups_agree_with_the_head(bench: &Bench<'_>) {
         let last = probe.last("tag=writer:2", head);
         assert_eq!(last, read.last().map(|seen| seen.position), "head {head}");
     });
+}
+
+pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let mut waiting = Vec::new();
+    for number in 1..=30 {
+        let name = number.to_string();
+        let append = Append::event(event("e", &["k:1"])).key(key(&name, "r"));
+        let append = append.tracking(Tracking::new("s", number));
+        waiting.push(probe.append(append).unwrap());
+        let keyed = probe.keyed(&name).map_or(0, |commit| commit.last.get());
+        assert!(keyed <= probe.head(), "the key is there before its commit");
+        let tracked = probe
+            .tracked("s")
+            .map_or(0, |tracking| tracking.position.get());
+        assert!(
+            tracked <= probe.head(),
+            "tracking is there before its commit"
+        );
+        let last = probe.last("tag=k:1", Position::MAX).unwrap_or(0);
+        assert!(
+            last <= probe.head(),
+            "the last match is there before its commit"
+        );
+        let count = probe.count("k:1", Position::MAX);
+        assert!(
+            count <= probe.head(),
+            "an event is counted before its commit"
+        );
+    }
+    for accepted in waiting {
+        probe.synced(accepted);
+    }
 }
 
 pub(super) fn what_is_not_waited_for_is_published_too(bench: &Bench<'_>) {

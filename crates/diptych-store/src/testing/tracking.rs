@@ -2,7 +2,7 @@
 
 use super::{
     Bench,
-    probe::{one, plain},
+    probe::{condition, one, plain},
 };
 use crate::{Append, Epoch, Invalid, LogIdentity, Position, Refusal, Tracking};
 
@@ -124,6 +124,16 @@ pub(super) fn tracking_alone_is_a_commit(bench: &Bench<'_>) {
         "{refusal:?}"
     );
     assert_eq!(probe.put(plain(1)), (3, 3), "it used no position");
+}
+
+pub(super) fn tracking_alone_is_checked(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put(plain(2));
+    let alone = Append::default().tracking(Tracking::new("s", 1));
+    let refusal = probe.refused(alone.clone().condition(condition("*", 1)));
+    assert!(matches!(refusal, Refusal::Conflict { .. }), "{refusal:?}");
+    assert_eq!(probe.tracked("s"), None);
+    probe.commit(alone.condition(condition("*", 2)));
 }
 
 pub(super) fn tracking_alone_in_an_empty_log(bench: &Bench<'_>) {

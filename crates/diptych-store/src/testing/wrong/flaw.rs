@@ -42,6 +42,8 @@ flaws! {
     WritesBeforeItChecks,
     /// Of a commit with an invalid event what stands before it is written.
     WritesUpToTheInvalidEvent,
+    /// An append that is dropped while it waits has written its first event.
+    WritesInTwoSteps,
     /// After a refusal nothing more is taken.
     FailsAfterARefusal,
 

@@ -8,10 +8,12 @@ mod search;
 mod write;
 
 use std::{
+    future,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -230,6 +232,20 @@ fn dawdle() {
     thread::sleep(Duration::from_micros(500));
 }
 
+/// Lets whoever polls go on with something else, or drop what it polls.
+async fn yield_once() {
+    let mut yielded = false;
+    future::poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// An error of a store that cannot cope, with this reason.
 fn broken(what: &str) -> Corruption {
     Corruption {
@@ -263,7 +279,11 @@ impl EventStore for Wrong {
         }
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, mut append: Append) -> Result<Accepted, AppendError> {
+        if self.is(Flaw::WritesInTwoSteps) && !append.events.is_empty() {
+            self.commit(Append::event(append.events.remove(0)))?;
+            yield_once().await;
+        }
         let (first, last, commit) = self.commit(append)?;
         let commit = match self.0.flaw {
             Some(Flaw::NeverSyncs) => commit + 1_000_000,

@@ -175,9 +175,8 @@ impl Wrong {
         let tracking = || self.check_tracking(state, append);
         let key = || Ok(self.check_key(state, append)?);
         let condition = || Ok(self.check_condition(state, append)?);
-        let nothing = append.events.is_empty() && append.tracking.is_none();
         match self.0.flaw {
-            Some(Flaw::SkipsChecksWithoutEvents) if nothing => Ok(()),
+            Some(Flaw::SkipsChecksWithoutEvents) if append.events.is_empty() => Ok(()),
             Some(Flaw::SkipsTheConditionUnderAKey) if append.key.is_some() => {
                 tracking().and_then(|()| key())
             }
@@ -506,6 +505,7 @@ impl Wrong {
                 .publish(position.into(), CommitNumber(commit));
         };
         match self.0.flaw {
+            Some(Flaw::PublishesOneCommitLate) if first > last => {}
             Some(Flaw::PublishesOneCommitLate) => publish(before),
             Some(Flaw::HeadCountsCommits) => publish(commit),
             Some(Flaw::HeadRunsAhead) => publish(last + 10),
