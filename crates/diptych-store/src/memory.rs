@@ -243,13 +243,16 @@ impl Log {
         let limit = read.limit.min(limits.batch_events);
         let mut builder = BatchBuilder::new();
         let mut bytes = 0;
-        let mut reached = None;
+        let mut given = None;
+        // Where the batch was cut, so that more may match beyond.
+        let mut cut = None;
         for position in self.matching(filter, low, high, read.direction, limit) {
             let Some(stored) = self.event(position) else {
                 break;
             };
             bytes += stored.bytes.len();
-            if bytes > limits.batch_bytes && !builder.is_empty() {
+            if bytes > limits.batch_bytes && given.is_some() {
+                cut = given;
                 break;
             }
             let chunk = builder.chunk(stored.bytes.clone());
@@ -261,13 +264,15 @@ impl Log {
                     advice: "this is a mistake in the memory store: report it".to_owned(),
                 }
             })?;
-            let full = builder.len() == limit || bytes >= limits.batch_bytes;
-            reached = full.then_some(position);
+            given = Some(position);
+            if builder.len() == limit {
+                cut = given;
+            }
         }
-        let upto = match (reached, builder.is_empty(), read.direction) {
-            (Some(position), ..) => position,
-            (None, _, Direction::Forwards) => high,
-            (None, _, Direction::Backwards) => low,
+        let upto = match (cut, read.direction) {
+            (Some(position), _) => position,
+            (None, Direction::Forwards) => high,
+            (None, Direction::Backwards) => low,
         };
         Ok(builder.finish(upto))
     }

@@ -44,6 +44,11 @@ impl Tag {
         }
     }
 
+    /// The tag that was encoded as this text: it was one then, and is taken as it is.
+    pub(crate) fn stored(text: &str) -> Tag {
+        Tag(CompactString::new(text))
+    }
+
     /// The part before the first colon.
     pub fn key(&self) -> &str {
         self.0.split_once(':').map_or("", |(key, _)| key)
