@@ -94,17 +94,8 @@ fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let seed = number("DIPTYCH_SEED").unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
     let runs = number("DIPTYCH_MODEL_RUNS").map_or(RUNS, |runs| runs.try_into().unwrap());
-    let config = Config {
-        cases: runs,
-        failure_persistence: None,
-        max_shrink_iters: 512,
-        ..Config::default()
-    };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let operations = vec(operation(reopening), 1..40);
-    let outcome = TestRunner::new_with_rng(config, rng).run(&operations, |operations| {
+    let outcome = runner(seed, runs).run(&operations, |operations| {
         play(bench.probe_with(setup), operations).map_err(TestCaseError::fail)
     });
     match outcome {
@@ -117,6 +108,20 @@ fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
         }
         Err(other) => panic!("{other}; DIPTYCH_SEED={seed}"),
     }
+}
+
+/// Makes the same sequences whenever it gets the same seed.
+fn runner(seed: u64, runs: u32) -> TestRunner {
+    let config = Config {
+        cases: runs,
+        failure_persistence: None,
+        max_shrink_iters: 512,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(config, rng)
 }
 
 /// Plays the operations on both; the first answer that differs.
@@ -266,4 +271,22 @@ fn place() -> impl Strategy<Value = Place> {
 
 fn direction() -> impl Strategy<Value = Direction> {
     prop_oneof![Just(Direction::Forwards), Just(Direction::Backwards)]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::strategy::ValueTree;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_replays_its_sequences() {
+        let sequences = |seed| {
+            let (mut runner, operations) = (runner(seed, 1), vec(operation(true), 1..40));
+            let mut next = || operations.new_tree(&mut runner).unwrap().current();
+            format!("{:?}", [next(), next()])
+        };
+        assert_eq!(sequences(7), sequences(7));
+        assert_ne!(sequences(7), sequences(8));
+    }
 }
