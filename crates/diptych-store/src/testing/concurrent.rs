@@ -11,7 +11,8 @@ const CONTENDERS: usize = 64;
 /// The winner's position, or what the loser was told.
 fn settle(answer: Result<crate::Accepted, AppendError>) -> Result<Position, Refusal> {
     match answer {
-        Ok(accepted) => Ok(accepted.first),
+        // Synced, so that whoever looks after this finds it.
+        Ok(accepted) => Ok(pollster::block_on(accepted.synced()).expect("synced").first),
         Err(AppendError::Refused(refusal)) => Err(refusal),
         Err(other) => panic!("neither accepted nor refused: {other}"),
     }
