@@ -1,2 +1,78 @@
-//! x
-fn main() {}
+//! The chores of this repository. `cargo xtask check` is what has to pass before a change is
+//! merged, `cargo xtask test` is every suite of tests.
+//!
+//! It depends on nothing but the standard library, so that it is there in a second.
+
+// What it prints is its purpose, and a terminal that went away may end it.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod suites;
+mod summary;
+mod tools;
+
+use std::{
+    env,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  check  formatting, clippy and rustdoc with warnings denied, then every suite
+  test   every suite of tests, with a summary
+  deny   licences, advisories and sources of the dependencies (needs cargo-deny)
+";
+
+fn main() -> ExitCode {
+    let chores: Vec<String> = env::args().skip(1).collect();
+    let passed = match chores.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["check"] => gates() && suites::run(),
+        ["test"] => suites::run(),
+        ["deny"] => deny(),
+        _ => {
+            eprint!("{USAGE}");
+            false
+        }
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What is checked without running anything. The first that fails ends it: the ones after would
+/// mostly repeat what it says.
+fn gates() -> bool {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features"];
+    let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
+    gate("formatting", cargo().args(["fmt", "--all", "--check"]))
+        && gate("clippy", cargo().args(clippy).args(["--", "-D", "warnings"]))
+        && gate("rustdoc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn gate(name: &str, command: &mut Command) -> bool {
+    println!("== {name}");
+    let passed = command.status().is_ok_and(|status| status.success());
+    if !passed {
+        eprintln!("xtask: {name} failed");
+    }
+    passed
+}
+
+fn deny() -> bool {
+    if !tools::is_installed("cargo-deny") {
+        eprintln!("xtask: cargo-deny is missing: install it with `cargo install cargo-deny`");
+        return false;
+    }
+    gate("cargo-deny", cargo().args(["deny", "--all-features", "check"]))
+}
+
+/// The cargo that runs this, at the root of the repository.
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}

@@ -163,8 +163,9 @@ impl Engine {
         };
         tracing::debug!(commits, "the log is closed");
         self.write_all();
-        self.sync_all();
-        self.forget_interval();
+        if self.sync_all() && !self.state.lock().failed() {
+            self.forget_interval();
+        }
     }
 
     fn must_drive(&self) -> bool {

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    Invalid, Metadata, Position, RawEvent, Timestamp,
+    Invalid, Metadata, Position, RawEvent, Tag, Timestamp,
     encoding::{Fields, Layout, Malformed},
 };
 
@@ -278,8 +278,7 @@ impl<'a> EventRef<'a> {
         RawEvent {
             event_type: self.event_type().to_owned().into(),
             version: rest.version,
-            // A tag was a tag when it was encoded.
-            tags: self.tags().filter_map(|tag| crate::Tag::parse(tag).ok()).collect(),
+            tags: self.tags().map(Tag::stored).collect(),
             payload: self.payload().to_vec(),
             id: rest.id,
             metadata: rest.metadata(),

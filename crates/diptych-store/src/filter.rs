@@ -5,8 +5,8 @@ use crate::{EventRef, Invalid, Limits, Tag};
 /// Which events: those that match any of its items.
 ///
 /// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of its types and all of its tags; items
-/// are separated by ` or `; everything is `*`. A space, comma, backslash or percent sign in a
-/// name is written `%20`, `%2C`, `%5C`, `%25`.
+/// are separated by ` or `; everything is `*`, and the filter without items is `nothing`. White
+/// space, a comma and a percent sign in a name are written `%20`, `%2C`, `%25` and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     items: Vec<FilterItem>,
@@ -230,6 +230,9 @@ impl FromStr for Filter {
     type Err = FilterSyntaxError;
 
     fn from_str(text: &str) -> Result<Filter, FilterSyntaxError> {
+        if text.trim() == "nothing" {
+            return Ok(Filter::nothing());
+        }
         text.split(" or ").map(str::parse::<FilterItem>).collect()
     }
 }
@@ -323,7 +326,9 @@ mod tests {
             .and_tag(&Tag::new("k", "x y\n% or z=ü"))
             .or(FilterItem::everything().and_tag(Tag::new("only", "tag")));
         assert_eq!(filter.to_string().parse::<Filter>().unwrap(), filter);
-        assert_eq!("*".parse::<Filter>().unwrap(), Filter::everything());
+        for filter in [Filter::everything(), Filter::nothing()] {
+            assert_eq!(filter.to_string().parse::<Filter>().unwrap(), filter);
+        }
     }
 
     #[test]

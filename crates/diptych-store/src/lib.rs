@@ -44,6 +44,8 @@ mod position;
 mod store;
 mod subscribe;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 
 pub use append::{

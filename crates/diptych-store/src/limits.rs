@@ -11,7 +11,7 @@ pub struct Limits {
     pub type_bytes: usize,
     /// One tag, key and value and colon.
     pub tag_bytes: usize,
-    /// Different tags of one event.
+    /// Tags of one event as given, also those given twice.
     pub tags_per_event: usize,
     /// Actor and further key/values of one event, together.
     pub metadata_bytes: usize,

@@ -77,7 +77,12 @@ impl EventStore for Memory {
         let encoded = self.encode(&append)?;
         let mut log = self.log.write();
         log.check(&append, &self.limits)?;
-        let recorded_at = self.time.next(append.recorded_at, log.recorded_at())?;
+        let writes = !append.events.is_empty() || append.tracking.is_some();
+        let recorded_at = match writes {
+            true => self.time.next(append.recorded_at, log.recorded_at())?,
+            // Nothing is recorded, so there is no time to ask for.
+            false => log.recorded_at(),
+        };
         let (first, last) = log.push(append, encoded, recorded_at);
         let commit = CommitNumber(log.commits);
         // Under the lock, so that a reader who sees the head finds the events.
@@ -243,13 +248,16 @@ impl Log {
         let limit = read.limit.min(limits.batch_events);
         let mut builder = BatchBuilder::new();
         let mut bytes = 0;
-        let mut reached = None;
+        let mut given = None;
+        // Where the batch was cut, so that more may match beyond.
+        let mut cut = None;
         for position in self.matching(filter, low, high, read.direction, limit) {
             let Some(stored) = self.event(position) else {
                 break;
             };
             bytes += stored.bytes.len();
-            if bytes > limits.batch_bytes && !builder.is_empty() {
+            if bytes > limits.batch_bytes && given.is_some() {
+                cut = given;
                 break;
             }
             let chunk = builder.chunk(stored.bytes.clone());
@@ -261,13 +269,15 @@ impl Log {
                     advice: "this is a mistake in the memory store: report it".to_owned(),
                 }
             })?;
-            let full = builder.len() == limit || bytes >= limits.batch_bytes;
-            reached = full.then_some(position);
+            given = Some(position);
+            if builder.len() == limit {
+                cut = given;
+            }
         }
-        let upto = match (reached, builder.is_empty(), read.direction) {
-            (Some(position), ..) => position,
-            (None, _, Direction::Forwards) => high,
-            (None, _, Direction::Backwards) => low,
+        let upto = match (cut, read.direction) {
+            (Some(position), _) => position,
+            (None, Direction::Forwards) => high,
+            (None, Direction::Backwards) => low,
         };
         Ok(builder.finish(upto))
     }

@@ -11,7 +11,7 @@ pub struct Tag(CompactString);
 
 /// The text is not a tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a tag: write key:value, both non-empty, such as account:ann")]
+#[error("{text:?} is not a tag: write key:value with a key, such as account:ann")]
 pub struct TagError {
     text: String,
 }
@@ -31,17 +31,20 @@ impl Tag {
         Tag(text)
     }
 
-    /// Reads `key:value`.
+    /// Reads `key:value`; the value may be empty.
     ///
     /// # Errors
-    /// If there is no colon, or nothing before or after it.
+    /// If there is no colon, or nothing before it.
     pub fn parse(text: &str) -> Result<Tag, TagError> {
         match text.split_once(':') {
-            Some((key, value)) if !key.is_empty() && !value.is_empty() => {
-                Ok(Tag(CompactString::new(text)))
-            }
+            Some((key, _)) if !key.is_empty() => Ok(Tag(CompactString::new(text))),
             _ => Err(TagError { text: text.chars().take(300).collect() }),
         }
+    }
+
+    /// The tag that was encoded as this text: it was one then, and is taken as it is.
+    pub(crate) fn stored(text: &str) -> Tag {
+        Tag(CompactString::new(text))
     }
 
     /// The part before the first colon.
@@ -84,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn text_without_key_or_value_is_refused() {
-        for text in ["", "account", ":ann", "account:", ":"] {
+    fn text_without_a_key_is_refused() {
+        for text in ["", "account", ":ann", ":"] {
             assert!(Tag::parse(text).is_err(), "{text:?}");
         }
     }

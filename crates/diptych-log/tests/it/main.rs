@@ -12,6 +12,7 @@
 #![cfg(feature = "testing")]
 
 mod check;
+mod conformance;
 mod crash;
 mod model;
 mod requests;

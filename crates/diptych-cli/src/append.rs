@@ -1,0 +1,177 @@
+//! `diptych append`: events from standard input into the log.
+//!
+//! Commits are submitted without waiting for the ones before: some are always in flight, so that
+//! reading the input, writing and syncing overlap. Each is acknowledged, in order, once it is
+//! durable. What is in flight is settled before an error is told, so that the error can say from
+//! which line on nothing was written.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+};
+
+use diptych_log::Log;
+use diptych_store::{
+    Accepted, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position, Refusal,
+};
+use serde::Serialize;
+
+use crate::{
+    args::AppendArgs,
+    batches::{Batches, digest, nothing_from},
+    exit::Failure,
+    folder,
+    progress::Progress,
+    table::counted,
+};
+
+/// Commits that may be accepted and not yet synced. The log bounds their bytes on its side.
+const IN_FLIGHT_COMMITS: usize = 64;
+
+pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
+    folder::with_log(&args.folder, |log| {
+        let mut load = Load::new(log);
+        let loaded = match OneCommit::of(args) {
+            Some(one) => load.one_commit(&one),
+            None => load.batches(args.batch.get()),
+        };
+        // That what was accepted may be lost is worse news than where the input is wrong.
+        load.settle().and(loaded)?;
+        load.progress.finish(&counted(load.events, "event"));
+        Ok(())
+    })
+}
+
+/// What makes all input one commit.
+struct OneCommit {
+    key: Option<String>,
+    condition: Option<AppendCondition>,
+}
+
+impl OneCommit {
+    fn of(args: &AppendArgs) -> Option<OneCommit> {
+        let fail_if = args.fail_if.iter().cloned().reduce(Filter::or);
+        let after = args.after.unwrap_or(Position::START);
+        let condition = fail_if.map(|fail_if| AppendCondition { fail_if, after });
+        let key = args.key.clone();
+        (key.is_some() || condition.is_some()).then_some(OneCommit { key, condition })
+    }
+}
+
+/// The loading of one input.
+struct Load<'a> {
+    log: &'a Log,
+    in_flight: VecDeque<Accepted>,
+    events: u64,
+    progress: Progress,
+}
+
+/// What is printed of a commit.
+#[derive(Serialize)]
+struct Acknowledged {
+    first: u64,
+    last: u64,
+    events: u64,
+    /// It was there before, under the same key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
+}
+
+impl<'a> Load<'a> {
+    fn new(log: &'a Log) -> Load<'a> {
+        Load { log, in_flight: VecDeque::new(), events: 0, progress: Progress::of_input() }
+    }
+
+    fn batches(&mut self, events_per_commit: usize) -> Result<(), Failure> {
+        let limits = self.log.limits();
+        let events_per_commit = events_per_commit.min(limits.commit_events);
+        let mut batches = Batches::new(io::stdin().lock(), limits, events_per_commit);
+        while let Some(batch) = batches.next()? {
+            self.progress.bytes(batches.read_bytes(), None);
+            self.submit(Append::events(batch.events), batch.first_line)?;
+        }
+        Ok(())
+    }
+
+    fn one_commit(&mut self, one: &OneCommit) -> Result<(), Failure> {
+        let limits = self.log.limits();
+        let mut batches = Batches::new(io::stdin().lock(), limits.clone(), limits.commit_events);
+        let batch = batches.next()?.unwrap_or_default();
+        if batches.has_more()? {
+            return Err(Failure::input(format!(
+                "the input does not fit in one commit (limits: commit_events {}, commit_bytes \
+                 {}), and with --key or --fail-if all of it is one commit: split the input; \
+                 nothing was written",
+                limits.commit_events, limits.commit_bytes
+            )));
+        }
+        let mut append = Append::events(batch.events);
+        append.condition = one.condition.clone();
+        if let Some(name) = &one.key {
+            append.key = Some(Key::new(name, digest(&append.events, &limits)?));
+        }
+        self.submit(append, batch.first_line)
+    }
+
+    /// Hands a commit to the log, whose first event is on this line.
+    fn submit(&mut self, append: Append, first_line: u64) -> Result<(), Failure> {
+        if self.in_flight.len() == IN_FLIGHT_COMMITS {
+            self.settle_first()?;
+        }
+        match self.log.blocking().append(append) {
+            Ok(accepted) => {
+                self.in_flight.push_back(accepted);
+                Ok(())
+            }
+            Err(AppendError::Refused(Refusal::KeyTaken { first, last })) => {
+                self.acknowledge(first, last, true)
+            }
+            // Whether it was written is not known: its own message says so.
+            Err(error @ AppendError::OutcomeUnknown(_)) => Err(error.into()),
+            Err(error) => Err(Failure::from(error).and(&nothing_from(first_line))),
+        }
+    }
+
+    /// Waits for everything that is in flight.
+    fn settle(&mut self) -> Result<(), Failure> {
+        while !self.in_flight.is_empty() {
+            self.settle_first()?;
+        }
+        Ok(())
+    }
+
+    fn settle_first(&mut self) -> Result<(), Failure> {
+        let Some(accepted) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        let (first, last) = (accepted.first, accepted.last);
+        pollster::block_on(accepted.synced()).map_err(|error| {
+            // The later ones share its fate, and the first to fail tells the story.
+            self.in_flight.clear();
+            let durable = format!("durable is everything before position {first}");
+            Failure::from(error).and(&durable)
+        })?;
+        self.acknowledge(first, last, false)
+    }
+
+    fn acknowledge(
+        &mut self,
+        first: Position,
+        last: Position,
+        repeated: bool,
+    ) -> Result<(), Failure> {
+        let events = (last.get() + 1).saturating_sub(first.get());
+        if !repeated {
+            self.events += events;
+            self.progress.events(self.events);
+        }
+        let (first, last) = (first.get(), last.get());
+        let line = serde_json::to_string(&Acknowledged { first, last, events, repeated });
+        let line = line.map_err(io::Error::from)?;
+        match self.progress.print(|| writeln!(io::stdout(), "{line}")).map_err(Failure::from) {
+            // Nobody reads the acknowledgements; that is no reason to leave out half the input.
+            Err(Failure::ReaderGone) => Ok(()),
+            printed => printed,
+        }
+    }
+}

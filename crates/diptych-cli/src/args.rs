@@ -1,0 +1,252 @@
+//! The command line: what can be asked, and the help that says so.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use diptych_store::{Filter, Position};
+
+use crate::exit::EXIT_CODES;
+
+/// Load, read, follow and check a Diptych event log.
+///
+/// A log is a folder. Events go in and out as NDJSON, one JSON object a line; what is said about
+/// them goes to standard error. One process at a time holds a folder.
+#[derive(Debug, Parser)]
+#[command(name = "diptych", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(after_help = EXIT_CODES)]
+    Append(AppendArgs),
+    #[command(after_help = EXIT_CODES)]
+    Read(ReadArgs),
+    #[command(after_help = EXIT_CODES)]
+    Tail(TailArgs),
+    #[command(after_help = EXIT_CODES)]
+    Stats(StatsArgs),
+    #[command(after_help = EXIT_CODES)]
+    Verify(VerifyArgs),
+    #[command(after_help = EXIT_CODES)]
+    Sample(SampleArgs),
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: diptych completions bash > ~/.local/share/bash-completion/completions/diptych
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Which folder, and how patiently.
+#[derive(Debug, Args)]
+pub(crate) struct Folder {
+    /// The folder of the log.
+    #[arg(long = "data", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Wait {
+    /// Wait this long for a folder that another process holds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    wait_seconds: u32,
+}
+
+impl Wait {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs(self.wait_seconds.into())
+    }
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Only events that match: 'type=a,b tag=k:v tag=k2:v2' is any of the types and all of the
+    /// tags; given several times, events that match any.
+    #[arg(long = "filter", value_name = "FILTER")]
+    filters: Vec<Filter>,
+}
+
+impl Which {
+    pub(crate) fn filter(&self) -> Filter {
+        let any = self.filters.iter().cloned().reduce(Filter::or);
+        any.unwrap_or_else(Filter::everything)
+    }
+}
+
+/// Append events from standard input.
+///
+/// Each line is {"type": "…", "data": …} and, if wanted, "tags": ["key:value", …], "version": n,
+/// "id": "UUID", "occurred_at": "2013-01-01T10:15:00Z" and "metadata": {"correlation": "UUID",
+/// "causation": "UUID", "actor": "…", and further names with text}. "data" is any JSON and is
+/// kept byte by byte; "data_base64" stands for bytes that are not JSON. "position" and
+/// "recorded_at" are accepted and ignored, so that the output of `diptych read` can be appended
+/// to another log. Any other field is an error, and blank lines are skipped.
+///
+/// A commit is written whole or not at all, and acknowledged when it is durable by one line:
+/// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading: the error names
+/// the line and from which line on nothing was written.
+///
+/// Example:
+///   echo '{"type":"opened","tags":["account:ann"],"data":{"by":"ann"}}' |
+///     diptych append --data bank --fail-if 'type=opened tag=account:ann'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct AppendArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// Events in one commit; a commit that would become too large in bytes is ended before.
+    #[arg(long, value_name = "EVENTS", default_value = "1000")]
+    pub(crate) batch: NonZeroUsize,
+    /// An idempotency key: the same events under the same key are written once, and then answered
+    /// with where they are and "repeated": true. All input becomes one commit.
+    #[arg(long, conflicts_with = "batch")]
+    pub(crate) key: Option<String>,
+    /// Refuse if an event that matches is in the log (with --after: is there after a position).
+    /// All input becomes one commit. Given several times, any match refuses.
+    #[arg(long, value_name = "FILTER", conflicts_with = "batch")]
+    pub(crate) fail_if: Vec<Filter>,
+    /// The position up to which --fail-if is not asked.
+    #[arg(long, value_name = "POSITION", requires = "fail_if", value_parser = position)]
+    pub(crate) after: Option<Position>,
+}
+
+/// Print events as NDJSON.
+///
+/// What is printed can be appended to another log as it is. A payload that is not JSON on one
+/// line is printed as "data_base64".
+///
+/// Examples:
+///   diptych read --data bank --filter 'tag=account:ann'
+///   diptych read --data bank --backwards --limit 10
+///   diptych read --data bank | diptych append --data copy
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Only events above this position.
+    #[arg(long, value_name = "POSITION", default_value = "0", value_parser = position)]
+    pub(crate) after: Position,
+    /// At most this many events.
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) limit: Option<usize>,
+    /// From the end of the log to its beginning.
+    #[arg(long)]
+    pub(crate) backwards: bool,
+}
+
+/// Print the last events, then those that come, until interrupted.
+///
+/// The folder is let go between looks at it, so that others can append: what they wrote is
+/// printed once they have let the folder go themselves. Ctrl-C ends it.
+///
+/// Examples:
+///   diptych tail --data bank
+///   diptych tail --data bank --after 5000 --filter 'type=withdrawn' --until-head
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Begin after this position; 0 is the beginning of the log.
+    #[arg(long, value_name = "POSITION", conflicts_with = "last", value_parser = position)]
+    pub(crate) after: Option<Position>,
+    /// Begin with this many of the last matching events.
+    #[arg(long, value_name = "EVENTS", default_value_t = 10)]
+    pub(crate) last: usize,
+    /// End when everything that is there is printed.
+    #[arg(long)]
+    pub(crate) until_head: bool,
+}
+
+/// Show what is in a log: events, bytes, segments, types, tag keys.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// Show this many types and tag keys, the most used first.
+    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    pub(crate) top: usize,
+    /// Print one JSON object, with all types and tag keys.
+    #[arg(long, conflicts_with = "top")]
+    pub(crate) json: bool,
+}
+
+/// Check every checksum, the order of the events, and the index against the log.
+///
+/// Nothing is changed. Exit code 0 means that all of it is in order, 2 that it is not: then every
+/// damaged place is named, with what to do.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Append sample events, then read and tail them: a first look at everything.
+///
+/// The events tell half a year of a small city library. They are appended under an idempotency
+/// key, so that a second run finds them there. Without a terminal it ends at the last event.
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    /// The folder of the log, made if missing.
+    #[arg(
+        long = "data",
+        value_name = "DIR",
+        default_value = "diptych-sample",
+        value_hint = ValueHint::DirPath
+    )]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+    /// End at the last event also on a terminal.
+    #[arg(long)]
+    pub(crate) until_head: bool,
+}
+
+fn position(text: &str) -> Result<Position, std::num::ParseIntError> {
+    text.parse::<u64>().map(Position::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn several_filters_match_any() {
+        let line = ["diptych", "read", "--data", "d", "--filter", "type=a", "--filter", "tag=k:v"];
+        let Command::Read(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!(args.which.filter().to_string(), "type=a or tag=k:v");
+    }
+
+    #[test]
+    fn a_batch_size_goes_with_neither_key_nor_condition() {
+        for option in ["--key=k", "--fail-if=type=a"] {
+            let line = ["diptych", "append", "--data", "d", "--batch", "5", option];
+            assert!(Cli::try_parse_from(line).is_err(), "{option}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! How the program ends: the exit codes, and which error means which.
+
+use std::{io, process::ExitCode};
+
+use diptych_log::OpenError;
+use diptych_store::{AppendError, Invalid, ReadError, SyncError};
+
+/// The exit codes, as every `--help` shows them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; also when the reader of the output went away, as in `diptych read … | head`
+  1  the command line or the input is wrong; the message says where
+  2  damage was found, and where
+  3  refused for what is in the log: a condition does not hold, a key was used for something else
+  4  another process holds the folder; the message names it
+  5  the store or a file failed, or the outcome of a commit is unknown";
+
+/// An exit code other than 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// The command line or the input is wrong.
+    Input = 1,
+    /// Damage was found.
+    Damage = 2,
+    /// The store refused for what is in the log.
+    Refused = 3,
+    /// Another process holds the folder.
+    Held = 4,
+    /// The store or a file failed, or the outcome of a commit is unknown.
+    Failed = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// What to say, and the code to end with.
+    #[error("{message}")]
+    Stopped { exit: Exit, message: String },
+    /// Whoever reads standard output went away: nobody is left to do anything for.
+    #[error("standard output is closed")]
+    ReaderGone,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure::Stopped { exit, message: message.into() }
+    }
+
+    pub(crate) fn input(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Input, message)
+    }
+
+    /// The same with more said after it.
+    #[must_use]
+    pub(crate) fn and(self, more: &str) -> Failure {
+        match self {
+            Failure::Stopped { exit, message } => Failure::new(exit, format!("{message}; {more}")),
+            Failure::ReaderGone => Failure::ReaderGone,
+        }
+    }
+}
+
+/// An error of writing to standard output: nothing else uses plain I/O errors.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::ReaderGone;
+        }
+        Failure::new(Exit::Failed, format!("cannot write to standard output: {error}"))
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(error: Invalid) -> Failure {
+        Failure::input(error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        let exit = match &error {
+            OpenError::Held { .. } => Exit::Held,
+            OpenError::Corrupt(_) => Exit::Damage,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<AppendError> for Failure {
+    fn from(error: AppendError) -> Failure {
+        let exit = match &error {
+            AppendError::Invalid(_) => Exit::Input,
+            AppendError::Refused(_) => Exit::Refused,
+            AppendError::Corrupt(_) => Exit::Damage,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Failure {
+        let exit = match &error {
+            ReadError::Invalid(_) => Exit::Input,
+            ReadError::Corrupt(_) => Exit::Damage,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<SyncError> for Failure {
+    fn from(error: SyncError) -> Failure {
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diptych_store::{Corruption, Position, Refusal, Unavailable};
+
+    use super::*;
+
+    fn exit(failure: impl Into<Failure>) -> Exit {
+        match failure.into() {
+            Failure::Stopped { exit, .. } => exit,
+            Failure::ReaderGone => panic!("ended without a code"),
+        }
+    }
+
+    fn corruption() -> Corruption {
+        Corruption { place: "segment 3".into(), what: "torn".into(), advice: "restore".into() }
+    }
+
+    #[test]
+    fn every_kind_of_error_has_its_documented_code() {
+        let held = OpenError::Held { folder: "data".into(), owner: "process 1".into() };
+        assert_eq!(exit(held), Exit::Held);
+        assert_eq!(exit(OpenError::Corrupt(corruption())), Exit::Damage);
+        let at = Position::new(1);
+        let conflict = Refusal::Conflict { at, after: Position::START };
+        assert_eq!(exit(AppendError::Refused(conflict)), Exit::Refused);
+        assert_eq!(exit(AppendError::Corrupt(corruption())), Exit::Damage);
+        assert_eq!(exit(AppendError::Invalid(Invalid::NoType)), Exit::Input);
+        let unknown = SyncError { cause: Unavailable::Closed };
+        assert_eq!(exit(AppendError::OutcomeUnknown(unknown)), Exit::Failed);
+        assert_eq!(exit(ReadError::Unavailable(Unavailable::Closed)), Exit::Failed);
+        assert_eq!(exit(ReadError::Corrupt(corruption())), Exit::Damage);
+        assert_eq!(exit(io::Error::other("no space")), Exit::Failed);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error() {
+        let gone = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(matches!(gone, Failure::ReaderGone));
+    }
+}

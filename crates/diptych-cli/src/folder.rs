@@ -1,0 +1,125 @@
+//! Opening the folder of a log, with patience for another process that is about to let it go.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use diptych_log::{Log, LogOptions, OpenError, VerifyError};
+
+use crate::{args::Folder, exit::Failure};
+
+/// How long to sleep between two tries to get a folder that somebody holds.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Opens the log, making it if it is missing, does `work` with it, and closes it.
+pub(crate) fn with_log<T>(
+    folder: &Folder,
+    work: impl FnOnce(&Log) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let log = when_free(folder.wait.duration(), || Log::open(&folder.dir, LogOptions::default()))?;
+    let done = work(&log);
+    // A failed close matters only where nothing failed before it.
+    let closed = log.close();
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
+/// The same for a log that must exist: a mistyped folder is an error and not a new log.
+pub(crate) fn with_existing_log<T>(
+    folder: &Folder,
+    work: impl FnOnce(&Log) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    must_exist(folder)?;
+    with_log(folder, work)
+}
+
+/// Refuses a folder that is missing or empty.
+pub(crate) fn must_exist(folder: &Folder) -> Result<(), Failure> {
+    let dir = &folder.dir;
+    let problem = match fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => return Ok(()),
+            None => "the folder is empty".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::input(format!(
+        "there is no log in {}: {problem}; give the folder of a log, or make one with \
+         `diptych append`",
+        dir.display()
+    )))
+}
+
+/// Tries again while another process holds the folder, for at most `wait`.
+pub(crate) fn when_free<T, E: MaybeHeld>(
+    wait: Duration,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.is_held() && start.elapsed() < wait => thread::sleep(RETRY),
+            done => return done,
+        }
+    }
+}
+
+/// Errors that may say that somebody holds the folder.
+pub(crate) trait MaybeHeld {
+    fn is_held(&self) -> bool;
+}
+
+impl MaybeHeld for OpenError {
+    fn is_held(&self) -> bool {
+        matches!(self, OpenError::Held { .. })
+    }
+}
+
+impl MaybeHeld for VerifyError {
+    fn is_held(&self) -> bool {
+        matches!(self, VerifyError::Open(error) if error.is_held())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held() -> OpenError {
+        OpenError::Held { folder: "data".into(), owner: "process 1".into() }
+    }
+
+    #[test]
+    fn a_folder_that_becomes_free_in_time_is_opened() {
+        let mut tries = 0;
+        let opened = when_free(Duration::from_secs(60), || {
+            tries += 1;
+            if tries < 3 { Err(held()) } else { Ok(tries) }
+        });
+        assert_eq!(opened.unwrap(), 3);
+    }
+
+    #[test]
+    fn without_patience_there_is_one_try() {
+        let mut tries = 0;
+        let opened: Result<(), _> = when_free(Duration::ZERO, || {
+            tries += 1;
+            Err(held())
+        });
+        assert!(opened.unwrap_err().is_held());
+        assert_eq!(tries, 1);
+    }
+
+    #[test]
+    fn another_error_is_not_tried_again() {
+        let mut tries = 0;
+        let opened: Result<(), _> = when_free(Duration::from_secs(60), || {
+            tries += 1;
+            Err(OpenError::Io { what: "open".into(), cause: std::io::Error::other("no") })
+        });
+        assert!(opened.is_err());
+        assert_eq!(tries, 1);
+    }
+}

@@ -1,0 +1,254 @@
+//! One event as one line of JSON: what `append` takes and `read` prints.
+//!
+//! The subtle thing: payloads pass through unchanged. JSON that stands on one line is shown as it
+//! is under `data` and stored as it was given, byte by byte; everything else travels as base64.
+//! So a log that is printed and appended to another keeps its payloads exactly.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt::Display,
+    io::{self, Write},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use diptych_store::{
+    EventRef, Limits, Metadata, RawEvent, Tag, TagError, Timestamp, TimestampError,
+};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::IgnoredAny,
+    ser::{SerializeMap, SerializeSeq},
+};
+use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
+
+/// More than any line needs that holds an event within these limits: base64 makes a payload a
+/// third larger, and an escaped character of a name takes at most six bytes.
+pub(crate) fn line_bytes(limits: &Limits) -> usize {
+    let names = limits.type_bytes + limits.tags_per_event * limits.tag_bytes;
+    2 * limits.event_bytes + 6 * (names + limits.metadata_bytes) + (4 << 10)
+}
+
+/// Why a line is not an event.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    #[error("column {column}: {problem}")]
+    Json { column: usize, problem: String },
+    #[error("the data is missing: give \"data\" with any JSON, such as null")]
+    NoData,
+    #[error("give either data or data_base64, not both")]
+    DataTwice,
+    #[error("data_base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    #[error("tags: {0}")]
+    Tag(#[from] TagError),
+    #[error("occurred_at: {0}")]
+    OccurredAt(#[from] TimestampError),
+    #[error("{field}: {text:?} is not a UUID: {reason}")]
+    Uuid { field: &'static str, text: String, reason: uuid::Error },
+    #[error("metadata: {name:?} is not a text: metadata holds texts by name")]
+    MetadataNotText { name: String },
+}
+
+impl From<serde_json::Error> for LineError {
+    fn from(error: serde_json::Error) -> LineError {
+        let text = error.to_string();
+        // It counts lines within the text, which is one line here; the caller knows the number.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let problem = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+        LineError::Json { column: error.column(), problem }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data_base64: Option<Cow<'a, str>>,
+    version: Option<u32>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    occurred_at: Option<Cow<'a, str>>,
+    metadata: Option<BTreeMap<String, Value>>,
+    #[serde(default, rename = "position")]
+    _position: IgnoredAny,
+    #[serde(default, rename = "recorded_at")]
+    _recorded_at: IgnoredAny,
+}
+
+/// A field that is there is some value, `null` as well: that is data like any other.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// The event on this line.
+pub(crate) fn parse(line: &[u8]) -> Result<RawEvent, LineError> {
+    let line: Line<'_> = serde_json::from_slice(line)?;
+    let payload = match (line.data, line.data_base64) {
+        (Some(data), None) => data.get().as_bytes().to_vec(),
+        (None, Some(text)) => BASE64_STANDARD.decode(text.as_bytes())?,
+        (None, None) => return Err(LineError::NoData),
+        (Some(_), Some(_)) => return Err(LineError::DataTwice),
+    };
+    let mut metadata = metadata(line.metadata.unwrap_or_default())?;
+    metadata.occurred_at = line.occurred_at.map(|text| text.parse()).transpose()?;
+    let tags: Result<Vec<Tag>, TagError> = line.tags.iter().map(|tag| Tag::parse(tag)).collect();
+    Ok(RawEvent {
+        event_type: Cow::Owned(line.event_type.into_owned()),
+        version: line.version.unwrap_or(1),
+        tags: tags?,
+        payload,
+        id: line.id.map(|text| uuid("id", &text)).transpose()?,
+        metadata,
+    })
+}
+
+fn metadata(values: BTreeMap<String, Value>) -> Result<Metadata, LineError> {
+    let mut metadata = Metadata::default();
+    for (name, value) in values {
+        let Value::String(text) = value else {
+            return Err(LineError::MetadataNotText { name });
+        };
+        match name.as_str() {
+            "correlation" => metadata.correlation = Some(uuid("metadata.correlation", &text)?),
+            "causation" => metadata.causation = Some(uuid("metadata.causation", &text)?),
+            "actor" => metadata.actor = Some(text.into()),
+            _ => drop(metadata.further.insert(name.into(), text.into())),
+        }
+    }
+    Ok(metadata)
+}
+
+fn uuid(field: &'static str, text: &str) -> Result<Uuid, LineError> {
+    let parsed = Uuid::parse_str(text);
+    parsed.map_err(|reason| LineError::Uuid { field, text: text.to_owned(), reason })
+}
+
+/// Writes the event as a line.
+pub(crate) fn write(event: &EventRef<'_>, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Shown::new(event)).map_err(io::Error::from)?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    position: u64,
+    #[serde(serialize_with = "as_text")]
+    recorded_at: Timestamp,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    #[serde(skip_serializing_if = "is_first")]
+    version: u32,
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    tags: Tags<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
+    id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
+    occurred_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "ShownMetadata::is_empty")]
+    metadata: ShownMetadata,
+}
+
+impl<'a> Shown<'a> {
+    fn new(event: &EventRef<'a>) -> Shown<'a> {
+        let data = one_line_of_json(event.payload());
+        let metadata = event.metadata();
+        Shown {
+            position: event.position().get(),
+            recorded_at: event.recorded_at(),
+            event_type: event.event_type(),
+            version: event.version(),
+            tags: Tags(*event),
+            data,
+            data_base64: data.is_none().then(|| BASE64_STANDARD.encode(event.payload())),
+            id: event.id(),
+            occurred_at: metadata.occurred_at,
+            metadata: ShownMetadata(metadata),
+        }
+    }
+}
+
+/// The payload, if printing it under `data` and parsing that gives the same bytes again.
+fn one_line_of_json(payload: &[u8]) -> Option<&RawValue> {
+    let raw: &RawValue = serde_json::from_slice(payload).ok()?;
+    // Space around it would be lost, and a line break within it would end the line.
+    let same = raw.get().len() == payload.len();
+    (same && !payload.contains(&b'\n')).then_some(raw)
+}
+
+fn is_first(version: &u32) -> bool {
+    *version == 1
+}
+
+fn as_text<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+fn as_text_if_any<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
+}
+
+struct Tags<'a>(EventRef<'a>);
+
+impl Tags<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.tags().next().is_none()
+    }
+}
+
+impl Serialize for Tags<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut list = to.serialize_seq(None)?;
+        for tag in self.0.tags() {
+            list.serialize_element(tag)?;
+        }
+        list.end()
+    }
+}
+
+/// Metadata but for `occurred_at`, which stands beside it.
+struct ShownMetadata(Metadata);
+
+impl ShownMetadata {
+    fn is_empty(&self) -> bool {
+        let Metadata { occurred_at: _, correlation, causation, actor, further } = &self.0;
+        correlation.is_none() && causation.is_none() && actor.is_none() && further.is_empty()
+    }
+}
+
+impl Serialize for ShownMetadata {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        if let Some(id) = self.0.correlation {
+            map.serialize_entry("correlation", &id.to_string())?;
+        }
+        if let Some(id) = self.0.causation {
+            map.serialize_entry("causation", &id.to_string())?;
+        }
+        if let Some(actor) = &self.0.actor {
+            map.serialize_entry("actor", actor.as_str())?;
+        }
+        for (name, value) in &self.0.further {
+            map.serialize_entry(name.as_str(), value.as_str())?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! A progress bar on standard error, where that is a terminal; else nothing.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// How far a long piece of work is, in bytes.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// For work on so many bytes, if that is known.
+    pub(crate) fn new(total_bytes: Option<u64>) -> Progress {
+        if !io::stderr().is_terminal() {
+            return Progress(ProgressBar::hidden());
+        }
+        let (bar, template) = match total_bytes {
+            Some(total) => {
+                let template = "{bar:30} {bytes}/{total_bytes} {msg} {bytes_per_sec}, {eta} left";
+                (ProgressBar::new(total), template)
+            }
+            None => (ProgressBar::new_spinner(), "{spinner} {bytes} {msg} {bytes_per_sec}"),
+        };
+        // The templates are constants and right; a bar in the default style is no reason to stop.
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(REDRAW);
+        Progress(bar)
+    }
+
+    /// For work on standard input, whose size is known if it is a file.
+    pub(crate) fn of_input() -> Progress {
+        Progress::new(input_bytes())
+    }
+
+    pub(crate) fn bytes(&self, done: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.0.set_length(total);
+        }
+        self.0.set_position(done);
+    }
+
+    pub(crate) fn events(&self, done: u64) {
+        self.0.set_message(format!("{} events", HumanCount(done)));
+    }
+
+    /// Does `print` with the bar out of the way, should both be on one terminal.
+    pub(crate) fn print<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+
+    /// Puts in the place of the bar what was done and how long it took.
+    pub(crate) fn finish(&self, done: &str) {
+        self.0.finish_and_clear();
+        if !self.0.is_hidden() {
+            let took = self.0.elapsed().as_secs_f64();
+            // There is nowhere left to say that standard error is gone.
+            let _ = writeln!(io::stderr(), "{done} in {took:.1} s");
+        }
+    }
+}
+
+/// A bar whose work failed leaves nothing behind that could be taken for a result.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(unix)]
+fn input_bytes() -> Option<u64> {
+    use std::{fs::File, os::fd::AsFd};
+
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let metadata = input.metadata().ok()?;
+    metadata.is_file().then_some(metadata.len())
+}
+
+#[cfg(not(unix))]
+fn input_bytes() -> Option<u64> {
+    None
+}

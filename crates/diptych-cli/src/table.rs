@@ -1,0 +1,79 @@
+//! Aligned columns for people.
+
+use std::io::{self, Write};
+
+use indicatif::HumanCount;
+
+/// Rows of a name and what is known of it, names padded to one width.
+pub(crate) fn facts(out: &mut impl Write, rows: &[(&str, String)]) -> io::Result<()> {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    for (name, fact) in rows {
+        writeln!(out, "{name:width$}  {fact}")?;
+    }
+    Ok(())
+}
+
+/// The first `top` counts under a heading, numbers to the right, and how many rows are left out.
+pub(crate) fn counts(
+    out: &mut impl Write,
+    heading: (&str, &str),
+    rows: &[(String, u64)],
+    top: usize,
+) -> io::Result<()> {
+    let shown: Vec<_> = rows.iter().take(top).map(|(name, n)| (name, count(*n))).collect();
+    let names = shown.iter().map(|(name, _)| name.chars().count());
+    let name_width = names.chain([heading.0.len()]).max().unwrap_or(0);
+    let numbers = shown.iter().map(|(_, number)| number.len());
+    let number_width = numbers.chain([heading.1.len()]).max().unwrap_or(0);
+    writeln!(out, "{:name_width$}  {:>number_width$}", heading.0, heading.1)?;
+    for (name, number) in &shown {
+        writeln!(out, "{name:name_width$}  {number:>number_width$}")?;
+    }
+    match rows.len() - shown.len() {
+        0 => Ok(()),
+        left_out => writeln!(out, "… and {} more", count(left_out as u64)),
+    }
+}
+
+/// A number with its thousands apart.
+pub(crate) fn count(number: u64) -> String {
+    HumanCount(number).to_string()
+}
+
+/// `1 event`, `2,000 events`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", count(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn facts_stand_in_one_column() {
+        let rows = [("log", "x".to_owned()), ("events", count(1_234_567))];
+        assert_eq!(text(|out| facts(out, &rows)), "log     x\nevents  1,234,567\n");
+    }
+
+    #[test]
+    fn counts_are_aligned_to_the_right_and_cut_at_the_top() {
+        let rows = [("withdrawn".to_owned(), 12_000), ("öffnen".to_owned(), 7), ("c".into(), 1)];
+        let expected = "type       events\nwithdrawn  12,000\nöffnen          7\n… and 1 more\n";
+        assert_eq!(text(|out| counts(out, ("type", "events"), &rows, 2)), expected);
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            (counted(1, "event"), counted(2_000, "event")),
+            ("1 event".into(), "2,000 events".into())
+        );
+    }
+}

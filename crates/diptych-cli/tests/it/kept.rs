@@ -1,0 +1,244 @@
+//! What one run leaves for the next: these need a log that keeps its events.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use crate::program::{Program, events, finish, run};
+
+#[test]
+fn what_was_appended_is_read_by_filter_bound_and_direction() {
+    let program = Program::new();
+    program.load(events("a", 10) + &events("b", 10));
+    let read = |args: &[&str]| {
+        let ran = program.run(&[&["read"], args].concat(), "");
+        ran.ended(0, "");
+        ran.positions()
+    };
+    assert_eq!(read(&[]), (1..=20).collect::<Vec<_>>());
+    assert_eq!(read(&["--filter", "type=b", "--limit", "2"]), [11, 12]);
+    assert_eq!(read(&["--filter", "tag=n:3", "--after", "3"]), [13]);
+    assert_eq!(read(&["--filter", "type=a tag=n:1", "--filter", "type=b tag=n:2"]), [1, 12]);
+    assert_eq!(read(&["--backwards", "--limit", "3"]), [20, 19, 18]);
+    assert_eq!(read(&["--backwards", "--after", "18"]), [20, 19]);
+    program.run(&["read", "--after", "21"], "").ended(1, "above the head");
+}
+
+#[test]
+fn every_field_comes_back() {
+    let program = Program::new();
+    let event = json!({
+        "type": "t", "version": 2, "tags": ["a:1", "b:2"], "data": {"n": [1, null]},
+        "id": "00000000-0000-0000-0000-000000000001", "occurred_at": "2013-01-01T10:15:00Z",
+        "metadata": {
+            "correlation": "00000000-0000-0000-0000-000000000002",
+            "causation": "00000000-0000-0000-0000-000000000003",
+            "actor": "ann", "ip": "::1"
+        }
+    });
+    program.load(event.to_string());
+    let mut read = program.run(&["read"], "").lines().remove(0);
+    let fields = read.as_object_mut().unwrap();
+    assert_eq!(fields.remove("position"), Some(json!(1)));
+    assert!(fields.remove("recorded_at").unwrap().as_str().unwrap().ends_with('Z'));
+    assert_eq!(read, event);
+}
+
+#[test]
+fn a_log_that_is_printed_and_appended_elsewhere_is_the_same() {
+    let (one, other) = (Program::new(), Program::new());
+    one.load(fs::read(sample()).unwrap());
+    one.load("{\"type\":\"bytes\",\"data_base64\":\"AP8K\"}\n");
+    let printed = one.run(&["read"], "").stdout;
+    assert!(printed.lines().count() > 200);
+    other.load(&printed);
+    let without_time = |text: &str| {
+        let line = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("recorded_at").unwrap();
+            line
+        };
+        text.lines().map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(without_time(&printed), without_time(&other.run(&["read"], "").stdout));
+}
+
+#[test]
+fn nothing_of_a_commit_with_a_broken_line_is_there() {
+    let program = Program::new();
+    let ran = program.run(&["append", "--batch", "3"], events("t", 5) + "{}\n");
+    ran.ended(1, "line 6: ");
+    assert_eq!(program.run(&["read"], "").positions(), [1, 2, 3]);
+    assert_eq!(program.run(&["append", "--key", "k"], events("t", 5) + "{}\n").code, 1);
+    assert_eq!(program.run(&["read"], "").positions(), [1, 2, 3]);
+}
+
+#[test]
+fn a_key_writes_once() {
+    let program = Program::new();
+    let args = ["append", "--key", "k"];
+    let first = program.run(&args, events("t", 3));
+    assert_eq!(first.lines(), [json!({"first": 1, "last": 3, "events": 3})]);
+    // The same events written otherwise: fields in another order.
+    let same = "{\"data\":1,\"tags\":[\"n:1\"],\"type\":\"t\"}\n".to_owned();
+    let again = program.run(&args, same + events("t", 3).split_once('\n').unwrap().1);
+    again.ended(0, "");
+    let repeated = json!({"first": 1, "last": 3, "events": 3, "repeated": true});
+    assert_eq!(again.lines(), [repeated]);
+    program.run(&args, events("t", 2)).ended(3, "used by a different request");
+    assert_eq!(program.run(&["read"], "").positions(), [1, 2, 3]);
+}
+
+#[test]
+fn a_condition_that_does_not_hold_refuses_with_the_position() {
+    let program = Program::new();
+    program.load(events("t", 3));
+    let append = |after: &str| {
+        let args = ["append", "--fail-if", "tag=n:2", "--after", after];
+        program.run(&args, events("u", 1))
+    };
+    append("1").ended(3, "position 2 matches the condition");
+    append("1").ended(3, "nothing from line 1 on was written");
+    append("2").ended(0, "");
+    program.run(&["append", "--fail-if", "type=u"], events("u", 1)).ended(3, "position 4");
+}
+
+#[test]
+fn stats_count_types_and_tag_keys() {
+    let program = Program::new();
+    program.load(events("a", 1_200) + &events("b", 34));
+    let ran = program.run(&["stats"], "");
+    ran.ended(0, "");
+    for line in ["events    1,234", "a      1,200", "b         34", "n        1,234"] {
+        assert!(ran.stdout.lines().any(|has| has == line), "{line:?} in\n{}", ran.stdout);
+    }
+    let json = &program.run(&["stats", "--json"], "").lines()[0];
+    assert_eq!(json["events"], 1_234);
+    assert_eq!(json["types"][1], json!({"type": "b", "events": 34}));
+    assert_eq!(json["tag_keys"], json!([{"key": "n", "tags": 1_234}]));
+}
+
+#[test]
+fn a_log_in_order_is_verified() {
+    let program = Program::new();
+    program.load(events("a", 1_200));
+    let ran = program.run(&["verify"], "");
+    ran.ended(0, "");
+    assert!(ran.stdout.starts_with("everything is in order\n"), "{}", ran.stdout);
+    let json = &program.run(&["verify", "--json"], "").lines()[0];
+    assert_eq!((&json["ok"], &json["events"]), (&json!(true), &json!(1_200)));
+}
+
+#[test]
+fn damage_is_found_and_its_place_told() {
+    let program = Program::new();
+    program.load(events("a", 1_200));
+    // The tag and payload of one event, which stand together only in the log itself.
+    let event = b"n:600600";
+    let files = fs::read_dir(program.data()).unwrap().map(|file| file.unwrap().path());
+    let place = |file: &PathBuf| fs::read(file).unwrap().windows(8).position(|is| is == event);
+    let (place, file) = files.filter_map(|file| Some((place(&file)?, file))).next().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[place + 4] ^= 1;
+    fs::write(&file, bytes).unwrap();
+
+    let ran = program.run(&["verify"], "");
+    ran.ended(2, file.file_name().unwrap().to_str().unwrap());
+    let ran = program.run(&["verify", "--json"], "");
+    ran.ended(2, "");
+    let json = &ran.lines()[0];
+    assert_eq!(json["ok"], false);
+    assert!(json["damage"][0]["what"].is_string(), "{json}");
+}
+
+#[test]
+fn a_folder_that_is_held_is_named_with_its_holder() {
+    let program = Program::new();
+    program.load(events("a", 1));
+    // It holds the folder until its input ends.
+    let holder = program.start(&["append"]);
+    let id = holder.id().to_string();
+    let refused = loop {
+        let ran = program.run(&["read"], "");
+        // It may not have come as far as opening the log.
+        if ran.code != 0 {
+            break ran;
+        }
+    };
+    refused.ended(4, &id);
+    finish(holder, "").ended(0, "");
+    program.run(&["read"], "").ended(0, "");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_reading_quietly() {
+    let program = Program::new();
+    program.load(events("a", 50_000));
+    let mut child = program.start(&["read"]);
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("{\"position\":1,"), "{first}");
+    let ran = finish(child, "");
+    ran.ended(0, "");
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn tail_begins_with_the_last_events_or_after_a_position() {
+    let program = Program::new();
+    program.load(events("a", 30) + &events("b", 1) + &events("a", 5));
+    let tail = |args: &[&str]| {
+        let ran = program.run(&[&["tail", "--until-head"], args].concat(), "");
+        ran.ended(0, "");
+        ran.positions()
+    };
+    assert_eq!(tail(&[]), (27..=36).collect::<Vec<_>>());
+    assert_eq!(tail(&["--last", "2"]), [35, 36]);
+    assert_eq!(tail(&["--last", "0"]), [0; 0]);
+    assert_eq!(tail(&["--last", "3", "--filter", "type=b"]), [31]);
+    assert_eq!(tail(&["--last", "2", "--filter", "tag=n:5"]), [5, 36]);
+    assert_eq!(tail(&["--after", "34"]), [35, 36]);
+}
+
+#[cfg(unix)]
+#[test]
+fn tail_follows_what_others_append_and_ends_quietly_when_interrupted() {
+    let program = Program::new();
+    program.load(events("a", 1));
+    let mut tail = program.start(&["tail"]);
+    let mut printed = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || printed.next().unwrap().unwrap();
+    assert!(next().contains("\"position\":1,"));
+    for position in 2..=4 {
+        // It holds the folder only while it looks into it.
+        finish(program.start(&["append"]), events("a", 1)).ended(0, "");
+        assert!(next().contains(&format!("\"position\":{position},")));
+    }
+    let killed = Command::new("kill").args(["-INT", &tail.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ran = finish(tail, "");
+    ran.ended(0, "");
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn the_sample_is_loaded_once() {
+    let program = Program::new();
+    let data = program.data();
+    let sample = ["sample", "--data", data.to_str().unwrap()];
+    run(&sample).ended(0, "appended in one commit");
+    let ran = run(&sample);
+    ran.ended(0, "there since an earlier run");
+    assert_eq!(ran.lines().len(), 8);
+    let events = fs::read_to_string(self::sample()).unwrap().lines().count();
+    assert_eq!(program.run(&["read"], "").lines().len(), events);
+}
+
+fn sample() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/library.ndjson")
+}

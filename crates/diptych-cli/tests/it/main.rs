@@ -1,0 +1,9 @@
+//! The built program, run as a user runs it.
+
+// A test fails by panicking, and so may what it calls.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod command_line;
+mod input;
+mod kept;
+mod program;

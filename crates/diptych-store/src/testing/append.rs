@@ -1,0 +1,213 @@
+//! What a commit is: dense positions, whole or not at all, and every field as it was given.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
+
+use uuid::Uuid;
+
+use super::{
+    Bench,
+    probe::{condition, event, key, numbers, one, parse, plain},
+};
+use crate::{Append, Invalid, Metadata, Position, RawEvent, Read, Timestamp, encoding};
+
+pub(super) fn positions_are_dense_from_one(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    assert_eq!(probe.put(plain(1)), (1, 1));
+    assert_eq!(probe.put(plain(3)), (2, 4));
+    assert_eq!(probe.put(plain(1)), (5, 5));
+    assert_eq!(numbers(&probe.everything()), [1, 2, 3, 4, 5]);
+}
+
+pub(super) fn events_of_a_commit_keep_their_order(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put(plain(20));
+    let payloads: Vec<_> = probe.everything().into_iter().map(|seen| seen.event.payload).collect();
+    let expected: Vec<_> = plain(20).map(|event| event.payload).collect();
+    assert_eq!(payloads, expected);
+}
+
+pub(super) fn a_commit_of_many_events_is_whole(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    assert_eq!(probe.put(plain(3_000)), (1, 3_000));
+    let expected: Vec<u64> = (1..=3_000).collect();
+    assert_eq!(numbers(&probe.everything()), expected);
+}
+
+pub(super) fn accepted_says_where_the_events_are(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put(plain(2));
+    let accepted = probe.append(Append::events([event("a", &[]), event("b", &[])])).unwrap();
+    let (first, last) = (accepted.first, accepted.last);
+    let committed = probe.synced(accepted);
+    assert_eq!((committed.first, committed.last), (first, last));
+    assert_eq!(probe.positions("type=a"), [first.get()]);
+    assert_eq!(probe.positions("type=b"), [last.get()]);
+}
+
+pub(super) fn what_is_synced_is_readable(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for number in 1..=20 {
+        let (_, last) = probe.put(plain(1));
+        assert_eq!(probe.head(), last, "the head is there once a commit is synced");
+        assert_eq!(probe.everything().len(), number);
+        assert_eq!(probe.last("*", Position::MAX), Some(last));
+    }
+}
+
+pub(super) fn several_can_wait_for_one_sync(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let accepted = probe.append(one()).unwrap();
+    let sync = accepted.sync.clone();
+    probe.parallel(8, |_, probe| {
+        probe.wait("sync", sync.clone().wait()).unwrap();
+        assert_eq!(probe.head(), 1);
+    });
+    // It stays so.
+    probe.wait("sync", sync.wait()).unwrap();
+    probe.synced(accepted);
+}
+
+pub(super) fn a_dropped_append_is_whole_or_not_there(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let names: Vec<_> = (0..40).map(|number| format!("commit{number}")).collect();
+    for name in &names {
+        let append = Append::events((0..3).map(|_| event(name, &[]))).key(key(name, "r"));
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = pin!(probe.store.append(append)).poll(&mut context);
+    }
+    // What was under way is settled once a later commit is synced.
+    probe.put(plain(1));
+    for name in &names {
+        let found = probe.positions(&format!("type={name}"));
+        let expected = probe
+            .keyed(name)
+            .map_or(Vec::new(), |commit| (commit.first.get()..=commit.last.get()).collect());
+        assert_eq!(found, expected, "{name}");
+        assert!(matches!(found.len(), 0 | 3), "{name} is half there: {found:?}");
+    }
+}
+
+pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let further = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
+    let full = event("full", &["account:ann", "tenant:7"])
+        .version(300)
+        .id(Uuid::from_u128(u128::MAX))
+        .metadata(Metadata {
+            occurred_at: Some(Timestamp::from_micros(-5)),
+            correlation: Some(Uuid::from_u128(2)),
+            causation: Some(Uuid::from_u128(3)),
+            actor: Some("ann".into()),
+            further: BTreeMap::from(further),
+        });
+    let extreme =
+        RawEvent::new("extreme", b"").version(u32::MAX).id(Uuid::nil()).metadata(Metadata {
+            occurred_at: Some(Timestamp::from_micros(i64::MIN)),
+            ..Metadata::default()
+        });
+    let bare = RawEvent::new("bare", b"").version(0);
+    probe.put([full.clone(), extreme.clone(), bare.clone()]);
+    let read: Vec<_> = probe.everything().into_iter().map(|seen| seen.event).collect();
+    assert_eq!(read, [full, extreme, bare]);
+}
+
+pub(super) fn bytes_are_the_encoding_of_the_event(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let events = [
+        event("plain", &[]),
+        event("tagged", &["z:1", "a:1", "z:1"]).version(7),
+        event("known", &["k:1"]).id(Uuid::from_u128(1)),
+    ];
+    probe.put(events.clone());
+    for (position, event) in (1..).zip(events) {
+        let mut expected = Vec::new();
+        encoding::encode(&event, &probe.store.limits(), &mut expected).unwrap();
+        let read = Read::all().upto(position.into()).limit(1);
+        let filter = parse(&format!("type={}", event.event_type));
+        let batch = probe.read(&filter, read);
+        assert_eq!(batch.get(0).unwrap().bytes(), expected, "{}", event.event_type);
+    }
+}
+
+pub(super) fn an_event_has_a_type(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let append = Append::events([event("good", &[]), event("", &["k:1"])]);
+    assert_eq!(probe.invalid(append), Invalid::NoType);
+    assert_eq!((probe.head(), probe.everything()), (0, vec![]));
+}
+
+pub(super) fn a_payload_is_any_bytes(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let payloads = [
+        vec![],
+        vec![0],
+        b"a\0b\0".to_vec(),
+        b"line\r\nline\n".to_vec(),
+        vec![0xff; 3],
+        every_byte,
+        vec![7; 100_000],
+    ];
+    probe.put(payloads.iter().map(|payload| RawEvent::new("bytes", payload.clone())));
+    let read: Vec<_> = probe.everything().into_iter().map(|seen| seen.event.payload).collect();
+    assert!(read == payloads, "the payloads differ");
+}
+
+pub(super) fn tags_are_a_set_in_the_order_given(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put([event("e", &["z:1", "a:1", "z:1", "m:1", "a:1"])]);
+    let seen = probe.everything();
+    let tags: Vec<_> = seen[0].event.tags.iter().map(|tag| tag.as_str()).collect();
+    assert_eq!(tags, ["z:1", "a:1", "m:1"]);
+}
+
+pub(super) fn an_append_of_nothing_writes_nothing(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put(plain(3));
+    let before = probe.everything();
+    let committed = probe.commit(Append::default());
+    assert_eq!(committed.last, Position::new(3), "the checks considered this");
+    assert_eq!(committed.first, Position::new(4), "one after it");
+    assert_eq!(probe.everything(), before);
+    assert_eq!(probe.head(), 3);
+    assert_eq!(probe.put(plain(1)), (4, 4));
+}
+
+pub(super) fn an_append_of_nothing_is_checked(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put([event("a", &[])]);
+    let check = |after: u64| Append::default().condition(condition("type=a", after));
+    probe.refused(check(0));
+    probe.commit(check(1));
+}
+
+pub(super) fn an_append_of_nothing_waits_for_what_it_saw(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for number in 1..=20 {
+        let accepted = probe.append(one()).unwrap();
+        let checked = probe.commit(Append::default());
+        assert_eq!(checked.last.get(), number);
+        assert!(probe.head() >= number, "it rests on what is not published");
+        probe.synced(accepted);
+    }
+}
+
+pub(super) fn a_fresh_log_accepts_an_append_of_nothing(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let committed = probe.commit(Append::default().condition(condition("*", 0)));
+    assert_eq!((committed.first.get(), committed.last.get()), (1, 0));
+}
+
+pub(super) fn reading_twice_gives_the_same(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put(plain(10));
+    let first = probe.everything();
+    assert_eq!(probe.everything(), first);
+    probe.put(plain(10));
+    assert_eq!(probe.everything()[..10], first[..]);
+}

@@ -1,0 +1,429 @@
+//! The list of all cases: each one's name, the file that it is in, what it needs that a backend
+//! may lack, and the promise that it proves. The one place that names them all: the table of
+//! cases and the tests of [`conformance!`](crate::conformance) are both made of it.
+
+use super::{Case, Need::*};
+
+/// Every case of the suite, in the order of the contract.
+pub fn cases() -> &'static [Case] {
+    const CASES: &[Case] = crate::__conformance_cases! { (case_table) () };
+    CASES
+}
+
+macro_rules! case_table {
+    (() $($name:ident: $group:ident, $needs:tt, $proves:literal;)*) => {
+        &[$(Case {
+            name: stringify!($name),
+            proves: $proves,
+            needs: &$needs,
+            run: super::$group::$name,
+        }),*]
+    };
+}
+use case_table;
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    (($($then:tt)+) $arguments:tt) => {
+        $($then)+! {
+            $arguments
+            positions_are_dense_from_one: append, [],
+                "Positions are dense, in commit order, and start at 1.";
+            events_of_a_commit_keep_their_order: append, [],
+                "The events of a commit stand next to each other, in the order given.";
+            a_commit_of_many_events_is_whole: append, [],
+                "A commit of thousands of events is written whole.";
+            accepted_says_where_the_events_are: append, [],
+                "The positions that a commit is answered with are those of its events.";
+            what_is_synced_is_readable: append, [],
+                "Once a commit is synced, head, reads and look-ups show it.";
+            several_can_wait_for_one_sync: append, [],
+                "Any number of clones can wait for the sync of one commit, also later.";
+            look_ups_show_only_what_is_published: publish, [],
+                "Look-ups show a commit only once it is published.";
+            what_is_not_waited_for_is_published_too: publish, [],
+                "An accepted commit is published whether or not its sync is waited for.";
+            a_dropped_append_is_whole_or_not_there: append, [],
+                "A dropped append leaves its commit done or not done, never half done.";
+            every_field_comes_back: append, [],
+                "Type, version, tags, payload, id and metadata of an event come back as given.";
+            bytes_are_the_encoding_of_the_event: append, [],
+                "An event's bytes in a batch are its encoding, the same in every store.";
+            an_event_has_a_type: append, [],
+                "An event without a type is invalid, and its commit writes nothing.";
+            a_payload_is_any_bytes: append, [],
+                "A payload may be empty, hold NULs, and be no text.";
+            tags_are_a_set_in_the_order_given: append, [],
+                "Tags of an event are a set and keep the order in which they were given.";
+            an_append_of_nothing_writes_nothing: append, [],
+                "Without events and tracking nothing is written and no position is used.";
+            an_append_of_nothing_is_checked: append, [],
+                "Without events and tracking the checks are still made and answered.";
+            an_append_of_nothing_waits_for_what_it_saw: append, [],
+                "Checks alone are synced once what they saw is.";
+            a_fresh_log_accepts_an_append_of_nothing: append, [],
+                "Checks alone on an empty log answer with positions 1 and 0.";
+            reading_twice_gives_the_same: append, [],
+                "Reading takes nothing away: the same read gives the same events.";
+
+            tracking_is_checked_before_the_key: checks, [],
+                "Where tracking and key would both refuse, tracking does.";
+            tracking_is_checked_before_the_condition: checks, [],
+                "Where tracking and condition would both refuse, tracking does.";
+            the_key_is_checked_before_the_condition: checks, [],
+                "Where key and condition would both refuse, the key does.";
+            every_check_has_to_pass: checks, [],
+                "A commit needs tracking, key and condition to pass, not only one of them.";
+            a_refused_commit_leaves_no_event: checks, [],
+                "A refused commit writes no event, moves no head and uses no position.";
+            a_refused_commit_leaves_its_key_free: checks, [],
+                "A refused commit does not remember its key.";
+            a_refused_commit_moves_no_tracking: checks, [],
+                "A refused commit does not store its tracking.";
+            the_store_goes_on_after_a_refusal: checks, [],
+                "A refusal is an outcome: the store takes the next commit as if nothing was.";
+            checks_see_what_was_just_accepted: checks, [],
+                "Every check sees all commits accepted before, synced or not.";
+            a_refusal_rests_on_what_is_readable: checks, [],
+                "What a refusal rests on is published when the refusal is answered.";
+
+            a_match_after_the_position_is_a_conflict: condition, [],
+                "A match after the condition's position refuses the commit, and says so.";
+            no_match_after_the_position_is_no_conflict: condition, [],
+                "Without a match after the condition's position the commit is accepted.";
+            a_match_at_the_position_is_no_conflict: condition, [],
+                "The condition's position is exclusive: a match there is known.";
+            a_match_just_after_the_position_is_a_conflict: condition, [],
+                "The very next position after the condition's is considered.";
+            a_condition_from_the_start_sees_the_whole_log: condition, [],
+                "With position 0 a condition considers every event there is.";
+            a_conflict_names_the_last_match: condition, [],
+                "A conflict says the position of the last match.";
+            the_position_may_be_above_the_last_match: condition, [],
+                "A condition's position may be above the last match: it is what was read.";
+            a_commit_does_not_conflict_with_itself: condition, [],
+                "A condition does not consider the events of its own commit.";
+            a_condition_takes_any_of_the_types: condition, [],
+                "Types of a condition's item are alternatives.";
+            a_condition_takes_all_of_the_tags: condition, [],
+                "Tags of a condition's item are all needed.";
+            a_condition_takes_any_of_the_items: condition, [],
+                "Items of a condition are alternatives and do not mix.";
+            a_condition_on_everything_is_on_the_head: condition, [],
+                "A condition on everything refuses after any commit at all.";
+            a_condition_on_nothing_never_refuses: condition, [],
+                "A condition on nothing is always met.";
+            a_condition_above_the_head_is_invalid: condition, [],
+                "A condition after a position that the log has not reached is invalid.";
+
+            a_key_finds_its_commit: key, [],
+                "A key finds the first and last position and the digest of its commit.";
+            an_unused_key_finds_nothing: key, [],
+                "A key is found by its whole name only.";
+            the_same_request_again_is_told_where_it_was_committed: key, [],
+                "The same request under its key is refused with the first commit's positions.";
+            another_request_under_a_used_key_is_told_so: key, [],
+                "Another request under a used key is told that the key was reused.";
+            digests_are_compared_whole: key, [],
+                "All 16 bytes of a digest tell requests apart.";
+            a_key_without_events_is_invalid: key, [],
+                "A key without events is invalid and not remembered.";
+            a_key_has_a_name: key, [],
+                "A key with an empty name is invalid.";
+            keys_are_a_space_of_their_own: key, [],
+                "Keys are not types, tags or sources, even where they are spelt alike.";
+            a_key_is_remembered_for_ever: key, [],
+                "A key is remembered however many commits and keys follow.";
+
+            tracking_is_stored_with_the_commit: tracking, [],
+                "Source, origin and position are stored with their commit.";
+            tracking_takes_only_what_is_further: tracking, [],
+                "A position of a source that is not greater is refused with what is stored.";
+            tracking_may_leap: tracking, [],
+                "A source's positions may leave gaps.";
+            a_tracking_refusal_says_where_it_was_taken_in: tracking, [],
+                "A tracking refusal says the head at which the tracking was stored.";
+            another_origin_is_refused: tracking, [],
+                "Another log or epoch under the same source name is refused.";
+            sources_are_tracked_apart: tracking, [],
+                "Sources are told apart by their whole names.";
+            tracking_alone_is_a_commit: tracking, [],
+                "Tracking without events is a commit that uses no position.";
+            tracking_alone_is_checked: tracking, [],
+                "Tracking without events is subject to the other checks.";
+            tracking_alone_in_an_empty_log: tracking, [],
+                "Tracking can be the first commit of a log.";
+            a_source_has_a_name: tracking, [],
+                "A source with an empty name is invalid.";
+
+            a_filter_takes_any_of_the_types: filter, [],
+                "Types of an item are alternatives.";
+            a_filter_takes_all_of_the_tags: filter, [],
+                "Tags of an item are all needed.";
+            a_filter_takes_type_and_tags_of_an_item: filter, [],
+                "Types and tags of an item are both needed.";
+            a_filter_takes_any_of_the_items: filter, [],
+                "Items of a filter are alternatives.";
+            items_of_a_filter_do_not_mix: filter, [],
+                "Types of one item are not combined with tags of another.";
+            overlapping_items_give_an_event_once: filter, [],
+                "An event that matches several items is given once.";
+            a_term_given_twice_changes_nothing: filter, [],
+                "A type or tag given twice means the same as given once.";
+            everything_is_every_event: filter, [],
+                "A filter on everything gives every event.";
+            nothing_is_no_event: filter, [],
+                "A filter without items gives no event.";
+            what_is_not_there_is_not_found: filter, [],
+                "Types and tags that no event has are no error and find nothing.";
+
+            a_read_gives_events_in_order: read, [],
+                "A read gives events from low positions to high ones.";
+            a_read_backwards_gives_events_in_reverse: read, [],
+                "A read backwards gives events from high positions to low ones.";
+            a_read_starts_just_after: read, [],
+                "A read gives events above its `after`, not the one at it.";
+            a_read_ends_at_upto: read, [],
+                "A read gives events up to its `upto`, and the one at it.";
+            both_bounds_hold_in_both_directions: read, [],
+                "`after` and `upto` bound a read in both directions.";
+            a_read_goes_to_the_head_at_most: read, [],
+                "Where `upto` is above the head the head is the bound, and is said.";
+            a_read_from_above_the_head_is_invalid: read, [],
+                "A read from a position that the log has not reached is invalid.";
+            a_read_gives_at_most_its_limit: read, [],
+                "A batch has at most as many events as its read's limit.";
+            a_limit_backwards_counts_from_the_high_end: read, [],
+                "Backwards the limit counts from the high end.";
+            a_limit_of_zero_considers_nothing: read, [],
+                "A read of no events considers nothing, and says so.";
+            upto_covers_what_did_not_match: read, [],
+                "A batch's `upto` covers what did not match, up to the head.";
+            upto_stops_before_what_was_not_given: read, [],
+                "A batch's `upto` never passes a match that was not given.";
+            upto_backwards_stops_above_what_was_not_given: read, [],
+                "Backwards `upto` never passes a match that was not given.";
+            upto_is_within_the_bounds: read, [],
+                "A batch's `upto` stays within its read, in both directions.";
+            an_empty_log_reads_empty: read, [],
+                "An empty log can be read.";
+
+            paging_forwards_gives_every_match_once: page, [],
+                "Reading on after `upto` gives every match once, whatever the limits.";
+            paging_backwards_gives_every_match_once: page, [],
+                "Reading on below `upto` gives every match once, whatever the limits.";
+            small_batches_lose_and_repeat_nothing: page, [SmallLimits],
+                "Batches cut by the store's limits lose and repeat nothing.";
+
+            last_is_the_last_match: lookup, [],
+                "`last` is the position of the last match.";
+            last_looks_at_and_below_upto: lookup, [],
+                "`last` looks at `upto` and below.";
+            last_of_no_match_is_none: lookup, [],
+                "`last` of no match is none.";
+            look_ups_may_ask_above_the_head: lookup, [],
+                "`last` and `count` may be asked above the head.";
+            count_is_the_revision_of_a_tag: lookup, [],
+                "`count` is how many events carry a tag.";
+            count_upto_an_event_is_its_rank: lookup, [],
+                "`count` up to an event's position is its rank among those of the tag.";
+            an_unknown_tag_counts_zero: lookup, [],
+                "`count` of an unknown tag is 0.";
+            a_tag_given_twice_counts_once: lookup, [],
+                "A tag given twice on one event counts once.";
+            look_ups_see_large_logs: lookup, [],
+                "`last` and `count` hold on a log of thousands of events.";
+
+            a_fresh_log_is_empty: head, [],
+                "A fresh log has head 0 and nothing in it.";
+            the_head_is_the_last_position: head, [],
+                "The head is the last event's position.";
+            a_head_that_is_held_moves: head, [],
+                "A head that is held moves with the log.";
+            who_waits_for_the_head_is_woken: head, [],
+                "Who waits for a position is woken when it is published.";
+            a_log_keeps_its_identity: head, [],
+                "A log's id and epoch stay the same while it is open.";
+            every_log_has_its_own_identity: head, [],
+                "Two logs have different ids.";
+            logs_are_apart: head, [],
+                "Two logs share nothing.";
+
+            recorded_at_never_decreases: time, [],
+                "`recorded_at` never decreases along the log.";
+            a_commit_is_recorded_at_one_instant: time, [],
+                "All events of a commit have the same `recorded_at`.";
+            what_was_recorded_stays: time, [],
+                "`recorded_at` of an event never changes.";
+            a_store_with_a_clock_takes_no_time: time, [],
+                "A store that keeps its own time refuses to be given one.";
+            the_callers_time_is_recorded: time, [CallerTime],
+                "A store told to take time from its caller records that time.";
+            the_callers_time_is_raised_to_the_last: time, [CallerTime],
+                "A caller's time that went back is raised to the last one.";
+            the_callers_time_has_to_be_given: time, [CallerTime],
+                "A store told to take time from its caller refuses a commit without.";
+            a_refused_commit_leaves_no_time: time, [CallerTime],
+                "A refused commit's time does not count as the last one.";
+
+            limit_event_bytes: limits, [SmallLimits],
+                "An event may have `event_bytes` and no more.";
+            limit_type_bytes: limits, [SmallLimits],
+                "A type may have `type_bytes` and no more.";
+            limit_tag_bytes: limits, [SmallLimits],
+                "A tag may have `tag_bytes` and no more.";
+            limit_tags_per_event: limits, [SmallLimits],
+                "An event may have `tags_per_event` and no more.";
+            limit_metadata_bytes: limits, [SmallLimits],
+                "Actor and further metadata may have `metadata_bytes` and no more.";
+            limit_commit_events: limits, [SmallLimits],
+                "A commit may have `commit_events` and no more.";
+            limit_commit_bytes: limits, [SmallLimits],
+                "A commit may have `commit_bytes` and no more.";
+            limit_key_bytes: limits, [SmallLimits],
+                "A key may have `key_bytes` and no more.";
+            limit_source_bytes: limits, [SmallLimits],
+                "A source may have `source_bytes` and no more.";
+            limit_tracking_sources: limits, [SmallLimits],
+                "A log may have `tracking_sources` and no more.";
+            limit_filter_items: limits, [SmallLimits],
+                "A filter may have `filter_items` and no more, wherever it is used.";
+            limit_filter_terms: limits, [SmallLimits],
+                "A filter may have `filter_terms` and no more, wherever it is used.";
+            a_batch_holds_at_most_batch_events: page, [SmallLimits],
+                "A batch has at most `batch_events`.";
+            a_batch_holds_at_most_batch_bytes: page, [SmallLimits],
+                "A batch has at most `batch_bytes`, and no event is passed over.";
+            one_event_is_always_let_through: page, [SmallLimits],
+                "An event larger than `batch_bytes` is read alone.";
+            a_late_event_beyond_a_limit_leaves_nothing: limits, [SmallLimits],
+                "A commit whose last event is invalid leaves nothing of the first.";
+            a_store_says_its_limits: limits, [SmallLimits],
+                "The limits that a store says are those that it holds to.";
+
+            hostile_types_are_told_apart: hostile, [],
+                "Types of any text come back and are told apart.";
+            hostile_tags_are_told_apart: hostile, [],
+                "Tags of any text come back and are told apart.";
+            hostile_keys_are_told_apart: hostile, [],
+                "Keys of any text are told apart.";
+            hostile_sources_are_told_apart: hostile, [],
+                "Sources of any text are told apart.";
+            hostile_metadata_comes_back: hostile, [],
+                "Metadata of any text comes back.";
+            a_tag_is_not_found_by_its_prefix: hostile, [],
+                "A tag that begins like another is not taken for it.";
+            a_type_is_not_a_tag: hostile, [],
+                "A type and a tag of the same text are told apart.";
+            a_tag_may_have_an_empty_value: hostile, [],
+                "A tag with an empty value comes back and is found.";
+            an_event_is_found_by_each_of_its_tags: hostile, [],
+                "An event with as many tags as allowed is found by each and by all.";
+            names_may_be_as_long_as_the_limits: hostile, [],
+                "Names of the longest allowed length are told apart.";
+            a_long_name_in_a_filter_finds_nothing: hostile, [],
+                "Names too long to be stored find nothing, without an error.";
+
+            one_of_64_contenders_wins: concurrent, [],
+                "Of 64 threads that decide on one boundary at once, one wins.";
+            every_boundary_has_its_own_winner: concurrent, [],
+                "Boundaries contended for at the same time each have one winner.";
+            boundaries_that_overlap_exclude_each_other: concurrent, [],
+                "Where boundaries overlap, those who share a part exclude each other.";
+            a_loser_finds_what_beat_it: concurrent, [],
+                "The position that a loser is told is published and holds what beat it.";
+            retries_lose_no_update: concurrent, [],
+                "Read, decide, retry on conflict: no update is lost.";
+            one_of_many_sends_of_a_key_is_committed: concurrent, [],
+                "Of 100 parallel sends of a key one is committed; the others learn where.";
+            parallel_tracking_takes_in_once: concurrent, [],
+                "Parallel intake of one source takes every position in once, in order.";
+            parallel_commits_share_no_position: concurrent, [],
+                "Parallel commits get dense positions that no other has.";
+            parallel_commits_do_not_mix: concurrent, [],
+                "Events of parallel commits do not mix.";
+            parallel_commits_are_recorded_in_order: concurrent, [],
+                "`recorded_at` never decreases under parallel commits either.";
+
+            what_the_head_says_is_readable: publish, [],
+                "Everything up to an observed head can be read at once.";
+            nothing_appears_at_or_below_an_observed_position: publish, [],
+                "What is at or below an observed position never changes.";
+            a_head_is_never_inside_a_commit: publish, [],
+                "Readers see a commit whole or not at all.";
+            the_head_never_goes_back: publish, [],
+                "The head never goes back.";
+            look_ups_agree_with_the_head: publish, [],
+                "`last` and `count` agree with what is read up to the same head.";
+
+            a_subscription_catches_up_and_goes_live: subscribe, [],
+                "A subscription gives what is there, says so, then what comes.";
+            a_subscription_to_an_empty_log_is_live_at_once: subscribe, [],
+                "A subscription to an empty log is live at once.";
+            a_subscriber_that_waits_is_woken: subscribe, [],
+                "A subscription that waits is woken by the next commit.";
+            a_selective_subscription_catches_up_too: subscribe, [],
+                "A subscription whose filter matches little or nothing catches up.";
+            a_live_subscription_hears_what_does_not_match: subscribe, [],
+                "A live subscription moves on over what does not match.";
+            a_subscription_misses_nothing_while_8_writers_append: subscribe, [],
+                "Under parallel commits a subscription gives each match once, in order.";
+            a_slow_subscriber_is_told_that_it_fell_behind: subscribe, [],
+                "A live subscription that falls behind says by how much.";
+            a_subscription_from_above_the_head_is_an_error: subscribe, [],
+                "A subscription from a position that the log has not reached is an error.";
+            a_dropped_wait_loses_no_event: subscribe, [],
+                "Dropping the wait for a delivery loses nothing.";
+            subscriptions_do_not_take_from_each_other: subscribe, [],
+                "Subscriptions are independent of each other.";
+            a_subscription_goes_on_where_another_stopped: subscribe, [],
+                "A subscription from where another stopped continues it.";
+
+            an_ended_store_takes_nothing_more: end, [Ending],
+                "A store that has ended refuses every append as unavailable.";
+            an_ended_store_says_so: end, [Ending],
+                "A store that has ended says so to who waits for its head.";
+            the_end_wakes_who_waits: end, [Ending],
+                "The end of a store wakes who waits for its head.";
+            what_is_synced_stays_so_after_the_end: end, [Ending],
+                "A synced commit stays synced after the end of its store.";
+            the_end_leaves_no_commit_hanging: end, [Ending],
+                "Who waits for a sync while the store ends gets an answer.";
+            the_end_ends_a_subscription_with_an_error: end, [Ending],
+                "A subscription ends with an error that says where to go on.";
+
+            events_outlive_the_store: reopen, [Reopening],
+                "Events come back as they were, with positions and `recorded_at`.";
+            the_head_outlives_the_store: reopen, [Reopening],
+                "The head is the same after reopening.";
+            positions_go_on_after_reopening: reopen, [Reopening],
+                "Positions go on after reopening.";
+            keys_outlive_the_store: reopen, [Reopening],
+                "Keys, positions and digests are there after reopening.";
+            tracking_outlives_the_store: reopen, [Reopening],
+                "Tracking with its origin is there after reopening.";
+            tracking_alone_outlives_the_store: reopen, [Reopening],
+                "Tracking that was committed without events is there after reopening.";
+            conditions_see_what_was_there_before: reopen, [Reopening],
+                "Conditions see the events from before reopening.";
+            look_ups_see_what_was_there_before: reopen, [Reopening],
+                "Reads, `last` and `count` see the events from before reopening.";
+            the_identity_outlives_the_store: reopen, [Reopening],
+                "Id and epoch stay the same after a clean close.";
+            an_empty_log_can_be_reopened: reopen, [Reopening],
+                "A log without commits can be reopened.";
+            a_log_can_be_reopened_often: reopen, [Reopening],
+                "A log can be reopened after every commit.";
+            recorded_at_does_not_go_back_after_reopening: reopen, [Reopening, CallerTime],
+                "`recorded_at` does not go back after reopening.";
+
+            generated_operations_agree_with_the_model: model, [],
+                "Generated operations are answered like the simplest store answers them.";
+            generated_operations_agree_in_small_batches: model, [SmallLimits],
+                "The same with batches that the store's limits cut short.";
+            generated_operations_agree_across_reopening: model, [Reopening],
+                "The same with the store reopened in between.";
+        }
+    };
+}

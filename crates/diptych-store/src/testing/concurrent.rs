@@ -1,0 +1,208 @@
+//! Contention: real threads that start together, one winner for one boundary.
+
+use super::{
+    Bench,
+    probe::{condition, event, key, numbers, one, plain},
+};
+use crate::{Append, AppendError, Position, Read, Refusal, Tracking};
+
+const CONTENDERS: usize = 64;
+
+/// The winner's position, or what the loser was told.
+fn settle(answer: Result<crate::Accepted, AppendError>) -> Result<Position, Refusal> {
+    match answer {
+        // Synced, so that whoever looks after this finds it.
+        Ok(accepted) => Ok(pollster::block_on(accepted.synced()).expect("synced").first),
+        Err(AppendError::Refused(refusal)) => Err(refusal),
+        Err(other) => panic!("neither accepted nor refused: {other}"),
+    }
+}
+
+fn conflict_at(refusal: &Refusal) -> Position {
+    match refusal {
+        Refusal::Conflict { at, .. } => *at,
+        other => panic!("a loser gets a conflict: {other:?}"),
+    }
+}
+
+pub(super) fn one_of_64_contenders_wins(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for round in 0..4 {
+        let known = probe.head();
+        let answers = probe.parallel(CONTENDERS, |_, probe| {
+            let append = Append::event(event("won", &["seat:1"]));
+            settle(probe.append(append.condition(condition("tag=seat:1", known))))
+        });
+        let winners: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
+        assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
+        assert_eq!(winners[0].get(), known + 1);
+        for refusal in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(conflict_at(refusal), *winners[0]);
+        }
+    }
+    assert_eq!(probe.positions("tag=seat:1"), [1, 2, 3, 4]);
+}
+
+pub(super) fn every_boundary_has_its_own_winner(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let boundaries = 16;
+    let answers = probe.parallel(CONTENDERS, |number, probe| {
+        let seat = format!("seat:{}", number % boundaries);
+        let append = Append::event(event("won", &[&seat]));
+        let fail_if = format!("tag={seat}");
+        (number % boundaries, settle(probe.append(append.condition(condition(&fail_if, 0)))))
+    });
+    for boundary in 0..boundaries {
+        let answers = || answers.iter().filter(|(of, _)| *of == boundary).map(|(_, answer)| answer);
+        let winners: Vec<_> = answers().filter_map(|answer| answer.as_ref().ok()).collect();
+        assert_eq!(winners.len(), 1, "boundary {boundary}: {winners:?}");
+        for refusal in answers().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(conflict_at(refusal), *winners[0], "boundary {boundary}");
+        }
+    }
+}
+
+pub(super) fn boundaries_that_overlap_exclude_each_other(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    // Each contender takes two neighbouring seats of a ring, so neighbours exclude each other.
+    let seats = 8;
+    probe.parallel(CONTENDERS, |number, probe| {
+        let own = [number % seats, (number + 1) % seats].map(|seat| format!("seat:{seat}"));
+        let append = Append::event(event("took", &[&own[0], &own[1]]));
+        let fail_if = format!("tag={} or tag={}", own[0], own[1]);
+        let _ = settle(probe.append(append.condition(condition(&fail_if, 0))));
+    });
+    for seat in 0..seats {
+        let took = probe.count(&format!("seat:{seat}"), Position::MAX);
+        assert!(took <= 1, "seat {seat} was taken {took} times");
+    }
+    let took = probe.everything().len();
+    assert!((seats.div_ceil(3)..=seats / 2).contains(&took), "{took} took seats");
+}
+
+pub(super) fn a_loser_finds_what_beat_it(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for _ in 0..10 {
+        let known = probe.head();
+        probe.parallel(8, |_, probe| {
+            let append = Append::event(event("won", &["seat:1"]));
+            let answer = settle(probe.append(append.condition(condition("tag=seat:1", known))));
+            if let Err(refusal) = answer {
+                let at = conflict_at(&refusal);
+                assert!(probe.head() >= at.get(), "{at} beat it and is not published");
+                let seen =
+                    probe.seen(&super::probe::parse("tag=seat:1"), Read::after(known.into()));
+                assert!(numbers(&seen).contains(&at.get()), "{at} beat it and is not there");
+            }
+        });
+    }
+}
+
+pub(super) fn retries_lose_no_update(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.parallel(8, |_, probe| {
+        for _ in 0..10 {
+            let mut known = probe.last("tag=counter:1", Position::MAX).unwrap_or(0);
+            let mut attempts = 0;
+            loop {
+                attempts += 1;
+                assert!(attempts <= 80, "more conflicts than commits");
+                // The payload is the revision that the writer decided from.
+                let revision = probe.count("counter:1", known);
+                let next = crate::RawEvent::new("counted", revision.to_string());
+                let append = Append::event(next.tag(super::probe::tag("counter:1")));
+                match settle(probe.append(append.condition(condition("tag=counter:1", known)))) {
+                    Ok(_) => break,
+                    Err(refusal) => known = conflict_at(&refusal).get(),
+                }
+            }
+        }
+    });
+    let payloads: Vec<_> = probe.everything().into_iter().map(|seen| seen.event.payload).collect();
+    let expected: Vec<_> = plain(80).map(|event| event.payload).collect();
+    assert_eq!(payloads, expected);
+}
+
+pub(super) fn one_of_many_sends_of_a_key_is_committed(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put(plain(3));
+    let answers = probe.parallel(100, |_, probe| {
+        settle(probe.append(Append::events(plain(2)).key(key("k", "request"))))
+    });
+    let winners: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
+    assert_eq!(winners, [&Position::new(4)]);
+    let expected = Refusal::KeyTaken { first: 4.into(), last: 5.into() };
+    for refusal in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert_eq!(*refusal, expected);
+    }
+    assert_eq!(probe.everything().len(), 5);
+}
+
+pub(super) fn parallel_tracking_takes_in_once(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    // Eight readers of one source, each taking in everything, in order.
+    probe.parallel(8, |_, probe| {
+        for position in 1..=20_u64 {
+            let taken = crate::RawEvent::new("taken", position.to_string());
+            let append = Append::event(taken).tracking(Tracking::new("s", position));
+            match settle(probe.append(append)) {
+                Ok(_) => {}
+                Err(Refusal::AlreadyTracked { tracked, .. }) => {
+                    assert!(tracked.get() >= position, "{position} was not taken in yet");
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    });
+    let payloads: Vec<_> = probe.everything().into_iter().map(|seen| seen.event.payload).collect();
+    let expected: Vec<_> = (1..=20).map(|number: u64| number.to_string().into_bytes()).collect();
+    assert_eq!(payloads, expected);
+    assert_eq!(probe.tracked("s"), Some(Tracking::new("s", 20)));
+}
+
+pub(super) fn parallel_commits_share_no_position(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let mut ranges: Vec<(u64, u64)> = probe
+        .parallel(16, |number, probe| {
+            let events = 1 + number as u64 % 3;
+            (0..10).map(|_| probe.put(plain(events))).collect::<Vec<_>>()
+        })
+        .concat();
+    ranges.sort_unstable();
+    let mut next = 1;
+    for (first, last) in ranges {
+        assert_eq!(first, next, "positions are dense and used once");
+        next = last + 1;
+    }
+    assert_eq!(probe.head(), next - 1);
+    assert_eq!(numbers(&probe.everything()), (1..next).collect::<Vec<_>>());
+}
+
+pub(super) fn parallel_commits_do_not_mix(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.parallel(8, |number, probe| {
+        for _ in 0..5 {
+            let own = format!("writer{number}");
+            probe.put((0..6).map(|_| event(&own, &[])));
+        }
+    });
+    let types: Vec<_> = probe.everything().into_iter().map(|seen| seen.event.event_type).collect();
+    assert_eq!(types.len(), 240);
+    for commit in types.chunks(6) {
+        assert!(commit.iter().all(|name| *name == commit[0]), "{commit:?}");
+    }
+}
+
+pub(super) fn parallel_commits_are_recorded_in_order(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.parallel(8, |_, probe| {
+        for _ in 0..10 {
+            // Only the next one waits for it: many are on their way at once.
+            let _ = probe.append(one()).unwrap();
+        }
+    });
+    probe.put(plain(1));
+    let recorded: Vec<_> = probe.everything().iter().map(|seen| seen.recorded_at).collect();
+    assert_eq!(recorded.len(), 81);
+    assert!(recorded.is_sorted(), "{recorded:?}");
+}

@@ -1,0 +1,139 @@
+//! The append condition: what refuses a commit, and what the refusal says.
+
+use super::{
+    Bench,
+    probe::{Probe, condition, event, one, plain},
+};
+use crate::{Append, Invalid, Position, Refusal};
+
+/// Events `a b a b a` at 1 to 5, one commit each.
+fn five(bench: &Bench<'_>) -> Probe {
+    let probe = bench.probe();
+    for event_type in ["a", "b", "a", "b", "a"] {
+        probe.put([event(event_type, &[])]);
+    }
+    probe
+}
+
+fn on(fail_if: &str, after: u64) -> Append {
+    one().condition(condition(fail_if, after))
+}
+
+/// What the condition answers: the position of the conflict, if there is one.
+fn conflict(probe: &Probe, fail_if: &str, after: u64) -> Option<u64> {
+    let check = Append::default().condition(condition(fail_if, after));
+    match probe.append(check) {
+        Ok(accepted) => {
+            probe.synced(accepted);
+            None
+        }
+        Err(crate::AppendError::Refused(Refusal::Conflict { at, .. })) => Some(at.get()),
+        Err(other) => panic!("{fail_if} after {after}: {other}"),
+    }
+}
+
+pub(super) fn a_match_after_the_position_is_a_conflict(bench: &Bench<'_>) {
+    let probe = five(bench);
+    let refusal = probe.refused(on("type=a", 2));
+    let expected = Refusal::Conflict { at: 5.into(), after: 2.into() };
+    assert_eq!(refusal, expected);
+}
+
+pub(super) fn no_match_after_the_position_is_no_conflict(bench: &Bench<'_>) {
+    let probe = five(bench);
+    probe.commit(on("type=b", 4));
+    probe.commit(on("type=c", 0));
+}
+
+pub(super) fn a_match_at_the_position_is_no_conflict(bench: &Bench<'_>) {
+    let probe = five(bench);
+    assert_eq!(conflict(&probe, "type=a", 5), None);
+    assert_eq!(conflict(&probe, "type=b", 4), None);
+}
+
+pub(super) fn a_match_just_after_the_position_is_a_conflict(bench: &Bench<'_>) {
+    let probe = five(bench);
+    assert_eq!(conflict(&probe, "type=a", 4), Some(5));
+    assert_eq!(conflict(&probe, "type=b", 3), Some(4));
+    assert_eq!(conflict(&probe, "*", 4), Some(5));
+}
+
+pub(super) fn a_condition_from_the_start_sees_the_whole_log(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put([event("first", &["only:1"])]);
+    for _ in 0..40 {
+        probe.put(plain(10));
+    }
+    assert_eq!(conflict(&probe, "type=first", 0), Some(1));
+    assert_eq!(conflict(&probe, "tag=only:1", 0), Some(1));
+}
+
+pub(super) fn a_conflict_names_the_last_match(bench: &Bench<'_>) {
+    let probe = five(bench);
+    assert_eq!(conflict(&probe, "type=a", 0), Some(5));
+    assert_eq!(conflict(&probe, "type=b", 0), Some(4));
+    assert_eq!(conflict(&probe, "type=b", 1), Some(4));
+    assert_eq!(conflict(&probe, "type=b or type=c", 0), Some(4));
+    probe.put([event("x", &[]), event("x", &[]), event("y", &[])]);
+    assert_eq!(conflict(&probe, "type=x", 5), Some(7));
+}
+
+pub(super) fn the_position_may_be_above_the_last_match(bench: &Bench<'_>) {
+    let probe = five(bench);
+    probe.put(plain(5));
+    assert_eq!(conflict(&probe, "type=a", 8), None);
+    probe.put([event("a", &[])]);
+    assert_eq!(conflict(&probe, "type=a", 8), Some(11));
+}
+
+pub(super) fn a_commit_does_not_conflict_with_itself(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let own = [event("a", &["k:1"]), event("a", &["k:1"])];
+    probe.commit(Append::events(own).condition(condition("type=a or tag=k:1 or *", 0)));
+}
+
+pub(super) fn a_condition_takes_any_of_the_types(bench: &Bench<'_>) {
+    let probe = five(bench);
+    assert_eq!(conflict(&probe, "type=b,c", 3), Some(4));
+    assert_eq!(conflict(&probe, "type=a,b", 4), Some(5));
+    assert_eq!(conflict(&probe, "type=c,d", 0), None);
+}
+
+pub(super) fn a_condition_takes_all_of_the_tags(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put([event("a", &["k:1"]), event("a", &["k:2"]), event("a", &["k:1", "l:1"])]);
+    assert_eq!(conflict(&probe, "tag=k:1 tag=l:1", 0), Some(3));
+    assert_eq!(conflict(&probe, "tag=k:2 tag=l:1", 0), None);
+    assert_eq!(conflict(&probe, "tag=k:1", 0), Some(3));
+}
+
+pub(super) fn a_condition_takes_any_of_the_items(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put([event("a", &["k:1"]), event("b", &["k:2"])]);
+    assert_eq!(conflict(&probe, "type=c or type=b", 0), Some(2));
+    assert_eq!(conflict(&probe, "tag=k:2 or tag=k:1", 1), Some(2));
+    assert_eq!(conflict(&probe, "type=a tag=k:2 or type=b tag=k:1", 0), None);
+}
+
+pub(super) fn a_condition_on_everything_is_on_the_head(bench: &Bench<'_>) {
+    let probe = five(bench);
+    assert_eq!(conflict(&probe, "*", 5), None);
+    assert_eq!(conflict(&probe, "*", 2), Some(5));
+    assert_eq!(conflict(&probe, "type=zzz or *", 4), Some(5));
+}
+
+pub(super) fn a_condition_on_nothing_never_refuses(bench: &Bench<'_>) {
+    let probe = five(bench);
+    assert_eq!(conflict(&probe, "nothing", 0), None);
+}
+
+pub(super) fn a_condition_above_the_head_is_invalid(bench: &Bench<'_>) {
+    let probe = five(bench);
+    for after in [Position::new(6), Position::MAX] {
+        let expected = Invalid::AboveHead { position: after, head: 5.into() };
+        assert_eq!(probe.invalid(one().condition(condition("type=a", after))), expected);
+        let nothing = Append::default().condition(condition("nothing", after));
+        assert_eq!(probe.invalid(nothing), expected);
+    }
+    assert_eq!(probe.head(), 5);
+}

@@ -1,0 +1,292 @@
+//! Generated operations: a store and the [`Oracle`](super::oracle::Oracle) get the same and must
+//! answer the same.
+//!
+//! `DIPTYCH_MODEL_RUNS` is how many sequences are run, `DIPTYCH_SEED` replays the run whose
+//! failure printed it. A failing sequence is shrunk.
+
+use std::env;
+
+use proptest::{
+    collection::vec,
+    option::weighted,
+    prelude::*,
+    sample::select,
+    test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
+};
+use uuid::Uuid;
+
+use super::{
+    Bench, Setup,
+    oracle::{Denied, Oracle},
+    probe::{Probe, event, key, numbers, parse, small, tag},
+};
+use crate::{
+    Append, AppendCondition, AppendError, Direction, Epoch, Filter, FilterItem, LogId, LogIdentity,
+    Position, RawEvent, Read, Tracking,
+};
+
+const RUNS: u32 = 48;
+const TYPES: [&str; 3] = ["a", "b", "c"];
+const TAGS: [&str; 4] = ["k:1", "k:2", "l:1", "l:12"];
+const NAMES: [&str; 3] = ["x", "y", "k:1"];
+
+/// A place in the log that need not exist yet when the sequence is made.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// So many tenths of the head.
+    Tenths(u64),
+    /// So many positions below the head.
+    BelowHead(u64),
+    /// So many positions above the head.
+    AboveHead(u64),
+    Max,
+}
+
+impl Place {
+    fn at(self, head: Position) -> Position {
+        let head = head.get();
+        Position::new(match self {
+            Place::Tenths(tenths) => head * tenths / 10,
+            Place::BelowHead(below) => head.saturating_sub(below),
+            Place::AboveHead(above) => head + above,
+            Place::Max => u64::MAX,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Append {
+        append: Append,
+        /// What its condition is after.
+        after: Place,
+    },
+    Read {
+        filter: Filter,
+        after: Place,
+        upto: Place,
+        direction: Direction,
+        limit: usize,
+    },
+    Last(Filter, Place),
+    Count(&'static str, Place),
+    Keyed(&'static str),
+    Tracked(&'static str),
+    Reopen,
+}
+
+pub(super) fn generated_operations_agree_with_the_model(bench: &Bench<'_>) {
+    run(bench, &Setup::default(), false);
+}
+
+pub(super) fn generated_operations_agree_in_small_batches(bench: &Bench<'_>) {
+    let mut setup = Setup::default();
+    setup.limits.batch_events = small().limits.batch_events;
+    setup.limits.batch_bytes = 60;
+    run(bench, &setup, false);
+}
+
+pub(super) fn generated_operations_agree_across_reopening(bench: &Bench<'_>) {
+    run(bench, &Setup::default(), true);
+}
+
+fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
+    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let seed = number("DIPTYCH_SEED").unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
+    let runs = number("DIPTYCH_MODEL_RUNS").map_or(RUNS, |runs| runs.try_into().unwrap());
+    let operations = vec(operation(reopening), 1..40);
+    let outcome = runner(seed, runs).run(&operations, |operations| {
+        play(bench.probe_with(setup), operations).map_err(TestCaseError::fail)
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, operations)) => {
+            let lines: Vec<_> =
+                operations.iter().map(|operation| format!("{operation:?}")).collect();
+            let lines = lines.join("\n");
+            panic!("{reason}\nafter\n{lines}\nreplay it with DIPTYCH_SEED={seed}")
+        }
+        Err(other) => panic!("{other}; DIPTYCH_SEED={seed}"),
+    }
+}
+
+/// Makes the same sequences whenever it gets the same seed.
+fn runner(seed: u64, runs: u32) -> TestRunner {
+    let config = Config {
+        cases: runs,
+        failure_persistence: None,
+        max_shrink_iters: 512,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(config, rng)
+}
+
+/// Plays the operations on both; the first answer that differs.
+fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
+    let mut oracle = Oracle::default();
+    for (number, operation) in operations.into_iter().enumerate() {
+        let head = oracle.head();
+        let what = format!("operation {number}, {operation:?}, head {head}");
+        match operation {
+            Operation::Append { mut append, after } => {
+                if let Some(condition) = &mut append.condition {
+                    condition.after = after.at(head);
+                }
+                let answer = answer(&probe, append.clone())?;
+                same(&what, answer, oracle.append(&append))?;
+            }
+            Operation::Read { filter, after, upto, direction, limit } => {
+                let read = Read { after: after.at(head), upto: upto.at(head), direction, limit };
+                let seen = probe.seen(&filter, read.clone());
+                same(&what, numbers(&seen), oracle.read(&filter, &read))?;
+                same(&what, true, oracle.holds(&seen))?;
+            }
+            Operation::Last(filter, upto) => {
+                let upto = upto.at(head);
+                let last = probe.wait("last", probe.store.last(&filter, upto));
+                same(&what, last.map_err(|error| error.to_string())?, oracle.last(&filter, upto))?;
+            }
+            Operation::Count(name, upto) => {
+                let upto = upto.at(head);
+                same(&what, probe.count(name, upto), oracle.count(&tag(name), upto))?;
+            }
+            Operation::Keyed(name) => same(&what, probe.keyed(name), oracle.keyed(name))?,
+            Operation::Tracked(name) => same(&what, probe.tracked(name), oracle.tracked(name))?,
+            Operation::Reopen => probe = probe.reopen(),
+        }
+        same(&what, probe.head(), oracle.head().get())?;
+    }
+    let seen = probe.everything();
+    let recorded: Vec<_> = seen.iter().map(|seen| seen.recorded_at).collect();
+    same("recorded_at in order", recorded.is_sorted(), true)?;
+    same("everything", numbers(&seen), oracle.read(&Filter::everything(), &Read::all()))?;
+    same("every event", oracle.holds(&seen), true)
+}
+
+fn answer(probe: &Probe, append: Append) -> Result<Result<(Position, Position), Denied>, String> {
+    match probe.append(append) {
+        Ok(accepted) => {
+            let committed = probe.synced(accepted);
+            Ok(Ok((committed.first, committed.last)))
+        }
+        Err(AppendError::Invalid(invalid)) => Ok(Err(Denied::Invalid(invalid))),
+        Err(AppendError::Refused(refusal)) => Ok(Err(Denied::Refused(refusal))),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, store: T, model: T) -> Result<(), String> {
+    match store == model {
+        true => Ok(()),
+        false => Err(format!("{what}: the store says {store:?}, the model {model:?}")),
+    }
+}
+
+fn operation(reopening: bool) -> BoxedStrategy<Operation> {
+    let read = (filter(), below(), place(), direction(), 1..9_usize).prop_map(
+        |(filter, after, upto, direction, limit)| Operation::Read {
+            filter,
+            after,
+            upto,
+            direction,
+            limit,
+        },
+    );
+    prop_oneof![
+        12 => append(),
+        4 => read,
+        2 => (filter(), place()).prop_map(|(filter, upto)| Operation::Last(filter, upto)),
+        2 => (select(&TAGS), place()).prop_map(|(tag, upto)| Operation::Count(tag, upto)),
+        1 => select(&NAMES).prop_map(Operation::Keyed),
+        1 => select(&NAMES).prop_map(Operation::Tracked),
+        u32::from(reopening) => Just(Operation::Reopen),
+    ]
+    .boxed()
+}
+
+fn append() -> impl Strategy<Value = Operation> {
+    let keyed = (select(&NAMES), select(&["r", "q"][..]));
+    let keyed = keyed.prop_map(|(name, request)| key(name, request));
+    let checks = (weighted(0.5, filter()), weighted(0.2, keyed), weighted(0.2, tracking()));
+    let parts = (vec(raw_event(), 0..4), checks, below(), weighted(0.05, 1..3_u64));
+    parts.prop_map(|(events, (fail_if, key, tracking), after, above)| {
+        // A position above the head is tried alone: what else is wrong may be answered first.
+        let (key, tracking, after) = match above {
+            Some(above) => (None, None, Place::AboveHead(above)),
+            None => (key, tracking, after),
+        };
+        let condition = fail_if.map(|fail_if| AppendCondition { fail_if, after: Position::START });
+        let append = Append { events, condition, key, tracking, recorded_at: None };
+        Operation::Append { append, after }
+    })
+}
+
+fn raw_event() -> impl Strategy<Value = RawEvent> {
+    let tags = proptest::sample::subsequence(&TAGS[..], 0..=TAGS.len());
+    (select(&TYPES), tags, vec(any::<u8>(), 0..20))
+        .prop_map(|(event_type, tags, payload)| RawEvent { payload, ..event(event_type, &tags) })
+}
+
+fn tracking() -> impl Strategy<Value = Tracking> {
+    let origin = weighted(0.2, 1..3_u64).prop_map(|epoch| {
+        epoch.map(|epoch| LogIdentity {
+            id: LogId::from_bytes([1; 16]),
+            epoch: Epoch::from_u64(epoch),
+        })
+    });
+    (select(&NAMES), 1..12_u64, origin).prop_map(|(source, position, origin)| Tracking {
+        origin,
+        ..Tracking::new(source, position)
+    })
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let types = proptest::sample::subsequence(&TYPES[..], 0..=TYPES.len());
+    let tags = proptest::sample::subsequence(&TAGS[..], 0..=2);
+    let item = (types, tags).prop_map(|(types, tags)| FilterItem {
+        types: types.into_iter().map(Into::into).collect(),
+        tags: tags.into_iter().map(tag).collect(),
+    });
+    prop_oneof![
+        1 => Just(parse("*")),
+        8 => vec(item, 0..4).prop_map(|items| items.into_iter().collect::<Filter>()),
+    ]
+}
+
+/// At or below the head.
+fn below() -> impl Strategy<Value = Place> {
+    prop_oneof![(0..=10_u64).prop_map(Place::Tenths), (0..4_u64).prop_map(Place::BelowHead),]
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        4 => below(),
+        1 => (1..4_u64).prop_map(Place::AboveHead),
+        2 => Just(Place::Max),
+    ]
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Forwards), Just(Direction::Backwards)]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::strategy::ValueTree;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_replays_its_sequences() {
+        let sequences = |seed| {
+            let (mut runner, operations) = (runner(seed, 1), vec(operation(true), 1..40));
+            let mut next = || operations.new_tree(&mut runner).unwrap().current();
+            format!("{:?}", [next(), next()])
+        };
+        assert_eq!(sequences(7), sequences(7));
+        assert_ne!(sequences(7), sequences(8));
+    }
+}

@@ -1,0 +1,145 @@
+//! The simplest store that can be: vectors and linear scans. What the model test compares with.
+
+use super::probe::Seen;
+use crate::{
+    Append, AppendCondition, Direction, Filter, Invalid, Key, KeyedCommit, Position, RawEvent,
+    Read, Refusal, Tag, Tracking,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    events: Vec<RawEvent>,
+    keys: Vec<(Key, Position, Position)>,
+    /// The newest last, with the head at the time.
+    tracking: Vec<(Tracking, Position)>,
+}
+
+/// Why there are no positions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    Invalid(Invalid),
+    Refused(Refusal),
+}
+
+impl Oracle {
+    pub(super) fn head(&self) -> Position {
+        Position::new(self.events.len() as u64)
+    }
+
+    pub(super) fn append(&mut self, append: &Append) -> Result<(Position, Position), Denied> {
+        self.check(append)?;
+        let first = self.head().plus(1);
+        self.events.extend(append.events.iter().cloned());
+        let last = self.head();
+        if let Some(key) = &append.key {
+            self.keys.push((key.clone(), first, last));
+        }
+        if let Some(tracking) = &append.tracking {
+            self.tracking.push((tracking.clone(), last));
+        }
+        Ok((first, last))
+    }
+
+    fn check(&self, append: &Append) -> Result<(), Denied> {
+        if append.key.is_some() && append.events.is_empty() {
+            return Err(Denied::Invalid(Invalid::KeyWithoutEvents));
+        }
+        let head = self.head();
+        if let Some(AppendCondition { after, .. }) = append.condition
+            && after > head
+        {
+            let position = after;
+            return Err(Denied::Invalid(Invalid::AboveHead { position, head }));
+        }
+        if let Some(tracking) = &append.tracking {
+            self.check_tracking(tracking).map_err(Denied::Refused)?;
+        }
+        if let Some(key) = &append.key
+            && let Some(&(ref used, first, last)) =
+                self.keys.iter().find(|(used, ..)| used.name == key.name)
+        {
+            return Err(Denied::Refused(match used.digest == key.digest {
+                true => Refusal::KeyTaken { first, last },
+                false => Refusal::KeyReused { first, last },
+            }));
+        }
+        if let Some(AppendCondition { fail_if, after }) = &append.condition
+            && let Some(at) = self.last(fail_if, head).filter(|at| at > after)
+        {
+            let after = *after;
+            return Err(Denied::Refused(Refusal::Conflict { at, after }));
+        }
+        Ok(())
+    }
+
+    fn check_tracking(&self, given: &Tracking) -> Result<(), Refusal> {
+        let mut newest_first = self.tracking.iter().rev();
+        let Some((stored, at)) = newest_first.find(|(stored, _)| stored.source == given.source)
+        else {
+            return Ok(());
+        };
+        let (source_name, tracked, at) = (given.source.to_string(), stored.position, *at);
+        if stored.origin != given.origin {
+            return Err(Refusal::OriginChanged {
+                source_name,
+                stored: stored.origin,
+                given: given.origin,
+                tracked,
+                at,
+            });
+        }
+        if given.position <= tracked {
+            return Err(Refusal::AlreadyTracked { source_name, tracked, at });
+        }
+        Ok(())
+    }
+
+    /// The positions that match, low to high.
+    fn matching<'a>(&'a self, filter: &'a Filter) -> impl DoubleEndedIterator<Item = u64> + 'a {
+        let numbered = self.events.iter().enumerate();
+        numbered.filter_map(move |(index, event)| {
+            let tags = || event.tags.iter().map(Tag::as_str);
+            let matches = filter.matches_parts(&event.event_type, tags);
+            matches.then_some(index as u64 + 1)
+        })
+    }
+
+    /// What a read gives when it is read to its end.
+    pub(super) fn read(&self, filter: &Filter, read: &Read) -> Vec<u64> {
+        let bounds = |number: &u64| read.after.get() < *number && *number <= read.upto.get();
+        let within = self.matching(filter).filter(bounds);
+        match read.direction {
+            Direction::Forwards => within.collect(),
+            Direction::Backwards => within.rev().collect(),
+        }
+    }
+
+    /// Whether these are the events that the log has at their positions.
+    pub(super) fn holds(&self, seen: &[Seen]) -> bool {
+        seen.iter().all(|seen| {
+            let index = usize::try_from(seen.position - 1);
+            index.is_ok_and(|index| self.events.get(index) == Some(&seen.event))
+        })
+    }
+
+    pub(super) fn last(&self, filter: &Filter, upto: Position) -> Option<Position> {
+        let last = self.matching(filter).rfind(|number| *number <= upto.get());
+        last.map(Position::new)
+    }
+
+    pub(super) fn count(&self, tag: &Tag, upto: Position) -> u64 {
+        let filter = Filter::tag(tag.clone());
+        self.matching(&filter).filter(|number| *number <= upto.get()).count() as u64
+    }
+
+    pub(super) fn keyed(&self, name: &str) -> Option<KeyedCommit> {
+        let found = self.keys.iter().find(|(key, ..)| key.name == name);
+        found.map(|&(ref key, first, last)| KeyedCommit { first, last, digest: key.digest })
+    }
+
+    pub(super) fn tracked(&self, source: &str) -> Option<Tracking> {
+        let mut newest_first = self.tracking.iter().rev();
+        let found = newest_first.find(|(tracking, _)| tracking.source == source);
+        found.map(|(tracking, _)| tracking.clone())
+    }
+}

@@ -1,0 +1,300 @@
+//! Stores that are deliberately wrong: the proof that each case of the suite finds something.
+//!
+//! A [`Wrong`] store is the plainest possible one, a vector and linear scans, with at most one
+//! [`Flaw`]. Without a flaw it passes every case, with one it fails those that are about it.
+
+mod flaw;
+mod search;
+mod write;
+
+use std::{
+    future,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+pub use flaw::Flaw;
+use parking_lot::Mutex;
+
+use super::{Setup, Subject};
+use crate::{
+    Accepted, Append, AppendError, Batch, CommitNumber, Corruption, Epoch, EventStore, Filter,
+    Head, HeadPublisher, Key, KeyedCommit, Limits, LogId, LogIdentity, Position, RawEvent, Read,
+    ReadError, Store, Synced, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+};
+
+/// A store with at most one flaw. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Wrong(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    flaw: Option<Flaw>,
+    identity: LogIdentity,
+    limits: Limits,
+    time: TimeSource,
+    publisher: HeadPublisher,
+    ended: AtomicBool,
+    /// How often something was asked that a flaw answers now this way, now that way.
+    asked: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    /// In the order of their positions.
+    events: Vec<Stored>,
+    /// The position that the next event gets.
+    next: u64,
+    commits: u64,
+    /// The last position of the last commit.
+    last: u64,
+    recorded_at: Timestamp,
+    keys: Vec<(Key, Position, Position)>,
+    /// The newest last.
+    tracking: Vec<Tracked>,
+    /// What was read already.
+    taken: Position,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    position: Position,
+    recorded_at: Timestamp,
+    commit: u64,
+    /// What it is found by.
+    event: RawEvent,
+    tags_as_given: Vec<Tag>,
+    bytes: Bytes,
+}
+
+#[derive(Clone, Debug)]
+struct Tracked {
+    tracking: Tracking,
+    /// The head when it was stored.
+    at: Position,
+    alone: bool,
+}
+
+/// A subject for the suite with this flaw, or without any; it reopens and ends.
+pub fn subject(flaw: Option<Flaw>, setup: &Setup) -> Subject {
+    let wrong = Wrong::new(flaw, setup);
+    // Reopening takes the place of what was open before.
+    let (mut open, ending) = (wrong.clone(), wrong.clone());
+    Subject::new(wrong).end(move || ending.end()).reopen(move || {
+        open = open.reopened();
+        Store::new(open.clone())
+    })
+}
+
+impl Wrong {
+    /// An empty log with this flaw, or without any.
+    pub fn new(flaw: Option<Flaw>, setup: &Setup) -> Wrong {
+        static SHARED: OnceLock<Wrong> = OnceLock::new();
+        let state = State {
+            events: Vec::new(),
+            next: 1,
+            commits: 0,
+            last: 0,
+            recorded_at: Timestamp::from_micros(i64::MIN),
+            keys: Vec::new(),
+            tracking: Vec::new(),
+            taken: Position::START,
+        };
+        let identity = match flaw {
+            Some(Flaw::IdentityIsTheSameEverywhere) => constant_identity(),
+            _ => LogIdentity::random(),
+        };
+        let fresh = || Wrong::with(flaw, identity, setup.limits.clone(), setup.time, state);
+        let wrong = match flaw {
+            Some(Flaw::SharesOneLog) => SHARED.get_or_init(fresh).clone(),
+            _ => fresh(),
+        };
+        if wrong.is(Flaw::StartsWithAnEvent) {
+            let created = Append::event(RawEvent::new("log-created", []));
+            let _ = wrong.commit(created);
+        }
+        wrong
+    }
+
+    fn with(
+        flaw: Option<Flaw>,
+        identity: LogIdentity,
+        limits: Limits,
+        time: TimeSource,
+        state: State,
+    ) -> Wrong {
+        let head = match flaw {
+            Some(Flaw::ReopeningForgetsTheHead) => 0,
+            _ => state.last,
+        };
+        let publisher = HeadPublisher::new(head.into());
+        publisher.publish(head.into(), CommitNumber(state.commits));
+        Wrong(Arc::new(Inner {
+            flaw,
+            identity,
+            limits,
+            time,
+            publisher,
+            ended: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Nothing more is taken, and who waits is told so.
+    pub fn end(&self) {
+        if !self.is(Flaw::TakesCommitsAfterTheEnd) {
+            self.0.ended.store(true, Ordering::Release);
+        }
+        if !self.is(Flaw::EndsInSilence) {
+            self.0.publisher.end(Unavailable::Closed);
+        }
+    }
+
+    /// The same log, opened again.
+    fn reopened(&self) -> Wrong {
+        let mut identity = self.0.identity;
+        let Inner { flaw, limits, time, state, .. } = &*self.0;
+        let mut state = state.lock().clone();
+        match flaw {
+            Some(Flaw::ReopeningStampsAgain) => state.events.iter_mut().for_each(|stored| {
+                stored.recorded_at = Timestamp::from_micros(stored.recorded_at.as_micros() + 1);
+            }),
+            Some(Flaw::ReopeningStartsAtOne) => state.next = 1,
+            Some(Flaw::ReopeningForgetsKeys) => state.keys.clear(),
+            Some(Flaw::ReopeningForgetsTracking) => state.tracking.clear(),
+            Some(Flaw::ReopeningForgetsTrackingAlone) => {
+                state.tracking.retain(|tracked| !tracked.alone);
+            }
+            Some(Flaw::ReopeningForgetsTags) => {
+                state.events.iter_mut().for_each(|stored| stored.event.tags.clear());
+            }
+            Some(Flaw::ReopeningChangesTheIdentity) => identity.epoch = identity.epoch.next(),
+            Some(Flaw::ReopeningLosesTheLastCommit) => {
+                let last = state.commits;
+                state.events.retain(|stored| stored.commit != last);
+                state.last = state.events.last().map_or(0, |stored| stored.position.get());
+                state.next = state.last + 1;
+            }
+            Some(Flaw::ReopeningForgetsTheTime) => {
+                state.recorded_at = Timestamp::from_micros(i64::MIN);
+            }
+            _ => {}
+        }
+        Wrong::with(*flaw, identity, limits.clone(), *time, state)
+    }
+
+    fn is(&self, flaw: Flaw) -> bool {
+        self.0.flaw == Some(flaw)
+    }
+
+    /// How often this was called before.
+    fn asked(&self) -> u64 {
+        self.0.asked.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The last position that readers may see.
+    fn published(&self) -> Position {
+        self.0.publisher.head().position()
+    }
+}
+
+fn constant_identity() -> LogIdentity {
+    LogIdentity { id: LogId::from_bytes([1; 16]), epoch: Epoch::from_u64(1) }
+}
+
+/// Long enough for other threads to come in between.
+fn dawdle() {
+    thread::sleep(Duration::from_micros(500));
+}
+
+/// Lets whoever polls go on with something else, or drop what it polls.
+async fn yield_once() {
+    let mut yielded = false;
+    future::poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// An error of a store that cannot cope, with this reason.
+fn broken(what: &str) -> Corruption {
+    Corruption {
+        place: "a wrong store".to_owned(),
+        what: what.to_owned(),
+        advice: "use another".to_owned(),
+    }
+}
+
+impl EventStore for Wrong {
+    fn identity(&self) -> LogIdentity {
+        match self.is(Flaw::IdentityChanges) {
+            true => LogIdentity::random(),
+            false => self.0.identity,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        match self.is(Flaw::SaysOtherLimits) {
+            true => Limits::default(),
+            false => self.0.limits.clone(),
+        }
+    }
+
+    fn head(&self) -> Head {
+        let copy = |position: Position| HeadPublisher::new(position).head();
+        match self.0.flaw {
+            Some(Flaw::HeadIsACopy) => copy(self.published()),
+            Some(Flaw::HeadGoesBack) if self.asked() % 2 == 1 => copy(self.published().before()),
+            _ => self.0.publisher.head(),
+        }
+    }
+
+    async fn append(&self, mut append: Append) -> Result<Accepted, AppendError> {
+        if self.is(Flaw::WritesInTwoSteps) && !append.events.is_empty() {
+            self.commit(Append::event(append.events.remove(0)))?;
+            yield_once().await;
+        }
+        let (first, last, commit) = self.commit(append)?;
+        let commit = match self.0.flaw {
+            Some(Flaw::NeverSyncs) => commit + 1_000_000,
+            Some(Flaw::PublishesOneCommitLate) => 0,
+            _ => commit,
+        };
+        let sync = Synced::new(CommitNumber(commit), self.0.publisher.head());
+        Ok(Accepted { first, last, sync })
+    }
+
+    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        self.search(filter, read)
+    }
+
+    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        self.search_last(filter, upto)
+    }
+
+    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.search_count(tag, upto)
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        Ok(self.key_in(&self.0.state.lock(), key))
+    }
+
+    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        let state = self.0.state.lock();
+        Ok(self.tracking_in(&state, source).map(|tracked| tracked.tracking.clone()))
+    }
+}

@@ -1,0 +1,478 @@
+//! How a wrong store commits.
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::{Flaw, State, Stored, Tracked, Wrong, dawdle};
+use crate::{
+    Append, AppendCondition, AppendError, CommitNumber, Digest, Invalid, Key, KeyedCommit, Limits,
+    Metadata, Position, RawEvent, Refusal, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    encoding,
+};
+
+impl Wrong {
+    /// The first and the last position, and the number of the commit.
+    pub(super) fn commit(&self, append: Append) -> Result<(Position, Position, u64), AppendError> {
+        if self.0.ended.load(Ordering::Acquire) {
+            return Err(Unavailable::Closed.into());
+        }
+        let append = self.received(append);
+        append.check(&self.enforced())?;
+        if let Err(invalid) = self.check_size(&append) {
+            if self.is(Flaw::WritesUpToTheInvalidEvent) {
+                self.write_valid(&append);
+            }
+            return Err(invalid.into());
+        }
+        let early = self.is(Flaw::TakesTimeBeforeTheLock).then(|| {
+            let now = Timestamp::now();
+            (0..self.asked() % 4).for_each(|_| dawdle());
+            now
+        });
+        let mut state = self.0.state.lock();
+        if let Err(error) = self.check(&state, &append) {
+            self.refuse(&mut state, &append);
+            return Err(error);
+        }
+        if self.is(Flaw::ChecksBeforeTheLock) {
+            MutexGuard::unlocked(&mut state, dawdle);
+        }
+        let recorded_at = match early {
+            Some(early) => early,
+            None => self.stamp(append.recorded_at, &state)?,
+        };
+        state.recorded_at = recorded_at;
+        Ok(self.write(&mut state, append, recorded_at))
+    }
+
+    /// The request as it is understood.
+    fn received(&self, mut append: Append) -> Append {
+        for event in &mut append.events {
+            self.receive(event);
+        }
+        let name = |text: &str| self.name(text);
+        if let Some(key) = &mut append.key {
+            key.name = name(&key.name).into();
+        }
+        if let Some(tracking) = &mut append.tracking {
+            tracking.source = name(&tracking.source).into();
+        }
+        match self.0.flaw {
+            Some(Flaw::ReversesCommits) => append.events.reverse(),
+            Some(Flaw::CutsLargeCommits) => append.events.truncate(1_000),
+            Some(Flaw::AcceptsKeysWithoutEvents) if append.events.is_empty() => append.key = None,
+            Some(Flaw::TracksOnlyWithEvents) if append.events.is_empty() => append.tracking = None,
+            Some(Flaw::WritesEmptyCommits) if append.events.is_empty() => {
+                append.events.push(RawEvent::new("empty", []));
+            }
+            _ => {}
+        }
+        append
+    }
+
+    fn receive(&self, event: &mut RawEvent) {
+        event.event_type = self.name(&event.event_type).into();
+        event.tags.iter_mut().for_each(|tag| *tag = Tag::stored(&self.name(tag.as_str())));
+        if let Some(actor) = &mut event.metadata.actor {
+            *actor = self.name(actor).into();
+        }
+        match self.0.flaw {
+            Some(Flaw::ForgetsMetadata) => event.metadata = Metadata::default(),
+            Some(Flaw::SortsTags) => event.tags.sort(),
+            Some(Flaw::DropsTagsWithoutValue) => event.tags.retain(|tag| !tag.value().is_empty()),
+            Some(Flaw::EndsPayloadsAtNul) => {
+                let nul = event.payload.iter().position(|byte| *byte == 0);
+                event.payload.truncate(nul.unwrap_or(usize::MAX));
+            }
+            _ => {}
+        }
+    }
+
+    fn name(&self, text: &str) -> String {
+        match self.0.flaw {
+            Some(Flaw::TrimsNames) => text.trim().to_owned(),
+            Some(Flaw::CutsLongNames) => text.chars().take(128).collect(),
+            Some(Flaw::AcceptsEmptyNames) if text.is_empty() => "?".to_owned(),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// The limits that it holds to.
+    pub(super) fn enforced(&self) -> Limits {
+        let mut limits = self.0.limits.clone();
+        let change = match self.0.flaw {
+            Some(Flaw::IgnoresLimits) => |limit: &mut usize| *limit = usize::MAX,
+            Some(Flaw::LimitsAreOneTooSmall) => |limit: &mut usize| *limit -= 1,
+            _ => return limits,
+        };
+        let held_to = [
+            &mut limits.event_bytes,
+            &mut limits.type_bytes,
+            &mut limits.tag_bytes,
+            &mut limits.tags_per_event,
+            &mut limits.metadata_bytes,
+            &mut limits.commit_events,
+            &mut limits.commit_bytes,
+            &mut limits.key_bytes,
+            &mut limits.source_bytes,
+            &mut limits.tracking_sources,
+            &mut limits.filter_items,
+            &mut limits.filter_terms,
+        ];
+        held_to.into_iter().for_each(change);
+        limits
+    }
+
+    fn check_size(&self, append: &Append) -> Result<(), Invalid> {
+        let (limits, mut bytes) = (self.enforced(), Vec::new());
+        for event in &append.events {
+            encoding::encode(event, &limits, &mut bytes)?;
+        }
+        let limit = limits.commit_bytes;
+        match bytes.len() > limit {
+            true => Err(Invalid::too_large("commit", bytes.len(), limit, "commit_bytes")),
+            false => Ok(()),
+        }
+    }
+
+    fn write_valid(&self, append: &Append) {
+        let (limits, mut bytes) = (self.enforced(), Vec::new());
+        let valid = |event: &&RawEvent| encoding::encode(event, &limits, &mut bytes).is_ok();
+        let valid = append.events.iter().take_while(valid).cloned().collect::<Vec<_>>();
+        self.write(&mut self.0.state.lock(), Append::events(valid), Timestamp::now());
+    }
+
+    fn check(&self, state: &State, append: &Append) -> Result<(), AppendError> {
+        let head = Position::new(state.last);
+        if let Some(AppendCondition { after, .. }) = append.condition
+            && after > head
+            && !self.is(Flaw::AcceptsPositionsAboveTheHead)
+        {
+            return Err(Invalid::AboveHead { position: after, head }.into());
+        }
+        let tracking = || self.check_tracking(state, append);
+        let key = || Ok(self.check_key(state, append)?);
+        let condition = || Ok(self.check_condition(state, append)?);
+        match self.0.flaw {
+            Some(Flaw::SkipsChecksWithoutEvents) if append.events.is_empty() => Ok(()),
+            Some(Flaw::SkipsTheConditionUnderAKey) if append.key.is_some() => {
+                tracking().and_then(|()| key())
+            }
+            Some(Flaw::ChecksKeyFirst) => {
+                key().and_then(|()| tracking()).and_then(|()| condition())
+            }
+            Some(Flaw::ChecksConditionFirst) => {
+                condition().and_then(|()| tracking()).and_then(|()| key())
+            }
+            _ => tracking().and_then(|()| key()).and_then(|()| condition()),
+        }
+    }
+
+    fn check_tracking(&self, state: &State, append: &Append) -> Result<(), AppendError> {
+        let Some(given) = &append.tracking else {
+            return Ok(());
+        };
+        let Some(stored) = self.tracking_in(state, &given.source) else {
+            return self.check_sources(state);
+        };
+        let at = match self.0.flaw {
+            Some(Flaw::TrackingRefusalsSayTheHead) => Position::new(state.last),
+            Some(Flaw::ChecksMissTheNewestCommit) if stored.at.get() == state.last => return Ok(()),
+            _ => stored.at,
+        };
+        let mut given = given.clone();
+        match self.0.flaw {
+            Some(Flaw::TakesTheSamePositionAgain) => given.position = given.position.plus(1),
+            Some(Flaw::NeedsTheNextPosition)
+                if given.position != stored.tracking.position.plus(1) =>
+            {
+                given.position = Position::START;
+            }
+            Some(Flaw::IgnoresOrigins | Flaw::TracksWithoutOrigin) => {
+                given.origin = stored.tracking.origin;
+            }
+            _ => {}
+        }
+        Ok(given.check_against(&stored.tracking, at)?)
+    }
+
+    fn check_sources(&self, state: &State) -> Result<(), AppendError> {
+        let mut sources: Vec<_> = state.tracking.iter().map(|old| &old.tracking.source).collect();
+        sources.sort();
+        sources.dedup();
+        let (sources, limit) = (sources.len() + 1, self.enforced().tracking_sources);
+        if sources > limit {
+            let what = "tracking sources";
+            return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+        }
+        Ok(())
+    }
+
+    fn check_key(&self, state: &State, append: &Append) -> Result<(), Refusal> {
+        let Some(key) = &append.key else {
+            return Ok(());
+        };
+        let Some(mut commit) = self.key_in(state, &key.name) else {
+            return Ok(());
+        };
+        let last = Position::new(state.last);
+        match self.0.flaw {
+            Some(Flaw::ChecksMissTheNewestCommit) if commit.last == last => return Ok(()),
+            Some(Flaw::KeyRefusalsSayTheHead) => (commit.first, commit.last) = (last, last),
+            Some(Flaw::IgnoresDigests) => commit.digest = key.digest,
+            Some(Flaw::ComparesHalfADigest) if commit.digest.0[..8] == key.digest.0[..8] => {
+                commit.digest = key.digest;
+            }
+            _ => {}
+        }
+        Err(commit.refuse(key))
+    }
+
+    /// The commit with this key.
+    pub(super) fn key_in(&self, state: &State, name: &str) -> Option<KeyedCommit> {
+        let same = |(key, ..): &&(Key, Position, Position)| match self.0.flaw {
+            Some(Flaw::KeysIgnoreCase) => key.name.eq_ignore_ascii_case(name),
+            _ => key.name == name,
+        };
+        let remembered = match self.0.flaw {
+            Some(Flaw::ForgetsOldKeys) => 100,
+            _ => usize::MAX,
+        };
+        let found = state.keys.iter().rev().take(remembered).find(same);
+        let found = found.map(|&(ref key, first, last)| KeyedCommit {
+            first,
+            last: if self.is(Flaw::KeysFindTheFirstEventOnly) { first } else { last },
+            digest: key.digest,
+        });
+        let tagged = |stored: &&Stored| stored.event.tags.iter().any(|tag| tag.as_str() == name);
+        match (found, self.is(Flaw::TakesTagsForKeys)) {
+            (None, true) => state.events.iter().find(tagged).map(|stored| KeyedCommit {
+                first: stored.position,
+                last: stored.position,
+                digest: Digest::default(),
+            }),
+            (found, _) => found,
+        }
+    }
+
+    /// What is stored of this source.
+    pub(super) fn tracking_in<'a>(&self, state: &'a State, source: &str) -> Option<&'a Tracked> {
+        let together = self.is(Flaw::TracksAllSourcesTogether);
+        let mut newest_first = state.tracking.iter().rev();
+        newest_first.find(|stored| together || stored.tracking.source == source)
+    }
+
+    fn check_condition(&self, state: &State, append: &Append) -> Result<(), Refusal> {
+        let Some(AppendCondition { fail_if, after }) = &append.condition else {
+            return Ok(());
+        };
+        let after = *after;
+        let low = match self.0.flaw {
+            Some(Flaw::IgnoresConditions) => return Ok(()),
+            Some(Flaw::ConditionsIncludeTheirPosition) => after,
+            Some(Flaw::ConditionsSkipOne) => after.plus(2),
+            Some(Flaw::ConditionsSeeTheNewest100) => {
+                after.max(state.last.saturating_sub(100).into()).plus(1)
+            }
+            Some(Flaw::TakesThePositionForAVersion) => Position::new(1),
+            _ => after.plus(1),
+        };
+        let newest = match self.0.flaw {
+            Some(Flaw::ChecksMissTheNewestCommit) => state.commits,
+            _ => u64::MAX,
+        };
+        let everything = self.is(Flaw::TakesEveryConditionForEverything);
+        let items = self.understood(state, fail_if);
+        let conflicts = |stored: &&Stored| {
+            let matches = everything || self.times_matched(&items, &stored.event) > 0;
+            low <= stored.position && stored.commit != newest && matches
+        };
+        let found = match self.0.flaw {
+            Some(Flaw::ConflictsNameTheFirstMatch) => state.events.iter().find(conflicts),
+            _ => state.events.iter().rfind(conflicts),
+        };
+        let own = |event: &RawEvent| self.times_matched(&items, event) > 0;
+        match found.map(|stored| stored.position) {
+            Some(at) if self.is(Flaw::TakesThePositionForAVersion) && at == after => Ok(()),
+            Some(at) => Err(Refusal::Conflict { at, after }),
+            None if self.is(Flaw::ChecksItsOwnEvents) && append.events.iter().any(own) => {
+                let at = state.next.into();
+                Err(Refusal::Conflict { at, after })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What a refusal leaves behind.
+    fn refuse(&self, state: &mut MutexGuard<'_, State>, append: &Append) {
+        match self.0.flaw {
+            Some(Flaw::WritesBeforeItChecks) => {
+                let events = Append::events(append.events.clone());
+                self.write(state, events, Timestamp::now());
+            }
+            Some(Flaw::KeepsTheKeyOfARefusedCommit) => {
+                let head = state.last.into();
+                state.keys.extend(append.key.clone().map(|key| (key, head, head)));
+            }
+            Some(Flaw::KeepsTheTrackingOfARefusedCommit) => {
+                self.track(state, append.tracking.clone(), false);
+            }
+            Some(Flaw::KeepsTheTimeOfARefusedCommit) => {
+                state.recorded_at = state.recorded_at.max(append.recorded_at.unwrap_or_default());
+            }
+            Some(Flaw::FailsAfterARefusal) => self.0.ended.store(true, Ordering::Release),
+            _ => {}
+        }
+    }
+
+    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, Invalid> {
+        let last = state.recorded_at;
+        match self.0.flaw {
+            Some(Flaw::ClockGoesBack) => {
+                let earlier = Timestamp::now().as_micros() - 1_000_000 * state.commits as i64;
+                Ok(Timestamp::from_micros(earlier))
+            }
+            Some(Flaw::AcceptsAnyTime) => Ok(given.unwrap_or_else(Timestamp::now).max(last)),
+            Some(Flaw::IgnoresTheCallersTime) => TimeSource::Clock.next(None, last),
+            Some(Flaw::TakesTimeThatWentBack) => {
+                self.0.time.next(given, Timestamp::from_micros(i64::MIN))
+            }
+            _ => self.0.time.next(given, last),
+        }
+    }
+
+    fn write(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        append: Append,
+        recorded_at: Timestamp,
+    ) -> (Position, Position, u64) {
+        if !append.events.is_empty() || append.tracking.is_some() {
+            state.commits += 1;
+        }
+        let commit = state.commits;
+        if self.is(Flaw::LeavesGaps) && !append.events.is_empty() {
+            state.next += 1;
+        }
+        let first = state.next;
+        let last = first + append.events.len() as u64 - 1;
+        if !self.is(Flaw::TakesPositionsBeforeTheLock) {
+            state.next = last + 1;
+        }
+        match self.0.flaw {
+            Some(Flaw::TakesPositionsBeforeTheLock) => {
+                MutexGuard::unlocked(state, dawdle);
+                state.next = last + 1;
+            }
+            Some(Flaw::FillsGapsLater) => {
+                let turns = commit % 3;
+                MutexGuard::unlocked(state, || (0..turns).for_each(|_| dawdle()));
+            }
+            Some(Flaw::PublishesBeforeItWrites) => {
+                self.0.publisher.publish(last.into(), CommitNumber(commit));
+                MutexGuard::unlocked(state, dawdle);
+            }
+            _ => {}
+        }
+        self.insert(state, &append.events, first, recorded_at);
+        let before = state.last;
+        state.last = before.max(last);
+        if let Some(key) = append.key
+            && !self.is(Flaw::ForgetsKeys)
+        {
+            state.keys.push((key, first.into(), last.into()));
+        }
+        self.track(state, append.tracking, append.events.is_empty());
+        self.publish(first, state.last, before, commit);
+        match self.0.flaw {
+            Some(Flaw::AnswersOnePositionTooHigh) => {
+                ((first + 1).into(), (last + 1).into(), commit)
+            }
+            Some(Flaw::AnswersZeroWithoutEvents) if append.events.is_empty() => {
+                (Position::START, Position::START, commit)
+            }
+            _ => (first.into(), last.into(), commit),
+        }
+    }
+
+    fn insert(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        events: &[RawEvent],
+        first: u64,
+        recorded_at: Timestamp,
+    ) {
+        let one_by_one = self.is(Flaw::WritesEventByEvent);
+        for (offset, event) in (0..).zip(events) {
+            let position = match one_by_one {
+                true => Position::new(state.events.len() as u64 + 1),
+                false => Position::new(first + offset),
+            };
+            let recorded_at = match self.is(Flaw::StampsEveryEvent) {
+                true => Timestamp::from_micros(recorded_at.as_micros() + offset as i64),
+                false => recorded_at,
+            };
+            let stored = self.stored(event, position, recorded_at, state.commits);
+            let place = state.events.partition_point(|other| other.position <= position);
+            state.events.insert(place, stored);
+            if one_by_one {
+                MutexGuard::unlocked(state, dawdle);
+            }
+        }
+    }
+
+    fn stored(
+        &self,
+        event: &RawEvent,
+        position: Position,
+        recorded_at: Timestamp,
+        commit: u64,
+    ) -> Stored {
+        let (mut bytes, limits) = (Vec::new(), self.enforced());
+        encoding::encode(event, &limits, &mut bytes).expect("what is too large was refused");
+        let mut found_by = event.clone();
+        let mut tags: Vec<Tag> = Vec::new();
+        for tag in &event.tags {
+            if !tags.contains(tag) {
+                tags.push(tag.clone());
+            }
+        }
+        found_by.tags = tags;
+        Stored {
+            position,
+            recorded_at,
+            commit,
+            event: found_by,
+            tags_as_given: event.tags.clone(),
+            bytes: bytes.into(),
+        }
+    }
+
+    fn track(&self, state: &mut State, tracking: Option<Tracking>, alone: bool) {
+        let at = state.last.into();
+        state.tracking.extend(tracking.map(|mut tracking| {
+            if self.is(Flaw::TracksWithoutOrigin) {
+                tracking.origin = None;
+            }
+            Tracked { tracking, at, alone }
+        }));
+    }
+
+    fn publish(&self, first: u64, last: u64, before: u64, commit: u64) {
+        let publish = |position: u64| {
+            self.0.publisher.publish(position.into(), CommitNumber(commit));
+        };
+        match self.0.flaw {
+            Some(Flaw::PublishesOneCommitLate) if first > last => {}
+            Some(Flaw::PublishesOneCommitLate) => publish(before),
+            Some(Flaw::HeadCountsCommits) => publish(commit),
+            Some(Flaw::HeadRunsAhead) => publish(last + 10),
+            Some(Flaw::PublishesEventByEvent) => (first..=last).for_each(|position| {
+                publish(position);
+                dawdle();
+            }),
+            _ => publish(last),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Every case finds something, and every flaw is found: a wrong store fails the case that is
+//! about its flaw, and the same store without a flaw passes them all.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use diptych_store::testing::{
+    Bench, Outcome, Setup, Subject, cases, run_all,
+    wrong::{self, Flaw},
+};
+
+/// A store that hangs is found out after this long. No right one takes as long for one answer.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+macro_rules! proofs {
+    ($($case:ident: $($flaw:ident)+,)*) => {
+        /// For every case, wrong stores that fail it.
+        const PROOFS: &[(&str, &[Flaw])] = &[$((stringify!($case), &[$(Flaw::$flaw),+])),*];
+
+        $(
+            #[test]
+            fn $case() {
+                for flaw in [$(Flaw::$flaw),+] {
+                    assert_fails(stringify!($case), flaw);
+                }
+            }
+        )*
+    };
+}
+
+fn assert_fails(name: &str, flaw: Flaw) {
+    let Some(case) = cases().iter().find(|case| case.name == name) else {
+        panic!("there is no case {name}");
+    };
+    let fresh = |setup: &Setup| Some(wrong::subject(Some(flaw), setup));
+    let outcome = case.run(&Bench::new(&fresh).patience(PATIENCE));
+    assert!(matches!(outcome, Outcome::Failed(_)), "{name} does not find {flaw:?}: {outcome:?}");
+}
+
+#[test]
+fn every_case_is_proven_by_a_wrong_store() {
+    let proven: BTreeSet<_> = PROOFS.iter().map(|(name, _)| *name).collect();
+    let all: BTreeSet<_> = cases().iter().map(|case| case.name).collect();
+    assert_eq!(all, proven);
+    assert_eq!(all.len(), cases().len(), "a name is used twice");
+}
+
+#[test]
+fn every_flaw_is_found_by_a_case() {
+    let found = |flaw: &Flaw| PROOFS.iter().any(|(_, flaws)| flaws.contains(flaw));
+    let unfound: Vec<_> = Flaw::ALL.iter().filter(|flaw| !found(flaw)).collect();
+    assert!(unfound.is_empty(), "{unfound:?}");
+}
+
+#[test]
+fn without_a_flaw_it_passes_every_case() {
+    let fresh = |setup: &Setup| Some(wrong::subject(None, setup));
+    for (case, outcome) in run_all(&Bench::new(&fresh)) {
+        assert_eq!(outcome, Outcome::Passed, "{}", case.name);
+    }
+}
+
+#[test]
+fn what_a_store_lacks_is_not_passed_over_in_silence() {
+    let fresh = |setup: &Setup| -> Option<Subject> {
+        let plain = *setup == Setup::default();
+        plain.then(|| Subject::new(wrong::Wrong::new(None, setup)))
+    };
+    for (case, outcome) in run_all(&Bench::new(&fresh)) {
+        match case.needs.first() {
+            Some(need) => assert_eq!(outcome, Outcome::NotApplicable(*need), "{}", case.name),
+            None => assert_eq!(outcome, Outcome::Passed, "{}", case.name),
+        }
+    }
+}
+
+proofs! {
+    positions_are_dense_from_one: LeavesGaps,
+    events_of_a_commit_keep_their_order: ReversesCommits,
+    a_commit_of_many_events_is_whole: CutsLargeCommits,
+    accepted_says_where_the_events_are: AnswersOnePositionTooHigh,
+    what_is_synced_is_readable: PublishesOneCommitLate,
+    several_can_wait_for_one_sync: NeverSyncs,
+    look_ups_show_only_what_is_published: PublishesOneCommitLate,
+    what_is_not_waited_for_is_published_too: PublishesOneCommitLate,
+    a_dropped_append_is_whole_or_not_there: WritesInTwoSteps,
+    every_field_comes_back: ForgetsMetadata,
+    bytes_are_the_encoding_of_the_event: SortsTags,
+    an_event_has_a_type: AcceptsEmptyNames,
+    a_payload_is_any_bytes: EndsPayloadsAtNul,
+    tags_are_a_set_in_the_order_given: SortsTags,
+    an_append_of_nothing_writes_nothing: WritesEmptyCommits,
+    an_append_of_nothing_is_checked: SkipsChecksWithoutEvents,
+    an_append_of_nothing_waits_for_what_it_saw: PublishesOneCommitLate,
+    a_fresh_log_accepts_an_append_of_nothing: AnswersZeroWithoutEvents,
+    reading_twice_gives_the_same: ReadsTakeAway,
+    tracking_is_checked_before_the_key: ChecksKeyFirst,
+    tracking_is_checked_before_the_condition: ChecksConditionFirst,
+    the_key_is_checked_before_the_condition: ChecksConditionFirst,
+    every_check_has_to_pass: SkipsTheConditionUnderAKey,
+    a_refused_commit_leaves_no_event: WritesBeforeItChecks,
+    a_refused_commit_leaves_its_key_free: KeepsTheKeyOfARefusedCommit,
+    a_refused_commit_moves_no_tracking: KeepsTheTrackingOfARefusedCommit,
+    the_store_goes_on_after_a_refusal: FailsAfterARefusal,
+    checks_see_what_was_just_accepted: ChecksMissTheNewestCommit,
+    a_refusal_rests_on_what_is_readable: PublishesOneCommitLate,
+    a_match_after_the_position_is_a_conflict: IgnoresConditions,
+    no_match_after_the_position_is_no_conflict: TakesEveryConditionForEverything,
+    a_match_at_the_position_is_no_conflict: ConditionsIncludeTheirPosition,
+    a_match_just_after_the_position_is_a_conflict: ConditionsSkipOne,
+    a_condition_from_the_start_sees_the_whole_log: ConditionsSeeTheNewest100,
+    a_conflict_names_the_last_match: ConflictsNameTheFirstMatch,
+    the_position_may_be_above_the_last_match: TakesThePositionForAVersion,
+    a_commit_does_not_conflict_with_itself: ChecksItsOwnEvents,
+    a_condition_takes_any_of_the_types: NeedsEveryType,
+    a_condition_takes_all_of_the_tags: TakesAnyTag,
+    a_condition_takes_any_of_the_items: TakesTheFirstItemOnly MixesItems,
+    a_condition_on_everything_is_on_the_head: EverythingMatchesNothing,
+    a_condition_on_nothing_never_refuses: NothingMatchesEverything,
+    a_condition_above_the_head_is_invalid: AcceptsPositionsAboveTheHead,
+    a_key_finds_its_commit: KeysFindTheFirstEventOnly,
+    an_unused_key_finds_nothing: KeysIgnoreCase,
+    the_same_request_again_is_told_where_it_was_committed: ForgetsKeys KeyRefusalsSayTheHead,
+    another_request_under_a_used_key_is_told_so: IgnoresDigests,
+    digests_are_compared_whole: ComparesHalfADigest,
+    a_key_without_events_is_invalid: AcceptsKeysWithoutEvents,
+    a_key_has_a_name: AcceptsEmptyNames,
+    keys_are_a_space_of_their_own: TakesTagsForKeys,
+    a_key_is_remembered_for_ever: ForgetsOldKeys,
+    tracking_is_stored_with_the_commit: TracksWithoutOrigin,
+    tracking_takes_only_what_is_further: TakesTheSamePositionAgain,
+    tracking_may_leap: NeedsTheNextPosition,
+    a_tracking_refusal_says_where_it_was_taken_in: TrackingRefusalsSayTheHead,
+    another_origin_is_refused: IgnoresOrigins,
+    sources_are_tracked_apart: TracksAllSourcesTogether,
+    tracking_alone_is_a_commit: TracksOnlyWithEvents,
+    tracking_alone_is_checked: SkipsChecksWithoutEvents,
+    tracking_alone_in_an_empty_log: TracksOnlyWithEvents,
+    a_source_has_a_name: AcceptsEmptyNames,
+    a_filter_takes_any_of_the_types: NeedsEveryType,
+    a_filter_takes_all_of_the_tags: TakesAnyTag,
+    a_filter_takes_type_and_tags_of_an_item: IgnoresTypesWhereThereAreTags,
+    a_filter_takes_any_of_the_items: TakesTheFirstItemOnly,
+    items_of_a_filter_do_not_mix: MixesItems,
+    overlapping_items_give_an_event_once: RepeatsOverlaps,
+    a_term_given_twice_changes_nothing: CountsTagsToCompare,
+    everything_is_every_event: EverythingMatchesNothing,
+    nothing_is_no_event: NothingMatchesEverything,
+    what_is_not_there_is_not_found: LeavesOutUnknownTerms,
+    a_read_gives_events_in_order: SortsPositionsAsText,
+    a_read_backwards_gives_events_in_reverse: IgnoresDirection,
+    a_read_starts_just_after: ReadsIncludeAfter,
+    a_read_ends_at_upto: ReadsExcludeUpto,
+    both_bounds_hold_in_both_directions: BackwardsForgetsAfter,
+    a_read_goes_to_the_head_at_most: SaysTheAskedUpto,
+    a_read_from_above_the_head_is_invalid: AcceptsPositionsAboveTheHead,
+    a_read_gives_at_most_its_limit: IgnoresTheLimit,
+    a_limit_backwards_counts_from_the_high_end: LimitsBackwardsFromTheLowEnd,
+    a_limit_of_zero_considers_nothing: TakesLimitZeroForNone,
+    upto_covers_what_did_not_match: SaysTheLastMatch,
+    upto_stops_before_what_was_not_given: SaysTheBound,
+    upto_backwards_stops_above_what_was_not_given: SaysTheBound,
+    upto_is_within_the_bounds: SaysTheHead,
+    an_empty_log_reads_empty: EmptyLogIsAnError,
+    paging_forwards_gives_every_match_once: SaysTheBound,
+    paging_backwards_gives_every_match_once: SaysTheBound,
+    small_batches_lose_and_repeat_nothing: LosesWhatDoesNotFit,
+    last_is_the_last_match: LastSaysTheFirst,
+    last_looks_at_and_below_upto: LastIgnoresUpto,
+    last_of_no_match_is_none: LastOfNothingIsStart,
+    look_ups_may_ask_above_the_head: RefusesLookUpsAboveTheHead,
+    count_is_the_revision_of_a_tag: CountsCommits,
+    count_upto_an_event_is_its_rank: CountExcludesUpto,
+    an_unknown_tag_counts_zero: UnknownTagIsAnError,
+    a_tag_given_twice_counts_once: CountsATagAsOftenAsGiven,
+    look_ups_see_large_logs: LooksUpTheNewest1000,
+    a_fresh_log_is_empty: StartsWithAnEvent,
+    the_head_is_the_last_position: HeadCountsCommits,
+    a_head_that_is_held_moves: HeadIsACopy,
+    who_waits_for_the_head_is_woken: HeadIsACopy,
+    a_log_keeps_its_identity: IdentityChanges,
+    every_log_has_its_own_identity: IdentityIsTheSameEverywhere,
+    logs_are_apart: SharesOneLog,
+    recorded_at_never_decreases: ClockGoesBack,
+    a_commit_is_recorded_at_one_instant: StampsEveryEvent,
+    what_was_recorded_stays: StampsOnRead,
+    a_store_with_a_clock_takes_no_time: AcceptsAnyTime,
+    the_callers_time_is_recorded: IgnoresTheCallersTime,
+    the_callers_time_is_raised_to_the_last: TakesTimeThatWentBack,
+    the_callers_time_has_to_be_given: AcceptsAnyTime,
+    a_refused_commit_leaves_no_time: KeepsTheTimeOfARefusedCommit,
+    limit_event_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_type_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_tag_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_tags_per_event: IgnoresLimits LimitsAreOneTooSmall,
+    limit_metadata_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_commit_events: IgnoresLimits LimitsAreOneTooSmall,
+    limit_commit_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_key_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_source_bytes: IgnoresLimits LimitsAreOneTooSmall,
+    limit_tracking_sources: IgnoresLimits LimitsAreOneTooSmall,
+    limit_filter_items: IgnoresLimits LimitsAreOneTooSmall,
+    limit_filter_terms: IgnoresLimits LimitsAreOneTooSmall,
+    a_batch_holds_at_most_batch_events: IgnoresBatchLimits,
+    a_batch_holds_at_most_batch_bytes: IgnoresBatchLimits LosesWhatDoesNotFit,
+    one_event_is_always_let_through: LetsNothingLargeThrough,
+    a_late_event_beyond_a_limit_leaves_nothing: WritesUpToTheInvalidEvent,
+    a_store_says_its_limits: SaysOtherLimits,
+    hostile_types_are_told_apart: TrimsNames,
+    hostile_tags_are_told_apart: TrimsNames,
+    hostile_keys_are_told_apart: TrimsNames,
+    hostile_sources_are_told_apart: TrimsNames,
+    hostile_metadata_comes_back: TrimsNames,
+    a_tag_is_not_found_by_its_prefix: FindsTagsByPrefix,
+    a_type_is_not_a_tag: TakesTypesForTags,
+    a_tag_may_have_an_empty_value: DropsTagsWithoutValue,
+    an_event_is_found_by_each_of_its_tags: IndexesFourTags,
+    names_may_be_as_long_as_the_limits: CutsLongNames,
+    a_long_name_in_a_filter_finds_nothing: FailsOnLongNames,
+    one_of_64_contenders_wins: ChecksBeforeTheLock,
+    every_boundary_has_its_own_winner: ChecksBeforeTheLock TakesEveryConditionForEverything,
+    boundaries_that_overlap_exclude_each_other: ChecksBeforeTheLock,
+    a_loser_finds_what_beat_it: PublishesOneCommitLate,
+    retries_lose_no_update: ChecksBeforeTheLock,
+    one_of_many_sends_of_a_key_is_committed: ChecksBeforeTheLock,
+    parallel_tracking_takes_in_once: ChecksBeforeTheLock,
+    parallel_commits_share_no_position: TakesPositionsBeforeTheLock,
+    parallel_commits_do_not_mix: WritesEventByEvent,
+    parallel_commits_are_recorded_in_order: TakesTimeBeforeTheLock,
+    what_the_head_says_is_readable: PublishesBeforeItWrites,
+    nothing_appears_at_or_below_an_observed_position: FillsGapsLater,
+    a_head_is_never_inside_a_commit: PublishesEventByEvent,
+    the_head_never_goes_back: HeadGoesBack,
+    look_ups_agree_with_the_head: CountsCommits,
+    a_subscription_catches_up_and_goes_live: ReadsIncludeAfter,
+    a_subscription_to_an_empty_log_is_live_at_once: StartsWithAnEvent,
+    a_subscriber_that_waits_is_woken: HeadIsACopy,
+    a_selective_subscription_catches_up_too: SaysTheLastMatch,
+    a_live_subscription_hears_what_does_not_match: SaysTheLastMatch,
+    a_subscription_misses_nothing_while_8_writers_append: FillsGapsLater,
+    a_slow_subscriber_is_told_that_it_fell_behind: HeadCountsCommits,
+    a_subscription_from_above_the_head_is_an_error: HeadRunsAhead,
+    a_dropped_wait_loses_no_event: ReadsIncludeAfter,
+    subscriptions_do_not_take_from_each_other: ReadsTakeAway,
+    a_subscription_goes_on_where_another_stopped: SaysTheBound,
+    an_ended_store_takes_nothing_more: TakesCommitsAfterTheEnd,
+    an_ended_store_says_so: EndsInSilence,
+    the_end_wakes_who_waits: EndsInSilence,
+    what_is_synced_stays_so_after_the_end: NeverSyncs,
+    the_end_leaves_no_commit_hanging: NeverSyncs,
+    the_end_ends_a_subscription_with_an_error: EndsInSilence,
+    events_outlive_the_store: ReopeningStampsAgain,
+    the_head_outlives_the_store: ReopeningForgetsTheHead,
+    positions_go_on_after_reopening: ReopeningStartsAtOne,
+    keys_outlive_the_store: ReopeningForgetsKeys,
+    tracking_outlives_the_store: ReopeningForgetsTracking,
+    tracking_alone_outlives_the_store: ReopeningForgetsTrackingAlone,
+    conditions_see_what_was_there_before: ReopeningForgetsTags,
+    look_ups_see_what_was_there_before: ReopeningForgetsTags,
+    the_identity_outlives_the_store: ReopeningChangesTheIdentity,
+    an_empty_log_can_be_reopened: ReopeningChangesTheIdentity,
+    a_log_can_be_reopened_often: ReopeningLosesTheLastCommit,
+    recorded_at_does_not_go_back_after_reopening: ReopeningForgetsTheTime,
+    generated_operations_agree_with_the_model: ConflictsNameTheFirstMatch,
+    generated_operations_agree_in_small_batches: LosesWhatDoesNotFit,
+    generated_operations_agree_across_reopening: ReopeningForgetsKeys,
+}

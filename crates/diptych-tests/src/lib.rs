@@ -1,0 +1,10 @@
+//! Tests of the whole workspace. The examples of the pages for readers are compiled and run here
+//! as documentation tests; the tidy test (in `tests/it/`) sees to it that none is forgotten.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../CONTRIBUTING.md")]
+pub struct Contributing;

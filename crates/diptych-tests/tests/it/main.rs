@@ -1,0 +1,6 @@
+//! Tests of the whole workspace.
+
+// A test fails by panicking, and so may what it calls.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod tidy;

@@ -1,0 +1,130 @@
+//! The style of the repository that a program can check. Each rule is a pure function over text,
+//! with a test that it finds what it is for; here the rules meet the files.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+mod docs;
+mod lengths;
+mod manifests;
+mod text;
+
+const OFFENDERS: &str = "crates/diptych-tests/tidy-offenders.txt";
+const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
+
+#[test]
+fn lines_are_narrow() {
+    assert_none(each(&[".rs", ".md"], text::wide_lines));
+}
+
+#[test]
+fn functions_and_files_are_short() {
+    let mut found = BTreeMap::new();
+    for (path, text) in files(&[".rs"]) {
+        match lengths::over_length(&path, &text) {
+            Ok(over) => found.extend(over),
+            Err(error) => panic!("{path} does not parse: {error}"),
+        }
+    }
+    let listed = lengths::listed(&read(OFFENDERS)).unwrap();
+    assert_none(lengths::ratchet(&found, &listed));
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    assert_none(each(&[".rs"], |_, text| text::unfinished(text)));
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine() {
+    assert_none(each(&[""], |_, text| text::machine_paths(text)));
+}
+
+#[test]
+fn crates_depend_on_what_they_may() {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let packages = manifests::packages(&metadata).unwrap();
+    assert_none(manifests::crossings(&packages));
+}
+
+#[test]
+fn no_layer_knows_what_belongs_above_it() {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let packages = manifests::packages(&metadata).unwrap();
+    let mut problems = Vec::new();
+    for name in packages.keys() {
+        let tree = ["tree", "--edges", "normal,build", "--all-features", "--prefix", "none"];
+        let tree = cargo(&[&tree[..], &["--package", name]].concat());
+        problems.extend(manifests::unwanted(name, &tree));
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn every_dependency_has_a_reason() {
+    assert_none(manifests::without_reason(&read("Cargo.toml")));
+}
+
+#[test]
+fn the_rules_for_dependencies_are_in_place() {
+    assert_none(manifests::incomplete_rules(&read("deny.toml")));
+}
+
+#[test]
+fn the_examples_of_every_page_are_compiled() {
+    let compiled = read(DOC_TESTS);
+    assert_none(each(&[".md"], |path, text| docs::not_compiled(path, text, &compiled)));
+}
+
+/// What a rule says of each file with one of these endings, the path before it.
+fn each(endings: &[&str], rule: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
+    let problems = |(path, text): (String, String)| {
+        let found = rule(&path, &text);
+        found.into_iter().map(move |problem| format!("{path}: {problem}"))
+    };
+    files(endings).into_iter().flat_map(problems).collect()
+}
+
+fn assert_none(problems: Vec<String>) {
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// The text files of the repository with one of these endings: those in git and new ones, not
+/// those that git ignores.
+fn files(endings: &[&str]) -> Vec<(String, String)> {
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+    let output = Command::new("git").args(list).current_dir(root()).output();
+    let output = output.expect("git lists the files of the repository: install it");
+    assert!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
+    let paths = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    let files: Vec<_> = paths
+        .split_terminator('\0')
+        .filter(|path| endings.iter().any(|ending| path.ends_with(ending)))
+        // One that was removed is still in the list, and one that is no text is no concern here.
+        .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
+        .collect();
+    assert!(!files.is_empty(), "no files end in {endings:?}: the list is wrong");
+    files
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn cargo(args: &[&str]) -> String {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // What is compiled was fetched; the network is not asked.
+    command.args(args).args(["--offline", "--locked"]).current_dir(root());
+    let output = command.output().expect("cargo runs");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

@@ -1,0 +1,194 @@
+//! Rules over what depends on what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+/// What each crate of the workspace may depend on among the crates of the workspace. Tests and
+/// chores may use everything and are not here, nor are dependencies of tests alone.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("diptych-store", &[]),
+    ("diptych-macros", &[]),
+    ("diptych-log", &["diptych-store"]),
+    ("diptych-remote", &["diptych-store"]),
+    ("diptych-postgres", &["diptych-store"]),
+    ("diptych-jetstream", &["diptych-store", "diptych-log"]),
+    ("diptych", &["diptych-store", "diptych-log", "diptych-macros"]),
+    ("diptych-sqlite", &["diptych", "diptych-store"]),
+    ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
+    ("diptych-cli", &["diptych", "diptych-store", "diptych-log", "diptych-server"]),
+];
+const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
+
+/// Those that may know HTTP and gRPC.
+const NETWORKED: &[&str] =
+    &["diptych-server", "diptych-remote", "diptych-cli", "diptych-tests", "xtask"];
+const NETWORK: &[&str] = &[
+    "actix-web",
+    "axum",
+    "h2",
+    "http",
+    "hyper",
+    "prost",
+    "reqwest",
+    "tiny_http",
+    "tonic",
+    "tower-http",
+    "ureq",
+    "warp",
+];
+
+/// Those that run on plain threads, whatever runtime their user has.
+const BLOCKING: &[&str] = &["diptych-store", "diptych-log"];
+const RUNTIMES: &[&str] =
+    &["async-executor", "async-std", "embassy-executor", "glommio", "smol", "tokio"];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+    path: Option<String>,
+}
+
+/// The crates of the workspace, each with the crates of the workspace that it uses outside of
+/// tests, from what `cargo metadata` prints.
+pub(crate) fn packages(metadata: &str) -> serde_json::Result<BTreeMap<String, BTreeSet<String>>> {
+    let metadata: Metadata = serde_json::from_str(metadata)?;
+    let used = |package: Package| {
+        let used = package.dependencies.into_iter().filter(|used| used.path.is_some());
+        let outside_tests = used.filter(|used| used.kind.as_deref() != Some("dev"));
+        (package.name, outside_tests.map(|used| used.name).collect())
+    };
+    Ok(metadata.packages.into_iter().map(used).collect())
+}
+
+/// Uses that the map of the workspace does not allow, and crates that are not on it.
+pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, used) in packages {
+        if MAY_USE_ALL.contains(&name.as_str()) {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_USE.iter().find(|(on_map, _)| on_map == name) else {
+            problems.push(format!("{name} is new: say in the tidy test what it may depend on"));
+            continue;
+        };
+        let crossing = used.iter().filter(|used| !allowed.contains(&used.as_str()));
+        problems.extend(crossing.map(|used| format!("{name} must not depend on {used}")));
+    }
+    problems
+}
+
+/// What a crate must not have in its tree, from what `cargo tree --prefix none` prints.
+pub(crate) fn unwanted(name: &str, tree: &str) -> Vec<String> {
+    let mut unwanted: Vec<&str> = Vec::new();
+    if !NETWORKED.contains(&name) {
+        unwanted.extend(NETWORK);
+    }
+    if BLOCKING.contains(&name) {
+        unwanted.extend(RUNTIMES);
+    }
+    let used: BTreeSet<_> =
+        tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let found = unwanted.into_iter().filter(|unwanted| used.contains(unwanted));
+    found.map(|found| format!("{name} has {found} below it, which belongs above it")).collect()
+}
+
+/// Dependencies of the workspace without a comment after them that says why they are there.
+pub(crate) fn without_reason(manifest: &str) -> Vec<String> {
+    let lines = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let unexplained = lines.filter(|line| {
+        let is_dependency = line.contains('=') && !line.starts_with('#');
+        let is_own = line.contains("path = ");
+        let reason = line.rsplit_once(" # ").map_or("", |(_, reason)| reason.trim());
+        is_dependency && !is_own && reason.is_empty()
+    });
+    unexplained.map(|line| format!("say after {line:?} why it is here")).collect()
+}
+
+/// What is missing in the configuration of cargo-deny.
+pub(crate) fn incomplete_rules(deny: &str) -> Vec<String> {
+    let rules = match deny.parse::<toml::Table>() {
+        Ok(rules) => rules,
+        Err(error) => return vec![format!("deny.toml does not parse: {error}")],
+    };
+    let wanted = [
+        ("licenses", "allow"),
+        ("bans", "wildcards"),
+        ("sources", "unknown-registry"),
+        ("sources", "unknown-git"),
+        ("advisories", "yanked"),
+    ];
+    let is_there = |(section, key): &(&str, &str)| {
+        rules
+            .get(*section)
+            .and_then(toml::Value::as_table)
+            .is_some_and(|in_it| in_it.contains_key(*key))
+    };
+    let missing = wanted.iter().filter(|wanted| !is_there(wanted));
+    missing.map(|(section, key)| format!("deny.toml has no {key} in [{section}]")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(name: &str, used: &str, kind: &str) -> Vec<String> {
+        let metadata = format!(
+            r#"{{"packages":[{{"name":"{name}","dependencies":[
+                {{"name":"{used}","kind":{kind},"path":"/x"}},
+                {{"name":"bytes","kind":null,"path":null}}]}}]}}"#
+        );
+        crossings(&packages(&metadata).unwrap())
+    }
+
+    #[test]
+    fn a_use_against_the_map_is_found() {
+        assert_eq!(uses("diptych-store", "diptych-log", "null").len(), 1);
+        assert_eq!(uses("diptych-log", "diptych", "null").len(), 1);
+        assert_eq!(uses("diptych-log", "diptych", "\"build\"").len(), 1);
+        assert!(uses("diptych-log", "diptych-store", "null").is_empty());
+        assert!(uses("diptych-log", "diptych", "\"dev\"").is_empty());
+        assert!(uses("diptych-tests", "diptych-log", "null").is_empty());
+    }
+
+    #[test]
+    fn a_crate_that_is_not_on_the_map_is_found() {
+        assert!(uses("diptych-new", "diptych-store", "null")[0].contains("is new"));
+    }
+
+    #[test]
+    fn what_belongs_above_is_found_in_a_tree() {
+        let tree = "diptych-log v0.1.0 (/x)\ntokio v1.0.0\nhyper v1.0.0 (*)\nbytes v1.0.0\n";
+        assert_eq!(unwanted("diptych-log", tree).len(), 2);
+        assert_eq!(unwanted("diptych", tree).len(), 1);
+        assert!(unwanted("diptych-server", tree).is_empty());
+        assert!(unwanted("diptych-log", "tokio-like v1.0.0").is_empty());
+    }
+
+    #[test]
+    fn a_dependency_without_reason_is_found() {
+        let manifest = "[workspace.dependencies]\nown = { path = \"x\" }\n\na = \"1\" # for b\n\
+                        c = \"2\"\nd = { version = \"1\" } # \n[profile.release]\ndebug = 1\n";
+        let found = without_reason(manifest);
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn rules_that_lack_something_are_found() {
+        assert!(incomplete_rules("[licenses")[0].contains("does not parse"));
+        assert_eq!(incomplete_rules("[licenses]\nallow = []\n").len(), 4);
+    }
+}
