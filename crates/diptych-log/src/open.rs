@@ -2,7 +2,7 @@
 //! it, cut off what a kill or a loss of power left unfinished. Older segments are not read.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::Path,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -73,22 +73,42 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
     Err(OpenError::Options { problem })
 }
 
-/// Creates what is missing, each folder durable in the one above it.
+/// Creates what is missing, from above, and makes each folder durable before anything is in it.
+/// So of those that are there only the lowest can still be lost, after an open that was cut off:
+/// it is made durable again.
 fn create_folders(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError> {
-    let mut unsynced = vec![folders.root.as_path()];
-    let mut below = folders.root.as_path();
-    while let (Some(above), Some(name)) = (above(below), below.file_name()) {
-        let names = disk.list(above).map_err(io_error("list", above))?;
-        if names.iter().any(|there| name == there.as_str()) {
+    let mut missing = Vec::new();
+    let mut dir = folders.segments.as_path();
+    while let Some(above) = above(dir) {
+        if is_in(disk, dir, above)? {
             break;
         }
-        unsynced.push(above);
-        below = above;
+        missing.push((dir, above));
+        dir = above;
     }
-    for dir in [&folders.segments, &folders.index] {
+    if let Some(above) = above(dir) {
+        match disk.sync_dir(above) {
+            // A folder of somebody else, who has to have made it durable.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(io_error("sync", above))?,
+        }
+    }
+    for (dir, above) in missing.into_iter().rev() {
         disk.create_dir(dir).map_err(io_error("create", dir))?;
+        disk.sync_dir(above).map_err(io_error("sync", above))?;
     }
-    unsynced.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(io_error("sync", dir)))
+    disk.create_dir(&folders.index).map_err(io_error("create", &folders.index))
+}
+
+fn is_in(disk: &dyn Disk, dir: &Path, above: &Path) -> Result<bool, OpenError> {
+    let Some(name) = dir.file_name() else { return Ok(true) };
+    match disk.list(above) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(true),
+        names => {
+            let names = names.map_err(io_error("list", above))?;
+            Ok(names.iter().any(|there| name == there.as_str()))
+        }
+    }
 }
 
 /// The folder above, the current one for a bare name.
