@@ -418,7 +418,9 @@ impl Opening<'_> {
         }
         let path = self.folders.root.join(INTERVAL_MARK);
         let mark = self.disk.map(&path).map_err(io_error("read", &path))?;
-        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
+        // The mark is durable before the first commit is taken: half of one stands for nothing.
+        let Some(mark) = mark.strip_suffix(b"\n") else { return Ok(false) };
+        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == mark);
         Ok(!same_boot)
     }
 }
@@ -528,6 +530,8 @@ impl Engine {
             self.begin_segment(&mut state, base_time);
         }
         self.write_all();
+        // Also where commits are not synced one by one: the new epoch must not be lost.
+        self.sync_all();
         match &self.state.lock().ended {
             None => Ok(()),
             Some(why) => {
@@ -547,7 +551,7 @@ impl Engine {
     }
 
     fn write_mark(&self) -> io::Result<()> {
-        let boot = self.disk().boot().unwrap_or_default();
+        let boot = self.disk().boot().unwrap_or_default() + "\n";
         let file = self.disk().create(&self.folders.root.join(INTERVAL_MARK), 64)?;
         file.write_at(0, boot.as_bytes())?;
         file.sync()?;
