@@ -120,6 +120,10 @@ impl Engine {
         let [first, _, ..] = parts.as_slice() else { return Ok(()) };
         let mut columns = Columns::new(first.first);
         for part in &parts {
+            if part.first != first.first.plus(u64::from(columns.len())) {
+                // One between them could not be written: they stay as they are.
+                return Ok(());
+            }
             let read: Result<Columns, ReadError> = part.columns(self.disk());
             columns.append(&read.map_err(|error| error.to_string())?);
         }

@@ -2,7 +2,7 @@
 //! it, cut off what a kill or a loss of power left unfinished. Older segments are not read.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::Path,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -16,6 +16,7 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock, LockError},
     engine::{Engine, NEVER},
     error::{corruption, io_error},
+    follower::HEAD_FILE,
     frame,
     index::{Columns, Coverage, Run, run},
     indexer::{Indexer, covers},
@@ -41,18 +42,20 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
     let lost_some = opening.interval_was_cut_off()?;
     let mut identity = last.header.identity;
+    let head_file = opening.head_file()?;
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(tail.parts.iter().cloned());
-    let engine = assemble(options, folders, lock, identity, parts, last, tail);
+    let engine = assemble(options, folders, (lock, head_file), identity, parts, last, tail);
     if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
         engine.begin_anew()?;
     }
     engine.remember_interval()?;
+    engine.leave_head(engine.head().position(), &engine.writer.lock().segment);
     Ok(engine)
 }
 
@@ -73,22 +76,42 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
     Err(OpenError::Options { problem })
 }
 
-/// Creates what is missing, each folder durable in the one above it.
+/// Creates what is missing, from above, and makes each folder durable before anything is in it.
+/// So of those that are there only the lowest can still be lost, after an open that was cut off:
+/// it is made durable again.
 fn create_folders(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError> {
-    let mut unsynced = vec![folders.root.as_path()];
-    let mut below = folders.root.as_path();
-    while let (Some(above), Some(name)) = (above(below), below.file_name()) {
-        let names = disk.list(above).map_err(io_error("list", above))?;
-        if names.iter().any(|there| name == there.as_str()) {
+    let mut missing = Vec::new();
+    let mut dir = folders.segments.as_path();
+    while let Some(above) = above(dir) {
+        if is_in(disk, dir, above)? {
             break;
         }
-        unsynced.push(above);
-        below = above;
+        missing.push((dir, above));
+        dir = above;
     }
-    for dir in [&folders.segments, &folders.index] {
+    if let Some(above) = above(dir) {
+        match disk.sync_dir(above) {
+            // A folder of somebody else, who has to have made it durable.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(io_error("sync", above))?,
+        }
+    }
+    for (dir, above) in missing.into_iter().rev() {
         disk.create_dir(dir).map_err(io_error("create", dir))?;
+        disk.sync_dir(above).map_err(io_error("sync", above))?;
     }
-    unsynced.iter().try_for_each(|dir| disk.sync_dir(dir).map_err(io_error("sync", dir)))
+    disk.create_dir(&folders.index).map_err(io_error("create", &folders.index))
+}
+
+fn is_in(disk: &dyn Disk, dir: &Path, above: &Path) -> Result<bool, OpenError> {
+    let Some(name) = dir.file_name() else { return Ok(true) };
+    match disk.list(above) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(true),
+        names => {
+            let names = names.map_err(io_error("list", above))?;
+            Ok(names.iter().any(|there| name == there.as_str()))
+        }
+    }
 }
 
 /// The folder above, the current one for a bare name.
@@ -409,6 +432,15 @@ impl Opening<'_> {
         Ok(())
     }
 
+    fn head_file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
+        let root = &self.folders.root;
+        let names = self.disk.list(root).map_err(io_error("list", root))?;
+        let path = root.join(HEAD_FILE);
+        let there = names.iter().any(|name| name == HEAD_FILE);
+        let file = if there { self.disk.open(&path, 64) } else { self.disk.create(&path, 64) };
+        file.map_err(io_error("open", &path))
+    }
+
     /// Whether a log that was not synced with every commit ended with a loss of power.
     fn interval_was_cut_off(&self) -> Result<bool, OpenError> {
         let names = self.disk.list(&self.folders.root);
@@ -462,7 +494,7 @@ fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
 fn assemble(
     options: LogOptions,
     folders: Folders,
-    lock: Box<dyn DiskLock>,
+    (lock, head_file): (Box<dyn DiskLock>, Arc<dyn DiskFile>),
     identity: LogIdentity,
     parts: Vec<Arc<Part>>,
     last: Last,
@@ -513,6 +545,7 @@ fn assemble(
         indexer: Indexer::default(),
         catalog: RwLock::new(Arc::new(Catalog { parts })),
         publisher: HeadPublisher::new(accepted),
+        head_file,
         tracking: RwLock::new(tracking),
         lock: Mutex::new(Some(lock)),
     }
@@ -530,7 +563,7 @@ impl Engine {
             self.begin_segment(&mut state, base_time);
         }
         self.write_all();
-        // Also where commits are not synced one by one: the new epoch must not be lost.
+        // Whatever the durability: a new epoch that was shown must not be forgotten again.
         self.sync_all();
         match &self.state.lock().ended {
             None => Ok(()),
@@ -543,18 +576,23 @@ impl Engine {
 
     fn remember_interval(&self) -> Result<(), OpenError> {
         let failed = |what| io_error(what, &self.folders.root);
-        self.remove_mark().map_err(failed("remove a mark from"))?;
-        if self.options.durability != Durability::Synced {
-            self.write_mark().map_err(failed("write a mark to"))?;
+        match self.options.durability {
+            Durability::Synced => self.remove_mark().map_err(failed("remove a mark from")),
+            Durability::Interval { .. } => self.write_mark().map_err(failed("write a mark to")),
         }
-        Ok(())
     }
 
+    /// Under another name first: half a mark would be one of another run of the machine, and
+    /// cost the log its epoch.
     fn write_mark(&self) -> io::Result<()> {
-        let boot = self.disk().boot().unwrap_or_default() + "\n";
-        let file = self.disk().create(&self.folders.root.join(INTERVAL_MARK), 64)?;
-        file.write_at(0, boot.as_bytes())?;
+        let mark = self.folders.root.join(INTERVAL_MARK);
+        let temporary = mark.with_extension("tmp");
+        // One may be left from before.
+        let _ = self.disk().remove(&temporary);
+        let file = self.disk().create(&temporary, 64)?;
+        file.write_at(0, self.disk().boot().unwrap_or_default().as_bytes())?;
         file.sync()?;
+        self.disk().rename(&temporary, &mark)?;
         self.disk().sync_dir(&self.folders.root)
     }
 

@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -93,7 +94,7 @@ fn one_sync_makes_a_whole_batch_durable() {
     let disk = SimulatedDisk::new(1);
     let mut options = options(&mut Random::new(1), Durability::Synced);
     (options.segment_bytes, options.index_bytes) = (1 << 20, 1 << 20);
-    options.disk = std::sync::Arc::new(disk.clone());
+    options.disk = Arc::new(disk.clone());
     let log = Log::open(FOLDER, options).unwrap();
     let mut requests = Requests::default();
     let mut random = Random::new(2);
@@ -107,6 +108,40 @@ fn one_sync_makes_a_whole_batch_durable() {
     }
     log.blocking().flush().unwrap();
     assert_eq!(disk.count(Operation::Sync), before + 1);
+}
+
+/// Once, a part of the index in the middle of a segment could not be written, and those before
+/// and after it were merged as if they followed each other.
+#[test]
+fn an_index_file_that_cannot_be_written_leaves_reads_right() {
+    for index_bytes in [600, 900, 1200] {
+        for after in 0..60 {
+            fail_to_write_index(index_bytes, after);
+        }
+    }
+}
+
+fn fail_to_write_index(index_bytes: u64, after: u64) {
+    let disk = SimulatedDisk::new(1);
+    let mut random = Random::new(3);
+    let mut options = options(&mut random, Durability::Synced);
+    (options.segment_bytes, options.index_bytes) = (3 << 10, index_bytes);
+    (options.queue_bytes, options.disk) = (1 << 20, Arc::new(disk.clone()));
+    let log = Log::open(FOLDER, options.clone()).unwrap();
+    let (mut model, mut requests) = (Model::new(limits()), Requests::default());
+    disk.fail_after(after, Fault::Io(Operation::Map));
+    for _ in 0..20 {
+        let append = requests.plain(&mut random);
+        let Ok(accepted) = log.blocking().append(append.clone()) else { break };
+        model.decided(append, Ok(accepted.into()));
+    }
+    let _ = log.blocking().flush();
+    let _ = model.settle();
+    disk.disarm();
+    model.check_published(&log, &mut random).unwrap();
+    drop(log);
+    let log = Log::open(FOLDER, options).unwrap();
+    model.recover(&log, MayLose::Unacknowledged, &mut random);
 }
 
 type Trace = Rc<RefCell<Vec<String>>>;
@@ -246,7 +281,7 @@ impl Run {
 
     fn try_open(&mut self) -> Result<Log, OpenError> {
         let mut options = options(&mut self.random, self.durability);
-        options.disk = std::sync::Arc::new(self.disk.clone());
+        options.disk = Arc::new(self.disk.clone());
         Log::open(FOLDER, options)
     }
 
@@ -434,6 +469,10 @@ impl Run {
                     Err(error) => self.not_taken(&error.cause),
                 }
             }
+        }
+        if self.disk.is_stopped() {
+            let end = self.crash();
+            self.note(format!("{end:?} while it ended"));
         }
         self.disk.disarm();
         self.disk.set_capacity(u64::MAX);
