@@ -5,10 +5,7 @@
 //! durable. What is in flight is settled before an error is told, so that the error can say from
 //! which line on nothing was written.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Write},
-};
+use std::{collections::VecDeque, io};
 
 use diptych_log::Log;
 use diptych_store::{
@@ -20,7 +17,7 @@ use crate::{
     args::AppendArgs,
     batches::{Batches, digest, nothing_from},
     exit::Failure,
-    folder,
+    folder, ndjson,
     progress::Progress,
     table::counted,
 };
@@ -166,9 +163,9 @@ impl<'a> Load<'a> {
             self.progress.events(self.events);
         }
         let (first, last) = (first.get(), last.get());
-        let line = serde_json::to_string(&Acknowledged { first, last, events, repeated });
-        let line = line.map_err(io::Error::from)?;
-        match self.progress.print(|| writeln!(io::stdout(), "{line}")).map_err(Failure::from) {
+        let line = Acknowledged { first, last, events, repeated };
+        let print = || ndjson::write_json(&line, &mut io::stdout().lock());
+        match self.progress.print(print).map_err(Failure::from) {
             // Nobody reads the acknowledgements; that is no reason to leave out half the input.
             Err(Failure::ReaderGone) => Ok(()),
             printed => printed,

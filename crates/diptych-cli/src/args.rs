@@ -21,11 +21,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    #[command(after_help = EXIT_CODES)]
+    #[command(about = "Append events from standard input", after_help = EXIT_CODES)]
     Append(AppendArgs),
-    #[command(after_help = EXIT_CODES)]
+    #[command(about = "Print events as NDJSON", after_help = EXIT_CODES)]
     Read(ReadArgs),
-    #[command(after_help = EXIT_CODES)]
+    #[command(about = "Print the last events, then those that come", after_help = EXIT_CODES)]
     Tail(TailArgs),
     #[command(after_help = EXIT_CODES)]
     Stats(StatsArgs),
@@ -42,7 +42,7 @@ pub(crate) enum Command {
     },
 }
 
-/// Which folder, and how patiently.
+// Documentation of these two would take the place of that of the commands they are part of.
 #[derive(Debug, Args)]
 pub(crate) struct Folder {
     /// The folder of the log.
@@ -65,7 +65,6 @@ impl Wait {
     }
 }
 
-/// Which events.
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// Only events that match: 'type=a,b tag=k:v tag=k2:v2' is any of the types and all of the
@@ -154,7 +153,10 @@ pub(crate) struct ReadArgs {
 ///   diptych tail --data bank
 ///   diptych tail --data bank --after 5000 --filter 'type=withdrawn' --until-head
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    about = "Print the last events, then those that come, until interrupted",
+    verbatim_doc_comment
+)]
 pub(crate) struct TailArgs {
     #[command(flatten)]
     pub(crate) folder: Folder,

@@ -33,7 +33,7 @@ pub(crate) fn line_bytes(limits: &Limits) -> usize {
 /// Why a line is not an event.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LineError {
-    #[error("column {column}: {problem}")]
+    #[error("{problem} (column {column})")]
     Json { column: usize, problem: String },
     #[error("the data is missing: give \"data\" with any JSON, such as null")]
     NoData,
@@ -134,7 +134,12 @@ fn uuid(field: &'static str, text: &str) -> Result<Uuid, LineError> {
 
 /// Writes the event as a line.
 pub(crate) fn write(event: &EventRef<'_>, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Shown::new(event)).map_err(io::Error::from)?;
+    write_json(&Shown::new(event), out)
+}
+
+/// Writes anything as a line.
+pub(crate) fn write_json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     out.write_all(b"\n")
 }
 

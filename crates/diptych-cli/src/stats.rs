@@ -4,12 +4,13 @@ use std::io::{self, Write};
 
 use diptych_log::Stats;
 use indicatif::BinaryBytes;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{
     args::StatsArgs,
     exit::Failure,
     folder,
+    ndjson::write_json,
     table::{count, counted, counts, facts},
 };
 
@@ -17,7 +18,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
     let stats = folder::with_existing_log(&args.folder, |log| Ok(log.blocking().stats()?))?;
     let mut out = io::stdout().lock();
     if args.json {
-        return Ok(writeln!(out, "{}", as_json(&stats))?);
+        return Ok(write_json(&Shown::from(stats), &mut out)?);
     }
     Ok(as_text(&stats, args.top, &mut out)?)
 }
@@ -46,21 +47,48 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn as_json(stats: &Stats) -> serde_json::Value {
-    let rows = |counts: &[(String, u64)], name: &str, number: &str| {
-        let row = |(key, count): &(String, u64)| json!({ name: key, number: count });
-        counts.iter().map(row).collect::<Vec<_>>()
-    };
-    json!({
-        "log": stats.identity.id.to_string(),
-        "epoch": stats.identity.epoch.to_string(),
-        "events": stats.head.get(),
-        "segments": stats.segments,
-        "segment_bytes": stats.segment_bytes,
-        "index_bytes": stats.index_bytes,
-        "allocated_bytes": stats.allocated_bytes,
-        "sources": stats.sources,
-        "types": rows(&stats.types, "type", "events"),
-        "tag_keys": rows(&stats.tag_keys, "key", "tags"),
-    })
+/// The same as JSON.
+#[derive(Serialize)]
+struct Shown {
+    log: String,
+    epoch: String,
+    events: u64,
+    segments: u64,
+    segment_bytes: u64,
+    index_bytes: u64,
+    allocated_bytes: u64,
+    sources: u64,
+    types: Vec<TypeCount>,
+    tag_keys: Vec<KeyCount>,
+}
+
+#[derive(Serialize)]
+struct TypeCount {
+    r#type: String,
+    events: u64,
+}
+
+#[derive(Serialize)]
+struct KeyCount {
+    key: String,
+    tags: u64,
+}
+
+impl From<Stats> for Shown {
+    fn from(stats: Stats) -> Shown {
+        let types = stats.types.into_iter();
+        let keys = stats.tag_keys.into_iter();
+        Shown {
+            log: stats.identity.id.to_string(),
+            epoch: stats.identity.epoch.to_string(),
+            events: stats.head.get(),
+            segments: stats.segments,
+            segment_bytes: stats.segment_bytes,
+            index_bytes: stats.index_bytes,
+            allocated_bytes: stats.allocated_bytes,
+            sources: stats.sources,
+            types: types.map(|(r#type, events)| TypeCount { r#type, events }).collect(),
+            tag_keys: keys.map(|(key, tags)| KeyCount { key, tags }).collect(),
+        }
+    }
 }

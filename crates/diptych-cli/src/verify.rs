@@ -2,22 +2,23 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{Damage, LogOptions, Verified, VerifyError, verify};
+use diptych_log::{Damage, LogOptions, OpenError, Verified, VerifyError, verify};
 use diptych_store::Corruption;
 use indicatif::BinaryBytes;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::{
     args::VerifyArgs,
     exit::{Exit, Failure},
     folder,
+    ndjson::write_json,
     progress::Progress,
     table::{count, counted, facts},
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     folder::must_exist(&args.folder)?;
-    let progress = Progress::new(None);
+    let progress = Progress::new(Some(0));
     let verified = folder::when_free(args.folder.wait.duration(), || {
         verify(&args.folder.dir, &LogOptions::default(), |done, total| {
             progress.bytes(done, Some(total));
@@ -25,18 +26,18 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     });
     drop(progress);
     let mut out = io::stdout().lock();
-    match verified {
-        Ok(verified) if args.json => Ok(writeln!(out, "{}", in_order(&verified))?),
-        Ok(verified) => Ok(as_text(&verified, &mut out)?),
-        Err(VerifyError::Damaged(places)) => {
-            if args.json {
-                writeln!(out, "{}", damaged(&places))?;
-            }
-            Err(Failure::new(Exit::Damage, places_text(&places)))
-        }
-        Err(VerifyError::Open(error)) => Err(error.into()),
-        Err(error) => Err(Failure::new(Exit::Failed, error.to_string())),
+    let places: Vec<Corruption> = match verified {
+        Ok(verified) if args.json => return Ok(write_json(&InOrder::of(&verified), &mut out)?),
+        Ok(verified) => return Ok(as_text(&verified, &mut out)?),
+        Err(VerifyError::Damaged(places)) => places.into_iter().map(corruption).collect(),
+        Err(VerifyError::Open(OpenError::Corrupt(corruption))) => vec![corruption],
+        Err(VerifyError::Open(error)) => return Err(error.into()),
+        Err(error) => return Err(Failure::new(Exit::Failed, error.to_string())),
+    };
+    if args.json {
+        write_json(&Damaged::of(&places), &mut out)?;
     }
+    Err(Failure::new(Exit::Damage, as_lines(&places)))
 }
 
 fn as_text(verified: &Verified, out: &mut impl Write) -> io::Result<()> {
@@ -54,63 +55,92 @@ fn as_text(verified: &Verified, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn in_order(verified: &Verified) -> Value {
-    json!({
-        "ok": true,
-        "log": verified.identity.id.to_string(),
-        "epoch": verified.identity.epoch.to_string(),
-        "events": verified.events,
-        "commits": verified.commits,
-        "segments": verified.segments,
-        "index_files": verified.index_files,
-        "bytes": verified.bytes,
-    })
+/// What is printed as JSON when all is in order.
+#[derive(Serialize)]
+struct InOrder {
+    ok: bool,
+    log: String,
+    epoch: String,
+    events: u64,
+    commits: u64,
+    segments: u64,
+    index_files: u64,
+    bytes: u64,
 }
 
-fn damaged(places: &[Damage]) -> Value {
-    let place = |damage: &Damage| {
-        json!({
-            "file": damage.file.display().to_string(),
-            "offset": damage.offset,
-            "what": damage.what,
-            "advice": damage.advice,
-        })
-    };
-    json!({ "ok": false, "damage": places.iter().map(place).collect::<Vec<_>>() })
-}
-
-fn places_text(places: &[Damage]) -> String {
-    let mut text = counted(places.len() as u64, "damaged place");
-    for Damage { file, offset, what, advice } in places {
-        let place = format!("{} at byte {offset}", file.display());
-        let (what, advice) = (what.clone(), advice.clone());
-        text.push_str(&format!("\n  {}", Corruption { place, what, advice }));
+impl InOrder {
+    fn of(verified: &Verified) -> InOrder {
+        InOrder {
+            ok: true,
+            log: verified.identity.id.to_string(),
+            epoch: verified.identity.epoch.to_string(),
+            events: verified.events,
+            commits: verified.commits,
+            segments: verified.segments,
+            index_files: verified.index_files,
+            bytes: verified.bytes,
+        }
     }
-    text
+}
+
+/// What is printed as JSON when something is not.
+#[derive(Serialize)]
+struct Damaged {
+    ok: bool,
+    damage: Vec<Place>,
+}
+
+#[derive(Serialize)]
+struct Place {
+    /// File and offset, or whatever else finds it.
+    place: String,
+    what: String,
+    advice: String,
+}
+
+impl Damaged {
+    fn of(places: &[Corruption]) -> Damaged {
+        let place = |Corruption { place, what, advice }: &Corruption| Place {
+            place: place.clone(),
+            what: what.clone(),
+            advice: advice.clone(),
+        };
+        Damaged { ok: false, damage: places.iter().map(place).collect() }
+    }
+}
+
+/// Damage that a verification found and damage that an open met are told alike.
+fn corruption(damage: Damage) -> Corruption {
+    let Damage { file, offset, what, advice } = damage;
+    Corruption { place: format!("{} at byte {offset}", file.display()), what, advice }
+}
+
+fn as_lines(places: &[Corruption]) -> String {
+    let count = counted(places.len() as u64, "damaged place");
+    places.iter().fold(count, |text, place| format!("{text}\n  {place}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn places() -> [Damage; 1] {
-        [Damage {
+    #[test]
+    fn damage_is_told_with_place_and_advice() {
+        let damage = Damage {
             file: "data/1.segment".into(),
             offset: 4096,
             what: "the checksum of a frame does not match".into(),
             advice: "restore the file from a backup".into(),
-        }]
-    }
-
-    #[test]
-    fn damage_is_told_with_place_and_advice() {
+        };
+        let places = [corruption(damage)];
         assert_eq!(
-            places_text(&places()),
+            as_lines(&places),
             "1 damaged place\n  data/1.segment at byte 4096: the checksum of a frame does not \
              match; restore the file from a backup"
         );
-        let json = damaged(&places());
-        assert_eq!(json["ok"], false);
-        assert_eq!(json["damage"][0]["offset"], 4096);
+        let mut json = Vec::new();
+        write_json(&Damaged::of(&places), &mut json).unwrap();
+        let start = r#"{"ok":false,"damage":[{"place":"data/1.segment at byte 4096","what":"#;
+        assert!(json.starts_with(start.as_bytes()));
     }
 }

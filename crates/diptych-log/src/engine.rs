@@ -10,9 +10,11 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::{
     LogOptions,
     catalog::{Catalog, Folders},
-    disk::{Disk, DiskLock},
+    disk::{Disk, DiskFile, DiskLock},
+    follower::PublishedHead,
     frame::TrackingTable,
     indexer::Indexer,
+    segment::Segment,
     sequencer::State,
     writer::Writer,
 };
@@ -37,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) indexer: Indexer,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) publisher: HeadPublisher,
+    /// For processes that follow the log: see the module `follower`.
+    pub(crate) head_file: Arc<dyn DiskFile>,
     /// Tracking of published commits.
     pub(crate) tracking: RwLock<Arc<TrackingTable>>,
     /// Released when the log is closed.
@@ -54,6 +58,19 @@ impl Engine {
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.read().clone()
+    }
+
+    /// Tells other processes where the published log ends.
+    pub(crate) fn leave_head(&self, position: Position, segment: &Segment) {
+        let head = PublishedHead {
+            position,
+            end: segment.end(),
+            identity: self.identity,
+            segment: segment.sequence,
+        };
+        if let Err(error) = self.head_file.write_at(0, &head.encode()) {
+            tracing::warn!(%error, "the published head cannot be left for followers");
+        }
     }
 
     pub(crate) fn publish(

@@ -67,7 +67,9 @@ impl Engine {
     }
 
     pub(crate) fn index(&self, job: Job) {
-        if let Err(error) = self.write_part(&job) {
+        // After a failure nothing is written: a part that is missing would be merged over.
+        let failed = self.state.lock().failed();
+        if !failed && let Err(error) = self.write_part(&job) {
             // The log is whole without it, but without index files memory would fill up.
             self.fail(&error);
         }

@@ -29,6 +29,7 @@ mod catalog;
 pub mod disk;
 mod engine;
 mod error;
+mod follower;
 mod frame;
 mod index;
 mod indexer;
@@ -44,6 +45,7 @@ mod verify;
 mod writer;
 
 pub use error::{OpenError, VerifyError};
+pub use follower::Follower;
 pub use log::{Blocking, Log};
 pub use options::{Background, Durability, LogOptions};
 pub use report::{Damage, Stats, Verified};

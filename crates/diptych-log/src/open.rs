@@ -16,6 +16,7 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock, LockError},
     engine::{Engine, NEVER},
     error::{corruption, io_error},
+    follower::HEAD_FILE,
     frame,
     index::{Columns, Coverage, Run, run},
     indexer::{Indexer, covers},
@@ -41,18 +42,20 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
     let lost_some = opening.interval_was_cut_off()?;
     let mut identity = last.header.identity;
+    let head_file = opening.head_file()?;
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(tail.parts.iter().cloned());
-    let engine = assemble(options, folders, lock, identity, parts, last, tail);
+    let engine = assemble(options, folders, (lock, head_file), identity, parts, last, tail);
     if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
         engine.begin_anew()?;
     }
     engine.remember_interval()?;
+    engine.leave_head(engine.head().position(), &engine.writer.lock().segment);
     Ok(engine)
 }
 
@@ -431,6 +434,15 @@ impl Opening<'_> {
         Ok(())
     }
 
+    fn head_file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
+        let root = &self.folders.root;
+        let names = self.disk.list(root).map_err(io_error("list", root))?;
+        let path = root.join(HEAD_FILE);
+        let there = names.iter().any(|name| name == HEAD_FILE);
+        let file = if there { self.disk.open(&path, 64) } else { self.disk.create(&path, 64) };
+        file.map_err(io_error("open", &path))
+    }
+
     /// Whether a log that was not synced with every commit ended with a loss of power.
     fn interval_was_cut_off(&self) -> Result<bool, OpenError> {
         let names = self.disk.list(&self.folders.root);
@@ -440,7 +452,9 @@ impl Opening<'_> {
         }
         let path = self.folders.root.join(INTERVAL_MARK);
         let mark = self.disk.map(&path).map_err(io_error("read", &path))?;
-        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
+        // The mark is durable before the first commit is taken: half of one stands for nothing.
+        let Some(mark) = mark.strip_suffix(b"\n") else { return Ok(false) };
+        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == mark);
         Ok(!same_boot)
     }
 }
@@ -482,7 +496,7 @@ fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
 fn assemble(
     options: LogOptions,
     folders: Folders,
-    lock: Box<dyn DiskLock>,
+    (lock, head_file): (Box<dyn DiskLock>, Arc<dyn DiskFile>),
     identity: LogIdentity,
     parts: Vec<Arc<Part>>,
     last: Last,
@@ -533,6 +547,7 @@ fn assemble(
         indexer: Indexer::default(),
         catalog: RwLock::new(Arc::new(Catalog { parts })),
         publisher: HeadPublisher::new(accepted),
+        head_file,
         tracking: RwLock::new(tracking),
         lock: Mutex::new(Some(lock)),
     }

@@ -178,6 +178,7 @@ impl Engine {
             writer.jobs.append(&mut piece.jobs);
         }
         self.publish(position, commit, tracking);
+        self.leave_head(position, &writer.segment);
         if writer.dirty && writer.jobs.len() >= PARTS_PER_SYNC {
             drop(writer);
             self.sync_all();

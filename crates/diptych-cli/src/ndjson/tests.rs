@@ -63,7 +63,7 @@ fn what_is_wrong_is_said_with_its_field() {
         (r#"{"type":"t","data":1,"occurred_at":"now"}"#, "occurred_at: \"now\""),
         (r#"{"type":"t","data":1,"metadata":{"n":1}}"#, "\"n\" is not a text"),
         (r#"{"type":"t","data":1,"metadata":{"causation":""}}"#, "metadata.causation"),
-        (r#"{"type":"t","data":{"a":}}"#, "column 25: expected value"),
+        (r#"{"type":"t","data":{"a":}}"#, "expected value (column 25)"),
         (r#"{"type":"t","data":1} 2"#, "trailing characters"),
         ("[1]", "column"),
     ] {

@@ -153,7 +153,8 @@ fn damage_is_found_and_its_place_told() {
     ran.ended(2, "");
     let json = &ran.lines()[0];
     assert_eq!(json["ok"], false);
-    assert!(json["damage"][0]["what"].is_string(), "{json}");
+    let place = json["damage"][0]["place"].as_str().unwrap();
+    assert!(place.contains(file.file_name().unwrap().to_str().unwrap()), "{json}");
 }
 
 #[test]

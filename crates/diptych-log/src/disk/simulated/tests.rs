@@ -279,8 +279,9 @@ fn each_lie_is_told() {
 fn whoever_shared_bytes_may_not_change_them() {
     let (_disk, file) = disk_with(b"12345678");
     let _shared = file.share(2, 4).unwrap();
-    file.write_at(4, b"5").unwrap();
+    file.write_at(4, b"y").unwrap();
     file.write_at(3, b"4").unwrap();
+    file.write_at(3, b"x").unwrap();
 }
 
 #[test]

@@ -1,0 +1,316 @@
+//! Following a log that another process writes, without its lock: read only, forwards, as far as
+//! the writer has published.
+//!
+//! The writer leaves its published head in a small file, after every batch and unsynced: it is
+//! for processes that live now, and an open writes it anew. A follower reads segments from the
+//! front, frame by frame; it has no use for the index, which may change under it.
+
+use std::{path::Path, sync::Arc};
+
+use diptych_store::{
+    Batch, BatchBuilder, Epoch, Filter, Invalid, LogId, LogIdentity, Position, ReadError,
+    Timestamp,
+    encoding::{Fields, Layout},
+};
+
+use crate::{
+    LogOptions, OpenError,
+    catalog::Folders,
+    disk::{Disk, DiskFile},
+    error::{corruption, io_error, read_failed},
+    frame::{self, CONTROL},
+    segment::{self, Header},
+};
+
+/// The file with the published head.
+pub(crate) const HEAD_FILE: &str = "head";
+
+/// What the file says.
+///
+/// ```text
+///  0  position  u64   the published head
+///  8  end       u64   offset after its frame in its segment
+/// 16  log id    16 bytes
+/// 32  epoch     u64
+/// 40  segment   u32   sequence of that segment
+/// 44  checksum  u32   CRC-32C of bytes 0..44
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PublishedHead {
+    pub(crate) position: Position,
+    pub(crate) end: u64,
+    pub(crate) identity: LogIdentity,
+    pub(crate) segment: u32,
+}
+
+impl PublishedHead {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(48);
+        bytes.extend_from_slice(&self.position.get().to_le_bytes());
+        bytes.extend_from_slice(&self.end.to_le_bytes());
+        bytes.extend_from_slice(&self.identity.id.to_bytes());
+        bytes.extend_from_slice(&self.identity.epoch.to_u64().to_le_bytes());
+        bytes.extend_from_slice(&self.segment.to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<PublishedHead> {
+        let (fields, checksum) = bytes.split_at_checked(44)?;
+        if crc32c::crc32c(fields).to_le_bytes() != checksum {
+            return None;
+        }
+        let (position, rest) = fields.split_first_chunk::<8>()?;
+        let (end, rest) = rest.split_first_chunk::<8>()?;
+        let (id, rest) = rest.split_first_chunk::<16>()?;
+        let (epoch, rest) = rest.split_first_chunk::<8>()?;
+        let (segment, _) = rest.split_first_chunk::<4>()?;
+        let epoch = Epoch::from_u64(u64::from_le_bytes(*epoch));
+        Some(PublishedHead {
+            position: Position::new(u64::from_le_bytes(*position)),
+            end: u64::from_le_bytes(*end),
+            identity: LogIdentity { id: LogId::from_bytes(*id), epoch },
+            segment: u32::from_le_bytes(*segment),
+        })
+    }
+}
+
+/// Reads a log that another process may be writing, as far as it is published.
+#[derive(Debug)]
+pub struct Follower {
+    folders: Folders,
+    options: LogOptions,
+    head_file: Arc<dyn DiskFile>,
+    head: PublishedHead,
+    after: Position,
+    at: Option<Place>,
+}
+
+/// Where the next frame is.
+#[derive(Debug)]
+struct Place {
+    header: Header,
+    path: std::path::PathBuf,
+    file: Arc<dyn DiskFile>,
+    offset: usize,
+    /// Of the event that the next frame holds, if it holds one.
+    next: Position,
+}
+
+impl Follower {
+    /// Follows the log in a folder from after `position`. Takes no lock.
+    ///
+    /// # Errors
+    /// [`OpenError`] if there is no log that was ever opened by this version.
+    pub fn open(
+        dir: impl AsRef<Path>,
+        after: Position,
+        options: LogOptions,
+    ) -> Result<Follower, OpenError> {
+        let folders = Folders::new(dir.as_ref());
+        let path = folders.root.join(HEAD_FILE);
+        let head_file = options.disk.open(&path, 64).map_err(io_error("open", &path))?;
+        let head = read_head(&*head_file).map_err(io_error("read", &path))?;
+        Ok(Follower { folders, options, head_file, head, after, at: None })
+    }
+
+    /// Which log this is, and which history of it.
+    pub fn identity(&self) -> LogIdentity {
+        self.head.identity
+    }
+
+    /// The published head when it was looked at last.
+    pub fn head(&self) -> Position {
+        self.head.position
+    }
+
+    /// Everything up to here was read.
+    pub fn upto(&self) -> Position {
+        self.after
+    }
+
+    /// The next matching events, at most `limit` of them; an empty batch if nothing was published
+    /// since, or nothing of it matched. Never waits.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log cannot be read on from here.
+    pub fn next(&mut self, filter: &Filter, limit: usize) -> Result<Batch, ReadError> {
+        filter.check(&self.options.limits)?;
+        self.look()?;
+        let limits = &self.options.limits;
+        let limit = limit.min(limits.batch_events);
+        let (mut builder, mut bytes) = (BatchBuilder::new(), 0);
+        while self.after < self.head.position && builder.len() < limit {
+            if bytes > self.options.limits.batch_bytes {
+                break;
+            }
+            bytes += self.step(filter, &mut builder)?;
+        }
+        Ok(builder.finish(self.after))
+    }
+
+    /// Takes note of what is published now.
+    fn look(&mut self) -> Result<(), ReadError> {
+        let path = self.folders.root.join(HEAD_FILE);
+        let head = read_head(&*self.head_file).map_err(|error| read_failed(&path, &error))?;
+        let wrong = head.identity != self.head.identity || head.position < self.head.position;
+        if wrong || self.after > head.position {
+            let (position, head) = (self.after.max(self.head.position), head.position);
+            return Err(Invalid::AboveHead { position, head }.into());
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    /// Reads one frame; answers how many bytes of a matching event it has.
+    fn step(&mut self, filter: &Filter, builder: &mut BatchBuilder) -> Result<usize, ReadError> {
+        let mut place = match self.at.take() {
+            Some(place) => place,
+            None => self.find(self.after.plus(1))?,
+        };
+        let size = match place.header.sequence == self.head.segment {
+            true => self.head.end,
+            false => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
+        };
+        if place.offset as u64 >= size {
+            // The segment is complete: the next one goes on.
+            return Ok(0);
+        }
+        let shared = place.file.share(0, size);
+        let shared = shared.map_err(|error| read_failed(&place.path, &error))?;
+        let mut taken = 0;
+        // As much as there is of this segment, up to one event that matches.
+        while taken == 0 && (place.offset as u64) < size && self.after < self.head.position {
+            let damaged = |what: &str| corruption(&place.path, place.offset as u64, what);
+            let rest = shared.get(place.offset..).unwrap_or(&[]);
+            let frame = frame::parse(rest, place.header.checksum());
+            let frame = frame.map_err(|flaw| damaged(flaw.text()))?;
+            let end = place.offset + frame.size();
+            if !frame.has(CONTROL) {
+                if place.next > self.after {
+                    let content =
+                        frame.content().ok_or_else(|| damaged("a section is malformed"))?;
+                    let layout =
+                        Layout::of(content).map_err(|error| damaged(&error.to_string()))?;
+                    let fields = Fields::new(content, layout);
+                    if filter.matches_parts(fields.event_type(), || fields.tags()) {
+                        let base = place.header.base_time.as_micros();
+                        let recorded_at = Timestamp::from_micros(base + frame.time as i64);
+                        let chunk = builder.chunk(shared.clone());
+                        let start = (end - content.len()) as u32;
+                        let pushed =
+                            builder.push(place.next, recorded_at, chunk, start, end as u32);
+                        pushed.map_err(|error| damaged(&error.to_string()))?;
+                        taken = content.len();
+                    }
+                    self.after = place.next;
+                }
+                place.next = place.next.plus(1);
+            }
+            place.offset = end;
+        }
+        self.at = Some(place);
+        Ok(taken)
+    }
+
+    /// The beginning of the segment that holds this position.
+    fn find(&self, position: Position) -> Result<Place, ReadError> {
+        let dir = &self.folders.segments;
+        let disk: &dyn Disk = &*self.options.disk;
+        let names = disk.list(dir).map_err(|error| read_failed(dir, &error))?;
+        let listed = names.iter().filter_map(|name| segment::parse_file_name(name));
+        // Of two that begin alike the first is empty.
+        let found = listed.filter(|(_, base)| *base <= position).max();
+        let (sequence, base) =
+            found.ok_or_else(|| corruption(dir, 0, "the first segment is missing"))?;
+        let path = dir.join(segment::file_name(sequence, base));
+        let failed = |error| read_failed(&path, &error);
+        let file = disk.open(&path, self.options.segment_bytes).map_err(failed)?;
+        let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
+        let header =
+            header.map_err(|_| corruption(&path, 0, "the header of the segment is damaged"))?;
+        let next = header.base;
+        Ok(Place { header, path, file, offset: segment::HEADER, next })
+    }
+}
+
+/// Reads the file until it is read in one piece: the writer may be writing it.
+fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
+    const ATTEMPTS: usize = 1_000;
+    for _ in 0..ATTEMPTS {
+        if let Some(head) = PublishedHead::parse(&file.read_at(0, 48)?) {
+            return Ok(head);
+        }
+        std::thread::yield_now();
+    }
+    let what = "the published head is damaged; open the log once to have it written anew";
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use diptych_store::{Append, RawEvent, Tag};
+
+    use super::*;
+    use crate::Log;
+
+    fn options() -> LogOptions {
+        LogOptions { segment_bytes: 2048, index_bytes: 1024, ..LogOptions::default() }
+    }
+
+    fn append(log: &Log, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            let event =
+                RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
+            log.blocking().commit(Append::event(event)).unwrap();
+        }
+    }
+
+    fn drain(follower: &mut Follower, filter: &Filter) -> Vec<u64> {
+        let mut seen = Vec::new();
+        loop {
+            let batch = follower.next(filter, 7).unwrap();
+            seen.extend(batch.iter().map(|event| event.position().get()));
+            if batch.upto() == follower.head() {
+                return seen;
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_followed_while_the_folder_is_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), options()).unwrap();
+        append(&log, 0..100);
+        let everything = Filter::everything();
+        let mut all = Follower::open(dir.path(), Position::START, options()).unwrap();
+        let mut odd = Follower::open(dir.path(), Position::new(50), options()).unwrap();
+        let filter: Filter = "tag=odd:1".parse().unwrap();
+        assert_eq!(drain(&mut all, &everything), (1..=100).collect::<Vec<_>>());
+        assert_eq!(drain(&mut odd, &filter), (51..=100).filter(|n| n % 2 == 0).collect::<Vec<_>>());
+        assert!(all.next(&everything, 7).unwrap().is_empty());
+        append(&log, 100..130);
+        assert_eq!(drain(&mut all, &everything), (101..=130).collect::<Vec<_>>());
+        log.close().unwrap();
+        let log = Log::open(dir.path(), options()).unwrap();
+        append(&log, 130..140);
+        assert_eq!(drain(&mut all, &everything), (131..=140).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_position_above_the_head_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), options()).unwrap();
+        append(&log, 0..3);
+        let mut follower = Follower::open(dir.path(), Position::new(4), options()).unwrap();
+        let error = follower.next(&Filter::everything(), 1).unwrap_err();
+        assert!(matches!(error, ReadError::Invalid(Invalid::AboveHead { .. })), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_a_log_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Follower::open(dir.path(), Position::START, options()).unwrap_err();
+        assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    }
+}
