@@ -7,7 +7,7 @@ use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
     LogOptions, OpenError, VerifyError,
-    catalog::{Folders, Rebuilt},
+    catalog::{Folders, LastCommit, Rebuilt},
     disk::Disk,
     error::{RESTORE, io_error},
     frame::CONTROL,
@@ -197,8 +197,11 @@ impl<'a> Verifying<'a> {
         self.commits += commits;
         self.events += u64::from(recovered.next);
         self.next = first.plus(u64::from(recovered.next));
-        let time = i64::try_from(recovered.time).unwrap_or(i64::MAX);
-        self.time = header.base_time.as_micros().saturating_add(time);
+        // A segment without a commit has a base time, but recorded nothing.
+        if let Some(LastCommit::Here(since)) = built.last_commit {
+            let since = i64::try_from(since).unwrap_or(i64::MAX);
+            self.time = header.base_time.as_micros().saturating_add(since);
+        }
         if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
             self.damaged(path, recovered.end, "records are missing before the next segment");
         }
