@@ -164,13 +164,9 @@ fn a_folder_that_is_held_is_named_with_its_holder() {
     // It holds the folder until its input ends.
     let holder = program.start(&["append"]);
     let id = holder.id().to_string();
-    let refused = loop {
-        let ran = program.run(&["read"], "");
-        // It may not have come as far as opening the log.
-        if ran.code != 0 {
-            break ran;
-        }
-    };
+    // At first it has not come as far as taking the folder, or as writing who it is.
+    let mut tries = (0..5_000).map(|_| program.run(&["read"], ""));
+    let refused = tries.find(|ran| ran.code != 0 && ran.stderr.contains(&id)).unwrap();
     refused.ended(4, &id);
     finish(holder, "").ended(0, "");
     program.run(&["read"], "").ended(0, "");
