@@ -170,10 +170,13 @@ impl Part {
             tracking: built.tracking,
         };
         let file = Bytes::from(run::encode(&built.columns, &coverage));
-        if let Err(error) = write_file(disk, path, &file) {
+        let written = write_file(disk, path, &file).and_then(|()| disk.map(path));
+        if let Err(error) = &written {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }
-        let parsed = Run::parse(disk.map(path).unwrap_or(file)).map(|(run, _)| run);
+        // What stands under that name may still be the damaged one.
+        let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
+        let parsed = parsed.map(|(run, _)| run);
         parsed.ok_or_else(|| damaged(0, "the index that was just built is not whole").into())
     }
 

@@ -303,12 +303,13 @@ impl Blocking<'_> {
     pub fn stats(&self) -> Result<Stats, ReadError> {
         let engine = self.engine;
         engine.check_open()?;
-        let (types, tag_keys) = count_names(engine, &engine.catalog())?;
+        let head = engine.head().position();
+        let (types, tag_keys) = count_names(engine, &engine.catalog(), head)?;
         let files = open::files(engine);
         let files = files.map_err(|error| read_failed(&engine.folders.root, &error))?;
         Ok(Stats {
             identity: engine.identity,
-            head: engine.head().position(),
+            head,
             segments: files.segments,
             segment_bytes: files.segment_bytes,
             index_bytes: files.index_bytes,

@@ -212,10 +212,9 @@ impl Opening<'_> {
                 begins_anew = true;
                 continue;
             }
-            let Unread { tail, size, start, bytes } = unread;
             let path = &last.segment.path;
-            self.settle(&last.file, size, start, &bytes, &tail.recovered)
-                .map_err(io_error("repair the end of", path))?;
+            self.settle(&last, &unread).map_err(io_error("repair the end of", path))?;
+            let tail = unread.tail;
             last.segment.publish(tail.recovered.end);
             begins_anew |= tail.recovered.torn;
             return Ok(End { last, tail, begins_anew });
@@ -405,29 +404,32 @@ impl Opening<'_> {
 
     /// Cuts off what is not whole, and makes the rest durable. What was written and not proven
     /// to be synced is written again: after a failed sync a system may show bytes that it will
-    /// never bring to the disk, and take them for clean.
-    fn settle(
-        &self,
-        file: &Arc<dyn DiskFile>,
-        size: u64,
-        start: u64,
-        bytes: &[u8],
-        recovered: &Recovered,
-    ) -> io::Result<()> {
+    /// never bring to the disk, and take them for clean. Where nothing is proven, that goes for
+    /// the header and for the name of the file too.
+    fn settle(&self, last: &Last, unread: &Unread) -> io::Result<()> {
+        let Last { header, file, .. } = last;
+        let Unread { tail: Tail { recovered, .. }, size, start, bytes } = unread;
         if recovered.torn {
             let cut = size - recovered.end;
             tracing::warn!(bytes = cut, "cut off an unfinished commit at the end of the log");
         }
-        if size > recovered.end {
+        if *size > recovered.end {
             file.set_size(recovered.end)?;
+        }
+        let all = recovered.unproven == segment::HEADER as u64;
+        if all {
+            file.write_at(0, &header.encode())?;
         }
         let range = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
         let unproven = bytes.get(range(recovered.unproven)..range(recovered.end)).unwrap_or(&[]);
         if !unproven.is_empty() {
             file.write_at(recovered.unproven, unproven)?;
         }
-        if size > recovered.end || !unproven.is_empty() {
+        if all || *size > recovered.end || !unproven.is_empty() {
             file.sync()?;
+        }
+        if all {
+            self.disk.sync_dir(&self.folders.segments)?;
         }
         Ok(())
     }

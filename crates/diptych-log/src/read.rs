@@ -208,13 +208,16 @@ fn frame_at<'b>(
 /// How many there are of each name, most first.
 pub(crate) type Counts = Vec<(String, u64)>;
 
-/// Counts for a report: events by type, and tags by key.
+/// Counts for a report, of the events up to `head`: by type, and tags by key.
 pub(crate) fn count_names(
     engine: &Engine,
     catalog: &Catalog,
+    head: Position,
 ) -> Result<(Counts, Counts), ReadError> {
     let (mut types, mut keys) = (HashMap::new(), HashMap::new());
     for part in &catalog.parts {
+        // Only a part in memory can reach beyond the head: a file is written of what is synced.
+        let Some(published) = head.plus(1).get().checked_sub(part.first.get()) else { break };
         part.ask(engine.disk(), |index| {
             let mut add_tag = |tag: &str, count: usize| {
                 let key = tag.split_once(':').map_or(tag, |(key, _)| key);
@@ -222,12 +225,15 @@ pub(crate) fn count_names(
             };
             match index {
                 Index::Memory(columns) => {
-                    for number in &columns.types {
+                    let published = usize::try_from(published).unwrap_or(usize::MAX);
+                    for number in columns.types.iter().take(published) {
                         if let Some(name) = columns.type_names.get(*number as usize) {
                             *types.entry(name.to_string()).or_default() += 1;
                         }
                     }
-                    columns.tags.iter().for_each(|(tag, list)| add_tag(tag, list.len()));
+                    for (tag, list) in &columns.tags {
+                        add_tag(tag, list.partition_point(|at| (*at as usize) < published));
+                    }
                 }
                 Index::File(run) => {
                     for (name, count) in run.type_names().iter().zip(run.count_types()) {
@@ -242,7 +248,7 @@ pub(crate) fn count_names(
 }
 
 fn most_first(counts: HashMap<String, u64>) -> Counts {
-    let mut counts: Vec<_> = counts.into_iter().collect();
+    let mut counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
     counts.sort_by(|(name, count), (other, than)| than.cmp(count).then_with(|| name.cmp(other)));
     counts
 }

@@ -197,10 +197,13 @@ impl<'a> Verifying<'a> {
         self.commits += commits;
         self.events += u64::from(recovered.next);
         self.next = first.plus(u64::from(recovered.next));
-        // A segment without a commit has a base time, but recorded nothing.
-        if let Some(LastCommit::Here(since)) = built.last_commit {
-            let since = i64::try_from(since).unwrap_or(i64::MAX);
-            self.time = header.base_time.as_micros().saturating_add(since);
+        // Not that of any frame: a segment can begin with the time of a commit that was lost.
+        match built.last_commit {
+            Some(LastCommit::Here(since)) => {
+                let since = i64::try_from(since).unwrap_or(i64::MAX);
+                self.time = header.base_time.as_micros().saturating_add(since);
+            }
+            Some(LastCommit::Before(_)) | None => {}
         }
         if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
             self.damaged(path, recovered.end, "records are missing before the next segment");

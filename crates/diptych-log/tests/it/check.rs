@@ -3,7 +3,7 @@
 //! A check that does not hold panics. A read that fails is an error instead: it is for the caller
 //! to know whether the disk gave it reason to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diptych_log::{Log, disk::simulated::Random};
 use diptych_store::{
@@ -72,7 +72,27 @@ pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Resul
         filter(log, scan, &several, random)?;
     }
     filter(log, scan, &Filter::everything(), random)?;
-    filter(log, scan, &Filter::nothing(), random)
+    filter(log, scan, &Filter::nothing(), random)?;
+    stats(log, scan)
+}
+
+/// The figures are those of a count.
+fn stats(log: &Log, scan: &[Scanned]) -> Result<(), ReadError> {
+    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut tag_keys: BTreeMap<&str, u64> = BTreeMap::new();
+    for Scanned { event, .. } in scan {
+        *types.entry(&event.event_type).or_default() += 1;
+        event.tags.iter().for_each(|tag| *tag_keys.entry(tag.key()).or_default() += 1);
+    }
+    let stats = log.blocking().stats()?;
+    assert_eq!(stats.head.get(), scan.len() as u64, "the head");
+    for (found, counted) in [(&stats.types, types), (&stats.tag_keys, tag_keys)] {
+        assert!(found.is_sorted_by(|more, less| more.1 >= less.1), "not most first: {found:?}");
+        let found: BTreeMap<&str, u64> =
+            found.iter().map(|(name, count)| (&**name, *count)).collect();
+        assert_eq!(found, counted, "stats");
+    }
+    Ok(())
 }
 
 /// One type or none, and up to two tags.

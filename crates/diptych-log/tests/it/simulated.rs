@@ -16,11 +16,12 @@ use std::{
 };
 
 use diptych_log::{
-    Background, Durability, Log, LogOptions, OpenError,
+    Background, Damage, Durability, Log, LogOptions, OpenError, VerifyError,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, Sabotage, SimulatedDisk},
     },
+    verify,
 };
 use diptych_store::{
     Accepted, Append, AppendError, EventStore, Limits, ReadError, TimeSource, Unavailable,
@@ -31,7 +32,7 @@ use crate::{
     requests::Requests,
 };
 
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 150;
 const FOLDER: &str = "/data/log";
 /// An interval that never ends during a run, so that only the log itself decides to sync.
 const LONG: Durability = Durability::Interval { interval: Duration::from_secs(3600) };
@@ -144,6 +145,35 @@ fn fail_to_write_index(index_bytes: u64, after: u64) {
     model.recover(&log, MayLose::Unacknowledged, &mut random);
 }
 
+/// Once, an open found a file that the one before it could not make durable, and took it as it was.
+#[test]
+fn a_first_open_that_fails_costs_nothing_later() {
+    for kind in [Operation::Write, Operation::Sync, Operation::SyncDir, Operation::CreateDir] {
+        for (after, time) in (0..20).flat_map(|n| [(n, TimeSource::Clock), (n, TimeSource::Caller)])
+        {
+            let disk = SimulatedDisk::new(after);
+            let options = || LogOptions {
+                time,
+                disk: Arc::new(disk.clone()),
+                ..options(&mut Random::new(1), Durability::Synced)
+            };
+            disk.fail_after(after, Fault::Io(kind));
+            drop(Log::open(FOLDER, options()));
+            disk.disarm();
+            let log = Log::open(FOLDER, options()).unwrap();
+            let mut append = Requests::default().plain(&mut Random::new(2));
+            append.recorded_at = append.recorded_at.filter(|_| time == TimeSource::Caller);
+            let committed = log.blocking().commit(append).unwrap();
+            for seed in 0..40 {
+                let disk = Arc::new(disk.power_loss(seed));
+                let log = Log::open(FOLDER, LogOptions { disk, ..options() }).unwrap();
+                let head = EventStore::head(&log).position();
+                assert_eq!(head, committed.last, "{kind:?} after {after}, seed {seed}");
+            }
+        }
+    }
+}
+
 type Trace = Rc<RefCell<Vec<String>>>;
 
 fn for_each_seed(test: &str, run: impl Fn(u64, Trace)) {
@@ -239,9 +269,10 @@ impl Run {
             let end = self.live(&log);
             self.end(log, end);
         }
-        self.disk.disarm();
+        self.disk.set_capacity(u64::MAX);
         let log = self.open();
         self.refuse_again(&log);
+        self.verify(log);
     }
 
     fn note(&self, what: impl Into<String>) {
@@ -273,6 +304,7 @@ impl Run {
         assert!(io, "{error:?}");
         assert!(!self.disk.failures().is_empty(), "for no reason: {error:?}");
         self.disk.disarm();
+        self.disk.set_capacity(u64::MAX);
         if self.disk.is_stopped() || self.random.chance(20) {
             let end = self.crash();
             self.note(format!("{end:?} while opening"));
@@ -470,14 +502,23 @@ impl Run {
                 }
             }
         }
-        if self.disk.is_stopped() {
+        let untroubled = self.disk.failures().is_empty();
+        if self.disk.is_stopped() || self.random.chance(20) {
+            let closed = self.may_lose == MayLose::Nothing;
             let end = self.crash();
-            self.note(format!("{end:?} while it ended"));
+            self.note(format!("{end:?} after that"));
+            if closed && untroubled {
+                self.may_lose = MayLose::Nothing;
+            }
         }
         self.disk.disarm();
         self.disk.set_capacity(u64::MAX);
         if self.random.chance(25) {
             self.damage_index();
+        }
+        if self.random.chance(10) {
+            self.disk.set_capacity(self.disk.used_bytes() + self.random.below(3 << 10));
+            self.note("the disk is nearly full");
         }
     }
 
@@ -528,6 +569,25 @@ impl Run {
         }
         self.flush(log);
         self.read(log);
+    }
+
+    /// A log that was read and closed in order has nothing to find fault with, index files
+    /// included: those that were no good are written again, unless that failed.
+    fn verify(&mut self, log: Log) {
+        if self.failed {
+            return;
+        }
+        log.close().unwrap();
+        let mut options = options(&mut self.random, self.durability);
+        options.disk = Arc::new(self.disk.clone());
+        match verify(FOLDER, &options, |_, _| {}) {
+            Ok(verified) => assert_eq!(verified.events, self.model.accepted().get()),
+            Err(VerifyError::Damaged(damage)) if !self.disk.failures().is_empty() => {
+                let in_index = |damage: &Damage| damage.file.starts_with("/data/log/index");
+                assert!(damage.iter().all(in_index), "{damage:?}");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
     }
 }
 
