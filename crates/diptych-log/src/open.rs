@@ -452,9 +452,7 @@ impl Opening<'_> {
         }
         let path = self.folders.root.join(INTERVAL_MARK);
         let mark = self.disk.map(&path).map_err(io_error("read", &path))?;
-        // The mark is durable before the first commit is taken: half of one stands for nothing.
-        let Some(mark) = mark.strip_suffix(b"\n") else { return Ok(false) };
-        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == mark);
+        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
         Ok(!same_boot)
     }
 }

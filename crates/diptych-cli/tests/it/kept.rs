@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use diptych_log::{Log, LogOptions};
+use diptych_store::{Append, RawEvent};
 use serde_json::{Value, json};
 
 use crate::program::{Program, events, finish, run};
@@ -221,6 +223,19 @@ fn tail_follows_what_others_append_and_ends_quietly_when_interrupted() {
     let ran = finish(tail, "");
     ran.ended(0, "");
     assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn tail_reads_a_folder_that_another_process_holds() {
+    let program = Program::new();
+    program.load(events("a", 3));
+    let holder = Log::open(program.data(), LogOptions::default()).unwrap();
+    let event = RawEvent::new("b", *b"1");
+    holder.blocking().commit(Append::event(event)).unwrap();
+    let ran = program.run(&["tail", "--until-head", "--last", "2"], "");
+    ran.ended(0, "");
+    assert_eq!(ran.positions(), [3, 4]);
+    holder.close().unwrap();
 }
 
 #[test]
