@@ -94,7 +94,8 @@ impl<'a> Load<'a> {
         let limits = self.log.limits();
         let mut batches = Batches::new(io::stdin().lock(), limits.clone(), limits.commit_events);
         let batch = batches.next()?.unwrap_or_default();
-        if batches.has_more()? {
+        let has_more = batches.has_more().map_err(|failure| failure.and("nothing was written"))?;
+        if has_more {
             return Err(Failure::input(format!(
                 "the input does not fit in one commit (limits: commit_events {}, commit_bytes \
                  {}), and with --key or --fail-if all of it is one commit: split the input; \

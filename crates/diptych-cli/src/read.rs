@@ -18,13 +18,15 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
 
 /// Prints the events of a read, however many batches it takes.
 pub(crate) fn print(log: &Log, filter: &Filter, read: Read) -> Result<(), Failure> {
+    each_batch(log, filter, read, print_batch)
+}
+
+/// Prints the events of one batch, so that whoever reads sees them now.
+pub(crate) fn print_batch(batch: &Batch) -> Result<(), Failure> {
     let mut out = output();
-    each_batch(log, filter, read, |batch| {
-        for event in batch.iter() {
-            ndjson::write(&event, &mut out)?;
-        }
-        Ok(())
-    })?;
+    for event in batch.iter() {
+        ndjson::write(&event, &mut out)?;
+    }
     Ok(out.flush()?)
 }
 

@@ -1,21 +1,18 @@
 //! `diptych tail`: the last events, then those that come.
 //!
-//! One process at a time holds a folder, so tail must not keep it while it waits: nobody could
-//! append. It opens the log, prints what is new and closes it again. While it waits it looks at
-//! the files from outside, and opens the log only when they changed, or after [`LOOK_AGAIN`] in
-//! case that a change fell between closing the log and the first look.
+//! One process at a time holds a folder, and that is most often the one whose events are to be
+//! followed. So tail follows from outside: it looks a few times a second at what the writer has
+//! published. Only to find where to begin it opens the log, if nobody holds it.
 
 use std::{
-    ffi::OsString,
-    fs, io,
-    io::{IsTerminal, Write},
-    path::Path,
+    collections::VecDeque,
+    io::{self, IsTerminal, Write},
     sync::mpsc::{self, Receiver},
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
-use diptych_log::Log;
-use diptych_store::{EventStore, Filter, LogIdentity, Position, Read};
+use diptych_log::{Follower, Log, LogOptions, OpenError};
+use diptych_store::{Batch, EventStore, Filter, Position, Read};
 
 use crate::{
     args::{Folder, TailArgs},
@@ -23,10 +20,10 @@ use crate::{
     folder, read,
 };
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// How long to believe that nothing changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How often to look when nothing comes.
+const LOOK: Duration = Duration::from_millis(50);
+/// Events printed between two looks at whether to end.
+const BATCH: usize = 1_024;
 
 pub(crate) fn run(args: &TailArgs) -> Result<(), Failure> {
     let begin = match args.after {
@@ -56,71 +53,91 @@ pub(crate) struct Tail<'a> {
 impl Tail<'_> {
     /// Prints what is there.
     pub(crate) fn print_once(&self) -> Result<(), Failure> {
-        folder::with_existing_log(self.folder, |log| {
-            self.print_new(log, self.start(log)?)?;
-            Ok(())
-        })
+        let mut follower = self.begin()?;
+        loop {
+            self.print_some(&mut follower)?;
+            if follower.upto() == follower.head() {
+                return Ok(());
+            }
+        }
     }
 
     /// Prints what is there, then what comes, until the program is interrupted.
     pub(crate) fn follow(&self) -> Result<(), Failure> {
         let interrupted = on_interrupt()?;
-        let (identity, mut upto) = folder::with_existing_log(self.folder, |log| {
-            Ok((log.identity(), self.print_new(log, self.start(log)?)?))
-        })?;
-        if io::stderr().is_terminal() {
-            // There is nowhere left to say that standard error is gone.
-            let _ = writeln!(io::stderr(), "(position {upto}; waiting for more, Ctrl-C ends)");
-        }
-        while wait_for_change(&self.folder.dir, &interrupted)? {
-            let printed = folder::with_existing_log(self.folder, |log| {
-                must_be_same(identity, log.identity(), upto)?;
-                self.print_new(log, upto)
-            });
-            match printed {
-                Ok(now) => upto = now,
-                // Whoever holds it changes the files when it lets go.
-                Err(Failure::Stopped { exit: Exit::Held, .. }) => {}
-                Err(failure) => return Err(failure),
+        let mut follower = self.begin()?;
+        let mut waited = false;
+        loop {
+            self.print_some(&mut follower)?;
+            let pause = match follower.upto() == follower.head() {
+                true => LOOK,
+                false => Duration::ZERO,
+            };
+            if pause > Duration::ZERO && !waited && io::stderr().is_terminal() {
+                let upto = follower.upto();
+                // There is nowhere left to say that standard error is gone.
+                let _ = writeln!(io::stderr(), "(position {upto}; waiting for more, Ctrl-C ends)");
+                waited = true;
+            }
+            // The sender lives as long as the program: an error is the time being up.
+            if interrupted.recv_timeout(pause).is_ok() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    fn start(&self, log: &Log) -> Result<Position, Failure> {
-        let last = match self.begin {
-            Begin::After(position) => return Ok(position),
-            Begin::Last(0) => return Ok(log.head().position()),
-            Begin::Last(events) => events,
+    fn print_some(&self, follower: &mut Follower) -> Result<(), Failure> {
+        let batch = follower.next(&self.filter, BATCH)?;
+        read::print_batch(&batch)
+    }
+
+    /// A follower that stands where printing begins.
+    fn begin(&self) -> Result<Follower, Failure> {
+        folder::must_exist(self.folder)?;
+        let after = match self.begin {
+            Begin::After(position) => position,
+            Begin::Last(events) => match Log::open(&self.folder.dir, LogOptions::default()) {
+                Ok(log) => {
+                    let start = start_in(&log, &self.filter, events);
+                    let closed = log.close();
+                    let start = start?;
+                    closed?;
+                    start
+                }
+                // Whoever holds it goes on writing while the log is read from its front.
+                Err(OpenError::Held { .. }) => self.start_from_outside(events)?,
+                Err(other) => return Err(other.into()),
+            },
         };
-        let mut first = log.head().position().plus(1);
-        let read = Read::backwards().limit(last);
-        read::each_batch(log, &self.filter, read, |batch| {
-            first = batch.iter().last().map_or(first, |event| event.position());
-            Ok(())
-        })?;
-        Ok(first.before())
+        Ok(Follower::open(&self.folder.dir, after, LogOptions::default())?)
     }
 
-    /// Prints what matches after a position, and says up to where that was.
-    fn print_new(&self, log: &Log, after: Position) -> Result<Position, Failure> {
-        read::print(log, &self.filter, Read::after(after))?;
-        Ok(log.head().position())
+    fn start_from_outside(&self, events: usize) -> Result<Position, Failure> {
+        let start = Position::START;
+        let mut follower = Follower::open(&self.folder.dir, start, LogOptions::default())?;
+        let mut last = VecDeque::new();
+        loop {
+            let batch: Batch = follower.next(&self.filter, BATCH)?;
+            last.extend(batch.iter().map(|event| event.position()));
+            last.drain(..last.len().saturating_sub(events));
+            if follower.upto() == follower.head() {
+                let first = last.front().copied();
+                return Ok(first.map_or(follower.upto(), Position::before));
+            }
+        }
     }
 }
 
-/// Positions of another log or epoch mean other events: going on would skip or repeat some.
-fn must_be_same(before: LogIdentity, now: LogIdentity, upto: Position) -> Result<(), Failure> {
-    if before == now {
-        return Ok(());
+/// Before the last so many matching events.
+fn start_in(log: &Log, filter: &Filter, events: usize) -> Result<Position, Failure> {
+    let mut first = log.head().position().plus(1);
+    if events > 0 {
+        read::each_batch(log, filter, Read::backwards().limit(events), |batch| {
+            first = batch.iter().last().map_or(first, |event| event.position());
+            Ok(())
+        })?;
     }
-    Err(Failure::new(
-        Exit::Failed,
-        format!(
-            "the folder held {before} up to position {upto} and now holds {now}: a backup was \
-             restored or the log replaced; start again"
-        ),
-    ))
+    Ok(first.before())
 }
 
 /// Gets one message when the program is asked to end, by Ctrl-C or by a polite kill.
@@ -136,75 +153,4 @@ fn on_interrupt() -> Result<Receiver<()>, Failure> {
         Failure::new(Exit::Failed, format!("cannot listen for Ctrl-C: {error}"))
     })?;
     Ok(receiver)
-}
-
-/// Whether to look into the log again; not, once interrupted.
-fn wait_for_change(dir: &Path, interrupted: &Receiver<()>) -> Result<bool, Failure> {
-    let before = look(dir)?;
-    let start = Instant::now();
-    loop {
-        // The sender lives as long as the program: an error is nothing but the time being up.
-        if interrupted.recv_timeout(LOOK).is_ok() {
-            return Ok(false);
-        }
-        if start.elapsed() >= LOOK_AGAIN || look(dir)? != before {
-            return Ok(true);
-        }
-    }
-}
-
-/// What can be seen of the files from outside.
-fn look(dir: &Path) -> Result<Vec<(OsString, u64, Option<SystemTime>)>, Failure> {
-    let seen = || {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            match entry.metadata() {
-                Ok(of) => files.push((entry.file_name(), of.len(), of.modified().ok())),
-                // It was removed meanwhile, which is a change as well.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        files.sort();
-        Ok(files)
-    };
-    seen().map_err(|error: io::Error| {
-        Failure::new(Exit::Failed, format!("cannot look into {}: {error}", dir.display()))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_of_a_file_is_seen_from_outside() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("segment");
-        let empty = look(dir.path()).unwrap();
-        fs::write(&file, "1").unwrap();
-        let one = look(dir.path()).unwrap();
-        fs::write(&file, "12").unwrap();
-        let two = look(dir.path()).unwrap();
-        assert_ne!(empty, one);
-        assert_ne!(one, two);
-        assert_eq!(two, look(dir.path()).unwrap());
-    }
-
-    #[test]
-    fn an_interrupt_ends_the_waiting() {
-        let dir = tempfile::tempdir().unwrap();
-        let (sender, interrupted) = mpsc::sync_channel(1);
-        sender.send(()).unwrap();
-        assert!(!wait_for_change(dir.path(), &interrupted).unwrap());
-    }
-
-    #[test]
-    fn another_log_in_the_folder_is_an_error() {
-        let identity = LogIdentity::random();
-        assert!(must_be_same(identity, identity, Position::START).is_ok());
-        let error = must_be_same(identity, LogIdentity::random(), Position::new(7)).unwrap_err();
-        assert!(error.to_string().contains("position 7"), "{error}");
-    }
 }

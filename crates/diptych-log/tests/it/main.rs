@@ -14,8 +14,11 @@
 mod check;
 mod conformance;
 mod crash;
+mod damage;
 mod model;
+mod open_log;
 mod requests;
+mod samples;
 mod simulated;
 mod witness;
 mod writers;

@@ -1,0 +1,190 @@
+//! Damage to a log that was closed in order: never wrong answers, never silence.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use diptych_log::{
+    Background, Log, LogOptions, OpenError, VerifyError,
+    disk::{Disk, simulated::SimulatedDisk},
+    verify,
+};
+use diptych_store::{Append, EventStore, Filter, RawEvent, Read, ReadError, Tag};
+
+const FOLDER: &str = "/data/log";
+
+fn options(disk: &SimulatedDisk) -> LogOptions {
+    LogOptions {
+        segment_bytes: 1024,
+        index_bytes: 400,
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+/// A closed log of a few segments, as files.
+fn files(commits: u64) -> Vec<(PathBuf, Vec<u8>)> {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    for number in 0..commits {
+        let event = |at: u64| {
+            RawEvent::new("counted", format!("{number}.{at}")).tag(Tag::new("odd", number % 2))
+        };
+        log.blocking().commit(Append::events((0..1 + number % 3).map(event))).unwrap();
+    }
+    log.close().unwrap();
+    disk.contents()
+}
+
+fn disk_of(
+    files: &[(PathBuf, Vec<u8>)],
+    changed: usize,
+    change: impl Fn(&mut Vec<u8>),
+) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(2);
+    for folder in ["segments", "index"] {
+        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
+    }
+    for (at, (path, bytes)) in files.iter().enumerate() {
+        let mut bytes = bytes.clone();
+        if at == changed {
+            change(&mut bytes);
+        }
+        disk.create(path, 0).unwrap().write_at(0, &bytes).unwrap();
+    }
+    disk
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg")
+}
+
+fn payloads(log: &Log) -> Result<Vec<Vec<u8>>, ReadError> {
+    let batch = log.blocking().read(&Filter::everything(), Read::all())?;
+    Ok(batch.iter().map(|event| event.payload().to_vec()).collect())
+}
+
+/// A read of a damaged log says so; a log that opens holds what it held, less the mark of its
+/// closing at the most.
+fn open_and_read(disk: &SimulatedDisk, expected: &[Vec<u8>]) -> Result<(), String> {
+    let log = match Log::open(FOLDER, options(disk)) {
+        Ok(log) => log,
+        Err(error @ (OpenError::Corrupt(_) | OpenError::Newer { .. })) => {
+            return Err(error.to_string());
+        }
+        Err(other) => panic!("refused for another reason: {other}"),
+    };
+    match payloads(&log) {
+        Ok(found) => {
+            assert_eq!(found, expected);
+            Ok(())
+        }
+        Err(ReadError::Corrupt(corruption)) => Err(corruption.to_string()),
+        Err(other) => panic!("refused for another reason: {other}"),
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
+    let files = files(25);
+    let expected = {
+        let log = Log::open(FOLDER, options(&disk_of(&files, usize::MAX, |_| {}))).unwrap();
+        payloads(&log).unwrap()
+    };
+    let mut noticed = BTreeSet::new();
+    for (at, (path, bytes)) in files.iter().enumerate() {
+        for byte in 0..bytes.len() {
+            // Which of the eight differs from byte to byte; all of them are flipped over frames
+            // and headers in the tests of those.
+            let flip = |bytes: &mut Vec<u8>| bytes[byte] ^= 1 << (byte % 8);
+            let disk = disk_of(&files, at, flip);
+            let verified = verify(FOLDER, &options(&disk), |_, _| ());
+            let read = open_and_read(&disk, &expected);
+            if let Err(problem) = &read {
+                assert!(is_segment(path), "{}: {problem}", path.display());
+                assert!(problem.contains("byte"), "{problem}");
+            }
+            if verified.is_err() {
+                noticed.insert(at);
+            } else {
+                assert!(read.is_ok(), "{} byte {byte}: verify missed it", path.display());
+            }
+        }
+    }
+    let derived = |path: &Path| path.extension().is_some();
+    let all = files.iter().enumerate().filter(|(_, (path, _))| derived(path)).map(|(at, _)| at);
+    assert_eq!(noticed, all.collect(), "every segment and index file is verified");
+}
+
+#[test]
+fn verify_says_where_the_damage_is() {
+    let files = files(25);
+    let first = files.iter().position(|(path, _)| is_segment(path)).unwrap();
+    let disk = disk_of(&files, first, |bytes| bytes[90] ^= 1);
+    let Err(VerifyError::Damaged(damage)) = verify(FOLDER, &options(&disk), |_, _| ()) else {
+        panic!("the damage was not found")
+    };
+    assert_eq!(damage[0].file, files[first].0);
+    assert_eq!(damage[0].offset, 64);
+    assert!(damage[0].advice.contains("backup"), "{:?}", damage[0]);
+}
+
+#[test]
+fn a_log_cut_anywhere_comes_back_to_whole_commits_or_is_refused() {
+    let files = files(9);
+    let last = files.iter().rposition(|(path, _)| is_segment(path)).unwrap();
+    // Without its index, which would prove that more was there.
+    let files: Vec<_> = files.into_iter().filter(|(path, _)| !path.ends_with("run")).collect();
+    let whole = files[last].1.len();
+    for length in 0..whole {
+        let disk = disk_of(&files, last, |bytes| bytes.truncate(length));
+        for (path, _) in files.iter().filter(|(path, _)| !is_segment(path)) {
+            if path.extension().is_some() {
+                disk.remove(path).unwrap();
+            }
+        }
+        let log = Log::open(FOLDER, options(&disk)).unwrap();
+        let found = payloads(&log).unwrap();
+        let all: Vec<_> = (0..9_u64)
+            .map(|number| {
+                (0..1 + number % 3).map(|at| format!("{number}.{at}").into_bytes()).collect()
+            })
+            .collect::<Vec<Vec<_>>>();
+        let fits = (0..=9).any(|commits| all[..commits].concat() == found);
+        assert!(fits, "cut at {length}: not whole commits: {found:?}");
+        // What is appended now follows what is left.
+        let committed = log.blocking().commit(Append::event(RawEvent::new("more", []))).unwrap();
+        assert_eq!(committed.first.get(), found.len() as u64 + 1);
+    }
+}
+
+#[test]
+fn a_missing_segment_is_noticed() {
+    let files = files(25);
+    let segments = files.iter().filter(|(path, _)| is_segment(path));
+    for (path, _) in segments.skip(1) {
+        let disk = disk_of(&files, usize::MAX, |_| {});
+        disk.remove(path).unwrap();
+        let error = Log::open(FOLDER, options(&disk)).unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt(_)), "{}: {error}", path.display());
+    }
+}
+
+#[test]
+fn opening_does_not_read_old_segments() {
+    let cost = |commits| {
+        let disk = disk_of(&files(commits), usize::MAX, |_| {});
+        let before = disk.operations();
+        let log = Log::open(FOLDER, options(&disk)).unwrap();
+        let cost = disk.operations() - before;
+        (cost, log.head().position().get())
+    };
+    let (few, head_of_few) = cost(60);
+    let (many, head_of_many) = cost(600);
+    assert!(head_of_many > head_of_few * 9);
+    // What differs is how many index files the last segment happens to have.
+    assert!(many <= few + 8, "{few} operations for few segments, {many} for many");
+}

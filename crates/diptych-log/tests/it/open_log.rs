@@ -1,0 +1,98 @@
+//! What an open log does beyond the contract of every store.
+
+use diptych_log::{Background, Log, LogOptions, OpenError};
+use diptych_store::{
+    Append, AppendError, EventStore, Filter, Limits, RawEvent, Read, ReadError, Tag, Unavailable,
+};
+
+fn event(bytes: usize) -> RawEvent {
+    RawEvent::new("filled", vec![7; bytes]).tag(Tag::new("all", 1))
+}
+
+#[test]
+fn what_is_accepted_and_not_written_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        LogOptions { queue_bytes: 10_000, background: Background::Inline, ..LogOptions::default() };
+    let log = Log::open(dir.path(), options).unwrap();
+    for _ in 0..100 {
+        let _ = log.blocking().append(Append::event(event(1_000))).unwrap();
+        // Nobody flushes: an append that finds the queue full has it written first.
+        let (accepted, published) = (log.blocking(), log.head().position().get());
+        let waiting = accepted.append(Append::default()).unwrap().last.get() - published;
+        assert!(waiting <= 11, "{waiting} events wait");
+    }
+}
+
+#[test]
+fn a_commit_larger_than_a_segment_is_taken_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };
+    let log = Log::open(dir.path(), options.clone()).unwrap();
+    for _ in 0..3 {
+        let append = Append::events((0..10).map(|_| event(1_000)));
+        log.blocking().commit(append).unwrap();
+    }
+    log.close().unwrap();
+    let log = Log::open(dir.path(), options).unwrap();
+    let batch = log.blocking().read(&Filter::tag(Tag::new("all", 1)), Read::all()).unwrap();
+    assert_eq!(batch.len(), 30);
+}
+
+#[test]
+fn a_closed_log_answers_closed_to_its_other_handles() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let other = log.clone();
+    log.close().unwrap();
+    let refused = other.blocking().commit(Append::event(event(1)));
+    assert!(matches!(refused, Err(AppendError::Unavailable(Unavailable::Closed))), "{refused:?}");
+    let refused = other.blocking().read(&Filter::everything(), Read::all());
+    assert!(matches!(refused, Err(ReadError::Unavailable(Unavailable::Closed))), "{refused:?}");
+    Log::open(dir.path(), LogOptions::default()).unwrap();
+}
+
+#[test]
+fn a_folder_is_open_once_in_a_process_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let error = Log::open(dir.path(), LogOptions::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Held { .. }), "{error}");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    drop(log);
+    Log::open(dir.path(), LogOptions::default()).unwrap();
+}
+
+#[test]
+fn options_that_do_not_fit_the_format_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.event_bytes = 1 << 24;
+    let wrong = [
+        LogOptions { limits, ..LogOptions::default() },
+        LogOptions { segment_bytes: 10, ..LogOptions::default() },
+        LogOptions { queue_bytes: 0, ..LogOptions::default() },
+    ];
+    for options in wrong {
+        let error = Log::open(dir.path(), options).unwrap_err();
+        assert!(matches!(error, OpenError::Options { .. }), "{error}");
+    }
+}
+
+#[test]
+fn counts_of_a_log_are_those_of_its_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 4096, index_bytes: 1024, ..LogOptions::default() };
+    let log = Log::open(dir.path(), options).unwrap();
+    for number in 0..200_u64 {
+        let name = if number % 4 == 0 { "opened" } else { "paid" };
+        let event = RawEvent::new(name, []).tag(Tag::new("account", number % 9));
+        log.blocking().commit(Append::event(event)).unwrap();
+    }
+    let stats = log.blocking().stats().unwrap();
+    assert_eq!(stats.head.get(), 200);
+    assert_eq!(stats.types, [("paid".to_owned(), 150), ("opened".to_owned(), 50)]);
+    assert_eq!(stats.tag_keys, [("account".to_owned(), 200)]);
+    assert!(stats.segments > 1 && stats.segment_bytes > 200 * 30);
+    assert_eq!(log.identity(), stats.identity);
+}

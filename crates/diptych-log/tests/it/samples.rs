@@ -1,0 +1,123 @@
+//! Logs that earlier versions wrote, as files of this repository: they open for ever.
+//!
+//! `DIPTYCH_WRITE_SAMPLE=1 cargo test -p diptych-log --features testing --test it samples` writes
+//! the sample of the present format if there is none. A sample is never written again.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use diptych_log::{Log, LogOptions, verify};
+use diptych_store::{
+    Append, Digest, EventStore, Filter, Key, Metadata, Position, RawEvent, Read, Tag, TimeSource,
+    Timestamp, Tracking,
+};
+use uuid::Uuid;
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name)
+}
+
+/// What the sample of format 1 holds: commits with every feature, over several segments.
+fn commits() -> Vec<Append> {
+    let mut commits = Vec::new();
+    for number in 0..60_u64 {
+        let event = |at: u64| {
+            let payload = format!("{{\"number\":{number},\"at\":{at}}}");
+            RawEvent::new(["opened", "paid", "closed"][(number % 3) as usize], payload)
+                .tag(Tag::new("account", number % 7))
+                .tag(Tag::new("tenant", at))
+        };
+        let full = event(0).version(3).id(Uuid::from_u128(u128::from(number))).metadata(Metadata {
+            occurred_at: Some(Timestamp::from_micros(-5)),
+            correlation: Some(Uuid::from_u128(2)),
+            causation: Some(Uuid::from_u128(3)),
+            actor: Some("ann".into()),
+            further: [("ip".into(), "::1".into())].into(),
+        });
+        let mut append = match number % 5 {
+            0 => Append::events((0..4).map(event)),
+            1 => Append::event(full),
+            2 => Append::event(event(1)).key(Key::new(format!("key {number}"), Digest([9; 16]))),
+            3 => Append::event(event(2)).tracking(Tracking::new("billing", number)),
+            _ => Append::default().tracking(Tracking::new("stock", number)),
+        };
+        append.recorded_at = Some(Timestamp::from_micros(1_357_000_000_000_000 + number as i64));
+        commits.push(append);
+    }
+    commits
+}
+
+fn options() -> LogOptions {
+    LogOptions {
+        segment_bytes: 2048,
+        index_bytes: 700,
+        time: TimeSource::Caller,
+        ..LogOptions::default()
+    }
+}
+
+fn write_sample(dir: &Path) {
+    let log = Log::open(dir, options()).unwrap();
+    for append in commits() {
+        log.blocking().commit(append).unwrap();
+    }
+    log.close().unwrap();
+    fs::remove_file(dir.join("lock")).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn the_sample_of_format_1_opens_and_holds_what_was_written() {
+    let sample = sample("format-1");
+    if env::var_os("DIPTYCH_WRITE_SAMPLE").is_some() && !sample.exists() {
+        write_sample(&sample);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    copy(&sample, dir.path());
+    let verified = verify(dir.path(), &options(), |_, _| ()).unwrap();
+    let events: Vec<RawEvent> = commits().into_iter().flat_map(|append| append.events).collect();
+    assert_eq!(verified.events, events.len() as u64);
+    assert!(verified.segments > 3 && verified.index_files > 2, "{verified:?}");
+    holds(dir.path(), &events);
+    // Also without its index, and what comes after is taken.
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    holds(dir.path(), &events);
+}
+
+fn holds(dir: &Path, events: &[RawEvent]) {
+    let log = Log::open(dir, options()).unwrap();
+    let batch = log.blocking().read(&Filter::everything(), Read::all()).unwrap();
+    let found: Vec<RawEvent> = batch.iter().map(|event| event.to_raw()).collect();
+    assert_eq!(found, events);
+    let paid: Filter = "type=paid tag=account:3".parse().unwrap();
+    let matching = batch.iter().filter(|event| paid.matches(event)).map(|event| event.position());
+    let matching: Vec<Position> = matching.collect();
+    let read = log.blocking().read(&paid, Read::all()).unwrap();
+    assert_eq!(read.iter().map(|event| event.position()).collect::<Vec<_>>(), matching);
+    let keyed = log.blocking().keyed("key 7").unwrap().unwrap();
+    assert_eq!((keyed.digest, keyed.first), (Digest([9; 16]), keyed.last));
+    let tracked = |source| log.blocking().tracked(source).unwrap().unwrap().position.get();
+    assert_eq!((tracked("billing"), tracked("stock")), (58, 59));
+    assert_eq!(log.head().position().get(), events.len() as u64);
+}
+
+#[test]
+fn what_this_version_writes_holds_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    write_sample(dir.path());
+    let events: Vec<RawEvent> = commits().into_iter().flat_map(|append| append.events).collect();
+    holds(dir.path(), &events);
+}
