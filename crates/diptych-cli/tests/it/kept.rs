@@ -142,7 +142,8 @@ fn damage_is_found_and_its_place_told() {
     program.load(events("a", 1_200));
     // The tag and payload of one event, which stand together only in the log itself.
     let event = b"n:600600";
-    let files = fs::read_dir(program.data()).unwrap().map(|file| file.unwrap().path());
+    let files =
+        fs::read_dir(program.data().join("segments")).unwrap().map(|file| file.unwrap().path());
     let place = |file: &PathBuf| fs::read(file).unwrap().windows(8).position(|is| is == event);
     let (place, file) = files.filter_map(|file| Some((place(&file)?, file))).next().unwrap();
     let mut bytes = fs::read(&file).unwrap();
