@@ -82,7 +82,7 @@ impl Disk for RealDisk {
         }
         file.set_len(0)?;
         file.write_all(owner.as_bytes())?;
-        Ok(Box::new(RealLock { _file: file }))
+        Ok(Box::new(RealLock { file }))
     }
 
     fn boot(&self) -> Option<String> {
@@ -100,10 +100,19 @@ impl Disk for RealDisk {
 /// The kernel releases the lock when the file is closed, also for a process that was killed.
 #[derive(Debug)]
 struct RealLock {
-    _file: File,
+    file: File,
 }
 
 impl DiskLock for RealLock {}
+
+/// Closing the file would do, but for a process that is just being started by another thread: it
+/// has a copy of the file until it runs its own program, and with it the lock.
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // If this fails, closing the file releases it, a moment later at worst.
+        let _ = self.file.unlock();
+    }
+}
 
 #[derive(Debug)]
 struct RealFile {
