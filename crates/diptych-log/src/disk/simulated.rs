@@ -237,8 +237,9 @@ impl Disk for SimulatedDisk {
         if state.names.get(dir) != Some(Entry::Folder) {
             return Err(error(ErrorKind::NotFound, dir));
         }
-        if state.sabotage != Some(Sabotage::ForgetDirSync) {
-            state.names.sync(dir);
+        match state.sabotage {
+            Some(Sabotage::ForgetDirSync) => state.names.sync_folders(dir),
+            _ => state.names.sync(dir),
         }
         Ok(())
     }

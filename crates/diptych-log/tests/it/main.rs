@@ -18,6 +18,7 @@ mod damage;
 mod model;
 mod open_log;
 mod requests;
+mod run;
 mod samples;
 mod simulated;
 mod witness;

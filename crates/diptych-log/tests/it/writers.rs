@@ -5,7 +5,9 @@ use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    process, thread,
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use diptych_log::{Log, disk::simulated::Random};
@@ -24,25 +26,18 @@ const COUNTERS: u64 = 6;
 
 /// Lets them write until the process ends.
 pub(crate) fn start(log: &Log, witness: &Path, seed: u64, round: u64) {
-    for name in 0..WRITERS {
-        let mut writer = Writer {
-            log: log.clone(),
-            witness: append_to(witness),
-            random: Random::new(seed * WRITERS + name),
-            round,
-            name,
-            number: 0,
-        };
+    static NEVER: AtomicBool = AtomicBool::new(false);
+    for mut writer in Writer::several(log, witness, seed, round) {
         // A writer that panics must not go unnoticed because the others go on.
         let write = move || {
-            let written = catch_unwind(AssertUnwindSafe(|| writer.write()));
+            let written = catch_unwind(AssertUnwindSafe(|| writer.write_until(&NEVER)));
             process::exit(if written.is_ok() { 0 } else { 101 });
         };
         thread::spawn(write);
     }
 }
 
-struct Writer {
+pub(crate) struct Writer {
     log: Log,
     witness: std::fs::File,
     random: Random,
@@ -52,8 +47,20 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self) {
-        loop {
+    pub(crate) fn several(log: &Log, witness: &Path, seed: u64, round: u64) -> Vec<Writer> {
+        let writer = |name| Writer {
+            log: log.clone(),
+            witness: append_to(witness),
+            random: Random::new(seed * WRITERS + name),
+            round,
+            name,
+            number: 0,
+        };
+        (0..WRITERS).map(writer).collect()
+    }
+
+    pub(crate) fn write_until(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
             match self.random.below(10) {
                 0..=2 => self.count(),
                 3 | 4 => self.use_key(),

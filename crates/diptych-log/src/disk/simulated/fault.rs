@@ -96,6 +96,6 @@ pub enum Sabotage {
     AcknowledgeBeforeSync,
     /// A sync of a file that fails says that it succeeded.
     ForgetFailedSync,
-    /// A sync of a folder succeeds and does nothing.
+    /// A sync of a folder succeeds and does nothing for the files in it.
     ForgetDirSync,
 }

@@ -107,9 +107,17 @@ impl Names {
     }
 
     pub(super) fn sync(&mut self, folder: &Path) {
-        let (synced, rest) = std::mem::take(&mut self.unsynced)
-            .into_iter()
-            .partition(|change| change.path().parent() == Some(folder));
+        self.sync_those(folder, |_| true);
+    }
+
+    /// Only the names of folders in this one.
+    pub(super) fn sync_folders(&mut self, folder: &Path) {
+        self.sync_those(folder, |change| matches!(change, Change::Add(_, Entry::Folder)));
+    }
+
+    fn sync_those(&mut self, folder: &Path, which: impl Fn(&Change) -> bool) {
+        let is_synced = |change: &Change| change.path().parent() == Some(folder) && which(change);
+        let (synced, rest) = std::mem::take(&mut self.unsynced).into_iter().partition(is_synced);
         self.unsynced = rest;
         let synced: Vec<Change> = synced;
         synced.iter().for_each(|change| change.apply(&mut self.durable));
