@@ -1,6 +1,9 @@
 //! What an open log shares between its callers, its writer and its indexer.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use diptych_store::{
     CommitNumber, Head, HeadPublisher, LogIdentity, Position, Timestamp, Unavailable,
@@ -34,6 +37,8 @@ pub(crate) struct Engine {
     pub(crate) work: Condvar,
     /// The last accepted position, for looking without the lock.
     pub(crate) accepted: AtomicU64,
+    /// It was closed: reads are refused. Apart from the state, so that they never wait for it.
+    pub(crate) closed: AtomicBool,
     /// Held by the one who writes: the writer thread, or a caller that found it idle.
     pub(crate) writer: Mutex<Writer>,
     pub(crate) indexer: Indexer,

@@ -1,7 +1,7 @@
 use std::{
     future::poll_fn,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     thread::{self, JoinHandle},
 };
@@ -105,6 +105,7 @@ impl Open {
                 return Ok(());
             }
             state.ended.get_or_insert(Unavailable::Closed);
+            engine.closed.store(true, Ordering::Release);
             state.stop = true;
             let woken = std::mem::take(&mut state.room);
             engine.work.notify_all();

@@ -4,7 +4,10 @@
 use std::{
     io::{self, ErrorKind},
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use diptych_store::{HeadPublisher, LogIdentity, Position, Timestamp};
@@ -541,6 +544,7 @@ fn assemble(
         state: Mutex::new(state),
         work: Condvar::new(),
         accepted: AtomicU64::new(accepted.get()),
+        closed: AtomicBool::new(false),
         writer: Mutex::new(Writer { segment, file, dirty: false, jobs: Vec::new() }),
         indexer: Indexer::default(),
         catalog: RwLock::new(Arc::new(Catalog { parts })),

@@ -1,6 +1,6 @@
 //! Reading published events: the index says where they are, their frames say what they are.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use diptych_store::{
     Batch, BatchBuilder, Direction, Filter, KeyedCommit, Position, Read, ReadError, Tag, Timestamp,
@@ -78,9 +78,9 @@ impl Engine {
     }
 
     pub(crate) fn check_open(&self) -> Result<(), ReadError> {
-        match self.state.lock().ended {
-            Some(Unavailable::Closed) => Err(Unavailable::Closed.into()),
-            _ => Ok(()),
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Unavailable::Closed.into()),
+            false => Ok(()),
         }
     }
 }
