@@ -33,6 +33,7 @@ mod follower;
 mod frame;
 mod index;
 mod indexer;
+mod interval;
 mod log;
 mod open;
 mod options;

@@ -21,6 +21,7 @@ use crate::{
     frame::CONTROL_CLOSED,
     open,
     read::count_names,
+    report,
     sequencer::{self, Offered, Prepared, Writes},
 };
 
@@ -306,7 +307,7 @@ impl Blocking<'_> {
         engine.check_open()?;
         let head = engine.head().position();
         let (types, tag_keys) = count_names(engine, &engine.catalog(), head)?;
-        let files = open::files(engine);
+        let files = report::files(engine);
         let files = files.map_err(|error| read_failed(&engine.folders.root, &error))?;
         Ok(Stats {
             identity: engine.identity,

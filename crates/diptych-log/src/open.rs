@@ -14,7 +14,7 @@ use diptych_store::{HeadPublisher, LogIdentity, Position, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
-    Durability, LogOptions, OpenError,
+    LogOptions, OpenError,
     catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
     disk::{Disk, DiskFile, DiskLock, LockError},
     engine::{Engine, NEVER},
@@ -23,14 +23,12 @@ use crate::{
     frame,
     index::{Columns, Coverage, Run, run},
     indexer::{Indexer, covers},
+    interval,
     recovery::{self, From, Recovered},
     segment::{self, BadHeader, Head, Header, Segment},
     sequencer::{Queue, State},
     writer::Writer,
 };
-
-/// Says, while a log with [`Durability::Interval`] is open, in which run of the machine that is.
-const INTERVAL_MARK: &str = "interval";
 
 pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
     check_options(&options)?;
@@ -43,7 +41,7 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let found = opening.find_end(&mut listed, &options)?;
     let End { last, tail, begins_anew } = found;
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    let lost_some = opening.interval_was_cut_off()?;
+    let lost_some = interval::was_cut_off(&*disk, root)?;
     let mut identity = last.header.identity;
     let head_file = opening.head_file()?;
     if lost_some {
@@ -445,19 +443,6 @@ impl Opening<'_> {
         let file = if there { self.disk.open(&path, 64) } else { self.disk.create(&path, 64) };
         file.map_err(io_error("open", &path))
     }
-
-    /// Whether a log that was not synced with every commit ended with a loss of power.
-    fn interval_was_cut_off(&self) -> Result<bool, OpenError> {
-        let names = self.disk.list(&self.folders.root);
-        let names = names.map_err(io_error("list", &self.folders.root))?;
-        if !names.iter().any(|name| name == INTERVAL_MARK) {
-            return Ok(false);
-        }
-        let path = self.folders.root.join(INTERVAL_MARK);
-        let mark = self.disk.map(&path).map_err(io_error("read", &path))?;
-        let same_boot = self.disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
-        Ok(!same_boot)
-    }
 }
 
 /// The end of the log as it was found, before anything is cut off.
@@ -577,71 +562,4 @@ impl Engine {
             }
         }
     }
-
-    fn remember_interval(&self) -> Result<(), OpenError> {
-        let failed = |what| io_error(what, &self.folders.root);
-        match self.options.durability {
-            Durability::Synced => self.remove_mark().map_err(failed("remove a mark from")),
-            Durability::Interval { .. } => self.write_mark().map_err(failed("write a mark to")),
-        }
-    }
-
-    /// Under another name first: half a mark would be one of another run of the machine, and
-    /// cost the log its epoch.
-    fn write_mark(&self) -> io::Result<()> {
-        let mark = self.folders.root.join(INTERVAL_MARK);
-        let temporary = mark.with_extension("tmp");
-        // One may be left from before.
-        let _ = self.disk().remove(&temporary);
-        let file = self.disk().create(&temporary, 64)?;
-        file.write_at(0, self.disk().boot().unwrap_or_default().as_bytes())?;
-        file.sync()?;
-        self.disk().rename(&temporary, &mark)?;
-        self.disk().sync_dir(&self.folders.root)
-    }
-
-    fn remove_mark(&self) -> io::Result<()> {
-        let root = &self.folders.root;
-        if self.disk().list(root)?.iter().any(|name| name == INTERVAL_MARK) {
-            self.disk().remove(&root.join(INTERVAL_MARK))?;
-            self.disk().sync_dir(root)?;
-        }
-        Ok(())
-    }
-
-    /// Everything is durable: the next open has no reason to doubt it.
-    pub(crate) fn forget_interval(&self) {
-        if self.options.durability != Durability::Synced
-            && let Err(error) = self.remove_mark()
-        {
-            tracing::warn!(%error, "the next open may change the epoch without need");
-        }
-    }
-}
-
-/// How many files a log has, and how large they are.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    pub(crate) segments: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) index_bytes: u64,
-    pub(crate) allocated_bytes: u64,
-}
-
-pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
-    let mut files = Files::default();
-    for (dir, is_segments) in [(&engine.folders.segments, true), (&engine.folders.index, false)] {
-        for name in engine.disk().list(dir)? {
-            let path = dir.join(&name);
-            files.allocated_bytes += engine.disk().allocated(&path)?;
-            let size = engine.disk().open(&path, 0)?.size()?;
-            if is_segments {
-                files.segments += 1;
-                files.segment_bytes += size;
-            } else {
-                files.index_bytes += size;
-            }
-        }
-    }
-    Ok(files)
 }

@@ -1,6 +1,8 @@
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use diptych_store::{LogIdentity, Position};
+
+use crate::engine::Engine;
 
 /// What is in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,4 +57,31 @@ pub struct Damage {
     pub what: String,
     /// What to do.
     pub advice: String,
+}
+
+/// How many files a log has, and how large they are.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) segments: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) index_bytes: u64,
+    pub(crate) allocated_bytes: u64,
+}
+
+pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
+    let mut files = Files::default();
+    for (dir, is_segments) in [(&engine.folders.segments, true), (&engine.folders.index, false)] {
+        for name in engine.disk().list(dir)? {
+            let path = dir.join(&name);
+            files.allocated_bytes += engine.disk().allocated(&path)?;
+            let size = engine.disk().open(&path, 0)?.size()?;
+            if is_segments {
+                files.segments += 1;
+                files.segment_bytes += size;
+            } else {
+                files.index_bytes += size;
+            }
+        }
+    }
+    Ok(files)
 }

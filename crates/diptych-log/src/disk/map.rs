@@ -2,10 +2,11 @@
 //!
 //! Why it is sound. A mapping is undefined behaviour if bytes behind a Rust reference change, so
 //! no reference to a whole mapping of a growing file is ever made: [`Map::share`] makes slices of
-//! only those bytes that its caller promises were written and are never written again (the log
-//! is append-only, positions below the published head never change, and what recovery cuts off
-//! was never shared; what it writes again, it writes as it was). Another process cannot write: the folder is locked. Someone who edits or
-//! cuts the files of an open log by hand breaks this, as with every program that maps files.
+//! only those bytes that its caller promises were written and are never changed again. The log is
+//! append-only, positions below the published head never change, what recovery cuts off was never
+//! shared, and what it writes again, it writes as it was. Another process cannot write: the folder
+//! is locked. Someone who edits or cuts the files of an open log by hand breaks this, as with every
+//! program that maps files.
 
 #![allow(unsafe_code)]
 
