@@ -89,6 +89,17 @@ fn event(numbers: &mut Numbers) -> RawEvent {
         .tag(Tag::new("tenant", (number >> 40) % 100))
 }
 
+/// Payload, type and tags of an event, on average.
+fn content_bytes(events: u64) -> f64 {
+    let mut numbers = Numbers(2);
+    let bytes = (0..events).map(|_| {
+        let event = event(&mut numbers);
+        let tags: usize = event.tags.iter().map(|tag| tag.as_str().len()).sum();
+        event.payload.len() + event.event_type.len() + tags
+    });
+    bytes.sum::<usize>() as f64 / events as f64
+}
+
 fn raw_limit(options: &Options) {
     let path = options.fresh("raw");
     let file = File::create(&path).unwrap();
@@ -175,9 +186,10 @@ fn batches_then_reads(options: &Options) {
     log.close().unwrap();
     println!("{:<44}{:>12.2} ms", "close", start.elapsed().as_secs_f64() * 1e3);
     let (used, allocated) = sizes(&dir);
+    let content = content_bytes(options.events);
     println!(
         "{:<44}{:>12.1} used, {:.1} allocated",
-        "bytes on disk an event (of 283 of content)",
+        format!("bytes on disk an event ({content:.1} of content)"),
         used as f64 / options.events as f64,
         allocated as f64 / options.events as f64
     );

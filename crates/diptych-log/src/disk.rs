@@ -82,7 +82,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 
     /// Shares `start..end` without a copy where that is possible.
     ///
-    /// The caller promises that these bytes were written and will never be written again.
+    /// The caller promises that these bytes were written and will never change.
     fn share(&self, start: u64, end: u64) -> io::Result<Bytes>;
 }
 

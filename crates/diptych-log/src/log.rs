@@ -124,15 +124,10 @@ impl Open {
         if let Some(indexer) = indexer {
             let _ = indexer.join();
         }
-        let failed = engine
-            .state
-            .lock()
-            .ended
-            .clone()
-            .filter(|why| matches!(why, Unavailable::Failed { .. }));
+        let synced = engine.is_synced();
         engine.publisher.end(Unavailable::Closed);
         engine.lock.lock().take();
-        failed.map_or(Ok(()), |cause| Err(SyncError { cause }))
+        synced
     }
 }
 
@@ -167,6 +162,22 @@ impl Engine {
         self.write_all();
         if self.sync_all() && !self.state.lock().failed() {
             self.forget_interval();
+        }
+    }
+
+    /// Whether everything that was accepted is durable, once nothing more is written: also where
+    /// the log failed over something else, such as an index file.
+    fn is_synced(&self) -> Result<(), SyncError> {
+        let (commits, ended) = {
+            let state = self.state.lock();
+            (CommitNumber(state.commits), state.ended.clone())
+        };
+        match ended {
+            Some(cause @ Unavailable::Failed { .. }) if self.writer.lock().dirty => {
+                Err(SyncError { cause })
+            }
+            // It was published or never will be: this does not wait.
+            _ => block_on(Synced::new(commits, self.head()).wait()),
         }
     }
 
