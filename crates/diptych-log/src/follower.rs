@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 
 use diptych_store::{
     Batch, BatchBuilder, Epoch, Filter, Invalid, LogId, LogIdentity, Position, ReadError,
-    Timestamp,
+    Timestamp, Unavailable,
     encoding::{Fields, Layout},
 };
 
@@ -75,6 +75,14 @@ impl PublishedHead {
     }
 }
 
+/// What an earlier process published, as far as it left word of it. What it left late or torn is
+/// lower than what it published or nothing; it is never higher.
+pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Option<PublishedHead> {
+    // Read, not mapped: it will be written again.
+    let file = disk.open(&root.join(HEAD_FILE), 0).ok()?;
+    PublishedHead::parse(&file.read_at(0, 48).ok()?)
+}
+
 /// Reads a log that another process may be writing, as far as it is published.
 #[derive(Debug)]
 pub struct Follower {
@@ -84,6 +92,8 @@ pub struct Follower {
     head: PublishedHead,
     after: Position,
     at: Option<Place>,
+    /// The segment that was read to its end.
+    exhausted: Option<u32>,
 }
 
 /// Where the next frame is.
@@ -111,7 +121,7 @@ impl Follower {
         let path = folders.root.join(HEAD_FILE);
         let head_file = options.disk.open(&path, 64).map_err(io_error("open", &path))?;
         let head = read_head(&*head_file).map_err(io_error("read", &path))?;
-        Ok(Follower { folders, options, head_file, head, after, at: None })
+        Ok(Follower { folders, options, head_file, head, after, at: None, exhausted: None })
     }
 
     /// Which log this is, and which history of it.
@@ -153,10 +163,18 @@ impl Follower {
     fn look(&mut self) -> Result<(), ReadError> {
         let path = self.folders.root.join(HEAD_FILE);
         let head = read_head(&*self.head_file).map_err(|error| read_failed(&path, &error))?;
-        let wrong = head.identity != self.head.identity || head.position < self.head.position;
-        if wrong || self.after > head.position {
-            let (position, head) = (self.after.max(self.head.position), head.position);
-            return Err(Invalid::AboveHead { position, head }.into());
+        if head.identity != self.head.identity {
+            let what = format!(
+                "the folder held {} up to position {} and now holds {}: a backup was restored or \
+                 the log replaced; start again",
+                self.head.identity, self.after, head.identity
+            );
+            let cause = std::io::Error::other(what);
+            return Err(Unavailable::Backend(Arc::new(cause)).into());
+        }
+        let position = self.after.max(self.head.position);
+        if position > head.position {
+            return Err(Invalid::AboveHead { position, head: head.position }.into());
         }
         self.head = head;
         Ok(())
@@ -168,12 +186,17 @@ impl Follower {
             Some(place) => place,
             None => self.find(self.after.plus(1))?,
         };
+        if self.exhausted == Some(place.header.sequence) {
+            let what = "records that were published are missing";
+            return Err(corruption(&place.path, place.offset as u64, what).into());
+        }
         let size = match place.header.sequence == self.head.segment {
             true => self.head.end,
             false => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
         };
         if place.offset as u64 >= size {
             // The segment is complete: the next one goes on.
+            self.exhausted = Some(place.header.sequence);
             return Ok(0);
         }
         let shared = place.file.share(0, size);

@@ -150,10 +150,25 @@ fn length_of(header: &[u8; HEADER]) -> usize {
     u24(header, 4) as usize
 }
 
-/// The flags and position of a header that may or may not be one: what can be told before the
-/// body is looked at.
-pub(crate) fn peek(header: &[u8; HEADER]) -> Option<(u8, u32)> {
-    (length_of(header) > 0).then(|| ((u48(header, 10) & FLAGS) as u8, u24(header, 7)))
+/// What can be told of a header, which may or may not be one, before the body is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peeked {
+    pub(crate) flags: u8,
+    pub(crate) position: u32,
+    pub(crate) time: u64,
+    /// Of the whole frame.
+    pub(crate) size: usize,
+}
+
+pub(crate) fn peek(header: &[u8; HEADER]) -> Option<Peeked> {
+    let flags_and_time = u48(header, 10);
+    let peeked = Peeked {
+        flags: (flags_and_time & FLAGS) as u8,
+        position: u24(header, 7),
+        time: flags_and_time >> FLAG_BITS,
+        size: HEADER + length_of(header),
+    };
+    (peeked.size > HEADER).then_some(peeked)
 }
 
 /// Bytes of the prepared or complete frame at the front of `bytes`.

@@ -12,14 +12,19 @@ const INTERVAL_MARK: &str = "interval";
 
 /// Whether a log that was not synced with every commit ended with a loss of power.
 pub(crate) fn was_cut_off(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
-    let names = disk.list(root).map_err(io_error("list", root))?;
-    if !names.iter().any(|name| name == INTERVAL_MARK) {
+    if !is_marked(disk, root)? {
         return Ok(false);
     }
     let path = root.join(INTERVAL_MARK);
     let mark = disk.map(&path).map_err(io_error("read", &path))?;
     let same_boot = disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
     Ok(!same_boot)
+}
+
+/// Whether a log that was not synced with every commit was not closed in order.
+pub(crate) fn is_marked(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
+    let names = disk.list(root).map_err(io_error("list", root))?;
+    Ok(names.iter().any(|name| name == INTERVAL_MARK))
 }
 
 impl Engine {

@@ -19,7 +19,7 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock, LockError},
     engine::{Engine, NEVER},
     error::{corruption, io_error},
-    follower::HEAD_FILE,
+    follower::{self, HEAD_FILE, PublishedHead},
     frame,
     index::{Columns, Coverage, Run, run},
     indexer::{Indexer, covers},
@@ -36,12 +36,15 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let folders = Folders::new(root);
     create_folders(&*disk, &folders)?;
     let lock = lock(&*disk, root)?;
-    let opening = Opening { disk: &*disk, folders: &folders };
+    let published = follower::left_behind(&*disk, root);
+    let marked = interval::is_marked(&*disk, root)?;
+    let opening = Opening { disk: &*disk, folders: &folders, published, marked };
+    let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let found = opening.find_end(&mut listed, &options)?;
     let End { last, tail, begins_anew } = found;
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    let lost_some = interval::was_cut_off(&*disk, root)?;
+    let lost_some = cut_off || opening.has_lost(&last, &tail);
     let mut identity = last.header.identity;
     let head_file = opening.head_file()?;
     if lost_some {
@@ -62,9 +65,13 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
 
 fn check_options(options: &LogOptions) -> Result<(), OpenError> {
     let limits = &options.limits;
-    let body = limits.event_bytes + limits.key_bytes + limits.source_bytes + 256;
+    let sources = limits.tracking_sources.saturating_mul(limits.source_bytes.saturating_add(64));
+    let section = limits.key_bytes.saturating_add(limits.source_bytes).saturating_add(256);
+    let body = limits.event_bytes.saturating_add(section);
     let problem = if body > frame::MAX_BODY {
         format!("event_bytes, key_bytes and source_bytes together must be below {}", 16 << 20)
+    } else if sources > frame::MAX_BODY - 256 {
+        format!("tracking_sources times source_bytes (and 64 each) must be below {}", 16 << 20)
     } else if !(1024..=1 << 30).contains(&options.segment_bytes) {
         "segment_bytes must be from 1 KiB to 1 GiB".to_owned()
     } else if limits.commit_bytes > 1 << 30 || limits.commit_events > 1 << 23 {
@@ -178,6 +185,10 @@ struct End {
 struct Opening<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
+    /// What an earlier process published, as far as it left word.
+    published: Option<PublishedHead>,
+    /// It may not have been synced when it was published.
+    marked: bool,
 }
 
 impl Opening<'_> {
@@ -204,6 +215,11 @@ impl Opening<'_> {
             let last = self.last_segment(listed, options)?;
             let index = self.list_index(last.header.sequence)?;
             let unread = self.read_tail(&last, of_segment(&index, last.header.sequence))?;
+            if self.has_lost(&last, &unread.tail) && !self.marked {
+                let at = unread.tail.recovered.end;
+                let what = "records that were published, and so durable, are not whole any more";
+                return Err(corruption(&last.segment.path, at, what).into());
+            }
             // Every segment but the first begins with a control record, in the same write as its
             // first commit: without that it holds nothing, and what it should have told of the
             // sources is still in the segment before.
@@ -215,10 +231,33 @@ impl Opening<'_> {
             }
             let path = &last.segment.path;
             self.settle(&last, &unread).map_err(io_error("repair the end of", path))?;
+            // Not before: until here they may prove that something is missing.
+            self.remove_runs(&unread.needless, &[]);
             let tail = unread.tail;
             last.segment.publish(tail.recovered.end);
             begins_anew |= tail.recovered.torn;
             return Ok(End { last, tail, begins_anew });
+        }
+    }
+
+    /// Whether less is left than an earlier process published.
+    fn has_lost(&self, last: &Last, tail: &Tail) -> bool {
+        let head = last.header.base.plus(u64::from(tail.recovered.next)).before();
+        let same = |of: &PublishedHead| of.identity == last.header.identity;
+        self.published.filter(same).is_some_and(|published| published.position > head)
+    }
+
+    /// Before a segment is taken for one that never held anything: nothing may say otherwise.
+    fn refuse_if_held(&self, sequence: u32, base: Position, path: &Path) -> Result<(), OpenError> {
+        // Says so itself if an index file is about this or a later segment.
+        self.list_index(sequence - 1)?;
+        let published = self.published.filter(|of| of.position >= base && !self.marked);
+        match published {
+            None => Ok(()),
+            Some(published) => {
+                let what = format!("records up to position {} are missing", published.position);
+                Err(corruption(path, 0, what).into())
+            }
         }
     }
 
@@ -257,8 +296,10 @@ impl Opening<'_> {
             if size > segment::HEADER as u64 {
                 return Err(corruption(&path, 0, "the header of the segment is damaged").into());
             }
+            self.refuse_if_held(sequence, base, &path)?;
             self.remove_segment(&path)?;
         }
+        self.refuse_if_held(1, Position::new(1), &self.folders.segments)?;
         self.create_first(options)
     }
 
@@ -371,13 +412,14 @@ impl Opening<'_> {
         parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
         let last_commit = built.last_commit;
         let tail = Tail { parts, recovered, tracking, last_commit, from: covered.end };
-        Ok(Unread { tail, size, start: covered.end, bytes })
+        Ok(Unread { tail, size, start: covered.end, bytes, needless: runs.needless })
     }
 
     /// The index files of the last segment that can be used, and how far they prove it durable.
     fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
         let Last { header, segment, .. } = last;
-        let mut found = LastRuns { chain: Vec::new(), proven: segment::HEADER as u64 };
+        let mut found =
+            LastRuns { chain: Vec::new(), proven: segment::HEADER as u64, needless: Vec::new() };
         let mut next = header.base;
         let mut used = Vec::new();
         for run in listed {
@@ -399,7 +441,7 @@ impl Opening<'_> {
                 used.push(*run);
             }
         }
-        self.remove_runs(listed, &used);
+        found.needless = listed.iter().filter(|run| !used.contains(run)).copied().collect();
         Ok(found)
     }
 
@@ -409,7 +451,7 @@ impl Opening<'_> {
     /// the header and for the name of the file too.
     fn settle(&self, last: &Last, unread: &Unread) -> io::Result<()> {
         let Last { header, file, .. } = last;
-        let Unread { tail: Tail { recovered, .. }, size, start, bytes } = unread;
+        let Unread { tail: Tail { recovered, .. }, size, start, bytes, .. } = unread;
         if recovered.torn {
             let cut = size - recovered.end;
             tracing::warn!(bytes = cut, "cut off an unfinished commit at the end of the log");
@@ -453,11 +495,15 @@ struct Unread {
     /// Where `bytes` begin in it.
     start: u64,
     bytes: Vec<u8>,
+    /// Index files that are not used.
+    needless: Vec<ListedRun>,
 }
 
 struct LastRuns {
     chain: Vec<(Arc<Part>, Coverage)>,
     proven: u64,
+    /// Files that others have made needless, or that are no good.
+    needless: Vec<ListedRun>,
 }
 
 fn of_segment(index: &[ListedRun], sequence: u32) -> &[ListedRun] {
@@ -512,6 +558,10 @@ fn assemble(
         segment: segment.clone(),
         segment_head: Head::of(&header),
         offset: tail.recovered.end,
+        segment_from: match tail.last_commit {
+            Some(LastCommit::Here(_)) => segment::HEADER as u64,
+            _ => tail.recovered.end,
+        },
         tail: newest,
         tail_from: tail.from,
         queue: Queue::default(),

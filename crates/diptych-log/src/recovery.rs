@@ -80,7 +80,9 @@ pub(crate) fn recover(
             Ok(_) => {
                 return Err(Damaged { offset, what: "a record is out of order" });
             }
-            Err(flaw) if synced_frame_in(rest.get(1..).unwrap_or(&[]), next, from.checksum) => {
+            Err(flaw)
+                if synced_frame_in(rest.get(1..).unwrap_or(&[]), next, time, from.checksum) =>
+            {
                 return Err(Damaged { offset, what: flaw.text() });
             }
             Err(_) => break,
@@ -112,15 +114,28 @@ fn is_closed(commit: &[Placed<'_>]) -> bool {
         && frame.content().and_then(|content| content.first()) == Some(&frame::CONTROL_CLOSED)
 }
 
+/// Bytes of a frame that is checksummed whatever follows it.
+const SMALL: usize = 4096;
+
 /// Whether a whole frame marked SYNCED stands anywhere in `bytes`, at or after position `next`.
-fn synced_frame_in(bytes: &[u8], next: u32, checksum: u32) -> bool {
+///
+/// A large one is checksummed only if what follows it may be a frame as well: bytes of a payload
+/// that look like a header would otherwise cost as much as their length says.
+fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
     // A frame is larger than its header, which bounds how far positions can have come.
     let furthest = u64::from(next) + (bytes.len() / frame::HEADER) as u64 + 1;
-    let candidates = bytes.windows(frame::HEADER).enumerate().filter(|(_, header)| {
+    let plausible = |peeked: &frame::Peeked| {
+        (u64::from(next)..=furthest).contains(&u64::from(peeked.position)) && peeked.time >= time
+    };
+    let followed = |at: usize, peeked: &frame::Peeked| {
+        let follows = bytes.get(at + peeked.size..).unwrap_or(&[]).first_chunk();
+        let follows = follows.and_then(frame::peek);
+        follows.is_none_or(|follows| plausible(&follows) && follows.time >= peeked.time)
+    };
+    let candidates = bytes.windows(frame::HEADER).enumerate().filter(|(at, header)| {
         let peeked = header.first_chunk().and_then(frame::peek);
-        peeked.is_some_and(|(flags, position)| {
-            flags & SYNCED != 0 && (u64::from(next)..=furthest).contains(&u64::from(position))
-        })
+        let Some(peeked) = peeked.filter(plausible) else { return false };
+        peeked.flags & SYNCED != 0 && (peeked.size <= SMALL || followed(*at, &peeked))
     });
     let mut candidates = candidates.filter_map(|(at, _)| bytes.get(at..));
     candidates.any(|bytes| frame::parse(bytes, checksum).is_ok())

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) segment_head: Head,
     /// Where its next frame goes.
     pub(crate) offset: u64,
+    /// Where its first commit goes, or not before that.
+    pub(crate) segment_from: u64,
     /// The index of the newest events.
     pub(crate) tail: Arc<Part>,
     /// Where the frames that it is about begin.
@@ -353,7 +355,7 @@ impl Engine {
         let since = time.as_micros().checked_sub(state.segment_head.base_time.as_micros());
         let time_fits = since.is_some_and(|since| (0..frame::MAX_TIME as i64).contains(&since));
         let position = state.accepted.plus(1).get() - state.segment.base.get();
-        let empty = state.accepted < state.segment.base;
+        let empty = state.offset <= state.segment_from;
         time_fits
             && position + (events as u64) < frame::MAX_POSITION
             && (empty || state.offset + bytes <= self.options.segment_bytes)
@@ -386,6 +388,7 @@ impl Engine {
         });
         state.queue.push(&state.segment, state.segment_head, state.offset, &bytes);
         state.offset += bytes.len() as u64;
+        state.segment_from = state.offset;
         self.begin_part(state);
     }
 

@@ -64,6 +64,8 @@ impl Engine {
     pub(crate) fn write_all(&self) {
         loop {
             self.write_batch();
+            // Here, because under load the queue is never empty.
+            self.sync_if_due();
             let mut state = self.state.lock();
             if state.queue.pieces.is_empty() || state.failed() {
                 state.writing = false;
@@ -122,6 +124,9 @@ impl Engine {
     }
 
     pub(crate) fn sync_if_due(&self) {
+        if self.options.durability == Durability::Synced {
+            return;
+        }
         let since = self.state.lock().unsynced_since;
         if since.is_some_and(|since| since.elapsed() >= self.interval()) {
             self.sync_all();
