@@ -1,7 +1,9 @@
 //! Opening the folder of a log, with patience for another process that is about to let it go.
 
 use std::{
-    fs, thread,
+    fs,
+    io::ErrorKind,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -35,14 +37,19 @@ pub(crate) fn with_existing_log<T>(
     with_log(folder, work)
 }
 
-/// Refuses a folder that is missing or empty.
+/// Refuses a folder without a segment of a log: reading never makes one.
 pub(crate) fn must_exist(folder: &Folder) -> Result<(), Failure> {
     let dir = &folder.dir;
-    let problem = match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            Some(_) => return Ok(()),
-            None => "the folder is empty".to_owned(),
-        },
+    let is_segment = |entry: fs::DirEntry| entry.path().extension().is_some_and(|is| is == "seg");
+    let problem = match fs::read_dir(dir.join("segments")) {
+        Ok(mut entries) => {
+            if entries.any(|entry| entry.is_ok_and(is_segment)) {
+                return Ok(());
+            }
+            "it has no segments".to_owned()
+        }
+        // A folder that has nothing of a log, and one that is not there.
+        Err(error) if error.kind() == ErrorKind::NotFound => "it has no segments".to_owned(),
         Err(error) => error.to_string(),
     };
     Err(Failure::input(format!(

@@ -142,6 +142,7 @@ impl<'a> Verifying<'a> {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.damaged(path, 0, format!("it cannot be read: {error}"));
+                self.skip(segment, next);
                 return Ok(());
             }
         };
@@ -155,6 +156,7 @@ impl<'a> Verifying<'a> {
             _ if next.is_none() && length <= segment::HEADER => return Ok(()),
             _ => {
                 self.damaged(path, 0, "the header of the segment is damaged");
+                self.skip(segment, next);
                 return Ok(());
             }
         };
@@ -164,6 +166,13 @@ impl<'a> Verifying<'a> {
         self.identity = Some(header.identity);
         self.frames(segment, &header, &bytes, next);
         Ok(())
+    }
+
+    /// The segment is damaged: what follows is measured against its name, and its index against
+    /// nothing.
+    fn skip(&mut self, listed: &Listed, next: Option<Position>) {
+        self.next = next.unwrap_or(self.next);
+        self.runs.retain(|run| run.segment != listed.sequence);
     }
 
     fn frames(&mut self, listed: &Listed, header: &Header, bytes: &[u8], next: Option<Position>) {
@@ -189,7 +198,10 @@ impl<'a> Verifying<'a> {
         });
         let recovered = match recovered {
             Ok(recovered) => recovered,
-            Err(error) => return self.damaged(path, error.offset, error.what),
+            Err(error) => {
+                self.damaged(path, error.offset, error.what);
+                return self.skip(listed, next);
+            }
         };
         if let Some(offset) = malformed {
             self.damaged(path, offset, "a record is whole, but holds no event");

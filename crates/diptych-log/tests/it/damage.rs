@@ -185,3 +185,74 @@ fn opening_does_not_read_old_segments() {
     // What differs is how many index files the last segment happens to have.
     assert!(many <= few + 8, "{few} operations for few segments, {many} for many");
 }
+
+/// The files of a log of one segment that was killed after a batch of three commits was synced.
+fn killed() -> Vec<(PathBuf, Vec<u8>)> {
+    let disk = SimulatedDisk::new(3);
+    let mut options = options(&disk);
+    (options.segment_bytes, options.index_bytes) = (1 << 20, 1 << 20);
+    let log = Log::open(FOLDER, options).unwrap();
+    let event = |number: u64| Append::event(RawEvent::new("counted", number.to_string()));
+    log.blocking().commit(event(1)).unwrap();
+    for number in 2..=4 {
+        let _ = log.blocking().append(event(number)).unwrap();
+    }
+    log.blocking().flush().unwrap();
+    disk.process_kill().contents()
+}
+
+/// Once, a bit that flipped in the last batch had it cut off as if it had never been synced,
+/// although the published head said that it was.
+#[test]
+fn a_synced_batch_is_not_cut_off_in_silence() {
+    let files = killed();
+    let segment = files.iter().position(|(path, _)| is_segment(path)).unwrap();
+    let disk = disk_of(&files, segment, |bytes| {
+        let third = bytes.len() - 40;
+        bytes[third] ^= 1;
+    });
+    for attempt in ["the first", "the second"] {
+        let error = Log::open(FOLDER, options(&disk)).unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt(_)), "{attempt} open: {error}");
+    }
+}
+
+/// Once, a log whose only segment was cut to nothing or missing became a new, empty one, and what
+/// would have shown that was removed.
+#[test]
+fn a_log_without_its_only_segment_is_not_a_new_one() {
+    let files = killed();
+    let segment = files.iter().position(|(path, _)| is_segment(path)).unwrap();
+    let cut = disk_of(&files, segment, Vec::clear);
+    let gone = disk_of(&files, usize::MAX, |_| {});
+    gone.remove(&files[segment].0).unwrap();
+    for disk in [cut, gone] {
+        for attempt in ["the first", "the second"] {
+            let error = Log::open(FOLDER, options(&disk)).unwrap_err();
+            assert!(matches!(error, OpenError::Corrupt(_)), "{attempt} open: {error}");
+        }
+    }
+}
+
+/// Once, the first refusal removed the index file that was the proof, and the second open cut the
+/// log.
+#[test]
+fn a_refusal_is_the_same_the_next_time() {
+    let files = files(25);
+    let is = |path: &Path, name: &str| path.to_string_lossy().contains(name);
+    let last = files.iter().rposition(|(path, _)| is_segment(path)).unwrap();
+    // Nothing but index files proves anything here, and the first of the segment is lost.
+    let disk = disk_of(&files, last, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes.truncate(middle);
+    });
+    let name = files[last].0.file_stem().unwrap().to_string_lossy()[..8].to_owned();
+    let mut runs = files.iter().filter(|(path, _)| is(path, "index") && is(path, &name));
+    disk.remove(&runs.next().unwrap().0).unwrap();
+    assert!(runs.next().is_some(), "there is another index file to prove it");
+    disk.remove(&Path::new(FOLDER).join("head")).unwrap();
+    for attempt in ["the first", "the second"] {
+        let error = Log::open(FOLDER, options(&disk)).unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt(_)), "{attempt} open: {error}");
+    }
+}

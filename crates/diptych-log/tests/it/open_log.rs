@@ -1,8 +1,14 @@
 //! What an open log does beyond the contract of every store.
 
-use diptych_log::{Background, Log, LogOptions, OpenError};
+use std::{sync::Arc, thread, time::Duration};
+
+use diptych_log::{
+    Background, Durability, Log, LogOptions, OpenError,
+    disk::simulated::{Operation, SimulatedDisk},
+};
 use diptych_store::{
-    Append, AppendError, EventStore, Filter, Limits, RawEvent, Read, ReadError, Tag, Unavailable,
+    Append, AppendError, EventStore, Filter, Limits, RawEvent, Read, ReadError, Tag, Tracking,
+    Unavailable,
 };
 
 fn event(bytes: usize) -> RawEvent {
@@ -95,4 +101,48 @@ fn counts_of_a_log_are_those_of_its_events() {
     assert_eq!(stats.tag_keys, [("account".to_owned(), 200)]);
     assert!(stats.segments > 1 && stats.segment_bytes > 200 * 30);
     assert_eq!(log.identity(), stats.identity);
+}
+
+/// Once, a segment that took commits without events never came to its end.
+#[test]
+fn a_segment_of_commits_without_events_ends_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };
+    let log = Log::open(dir.path(), options.clone()).unwrap();
+    for number in 1..=300 {
+        let append = Append::default().tracking(Tracking::new("billing", number));
+        let _ = log.blocking().append(append).unwrap();
+    }
+    log.blocking().flush().unwrap();
+    assert!(log.blocking().stats().unwrap().segments > 2);
+    log.close().unwrap();
+    let log = Log::open(dir.path(), options).unwrap();
+    let tracked = log.blocking().tracked("billing").unwrap().unwrap();
+    assert_eq!(tracked.position.get(), 300);
+}
+
+/// Once, a log whose queue was never empty did not sync at its interval.
+#[test]
+fn an_interval_is_kept_while_commits_keep_coming() {
+    let disk = SimulatedDisk::new(1);
+    let options = LogOptions {
+        durability: Durability::Interval { interval: Duration::ZERO },
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    };
+    let log = Log::open("/data/log", options).unwrap();
+    let before = disk.count(Operation::Sync);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    let _ = log.blocking().append(Append::event(event(100))).unwrap();
+                }
+            });
+        }
+    });
+    log.blocking().flush().unwrap();
+    // With no time between two of them, every write is followed by a sync.
+    let (writes, syncs) = (disk.count(Operation::Write), disk.count(Operation::Sync) - before);
+    assert!(syncs * 3 + 10 >= writes, "{syncs} syncs for {writes} writes");
 }
