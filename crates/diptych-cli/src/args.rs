@@ -146,8 +146,8 @@ pub(crate) struct ReadArgs {
 
 /// Print the last events, then those that come, until interrupted.
 ///
-/// The folder is let go between looks at it, so that others can append: what they wrote is
-/// printed once they have let the folder go themselves. Ctrl-C ends it.
+/// It follows from outside, as far as events are durable, also while another process holds the
+/// folder. Ctrl-C ends it.
 ///
 /// Examples:
 ///   diptych tail --data bank

@@ -35,6 +35,8 @@ pub(crate) fn line_bytes(limits: &Limits) -> usize {
 pub(crate) enum LineError {
     #[error("{problem} (column {column})")]
     Json { column: usize, problem: String },
+    #[error("an event is a JSON object, such as {{\"type\": \"paid\", \"data\": null}}")]
+    NotAnObject,
     #[error("the data is missing: give \"data\" with any JSON, such as null")]
     NoData,
     #[error("give either data or data_base64, not both")]
@@ -91,6 +93,10 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawV
 
 /// The event on this line.
 pub(crate) fn parse(line: &[u8]) -> Result<RawEvent, LineError> {
+    // Serde would take an array of the fields in order as well.
+    if line.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(LineError::NotAnObject);
+    }
     let line: Line<'_> = serde_json::from_slice(line)?;
     let payload = match (line.data, line.data_base64) {
         (Some(data), None) => data.get().as_bytes().to_vec(),

@@ -64,7 +64,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
 /// An open file.
 pub trait DiskFile: Send + Sync + fmt::Debug {
-    /// Its length in bytes. (A file is never "empty" in a sense worth a method.)
+    /// Its length in bytes.
     fn size(&self) -> io::Result<u64>;
 
     /// The bytes from `offset`, at most `length` of them, fewer only at the end of the file.

@@ -13,7 +13,7 @@ pub enum OpenError {
     Held {
         /// The folder.
         folder: String,
-        /// Who holds it, such as `process 123 (diptych tail)`.
+        /// Who holds it, such as `process 123 (diptych)`.
         owner: String,
     },
     /// The log is damaged.

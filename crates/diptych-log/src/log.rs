@@ -1,5 +1,6 @@
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -86,7 +87,13 @@ fn spawn(
     engine: Arc<Engine>,
     run: impl FnOnce(&Engine) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(move || run(&engine))
+    let guarded = move || {
+        // Whoever waits for a thread that is gone would wait for ever.
+        if catch_unwind(AssertUnwindSafe(|| run(&engine))).is_err() {
+            engine.fail("a thread of the log panicked: this is a mistake in the engine");
+        }
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(guarded)
 }
 
 impl Drop for Open {

@@ -40,8 +40,6 @@ pub(crate) struct Recovered {
     pub(crate) unproven: u64,
     /// Whether there is something behind the end that is not just zeros.
     pub(crate) torn: bool,
-    /// Whether the last frame says that the log was closed.
-    pub(crate) closed: bool,
 }
 
 /// Bytes that were whole and are not.
@@ -67,7 +65,6 @@ pub(crate) fn recover(
         time: from.time,
         unproven: from.offset,
         torn: false,
-        closed: false,
     };
     let mut commit: Vec<Placed<'_>> = Vec::new();
     let mut at = 0;
@@ -96,7 +93,6 @@ pub(crate) fn recover(
         commit.push(Placed { offset, frame });
         if frame.has(LAST) {
             visit(&commit);
-            found.closed = is_closed(&commit);
             commit.clear();
             (found.end, found.next, found.time) = (offset + frame.size() as u64, next, time);
         }
@@ -104,14 +100,6 @@ pub(crate) fn recover(
     let behind = usize::try_from(found.end - from.offset).ok().and_then(|end| bytes.get(end..));
     found.torn = behind.is_some_and(|behind| behind.iter().any(|byte| *byte != 0));
     Ok(found)
-}
-
-fn is_closed(commit: &[Placed<'_>]) -> bool {
-    let [Placed { frame, .. }] = commit else {
-        return false;
-    };
-    frame.has(CONTROL)
-        && frame.content().and_then(|content| content.first()) == Some(&frame::CONTROL_CLOSED)
 }
 
 /// Bytes of a frame that is checksummed whatever follows it.
@@ -185,7 +173,7 @@ mod tests {
         let (sizes, found) = commits(&log()).unwrap();
         assert_eq!(sizes, [1, 2, 1, 1]);
         assert_eq!((found.next, found.end), (5, 64 + log().len() as u64));
-        assert!(!found.torn && !found.closed);
+        assert!(!found.torn);
     }
 
     #[test]
