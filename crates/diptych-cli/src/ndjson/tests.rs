@@ -65,7 +65,8 @@ fn what_is_wrong_is_said_with_its_field() {
         (r#"{"type":"t","data":1,"metadata":{"causation":""}}"#, "metadata.causation"),
         (r#"{"type":"t","data":{"a":}}"#, "expected value (column 25)"),
         (r#"{"type":"t","data":1} 2"#, "trailing characters"),
-        ("[1]", "column"),
+        ("[1]", "an event is a JSON object"),
+        (r#" ["a",["k:v"],{"x":1},null,null,null,null,null,null,null]"#, "a JSON object"),
     ] {
         let problem = problem(line);
         assert!(problem.contains(said), "{line}: {problem}");
