@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use diptych_log::{
     Background, Durability, Log, LogOptions, OpenError,
-    disk::simulated::{Operation, SimulatedDisk},
+    disk::simulated::{Operation, Random, SimulatedDisk},
 };
 use diptych_store::{
     Append, AppendError, EventStore, Filter, Limits, RawEvent, Read, ReadError, Tag, Tracking,
@@ -145,4 +145,36 @@ fn an_interval_is_kept_while_commits_keep_coming() {
     // With no time between two of them, every write is followed by a sync.
     let (writes, syncs) = (disk.count(Operation::Write), disk.count(Operation::Sync) - before);
     assert!(syncs * 3 + 10 >= writes, "{syncs} syncs for {writes} writes");
+}
+
+/// 280 bytes of content (a payload of 256, a type, two tags) cost at most 311 on disk, the index
+/// included.
+#[test]
+fn an_event_costs_little_more_than_its_content() {
+    // Two segments are complete then, and each of them has one index file.
+    const EVENTS: u64 = 450_000;
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let mut random = Random::new(1);
+    let mut content = 0;
+    for _ in 0..EVENTS / 1_000 {
+        let events = (0..1_000).map(|_| {
+            let number = random.number();
+            let account = Tag::new("account", (number >> 8) % 10_000);
+            let tenant = Tag::new("tenant", (number >> 40) % 100);
+            content += 256 + 3 + account.as_str().len() + tenant.as_str().len();
+            let name = ["ev0", "ev1", "ev2", "ev3", "ev4", "ev5", "ev6", "ev7"];
+            RawEvent::new(name[number as usize % 8], vec![7; 256]).tag(account).tag(tenant)
+        });
+        log.blocking().commit(Append::events(events)).unwrap();
+    }
+    log.close().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let stats = log.blocking().stats().unwrap();
+    let each = |bytes: u64| bytes as f64 / EVENTS as f64;
+    let used = each(stats.segment_bytes + stats.index_bytes);
+    let content = each(content as u64);
+    assert!((279.0..281.0).contains(&content), "{content} bytes of content");
+    assert!(used <= 311.0, "{used} bytes for an event of {content}");
+    assert!(each(stats.allocated_bytes) <= 312.0, "{stats:?}");
 }
