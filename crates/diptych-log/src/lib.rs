@@ -29,6 +29,7 @@ mod catalog;
 pub mod disk;
 mod engine;
 mod error;
+mod folders;
 mod follower;
 mod frame;
 mod index;

@@ -10,9 +10,9 @@ use crate::{
     catalog::{Folders, LastCommit, Rebuilt},
     disk::Disk,
     error::{RESTORE, io_error},
+    folders,
     frame::CONTROL,
     index::{Columns, Run, run},
-    open,
     recovery::{self, From},
     report::{Damage, Verified},
     segment::{self, BadHeader, Header},
@@ -38,7 +38,7 @@ pub fn verify(
         let cause = std::io::ErrorKind::NotFound.into();
         return Err(OpenError::Io { what, cause }.into());
     }
-    let _lock = open::lock(disk, &folders.root)?;
+    let _lock = folders::lock(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
     let all = verifying.bytes_in_all()?;
     let mut segments = std::mem::take(&mut verifying.segments).into_iter().peekable();

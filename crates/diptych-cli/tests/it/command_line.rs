@@ -37,7 +37,7 @@ fn a_folder_that_is_not_there_is_an_error_and_not_a_new_log() {
         program.run(&[command], "").ended(1, "there is no log in");
         assert!(!program.data().exists(), "{command}");
         std::fs::create_dir(program.data()).unwrap();
-        program.run(&[command], "").ended(1, "the folder is empty");
+        program.run(&[command], "").ended(1, "it has no segments");
         assert_eq!(std::fs::read_dir(program.data()).unwrap().count(), 0, "{command}");
     }
 }
