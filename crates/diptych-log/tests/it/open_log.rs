@@ -74,8 +74,12 @@ fn options_that_do_not_fit_the_format_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut limits = Limits::default();
     limits.event_bytes = 1 << 24;
+    // What every segment begins with has to fit into one record.
+    let mut sources = Limits::default();
+    sources.tracking_sources = 100_000;
     let wrong = [
         LogOptions { limits, ..LogOptions::default() },
+        LogOptions { limits: sources, ..LogOptions::default() },
         LogOptions { segment_bytes: 10, ..LogOptions::default() },
         LogOptions { queue_bytes: 0, ..LogOptions::default() },
     ];

@@ -57,7 +57,8 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Whether it is the start of a path and not the middle of one, such as `src/work/mod.rs`.
+/// Whether it is the start of a path and not the middle of one, such as a folder of that name
+/// inside of a crate.
 fn begins_a_path(line: &str, start: &str) -> bool {
     line.match_indices(start).any(|(at, _)| {
         let before = line.get(..at).and_then(|before| before.chars().last());
