@@ -1,0 +1,275 @@
+//! What goes over the hinge, typed: events, how they become named bytes and come back.
+//!
+//! A type name stands in the log for ever, so it is given apart from the Rust name. What changed
+//! since an event was written is said once, in [`Upcasters`], and applied wherever one is read.
+
+mod codec;
+mod evolve;
+mod reading;
+
+use std::{any::type_name, ops::Deref};
+
+use diptych_store::{LogId, Metadata, Position, RawEvent, Timestamp};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+pub use codec::{Codec, Json, MessagePack};
+pub use evolve::{Upcast, UpcastError, Upcasters};
+pub(crate) use reading::Reading;
+
+/// An event, or one of several: a struct, or an enum of them.
+///
+/// `#[derive(Event)]` writes what a person would write. By hand it is
+///
+/// ```
+/// use diptych::{Encoded, Event, EventType, Json, RawEvent, SchemaError, Tag};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Deposited {
+///     account: String,
+///     amount: u64,
+/// }
+///
+/// impl Event for Deposited {
+///     fn types() -> Vec<EventType> {
+///         vec![EventType::new("money-deposited").tags(&["account"])]
+///     }
+///
+///     fn encode(&self) -> Result<RawEvent, SchemaError> {
+///         let event = RawEvent::new("money-deposited", Json::encode(self)?);
+///         Ok(event.tag(Tag::new("account", &self.account)))
+///     }
+///
+///     fn decode(encoded: &Encoded<'_>) -> Result<Deposited, SchemaError> {
+///         encoded.read::<Json, _>()
+///     }
+/// }
+/// ```
+pub trait Event: Send + Sync + Sized + 'static {
+    /// Every event that this can be: name, current schema version, tag keys.
+    fn types() -> Vec<EventType>;
+
+    /// The event as named bytes, at the current version of its type.
+    ///
+    /// # Errors
+    /// [`SchemaError::Encode`] if the codec cannot hold the value.
+    fn encode(&self) -> Result<RawEvent, SchemaError>;
+
+    /// Reads an event of one of the [`types`](Event::types), at its current version: older ones
+    /// went through the [`Upcasters`] before.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if the bytes are not such an event.
+    fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError>;
+
+    /// Whether an event of this name is one of the [`types`](Event::types).
+    fn has_type(name: &str) -> bool {
+        Self::types().iter().any(|known| known.name == name)
+    }
+}
+
+/// One type of event as the program knows it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EventType {
+    /// Its stable name, such as `money-deposited`.
+    pub name: &'static str,
+    /// The schema version that is written now, 1 at first.
+    pub version: u32,
+    /// The keys of the tags that such an event can carry.
+    pub tags: &'static [&'static str],
+    /// The name of the codec of its payload.
+    pub codec: &'static str,
+}
+
+impl EventType {
+    /// Version 1 of a type without tags, with JSON as its payload.
+    pub const fn new(name: &'static str) -> EventType {
+        EventType { name, version: 1, tags: &[], codec: Json::NAME }
+    }
+
+    /// The same at this version.
+    #[must_use]
+    pub const fn version(mut self, version: u32) -> EventType {
+        self.version = version;
+        self
+    }
+
+    /// The same with tags of these keys.
+    #[must_use]
+    pub const fn tags(mut self, keys: &'static [&'static str]) -> EventType {
+        self.tags = keys;
+        self
+    }
+
+    /// The same with a payload of this codec.
+    #[must_use]
+    pub const fn codec<C: Codec>(mut self) -> EventType {
+        self.codec = C::NAME;
+        self
+    }
+}
+
+/// An event as it stands in the log, or as an upcaster made it: what [`Event::decode`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded<'a> {
+    /// The stable name of its type.
+    pub event_type: &'a str,
+    /// The schema version of the payload.
+    pub version: u32,
+    /// The bytes.
+    pub payload: &'a [u8],
+}
+
+impl Encoded<'_> {
+    /// The payload, read by this codec.
+    ///
+    /// # Errors
+    /// [`SchemaError::Decode`] with what the codec says.
+    pub fn read<C: Codec, T: DeserializeOwned>(&self) -> Result<T, SchemaError> {
+        C::decode(self.payload).map_err(|error| self.not_decoded(error))
+    }
+
+    /// The error that the payload is not what it should be.
+    pub fn not_decoded(&self, reason: impl ToString) -> SchemaError {
+        let (event_type, reason) = (self.event_type.to_owned(), reason.to_string());
+        SchemaError::Decode { event_type, version: self.version, reason }
+    }
+
+    /// The error that `E` has no event of this type.
+    pub fn unknown<E>(&self) -> SchemaError {
+        let event_type = self.event_type.to_owned();
+        SchemaError::UnknownType { event_type, version: self.version, wanted: type_name::<E>() }
+    }
+}
+
+/// An event in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded<E = RawEvent> {
+    /// Its place in the log.
+    pub position: Position,
+    /// When the log learned it; never decreases along the log.
+    pub recorded_at: Timestamp,
+    /// Its id: as its writer gave it, else derived from log and position.
+    pub id: Uuid,
+    /// When it was so, why, and by whom.
+    pub metadata: Metadata,
+    /// What happened.
+    pub event: E,
+}
+
+impl<E> Recorded<E> {
+    /// When it was so: as its writer said, else when it was recorded.
+    pub fn occurred_at(&self) -> Timestamp {
+        self.metadata.occurred_at.unwrap_or(self.recorded_at)
+    }
+
+    /// The conversation that it belongs to: as its writer said, else the one that it begins.
+    pub fn correlation(&self) -> Uuid {
+        self.metadata.correlation.unwrap_or(self.id)
+    }
+}
+
+impl<E> Deref for Recorded<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.event
+    }
+}
+
+/// The id of an event whose writer gave none: a UUID of version 8 with half of the log's id and
+/// the position.
+pub(crate) fn derived_id(log: LogId, position: Position) -> Uuid {
+    const VERSION_8: u128 = 0x8 << 76;
+    const VARIANT: u128 = 0b10 << 62;
+    let half = u128::from_be_bytes(log.to_bytes()) & (u128::MAX << 64) & !(0xf << 76);
+    let position = u128::from(position.get() & (u64::MAX >> 2));
+    Uuid::from_u128(half | VERSION_8 | VARIANT | position)
+}
+
+/// Events as the program knows them and as they are in the log do not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchemaError {
+    /// The codec cannot hold the value.
+    #[error("{what} cannot be encoded: {reason}")]
+    Encode {
+        /// The Rust type.
+        what: &'static str,
+        /// What the codec says.
+        reason: String,
+    },
+    /// The payload is not what its type and version promise.
+    #[error(
+        "{event_type} version {version} cannot be decoded: {reason}; if its shape changed, give \
+         it a new version and an upcaster"
+    )]
+    Decode {
+        /// The name of the event type.
+        event_type: String,
+        /// The schema version.
+        version: u32,
+        /// What the codec says.
+        reason: String,
+    },
+    /// An event type that the reader has no event for.
+    #[error(
+        "{event_type} version {version} is not a type of {wanted}: add it, or an upcaster that \
+         renames or drops it"
+    )]
+    UnknownType {
+        /// The name of the event type.
+        event_type: String,
+        /// The schema version.
+        version: u32,
+        /// The Rust type that should have read it.
+        wanted: &'static str,
+    },
+    /// A version that is neither the current one nor has an upcaster.
+    #[error(
+        "{event_type} version {version} is not known, the program writes version {current}: \
+         add an upcaster from {version}, or run a newer program"
+    )]
+    UnknownVersion {
+        /// The name of the event type.
+        event_type: String,
+        /// The schema version that was found.
+        version: u32,
+        /// The schema version that the program writes.
+        current: u32,
+    },
+    /// An upcaster failed.
+    #[error("the upcaster of {event_type} version {version} failed: {reason}")]
+    Upcast {
+        /// The name of the event type.
+        event_type: String,
+        /// The schema version that it takes.
+        version: u32,
+        /// What it says.
+        reason: String,
+    },
+    /// Declarations that contradict each other.
+    #[error("{problem}")]
+    Declaration {
+        /// Which, and what would do.
+        problem: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_id_is_a_uuid_and_tells_logs_and_positions_apart() {
+        let (one, other) = (LogId::random(), LogId::random());
+        let id = derived_id(one, Position::new(7));
+        assert_eq!(id.get_version_num(), 8);
+        assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id, derived_id(one, Position::new(7)));
+        assert_ne!(id, derived_id(one, Position::new(8)));
+        assert_ne!(id, derived_id(other, Position::new(7)));
+    }
+}

@@ -1,0 +1,203 @@
+//! One way from a stored event to what a fold is given: upcast, check the version, decode. All
+//! who read go through here.
+
+use std::{any::type_name, borrow::Cow, marker::PhantomData, sync::Arc};
+
+use diptych_store::{EventRef, Filter, FilterItem, LogId, Metadata, Position, RawEvent, Timestamp};
+use uuid::Uuid;
+
+use super::{Encoded, Event, EventType, Recorded, SchemaError, Upcasters, derived_id};
+use crate::command::BoundaryError;
+
+/// How events of `E` are selected in one log, and read.
+pub(crate) struct Reading<E> {
+    types: Vec<EventType>,
+    /// Names in the log that are, or can become, one of the types.
+    stored: Vec<Cow<'static, str>>,
+    upcasters: Arc<Upcasters>,
+    log: LogId,
+    event: PhantomData<fn() -> E>,
+}
+
+/// A stored event, borrowed from wherever it is: a batch, or a commit that was just accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored<'a> {
+    pub(crate) position: Position,
+    pub(crate) recorded_at: Timestamp,
+    pub(crate) encoded: Encoded<'a>,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) metadata: Metadata,
+}
+
+impl<'a> Stored<'a> {
+    pub(crate) fn of(event: &EventRef<'a>) -> Stored<'a> {
+        Stored {
+            position: event.position(),
+            recorded_at: event.recorded_at(),
+            encoded: Encoded {
+                event_type: event.event_type(),
+                version: event.version(),
+                payload: event.payload(),
+            },
+            id: event.id(),
+            metadata: event.metadata(),
+        }
+    }
+
+    pub(crate) fn accepted(
+        event: &'a RawEvent,
+        position: Position,
+        recorded_at: Timestamp,
+    ) -> Stored<'a> {
+        Stored {
+            position,
+            recorded_at,
+            encoded: encoded(event),
+            id: event.id,
+            metadata: event.metadata.clone(),
+        }
+    }
+}
+
+pub(crate) fn encoded(event: &RawEvent) -> Encoded<'_> {
+    Encoded { event_type: &event.event_type, version: event.version, payload: &event.payload }
+}
+
+impl<E: Event> Reading<E> {
+    /// # Errors
+    /// [`SchemaError::Declaration`] if `E` has a type twice.
+    pub(crate) fn new(upcasters: Arc<Upcasters>, log: LogId) -> Result<Reading<E>, SchemaError> {
+        let types = E::types();
+        for (at, this) in types.iter().enumerate() {
+            if types.iter().take(at).any(|other| other.name == this.name) {
+                let (of, name) = (type_name::<E>(), this.name);
+                let problem = format!("{of} has two events of the type {name}: rename one");
+                return Err(SchemaError::Declaration { problem });
+            }
+        }
+        let stored = upcasters.sources(types.iter().map(|known| Cow::Borrowed(known.name)));
+        Ok(Reading { types, stored, upcasters, log, event: PhantomData })
+    }
+
+    /// The filter narrowed to events that are, or can become, events of `E`.
+    ///
+    /// # Errors
+    /// [`BoundaryError`] if an item names a type or a tag key that `E` does not have: it would
+    /// match nothing, and the rule would be silently off.
+    pub(crate) fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
+        filter.items().iter().map(|item| self.narrow_item(item)).collect()
+    }
+
+    fn narrow_item(&self, item: &FilterItem) -> Result<FilterItem, BoundaryError> {
+        for name in &item.types {
+            if !self.types.iter().any(|known| known.name == name) {
+                return Err(BoundaryError::UnknownType {
+                    event_type: name.clone().into_owned(),
+                    events: type_name::<E>(),
+                    known: self.types.iter().map(|known| known.name).collect(),
+                });
+            }
+        }
+        let asked = |known: &&EventType| {
+            item.types.is_empty() || item.types.iter().any(|name| name == known.name)
+        };
+        for tag in &item.tags {
+            let mut asked = self.types.iter().filter(asked);
+            if !asked.any(|known| known.tags.contains(&tag.key())) {
+                return Err(BoundaryError::UnknownTagKey {
+                    key: tag.key().to_owned(),
+                    events: type_name::<E>(),
+                    known: self.tag_keys(),
+                });
+            }
+        }
+        let types = match item.types.is_empty() {
+            true => self.stored.clone(),
+            false => self.upcasters.sources(item.types.iter().cloned()),
+        };
+        Ok(FilterItem { types, tags: item.tags.clone() })
+    }
+
+    fn tag_keys(&self) -> Vec<&'static str> {
+        let mut keys: Vec<_> =
+            self.types.iter().flat_map(|known| known.tags.iter().copied()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Gives what the stored event is today, if `E` has it: nothing, once, or several times.
+    ///
+    /// `wanted` is asked about what upcasters made: whether the boundary has that type.
+    pub(crate) fn read(
+        &self,
+        stored: &Stored<'_>,
+        wanted: impl Fn(&str) -> bool,
+        mut each: impl FnMut(&Recorded<E>),
+    ) -> Result<(), SchemaError> {
+        if !self.upcasters.concern(&stored.encoded) {
+            each(&self.recorded(stored, self.decode(&stored.encoded)?));
+            return Ok(());
+        }
+        for upcast in self.upcasters.apply(&stored.encoded)? {
+            let known = self.types.iter().any(|known| known.name == upcast.event_type);
+            if known && wanted(&upcast.event_type) {
+                each(&self.recorded(stored, self.decode(&upcast.encoded())?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes an event that has been through the upcasters.
+    pub(crate) fn decode(&self, encoded: &Encoded<'_>) -> Result<E, SchemaError> {
+        let Some(known) = self.types.iter().find(|known| known.name == encoded.event_type) else {
+            return Err(encoded.unknown::<E>());
+        };
+        if known.version != encoded.version {
+            return Err(SchemaError::UnknownVersion {
+                event_type: encoded.event_type.to_owned(),
+                version: encoded.version,
+                current: known.version,
+            });
+        }
+        E::decode(encoded)
+    }
+
+    pub(crate) fn recorded(&self, stored: &Stored<'_>, event: E) -> Recorded<E> {
+        let Stored { position, recorded_at, id, .. } = *stored;
+        Recorded {
+            position,
+            recorded_at,
+            id: id.unwrap_or_else(|| derived_id(self.log, position)),
+            metadata: stored.metadata.clone(),
+            event,
+        }
+    }
+
+    /// Checks an event that is about to be written against what its type declares.
+    ///
+    /// # Errors
+    /// [`SchemaError::Declaration`] if type, version or a tag key is not declared: it would not
+    /// be found again.
+    pub(crate) fn check(&self, event: &RawEvent) -> Result<(), SchemaError> {
+        let known = self.types.iter().find(|known| known.name == event.event_type);
+        let Some(known) = known.filter(|known| known.version == event.version) else {
+            let problem = format!(
+                "{} encodes {} version {}, which is not in its types: add it there",
+                type_name::<E>(),
+                event.event_type,
+                event.version
+            );
+            return Err(SchemaError::Declaration { problem });
+        };
+        for tag in &event.tags {
+            if !known.tags.contains(&tag.key()) {
+                let (name, of) = (known.name, type_name::<E>());
+                let problem =
+                    format!("{of} gives {name} the tag {tag:?}, whose key it does not declare");
+                return Err(SchemaError::Declaration { problem });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! State made by applying events one after another: what a command decides over, and what a
+//! query is answered from.
+
+use crate::{Event, Recorded};
+
+/// State made by applying events one after another.
+///
+/// A fold is pure: the same events give the same state, whenever and wherever. Time, randomness
+/// and what other systems said arrive in events. It starts from `Default`.
+///
+/// ```
+/// use diptych::{Event, Fold, Recorded};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event("money-deposited")]
+/// struct Deposited {
+///     #[tag]
+///     account: String,
+///     amount: u64,
+/// }
+///
+/// #[derive(Default)]
+/// struct Balance(u64);
+///
+/// impl Fold for Balance {
+///     type Event = Deposited;
+///
+///     fn apply(&mut self, event: &Recorded<Deposited>) {
+///         self.0 += event.amount;
+///     }
+/// }
+/// ```
+pub trait Fold: Default + Send + Sync + 'static {
+    /// What it is made from: its types narrow every filter that the fold is used with.
+    type Event: Event;
+
+    /// Raise it when `apply` or the state changes its meaning.
+    ///
+    /// A state that was kept outside the log is used again only by what made it. Without a
+    /// version that is the very same executable. A fold that gives one takes the responsibility,
+    /// and its snapshots are used across builds.
+    const VERSION: Option<u32> = None;
+
+    /// Takes in one event.
+    fn apply(&mut self, event: &Recorded<Self::Event>);
+
+    /// About how many bytes the state holds beyond its own size, for budgets and figures.
+    ///
+    /// Without an answer a state that owns nothing counts nothing, and any other as many bytes
+    /// as the payloads that went into it: too much for a state that only counts.
+    fn heap_bytes(&self) -> Option<usize> {
+        None
+    }
+}
