@@ -1,7 +1,11 @@
 //! State made by applying events one after another: what a command decides over, and what a
 //! query is answered from.
 
-use crate::{Event, Recorded};
+use std::any::Any;
+
+use diptych_store::Position;
+
+use crate::{Event, Recorded, SchemaError};
 
 /// State made by applying events one after another.
 ///
@@ -52,4 +56,36 @@ pub trait Fold: Default + Send + Sync + 'static {
     fn heap_bytes(&self) -> Option<usize> {
         None
     }
+}
+
+/// A fold could not take in an event. What it had so far is not used any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{fold} cannot take in the event at position {position}: {cause}")]
+pub struct FoldError {
+    /// The Rust type of the fold.
+    pub fold: &'static str,
+    /// Where the event is.
+    pub position: Position,
+    /// What went wrong.
+    #[source]
+    pub cause: FoldFailure,
+}
+
+/// Why a fold could not take in an event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldFailure {
+    /// The event could not be read.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// `apply` panicked.
+    #[error("it panicked: {0}; correct `apply`, the events are unchanged")]
+    Panicked(String),
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(no message)").to_owned()
 }

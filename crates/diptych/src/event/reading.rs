@@ -168,10 +168,15 @@ impl<E: Event> Reading<E> {
         Recorded {
             position,
             recorded_at,
-            id: id.unwrap_or_else(|| derived_id(self.log, position)),
+            id: id.unwrap_or_else(|| self.derived_id(position)),
             metadata: stored.metadata.clone(),
             event,
         }
+    }
+
+    /// The id of the event at this position, if its writer gave none.
+    pub(crate) fn derived_id(&self, position: Position) -> Uuid {
+        derived_id(self.log, position)
     }
 
     /// Checks an event that is about to be written against what its type declares.

@@ -1,0 +1,164 @@
+//! States of decisions by fold and filter, so that a command on a boundary that was used lately
+//! reads nothing.
+//!
+//! A state is taken out while a command works with it and put back when it is whole again. A
+//! panic or a future that is dropped half-way thus leaves nothing behind but a miss. Whether a
+//! state is still true is not the cache's concern: the append's condition says so.
+
+use std::{
+    any::{Any, TypeId},
+    hash::BuildHasher,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use diptych_store::Filter;
+use hashbrown::DefaultHashBuilder;
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::folds::State;
+use crate::Fold;
+
+const SHARDS: usize = 16;
+/// What an entry takes beside its state: key, links, table.
+const ENTRY_BYTES: usize = 160;
+
+pub struct Cache {
+    shards: Box<[Mutex<Shard>]>,
+    hash: DefaultHashBuilder,
+    budget_bytes: usize,
+    bytes: AtomicUsize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+}
+
+type Shard = LruCache<Key, Option<Kept>, DefaultHashBuilder>;
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    fold: TypeId,
+    boundary: Filter,
+}
+
+struct Kept {
+    state: Box<dyn Any + Send>,
+    bytes: usize,
+}
+
+/// What the cache of decision states holds and does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheFigures {
+    /// States in it.
+    pub states: usize,
+    /// About how many bytes they take.
+    pub bytes: usize,
+    /// How many they may take.
+    pub budget_bytes: usize,
+    /// States that a command found.
+    pub hits: u64,
+    /// States that had to be read.
+    pub misses: u64,
+    /// States that had to go to keep within the budget.
+    pub evictions: u64,
+}
+
+impl Cache {
+    pub(crate) fn new(budget_bytes: usize) -> Cache {
+        let hash = DefaultHashBuilder::default();
+        let shard = || Mutex::new(LruCache::unbounded_with_hasher(hash.clone()));
+        Cache {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hash,
+            budget_bytes,
+            bytes: AtomicUsize::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the state out.
+    pub(crate) fn take<F: Fold>(&self, boundary: &Filter) -> Option<Box<State<F>>> {
+        if self.budget_bytes == 0 {
+            return None;
+        }
+        let key = Key { fold: TypeId::of::<F>(), boundary: boundary.clone() };
+        let kept = self.shard(&key)?.lock().get_mut(&key).and_then(Option::take);
+        let Some(Kept { state, bytes }) = kept else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        state.downcast().ok()
+    }
+
+    /// Keeps a state that is whole.
+    pub(crate) fn put<F: Fold>(&self, state: Box<State<F>>) {
+        let bytes = state.bytes();
+        if bytes + ENTRY_BYTES > self.budget_bytes {
+            return;
+        }
+        let key = Key { fold: TypeId::of::<F>(), boundary: state.boundary.clone() };
+        let Some(shard) = self.shard(&key) else { return };
+        let kept = Some(Kept { state, bytes });
+        {
+            let mut shard = shard.lock();
+            if let Some(place) = shard.get_mut(&key) {
+                let before = std::mem::replace(place, kept);
+                let before = before.map_or(0, |kept| kept.bytes);
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.bytes.fetch_sub(before, Ordering::Relaxed);
+            } else {
+                shard.put(key, kept);
+                self.bytes.fetch_add(bytes + ENTRY_BYTES, Ordering::Relaxed);
+            }
+        }
+        if self.bytes.load(Ordering::Relaxed) > self.budget_bytes {
+            self.evict();
+        }
+    }
+
+    fn shard(&self, key: &Key) -> Option<&Mutex<Shard>> {
+        let hash = self.hash.hash_one(key);
+        // The table uses the lower bits too; these are from the middle.
+        self.shards.get((hash >> 24) as usize % SHARDS)
+    }
+
+    /// Lets go of what was used least lately, in every shard alike, until the rest fits.
+    fn evict(&self) {
+        while self.bytes.load(Ordering::Relaxed) > self.budget_bytes {
+            let mut found = false;
+            for shard in &self.shards {
+                let Some((_, gone)) = shard.lock().pop_lru() else { continue };
+                found = true;
+                let bytes = gone.as_ref().map_or(0, |kept| kept.bytes);
+                self.bytes.fetch_sub(bytes + ENTRY_BYTES, Ordering::Relaxed);
+                self.evictions.fetch_add(u64::from(gone.is_some()), Ordering::Relaxed);
+                if self.bytes.load(Ordering::Relaxed) <= self.budget_bytes {
+                    return;
+                }
+            }
+            if !found {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn figures(&self) -> CacheFigures {
+        let filled = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.iter().filter(|(_, kept)| kept.is_some()).count()
+        };
+        CacheFigures {
+            states: self.shards.iter().map(filled).sum(),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            budget_bytes: self.budget_bytes,
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
+    }
+}

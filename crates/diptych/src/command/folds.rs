@@ -1,0 +1,366 @@
+//! The states that one command decides over: each fold with its own filter and its own position.
+
+use std::{
+    any::type_name,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use diptych_store::{Batch, Filter, Metadata, Position, RawEvent, Tag, Timestamp};
+use uuid::Uuid;
+
+use super::{
+    BoundaryError,
+    cache::Cache,
+    error::Failure,
+    schema::Schema,
+    unsynced::{Found, hash_item},
+};
+use crate::{
+    Fold, FoldError, Recorded, SchemaError,
+    event::{Reading, Stored, encoded},
+    fold::{FoldFailure, panic_text},
+};
+
+/// What a command decides over: one fold, a tuple of up to eight, or `()` for a command without
+/// a rule. Each fold has a filter of its own.
+///
+/// It is implemented for these, and for nothing else.
+pub trait Folds: 'static {
+    /// A [`Filter`], or a tuple of them.
+    type Boundary: Send;
+    /// A reference to the state, or a tuple of them.
+    type Ref<'a>;
+
+    #[doc(hidden)]
+    type Slots: Send;
+
+    #[doc(hidden)]
+    fn open(
+        boundary: Self::Boundary,
+        schema: &Schema,
+        cache: Option<&Cache>,
+    ) -> Result<Self::Slots, Failure>;
+
+    #[doc(hidden)]
+    fn slots(slots: &mut Self::Slots) -> Vec<&mut dyn Slot>;
+
+    #[doc(hidden)]
+    fn states(slots: &Self::Slots) -> Self::Ref<'_>;
+
+    #[doc(hidden)]
+    fn keep(slots: Self::Slots, cache: &Cache);
+
+    #[doc(hidden)]
+    fn gates(boundary: &Self::Boundary, each: &mut dyn FnMut(u64));
+}
+
+/// One fold's state while a command works with it, without its type.
+pub trait Slot: Send {
+    /// Everything in the filter up to here is in the state.
+    fn position(&self) -> Position;
+    /// What is folded.
+    fn filter(&self) -> &Filter;
+    /// What was asked for, before it was narrowed.
+    fn boundary(&self) -> &Filter;
+    /// Whether nothing was read yet.
+    fn is_cold(&self) -> bool;
+    /// Takes in what was read.
+    fn fold(&mut self, batch: &Batch) -> Result<(), FoldError>;
+    /// Takes in what was accepted and is not published yet, complete up to `upto`.
+    fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError>;
+    /// Nothing in the filter came up to here.
+    fn considered(&mut self, upto: Position);
+    /// Decodes those of the command's own events that are in the filter.
+    fn prepare(&mut self, events: &[RawEvent]) -> Result<(), SchemaError>;
+    /// Takes in what was prepared, now that it has its place.
+    fn advance(
+        &mut self,
+        first: Position,
+        last: Position,
+        recorded_at: Timestamp,
+    ) -> Result<(), FoldError>;
+    /// Narrows a filter to the fold's events.
+    fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
+}
+
+/// A fold's state, complete up to a position: what the cache keeps.
+pub struct State<F: Fold> {
+    pub(crate) fold: F,
+    pub(crate) position: Position,
+    pub(crate) is_cold: bool,
+    /// As the command gave it; with the fold's type it is the name of the state.
+    pub(crate) boundary: Filter,
+    /// Narrowed to the fold's types.
+    pub(crate) filter: Filter,
+    reading: Arc<Reading<F::Event>>,
+    /// What went into it, in bytes: the measure of a state that does not say its size.
+    pub(crate) payload_bytes: usize,
+    /// The command's own events, until they have their place.
+    own: Vec<Own<F::Event>>,
+}
+
+struct Own<E> {
+    index: u64,
+    id: Option<Uuid>,
+    metadata: Metadata,
+    payload_bytes: usize,
+    event: E,
+}
+
+impl<F: Fold> State<F> {
+    fn new(boundary: Filter, schema: &Schema) -> Result<State<F>, Failure> {
+        schema.check_tags(&boundary)?;
+        let reading = schema.reading::<F::Event>()?;
+        let filter = reading.narrow(&boundary)?;
+        Ok(State {
+            fold: F::default(),
+            position: Position::START,
+            is_cold: true,
+            boundary,
+            filter,
+            reading,
+            payload_bytes: 0,
+            own: Vec::new(),
+        })
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let heap = match self.fold.heap_bytes() {
+            Some(bytes) => bytes,
+            None if !std::mem::needs_drop::<F>() => 0,
+            None => self.payload_bytes,
+        };
+        size_of::<State<F>>() + heap + filter_bytes(&self.boundary) + filter_bytes(&self.filter)
+    }
+
+    fn take(&mut self, stored: &Stored<'_>) -> Result<(), SchemaError> {
+        let State { reading, fold, boundary, .. } = self;
+        self.payload_bytes += stored.encoded.payload.len();
+        // What an upcaster made was selected by the name that it had before.
+        let wanted = |name: &str| {
+            let asks = |types: &[_]| types.is_empty() || types.iter().any(|asked| asked == name);
+            boundary.items().iter().any(|item| asks(&item.types))
+        };
+        reading.read(stored, wanted, |event| fold.apply(event))
+    }
+
+    /// Runs something that calls the fold, which may panic or refuse.
+    fn guarded(
+        &mut self,
+        run: impl FnOnce(&mut Self, &mut Position) -> Result<(), SchemaError>,
+    ) -> Result<(), FoldError> {
+        let mut position = self.position;
+        // A state that was left half-way is not used again: whoever gets the error drops it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(self, &mut position)));
+        let cause = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => FoldFailure::Schema(error),
+            Err(panic) => FoldFailure::Panicked(panic_text(&*panic)),
+        };
+        Err(FoldError { fold: type_name::<F>(), position, cause })
+    }
+}
+
+fn filter_bytes(filter: &Filter) -> usize {
+    let tags = |tags: &[Tag]| tags.iter().map(|tag| size_of::<Tag>() + tag.as_str().len()).sum();
+    let of_item = |item: &diptych_store::FilterItem| -> usize {
+        let tags: usize = tags(&item.tags);
+        tags + size_of_val(item) + item.types.len() * size_of::<String>()
+    };
+    filter.items().iter().map(of_item).sum()
+}
+
+impl<F: Fold> Slot for Box<State<F>> {
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    fn boundary(&self) -> &Filter {
+        &self.boundary
+    }
+
+    fn is_cold(&self) -> bool {
+        self.is_cold
+    }
+
+    fn fold(&mut self, batch: &Batch) -> Result<(), FoldError> {
+        self.guarded(|state, at| {
+            for event in batch.iter() {
+                *at = event.position();
+                state.take(&Stored::of(&event))?;
+            }
+            Ok(())
+        })?;
+        self.considered(batch.upto());
+        Ok(())
+    }
+
+    fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError> {
+        self.guarded(|state, at| {
+            for found in found {
+                *at = found.position;
+                if let Some(event) = found.event() {
+                    state.take(&Stored::accepted(event, found.position, found.recorded_at))?;
+                }
+            }
+            Ok(())
+        })?;
+        self.considered(upto);
+        Ok(())
+    }
+
+    fn considered(&mut self, upto: Position) {
+        self.position = self.position.max(upto);
+        self.is_cold = false;
+    }
+
+    fn prepare(&mut self, events: &[RawEvent]) -> Result<(), SchemaError> {
+        self.own.clear();
+        for (index, raw) in (0..).zip(events) {
+            let tags = || raw.tags.iter().map(Tag::as_str);
+            if self.filter.matches_parts(&raw.event_type, tags) {
+                self.own.push(Own {
+                    index,
+                    id: raw.id,
+                    metadata: raw.metadata.clone(),
+                    payload_bytes: raw.payload.len(),
+                    event: self.reading.decode(&encoded(raw))?,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        first: Position,
+        last: Position,
+        recorded_at: Timestamp,
+    ) -> Result<(), FoldError> {
+        self.guarded(|state, at| {
+            let State { own, fold, reading, payload_bytes, .. } = &mut **state;
+            for Own { index, id, metadata, payload_bytes: bytes, event } in own.drain(..) {
+                let position = first.plus(index);
+                *at = position;
+                *payload_bytes += bytes;
+                let id = id.unwrap_or_else(|| reading.derived_id(position));
+                fold.apply(&Recorded { position, recorded_at, id, metadata, event });
+            }
+            Ok(())
+        })?;
+        self.considered(last);
+        Ok(())
+    }
+
+    fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
+        self.reading.narrow(filter)
+    }
+}
+
+impl<F: Fold> Folds for F {
+    type Boundary = Filter;
+    type Ref<'a> = &'a F;
+    type Slots = Box<State<F>>;
+
+    fn open(
+        boundary: Filter,
+        schema: &Schema,
+        cache: Option<&Cache>,
+    ) -> Result<Box<State<F>>, Failure> {
+        match cache.and_then(|cache| cache.take(&boundary)) {
+            Some(state) => Ok(state),
+            None => Ok(Box::new(State::new(boundary, schema)?)),
+        }
+    }
+
+    fn slots(slots: &mut Box<State<F>>) -> Vec<&mut dyn Slot> {
+        vec![slots]
+    }
+
+    fn states(slots: &Box<State<F>>) -> &F {
+        &slots.fold
+    }
+
+    fn keep(slots: Box<State<F>>, cache: &Cache) {
+        cache.put(slots);
+    }
+
+    fn gates(boundary: &Filter, each: &mut dyn FnMut(u64)) {
+        boundary.items().iter().for_each(|item| each(hash_item(item)));
+    }
+}
+
+impl Folds for () {
+    type Boundary = ();
+    type Ref<'a> = ();
+    type Slots = ();
+
+    fn open((): (), _: &Schema, _: Option<&Cache>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn slots((): &mut ()) -> Vec<&mut dyn Slot> {
+        Vec::new()
+    }
+
+    fn states((): &()) {}
+
+    fn keep((): (), _: &Cache) {}
+
+    fn gates((): &(), _: &mut dyn FnMut(u64)) {}
+}
+
+macro_rules! filter_of {
+    ($fold:ident) => {
+        Filter
+    };
+}
+
+macro_rules! tuple {
+    ($($fold:ident $index:tt),+) => {
+        impl<$($fold: Fold),+> Folds for ($($fold,)+) {
+            type Boundary = ($(filter_of!($fold),)+);
+            type Ref<'a> = ($(&'a $fold,)+);
+            type Slots = ($(Box<State<$fold>>,)+);
+
+            fn open(
+                boundary: Self::Boundary,
+                schema: &Schema,
+                cache: Option<&Cache>,
+            ) -> Result<Self::Slots, Failure> {
+                Ok(($(<$fold as Folds>::open(boundary.$index, schema, cache)?,)+))
+            }
+
+            fn slots(slots: &mut Self::Slots) -> Vec<&mut dyn Slot> {
+                vec![$(&mut slots.$index,)+]
+            }
+
+            fn states(slots: &Self::Slots) -> Self::Ref<'_> {
+                ($(&slots.$index.fold,)+)
+            }
+
+            fn keep(slots: Self::Slots, cache: &Cache) {
+                $(cache.put(slots.$index);)+
+            }
+
+            fn gates(boundary: &Self::Boundary, each: &mut dyn FnMut(u64)) {
+                $(<$fold as Folds>::gates(&boundary.$index, each);)+
+            }
+        }
+    };
+}
+
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, G 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, G 5, H 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, G 5, H 6, I 7);

@@ -1,0 +1,56 @@
+//! How events are read in one log, for each Rust type that asks.
+
+use std::{
+    any::{Any, TypeId},
+    sync::Arc,
+};
+
+use diptych_store::{Filter, LogId};
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+use super::BoundaryError;
+use crate::{Event, SchemaError, Upcasters, event::Reading};
+
+/// How events are read in one log: the upcasters, and what was worked out from them.
+pub struct Schema {
+    upcasters: Arc<Upcasters>,
+    log: LogId,
+    tag_bytes: usize,
+    readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Schema {
+    /// # Errors
+    /// [`SchemaError::Declaration`] if the upcasters contradict each other.
+    pub(crate) fn new(
+        upcasters: Upcasters,
+        log: LogId,
+        tag_bytes: usize,
+    ) -> Result<Schema, SchemaError> {
+        upcasters.check()?;
+        Ok(Schema { upcasters: Arc::new(upcasters), log, tag_bytes, readings: RwLock::default() })
+    }
+
+    /// How events of `E` are selected and read.
+    pub(crate) fn reading<E: Event>(&self) -> Result<Arc<Reading<E>>, SchemaError> {
+        let known = self.readings.read().get(&TypeId::of::<E>()).cloned();
+        if let Some(Ok(reading)) = known.map(Arc::downcast) {
+            return Ok(reading);
+        }
+        let reading = Arc::new(Reading::<E>::new(self.upcasters.clone(), self.log)?);
+        self.readings.write().insert(TypeId::of::<E>(), reading.clone());
+        Ok(reading)
+    }
+
+    /// # Errors
+    /// [`BoundaryError::TagTooLong`] if no event can carry a tag that the filter names.
+    pub(crate) fn check_tags(&self, filter: &Filter) -> Result<(), BoundaryError> {
+        let tags = filter.items().iter().flat_map(|item| &item.tags);
+        let longest = tags.map(|tag| tag.as_str().len()).max().unwrap_or(0);
+        if longest > self.tag_bytes {
+            return Err(BoundaryError::TagTooLong { bytes: longest, limit: self.tag_bytes });
+        }
+        Ok(())
+    }
+}
