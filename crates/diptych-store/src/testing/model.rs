@@ -58,8 +58,8 @@ impl Place {
 enum Operation {
     Append {
         append: Append,
-        /// What its condition is after.
-        after: Place,
+        /// What each of its conditions is after.
+        afters: Vec<Place>,
     },
     Read {
         filter: Filter,
@@ -131,8 +131,8 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
         let head = oracle.head();
         let what = format!("operation {number}, {operation:?}, head {head}");
         match operation {
-            Operation::Append { mut append, after } => {
-                if let Some(condition) = &mut append.condition {
+            Operation::Append { mut append, afters } => {
+                for (condition, after) in append.conditions.iter_mut().zip(afters) {
                     condition.after = after.at(head);
                 }
                 let answer = answer(&probe, append.clone())?;
@@ -210,17 +210,25 @@ fn operation(reopening: bool) -> BoxedStrategy<Operation> {
 fn append() -> impl Strategy<Value = Operation> {
     let keyed = (select(&NAMES), select(&["r", "q"][..]));
     let keyed = keyed.prop_map(|(name, request)| key(name, request));
-    let checks = (weighted(0.5, filter()), weighted(0.2, keyed), weighted(0.2, tracking()));
-    let parts = (vec(raw_event(), 0..4), checks, below(), weighted(0.05, 1..3_u64));
-    parts.prop_map(|(events, (fail_if, key, tracking), after, above)| {
-        // A position above the head is tried alone: what else is wrong may be answered first.
-        let (key, tracking, after) = match above {
-            Some(above) => (None, None, Place::AboveHead(above)),
-            None => (key, tracking, after),
+    let conditions = vec((filter(), below()), 0..=3);
+    let checks = (conditions, weighted(0.2, keyed), weighted(0.2, tracking()));
+    let parts = (vec(raw_event(), 0..4), checks, weighted(0.05, 1..3_u64));
+    parts.prop_map(|(events, (conditions, key, tracking), above)| {
+        let (fail_if, mut afters): (Vec<_>, Vec<_>) = conditions.into_iter().unzip();
+        // A position above the head is tried without key and tracking: what else is wrong may
+        // be answered first.
+        let (key, tracking) = match (above, afters.last_mut()) {
+            (Some(above), Some(after)) => {
+                *after = Place::AboveHead(above);
+                (None, None)
+            }
+            _ => (key, tracking),
         };
-        let condition = fail_if.map(|fail_if| AppendCondition { fail_if, after: Position::START });
-        let append = Append { events, condition, key, tracking, recorded_at: None };
-        Operation::Append { append, after }
+        let after = Position::START;
+        let condition = |fail_if| AppendCondition { fail_if, after };
+        let conditions = fail_if.into_iter().map(condition).collect();
+        let append = Append { events, conditions, key, tracking, recorded_at: None };
+        Operation::Append { append, afters }
     })
 }
 
