@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Append, AppendCondition, AppendError, Direction, Epoch, Filter, FilterItem, LogId, LogIdentity,
-    Position, RawEvent, Read, Tracking,
+    Position, RawEvent, Read, Timestamp, Tracking,
 };
 
 const RUNS: u32 = 48;
@@ -127,6 +127,8 @@ fn runner(seed: u64, runs: u32) -> TestRunner {
 /// Plays the operations on both; the first answer that differs.
 fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
     let mut oracle = Oracle::default();
+    // The last position of every commit, and when it is recorded by what was accepted.
+    let mut said = Vec::new();
     for (number, operation) in operations.into_iter().enumerate() {
         let head = oracle.head();
         let what = format!("operation {number}, {operation:?}, head {head}");
@@ -135,7 +137,7 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
                 for (condition, after) in append.conditions.iter_mut().zip(afters) {
                     condition.after = after.at(head);
                 }
-                let answer = answer(&probe, append.clone())?;
+                let answer = answer(&probe, append.clone(), &mut said)?;
                 same(&what, answer, oracle.append(&append))?;
             }
             Operation::Read { filter, after, upto, direction, limit } => {
@@ -162,13 +164,24 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
     let seen = probe.everything();
     let recorded: Vec<_> = seen.iter().map(|seen| seen.recorded_at).collect();
     same("recorded_at in order", recorded.is_sorted(), true)?;
+    for (last, recorded_at) in said {
+        let read = seen.iter().find(|seen| seen.position == last.get());
+        same("recorded_at", read.map(|seen| seen.recorded_at), Some(recorded_at))?;
+    }
     same("everything", numbers(&seen), oracle.read(&Filter::everything(), &Read::all()))?;
     same("every event", oracle.holds(&seen), true)
 }
 
-fn answer(probe: &Probe, append: Append) -> Result<Result<(Position, Position), Denied>, String> {
+fn answer(
+    probe: &Probe,
+    append: Append,
+    said: &mut Vec<(Position, Timestamp)>,
+) -> Result<Result<(Position, Position), Denied>, String> {
     match probe.append(append) {
         Ok(accepted) => {
+            if accepted.first <= accepted.last {
+                said.push((accepted.last, accepted.recorded_at));
+            }
             let committed = probe.synced(accepted);
             Ok(Ok((committed.first, committed.last)))
         }

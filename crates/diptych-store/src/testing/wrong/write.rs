@@ -27,7 +27,7 @@ impl Wrong {
             return Err(Unavailable::Closed.into());
         }
         let append = self.received(append);
-        append.check(&self.enforced())?;
+        self.check_limits(&append)?;
         if let Err(invalid) = self.check_size(&append) {
             if self.is(Flaw::WritesUpToTheInvalidEvent) {
                 self.write_valid(&append);
@@ -53,9 +53,15 @@ impl Wrong {
             Some(early) => early,
             None => self.stamp(append.recorded_at, &state)?,
         };
-        state.recorded_at = recorded_at;
+        let before = std::mem::replace(&mut state.recorded_at, recorded_at);
+        let recorded_at_said = match self.0.flaw {
+            Some(Flaw::AcceptedSaysTheTimeBefore) => before,
+            Some(Flaw::AcceptedSaysTheTimeGiven) => append.recorded_at.unwrap_or(recorded_at),
+            Some(Flaw::AcceptedSaysTheClockForNothing) if !writes => Timestamp::now(),
+            _ => recorded_at,
+        };
         let (first, last, commit) = self.write(&mut state, append, recorded_at);
-        Ok(Written { first, last, recorded_at, commit })
+        Ok(Written { first, last, recorded_at: recorded_at_said, commit })
     }
 
     /// The request as it is understood.
@@ -77,6 +83,17 @@ impl Wrong {
             Some(Flaw::TracksOnlyWithEvents) if append.events.is_empty() => append.tracking = None,
             Some(Flaw::WritesEmptyCommits) if append.events.is_empty() => {
                 append.events.push(RawEvent::new("empty", []));
+            }
+            Some(Flaw::ChecksTheFirstConditionOnly) => append.conditions.truncate(1),
+            Some(Flaw::TakesTheLowestPositionForAll) => {
+                let lowest = append.conditions.iter().map(|condition| condition.after).min();
+                let lowest = lowest.unwrap_or_default();
+                append.conditions.iter_mut().for_each(|condition| condition.after = lowest);
+            }
+            Some(Flaw::TakesTheHighestPositionForAll) => {
+                let highest = append.conditions.iter().map(|condition| condition.after).max();
+                let highest = highest.unwrap_or_default();
+                append.conditions.iter_mut().for_each(|condition| condition.after = highest);
             }
             _ => {}
         }
@@ -135,6 +152,15 @@ impl Wrong {
         ];
         held_to.into_iter().for_each(change);
         limits
+    }
+
+    fn check_limits(&self, append: &Append) -> Result<(), Invalid> {
+        let limits = self.enforced();
+        if !self.is(Flaw::BoundsEachFilterAlone) {
+            return append.check(&limits);
+        }
+        append.conditions.iter().try_for_each(|condition| condition.fail_if.check(&limits))?;
+        Append { conditions: Vec::new(), ..append.clone() }.check(&limits)
     }
 
     fn check_size(&self, append: &Append) -> Result<(), Invalid> {
@@ -274,24 +300,31 @@ impl Wrong {
     }
 
     fn check_conditions(&self, state: &State, append: &Append) -> Result<(), Refusal> {
-        let conflict = |condition: &AppendCondition| {
-            let at = self.conflict(state, append, condition)?;
-            Some((at, Reverse(condition.after)))
+        let conflict = |number: usize| {
+            let at = self.conflict(state, append, number)?;
+            Some((at, Reverse(append.conditions[number].after)))
         };
-        match append.conditions.iter().filter_map(conflict).max() {
-            Some((at, Reverse(after))) => Err(Refusal::Conflict { at, after }),
-            None => Ok(()),
-        }
+        let found: Vec<_> = (0..append.conditions.len()).filter_map(conflict).collect();
+        let answer = match self.0.flaw {
+            Some(Flaw::RefusesOnlyIfAllAreViolated) if found.len() < append.conditions.len() => {
+                None
+            }
+            Some(Flaw::ConflictsNameTheFirstViolation) => found.first(),
+            _ => found.iter().max(),
+        };
+        let Some(&(at, Reverse(after))) = answer else {
+            return Ok(());
+        };
+        let after = match self.is(Flaw::ConflictsNameTheFirstPosition) {
+            true => append.conditions[0].after,
+            false => after,
+        };
+        Err(Refusal::Conflict { at, after })
     }
 
-    /// What violates the condition.
-    fn conflict(
-        &self,
-        state: &State,
-        append: &Append,
-        AppendCondition { fail_if, after }: &AppendCondition,
-    ) -> Option<Position> {
-        let after = *after;
+    /// What violates the condition of this number.
+    fn conflict(&self, state: &State, append: &Append, number: usize) -> Option<Position> {
+        let AppendCondition { ref fail_if, after } = append.conditions[number];
         let low = match self.0.flaw {
             Some(Flaw::IgnoresConditions) => return None,
             Some(Flaw::ConditionsIncludeTheirPosition) => after,
@@ -304,6 +337,7 @@ impl Wrong {
         };
         let newest = match self.0.flaw {
             Some(Flaw::ChecksMissTheNewestCommit) => state.commits,
+            Some(Flaw::LaterConditionsMissTheNewestCommit) if number > 0 => state.commits,
             _ => u64::MAX,
         };
         let everything = self.is(Flaw::TakesEveryConditionForEverything);
