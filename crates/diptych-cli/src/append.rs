@@ -104,7 +104,7 @@ impl<'a> Load<'a> {
             )));
         }
         let mut append = Append::events(batch.events);
-        append.condition = one.condition.clone();
+        append.conditions.extend(one.condition.clone());
         if let Some(name) = &one.key {
             append.key = Some(Key::new(name, digest(&append.events, &limits)?));
         }

@@ -5,9 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64},
 };
 
-use diptych_store::{
-    CommitNumber, Head, HeadPublisher, LogIdentity, Position, Timestamp, Unavailable,
-};
+use diptych_store::{CommitNumber, Head, HeadPublisher, LogIdentity, Position, Unavailable};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
@@ -101,6 +99,3 @@ impl Engine {
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 }
-
-/// The time of a log that has no event yet.
-pub(crate) const NEVER: Timestamp = Timestamp::from_micros(i64::MIN);

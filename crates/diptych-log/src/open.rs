@@ -17,7 +17,7 @@ use crate::{
     LogOptions, OpenError,
     catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
     disk::{Disk, DiskFile, DiskLock},
-    engine::{Engine, NEVER},
+    engine::Engine,
     error::{corruption, io_error},
     folders,
     follower::{self, HEAD_FILE, PublishedHead},
@@ -481,7 +481,7 @@ fn assemble(
     let Last { header, file, segment } = last;
     let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
-        None => NEVER,
+        None => Timestamp::NEVER,
         Some(LastCommit::Before(time)) => time,
         Some(LastCommit::Here(since)) => {
             let since = i64::try_from(since).unwrap_or(0);
@@ -540,7 +540,7 @@ impl Engine {
         {
             let mut state = self.state.lock();
             let base_time = match state.time {
-                NEVER => state.segment_head.base_time,
+                Timestamp::NEVER => state.segment_head.base_time,
                 time => time,
             };
             self.begin_segment(&mut state, base_time);

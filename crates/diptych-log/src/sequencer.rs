@@ -2,10 +2,11 @@
 //! bytes, under one lock and without touching the disk. Writing comes later and elsewhere.
 //!
 //! The subtle thing is how long the lock is held. Frames are encoded and checksummed before it;
-//! key and condition are looked up before it, too, in everything accepted up to a moment, so
+//! key and conditions are looked up before it, too, in everything accepted up to a moment, so
 //! that under it only what came since is left to look at, which is in memory.
 
 use std::{
+    cmp::Reverse,
     convert::Infallible,
     sync::{Arc, atomic::Ordering},
     task::{Poll, Waker},
@@ -19,7 +20,7 @@ use diptych_store::{
 
 use crate::{
     catalog::{Catalog, Part},
-    engine::{Engine, NEVER},
+    engine::Engine,
     error::check_failed,
     frame::{self, CONTROL, LAST, SECTION, Section, TrackingTable},
     index::{Columns, Coverage},
@@ -166,8 +167,13 @@ impl Prepared {
 struct Looked {
     upto: Position,
     key: Option<KeyedCommit>,
-    conflict: Option<Position>,
+    conflict: Option<Conflict>,
 }
+
+/// The last event that any condition forbids, and the position that the condition is after. The
+/// highest is the one to answer: the last event and, where it violates several, the lowest
+/// position.
+type Conflict = (Position, Reverse<Position>);
 
 /// What became of a commit that was offered.
 #[derive(Debug)]
@@ -217,7 +223,7 @@ impl Engine {
     fn look(&self, append: &Append) -> Result<Looked, AppendError> {
         let upto = Position::new(self.accepted.load(Ordering::Acquire));
         let mut looked = Looked { upto, ..Looked::default() };
-        if append.key.is_none() && append.condition.is_none() {
+        if append.key.is_none() && append.conditions.is_empty() {
             return Ok(looked);
         }
         let catalog = self.catalog();
@@ -225,13 +231,27 @@ impl Engine {
             let found = catalog.key(self.disk(), &key.name, Position::new(1));
             looked.key = found.map_err(check_failed)?;
         }
-        if let Some(AppendCondition { fail_if, after }) = &append.condition
-            && *after < upto
-        {
-            let found = catalog.last(self.disk(), fail_if, after.plus(1), upto);
-            looked.conflict = found.map_err(check_failed)?;
-        }
+        looked.conflict = self.conflict(&catalog, append, (Position::new(1), upto))?;
         Ok(looked)
+    }
+
+    /// What in `low..=high` violates a condition.
+    fn conflict(
+        &self,
+        catalog: &Catalog,
+        append: &Append,
+        (low, high): (Position, Position),
+    ) -> Result<Option<Conflict>, AppendError> {
+        let mut conflict = None;
+        for &AppendCondition { ref fail_if, after } in &append.conditions {
+            let low = low.max(after.plus(1));
+            if low > high {
+                continue;
+            }
+            let found = catalog.last(self.disk(), fail_if, low, high).map_err(check_failed)?;
+            conflict = conflict.max(found.map(|at| (at, Reverse(after))));
+        }
+        Ok(conflict)
     }
 
     fn decide(
@@ -252,12 +272,14 @@ impl Engine {
         let first = state.accepted.plus(1);
         if prepared.frames.is_empty() {
             let sync = Synced::new(CommitNumber(state.commits), head);
-            let accepted = Accepted { first, last: state.accepted, sync };
+            let (last, recorded_at) = (state.accepted, state.time);
+            let accepted = Accepted { first, last, recorded_at, sync };
             return Ok(Offered::Accepted { accepted, write: false });
         }
         self.accept(state, prepared)?;
         let sync = Synced::new(CommitNumber(state.commits), head);
-        let accepted = Accepted { first, last: state.accepted, sync };
+        let (last, recorded_at) = (state.accepted, state.time);
+        let accepted = Accepted { first, last, recorded_at, sync };
         let idle = !std::mem::replace(&mut state.writing, true);
         let write = idle && writes == Writes::Caller;
         if idle && !write {
@@ -267,13 +289,9 @@ impl Engine {
         Ok(Offered::Accepted { accepted, write })
     }
 
-    /// Tracking, key, condition, in this order, against everything accepted.
+    /// Tracking, key, conditions, in this order, against everything accepted.
     fn check(&self, state: &State, append: &Append, looked: Looked) -> Result<(), AppendError> {
-        if let Some(AppendCondition { after, .. }) = append.condition
-            && after > state.accepted
-        {
-            return Err(Invalid::AboveHead { position: after, head: state.accepted }.into());
-        }
+        append.check_positions(state.accepted)?;
         if let Some(tracking) = &append.tracking {
             if let Some((stored, at)) = state.tracking.get(&tracking.source) {
                 tracking.check_against(stored, *at)?;
@@ -286,7 +304,7 @@ impl Engine {
                 }
             }
         }
-        if append.key.is_none() && append.condition.is_none() {
+        if append.key.is_none() && append.conditions.is_empty() {
             return Ok(());
         }
         let since = looked.upto.plus(1);
@@ -302,17 +320,15 @@ impl Engine {
                 return Err(commit.refuse(key).into());
             }
         }
-        if let Some(AppendCondition { fail_if, after }) = &append.condition {
-            let low = since.max(after.plus(1));
-            let newest = match &came {
-                Some(catalog) => catalog.last(self.disk(), fail_if, low, state.accepted),
-                None => Ok(None),
-            };
-            if let Some(at) = newest.map_err(check_failed)?.or(looked.conflict) {
-                return Err(Refusal::Conflict { at, after: *after }.into());
-            }
+        let newest = match &came {
+            Some(catalog) => self.conflict(catalog, append, (since, state.accepted))?,
+            None => None,
+        };
+        // What came since is above all that was looked at before.
+        match newest.or(looked.conflict) {
+            Some((at, Reverse(after))) => Err(Refusal::Conflict { at, after }.into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn accept(&self, state: &mut State, prepared: &mut Prepared) -> Result<(), AppendError> {
@@ -342,7 +358,7 @@ impl Engine {
 
     fn watch_clock(&self, state: &mut State, time: Timestamp) {
         let back = self.options.time == TimeSource::Clock
-            && state.time != NEVER
+            && state.time != Timestamp::NEVER
             && Timestamp::now() < time;
         if back && !state.clock_went_back {
             tracing::warn!(recorded_at = %time, "the clock went back: recorded_at stands still");

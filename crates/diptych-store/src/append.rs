@@ -9,14 +9,16 @@ use crate::{
 
 /// One commit: events that are written together or not at all, and what must hold for it.
 ///
-/// Checked in this order: tracking, key, condition. With no events and no tracking nothing is
+/// Checked in this order: tracking, key, conditions. With no events and no tracking nothing is
 /// written: the checks are made and answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Append {
     /// What to write, in order.
     pub events: Vec<RawEvent>,
-    /// Refuse if something matching was appended since the decision was made.
-    pub condition: Option<AppendCondition>,
+    /// Refuse if any of these is violated: something that matters to the decision was appended
+    /// since it was made. Several, because a decision may rest on several things, each known up
+    /// to another position; it conflicts with what it has not seen of each, and with no more.
+    pub conditions: Vec<AppendCondition>,
     /// Refuse if this key was committed before.
     pub key: Option<Key>,
     /// Refuse unless this is further along the source than what was taken in so far.
@@ -37,10 +39,10 @@ impl Append {
         Append::events([event])
     }
 
-    /// The same on this condition.
+    /// The same on this condition too.
     #[must_use]
     pub fn condition(mut self, condition: AppendCondition) -> Append {
-        self.condition = Some(condition);
+        self.conditions.push(condition);
         self
     }
 
@@ -67,9 +69,13 @@ impl Append {
         if events > allowed {
             return Err(Invalid::too_many("events in a commit", events, allowed, "commit_events"));
         }
-        if let Some(condition) = &self.condition {
-            condition.fail_if.check(limits)?;
+        let (conditions, allowed) = (self.conditions.len(), limits.commit_conditions);
+        if conditions > allowed {
+            let what = "conditions of a commit";
+            return Err(Invalid::too_many(what, conditions, allowed, "commit_conditions"));
         }
+        // Together, because together they are looked up.
+        Filter::check_all(self.conditions.iter().map(|condition| &condition.fail_if), limits)?;
         if let Some(key) = &self.key {
             if self.events.is_empty() {
                 return Err(Invalid::KeyWithoutEvents);
@@ -80,6 +86,17 @@ impl Append {
             check_name("tracking source", &tracking.source, limits.source_bytes, "source_bytes")?;
         }
         Ok(())
+    }
+
+    /// Whether no condition is after a position above this head; for authors of stores.
+    ///
+    /// # Errors
+    /// [`Invalid::AboveHead`] with the highest such position.
+    pub fn check_positions(&self, head: Position) -> Result<(), Invalid> {
+        match self.conditions.iter().map(|condition| condition.after).max() {
+            Some(position) if position > head => Err(Invalid::AboveHead { position, head }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -221,6 +238,9 @@ pub struct Accepted {
     pub first: Position,
     /// The last event's position.
     pub last: Position,
+    /// When its events are recorded, as reads say it later. For a commit that records nothing,
+    /// when the last one before it was; [`Timestamp::NEVER`] if there is none.
+    pub recorded_at: Timestamp,
     /// Says when it is durable.
     pub sync: Synced,
 }
@@ -231,7 +251,7 @@ impl Accepted {
     /// # Errors
     /// [`SyncError`] if the store failed or was closed before: the outcome is unknown.
     pub async fn synced(self) -> Result<Committed, SyncError> {
-        let Accepted { first, last, sync } = self;
+        let Accepted { first, last, sync, .. } = self;
         sync.wait().await?;
         Ok(Committed { first, last })
     }
@@ -257,6 +277,12 @@ impl Synced {
     /// For authors of stores: durable when `head` has published this commit.
     pub fn new(commit: CommitNumber, head: Head) -> Synced {
         Synced { commit, head }
+    }
+
+    /// Whether the commit is durable already. It asks without waiting, at the cost of reading
+    /// one number.
+    pub fn is_done(&self) -> bool {
+        self.head.is_published(self.commit)
     }
 
     /// Waits until the commit is durable by the store's stated policy.

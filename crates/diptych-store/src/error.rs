@@ -137,15 +137,15 @@ pub enum Refusal {
         /// The last event of the commit with this key.
         last: Position,
     },
-    /// An event that the condition forbids is in the log.
+    /// An event that a condition forbids is in the log.
     #[error(
         "position {at} matches the condition and is after the {after} that the decision \
          was based on: read on from there and decide again"
     )]
     Conflict {
-        /// The last such event.
+        /// The last event that any of the conditions forbids.
         at: Position,
-        /// The position that the condition named.
+        /// The position that the condition which forbids it named; the lowest, where several do.
         after: Position,
     },
 }

@@ -1,15 +1,16 @@
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, iter, str::FromStr, sync::Arc};
 
 use crate::{EventRef, Invalid, Limits, Tag};
 
-/// Which events: those that match any of its items.
+/// Which events: those that match any of its items. Cheap to clone: clones share the items.
 ///
 /// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of its types and all of its tags; items
 /// are separated by ` or `; everything is `*`, and the filter without items is `nothing`. White
 /// space, a comma and a percent sign in a name are written `%20`, `%2C`, `%25` and so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
-    items: Vec<FilterItem>,
+    // Shared, because the same filter goes into every condition and read of one thing.
+    items: Arc<Vec<FilterItem>>,
 }
 
 /// Events of any of its types that carry all of its tags.
@@ -66,7 +67,7 @@ impl Filter {
 
     /// No event: what the union of no items is.
     pub fn nothing() -> Filter {
-        Filter { items: Vec::new() }
+        Filter::default()
     }
 
     /// Events that carry this tag.
@@ -91,7 +92,7 @@ impl Filter {
     /// The same with every item narrowed to events that carry this tag too.
     #[must_use]
     pub fn and_tag(mut self, tag: &Tag) -> Filter {
-        for item in &mut self.items {
+        for item in Arc::make_mut(&mut self.items) {
             if !item.tags.contains(tag) {
                 item.tags.push(tag.clone());
             }
@@ -101,11 +102,14 @@ impl Filter {
 
     /// The same with every item narrowed to these types; an item left without a type is dropped.
     #[must_use]
-    pub fn of_types<T: AsRef<str>>(mut self, names: &[T]) -> Filter {
+    pub fn of_types<T>(mut self, names: &[T]) -> Filter
+    where
+        T: Clone + Into<Cow<'static, str>> + AsRef<str>,
+    {
         let wanted = |name: &str| names.iter().any(|wanted| wanted.as_ref() == name);
-        self.items.retain_mut(|item| {
+        Arc::make_mut(&mut self.items).retain_mut(|item| {
             if item.types.is_empty() {
-                item.types = names.iter().map(|name| name.as_ref().to_owned().into()).collect();
+                item.types = names.iter().cloned().map(Into::into).collect();
             } else {
                 item.types.retain(|name| wanted(name));
             }
@@ -117,9 +121,10 @@ impl Filter {
     /// Events of this filter or of the other.
     #[must_use]
     pub fn or(mut self, other: impl Into<Filter>) -> Filter {
-        for item in other.into().items {
-            if !self.items.contains(&item) {
-                self.items.push(item);
+        let items = Arc::make_mut(&mut self.items);
+        for item in Arc::unwrap_or_clone(other.into().items) {
+            if !items.contains(&item) {
+                items.push(item);
             }
         }
         self
@@ -153,14 +158,27 @@ impl Filter {
     /// # Errors
     /// [`Invalid`] with the limit that it exceeds.
     pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
-        let (items, allowed) = (self.items.len(), limits.filter_items);
-        if items > allowed {
-            return Err(Invalid::too_many("items of a filter", items, allowed, "filter_items"));
+        Filter::check_all(iter::once(self), limits)
+    }
+
+    /// The same for filters that are looked up together: the limits are on their sum.
+    pub(crate) fn check_all<'f>(
+        filters: impl Iterator<Item = &'f Filter>,
+        limits: &Limits,
+    ) -> Result<(), Invalid> {
+        let (mut items, mut terms) = (0, 0);
+        for filter in filters {
+            items += filter.items.len();
+            let terms_of = |item: &FilterItem| item.types.len() + item.tags.len();
+            terms += filter.items.iter().map(terms_of).sum::<usize>();
         }
-        let terms = self.items.iter().map(|item| item.types.len() + item.tags.len()).sum();
+        let allowed = limits.filter_items;
+        if items > allowed {
+            return Err(Invalid::too_many("items in filters", items, allowed, "filter_items"));
+        }
         let allowed = limits.filter_terms;
         if terms > allowed {
-            return Err(Invalid::too_many("terms of a filter", terms, allowed, "filter_terms"));
+            return Err(Invalid::too_many("terms in filters", terms, allowed, "filter_terms"));
         }
         Ok(())
     }
@@ -168,7 +186,7 @@ impl Filter {
 
 impl From<FilterItem> for Filter {
     fn from(item: FilterItem) -> Filter {
-        Filter { items: vec![item] }
+        Filter { items: Arc::new(vec![item]) }
     }
 }
 
@@ -347,5 +365,16 @@ mod tests {
         let filter = Filter::event_type("a").or(Filter::event_type("b")).or(Tag::new("k", 1));
         let narrowed = filter.of_types(&["b", "c"]);
         assert_eq!(narrowed.to_string(), "type=b or type=b,c tag=k:1");
+    }
+
+    #[test]
+    fn clones_share_their_items_until_one_is_narrowed() {
+        let filter = Filter::tag(Tag::new("k", 1));
+        let clone = filter.clone();
+        assert!(std::ptr::eq(filter.items(), clone.items()));
+        let narrowed = clone.of_types(&["a"]);
+        assert!(matches!(narrowed.items()[0].types[0], Cow::Borrowed("a")));
+        assert_eq!(narrowed.to_string(), "type=a tag=k:1");
+        assert_eq!(filter.to_string(), "tag=k:1");
     }
 }

@@ -69,6 +69,11 @@ impl Head {
         WaitFor { shared: self.0.clone(), line: Line::Position, wanted, id: None }
     }
 
+    /// Whether this commit is published.
+    pub(crate) fn is_published(&self, commit: CommitNumber) -> bool {
+        self.0.commits.load(Ordering::Acquire) >= commit.0
+    }
+
     /// Waits until this commit is published.
     pub(crate) fn synced(
         &self,

@@ -19,15 +19,18 @@ pub struct Limits {
     pub commit_events: usize,
     /// Encoded events of one commit, together.
     pub commit_bytes: usize,
+    /// Conditions of one commit.
+    pub commit_conditions: usize,
     /// An idempotency key.
     pub key_bytes: usize,
     /// The name of a tracking source.
     pub source_bytes: usize,
     /// Different tracking sources in one log.
     pub tracking_sources: usize,
-    /// Items of one filter.
+    /// Items of one filter; of one commit's conditions, all filters together.
     pub filter_items: usize,
-    /// Types and tags of one filter, all items together.
+    /// Types and tags of one filter, all items together; of one commit's conditions, all filters
+    /// together.
     pub filter_terms: usize,
     /// Events in one batch of a read.
     pub batch_events: usize,
@@ -45,6 +48,7 @@ impl Default for Limits {
             metadata_bytes: 16 << 10,
             commit_events: 65_536,
             commit_bytes: 16 << 20,
+            commit_conditions: 64,
             key_bytes: 512,
             source_bytes: 255,
             tracking_sources: 1_024,

@@ -2,7 +2,7 @@
 //! run on. It keeps encoded events like every store, and an index of tags and types so that a
 //! selective read does not walk the log.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -39,7 +39,7 @@ impl Memory {
             identity: LogIdentity::random(),
             limits: Limits::default(),
             time: TimeSource::Clock,
-            log: RwLock::default(),
+            log: RwLock::new(Log::new()),
             head: HeadPublisher::new(Position::START),
         }
     }
@@ -79,15 +79,16 @@ impl EventStore for Memory {
         log.check(&append, &self.limits)?;
         let writes = !append.events.is_empty() || append.tracking.is_some();
         let recorded_at = match writes {
-            true => self.time.next(append.recorded_at, log.recorded_at())?,
+            true => self.time.next(append.recorded_at, log.recorded_at)?,
             // Nothing is recorded, so there is no time to ask for.
-            false => log.recorded_at(),
+            false => log.recorded_at,
         };
-        let (first, last) = log.push(append, encoded, recorded_at);
+        log.recorded_at = recorded_at;
+        let (first, last) = log.push(append, encoded);
         let commit = CommitNumber(log.commits);
         // Under the lock, so that a reader who sees the head finds the events.
         self.head.publish(last, commit);
-        Ok(Accepted { first, last, sync: Synced::new(commit, self.head.head()) })
+        Ok(Accepted { first, last, recorded_at, sync: Synced::new(commit, self.head.head()) })
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
@@ -139,10 +140,12 @@ impl Memory {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
     events: Vec<Stored>,
     commits: u64,
+    /// When the last commit was recorded, also one without events.
+    recorded_at: Timestamp,
     tags: HashMap<CompactString, Vec<Position>>,
     types: HashMap<CompactString, Vec<Position>>,
     keys: HashMap<CompactString, KeyedCommit>,
@@ -158,34 +161,43 @@ struct Stored {
 }
 
 impl Log {
+    fn new() -> Log {
+        Log {
+            events: Vec::new(),
+            commits: 0,
+            recorded_at: Timestamp::NEVER,
+            tags: HashMap::new(),
+            types: HashMap::new(),
+            keys: HashMap::new(),
+            tracking: HashMap::new(),
+        }
+    }
+
     fn head(&self) -> Position {
         Position::new(self.events.len() as u64)
     }
 
-    fn recorded_at(&self) -> Timestamp {
-        self.events.last().map_or(Timestamp::from_micros(i64::MIN), |event| event.recorded_at)
-    }
-
     fn check(&self, append: &Append, limits: &Limits) -> Result<(), AppendError> {
-        if let Some(AppendCondition { after, .. }) = append.condition
-            && after > self.head()
-        {
-            return Err(Invalid::AboveHead { position: after, head: self.head() }.into());
-        }
+        append.check_positions(self.head())?;
         if let Some(tracking) = &append.tracking {
             self.check_tracking(tracking, limits)?;
         }
         if let Some(key) = &append.key {
             self.check_key(key)?;
         }
-        if let Some(AppendCondition { fail_if, after }) = &append.condition {
+        Ok(self.check_conditions(&append.conditions)?)
+    }
+
+    fn check_conditions(&self, conditions: &[AppendCondition]) -> Result<(), Refusal> {
+        let conflict = |AppendCondition { fail_if, after }: &AppendCondition| {
             let low = after.plus(1);
             let found = self.matching(fail_if, low, self.head(), Direction::Backwards, 1);
-            if let Some(&at) = found.first() {
-                return Err(Refusal::Conflict { at, after: *after }.into());
-            }
+            found.first().map(|at| (*at, Reverse(*after)))
+        };
+        match conditions.iter().filter_map(conflict).max() {
+            Some((at, Reverse(after))) => Err(Refusal::Conflict { at, after }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn check_tracking(&self, tracking: &Tracking, limits: &Limits) -> Result<(), AppendError> {
@@ -204,13 +216,8 @@ impl Log {
         self.keys.get(&key.name).map_or(Ok(()), |commit| Err(commit.refuse(key)))
     }
 
-    fn push(
-        &mut self,
-        append: Append,
-        encoded: Vec<Bytes>,
-        recorded_at: Timestamp,
-    ) -> (Position, Position) {
-        let first = self.head().plus(1);
+    fn push(&mut self, append: Append, encoded: Vec<Bytes>) -> (Position, Position) {
+        let (first, recorded_at) = (self.head().plus(1), self.recorded_at);
         for bytes in encoded {
             // What was just encoded has a layout.
             let Ok(layout) = Layout::of(&bytes) else {

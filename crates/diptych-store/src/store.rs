@@ -28,7 +28,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// The last published position, and waiting for the next.
     fn head(&self) -> Head;
 
-    /// Commits the events, if tracking, key and condition allow it, in this order.
+    /// Commits the events, if tracking, key and conditions allow it, in this order.
     ///
     /// Waits while the store has as much unsynced as it may hold.
     fn append(&self, append: Append) -> impl Future<Output = Result<Accepted, AppendError>> + Send;

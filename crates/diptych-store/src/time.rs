@@ -9,6 +9,9 @@ use crate::Invalid;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Before every instant: when a log that has no commit was last written to.
+    pub const NEVER: Timestamp = Timestamp(i64::MIN);
+
     /// The instant this many microseconds after (before, if negative) the Unix epoch.
     pub const fn from_micros(micros: i64) -> Timestamp {
         Timestamp(micros)

@@ -31,6 +31,7 @@ pub(crate) enum MayLose {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) positions: Option<(Position, Position)>,
+    pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) sync: Option<Synced>,
     pub(crate) acknowledged: bool,
 }
@@ -39,6 +40,7 @@ impl From<Accepted> for Taken {
     fn from(accepted: Accepted) -> Taken {
         Taken {
             positions: Some((accepted.first, accepted.last)),
+            recorded_at: Some(accepted.recorded_at),
             sync: Some(accepted.sync),
             acknowledged: false,
         }
@@ -47,7 +49,8 @@ impl From<Accepted> for Taken {
 
 impl From<Committed> for Taken {
     fn from(committed: Committed) -> Taken {
-        Taken { positions: Some((committed.first, committed.last)), sync: None, acknowledged: true }
+        let positions = Some((committed.first, committed.last));
+        Taken { positions, recorded_at: None, sync: None, acknowledged: true }
     }
 }
 
@@ -67,8 +70,7 @@ pub(crate) struct Model {
 struct Commit {
     append: Append,
     last: Position,
-    /// No later than this is it recorded: the latest time that was given so far.
-    recorded_until: Timestamp,
+    recorded_at: Timestamp,
     waiting: Option<Synced>,
     acknowledged: bool,
 }
@@ -117,10 +119,13 @@ impl Model {
         let expected = pollster::block_on(self.memory.append(append.clone()));
         let taken = match (decided, expected) {
             (Ok(taken), Ok(expected)) => {
+                let recorded_at = expected.recorded_at;
                 let expected = (expected.first, expected.last);
                 let found = taken.positions.unwrap_or(expected);
                 assert_eq!(found, expected, "accepted elsewhere");
-                Taken { positions: Some(found), ..taken }
+                let said = taken.recorded_at.unwrap_or(recorded_at);
+                assert_eq!(said, recorded_at, "accepted at another time");
+                Taken { positions: Some(found), recorded_at: Some(said), ..taken }
             }
             (Err(AppendError::Refused(found)), Err(AppendError::Refused(expected))) => {
                 return assert_eq!(found, expected, "refused for another reason");
@@ -135,12 +140,10 @@ impl Model {
         if append.events.is_empty() && append.tracking.is_none() {
             return;
         }
-        let until = self.commits.last().map(|commit| commit.recorded_until);
-        let given = append.recorded_at.unwrap();
         self.commits.push(Commit {
             append,
             last: taken.positions.unwrap().1,
-            recorded_until: until.map_or(given, |until| until.max(given)),
+            recorded_at: taken.recorded_at.unwrap(),
             waiting: taken.sync,
             acknowledged: taken.acknowledged,
         });
@@ -281,10 +284,7 @@ impl Model {
 
 fn check_event(scanned: &Scanned, event: &RawEvent, commit: &Commit) {
     assert_eq!(&scanned.event, event, "an event is not what was appended");
-    let given = commit.append.recorded_at.unwrap();
-    let expected = given..=commit.recorded_until;
-    let recorded_at = scanned.recorded_at;
-    assert!(expected.contains(&recorded_at), "recorded at {recorded_at:?}, not {expected:?}");
+    assert_eq!(scanned.recorded_at, commit.recorded_at, "recorded at another time");
 }
 
 fn memory_of(limits: &Limits) -> Memory {

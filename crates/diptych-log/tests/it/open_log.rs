@@ -31,6 +31,30 @@ fn what_is_accepted_and_not_written_is_bounded() {
 }
 
 #[test]
+fn a_sync_is_done_when_it_is_written_and_not_before() {
+    let disk = SimulatedDisk::new(1);
+    let options = LogOptions {
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    };
+    let log = Log::open("/data/log", options).unwrap();
+    let nothing = log.blocking().append(Append::default()).unwrap();
+    assert!(nothing.sync.is_done(), "nothing was written, so nothing is waited for");
+    let first = log.blocking().append(Append::event(event(1))).unwrap();
+    let checked = log.blocking().append(Append::default()).unwrap();
+    assert!(!first.sync.is_done() && !checked.sync.is_done(), "nobody has written it");
+    let before = disk.count(Operation::Sync);
+    log.blocking().flush().unwrap();
+    assert!(disk.count(Operation::Sync) > before);
+    assert!(first.sync.is_done() && checked.sync.is_done());
+    let second = log.blocking().append(Append::event(event(1))).unwrap();
+    assert!(first.sync.is_done() && !second.sync.is_done(), "each is a commit of its own");
+    log.close().unwrap();
+    assert!(second.sync.is_done(), "closing writes what was accepted");
+}
+
+#[test]
 fn a_commit_larger_than_a_segment_is_taken_whole() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };

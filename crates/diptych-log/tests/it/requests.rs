@@ -32,7 +32,10 @@ impl Requests {
     pub(crate) fn any(&mut self, random: &mut Random, model: &Model) -> Append {
         let mut append = self.plain(random);
         if random.chance(25) {
-            append = append.condition(condition(random, model));
+            // Several rest on states that are known up to different positions.
+            for _ in 0..=random.below(3) {
+                append = append.condition(condition(random, model));
+            }
         }
         if random.chance(25) {
             append = append.key(self.key(random));

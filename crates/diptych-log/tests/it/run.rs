@@ -435,9 +435,10 @@ fn describe(append: &Append) -> String {
     let key = append.key.as_ref().map(|key| &key.name);
     let tracking = append.tracking.as_ref();
     let tracking = tracking.map(|tracking| (&tracking.source, tracking.position.get()));
-    let condition = append.condition.as_ref();
-    let condition = condition.map(|condition| (condition.fail_if.to_string(), condition.after));
-    format!("append {sizes:?} key {key:?} tracking {tracking:?} unless {condition:?}")
+    let conditions = append.conditions.iter();
+    let conditions: Vec<_> =
+        conditions.map(|condition| (condition.fail_if.to_string(), condition.after)).collect();
+    format!("append {sizes:?} key {key:?} tracking {tracking:?} unless {conditions:?}")
 }
 
 fn text<T, E: std::fmt::Display>(outcome: &Result<T, E>) -> String {

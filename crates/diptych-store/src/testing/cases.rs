@@ -42,6 +42,8 @@ macro_rules! __conformance_cases {
                 "Any number of clones can wait for the sync of one commit, also later.";
             look_ups_show_only_what_is_published: publish, [],
                 "Look-ups show a commit only once it is published.";
+            what_is_done_is_published: publish, [],
+                "A sync says that it is done once its commit is published, and not before.";
             what_is_not_waited_for_is_published_too: publish, [],
                 "An accepted commit is published whether or not its sync is waited for.";
             a_dropped_append_is_whole_or_not_there: append, [],
@@ -116,6 +118,18 @@ macro_rules! __conformance_cases {
                 "A condition on nothing is always met.";
             a_condition_above_the_head_is_invalid: condition, [],
                 "A condition after a position that the log has not reached is invalid.";
+            any_of_several_conditions_refuses: condition, [],
+                "One violated condition refuses the commit, wherever it stands among several.";
+            a_commit_needs_all_of_its_conditions: condition, [],
+                "A commit is accepted if all of its conditions hold, and only then.";
+            each_condition_counts_from_its_own_position: condition, [],
+                "Of several conditions each considers what is after its own position.";
+            a_conflict_over_several_conditions_names_the_last_match: condition, [],
+                "A conflict says the last match of any condition, and the position it is after.";
+            several_conditions_see_what_was_just_accepted: condition, [],
+                "Every one of several conditions sees what was accepted before, synced or not.";
+            any_condition_above_the_head_is_invalid: condition, [],
+                "One condition above the head makes a commit invalid, whatever the others say.";
 
             a_key_finds_its_commit: key, [],
                 "A key finds the first and last position and the digest of its commit.";
@@ -266,6 +280,12 @@ macro_rules! __conformance_cases {
                 "A store told to take time from its caller refuses a commit without.";
             a_refused_commit_leaves_no_time: time, [CallerTime],
                 "A refused commit's time does not count as the last one.";
+            accepted_says_when_it_is_recorded: time, [],
+                "What is accepted says the `recorded_at` that is read later.";
+            accepted_says_the_callers_time_as_recorded: time, [CallerTime],
+                "A caller's time is said as it is recorded, not as it was given.";
+            without_a_commit_accepted_says_the_last_time: time, [],
+                "Where nothing is recorded the last instant is said.";
 
             limit_event_bytes: limits, [SmallLimits],
                 "An event may have `event_bytes` and no more.";
@@ -281,6 +301,8 @@ macro_rules! __conformance_cases {
                 "A commit may have `commit_events` and no more.";
             limit_commit_bytes: limits, [SmallLimits],
                 "A commit may have `commit_bytes` and no more.";
+            limit_commit_conditions: limits, [SmallLimits],
+                "A commit may have `commit_conditions` and no more.";
             limit_key_bytes: limits, [SmallLimits],
                 "A key may have `key_bytes` and no more.";
             limit_source_bytes: limits, [SmallLimits],
@@ -291,6 +313,8 @@ macro_rules! __conformance_cases {
                 "A filter may have `filter_items` and no more, wherever it is used.";
             limit_filter_terms: limits, [SmallLimits],
                 "A filter may have `filter_terms` and no more, wherever it is used.";
+            filters_of_a_commit_are_bounded_together: limits, [SmallLimits],
+                "Items and terms of all conditions of a commit count together.";
             a_batch_holds_at_most_batch_events: page, [SmallLimits],
                 "A batch has at most `batch_events`.";
             a_batch_holds_at_most_batch_bytes: page, [SmallLimits],
@@ -331,6 +355,8 @@ macro_rules! __conformance_cases {
                 "Boundaries contended for at the same time each have one winner.";
             boundaries_that_overlap_exclude_each_other: concurrent, [],
                 "Where boundaries overlap, those who share a part exclude each other.";
+            conditions_that_overlap_exclude_each_other: concurrent, [],
+                "The same where each part of a boundary is a condition of its own.";
             a_loser_finds_what_beat_it: concurrent, [],
                 "The position that a loser is told is published and holds what beat it.";
             retries_lose_no_update: concurrent, [],

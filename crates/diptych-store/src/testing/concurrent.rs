@@ -2,9 +2,9 @@
 
 use super::{
     Bench,
-    probe::{condition, event, key, numbers, one, plain},
+    probe::{Probe, condition, event, key, numbers, one, plain},
 };
-use crate::{Append, AppendError, Position, Read, Refusal, Tracking};
+use crate::{Append, AppendCondition, AppendError, Position, Read, Refusal, Tracking};
 
 const CONTENDERS: usize = 64;
 
@@ -63,14 +63,28 @@ pub(super) fn every_boundary_has_its_own_winner(bench: &Bench<'_>) {
 }
 
 pub(super) fn boundaries_that_overlap_exclude_each_other(bench: &Bench<'_>) {
-    let probe = bench.probe();
+    take_neighbouring_seats(&bench.probe(), |[own, next]| {
+        vec![condition(&format!("tag={own} or tag={next}"), 0)]
+    });
+}
+
+pub(super) fn conditions_that_overlap_exclude_each_other(bench: &Bench<'_>) {
+    take_neighbouring_seats(&bench.probe(), |seats| {
+        seats.iter().map(|seat| condition(&format!("tag={seat}"), 0)).collect()
+    });
+}
+
+fn take_neighbouring_seats(
+    probe: &Probe,
+    conditions: impl Fn(&[String; 2]) -> Vec<AppendCondition> + Sync,
+) {
     // Each contender takes two neighbouring seats of a ring, so neighbours exclude each other.
     let seats = 8;
     probe.parallel(CONTENDERS, |number, probe| {
         let own = [number % seats, (number + 1) % seats].map(|seat| format!("seat:{seat}"));
         let append = Append::event(event("took", &[&own[0], &own[1]]));
-        let fail_if = format!("tag={} or tag={}", own[0], own[1]);
-        let _ = settle(probe.append(append.condition(condition(&fail_if, 0))));
+        let append = Append { conditions: conditions(&own), ..append };
+        let _ = settle(probe.append(append));
     });
     for seat in 0..seats {
         let took = probe.count(&format!("seat:{seat}"), Position::MAX);

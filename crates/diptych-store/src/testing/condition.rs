@@ -1,4 +1,4 @@
-//! The append condition: what refuses a commit, and what the refusal says.
+//! Append conditions: what refuses a commit, and what the refusal says.
 
 use super::{
     Bench,
@@ -17,6 +17,17 @@ fn five(bench: &Bench<'_>) -> Probe {
 
 fn on(fail_if: &str, after: u64) -> Append {
     one().condition(condition(fail_if, after))
+}
+
+/// On all of these conditions: what fails it, and after which position.
+fn on_all(conditions: &[(&str, u64)]) -> Append {
+    let conditions = conditions.iter().map(|&(fail_if, after)| condition(fail_if, after));
+    conditions.fold(one(), Append::condition)
+}
+
+/// Both orders of two conditions.
+fn either_way<'a>(first: (&'a str, u64), second: (&'a str, u64)) -> [Append; 2] {
+    [on_all(&[first, second]), on_all(&[second, first])]
 }
 
 /// What the condition answers: the position of the conflict, if there is one.
@@ -134,6 +145,87 @@ pub(super) fn a_condition_above_the_head_is_invalid(bench: &Bench<'_>) {
         assert_eq!(probe.invalid(one().condition(condition("type=a", after))), expected);
         let nothing = Append::default().condition(condition("nothing", after));
         assert_eq!(probe.invalid(nothing), expected);
+    }
+    assert_eq!(probe.head(), 5);
+}
+
+pub(super) fn any_of_several_conditions_refuses(bench: &Bench<'_>) {
+    let probe = five(bench);
+    for violated in 0..3 {
+        let mut conditions = [("type=c", 0), ("type=b", 4), ("tag=k:1", 0)];
+        conditions[violated] = ("type=a", 4);
+        let expected = Refusal::Conflict { at: 5.into(), after: 4.into() };
+        assert_eq!(probe.refused(on_all(&conditions)), expected, "number {violated}");
+        let nothing = Append { events: Vec::new(), ..on_all(&conditions) };
+        assert_eq!(probe.refused(nothing), expected, "number {violated}, without events");
+    }
+    assert_eq!(probe.head(), 5);
+}
+
+pub(super) fn a_commit_needs_all_of_its_conditions(bench: &Bench<'_>) {
+    let probe = five(bench);
+    probe.refused(on_all(&[("type=a", 5), ("type=b", 3)]));
+    probe.refused(on_all(&[("type=a", 4), ("type=b", 4)]));
+    probe.refused(on_all(&[("type=a", 4), ("type=b", 3)]));
+    probe.commit(on_all(&[("type=a", 5), ("type=b", 4)]));
+}
+
+pub(super) fn each_condition_counts_from_its_own_position(bench: &Bench<'_>) {
+    let probe = five(bench);
+    for known in either_way(("type=a", 5), ("type=b", 4)) {
+        // The last `a` is above the position that the other condition is after.
+        probe.commit(Append { events: Vec::new(), ..known });
+    }
+    for missed in either_way(("type=a", 3), ("type=b", 5)) {
+        // It is at the position that the other condition is after.
+        let expected = Refusal::Conflict { at: 5.into(), after: 3.into() };
+        assert_eq!(probe.refused(missed), expected);
+    }
+}
+
+pub(super) fn a_conflict_over_several_conditions_names_the_last_match(bench: &Bench<'_>) {
+    let probe = five(bench);
+    for append in either_way(("type=b", 0), ("type=a", 2)) {
+        let expected = Refusal::Conflict { at: 5.into(), after: 2.into() };
+        assert_eq!(probe.refused(append), expected, "the position that belongs to the match");
+    }
+    for append in either_way(("type=a", 3), ("type=a or type=b", 1)) {
+        let expected = Refusal::Conflict { at: 5.into(), after: 1.into() };
+        assert_eq!(probe.refused(append), expected, "the lowest of those that it violates");
+    }
+}
+
+pub(super) fn several_conditions_see_what_was_just_accepted(bench: &Bench<'_>) {
+    let probe = five(bench);
+    // Nothing is waited for in between: the checks rest on accepted commits, synced or not.
+    let accepted = [event("b", &[]), event("c", &[])].map(|event| {
+        let appended = probe.append(Append::event(event));
+        appended.unwrap()
+    });
+    let [before, newest] = accepted;
+    for append in either_way(("type=a", 3), ("type=c", 6)) {
+        let expected = Refusal::Conflict { at: 7.into(), after: 6.into() };
+        assert_eq!(probe.refused(append), expected);
+    }
+    for append in either_way(("type=x", 7), ("type=b", 5)) {
+        let expected = Refusal::Conflict { at: 6.into(), after: 5.into() };
+        assert_eq!(probe.refused(append), expected);
+    }
+    probe.synced(before);
+    probe.synced(newest);
+}
+
+pub(super) fn any_condition_above_the_head_is_invalid(bench: &Bench<'_>) {
+    let probe = five(bench);
+    let invalid = |position: u64| Invalid::AboveHead { position: position.into(), head: 5.into() };
+    for append in either_way(("type=c", 0), ("type=c", 6)) {
+        assert_eq!(probe.invalid(append), invalid(6));
+    }
+    for append in either_way(("nothing", 8), ("type=c", 6)) {
+        assert_eq!(probe.invalid(append), invalid(8), "the highest of them");
+    }
+    for append in either_way(("type=a", 0), ("type=c", 6)) {
+        assert_eq!(probe.invalid(append), invalid(6), "a violated one does not go before it");
     }
     assert_eq!(probe.head(), 5);
 }

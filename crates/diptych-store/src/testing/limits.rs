@@ -93,6 +93,11 @@ pub(super) fn limit_commit_bytes(bench: &Bench<'_>) {
     bounded(bench, "commit_bytes", of([150, 150, 150, 150]), more);
 }
 
+pub(super) fn limit_commit_conditions(bench: &Bench<'_>) {
+    let on = |count| (0..count).fold(one(), |append, _| append.condition(condition("nothing", 0)));
+    bounded(bench, "commit_conditions", on(3), on(4));
+}
+
 pub(super) fn limit_key_bytes(bench: &Bench<'_>) {
     let keyed = |bytes| one().key(key(&"k".repeat(bytes), "r"));
     bounded(bench, "key_bytes", keyed(16), keyed(17));
@@ -123,6 +128,16 @@ pub(super) fn limit_filter_items(bench: &Bench<'_>) {
 pub(super) fn limit_filter_terms(bench: &Bench<'_>) {
     let most = "type=a,b tag=k:1 or type=c tag=k:1 tag=k:2";
     filter_bounded(bench, "filter_terms", most, "type=a,b,c tag=k:1 or type=c tag=k:1 tag=k:2");
+}
+
+pub(super) fn filters_of_a_commit_are_bounded_together(bench: &Bench<'_>) {
+    let on = |first: &str, second: &str| {
+        one().condition(condition(first, 1)).condition(condition(second, 1))
+    };
+    let most = on("type=a", "type=b or type=c");
+    bounded(bench, "filter_items", most, on("type=a or type=b", "type=c or type=d"));
+    let most = on("type=a,b tag=k:1", "type=c tag=k:1 tag=k:2");
+    bounded(bench, "filter_terms", most, on("type=a,b,c tag=k:1", "type=c tag=k:1 tag=k:2"));
 }
 
 fn filter_bounded(bench: &Bench<'_>, limit: &str, most: &str, more: &str) {

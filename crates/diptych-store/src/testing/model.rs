@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Append, AppendCondition, AppendError, Direction, Epoch, Filter, FilterItem, LogId, LogIdentity,
-    Position, RawEvent, Read, Tracking,
+    Position, RawEvent, Read, Timestamp, Tracking,
 };
 
 const RUNS: u32 = 48;
@@ -58,8 +58,8 @@ impl Place {
 enum Operation {
     Append {
         append: Append,
-        /// What its condition is after.
-        after: Place,
+        /// What each of its conditions is after.
+        afters: Vec<Place>,
     },
     Read {
         filter: Filter,
@@ -127,15 +127,17 @@ fn runner(seed: u64, runs: u32) -> TestRunner {
 /// Plays the operations on both; the first answer that differs.
 fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
     let mut oracle = Oracle::default();
+    // The last position of every commit, and when it is recorded by what was accepted.
+    let mut said = Vec::new();
     for (number, operation) in operations.into_iter().enumerate() {
         let head = oracle.head();
         let what = format!("operation {number}, {operation:?}, head {head}");
         match operation {
-            Operation::Append { mut append, after } => {
-                if let Some(condition) = &mut append.condition {
+            Operation::Append { mut append, afters } => {
+                for (condition, after) in append.conditions.iter_mut().zip(afters) {
                     condition.after = after.at(head);
                 }
-                let answer = answer(&probe, append.clone())?;
+                let answer = answer(&probe, append.clone(), &mut said)?;
                 same(&what, answer, oracle.append(&append))?;
             }
             Operation::Read { filter, after, upto, direction, limit } => {
@@ -162,13 +164,24 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
     let seen = probe.everything();
     let recorded: Vec<_> = seen.iter().map(|seen| seen.recorded_at).collect();
     same("recorded_at in order", recorded.is_sorted(), true)?;
+    for (last, recorded_at) in said {
+        let read = seen.iter().find(|seen| seen.position == last.get());
+        same("recorded_at", read.map(|seen| seen.recorded_at), Some(recorded_at))?;
+    }
     same("everything", numbers(&seen), oracle.read(&Filter::everything(), &Read::all()))?;
     same("every event", oracle.holds(&seen), true)
 }
 
-fn answer(probe: &Probe, append: Append) -> Result<Result<(Position, Position), Denied>, String> {
+fn answer(
+    probe: &Probe,
+    append: Append,
+    said: &mut Vec<(Position, Timestamp)>,
+) -> Result<Result<(Position, Position), Denied>, String> {
     match probe.append(append) {
         Ok(accepted) => {
+            if accepted.first <= accepted.last {
+                said.push((accepted.last, accepted.recorded_at));
+            }
             let committed = probe.synced(accepted);
             Ok(Ok((committed.first, committed.last)))
         }
@@ -210,17 +223,25 @@ fn operation(reopening: bool) -> BoxedStrategy<Operation> {
 fn append() -> impl Strategy<Value = Operation> {
     let keyed = (select(&NAMES), select(&["r", "q"][..]));
     let keyed = keyed.prop_map(|(name, request)| key(name, request));
-    let checks = (weighted(0.5, filter()), weighted(0.2, keyed), weighted(0.2, tracking()));
-    let parts = (vec(raw_event(), 0..4), checks, below(), weighted(0.05, 1..3_u64));
-    parts.prop_map(|(events, (fail_if, key, tracking), after, above)| {
-        // A position above the head is tried alone: what else is wrong may be answered first.
-        let (key, tracking, after) = match above {
-            Some(above) => (None, None, Place::AboveHead(above)),
-            None => (key, tracking, after),
+    let conditions = vec((filter(), below()), 0..=3);
+    let checks = (conditions, weighted(0.2, keyed), weighted(0.2, tracking()));
+    let parts = (vec(raw_event(), 0..4), checks, weighted(0.05, 1..3_u64));
+    parts.prop_map(|(events, (conditions, key, tracking), above)| {
+        let (fail_if, mut afters): (Vec<_>, Vec<_>) = conditions.into_iter().unzip();
+        // A position above the head is tried without key and tracking: what else is wrong may
+        // be answered first.
+        let (key, tracking) = match (above, afters.last_mut()) {
+            (Some(above), Some(after)) => {
+                *after = Place::AboveHead(above);
+                (None, None)
+            }
+            _ => (key, tracking),
         };
-        let condition = fail_if.map(|fail_if| AppendCondition { fail_if, after: Position::START });
-        let append = Append { events, condition, key, tracking, recorded_at: None };
-        Operation::Append { append, after }
+        let after = Position::START;
+        let condition = |fail_if| AppendCondition { fail_if, after };
+        let conditions = fail_if.into_iter().map(condition).collect();
+        let append = Append { events, conditions, key, tracking, recorded_at: None };
+        Operation::Append { append, afters }
     })
 }
 

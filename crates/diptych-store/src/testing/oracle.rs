@@ -45,10 +45,8 @@ impl Oracle {
             return Err(Denied::Invalid(Invalid::KeyWithoutEvents));
         }
         let head = self.head();
-        if let Some(AppendCondition { after, .. }) = append.condition
-            && after > head
-        {
-            let position = after;
+        let above = append.conditions.iter().map(|condition| condition.after);
+        if let Some(position) = above.filter(|after| *after > head).max() {
             return Err(Denied::Invalid(Invalid::AboveHead { position, head }));
         }
         if let Some(tracking) = &append.tracking {
@@ -63,13 +61,21 @@ impl Oracle {
                 false => Refusal::KeyReused { first, last },
             }));
         }
-        if let Some(AppendCondition { fail_if, after }) = &append.condition
-            && let Some(at) = self.last(fail_if, head).filter(|at| at > after)
-        {
-            let after = *after;
-            return Err(Denied::Refused(Refusal::Conflict { at, after }));
+        self.check_conditions(&append.conditions).map_err(Denied::Refused)
+    }
+
+    fn check_conditions(&self, conditions: &[AppendCondition]) -> Result<(), Refusal> {
+        let mut conflict: Option<(Position, Position)> = None;
+        for &AppendCondition { ref fail_if, after } in conditions {
+            let Some(at) = self.last(fail_if, self.head()).filter(|at| *at > after) else {
+                continue;
+            };
+            let (highest, lowest) = conflict.unwrap_or((at, after));
+            if at > highest || at == highest && after <= lowest {
+                conflict = Some((at, after));
+            }
         }
-        Ok(())
+        conflict.map_or(Ok(()), |(at, after)| Err(Refusal::Conflict { at, after }))
     }
 
     fn check_tracking(&self, given: &Tracking) -> Result<(), Refusal> {

@@ -325,6 +325,7 @@ pub(super) fn small() -> Setup {
         metadata_bytes: 32,
         commit_events: 8,
         commit_bytes: 600,
+        commit_conditions: 3,
         key_bytes: 16,
         source_bytes: 16,
         tracking_sources: 3,

@@ -124,6 +124,17 @@ pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
     }
 }
 
+pub(super) fn what_is_done_is_published(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for number in 1..=30 {
+        let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
+        let sync = accepted.sync.clone();
+        assert!(!sync.is_done() || probe.head() >= number, "done before it is published");
+        probe.synced(accepted);
+        assert!(sync.is_done(), "not done after its sync");
+    }
+}
+
 pub(super) fn what_is_not_waited_for_is_published_too(bench: &Bench<'_>) {
     let probe = bench.probe();
     let head = probe.store.head();

@@ -137,6 +137,8 @@ pub(super) fn recorded_at_does_not_go_back_after_reopening(bench: &Bench<'_>) {
     let at = |micros| Append { recorded_at: Some(Timestamp::from_micros(micros)), ..one() };
     probe.commit(at(1_000));
     let probe = probe.reopen();
+    let nothing = probe.append(Append::default()).unwrap();
+    assert_eq!(nothing.recorded_at, Timestamp::from_micros(1_000));
     probe.commit(at(10));
     let recorded: Vec<_> = probe.everything().iter().map(|seen| seen.recorded_at).collect();
     assert_eq!(recorded, [Timestamp::from_micros(1_000); 2]);

@@ -80,3 +80,41 @@ pub(super) fn a_refused_commit_leaves_no_time(bench: &Bench<'_>) {
     probe.commit(at(one(), 20));
     assert_eq!(recorded(&probe), [10, 20]);
 }
+
+/// What is accepted with these events, and what is read of the last of them.
+fn said_and_read(probe: &Probe, append: Append) -> (i64, i64) {
+    let accepted = probe.append(append).unwrap();
+    let said = accepted.recorded_at.as_micros();
+    probe.synced(accepted);
+    (said, *recorded(probe).last().unwrap())
+}
+
+pub(super) fn accepted_says_when_it_is_recorded(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    for events in [1, 3, 1] {
+        let (said, read) = said_and_read(&probe, Append::events(plain(events)));
+        assert_eq!(said, read);
+    }
+}
+
+pub(super) fn accepted_says_the_callers_time_as_recorded(bench: &Bench<'_>) {
+    let probe = bench.probe_with(&caller_time());
+    for (given, expected) in [(100, 100), (50, 100), (i64::MIN, 100), (101, 101)] {
+        assert_eq!(said_and_read(&probe, at(one(), given)), (expected, expected));
+    }
+    // Tracking alone is a commit, and time does not go back behind it.
+    let tracking = at(Append::default().tracking(Tracking::new("s", 1)), 200);
+    assert_eq!(said_and_read(&probe, tracking), (200, 101));
+    assert_eq!(said_and_read(&probe, at(one(), 150)), (200, 200));
+}
+
+pub(super) fn without_a_commit_accepted_says_the_last_time(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let nothing = || probe.append(Append::default()).unwrap().recorded_at;
+    assert_eq!(nothing(), Timestamp::NEVER);
+    for _ in 0..3 {
+        probe.put(plain(2));
+        let seen = probe.everything();
+        assert_eq!(Some(nothing()), seen.last().map(|seen| seen.recorded_at));
+    }
+}

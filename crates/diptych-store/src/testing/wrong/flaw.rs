@@ -122,6 +122,20 @@ flaws! {
     TakesThePositionForAVersion,
     /// A commit conflicts with its own events.
     ChecksItsOwnEvents,
+    /// Conditions after the first are not considered.
+    ChecksTheFirstConditionOnly,
+    /// Several conditions refuse only if all of them are violated.
+    RefusesOnlyIfAllAreViolated,
+    /// Every condition counts from the lowest position of all.
+    TakesTheLowestPositionForAll,
+    /// Every condition counts from the highest position of all.
+    TakesTheHighestPositionForAll,
+    /// A conflict says the match of the first condition that is violated.
+    ConflictsNameTheFirstViolation,
+    /// A conflict says the position that the first condition is after.
+    ConflictsNameTheFirstPosition,
+    /// Conditions after the first see the log without its newest commit.
+    LaterConditionsMissTheNewestCommit,
     /// A position above the head is taken for the head.
     AcceptsPositionsAboveTheHead,
 
@@ -256,10 +270,18 @@ flaws! {
     IgnoresTheCallersTime,
     /// A caller's instant is recorded even if it went back.
     TakesTimeThatWentBack,
+    /// What is accepted says when the commit before it was recorded.
+    AcceptedSaysTheTimeBefore,
+    /// What is accepted says the caller's instant as it was given.
+    AcceptedSaysTheTimeGiven,
+    /// What is accepted and records nothing says the clock.
+    AcceptedSaysTheClockForNothing,
 
     // Limits.
     /// No limit is held to, apart from those of batches.
     IgnoresLimits,
+    /// Of several filters each may be as large as all of them together.
+    BoundsEachFilterAlone,
     /// What is just within a limit is refused.
     LimitsAreOneTooSmall,
     /// The limits that are said are the defaults, whatever holds.

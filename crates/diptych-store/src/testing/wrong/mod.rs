@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 pub use flaw::Flaw;
 use parking_lot::Mutex;
+use write::Written;
 
 use super::{Setup, Subject};
 use crate::{
@@ -102,7 +103,7 @@ impl Wrong {
             next: 1,
             commits: 0,
             last: 0,
-            recorded_at: Timestamp::from_micros(i64::MIN),
+            recorded_at: Timestamp::NEVER,
             keys: Vec::new(),
             tracking: Vec::new(),
             taken: Position::START,
@@ -184,7 +185,7 @@ impl Wrong {
                 state.next = state.last + 1;
             }
             Some(Flaw::ReopeningForgetsTheTime) => {
-                state.recorded_at = Timestamp::from_micros(i64::MIN);
+                state.recorded_at = Timestamp::NEVER;
             }
             _ => {}
         }
@@ -267,14 +268,14 @@ impl EventStore for Wrong {
             self.commit(Append::event(append.events.remove(0)))?;
             yield_once().await;
         }
-        let (first, last, commit) = self.commit(append)?;
+        let Written { first, last, recorded_at, commit } = self.commit(append)?;
         let commit = match self.0.flaw {
             Some(Flaw::NeverSyncs) => commit + 1_000_000,
             Some(Flaw::PublishesOneCommitLate) => 0,
             _ => commit,
         };
         let sync = Synced::new(CommitNumber(commit), self.0.publisher.head());
-        Ok(Accepted { first, last, sync })
+        Ok(Accepted { first, last, recorded_at, sync })
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {

@@ -1,6 +1,6 @@
 //! How a wrong store commits.
 
-use std::sync::atomic::Ordering;
+use std::{cmp::Reverse, sync::atomic::Ordering};
 
 use parking_lot::MutexGuard;
 
@@ -11,14 +11,23 @@ use crate::{
     encoding,
 };
 
+/// What came of a commit.
+pub(super) struct Written {
+    pub(super) first: Position,
+    pub(super) last: Position,
+    pub(super) recorded_at: Timestamp,
+    /// Its number.
+    pub(super) commit: u64,
+}
+
 impl Wrong {
-    /// The first and the last position, and the number of the commit.
-    pub(super) fn commit(&self, append: Append) -> Result<(Position, Position, u64), AppendError> {
+    /// The commit's positions, its instant and its number.
+    pub(super) fn commit(&self, append: Append) -> Result<Written, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
         let append = self.received(append);
-        append.check(&self.enforced())?;
+        self.check_limits(&append)?;
         if let Err(invalid) = self.check_size(&append) {
             if self.is(Flaw::WritesUpToTheInvalidEvent) {
                 self.write_valid(&append);
@@ -38,12 +47,21 @@ impl Wrong {
         if self.is(Flaw::ChecksBeforeTheLock) {
             MutexGuard::unlocked(&mut state, dawdle);
         }
+        let writes = !append.events.is_empty() || append.tracking.is_some();
         let recorded_at = match early {
+            _ if !writes => state.recorded_at,
             Some(early) => early,
             None => self.stamp(append.recorded_at, &state)?,
         };
-        state.recorded_at = recorded_at;
-        Ok(self.write(&mut state, append, recorded_at))
+        let before = std::mem::replace(&mut state.recorded_at, recorded_at);
+        let recorded_at_said = match self.0.flaw {
+            Some(Flaw::AcceptedSaysTheTimeBefore) => before,
+            Some(Flaw::AcceptedSaysTheTimeGiven) => append.recorded_at.unwrap_or(recorded_at),
+            Some(Flaw::AcceptedSaysTheClockForNothing) if !writes => Timestamp::now(),
+            _ => recorded_at,
+        };
+        let (first, last, commit) = self.write(&mut state, append, recorded_at);
+        Ok(Written { first, last, recorded_at: recorded_at_said, commit })
     }
 
     /// The request as it is understood.
@@ -65,6 +83,17 @@ impl Wrong {
             Some(Flaw::TracksOnlyWithEvents) if append.events.is_empty() => append.tracking = None,
             Some(Flaw::WritesEmptyCommits) if append.events.is_empty() => {
                 append.events.push(RawEvent::new("empty", []));
+            }
+            Some(Flaw::ChecksTheFirstConditionOnly) => append.conditions.truncate(1),
+            Some(Flaw::TakesTheLowestPositionForAll) => {
+                let lowest = append.conditions.iter().map(|condition| condition.after).min();
+                let lowest = lowest.unwrap_or_default();
+                append.conditions.iter_mut().for_each(|condition| condition.after = lowest);
+            }
+            Some(Flaw::TakesTheHighestPositionForAll) => {
+                let highest = append.conditions.iter().map(|condition| condition.after).max();
+                let highest = highest.unwrap_or_default();
+                append.conditions.iter_mut().for_each(|condition| condition.after = highest);
             }
             _ => {}
         }
@@ -114,6 +143,7 @@ impl Wrong {
             &mut limits.metadata_bytes,
             &mut limits.commit_events,
             &mut limits.commit_bytes,
+            &mut limits.commit_conditions,
             &mut limits.key_bytes,
             &mut limits.source_bytes,
             &mut limits.tracking_sources,
@@ -122,6 +152,15 @@ impl Wrong {
         ];
         held_to.into_iter().for_each(change);
         limits
+    }
+
+    fn check_limits(&self, append: &Append) -> Result<(), Invalid> {
+        let limits = self.enforced();
+        if !self.is(Flaw::BoundsEachFilterAlone) {
+            return append.check(&limits);
+        }
+        append.conditions.iter().try_for_each(|condition| condition.fail_if.check(&limits))?;
+        Append { conditions: Vec::new(), ..append.clone() }.check(&limits)
     }
 
     fn check_size(&self, append: &Append) -> Result<(), Invalid> {
@@ -145,27 +184,24 @@ impl Wrong {
 
     fn check(&self, state: &State, append: &Append) -> Result<(), AppendError> {
         let head = Position::new(state.last);
-        if let Some(AppendCondition { after, .. }) = append.condition
-            && after > head
-            && !self.is(Flaw::AcceptsPositionsAboveTheHead)
-        {
-            return Err(Invalid::AboveHead { position: after, head }.into());
+        if !self.is(Flaw::AcceptsPositionsAboveTheHead) {
+            append.check_positions(head)?;
         }
         let tracking = || self.check_tracking(state, append);
         let key = || Ok(self.check_key(state, append)?);
-        let condition = || Ok(self.check_condition(state, append)?);
+        let conditions = || Ok(self.check_conditions(state, append)?);
         match self.0.flaw {
             Some(Flaw::SkipsChecksWithoutEvents) if append.events.is_empty() => Ok(()),
             Some(Flaw::SkipsTheConditionUnderAKey) if append.key.is_some() => {
                 tracking().and_then(|()| key())
             }
             Some(Flaw::ChecksKeyFirst) => {
-                key().and_then(|()| tracking()).and_then(|()| condition())
+                key().and_then(|()| tracking()).and_then(|()| conditions())
             }
             Some(Flaw::ChecksConditionFirst) => {
-                condition().and_then(|()| tracking()).and_then(|()| key())
+                conditions().and_then(|()| tracking()).and_then(|()| key())
             }
-            _ => tracking().and_then(|()| key()).and_then(|()| condition()),
+            _ => tracking().and_then(|()| key()).and_then(|()| conditions()),
         }
     }
 
@@ -263,13 +299,34 @@ impl Wrong {
         newest_first.find(|stored| together || stored.tracking.source == source)
     }
 
-    fn check_condition(&self, state: &State, append: &Append) -> Result<(), Refusal> {
-        let Some(AppendCondition { fail_if, after }) = &append.condition else {
+    fn check_conditions(&self, state: &State, append: &Append) -> Result<(), Refusal> {
+        let conflict = |number: usize| {
+            let at = self.conflict(state, append, number)?;
+            Some((at, Reverse(append.conditions[number].after)))
+        };
+        let found: Vec<_> = (0..append.conditions.len()).filter_map(conflict).collect();
+        let answer = match self.0.flaw {
+            Some(Flaw::RefusesOnlyIfAllAreViolated) if found.len() < append.conditions.len() => {
+                None
+            }
+            Some(Flaw::ConflictsNameTheFirstViolation) => found.first(),
+            _ => found.iter().max(),
+        };
+        let Some(&(at, Reverse(after))) = answer else {
             return Ok(());
         };
-        let after = *after;
+        let after = match self.is(Flaw::ConflictsNameTheFirstPosition) {
+            true => append.conditions[0].after,
+            false => after,
+        };
+        Err(Refusal::Conflict { at, after })
+    }
+
+    /// What violates the condition of this number.
+    fn conflict(&self, state: &State, append: &Append, number: usize) -> Option<Position> {
+        let AppendCondition { ref fail_if, after } = append.conditions[number];
         let low = match self.0.flaw {
-            Some(Flaw::IgnoresConditions) => return Ok(()),
+            Some(Flaw::IgnoresConditions) => return None,
             Some(Flaw::ConditionsIncludeTheirPosition) => after,
             Some(Flaw::ConditionsSkipOne) => after.plus(2),
             Some(Flaw::ConditionsSeeTheNewest100) => {
@@ -280,6 +337,7 @@ impl Wrong {
         };
         let newest = match self.0.flaw {
             Some(Flaw::ChecksMissTheNewestCommit) => state.commits,
+            Some(Flaw::LaterConditionsMissTheNewestCommit) if number > 0 => state.commits,
             _ => u64::MAX,
         };
         let everything = self.is(Flaw::TakesEveryConditionForEverything);
@@ -294,13 +352,11 @@ impl Wrong {
         };
         let own = |event: &RawEvent| self.times_matched(&items, event) > 0;
         match found.map(|stored| stored.position) {
-            Some(at) if self.is(Flaw::TakesThePositionForAVersion) && at == after => Ok(()),
-            Some(at) => Err(Refusal::Conflict { at, after }),
+            Some(at) if self.is(Flaw::TakesThePositionForAVersion) && at == after => None,
             None if self.is(Flaw::ChecksItsOwnEvents) && append.events.iter().any(own) => {
-                let at = state.next.into();
-                Err(Refusal::Conflict { at, after })
+                Some(state.next.into())
             }
-            None => Ok(()),
+            found => found,
         }
     }
 
@@ -335,9 +391,7 @@ impl Wrong {
             }
             Some(Flaw::AcceptsAnyTime) => Ok(given.unwrap_or_else(Timestamp::now).max(last)),
             Some(Flaw::IgnoresTheCallersTime) => TimeSource::Clock.next(None, last),
-            Some(Flaw::TakesTimeThatWentBack) => {
-                self.0.time.next(given, Timestamp::from_micros(i64::MIN))
-            }
+            Some(Flaw::TakesTimeThatWentBack) => self.0.time.next(given, Timestamp::NEVER),
             _ => self.0.time.next(given, last),
         }
     }
