@@ -1,10 +1,30 @@
 //! The left panel: requests, the rules that answer them, and how they are carried out.
 
+mod cache;
+pub(crate) mod core;
+mod decide;
+pub(crate) mod error;
+mod execute;
+mod folds;
+mod gates;
+mod lane;
+mod receipt;
+pub(crate) mod schema;
+mod unsynced;
+
 use std::error::Error;
 
+pub use cache::CacheFigures;
+pub use core::Figures;
+pub use decide::Retries;
 use diptych_store::Filter;
+pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
+pub use execute::{Execute, Pending};
+pub use folds::Folds;
+pub use lane::{Lane, LaneOptions};
+pub use receipt::{Receipt, ReceiptError};
 
-use crate::{Event, Folds};
+use crate::Event;
 
 /// A request to change something, and the rule that decides on it.
 ///
@@ -150,6 +170,12 @@ pub enum BoundaryError {
         /// The types that they have.
         known: Vec<&'static str>,
     },
+    /// A revision was expected of a boundary that is not one stream.
+    #[error(
+        "a revision is that of one tag, and the boundary is not one tag: expect a position \
+         with `unchanged_since` instead"
+    )]
+    NotOneStream,
     /// A tag longer than any that an event can carry.
     #[error(
         "the boundary has a tag of {bytes} bytes, and an event can carry at most {limit}: check \

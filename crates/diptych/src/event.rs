@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub use codec::{Codec, Json, MessagePack};
 pub use evolve::{Upcast, UpcastError, Upcasters};
-pub(crate) use reading::Reading;
+pub(crate) use reading::{Reading, Stored, encoded};
 
 /// An event, or one of several: a struct, or an enum of them.
 ///

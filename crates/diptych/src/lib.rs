@@ -3,28 +3,31 @@
 // The derive names this crate as its users do, also inside of it.
 extern crate self as diptych;
 
-pub mod command;
+mod app;
+mod command;
+mod digest;
 mod event;
 mod fold;
 
-pub use command::{Command, Invalid};
+pub use app::{App, AppBuilder, StartError, StopError};
+pub use command::{
+    BoundaryError, CacheFigures, Command, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
+    KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Receipt, ReceiptError,
+    Retries,
+};
+#[cfg(feature = "log")]
+pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use diptych_store::{
-    Filter, FilterItem, LogIdentity, Metadata, Position, RawEvent, Tag, Timestamp,
+    Corruption, EventStore, Filter, FilterItem, Invalid as NotTaken, Limits, LogIdentity, Memory,
+    Metadata, Position, RawEvent, Store, Tag, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
     Codec, Encoded, Event, EventType, Json, MessagePack, Recorded, SchemaError, Upcast,
     UpcastError, Upcasters,
 };
-pub use fold::Fold;
-/// A placeholder until the next commit.
-pub trait Folds {
-    /// .
-    type Boundary;
-    /// .
-    type Ref<'a>;
-}
+pub use fold::{Fold, FoldError, FoldFailure};
 
 /// What `#[derive(Event)]` needs.
 #[doc(hidden)]

@@ -43,7 +43,7 @@ pub trait Folds: 'static {
     ) -> Result<Self::Slots, Failure>;
 
     #[doc(hidden)]
-    fn slots(slots: &mut Self::Slots) -> Vec<&mut dyn Slot>;
+    fn slots(slots: &mut Self::Slots) -> SlotRefs<'_>;
 
     #[doc(hidden)]
     fn states(slots: &Self::Slots) -> Self::Ref<'_>;
@@ -54,6 +54,9 @@ pub trait Folds: 'static {
     #[doc(hidden)]
     fn gates(boundary: &Self::Boundary, each: &mut dyn FnMut(u64));
 }
+
+/// At most as many as the longest tuple has, so that going through them allocates nothing.
+type SlotRefs<'a> = [Option<&'a mut dyn Slot>; 8];
 
 /// One fold's state while a command works with it, without its type.
 pub trait Slot: Send {
@@ -80,6 +83,8 @@ pub trait Slot: Send {
         last: Position,
         recorded_at: Timestamp,
     ) -> Result<(), FoldError>;
+    /// The state is not whole: nobody may use it again.
+    fn spoil(&mut self);
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
 }
@@ -88,7 +93,10 @@ pub trait Slot: Send {
 pub struct State<F: Fold> {
     pub(crate) fold: F,
     pub(crate) position: Position,
-    pub(crate) is_cold: bool,
+    /// Nothing was read yet.
+    is_cold: bool,
+    /// An event was left half-way in it.
+    pub(crate) is_spoilt: bool,
     /// As the command gave it; with the fold's type it is the name of the state.
     pub(crate) boundary: Filter,
     /// Narrowed to the fold's types.
@@ -117,6 +125,7 @@ impl<F: Fold> State<F> {
             fold: F::default(),
             position: Position::START,
             is_cold: true,
+            is_spoilt: false,
             boundary,
             filter,
             reading,
@@ -244,7 +253,7 @@ impl<F: Fold> Slot for Box<State<F>> {
         recorded_at: Timestamp,
     ) -> Result<(), FoldError> {
         self.guarded(|state, at| {
-            let State { own, fold, reading, payload_bytes, .. } = &mut **state;
+            let State { own, fold, reading, payload_bytes, .. } = state;
             for Own { index, id, metadata, payload_bytes: bytes, event } in own.drain(..) {
                 let position = first.plus(index);
                 *at = position;
@@ -256,6 +265,10 @@ impl<F: Fold> Slot for Box<State<F>> {
         })?;
         self.considered(last);
         Ok(())
+    }
+
+    fn spoil(&mut self) {
+        self.is_spoilt = true;
     }
 
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
@@ -279,8 +292,8 @@ impl<F: Fold> Folds for F {
         }
     }
 
-    fn slots(slots: &mut Box<State<F>>) -> Vec<&mut dyn Slot> {
-        vec![slots]
+    fn slots(slots: &mut Box<State<F>>) -> SlotRefs<'_> {
+        [Some(slots), None, None, None, None, None, None, None]
     }
 
     fn states(slots: &Box<State<F>>) -> &F {
@@ -305,8 +318,8 @@ impl Folds for () {
         Ok(())
     }
 
-    fn slots((): &mut ()) -> Vec<&mut dyn Slot> {
-        Vec::new()
+    fn slots((): &mut ()) -> SlotRefs<'_> {
+        [const { None }; 8]
     }
 
     fn states((): &()) {}
@@ -337,8 +350,10 @@ macro_rules! tuple {
                 Ok(($(<$fold as Folds>::open(boundary.$index, schema, cache)?,)+))
             }
 
-            fn slots(slots: &mut Self::Slots) -> Vec<&mut dyn Slot> {
-                vec![$(&mut slots.$index,)+]
+            fn slots(slots: &mut Self::Slots) -> SlotRefs<'_> {
+                let mut refs: SlotRefs<'_> = [const { None }; 8];
+                $(refs[$index] = Some(&mut slots.$index);)+
+                refs
             }
 
             fn states(slots: &Self::Slots) -> Self::Ref<'_> {

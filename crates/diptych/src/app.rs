@@ -1,0 +1,194 @@
+//! The whole: a store, and what works on it.
+
+use std::{fmt, sync::Arc};
+
+use diptych_store::{EventStore, LogIdentity, Store, Unavailable};
+
+use crate::{
+    Command, Execute, Figures, Lane, LaneOptions, Retries, SchemaError, Upcasters,
+    command::{core::Core, error::Failure, schema::Schema},
+};
+
+/// A store and everything that works on it: executes commands. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) core: Arc<Core>,
+    #[cfg(feature = "log")]
+    log: Option<diptych_log::Log>,
+}
+
+/// An app that is being put together.
+#[must_use = "an app does nothing before it is started"]
+pub struct AppBuilder {
+    store: Store,
+    #[cfg(feature = "log")]
+    log: Option<diptych_log::Log>,
+    upcasters: Upcasters,
+    cache_bytes: usize,
+    retries: Retries,
+}
+
+/// Why an app could not be started.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Declarations that contradict each other.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+}
+
+/// Why an app did not stop in order. What was acknowledged is safe.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// Something that was accepted could not be synced; whoever waited for it was told.
+    #[error("the app stopped, but not everything accepted is durable: {0}")]
+    NotSynced(#[source] Unavailable),
+}
+
+impl App {
+    /// Opens the log in this folder, creating both if missing.
+    ///
+    /// # Errors
+    /// [`OpenError`](crate::OpenError): another process holds the folder, the log is damaged, or
+    /// its files cannot be used.
+    #[cfg(feature = "log")]
+    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<AppBuilder, crate::OpenError> {
+        App::open_with(folder, crate::LogOptions::default())
+    }
+
+    /// Opens the log in this folder with these options, creating both if missing.
+    ///
+    /// # Errors
+    /// As [`open`](App::open).
+    #[cfg(feature = "log")]
+    pub fn open_with(
+        folder: impl AsRef<std::path::Path>,
+        options: crate::LogOptions,
+    ) -> Result<AppBuilder, crate::OpenError> {
+        let log = diptych_log::Log::open(folder, options)?;
+        let mut builder = App::over(log.clone());
+        builder.log = Some(log);
+        Ok(builder)
+    }
+
+    /// An app over a store of any kind.
+    pub fn over(store: impl EventStore) -> AppBuilder {
+        App::over_store(Store::new(store))
+    }
+
+    /// An app over a store that others use too.
+    pub fn over_store(store: Store) -> AppBuilder {
+        AppBuilder {
+            store,
+            #[cfg(feature = "log")]
+            log: None,
+            upcasters: Upcasters::new(),
+            cache_bytes: AppBuilder::CACHE_BYTES,
+            retries: Retries::default(),
+        }
+    }
+
+    /// Sends a command: fold its boundary, decide, append what was decided on the condition that
+    /// nothing came in between.
+    pub fn execute<C: Command>(&self, command: C) -> Execute<C> {
+        Execute::new(self.clone(), None, command)
+    }
+
+    /// A lane: commands decided in the order in which they are submitted.
+    pub fn lane(&self) -> Lane {
+        self.lane_with(LaneOptions::default())
+    }
+
+    /// A lane with these options.
+    pub fn lane_with(&self, options: LaneOptions) -> Lane {
+        Lane::new(self.clone(), options)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.core.store
+    }
+
+    /// Which log this is, and which history of it.
+    pub fn identity(&self) -> LogIdentity {
+        self.core.identity
+    }
+
+    /// What was done since the app was started.
+    pub fn figures(&self) -> Figures {
+        self.core.figures()
+    }
+
+    /// Takes no further commands, waits until those that run have their answers and everything
+    /// that was accepted is durable, and closes the log if the app opened it. All clones are
+    /// stopped. Dropping an app instead is safe, too: what was acknowledged is durable.
+    ///
+    /// # Errors
+    /// [`StopError`] if something that was accepted could not be synced.
+    pub async fn stop(self) -> Result<(), StopError> {
+        let drained = self.core.drain().await;
+        #[cfg(feature = "log")]
+        if let Some(log) = self.log {
+            let closed = tokio::task::spawn_blocking(move || log.close()).await;
+            if let Ok(Err(error)) = closed {
+                return Err(StopError::NotSynced(error.cause));
+            }
+        }
+        match drained {
+            Err(Failure::Unavailable(cause)) => Err(StopError::NotSynced(cause)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AppBuilder {
+    /// What decision states may take in memory, if nothing else is said.
+    pub const CACHE_BYTES: usize = 64 << 20;
+
+    /// How events that older programs wrote are read.
+    pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
+        self.upcasters = upcasters;
+        self
+    }
+
+    /// How many bytes the states of decisions may take in memory; 0 for none, so that every
+    /// command reads its boundary.
+    pub fn cache_bytes(mut self, bytes: usize) -> AppBuilder {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// What is done when others were quicker.
+    pub fn retries(mut self, retries: Retries) -> AppBuilder {
+        self.retries = retries;
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`StartError`] if declarations contradict each other.
+    pub async fn start(self) -> Result<App, StartError> {
+        let tag_bytes = self.store.limits().tag_bytes;
+        let schema = Schema::new(self.upcasters, self.store.identity().id, tag_bytes)?;
+        let core = Core::new(self.store, schema, self.cache_bytes, self.retries);
+        Ok(App {
+            core: Arc::new(core),
+            #[cfg(feature = "log")]
+            log: self.log,
+        })
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("store", &self.core.store).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppBuilder").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! What all commands of an app share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use diptych_store::{Accepted, EventRef, LogIdentity, Position, RawEvent, Store};
+use tokio::sync::Notify;
+
+use super::{
+    cache::Cache, decide::Retries, error::Failure, gates::Gates, schema::Schema,
+    unsynced::Unsynced,
+};
+use crate::{CacheFigures, Recorded, event::derived_id};
+
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) identity: LogIdentity,
+    pub(crate) schema: Schema,
+    pub(crate) cache: Cache,
+    pub(crate) gates: Gates,
+    pub(crate) unsynced: Unsynced,
+    pub(crate) retries: Retries,
+    pub(crate) figures: Counters,
+    pub(crate) running: Running,
+    /// Whether the store was seen to accept before it publishes. Until then nothing is copied
+    /// for the time between.
+    late: AtomicBool,
+    /// The last position that was accepted for a command.
+    last_accepted: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    conflicts: AtomicU64,
+    accepted: AtomicU64,
+}
+
+/// What the left panel did since the app was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Commands whose events were accepted.
+    pub accepted: u64,
+    /// Decisions that something came in between of, so that they were made again or given up.
+    pub conflicts: u64,
+    /// States of decisions that are kept.
+    pub cache: CacheFigures,
+}
+
+impl Core {
+    pub(crate) fn new(store: Store, schema: Schema, cache_bytes: usize, retries: Retries) -> Core {
+        Core {
+            identity: store.identity(),
+            store,
+            schema,
+            cache: Cache::new(cache_bytes),
+            gates: Gates::default(),
+            unsynced: Unsynced::default(),
+            retries,
+            figures: Counters::default(),
+            running: Running::default(),
+            late: AtomicBool::new(false),
+            last_accepted: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn publishes_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Notes what was accepted; `events` are its events, if they were kept.
+    pub(crate) fn accepted(&self, accepted: &Accepted, events: Option<Arc<[RawEvent]>>) {
+        self.figures.accepted.fetch_add(1, Ordering::Relaxed);
+        self.last_accepted.fetch_max(accepted.last.get(), Ordering::Relaxed);
+        if accepted.sync.is_done() {
+            return;
+        }
+        match events {
+            Some(events) => {
+                let head = self.store.head().position();
+                self.unsynced.enter(accepted.first, accepted.recorded_at, events, head);
+            }
+            // The commit is a gap, which is waited for.
+            None => self.late.store(true, Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn recorded(&self, event: &EventRef<'_>) -> Recorded<RawEvent> {
+        let position = event.position();
+        Recorded {
+            position,
+            recorded_at: event.recorded_at(),
+            id: event.id().unwrap_or_else(|| derived_id(self.identity.id, position)),
+            metadata: event.metadata(),
+            event: event.to_raw(),
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            accepted: self.figures.accepted.load(Ordering::Relaxed),
+            conflicts: self.figures.conflicts.load(Ordering::Relaxed),
+            cache: self.cache.figures(),
+        }
+    }
+
+    /// Lets no further command begin, and waits until those that run have their answers and
+    /// everything that was accepted is synced.
+    pub(crate) async fn drain(&self) -> Result<(), Failure> {
+        self.running.stop().await;
+        let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
+        if self.store.head().position() < last {
+            self.store.head().after(last.before()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Counters {
+    pub(crate) fn conflict(&self) {
+        self.conflicts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many commands run, and whether others may begin.
+#[derive(Default)]
+pub(crate) struct Running {
+    /// Twice the number of commands, plus one when no other may begin.
+    state: AtomicUsize,
+    ended: Notify,
+}
+
+/// A command that runs.
+pub(crate) struct Run<'a>(&'a Running);
+
+impl Running {
+    pub(crate) fn begin(&self) -> Result<Run<'_>, Failure> {
+        let before = self.state.fetch_add(2, Ordering::AcqRel);
+        let run = Run(self);
+        if before & 1 == 1 {
+            return Err(Failure::Stopped);
+        }
+        Ok(run)
+    }
+
+    async fn stop(&self) {
+        self.state.fetch_or(1, Ordering::AcqRel);
+        loop {
+            let ended = self.ended.notified();
+            if self.state.load(Ordering::Acquire) == 1 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if self.0.state.fetch_sub(2, Ordering::AcqRel) == 3 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! Carrying out one command: bring its states up to date, decide, append on the condition that
+//! nothing came which the decision did not know.
+//!
+//! The subtle thing is what an answer rests on. Events rest on the append's condition, which the
+//! store checks. A rejection or an empty outcome has nothing to check it, so a state from the
+//! cache is confirmed by the last position of its filter first; and where the state has events
+//! that are not synced yet, the answer waits for them.
+
+use std::{
+    any::type_name,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use diptych_store::{
+    Accepted, Append, AppendCondition, AppendError, Filter, Key, Metadata, Position, RawEvent,
+    Read, Refusal, Synced, Tag,
+};
+
+use super::{
+    Command, Conflict, Folds, KeyReused, Panicked,
+    core::Core,
+    error::{Failure, refused},
+    folds::Slot,
+    unsynced::Above,
+};
+use crate::{Event, Receipt, Recorded, fold::panic_text};
+
+/// How often a command is decided again when others were quicker, and what it waits between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Decisions at most, 1 for no second try.
+    pub attempts: u32,
+    /// The wait before the third try is random up to this; it doubles with each try after. The
+    /// second is made at once, because what won is known by then.
+    pub first_wait: Duration,
+    /// No wait is longer than this.
+    pub longest_wait: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Retries {
+        Retries {
+            attempts: 32,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A command with everything that was said about it.
+pub(crate) struct Request<C> {
+    pub(crate) command: C,
+    pub(crate) key: Option<Key>,
+    pub(crate) metadata: Metadata,
+    pub(crate) expected: Option<Expected>,
+}
+
+/// What the caller of a command believes to be the end of the boundary.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expected {
+    Position(Position),
+    Revision(u64),
+}
+
+/// A command that was decided. Its place among others is fixed, and it is not durable yet.
+pub(crate) enum Decided<R> {
+    Accepted { receipt: Receipt, sync: Synced },
+    /// It was committed before, under its key.
+    Duplicate(Receipt),
+    /// Nothing was written, for a reason that rests on everything up to here.
+    Settled { outcome: Outcome<R>, rests_on: Position },
+}
+
+pub(crate) enum Outcome<R> {
+    Rejected(R),
+    Empty,
+    Failed(Failure),
+}
+
+pub(crate) async fn decide<C: Command>(
+    core: &Core,
+    request: &Request<C>,
+) -> Result<Decided<C::Rejection>, Failure> {
+    if let Err(invalid) = request.command.validate() {
+        let outcome = Outcome::Failed(Failure::Invalid(invalid));
+        return Ok(Decided::Settled { outcome, rests_on: Position::START });
+    }
+    let boundary = request.command.boundary();
+    let mut gates = Vec::new();
+    <C::State as Folds>::gates(&boundary, &mut |hash| gates.push(hash));
+    let _entered = core.gates.enter(&mut gates).await;
+    let mut slots = <C::State as Folds>::open(boundary, &core.schema, Some(&core.cache))?;
+    let decided = attempts(core, request, &mut slots).await?;
+    <C::State as Folds>::keep(slots, &core.cache);
+    Ok(decided)
+}
+
+/// What one try came to.
+enum Tried<R> {
+    Decided(Decided<R>),
+    /// Something came that the decision did not know, up to here.
+    Overtaken { at: Position, after: Position },
+}
+
+async fn attempts<C: Command>(
+    core: &Core,
+    request: &Request<C>,
+    slots: &mut <C::State as Folds>::Slots,
+) -> Result<Decided<C::Rejection>, Failure> {
+    let narrowed = request.command.conflicts_with();
+    let narrowed = narrowed.map(|filter| narrow::<C>(slots, &filter)).transpose()?;
+    let begun = core.store.head().position();
+    // With a narrower condition the store does not notice a state that is behind.
+    let mut need = if narrowed.is_some() { begun } else { Position::START };
+    let mut attempt = 1;
+    loop {
+        for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+            core.catch_up(slot, need).await?;
+        }
+        let expected = match request.expected {
+            Some(expected) => Some(core.expected::<C>(slots, expected).await?),
+            None => None,
+        };
+        let tried = match expected {
+            Some(Err(conflict)) => return Ok(settled(Failure::Conflict(conflict))),
+            Some(Ok(condition)) => try_once(core, request, slots, &narrowed, condition).await?,
+            None => try_once(core, request, slots, &narrowed, None).await?,
+        };
+        let (at, after) = match tried {
+            Tried::Decided(decided) => return Ok(decided),
+            Tried::Overtaken { at, after } => (at, after),
+        };
+        core.figures.conflict();
+        if attempt >= core.retries.attempts {
+            let filter = union::<C>(slots);
+            let missed = core.missed(&filter, after, at).await?;
+            return Ok(settled(Failure::Conflict(Conflict { at, after, attempts: attempt, missed })));
+        }
+        core.wait_before(attempt).await;
+        need = at;
+        attempt += 1;
+    }
+}
+
+fn settled<R>(failure: Failure) -> Decided<R> {
+    Decided::Settled { outcome: Outcome::Failed(failure), rests_on: Position::START }
+}
+
+async fn try_once<C: Command>(
+    core: &Core,
+    request: &Request<C>,
+    slots: &mut <C::State as Folds>::Slots,
+    narrowed: &Option<Filter>,
+    expected: Option<AppendCondition>,
+) -> Result<Tried<C::Rejection>, Failure> {
+    let states = <C::State as Folds>::states(slots);
+    let answer = catch_unwind(AssertUnwindSafe(|| request.command.decide(states)));
+    let outcome = match answer {
+        Ok(Ok(events)) if !events.is_empty() => {
+            return append(core, request, slots, narrowed, expected, &events).await;
+        }
+        Ok(Ok(_)) => Outcome::Empty,
+        Ok(Err(rejection)) => Outcome::Rejected(rejection),
+        Err(panic) => Outcome::Failed(Failure::Panicked(Panicked {
+            command: type_name::<C>(),
+            message: panic_text(&*panic),
+        })),
+    };
+    let mut rests_on = Position::START;
+    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+        let after = slot.position();
+        if let Some(at) = core.overtaken(slot).await? {
+            return Ok(Tried::Overtaken { at, after });
+        }
+        rests_on = rests_on.max(slot.position());
+    }
+    if let Outcome::Failed(failure) = outcome {
+        // A rule that panicked may have left its state half changed: it is not kept.
+        return Err(failure);
+    }
+    Ok(Tried::Decided(Decided::Settled { outcome, rests_on }))
+}
+
+async fn append<C: Command>(
+    core: &Core,
+    request: &Request<C>,
+    slots: &mut <C::State as Folds>::Slots,
+    narrowed: &Option<Filter>,
+    expected: Option<AppendCondition>,
+    events: &[C::Event],
+) -> Result<Tried<C::Rejection>, Failure> {
+    let events = encode(core, events, &request.metadata)?;
+    let mut conditions = Vec::with_capacity(2);
+    let mut known = Position::MAX;
+    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+        // Here, because what cannot be read again must not be written.
+        slot.prepare(&events)?;
+        known = known.min(slot.position());
+        if narrowed.is_none() && !slot.filter().items().is_empty() {
+            let (fail_if, after) = (slot.filter().clone(), slot.position());
+            conditions.push(AppendCondition { fail_if, after });
+        }
+    }
+    if let Some(filter) = narrowed {
+        conditions.push(AppendCondition { fail_if: filter.clone(), after: known });
+    }
+    conditions.extend(expected);
+    let kept: Option<Arc<[RawEvent]>> = core.publishes_late().then(|| events.as_slice().into());
+    let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
+    let accepted = match core.store.append(append).await {
+        Ok(accepted) => accepted,
+        Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal),
+        Err(error) => return Err(error.into()),
+    };
+    core.accepted(&accepted, kept);
+    let Accepted { first, last, recorded_at, sync } = accepted;
+    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+        // With a narrower condition something may have come between that is not in the state.
+        if narrowed.is_some() && first.before() != slot.position() {
+            continue;
+        }
+        if let Err(error) = slot.advance(first, last, recorded_at) {
+            // The commit stands. Whoever needs the state next meets the error.
+            tracing::error!(%error, "an event that was just written cannot be folded");
+            slot.spoil();
+        }
+    }
+    let receipt = Receipt::new(core.identity, first, last);
+    Ok(Tried::Decided(Decided::Accepted { receipt, sync }))
+}
+
+fn overtaken<C: Command>(
+    core: &Core,
+    request: &Request<C>,
+    refusal: Refusal,
+) -> Result<Tried<C::Rejection>, Failure> {
+    match refusal {
+        Refusal::Conflict { at, after } => Ok(Tried::Overtaken { at, after }),
+        Refusal::KeyTaken { first, last } => {
+            let receipt = Receipt::new(core.identity, first, last);
+            Ok(Tried::Decided(Decided::Duplicate(receipt)))
+        }
+        Refusal::KeyReused { first, last } => {
+            let key = request.key.as_ref().map_or_else(String::new, |key| key.name.to_string());
+            Err(Failure::KeyReused(KeyReused { key, first, last }))
+        }
+        other => Err(refused(other)),
+    }
+}
+
+fn encode<E: Event>(
+    core: &Core,
+    events: &[E],
+    metadata: &Metadata,
+) -> Result<Vec<RawEvent>, Failure> {
+    let reading = core.schema.reading::<E>()?;
+    let mut encoded = Vec::with_capacity(events.len());
+    for event in events {
+        let mut event = event.encode()?;
+        reading.check(&event)?;
+        add_metadata(&mut event.metadata, metadata);
+        encoded.push(event);
+    }
+    Ok(encoded)
+}
+
+/// What was said on `execute` is about every event; what the event says of itself stays where
+/// nothing was said.
+fn add_metadata(own: &mut Metadata, given: &Metadata) {
+    own.occurred_at = given.occurred_at.or(own.occurred_at);
+    own.correlation = given.correlation.or(own.correlation);
+    own.causation = given.causation.or(own.causation);
+    if given.actor.is_some() {
+        own.actor.clone_from(&given.actor);
+    }
+    for (name, value) in &given.further {
+        own.further.insert(name.clone(), value.clone());
+    }
+}
+
+/// What a command narrows its condition to has to be something that its folds know.
+fn narrow<C: Command>(
+    slots: &mut <C::State as Folds>::Slots,
+    filter: &Filter,
+) -> Result<Filter, Failure> {
+    let mut narrowed = Filter::nothing();
+    for item in filter.items() {
+        let one = Filter::from(item.clone());
+        let mut refused = None;
+        let mut known = false;
+        for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+            match slot.narrow(&one) {
+                Ok(filter) => {
+                    known = true;
+                    narrowed = narrowed.or(filter);
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let Some(error) = refused.filter(|_| !known) {
+            return Err(error.into());
+        }
+    }
+    Ok(narrowed)
+}
+
+fn union<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Filter {
+    let slots = <C::State as Folds>::slots(slots).into_iter().flatten();
+    slots.fold(Filter::nothing(), |union, slot| union.or(slot.filter().clone()))
+}
+
+impl Core {
+    /// Brings a state up to everything published at least up to `need`, and to what this process
+    /// had accepted since.
+    pub(crate) async fn catch_up(&self, slot: &mut dyn Slot, need: Position) -> Result<(), Failure> {
+        if slot.is_cold() {
+            // What is not there yet when the command begins need not be read.
+            self.read(slot, self.store.head().position()).await?;
+        } else if need > slot.position() {
+            self.read(slot, need).await?;
+        }
+        loop {
+            let head = self.store.head().position();
+            match self.unsynced.above(slot.filter(), slot.position(), head) {
+                Above::Nothing => return Ok(()),
+                Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
+                Above::Unknown { .. } if slot.position() < head => self.read(slot, head).await?,
+                Above::Unknown { until } => {
+                    self.store.head().after(until.before()).await?;
+                }
+            }
+        }
+    }
+
+    async fn read(&self, slot: &mut dyn Slot, upto: Position) -> Result<(), Failure> {
+        while slot.position() < upto || slot.is_cold() {
+            let read = Read::after(slot.position()).upto(upto.max(slot.position()));
+            let batch = self.store.read(slot.filter(), read).await?;
+            let done = batch.upto() >= upto;
+            slot.fold(&batch)?;
+            if !done {
+                // A long history is folded in turns with what else runs on this thread.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something came that is not in the state, as far as is published: then where.
+    async fn overtaken(&self, slot: &mut dyn Slot) -> Result<Option<Position>, Failure> {
+        let head = self.store.head().position();
+        if slot.position() >= head {
+            return Ok(None);
+        }
+        let last = self.store.last(slot.filter(), head).await?;
+        if let Some(at) = last.filter(|at| *at > slot.position()) {
+            return Ok(Some(at));
+        }
+        slot.considered(head);
+        Ok(None)
+    }
+
+    /// What the caller expects as a condition; or the conflict, if it is not so already.
+    async fn expected<C: Command>(
+        &self,
+        slots: &mut <C::State as Folds>::Slots,
+        expected: Expected,
+    ) -> Result<Result<Option<AppendCondition>, Conflict>, Failure> {
+        let (filter, after) = match expected {
+            Expected::Position(after) => (union::<C>(slots), after),
+            Expected::Revision(revision) => {
+                let tag = stream::<C>(slots)?;
+                match self.at_revision(&tag, revision).await? {
+                    Ok(after) => (Filter::tag(tag), after),
+                    Err(conflict) => return Ok(Err(conflict)),
+                }
+            }
+        };
+        let head = self.published(&filter).await?;
+        let last = self.store.last(&filter, head).await?;
+        match last.filter(|at| *at > after) {
+            None => Ok(Ok(Some(AppendCondition { fail_if: filter, after: head.max(after) }))),
+            Some(at) => {
+                let missed = self.missed(&filter, after, at).await?;
+                Ok(Err(Conflict { at, after, attempts: 1, missed }))
+            }
+        }
+    }
+
+    /// Where the stream of this tag has this revision: the position of its event of that rank.
+    async fn at_revision(
+        &self,
+        tag: &Tag,
+        revision: u64,
+    ) -> Result<Result<Position, Conflict>, Failure> {
+        let stream = Filter::tag(tag.clone());
+        let mut upto = self.published(&stream).await?;
+        let events = self.store.count(tag, upto).await?;
+        let last = self.store.last(&stream, upto).await?.unwrap_or(Position::START);
+        let Some(mut beyond) = events.checked_sub(revision) else {
+            // The caller has seen more than there is: it was another log, or another stream.
+            let missed = Vec::new();
+            return Ok(Err(Conflict { at: last, after: last, attempts: 1, missed }));
+        };
+        let mut at = last;
+        while beyond > 0 {
+            let limit = usize::try_from(beyond).unwrap_or(usize::MAX);
+            let read = Read::backwards().upto(upto).limit(limit);
+            let batch = self.store.read(&stream, read).await?;
+            beyond = beyond.saturating_sub(batch.len() as u64);
+            upto = batch.upto().before();
+            at = self.store.last(&stream, upto).await?.unwrap_or(Position::START);
+        }
+        Ok(Ok(at))
+    }
+
+    /// Waits until what this process had accepted in the filter is published.
+    async fn published(&self, filter: &Filter) -> Result<Position, Failure> {
+        loop {
+            let head = self.store.head().position();
+            match self.unsynced.above(filter, head, head) {
+                Above::Nothing => return Ok(head),
+                Above::Known { upto: until, .. } | Above::Unknown { until } => {
+                    self.store.head().after(until.before()).await?;
+                }
+            }
+        }
+    }
+
+    /// The events that a decision did not know.
+    async fn missed(
+        &self,
+        filter: &Filter,
+        after: Position,
+        at: Position,
+    ) -> Result<Vec<Recorded<RawEvent>>, Failure> {
+        let mut missed = Vec::new();
+        let mut from = after;
+        while from < at && missed.len() < Conflict::MISSED_EVENTS {
+            let limit = Conflict::MISSED_EVENTS - missed.len();
+            let batch = self.store.read(filter, Read::after(from).upto(at).limit(limit)).await?;
+            from = batch.upto();
+            missed.extend(batch.iter().map(|event| self.recorded(&event)));
+        }
+        Ok(missed)
+    }
+
+    async fn wait_before(&self, attempt: u32) {
+        let Retries { first_wait, longest_wait, .. } = self.retries;
+        let Some(doublings) = attempt.checked_sub(2) else { return };
+        let most = first_wait.saturating_mul(1 << doublings.min(20)).min(longest_wait);
+        tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
+    }
+}
+
+/// The tag of a boundary that is one stream.
+fn stream<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Result<Tag, Failure> {
+    let mut tags: Vec<Tag> = Vec::new();
+    let mut one_each = true;
+    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+        for item in slot.boundary().items() {
+            one_each &= item.tags.len() == 1;
+            tags.extend(item.tags.iter().cloned());
+        }
+    }
+    tags.dedup();
+    match tags.pop() {
+        Some(tag) if one_each && tags.is_empty() => Ok(tag),
+        _ => Err(Failure::Boundary(super::BoundaryError::NotOneStream)),
+    }
+}

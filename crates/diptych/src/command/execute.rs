@@ -1,0 +1,241 @@
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use compact_str::CompactString;
+use diptych_store::{Key, Metadata, Position, SyncError, Timestamp};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    Command, ExecuteError, KeyReused, Lane, OutcomeUnknown, Receipt,
+    core::Core,
+    decide::{Decided, Expected, Outcome, Request, decide},
+    error::Failure,
+};
+use crate::{App, Recorded, digest::request_digest};
+
+/// A command on its way: say more about it, then await it.
+///
+/// Awaited, it answers with the [`Receipt`] once its events are durable. Dropped before that, it
+/// may still commit; under a [`key`](Execute::key) it is safe to send it again.
+#[must_use = "a command does nothing until it is awaited"]
+pub struct Execute<C> {
+    app: App,
+    lane: Option<Lane>,
+    request: Request<C>,
+    /// Something that was said about it makes no sense.
+    failed: Option<Failure>,
+}
+
+impl<C: Command> Execute<C> {
+    pub(crate) fn new(app: App, lane: Option<Lane>, command: C) -> Execute<C> {
+        let metadata = Metadata::default();
+        let request = Request { command, key: None, metadata, expected: None };
+        Execute { app, lane, request, failed: None }
+    }
+
+    /// At most once, however often it is sent: the key is remembered with the commit for ever.
+    ///
+    /// The same command under the same key gets the receipt of the first commit, also where the
+    /// rule would now reject it. Another command under it is [`ExecuteError::KeyReused`]: the
+    /// two are told apart by their serialised content, with the name of the type as serde knows
+    /// it. A command that was rejected, or wrote nothing, is not remembered.
+    pub fn key(mut self, key: impl AsRef<str>) -> Execute<C>
+    where
+        C: Serialize,
+    {
+        match request_digest(&self.request.command) {
+            Ok(digest) => self.request.key = Some(Key::new(key, digest)),
+            Err(error) => {
+                let problem = format!("the command cannot be digested: {error}");
+                self.failed = Some(Failure::Invalid(super::Invalid::new("key", problem)));
+            }
+        }
+        self
+    }
+
+    /// Who sends it.
+    pub fn actor(mut self, actor: impl AsRef<str>) -> Execute<C> {
+        self.request.metadata.actor = Some(CompactString::new(actor));
+        self
+    }
+
+    /// When it was so, where that differs from when it is recorded.
+    pub fn occurred_at(mut self, instant: Timestamp) -> Execute<C> {
+        self.request.metadata.occurred_at = Some(instant);
+        self
+    }
+
+    /// The conversation that it belongs to.
+    pub fn correlation(mut self, id: Uuid) -> Execute<C> {
+        self.request.metadata.correlation = Some(id);
+        self
+    }
+
+    /// What caused it.
+    pub fn causation(mut self, id: Uuid) -> Execute<C> {
+        self.request.metadata.causation = Some(id);
+        self
+    }
+
+    /// This event caused it: what comes of the command names it as its cause, and belongs to the
+    /// same conversation.
+    pub fn caused_by<E>(self, event: &Recorded<E>) -> Execute<C> {
+        self.causation(event.id).correlation(event.correlation())
+    }
+
+    /// Whatever else should be known about what comes of it.
+    pub fn further(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
+        let (name, value) = (CompactString::new(name), CompactString::new(value));
+        self.request.metadata.further.insert(name, value);
+        self
+    }
+
+    /// Only if nothing in the boundary came after this position: that of an answer or receipt
+    /// that the sender of the command had before its eyes. Otherwise it is a
+    /// [`Conflict`](ExecuteError::Conflict) that lists what was missed, and not decided again.
+    pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
+        self.request.expected = Some(Expected::Position(position));
+        self
+    }
+
+    /// Only if the stream has this many events. The boundary has to be one tag: the stream.
+    /// Otherwise it is a [`Conflict`](ExecuteError::Conflict) that lists what was missed.
+    pub fn expected_revision(mut self, revision: u64) -> Execute<C> {
+        self.request.expected = Some(Expected::Revision(revision));
+        self
+    }
+
+    /// Waits until the command is decided and has its place, not until it is durable: that is
+    /// what awaiting the [`Pending`] answer is for.
+    pub async fn submit(self) -> Pending<C::Rejection> {
+        let app = self.app.clone();
+        let decided = self.decide().await;
+        Pending(Box::pin(async move { finish(&app.core, decided).await }))
+    }
+
+    async fn decide(self) -> Answerable<C::Rejection> {
+        let Execute { app, lane, request, failed } = self;
+        let core = &app.core;
+        let decided = async {
+            if let Some(failure) = failed {
+                return Err(failure);
+            }
+            let _running = core.running.begin()?;
+            match &lane {
+                None => decide(core, &request).await,
+                Some(lane) => lane.decide(core, &request).await,
+            }
+        };
+        let decided = decided.await;
+        Answerable { decided, key: request.key }
+    }
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<C: Command> IntoFuture for Execute<C> {
+    type Output = Result<Receipt, ExecuteError<C::Rejection>>;
+    type IntoFuture = Boxed<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let app = self.app.clone();
+            let _running = app.core.running.begin()?;
+            finish(&app.core, self.decide().await).await
+        })
+    }
+}
+
+impl<C> fmt::Debug for Execute<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Execute")
+            .field("key", &self.request.key)
+            .field("metadata", &self.request.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a command that was [submitted](Execute::submit): comes when it is durable.
+///
+/// Dropping it changes nothing: the command is decided, and what it wrote will be there.
+#[must_use = "the command is not durable before its answer is there"]
+pub struct Pending<R: Error + 'static>(Boxed<Result<Receipt, ExecuteError<R>>>);
+
+impl<R: Error + 'static> Future for Pending<R> {
+    type Output = Result<Receipt, ExecuteError<R>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl<R: Error + 'static> fmt::Debug for Pending<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+/// What is left of a command when it has its place.
+struct Answerable<R> {
+    decided: Result<Decided<R>, Failure>,
+    key: Option<Key>,
+}
+
+/// Waits for what the answer rests on.
+async fn finish<R: Error + Send + 'static>(
+    core: &Core,
+    decided: Answerable<R>,
+) -> Result<Receipt, ExecuteError<R>> {
+    let Answerable { decided, key } = decided;
+    let (outcome, rests_on) = match decided? {
+        Decided::Duplicate(receipt) => return Ok(receipt),
+        Decided::Accepted { receipt, sync } => {
+            return match sync.wait().await {
+                Ok(()) => Ok(receipt),
+                Err(SyncError { cause }) => {
+                    let (first, last) = (receipt.first(), receipt.last());
+                    Err(Failure::OutcomeUnknown(OutcomeUnknown { first, last, cause }).into())
+                }
+            };
+        }
+        Decided::Settled { outcome, rests_on } => (outcome, rests_on),
+    };
+    core.published_upto(rests_on).await?;
+    // Only now, because what it was decided from may be the first sending of this command.
+    if let Some(key) = key
+        && let Some(receipt) = core.committed_under(&key).await?
+    {
+        return Ok(receipt);
+    }
+    match outcome {
+        Outcome::Rejected(rejection) => Err(ExecuteError::Rejected(rejection)),
+        Outcome::Empty => Ok(Receipt::new(core.identity, rests_on.plus(1), rests_on)),
+        Outcome::Failed(failure) => Err(failure.into()),
+    }
+}
+
+impl Core {
+    async fn published_upto(&self, position: Position) -> Result<(), Failure> {
+        let head = self.store.head();
+        if head.position() < position {
+            head.after(position.before()).await?;
+        }
+        Ok(())
+    }
+
+    async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, Failure> {
+        let Some(commit) = self.store.keyed(&key.name).await? else { return Ok(None) };
+        let (first, last) = (commit.first, commit.last);
+        if commit.digest != key.digest {
+            let key = key.name.to_string();
+            return Err(Failure::KeyReused(KeyReused { key, first, last }));
+        }
+        Ok(Some(Receipt::new(self.identity, first, last)))
+    }
+}

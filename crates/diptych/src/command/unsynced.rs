@@ -1,0 +1,295 @@
+//! What this process had accepted and is not published yet: so that a decision can rest on it,
+//! while reads of the store show synced events only.
+//!
+//! A state at position p may take in an event from here only if everything between is known: up
+//! to the published head by reading, above it because the commits in here follow each other
+//! without a gap. A gap is a commit of another process, or one that is just being entered; then
+//! the decision waits until it is published, as it would without any of this.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, Hasher},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
+use hashbrown::{DefaultHashBuilder, HashMap};
+use parking_lot::Mutex;
+
+/// The events of commits that were accepted and are not published yet.
+#[derive(Default)]
+pub(crate) struct Unsynced {
+    /// Whether there is anything, so that a store that publishes at once costs nothing.
+    any: AtomicBool,
+    window: Mutex<Window>,
+}
+
+#[derive(Default)]
+struct Window {
+    /// In the order of their positions.
+    commits: VecDeque<Commit>,
+    /// Positions by the hash of a tag. A collision does no harm: matches are looked at.
+    by_tag: HashMap<u64, VecDeque<u64>>,
+    /// Everything at or below it is published, and is not here any more.
+    published: u64,
+}
+
+struct Commit {
+    first: u64,
+    last: u64,
+    /// From here to its end there is no gap.
+    run: u64,
+    recorded_at: Timestamp,
+    events: Arc<[RawEvent]>,
+}
+
+/// An event that was accepted.
+pub struct Found {
+    pub(crate) position: Position,
+    pub(crate) recorded_at: Timestamp,
+    events: Arc<[RawEvent]>,
+    index: usize,
+}
+
+impl Found {
+    pub(crate) fn event(&self) -> Option<&RawEvent> {
+        self.events.get(self.index)
+    }
+}
+
+/// What is known about matches above a state's position.
+pub(crate) enum Above {
+    /// Nothing in here matches.
+    Nothing,
+    /// These match, and between the state's position and `upto` everything is known.
+    Known { found: Vec<Found>, upto: Position },
+    /// Something matches at or below `until`, and what is between is not known: it has to be
+    /// published and read.
+    Unknown { until: Position },
+}
+
+impl Unsynced {
+    /// Enters a commit. `head` is what is published.
+    pub(crate) fn enter(
+        &self,
+        first: Position,
+        recorded_at: Timestamp,
+        events: Arc<[RawEvent]>,
+        head: Position,
+    ) {
+        let mut window = self.window.lock();
+        window.forget(head.get());
+        window.enter(first.get(), recorded_at, events);
+        self.any.store(!window.commits.is_empty(), Ordering::Release);
+    }
+
+    /// What matches above a state's `position`. `head` is what is published.
+    pub(crate) fn above(&self, filter: &Filter, position: Position, head: Position) -> Above {
+        if !self.any.load(Ordering::Acquire) {
+            return Above::Nothing;
+        }
+        let mut window = self.window.lock();
+        window.forget(head.get());
+        if window.commits.is_empty() {
+            self.any.store(false, Ordering::Release);
+            return Above::Nothing;
+        }
+        window.above(filter, position.get())
+    }
+}
+
+impl Window {
+    fn enter(&mut self, first: u64, recorded_at: Timestamp, events: Arc<[RawEvent]>) {
+        let last = first + (events.len() as u64).saturating_sub(1);
+        if events.is_empty() || last <= self.published {
+            return;
+        }
+        for (position, event) in (first..).zip(events.iter()) {
+            for tag in &event.tags {
+                let positions = self.by_tag.entry(hash_tag(tag)).or_default();
+                let at = positions.partition_point(|other| *other < position);
+                // A tag that an event carries twice is one.
+                if positions.get(at) != Some(&position) {
+                    positions.insert(at, position);
+                }
+            }
+        }
+        let at = self.commits.partition_point(|commit| commit.first < first);
+        self.commits.insert(at, Commit { first, last, run: first, recorded_at, events });
+        // A commit may be entered after one that follows it: the run then goes on through both.
+        let before = at.checked_sub(1).and_then(|at| self.commits.get(at));
+        let mut before = before.map(|commit| (commit.last, commit.run));
+        for commit in self.commits.range_mut(at..) {
+            commit.run = match before {
+                Some((last, run)) if last + 1 == commit.first => run,
+                _ => commit.first,
+            };
+            before = Some((commit.last, commit.run));
+        }
+    }
+
+    /// Lets go of what is published.
+    fn forget(&mut self, head: u64) {
+        self.published = self.published.max(head);
+        while let Some(commit) = self.commits.front()
+            && commit.last <= head
+        {
+            for (position, event) in (commit.first..).zip(commit.events.iter()) {
+                for tag in &event.tags {
+                    let hash = hash_tag(tag);
+                    let Some(positions) = self.by_tag.get_mut(&hash) else { continue };
+                    while positions.front().is_some_and(|first| *first <= position) {
+                        positions.pop_front();
+                    }
+                    if positions.is_empty() {
+                        self.by_tag.remove(&hash);
+                    }
+                }
+            }
+            self.commits.pop_front();
+        }
+    }
+
+    fn above(&self, filter: &Filter, position: u64) -> Above {
+        let mut matches = Vec::new();
+        for item in filter.items() {
+            self.matches(item, position, &mut matches);
+        }
+        matches.sort_unstable();
+        matches.dedup();
+        let Some(&until) = matches.last() else { return Above::Nothing };
+        let Some(commit) = self.commit(until) else { return Above::Nothing };
+        if commit.run > position + 1 || position < self.published {
+            return Above::Unknown { until: Position::new(until) };
+        }
+        let upto = Position::new(commit.last);
+        let found = matches.into_iter().filter_map(|position| {
+            let commit = self.commit(position)?;
+            let index = usize::try_from(position - commit.first).ok()?;
+            let (recorded_at, events) = (commit.recorded_at, commit.events.clone());
+            Some(Found { position: Position::new(position), recorded_at, events, index })
+        });
+        Above::Known { found: found.collect(), upto }
+    }
+
+    fn matches(&self, item: &FilterItem, above: u64, matches: &mut Vec<u64>) {
+        let Some(tag) = item.tags.first() else {
+            let from = self.commits.partition_point(|commit| commit.last <= above);
+            for commit in self.commits.range(from..) {
+                let positions = commit.first.max(above + 1)..=commit.last;
+                matches.extend(positions.filter(|position| self.is_match(item, *position)));
+            }
+            return;
+        };
+        let Some(positions) = self.by_tag.get(&hash_tag(tag)) else { return };
+        let from = positions.partition_point(|position| *position <= above);
+        let above = positions.range(from..).copied();
+        matches.extend(above.filter(|position| self.is_match(item, *position)));
+    }
+
+    fn is_match(&self, item: &FilterItem, position: u64) -> bool {
+        let Some(commit) = self.commit(position) else { return false };
+        let index = usize::try_from(position - commit.first).ok();
+        index.and_then(|index| commit.events.get(index)).is_some_and(|event| {
+            item.matches_parts(&event.event_type, || event.tags.iter().map(Tag::as_str))
+        })
+    }
+
+    fn commit(&self, position: u64) -> Option<&Commit> {
+        let at = self.commits.partition_point(|commit| commit.last < position);
+        self.commits.get(at).filter(|commit| commit.first <= position)
+    }
+}
+
+/// One for all, so that everyone has the same hash of a tag; random, so that nobody outside can
+/// choose tags that collide.
+static HASH: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+
+fn hash_tag(tag: &Tag) -> u64 {
+    HASH.hash_one(tag.as_str())
+}
+
+/// What stands for an item when commands on one boundary look for each other: its tags, or its
+/// types where it has no tags.
+pub(crate) fn hash_item(item: &FilterItem) -> u64 {
+    let mut hasher = HASH.build_hasher();
+    for tag in &item.tags {
+        hasher.write(tag.as_str().as_bytes());
+    }
+    if item.tags.is_empty() {
+        for name in &item.types {
+            hasher.write(name.as_bytes());
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(event_type: &'static str, tags: &[&str]) -> RawEvent {
+        let tags = tags.iter().map(|tag| Tag::parse(tag).unwrap());
+        tags.fold(RawEvent::new(event_type, b"{}"), RawEvent::tag)
+    }
+
+    fn enter(unsynced: &Unsynced, first: u64, events: Vec<RawEvent>, head: u64) {
+        let at = Timestamp::from_micros(first as i64);
+        unsynced.enter(Position::new(first), at, events.into(), Position::new(head));
+    }
+
+    fn ask(unsynced: &Unsynced, filter: &str, position: u64, head: u64) -> String {
+        let filter: Filter = filter.parse().unwrap();
+        match unsynced.above(&filter, Position::new(position), Position::new(head)) {
+            Above::Nothing => "nothing".to_owned(),
+            Above::Unknown { until } => format!("unknown until {until}"),
+            Above::Known { found, upto } => {
+                let found: Vec<_> = found.iter().map(|found| found.position.get()).collect();
+                format!("{found:?} upto {upto}")
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_without_a_gap_is_known() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 11, vec![event("a", &["k:1"]), event("b", &["k:1", "k:2"])], 10);
+        enter(&unsynced, 13, vec![event("a", &["k:2"])], 10);
+        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "[11, 12] upto 12");
+        assert_eq!(ask(&unsynced, "tag=k:2", 10, 10), "[12, 13] upto 13");
+        assert_eq!(ask(&unsynced, "tag=k:1 tag=k:2", 10, 10), "[12] upto 12");
+        assert_eq!(ask(&unsynced, "type=a tag=k:1 or type=a", 10, 10), "[11, 13] upto 13");
+        assert_eq!(ask(&unsynced, "tag=k:1", 12, 10), "nothing");
+        assert_eq!(ask(&unsynced, "tag=k:3", 10, 10), "nothing");
+        assert_eq!(ask(&unsynced, "nothing", 10, 10), "nothing");
+    }
+
+    #[test]
+    fn a_gap_and_what_was_not_read_yet_are_unknown() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 11, vec![event("a", &["k:1"])], 10);
+        enter(&unsynced, 13, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "unknown until 13");
+        assert_eq!(ask(&unsynced, "tag=k:1", 12, 10), "[13] upto 13");
+        // The one between was accepted earlier and is entered later.
+        enter(&unsynced, 12, vec![event("a", &["k:2"])], 10);
+        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "[11, 13] upto 13");
+        assert_eq!(ask(&unsynced, "tag=k:1", 7, 10), "unknown until 13");
+    }
+
+    #[test]
+    fn what_is_published_is_forgotten() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 1, vec![event("a", &["k:1"]), event("a", &["k:1"])], 0);
+        enter(&unsynced, 3, vec![event("a", &["k:1", "k:1"])], 0);
+        assert_eq!(ask(&unsynced, "tag=k:1", 0, 2), "unknown until 3");
+        assert_eq!(ask(&unsynced, "tag=k:1", 2, 2), "[3] upto 3");
+        assert_eq!(ask(&unsynced, "tag=k:1", 2, 3), "nothing");
+        assert!(unsynced.window.lock().by_tag.is_empty());
+        enter(&unsynced, 2, vec![event("a", &["k:1"])], 3);
+        assert!(unsynced.window.lock().commits.is_empty());
+    }
+}

@@ -1,0 +1,5 @@
+//! The left panel as its users see it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod bank;
+mod execute;
