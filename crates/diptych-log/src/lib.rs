@@ -43,6 +43,7 @@ mod recovery;
 mod report;
 mod segment;
 mod sequencer;
+mod snapshots;
 mod verify;
 mod writer;
 
@@ -51,4 +52,5 @@ pub use follower::Follower;
 pub use log::{Blocking, Log};
 pub use options::{Background, Durability, LogOptions};
 pub use report::{Damage, Stats, Verified};
+pub use snapshots::Snapshots;
 pub use verify::verify;

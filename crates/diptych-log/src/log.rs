@@ -1,7 +1,7 @@
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     task::Poll,
     thread::{self, JoinHandle},
@@ -17,6 +17,7 @@ use pollster::block_on;
 
 use crate::{
     Background, LogOptions, OpenError, Stats,
+    disk::Disk,
     engine::Engine,
     error::read_failed,
     frame::CONTROL_CLOSED,
@@ -70,6 +71,11 @@ impl Log {
     /// The same operations for plain threads, without futures.
     pub fn blocking(&self) -> Blocking<'_> {
         Blocking { engine: &self.0.engine }
+    }
+
+    pub(crate) fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
+        let engine = &self.0.engine;
+        (engine.options.disk.clone(), engine.folders.root.clone())
     }
 
     /// Writes, syncs and indexes what was accepted, and releases the folder. Other clones answer

@@ -1,12 +1,19 @@
 //! The whole: a store, and what works on it.
 
-use std::{fmt, sync::Arc};
+use std::{any::TypeId, fmt, sync::Arc};
 
 use diptych_store::{EventStore, LogIdentity, Store, Unavailable};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Command, Execute, Figures, Lane, LaneOptions, Retries, SchemaError, Upcasters,
-    command::{core::Core, error::Failure, schema::Schema},
+    Command, Execute, Figures, Fold, Lane, LaneOptions, Retries, SchemaError, SnapshotOptions,
+    Snapshots, Upcasters,
+    command::{
+        core::Core,
+        error::Failure,
+        schema::{Keepings, Schema},
+    },
+    snapshot::Keeping,
 };
 
 /// A store and everything that works on it: executes commands. Cheap to clone; clones share it.
@@ -26,6 +33,8 @@ pub struct AppBuilder {
     upcasters: Upcasters,
     cache_bytes: usize,
     retries: Retries,
+    snapshots: Option<Arc<dyn Snapshots>>,
+    keepings: Keepings,
 }
 
 /// Why an app could not be started.
@@ -35,6 +44,12 @@ pub enum StartError {
     /// Declarations that contradict each other.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// Snapshots were asked for and have no place.
+    #[error("snapshots were asked for and have no place: name one with `snapshots_in`")]
+    NoSnapshotPlace,
+    /// The place for snapshots beside the log cannot be used.
+    #[error("the place for snapshots cannot be used: {0}; mend it, or start without snapshots")]
+    SnapshotPlace(#[source] Arc<std::io::Error>),
 }
 
 /// Why an app did not stop in order. What was acknowledged is safe.
@@ -86,6 +101,8 @@ impl App {
             upcasters: Upcasters::new(),
             cache_bytes: AppBuilder::CACHE_BYTES,
             retries: Retries::default(),
+            snapshots: None,
+            keepings: Keepings::default(),
         }
     }
 
@@ -165,19 +182,62 @@ impl AppBuilder {
         self
     }
 
+    /// Keeps states that `F` has in decisions outside the log, so that a long history is not
+    /// folded from its beginning after a restart. An app that opened its log keeps them beside
+    /// it; any other needs [`snapshots_in`](AppBuilder::snapshots_in).
+    ///
+    /// A snapshot is used by the executable that made it alone, unless the fold has a
+    /// [version](Fold::VERSION).
+    pub fn decision_snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
+    where
+        F: Fold + Serialize + DeserializeOwned,
+    {
+        if let Some(keeping) = Keeping::<F>::new(options) {
+            self.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
+        }
+        self
+    }
+
+    /// Where snapshots are kept.
+    pub fn snapshots_in(mut self, place: impl Snapshots) -> AppBuilder {
+        self.snapshots = Some(Arc::new(place));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
-    /// [`StartError`] if declarations contradict each other.
-    pub async fn start(self) -> Result<App, StartError> {
-        let tag_bytes = self.store.limits().tag_bytes;
-        let schema = Schema::new(self.upcasters, self.store.identity().id, tag_bytes)?;
-        let core = Core::new(self.store, schema, self.cache_bytes, self.retries);
+    /// [`StartError`] if declarations contradict each other, or snapshots have no place.
+    pub async fn start(mut self) -> Result<App, StartError> {
+        let limits = self.store.limits();
+        if self.keepings.is_empty() {
+            self.snapshots = None;
+        } else if self.snapshots.is_none() {
+            self.snapshots = Some(self.beside_the_log()?);
+        }
+        let log = self.store.identity().id;
+        let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
+        let AppBuilder { store, cache_bytes, retries, snapshots, .. } = self;
+        let core = Core::new(store, schema, cache_bytes, retries, snapshots);
         Ok(App {
             core: Arc::new(core),
             #[cfg(feature = "log")]
             log: self.log,
         })
+    }
+
+    #[cfg(feature = "log")]
+    fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
+        let log = self.log.as_ref().ok_or(StartError::NoSnapshotPlace)?;
+        match log.snapshots() {
+            Ok(place) => Ok(Arc::new(place)),
+            Err(error) => Err(StartError::SnapshotPlace(Arc::new(error))),
+        }
+    }
+
+    #[cfg(not(feature = "log"))]
+    fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
+        Err(StartError::NoSnapshotPlace)
     }
 }
 

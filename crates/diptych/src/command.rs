@@ -5,7 +5,7 @@ pub(crate) mod core;
 mod decide;
 pub(crate) mod error;
 mod execute;
-mod folds;
+pub(crate) mod folds;
 mod gates;
 mod lane;
 mod receipt;

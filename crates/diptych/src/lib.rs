@@ -8,6 +8,9 @@ mod command;
 mod digest;
 mod event;
 mod fold;
+mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use app::{App, AppBuilder, StartError, StopError};
 pub use command::{
@@ -28,6 +31,7 @@ pub use event::{
     UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
+pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
 
 /// What `#[derive(Event)]` needs.
 #[doc(hidden)]

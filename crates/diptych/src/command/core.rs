@@ -6,13 +6,17 @@ use std::sync::{
 };
 
 use diptych_store::{Accepted, EventRef, LogIdentity, Position, RawEvent, Store};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    cache::Cache, decide::Retries, error::Failure, gates::Gates, schema::Schema,
+    cache::Cache, decide::Retries, error::Failure, folds::Due, gates::Gates, schema::Schema,
     unsynced::Unsynced,
 };
-use crate::{CacheFigures, Recorded, event::derived_id};
+use crate::{CacheFigures, Recorded, Snapshots, event::derived_id};
+
+/// Snapshots that may be on their way at once.
+const SAVES: usize = 64;
 
 pub(crate) struct Core {
     pub(crate) store: Store,
@@ -24,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) retries: Retries,
     pub(crate) figures: Counters,
     pub(crate) running: Running,
+    pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
+    saves: Mutex<JoinSet<()>>,
     /// Whether the store was seen to accept before it publishes. Until then nothing is copied
     /// for the time between.
     late: AtomicBool,
@@ -50,7 +56,13 @@ pub struct Figures {
 }
 
 impl Core {
-    pub(crate) fn new(store: Store, schema: Schema, cache_bytes: usize, retries: Retries) -> Core {
+    pub(crate) fn new(
+        store: Store,
+        schema: Schema,
+        cache_bytes: usize,
+        retries: Retries,
+        snapshots: Option<Arc<dyn Snapshots>>,
+    ) -> Core {
         Core {
             identity: store.identity(),
             store,
@@ -61,6 +73,8 @@ impl Core {
             retries,
             figures: Counters::default(),
             running: Running::default(),
+            snapshots,
+            saves: Mutex::default(),
             late: AtomicBool::new(false),
             last_accepted: AtomicU64::new(0),
         }
@@ -114,7 +128,34 @@ impl Core {
         if self.store.head().position() < last {
             self.store.head().after(last.before()).await?;
         }
+        let mut saves = std::mem::take(&mut *self.saves.lock());
+        while saves.join_next().await.is_some() {}
         Ok(())
+    }
+
+    /// Keeps a state outside the log in the background, once what it rests on is published.
+    pub(crate) fn save(&self, due: Due) {
+        let (Some(place), Ok(runtime)) = (self.snapshots.clone(), Handle::try_current()) else {
+            return;
+        };
+        let mut saves = self.saves.lock();
+        while saves.try_join_next().is_some() {}
+        // A snapshot may be left out; the next one comes.
+        if saves.len() >= SAVES {
+            return;
+        }
+        let head = self.store.head();
+        let save = async move {
+            let Due { name, position, bytes } = due;
+            if head.position() < position && head.after(position.before()).await.is_err() {
+                return;
+            }
+            let saved = tokio::task::spawn_blocking(move || place.save(&name, &bytes)).await;
+            if let Ok(Err(error)) = saved {
+                tracing::warn!(%error, "a snapshot could not be saved");
+            }
+        };
+        saves.spawn_on(save, &runtime);
     }
 }
 

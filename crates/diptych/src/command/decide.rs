@@ -66,11 +66,17 @@ pub(crate) enum Expected {
 
 /// A command that was decided. Its place among others is fixed, and it is not durable yet.
 pub(crate) enum Decided<R> {
-    Accepted { receipt: Receipt, sync: Synced },
+    Accepted {
+        receipt: Receipt,
+        sync: Synced,
+    },
     /// It was committed before, under its key.
     Duplicate(Receipt),
     /// Nothing was written, for a reason that rests on everything up to here.
-    Settled { outcome: Outcome<R>, rests_on: Position },
+    Settled {
+        outcome: Outcome<R>,
+        rests_on: Position,
+    },
 }
 
 pub(crate) enum Outcome<R> {
@@ -93,6 +99,11 @@ pub(crate) async fn decide<C: Command>(
     let _entered = core.gates.enter(&mut gates).await;
     let mut slots = <C::State as Folds>::open(boundary, &core.schema, Some(&core.cache))?;
     let decided = attempts(core, request, &mut slots).await?;
+    if core.snapshots.is_some() {
+        for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {
+            slot.due(core.identity).into_iter().for_each(|due| core.save(due));
+        }
+    }
     <C::State as Folds>::keep(slots, &core.cache);
     Ok(decided)
 }
@@ -101,7 +112,10 @@ pub(crate) async fn decide<C: Command>(
 enum Tried<R> {
     Decided(Decided<R>),
     /// Something came that the decision did not know, up to here.
-    Overtaken { at: Position, after: Position },
+    Overtaken {
+        at: Position,
+        after: Position,
+    },
 }
 
 async fn attempts<C: Command>(
@@ -136,7 +150,12 @@ async fn attempts<C: Command>(
         if attempt >= core.retries.attempts {
             let filter = union::<C>(slots);
             let missed = core.missed(&filter, after, at).await?;
-            return Ok(settled(Failure::Conflict(Conflict { at, after, attempts: attempt, missed })));
+            return Ok(settled(Failure::Conflict(Conflict {
+                at,
+                after,
+                attempts: attempt,
+                missed,
+            })));
         }
         core.wait_before(attempt).await;
         need = at;
@@ -314,10 +333,17 @@ fn union<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Filter {
 impl Core {
     /// Brings a state up to everything published at least up to `need`, and to what this process
     /// had accepted since.
-    pub(crate) async fn catch_up(&self, slot: &mut dyn Slot, need: Position) -> Result<(), Failure> {
+    pub(crate) async fn catch_up(
+        &self,
+        slot: &mut dyn Slot,
+        need: Position,
+    ) -> Result<(), Failure> {
         if slot.is_cold() {
-            // What is not there yet when the command begins need not be read.
-            self.read(slot, self.store.head().position()).await?;
+            let head = self.store.head().position();
+            if let Some(place) = &self.snapshots {
+                slot.recall(&**place, self.identity, head);
+            }
+            self.read(slot, head).await?;
         } else if need > slot.position() {
             self.read(slot, need).await?;
         }

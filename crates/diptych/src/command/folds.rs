@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Batch, Filter, Metadata, Position, RawEvent, Tag, Timestamp};
+use diptych_store::{Batch, Filter, LogIdentity, Metadata, Position, RawEvent, Tag, Timestamp};
 use uuid::Uuid;
 
 use super::{
@@ -17,9 +17,10 @@ use super::{
     unsynced::{Found, hash_item},
 };
 use crate::{
-    Fold, FoldError, Recorded, SchemaError,
+    Fold, FoldError, Recorded, SchemaError, Snapshots,
     event::{Reading, Stored, encoded},
     fold::{FoldFailure, panic_text},
+    snapshot::Keeping,
 };
 
 /// What a command decides over: one fold, a tuple of up to eight, or `()` for a command without
@@ -70,6 +71,8 @@ pub trait Slot: Send {
     fn is_cold(&self) -> bool;
     /// Takes in what was read.
     fn fold(&mut self, batch: &Batch) -> Result<(), FoldError>;
+    /// Takes in one event.
+    fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError>;
     /// Takes in what was accepted and is not published yet, complete up to `upto`.
     fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError>;
     /// Nothing in the filter came up to here.
@@ -85,8 +88,19 @@ pub trait Slot: Send {
     ) -> Result<(), FoldError>;
     /// The state is not whole: nobody may use it again.
     fn spoil(&mut self);
+    /// Begins from what was kept outside the log, if it is of use.
+    fn recall(&mut self, place: &dyn Snapshots, log: LogIdentity, head: Position);
+    /// The state as it is to be kept outside the log, if it is time.
+    fn due(&mut self, log: LogIdentity) -> Option<Due>;
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
+}
+
+/// A snapshot that is to be saved once its position is published.
+pub struct Due {
+    pub(crate) name: String,
+    pub(crate) position: Position,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A fold's state, complete up to a position: what the cache keeps.
@@ -102,6 +116,9 @@ pub struct State<F: Fold> {
     /// Narrowed to the fold's types.
     pub(crate) filter: Filter,
     reading: Arc<Reading<F::Event>>,
+    keeping: Option<Arc<Keeping<F>>>,
+    /// Events that went into it since it was kept outside the log.
+    events_since: u64,
     /// What went into it, in bytes: the measure of a state that does not say its size.
     pub(crate) payload_bytes: usize,
     /// The command's own events, until they have their place.
@@ -129,6 +146,8 @@ impl<F: Fold> State<F> {
             boundary,
             filter,
             reading,
+            keeping: schema.keeping::<F>(),
+            events_since: 0,
             payload_bytes: 0,
             own: Vec::new(),
         })
@@ -147,6 +166,7 @@ impl<F: Fold> State<F> {
     fn take(&mut self, stored: &Stored<'_>) -> Result<(), SchemaError> {
         let State { reading, fold, boundary, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
+        self.events_since += 1;
         // What an upcaster made was selected by the name that it had before.
         let wanted = |name: &str| {
             let asks = |types: &[_]| types.is_empty() || types.iter().any(|asked| asked == name);
@@ -210,6 +230,13 @@ impl<F: Fold> Slot for Box<State<F>> {
         Ok(())
     }
 
+    fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError> {
+        self.guarded(|state, at| {
+            *at = stored.position;
+            state.take(stored)
+        })
+    }
+
     fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError> {
         self.guarded(|state, at| {
             for found in found {
@@ -253,7 +280,8 @@ impl<F: Fold> Slot for Box<State<F>> {
         recorded_at: Timestamp,
     ) -> Result<(), FoldError> {
         self.guarded(|state, at| {
-            let State { own, fold, reading, payload_bytes, .. } = state;
+            let State { own, fold, reading, payload_bytes, events_since, .. } = state;
+            *events_since += own.len() as u64;
             for Own { index, id, metadata, payload_bytes: bytes, event } in own.drain(..) {
                 let position = first.plus(index);
                 *at = position;
@@ -269,6 +297,46 @@ impl<F: Fold> Slot for Box<State<F>> {
 
     fn spoil(&mut self) {
         self.is_spoilt = true;
+    }
+
+    fn recall(&mut self, place: &dyn Snapshots, log: LogIdentity, head: Position) {
+        let Some(keeping) = &self.keeping else { return };
+        let name = Keeping::<F>::name(&self.boundary);
+        let read = match place.load(&name) {
+            Ok(None) => return,
+            Ok(Some(bytes)) => keeping.read(log, &name, &bytes, head),
+            Err(error) => Err(error.to_string()),
+        };
+        match read {
+            Ok(kept) => {
+                self.fold = kept.fold;
+                self.position = kept.position;
+                self.payload_bytes = usize::try_from(kept.payload_bytes).unwrap_or(usize::MAX);
+            }
+            Err(reason) => {
+                let (fold, boundary) = (type_name::<F>(), &self.boundary);
+                tracing::warn!(fold, %boundary, reason, "a snapshot is of no use: replaying");
+            }
+        }
+    }
+
+    fn due(&mut self, log: LogIdentity) -> Option<Due> {
+        let keeping = self.keeping.as_ref()?;
+        if self.events_since < keeping.options.every_events.max(1) || self.is_spoilt {
+            return None;
+        }
+        let name = Keeping::<F>::name(&self.boundary);
+        let position = self.position;
+        let written = keeping.write(log, &name, &self.fold, position, self.payload_bytes as u64);
+        self.events_since = 0;
+        match written {
+            Ok(bytes) => Some(Due { name, position, bytes }),
+            Err(reason) => {
+                let (fold, boundary) = (type_name::<F>(), &self.boundary);
+                tracing::warn!(fold, %boundary, reason, "a state cannot be kept as a snapshot");
+                None
+            }
+        }
     }
 
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::BoundaryError;
-use crate::{Event, SchemaError, Upcasters, event::Reading};
+use crate::{Event, Fold, SchemaError, Upcasters, event::Reading, snapshot::Keeping};
 
 /// How events are read in one log: the upcasters, and what was worked out from them.
 pub struct Schema {
@@ -18,7 +18,11 @@ pub struct Schema {
     log: LogId,
     tag_bytes: usize,
     readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    /// How states are kept outside the log, for the folds that are.
+    keepings: Keepings,
 }
+
+pub(crate) type Keepings = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 impl Schema {
     /// # Errors
@@ -27,9 +31,16 @@ impl Schema {
         upcasters: Upcasters,
         log: LogId,
         tag_bytes: usize,
+        keepings: Keepings,
     ) -> Result<Schema, SchemaError> {
         upcasters.check()?;
-        Ok(Schema { upcasters: Arc::new(upcasters), log, tag_bytes, readings: RwLock::default() })
+        let (upcasters, readings) = (Arc::new(upcasters), RwLock::default());
+        Ok(Schema { upcasters, log, tag_bytes, readings, keepings })
+    }
+
+    /// How states of `F` are kept outside the log, if they are.
+    pub(crate) fn keeping<F: Fold>(&self) -> Option<Arc<Keeping<F>>> {
+        self.keepings.get(&TypeId::of::<F>())?.clone().downcast().ok()
     }
 
     /// How events of `E` are selected and read.

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeSet, error::Error, fmt};
+use std::{borrow::Cow, collections::BTreeSet, error::Error, fmt, sync::Arc};
 
 use hashbrown::HashMap;
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ const STEPS: usize = 64;
 /// What an upcaster may fail with.
 pub type UpcastError = Box<dyn Error + Send + Sync + 'static>;
 
-type Step = Box<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
+type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
 
 /// How events that were written by older programs become events that this one knows.
 ///
@@ -45,14 +45,14 @@ type Step = Box<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send 
 ///     .drop("heartbeat", 1);
 /// # let _ = upcasters;
 /// ```
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Upcasters {
     by_type: HashMap<Cow<'static, str>, OfType>,
     problems: Vec<String>,
 }
 
 /// The upcasters of one type.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct OfType {
     renamed: Option<Cow<'static, str>>,
     by_version: HashMap<u32, Step>,
@@ -126,7 +126,7 @@ impl Upcasters {
             let payload = change(old)?;
             Ok(vec![Upcast { event_type: name.clone(), version: version + 1, payload }])
         };
-        self.step(event_type.clone(), version, [event_type], Box::new(step))
+        self.step(event_type.clone(), version, [event_type], Arc::new(step))
     }
 
     /// The same event under another name, whatever its version.
@@ -166,13 +166,13 @@ impl Upcasters {
                 ))),
             }
         };
-        self.step(event_type.into(), version, into, Box::new(step))
+        self.step(event_type.into(), version, into, Arc::new(step))
     }
 
     /// 1 to none: the event says nothing any more.
     #[must_use]
     pub fn drop(self, event_type: impl Into<Cow<'static, str>>, version: u32) -> Upcasters {
-        self.step(event_type.into(), version, [], Box::new(|_| Ok(Vec::new())))
+        self.step(event_type.into(), version, [], Arc::new(|_: &Encoded<'_>| Ok(Vec::new())))
     }
 
     fn step(

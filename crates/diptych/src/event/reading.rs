@@ -21,7 +21,7 @@ pub(crate) struct Reading<E> {
 
 /// A stored event, borrowed from wherever it is: a batch, or a commit that was just accepted.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored<'a> {
+pub struct Stored<'a> {
     pub(crate) position: Position,
     pub(crate) recorded_at: Timestamp,
     pub(crate) encoded: Encoded<'a>,

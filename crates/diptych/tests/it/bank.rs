@@ -31,7 +31,11 @@ pub(crate) enum Banking {
     Withdrawn(Withdrawn),
 }
 
-fn encode<T: Serialize>(name: &'static str, event: &T, account: &str) -> Result<RawEvent, SchemaError> {
+fn encode<T: Serialize>(
+    name: &'static str,
+    event: &T,
+    account: &str,
+) -> Result<RawEvent, SchemaError> {
     Ok(RawEvent::new(name, Json::encode(event)?).tag(Tag::new("account", account)))
 }
 

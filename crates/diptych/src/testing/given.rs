@@ -1,0 +1,393 @@
+//! Given these events, when this command is sent, then this comes of it: rules tested without
+//! a store, a runtime or a wait.
+
+use std::{
+    any::type_name,
+    fmt::{Debug, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp};
+
+use super::difference;
+use crate::{
+    Command, Event, Fold, Folds, Invalid, Upcasters,
+    command::{
+        folds::Slot,
+        schema::{Keepings, Schema},
+    },
+    event::{Stored, encoded},
+    fold::panic_text,
+};
+
+/// What happened so far: begins a test of a rule.
+///
+/// Events go through their encoding on the way, and each fold is given what is in its boundary,
+/// as in an app. Positions count from 1; the clock begins with the year 2000 and goes on a
+/// second with each event, unless [`at`](Given::at) says otherwise; ids follow from positions. So
+/// everything that a fold can see is the same in every run.
+///
+/// ```
+/// use diptych::{Command, Event, Filter, Fold, Recorded, Tag, testing::given};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
+/// #[event("seat-taken")]
+/// struct Taken {
+///     #[tag]
+///     seat: String,
+/// }
+///
+/// #[derive(Default)]
+/// struct Seat {
+///     taken: bool,
+/// }
+///
+/// impl Fold for Seat {
+///     type Event = Taken;
+///
+///     fn apply(&mut self, _: &Recorded<Taken>) {
+///         self.taken = true;
+///     }
+/// }
+///
+/// #[derive(Debug, PartialEq, thiserror::Error)]
+/// #[error("the seat is taken")]
+/// struct AlreadyTaken;
+///
+/// struct Take(&'static str);
+///
+/// impl Command for Take {
+///     type State = Seat;
+///     type Event = Taken;
+///     type Rejection = AlreadyTaken;
+///
+///     fn boundary(&self) -> Filter {
+///         Filter::tag(Tag::new("seat", self.0))
+///     }
+///
+///     fn decide(&self, seat: &Seat) -> Result<Vec<Taken>, AlreadyTaken> {
+///         match seat.taken {
+///             true => Err(AlreadyTaken),
+///             false => Ok(vec![Taken { seat: self.0.to_owned() }]),
+///         }
+///     }
+/// }
+///
+/// let taken = |seat: &str| Taken { seat: seat.to_owned() };
+/// given([taken("1A")]).when(Take("1A")).then_rejected(AlreadyTaken);
+/// given([taken("1A")]).when(Take("1B")).then([taken("1B")]);
+/// ```
+#[track_caller]
+pub fn given<E: Event>(events: impl IntoIterator<Item = E>) -> Given {
+    nothing_given().and(events)
+}
+
+/// Nothing happened so far.
+pub fn nothing_given() -> Given {
+    Given {
+        events: Vec::new(),
+        clock: Timestamp::from_micros(START_MICROS),
+        metadata: Metadata::default(),
+        upcasters: Upcasters::new(),
+    }
+}
+
+/// 2000-01-01T00:00:00Z.
+pub(super) const START_MICROS: i64 = 946_684_800_000_000;
+const SECOND_MICROS: i64 = 1_000_000;
+
+/// What happened so far; see [`given`].
+#[derive(Debug)]
+#[must_use = "nothing is tested before a command is sent and its outcome is compared"]
+pub struct Given {
+    events: Vec<(RawEvent, Timestamp)>,
+    clock: Timestamp,
+    metadata: Metadata,
+    upcasters: Upcasters,
+}
+
+impl Given {
+    /// And then these.
+    #[track_caller]
+    pub fn and<E: Event>(mut self, events: impl IntoIterator<Item = E>) -> Given {
+        let schema = self.schema();
+        for event in events {
+            let raw = written(&schema, &event);
+            self.push(raw);
+        }
+        self
+    }
+
+    /// And then this, as an older program wrote it.
+    pub fn and_stored(mut self, event: RawEvent) -> Given {
+        self.push(event);
+        self
+    }
+
+    /// With these upcasters.
+    pub fn upcasters(mut self, upcasters: Upcasters) -> Given {
+        self.upcasters = upcasters;
+        self
+    }
+
+    /// What follows is recorded from this instant on.
+    pub fn at(mut self, instant: Timestamp) -> Given {
+        self.clock = instant;
+        self
+    }
+
+    /// What follows has this metadata.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Given {
+        self.metadata = metadata;
+        self
+    }
+
+    /// The state of `F` over this boundary.
+    ///
+    /// # Panics
+    /// If an event cannot be folded, or the boundary asks for what the fold does not have.
+    #[track_caller]
+    pub fn state<F: Fold>(self, boundary: Filter) -> F {
+        match F::open(boundary, &self.schema(), None) {
+            Ok(mut slots) => {
+                self.fold_all::<F>(&mut slots);
+                slots.fold
+            }
+            Err(failure) => panic!("the boundary of {} is wrong: {failure:?}", type_name::<F>()),
+        }
+    }
+
+    /// This command is sent.
+    ///
+    /// # Panics
+    /// If an event cannot be folded, the rule panics, or what it decides cannot be written so
+    /// that it can be read.
+    #[track_caller]
+    pub fn when<C: Command>(mut self, command: C) -> When<C> {
+        let happened = self.events.iter().map(|(event, _)| event.event_type.to_string()).collect();
+        let outcome = match command.validate() {
+            Err(invalid) => Outcome::Invalid(invalid),
+            Ok(()) => self.decide(&command),
+        };
+        if let Outcome::Events(events) = &outcome {
+            let schema = self.schema();
+            let written: Vec<_> = events.iter().map(|event| written(&schema, event)).collect();
+            written.into_iter().for_each(|raw| self.push(raw));
+        }
+        When { given: self, happened, outcome }
+    }
+
+    #[track_caller]
+    fn decide<C: Command>(&self, command: &C) -> Outcome<C> {
+        let schema = self.schema();
+        let mut slots = match <C::State as Folds>::open(command.boundary(), &schema, None) {
+            Ok(slots) => slots,
+            Err(failure) => panic!("the boundary of {} is wrong: {failure:?}", type_name::<C>()),
+        };
+        self.fold_all::<C::State>(&mut slots);
+        let states = <C::State as Folds>::states(&slots);
+        match catch_unwind(AssertUnwindSafe(|| command.decide(states))) {
+            Ok(Ok(events)) => Outcome::Events(events),
+            Ok(Err(rejection)) => Outcome::Rejected(rejection),
+            Err(panic) => {
+                panic!("`decide` of {} panicked: {}", type_name::<C>(), panic_text(&*panic))
+            }
+        }
+    }
+
+    #[track_caller]
+    fn fold_all<S: Folds>(&self, slots: &mut S::Slots) {
+        for slot in S::slots(slots).into_iter().flatten() {
+            if let Err(error) = self.fold_into(slot) {
+                panic!("{error}");
+            }
+        }
+    }
+
+    fn fold_into(&self, slot: &mut dyn Slot) -> Result<(), crate::FoldError> {
+        for (position, (event, recorded_at)) in (1..).zip(&self.events) {
+            let tags = || event.tags.iter().map(Tag::as_str);
+            if slot.filter().matches_parts(&event.event_type, tags) {
+                slot.fold_one(&Stored::accepted(event, Position::new(position), *recorded_at))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, mut raw: RawEvent) {
+        if self.metadata != Metadata::default() {
+            raw.metadata = self.metadata.clone();
+        }
+        self.events.push((raw, self.clock));
+        self.clock = Timestamp::from_micros(self.clock.as_micros() + SECOND_MICROS);
+    }
+
+    #[track_caller]
+    fn schema(&self) -> Schema {
+        let upcasters = self.upcasters.clone();
+        match Schema::new(upcasters, test_log(), usize::MAX, Keepings::default()) {
+            Ok(schema) => schema,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What came of a command; say what should have.
+#[must_use = "nothing is tested before the outcome is compared"]
+pub struct When<C: Command> {
+    given: Given,
+    happened: Vec<String>,
+    outcome: Outcome<C>,
+}
+
+enum Outcome<C: Command> {
+    Events(Vec<C::Event>),
+    Rejected(C::Rejection),
+    Invalid(Invalid),
+}
+
+impl<C: Command> When<C> {
+    /// These events, and no others. Answers with everything that happened so far, to go on.
+    ///
+    /// # Panics
+    /// If it is not so, with the difference.
+    #[track_caller]
+    pub fn then(self, expected: impl IntoIterator<Item = C::Event>) -> Given
+    where
+        C::Event: Debug + PartialEq,
+    {
+        let expected: Vec<_> = expected.into_iter().collect();
+        match &self.outcome {
+            Outcome::Events(events) if *events == expected => self.given,
+            Outcome::Events(events) => self.differs(&expected, events),
+            _ => self.is_not(&format!("events {expected:#?}")),
+        }
+    }
+
+    /// No event.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then_nothing(self) -> Given
+    where
+        C::Event: Debug,
+    {
+        match &self.outcome {
+            Outcome::Events(events) if events.is_empty() => self.given,
+            Outcome::Events(events) => self.differs(&Vec::<C::Event>::new(), events),
+            _ => self.is_not("no event"),
+        }
+    }
+
+    /// The rule says no, for this reason.
+    ///
+    /// # Panics
+    /// If it is not so, with the difference.
+    #[track_caller]
+    pub fn then_rejected(self, expected: C::Rejection) -> Given
+    where
+        C::Rejection: PartialEq,
+    {
+        match &self.outcome {
+            Outcome::Rejected(rejection) if *rejection == expected => self.given,
+            Outcome::Rejected(rejection) => self.differs(&expected, rejection),
+            _ => self.is_not(&format!("the rejection {expected:?}")),
+        }
+    }
+
+    /// The rule says no, for a reason that `is` accepts.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then_rejected_if(self, is: impl FnOnce(&C::Rejection) -> bool) -> Given {
+        match &self.outcome {
+            Outcome::Rejected(rejection) if is(rejection) => self.given,
+            _ => self.is_not("a rejection as described"),
+        }
+    }
+
+    /// The command makes no sense, because of this field.
+    ///
+    /// # Panics
+    /// If it is not so.
+    #[track_caller]
+    pub fn then_invalid(self, field: &str) -> Given {
+        match &self.outcome {
+            Outcome::Invalid(invalid) if invalid.field == field => self.given,
+            _ => self.is_not(&format!("invalid because of {field}")),
+        }
+    }
+
+    /// The state of `F` over this boundary, with what came of the command.
+    ///
+    /// # Panics
+    /// As [`Given::state`].
+    #[track_caller]
+    pub fn then_state<F: Fold>(self, boundary: Filter) -> F {
+        self.given.state(boundary)
+    }
+
+    #[track_caller]
+    fn differs(&self, expected: &dyn Debug, actual: &dyn Debug) -> ! {
+        let difference = difference(&format!("{expected:#?}"), &format!("{actual:#?}"));
+        panic!("{}then something else (- expected, + actual):\n{difference}", self.story())
+    }
+
+    #[track_caller]
+    fn is_not(&self, expected: &str) -> ! {
+        let actual = match &self.outcome {
+            // Events need not have a text.
+            Outcome::Events(events) if events.is_empty() => "no event".to_owned(),
+            Outcome::Events(events) => {
+                let written = self.given.events.iter().rev().take(events.len()).rev();
+                let names: Vec<_> = written.map(|(event, _)| event.event_type.as_ref()).collect();
+                format!("events: {}", names.join(", "))
+            }
+            Outcome::Rejected(rejection) => format!("the rejection {rejection:?} ({rejection})"),
+            Outcome::Invalid(invalid) => format!("invalid because of {invalid}"),
+        };
+        panic!("{}expected {expected}\nbut got  {actual}", self.story())
+    }
+
+    fn story(&self) -> String {
+        let mut story = String::new();
+        let happened = match self.happened.as_slice() {
+            [] => "nothing".to_owned(),
+            happened => happened.join(", "),
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(story, "\ngiven {happened}\nwhen {}", type_name::<C>());
+        story
+    }
+}
+
+impl<C: Command> Debug for When<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("When").field("given", &self.given).finish_non_exhaustive()
+    }
+}
+
+/// The event as it would be written, which has to be as its type says and to come back.
+#[track_caller]
+fn written<E: Event>(schema: &Schema, event: &E) -> RawEvent {
+    let reading = schema.reading::<E>();
+    let raw = event.encode();
+    let checked = reading.and_then(|reading| {
+        let raw = raw?;
+        reading.check(&raw)?;
+        reading.decode(&encoded(&raw))?;
+        Ok(raw)
+    });
+    match checked {
+        Ok(raw) => raw,
+        Err(error) => panic!("an event of {} cannot be written: {error}", type_name::<E>()),
+    }
+}
+
+/// The log of every test.
+pub(super) fn test_log() -> LogId {
+    LogId::from_bytes(*b"diptych-testing\0")
+}
