@@ -36,7 +36,7 @@ impl Append {
 
     /// This event.
     pub fn event(event: RawEvent) -> Append {
-        Append::events([event])
+        Append { events: vec![event], ..Append::default() }
     }
 
     /// The same on this condition too.

@@ -41,17 +41,32 @@ const RESERVED: u8 = 0x80;
 /// # Errors
 /// [`Invalid`] if the event is beyond `limits` or has no type; `out` is then as it was.
 pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<(), Invalid> {
+    encode_laid_out(event, limits, out).map(|_| ())
+}
+
+/// The same, and where the fields start: who encodes knows it, and need not parse for it.
+pub(crate) fn encode_laid_out(
+    event: &RawEvent,
+    limits: &Limits,
+    out: &mut Vec<u8>,
+) -> Result<Layout, Invalid> {
     check(event, limits)?;
     let start = out.len();
+    // What stands before a payload is bounded far below 4 GiB.
+    let at = |out: &Vec<u8>| (out.len() - start) as u32;
     let metadata = &event.metadata;
     out.push(flags(event));
     put_text(out, &event.event_type);
+    let type_at = at(out) - event.event_type.len() as u32;
     let is_first = |at: usize| event.tags.iter().position(|tag| Some(tag) == event.tags.get(at));
     let distinct = || (0..event.tags.len()).filter(|&at| is_first(at) == Some(at));
-    put_varint(out, distinct().count() as u64);
+    let tag_count = distinct().count() as u32;
+    put_varint(out, u64::from(tag_count));
+    let tags_at = at(out);
     for tag in distinct().filter_map(|at| event.tags.get(at)) {
         put_text(out, tag.as_str());
     }
+    let rest_at = at(out);
     if event.version != 1 {
         put_varint(out, u64::from(event.version));
     }
@@ -74,13 +89,14 @@ pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<()
             put_text(out, value);
         }
     }
+    let payload_at = at(out);
     out.extend_from_slice(&event.payload);
     let bytes = out.len() - start;
     if bytes > limits.event_bytes {
         out.truncate(start);
         return Err(Invalid::too_large("event", bytes, limits.event_bytes, "event_bytes"));
     }
-    Ok(())
+    Ok(Layout { type_at, tags_at, rest_at, payload_at, tag_count })
 }
 
 fn flags(event: &RawEvent) -> u8 {
@@ -419,6 +435,18 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&full(), &Limits::default(), &mut bytes).unwrap();
         assert_eq!(decode(&bytes), full());
+    }
+
+    #[test]
+    fn the_layout_of_what_is_encoded_is_that_of_its_bytes() {
+        let twice = RawEvent::new("e", b"x").tag(Tag::new("t", 1)).tag(Tag::new("t", 1));
+        let long = RawEvent::new("e".repeat(200), []).tag(Tag::new("t", "1".repeat(300)));
+        let mut bytes = b"what stands before".to_vec();
+        for event in [full(), twice, long, RawEvent::new("e", [])] {
+            let start = bytes.len();
+            let layout = encode_laid_out(&event, &Limits::default(), &mut bytes).unwrap();
+            assert_eq!(Ok(layout), Layout::of(&bytes[start..]), "{event:?}");
+        }
     }
 
     #[test]

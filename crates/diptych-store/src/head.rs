@@ -1,8 +1,15 @@
 //! The published end of the log, and waiting for it.
 //!
-//! The subtle thing: a waiter registers under the lock that the publisher takes after it has
-//! moved the numbers, and looks at the numbers again under it; so no wake-up is lost, and a
-//! waiter whose number is already there never takes the lock.
+//! The subtle thing is that neither side takes the lock without need, and no wake-up is lost. A
+//! waiter whose number is already there never takes it. One that has to wait stands in line
+//! under the lock, then says so in `standing`, then looks at the numbers again. A publisher moves
+//! the numbers, then looks at `standing`, and takes the lock only if somebody stands there.
+//!
+//! All four steps are sequentially consistent, so they have one order that both sides agree on.
+//! If the publisher's look comes after the waiter's word, it sees that somebody stands there,
+//! waits for the lock, and finds the waiter in line. If it comes before, then so does its move,
+//! which comes before its look; the waiter's second look comes after its word, and sees the
+//! move. Weaker orders allow that both look before they see what the other did.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +18,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -34,7 +41,17 @@ pub type Ended = Unavailable;
 struct Shared {
     position: AtomicU64,
     commits: AtomicU64,
+    /// How many stand in the lines of `waiting`; changed under its lock, read without it.
+    standing: AtomicUsize,
     waiting: Mutex<Waiting>,
+}
+
+impl Shared {
+    /// Says how many stand in line now. Whoever changed a line calls it before unlocking.
+    fn count(&self, waiting: &Waiting) {
+        let standing = waiting.by_position.len() + waiting.by_commit.len();
+        self.standing.store(standing, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -101,6 +118,7 @@ impl HeadPublisher {
         HeadPublisher(Head(Arc::new(Shared {
             position: AtomicU64::new(position.get()),
             commits: AtomicU64::new(0),
+            standing: AtomicUsize::new(0),
             waiting: Mutex::default(),
         })))
     }
@@ -115,13 +133,17 @@ impl HeadPublisher {
     /// Numbers that are not above what was published before change nothing.
     pub fn publish(&self, position: Position, commit: CommitNumber) {
         let shared = &self.0.0;
-        shared.position.fetch_max(position.get(), Ordering::AcqRel);
-        shared.commits.fetch_max(commit.0, Ordering::AcqRel);
+        shared.position.fetch_max(position.get(), Ordering::SeqCst);
+        shared.commits.fetch_max(commit.0, Ordering::SeqCst);
+        if shared.standing.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let mut woken = Vec::new();
         {
             let mut waiting = shared.waiting.lock();
             take_upto(&mut waiting.by_position, position.get(), &mut woken);
             take_upto(&mut waiting.by_commit, commit.0, &mut woken);
+            shared.count(&waiting);
         }
         woken.into_iter().for_each(Waker::wake);
     }
@@ -134,6 +156,7 @@ impl HeadPublisher {
             waiting.ended.get_or_insert(why);
             take_upto(&mut waiting.by_position, u64::MAX, &mut woken);
             take_upto(&mut waiting.by_commit, u64::MAX, &mut woken);
+            self.0.0.count(&waiting);
         }
         woken.into_iter().for_each(Waker::wake);
     }
@@ -175,7 +198,7 @@ impl WaitFor {
             Line::Position => &self.shared.position,
             Line::Commit => &self.shared.commits,
         };
-        (number.load(Ordering::Acquire) >= self.wanted)
+        (number.load(Ordering::SeqCst) >= self.wanted)
             .then(|| Position::new(self.shared.position.load(Ordering::Acquire)))
     }
 }
@@ -199,16 +222,25 @@ impl Future for WaitFor {
             waiting.next_id += 1;
             waiting.next_id
         });
-        let line = waiting.line(self.line);
-        line.insert((self.wanted, id), context.waker().clone());
-        Poll::Pending
+        let place = (self.wanted, id);
+        waiting.line(self.line).insert(place, context.waker().clone());
+        shared.count(&waiting);
+        // Again: a publisher that moved the number before it saw somebody here wakes nobody.
+        let Some(position) = self.reached() else {
+            return Poll::Pending;
+        };
+        waiting.line(self.line).remove(&place);
+        shared.count(&waiting);
+        Poll::Ready(Ok(position))
     }
 }
 
 impl Drop for WaitFor {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.shared.waiting.lock().line(self.line).remove(&(self.wanted, id));
+            let mut waiting = self.shared.waiting.lock();
+            waiting.line(self.line).remove(&(self.wanted, id));
+            self.shared.count(&waiting);
         }
     }
 }
@@ -271,6 +303,28 @@ mod tests {
             waiter.join().unwrap().unwrap();
         }
         assert!(publisher.head().0.waiting.lock().by_commit.is_empty());
+    }
+
+    /// Two threads answer each other, so that each publication meets a waiter that is about to
+    /// stand in line, has just done so, or already sleeps. A lost wake-up ends it for good.
+    #[test]
+    fn no_wake_up_is_lost_between_two_that_answer_each_other() {
+        const ROUNDS: u64 = 20_000;
+        let [ours, theirs] = [0, 0].map(|at| HeadPublisher::new(Position::new(at)));
+        let (our_head, their_head) = (ours.head(), theirs.head());
+        let other = thread::spawn(move || {
+            for number in 1..=ROUNDS {
+                let reached = block_on(our_head.after(Position::new(number - 1)));
+                assert_eq!(reached.unwrap(), Position::new(number));
+                theirs.publish(Position::new(number), CommitNumber(number));
+            }
+        });
+        for number in 1..=ROUNDS {
+            ours.publish(Position::new(number), CommitNumber(number));
+            block_on(their_head.synced(CommitNumber(number))).unwrap();
+        }
+        other.join().unwrap();
+        assert_eq!(ours.0.0.standing.load(Ordering::SeqCst), 0, "nobody stands there any more");
     }
 
     #[test]

@@ -2,17 +2,18 @@
 //! run on. It keeps encoded events like every store, and an index of tags and types so that a
 //! selective read does not walk the log.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{borrow::Cow, cmp::Reverse, collections::HashMap};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use compact_str::CompactString;
+use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use crate::{
     Accepted, Append, AppendCondition, AppendError, Batch, BatchBuilder, CommitNumber, Corruption,
     Direction, EventStore, Filter, FilterItem, Head, HeadPublisher, Invalid, Key, KeyedCommit,
-    Limits, LogIdentity, Position, Read, ReadError, Refusal, Synced, Tag, TimeSource, Timestamp,
-    Tracking,
+    Limits, LogIdentity, Position, RawEvent, Read, ReadError, Refusal, Synced, Tag, TimeSource,
+    Timestamp, Tracking,
     encoding::{self, Fields, Layout},
 };
 
@@ -104,7 +105,7 @@ impl EventStore for Memory {
         filter.check(&self.limits)?;
         let log = self.log.read();
         let upto = upto.min(log.head());
-        Ok(log.matching(filter, Position::new(1), upto, Direction::Backwards, 1).pop())
+        Ok(log.last(filter, Position::new(1), upto))
     }
 
     async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
@@ -123,34 +124,84 @@ impl EventStore for Memory {
 }
 
 impl Memory {
-    fn encode(&self, append: &Append) -> Result<Vec<Bytes>, Invalid> {
-        let mut commit_bytes = 0;
-        let mut encoded = Vec::with_capacity(append.events.len());
+    fn encode(&self, append: &Append) -> Result<Encoded, Invalid> {
+        let limit = self.limits.commit_bytes;
+        let room = append.events.iter().map(room).fold(0_usize, usize::saturating_add);
+        let mut encoded = Encoded {
+            // One commit's worth at most: what is too large is refused before it is copied.
+            bytes: Vec::with_capacity(room.min(limit)),
+            layouts: Vec::with_capacity(append.events.len()),
+        };
         for event in &append.events {
-            let mut bytes = Vec::with_capacity(event.payload.len() + 64);
-            encoding::encode(event, &self.limits, &mut bytes)?;
-            commit_bytes += bytes.len();
-            if commit_bytes > self.limits.commit_bytes {
-                let limit = self.limits.commit_bytes;
-                return Err(Invalid::too_large("commit", commit_bytes, limit, "commit_bytes"));
+            let start = encoded.bytes.len();
+            let layout = encoding::encode_laid_out(event, &self.limits, &mut encoded.bytes)?;
+            let end = encoded.bytes.len();
+            if end > limit {
+                return Err(Invalid::too_large("commit", end, limit, "commit_bytes"));
             }
-            encoded.push(bytes.into());
+            encoded.layouts.push((end - start, layout));
         }
         Ok(encoded)
     }
 }
 
+/// About as many bytes as the event needs encoded.
+fn room(event: &RawEvent) -> usize {
+    let tags = event.tags.iter().map(|tag| tag.as_str().len() + 2).sum::<usize>();
+    16 + event.event_type.len() + tags + event.payload.len()
+}
+
+/// The events of a commit, one after the other.
+#[derive(Debug)]
+struct Encoded {
+    bytes: Vec<u8>,
+    /// How long each of them is, and where its fields are.
+    layouts: Vec<(usize, Layout)>,
+}
+
+/// Memory for encoded events: many in one piece, because a piece for each costs more than to
+/// encode it. Events that are read keep their piece alive.
+#[derive(Debug, Default)]
+struct Pieces {
+    rest: BytesMut,
+    size: usize,
+}
+
+impl Pieces {
+    const SMALLEST: usize = 1 << 10;
+    const LARGEST: usize = 64 << 10;
+
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > self.rest.capacity() {
+            if bytes.len() > Pieces::LARGEST / 4 {
+                // What is left of the present piece is for smaller ones.
+                return Bytes::copy_from_slice(bytes);
+            }
+            // Most logs in memory are those of tests, and stay small.
+            self.size = (self.size * 2).clamp(Pieces::SMALLEST, Pieces::LARGEST);
+            self.rest = BytesMut::with_capacity(self.size.max(bytes.len()));
+        }
+        self.rest.extend_from_slice(bytes);
+        self.rest.split().freeze()
+    }
+}
+
+/// With a hash that is fast rather than safe from names which are made to collide: what it is
+/// for, tests and models, makes its names itself.
+type ByName<V> = HashMap<CompactString, V, RandomState>;
+
 #[derive(Debug)]
 struct Log {
+    pieces: Pieces,
     events: Vec<Stored>,
     commits: u64,
     /// When the last commit was recorded, also one without events.
     recorded_at: Timestamp,
-    tags: HashMap<CompactString, Vec<Position>>,
-    types: HashMap<CompactString, Vec<Position>>,
-    keys: HashMap<CompactString, KeyedCommit>,
+    tags: ByName<Vec<Position>>,
+    types: ByName<Vec<Position>>,
+    keys: ByName<KeyedCommit>,
     /// With the head at the time it was stored.
-    tracking: HashMap<CompactString, (Tracking, Position)>,
+    tracking: ByName<(Tracking, Position)>,
 }
 
 #[derive(Debug)]
@@ -163,13 +214,14 @@ struct Stored {
 impl Log {
     fn new() -> Log {
         Log {
+            pieces: Pieces::default(),
             events: Vec::new(),
             commits: 0,
             recorded_at: Timestamp::NEVER,
-            tags: HashMap::new(),
-            types: HashMap::new(),
-            keys: HashMap::new(),
-            tracking: HashMap::new(),
+            tags: HashMap::default(),
+            types: HashMap::default(),
+            keys: HashMap::default(),
+            tracking: HashMap::default(),
         }
     }
 
@@ -190,9 +242,8 @@ impl Log {
 
     fn check_conditions(&self, conditions: &[AppendCondition]) -> Result<(), Refusal> {
         let conflict = |AppendCondition { fail_if, after }: &AppendCondition| {
-            let low = after.plus(1);
-            let found = self.matching(fail_if, low, self.head(), Direction::Backwards, 1);
-            found.first().map(|at| (*at, Reverse(*after)))
+            let found = self.last(fail_if, after.plus(1), self.head());
+            found.map(|at| (at, Reverse(*after)))
         };
         match conditions.iter().filter_map(conflict).max() {
             Some((at, Reverse(after))) => Err(Refusal::Conflict { at, after }),
@@ -216,20 +267,16 @@ impl Log {
         self.keys.get(&key.name).map_or(Ok(()), |commit| Err(commit.refuse(key)))
     }
 
-    fn push(&mut self, append: Append, encoded: Vec<Bytes>) -> (Position, Position) {
+    fn push(&mut self, append: Append, encoded: Encoded) -> (Position, Position) {
         let (first, recorded_at) = (self.head().plus(1), self.recorded_at);
-        for bytes in encoded {
-            // What was just encoded has a layout.
-            let Ok(layout) = Layout::of(&bytes) else {
-                continue;
-            };
+        let mut rest = self.pieces.keep(&encoded.bytes);
+        for (event, (length, layout)) in append.events.iter().zip(encoded.layouts) {
             let position = self.head().plus(1);
-            let fields = Fields::new(&bytes, layout);
-            self.types.entry(fields.event_type().into()).or_default().push(position);
-            for tag in fields.tags() {
-                self.tags.entry(tag.into()).or_default().push(position);
+            add(&mut self.types, &event.event_type, position);
+            for tag in &event.tags {
+                add(&mut self.tags, tag.as_str(), position);
             }
-            self.events.push(Stored { recorded_at, bytes: bytes.clone(), layout });
+            self.events.push(Stored { recorded_at, bytes: rest.split_to(length), layout });
         }
         let last = self.head();
         if !append.events.is_empty() || append.tracking.is_some() {
@@ -294,6 +341,38 @@ impl Log {
         self.events.get(index)
     }
 
+    /// The last matching position in `low..=high`, for which nothing is collected.
+    fn last(&self, filter: &Filter, mut low: Position, high: Position) -> Option<Position> {
+        let mut last = None;
+        for item in filter.items() {
+            if low > high {
+                break;
+            }
+            let found = self.last_of(item, low, high);
+            if let Some(at) = found {
+                // Of the other items only what is above it can be the last.
+                (last, low) = (found, at.plus(1));
+            }
+        }
+        last
+    }
+
+    fn last_of(&self, item: &FilterItem, low: Position, high: Position) -> Option<Position> {
+        if item.is_everything() {
+            return Some(high);
+        }
+        let Some(rarest) = self.rarest(item) else {
+            let last = |name: &Cow<'_, str>| {
+                newest_first(list(self.types.get(name.as_ref())), low, high).next().copied()
+            };
+            return item.types.iter().filter_map(last).max();
+        };
+        // Every event in the list of the only thing that an item asks for matches.
+        let matches_all = item.types.is_empty() && item.tags.len() == 1;
+        let matches = |at: &&Position| matches_all || self.matches(item, **at);
+        newest_first(rarest, low, high).find(matches).copied()
+    }
+
     /// The first `limit` matching positions in `low..=high`, in the order of `direction`.
     fn matching(
         &self,
@@ -335,12 +414,16 @@ impl Log {
 
     /// Lists of positions that together hold every match of the item.
     fn candidates(&self, item: &FilterItem) -> Vec<&[Position]> {
-        // All tags have to match, so the rarest of them holds every match.
-        let tags = item.tags.iter().map(|tag| list(self.tags.get(tag.as_str())));
-        match tags.min_by_key(|positions| positions.len()) {
+        match self.rarest(item) {
             Some(rarest) => vec![rarest],
             None => item.types.iter().map(|name| list(self.types.get(name.as_ref()))).collect(),
         }
+    }
+
+    /// The list of the item's rarest tag: all tags have to match, so it holds every match.
+    fn rarest(&self, item: &FilterItem) -> Option<&[Position]> {
+        let tags = item.tags.iter().map(|tag| list(self.tags.get(tag.as_str())));
+        tags.min_by_key(|positions| positions.len())
     }
 
     fn matches(&self, item: &FilterItem, position: Position) -> bool {
@@ -349,6 +432,34 @@ impl Log {
             item.matches_parts(fields.event_type(), || fields.tags())
         })
     }
+}
+
+/// Adds the position to the list of this name.
+fn add(lists: &mut ByName<Vec<Position>>, name: &str, position: Position) {
+    // Looked up first, so that a name is copied only when it is new.
+    match lists.get_mut(name) {
+        // A tag that is given twice counts once.
+        Some(positions) if positions.last() == Some(&position) => {}
+        Some(positions) => positions.push(position),
+        None => {
+            lists.insert(name.into(), vec![position]);
+        }
+    }
+}
+
+/// What of the list is in `low..=high`, from the end.
+fn newest_first(
+    positions: &[Position],
+    low: Position,
+    high: Position,
+) -> impl Iterator<Item = &Position> {
+    // Mostly the question is up to the head, which no list is beyond.
+    let end = match positions.last() {
+        Some(last) if *last > high => positions.partition_point(|position| *position <= high),
+        _ => positions.len(),
+    };
+    let upto = positions.get(..end).unwrap_or(&[]);
+    upto.iter().rev().take_while(move |position| **position >= low)
 }
 
 fn list(positions: Option<&Vec<Position>>) -> &[Position] {

@@ -22,7 +22,7 @@ pub(crate) use reading::{Reading, Stored, encoded};
 /// `#[derive(Event)]` writes what a person would write. By hand it is
 ///
 /// ```
-/// use diptych::{Encoded, Event, EventType, Json, RawEvent, SchemaError, Tag};
+/// use diptych::{Codec, Encoded, Event, EventType, Json, RawEvent, SchemaError, Tag};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
