@@ -1,5 +1,9 @@
 //! The left panel as its users see it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod alike;
 mod bank;
+mod cache;
+mod declare;
 mod execute;
+mod watched;
