@@ -12,7 +12,7 @@ use std::{
 };
 
 use diptych_store::Filter;
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -25,7 +25,7 @@ const ENTRY_BYTES: usize = 160;
 
 pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
-    hash: DefaultHashBuilder,
+    hash: RandomState,
     budget_bytes: usize,
     bytes: AtomicUsize,
     hits: AtomicU64,
@@ -33,7 +33,7 @@ pub struct Cache {
     evictions: AtomicU64,
 }
 
-type Shard = LruCache<Key, Option<Kept>, DefaultHashBuilder>;
+type Shard = LruCache<Key, Option<Kept>, RandomState>;
 
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
@@ -66,7 +66,7 @@ pub struct CacheFigures {
 
 impl Cache {
     pub(crate) fn new(budget_bytes: usize) -> Cache {
-        let hash = DefaultHashBuilder::default();
+        let hash = RandomState::default();
         let shard = || Mutex::new(LruCache::unbounded_with_hasher(hash.clone()));
         Cache {
             shards: (0..SHARDS).map(|_| shard()).collect(),

@@ -7,7 +7,7 @@
 //! the decision waits until it is published, as it would without any of this.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher},
     sync::{
         Arc, LazyLock,
@@ -16,7 +16,7 @@ use std::{
 };
 
 use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
-use hashbrown::{DefaultHashBuilder, HashMap};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 /// The events of commits that were accepted and are not published yet.
@@ -32,7 +32,7 @@ struct Window {
     /// In the order of their positions.
     commits: VecDeque<Commit>,
     /// Positions by the hash of a tag. A collision does no harm: matches are looked at.
-    by_tag: HashMap<u64, VecDeque<u64>>,
+    by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
     /// Everything at or below it is published, and is not here any more.
     published: u64,
 }
@@ -206,7 +206,7 @@ impl Window {
 
 /// One for all, so that everyone has the same hash of a tag; random, so that nobody outside can
 /// choose tags that collide.
-static HASH: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 fn hash_tag(tag: &Tag) -> u64 {
     HASH.hash_one(tag.as_str())
