@@ -4,6 +4,8 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tempfile::TempDir;
 
+use crate::workload::ACCOUNTS;
+
 pub(crate) const USAGE: &str = "\
 options:
   --rounds N     how often each contender has its turn (5)
@@ -12,6 +14,9 @@ options:
   --events N     size of the logs of the part decide (1000000)
   --dir DIR      where logs are written: the disk that is measured (the folder for temporary files)
   --json FILE    where to write the figures as JSON as well";
+
+/// With 20 for an account on average, none of them is left without.
+const LEAST_EVENTS: u64 = 20 * ACCOUNTS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -59,6 +64,9 @@ impl Options {
         }
         if options.rounds == 0 || Duration::try_from_secs_f64(options.seconds).is_err() {
             return Err("rounds are 1 or more, seconds are not negative".to_owned());
+        }
+        if options.events < LEAST_EVENTS {
+            return Err(format!("events are {LEAST_EVENTS} or more: every account must have some"));
         }
         Ok(options)
     }
