@@ -2,15 +2,17 @@
 //! since. Payload of 256 bytes, one of 8 event types, tags `account:` (1 of 10,000) and
 //! `tenant:` (1 of 100): in a log of 1,000,000 events an account has about 100.
 
+use ::diptych::{App, AppBuilder};
 use diptych_log::{Log, LogOptions};
+use tokio::runtime::Runtime;
 
 use crate::{
-    log,
+    diptych, log,
     options::Options,
     peers::tephra::Tephra,
     raw,
     table::{Contender, Table, progress},
-    workload::{Entry, Fold, Numbers, callers},
+    workload::{ACCOUNTS, Entry, Fold, Numbers, callers, tasks},
 };
 
 const CALLERS: u64 = 8;
@@ -20,6 +22,9 @@ const TEPHRA: &str = "tephra, 8 callers";
 const TEPHRA_JSON: &str = "tephra, 8 callers, decoding JSON";
 const LOG: &str = "diptych-log by hand, 8 callers";
 const LOG_JSON: &str = "diptych-log by hand, 8 callers, decoding JSON";
+const COLD: &str = "diptych, 8 tasks, no state kept";
+const WARM: &str = "diptych, 8 tasks, states kept";
+const WARM_64: &str = "diptych, 64 tasks, states kept";
 const FREE: &str = "diptych-log, 64 threads append freely";
 
 pub(crate) fn table(options: &Options) -> Table {
@@ -35,6 +40,15 @@ pub(crate) fn table(options: &Options) -> Table {
         |round, fold| callers(CALLERS, round, turn, |numbers| tephra.decide(numbers, fold));
     let by_hand =
         |round, fold| callers(CALLERS, round, turn, |numbers| log::decide(&decided, numbers, fold));
+    let runtime = Runtime::new().unwrap();
+    let cold = diptych::over(&decided, 0);
+    let warm = diptych::over(&decided, AppBuilder::CACHE_BYTES);
+    diptych::warm(&runtime, &warm, ACCOUNTS);
+    let by_app = |count, round, app: &App| {
+        tasks(&runtime, count, round, turn, |numbers, watch| {
+            diptych::decide(app.clone(), numbers, watch)
+        })
+    };
     let contenders = vec![
         Contender::new(raw::NAME, |_| raw::syncs(folder.path(), turn)),
         Contender::new(TEPHRA, |round| by_tephra(round, Fold::Bytes)),
@@ -44,6 +58,9 @@ pub(crate) fn table(options: &Options) -> Table {
         Contender::new(FREE, |round| {
             callers(64, round, turn, |numbers| log::append_one(&free, numbers))
         }),
+        Contender::new(COLD, |round| by_app(CALLERS, round, &cold)),
+        Contender::new(WARM, |round| by_app(CALLERS, round, &warm)),
+        Contender::new(WARM_64, |round| by_app(64, round, &warm)).against(FREE),
     ];
     let table = Table {
         title: "decide: read one account of a large log, append on condition",
@@ -57,6 +74,7 @@ pub(crate) fn table(options: &Options) -> Table {
         rows: Vec::new(),
     };
     let table = table.measure(options, contenders);
+    drop((cold, warm));
     tephra.close();
     decided.close().unwrap();
     free.close().unwrap();

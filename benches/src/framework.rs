@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     bank::{Bank, Command},
+    diptych::InMemory,
     log::ByHand,
     options::Options,
     peers::cqrs_es::{JsonStore, PrintingStore, SilentStore},
@@ -19,6 +20,8 @@ const SILENT: &str = "cqrs-es, as its MemStore, without its prints";
 const PRINTING: &str = "cqrs-es, MemStore, prints to /dev/null";
 const JSON: &str = "cqrs-es, its persistence, JSON text in memory";
 const BY_HAND: &str = "diptych-store's Memory, JSON, by hand";
+
+const DIPTYCH: &str = "diptych, Memory, JSON";
 
 const NOTES: &[&str] = &[
     "cqrs-es' MemStore does not serialise: it keeps the events as values, and copies them",
@@ -41,12 +44,14 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
         Contender::new(PRINTING, |_| no_history::<PrintingStore>(runtime, turn)),
         Contender::new(JSON, |_| no_history::<JsonStore>(runtime, turn)),
         Contender::new(BY_HAND, |_| no_history::<ByHand>(runtime, turn)),
+        Contender::new(DIPTYCH, |_| no_history::<InMemory>(runtime, turn)),
     ];
     let long = vec![
         Contender::new(SILENT, |_| long_history::<SilentStore>(runtime, turn)),
         Contender::new(PRINTING, |_| long_history::<PrintingStore>(runtime, turn)),
         Contender::new(JSON, |_| long_history::<JsonStore>(runtime, turn)),
         Contender::new(BY_HAND, |_| long_history::<ByHand>(runtime, turn)),
+        Contender::new(DIPTYCH, |_| long_history::<InMemory>(runtime, turn)),
     ];
     let titles = ["framework: no history", "framework: history of 100 to 200 events"];
     let [first, second] = titles.map(|title| Table {

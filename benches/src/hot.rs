@@ -3,11 +3,12 @@
 
 use std::fs;
 
+use ::diptych::AppBuilder;
 use diptych_log::{Log, LogOptions};
 use tokio::runtime::Runtime;
 
 use crate::{
-    log,
+    diptych, log,
     options::Options,
     raw,
     table::{Contender, Table},
@@ -19,6 +20,9 @@ const IN_FLIGHT: usize = 1024;
 
 const FREE: &str = "diptych-log, 256 tasks append freely";
 const PIPELINED: &str = "diptych-log, 1 thread appends freely, 1,024 in flight";
+const HOT: &str = "diptych, 256 tasks, one account";
+const LANE: &str = "diptych, one lane, 1,024 in flight";
+const LANE_ONE: &str = "diptych, one lane on one account, 1,024 in flight";
 const BY_HAND: &str = "diptych-log by hand, 256 tasks, one account";
 
 pub(crate) fn table(options: &Options) -> Table {
@@ -45,6 +49,28 @@ pub(crate) fn table(options: &Options) -> Table {
         Contender::new(PIPELINED, |round| {
             on_fresh_log(&|log| log::pipelined(log, IN_FLIGHT, round, turn))
         }),
+        Contender::new(HOT, |round| {
+            on_fresh_log(&|log| {
+                let app = diptych::over(log, AppBuilder::CACHE_BYTES);
+                tasks(&runtime, TASKS, round, turn, |numbers, watch| {
+                    diptych::decide_on_one_account(app.clone(), numbers, watch)
+                })
+            })
+        }),
+        Contender::new(LANE, |round| {
+            on_fresh_log(&|log| {
+                let app = diptych::over(log, AppBuilder::CACHE_BYTES);
+                diptych::lane(&runtime, &app, IN_FLIGHT, round, turn, false)
+            })
+        })
+        .against(PIPELINED),
+        Contender::new(LANE_ONE, |round| {
+            on_fresh_log(&|log| {
+                let app = diptych::over(log, AppBuilder::CACHE_BYTES);
+                diptych::lane(&runtime, &app, IN_FLIGHT, round, turn, true)
+            })
+        })
+        .against(PIPELINED),
         Contender::new(BY_HAND, |round| {
             on_fresh_log(&|log| {
                 tasks(&runtime, TASKS, round, turn, |numbers, watch| {

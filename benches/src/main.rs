@@ -6,6 +6,7 @@
 
 mod bank;
 mod decide;
+mod diptych;
 mod framework;
 mod hot;
 mod log;

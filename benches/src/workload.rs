@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) const ACCOUNTS: u64 = 10_000;
 const TENANTS: u64 = 100;
-const TYPES: [&str; 8] =
+pub(crate) const TYPES: [&str; 8] =
     ["type-0", "type-1", "type-2", "type-3", "type-4", "type-5", "type-6", "type-7"];
 const PAYLOAD_BYTES: usize = 256;
 
@@ -63,10 +63,14 @@ impl Entry {
     /// JSON, filled up to the size of the workload.
     pub(crate) fn payload(&self) -> String {
         let Entry { account, amount, .. } = self;
-        let mut text = format!(r#"{{"account":"{account}","amount":{amount},"note":""#);
-        text.extend(std::iter::repeat_n('x', PAYLOAD_BYTES - 2 - text.len()));
-        text.push_str(r#""}"#);
-        text
+        format!(r#"{{"account":"{account}","amount":{amount},"note":"{}"}}"#, self.note())
+    }
+
+    /// What the payload is filled up with.
+    pub(crate) fn note(&self) -> String {
+        const NAMES: usize = r#"{"account":"","amount":,"note":""}"#.len();
+        let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+        "x".repeat(PAYLOAD_BYTES - NAMES - digits(self.account) - digits(self.amount))
     }
 
     pub(crate) fn to_raw(&self) -> RawEvent {

@@ -115,24 +115,20 @@ impl<C: Command> Execute<C> {
     /// what awaiting the [`Pending`] answer is for.
     pub async fn submit(self) -> Pending<C::Rejection> {
         let app = self.app.clone();
-        let decided = self.decide().await;
+        let decided = match app.core.running.begin() {
+            Ok(_running) => self.decide(&app.core).await,
+            Err(failure) => Answerable { decided: Err(failure), key: None },
+        };
         Pending(Box::pin(async move { finish(&app.core, decided).await }))
     }
 
-    async fn decide(self) -> Answerable<C::Rejection> {
-        let Execute { app, lane, request, failed } = self;
-        let core = &app.core;
-        let decided = async {
-            if let Some(failure) = failed {
-                return Err(failure);
-            }
-            let _running = core.running.begin()?;
-            match &lane {
-                None => decide(core, &request).await,
-                Some(lane) => lane.decide(core, &request).await,
-            }
+    async fn decide(self, core: &Core) -> Answerable<C::Rejection> {
+        let Execute { lane, request, failed, .. } = self;
+        let decided = match (failed, &lane) {
+            (Some(failure), _) => Err(failure),
+            (None, None) => decide(core, &request).await,
+            (None, Some(lane)) => lane.decide(core, &request).await,
         };
-        let decided = decided.await;
         Answerable { decided, key: request.key }
     }
 }
@@ -147,7 +143,8 @@ impl<C: Command> IntoFuture for Execute<C> {
         Box::pin(async move {
             let app = self.app.clone();
             let _running = app.core.running.begin()?;
-            finish(&app.core, self.decide().await).await
+            let answerable = self.decide(&app.core).await;
+            finish(&app.core, answerable).await
         })
     }
 }
@@ -195,6 +192,7 @@ async fn finish<R: Error + Send + 'static>(
     let Answerable { decided, key } = decided;
     let (outcome, rests_on) = match decided? {
         Decided::Duplicate(receipt) => return Ok(receipt),
+        Decided::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
         Decided::Accepted { receipt, sync } => {
             return match sync.wait().await {
                 Ok(()) => Ok(receipt),
@@ -222,9 +220,8 @@ async fn finish<R: Error + Send + 'static>(
 
 impl Core {
     async fn published_upto(&self, position: Position) -> Result<(), Failure> {
-        let head = self.store.head();
-        if head.position() < position {
-            head.after(position.before()).await?;
+        if self.head.position() < position {
+            self.head.after(position.before()).await?;
         }
         Ok(())
     }

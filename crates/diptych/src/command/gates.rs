@@ -13,7 +13,24 @@ pub(crate) struct Gates(Box<[Mutex<()>]>);
 
 /// Whoever holds it is alone on its boundary.
 pub(crate) struct Entered<'a> {
-    _guards: Vec<MutexGuard<'a, ()>>,
+    _first: Option<MutexGuard<'a, ()>>,
+    _more: Vec<MutexGuard<'a, ()>>,
+}
+
+/// The hashes of a command's boundaries. Most commands have one.
+#[derive(Default)]
+pub(crate) struct Hashes {
+    first: Option<u64>,
+    more: Vec<u64>,
+}
+
+impl Hashes {
+    pub(crate) fn push(&mut self, hash: u64) {
+        match self.first {
+            None => self.first = Some(hash),
+            Some(_) => self.more.push(hash),
+        }
+    }
 }
 
 impl Default for Gates {
@@ -24,17 +41,34 @@ impl Default for Gates {
 
 impl Gates {
     /// Waits for the gates of boundaries with these hashes.
-    pub(crate) async fn enter(&self, hashes: &mut Vec<u64>) -> Entered<'_> {
-        hashes.iter_mut().for_each(|hash| *hash %= GATES as u64);
-        // One order for all, so that no two commands wait for each other.
-        hashes.sort_unstable();
-        hashes.dedup();
-        let mut guards = Vec::with_capacity(hashes.len());
-        for hash in hashes {
-            if let Some(gate) = self.0.get(*hash as usize) {
-                guards.push(gate.lock().await);
-            }
+    pub(crate) async fn enter(&self, hashes: Hashes) -> Entered<'_> {
+        let Hashes { first, mut more } = hashes;
+        if more.is_empty() {
+            let first = match first {
+                Some(hash) => Some(self.gate(hash % GATES as u64).await),
+                None => None,
+            };
+            return Entered { _first: first, _more: Vec::new() };
         }
-        Entered { _guards: guards }
+        more.extend(first);
+        more.iter_mut().for_each(|hash| *hash %= GATES as u64);
+        // One order for all, so that no two commands wait for each other.
+        more.sort_unstable();
+        more.dedup();
+        let mut guards = Vec::with_capacity(more.len());
+        for gate in more {
+            guards.push(self.gate(gate).await);
+        }
+        Entered { _first: None, _more: guards }
+    }
+
+    async fn gate(&self, number: u64) -> MutexGuard<'_, ()> {
+        // There is a gate for every remainder; without the slice's check this is one access.
+        #[allow(clippy::indexing_slicing)]
+        let gate = &self.0[number as usize % GATES];
+        match gate.try_lock() {
+            Ok(guard) => guard,
+            Err(_) => gate.lock().await,
+        }
     }
 }

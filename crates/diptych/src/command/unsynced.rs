@@ -7,8 +7,9 @@
 //! the decision waits until it is published, as it would without any of this.
 
 use std::{
+    any::TypeId,
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hasher},
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -220,6 +221,21 @@ pub(crate) fn hash_item(item: &FilterItem) -> u64 {
         hasher.write(tag.as_str().as_bytes());
     }
     if item.tags.is_empty() {
+        for name in &item.types {
+            hasher.write(name.as_bytes());
+        }
+    }
+    hasher.finish()
+}
+
+/// The hash of a state's name: its fold and its boundary.
+pub(crate) fn hash_state<F: 'static>(boundary: &Filter) -> u64 {
+    let mut hasher = HASH.build_hasher();
+    TypeId::of::<F>().hash(&mut hasher);
+    for item in boundary.items() {
+        for tag in &item.tags {
+            hasher.write(tag.as_str().as_bytes());
+        }
         for name in &item.types {
             hasher.write(name.as_bytes());
         }
