@@ -10,6 +10,7 @@ pub(crate) const USAGE: &str = "\
 options:
   --rounds N     how often each contender has its turn (5)
   --seconds S    how long a turn is (3)
+  --name TEXT    only contenders with this in their name (for a profiler; ratios may be missing)
   --only PART    framework, decide or hot (all of them)
   --events N     size of the logs of the part decide (1000000)
   --dir DIR      where logs are written: the disk that is measured (the folder for temporary files)
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) seconds: f64,
     pub(crate) events: u64,
     pub(crate) json: Option<PathBuf>,
+    /// Only contenders with this in their name have their turns.
+    pub(crate) name: String,
     only: Option<Part>,
     dir: PathBuf,
 }
@@ -44,6 +47,7 @@ impl Options {
             seconds: 3.0,
             events: 1_000_000,
             json: None,
+            name: String::new(),
             only: None,
             dir: std::env::temp_dir(),
         };
@@ -57,6 +61,7 @@ impl Options {
                 "--seconds" => options.seconds = parsed(name, value)?,
                 "--events" => options.events = parsed(name, value)?,
                 "--only" => options.only = Some(parsed(name, value)?),
+                "--name" => options.name.clone_from(value),
                 "--dir" => options.dir = value.into(),
                 "--json" => options.json = Some(value.into()),
                 _ => return Err(format!("there is no option {name}")),

@@ -59,6 +59,7 @@ impl Table {
         options: &Options,
         mut contenders: Vec<Contender<'_>>,
     ) -> Table {
+        contenders.retain(|one| one.name.contains(&options.name));
         let row = |one: &Contender<'_>| {
             let against = one.against.unwrap_or(self.baseline);
             Row { name: one.name, against, rates: Vec::new() }
@@ -78,11 +79,10 @@ impl Table {
 
     /// The rate of a row against its baseline's: the median of what it was in each round, because
     /// the two had their turns at about the same time there.
-    fn ratio(&self, row: &Row) -> f64 {
+    fn ratio(&self, row: &Row) -> Option<f64> {
         let baseline = self.rows.iter().find(|baseline| baseline.name == row.against);
-        let baseline = baseline.unwrap_or_else(|| panic!("there is no row {:?}", row.against));
-        let pairs = row.rates.iter().zip(&baseline.rates);
-        median(&pairs.map(|(rate, baseline)| rate / baseline).collect::<Vec<_>>())
+        let pairs = row.rates.iter().zip(&baseline?.rates);
+        Some(median(&pairs.map(|(rate, baseline)| rate / baseline).collect::<Vec<_>>()))
     }
 
     fn to_json(&self) -> Value {
@@ -122,7 +122,10 @@ impl fmt::Display for Table {
             if self.one_caller {
                 write!(f, " {:>9.2}", 1e6 / middle)?;
             }
-            write!(f, " {:>7.2}", self.ratio(row))?;
+            match self.ratio(row) {
+                Some(ratio) => write!(f, " {ratio:>7.2}")?,
+                None => write!(f, " {:>7}", "-")?,
+            }
             match row.against {
                 against if against == row.name => writeln!(f, "  baseline")?,
                 against if against == self.baseline => writeln!(f)?,

@@ -1,6 +1,6 @@
 use diptych_store::{LogIdentity, Position};
 /// .
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Receipt {
     log: LogIdentity,
     first: Position,
