@@ -73,10 +73,10 @@ fn is_one_of(meta: &Meta, keys: &[&str]) -> bool {
     keys.iter().any(|key| meta.path().is_ident(key))
 }
 
-/// The private struct of the payload of this variant. It is never called what a field's type
-/// may be called.
+/// The private struct of the payload of this variant. It is called neither what a field's type
+/// may be called, nor what serde calls things in the code that it writes (`__Field`, `__D`).
 pub(crate) fn name(variant: &Ident) -> Ident {
-    format_ident!("__{}", variant)
+    format_ident!("__{}Payload", variant)
 }
 
 /// The struct that is read.
@@ -98,13 +98,13 @@ pub(crate) fn owned(variant: &OwnVariant) -> TokenStream {
 pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
     let OwnVariant { ident, fields, serde, .. } = variant;
     let (name, said) = (name(ident), said(ident, serde));
-    let lifetime = (!fields.is_empty()).then(|| quote!(<'a>));
+    let lifetime = (!fields.is_empty()).then(|| quote!(<'__field>));
     let mut functions = Vec::new();
     let fields = fields.iter().map(|field| {
         let Field { ident, of, .. } = field;
         let serde = adapted(field, &mut functions)?;
         let serde = (!serde.is_empty()).then(|| quote!(#[serde(#(#serde),*)]));
-        Ok(quote!(#serde #ident: &'a #of))
+        Ok(quote!(#serde #ident: &'__field #of))
     });
     let fields = fields.collect::<Result<Vec<_>>>()?;
     Ok(quote! {
@@ -135,11 +135,14 @@ fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>>
     let serializer = |path: &ExprPath| {
         let name = format_ident!("__serialize_{}", ident);
         let function = quote! {
-            fn #name<S>(&field: &&#of, serializer: S) -> ::std::result::Result<S::Ok, S::Error>
+            fn #name<__S>(
+                &__field: &&#of,
+                __serializer: __S,
+            ) -> ::std::result::Result<__S::Ok, __S::Error>
             where
-                S: ::diptych::private::serde::Serializer,
+                __S: ::diptych::private::serde::Serializer,
             {
-                #path(field, serializer)
+                #path(__field, __serializer)
             }
         };
         (calling("serialize_with", &name), function)
@@ -153,7 +156,7 @@ fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>>
             serializer(&path)
         } else if let Some(path) = called(meta, "skip_serializing_if")? {
             let name = format_ident!("__skip_{}", ident);
-            let function = quote!(fn #name(&field: &&#of) -> bool { #path(field) });
+            let function = quote!(fn #name(&__field: &&#of) -> bool { #path(__field) });
             (calling("skip_serializing_if", &name), function)
         } else {
             (meta.clone(), TokenStream::new())

@@ -2,10 +2,10 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{GenericArgument, Ident, LitStr, Member, PathArguments, Result, Type, spanned::Spanned};
+use syn::{GenericArgument, Ident, LitStr, PathArguments, Result, Type, spanned::Spanned};
 
 use crate::{
-    declared::{Declared, Own, OwnVariant, Variant},
+    declared::{Declared, Own, OwnVariant, Tag, Variant},
     payload,
 };
 
@@ -23,7 +23,10 @@ fn of_struct(ident: &Ident, event: &Own) -> TokenStream {
     let this = at(ident.span());
     let encode = quote_spanned!(this=> <#codec as ::diptych::Codec>::encode::<#ident>(self));
     let decode = quote_spanned!(this=> __encoded.read::<#codec, #ident>());
-    let encode = encoded(event, &encode, |field| quote!(&self.#field));
+    let encode = encoded(event, &encode, |tag| {
+        let field = &tag.field;
+        quote_spanned!(at(tag.of.span())=> &self.#field)
+    });
     implementation(&Functions {
         ident,
         types: quote!(::std::vec![#known]),
@@ -100,7 +103,11 @@ fn arms(variant: &OwnVariant) -> Result<(TokenStream, TokenStream)> {
     let bound: Vec<_> = members.iter().map(|member| binding(*member)).collect();
 
     let taken = quote!(<#codec as ::diptych::Codec>::encode(&#payload { #(#members: #bound),* }));
-    let encoded = encoded(event, &taken, |field| binding(field).to_token_stream());
+    let encoded = encoded(event, &taken, |tag| {
+        let mut bound = binding(&tag.field);
+        bound.set_span(at(tag.of.span()));
+        bound.to_token_stream()
+    });
     let encode = quote! {
         Self::#ident { #(#members: #bound),* } => {
             #borrowed
@@ -140,18 +147,14 @@ fn event_type(event: &Own) -> TokenStream {
 }
 
 /// The raw event: its name, the payload that `taken` gives, version and tags.
-fn encoded(
-    event: &Own,
-    taken: &TokenStream,
-    value: impl Fn(&Member) -> TokenStream,
-) -> TokenStream {
+fn encoded(event: &Own, taken: &TokenStream, value: impl Fn(&Tag) -> TokenStream) -> TokenStream {
     let Own { name, version, tags, .. } = event;
     let version = (*version != 1).then(|| quote!(.version(#version)));
     let raw = quote!(::diptych::RawEvent::new(#name, #taken?) #version);
     if tags.is_empty() {
         return quote!(::std::result::Result::Ok(#raw));
     }
-    let tags = tags.iter().map(|tag| tagged(&tag.key, &tag.of, &value(&tag.field)));
+    let tags = tags.iter().map(|tag| tagged(&tag.key, &tag.of, &value(tag)));
     quote! {
         let mut __event = #raw;
         #(#tags)*
@@ -161,17 +164,21 @@ fn encoded(
 
 /// The tags of a field: none or one of an `Option`, one for each element of a `Vec`.
 fn tagged(key: &LitStr, of: &Type, value: &TokenStream) -> TokenStream {
+    // What is missing for a tag is missing at the type of the field.
+    let this = at(of.span());
     match container(of) {
-        Some(("Option", inner)) => {
-            let tagged = tagged(key, inner, &quote!(__value));
-            quote!(if let ::std::option::Option::Some(__value) = #value { #tagged })
-        }
-        Some((_, inner)) => {
-            let tagged = tagged(key, inner, &quote!(__value));
-            quote!(for __value in #value { #tagged })
+        Some((container, inner)) => {
+            let each = Ident::new("__value", at(inner.span()));
+            let tagged = tagged(key, inner, &each.to_token_stream());
+            match container {
+                "Option" => {
+                    quote!(if let ::std::option::Option::Some(#each) = #value { #tagged })
+                }
+                _ => quote!(for #each in #value { #tagged }),
+            }
         }
         None => {
-            let tag = quote_spanned!(at(of.span())=> ::diptych::Tag::new(#key, #value));
+            let tag = quote_spanned!(this=> ::diptych::Tag::new(#key, #value));
             quote!(__event.tags.push(#tag);)
         }
     }

@@ -251,6 +251,42 @@ fn names_mean_what_they_mean_where_the_event_is_declared() {
     assert_eq!(text(&raw), r#"{"order":2,"before":1}"#);
 }
 
+/// Names that serde uses in the code that it writes, and a type that is called like a parameter.
+#[derive(Debug, PartialEq, Event)]
+enum Short {
+    #[event("d")]
+    D { a: u8 },
+    #[event("s")]
+    S {
+        #[serde(with = "as_text", skip_serializing_if = "is_default")]
+        value: u64,
+        #[serde(serialize_with = "serializer")]
+        other: S,
+    },
+    #[event("field")]
+    Field { field: u8 },
+    #[event("visitor")]
+    Visitor { e: S },
+    #[event("a")]
+    A,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct S(u8);
+
+fn serializer<Z: Serializer>(value: &S, serializer: Z) -> Result<Z::Ok, Z::Error> {
+    value.serialize(serializer)
+}
+
+#[test]
+fn a_variant_can_be_called_what_serde_calls_its_own() {
+    written(Short::D { a: 1 });
+    assert_eq!(text(&written(Short::S { value: 1, other: S(2) })), r#"{"value":"1","other":2}"#);
+    written(Short::Field { field: 1 });
+    written(Short::Visitor { e: S(1) });
+    written(Short::A);
+}
+
 /// An event out of a macro: its types come in groups that are not written.
 macro_rules! declare {
     ($name:ident { $field:ident: $of:ty }) => {
