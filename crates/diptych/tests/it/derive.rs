@@ -43,7 +43,8 @@ fn tags(raw: &RawEvent) -> Vec<&str> {
     raw.tags.iter().map(|tag| tag.as_str()).collect()
 }
 
-/// Each file is something that cannot be an event, and what is said about it.
+/// Each file is something that cannot be an event, beside what is said about it. After a change
+/// of what is said, `TRYBUILD=overwrite` writes that down; read the difference.
 #[test]
 fn what_cannot_be_an_event_is_said_where_it_stands() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");

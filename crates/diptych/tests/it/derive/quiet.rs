@@ -20,6 +20,16 @@ struct Loud {
     more: Vec<Option<String>>,
 }
 
+/// A struct that is no longer written, and stays in the log.
+#[deprecated = "nothing is as quiet"]
+#[allow(dead_code)]
+#[derive(Event, Serialize, Deserialize)]
+#[event("whispered")]
+struct Whisper {
+    #[tag]
+    id: u8,
+}
+
 /// Events with all that is written for them.
 #[derive(Clone, Debug, PartialEq, Eq, Event)]
 enum Noise {
