@@ -43,8 +43,15 @@ fn main() -> ExitCode {
 fn gates() -> bool {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features"];
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
+    // A workspace of its own, which nothing else here would notice to be broken.
+    let benches = ["--manifest-path", "benches/Cargo.toml"];
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
+        && gate("formatting of benches", cargo().arg("fmt").args(benches).arg("--check"))
         && gate("clippy", cargo().args(clippy).args(["--", "-D", "warnings"]))
+        && gate(
+            "clippy of benches",
+            cargo().arg("clippy").args(benches).args(["--all-targets", "--", "-D", "warnings"]),
+        )
         && gate("rustdoc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 

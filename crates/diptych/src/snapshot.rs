@@ -6,13 +6,13 @@
 
 use std::{
     any::type_name,
+    collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::LazyLock,
 };
 
 use diptych_store::{Filter, LogIdentity, Position};
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -48,14 +48,12 @@ impl Snapshots for diptych_log::Snapshots {
 
 /// Snapshots in memory, gone with the process: for tests, and to look at what is kept.
 #[derive(Debug, Default)]
-pub struct MemorySnapshots(Mutex<HashMap<String, Vec<u8>>>);
+pub struct MemorySnapshots(Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl MemorySnapshots {
     /// The names under which something is kept, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.0.lock().keys().cloned().collect();
-        names.sort();
-        names
+        self.0.lock().keys().cloned().collect()
     }
 }
 

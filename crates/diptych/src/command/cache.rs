@@ -7,12 +7,12 @@
 
 use std::{
     any::{Any, TypeId},
-    hash::BuildHasher,
+    hash::{Hash, Hasher},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use diptych_store::Filter;
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -25,7 +25,6 @@ const ENTRY_BYTES: usize = 160;
 
 pub struct Cache {
     shards: Box<[Mutex<Shard>]>,
-    hash: DefaultHashBuilder,
     budget_bytes: usize,
     bytes: AtomicUsize,
     hits: AtomicU64,
@@ -33,12 +32,20 @@ pub struct Cache {
     evictions: AtomicU64,
 }
 
-type Shard = LruCache<Key, Option<Kept>, DefaultHashBuilder>;
+type Shard = LruCache<Key, Option<Kept>, RandomState>;
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct Key {
+    /// Of the others, made once for each command.
+    hash: u64,
     fold: TypeId,
     boundary: Filter,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
+    }
 }
 
 struct Kept {
@@ -66,11 +73,9 @@ pub struct CacheFigures {
 
 impl Cache {
     pub(crate) fn new(budget_bytes: usize) -> Cache {
-        let hash = DefaultHashBuilder::default();
-        let shard = || Mutex::new(LruCache::unbounded_with_hasher(hash.clone()));
+        let shard = || Mutex::new(LruCache::unbounded_with_hasher(RandomState::default()));
         Cache {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hash,
             budget_bytes,
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
@@ -80,11 +85,11 @@ impl Cache {
     }
 
     /// Takes the state out.
-    pub(crate) fn take<F: Fold>(&self, boundary: &Filter) -> Option<Box<State<F>>> {
+    pub(crate) fn take<F: Fold>(&self, hash: u64, boundary: &Filter) -> Option<Box<State<F>>> {
         if self.budget_bytes == 0 {
             return None;
         }
-        let key = Key { fold: TypeId::of::<F>(), boundary: boundary.clone() };
+        let key = Key { hash, fold: TypeId::of::<F>(), boundary: boundary.clone() };
         let kept = self.shard(&key)?.lock().get_mut(&key).and_then(Option::take);
         let Some(Kept { state, bytes }) = kept else {
             self.misses.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +106,8 @@ impl Cache {
         if state.is_spoilt || bytes.saturating_add(ENTRY_BYTES) > self.budget_bytes {
             return;
         }
-        let key = Key { fold: TypeId::of::<F>(), boundary: state.boundary.clone() };
+        let (hash, boundary) = (state.hash, state.boundary.clone());
+        let key = Key { hash, fold: TypeId::of::<F>(), boundary };
         let Some(shard) = self.shard(&key) else { return };
         let kept = Some(Kept { state, bytes });
         {
@@ -122,9 +128,8 @@ impl Cache {
     }
 
     fn shard(&self, key: &Key) -> Option<&Mutex<Shard>> {
-        let hash = self.hash.hash_one(key);
-        // The table uses the lower bits too; these are from the middle.
-        self.shards.get((hash >> 24) as usize % SHARDS)
+        // The table hashes the hash again, so that its bits are free to be used here.
+        self.shards.get(key.hash as usize % SHARDS)
     }
 
     /// Lets go of what was used least lately, in every shard alike, until the rest fits.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use diptych_store::{Accepted, EventRef, LogIdentity, Position, RawEvent, Store};
+use diptych_store::{Accepted, EventRef, Head, LogIdentity, Position, RawEvent, Store};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
@@ -20,6 +20,8 @@ const SAVES: usize = 64;
 
 pub(crate) struct Core {
     pub(crate) store: Store,
+    /// The store's, which is asked for all the time.
+    pub(crate) head: Head,
     pub(crate) identity: LogIdentity,
     pub(crate) schema: Schema,
     pub(crate) cache: Cache,
@@ -65,6 +67,7 @@ impl Core {
     ) -> Core {
         Core {
             identity: store.identity(),
+            head: store.head(),
             store,
             schema,
             cache: Cache::new(cache_bytes),
@@ -93,7 +96,7 @@ impl Core {
         }
         match events {
             Some(events) => {
-                let head = self.store.head().position();
+                let head = self.head.position();
                 self.unsynced.enter(accepted.first, accepted.recorded_at, events, head);
             }
             // The commit is a gap, which is waited for.
@@ -125,8 +128,8 @@ impl Core {
     pub(crate) async fn drain(&self) -> Result<(), Failure> {
         self.running.stop().await;
         let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
-        if self.store.head().position() < last {
-            self.store.head().after(last.before()).await?;
+        if self.head.position() < last {
+            self.head.after(last.before()).await?;
         }
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
@@ -144,7 +147,7 @@ impl Core {
         if saves.len() >= SAVES {
             return;
         }
-        let head = self.store.head();
+        let head = self.head.clone();
         let save = async move {
             let Due { name, position, bytes } = due;
             if head.position() < position && head.after(position.before()).await.is_err() {

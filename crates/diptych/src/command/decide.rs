@@ -23,6 +23,7 @@ use super::{
     core::Core,
     error::{Failure, refused},
     folds::Slot,
+    gates::Hashes,
     unsynced::Above,
 };
 use crate::{Event, Receipt, Recorded, fold::panic_text};
@@ -94,9 +95,9 @@ pub(crate) async fn decide<C: Command>(
         return Ok(Decided::Settled { outcome, rests_on: Position::START });
     }
     let boundary = request.command.boundary();
-    let mut gates = Vec::new();
+    let mut gates = Hashes::default();
     <C::State as Folds>::gates(&boundary, &mut |hash| gates.push(hash));
-    let _entered = core.gates.enter(&mut gates).await;
+    let _entered = core.gates.enter(gates).await;
     let mut slots = <C::State as Folds>::open(boundary, &core.schema, Some(&core.cache))?;
     let decided = attempts(core, request, &mut slots).await?;
     if core.snapshots.is_some() {
@@ -125,7 +126,7 @@ async fn attempts<C: Command>(
 ) -> Result<Decided<C::Rejection>, Failure> {
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(slots, &filter)).transpose()?;
-    let begun = core.store.head().position();
+    let begun = core.head.position();
     // With a narrower condition the store does not notice a state that is behind. With one try
     // what it notices is a conflict, and what came before the command is none.
     let behind = narrowed.is_none() && core.retries.attempts > 1;
@@ -341,7 +342,7 @@ impl Core {
         need: Position,
     ) -> Result<(), Failure> {
         if slot.is_cold() {
-            let head = self.store.head().position();
+            let head = self.head.position();
             if let Some(place) = &self.snapshots {
                 slot.recall(&**place, self.identity, head);
             }
@@ -350,13 +351,13 @@ impl Core {
             self.read(slot, need).await?;
         }
         loop {
-            let head = self.store.head().position();
+            let head = self.head.position();
             match self.unsynced.above(slot.filter(), slot.position(), head) {
                 Above::Nothing => return Ok(()),
                 Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
                 Above::Unknown { .. } if slot.position() < head => self.read(slot, head).await?,
                 Above::Unknown { until } => {
-                    self.store.head().after(until.before()).await?;
+                    self.head.after(until.before()).await?;
                 }
             }
         }
@@ -378,7 +379,7 @@ impl Core {
 
     /// Whether something came that is not in the state, as far as is published: then where.
     async fn overtaken(&self, slot: &mut dyn Slot) -> Result<Option<Position>, Failure> {
-        let head = self.store.head().position();
+        let head = self.head.position();
         if slot.position() >= head {
             return Ok(None);
         }
@@ -447,11 +448,11 @@ impl Core {
     /// Waits until what this process had accepted in the filter is published.
     async fn published(&self, filter: &Filter) -> Result<Position, Failure> {
         loop {
-            let head = self.store.head().position();
+            let head = self.head.position();
             match self.unsynced.above(filter, head, head) {
                 Above::Nothing => return Ok(head),
                 Above::Known { upto: until, .. } | Above::Unknown { until } => {
-                    self.store.head().after(until.before()).await?;
+                    self.head.after(until.before()).await?;
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use compact_str::CompactString;
-use diptych_store::{Key, Metadata, Position, SyncError, Timestamp};
+use diptych_store::{Key, Metadata, Position, SyncError, Synced, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -115,24 +115,23 @@ impl<C: Command> Execute<C> {
     /// what awaiting the [`Pending`] answer is for.
     pub async fn submit(self) -> Pending<C::Rejection> {
         let app = self.app.clone();
-        let decided = self.decide().await;
-        Pending(Box::pin(async move { finish(&app.core, decided).await }))
+        let answerable = match app.core.running.begin() {
+            Ok(_running) => self.decide(&app.core).await,
+            Err(failure) => Answerable { decided: Err(failure), key: None },
+        };
+        Pending(match answerable.decided {
+            Ok(Decided::Accepted { receipt, sync }) => Wait::Sync { receipt, sync, waiting: None },
+            _ => Wait::Finish(Box::pin(async move { finish(&app.core, answerable).await })),
+        })
     }
 
-    async fn decide(self) -> Answerable<C::Rejection> {
-        let Execute { app, lane, request, failed } = self;
-        let core = &app.core;
-        let decided = async {
-            if let Some(failure) = failed {
-                return Err(failure);
-            }
-            let _running = core.running.begin()?;
-            match &lane {
-                None => decide(core, &request).await,
-                Some(lane) => lane.decide(core, &request).await,
-            }
+    async fn decide(self, core: &Core) -> Answerable<C::Rejection> {
+        let Execute { lane, request, failed, .. } = self;
+        let decided = match (failed, &lane) {
+            (Some(failure), _) => Err(failure),
+            (None, None) => decide(core, &request).await,
+            (None, Some(lane)) => lane.decide(core, &request).await,
         };
-        let decided = decided.await;
         Answerable { decided, key: request.key }
     }
 }
@@ -147,7 +146,8 @@ impl<C: Command> IntoFuture for Execute<C> {
         Box::pin(async move {
             let app = self.app.clone();
             let _running = app.core.running.begin()?;
-            finish(&app.core, self.decide().await).await
+            let answerable = self.decide(&app.core).await;
+            finish(&app.core, answerable).await
         })
     }
 }
@@ -165,13 +165,31 @@ impl<C> fmt::Debug for Execute<C> {
 ///
 /// Dropping it changes nothing: the command is decided, and what it wrote will be there.
 #[must_use = "the command is not durable before its answer is there"]
-pub struct Pending<R: Error + 'static>(Boxed<Result<Receipt, ExecuteError<R>>>);
+pub struct Pending<R: Error + 'static>(Wait<R>);
+
+/// What an answer waits for. The one that is almost always there costs nothing before it is
+/// asked for, when it is often ready.
+enum Wait<R: Error + 'static> {
+    Sync { receipt: Receipt, sync: Synced, waiting: Option<Boxed<Result<(), SyncError>>> },
+    Finish(Boxed<Result<Receipt, ExecuteError<R>>>),
+}
 
 impl<R: Error + 'static> Future for Pending<R> {
     type Output = Result<Receipt, ExecuteError<R>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(context)
+        let (receipt, synced) = match &mut self.0 {
+            Wait::Finish(finish) => return finish.as_mut().poll(context),
+            Wait::Sync { receipt, sync, .. } if sync.is_done() => (*receipt, Ok(())),
+            Wait::Sync { receipt, sync, waiting } => {
+                let waiting = waiting.get_or_insert_with(|| Box::pin(sync.clone().wait()));
+                match waiting.as_mut().poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(synced) => (*receipt, synced),
+                }
+            }
+        };
+        Poll::Ready(synced.map(|()| receipt).map_err(|error| unknown(receipt, error).into()))
     }
 }
 
@@ -195,13 +213,11 @@ async fn finish<R: Error + Send + 'static>(
     let Answerable { decided, key } = decided;
     let (outcome, rests_on) = match decided? {
         Decided::Duplicate(receipt) => return Ok(receipt),
+        Decided::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
         Decided::Accepted { receipt, sync } => {
             return match sync.wait().await {
                 Ok(()) => Ok(receipt),
-                Err(SyncError { cause }) => {
-                    let (first, last) = (receipt.first(), receipt.last());
-                    Err(Failure::OutcomeUnknown(OutcomeUnknown { first, last, cause }).into())
-                }
+                Err(error) => Err(unknown(receipt, error).into()),
             };
         }
         Decided::Settled { outcome, rests_on } => (outcome, rests_on),
@@ -220,11 +236,15 @@ async fn finish<R: Error + Send + 'static>(
     }
 }
 
+fn unknown(receipt: Receipt, error: SyncError) -> Failure {
+    let (first, last) = (receipt.first(), receipt.last());
+    Failure::OutcomeUnknown(OutcomeUnknown { first, last, cause: error.cause })
+}
+
 impl Core {
     async fn published_upto(&self, position: Position) -> Result<(), Failure> {
-        let head = self.store.head();
-        if head.position() < position {
-            head.after(position.before()).await?;
+        if self.head.position() < position {
+            self.head.after(position.before()).await?;
         }
         Ok(())
     }

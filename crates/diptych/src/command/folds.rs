@@ -14,7 +14,7 @@ use super::{
     cache::Cache,
     error::Failure,
     schema::Schema,
-    unsynced::{Found, hash_item},
+    unsynced::{Found, hash_item, hash_state},
 };
 use crate::{
     Fold, FoldError, Recorded, SchemaError, Snapshots,
@@ -113,6 +113,8 @@ pub struct State<F: Fold> {
     pub(crate) is_spoilt: bool,
     /// As the command gave it; with the fold's type it is the name of the state.
     pub(crate) boundary: Filter,
+    /// The hash of its name.
+    pub(crate) hash: u64,
     /// Narrowed to the fold's types.
     pub(crate) filter: Filter,
     reading: Arc<Reading<F::Event>>,
@@ -134,7 +136,7 @@ struct Own<E> {
 }
 
 impl<F: Fold> State<F> {
-    fn new(boundary: Filter, schema: &Schema) -> Result<State<F>, Failure> {
+    fn new(boundary: Filter, hash: u64, schema: &Schema) -> Result<State<F>, Failure> {
         schema.check_tags(&boundary)?;
         let reading = schema.reading::<F::Event>()?;
         let filter = reading.narrow(&boundary)?;
@@ -144,6 +146,7 @@ impl<F: Fold> State<F> {
             is_cold: true,
             is_spoilt: false,
             boundary,
+            hash,
             filter,
             reading,
             keeping: schema.keeping::<F>(),
@@ -284,7 +287,7 @@ impl<F: Fold> Slot for Box<State<F>> {
         self.guarded(|state, at| {
             let State { own, fold, reading, payload_bytes, events_since, .. } = state;
             *events_since += own.len() as u64;
-            for Own { index, id, metadata, payload_bytes: bytes, event } in own.drain(..) {
+            for Own { index, id, metadata, payload_bytes: bytes, event } in std::mem::take(own) {
                 let position = first.plus(index);
                 *at = position;
                 *payload_bytes += bytes;
@@ -356,9 +359,10 @@ impl<F: Fold> Folds for F {
         schema: &Schema,
         cache: Option<&Cache>,
     ) -> Result<Box<State<F>>, Failure> {
-        match cache.and_then(|cache| cache.take(&boundary)) {
+        let hash = hash_state::<F>(&boundary);
+        match cache.and_then(|cache| cache.take(hash, &boundary)) {
             Some(state) => Ok(state),
-            None => Ok(Box::new(State::new(boundary, schema)?)),
+            None => Ok(Box::new(State::new(boundary, hash, schema)?)),
         }
     }
 

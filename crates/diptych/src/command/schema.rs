@@ -2,11 +2,12 @@
 
 use std::{
     any::{Any, TypeId},
+    collections::HashMap,
     sync::Arc,
 };
 
 use diptych_store::{Filter, LogId};
-use hashbrown::HashMap;
+use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use super::BoundaryError;
@@ -17,12 +18,12 @@ pub struct Schema {
     upcasters: Arc<Upcasters>,
     log: LogId,
     tag_bytes: usize,
-    readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
     /// How states are kept outside the log, for the folds that are.
     keepings: Keepings,
 }
 
-pub(crate) type Keepings = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+pub(crate) type Keepings = HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>;
 
 impl Schema {
     /// # Errors

@@ -7,8 +7,9 @@
 //! the decision waits until it is published, as it would without any of this.
 
 use std::{
-    collections::VecDeque,
-    hash::{BuildHasher, Hasher},
+    any::TypeId,
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
-use hashbrown::{DefaultHashBuilder, HashMap};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 /// The events of commits that were accepted and are not published yet.
@@ -32,7 +33,7 @@ struct Window {
     /// In the order of their positions.
     commits: VecDeque<Commit>,
     /// Positions by the hash of a tag. A collision does no harm: matches are looked at.
-    by_tag: HashMap<u64, VecDeque<u64>>,
+    by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
     /// Everything at or below it is published, and is not here any more.
     published: u64,
 }
@@ -206,7 +207,7 @@ impl Window {
 
 /// One for all, so that everyone has the same hash of a tag; random, so that nobody outside can
 /// choose tags that collide.
-static HASH: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 fn hash_tag(tag: &Tag) -> u64 {
     HASH.hash_one(tag.as_str())
@@ -220,6 +221,21 @@ pub(crate) fn hash_item(item: &FilterItem) -> u64 {
         hasher.write(tag.as_str().as_bytes());
     }
     if item.tags.is_empty() {
+        for name in &item.types {
+            hasher.write(name.as_bytes());
+        }
+    }
+    hasher.finish()
+}
+
+/// The hash of a state's name: its fold and its boundary.
+pub(crate) fn hash_state<F: 'static>(boundary: &Filter) -> u64 {
+    let mut hasher = HASH.build_hasher();
+    TypeId::of::<F>().hash(&mut hasher);
+    for item in boundary.items() {
+        for tag in &item.tags {
+            hasher.write(tag.as_str().as_bytes());
+        }
         for name in &item.types {
             hasher.write(name.as_bytes());
         }

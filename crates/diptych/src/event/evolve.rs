@@ -1,6 +1,12 @@
-use std::{borrow::Cow, collections::BTreeSet, error::Error, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    error::Error,
+    fmt,
+    sync::Arc,
+};
 
-use hashbrown::HashMap;
+use foldhash::fast::RandomState;
 use serde_json::{Map, Value};
 
 use super::{Encoded, SchemaError};
@@ -47,7 +53,7 @@ type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send 
 /// ```
 #[derive(Clone, Default)]
 pub struct Upcasters {
-    by_type: HashMap<Cow<'static, str>, OfType>,
+    by_type: HashMap<Cow<'static, str>, OfType, RandomState>,
     problems: Vec<String>,
 }
 
@@ -55,7 +61,7 @@ pub struct Upcasters {
 #[derive(Clone, Default)]
 struct OfType {
     renamed: Option<Cow<'static, str>>,
-    by_version: HashMap<u32, Step>,
+    by_version: BTreeMap<u32, Step>,
     /// Types that its events can become in one step.
     becomes: BTreeSet<Cow<'static, str>>,
 }

@@ -85,7 +85,10 @@ impl<E: Event> Reading<E> {
     /// [`BoundaryError`] if an item names a type or a tag key that `E` does not have: it would
     /// match nothing, and the rule would be silently off.
     pub(crate) fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
-        filter.items().iter().map(|item| self.narrow_item(item)).collect()
+        match filter.items() {
+            [item] => Ok(self.narrow_item(item)?.into()),
+            items => items.iter().map(|item| self.narrow_item(item)).collect(),
+        }
     }
 
     fn narrow_item(&self, item: &FilterItem) -> Result<FilterItem, BoundaryError> {

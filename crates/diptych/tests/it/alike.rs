@@ -2,6 +2,7 @@
 //! the log are the same, to the last byte.
 
 use std::{
+    cell::RefCell,
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
@@ -183,6 +184,7 @@ macro_rules! command {
                 &self,
                 $seen: <$state as diptych::Folds>::Ref<'_>,
             ) -> Result<Vec<$event>, No> {
+                meanwhile();
                 let $this = &self.0;
                 $decide
             }
@@ -277,9 +279,20 @@ command!(
     |_| None
 );
 
+thread_local! {
+    /// What somebody else does while the next rule decides for the first time.
+    static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+fn meanwhile() {
+    if let Some(other) = MEANWHILE.take() {
+        other();
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// A command; and perhaps somebody writes this while it reads or decides.
+    /// A command; and perhaps somebody writes this while it is decided.
     Send(Send, Option<Other>),
     Other(Other),
     /// The clock goes on.
@@ -336,7 +349,7 @@ fn step() -> impl Strategy<Value = Step> {
     let send = (kind, 0..4_u8, 0..4_u8, 0..10_i64);
     let send = send.prop_map(|(kind, one, other, amount)| Send { kind, one, other, amount });
     prop_oneof![
-        20 => (send, proptest::option::weighted(0.2, other()))
+        20 => (send, proptest::option::weighted(0.3, other()))
             .prop_map(|(send, other)| Step::Send(send, other)),
         4 => other().prop_map(Step::Other),
         1 => Just(Step::Wait),
@@ -380,13 +393,12 @@ impl World {
                 String::new()
             }
             Step::Send(send, other) => {
-                // Where less than the boundary conflicts, a state may know more or less of what
-                // comes meanwhile.
-                if let Some(other) = other.as_ref().filter(|_| !matches!(send.kind, Kind::Note)) {
-                    self.store.other_writes(1, other.append());
+                if let Some(append) = other.as_ref().map(Other::append) {
+                    let store = self.store.clone();
+                    MEANWHILE.set(Some(Box::new(move || store.write(append))));
                 }
                 let outcome = self.send(*send).await;
-                self.store.other_is_done();
+                meanwhile();
                 outcome
             }
         };

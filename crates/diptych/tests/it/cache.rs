@@ -303,7 +303,7 @@ async fn what_came_before_the_command_is_no_conflict_where_one_try_is_made() {
         let refused = app.execute(withdraw("a", 8)).await.unwrap_err();
         assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused}");
         // Between the reading and the deciding it is one.
-        store.other_writes(2, Append::event(deposited("a", 1)));
+        store.other_writes(Append::event(deposited("a", 1)));
         let conflict = app.execute(withdraw("a", 7)).await.unwrap_err();
         assert!(matches!(conflict, ExecuteError::Conflict(_)), "{conflict}");
     }
@@ -523,7 +523,7 @@ async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
     app.execute(Count(1)).await.unwrap();
     assert_eq!(LIVE.get(), 0);
     let other = diptych::Event::encode(&Counting::Counted(Counted::new(1))).unwrap();
-    store.other_writes(2, Append::event(other));
+    store.other_writes(Append::event(other));
     let conflict = app.execute(Count(1)).await.unwrap_err();
     assert!(matches!(conflict, ExecuteError::Conflict(_)), "{conflict}");
     assert_eq!(cache(&app).states, 1);

@@ -5,5 +5,6 @@ mod alike;
 mod bank;
 mod cache;
 mod declare;
+mod derive;
 mod execute;
 mod watched;

@@ -39,8 +39,8 @@ struct Seen {
     events_read: AtomicU64,
     appends: AtomicU64,
     slow: AtomicBool,
-    /// What another writer appends, after so many more calls.
-    other: Mutex<Option<(u32, Append)>>,
+    /// What another writer appends before anything else is done.
+    other: Mutex<Option<Append>>,
 }
 
 impl Watched {
@@ -97,16 +97,9 @@ impl Watched {
         self.0.slow.store(false, Ordering::SeqCst);
     }
 
-    /// Another writer appends this when the store was asked so many more times.
-    pub(crate) fn other_writes(&self, after_calls: u32, append: Append) {
-        *self.0.other.lock() = Some((after_calls, append));
-    }
-
-    /// Writes what the other writer did not come to.
-    pub(crate) fn other_is_done(&self) {
-        if let Some((_, append)) = self.0.other.lock().take() {
-            self.write(append);
-        }
+    /// Another writer appends this when the store is asked for something next, just before.
+    pub(crate) fn other_writes(&self, append: Append) {
+        *self.0.other.lock() = Some(append);
     }
 
     /// Another writer appends this now.
@@ -120,15 +113,8 @@ impl Watched {
     }
 
     fn called(&self) {
-        let mut other = self.0.other.lock();
-        match &mut *other {
-            Some((0, _)) => {
-                if let Some((_, append)) = other.take() {
-                    self.write(append);
-                }
-            }
-            Some((calls, _)) => *calls -= 1,
-            None => {}
+        if let Some(append) = self.0.other.lock().take() {
+            self.write(append);
         }
     }
 
@@ -182,7 +168,6 @@ impl EventStore for Watched {
     }
 
     fn head(&self) -> Head {
-        self.called();
         self.0.store.head()
     }
 

@@ -1,0 +1,52 @@
+//! What a command costs, beside others and beside the disk:
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin commands`.
+//!
+//! Every part is a table of contenders that take turns over several rounds, so that what else
+//! the machine does meets all of them. Options are in [`options::USAGE`].
+
+mod bank;
+mod decide;
+mod diptych;
+mod framework;
+mod hot;
+mod log;
+mod options;
+mod peers;
+mod raw;
+mod table;
+mod workload;
+
+use std::{fs, process::ExitCode};
+
+use options::{Options, Part};
+use table::Report;
+
+fn main() -> ExitCode {
+    let options = match Options::from_arguments(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new(&options);
+    println!("{report}");
+    for part in options.parts() {
+        let tables = match part {
+            Part::Framework => framework::tables(&options),
+            Part::Decide => vec![decide::table(&options)],
+            Part::Hot => vec![hot::table(&options)],
+        };
+        for table in &tables {
+            println!("{table}");
+        }
+        report.tables.extend(tables);
+    }
+    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
+        Some((file, Err(error))) => {
+            eprintln!("{}: {error}", file.display());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,212 @@
+//! The events of the parts that go to a disk, the same for every contender.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych_store::{RawEvent, Tag};
+use serde::Deserialize;
+use tokio::runtime::Runtime;
+
+pub(crate) const ACCOUNTS: u64 = 10_000;
+const TENANTS: u64 = 100;
+pub(crate) const TYPES: [&str; 8] =
+    ["type-0", "type-1", "type-2", "type-3", "type-4", "type-5", "type-6", "type-7"];
+const PAYLOAD_BYTES: usize = 256;
+
+/// A small generator of numbers; the same ones in every run.
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Numbers {
+        // Neighbouring seeds must not give the same numbers one step apart.
+        Numbers(seed.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    }
+
+    /// The same for each contender; others for each caller and in each round.
+    pub(crate) fn of_caller(round: u64, caller: u64) -> Numbers {
+        Numbers::new((round + 1) * 1000 + caller)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed ^ (mixed >> 27)
+    }
+}
+
+/// An event of the workload: of one of 8 types, with two tags and a payload of 256 bytes.
+pub(crate) struct Entry {
+    pub(crate) event_type: &'static str,
+    pub(crate) account: u64,
+    pub(crate) tenant: u64,
+    pub(crate) amount: u64,
+}
+
+impl Entry {
+    pub(crate) fn random(numbers: &mut Numbers) -> Entry {
+        let number = numbers.next();
+        Entry {
+            event_type: TYPES[(number % 8) as usize],
+            account: (number >> 8) % ACCOUNTS,
+            tenant: (number >> 40) % TENANTS,
+            amount: (number >> 50) % 1000,
+        }
+    }
+
+    /// JSON, filled up to the size of the workload.
+    pub(crate) fn payload(&self) -> String {
+        let Entry { account, amount, .. } = self;
+        format!(r#"{{"account":"{account}","amount":{amount},"note":"{}"}}"#, self.note())
+    }
+
+    /// What the payload is filled up with.
+    pub(crate) fn note(&self) -> String {
+        const NAMES: usize = r#"{"account":"","amount":,"note":""}"#.len();
+        let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+        "x".repeat(PAYLOAD_BYTES - NAMES - digits(self.account) - digits(self.amount))
+    }
+
+    pub(crate) fn to_raw(&self) -> RawEvent {
+        RawEvent::new(self.event_type, self.payload())
+            .tag(Tag::new("account", self.account))
+            .tag(Tag::new("tenant", self.tenant))
+    }
+}
+
+/// What a decision knows of an account: the state that its events are folded into.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Balance {
+    pub(crate) events: u64,
+    pub(crate) amount: u64,
+}
+
+/// The payload as a framework gives it to a fold: owned, and all of its fields.
+#[derive(Deserialize)]
+struct Payload {
+    account: String,
+    amount: u64,
+    note: String,
+}
+
+/// How much of an event a contender looks at when it reads an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fold {
+    /// The length of the payload: what a store costs without a model above it.
+    Bytes,
+    /// The payload as JSON, decoded into a value of its own.
+    Json,
+}
+
+impl Fold {
+    pub(crate) fn event(self, balance: &mut Balance, payload: &[u8]) {
+        balance.events += 1;
+        balance.amount += match self {
+            Fold::Bytes => payload.len() as u64,
+            Fold::Json => {
+                let payload: Payload = serde_json::from_slice(payload).unwrap();
+                assert!(!payload.account.is_empty() && !payload.note.is_empty());
+                payload.amount
+            }
+        };
+    }
+}
+
+/// What was done in a turn, and whether it still goes on.
+#[derive(Default)]
+pub(crate) struct Watch {
+    done: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Watch {
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn did(&self, count: u64) {
+        self.done.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Lets the turn pass. Whoever is at work then still ends what it began, and that counts.
+    fn pass(&self, turn: Duration) {
+        thread::sleep(turn);
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    fn rate(&self, start: Instant) -> f64 {
+        self.done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+/// How many a second so many threads do together, each one after another; `one` says whether it
+/// was done, or somebody else was faster and it is not counted.
+pub(crate) fn callers(
+    count: u64,
+    round: u64,
+    turn: Duration,
+    one: impl Fn(&mut Numbers) -> bool + Sync,
+) -> f64 {
+    let (watch, start) = (Watch::default(), Instant::now());
+    thread::scope(|scope| {
+        for caller in 0..count {
+            let (watch, one) = (&watch, &one);
+            scope.spawn(move || {
+                let mut numbers = Numbers::of_caller(round, caller);
+                while watch.goes_on() {
+                    watch.did(u64::from(one(&mut numbers)));
+                }
+            });
+        }
+        watch.pass(turn);
+    });
+    watch.rate(start)
+}
+
+/// How many a second so many tasks do together. Each goes on as long as its watch does, and tells
+/// it what it did.
+pub(crate) fn tasks<F>(
+    runtime: &Runtime,
+    count: u64,
+    round: u64,
+    turn: Duration,
+    task: impl Fn(Numbers, Arc<Watch>) -> F,
+) -> f64
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (watch, start) = (Arc::new(Watch::default()), Instant::now());
+    let spawn = |caller| runtime.spawn(task(Numbers::of_caller(round, caller), watch.clone()));
+    let spawned: Vec<_> = (0..count).map(spawn).collect();
+    watch.pass(turn);
+    runtime.block_on(async {
+        for task in spawned {
+            task.await.unwrap();
+        }
+    });
+    watch.rate(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_json_of_one_size() {
+        let mut numbers = Numbers::new(1);
+        for _ in 0..1000 {
+            let entry = Entry::random(&mut numbers);
+            let payload = entry.payload();
+            assert_eq!(payload.len(), PAYLOAD_BYTES);
+            let mut balance = Balance::default();
+            Fold::Json.event(&mut balance, payload.as_bytes());
+            assert_eq!(balance, Balance { events: 1, amount: entry.amount });
+        }
+    }
+}
