@@ -1,10 +1,14 @@
 //! The left panel: requests, the rules that answer them, and how they are carried out.
 
+mod receipt;
+
 use std::error::Error;
 
 use diptych_store::Filter;
 
 use crate::{Event, Folds};
+
+pub use receipt::{Receipt, ReceiptError};
 
 /// A request to change something, and the rule that decides on it.
 ///

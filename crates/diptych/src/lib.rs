@@ -4,10 +4,12 @@
 extern crate self as diptych;
 
 pub mod command;
+mod digest;
 mod event;
 mod fold;
 
 pub use command::{Command, Invalid};
+pub use digest::DigestError;
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use diptych_store::{
