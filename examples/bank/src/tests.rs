@@ -3,7 +3,7 @@ use diptych::testing::{given, nothing_given};
 use super::*;
 
 fn opened() -> Banking {
-    Banking::Opened { account: "a".to_owned(), owner: "Ann".to_owned() }
+    Banking::Opened { account: "a".to_owned() }
 }
 
 fn deposited(cents: u64) -> Banking {
@@ -20,7 +20,7 @@ fn withdraw(cents: u64) -> Withdraw {
 
 #[test]
 fn an_account_is_opened_once() {
-    let open = || Open { account: "a".to_owned(), owner: "Ann".to_owned() };
+    let open = || Open { account: "a".to_owned() };
     let open_account = nothing_given().when(open()).then([opened()]);
     open_account.when(open()).then_rejected(Refused::AlreadyOpen);
 }
@@ -28,19 +28,14 @@ fn an_account_is_opened_once() {
 #[test]
 fn only_an_open_account_takes_deposits() {
     nothing_given().when(deposit(5)).then_rejected(Refused::NotOpen);
-    let closed = given([opened(), Banking::Closed { account: "a".to_owned() }]);
-    closed.when(deposit(5)).then_rejected(Refused::NotOpen);
     given([opened()]).when(deposit(5)).then([deposited(5)]);
-    given([opened()]).when(deposit(0)).then_invalid("cents");
 }
 
 #[test]
 fn an_account_is_not_overdrawn() {
     let rich = given([opened(), deposited(70)]);
-    let poor = rich.when(withdraw(50)).then([Banking::Withdrawn {
-        account: "a".to_owned(),
-        cents: 50,
-    }]);
+    let poor =
+        rich.when(withdraw(50)).then([Banking::Withdrawn { account: "a".to_owned(), cents: 50 }]);
     let refused = Refused::Overdrawn { balance_cents: 20, cents: 21 };
     poor.when(withdraw(21)).then_rejected(refused);
 }

@@ -1,6 +1,5 @@
-//! Students subscribe to courses: a course has so many seats, a student takes so many courses.
-//! The rule depends on two things at once, so its boundary is two tags, and no aggregate has to
-//! be found that holds both. `cargo run -p example-courses`
+//! A course has so many seats, and a student takes so many courses: a rule that depends on two
+//! things at once has a boundary of two tags. `cargo run -p example-courses`
 #![allow(clippy::print_stdout)] // It shows something.
 
 #[cfg(test)]
@@ -20,19 +19,19 @@ struct Offered {
     seats: u32,
 }
 
-#[derive(Debug, PartialEq, Event)]
-enum Subscription {
-    #[event("student-subscribed")]
-    Subscribed { #[tag] course: String, #[tag] student: String },
-    #[event("student-unsubscribed")]
-    Unsubscribed { #[tag] course: String, #[tag] student: String },
+#[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
+#[event("student-subscribed")]
+struct Subscribed {
+    #[tag]
+    course: String,
+    #[tag]
+    student: String,
 }
 
-/// Everything about courses: what is offered, and who takes it.
 #[derive(Debug, PartialEq, Event)]
 enum School {
     Offered(Offered),
-    Subscription(Subscription),
+    Subscribed(Subscribed),
 }
 
 /// What the rules know of one course.
@@ -48,26 +47,22 @@ impl Fold for Seats {
     fn apply(&mut self, event: &Recorded<School>) {
         match &event.event {
             School::Offered(offered) => self.offered = Some(offered.seats),
-            School::Subscription(Subscription::Subscribed { .. }) => self.taken += 1,
-            School::Subscription(Subscription::Unsubscribed { .. }) => self.taken -= 1,
+            School::Subscribed(_) => self.taken += 1,
         }
     }
 }
 
-/// What the rules know of one student: it is folded from some of the events alone.
+/// What the rules know of one student, folded from one of the events alone.
 #[derive(Default)]
 struct Load {
     courses: Vec<String>,
 }
 
 impl Fold for Load {
-    type Event = Subscription;
+    type Event = Subscribed;
 
-    fn apply(&mut self, event: &Recorded<Subscription>) {
-        match &event.event {
-            Subscription::Subscribed { course, .. } => self.courses.push(course.clone()),
-            Subscription::Unsubscribed { course, .. } => self.courses.retain(|one| one != course),
-        }
+    fn apply(&mut self, event: &Recorded<Subscribed>) {
+        self.courses.push(event.course.clone());
     }
 }
 
@@ -83,7 +78,6 @@ enum Refused {
     TooManyCourses,
 }
 
-#[derive(Serialize)]
 struct Offer {
     course: String,
     seats: u32,
@@ -106,7 +100,6 @@ impl Command for Offer {
     }
 }
 
-#[derive(Serialize)]
 struct Subscribe {
     course: String,
     student: String,
@@ -114,7 +107,7 @@ struct Subscribe {
 
 impl Command for Subscribe {
     type State = (Seats, Load);
-    type Event = Subscription;
+    type Event = Subscribed;
     type Rejection = Refused;
 
     fn boundary(&self) -> (Filter, Filter) {
@@ -122,7 +115,7 @@ impl Command for Subscribe {
         (course, Filter::tag(Tag::new("student", &self.student)))
     }
 
-    fn decide(&self, (course, student): (&Seats, &Load)) -> Result<Vec<Subscription>, Refused> {
+    fn decide(&self, (course, student): (&Seats, &Load)) -> Result<Vec<Subscribed>, Refused> {
         if student.courses.contains(&self.course) {
             return Ok(Vec::new());
         }
@@ -134,7 +127,7 @@ impl Command for Subscribe {
             return Err(Refused::TooManyCourses);
         }
         let (course, student) = (self.course.clone(), self.student.clone());
-        Ok(vec![Subscription::Subscribed { course, student }])
+        Ok(vec![Subscribed { course, student }])
     }
 }
 
@@ -143,7 +136,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let app = App::open(folder.path())?.start().await?;
     app.execute(Offer { course: "logic".to_owned(), seats: 30 }).await?;
-    // A hundred students want thirty seats, all at once.
     let sent: Vec<_> = (0..100)
         .map(|number| Subscribe { course: "logic".to_owned(), student: format!("s{number}") })
         .map(|subscribe| tokio::spawn(app.execute(subscribe).into_future()))
@@ -153,6 +145,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         subscribed += usize::from(answer.await?.is_ok());
     }
     println!("{subscribed} of 100 students got one of 30 seats");
-    app.stop().await?;
-    Ok(())
+    Ok(app.stop().await?)
 }

@@ -12,9 +12,19 @@ use serde::Serialize;
 #[derive(Debug, PartialEq, Event)]
 enum Membership {
     #[event("member-registered")]
-    Registered { #[tag] member: String, #[tag] email: String },
+    Registered {
+        #[tag]
+        member: String,
+        #[tag]
+        email: String,
+    },
     #[event("member-left")]
-    Left { #[tag] member: String, #[tag] email: String },
+    Left {
+        #[tag]
+        member: String,
+        #[tag]
+        email: String,
+    },
 }
 
 /// Whose an address is.
@@ -121,10 +131,8 @@ impl Command for Leave {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let app = App::open(folder.path())?.start().await?;
-    let register = |member: &str| Register {
-        member: member.to_owned(),
-        email: "ann@example.org".to_owned(),
-    };
+    let register =
+        |member: &str| Register { member: member.to_owned(), email: "ann@example.org".to_owned() };
     app.execute(register("ann")).await?;
     if let Err(ExecuteError::Rejected(reason)) = app.execute(register("another-ann")).await {
         println!("refused: {reason}");

@@ -14,9 +14,8 @@ fn registered(member: &str, email: &str) -> Membership {
 fn an_address_is_taken_until_it_is_released() {
     let (ann, email) = ("ann", "a@example.org");
     let taken = nothing_given().when(register(ann, email)).then([registered(ann, email)]);
-    let taken = taken
-        .when(register("ben", email))
-        .then_rejected(Refused::EmailTaken(email.to_owned()));
+    let taken =
+        taken.when(register("ben", email)).then_rejected(Refused::EmailTaken(email.to_owned()));
     let left = Membership::Left { member: ann.to_owned(), email: email.to_owned() };
     let free = taken.when(Leave { member: ann.to_owned() }).then([left]);
     free.when(register("ben", email)).then([registered("ben", email)]);

@@ -78,12 +78,14 @@ use crate::{
 /// given([taken("1A")]).when(Take("1A")).then_rejected(AlreadyTaken);
 /// given([taken("1A")]).when(Take("1B")).then([taken("1B")]);
 /// ```
+#[must_use = "nothing is tested before a command is sent and its outcome is compared"]
 #[track_caller]
 pub fn given<E: Event>(events: impl IntoIterator<Item = E>) -> Given {
     nothing_given().and(events)
 }
 
 /// Nothing happened so far.
+#[must_use = "nothing is tested before a command is sent and its outcome is compared"]
 pub fn nothing_given() -> Given {
     Given {
         events: Vec::new(),
@@ -99,7 +101,6 @@ const SECOND_MICROS: i64 = 1_000_000;
 
 /// What happened so far; see [`given`].
 #[derive(Debug)]
-#[must_use = "nothing is tested before a command is sent and its outcome is compared"]
 pub struct Given {
     events: Vec<(RawEvent, Timestamp)>,
     clock: Timestamp,
@@ -109,6 +110,7 @@ pub struct Given {
 
 impl Given {
     /// And then these.
+    #[must_use]
     #[track_caller]
     pub fn and<E: Event>(mut self, events: impl IntoIterator<Item = E>) -> Given {
         let schema = self.schema();
@@ -120,24 +122,28 @@ impl Given {
     }
 
     /// And then this, as an older program wrote it.
+    #[must_use]
     pub fn and_stored(mut self, event: RawEvent) -> Given {
         self.push(event);
         self
     }
 
     /// With these upcasters.
+    #[must_use]
     pub fn upcasters(mut self, upcasters: Upcasters) -> Given {
         self.upcasters = upcasters;
         self
     }
 
     /// What follows is recorded from this instant on.
+    #[must_use]
     pub fn at(mut self, instant: Timestamp) -> Given {
         self.clock = instant;
         self
     }
 
     /// What follows has this metadata.
+    #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Given {
         self.metadata = metadata;
         self
@@ -147,6 +153,7 @@ impl Given {
     ///
     /// # Panics
     /// If an event cannot be folded, or the boundary asks for what the fold does not have.
+    #[must_use]
     #[track_caller]
     pub fn state<F: Fold>(self, boundary: Filter) -> F {
         match F::open(boundary, &self.schema(), None) {
@@ -325,6 +332,7 @@ impl<C: Command> When<C> {
     ///
     /// # Panics
     /// As [`Given::state`].
+    #[must_use]
     #[track_caller]
     pub fn then_state<F: Fold>(self, boundary: Filter) -> F {
         self.given.state(boundary)

@@ -1,0 +1,347 @@
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use diptych_store::{Epoch, LogId, LogIdentity, Position};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The version of tokens that this program writes, and their first byte.
+const VERSION: u8 = 1;
+/// The longest text that is looked at, with room for later versions.
+const LONGEST: usize = 128;
+
+/// Where a command was written: what a caller holds to ask for an answer that knows of it.
+///
+/// As text, and for serde, it is a short token that fits in a header or an address. Its content
+/// is nobody's concern but that of the program that gave it.
+///
+/// ```
+/// use diptych::Receipt;
+///
+/// let token = "AQABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcCDn4";
+/// let receipt: Receipt = token.parse()?;
+/// assert_eq!((receipt.first().get(), receipt.last().get()), (6, 7));
+/// assert_eq!(receipt.to_string(), token);
+/// # Ok::<(), diptych::ReceiptError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    log: LogIdentity,
+    last: Position,
+    /// How many there are, at most as many as positions up to `last`.
+    events: u64,
+}
+
+impl Receipt {
+    /// Of what was written from `first` to `last`. Nothing, with everything up to `last` known,
+    /// if `first` is the position after it.
+    pub(crate) fn new(log: LogIdentity, first: Position, last: Position) -> Receipt {
+        let events = last.get().saturating_add(1).saturating_sub(first.get());
+        Receipt { log, last, events: events.min(last.get()) }
+    }
+
+    /// The log, and the history of it, that the positions belong to.
+    pub fn log(&self) -> LogIdentity {
+        self.log
+    }
+
+    /// The position of the first event that was written; the one after [`last`](Receipt::last)
+    /// if none was.
+    pub fn first(&self) -> Position {
+        Position::new(self.last.get().saturating_sub(self.events)).plus(1)
+    }
+
+    /// The position of the last event that was written. If none was, the one up to which the
+    /// command knew the log when it decided so.
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// How many events were written.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether nothing was written, because there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.events == 0
+    }
+}
+
+/// The token: version, id and epoch of the log, last position, number of events, and a check
+/// over all of that, in base64 for addresses. Later versions keep the first byte and the check.
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![VERSION];
+        bytes.extend(self.log.id.to_bytes());
+        bytes.extend(self.log.epoch.to_u64().to_be_bytes());
+        put_number(&mut bytes, self.last.get());
+        put_number(&mut bytes, self.events);
+        let check = check(&bytes);
+        bytes.extend(check.to_be_bytes());
+        f.pad(&BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+/// A text is no receipt that this program can read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiptError {
+    /// Longer than any receipt.
+    #[error(
+        "a text of {bytes} bytes is no receipt, which has at most {limit}: check what was sent"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// Characters that no receipt has.
+    #[error(
+        "the text is no receipt, it has characters that are not of URL-safe base64: give it as \
+         it was received"
+    )]
+    Characters,
+    /// Something is missing, or was changed on the way.
+    #[error("the receipt was cut or changed on the way: give it as it was received")]
+    Mangled,
+    /// Written by a newer program.
+    #[error("the receipt has version {version}, and this program reads version 1: run a newer one")]
+    Version {
+        /// The version of the receipt.
+        version: u8,
+    },
+    /// It was not changed, and makes no sense.
+    #[error("the receipt is none that a program of this version writes: ask whoever gave it")]
+    Malformed,
+}
+
+impl FromStr for Receipt {
+    type Err = ReceiptError;
+
+    fn from_str(text: &str) -> Result<Receipt, ReceiptError> {
+        let (bytes, limit) = (text.len(), LONGEST);
+        if bytes > limit {
+            return Err(ReceiptError::TooLong { bytes, limit });
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
+            base64::DecodeError::InvalidByte(..) => ReceiptError::Characters,
+            _ => ReceiptError::Mangled,
+        })?;
+        let (content, found) = bytes.split_last_chunk().ok_or(ReceiptError::Mangled)?;
+        if check(content) != u16::from_be_bytes(*found) {
+            return Err(ReceiptError::Mangled);
+        }
+        match content.split_first().ok_or(ReceiptError::Mangled)? {
+            (&VERSION, fields) => read_fields(fields).ok_or(ReceiptError::Malformed),
+            (0, _) => Err(ReceiptError::Malformed),
+            (&version, _) => Err(ReceiptError::Version { version }),
+        }
+    }
+}
+
+fn read_fields(fields: &[u8]) -> Option<Receipt> {
+    let (id, rest) = fields.split_first_chunk()?;
+    let (epoch, mut rest) = rest.split_first_chunk()?;
+    let id = LogId::from_bytes(*id);
+    let epoch = Epoch::from_u64(u64::from_be_bytes(*epoch));
+    let last = take_number(&mut rest)?;
+    let events = take_number(&mut rest)?;
+    let whole = rest.is_empty() && events <= last;
+    let log = LogIdentity { id, epoch };
+    whole.then_some(Receipt { log, last: Position::new(last), events })
+}
+
+/// Seven bits a byte, the low ones first; the upper bit says that more follow.
+fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// None if there is no number, or it is not written as [`put_number`] does: a receipt has one
+/// text.
+fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        let shifted = bits.checked_shl(shift)?;
+        if shifted >> shift != bits {
+            return None;
+        }
+        number |= shifted;
+        if byte & 0x80 == 0 {
+            let shortest = byte != 0 || shift == 0;
+            return shortest.then_some(number);
+        }
+    }
+    None
+}
+
+/// CRC-16 (CCITT): it finds every change of a single character, which a part of a hash would
+/// only find almost always. It keeps off accidents, not people.
+fn check(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xffff, |check, byte| {
+        (0..8).fold(check ^ u16::from(*byte) << 8, |check, _| {
+            let shifted = check << 1;
+            if check & 0x8000 == 0 { shifted } else { shifted ^ 0x1021 }
+        })
+    })
+}
+
+impl Serialize for Receipt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Receipt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Receipt, D::Error> {
+        deserializer.deserialize_str(Token)
+    }
+}
+
+struct Token;
+
+impl de::Visitor<'_> for Token {
+    type Value = Receipt;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a receipt")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Receipt, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn receipt(id: u128, epoch: u64, last: u64, events: u64) -> Receipt {
+        let id = LogId::from_bytes(id.to_be_bytes());
+        let log = LogIdentity { id, epoch: Epoch::from_u64(epoch) };
+        Receipt { log, last: Position::new(last), events: events.min(last) }
+    }
+
+    fn any_receipt() -> impl Strategy<Value = Receipt> {
+        let number = || prop_oneof![0..300_u64, any::<u64>(), u64::MAX - 2..=u64::MAX];
+        (any::<u128>(), any::<u64>(), number(), number())
+            .prop_map(|(id, epoch, last, events)| receipt(id, epoch, last, events))
+    }
+
+    fn token(bytes: &[u8]) -> String {
+        let check = check(bytes).to_be_bytes();
+        BASE64_URL_SAFE_NO_PAD.encode([bytes, &check].concat())
+    }
+
+    fn read(text: &str) -> Result<Receipt, ReceiptError> {
+        text.parse()
+    }
+
+    /// Receipts are kept by others, and a newer program must read them.
+    #[test]
+    fn the_token_never_changes() {
+        let log = receipt(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f, 1 << 32 | 42, 0, 0).log;
+        let receipt = Receipt::new(log, Position::new(6), Position::new(7));
+        assert_eq!(receipt.to_string(), "AQABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcCDn4");
+        // The check value that catalogues give for this CRC.
+        assert_eq!(check(b"123456789"), 0x29b1);
+    }
+
+    #[test]
+    fn a_receipt_of_nothing_knows_up_to_where() {
+        let log = LogIdentity::random();
+        let nothing = Receipt::new(log, Position::new(8), Position::new(7));
+        assert!(nothing.is_empty() && nothing.first() > nothing.last());
+        assert_eq!((nothing.events(), nothing.last()), (0, Position::new(7)));
+        let two = Receipt::new(log, Position::new(6), Position::new(7));
+        assert_eq!((two.events(), two.first(), two.is_empty()), (2, Position::new(6), false));
+        let start = Receipt::new(log, Position::new(1), Position::START);
+        assert_eq!((start.events(), start.first()), (0, Position::new(1)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_apart() {
+        assert_eq!(read("in%valid"), Err(ReceiptError::Characters));
+        assert_eq!(read(""), Err(ReceiptError::Mangled));
+        assert_eq!(read(&token(&[])), Err(ReceiptError::Mangled));
+        let too_long = ReceiptError::TooLong { bytes: 200, limit: 128 };
+        assert_eq!(read(&"A".repeat(200)), Err(too_long));
+        assert_eq!(read(&token(&[2, 1])), Err(ReceiptError::Version { version: 2 }));
+        assert_eq!(read(&token(&[0, 1])), Err(ReceiptError::Malformed));
+        assert_eq!(read(&token(&[1, 1])), Err(ReceiptError::Malformed));
+    }
+
+    #[test]
+    fn a_receipt_has_one_text() {
+        let with = |numbers: &[u8]| read(&token(&[&[1; 25], numbers].concat()));
+        assert!(with(&[7, 2]).is_ok());
+        assert!(with(&[7, 7]).is_ok());
+        let more_events_than_positions = with(&[7, 8]);
+        let longer_than_needed = with(&[0x87, 0, 2]);
+        let too_large = with(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 2]);
+        let endless = with(&[0xff; 20]);
+        let more_after_it = with(&[7, 2, 0]);
+        let only_one = with(&[7]);
+        for wrong in [
+            more_events_than_positions,
+            longer_than_needed,
+            too_large,
+            endless,
+            more_after_it,
+            only_one,
+        ] {
+            assert_eq!(wrong, Err(ReceiptError::Malformed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_round_trip(receipt in any_receipt()) {
+            let text = receipt.to_string();
+            prop_assert!(text.len() <= 63, "{}", text);
+            prop_assert_eq!(read(&text), Ok(receipt));
+            let json = serde_json::to_string(&receipt).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Receipt>(&json).unwrap(), receipt);
+            let packed = rmp_serde::to_vec(&receipt).unwrap();
+            prop_assert_eq!(rmp_serde::from_slice::<Receipt>(&packed).unwrap(), receipt);
+            let made = Receipt::new(receipt.log, receipt.first(), receipt.last);
+            prop_assert!(made == receipt || receipt.last == Position::MAX);
+        }
+
+        /// All of them, not almost all: that is what the check was chosen for.
+        #[test]
+        fn a_change_of_one_character_is_refused(receipt in any_receipt()) {
+            let text = receipt.to_string();
+            for at in 0..text.len() {
+                for other in ' '..='~' {
+                    let mut changed: Vec<char> = text.chars().collect();
+                    changed[at] = other;
+                    let changed: String = changed.into_iter().collect();
+                    prop_assert_eq!(read(&changed).is_ok(), changed == text, "{}", changed);
+                }
+            }
+        }
+
+        #[test]
+        fn a_part_of_a_token_is_never_the_whole(receipt in any_receipt(), at in any::<usize>()) {
+            let text = receipt.to_string();
+            prop_assert_ne!(read(&text[..at % text.len()]), Ok(receipt));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,150}", bytes in any::<[u8; 30]>()) {
+            let _ = read(&text);
+            let _ = read(&token(&bytes));
+            let _ = read(&token(&[&[1], &bytes[..]].concat()));
+        }
+    }
+}

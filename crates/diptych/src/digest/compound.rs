@@ -1,0 +1,137 @@
+//! Values of several parts.
+
+use serde::{
+    Serialize,
+    ser::{
+        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant,
+    },
+};
+
+use super::{Canonical, Failed, Sink, tag};
+
+/// Parts whose order counts. Not every sequence knows its length before, so they end with a mark
+/// that no part begins with, and their number after it.
+pub(super) struct Sequence<'a, S> {
+    to: &'a mut S,
+    parts: u64,
+}
+
+impl<'a, S: Sink> Sequence<'a, S> {
+    pub(super) fn new(to: &'a mut S) -> Sequence<'a, S> {
+        Sequence { to, parts: 0 }
+    }
+
+    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        self.parts += 1;
+        value.serialize(Canonical(self.to))
+    }
+
+    fn finish(self) -> Result<(), Failed> {
+        self.to.put(&[tag::END]);
+        self.to.put(&self.parts.to_le_bytes());
+        Ok(())
+    }
+}
+
+/// Parts with keys, which are put in order before they are written.
+pub(super) struct Entries<'a, S> {
+    to: &'a mut S,
+    /// Key and value of each, in the canonical form.
+    entries: Vec<Vec<u8>>,
+}
+
+impl<'a, S: Sink> Entries<'a, S> {
+    pub(super) fn new(to: &'a mut S) -> Entries<'a, S> {
+        Entries { to, entries: Vec::new() }
+    }
+
+    fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+        let mut entry = Vec::new();
+        key.serialize(Canonical(&mut entry))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        let Some(entry) = self.entries.last_mut() else {
+            return Err(Failed("a map gave a value before its key".to_owned()));
+        };
+        value.serialize(Canonical(entry))
+    }
+
+    fn finish(mut self) -> Result<(), Failed> {
+        self.entries.sort_unstable();
+        self.entries.iter().for_each(|entry| self.to.put(entry));
+        self.to.put(&[tag::END]);
+        self.to.put(&(self.entries.len() as u64).to_le_bytes());
+        Ok(())
+    }
+}
+
+/// The traits of serde for sequences differ in the name of one method.
+macro_rules! sequence {
+    ($($of:ident $method:ident)*) => {$(
+        impl<S: Sink> $of for Sequence<'_, S> {
+            type Ok = ();
+            type Error = Failed;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+                self.part(value)
+            }
+
+            fn end(self) -> Result<(), Failed> {
+                self.finish()
+            }
+        }
+    )*};
+}
+
+sequence! {
+    SerializeSeq serialize_element
+    SerializeTuple serialize_element
+    SerializeTupleStruct serialize_field
+    SerializeTupleVariant serialize_field
+}
+
+impl<S: Sink> SerializeMap for Entries<'_, S> {
+    type Ok = ();
+    type Error = Failed;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+        self.key(key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        self.value(value)
+    }
+
+    fn end(self) -> Result<(), Failed> {
+        self.finish()
+    }
+}
+
+/// The traits of serde for structs differ in nothing but their names.
+macro_rules! fields {
+    ($($of:ident)*) => {$(
+        impl<S: Sink> $of for Entries<'_, S> {
+            type Ok = ();
+            type Error = Failed;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), Failed> {
+                self.key(name)?;
+                self.value(value)
+            }
+
+            fn end(self) -> Result<(), Failed> {
+                self.finish()
+            }
+        }
+    )*};
+}
+
+fields! { SerializeStruct SerializeStructVariant }
