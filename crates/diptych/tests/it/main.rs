@@ -6,5 +6,7 @@ mod bank;
 mod cache;
 mod declare;
 mod derive;
+mod evolution;
 mod execute;
+mod look;
 mod watched;
