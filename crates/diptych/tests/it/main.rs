@@ -9,4 +9,5 @@ mod derive;
 mod evolution;
 mod execute;
 mod look;
+mod snapshots;
 mod watched;
