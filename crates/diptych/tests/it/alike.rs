@@ -208,7 +208,7 @@ command!(
     Close,
     (Balance,),
     Moving,
-    |send| { (account(send.one).of_types(&["opened", "closed"]),) },
+    |send| (account(send.one).of_types(&["opened", "closed"]),),
     |this, seen| match seen.0.open {
         false => Err(No(format!("{seen:?}"))),
         true => this.turn(seen, vec![Moving::Closed(this.about(seen))]),
@@ -239,8 +239,8 @@ command!(
     Note,
     (Balance, Notes),
     Noting,
-    |send| { (account(send.one), Filter::tag(Tag::new("account", send.one))) },
-    |this, seen| { this.turn(seen, vec![Noting::Noted(this.about(seen)); 2]) },
+    |send| (account(send.one), Filter::tag(Tag::new("account", send.one))),
+    |this, seen| this.turn(seen, vec![Noting::Noted(this.about(seen)); 2]),
     |send| {
         let closed = FilterItem::everything().or_type("closed");
         Some(closed.and_tag(Tag::new("account", send.one)).into())
@@ -268,7 +268,7 @@ command!(
     (),
     Noting,
     |_send| (),
-    |this, seen| { this.turn(seen, vec![Noting::Noted(this.about(seen))]) },
+    |this, seen| this.turn(seen, vec![Noting::Noted(this.about(seen))]),
     |_| None
 );
 command!(
@@ -276,7 +276,7 @@ command!(
     Notes,
     Moving,
     |send| Filter::tag(Tag::new("account", send.one)),
-    |this, seen| { this.turn(seen, vec![Moving::Bomb(this.about(seen))]) },
+    |this, seen| this.turn(seen, vec![Moving::Bomb(this.about(seen))]),
     |_| None
 );
 
@@ -446,7 +446,7 @@ impl World {
 fn text(outcome: Result<Receipt, ExecuteError<No>>) -> String {
     match outcome {
         // Where several folds cannot take in an event, any of them may say so.
-        Err(ExecuteError::Fold(error)) => format!("{} {}", error.position, error.cause),
+        Err(ExecuteError::Fold(_)) => "a fold".to_owned(),
         outcome => format!("{outcome:?}"),
     }
 }
