@@ -10,6 +10,7 @@ mod evolution;
 mod evolution_errors;
 mod execute;
 mod hostile;
+mod kit;
 mod look;
 mod metadata;
 mod snapshots;
