@@ -135,6 +135,22 @@ async fn after_a_restart_only_what_came_since_is_read() {
 }
 
 #[tokio::test]
+async fn a_state_from_a_snapshot_is_as_large_as_it_was() {
+    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    fill(&store, 1_000);
+    let mut sizes = Vec::new();
+    for _ in 0..2 {
+        let app = over(&store, &place).decision_snapshots::<Heard<Entries>>(EVERY);
+        let app = app.start().await.unwrap();
+        heard::<Entries>(&app, &page()).await.unwrap();
+        sizes.push(app.figures().cache.bytes);
+        app.stop().await.unwrap();
+    }
+    assert_eq!(store.events_read(), 1_000);
+    assert!(sizes[0] > 10_000 && sizes[0] == sizes[1], "{sizes:?}");
+}
+
+#[tokio::test]
 async fn a_log_keeps_them_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = SnapshotOptions { every_events: 100 };
@@ -287,6 +303,12 @@ async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
     };
     ledger!(Some(1), 2);
     assert_eq!(first, std::any::type_name::<Ledger>());
+    // Nothing says how events of version 1 are read now: nobody goes on without that.
+    let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let error = look::<Ledger>(&app, &page()).await.unwrap_err();
+    assert!(error.to_string().contains("entered version 1 is not known"), "{error}");
+    assert!(warnings.one().contains("made by other code"));
+    app.stop().await.unwrap();
     let double = Upcasters::new().object("entered", 1, |payload| {
         let amount = payload["amount"].as_u64().ok_or("no amount")?;
         payload["amount"] = json!(amount * 2);
