@@ -28,7 +28,6 @@ enum Banking {
     },
 }
 
-/// What the rules know of an account.
 #[derive(Default)]
 struct Account {
     is_open: bool,
