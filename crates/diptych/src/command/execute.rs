@@ -221,7 +221,7 @@ async fn finish<R: Error + Send + 'static>(
 }
 
 impl Core {
-    async fn published_upto(&self, position: Position) -> Result<(), Failure> {
+    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), Failure> {
         let head = self.store.head();
         if head.position() < position {
             head.after(position.before()).await?;
