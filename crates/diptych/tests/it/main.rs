@@ -3,3 +3,6 @@
 
 mod bank;
 mod execute;
+mod hand;
+mod hot;
+mod school;
