@@ -24,7 +24,7 @@ use super::{
     error::{Failure, refused},
     folds::Slot,
     gates::Hashes,
-    unsynced::Above,
+    unsynced::{Above, Within},
 };
 use crate::{Event, Receipt, Recorded, fold::panic_text};
 
@@ -150,6 +150,7 @@ async fn attempts<C: Command>(
         core.figures.conflict();
         if attempt >= core.retries.attempts {
             let filter = union::<C>(slots);
+            core.published_upto(at).await?;
             let missed = core.missed(&filter, after, at).await?;
             return Ok(settled(Failure::Conflict(Conflict {
                 at,
@@ -188,10 +189,13 @@ async fn try_once<C: Command>(
             message: panic_text(&*panic),
         })),
     };
-    let mut rests_on = Position::START;
-    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+    let refs = <C::State as Folds>::slots(slots);
+    let newest = refs.iter().flatten().map(|slot| slot.position()).max();
+    let newest = newest.unwrap_or(Position::START);
+    let mut rests_on = newest;
+    for slot in refs.into_iter().flatten() {
         let after = slot.position();
-        if let Some(at) = core.overtaken(slot).await? {
+        if let Some(at) = core.overtaken(slot, newest).await? {
             return Ok(Tried::Overtaken { at, after });
         }
         rests_on = rests_on.max(slot.position());
@@ -227,7 +231,7 @@ async fn append<C: Command>(
         conditions.push(AppendCondition { fail_if: filter.clone(), after: known });
     }
     conditions.extend(expected);
-    let kept: Option<Arc<[RawEvent]>> = core.publishes_late().then(|| events.as_slice().into());
+    let kept: Option<Arc<[RawEvent]>> = core.keeps_accepted().then(|| events.as_slice().into());
     let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
     let accepted = match core.store.append(append).await {
         Ok(accepted) => accepted,
@@ -345,7 +349,9 @@ impl Core {
                 slot.recall(&**place, self.identity, head);
             }
             self.read(slot, head).await?;
-        } else if need > slot.position() {
+        } else {
+            // What is needed may be accepted and not published: then it is found below.
+            let need = need.min(self.head.position());
             self.read(slot, need).await?;
         }
         loop {
@@ -355,7 +361,9 @@ impl Core {
                 Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
                 Above::Unknown { .. } if slot.position() < head => self.read(slot, head).await?,
                 Above::Unknown { until } => {
-                    self.head.after(until.before()).await?;
+                    // What was waited for is nowhere but in the log now.
+                    let head = self.head.after(until.before()).await?;
+                    self.read(slot, head).await?;
                 }
             }
         }
@@ -375,18 +383,34 @@ impl Core {
         Ok(())
     }
 
-    /// Whether something came that is not in the state, as far as is published: then where.
-    async fn overtaken(&self, slot: &mut dyn Slot) -> Result<Option<Position>, Failure> {
-        let head = self.head.position();
-        if slot.position() >= head {
-            return Ok(None);
+    /// Whether something came that is not in the state, as far as is published and up to
+    /// `newest`, the end of the newest state of the same decision: then where.
+    ///
+    /// A state beyond what is published is complete up to its own position and no further, so
+    /// beside one that is newer it might never have been.
+    async fn overtaken(
+        &self,
+        slot: &mut dyn Slot,
+        newest: Position,
+    ) -> Result<Option<Position>, Failure> {
+        loop {
+            let head = self.head.position();
+            if slot.position() < head {
+                let last = self.store.last(slot.filter(), head).await?;
+                if let Some(at) = last.filter(|at| *at > slot.position()) {
+                    return Ok(Some(at));
+                }
+                slot.considered(head);
+            }
+            if slot.position() >= newest {
+                return Ok(None);
+            }
+            match self.unsynced.within(slot.filter(), slot.position(), newest) {
+                Within::Nothing => slot.considered(newest),
+                Within::Match(at) => return Ok(Some(at)),
+                Within::Unknown => self.published_upto(newest).await?,
+            }
         }
-        let last = self.store.last(slot.filter(), head).await?;
-        if let Some(at) = last.filter(|at| *at > slot.position()) {
-            return Ok(Some(at));
-        }
-        slot.considered(head);
-        Ok(None)
     }
 
     /// What the caller expects as a condition; or the conflict, if it is not so already.

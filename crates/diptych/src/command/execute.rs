@@ -242,7 +242,7 @@ fn unknown(receipt: Receipt, error: SyncError) -> Failure {
 }
 
 impl Core {
-    async fn published_upto(&self, position: Position) -> Result<(), Failure> {
+    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), Failure> {
         if self.head.position() < position {
             self.head.after(position.before()).await?;
         }

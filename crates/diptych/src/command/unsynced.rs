@@ -36,6 +36,9 @@ struct Window {
     by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
     /// Everything at or below it is published, and is not here any more.
     published: u64,
+    /// Up to here there may be commits whose events were not kept, so that nothing is known
+    /// before it is published.
+    unknown: u64,
 }
 
 struct Commit {
@@ -72,6 +75,16 @@ pub(crate) enum Above {
     Unknown { until: Position },
 }
 
+/// What is known about matches between two positions.
+pub(crate) enum Within {
+    /// There is none.
+    Nothing,
+    /// The last of them is here.
+    Match(Position),
+    /// What is between is not known, or is published by now.
+    Unknown,
+}
+
 impl Unsynced {
     /// Enters a commit. `head` is what is published.
     pub(crate) fn enter(
@@ -84,7 +97,15 @@ impl Unsynced {
         let mut window = self.window.lock();
         window.forget(head.get());
         window.enter(first.get(), recorded_at, events);
-        self.any.store(!window.commits.is_empty(), Ordering::Release);
+        self.any.store(!window.is_empty(), Ordering::Release);
+    }
+
+    /// Enters a commit whose events were not kept.
+    pub(crate) fn enter_unknown(&self, last: Position, head: Position) {
+        let mut window = self.window.lock();
+        window.forget(head.get());
+        window.unknown = window.unknown.max(last.get());
+        self.any.store(!window.is_empty(), Ordering::Release);
     }
 
     /// What matches above a state's `position`. `head` is what is published.
@@ -94,11 +115,16 @@ impl Unsynced {
         }
         let mut window = self.window.lock();
         window.forget(head.get());
-        if window.commits.is_empty() {
+        if window.is_empty() {
             self.any.store(false, Ordering::Release);
             return Above::Nothing;
         }
         window.above(filter, position.get())
+    }
+
+    /// What matches above `position`, up to `upto`.
+    pub(crate) fn within(&self, filter: &Filter, position: Position, upto: Position) -> Within {
+        self.window.lock().within(filter, position.get(), upto.get())
     }
 }
 
@@ -154,13 +180,36 @@ impl Window {
         }
     }
 
-    fn above(&self, filter: &Filter, position: u64) -> Above {
+    fn is_empty(&self) -> bool {
+        self.commits.is_empty() && self.unknown <= self.published
+    }
+
+    fn within(&self, filter: &Filter, position: u64, upto: u64) -> Within {
+        let run = self.commit(upto).map(|commit| commit.run);
+        if position < self.published || run.is_none_or(|run| run > position + 1) {
+            return Within::Unknown;
+        }
+        let matches = self.all_matches(filter, position);
+        let last = matches.into_iter().rfind(|at| *at <= upto);
+        last.map_or(Within::Nothing, |last| Within::Match(Position::new(last)))
+    }
+
+    /// In order.
+    fn all_matches(&self, filter: &Filter, above: u64) -> Vec<u64> {
         let mut matches = Vec::new();
         for item in filter.items() {
-            self.matches(item, position, &mut matches);
+            self.matches(item, above, &mut matches);
         }
         matches.sort_unstable();
         matches.dedup();
+        matches
+    }
+
+    fn above(&self, filter: &Filter, position: u64) -> Above {
+        if self.unknown > self.published.max(position) {
+            return Above::Unknown { until: Position::new(self.unknown) };
+        }
+        let matches = self.all_matches(filter, position);
         let Some(&until) = matches.last() else { return Above::Nothing };
         let Some(commit) = self.commit(until) else { return Above::Nothing };
         if commit.run > position + 1 || position < self.published {
@@ -307,5 +356,45 @@ mod tests {
         assert!(unsynced.window.lock().by_tag.is_empty());
         enter(&unsynced, 2, vec![event("a", &["k:1"])], 3);
         assert!(unsynced.window.lock().commits.is_empty());
+    }
+
+    #[test]
+    fn below_a_commit_that_was_not_kept_nothing_is_known() {
+        let unsynced = Unsynced::default();
+        unsynced.enter_unknown(Position::new(11), Position::new(10));
+        assert_eq!(ask(&unsynced, "tag=k:9", 10, 10), "unknown until 11");
+        enter(&unsynced, 12, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "unknown until 11");
+        assert_eq!(ask(&unsynced, "tag=k:1", 11, 10), "[12] upto 12");
+        assert_eq!(ask(&unsynced, "tag=k:1", 11, 11), "[12] upto 12");
+        assert_eq!(ask(&unsynced, "tag=k:9", 11, 12), "nothing");
+        assert!(!unsynced.any.load(Ordering::Relaxed));
+    }
+
+    fn ask_within(unsynced: &Unsynced, filter: &str, position: u64, upto: u64) -> String {
+        let filter: Filter = filter.parse().unwrap();
+        match unsynced.within(&filter, Position::new(position), Position::new(upto)) {
+            Within::Nothing => "nothing".to_owned(),
+            Within::Unknown => "unknown".to_owned(),
+            Within::Match(at) => at.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_state_is_compared_with_a_newer_one_up_to_its_end() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 11, vec![event("a", &["k:1"])], 10);
+        enter(&unsynced, 12, vec![event("a", &["k:2"]), event("b", &["k:2"])], 10);
+        enter(&unsynced, 14, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 10, 11), "nothing");
+        assert_eq!(ask_within(&unsynced, "tag=k:1", 10, 13), "11");
+        assert_eq!(ask_within(&unsynced, "tag=k:1", 11, 13), "nothing");
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 10, 14), "13");
+        // A gap between, and what is beyond everything that is known.
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 9, 14), "unknown");
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 14, 15), "unknown");
+        enter(&unsynced, 16, vec![event("a", &["k:3"])], 12);
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 14, 16), "unknown");
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 11, 14), "unknown", "published by now");
     }
 }

@@ -4,3 +4,6 @@
 mod bank;
 mod derive;
 mod execute;
+mod hand;
+mod hot;
+mod school;
