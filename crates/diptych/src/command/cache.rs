@@ -103,7 +103,7 @@ impl Cache {
     /// Keeps a state that is whole.
     pub(crate) fn put<F: Fold>(&self, state: Box<State<F>>) {
         let bytes = state.bytes();
-        if state.is_spoilt || bytes + ENTRY_BYTES > self.budget_bytes {
+        if state.is_spoilt || bytes.saturating_add(ENTRY_BYTES) > self.budget_bytes {
             return;
         }
         let (hash, boundary) = (state.hash, state.boundary.clone());

@@ -127,8 +127,10 @@ async fn attempts<C: Command>(
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(slots, &filter)).transpose()?;
     let begun = core.head.position();
-    // With a narrower condition the store does not notice a state that is behind.
-    let mut need = if narrowed.is_some() { begun } else { Position::START };
+    // With a narrower condition the store does not notice a state that is behind. With one try
+    // what it notices is a conflict, and what came before the command is none.
+    let behind = narrowed.is_none() && core.retries.attempts > 1;
+    let mut need = if behind { Position::START } else { begun };
     let mut attempt = 1;
     loop {
         for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {

@@ -163,7 +163,9 @@ impl<F: Fold> State<F> {
             None if !std::mem::needs_drop::<F>() => 0,
             None => self.payload_bytes,
         };
-        size_of::<State<F>>() + heap + filter_bytes(&self.boundary) + filter_bytes(&self.filter)
+        let filters = filter_bytes(&self.boundary) + filter_bytes(&self.filter);
+        // What a fold says of itself may be anything.
+        heap.saturating_add(size_of::<State<F>>() + filters)
     }
 
     fn take(&mut self, stored: &Stored<'_>) -> Result<(), SchemaError> {
@@ -372,7 +374,9 @@ impl<F: Fold> Folds for F {
         &slots.fold
     }
 
-    fn keep(slots: Box<State<F>>, cache: &Cache) {
+    fn keep(mut slots: Box<State<F>>, cache: &Cache) {
+        // What came to nothing is still there, and the room for it: no budget counts that.
+        slots.own = Vec::new();
         cache.put(slots);
     }
 
@@ -433,7 +437,7 @@ macro_rules! tuple {
             }
 
             fn keep(slots: Self::Slots, cache: &Cache) {
-                $(cache.put(slots.$index);)+
+                $(<$fold as Folds>::keep(slots.$index, cache);)+
             }
 
             fn gates(boundary: &Self::Boundary, each: &mut dyn FnMut(u64)) {

@@ -1,9 +1,13 @@
-//! The left panel as its users see it.
+//! The left panel from outside, as a program uses it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod alike;
 mod bank;
+mod cache;
+mod declare;
 mod derive;
 mod execute;
 mod hand;
 mod hot;
 mod school;
+mod watched;

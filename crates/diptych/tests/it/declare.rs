@@ -1,0 +1,42 @@
+//! Events of tests, declared in a line each: what the derive writes, in little.
+
+/// An enum of events with JSON payloads, each with its name, version, and fields that are tags.
+macro_rules! events {
+    ($name:ident { $($variant:ident($type:ty) = $event:literal, $version:literal,
+        [$($key:ident),*];)+ }) => {
+        #[derive(Clone, Debug, PartialEq)]
+        pub(crate) enum $name {
+            $($variant($type)),+
+        }
+
+        impl diptych::Event for $name {
+            fn types() -> Vec<diptych::EventType> {
+                vec![$(
+                    diptych::EventType::new($event)
+                        .version($version)
+                        .tags(&[$(stringify!($key)),*])
+                ),+]
+            }
+
+            fn encode(&self) -> Result<diptych::RawEvent, diptych::SchemaError> {
+                match self {
+                    $($name::$variant(event) => {
+                        let payload = <diptych::Json as diptych::Codec>::encode(event)?;
+                        let raw = diptych::RawEvent::new($event, payload).version($version);
+                        $(let raw = raw.tag(diptych::Tag::new(stringify!($key), &event.$key));)*
+                        Ok(raw)
+                    })+
+                }
+            }
+
+            fn decode(encoded: &diptych::Encoded<'_>) -> Result<$name, diptych::SchemaError> {
+                match encoded.event_type {
+                    $($event => encoded.read::<diptych::Json, _>().map($name::$variant),)+
+                    _ => Err(encoded.unknown::<$name>()),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use events;
