@@ -9,5 +9,7 @@ mod derive;
 mod execute;
 mod hand;
 mod hot;
+#[cfg(feature = "testing")]
+mod schema_lock;
 mod school;
 mod watched;
