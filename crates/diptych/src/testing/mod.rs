@@ -1,16 +1,19 @@
 //! Tests of a domain, without a store, a runtime or a wait.
 //!
 //! [`given()`] tries one command. [`SchemaLock`] notices when the shape of an event that is in logs
-//! changes by accident.
+//! changes by accident, and [`check_determinism`] when a fold does not come to the same state
+//! every time.
 
 // A test that fails panics: that is what all of this is for.
 #![allow(clippy::panic)]
 
 mod clock;
+mod determinism;
 mod given;
 mod lock;
 
 pub use clock::{Clock, Controlled, Ids};
+pub use determinism::check_determinism;
 pub use given::{Given, When, given, nothing_given};
 pub use lock::{SchemaLock, SchemaReport};
 use similar::TextDiff;

@@ -6,6 +6,8 @@ mod bank;
 mod cache;
 mod declare;
 mod derive;
+#[cfg(feature = "testing")]
+mod determinism;
 mod execute;
 mod hand;
 mod hot;
