@@ -6,8 +6,12 @@ mod bank;
 mod cache;
 mod declare;
 mod derive;
+#[cfg(feature = "testing")]
+mod determinism;
 mod execute;
 mod hand;
 mod hot;
+#[cfg(feature = "testing")]
+mod schema_lock;
 mod school;
 mod watched;
