@@ -1,7 +1,10 @@
 //! State made by applying events one after another: what a command decides over, and what a
 //! query is answered from.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use diptych_store::Position;
 
@@ -81,6 +84,12 @@ pub enum FoldFailure {
     /// `apply` panicked.
     #[error("it panicked: {0}; correct `apply`, the events are unchanged")]
     Panicked(String),
+}
+
+/// Runs something that a program brought along, and says so if it panicked.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    outcome.map_err(|panic| format!("it panicked: {}", panic_text(&*panic)))
 }
 
 /// What a panic said.

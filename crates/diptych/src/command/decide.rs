@@ -26,7 +26,10 @@ use super::{
     gates::Hashes,
     unsynced::{Above, Within},
 };
-use crate::{Event, Receipt, Recorded, fold::panic_text};
+use crate::{
+    Event, Receipt, Recorded, SchemaError,
+    fold::{caught, panic_text},
+};
 
 /// How often a command is decided again when others were quicker, and what it waits between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +287,8 @@ fn encode<E: Event>(
     let reading = core.schema.reading::<E>()?;
     let mut encoded = Vec::with_capacity(events.len());
     for event in events {
-        let mut event = event.encode()?;
+        let failed = |reason| SchemaError::Encode { what: type_name::<E>(), reason };
+        let mut event = caught(|| event.encode()).map_err(failed)??;
         reading.check(&event)?;
         add_metadata(&mut event.metadata, metadata);
         encoded.push(event);

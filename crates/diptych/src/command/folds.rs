@@ -139,6 +139,7 @@ impl<F: Fold> State<F> {
     fn new(boundary: Filter, hash: u64, schema: &Schema) -> Result<State<F>, Failure> {
         schema.check_tags(&boundary)?;
         let reading = schema.reading::<F::Event>()?;
+        reading.check_current()?;
         let filter = reading.narrow(&boundary)?;
         Ok(State {
             fold: F::default(),
@@ -172,12 +173,11 @@ impl<F: Fold> State<F> {
         let State { reading, fold, boundary, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
         self.events_since += 1;
-        // What an upcaster made was selected by the name that it had before.
-        let wanted = |name: &str| {
-            let asks = |types: &[_]| types.is_empty() || types.iter().any(|asked| asked == name);
-            boundary.items().iter().any(|item| asks(&item.types))
-        };
-        reading.read(stored, wanted, |event| fold.apply(event))
+        // What an upcaster makes was selected by the name that it had before.
+        let wanted = |name: &str| stored.is_in(boundary, name);
+        reading.read(&stored.encoded, wanted, |event| {
+            fold.apply(&reading.recorded(stored, event));
+        })
     }
 
     /// Runs something that calls the fold, which may panic or refuse.
@@ -263,17 +263,22 @@ impl<F: Fold> Slot for Box<State<F>> {
 
     fn prepare(&mut self, events: &[RawEvent]) -> Result<(), SchemaError> {
         self.own.clear();
+        let State { own, reading, boundary, filter, .. } = &mut **self;
         for (index, raw) in (0..).zip(events) {
             let tags = || raw.tags.iter().map(Tag::as_str);
-            if self.filter.matches_parts(&raw.event_type, tags) {
-                self.own.push(Own {
+            if !filter.matches_parts(&raw.event_type, tags) {
+                continue;
+            }
+            let wanted = |name: &str| boundary.matches_parts(name, tags);
+            reading.read(&encoded(raw), wanted, |event| {
+                own.push(Own {
                     index,
                     id: raw.id,
                     metadata: raw.metadata.clone(),
                     payload_bytes: raw.payload.len(),
-                    event: self.reading.decode(&encoded(raw))?,
+                    event,
                 });
-            }
+            })?;
         }
         Ok(())
     }

@@ -9,11 +9,12 @@ use std::{
 use foldhash::fast::RandomState;
 use serde_json::{Map, Value};
 
-use super::{Encoded, SchemaError};
+use super::{Encoded, EventType, SchemaError};
+use crate::fold::caught;
 
-/// Steps through which one event may go, so that a mistake in the declarations is an error and
-/// not an endless loop.
-const STEPS: usize = 64;
+/// Steps from a stored event to one of today, so that a mistake in the declarations is an error
+/// and not an endless loop.
+const STEPS: u32 = 64;
 
 /// What an upcaster may fail with.
 pub type UpcastError = Box<dyn Error + Send + Sync + 'static>;
@@ -129,8 +130,8 @@ impl Upcasters {
         let event_type = event_type.into();
         let name = event_type.clone();
         let step = move |old: &Encoded<'_>| {
-            let payload = change(old)?;
-            Ok(vec![Upcast { event_type: name.clone(), version: version + 1, payload }])
+            let (payload, version) = (change(old)?, version.saturating_add(1));
+            Ok(vec![Upcast { event_type: name.clone(), version, payload }])
         };
         self.step(event_type.clone(), version, [event_type], Arc::new(step))
     }
@@ -206,6 +207,43 @@ impl Upcasters {
         })
     }
 
+    /// Whether events of this type can be changed. A fold that asks for something else may be
+    /// given them to look at.
+    pub(crate) fn know(&self, event_type: &str) -> bool {
+        !self.by_type.is_empty() && self.by_type.contains_key(event_type)
+    }
+
+    /// Whether the event is of a version that its type came to by upcasters, and goes on with:
+    /// then it is not for want of one that it stays what it is.
+    pub(crate) fn led_to(&self, event: &Encoded<'_>) -> bool {
+        self.by_type.get(event.event_type).is_some_and(|of_type| {
+            let last = of_type.by_version.keys().max();
+            of_type.becomes.contains(event.event_type)
+                && last.is_some_and(|last| *last < event.version)
+        })
+    }
+
+    /// # Errors
+    /// [`SchemaError::Declaration`] if no event of this type and version reaches whoever asks
+    /// for it, because all of them are made into something else first.
+    pub(crate) fn check_current(&self, known: &EventType) -> Result<(), SchemaError> {
+        let Some(of_type) = self.by_type.get(known.name) else { return Ok(()) };
+        let (name, version) = (known.name, known.version);
+        // What is dropped may still be known.
+        let is_changed = of_type.by_version.contains_key(&version) && !of_type.becomes.is_empty();
+        let problem = match &of_type.renamed {
+            _ if is_changed => format!(
+                "{name} is at version {version}, and an upcaster makes something else of that \
+                 version: give the type the version after it"
+            ),
+            Some(new) => {
+                format!("{name} is renamed to {new}, and a fold asks for {name}: ask for {new}")
+            }
+            None => return Ok(()),
+        };
+        Err(SchemaError::Declaration { problem })
+    }
+
     /// Names in the log whose events are, or can become, events of one of these types.
     pub(crate) fn sources(
         &self,
@@ -242,38 +280,66 @@ impl Upcasters {
             version: encoded.version,
             payload: encoded.payload.to_vec(),
         };
-        let mut open = vec![first];
+        // With how many steps led there. The last one is looked at first, so that a circle comes
+        // to its end however many events are made on the way.
+        let mut open = vec![(first, 0)];
         let mut done = Vec::new();
-        for _ in 0..STEPS {
-            let Some(mut this) = open.pop() else { return Ok(done) };
+        while let Some((mut this, steps)) = open.pop() {
+            if steps > STEPS {
+                return Err(endless(encoded, &this));
+            }
             let of_type = self.by_type.get(&this.event_type);
             let step = of_type.and_then(|of_type| of_type.by_version.get(&this.version));
             if let Some(step) = step {
-                let made = step(&this.encoded()).map_err(|error| failed(&this, &error))?;
-                // The last one made is looked at first, so they are kept in reverse.
-                open.extend(made.into_iter().rev());
+                let made = caught(|| step(&this.encoded()))
+                    .unwrap_or_else(|panic| Err(panic.into()))
+                    .map_err(|error| failed(&this, &error))?;
+                open.extend(made.into_iter().rev().map(|made| (made, steps + 1)));
             } else if let Some(new) = of_type.and_then(|of_type| of_type.renamed.clone()) {
                 this.event_type = new;
-                open.push(this);
+                open.push((this, steps + 1));
             } else {
                 done.push(this);
             }
         }
-        let problem = format!(
-            "the upcasters of {} version {} lead in a circle, or to more than {STEPS} steps",
-            encoded.event_type, encoded.version
-        );
-        Err(SchemaError::Declaration { problem })
+        Ok(done)
     }
 
     /// # Errors
     /// [`SchemaError::Declaration`] with the first contradiction.
     pub(crate) fn check(&self) -> Result<(), SchemaError> {
-        match self.problems.first() {
+        let problem = self.problems.first().cloned();
+        match problem.or_else(|| self.circle()) {
             None => Ok(()),
-            Some(problem) => Err(SchemaError::Declaration { problem: problem.clone() }),
+            Some(problem) => Err(SchemaError::Declaration { problem }),
         }
     }
+
+    /// A name that is another's other name, and so on, back to itself.
+    fn circle(&self) -> Option<String> {
+        let renamed = |name: &Cow<'static, str>| self.by_type.get(name)?.renamed.as_ref();
+        let is_in_circle = |name: &Cow<'static, str>| {
+            let mut new = renamed(name);
+            for _ in 0..self.by_type.len() {
+                match new {
+                    Some(found) if found == name => return true,
+                    found => new = found.and_then(renamed),
+                }
+            }
+            false
+        };
+        let name = self.by_type.keys().filter(|name| is_in_circle(name)).min()?;
+        Some(format!("{name} is renamed, in the end to {name}: leave the last name as it is"))
+    }
+}
+
+fn endless(stored: &Encoded<'_>, this: &Upcast) -> SchemaError {
+    let problem = format!(
+        "the upcasters of {} version {} lead in a circle, or through more than {STEPS} steps: they \
+         came to {} version {}",
+        stored.event_type, stored.version, this.event_type, this.version
+    );
+    SchemaError::Declaration { problem }
 }
 
 fn failed(event: &Upcast, error: &UpcastError) -> SchemaError {
@@ -342,6 +408,27 @@ mod tests {
     }
 
     #[test]
+    fn one_becomes_as_many_as_it_holds() {
+        let import = Upcasters::new().split("import", 1, &["line"], |_| {
+            (0..1_000).map(|at| Upcast::json("line", 1, &json!(at))).collect()
+        });
+        let today = import.apply(&encoded("import", 1, b"")).unwrap();
+        assert_eq!(today.len(), 1_000);
+        assert_eq!(texts(&today).last().unwrap(), "line 1 999");
+    }
+
+    #[test]
+    fn a_chain_is_as_long_as_there_are_versions() {
+        let chain = |versions| {
+            (1..=versions)
+                .fold(Upcasters::new(), |chain, version| chain.object("a", version, |_| Ok(())))
+        };
+        let today = chain(STEPS).apply(&encoded("a", 1, b"{}")).unwrap();
+        assert_eq!(texts(&today), [format!("a {} {{}}", STEPS + 1)]);
+        assert!(chain(STEPS + 1).apply(&encoded("a", 1, b"{}")).is_err());
+    }
+
+    #[test]
     fn one_becomes_none() {
         let upcasters = Upcasters::new().drop("heartbeat", 1);
         assert_eq!(upcasters.apply(&encoded("heartbeat", 1, b"")).unwrap(), []);
@@ -350,9 +437,32 @@ mod tests {
 
     #[test]
     fn a_circle_is_an_error() {
-        let upcasters = Upcasters::new().rename("a", "b").rename("b", "a");
-        let error = upcasters.apply(&encoded("a", 1, b"")).unwrap_err();
-        assert!(matches!(error, SchemaError::Declaration { .. }), "{error}");
+        let names = Upcasters::new().rename("a", "b").rename("b", "c").rename("c", "a");
+        assert!(names.check().unwrap_err().to_string().starts_with("a is renamed"));
+        let itself = Upcasters::new().rename("z", "b").rename("b", "b");
+        assert!(itself.check().unwrap_err().to_string().starts_with("b is renamed"));
+        Upcasters::new().rename("a", "b").rename("b", "c").check().unwrap();
+        // Twice as many with every step.
+        let split = |_: &Encoded<'_>| Ok(vec![Upcast::json("a", 1, &json!({}))?; 2]);
+        let many = Upcasters::new().split("a", 1, &["a"], split);
+        for upcasters in [names, many] {
+            let error = upcasters.apply(&encoded("a", 1, b"")).unwrap_err();
+            assert!(matches!(error, SchemaError::Declaration { .. }), "{error}");
+            assert!(error.to_string().contains("of a version 1 lead in a circle"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_upcaster_that_panics_is_one_that_fails() {
+        let upcasters = Upcasters::new().object("a", 1, |_| panic!("boom"));
+        let error = upcasters.apply(&encoded("a", 1, b"{}")).unwrap_err();
+        assert_eq!(error.to_string(), "the upcaster of a version 1 failed: it panicked: boom");
+    }
+
+    #[test]
+    fn the_last_version_that_there_can_be_is_the_last() {
+        let upcasters = Upcasters::new().object("a", u32::MAX, |_| Ok(()));
+        assert!(upcasters.apply(&encoded("a", u32::MAX, b"{}")).is_err());
     }
 
     #[test]

@@ -3,11 +3,13 @@
 
 use std::{any::type_name, borrow::Cow, marker::PhantomData, sync::Arc};
 
-use diptych_store::{EventRef, Filter, FilterItem, LogId, Metadata, Position, RawEvent, Timestamp};
+use diptych_store::{
+    EventRef, Filter, FilterItem, LogId, Metadata, Position, RawEvent, Tag, Timestamp,
+};
 use uuid::Uuid;
 
 use super::{Encoded, Event, EventType, Recorded, SchemaError, Upcasters, derived_id};
-use crate::command::BoundaryError;
+use crate::{command::BoundaryError, fold::caught};
 
 /// How events of `E` are selected in one log, and read.
 pub(crate) struct Reading<E> {
@@ -27,6 +29,13 @@ pub struct Stored<'a> {
     pub(crate) encoded: Encoded<'a>,
     pub(crate) id: Option<Uuid>,
     pub(crate) metadata: Metadata,
+    tags: Tags<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Tags<'a> {
+    Read(EventRef<'a>),
+    Given(&'a [Tag]),
 }
 
 impl<'a> Stored<'a> {
@@ -41,6 +50,7 @@ impl<'a> Stored<'a> {
             },
             id: event.id(),
             metadata: event.metadata(),
+            tags: Tags::Read(*event),
         }
     }
 
@@ -55,7 +65,17 @@ impl<'a> Stored<'a> {
             encoded: encoded(event),
             id: event.id,
             metadata: event.metadata.clone(),
+            tags: Tags::Given(&event.tags),
         }
+    }
+
+    /// Whether the filter has an event of this type with its tags.
+    pub(crate) fn is_in(&self, filter: &Filter, event_type: &str) -> bool {
+        let tags: Vec<_> = match &self.tags {
+            Tags::Read(event) => event.tags().collect(),
+            Tags::Given(tags) => tags.iter().map(Tag::as_str).collect(),
+        };
+        filter.matches_parts(event_type, || tags.iter().copied())
     }
 }
 
@@ -86,6 +106,8 @@ impl<E: Event> Reading<E> {
     /// match nothing, and the rule would be silently off.
     pub(crate) fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
         match filter.items() {
+            // Without a type nothing is asked for, and an item without types asks for all.
+            _ if self.stored.is_empty() => Ok(Filter::nothing()),
             [item] => Ok(self.narrow_item(item)?.into()),
             items => items.iter().map(|item| self.narrow_item(item)).collect(),
         }
@@ -93,7 +115,7 @@ impl<E: Event> Reading<E> {
 
     fn narrow_item(&self, item: &FilterItem) -> Result<FilterItem, BoundaryError> {
         for name in &item.types {
-            if !self.types.iter().any(|known| known.name == name) {
+            if !self.has(name) {
                 return Err(BoundaryError::UnknownType {
                     event_type: name.clone().into_owned(),
                     events: type_name::<E>(),
@@ -131,24 +153,41 @@ impl<E: Event> Reading<E> {
 
     /// Gives what the stored event is today, if `E` has it: nothing, once, or several times.
     ///
-    /// `wanted` is asked about what upcasters made: whether the boundary has that type.
+    /// `wanted` is asked where upcasters are known of the type: whether the boundary has an event
+    /// of that type there. What can become such an event was selected with it.
     pub(crate) fn read(
         &self,
-        stored: &Stored<'_>,
+        encoded: &Encoded<'_>,
         wanted: impl Fn(&str) -> bool,
-        mut each: impl FnMut(&Recorded<E>),
+        mut each: impl FnMut(E),
     ) -> Result<(), SchemaError> {
-        if !self.upcasters.concern(&stored.encoded) {
-            each(&self.recorded(stored, self.decode(&stored.encoded)?));
-            return Ok(());
-        }
-        for upcast in self.upcasters.apply(&stored.encoded)? {
-            let known = self.types.iter().any(|known| known.name == upcast.event_type);
-            if known && wanted(&upcast.event_type) {
-                each(&self.recorded(stored, self.decode(&upcast.encoded())?));
+        let name = encoded.event_type;
+        if !self.upcasters.know(name) {
+            each(self.decode(encoded)?);
+        } else if self.upcasters.concern(encoded) {
+            for upcast in self.upcasters.apply(encoded)? {
+                let name = upcast.event_type.as_ref();
+                if self.has(name) && wanted(name) {
+                    each(self.decode(&upcast.encoded())?);
+                }
             }
+        } else if !self.has(name) && !self.upcasters.led_to(encoded) {
+            // It might have become something that was asked for.
+            return Err(encoded.unknown::<E>());
+        } else if self.has(name) && wanted(name) {
+            each(self.decode(encoded)?);
         }
         Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.types.iter().any(|known| known.name == name)
+    }
+
+    /// # Errors
+    /// [`SchemaError::Declaration`] if `E` has an event that no fold will ever be given.
+    pub(crate) fn check_current(&self) -> Result<(), SchemaError> {
+        self.types.iter().try_for_each(|known| self.upcasters.check_current(known))
     }
 
     /// Decodes an event that has been through the upcasters.
@@ -163,7 +202,7 @@ impl<E: Event> Reading<E> {
                 current: known.version,
             });
         }
-        E::decode(encoded)
+        caught(|| E::decode(encoded)).unwrap_or_else(|panic| Err(encoded.not_decoded(panic)))
     }
 
     pub(crate) fn recorded(&self, stored: &Stored<'_>, event: E) -> Recorded<E> {

@@ -8,9 +8,11 @@ mod declare;
 mod derive;
 #[cfg(feature = "testing")]
 mod determinism;
+mod evolution;
 mod execute;
 mod hand;
 mod hot;
+mod look;
 #[cfg(feature = "testing")]
 mod schema_lock;
 mod school;

@@ -1,0 +1,627 @@
+//! Events outlive the programs that wrote them: upcasters are applied wherever events are read,
+//! and what cannot be read is an error that says where, never a state that leaves it out.
+
+use std::{fmt::Debug, sync::Arc};
+
+use diptych::{
+    App, AppBuilder, BoundaryError, Encoded, Event, ExecuteError, Filter, FoldFailure, Limits, Log,
+    LogOptions, Memory, MemorySnapshots, RawEvent, SchemaError, SnapshotOptions, StartError, Tag,
+    Upcast, UpcastError, Upcasters,
+    testing::{given, nothing_given},
+};
+use diptych_log::{Background, disk::simulated::SimulatedDisk};
+use diptych_store::Append;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    declare::events,
+    look::{Heard, heard, look, say, told},
+    watched::{Watched, write_event},
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    account: u64,
+    owner: String,
+    currency: String,
+    branch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    account: u64,
+    to: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Named {
+    account: u64,
+    name: String,
+}
+
+// What the program knows today.
+events!(Today {
+    Opened(Opened) = "account-opened", 3, [account];
+    Moved(Moved) = "customer-moved", 1, [account];
+    Named(Named) = "customer-named", 2, [account];
+});
+// Programs that know a part of it.
+events!(Naming { Named(Named) = "customer-named", 2, [account]; });
+events!(Opening { Opened(Opened) = "account-opened", 3, [account]; });
+
+/// From every older release to today:
+/// - an account once had no currency, then no branch;
+/// - a customer once was relocated, which is the same as moved;
+/// - a change once was of name and address in one;
+/// - a name once was called otherwise in the payload;
+/// - heartbeats say nothing.
+fn upcasters() -> Upcasters {
+    Upcasters::new()
+        .object("account-opened", 1, |payload| {
+            payload.insert("currency".to_owned(), json!("EUR"));
+            Ok(())
+        })
+        .object("account-opened", 2, |payload| {
+            payload.insert("branch".to_owned(), json!(1));
+            Ok(())
+        })
+        .rename("customer-relocated", "customer-moved")
+        .split("customer-changed", 1, &["customer-named", "customer-moved"], change)
+        .object("customer-named", 1, |payload| {
+            let name = payload.remove("called").ok_or("there is no name")?;
+            payload.insert("name".to_owned(), name);
+            Ok(())
+        })
+        .drop("heartbeat", 1)
+}
+
+fn change(old: &Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> {
+    let old: Value = serde_json::from_slice(old.payload)?;
+    let named = json!({ "account": old["account"], "called": old["called"] });
+    let moved = json!({ "account": old["account"], "to": old["to"] });
+    let mut made = vec![Upcast::json("customer-named", 1, &named)?];
+    if !old["to"].is_null() {
+        made.push(Upcast::json("customer-moved", 1, &moved)?);
+    }
+    Ok(made)
+}
+
+fn raw(event_type: &'static str, version: u32, payload: &Value) -> RawEvent {
+    let event = RawEvent::new(event_type, payload.to_string()).version(version);
+    event.tag(Tag::new("account", &payload["account"]))
+}
+
+/// Some of everything that older releases wrote, and today's.
+fn history() -> Vec<RawEvent> {
+    vec![
+        raw("account-opened", 1, &json!({ "account": 7, "owner": "ann" })),
+        raw("customer-changed", 1, &json!({ "account": 7, "called": "Ann", "to": "Rome" })),
+        raw("heartbeat", 1, &json!({ "account": 7 })),
+        raw("account-opened", 2, &json!({ "account": 7, "owner": "bob", "currency": "CHF" })),
+        raw("customer-relocated", 1, &json!({ "account": 7, "to": "Bern", "unknown": [1, {}] })),
+        raw("customer-named", 1, &json!({ "account": 7, "called": "Bob" })),
+        raw("account-opened", 1, &json!({ "account": 8, "owner": "eve" })),
+        raw("customer-changed", 1, &json!({ "account": 7, "called": "Eve" })),
+        opened("joe", "USD", 4).encode().unwrap(),
+    ]
+}
+
+fn opened(owner: &str, currency: &str, branch: u64) -> Today {
+    let (owner, currency) = (owner.to_owned(), currency.to_owned());
+    Today::Opened(Opened { account: 7, owner, currency, branch })
+}
+
+fn named(name: &str) -> Today {
+    Today::Named(Named { account: 7, name: name.to_owned() })
+}
+
+fn moved(to: &str) -> Today {
+    Today::Moved(Moved { account: 7, to: to.to_owned() })
+}
+
+/// What all of it is today, for account 7.
+fn story() -> Vec<String> {
+    let story = [
+        (1, opened("ann", "EUR", 1)),
+        (2, named("Ann")),
+        (2, moved("Rome")),
+        (4, opened("bob", "CHF", 1)),
+        (5, moved("Bern")),
+        (6, named("Bob")),
+        (8, named("Eve")),
+        (9, opened("joe", "USD", 4)),
+    ];
+    story.map(|(position, event)| format!("{position} {event:?}")).to_vec()
+}
+
+fn of(types: &[&'static str]) -> Filter {
+    let seven = Filter::tag(Tag::new("account", 7));
+    if types.is_empty() { seven } else { seven.of_types(types) }
+}
+
+/// What there is to ask for, and what of the story it is.
+fn questions() -> Vec<(Filter, fn(&str) -> bool)> {
+    vec![
+        (of(&[]), |_| true),
+        (of(&["customer-moved"]), |line| line.contains("Moved")),
+        (of(&["customer-named"]), |line| line.contains("Named")),
+        (of(&["customer-named", "account-opened"]), |line| !line.contains("Moved")),
+    ]
+}
+
+fn expected(is: fn(&str) -> bool) -> Vec<String> {
+    story().into_iter().filter(|line| is(line)).collect()
+}
+
+/// A store whose batches are small.
+fn memory() -> Watched {
+    let mut limits = Limits::default();
+    limits.batch_events = 2;
+    Watched::new(Memory::new().limits(limits))
+}
+
+async fn app(store: &Watched) -> App {
+    App::over(store.clone()).upcasters(upcasters()).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_older_programs_wrote_is_read_as_of_today() {
+    let store = memory();
+    store.write(Append::events(history()));
+    for (boundary, is) in questions() {
+        let app = app(&store).await;
+        assert_eq!(heard::<Today>(&app, &boundary).await.unwrap(), expected(is), "{boundary}");
+        let naming = heard::<Naming>(&app, &of(&[])).await.unwrap();
+        assert_eq!(naming, expected(|line| line.contains("Named")));
+        let opening = heard::<Opening>(&app, &of(&[])).await.unwrap();
+        assert_eq!(opening, expected(|line| line.contains("Opened")));
+    }
+}
+
+#[tokio::test]
+async fn a_cached_state_takes_in_what_an_older_program_writes_now() {
+    for (boundary, is) in questions() {
+        let store = memory();
+        let app = app(&store).await;
+        for (at, event) in (1..).zip(history()) {
+            write_event(store.inner(), event);
+            let upto =
+                |line: &String| line.split(' ').next().unwrap().parse::<u64>().unwrap() <= at;
+            let known: Vec<_> = expected(is).into_iter().filter(upto).collect();
+            assert_eq!(heard::<Today>(&app, &boundary).await.unwrap(), known, "{boundary} {at}");
+        }
+        assert_eq!(app.figures().cache.misses, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_on_with_what_an_older_program_wrote() {
+    let options = SnapshotOptions { every_events: 1 };
+    for (boundary, is) in questions() {
+        for cut in 0..=history().len() {
+            let (store, place) = (memory(), Arc::new(MemorySnapshots::default()));
+            let start = || {
+                let app = App::over(store.clone()).upcasters(upcasters());
+                app.decision_snapshots::<Heard<Today>>(options).snapshots_in(place.clone())
+            };
+            let mut before = history();
+            let after = before.split_off(cut);
+            store.write(Append::events(before));
+            let app = start().start().await.unwrap();
+            heard::<Today>(&app, &boundary).await.unwrap();
+            app.stop().await.unwrap();
+            store.write(Append::events(after));
+            let app = start().start().await.unwrap();
+            assert_eq!(heard::<Today>(&app, &boundary).await.unwrap(), expected(is), "{cut}");
+        }
+    }
+}
+
+/// A command of an older shape, in a program that knows its successors: what it writes is read
+/// as it will be later, also before it is on the disk.
+#[derive(Clone, Debug)]
+struct Old(RawEvent);
+
+impl Event for Old {
+    fn types() -> Vec<diptych::EventType> {
+        let names = ["account-opened", "customer-changed", "heartbeat", "customer-relocated"];
+        names.map(|name| diptych::EventType::new(name).tags(&["account"])).to_vec()
+    }
+
+    fn encode(&self) -> Result<RawEvent, SchemaError> {
+        Ok(self.0.clone())
+    }
+
+    fn decode(encoded: &Encoded<'_>) -> Result<Old, SchemaError> {
+        Err(encoded.unknown::<Old>())
+    }
+}
+
+/// A log that writes when it is told to.
+fn unwritten(seed: u64) -> Log {
+    let disk = Arc::new(SimulatedDisk::new(seed));
+    let background = Background::Inline;
+    Log::open("/log", LogOptions { background, disk, ..LogOptions::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_not_synced_yet_is_upcast_too() {
+    let log = unwritten(1);
+    let app = App::over(log.clone()).upcasters(upcasters()).start().await.unwrap();
+    // The first is published before anything can be known of it.
+    let first = say::<Heard<Naming>, _>(&of(&[]), [named("First")]);
+    let first = app.execute(first).submit().await;
+    log.blocking().flush().unwrap();
+    first.await.unwrap();
+    let is_old = |event: &RawEvent| Old::types().iter().any(|known| known.name == event.event_type);
+    let old = history().into_iter().filter(|event| event.version == 1 && is_old(event));
+    let mut answers = Vec::new();
+    for event in old.map(Old) {
+        answers.push(app.execute(say::<Heard<Today>, _>(&of(&[]), [event])).submit().await);
+    }
+    let head = log.blocking().stats().unwrap().head;
+    assert_eq!(head.get(), 1, "nothing of it is published");
+    let seven = of(&[]);
+    let mut see = Box::pin(heard::<Naming>(&app, &seven));
+    // The answer rests on what is not synced: it is decided, and comes when that is.
+    assert!(is_pending(&mut see));
+    log.blocking().flush().unwrap();
+    let known = ["Ann", "Eve"].map(named);
+    let lines = see.await.unwrap();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for (line, event) in lines[1..].iter().zip(known) {
+        assert!(line.ends_with(&format!("{event:?}")), "{line}");
+    }
+}
+
+fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut context).is_pending()
+}
+
+/// What a program writes itself comes to its states the same way as when it is read again, also
+/// where an upcaster knows of the type.
+#[tokio::test]
+async fn a_programs_own_events_are_to_its_states_what_they_are_when_read() {
+    let store = memory();
+    let app = app(&store).await;
+    for event in [opened("ann", "EUR", 1), named("Ann"), moved("Rome")] {
+        told(&app, &of(&[]), [event.clone()]).await.unwrap();
+        app.execute(say::<Heard<Naming>, _>(&of(&[]), [event.clone()])).await.unwrap();
+        for (boundary, _) in questions() {
+            app.execute(say::<Heard<Today>, _>(&boundary, [event.clone()])).await.unwrap();
+        }
+    }
+    let fresh = self::app(&store).await;
+    for (boundary, _) in questions() {
+        let (own, read) = (heard::<Today>(&app, &boundary), heard::<Today>(&fresh, &boundary));
+        assert_eq!(own.await.unwrap(), read.await.unwrap(), "{boundary}");
+    }
+    let own = heard::<Naming>(&app, &of(&[])).await.unwrap();
+    assert_eq!(own, heard::<Naming>(&fresh, &of(&[])).await.unwrap());
+    assert_eq!(own.len(), 6, "{own:?}");
+}
+
+/// A type that was split and lives on: whoever asks for the other part is not troubled by events
+/// of its new version, which are none of its own.
+#[tokio::test]
+async fn a_type_that_was_split_can_live_on() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(crate) struct Slim {
+        account: u64,
+    }
+    events!(Whole {
+        Opened(Slim) = "account-opened", 2, [account];
+        Named(Named) = "customer-named", 1, [account];
+    });
+    events!(Part { Named(Named) = "customer-named", 1, [account]; });
+    let split = |old: &Encoded<'_>| {
+        let old: Value = serde_json::from_slice(old.payload)?;
+        let opened = Upcast::json("account-opened", 2, &json!({ "account": old["account"] }))?;
+        let named = json!({ "account": old["account"], "name": old["owner"] });
+        Ok(vec![opened, Upcast::json("customer-named", 1, &named)?])
+    };
+    let into = ["account-opened", "customer-named"];
+    let upcasters = Upcasters::new().split("account-opened", 1, &into, split);
+    let store = memory();
+    let app = App::over(store.clone()).upcasters(upcasters.clone()).start().await.unwrap();
+    write_event(store.inner(), history().remove(0));
+    let whole = [
+        Whole::Opened(Slim { account: 7 }),
+        Whole::Named(Named { account: 7, name: "bob".to_owned() }),
+    ];
+    app.execute(say::<Heard<Part>, _>(&of(&[]), whole.clone())).await.unwrap();
+    // A boundary of the other part alone, of events that have both.
+    app.execute(say::<Heard<Whole>, _>(&of(&["customer-named"]), whole)).await.unwrap();
+    for fresh in [false, true] {
+        let app = match fresh {
+            false => app.clone(),
+            true => App::over(store.clone()).upcasters(upcasters.clone()).start().await.unwrap(),
+        };
+        let part = heard::<Part>(&app, &of(&[])).await.unwrap();
+        let named = heard::<Whole>(&app, &of(&["customer-named"])).await.unwrap();
+        let positions = |lines: &[String]| {
+            lines.iter().map(|line| line[..1].to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(positions(&part), "1 3 5", "{part:?}");
+        assert_eq!(part, named);
+        let all = heard::<Whole>(&app, &of(&[])).await.unwrap();
+        assert_eq!(positions(&all), "1 1 2 3 4 5", "{all:?}");
+    }
+    // An older version without an upcaster might hold a name.
+    write_event(store.inner(), raw("account-opened", 0, &json!({ "account": 7 })));
+    let error = heard::<Part>(&app, &of(&[])).await.unwrap_err();
+    assert!(error.contains("account-opened version 0 is not a type of"), "{error}");
+}
+
+/// Two items that ask for different types under different tags: what an event becomes is given
+/// to the fold where type and tags are asked for together, as without upcasters.
+#[tokio::test]
+async fn what_an_event_becomes_is_wanted_with_its_tags() {
+    let store = memory();
+    let app = app(&store).await;
+    store.write(Append::events(history()));
+    let eight = Filter::tag(Tag::new("account", 8)).of_types(&["customer-named"]);
+    let boundary = of(&["customer-moved"]).or(eight);
+    let lines = heard::<Today>(&app, &boundary).await.unwrap();
+    assert_eq!(lines, expected(|line| line.contains("Moved")));
+}
+
+#[tokio::test]
+async fn a_commit_of_an_old_name_conflicts() {
+    let store = memory();
+    let app = app(&store).await;
+    for old in [4, 1, 7] {
+        let before = app.figures().conflicts;
+        heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap();
+        store.other_writes(Append::event(history().remove(old)));
+        let receipt = told(&app, &of(&["customer-moved"]), [moved("Oslo")]).await.unwrap();
+        assert_eq!(app.figures().conflicts, before + 1);
+        let lines = heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap();
+        assert!(lines.last().unwrap().starts_with(&receipt.last().to_string()), "{lines:?}");
+    }
+    // What can become nothing that is asked for does not.
+    store.other_writes(Append::event(history().remove(5)));
+    let before = app.figures().conflicts;
+    told(&app, &of(&["customer-moved"]), [moved("Oslo")]).await.unwrap();
+    assert_eq!(app.figures().conflicts, before);
+}
+
+#[tokio::test]
+async fn what_was_missed_is_told_as_it_stands_in_the_log() {
+    let store = memory();
+    let app = app(&store).await;
+    let known = told(&app, &of(&[]), [moved("Oslo")]).await.unwrap();
+    store.write(Append::events(history()));
+    let expected = say::<Heard<Today>, _>(&of(&[]), [moved("Bonn")]);
+    let conflict = app.execute(expected).unchanged_since(known.last()).await.unwrap_err();
+    let ExecuteError::Conflict(conflict) = conflict else { panic!("{conflict}") };
+    let missed: Vec<_> = conflict.missed.into_iter().map(|missed| missed.event).collect();
+    let of_seven = |event: &RawEvent| event.tags[0].value() == "7";
+    let not_dropped = |event: &RawEvent| event.event_type != "heartbeat";
+    let all = history().into_iter().filter(of_seven).filter(not_dropped);
+    assert_eq!(missed, all.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_test_of_a_rule_reads_what_older_programs_wrote() {
+    let given = nothing_given().upcasters(upcasters());
+    let given = history().into_iter().fold(given, |given, event| given.and_stored(event));
+    let heard: Heard<Today> = given.state(of(&[]));
+    assert_eq!(heard.lines, story());
+    let given = given_today().and_stored(history().remove(4)).upcasters(upcasters());
+    let heard: Heard<Today> = given.state(of(&["customer-moved"]));
+    assert_eq!(heard.lines, [format!("2 {:?}", moved("Bern"))]);
+}
+
+fn given_today() -> diptych::testing::Given {
+    given([named("Ann")])
+}
+
+async fn fails(store: &Watched, upcasters: Upcasters) -> SchemaError {
+    let app = App::over(store.clone()).upcasters(upcasters).start().await.unwrap();
+    let head = store.inner().head().position();
+    let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
+    assert_eq!(store.inner().head().position(), head, "nothing is written");
+    let ExecuteError::Fold(error) = error else { panic!("{error}") };
+    assert_eq!(error.position.get(), 2, "{error}");
+    assert!(error.fold.contains("Heard"), "{error}");
+    let FoldFailure::Schema(error) = error.cause else { panic!("{error}") };
+    // And again, as long as it is so.
+    heard::<Today>(&app, &of(&[])).await.unwrap_err();
+    // Whoever does not ask for it is not troubled.
+    assert_eq!(heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap(), [""; 0]);
+    error
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_knows_is_an_error_that_says_where() {
+    for version in [0, 4, u32::MAX] {
+        let store = memory();
+        write_event(store.inner(), opened("ann", "EUR", 1).encode().unwrap());
+        write_event(store.inner(), opened("bob", "EUR", 1).encode().unwrap().version(version));
+        let error = fails(&store, upcasters()).await;
+        let event_type = "account-opened".to_owned();
+        assert_eq!(error, SchemaError::UnknownVersion { event_type, version, current: 3 });
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_nobody_knows_is_not_even_read() {
+    let store = memory();
+    let app = app(&store).await;
+    store.write(Append::events((0..100).map(|_| raw("stranger", 9, &json!({ "account": 7 })))));
+    assert_eq!(heard::<Today>(&app, &of(&[])).await.unwrap(), [""; 0]);
+    assert_eq!(store.events_read(), 0);
+    // Not by a boundary of everything either; and to name it is a mistake of the program.
+    assert_eq!(heard::<Today>(&app, &Filter::everything()).await.unwrap(), [""; 0]);
+    assert_eq!(store.events_read(), 0);
+    let stranger = Filter::tag(Tag::new("account", 7)).of_types(&["stranger"]);
+    let error = look::<Heard<Today>>(&app, &stranger).await.unwrap_err();
+    let ExecuteError::Boundary(BoundaryError::UnknownType { event_type, known, .. }) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(event_type, "stranger");
+    assert_eq!(known, ["account-opened", "customer-moved", "customer-named"]);
+    // So it is by a name that was given up.
+    let old = Filter::tag(Tag::new("account", 7)).of_types(&["customer-relocated"]);
+    look::<Heard<Today>>(&app, &old).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_upcaster_that_does_not_do_its_work_is_named() {
+    let broken: [(&str, fn() -> Upcasters); 5] = [
+        ("fails", || Upcasters::new().object("account-opened", 1, |_| Err("fails".into()))),
+        ("it panicked: boom", || {
+            Upcasters::new().payload("account-opened", 1, |_| panic!("{}", "boom"))
+        }),
+        ("expected", || {
+            let list = |_: &Encoded<'_>| Ok(b"[]".to_vec());
+            Upcasters::new()
+                .payload("account-opened", 1, list)
+                .object("account-opened", 2, |_| Ok(()))
+        }),
+        ("lead in a circle", || {
+            let again = |_: &Encoded<'_>| Ok(vec![Upcast::json("account-opened", 1, &1)?]);
+            Upcasters::new().split("account-opened", 1, &["account-opened"], again)
+        }),
+        ("it made other", || {
+            let other = |_: &Encoded<'_>| Ok(vec![Upcast::json("other", 1, &1)?]);
+            Upcasters::new().split("account-opened", 1, &["account-opened"], other)
+        }),
+    ];
+    for (says, upcasters) in broken {
+        let store = memory();
+        write_event(store.inner(), opened("ann", "EUR", 1).encode().unwrap());
+        write_event(store.inner(), history().remove(0));
+        let error = fails(&store, upcasters()).await.to_string();
+        assert!(error.contains(says) && error.contains("account-opened version "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn upcasters_that_contradict_each_other_do_not_start() {
+    let contradictions: [(&str, Upcasters); 4] = [
+        ("two upcasters", Upcasters::new().drop("a", 1).drop("a", 1)),
+        ("renamed to b and to c", Upcasters::new().rename("a", "b").rename("a", "c")),
+        ("renamed, in the end to a", Upcasters::new().rename("a", "b").rename("b", "a")),
+        ("renamed, in the end to a", Upcasters::new().rename("a", "a")),
+    ];
+    for (says, upcasters) in contradictions {
+        let error = App::over(Memory::new()).upcasters(upcasters).start().await.unwrap_err();
+        assert!(matches!(error, StartError::Schema(_)));
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+/// An upcaster of the version that the program still writes, or of a name that a fold still asks
+/// for: what it wrote would be one thing to its cached states and another when it is read again.
+#[tokio::test]
+async fn an_upcaster_of_what_is_current_is_refused() {
+    let wrong = [
+        upcasters().object("account-opened", 3, |_| Ok(())),
+        upcasters().rename("customer-moved", "customer-gone"),
+    ];
+    for upcasters in wrong {
+        let store = memory();
+        let app = App::over(store.clone()).upcasters(upcasters).start().await.unwrap();
+        let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
+        let ExecuteError::Schema(SchemaError::Declaration { problem }) = error else {
+            panic!("{error}")
+        };
+        assert!(problem.contains("account-opened") || problem.contains("customer-gone"));
+        assert_eq!(store.appends(), 0);
+    }
+}
+
+/// A fold of no events at all: no item of its filter has a type, which is not to be taken for
+/// every type.
+#[tokio::test]
+async fn a_fold_without_events_is_given_none() {
+    #[derive(Clone, Debug)]
+    enum Nothing {}
+
+    impl Event for Nothing {
+        fn types() -> Vec<diptych::EventType> {
+            Vec::new()
+        }
+
+        fn encode(&self) -> Result<RawEvent, SchemaError> {
+            match *self {}
+        }
+
+        fn decode(encoded: &Encoded<'_>) -> Result<Nothing, SchemaError> {
+            Err(encoded.unknown::<Nothing>())
+        }
+    }
+
+    let store = memory();
+    store.write(Append::events(history()));
+    let app = app(&store).await;
+    let lines = heard::<Nothing>(&app, &Filter::everything()).await.unwrap();
+    assert_eq!(lines, [""; 0]);
+    let receipt = app.execute(say::<Heard<Nothing>, _>(&Filter::everything(), [named("Ann")]));
+    assert_eq!(receipt.await.unwrap().last().get(), history().len() as u64 + 1);
+}
+
+mod release_1 {
+    use super::{Deserialize, Serialize, events};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(crate) struct Opened {
+        pub(crate) account: u64,
+        pub(crate) owner: String,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(crate) struct Changed {
+        pub(crate) account: u64,
+        pub(crate) called: String,
+        pub(crate) to: Option<String>,
+    }
+
+    events!(Then {
+        Opened(Opened) = "account-opened", 1, [account];
+        Changed(Changed) = "customer-changed", 1, [account];
+    });
+}
+
+async fn state<E: Event + Debug + Clone>(start: AppBuilder) -> Vec<String> {
+    let app = start.start().await.unwrap();
+    let lines = heard::<E>(&app, &of(&[])).await.unwrap();
+    app.stop().await.unwrap();
+    lines
+}
+
+#[tokio::test]
+async fn a_log_of_the_first_release_gives_the_same_state_under_the_third() {
+    use release_1::{Changed, Opened, Then};
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::open(dir.path()).unwrap().start().await.unwrap();
+    let (account, owner) = (7, "ann".to_owned());
+    told(&app, &of(&[]), [Then::Opened(Opened { account, owner })]).await.unwrap();
+    for (called, to) in [("Ann", Some("Rome")), ("Eve", None)] {
+        let (called, to) = (called.to_owned(), to.map(str::to_owned));
+        let changed = Then::Changed(Changed { account, called, to });
+        told(&app, &of(&[]), [changed]).await.unwrap();
+    }
+    app.stop().await.unwrap();
+    let third = || App::open(dir.path()).unwrap().upcasters(upcasters());
+    let today =
+        [(1, opened("ann", "EUR", 1)), (2, named("Ann")), (2, moved("Rome")), (3, named("Eve"))];
+    let today = today.map(|(position, event)| format!("{position} {event:?}"));
+    for _ in 0..2 {
+        assert_eq!(state::<Today>(third()).await, today);
+    }
+    // It goes on with what it writes itself; the first release can no longer read all of it.
+    let app = third().start().await.unwrap();
+    told(&app, &of(&[]), [opened("bob", "CHF", 2)]).await.unwrap();
+    app.stop().await.unwrap();
+    let lines = state::<Today>(third()).await;
+    assert_eq!(lines[..4], today);
+    assert_eq!(lines[4], format!("4 {:?}", opened("bob", "CHF", 2)));
+    let app = App::open(dir.path()).unwrap().start().await.unwrap();
+    let error = heard::<Then>(&app, &of(&[])).await.unwrap_err();
+    assert!(error.contains("position 4") && error.contains("version 3 is not known"), "{error}");
+}

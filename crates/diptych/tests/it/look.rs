@@ -1,0 +1,116 @@
+//! A fold that remembers all it was given, a command that shows its state, and one that writes.
+
+use std::{fmt::Debug, marker::PhantomData, ops::Deref};
+
+use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Receipt, Recorded};
+use serde::{Deserialize, Serialize};
+
+/// All that was heard, with positions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) struct Heard<E> {
+    pub(crate) lines: Vec<String>,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E> Default for Heard<E> {
+    fn default() -> Heard<E> {
+        Heard { lines: Vec::new(), event: PhantomData }
+    }
+}
+
+impl<E: Event + Debug> Fold for Heard<E> {
+    type Event = E;
+
+    fn apply(&mut self, event: &Recorded<E>) {
+        self.lines.push(format!("{} {:?}", event.position, event.deref()));
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{0:?}")]
+pub(crate) struct Saw<F: Debug>(pub(crate) F);
+
+/// Says no, with the state.
+pub(crate) struct Look<F> {
+    boundary: Filter,
+    fold: PhantomData<fn() -> F>,
+}
+
+impl<F: Fold + Clone + Debug> Command for Look<F> {
+    type State = F;
+    type Event = F::Event;
+    type Rejection = Saw<F>;
+
+    fn boundary(&self) -> Filter {
+        self.boundary.clone()
+    }
+
+    fn decide(&self, state: &F) -> Result<Vec<F::Event>, Saw<F>> {
+        Err(Saw(state.clone()))
+    }
+}
+
+/// The state of a fold, as a rule sees it.
+pub(crate) async fn look<F: Fold + Clone + Debug>(
+    app: &App,
+    boundary: &Filter,
+) -> Result<F, ExecuteError<Saw<F>>> {
+    let boundary = boundary.clone();
+    match app.execute(Look::<F> { boundary, fold: PhantomData }).await {
+        Err(ExecuteError::Rejected(Saw(state))) => Ok(state),
+        Err(error) => Err(error),
+        Ok(receipt) => panic!("{receipt:?}"),
+    }
+}
+
+/// What a rule hears of these events in this boundary.
+pub(crate) async fn heard<E: Event + Debug + Clone>(
+    app: &App,
+    boundary: &Filter,
+) -> Result<Vec<String>, String> {
+    let heard = look::<Heard<E>>(app, boundary).await;
+    heard.map(|heard| heard.lines).map_err(|error| error.to_string())
+}
+
+/// Writes these, whatever the state of `F` over the boundary is.
+pub(crate) struct Say<F, E> {
+    pub(crate) boundary: Filter,
+    pub(crate) events: Vec<E>,
+    fold: PhantomData<fn() -> F>,
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("never")]
+pub(crate) struct Never;
+
+impl<F: Fold, E: Event + Clone> Command for Say<F, E> {
+    type State = F;
+    type Event = E;
+    type Rejection = Never;
+
+    fn boundary(&self) -> Filter {
+        self.boundary.clone()
+    }
+
+    fn decide(&self, _: &F) -> Result<Vec<E>, Never> {
+        Ok(self.events.clone())
+    }
+}
+
+pub(crate) fn say<F: Fold, E: Event + Clone>(
+    boundary: &Filter,
+    events: impl IntoIterator<Item = E>,
+) -> Say<F, E> {
+    let events = events.into_iter().collect();
+    Say { boundary: boundary.clone(), events, fold: PhantomData }
+}
+
+/// Writes them over a fold of the same events.
+pub(crate) async fn told<E: Event + Clone + Debug>(
+    app: &App,
+    boundary: &Filter,
+    events: impl IntoIterator<Item = E>,
+) -> Result<Receipt, ExecuteError<Never>> {
+    app.execute(say::<Heard<E>, E>(boundary, events)).await
+}
