@@ -140,7 +140,8 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         let recorded_at = BEGAN.saturating_add((at as i64).saturating_mul(LATER));
         let position = Position::new(at as u64).plus(1);
         let stored = Stored::accepted(event, position, Timestamp::from_micros(recorded_at));
-        self.reading.read(&stored, |_| true, |event| state.apply(event))
+        let recorded = |event| self.reading.recorded(&stored, event);
+        self.reading.read(&stored.encoded, |_| true, |event| state.apply(&recorded(event)))
     }
 
     /// The state after this many events.

@@ -207,7 +207,7 @@ command!(
     Close,
     (Balance,),
     Moving,
-    |send| { (account(send.one).of_types(&["opened", "closed"]),) },
+    |send| (account(send.one).of_types(&["opened", "closed"]),),
     |this, seen| match seen.0.open {
         false => Err(No(format!("{seen:?}"))),
         true => this.turn(seen, vec![Moving::Closed(this.about(seen))]),
@@ -238,8 +238,8 @@ command!(
     Note,
     (Balance, Notes),
     Noting,
-    |send| { (account(send.one), Filter::tag(Tag::new("account", send.one))) },
-    |this, seen| { this.turn(seen, vec![Noting::Noted(this.about(seen)); 2]) },
+    |send| (account(send.one), Filter::tag(Tag::new("account", send.one))),
+    |this, seen| this.turn(seen, vec![Noting::Noted(this.about(seen)); 2]),
     |send| {
         let closed = FilterItem::everything().or_type("closed");
         Some(closed.and_tag(Tag::new("account", send.one)).into())
@@ -267,7 +267,7 @@ command!(
     (),
     Noting,
     |_send| (),
-    |this, seen| { this.turn(seen, vec![Noting::Noted(this.about(seen))]) },
+    |this, seen| this.turn(seen, vec![Noting::Noted(this.about(seen))]),
     |_| None
 );
 command!(
@@ -275,7 +275,7 @@ command!(
     Notes,
     Moving,
     |send| Filter::tag(Tag::new("account", send.one)),
-    |this, seen| { this.turn(seen, vec![Moving::Bomb(this.about(seen))]) },
+    |this, seen| this.turn(seen, vec![Moving::Bomb(this.about(seen))]),
     |_| None
 );
 
@@ -424,8 +424,8 @@ impl World {
 
 fn text(outcome: Result<Receipt, ExecuteError<No>>) -> String {
     match outcome {
-        // Where several folds cannot take in an event, any of them may say so.
-        Err(ExecuteError::Fold(error)) => format!("{} {}", error.position, error.cause),
+        // Where several folds cannot take in an event each, any of them may say so first.
+        Err(ExecuteError::Fold(_)) => "a fold cannot take in an event".to_owned(),
         outcome => format!("{outcome:?}"),
     }
 }

@@ -265,7 +265,8 @@ fn a_decision_never_misses_another_writer() {
         let mut opened = send(rig.app.execute(open("a")));
         let mut moved = send(rig.app.execute(deposit("a", 10)));
         rig.flush();
-        (opened.done().unwrap(), moved.done().unwrap());
+        opened.done().unwrap();
+        moved.done().unwrap();
         let mut sent = Vec::new();
         for step in 0..4 {
             if step == at {
@@ -330,7 +331,8 @@ fn two_states_of_one_rejection_are_of_one_moment() {
     rig.flush();
     let answer = compared.done();
     assert!(answer.as_ref().is_ok_and(diptych::Receipt::is_empty), "{answer:?}");
-    (ordered.done().unwrap(), both.done().unwrap());
+    ordered.done().unwrap();
+    both.done().unwrap();
 }
 
 #[test]
@@ -428,6 +430,7 @@ fn a_store_that_begins_to_sync_late_is_noticed() {
     let mut drawn = send(app.execute(withdraw("a", 5)));
     assert_eq!(app.figures().accepted, 203, "from now on nobody waits");
     log.blocking().flush().unwrap();
-    (moved.done().unwrap(), drawn.done().unwrap());
+    moved.done().unwrap();
+    drawn.done().unwrap();
     assert_eq!(app.figures().conflicts, 0);
 }
