@@ -5,4 +5,6 @@ mod bank;
 mod execute;
 mod hand;
 mod hot;
+mod interleave;
 mod school;
+mod world;
