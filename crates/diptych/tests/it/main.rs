@@ -12,8 +12,10 @@ mod evolution;
 mod execute;
 mod hand;
 mod hot;
+mod interleave;
 mod look;
 #[cfg(feature = "testing")]
 mod schema_lock;
 mod school;
 mod watched;
+mod world;
