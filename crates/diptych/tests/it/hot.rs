@@ -6,15 +6,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use diptych::{
-    App, EventStore, ExecuteError, Filter, Limits, Log, LogIdentity, Position, Tag, Unavailable,
-};
+use diptych::{App, ExecuteError, Unavailable};
 use diptych_log::disk::simulated::{Operation, SimulatedDisk};
-use diptych_store::{
-    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
-};
 
 use crate::{
+    around::{Around, Moment},
     bank::{self, Deposited, Withdrawn, deposit, open, withdraw},
     hand::{self, Held, Rig, begin, positions, raw, rejected, send},
     school::{self, compare, compare_back, end, join, join_both, leave, offer, order, visit},
@@ -335,6 +331,25 @@ fn two_states_of_one_rejection_are_of_one_moment() {
     both.done().unwrap();
 }
 
+/// The same where the newer one is beyond a commit of somebody else that concerns the older one.
+#[test]
+fn two_states_of_one_rejection_are_of_one_moment_beyond_a_gap() {
+    let rig = Rig::new();
+    let mut sent: Vec<_> =
+        ["x", "y", "a", "b"].map(|name| send(rig.app.execute(offer(name, 9)))).into();
+    sent.extend(["x", "y"].map(|name| send(rig.app.execute(join(name, "ann")))));
+    rig.flush();
+    sent.iter_mut().for_each(|sent| drop(sent.done().unwrap()));
+    let ended = school::Course { course: "a".to_owned() };
+    rig.write(raw("course-ended", &ended, &["course:a"]));
+    let mut third = send(rig.app.execute(join("b", "ann")));
+    // Too busy with the third course, and before that the course was open: but never both.
+    let mut fourth = send(rig.app.execute(join("a", "ann")));
+    rig.flush();
+    assert_eq!(rejected(fourth.done()), school::No::NotOpen);
+    third.done().unwrap();
+}
+
 #[test]
 fn two_apps_on_one_log_never_miss_each_other() {
     let rig = Rig::new();
@@ -361,61 +376,19 @@ fn two_apps_on_one_log_never_miss_each_other() {
     assert_eq!(answer, bank::No::Overdrawn { balance, amount: 1_000 });
 }
 
-/// A log that makes what it accepts durable at once, until it is told to stop that.
-struct Eager {
-    log: Log,
-    eager: Arc<AtomicBool>,
-}
-
-impl EventStore for Eager {
-    fn identity(&self) -> LogIdentity {
-        EventStore::identity(&self.log)
-    }
-
-    fn limits(&self) -> Limits {
-        EventStore::limits(&self.log)
-    }
-
-    fn head(&self) -> Head {
-        EventStore::head(&self.log)
-    }
-
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
-        let accepted = self.log.append(append).await?;
-        if self.eager.load(Ordering::Relaxed) {
-            self.log.blocking().flush()?;
-        }
-        Ok(accepted)
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.log.read(filter, read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.log.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.log.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.log.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.log.tracked(source).await
-    }
-}
-
 /// Once, what was accepted before the app had seen that its store syncs late was not known to
 /// what came next, where the state was not at hand.
 #[test]
 fn a_store_that_begins_to_sync_late_is_noticed() {
     let disk = SimulatedDisk::new(1);
     let (log, eager) = (hand::open(&disk), Arc::new(AtomicBool::new(true)));
-    let store = Eager { log: log.clone(), eager: eager.clone() };
+    let (inner, flushes) = (log.clone(), eager.clone());
+    let store = Around::new(log.clone(), move |moment| {
+        if moment == Moment::AfterAppend && flushes.load(Ordering::Relaxed) {
+            inner.blocking().flush().unwrap();
+        }
+        std::future::ready(())
+    });
     let app = hand::now(App::over(store).cache_bytes(0).start()).unwrap();
     for number in 0..200 {
         begin(app.execute(open(&number.to_string()))).done().unwrap();

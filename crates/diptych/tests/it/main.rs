@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod alike;
+mod around;
 mod bank;
 mod cache;
 mod declare;
@@ -12,6 +13,7 @@ mod evolution;
 mod execute;
 mod hand;
 mod hot;
+mod idempotency;
 mod interleave;
 mod look;
 #[cfg(feature = "testing")]
