@@ -42,7 +42,8 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// What it is made from: its types narrow every filter that the fold is used with.
     type Event: Event;
 
-    /// Raise it when `apply` or the state changes its meaning.
+    /// Raise it when `apply`, the state or what an upcaster makes changes its meaning. That there
+    /// is another upcaster, or another version of an event, is noticed.
     ///
     /// A state that was kept outside the log is used again only by what made it. Without a
     /// version that is the very same executable. A fold that gives one takes the responsibility,

@@ -130,21 +130,21 @@ impl<F: Fold> Keeping<F> {
         hasher.finalize().to_hex().chars().take(32).collect()
     }
 
-    /// The snapshot as bytes.
+    /// The snapshot as bytes, of a state whose events are selected and read as `declared`.
     pub(crate) fn write(
         &self,
         log: LogIdentity,
         name: &str,
-        fold: &F,
-        position: Position,
-        payload_bytes: u64,
+        declared: &str,
+        kept: Kept<&F>,
     ) -> Result<Vec<u8>, String> {
+        let Kept { fold, position, payload_bytes } = kept;
         let encode = || (self.encode)(fold);
         let state = match catch_unwind(AssertUnwindSafe(encode)) {
             Ok(state) => state?,
             Err(panic) => return Err(format!("its Serialize panicked: {}", panic_text(&*panic))),
         };
-        let mut bytes = self.head(log, name);
+        let mut bytes = self.head(log, name, declared);
         bytes.extend_from_slice(&position.get().to_le_bytes());
         bytes.extend_from_slice(&payload_bytes.to_le_bytes());
         bytes.extend_from_slice(&state);
@@ -158,6 +158,7 @@ impl<F: Fold> Keeping<F> {
         &self,
         log: LogIdentity,
         name: &str,
+        declared: &str,
         bytes: &[u8],
         head: Position,
     ) -> Result<Kept<F>, String> {
@@ -167,7 +168,7 @@ impl<F: Fold> Keeping<F> {
         if blake3::hash(bytes) != *check {
             return Err("it is damaged".to_owned());
         }
-        let Some(bytes) = bytes.strip_prefix(self.head(log, name).as_slice()) else {
+        let Some(bytes) = bytes.strip_prefix(self.head(log, name, declared).as_slice()) else {
             return Err("it was made by other code, or of another log".to_owned());
         };
         let numbers = bytes.split_first_chunk::<8>();
@@ -187,9 +188,11 @@ impl<F: Fold> Keeping<F> {
     }
 
     /// What has to be the same for a snapshot to be of use.
-    fn head(&self, log: LogIdentity, name: &str) -> Vec<u8> {
+    fn head(&self, log: LogIdentity, name: &str, declared: &str) -> Vec<u8> {
+        let mut code = blake3::Hasher::new();
+        code.update(&self.fingerprint).update(declared.as_bytes());
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&self.fingerprint);
+        bytes.extend_from_slice(code.finalize().as_bytes());
         bytes.extend_from_slice(&log.id.to_bytes());
         bytes.extend_from_slice(&log.epoch.to_u64().to_le_bytes());
         bytes.extend_from_slice(name.as_bytes());

@@ -13,7 +13,7 @@ use super::{
     cache::Cache, decide::Retries, error::Failure, folds::Due, gates::Gates, schema::Schema,
     unsynced::Unsynced,
 };
-use crate::{CacheFigures, Recorded, Snapshots, event::derived_id};
+use crate::{CacheFigures, Recorded, Snapshots, event::derived_id, fold::caught};
 
 /// Snapshots that may be on their way at once.
 const SAVES: usize = 64;
@@ -134,12 +134,14 @@ impl Core {
     pub(crate) async fn drain(&self) -> Result<(), Failure> {
         self.running.stop().await;
         let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
-        if self.head.position() < last {
-            self.head.after(last.before()).await?;
-        }
+        let synced = match self.head.position() < last {
+            true => self.head.after(last.before()).await.map(drop),
+            false => Ok(()),
+        };
+        // Also where that failed: what is being saved is of what was synced before.
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
-        Ok(())
+        Ok(synced?)
     }
 
     /// Keeps a state outside the log in the background, once what it rests on is published.
@@ -159,10 +161,13 @@ impl Core {
             if head.position() < position && head.after(position.before()).await.is_err() {
                 return;
             }
-            let saved = tokio::task::spawn_blocking(move || place.save(&name, &bytes)).await;
-            if let Ok(Err(error)) = saved {
-                tracing::warn!(%error, "a snapshot could not be saved");
-            }
+            let save = move || caught(|| place.save(&name, &bytes));
+            let error = match tokio::task::spawn_blocking(save).await {
+                Ok(Ok(Err(error))) => error.to_string(),
+                Ok(Err(panic)) => panic,
+                _ => return,
+            };
+            tracing::warn!(error, "a snapshot could not be saved");
         };
         saves.spawn_on(save, &runtime);
     }

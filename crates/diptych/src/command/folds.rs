@@ -19,8 +19,8 @@ use super::{
 use crate::{
     Fold, FoldError, Recorded, SchemaError, Snapshots,
     event::{Reading, Stored, encoded},
-    fold::{FoldFailure, panic_text},
-    snapshot::Keeping,
+    fold::{FoldFailure, caught, panic_text},
+    snapshot::{Keeping, Kept},
 };
 
 /// What a command decides over: one fold, a tuple of up to eight, or `()` for a command without
@@ -312,10 +312,12 @@ impl<F: Fold> Slot for Box<State<F>> {
     fn recall(&mut self, place: &dyn Snapshots, log: LogIdentity, head: Position) {
         let Some(keeping) = &self.keeping else { return };
         let name = Keeping::<F>::name(&self.boundary);
-        let read = match place.load(&name) {
-            Ok(None) => return,
-            Ok(Some(bytes)) => keeping.read(log, &name, &bytes, head),
-            Err(error) => Err(error.to_string()),
+        let declared = self.reading.declared();
+        let read = match caught(|| place.load(&name)) {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(bytes))) => keeping.read(log, &name, &declared, &bytes, head),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => Err(panic),
         };
         match read {
             Ok(kept) => {
@@ -337,7 +339,9 @@ impl<F: Fold> Slot for Box<State<F>> {
         }
         let name = Keeping::<F>::name(&self.boundary);
         let position = self.position;
-        let written = keeping.write(log, &name, &self.fold, position, self.payload_bytes as u64);
+        let payload_bytes = self.payload_bytes as u64;
+        let kept = Kept { fold: &self.fold, position, payload_bytes };
+        let written = keeping.write(log, &name, &self.reading.declared(), kept);
         self.events_since = 0;
         match written {
             Ok(bytes) => Some(Due { name, position, bytes }),

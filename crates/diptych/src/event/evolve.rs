@@ -244,6 +244,22 @@ impl Upcasters {
         Err(SchemaError::Declaration { problem })
     }
 
+    /// What is declared about these names, as text: which versions are changed, and into what. A
+    /// state that was made when something else was declared is not to be gone on with.
+    pub(crate) fn declared<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a Cow<'static, str>>,
+    ) -> String {
+        let declared = names.into_iter().map(|name| match self.by_type.get(name) {
+            None => format!("{name:?}\n"),
+            Some(OfType { renamed, by_version, becomes }) => {
+                let versions: Vec<_> = by_version.keys().collect();
+                format!("{name:?} {renamed:?} {versions:?} {becomes:?}\n")
+            }
+        });
+        declared.collect()
+    }
+
     /// Names in the log whose events are, or can become, events of one of these types.
     pub(crate) fn sources(
         &self,

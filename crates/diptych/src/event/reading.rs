@@ -180,6 +180,11 @@ impl<E: Event> Reading<E> {
         Ok(())
     }
 
+    /// What is selected, and made of it, as text.
+    pub(crate) fn declared(&self) -> String {
+        self.upcasters.declared(&self.stored)
+    }
+
     fn has(&self, name: &str) -> bool {
         self.types.iter().any(|known| known.name == name)
     }

@@ -1,15 +1,16 @@
-//! The same commands with every state in the cache, with few, and with none: the outcomes and
-//! the log are the same, to the last byte.
+//! The same commands with every state in the cache, with few, with none, and with states that are
+//! kept outside the log over restarts: the outcomes and the log are the same, to the last byte.
 
 use std::{
     cell::RefCell,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
 use diptych::{
     App, Command, ExecuteError, Filter, FilterItem, Fold, Invalid, Limits, LogIdentity, Memory,
-    RawEvent, Receipt, Recorded, Tag, TimeSource, testing::Clock,
+    MemorySnapshots, RawEvent, Receipt, Recorded, SnapshotOptions, Tag, TimeSource, testing::Clock,
 };
 use diptych_store::Append;
 use proptest::prelude::*;
@@ -57,7 +58,7 @@ fn trace<E: std::fmt::Debug>(trace: &mut u64, event: &Recorded<E>) {
     *trace = hasher.finish();
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Balance {
     open: bool,
     moves: Vec<i64>,
@@ -78,7 +79,7 @@ impl Fold for Balance {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Notes(u64);
 
 impl Fold for Notes {
@@ -89,7 +90,7 @@ impl Fold for Notes {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Total {
     events: u64,
     trace: u64,
@@ -295,7 +296,7 @@ enum Step {
     /// A command; and perhaps somebody writes this while it is decided.
     Send(Send, Option<Other>),
     Other(Other),
-    /// The clock goes on.
+    /// The clock goes on, and the app that keeps states outside the log is started again.
     Wait,
 }
 
@@ -352,7 +353,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => (send, proptest::option::weighted(0.3, other()))
             .prop_map(|(send, other)| Step::Send(send, other)),
         4 => other().prop_map(Step::Other),
-        1 => Just(Step::Wait),
+        2 => Just(Step::Wait),
         // These end an account for good, so that there are few.
         1 => (0..100_u8).prop_map(|chance| match chance {
             0..8 => Step::Other(Other::Garbage(3)),
@@ -362,30 +363,50 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+async fn start(store: &Watched, budget: usize, place: &Option<Arc<MemorySnapshots>>) -> App {
+    let mut app = App::over(store.clone()).cache_bytes(budget);
+    if let Some(place) = place {
+        let every = SnapshotOptions { every_events: 3 };
+        app = app.snapshots_in(place.clone()).decision_snapshots::<Balance>(every);
+        app = app.decision_snapshots::<Notes>(every).decision_snapshots::<Total>(every);
+    }
+    app.start().await.unwrap()
+}
+
 struct World {
     app: App,
+    /// Where states are kept over a restart, if they are.
+    place: Option<Arc<MemorySnapshots>>,
     store: Watched,
     clock: Clock,
     budget: usize,
 }
 
 impl World {
-    async fn new(identity: LogIdentity, budget: usize) -> World {
+    async fn new(
+        identity: LogIdentity,
+        budget: usize,
+        place: Option<Arc<MemorySnapshots>>,
+    ) -> World {
         let clock = Clock::new();
         let mut limits = Limits::default();
         // So that a boundary is read in several batches.
         limits.batch_events = 3;
         let memory = Memory::new().limits(limits).time(TimeSource::Caller);
         let store = Watched::as_log(memory, identity, Some(clock.clone()));
-        let app = App::over(store.clone()).cache_bytes(budget).start().await.unwrap();
-        World { app, store, clock, budget }
+        let app = start(&store, budget, &place).await;
+        World { app, place, store, clock, budget }
     }
 
     /// Takes the step and says what came of it.
-    async fn take(&self, step: &Step) -> String {
+    async fn take(&mut self, step: &Step) -> String {
         let outcome = match step {
             Step::Wait => {
                 self.clock.advance(Duration::from_secs(1));
+                if self.place.is_some() {
+                    self.app.clone().stop().await.unwrap();
+                    self.app = start(&self.store, self.budget, &self.place).await;
+                }
                 String::new()
             }
             Step::Other(other) => {
@@ -432,12 +453,13 @@ fn text(outcome: Result<Receipt, ExecuteError<No>>) -> String {
 
 async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let identity = LogIdentity::random();
-    let cold = World::new(identity, 0).await;
-    let tiny = World::new(identity, 2_500).await;
-    let warm = World::new(identity, 64 << 20).await;
+    let mut cold = World::new(identity, 0, None).await;
+    let mut tiny = World::new(identity, 2_500, None).await;
+    let mut warm = World::new(identity, 64 << 20, None).await;
+    let mut kept = World::new(identity, 2_500, Some(Arc::default())).await;
     for (at, step) in steps.iter().enumerate() {
         let expected = cold.take(step).await;
-        for (world, name) in [(&tiny, "tiny"), (&warm, "warm")] {
+        for (world, name) in [(&mut tiny, "tiny"), (&mut warm, "warm"), (&mut kept, "kept")] {
             let outcome = world.take(step).await;
             prop_assert_eq!(&outcome, &expected, "{} at step {}: {:?}", name, at, step);
         }
@@ -445,6 +467,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let expected = everything(cold.store.inner());
     prop_assert_eq!(&everything(tiny.store.inner()), &expected);
     prop_assert_eq!(&everything(warm.store.inner()), &expected);
+    prop_assert_eq!(&everything(kept.store.inner()), &expected);
     let hits = warm.app.figures().cache.hits;
     prop_assert!(steps.len() < 40 || hits > 0, "nothing came from the cache");
     Ok(())

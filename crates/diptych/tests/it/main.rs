@@ -19,5 +19,6 @@ mod look;
 #[cfg(feature = "testing")]
 mod schema_lock;
 mod school;
+mod snapshots;
 mod watched;
 mod world;

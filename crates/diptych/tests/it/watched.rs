@@ -55,8 +55,17 @@ impl Watched {
         identity: LogIdentity,
         clock: Option<Clock>,
     ) -> Watched {
+        Watched::of(Store::new(store), identity, clock)
+    }
+
+    /// The same store, under the name of this log.
+    pub(crate) fn again_as(&self, identity: LogIdentity) -> Watched {
+        Watched::of(self.0.store.clone(), identity, None)
+    }
+
+    fn of(store: Store, identity: LogIdentity, clock: Option<Clock>) -> Watched {
         Watched(Arc::new(Seen {
-            store: Store::new(store),
+            store,
             identity,
             clock,
             reads: AtomicU64::new(0),
