@@ -141,7 +141,10 @@ fn of(types: &[&'static str]) -> Filter {
 }
 
 /// What there is to ask for, and what of the story it is.
-fn questions() -> Vec<(Filter, fn(&str) -> bool)> {
+/// A boundary, and which types it asks for.
+type Question = (Filter, fn(&str) -> bool);
+
+fn questions() -> Vec<Question> {
     vec![
         (of(&[]), |_| true),
         (of(&["customer-moved"]), |line| line.contains("Moved")),
@@ -471,7 +474,8 @@ async fn a_type_that_nobody_knows_is_not_even_read() {
 
 #[tokio::test]
 async fn an_upcaster_that_does_not_do_its_work_is_named() {
-    let broken: [(&str, fn() -> Upcasters); 5] = [
+    type Broken = (&'static str, fn() -> Upcasters);
+    let broken: [Broken; 5] = [
         ("fails", || Upcasters::new().object("account-opened", 1, |_| Err("fails".into()))),
         ("it panicked: boom", || {
             Upcasters::new().payload("account-opened", 1, |_| panic!("{}", "boom"))
