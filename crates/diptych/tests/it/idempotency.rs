@@ -257,7 +257,6 @@ fn a_key_of_the_same_command_with_other_content_is_refused() {
 }
 
 #[test]
-#[ignore = "the digest of a command does not have the name of its type yet"]
 fn a_key_of_another_command_with_the_same_content_is_refused() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     begin(app.execute(open("a"))).done().unwrap();
