@@ -215,7 +215,9 @@ async fn finish<R: Error + Send + 'static>(
         Decided::Duplicate(receipt) => return Ok(receipt),
         Decided::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
         Decided::Accepted { receipt, sync } => {
-            return match sync.wait().await {
+            let synced = sync.wait().await;
+            core.unsynced.tidy(core.head.position());
+            return match synced {
                 Ok(()) => Ok(receipt),
                 Err(error) => Err(unknown(receipt, error).into()),
             };

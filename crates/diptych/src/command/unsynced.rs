@@ -20,6 +20,12 @@ use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
+/// Commits that may be kept although they are published, because nobody had the time to let go
+/// of them.
+const KEPT_COMMITS: usize = 1024;
+/// The same, in bytes of their payloads.
+const KEPT_BYTES: usize = 4 << 20;
+
 /// The events of commits that were accepted and are not published yet.
 #[derive(Default)]
 pub(crate) struct Unsynced {
@@ -32,6 +38,8 @@ pub(crate) struct Unsynced {
 struct Window {
     /// In the order of their positions.
     commits: VecDeque<Commit>,
+    /// Of their payloads.
+    bytes: usize,
     /// Positions by the hash of a tag. A collision does no harm: matches are looked at.
     by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
     /// Everything at or below it is published, and is not here any more.
@@ -95,7 +103,10 @@ impl Unsynced {
         head: Position,
     ) {
         let mut window = self.window.lock();
-        window.forget(head.get());
+        window.published = window.published.max(head.get());
+        if window.commits.len() >= KEPT_COMMITS || window.bytes >= KEPT_BYTES {
+            window.forget();
+        }
         window.enter(first.get(), recorded_at, events);
         self.any.store(!window.is_empty(), Ordering::Release);
     }
@@ -103,7 +114,7 @@ impl Unsynced {
     /// Enters a commit whose events were not kept.
     pub(crate) fn enter_unknown(&self, last: Position, head: Position) {
         let mut window = self.window.lock();
-        window.forget(head.get());
+        window.published = window.published.max(head.get());
         window.unknown = window.unknown.max(last.get());
         self.any.store(!window.is_empty(), Ordering::Release);
     }
@@ -114,12 +125,22 @@ impl Unsynced {
             return Above::Nothing;
         }
         let mut window = self.window.lock();
-        window.forget(head.get());
-        if window.is_empty() {
+        window.published = window.published.max(head.get());
+        if window.is_published() {
+            window.forget();
             self.any.store(false, Ordering::Release);
             return Above::Nothing;
         }
         window.above(filter, position.get())
+    }
+
+    /// Lets go of what is published, unless somebody decides at this moment: for those who have
+    /// their answer, so that it is not done while a boundary waits.
+    pub(crate) fn tidy(&self, head: Position) {
+        if let Some(mut window) = self.window.try_lock() {
+            window.published = window.published.max(head.get());
+            window.forget();
+        }
     }
 
     /// What matches above `position`, up to `upto`.
@@ -135,6 +156,7 @@ impl Window {
             return;
         }
         for (position, event) in (first..).zip(events.iter()) {
+            self.bytes += event.payload.len();
             for tag in &event.tags {
                 let positions = self.by_tag.entry(hash_tag(tag)).or_default();
                 let at = positions.partition_point(|other| *other < position);
@@ -159,12 +181,12 @@ impl Window {
     }
 
     /// Lets go of what is published.
-    fn forget(&mut self, head: u64) {
-        self.published = self.published.max(head);
+    fn forget(&mut self) {
         while let Some(commit) = self.commits.front()
-            && commit.last <= head
+            && commit.last <= self.published
         {
             for (position, event) in (commit.first..).zip(commit.events.iter()) {
+                self.bytes -= event.payload.len();
                 for tag in &event.tags {
                     let hash = hash_tag(tag);
                     let Some(positions) = self.by_tag.get_mut(&hash) else { continue };
@@ -182,6 +204,11 @@ impl Window {
 
     fn is_empty(&self) -> bool {
         self.commits.is_empty() && self.unknown <= self.published
+    }
+
+    fn is_published(&self) -> bool {
+        let last = self.commits.back().map_or(0, |commit| commit.last);
+        last.max(self.unknown) <= self.published
     }
 
     fn within(&self, filter: &Filter, position: u64, upto: u64) -> Within {
