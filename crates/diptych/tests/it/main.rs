@@ -8,5 +8,6 @@ mod hand;
 mod hot;
 mod idempotency;
 mod interleave;
+mod lane;
 mod school;
 mod world;
