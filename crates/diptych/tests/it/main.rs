@@ -3,11 +3,14 @@
 
 mod around;
 mod bank;
+mod conflict;
 mod execute;
 mod hand;
 mod hot;
 mod idempotency;
 mod interleave;
 mod lane;
+mod life;
+mod races;
 mod school;
 mod world;
