@@ -165,7 +165,8 @@ async fn attempts<C: Command>(
             })));
         }
         core.wait_before(attempt).await;
-        need = at;
+        // Not only up to what was noticed: other states may be behind by more.
+        need = Position::MAX;
         attempt += 1;
     }
 }

@@ -37,7 +37,15 @@ impl Around {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Around { store: Store::new(store), hook: Arc::new(move |moment| Box::pin(hook(moment))) }
+        Around::of(Store::new(store), hook)
+    }
+
+    /// The same of a store that others use too.
+    pub(crate) fn of<F>(store: Store, hook: impl Fn(Moment) -> F + Send + Sync + 'static) -> Around
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Around { store, hook: Arc::new(move |moment| Box::pin(hook(moment))) }
     }
 
     /// Each call lets others go first, before it is made and after.

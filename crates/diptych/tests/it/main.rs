@@ -5,6 +5,7 @@ mod alike;
 mod around;
 mod bank;
 mod cache;
+mod conflict;
 mod declare;
 mod derive;
 #[cfg(feature = "testing")]
@@ -15,7 +16,10 @@ mod hand;
 mod hot;
 mod idempotency;
 mod interleave;
+mod lane;
+mod life;
 mod look;
+mod races;
 #[cfg(feature = "testing")]
 mod schema_lock;
 mod school;
