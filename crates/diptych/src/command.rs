@@ -176,6 +176,15 @@ pub enum BoundaryError {
          with `unchanged_since` instead"
     )]
     NotOneStream,
+    /// Conflicts of a command that has no state which they could be about.
+    #[error(
+        "`conflicts_with` asks for {conflicts}, and the command has no state that this could be \
+         about: give it one"
+    )]
+    NoState {
+        /// What it asks for.
+        conflicts: String,
+    },
     /// A tag longer than any that an event can carry.
     #[error(
         "the boundary has a tag of {bytes} bytes, and an event can carry at most {limit}: check \

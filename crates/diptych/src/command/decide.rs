@@ -19,7 +19,7 @@ use diptych_store::{
 };
 
 use super::{
-    Command, Conflict, Folds, KeyReused, Panicked,
+    BoundaryError, Command, Conflict, Folds, KeyReused, Panicked,
     core::Core,
     error::{Failure, refused},
     folds::Slot,
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     Event, Receipt, Recorded, SchemaError,
+    event::{Reading, encoded},
     fold::{caught, panic_text},
 };
 
@@ -128,7 +129,7 @@ async fn attempts<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
 ) -> Result<Decided<C::Rejection>, Failure> {
     let narrowed = request.command.conflicts_with();
-    let narrowed = narrowed.map(|filter| narrow::<C>(slots, &filter)).transpose()?;
+    let narrowed = narrowed.map(|filter| narrow::<C>(core, slots, &filter)).transpose()?;
     let begun = core.head.position();
     // With a narrower condition the store does not notice a state that is behind. With one try
     // what it notices is a conflict, and what came before the command is none.
@@ -221,19 +222,25 @@ async fn append<C: Command>(
     expected: Option<AppendCondition>,
     events: &[C::Event],
 ) -> Result<Tried<C::Rejection>, Failure> {
-    let events = encode(core, events, &request.metadata)?;
+    let reading = core.schema.reading::<C::Event>()?;
+    let events = encode(&reading, events, &request.metadata)?;
     let mut conditions = Vec::with_capacity(2);
     let mut known = Position::MAX;
+    let mut all_read = false;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
         // Here, because what cannot be read again must not be written.
-        slot.prepare(&events)?;
+        all_read |= slot.prepare(&events)? == events.len();
         known = known.min(slot.position());
         if narrowed.is_none() && !slot.filter().items().is_empty() {
             let (fail_if, after) = (slot.filter().clone(), slot.position());
             conditions.push(AppendCondition { fail_if, after });
         }
     }
-    if let Some(filter) = narrowed {
+    if !all_read {
+        read_again(&reading, &events)?;
+    }
+    // A condition that nothing violates needs no place in the request.
+    if let Some(filter) = narrowed.as_ref().filter(|filter| !filter.items().is_empty()) {
         conditions.push(AppendCondition { fail_if: filter.clone(), after: known });
     }
     conditions.extend(expected);
@@ -280,12 +287,17 @@ fn overtaken<C: Command>(
     }
 }
 
+/// Reads what is about to be written, which no state of the command has read as a whole.
+fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), Failure> {
+    events.iter().try_for_each(|event| reading.decode(&encoded(event)).map(drop))?;
+    Ok(())
+}
+
 fn encode<E: Event>(
-    core: &Core,
+    reading: &Reading<E>,
     events: &[E],
     metadata: &Metadata,
 ) -> Result<Vec<RawEvent>, Failure> {
-    let reading = core.schema.reading::<E>()?;
     let mut encoded = Vec::with_capacity(events.len());
     for event in events {
         let failed = |reason| SchemaError::Encode { what: type_name::<E>(), reason };
@@ -313,9 +325,11 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
 
 /// What a command narrows its condition to has to be something that its folds know.
 fn narrow<C: Command>(
+    core: &Core,
     slots: &mut <C::State as Folds>::Slots,
     filter: &Filter,
 ) -> Result<Filter, Failure> {
+    core.schema.check_tags(filter)?;
     let mut narrowed = Filter::nothing();
     for item in filter.items() {
         let one = Filter::from(item.clone());
@@ -330,8 +344,9 @@ fn narrow<C: Command>(
                 Err(error) => refused = Some(error),
             }
         }
-        if let Some(error) = refused.filter(|_| !known) {
-            return Err(error.into());
+        if !known {
+            let conflicts = filter.to_string();
+            return Err(refused.unwrap_or(BoundaryError::NoState { conflicts }).into());
         }
     }
     Ok(narrowed)
@@ -526,6 +541,6 @@ fn stream<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Result<Tag, Fai
     tags.dedup();
     match tags.pop() {
         Some(tag) if one_each && tags.is_empty() => Ok(tag),
-        _ => Err(Failure::Boundary(super::BoundaryError::NotOneStream)),
+        _ => Err(Failure::Boundary(BoundaryError::NotOneStream)),
     }
 }

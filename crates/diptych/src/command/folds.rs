@@ -77,8 +77,8 @@ pub trait Slot: Send {
     fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError>;
     /// Nothing in the filter came up to here.
     fn considered(&mut self, upto: Position);
-    /// Decodes those of the command's own events that are in the filter.
-    fn prepare(&mut self, events: &[RawEvent]) -> Result<(), SchemaError>;
+    /// Decodes those of the command's own events that are in the filter, and says how many.
+    fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError>;
     /// Takes in what was prepared, now that it has its place.
     fn advance(
         &mut self,
@@ -261,14 +261,16 @@ impl<F: Fold> Slot for Box<State<F>> {
         self.is_cold = false;
     }
 
-    fn prepare(&mut self, events: &[RawEvent]) -> Result<(), SchemaError> {
+    fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError> {
         self.own.clear();
+        let mut read = 0;
         let State { own, reading, boundary, filter, .. } = &mut **self;
         for (index, raw) in (0..).zip(events) {
             let tags = || raw.tags.iter().map(Tag::as_str);
             if !filter.matches_parts(&raw.event_type, tags) {
                 continue;
             }
+            let before = own.len();
             let wanted = |name: &str| boundary.matches_parts(name, tags);
             reading.read(&encoded(raw), wanted, |event| {
                 own.push(Own {
@@ -279,8 +281,9 @@ impl<F: Fold> Slot for Box<State<F>> {
                     event,
                 });
             })?;
+            read += usize::from(own.len() > before);
         }
-        Ok(())
+        Ok(read)
     }
 
     fn advance(

@@ -445,8 +445,8 @@ impl World {
 
 fn text(outcome: Result<Receipt, ExecuteError<No>>) -> String {
     match outcome {
-        // Where several folds cannot take in an event each, any of them may say so first.
-        Err(ExecuteError::Fold(_)) => "a fold cannot take in an event".to_owned(),
+        // Where several folds cannot take in an event, any of them may say so.
+        Err(ExecuteError::Fold(_)) => "a fold".to_owned(),
         outcome => format!("{outcome:?}"),
     }
 }

@@ -37,6 +37,12 @@ pub(crate) struct Look<F> {
     fold: PhantomData<fn() -> F>,
 }
 
+impl<F> Look<F> {
+    pub(crate) fn at(boundary: &Filter) -> Look<F> {
+        Look { boundary: boundary.clone(), fold: PhantomData }
+    }
+}
+
 impl<F: Fold + Clone + Debug> Command for Look<F> {
     type State = F;
     type Event = F::Event;
@@ -56,8 +62,7 @@ pub(crate) async fn look<F: Fold + Clone + Debug>(
     app: &App,
     boundary: &Filter,
 ) -> Result<F, ExecuteError<Saw<F>>> {
-    let boundary = boundary.clone();
-    match app.execute(Look::<F> { boundary, fold: PhantomData }).await {
+    match app.execute(Look::<F>::at(boundary)).await {
         Err(ExecuteError::Rejected(Saw(state))) => Ok(state),
         Err(error) => Err(error),
         Ok(receipt) => panic!("{receipt:?}"),

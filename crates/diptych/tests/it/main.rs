@@ -11,14 +11,19 @@ mod derive;
 #[cfg(feature = "testing")]
 mod determinism;
 mod evolution;
+mod evolution_errors;
 mod execute;
 mod hand;
+mod hostile;
 mod hot;
 mod idempotency;
 mod interleave;
+#[cfg(feature = "testing")]
+mod kit;
 mod lane;
 mod life;
 mod look;
+mod metadata;
 mod races;
 #[cfg(feature = "testing")]
 mod schema_lock;
