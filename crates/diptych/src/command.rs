@@ -83,6 +83,36 @@ use crate::Event;
 ///     }
 /// }
 /// ```
+///
+/// So a rule that shows data instead of deciding does not compile:
+///
+/// ```compile_fail,E0053
+/// # use diptych::{Command, Filter, Fold, Recorded};
+/// # #[derive(diptych::Event, serde::Serialize, serde::Deserialize)]
+/// # #[event("seat-taken")]
+/// # struct Taken {}
+/// # #[derive(Default)]
+/// # struct Seat { taken: bool }
+/// # impl Fold for Seat {
+/// #     type Event = Taken;
+/// #     fn apply(&mut self, _: &Recorded<Taken>) {}
+/// # }
+/// struct IsTaken;
+///
+/// impl Command for IsTaken {
+///     type State = Seat;
+///     type Event = Taken;
+///     type Rejection = std::convert::Infallible;
+///
+///     fn boundary(&self) -> Filter {
+///         Filter::everything()
+///     }
+///
+///     fn decide(&self, seat: &Seat) -> bool {
+///         seat.taken
+///     }
+/// }
+/// ```
 pub trait Command: Send + Sync + 'static {
     /// What the rule needs to know: a fold, a tuple of folds, or `()`.
     type State: Folds;
