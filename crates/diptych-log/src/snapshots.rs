@@ -17,11 +17,12 @@ use crate::{Log, disk::Disk};
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
-    /// Two who save under one name do not write into one file.
-    next: Arc<AtomicU64>,
 }
 
 const UNFINISHED: &str = ".tmp";
+
+/// Two who save under one name do not write into one file, wherever they have the place from.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Log {
     /// The place for snapshots beside this log.
@@ -38,7 +39,7 @@ impl Log {
                 disk.remove(&folder.join(name))?;
             }
         }
-        Ok(Snapshots { disk, folder, next: Arc::default() })
+        Ok(Snapshots { disk, folder })
     }
 }
 
@@ -63,10 +64,11 @@ impl Snapshots {
     /// What the operating system says; what was there is then still there.
     pub fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name)?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.folder.join(format!("{name}.{number}{UNFINISHED}"));
-        let written = self.disk.create(&unfinished, bytes.len() as u64);
-        let written = written.and_then(|file| file.write_at(0, bytes));
+        let file = self.disk.create(&unfinished, bytes.len() as u64)?;
+        let written = file.write_at(0, bytes);
+        drop(file);
         let saved = written.and_then(|()| self.disk.rename(&unfinished, &path));
         if saved.is_err() {
             // A full disk should not be kept full by what is of no use.

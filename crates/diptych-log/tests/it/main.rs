@@ -21,5 +21,6 @@ mod requests;
 mod run;
 mod samples;
 mod simulated;
+mod snapshots;
 mod witness;
 mod writers;

@@ -139,8 +139,11 @@ pub(crate) fn of(types: &[&'static str]) -> Filter {
     if types.is_empty() { seven } else { seven.of_types(types) }
 }
 
+/// Whether a line of the story is asked for.
+type IsOf = fn(&str) -> bool;
+
 /// What there is to ask for, and what of the story it is.
-fn questions() -> Vec<(Filter, fn(&str) -> bool)> {
+fn questions() -> Vec<(Filter, IsOf)> {
     vec![
         (of(&[]), |_| true),
         (of(&["customer-moved"]), |line| line.contains("Moved")),
@@ -149,7 +152,7 @@ fn questions() -> Vec<(Filter, fn(&str) -> bool)> {
     ]
 }
 
-fn expected(is: fn(&str) -> bool) -> Vec<String> {
+fn expected(is: IsOf) -> Vec<String> {
     story().into_iter().filter(|line| is(line)).collect()
 }
 

@@ -65,31 +65,22 @@ async fn a_type_that_nobody_knows_is_not_even_read() {
 
 #[tokio::test]
 async fn an_upcaster_that_does_not_do_its_work_is_named() {
-    let broken: [(&str, fn() -> Upcasters); 5] = [
-        ("fails", || Upcasters::new().object("account-opened", 1, |_| Err("fails".into()))),
-        ("it panicked: boom", || {
-            Upcasters::new().payload("account-opened", 1, |_| panic!("{}", "boom"))
-        }),
-        ("expected", || {
-            let list = |_: &Encoded<'_>| Ok(b"[]".to_vec());
-            Upcasters::new()
-                .payload("account-opened", 1, list)
-                .object("account-opened", 2, |_| Ok(()))
-        }),
-        ("lead in a circle", || {
-            let again = |_: &Encoded<'_>| Ok(vec![Upcast::json("account-opened", 1, &1)?]);
-            Upcasters::new().split("account-opened", 1, &["account-opened"], again)
-        }),
-        ("it made other", || {
-            let other = |_: &Encoded<'_>| Ok(vec![Upcast::json("other", 1, &1)?]);
-            Upcasters::new().split("account-opened", 1, &["account-opened"], other)
-        }),
+    let (new, name) = (Upcasters::new, "account-opened");
+    let list = |_: &Encoded<'_>| Ok(b"[]".to_vec());
+    let again = |_: &Encoded<'_>| Ok(vec![Upcast::json("account-opened", 1, &1)?]);
+    let other = |_: &Encoded<'_>| Ok(vec![Upcast::json("other", 1, &1)?]);
+    let broken = [
+        ("fails", new().object(name, 1, |_| Err("fails".into()))),
+        ("it panicked: boom", new().payload(name, 1, |_| panic!("boom"))),
+        ("expected", new().payload(name, 1, list).object(name, 2, |_| Ok(()))),
+        ("lead in a circle", new().split(name, 1, &["account-opened"], again)),
+        ("it made other", new().split(name, 1, &["account-opened"], other)),
     ];
     for (says, upcasters) in broken {
         let store = memory();
         write_event(store.inner(), opened("ann", "EUR", 1).encode().unwrap());
         write_event(store.inner(), history().remove(0));
-        let error = fails(&store, upcasters()).await.to_string();
+        let error = fails(&store, upcasters).await.to_string();
         assert!(error.contains(says) && error.contains("account-opened version "), "{error}");
     }
 }

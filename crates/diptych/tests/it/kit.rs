@@ -393,7 +393,9 @@ proptest! {
             for sent in commands {
                 story = match sent {
                     Sent::Open(at) => both(&app, story, open(NAMES[at])).await,
-                    Sent::Deposit(at, amount) => both(&app, story, deposit(NAMES[at], amount)).await,
+                    Sent::Deposit(at, amount) => {
+                        both(&app, story, deposit(NAMES[at], amount)).await
+                    }
                     Sent::Withdraw(at, amount) => {
                         both(&app, story, withdraw(NAMES[at], amount)).await
                     }

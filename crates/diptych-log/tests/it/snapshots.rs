@@ -1,0 +1,212 @@
+//! Named bytes beside the log: what is kept is what was saved last, or nothing.
+
+use std::{io::ErrorKind, path::Path, sync::Arc, thread};
+
+use diptych_log::{
+    Background, Log, LogOptions, Snapshots,
+    disk::{
+        Disk,
+        simulated::{Fault, Operation, SimulatedDisk},
+    },
+};
+use diptych_store::{Append, RawEvent};
+
+fn on(disk: &SimulatedDisk) -> Log {
+    let options = LogOptions {
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    };
+    Log::open("/data/log", options).unwrap()
+}
+
+fn files(disk: &SimulatedDisk) -> Vec<String> {
+    let mut files = disk.list(Path::new("/data/log/snapshots")).unwrap();
+    files.sort();
+    files
+}
+
+fn load(place: &Snapshots, name: &str) -> Option<Vec<u8>> {
+    place.load(name).unwrap()
+}
+
+#[test]
+fn what_was_saved_is_loaded_and_what_is_saved_again_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let place = log.snapshots().unwrap();
+    assert_eq!(load(&place, "one"), None);
+    let large = vec![7; 3 << 20];
+    for bytes in [&b"first"[..], b"", b"a longer one", &large, b"short"] {
+        place.save("one", bytes).unwrap();
+        place.save("other-1", b"x").unwrap();
+        assert_eq!(load(&place, "one").as_deref(), Some(bytes));
+    }
+    log.close().unwrap();
+    // They outlive the log that they are beside, and the log does not mind them.
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let place = log.snapshots().unwrap();
+    assert_eq!(load(&place, "one").as_deref(), Some(&b"short"[..]));
+    assert_eq!(load(&place, "other-1").as_deref(), Some(&b"x"[..]));
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 2);
+    log.close().unwrap();
+    diptych_log::verify(dir.path(), &LogOptions::default(), |_, _| {}).unwrap();
+}
+
+#[test]
+fn a_name_leads_nowhere_else() {
+    let disk = SimulatedDisk::new(1);
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    let before = disk.contents();
+    let hostile = [
+        "",
+        ".",
+        "..",
+        "../x",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "a.tmp",
+        ".hidden",
+        "a b",
+        "a\0b",
+        "a\n",
+        "\u{e4}",
+        "a:b",
+        "a_b",
+        "~",
+        "*",
+        "COM1:",
+        "%2e%2e",
+    ];
+    for name in hostile {
+        for error in [place.load(name).unwrap_err(), place.save(name, b"x").unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}");
+            assert!(error.to_string().contains("no name of a snapshot"), "{error}");
+        }
+    }
+    assert_eq!(disk.contents(), before, "nothing was touched");
+    // A name can be too long for a file system, which is an error and not a panic.
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let place = log.snapshots().unwrap();
+    let long = "a".repeat(5_000);
+    place.save(&long, b"x").unwrap_err();
+    let _any_answer = place.load(&long);
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_killed_process_left_unfinished_is_removed() {
+    let disk = SimulatedDisk::new(1);
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    place.save("one", b"whole").unwrap();
+    // The process stops while it renames.
+    let renames = disk.count(Operation::Rename);
+    disk.fail_after(2, Fault::Stop);
+    place.save("one", b"new").unwrap_err();
+    assert!(disk.is_stopped() && disk.count(Operation::Rename) == renames + 1);
+    let disk = disk.process_kill();
+    assert_eq!(files(&disk).len(), 2, "{:?}", files(&disk));
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    assert_eq!(files(&disk), ["one"]);
+    assert_eq!(load(&place, "one").as_deref(), Some(&b"whole"[..]));
+    // Files of others are left alone.
+    disk.create(Path::new("/data/log/snapshots/note.txt"), 0).unwrap();
+    log.snapshots().unwrap();
+    assert_eq!(files(&disk), ["note.txt", "one"]);
+}
+
+#[test]
+fn a_save_that_fails_leaves_what_was_there() {
+    // Creating, writing, renaming.
+    for (operations, kind) in
+        [(0, Operation::Create), (1, Operation::Write), (2, Operation::Rename)]
+    {
+        let disk = SimulatedDisk::new(7);
+        let log = on(&disk);
+        let place = log.snapshots().unwrap();
+        place.save("one", b"old").unwrap();
+        let used = disk.used_bytes();
+        disk.fail_after(0, Fault::Io(kind));
+        place.save("one", &[8; 10_000]).unwrap_err();
+        assert_eq!(disk.failures().len(), 1, "{operations}");
+        assert_eq!(load(&place, "one").as_deref(), Some(&b"old"[..]));
+        assert_eq!((files(&disk), disk.used_bytes()), (vec!["one".to_owned()], used));
+        place.save("one", b"new").unwrap();
+        assert_eq!(load(&place, "one").as_deref(), Some(&b"new"[..]));
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_the_old_ones_and_the_log_goes_on() {
+    let disk = SimulatedDisk::new(3);
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    place.save("one", b"old").unwrap();
+    let used = disk.used_bytes();
+    disk.set_capacity(used + 5_000);
+    for _ in 0..10 {
+        place.save("one", &[8; 10_000]).unwrap_err();
+        place.save("two", &[8; 10_000]).unwrap_err();
+    }
+    assert_eq!(load(&place, "one").as_deref(), Some(&b"old"[..]));
+    assert_eq!(load(&place, "two"), None);
+    assert_eq!((files(&disk), disk.used_bytes()), (vec!["one".to_owned()], used));
+    // What was tried takes no room, and is nothing to the log.
+    log.blocking().commit(Append::event(RawEvent::new("a", b"{}"))).unwrap();
+    disk.set_capacity(u64::MAX);
+    place.save("one", &[8; 10_000]).unwrap();
+    log.close().unwrap();
+}
+
+/// Each had its own numbers for unfinished files: two who saved under one name at once had one
+/// file, and whoever failed to create it removed that of the other.
+#[test]
+fn many_who_save_under_one_name_leave_one_of_theirs_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let places: Vec<_> = (0..4_u8).map(|at| (at, log.snapshots().unwrap())).collect();
+    thread::scope(|scope| {
+        for (at, place) in &places {
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let bytes = vec![*at; 10_000 + usize::from(*at) * 1_000];
+                    place.save("one", &bytes).unwrap();
+                    let found = load(place, "one").unwrap();
+                    let whole = found.iter().all(|byte| *byte == found[0]);
+                    assert!(whole && found.len() == 10_000 + usize::from(found[0]) * 1_000);
+                }
+            });
+        }
+    });
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 1);
+}
+
+/// Nothing is synced for them: after a loss of power they are there or not, and the log opens.
+#[test]
+fn a_loss_of_power_takes_what_it_takes() {
+    let disk = SimulatedDisk::new(5);
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    place.save("one", &[1; 5_000]).unwrap();
+    log.blocking().commit(Append::event(RawEvent::new("a", b"{}"))).unwrap();
+    place.save("one", &[2; 5_000]).unwrap();
+    let mut lost = 0;
+    for seed in 0..100 {
+        let after = disk.power_loss(seed);
+        let log = on(&after);
+        let place = log.snapshots().unwrap();
+        let kept = load(&place, "one").filter(|bytes| *bytes == [2; 5_000]);
+        lost += u32::from(kept.is_none());
+        place.save("one", b"again").unwrap();
+        assert_eq!(load(&place, "one").as_deref(), Some(&b"again"[..]));
+        assert_eq!(log.blocking().stats().unwrap().head.get(), 1, "seed {seed}");
+    }
+    assert!(lost > 10 && lost < 100, "{lost}");
+}
