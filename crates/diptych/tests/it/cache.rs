@@ -531,3 +531,19 @@ async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
     app.execute(Count(1)).await.unwrap();
     assert_eq!(store.inner().head().position().get(), 201);
 }
+
+/// Once, whoever sent a key again with another command, or something too large, made the next
+/// command read the whole history.
+#[tokio::test]
+async fn what_a_store_refuses_leaves_the_state_as_it_was() {
+    let app = app(1 << 20).await;
+    app.execute(open("a")).key("k").await.unwrap();
+    for _ in 0..3 {
+        let reused = app.execute(deposit("a", 1)).key("k").await.unwrap_err();
+        assert!(matches!(reused, ExecuteError::KeyReused(_)), "{reused}");
+        let large = app.execute(deposit("a", 1)).further("n", "x".repeat(1 << 20)).await;
+        assert!(matches!(large, Err(ExecuteError::NotTaken(_))), "{large:?}");
+    }
+    app.execute(deposit("a", 1)).await.unwrap();
+    assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));
+}
