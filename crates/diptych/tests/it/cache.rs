@@ -547,3 +547,34 @@ async fn what_a_store_refuses_leaves_the_state_as_it_was() {
     app.execute(deposit("a", 1)).await.unwrap();
     assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));
 }
+
+/// Says what it holds as it pleases.
+#[derive(Debug, Default)]
+struct Odd(u64);
+
+impl Fold for Odd {
+    type Event = Book;
+
+    fn apply(&mut self, _: &Recorded<Book>) {
+        self.0 += 1;
+    }
+
+    fn heap_bytes(&self) -> Option<usize> {
+        assert!(self.0 < 2, "cannot count");
+        Some(usize::MAX)
+    }
+}
+
+/// Once, a size that nobody can add up, or that panics, took the answer from a command whose
+/// events were written.
+#[tokio::test]
+async fn a_state_that_cannot_say_its_size_is_not_kept_and_fails_no_command() {
+    for budget in [1 << 20, usize::MAX] {
+        let app = app(budget).await;
+        for at in 1..4 {
+            let receipt = app.execute(write::<Odd>(1, &["x"])).await.unwrap();
+            assert_eq!(receipt.last().get(), at);
+        }
+        assert_eq!((cache(&app).states, cache(&app).bytes), (0, 0));
+    }
+}
