@@ -249,6 +249,8 @@ async fn append<C: Command>(
     let accepted = match core.store.append(append).await {
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal),
+        // The states are as true as before, and kept.
+        Err(error @ AppendError::Invalid(_)) => return Ok(Tried::Decided(settled(error.into()))),
         Err(error) => return Err(error.into()),
     };
     core.accepted(&accepted, kept);
@@ -281,7 +283,8 @@ fn overtaken<C: Command>(
         }
         Refusal::KeyReused { first, last } => {
             let key = request.key.as_ref().map_or_else(String::new, |key| key.name.to_string());
-            Err(Failure::KeyReused(KeyReused { key, first, last }))
+            let reused = KeyReused { key, first, last };
+            Ok(Tried::Decided(settled(Failure::KeyReused(reused))))
         }
         other => Err(refused(other)),
     }
