@@ -84,6 +84,11 @@
 //! - Under a [key](Execute::key) a command is carried out once, for ever.
 //! - What the app keeps in memory or in snapshots makes it faster and never different.
 //!
+//! # Where it runs
+//!
+//! On a Tokio runtime with its clock enabled (`enable_time`). On another executor commands are
+//! carried out too, but no wait is made between tries, and no snapshots are saved.
+//!
 //! # Features
 //!
 //! - `log` (default): the embedded log, [`App::open`].
