@@ -119,8 +119,9 @@ pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use diptych_store::{
-    Corruption, EventStore, Filter, FilterItem, Invalid as NotTaken, Limits, LogIdentity, Memory,
-    Metadata, Position, RawEvent, Store, Tag, TimeSource, Timestamp, Unavailable,
+    Batch, Corruption, Epoch, EventRef, EventStore, Filter, FilterItem, FilterSyntaxError,
+    Invalid as NotTaken, Limits, LogId, LogIdentity, Memory, Metadata, Position, RawEvent, Read,
+    ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
     Codec, Encoded, Event, EventType, Json, MessagePack, Recorded, SchemaError, Upcast,
@@ -128,6 +129,7 @@ pub use event::{
 };
 pub use fold::{Fold, FoldError, FoldFailure};
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
+pub use uuid::Uuid;
 
 /// What `#[derive(Event)]` needs.
 #[doc(hidden)]
