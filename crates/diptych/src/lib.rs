@@ -84,6 +84,11 @@
 //! - Under a [key](Execute::key) a command is carried out once, for ever.
 //! - What the app keeps in memory or in snapshots makes it faster and never different.
 //!
+//! # Where it runs
+//!
+//! On a Tokio runtime with its clock enabled (`enable_time`). On another executor commands are
+//! carried out too, but no wait is made between tries, and no snapshots are saved.
+//!
 //! # Features
 //!
 //! - `log` (default): the embedded log, [`App::open`].
@@ -114,8 +119,9 @@ pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use diptych_store::{
-    Corruption, EventStore, Filter, FilterItem, Invalid as NotTaken, Limits, LogIdentity, Memory,
-    Metadata, Position, RawEvent, Store, Tag, TimeSource, Timestamp, Unavailable,
+    Batch, Corruption, Epoch, EventRef, EventStore, Filter, FilterItem, FilterSyntaxError,
+    Invalid as NotTaken, Limits, LogId, LogIdentity, Memory, Metadata, Position, RawEvent, Read,
+    ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
     Codec, Encoded, Event, EventType, Json, MessagePack, Recorded, SchemaError, Upcast,
@@ -123,6 +129,7 @@ pub use event::{
 };
 pub use fold::{Fold, FoldError, FoldFailure};
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
+pub use uuid::Uuid;
 
 /// What `#[derive(Event)]` needs.
 #[doc(hidden)]

@@ -17,6 +17,7 @@ use diptych_store::{
     Accepted, Append, AppendCondition, AppendError, Filter, Key, Metadata, Position, RawEvent,
     Read, Refusal, Synced, Tag,
 };
+use tokio::runtime::Handle;
 
 use super::{
     BoundaryError, Command, Conflict, Folds, KeyReused, Panicked,
@@ -526,6 +527,10 @@ impl Core {
     async fn wait_before(&self, attempt: u32) {
         let Retries { first_wait, longest_wait, .. } = self.retries;
         let Some(doublings) = attempt.checked_sub(2) else { return };
+        if Handle::try_current().is_err() {
+            // Without a runtime there is no clock to wait by.
+            return tokio::task::yield_now().await;
+        }
         let most = first_wait.saturating_mul(1 << doublings.min(20)).min(longest_wait);
         tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
     }
