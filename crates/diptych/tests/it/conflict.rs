@@ -418,7 +418,7 @@ fn narrowed_commands_of_two_apps_are_accepted_without_a_sync() {
     let mut own = send(rig.app.execute(visit("x")));
     assert_eq!((rig.head(), rig.app.figures().conflicts, other.figures().conflicts), (1, 0, 0));
     rig.flush();
-    sent.iter_mut().for_each(|sent| drop(sent.done().unwrap()));
+    sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     own.done().unwrap();
     assert_eq!(EventStore::head(&rig.log).position().get(), 7);
     let mut ended = begin(rig.app.execute(end("x")));

@@ -261,7 +261,8 @@ fn a_decision_never_misses_another_writer() {
         let mut opened = send(rig.app.execute(open("a")));
         let mut moved = send(rig.app.execute(deposit("a", 10)));
         rig.flush();
-        (opened.done().unwrap(), moved.done().unwrap());
+        opened.done().unwrap();
+        moved.done().unwrap();
         let mut sent = Vec::new();
         for step in 0..4 {
             if step == at {
@@ -291,7 +292,7 @@ fn what_was_waited_for_is_in_the_decision() {
     let mut first = [begin(rig.app.execute(offer("a", 2))), begin(rig.app.execute(offer("b", 2)))];
     first.iter_mut().for_each(Held::waits);
     rig.flush();
-    first.iter_mut().for_each(|sent| drop(sent.done().unwrap()));
+    first.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     rig.write(deposited("z", 1));
     let mut ordered = send(rig.app.execute(order("a", "ann")));
     // The student's events begin above the gap.
@@ -326,7 +327,8 @@ fn two_states_of_one_rejection_are_of_one_moment() {
     rig.flush();
     let answer = compared.done();
     assert!(answer.as_ref().is_ok_and(diptych::Receipt::is_empty), "{answer:?}");
-    (ordered.done().unwrap(), both.done().unwrap());
+    ordered.done().unwrap();
+    both.done().unwrap();
 }
 
 /// The same where the newer one is beyond a commit of somebody else that concerns the older one.
@@ -337,7 +339,7 @@ fn two_states_of_one_rejection_are_of_one_moment_beyond_a_gap() {
         ["x", "y", "a", "b"].map(|name| send(rig.app.execute(offer(name, 9)))).into();
     sent.extend(["x", "y"].map(|name| send(rig.app.execute(join(name, "ann")))));
     rig.flush();
-    sent.iter_mut().for_each(|sent| drop(sent.done().unwrap()));
+    sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     let ended = school::Course { course: "a".to_owned() };
     rig.write(raw("course-ended", &ended, &["course:a"]));
     let mut third = send(rig.app.execute(join("b", "ann")));
@@ -401,6 +403,7 @@ fn a_store_that_begins_to_sync_late_is_noticed() {
     let mut drawn = send(app.execute(withdraw("a", 5)));
     assert_eq!(app.figures().accepted, 203, "from now on nobody waits");
     log.blocking().flush().unwrap();
-    (moved.done().unwrap(), drawn.done().unwrap());
+    moved.done().unwrap();
+    drawn.done().unwrap();
     assert_eq!(app.figures().conflicts, 0);
 }

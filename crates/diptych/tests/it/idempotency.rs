@@ -248,7 +248,7 @@ fn a_key_of_the_same_command_with_other_content_is_refused() {
     // Whether the rule would let it through, reject it, or something was expected.
     let other = reused(begin(app.execute(offer("c", 1)).key("k")).done());
     assert_eq!((other.key.as_str(), other.first.get(), other.last.get()), ("k", 3, 4));
-    assert_eq!(other.to_string().contains("3 to 4"), true, "{other}");
+    assert!(other.to_string().contains("3 to 4"), "{other}");
     let full = reused(begin(app.execute(join_both(["a", "b"], "bob")).key("k")).done());
     assert_eq!((full.first, full.last), (both.first(), both.last()));
     let expected = app.execute(join_both(["b", "a"], "ann")).key("k");

@@ -82,7 +82,9 @@ fn no_more_are_in_flight_than_allowed() {
     fifth.waits();
     assert_eq!(rig.app.figures().accepted, 4);
     sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
-    rejections.iter_mut().for_each(|sent| drop(rejected(sent.done())));
+    for rejection in &mut rejections {
+        assert_eq!(rejected(rejection.done()), bank::No::AlreadyOpen);
+    }
     rig.flush();
     assert_eq!(positions(&fourth.done().unwrap()), (4, 4));
     assert_eq!(rejected(fifth.done()), bank::No::Overdrawn { balance: 3, amount: 9 });
@@ -194,9 +196,9 @@ fn a_command_sees_all_of_its_lane_whatever_its_condition() {
         let set = |builder: diptych::AppBuilder| builder.cache_bytes(cache_bytes);
         let rig = Rig::with(SimulatedDisk::new(1), set);
         let lane = rig.app.lane();
-        let mut sent = vec![send(lane.execute(open("a"))), send(lane.execute(deposit("a", 10)))];
+        let mut sent = [send(lane.execute(open("a"))), send(lane.execute(deposit("a", 10)))];
         rig.flush();
-        sent.iter_mut().for_each(|sent| drop(sent.done().unwrap()));
+        sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
         rig.write(raw("course-visited", &school::Course::default(), &["course:x"]));
         let mut first = send(lane.execute(withdraw("a", 10)));
         let mut second = send(lane.execute(Draw(10)));
@@ -310,7 +312,6 @@ fn a_lane_comes_to_the_same_as_one_after_the_other() {
         None => 0..200,
     };
     for seed in seeds {
-        println!("again: DIPTYCH_SEED={seed}");
         let mut random = Random::new(seed);
         let wishes = wishes(&mut random);
         let one_by_one = Rig::new();
@@ -337,9 +338,9 @@ fn a_lane_comes_to_the_same_as_one_after_the_other() {
             let found = later.map(|later| &expected[later]).any(|later| later == answer);
             let (wish, key) = &wishes[at];
             let right = answer == expected_here || key.is_some() && found;
-            assert!(right, "seed {seed}, {at}: {wish:?}: {answer}, not {expected_here}");
+            assert!(right, "DIPTYCH_SEED={seed}, {at}: {wish:?}: {answer}, not {expected_here}");
         }
-        assert_eq!(contents(&rig.log), contents(&one_by_one.log), "seed {seed}");
+        assert_eq!(contents(&rig.log), contents(&one_by_one.log), "DIPTYCH_SEED={seed}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The left panel as its users see it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
 
 mod around;
 mod bank;

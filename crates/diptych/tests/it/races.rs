@@ -93,7 +93,6 @@ async fn races_on(apps: Vec<App>) {
         more.into_iter().for_each(|(text, times)| *outcomes.entry(text).or_default() += times);
         receipts.extend(given);
     }
-    println!("{outcomes:?}");
     let (_, events) = world(apps[0].store()).await;
     // Every commit was answered for, and none twice.
     let mut positions: Vec<_> =
