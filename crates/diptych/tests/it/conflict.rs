@@ -295,6 +295,34 @@ async fn who_expects_something_is_told_at_the_first_conflict() {
     }
 }
 
+/// What the caller expects is of the whole boundary, however narrow the command's own condition.
+#[tokio::test]
+async fn an_expectation_is_not_narrowed() {
+    let store = Store::new(Memory::new());
+    let (inner, visits) = (store.clone(), Arc::new(Mutex::new(false)));
+    let comes = visits.clone();
+    let around = Around::of(store, move |moment| {
+        let comes = moment == Moment::BeforeAppend && *comes.lock();
+        let inner = inner.clone();
+        async move {
+            if comes {
+                let course = school::Course { course: "x".to_owned() };
+                let visited = raw("course-visited", &course, &["course:x"]);
+                let _ = inner.append(Append::event(visited)).await.unwrap();
+            }
+        }
+    });
+    let app = App::over(around).start().await.unwrap();
+    app.execute(offer("x", 1)).await.unwrap();
+    *visits.lock() = true;
+    app.execute(visit("x")).await.unwrap();
+    assert_eq!((app.store().head().position().get(), app.figures().conflicts), (3, 0));
+    let lost = app.execute(visit("x")).unchanged_since(Position::new(3)).await;
+    assert_eq!(missed(&conflict(lost)), [of(4, "course-visited")]);
+    let lost = app.execute(visit("x")).expected_revision(4).await;
+    assert_eq!(missed(&conflict(lost)), [of(5, "course-visited")]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn under_a_key_a_conflict_is_not_remembered() {
     let (store, _) = contended(3);

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
+    around::Around,
     bank::{self, Deposited},
     hand::{Held, now, raw},
     school::{self, Course},
@@ -98,6 +99,8 @@ struct Life {
     log: Log,
     apps: [App; 2],
     lanes: [Lane; 2],
+    /// Whether an answer can be older than the poll that brings it.
+    yields: bool,
     flights: Vec<Flight>,
     /// Failures of the disk before it.
     failures: usize,
@@ -180,14 +183,21 @@ impl Run {
             ..LogOptions::default()
         };
         let log = Log::open("/data/log", options).unwrap();
+        // Where each call lets others go first, more can come between.
+        let yields = self.random.chance(50);
         let apps = [(); 2].map(|()| {
             let cache = *self.random.pick(&[0, 3_000, 1 << 20, 1 << 20]).unwrap();
-            now(App::over(log.clone()).cache_bytes(cache).start()).unwrap()
+            let builder = match yields {
+                true => App::over(Around::yielding(log.clone())),
+                false => App::over(log.clone()),
+            };
+            now(builder.cache_bytes(cache).start()).unwrap()
         });
         let lanes = apps.each_ref().map(App::lane);
         self.note(format!("open at {}", EventStore::head(&log).position()));
         let in_lanes = [Vec::new(), Vec::new()];
-        self.life = Some(Life { log, apps, lanes, flights: Vec::new(), failures, in_lanes });
+        let flights = Vec::new();
+        self.life = Some(Life { log, apps, lanes, yields, flights, failures, in_lanes });
         self.compare_from(0);
     }
 
@@ -334,7 +344,8 @@ impl Run {
     fn check(&mut self, flight: &Flight, answer: &Answer) {
         let (name, head) = (&flight.name, self.writers.len());
         let wish = &self.wishes[name];
-        let committed = self.writers.contains(name);
+        let looked = if self.life.as_ref().unwrap().yields { flight.began } else { head };
+        let committed = self.writers[..looked].contains(name);
         let at_some_time = |outcome: Result<usize, String>| {
             (flight.began..=head).any(|at| self.worlds[at].judge(wish) == outcome)
         };

@@ -82,8 +82,8 @@ fn no_more_are_in_flight_than_allowed() {
     fifth.waits();
     assert_eq!(rig.app.figures().accepted, 4);
     sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
-    for sent in &mut rejections {
-        rejected(sent.done());
+    for rejection in &mut rejections {
+        assert_eq!(rejected(rejection.done()), bank::No::AlreadyOpen);
     }
     rig.flush();
     assert_eq!(positions(&fourth.done().unwrap()), (4, 4));
@@ -312,7 +312,6 @@ fn a_lane_comes_to_the_same_as_one_after_the_other() {
         None => 0..200,
     };
     for seed in seeds {
-        println!("again: DIPTYCH_SEED={seed}");
         let mut random = Random::new(seed);
         let wishes = wishes(&mut random);
         let one_by_one = Rig::new();
@@ -339,9 +338,9 @@ fn a_lane_comes_to_the_same_as_one_after_the_other() {
             let found = later.map(|later| &expected[later]).any(|later| later == answer);
             let (wish, key) = &wishes[at];
             let right = answer == expected_here || key.is_some() && found;
-            assert!(right, "seed {seed}, {at}: {wish:?}: {answer}, not {expected_here}");
+            assert!(right, "DIPTYCH_SEED={seed}, {at}: {wish:?}: {answer}, not {expected_here}");
         }
-        assert_eq!(contents(&rig.log), contents(&one_by_one.log), "seed {seed}");
+        assert_eq!(contents(&rig.log), contents(&one_by_one.log), "DIPTYCH_SEED={seed}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The left panel from outside, as a program uses it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
 
 mod alike;
 mod around;
