@@ -2,7 +2,7 @@
 
 mod cache;
 pub(crate) mod core;
-mod decide;
+pub(crate) mod decide;
 pub(crate) mod error;
 mod execute;
 pub(crate) mod folds;

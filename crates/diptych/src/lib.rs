@@ -113,7 +113,6 @@ pub use command::{
     KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Receipt, ReceiptError,
     Retries,
 };
-pub use digest::DigestError;
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 #[cfg(feature = "derive")]

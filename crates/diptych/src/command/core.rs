@@ -129,6 +129,11 @@ impl Core {
         }
     }
 
+    /// The last position that was accepted for a command of this app.
+    pub(crate) fn last_accepted(&self) -> Position {
+        Position::new(self.last_accepted.load(Ordering::Relaxed))
+    }
+
     /// Lets no further command begin, and waits until those that run have their answers and
     /// everything that was accepted is synced.
     pub(crate) async fn drain(&self) -> Result<(), Failure> {

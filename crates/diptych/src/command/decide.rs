@@ -25,6 +25,7 @@ use super::{
     error::{Failure, refused},
     folds::Slot,
     gates::Hashes,
+    schema::Schema,
     unsynced::{Above, Within},
 };
 use crate::{
@@ -130,7 +131,7 @@ async fn attempts<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
 ) -> Result<Decided<C::Rejection>, Failure> {
     let narrowed = request.command.conflicts_with();
-    let narrowed = narrowed.map(|filter| narrow::<C>(core, slots, &filter)).transpose()?;
+    let narrowed = narrowed.map(|filter| narrow::<C>(&core.schema, slots, &filter)).transpose()?;
     let begun = core.head.position();
     // With a narrower condition the store does not notice a state that is behind. With one try
     // what it notices is a conflict, and what came before the command is none.
@@ -328,12 +329,12 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
 }
 
 /// What a command narrows its condition to has to be something that its folds know.
-fn narrow<C: Command>(
-    core: &Core,
+pub(crate) fn narrow<C: Command>(
+    schema: &Schema,
     slots: &mut <C::State as Folds>::Slots,
     filter: &Filter,
 ) -> Result<Filter, Failure> {
-    core.schema.check_tags(filter)?;
+    schema.check_tags(filter)?;
     let mut narrowed = Filter::nothing();
     for item in filter.items() {
         let one = Filter::from(item.clone());
@@ -473,24 +474,23 @@ impl Core {
         revision: u64,
     ) -> Result<Result<Position, Conflict>, Failure> {
         let stream = Filter::tag(tag.clone());
-        let mut upto = self.published(&stream).await?;
-        let events = self.store.count(tag, upto).await?;
-        let last = self.store.last(&stream, upto).await?.unwrap_or(Position::START);
-        let Some(mut beyond) = events.checked_sub(revision) else {
+        let head = self.published(&stream).await?;
+        let events = self.store.count(tag, head).await?;
+        if events < revision {
             // The caller has seen more than there is: it was another log, or another stream.
-            let missed = Vec::new();
-            return Ok(Err(Conflict { at: last, after: last, attempts: 1, missed }));
-        };
-        let mut at = last;
-        while beyond > 0 {
-            let limit = usize::try_from(beyond).unwrap_or(usize::MAX);
-            let read = Read::backwards().upto(upto).limit(limit);
-            let batch = self.store.read(&stream, read).await?;
-            beyond = beyond.saturating_sub(batch.len() as u64);
-            upto = batch.upto().before();
-            at = self.store.last(&stream, upto).await?.unwrap_or(Position::START);
+            let at = self.store.last(&stream, head).await?.unwrap_or(Position::START);
+            return Ok(Err(Conflict { at, after: at, attempts: 1, missed: Vec::new() }));
         }
-        Ok(Ok(at))
+        // The lowest position up to which there are so many; the stream may be long.
+        let (mut low, mut high) = (0, head.get());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.store.count(tag, Position::new(middle)).await? < revision {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        Ok(Ok(Position::new(low)))
     }
 
     /// Waits until what this process had accepted in the filter is published.

@@ -5,6 +5,8 @@
 mod alike;
 mod around;
 mod bank;
+#[cfg(feature = "testing")]
+mod begun;
 mod cache;
 mod conflict;
 mod declare;
