@@ -377,9 +377,13 @@ impl Core {
             }
             self.read(slot, head).await?;
         } else {
+            let head = self.head.position();
+            let wanted = match self.unsynced.may_have_written(slot.filter(), slot.position()) {
+                true => head,
+                false => need,
+            };
             // What is needed may be accepted and not published: then it is found below.
-            let need = need.min(self.head.position());
-            self.read(slot, need).await?;
+            self.read(slot, wanted.min(head)).await?;
         }
         loop {
             let head = self.head.position();

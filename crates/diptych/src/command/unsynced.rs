@@ -12,7 +12,7 @@ use std::{
     hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -32,6 +32,39 @@ pub(crate) struct Unsynced {
     /// Whether there is anything, so that a store that publishes at once costs nothing.
     any: AtomicBool,
     window: Mutex<Window>,
+    latest: Latest,
+}
+
+/// Where a tag was written last by this process, also when that is published by now: a state that
+/// is older is read up to date before a decision instead of after its conflict, which would wait
+/// for a sync.
+///
+/// Tags share a place by their hash, so this is a hint that can only be too new.
+struct Latest(Box<[AtomicU64]>);
+
+/// Enough that tags in use seldom share a place; 256 KiB.
+const PLACES: usize = 1 << 15;
+
+impl Default for Latest {
+    fn default() -> Latest {
+        Latest((0..PLACES).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Latest {
+    fn place(&self, hash: u64) -> Option<&AtomicU64> {
+        self.0.get(hash as usize % PLACES)
+    }
+
+    fn wrote(&self, hash: u64, position: u64) {
+        if let Some(place) = self.place(hash) {
+            place.fetch_max(position, Ordering::Relaxed);
+        }
+    }
+
+    fn of(&self, tag: &Tag) -> u64 {
+        self.place(hash_tag(tag)).map_or(0, |place| place.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Default)]
@@ -107,7 +140,7 @@ impl Unsynced {
         if window.commits.len() >= KEPT_COMMITS || window.bytes >= KEPT_BYTES {
             window.forget();
         }
-        window.enter(first.get(), recorded_at, events);
+        window.enter(first.get(), recorded_at, events, &self.latest);
         self.any.store(!window.is_empty(), Ordering::Release);
     }
 
@@ -117,6 +150,15 @@ impl Unsynced {
         window.published = window.published.max(head.get());
         window.unknown = window.unknown.max(last.get());
         self.any.store(!window.is_empty(), Ordering::Release);
+    }
+
+    /// Whether this process may have written something that matches above `position`; not of a
+    /// filter without tags, which is always told that it has not.
+    pub(crate) fn may_have_written(&self, filter: &Filter, position: Position) -> bool {
+        filter.items().iter().any(|item| {
+            let newer = |tag: &Tag| self.latest.of(tag) > position.get();
+            !item.tags.is_empty() && item.tags.iter().all(newer)
+        })
     }
 
     /// What matches above a state's `position`. `head` is what is published.
@@ -150,15 +192,26 @@ impl Unsynced {
 }
 
 impl Window {
-    fn enter(&mut self, first: u64, recorded_at: Timestamp, events: Arc<[RawEvent]>) {
+    fn enter(
+        &mut self,
+        first: u64,
+        recorded_at: Timestamp,
+        events: Arc<[RawEvent]>,
+        latest: &Latest,
+    ) {
         let last = first + (events.len() as u64).saturating_sub(1);
         if events.is_empty() || last <= self.published {
+            for (position, event) in (first..).zip(events.iter()) {
+                event.tags.iter().for_each(|tag| latest.wrote(hash_tag(tag), position));
+            }
             return;
         }
         for (position, event) in (first..).zip(events.iter()) {
             self.bytes += event.payload.len();
             for tag in &event.tags {
-                let positions = self.by_tag.entry(hash_tag(tag)).or_default();
+                let hash = hash_tag(tag);
+                latest.wrote(hash, position);
+                let positions = self.by_tag.entry(hash).or_default();
                 let at = positions.partition_point(|other| *other < position);
                 // A tag that an event carries twice is one.
                 if positions.get(at) != Some(&position) {
@@ -370,6 +423,22 @@ mod tests {
         enter(&unsynced, 12, vec![event("a", &["k:2"])], 10);
         assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "[11, 13] upto 13");
         assert_eq!(ask(&unsynced, "tag=k:1", 7, 10), "unknown until 13");
+    }
+
+    #[test]
+    fn where_a_tag_was_written_last_is_known_for_longer() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 5, vec![event("a", &["k:1", "k:2"])], 9);
+        enter(&unsynced, 11, vec![event("a", &["k:2"])], 10);
+        let written = |filter: &str, position| {
+            let filter: Filter = filter.parse().unwrap();
+            unsynced.may_have_written(&filter, Position::new(position))
+        };
+        assert!(written("tag=k:1", 4) && !written("tag=k:1", 5));
+        assert!(written("tag=k:2", 10) && !written("tag=k:2", 11));
+        // All tags of an item have to be newer, of any item.
+        assert!(!written("tag=k:1 tag=k:2", 5) && written("tag=k:1 or tag=k:2", 5));
+        assert!(!written("type=a", 0) && !written("nothing", 0));
     }
 
     #[test]

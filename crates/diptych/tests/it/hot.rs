@@ -70,6 +70,23 @@ fn folds_and_boundaries_that_overlap_see_what_the_others_wrote() {
     assert_eq!(app.figures().conflicts, 0);
 }
 
+/// Once, a state in the cache did not know what a command with another fold had written to its
+/// tag, as soon as that was durable: the next command ran into it, and waited for a sync.
+#[test]
+fn what_another_fold_wrote_is_known_also_when_it_is_durable() {
+    let rig = Rig::new();
+    let mut sent = [send(rig.app.execute(offer("a", 1))), send(rig.app.execute(join("a", "ann")))];
+    rig.flush();
+    sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
+    let mut left = send(rig.app.execute(leave("a", "ann")));
+    rig.flush();
+    left.done().unwrap();
+    let mut joined = send(rig.app.execute(join("a", "bob")));
+    rig.flush();
+    joined.done().unwrap();
+    assert_eq!(rig.app.figures().conflicts, 0);
+}
+
 #[test]
 fn a_boundary_of_types_alone_sees_what_is_not_synced() {
     let rig = Rig::new();
