@@ -208,8 +208,8 @@ mod tests {
         let rows = vec![rates("a", &[1.0, 10.0, 100.0]), rates("b", &[2.0, 20.0, 300.0])];
         let (title, unit, baseline) = ("t", "u", "a");
         let table = Table { title, unit, baseline, one_caller: false, notes: &[], rows };
-        assert_eq!(table.ratio(&table.rows[1]), 2.0);
-        assert_eq!(table.ratio(&table.rows[0]), 1.0);
+        assert_eq!(table.ratio(&table.rows[1]), Some(2.0));
+        assert_eq!(table.ratio(&table.rows[0]), Some(1.0));
     }
 
     #[test]

@@ -113,6 +113,8 @@ impl Drop for Open {
 impl Open {
     fn close(&self) -> Result<(), SyncError> {
         let engine = &*self.engine;
+        // First, so that who closes it too waits until it is closed.
+        let mut threads = self.threads.lock();
         {
             let mut state = engine.state.lock();
             if matches!(state.ended, Some(Unavailable::Closed)) {
@@ -126,7 +128,6 @@ impl Open {
             drop(state);
             woken.into_iter().for_each(std::task::Waker::wake);
         }
-        let mut threads = self.threads.lock();
         let indexer = threads.pop();
         for writer in threads.drain(..) {
             // A thread that panicked has done its harm; what it left is what a kill leaves.

@@ -8,3 +8,15 @@ pub struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../CONTRIBUTING.md")]
 pub struct Contributing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/streams.md")]
+pub struct Streams;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/evolution.md")]
+pub struct Evolution;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/commands.md")]
+pub struct Commands;

@@ -4,6 +4,8 @@ use std::{any::TypeId, fmt, sync::Arc};
 
 use diptych_store::{EventStore, LogIdentity, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
+#[cfg(feature = "log")]
+use tokio::runtime::Handle;
 
 use crate::{
     Command, Execute, Figures, Fold, Lane, LaneOptions, Retries, SchemaError, SnapshotOptions,
@@ -147,8 +149,12 @@ impl App {
         let drained = self.core.drain().await;
         #[cfg(feature = "log")]
         if let Some(log) = self.log {
-            let closed = tokio::task::spawn_blocking(move || log.close()).await;
-            if let Ok(Err(error)) = closed {
+            let closed = match Handle::try_current() {
+                Ok(runtime) => runtime.spawn_blocking(move || log.close()).await.unwrap_or(Ok(())),
+                // Without a runtime it is this thread's to wait.
+                Err(_) => log.close(),
+            };
+            if let Err(error) = closed {
                 return Err(StopError::NotSynced(error.cause));
             }
         }

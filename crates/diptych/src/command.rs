@@ -2,7 +2,7 @@
 
 mod cache;
 pub(crate) mod core;
-mod decide;
+pub(crate) mod decide;
 pub(crate) mod error;
 mod execute;
 pub(crate) mod folds;
@@ -80,6 +80,36 @@ use crate::Event;
 ///             return Err(AlreadyTaken);
 ///         }
 ///         Ok(vec![Taken { seat: self.seat.clone(), by: self.by.clone() }])
+///     }
+/// }
+/// ```
+///
+/// So a rule that shows data instead of deciding does not compile:
+///
+/// ```compile_fail,E0053
+/// # use diptych::{Command, Filter, Fold, Recorded};
+/// # #[derive(diptych::Event, serde::Serialize, serde::Deserialize)]
+/// # #[event("seat-taken")]
+/// # struct Taken {}
+/// # #[derive(Default)]
+/// # struct Seat { taken: bool }
+/// # impl Fold for Seat {
+/// #     type Event = Taken;
+/// #     fn apply(&mut self, _: &Recorded<Taken>) {}
+/// # }
+/// struct IsTaken;
+///
+/// impl Command for IsTaken {
+///     type State = Seat;
+///     type Event = Taken;
+///     type Rejection = std::convert::Infallible;
+///
+///     fn boundary(&self) -> Filter {
+///         Filter::everything()
+///     }
+///
+///     fn decide(&self, seat: &Seat) -> bool {
+///         seat.taken
 ///     }
 /// }
 /// ```

@@ -61,7 +61,7 @@ mod tag {
 /// A value that has no digest, because it cannot be serialised.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} has no digest, it cannot be serialised: {reason}")]
-pub struct DigestError {
+pub(crate) struct DigestError {
     /// The Rust type.
     pub what: &'static str,
     /// What it says.

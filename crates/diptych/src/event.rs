@@ -166,6 +166,9 @@ impl<E> Recorded<E> {
     }
 
     /// The conversation that it belongs to: as its writer said, else the one that it begins.
+    ///
+    /// Of a command that writes several events and was given no
+    /// [correlation](crate::Execute::correlation), each begins one of its own.
     pub fn correlation(&self) -> Uuid {
         self.metadata.correlation.unwrap_or(self.id)
     }

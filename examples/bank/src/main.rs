@@ -28,11 +28,10 @@ enum Banking {
     },
 }
 
-/// What the rules know of an account.
 #[derive(Default)]
 struct Account {
     is_open: bool,
-    balance_cents: u64,
+    balance_cents: u128, // Wider than an amount: no number of deposits is too much for it.
 }
 
 impl Fold for Account {
@@ -41,8 +40,8 @@ impl Fold for Account {
     fn apply(&mut self, event: &Recorded<Banking>) {
         match &event.event {
             Banking::Opened { .. } => self.is_open = true,
-            Banking::Deposited { cents, .. } => self.balance_cents += cents,
-            Banking::Withdrawn { cents, .. } => self.balance_cents -= cents,
+            Banking::Deposited { cents, .. } => self.balance_cents += u128::from(*cents),
+            Banking::Withdrawn { cents, .. } => self.balance_cents -= u128::from(*cents),
         }
     }
 }
@@ -54,7 +53,7 @@ enum Refused {
     #[error("the account is not open")]
     NotOpen,
     #[error("there are {balance_cents} cents, less than {cents}")]
-    Overdrawn { balance_cents: u64, cents: u64 },
+    Overdrawn { balance_cents: u128, cents: u64 },
 }
 
 fn account(account: &str) -> Filter {
@@ -126,7 +125,7 @@ impl Command for Withdraw {
 
     fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
         let Account { balance_cents, .. } = *account;
-        if balance_cents < self.cents {
+        if balance_cents < self.cents.into() {
             return Err(Refused::Overdrawn { balance_cents, cents: self.cents });
         }
         Ok(vec![Banking::Withdrawn { account: self.account.clone(), cents: self.cents }])
@@ -139,9 +138,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = App::open(folder.path())?.start().await?;
     app.execute(Open { account: "ann-1".into() }).actor("teller").await?;
     // Sent twice under one key: it is carried out once.
-    let receipt =
-        app.execute(Deposit { account: "ann-1".into(), cents: 500 }).key("slip-7").await?;
-    let again = app.execute(Deposit { account: "ann-1".into(), cents: 500 }).key("slip-7").await?;
+    let deposit = || app.execute(Deposit { account: "ann-1".into(), cents: 500 }).key("slip-7");
+    let (receipt, again) = (deposit().await?, deposit().await?);
     println!("deposited at position {}, and again at {}", receipt.last(), again.last());
     let withdraw = Withdraw { account: "ann-1".into(), cents: 501 };
     if let Err(ExecuteError::Rejected(reason)) = app.execute(withdraw).await {

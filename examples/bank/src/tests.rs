@@ -40,6 +40,14 @@ fn an_account_is_not_overdrawn() {
     poor.when(withdraw(21)).then_rejected(refused);
 }
 
+/// Once, the second of these could not be folded any more, and the account was out of order.
+#[test]
+fn an_account_takes_whatever_is_deposited() {
+    let rich = given([opened(), deposited(u64::MAX), deposited(u64::MAX)]);
+    let state: Account = rich.state(account("a"));
+    assert_eq!(state.balance_cents, 2 * u128::from(u64::MAX));
+}
+
 #[test]
 fn accounts_do_not_know_of_each_other() {
     let others = Banking::Deposited { account: "b".to_owned(), cents: 1_000 };

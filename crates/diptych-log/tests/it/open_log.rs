@@ -1,6 +1,10 @@
 //! What an open log does beyond the contract of every store.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use diptych_log::{
     Background, Durability, Log, LogOptions, OpenError,
@@ -205,4 +209,25 @@ fn an_event_costs_little_more_than_its_content() {
     assert!((279.0..281.0).contains(&content), "{content} bytes of content");
     assert!(used <= 311.0, "{used} bytes for an event of {content}");
     assert!(each(stats.allocated_bytes) <= 312.0, "{stats:?}");
+}
+
+/// Once, a second close answered while the first was still at it, and the folder was held.
+#[test]
+fn a_folder_is_free_whichever_of_several_closes_answers_first() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..40 {
+        let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+        let _ = log.blocking().append(Append::event(event(1_000))).unwrap();
+        let (closed, answers) = mpsc::channel();
+        let closers = [log.clone(), log].map(|log| {
+            let closed = closed.clone();
+            thread::spawn(move || {
+                log.close().unwrap();
+                closed.send(()).unwrap();
+            })
+        });
+        answers.recv().unwrap();
+        drop(Log::open(dir.path(), LogOptions::default()).unwrap());
+        closers.into_iter().for_each(|closer| closer.join().unwrap());
+    }
 }

@@ -76,7 +76,8 @@ impl Cache {
         let shard = || Mutex::new(LruCache::unbounded_with_hasher(RandomState::default()));
         Cache {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            budget_bytes,
+            // Half of all there can be, so that what is in it and one more can be added up.
+            budget_bytes: budget_bytes.min(usize::MAX / 2),
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),

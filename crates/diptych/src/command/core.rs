@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use diptych_store::{Accepted, EventRef, Head, LogIdentity, Position, RawEvent, Store};
@@ -17,6 +17,8 @@ use crate::{CacheFigures, Recorded, Snapshots, event::derived_id, fold::caught};
 
 /// Snapshots that may be on their way at once.
 const SAVES: usize = 64;
+/// Commits in a row after which a store is taken to publish what it accepts at once.
+const PROMPT: u32 = 64;
 
 pub(crate) struct Core {
     pub(crate) store: Store,
@@ -32,9 +34,9 @@ pub(crate) struct Core {
     pub(crate) running: Running,
     pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
     saves: Mutex<JoinSet<()>>,
-    /// Whether the store was seen to accept before it publishes. Until then nothing is copied
-    /// for the time between.
-    late: AtomicBool,
+    /// How many commits in a row were published by the time they were accepted: of a store that
+    /// always does that nothing is copied for the time between.
+    prompt: AtomicU32,
     /// The last position that was accepted for a command.
     last_accepted: AtomicU64,
 }
@@ -78,13 +80,14 @@ impl Core {
             running: Running::default(),
             snapshots,
             saves: Mutex::default(),
-            late: AtomicBool::new(false),
+            prompt: AtomicU32::new(0),
             last_accepted: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn publishes_late(&self) -> bool {
-        self.late.load(Ordering::Relaxed)
+    /// Whether the events of a commit are to be kept until it is published.
+    pub(crate) fn keeps_accepted(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed) < PROMPT
     }
 
     /// Notes what was accepted; `events` are its events, if they were kept.
@@ -92,15 +95,18 @@ impl Core {
         self.figures.accepted.fetch_add(1, Ordering::Relaxed);
         self.last_accepted.fetch_max(accepted.last.get(), Ordering::Relaxed);
         if accepted.sync.is_done() {
+            if events.is_some() {
+                self.prompt.fetch_add(1, Ordering::Relaxed);
+            }
             return;
         }
+        self.prompt.store(0, Ordering::Relaxed);
+        let head = self.head.position();
         match events {
             Some(events) => {
-                let head = self.head.position();
                 self.unsynced.enter(accepted.first, accepted.recorded_at, events, head);
             }
-            // The commit is a gap, which is waited for.
-            None => self.late.store(true, Ordering::Relaxed),
+            None => self.unsynced.enter_unknown(accepted.last, head),
         }
     }
 
@@ -121,6 +127,11 @@ impl Core {
             conflicts: self.figures.conflicts.load(Ordering::Relaxed),
             cache: self.cache.figures(),
         }
+    }
+
+    /// The last position that was accepted for a command of this app.
+    pub(crate) fn last_accepted(&self) -> Position {
+        Position::new(self.last_accepted.load(Ordering::Relaxed))
     }
 
     /// Lets no further command begin, and waits until those that run have their answers and

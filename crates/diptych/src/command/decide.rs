@@ -17,6 +17,7 @@ use diptych_store::{
     Accepted, Append, AppendCondition, AppendError, Filter, Key, Metadata, Position, RawEvent,
     Read, Refusal, Synced, Tag,
 };
+use tokio::runtime::Handle;
 
 use super::{
     BoundaryError, Command, Conflict, Folds, KeyReused, Panicked,
@@ -24,7 +25,8 @@ use super::{
     error::{Failure, refused},
     folds::Slot,
     gates::Hashes,
-    unsynced::Above,
+    schema::Schema,
+    unsynced::{Above, Within},
 };
 use crate::{
     Event, Receipt, Recorded, SchemaError,
@@ -129,7 +131,7 @@ async fn attempts<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
 ) -> Result<Decided<C::Rejection>, Failure> {
     let narrowed = request.command.conflicts_with();
-    let narrowed = narrowed.map(|filter| narrow::<C>(core, slots, &filter)).transpose()?;
+    let narrowed = narrowed.map(|filter| narrow::<C>(&core.schema, slots, &filter)).transpose()?;
     let begun = core.head.position();
     // With a narrower condition the store does not notice a state that is behind. With one try
     // what it notices is a conflict, and what came before the command is none.
@@ -156,6 +158,7 @@ async fn attempts<C: Command>(
         core.figures.conflict();
         if attempt >= core.retries.attempts {
             let filter = union::<C>(slots);
+            core.published_upto(at).await?;
             let missed = core.missed(&filter, after, at).await?;
             return Ok(settled(Failure::Conflict(Conflict {
                 at,
@@ -165,7 +168,8 @@ async fn attempts<C: Command>(
             })));
         }
         core.wait_before(attempt).await;
-        need = at;
+        // Not only up to what was noticed: other states may be behind by more.
+        need = Position::MAX;
         attempt += 1;
     }
 }
@@ -194,10 +198,13 @@ async fn try_once<C: Command>(
             message: panic_text(&*panic),
         })),
     };
-    let mut rests_on = Position::START;
-    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+    let refs = <C::State as Folds>::slots(slots);
+    let newest = refs.iter().flatten().map(|slot| slot.position()).max();
+    let newest = newest.unwrap_or(Position::START);
+    let mut rests_on = newest;
+    for slot in refs.into_iter().flatten() {
         let after = slot.position();
-        if let Some(at) = core.overtaken(slot).await? {
+        if let Some(at) = core.overtaken(slot, newest).await? {
             return Ok(Tried::Overtaken { at, after });
         }
         rests_on = rests_on.max(slot.position());
@@ -239,11 +246,13 @@ async fn append<C: Command>(
         conditions.push(AppendCondition { fail_if: filter.clone(), after: known });
     }
     conditions.extend(expected);
-    let kept: Option<Arc<[RawEvent]>> = core.publishes_late().then(|| events.as_slice().into());
+    let kept: Option<Arc<[RawEvent]>> = core.keeps_accepted().then(|| events.as_slice().into());
     let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
     let accepted = match core.store.append(append).await {
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal),
+        // The states are as true as before, and kept.
+        Err(error @ AppendError::Invalid(_)) => return Ok(Tried::Decided(settled(error.into()))),
         Err(error) => return Err(error.into()),
     };
     core.accepted(&accepted, kept);
@@ -276,7 +285,8 @@ fn overtaken<C: Command>(
         }
         Refusal::KeyReused { first, last } => {
             let key = request.key.as_ref().map_or_else(String::new, |key| key.name.to_string());
-            Err(Failure::KeyReused(KeyReused { key, first, last }))
+            let reused = KeyReused { key, first, last };
+            Ok(Tried::Decided(settled(Failure::KeyReused(reused))))
         }
         other => Err(refused(other)),
     }
@@ -319,12 +329,12 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
 }
 
 /// What a command narrows its condition to has to be something that its folds know.
-fn narrow<C: Command>(
-    core: &Core,
+pub(crate) fn narrow<C: Command>(
+    schema: &Schema,
     slots: &mut <C::State as Folds>::Slots,
     filter: &Filter,
 ) -> Result<Filter, Failure> {
-    core.schema.check_tags(filter)?;
+    schema.check_tags(filter)?;
     let mut narrowed = Filter::nothing();
     for item in filter.items() {
         let one = Filter::from(item.clone());
@@ -366,8 +376,14 @@ impl Core {
                 slot.recall(&**place, self.identity, head);
             }
             self.read(slot, head).await?;
-        } else if need > slot.position() {
-            self.read(slot, need).await?;
+        } else {
+            let head = self.head.position();
+            let wanted = match self.unsynced.may_have_written(slot.filter(), slot.position()) {
+                true => head,
+                false => need,
+            };
+            // What is needed may be accepted and not published: then it is found below.
+            self.read(slot, wanted.min(head)).await?;
         }
         loop {
             let head = self.head.position();
@@ -376,7 +392,9 @@ impl Core {
                 Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
                 Above::Unknown { .. } if slot.position() < head => self.read(slot, head).await?,
                 Above::Unknown { until } => {
-                    self.head.after(until.before()).await?;
+                    // What was waited for is nowhere but in the log now.
+                    let head = self.head.after(until.before()).await?;
+                    self.read(slot, head).await?;
                 }
             }
         }
@@ -396,18 +414,34 @@ impl Core {
         Ok(())
     }
 
-    /// Whether something came that is not in the state, as far as is published: then where.
-    async fn overtaken(&self, slot: &mut dyn Slot) -> Result<Option<Position>, Failure> {
-        let head = self.head.position();
-        if slot.position() >= head {
-            return Ok(None);
+    /// Whether something came that is not in the state, as far as is published and up to
+    /// `newest`, the end of the newest state of the same decision: then where.
+    ///
+    /// A state beyond what is published is complete up to its own position and no further, so
+    /// beside one that is newer it might never have been.
+    async fn overtaken(
+        &self,
+        slot: &mut dyn Slot,
+        newest: Position,
+    ) -> Result<Option<Position>, Failure> {
+        loop {
+            let head = self.head.position();
+            if slot.position() < head {
+                let last = self.store.last(slot.filter(), head).await?;
+                if let Some(at) = last.filter(|at| *at > slot.position()) {
+                    return Ok(Some(at));
+                }
+                slot.considered(head);
+            }
+            if slot.position() >= newest {
+                return Ok(None);
+            }
+            match self.unsynced.within(slot.filter(), slot.position(), newest) {
+                Within::Nothing => slot.considered(newest),
+                Within::Match(at) => return Ok(Some(at)),
+                Within::Unknown => self.published_upto(newest).await?,
+            }
         }
-        let last = self.store.last(slot.filter(), head).await?;
-        if let Some(at) = last.filter(|at| *at > slot.position()) {
-            return Ok(Some(at));
-        }
-        slot.considered(head);
-        Ok(None)
     }
 
     /// What the caller expects as a condition; or the conflict, if it is not so already.
@@ -444,24 +478,23 @@ impl Core {
         revision: u64,
     ) -> Result<Result<Position, Conflict>, Failure> {
         let stream = Filter::tag(tag.clone());
-        let mut upto = self.published(&stream).await?;
-        let events = self.store.count(tag, upto).await?;
-        let last = self.store.last(&stream, upto).await?.unwrap_or(Position::START);
-        let Some(mut beyond) = events.checked_sub(revision) else {
+        let head = self.published(&stream).await?;
+        let events = self.store.count(tag, head).await?;
+        if events < revision {
             // The caller has seen more than there is: it was another log, or another stream.
-            let missed = Vec::new();
-            return Ok(Err(Conflict { at: last, after: last, attempts: 1, missed }));
-        };
-        let mut at = last;
-        while beyond > 0 {
-            let limit = usize::try_from(beyond).unwrap_or(usize::MAX);
-            let read = Read::backwards().upto(upto).limit(limit);
-            let batch = self.store.read(&stream, read).await?;
-            beyond = beyond.saturating_sub(batch.len() as u64);
-            upto = batch.upto().before();
-            at = self.store.last(&stream, upto).await?.unwrap_or(Position::START);
+            let at = self.store.last(&stream, head).await?.unwrap_or(Position::START);
+            return Ok(Err(Conflict { at, after: at, attempts: 1, missed: Vec::new() }));
         }
-        Ok(Ok(at))
+        // The lowest position up to which there are so many; the stream may be long.
+        let (mut low, mut high) = (0, head.get());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.store.count(tag, Position::new(middle)).await? < revision {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        Ok(Ok(Position::new(low)))
     }
 
     /// Waits until what this process had accepted in the filter is published.
@@ -498,6 +531,10 @@ impl Core {
     async fn wait_before(&self, attempt: u32) {
         let Retries { first_wait, longest_wait, .. } = self.retries;
         let Some(doublings) = attempt.checked_sub(2) else { return };
+        if Handle::try_current().is_err() {
+            // Without a runtime there is no clock to wait by.
+            return tokio::task::yield_now().await;
+        }
         let most = first_wait.saturating_mul(1 << doublings.min(20)).min(longest_wait);
         tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
     }

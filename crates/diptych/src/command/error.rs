@@ -58,11 +58,7 @@ pub enum ExecuteError<R: Error + 'static> {
 
 /// Something came that the decision did not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "conflict: position {at} came after position {after}, which the decision was based on \
-     ({attempts} tries, {} events missed): look at what happened, then decide again",
-    .missed.len()
-)]
+#[error("conflict: {}", self.story())]
 pub struct Conflict {
     /// The position that won.
     pub at: Position,
@@ -77,6 +73,21 @@ pub struct Conflict {
 impl Conflict {
     /// How many missed events a conflict lists.
     pub const MISSED_EVENTS: usize = 100;
+
+    fn story(&self) -> String {
+        let Conflict { at, after, attempts, missed } = self;
+        if at <= after {
+            return format!(
+                "the stream ends at position {at}, before the revision that was expected: look \
+                 whether it is the right stream of the right log"
+            );
+        }
+        format!(
+            "position {at} came after position {after}, which the decision was based on \
+             ({attempts} tries, {} events missed): look at what happened, then decide again",
+            missed.len()
+        )
+    }
 }
 
 /// The idempotency key was used for another command.
@@ -135,6 +146,14 @@ pub enum Failure {
     Unavailable(Unavailable),
     OutcomeUnknown(OutcomeUnknown),
     Stopped,
+}
+
+impl Failure {
+    /// Whether the program cannot decide the command, although the store would take it.
+    pub(crate) fn is_mistake(&self) -> bool {
+        use Failure::{Boundary, Fold, Panicked, Schema};
+        matches!(self, Boundary(_) | Schema(_) | Fold(_) | Panicked(_))
+    }
 }
 
 impl<R: Error + 'static> From<Failure> for ExecuteError<R> {

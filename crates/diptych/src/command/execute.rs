@@ -22,7 +22,9 @@ use crate::{App, Recorded, digest::request_digest};
 /// A command on its way: say more about it, then await it.
 ///
 /// Awaited, it answers with the [`Receipt`] once its events are durable. Dropped before that, it
-/// may still commit; under a [`key`](Execute::key) it is safe to send it again.
+/// may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled it is
+/// to be polled on or dropped: what it holds meanwhile others on its boundary wait for, a tenth of
+/// a second at most, and [`App::stop`] waits for it to end.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<C> {
     app: App,
@@ -211,11 +213,21 @@ async fn finish<R: Error + Send + 'static>(
     decided: Answerable<R>,
 ) -> Result<Receipt, ExecuteError<R>> {
     let Answerable { decided, key } = decided;
-    let (outcome, rests_on) = match decided? {
+    let decided = match decided {
+        // What fails now may have been done before, by a program that could.
+        Err(failure) if key.is_some() && failure.is_mistake() => {
+            let rests_on = core.last_accepted();
+            Decided::Settled { outcome: Outcome::Failed(failure), rests_on }
+        }
+        decided => decided?,
+    };
+    let (outcome, rests_on) = match decided {
         Decided::Duplicate(receipt) => return Ok(receipt),
         Decided::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
         Decided::Accepted { receipt, sync } => {
-            return match sync.wait().await {
+            let synced = sync.wait().await;
+            core.unsynced.tidy(core.head.position());
+            return match synced {
                 Ok(()) => Ok(receipt),
                 Err(error) => Err(unknown(receipt, error).into()),
             };
@@ -242,7 +254,7 @@ fn unknown(receipt: Receipt, error: SyncError) -> Failure {
 }
 
 impl Core {
-    async fn published_upto(&self, position: Position) -> Result<(), Failure> {
+    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), Failure> {
         if self.head.position() < position {
             self.head.after(position.before()).await?;
         }

@@ -159,10 +159,12 @@ impl<F: Fold> State<F> {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        let heap = match self.fold.heap_bytes() {
-            Some(bytes) => bytes,
-            None if !std::mem::needs_drop::<F>() => 0,
-            None => self.payload_bytes,
+        // One that cannot say it is not kept. Its command is answered like any other.
+        let heap = match caught(|| self.fold.heap_bytes()) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) if !std::mem::needs_drop::<F>() => 0,
+            Ok(None) => self.payload_bytes,
+            Err(_) => usize::MAX,
         };
         let filters = filter_bytes(&self.boundary) + filter_bytes(&self.filter);
         // What a fold says of itself may be anything.

@@ -4,11 +4,13 @@
 //! It is for speed alone: what makes a decision right is the condition of its append. So it does
 //! no harm that boundaries share a gate by chance, or that two which overlap have different ones.
 
-use std::hint::spin_loop;
+use std::{hint::spin_loop, time::Duration};
 
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, MutexGuard},
     task::yield_now,
+    time::timeout,
 };
 
 /// Enough that commands on different boundaries seldom share one.
@@ -22,6 +24,13 @@ const GATES: usize = 1024;
 const SPINS: u32 = 64;
 /// How often that is repeated before the command queues: then somebody reads from a disk.
 const YIELDS: u32 = 8;
+
+/// How long a command waits for a gate before it goes on without.
+///
+/// Whoever holds a gate may be a future that waited for something in there and is not polled any
+/// more. It must not hold up others for ever: they do without the gate, and the condition of
+/// their append takes care of the rest.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Gates(Box<[Mutex<()>]>);
 
@@ -59,7 +68,7 @@ impl Gates {
         let Hashes { first, mut more } = hashes;
         if more.is_empty() {
             let first = match first {
-                Some(hash) => Some(self.gate(hash % GATES as u64).await),
+                Some(hash) => self.gate(hash % GATES as u64).await,
                 None => None,
             };
             return Entered { _first: first, _more: Vec::new() };
@@ -71,24 +80,29 @@ impl Gates {
         more.dedup();
         let mut guards = Vec::with_capacity(more.len());
         for gate in more {
-            guards.push(self.gate(gate).await);
+            guards.extend(self.gate(gate).await);
         }
         Entered { _first: None, _more: guards }
     }
 
-    async fn gate(&self, number: u64) -> MutexGuard<'_, ()> {
+    /// The guard of a gate; none if it took too long.
+    async fn gate(&self, number: u64) -> Option<MutexGuard<'_, ()>> {
         // There is a gate for every remainder; without the slice's check this is one access.
         #[allow(clippy::indexing_slicing)]
         let gate = &self.0[number as usize % GATES];
         for _ in 0..YIELDS {
             for _ in 0..SPINS {
                 if let Ok(guard) = gate.try_lock() {
-                    return guard;
+                    return Some(guard);
                 }
                 spin_loop();
             }
             yield_now().await;
         }
-        gate.lock().await
+        if Handle::try_current().is_err() {
+            // Without a runtime there is no clock to wait by.
+            return Some(gate.lock().await);
+        }
+        timeout(LONGEST_WAIT, gate.lock()).await.ok()
     }
 }

@@ -92,9 +92,11 @@ impl Lane {
 impl InFlight {
     async fn make_room(&mut self) {
         while self.syncs.len() >= self.options.in_flight.max(1) {
-            let Some(first) = self.syncs.pop_front() else { return };
+            let Some(first) = self.syncs.front().cloned() else { return };
             // A sync that failed ends the store, which the next decision meets.
             let _ = first.wait().await;
+            // Only now, because who waits here may be dropped.
+            self.syncs.pop_front();
             while self.syncs.front().is_some_and(Synced::is_done) {
                 self.syncs.pop_front();
             }

@@ -12,7 +12,7 @@ use std::{
     hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -20,22 +20,66 @@ use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
+/// Commits that may be kept although they are published, because nobody had the time to let go
+/// of them.
+const KEPT_COMMITS: usize = 1024;
+/// The same, in bytes of their payloads.
+const KEPT_BYTES: usize = 4 << 20;
+
 /// The events of commits that were accepted and are not published yet.
 #[derive(Default)]
 pub(crate) struct Unsynced {
     /// Whether there is anything, so that a store that publishes at once costs nothing.
     any: AtomicBool,
     window: Mutex<Window>,
+    latest: Latest,
+}
+
+/// Where a tag was written last by this process, also when that is published by now: a state that
+/// is older is read up to date before a decision instead of after its conflict, which would wait
+/// for a sync.
+///
+/// Tags share a place by their hash, so this is a hint that can only be too new.
+struct Latest(Box<[AtomicU64]>);
+
+/// Enough that tags in use seldom share a place; 256 KiB.
+const PLACES: usize = 1 << 15;
+
+impl Default for Latest {
+    fn default() -> Latest {
+        Latest((0..PLACES).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Latest {
+    fn place(&self, hash: u64) -> Option<&AtomicU64> {
+        self.0.get(hash as usize % PLACES)
+    }
+
+    fn wrote(&self, hash: u64, position: u64) {
+        if let Some(place) = self.place(hash) {
+            place.fetch_max(position, Ordering::Relaxed);
+        }
+    }
+
+    fn of(&self, tag: &Tag) -> u64 {
+        self.place(hash_tag(tag)).map_or(0, |place| place.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Default)]
 struct Window {
     /// In the order of their positions.
     commits: VecDeque<Commit>,
+    /// Of their payloads.
+    bytes: usize,
     /// Positions by the hash of a tag. A collision does no harm: matches are looked at.
     by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
     /// Everything at or below it is published, and is not here any more.
     published: u64,
+    /// Up to here there may be commits whose events were not kept, so that nothing is known
+    /// before it is published.
+    unknown: u64,
 }
 
 struct Commit {
@@ -72,6 +116,16 @@ pub(crate) enum Above {
     Unknown { until: Position },
 }
 
+/// What is known about matches between two positions.
+pub(crate) enum Within {
+    /// There is none.
+    Nothing,
+    /// The last of them is here.
+    Match(Position),
+    /// What is between is not known, or is published by now.
+    Unknown,
+}
+
 impl Unsynced {
     /// Enters a commit. `head` is what is published.
     pub(crate) fn enter(
@@ -82,9 +136,29 @@ impl Unsynced {
         head: Position,
     ) {
         let mut window = self.window.lock();
-        window.forget(head.get());
-        window.enter(first.get(), recorded_at, events);
-        self.any.store(!window.commits.is_empty(), Ordering::Release);
+        window.published = window.published.max(head.get());
+        if window.commits.len() >= KEPT_COMMITS || window.bytes >= KEPT_BYTES {
+            window.forget();
+        }
+        window.enter(first.get(), recorded_at, events, &self.latest);
+        self.any.store(!window.is_empty(), Ordering::Release);
+    }
+
+    /// Enters a commit whose events were not kept.
+    pub(crate) fn enter_unknown(&self, last: Position, head: Position) {
+        let mut window = self.window.lock();
+        window.published = window.published.max(head.get());
+        window.unknown = window.unknown.max(last.get());
+        self.any.store(!window.is_empty(), Ordering::Release);
+    }
+
+    /// Whether this process may have written something that matches above `position`; not of a
+    /// filter without tags, which is always told that it has not.
+    pub(crate) fn may_have_written(&self, filter: &Filter, position: Position) -> bool {
+        filter.items().iter().any(|item| {
+            let newer = |tag: &Tag| self.latest.of(tag) > position.get();
+            !item.tags.is_empty() && item.tags.iter().all(newer)
+        })
     }
 
     /// What matches above a state's `position`. `head` is what is published.
@@ -93,24 +167,51 @@ impl Unsynced {
             return Above::Nothing;
         }
         let mut window = self.window.lock();
-        window.forget(head.get());
-        if window.commits.is_empty() {
+        window.published = window.published.max(head.get());
+        if window.is_published() {
+            window.forget();
             self.any.store(false, Ordering::Release);
             return Above::Nothing;
         }
         window.above(filter, position.get())
     }
+
+    /// Lets go of what is published, unless somebody decides at this moment: for those who have
+    /// their answer, so that it is not done while a boundary waits.
+    pub(crate) fn tidy(&self, head: Position) {
+        if let Some(mut window) = self.window.try_lock() {
+            window.published = window.published.max(head.get());
+            window.forget();
+        }
+    }
+
+    /// What matches above `position`, up to `upto`.
+    pub(crate) fn within(&self, filter: &Filter, position: Position, upto: Position) -> Within {
+        self.window.lock().within(filter, position.get(), upto.get())
+    }
 }
 
 impl Window {
-    fn enter(&mut self, first: u64, recorded_at: Timestamp, events: Arc<[RawEvent]>) {
+    fn enter(
+        &mut self,
+        first: u64,
+        recorded_at: Timestamp,
+        events: Arc<[RawEvent]>,
+        latest: &Latest,
+    ) {
         let last = first + (events.len() as u64).saturating_sub(1);
         if events.is_empty() || last <= self.published {
+            for (position, event) in (first..).zip(events.iter()) {
+                event.tags.iter().for_each(|tag| latest.wrote(hash_tag(tag), position));
+            }
             return;
         }
         for (position, event) in (first..).zip(events.iter()) {
+            self.bytes += event.payload.len();
             for tag in &event.tags {
-                let positions = self.by_tag.entry(hash_tag(tag)).or_default();
+                let hash = hash_tag(tag);
+                latest.wrote(hash, position);
+                let positions = self.by_tag.entry(hash).or_default();
                 let at = positions.partition_point(|other| *other < position);
                 // A tag that an event carries twice is one.
                 if positions.get(at) != Some(&position) {
@@ -133,12 +234,12 @@ impl Window {
     }
 
     /// Lets go of what is published.
-    fn forget(&mut self, head: u64) {
-        self.published = self.published.max(head);
+    fn forget(&mut self) {
         while let Some(commit) = self.commits.front()
-            && commit.last <= head
+            && commit.last <= self.published
         {
             for (position, event) in (commit.first..).zip(commit.events.iter()) {
+                self.bytes -= event.payload.len();
                 for tag in &event.tags {
                     let hash = hash_tag(tag);
                     let Some(positions) = self.by_tag.get_mut(&hash) else { continue };
@@ -154,13 +255,41 @@ impl Window {
         }
     }
 
-    fn above(&self, filter: &Filter, position: u64) -> Above {
+    fn is_empty(&self) -> bool {
+        self.commits.is_empty() && self.unknown <= self.published
+    }
+
+    fn is_published(&self) -> bool {
+        let last = self.commits.back().map_or(0, |commit| commit.last);
+        last.max(self.unknown) <= self.published
+    }
+
+    fn within(&self, filter: &Filter, position: u64, upto: u64) -> Within {
+        let run = self.commit(upto).map(|commit| commit.run);
+        if position < self.published || run.is_none_or(|run| run > position + 1) {
+            return Within::Unknown;
+        }
+        let matches = self.all_matches(filter, position);
+        let last = matches.into_iter().rfind(|at| *at <= upto);
+        last.map_or(Within::Nothing, |last| Within::Match(Position::new(last)))
+    }
+
+    /// In order.
+    fn all_matches(&self, filter: &Filter, above: u64) -> Vec<u64> {
         let mut matches = Vec::new();
         for item in filter.items() {
-            self.matches(item, position, &mut matches);
+            self.matches(item, above, &mut matches);
         }
         matches.sort_unstable();
         matches.dedup();
+        matches
+    }
+
+    fn above(&self, filter: &Filter, position: u64) -> Above {
+        if self.unknown > self.published.max(position) {
+            return Above::Unknown { until: Position::new(self.unknown) };
+        }
+        let matches = self.all_matches(filter, position);
         let Some(&until) = matches.last() else { return Above::Nothing };
         let Some(commit) = self.commit(until) else { return Above::Nothing };
         if commit.run > position + 1 || position < self.published {
@@ -297,6 +426,22 @@ mod tests {
     }
 
     #[test]
+    fn where_a_tag_was_written_last_is_known_for_longer() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 5, vec![event("a", &["k:1", "k:2"])], 9);
+        enter(&unsynced, 11, vec![event("a", &["k:2"])], 10);
+        let written = |filter: &str, position| {
+            let filter: Filter = filter.parse().unwrap();
+            unsynced.may_have_written(&filter, Position::new(position))
+        };
+        assert!(written("tag=k:1", 4) && !written("tag=k:1", 5));
+        assert!(written("tag=k:2", 10) && !written("tag=k:2", 11));
+        // All tags of an item have to be newer, of any item.
+        assert!(!written("tag=k:1 tag=k:2", 5) && written("tag=k:1 or tag=k:2", 5));
+        assert!(!written("type=a", 0) && !written("nothing", 0));
+    }
+
+    #[test]
     fn what_is_published_is_forgotten() {
         let unsynced = Unsynced::default();
         enter(&unsynced, 1, vec![event("a", &["k:1"]), event("a", &["k:1"])], 0);
@@ -307,5 +452,45 @@ mod tests {
         assert!(unsynced.window.lock().by_tag.is_empty());
         enter(&unsynced, 2, vec![event("a", &["k:1"])], 3);
         assert!(unsynced.window.lock().commits.is_empty());
+    }
+
+    #[test]
+    fn below_a_commit_that_was_not_kept_nothing_is_known() {
+        let unsynced = Unsynced::default();
+        unsynced.enter_unknown(Position::new(11), Position::new(10));
+        assert_eq!(ask(&unsynced, "tag=k:9", 10, 10), "unknown until 11");
+        enter(&unsynced, 12, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "unknown until 11");
+        assert_eq!(ask(&unsynced, "tag=k:1", 11, 10), "[12] upto 12");
+        assert_eq!(ask(&unsynced, "tag=k:1", 11, 11), "[12] upto 12");
+        assert_eq!(ask(&unsynced, "tag=k:9", 11, 12), "nothing");
+        assert!(!unsynced.any.load(Ordering::Relaxed));
+    }
+
+    fn ask_within(unsynced: &Unsynced, filter: &str, position: u64, upto: u64) -> String {
+        let filter: Filter = filter.parse().unwrap();
+        match unsynced.within(&filter, Position::new(position), Position::new(upto)) {
+            Within::Nothing => "nothing".to_owned(),
+            Within::Unknown => "unknown".to_owned(),
+            Within::Match(at) => at.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_state_is_compared_with_a_newer_one_up_to_its_end() {
+        let unsynced = Unsynced::default();
+        enter(&unsynced, 11, vec![event("a", &["k:1"])], 10);
+        enter(&unsynced, 12, vec![event("a", &["k:2"]), event("b", &["k:2"])], 10);
+        enter(&unsynced, 14, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 10, 11), "nothing");
+        assert_eq!(ask_within(&unsynced, "tag=k:1", 10, 13), "11");
+        assert_eq!(ask_within(&unsynced, "tag=k:1", 11, 13), "nothing");
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 10, 14), "13");
+        // A gap between, and what is beyond everything that is known.
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 9, 14), "unknown");
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 14, 15), "unknown");
+        enter(&unsynced, 16, vec![event("a", &["k:3"])], 12);
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 14, 16), "unknown");
+        assert_eq!(ask_within(&unsynced, "tag=k:2", 11, 14), "unknown", "published by now");
     }
 }

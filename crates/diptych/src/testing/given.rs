@@ -13,6 +13,7 @@ use super::difference;
 use crate::{
     Command, Event, Fold, Folds, Invalid, Upcasters,
     command::{
+        decide::narrow,
         folds::Slot,
         schema::{Keepings, Schema},
     },
@@ -193,6 +194,11 @@ impl Given {
             Err(failure) => panic!("the boundary of {} is wrong: {failure:?}", type_name::<C>()),
         };
         self.fold_all::<C::State>(&mut slots);
+        if let Some(filter) = command.conflicts_with()
+            && let Err(failure) = narrow::<C>(&schema, &mut slots, &filter)
+        {
+            panic!("what {} conflicts with is wrong: {failure:?}", type_name::<C>());
+        }
         let states = <C::State as Folds>::states(&slots);
         match catch_unwind(AssertUnwindSafe(|| command.decide(states))) {
             Ok(Ok(events)) => Outcome::Events(events),

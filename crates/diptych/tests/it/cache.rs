@@ -531,3 +531,50 @@ async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
     app.execute(Count(1)).await.unwrap();
     assert_eq!(store.inner().head().position().get(), 201);
 }
+
+/// Once, whoever sent a key again with another command, or something too large, made the next
+/// command read the whole history.
+#[tokio::test]
+async fn what_a_store_refuses_leaves_the_state_as_it_was() {
+    let app = app(1 << 20).await;
+    app.execute(open("a")).key("k").await.unwrap();
+    for _ in 0..3 {
+        let reused = app.execute(deposit("a", 1)).key("k").await.unwrap_err();
+        assert!(matches!(reused, ExecuteError::KeyReused(_)), "{reused}");
+        let large = app.execute(deposit("a", 1)).further("n", "x".repeat(1 << 20)).await;
+        assert!(matches!(large, Err(ExecuteError::NotTaken(_))), "{large:?}");
+    }
+    app.execute(deposit("a", 1)).await.unwrap();
+    assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));
+}
+
+/// Says what it holds as it pleases.
+#[derive(Debug, Default)]
+struct Odd(u64);
+
+impl Fold for Odd {
+    type Event = Book;
+
+    fn apply(&mut self, _: &Recorded<Book>) {
+        self.0 += 1;
+    }
+
+    fn heap_bytes(&self) -> Option<usize> {
+        assert!(self.0 < 2, "cannot count");
+        Some(usize::MAX)
+    }
+}
+
+/// Once, a size that nobody can add up, or that panics, took the answer from a command whose
+/// events were written.
+#[tokio::test]
+async fn a_state_that_cannot_say_its_size_is_not_kept_and_fails_no_command() {
+    for budget in [1 << 20, usize::MAX] {
+        let app = app(budget).await;
+        for at in 1..4 {
+            let receipt = app.execute(write::<Odd>(1, &["x"])).await.unwrap();
+            assert_eq!(receipt.last().get(), at);
+        }
+        assert_eq!((cache(&app).states, cache(&app).bytes), (0, 0));
+    }
+}

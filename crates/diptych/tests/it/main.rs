@@ -1,17 +1,36 @@
-//! The left panel as its users see it.
+//! The left panel from outside, as a program uses it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
 
 mod alike;
+mod around;
 mod bank;
+#[cfg(feature = "testing")]
+mod begun;
 mod cache;
+mod conflict;
 mod declare;
 mod derive;
+#[cfg(feature = "testing")]
+mod determinism;
 mod evolution;
 mod evolution_errors;
 mod execute;
+mod hand;
 mod hostile;
+mod hot;
+mod idempotency;
+mod interleave;
+#[cfg(feature = "testing")]
 mod kit;
+mod lane;
+mod life;
 mod look;
 mod metadata;
+mod races;
+#[cfg(feature = "testing")]
+mod schema_lock;
+mod school;
 mod snapshots;
 mod watched;
+mod world;

@@ -17,6 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
     ("diptych-cli", &["diptych", "diptych-store", "diptych-log", "diptych-server"]),
+    // An example shows what users do, and they see one crate.
+    ("example-bank", &["diptych"]),
+    ("example-courses", &["diptych"]),
+    ("example-members", &["diptych"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
 

@@ -1,0 +1,242 @@
+//! Whether a fold comes to the same state every time.
+
+use std::{
+    any::type_name,
+    fmt::{self, Debug},
+    panic,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use diptych_store::{LogId, Position, RawEvent, Timestamp};
+
+use super::unified_difference;
+use crate::{
+    Event, Fold, SchemaError, Upcasters,
+    event::{Reading, Stored},
+};
+
+/// Between two runs, so that a clock that is read shows another time.
+const PAUSE: Duration = Duration::from_millis(3);
+/// How often a prefix is folded, when the first event that matters is looked for. A fold that
+/// depends on chance can come out alike now and then.
+const ROUNDS: usize = 4;
+/// How often two states are compared on the way, about: comparing takes as long as the state is
+/// large, and after every event of many it would take for ever.
+const COMPARISONS: usize = 1024;
+/// When the first event was recorded, and how much later each next one: 2020, in microseconds.
+const BEGAN: i64 = 1_577_836_800_000_000;
+const LATER: i64 = 1_000_000;
+
+/// Checks that a fold comes to the same state from the same events every time.
+///
+/// They are folded several times, on one thread and on fresh ones and at other times, and the
+/// states are compared by `==`. So a fold is caught that reads a clock, a random number, a
+/// thread, or depends on the order of a `HashMap`, which differs from map to map. A state that
+/// holds a `HashMap` is well, since equal maps are equal in whatever order.
+///
+/// Give events that bring the fold into every state of interest, and several of each: the order
+/// of a map with one entry does not matter. A clock that is read to the second only is most likely
+/// not noticed. The events are encoded, and decoded for each run.
+///
+/// ```
+/// # use diptych::{Encoded, Event, EventType, Json, RawEvent, SchemaError};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Deposited { amount: u64 }
+/// # impl Event for Deposited {
+/// #     fn types() -> Vec<EventType> { vec![EventType::new("money-deposited")] }
+/// #     fn encode(&self) -> Result<RawEvent, SchemaError> {
+/// #         Ok(RawEvent::new("money-deposited", serde_json::to_vec(self).unwrap()))
+/// #     }
+/// #     fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError> {
+/// #         encoded.read::<Json, _>()
+/// #     }
+/// # }
+/// use diptych::{Fold, Recorded, testing::check_determinism};
+///
+/// #[derive(Debug, Default, PartialEq)]
+/// struct Balance(u64);
+///
+/// impl Fold for Balance {
+///     type Event = Deposited;
+///
+///     fn apply(&mut self, event: &Recorded<Deposited>) {
+///         self.0 += event.amount;
+///     }
+/// }
+///
+/// check_determinism::<Balance>([Deposited { amount: 20 }, Deposited { amount: 5 }]);
+/// ```
+///
+/// # Panics
+/// If two states differ: with the first event after which they do, and the difference. Also if
+/// there are no events, or one cannot be encoded and decoded.
+#[track_caller]
+pub fn check_determinism<F>(events: impl IntoIterator<Item = F::Event>)
+where
+    F: Fold + PartialEq + Debug,
+{
+    let found = Runs::<F>::new(events).map_err(|error| error.to_string()).and_then(|runs| {
+        if runs.events.is_empty() {
+            return Err("there are no events to fold: give some".to_owned());
+        }
+        runs.find().map_err(|error| error.to_string())
+    });
+    match found {
+        Ok(None) => {}
+        Ok(Some(different)) => panic!("{different}"),
+        Err(problem) => panic!("{} cannot be checked: {problem}", type_name::<F>()),
+    }
+}
+
+struct Runs<F: Fold> {
+    reading: Reading<F::Event>,
+    events: Vec<RawEvent>,
+}
+
+/// Two states that differ, made from as many events.
+struct Pair<F> {
+    events: usize,
+    states: (F, F),
+}
+
+/// Two runs that came to different states.
+struct Different {
+    fold: &'static str,
+    after: String,
+    difference: String,
+}
+
+impl<F: Fold + PartialEq + Debug> Runs<F> {
+    fn new(events: impl IntoIterator<Item = F::Event>) -> Result<Runs<F>, SchemaError> {
+        // There is no log; ids of events are derived from one, and the same in every run.
+        let log = LogId::from_bytes(*b"determinism test");
+        let reading = Reading::new(Arc::new(Upcasters::new()), log)?;
+        let encode = |event: F::Event| {
+            let event = event.encode()?;
+            reading.check(&event)?;
+            Ok(event)
+        };
+        let events = events.into_iter().map(encode).collect::<Result<_, _>>()?;
+        Ok(Runs { reading, events })
+    }
+
+    fn find(&self) -> Result<Option<Different>, SchemaError> {
+        let all = self.events.len();
+        let (equal, pair) = match self.side_by_side()? {
+            (equal, Some(pair)) => (equal, pair),
+            (_, None) => match self.apart(all)? {
+                Some(pair) => (0, pair),
+                None => return Ok(None),
+            },
+        };
+        let pair = if let Some(pair) = self.apart(0)? { pair } else { self.narrow(equal, pair)? };
+        Ok(Some(self.report(&pair)))
+    }
+
+    fn apply(&self, state: &mut F, at: usize) -> Result<(), SchemaError> {
+        let Some(event) = self.events.get(at) else { return Ok(()) };
+        let recorded_at = BEGAN.saturating_add((at as i64).saturating_mul(LATER));
+        let position = Position::new(at as u64).plus(1);
+        let stored = Stored::accepted(event, position, Timestamp::from_micros(recorded_at));
+        let recorded = |event| self.reading.recorded(&stored, event);
+        self.reading.read(&stored.encoded, |_| true, |event| state.apply(&recorded(event)))
+    }
+
+    /// The state after this many events.
+    fn fold(&self, events: usize) -> Result<F, SchemaError> {
+        let mut state = F::default();
+        (0..events).try_for_each(|at| self.apply(&mut state, at))?;
+        Ok(state)
+    }
+
+    /// Two runs on this thread that take turns, so that they are compared on the way too: a
+    /// difference that goes away again is one as well. Also gives how many events there were
+    /// when they were found equal last.
+    fn side_by_side(&self) -> Result<(usize, Option<Pair<F>>), SchemaError> {
+        let all = self.events.len();
+        let step = all / COMPARISONS + 1;
+        let (mut one, mut other) = (F::default(), F::default());
+        let mut equal = 0;
+        for at in 0..all {
+            self.apply(&mut one, at)?;
+            self.apply(&mut other, at)?;
+            let events = at + 1;
+            if events % step == 0 || events == all {
+                if one != other {
+                    return Ok((equal, Some(Pair { events, states: (one, other) })));
+                }
+                equal = events;
+            }
+        }
+        Ok((equal, None))
+    }
+
+    /// Runs over so many events one after another: on a fresh thread, on another that does it
+    /// twice, and here.
+    fn apart(&self, events: usize) -> Result<Option<Pair<F>>, SchemaError> {
+        let run = || {
+            thread::sleep(PAUSE);
+            self.fold(events)
+        };
+        let first = on_a_fresh_thread(run)?;
+        let twice = || Ok::<_, SchemaError>((run()?, run()?));
+        let (second, third) = on_a_fresh_thread(twice)?;
+        let others = [second, third, run()?];
+        let other = others.into_iter().find(|other| *other != first);
+        Ok(other.map(|other| Pair { events, states: (first, other) }))
+    }
+
+    /// The shortest prefix that makes a difference, between one that made none and one that did.
+    fn narrow(&self, mut equal: usize, mut differs: Pair<F>) -> Result<Pair<F>, SchemaError> {
+        while differs.events > equal + 1 {
+            let middle = equal.midpoint(differs.events);
+            let mut found = None;
+            for _ in 0..ROUNDS {
+                found = self.apart(middle)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            match found {
+                Some(pair) => differs = pair,
+                None => equal = middle,
+            }
+        }
+        Ok(differs)
+    }
+
+    fn report(&self, pair: &Pair<F>) -> Different {
+        let (one, other) = &pair.states;
+        let (one, other) = (format!("{one:#?}\n"), format!("{other:#?}\n"));
+        let after = match pair.events.checked_sub(1).and_then(|last| self.events.get(last)) {
+            None => "before any event, as made by `Default`".to_owned(),
+            Some(event) => format!("after event {}, {}", pair.events, event.event_type),
+        };
+        let difference = if one == other {
+            format!("they are not equal by `==`, and print alike:\n{one}")
+        } else {
+            unified_difference(("one run", &one), ("another run", &other))
+        };
+        Different { fold: type_name::<F>(), after, difference }
+    }
+}
+
+/// A panic in there is one here.
+fn on_a_fresh_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    let joined = thread::scope(|scope| scope.spawn(run).join());
+    joined.unwrap_or_else(|payload| panic::resume_unwind(payload))
+}
+
+impl fmt::Display for Different {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Different { fold, after, difference } = self;
+        write!(
+            f,
+            "{fold} came to two states {after}:\n\n{difference}\n\
+             a fold depends on its events alone: no clock, no random number, no order of a \
+             HashMap; what it needs of those has to be in an event"
+        )
+    }
+}

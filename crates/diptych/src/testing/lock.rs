@@ -1,0 +1,295 @@
+//! The schema lock: what events looked like when they were first written, in a file that is
+//! reviewed like the program.
+
+mod compare;
+mod file;
+mod shape;
+
+use std::{
+    any::type_name, collections::BTreeMap, env, error::Error, fmt, path::PathBuf, sync::Arc,
+};
+
+use diptych_store::{LogId, RawEvent};
+
+use crate::{
+    Encoded, Event, EventType, SchemaError, Upcasters,
+    event::{Reading, encoded},
+};
+
+/// What has to be said to record.
+const VARIABLE: &str = "DIPTYCH_SCHEMAS";
+const RECORD: &str = "record";
+
+/// Keeps the shapes of events, with samples of them, in a file of the repository, and fails when
+/// one changes without a new version and an upcaster.
+///
+/// An event that is in a log stays as it is, and the program that reads it changes. This test
+/// notices it before a log does:
+///
+/// ```no_run
+/// # use diptych::{Encoded, Event, EventType, Json, RawEvent, SchemaError, Upcasters};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Deposited { account: String, amount: u64 }
+/// # impl Event for Deposited {
+/// #     fn types() -> Vec<EventType> { vec![EventType::new("money-deposited")] }
+/// #     fn encode(&self) -> Result<RawEvent, SchemaError> {
+/// #         Ok(RawEvent::new("money-deposited", serde_json::to_vec(self).unwrap()))
+/// #     }
+/// #     fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError> {
+/// #         encoded.read::<Json, _>()
+/// #     }
+/// # }
+/// # fn upcasters() -> Upcasters { Upcasters::new() }
+/// use diptych::testing::SchemaLock;
+///
+/// # /*
+/// #[test]
+/// # */
+/// fn event_schemas() {
+///     SchemaLock::new(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas.json"))
+///         .upcasters(upcasters())
+///         .events([Deposited { account: "ann".to_owned(), amount: 20 }])
+///         .check();
+/// }
+/// ```
+///
+/// Run it once with `DIPTYCH_SCHEMAS=record`, and commit the file. The same for every type and
+/// every version that comes later. What is recorded is never changed or removed by that.
+///
+/// It fails if
+///
+/// - an event type has no sample, or its version is not recorded;
+/// - tag keys, codec or shape of a version are not what was recorded. Also one more optional
+///   field is another shape: an older program would lose it;
+/// - a recorded sample, of whatever version, does not become events of the program by its
+///   upcasters. A type that an upcaster drops is well, and one that nobody reads is not.
+///
+/// # What the shape of an event is
+///
+/// The fields that its samples show, also once they are read and written again, and of what kind
+/// their values are: `amount: number`, `owner.name: string`, `lines[].price: number`,
+/// `note: null|string`. So give samples that show everything: each variant of an enum, options
+/// with and without a value, lists with an element. A field that was `null` in every sample, or
+/// an empty list, may become known later; anything else that new samples show is a change.
+/// If the type is as it was, or was never used, remove its entry from the file and record it
+/// again.
+///
+/// The keys of a map are like fields of a struct: give it the same keys in every sample. Of a
+/// codec other than `json` and `messagepack` no shape is known, only that its samples are still
+/// read.
+///
+/// One file belongs to one test, which gives it all events of the program.
+pub struct SchemaLock {
+    path: PathBuf,
+    upcasters: Upcasters,
+    families: Vec<Family>,
+    current: BTreeMap<&'static str, Current>,
+    record: Option<bool>,
+    problems: Vec<String>,
+}
+
+/// One Rust type of events.
+struct Family {
+    types: Vec<EventType>,
+    reader: fn(Arc<Upcasters>) -> Result<Reader, SchemaError>,
+}
+
+/// Reads an event at its current version, and writes it again.
+type Reader = Box<dyn Fn(&Encoded<'_>) -> Result<RawEvent, SchemaError>>;
+
+/// An event type as it is now.
+struct Current {
+    of: EventType,
+    samples: Vec<Vec<u8>>,
+}
+
+impl SchemaLock {
+    /// With this file, which has to be in the repository.
+    pub fn new(path: impl Into<PathBuf>) -> SchemaLock {
+        SchemaLock {
+            path: path.into(),
+            upcasters: Upcasters::new(),
+            families: Vec::new(),
+            current: BTreeMap::new(),
+            record: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// With the upcasters of the program.
+    #[must_use]
+    pub fn upcasters(mut self, upcasters: Upcasters) -> SchemaLock {
+        self.upcasters = upcasters;
+        self
+    }
+
+    /// With the events of `E`: at least one of each of its types.
+    #[must_use]
+    pub fn events<E: Event>(mut self, samples: impl IntoIterator<Item = E>) -> SchemaLock {
+        if let Err(error) = self.add(samples) {
+            self.problems.push(error.to_string());
+        }
+        self
+    }
+
+    /// Whether to record what is not in the file yet, whatever `DIPTYCH_SCHEMAS` says.
+    #[must_use]
+    pub fn record(mut self, record: bool) -> SchemaLock {
+        self.record = Some(record);
+        self
+    }
+
+    /// Checks the events against the file.
+    ///
+    /// # Panics
+    /// With a [`SchemaReport`] if they do not fit.
+    #[track_caller]
+    pub fn check(self) {
+        if let Err(report) = self.try_check() {
+            panic!("{report}");
+        }
+    }
+
+    /// Checks the events against the file.
+    ///
+    /// # Errors
+    /// [`SchemaReport`] if they do not fit.
+    pub fn try_check(self) -> Result<(), SchemaReport> {
+        compare::check(self)
+    }
+
+    fn add<E: Event>(&mut self, samples: impl IntoIterator<Item = E>) -> Result<(), SchemaError> {
+        let reading = reading::<E>(Arc::default())?;
+        let types = E::types();
+        for of in &types {
+            let current = Current { of: *of, samples: Vec::new() };
+            let known = self.current.entry(of.name).or_insert(current);
+            if known.of.version != of.version
+                || known.of.codec != of.codec
+                || !same_set(known.of.tags, of.tags)
+            {
+                let problem = format!(
+                    "{} of {} is not declared like an event of the same type that was given \
+                     before it: make version, codec and tag keys the same",
+                    of.name,
+                    type_name::<E>()
+                );
+                return Err(SchemaError::Declaration { problem });
+            }
+        }
+        self.families.push(Family { types, reader: reader::<E> });
+        for sample in samples {
+            let sample = sample.encode()?;
+            reading.check(&sample)?;
+            let current = self.current.get_mut(&*sample.event_type);
+            if let Some(current) = current.filter(|of| !of.samples.contains(&sample.payload)) {
+                current.samples.push(sample.payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether to record. Another word in the variable is most likely a slip.
+    fn records(&mut self) -> bool {
+        self.record.unwrap_or_else(|| match env::var_os(VARIABLE) {
+            None => false,
+            Some(word) if word == RECORD => true,
+            Some(word) => {
+                let problem = format!("{VARIABLE} is {word:?}: set it to `{RECORD}` or to nothing");
+                self.problems.push(problem);
+                false
+            }
+        })
+    }
+}
+
+impl fmt::Debug for SchemaLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let types: Vec<_> = self.current.keys().collect();
+        let lock = &mut f.debug_struct("SchemaLock");
+        lock.field("path", &self.path).field("types", &types).finish_non_exhaustive()
+    }
+}
+
+fn same_set(one: &[&str], other: &[&str]) -> bool {
+    one.iter().all(|key| other.contains(key)) && other.iter().all(|key| one.contains(key))
+}
+
+fn reading<E: Event>(upcasters: Arc<Upcasters>) -> Result<Reading<E>, SchemaError> {
+    // The log is only there for the ids of events, which nobody asks for here.
+    Reading::new(upcasters, LogId::from_bytes([0; 16]))
+}
+
+fn reader<E: Event>(upcasters: Arc<Upcasters>) -> Result<Reader, SchemaError> {
+    let reading = reading::<E>(upcasters)?;
+    Ok(Box::new(move |encoded| reading.decode(encoded)?.encode()))
+}
+
+/// Reads events of any version as whatever the program makes of them today.
+struct Readers {
+    upcasters: Arc<Upcasters>,
+    families: Vec<(Vec<EventType>, Reader)>,
+}
+
+impl Readers {
+    fn new(upcasters: Upcasters, families: Vec<Family>) -> Result<Readers, SchemaError> {
+        upcasters.check()?;
+        let upcasters = Arc::new(upcasters);
+        let open = |family: Family| Ok((family.types, (family.reader)(Arc::clone(&upcasters))?));
+        let families = families.into_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Readers { upcasters, families })
+    }
+
+    /// What the event is today, as it would be written: nothing, if it is dropped.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if an upcaster fails, or no event or not every one of that type can be
+    /// read from what it made.
+    fn read(&self, event: &RawEvent) -> Result<Vec<RawEvent>, SchemaError> {
+        let mut written = Vec::new();
+        for upcast in self.upcasters.apply(&encoded(event))? {
+            let mut known = false;
+            for (types, reader) in &self.families {
+                if types.iter().any(|of| of.name == upcast.event_type) {
+                    known = true;
+                    written.push(reader(&upcast.encoded())?);
+                }
+            }
+            if !known {
+                return Err(SchemaError::UnknownType {
+                    event_type: upcast.event_type.into_owned(),
+                    version: upcast.version,
+                    wanted: "the events that were given to the schema lock",
+                });
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Why the events of the program and its schema lock do not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaReport {
+    path: PathBuf,
+    problems: Vec<String>,
+}
+
+impl SchemaReport {
+    /// What is wrong, one after another: what, where, and what to do.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for SchemaReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        write!(f, "the events of the program and {path} do not fit:")?;
+        for (at, problem) in self.problems.iter().enumerate() {
+            write!(f, "\n\n{}. {}", at + 1, problem.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for SchemaReport {}

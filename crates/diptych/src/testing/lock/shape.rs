@@ -1,0 +1,426 @@
+//! The shape of payloads: which fields they have, and of what kind their values are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{
+    Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess},
+};
+
+use crate::{Codec, Json, MessagePack};
+
+/// Kinds of values by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape(BTreeMap<String, BTreeSet<Kind>>);
+
+/// The path of the whole payload.
+const ROOT: &str = "$";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Bool,
+    Bytes,
+    List,
+    Null,
+    Number,
+    Object,
+    String,
+}
+
+const KINDS: [(Kind, &str); 7] = [
+    (Kind::Bool, "bool"),
+    (Kind::Bytes, "bytes"),
+    (Kind::List, "list"),
+    (Kind::Null, "null"),
+    (Kind::Number, "number"),
+    (Kind::Object, "object"),
+    (Kind::String, "string"),
+];
+
+/// How a shape differs from what was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Not at all.
+    None,
+    /// Something is known that never had a value so far.
+    Refined,
+    /// In any other way.
+    Other,
+}
+
+impl Shape {
+    /// Whether payloads of this codec can be looked into.
+    pub(super) fn is_known(codec: &str) -> bool {
+        codec == Json::NAME || codec == MessagePack::NAME
+    }
+
+    /// Adds what this payload shows.
+    ///
+    /// # Errors
+    /// If it is not of this codec.
+    pub(super) fn add(&mut self, codec: &str, payload: &[u8]) -> Result<(), String> {
+        let root = At { shape: self, path: ROOT.to_owned() };
+        if codec == MessagePack::NAME {
+            let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
+            return root.deserialize(&mut deserializer).map_err(|error| error.to_string());
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(payload);
+        let read = root.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        read.map_err(|error| error.to_string())
+    }
+
+    /// Adds what another shape shows.
+    pub(super) fn merge(&mut self, other: &Shape) {
+        for (path, kinds) in &other.0 {
+            self.0.entry(path.clone()).or_default().extend(kinds);
+        }
+    }
+
+    /// One line for each path. Of the payload itself there is none if it is an object, as it is
+    /// nearly always.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let told = self.0.iter().filter(|(path, kinds)| *path != ROOT || !is_object(kinds));
+        told.map(|(path, kinds)| {
+            let names = KINDS.iter().filter(|(kind, _)| kinds.contains(kind));
+            let names: Vec<_> = names.map(|(_, name)| *name).collect();
+            format!("{path}: {}", names.join("|"))
+        })
+    }
+
+    /// The shape in these lines.
+    ///
+    /// # Errors
+    /// Which line is none.
+    pub(super) fn parse(lines: &[String]) -> Result<Shape, String> {
+        let mut shape = Shape::default();
+        for line in lines {
+            let (path, kinds) = parse_line(line)
+                .ok_or_else(|| format!("{line:?} is no line of a shape, like `amount: number`"))?;
+            shape.0.insert(path, kinds);
+        }
+        shape.0.entry(ROOT.to_owned()).or_insert_with(|| BTreeSet::from([Kind::Object]));
+        Ok(shape)
+    }
+
+    /// How `now` differs from this, which was recorded.
+    pub(super) fn compare(&self, now: &Shape) -> Change {
+        let gone = self.0.keys().any(|path| !now.0.contains_key(path));
+        let differs = |(path, kinds): &(&String, &BTreeSet<Kind>)| self.0.get(*path) != Some(kinds);
+        let differing: Vec<_> = now.0.iter().filter(differs).map(|(path, _)| path).collect();
+        if gone || !differing.iter().all(|path| self.was_unknown(path)) {
+            Change::Other
+        } else if differing.is_empty() {
+            Change::None
+        } else {
+            Change::Refined
+        }
+    }
+
+    /// Whether nothing but `null` was at this path or above it, or only empty lists above it.
+    fn was_unknown(&self, path: &str) -> bool {
+        self.0.iter().any(|(above, kinds)| {
+            let Some(rest) = path.strip_prefix(above.as_str()) else { return false };
+            let null = kinds.iter().all(|kind| *kind == Kind::Null);
+            let list = kinds.iter().all(|kind| matches!(kind, Kind::Null | Kind::List));
+            let element = format!("{above}[]");
+            match rest.as_bytes().first() {
+                // A payload that is nothing, as of a struct without fields, is known as that.
+                None | Some(b'.') => null && above != ROOT,
+                Some(b'[') => {
+                    let empty = !self.0.contains_key(&element);
+                    null && above != ROOT || list && empty
+                }
+                Some(_) => false,
+            }
+        })
+    }
+}
+
+fn is_object(kinds: &BTreeSet<Kind>) -> bool {
+    kinds.iter().eq([&Kind::Object])
+}
+
+fn parse_line(line: &str) -> Option<(String, BTreeSet<Kind>)> {
+    let (path, names) = line.rsplit_once(": ")?;
+    let kind = |name: &str| KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
+    let kinds: BTreeSet<Kind> = names.split('|').map(kind).collect::<Option<_>>()?;
+    Some((path.to_owned(), kinds))
+}
+
+/// The path of a field. A name with other characters than those of identifiers is quoted.
+fn field(path: &str, name: Option<&str>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let name = match name {
+        None => "*".to_owned(),
+        Some(name) if !name.is_empty() && name.chars().all(plain) => name.to_owned(),
+        Some(name) => format!("{name:?}"),
+    };
+    if path == ROOT { name } else { format!("{path}.{name}") }
+}
+
+/// Collects what is at a path, from any format that describes itself.
+struct At<'a> {
+    shape: &'a mut Shape,
+    path: String,
+}
+
+impl At<'_> {
+    fn is(&mut self, kind: Kind) {
+        self.shape.0.entry(self.path.clone()).or_default().insert(kind);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Values without parts differ in nothing but their kind.
+macro_rules! plain {
+    ($($visit:ident($of:ty) $kind:ident)*) => {$(
+        fn $visit<E: de::Error>(mut self, _: $of) -> Result<(), E> {
+            self.is(Kind::$kind);
+            Ok(())
+        }
+    )*};
+}
+
+impl<'de> de::Visitor<'de> for At<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    plain! {
+        visit_bool(bool) Bool
+        visit_i64(i64) Number
+        visit_i128(i128) Number
+        visit_u64(u64) Number
+        visit_u128(u128) Number
+        visit_f64(f64) Number
+        visit_str(&str) String
+        visit_bytes(&[u8]) Bytes
+    }
+
+    fn visit_unit<E: de::Error>(mut self) -> Result<(), E> {
+        self.is(Kind::Null);
+        Ok(())
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        self.is(Kind::List);
+        let path = format!("{}[]", self.path);
+        loop {
+            let element = At { shape: &mut *self.shape, path: path.clone() };
+            if elements.next_element_seed(element)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        self.is(Kind::Object);
+        while let Some(name) = entries.next_key_seed(Name)? {
+            let path = field(&self.path, name.as_deref());
+            entries.next_value_seed(At { shape: &mut *self.shape, path })?;
+        }
+        Ok(())
+    }
+}
+
+/// The key of an entry, if it is text. A key of another kind is one of a map for certain, and
+/// those are alike.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Keys that are not text.
+macro_rules! other {
+    ($($visit:ident($of:ty))*) => {$(
+        fn $visit<E: de::Error>(self, _: $of) -> Result<Option<String>, E> {
+            Ok(None)
+        }
+    )*};
+}
+
+impl<'de> de::Visitor<'de> for Name {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any key")
+    }
+
+    other! {
+        visit_bool(bool)
+        visit_i64(i64)
+        visit_i128(i128)
+        visit_u64(u64)
+        visit_u128(u128)
+        visit_f64(f64)
+        visit_bytes(&[u8])
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Option<String>, E> {
+        Ok(Some(name.to_owned()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Option<String>, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Option<String>, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Option<String>, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde::Serialize;
+    use serde_json::json;
+
+    use super::*;
+
+    fn shape(payloads: &[serde_json::Value]) -> Shape {
+        let mut shape = Shape::default();
+        for payload in payloads {
+            shape.add("json", payload.to_string().as_bytes()).unwrap();
+        }
+        shape
+    }
+
+    fn lines(shape: &Shape) -> Vec<String> {
+        shape.lines().collect()
+    }
+
+    #[test]
+    fn every_field_has_a_line() {
+        let shape = shape(&[
+            json!({ "owner": { "name": "ann" }, "lines": [{ "price": 1.5 }], "note": null }),
+            json!({ "owner": { "name": "bob" }, "lines": [], "note": "x", "a.b": { "": true } }),
+        ]);
+        let expected = [
+            r#""a.b": object"#,
+            r#""a.b"."": bool"#,
+            "lines: list",
+            "lines[]: object",
+            "lines[].price: number",
+            "note: null|string",
+            "owner: object",
+            "owner.name: string",
+        ];
+        assert_eq!(lines(&shape), expected);
+        assert_eq!(Shape::parse(&lines(&shape)), Ok(shape));
+    }
+
+    #[test]
+    fn a_payload_that_is_no_object_has_a_line_of_its_own() {
+        assert_eq!(lines(&shape(&[json!({})])), [""; 0]);
+        assert_eq!(lines(&shape(&[json!(null)])), ["$: null"]);
+        assert_eq!(lines(&shape(&[json!([[1]])])), ["$: list", "$[]: list", "$[][]: number"]);
+        for payload in [json!({}), json!(null), json!([[1]])] {
+            let shape = shape(&[payload]);
+            assert_eq!(Shape::parse(&lines(&shape)), Ok(shape));
+        }
+    }
+
+    #[test]
+    fn messagepack_shows_what_json_cannot() {
+        #[derive(Serialize)]
+        struct Packed {
+            by_number: HashMap<u8, u64>,
+            by_pair: HashMap<(u8, u8), ()>,
+            by_name: HashMap<&'static str, f32>,
+        }
+        let packed = Packed {
+            by_number: [(1, 1), (2, u64::MAX)].into(),
+            by_pair: [((1, 2), ())].into(),
+            by_name: [("x", 1.0)].into(),
+        };
+        let mut shape = Shape::default();
+        shape.add("messagepack", &MessagePack::encode(&packed).unwrap()).unwrap();
+        let expected = [
+            "by_name: object",
+            "by_name.x: number",
+            "by_number: object",
+            "by_number.*: number",
+            "by_pair: object",
+            "by_pair.*: null",
+        ];
+        assert_eq!(lines(&shape), expected);
+    }
+
+    #[test]
+    fn what_never_had_a_value_may_become_known() {
+        let of = |old, new| shape(&[old]).compare(&shape(&[new]));
+        let refined = [
+            (json!({ "a": null }), json!({ "a": "x" })),
+            (json!({ "a": null }), json!({ "a": { "b": [{ "c": 1 }] } })),
+            (json!({ "a": null }), json!({ "a": [1] })),
+            (json!({ "a": [] }), json!({ "a": [{ "b": 1 }] })),
+            (json!({ "a": [null] }), json!({ "a": [1] })),
+            (json!([]), json!([1])),
+        ];
+        for (old, new) in refined {
+            assert_eq!(of(old.clone(), new.clone()), Change::Refined, "{old} to {new}");
+        }
+        let changed = [
+            (json!({ "a": null }), json!({})),
+            (json!({ "a": null }), json!({ "a": null, "ab": 1 })),
+            (json!({ "a": null }), json!({ "a": 1, "b": 1 })),
+            (json!({ "a": 1 }), json!({ "a": "x" })),
+            (json!({ "a": 1 }), json!({ "a": null })),
+            (json!({ "a": [] }), json!({ "a": null })),
+            (json!({ "a": [] }), json!({ "a": { "b": 1 } })),
+            (json!({ "a": [1] }), json!({ "a": ["x"] })),
+            (json!({ "a": [1] }), json!({ "a": [] })),
+            (json!({ "a": {} }), json!({ "a": { "b": 1 } })),
+            (json!({}), json!({ "a": 1 })),
+            (json!(null), json!({ "a": 1 })),
+            (json!(null), json!([1])),
+        ];
+        for (old, new) in changed {
+            assert_eq!(of(old.clone(), new.clone()), Change::Other, "{old} to {new}");
+        }
+        assert_eq!(of(json!({ "a": [1, null] }), json!({ "a": [null, 2] })), Change::None);
+    }
+
+    #[test]
+    fn what_is_no_line_is_refused() {
+        for line in ["", "a", "a: ", "a: text", "a: null|", "a:null", "a: null | string"] {
+            assert!(Shape::parse(&[line.to_owned()]).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Futures polled by hand over a log that writes nothing until it is told to: what is accepted
+//! stays not durable for as long as a test wants.
+
+use std::{
+    error::Error,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use diptych::{
+    App, AppBuilder, Codec, Command, Execute, ExecuteError, Filter, Json, Log, LogOptions, Receipt,
+    Tag,
+};
+use diptych_log::{
+    Background,
+    disk::simulated::{Fault, Operation, SimulatedDisk},
+};
+use diptych_store::{Append, EventStore, RawEvent, Read};
+use serde::Serialize;
+
+const FOLDER: &str = "/data/log";
+
+/// An app over a log on a simulated disk.
+pub(crate) struct Rig {
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) log: Log,
+    pub(crate) app: App,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Rig {
+        Rig::on(SimulatedDisk::new(1))
+    }
+
+    /// Opens what is on this disk.
+    pub(crate) fn on(disk: SimulatedDisk) -> Rig {
+        Rig::with(disk, |builder| builder)
+    }
+
+    pub(crate) fn with(disk: SimulatedDisk, set: impl FnOnce(AppBuilder) -> AppBuilder) -> Rig {
+        let log = open(&disk);
+        let app = now(set(App::over(log.clone())).start()).unwrap();
+        Rig { disk, log, app }
+    }
+
+    /// Makes everything accepted durable.
+    pub(crate) fn flush(&self) {
+        self.log.blocking().flush().unwrap();
+    }
+
+    /// The next sync fails, and is made.
+    pub(crate) fn fail(&self) {
+        self.disk.fail_after(0, Fault::Io(Operation::Sync));
+        self.log.blocking().flush().unwrap_err();
+    }
+
+    /// The disk as it is after a loss of power, opened again.
+    pub(crate) fn after_power_loss(self, seed: u64) -> Rig {
+        Rig::on(self.disk.power_loss(seed))
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        EventStore::head(&self.log).position().get()
+    }
+
+    /// What came of the commands so far that is durable, as type and position.
+    pub(crate) fn types(&self) -> Vec<String> {
+        let batch = self.log.blocking().read(&Filter::everything(), Read::all()).unwrap();
+        batch.iter().map(|event| event.event_type().to_owned()).collect()
+    }
+
+    /// Another writer's commit, past every app.
+    pub(crate) fn write(&self, event: RawEvent) -> u64 {
+        self.log.blocking().append(Append::event(event)).unwrap().first.get()
+    }
+}
+
+pub(crate) fn open(disk: &SimulatedDisk) -> Log {
+    let options = LogOptions {
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    };
+    Log::open(FOLDER, options).unwrap()
+}
+
+/// An event as another program writes it.
+pub(crate) fn raw(event_type: &'static str, payload: &impl Serialize, tags: &[&str]) -> RawEvent {
+    let event = RawEvent::new(event_type, Json::encode(payload).unwrap());
+    tags.iter().map(|tag| Tag::parse(tag).unwrap()).fold(event, RawEvent::tag)
+}
+
+/// A future that a test polls when it wants to.
+pub(crate) struct Held<T>(Pin<Box<dyn Future<Output = T> + Send>>);
+
+/// A command on its way.
+pub(crate) type Sent<R> = Held<Result<Receipt, ExecuteError<R>>>;
+
+impl<T> Held<T> {
+    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Held<T> {
+        Held(Box::pin(future))
+    }
+
+    pub(crate) fn poll(&mut self) -> Poll<T> {
+        self.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Polls it once, and it has to wait.
+    #[track_caller]
+    pub(crate) fn waits(&mut self) {
+        assert!(self.poll().is_pending(), "it should wait");
+    }
+
+    /// Polls it once, and it has to be done.
+    #[track_caller]
+    pub(crate) fn done(&mut self) -> T {
+        match self.poll() {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("it should be done"),
+        }
+    }
+}
+
+/// Sends a command and polls it once: it has to wait for the sync.
+#[track_caller]
+pub(crate) fn send<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
+    let mut sent = begin(execute);
+    sent.waits();
+    sent
+}
+
+/// A command that was not polled yet.
+pub(crate) fn begin<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
+    Held(execute.into_future())
+}
+
+/// What does not have to wait for anything.
+#[track_caller]
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it should not have to wait"),
+    }
+}
+
+/// The rejection that this answer is.
+#[track_caller]
+pub(crate) fn rejected<R: Error + Clone>(answer: Result<Receipt, ExecuteError<R>>) -> R {
+    match answer {
+        Err(ExecuteError::Rejected(reason)) => reason,
+        other => panic!("not a rejection: {other:?}"),
+    }
+}
+
+/// First and last position of a receipt.
+pub(crate) fn positions(receipt: &Receipt) -> (u64, u64) {
+    (receipt.first().get(), receipt.last().get())
+}
