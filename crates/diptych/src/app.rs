@@ -194,6 +194,9 @@ impl AppBuilder {
     ///
     /// A snapshot is used by the executable that made it alone, unless the fold has a
     /// [version](Fold::VERSION).
+    ///
+    /// Snapshots are written as MessagePack, which cannot tell `Some` of nothing from `None`: a
+    /// state with an `Option<Option<_>>` or an `Option<()>` must not be kept.
     pub fn decision_snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
     where
         F: Fold + Serialize + DeserializeOwned,
