@@ -2,25 +2,27 @@
 
 use std::{any::TypeId, fmt, sync::Arc};
 
-use diptych_store::{EventStore, LogIdentity, Store, Unavailable};
+use diptych_store::{EventStore, LogIdentity, Position, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
 #[cfg(feature = "log")]
 use tokio::runtime::Handle;
 
 use crate::{
-    Command, Execute, Figures, Fold, Lane, LaneOptions, Retries, SchemaError, SnapshotOptions,
-    Snapshots, Upcasters,
-    command::{
-        core::Core,
-        error::Failure,
-        schema::{Keepings, Schema},
-    },
+    Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, Retries,
+    SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError, Upcasters, View,
+    ViewControl, ViewOptions, ViewStatus, Watch,
+    command::{core::Core, error::Failure},
+    event::{Keepings, Schema},
     snapshot::Keeping,
+    view::panel::{Panel, Plan, Planned, Unstarted},
 };
 
-/// A store and everything that works on it: executes commands. Cheap to clone; clones share it.
+/// A store and everything that works on it: executes commands, answers queries. Cheap to clone;
+/// clones share it.
 #[derive(Clone)]
 pub struct App {
+    // The views are dropped before the log, which they read.
+    pub(crate) panel: Arc<Panel>,
     pub(crate) core: Arc<Core>,
     #[cfg(feature = "log")]
     log: Option<diptych_log::Log>,
@@ -37,6 +39,7 @@ pub struct AppBuilder {
     retries: Retries,
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
+    views: Vec<Box<dyn Planned>>,
 }
 
 /// Why an app could not be started.
@@ -52,6 +55,17 @@ pub enum StartError {
     /// The place for snapshots beside the log cannot be used.
     #[error("the place for snapshots cannot be used: {0}; mend it, or start without snapshots")]
     SnapshotPlace(#[source] Arc<std::io::Error>),
+    /// A view was named twice.
+    #[error("the view {view} was added twice: add it once")]
+    ViewTwice {
+        /// The Rust type of the view.
+        view: &'static str,
+    },
+    /// The system gives no thread to fold on.
+    #[error(
+        "a view has no thread to fold on: {0}; raise the limit of threads, or have fewer views"
+    )]
+    Thread(#[source] Arc<std::io::Error>),
 }
 
 /// Why an app did not stop in order. What was acknowledged is safe.
@@ -105,6 +119,7 @@ impl App {
             retries: Retries::default(),
             snapshots: None,
             keepings: Keepings::default(),
+            views: Vec::new(),
         }
     }
 
@@ -124,6 +139,63 @@ impl App {
         Lane::new(self.clone(), options)
     }
 
+    /// Asks a question: say how fresh the answer has to be, then await it.
+    pub fn query<Q: Query>(&self, query: Q) -> Ask<'_, Q> {
+        Ask::new(self, query)
+    }
+
+    /// Keeps asking: the answer, then each changed answer.
+    pub fn watch<Q>(&self, query: Q) -> Watch<Q>
+    where
+        Q: Query<Answer: Clone + PartialEq>,
+    {
+        Watch::new(self.clone(), query)
+    }
+
+    /// A new session, in which nothing was written or seen.
+    pub fn session(&self) -> Session {
+        Session::new(self.identity())
+    }
+
+    /// The session that this token was taken from, as it was then.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the token is of another log or another history of it.
+    pub fn resume_session(&self, token: &SessionToken) -> Result<Session, TokenError> {
+        let session = self.session();
+        for (log, known) in token.logs() {
+            self.check_token(log, known.position())?;
+            session.join(known);
+        }
+        Ok(session)
+    }
+
+    pub(crate) fn check_token(
+        &self,
+        log: LogIdentity,
+        position: Position,
+    ) -> Result<(), TokenError> {
+        TokenError::check(log, position, self.identity(), self.head())
+    }
+
+    /// A view, to look after: how it is, pause, step, resume, rebuild.
+    ///
+    /// # Errors
+    /// [`NoSuchView`] if the app does not keep it.
+    pub fn view<V: View>(&self) -> Result<ViewControl<V>, NoSuchView> {
+        self.panel.control()
+    }
+
+    /// How each view is, in the order in which they were added.
+    pub fn views(&self) -> Vec<ViewStatus> {
+        self.panel.status()
+    }
+
+    /// The end of the log: everything up to here is durable.
+    pub fn head(&self) -> Position {
+        self.core.head.position()
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.core.store
@@ -140,13 +212,14 @@ impl App {
     }
 
     /// Takes no further commands, waits until those that run have their answers and everything
-    /// that was accepted is durable, and closes the log if the app opened it. All clones are
-    /// stopped. Dropping an app instead is safe, too: what was acknowledged is durable.
+    /// that was accepted is durable, stops the views, and closes the log if the app opened it.
+    /// All clones are stopped. Dropping an app instead is safe, too: what was acknowledged is durable.
     ///
     /// # Errors
     /// [`StopError`] if something that was accepted could not be synced.
     pub async fn stop(self) -> Result<(), StopError> {
         let drained = self.core.drain().await;
+        self.panel.stop().await;
         #[cfg(feature = "log")]
         if let Some(log) = self.log {
             let closed = match Handle::try_current() {
@@ -188,6 +261,17 @@ impl AppBuilder {
         self
     }
 
+    /// Keeps this fold up to date in memory, so that [queries](App::query) are answered from it.
+    pub fn view<V: View>(self) -> AppBuilder {
+        self.view_with::<V>(ViewOptions::default())
+    }
+
+    /// The same with these options.
+    pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
+        self.views.push(Box::new(Plan::<V>::new(options)));
+        self
+    }
+
     /// Keeps states that `F` has in decisions outside the log, so that a long history is not
     /// folded from its beginning after a restart. An app that opened its log keeps them beside
     /// it; any other needs [`snapshots_in`](AppBuilder::snapshots_in).
@@ -213,7 +297,8 @@ impl AppBuilder {
         self
     }
 
-    /// Starts it.
+    /// Starts it. This answers when every view has reached the end that the log has now, or
+    /// stopped before an event that it cannot take in.
     ///
     /// # Errors
     /// [`StartError`] if declarations contradict each other, or snapshots have no place.
@@ -224,11 +309,18 @@ impl AppBuilder {
         } else if self.snapshots.is_none() {
             self.snapshots = Some(self.beside_the_log()?);
         }
+        for (at, view) in self.views.iter().enumerate() {
+            if self.views.iter().take(at).any(|other| other.id() == view.id()) {
+                return Err(StartError::ViewTwice { view: view.name() });
+            }
+        }
         let log = self.store.identity().id;
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
-        let AppBuilder { store, cache_bytes, retries, snapshots, .. } = self;
+        let AppBuilder { store, cache_bytes, retries, snapshots, views, .. } = self;
+        let panel = Panel::start(store.clone(), &schema, views).await?;
         let core = Core::new(store, schema, cache_bytes, retries, snapshots);
         Ok(App {
+            panel: Arc::new(panel),
             core: Arc::new(core),
             #[cfg(feature = "log")]
             log: self.log,
@@ -247,6 +339,15 @@ impl AppBuilder {
     #[cfg(not(feature = "log"))]
     fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
         Err(StartError::NoSnapshotPlace)
+    }
+}
+
+impl From<Unstarted> for StartError {
+    fn from(unstarted: Unstarted) -> StartError {
+        match unstarted {
+            Unstarted::Schema(error) => StartError::Schema(error),
+            Unstarted::Thread(error) => StartError::Thread(Arc::new(error)),
+        }
     }
 }
 

@@ -8,8 +8,6 @@ mod execute;
 pub(crate) mod folds;
 mod gates;
 mod lane;
-mod receipt;
-pub(crate) mod schema;
 mod unsynced;
 
 use std::error::Error;
@@ -22,7 +20,6 @@ pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
 pub use lane::{Lane, LaneOptions};
-pub use receipt::{Receipt, ReceiptError};
 
 use crate::Event;
 

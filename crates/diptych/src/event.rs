@@ -6,6 +6,7 @@
 mod codec;
 mod evolve;
 mod reading;
+mod schema;
 
 use std::{any::type_name, ops::Deref};
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 pub use codec::{Codec, Json, MessagePack};
 pub use evolve::{Upcast, UpcastError, Upcasters};
 pub(crate) use reading::{Reading, Stored, encoded};
+pub(crate) use schema::{Keepings, Schema};
 
 /// An event, or one of several: a struct, or an enum of them.
 ///

@@ -103,15 +103,18 @@ mod command;
 mod digest;
 mod event;
 mod fold;
+mod follow;
+mod query;
 mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod token;
+mod view;
 
 pub use app::{App, AppBuilder, StartError, StopError};
 pub use command::{
     BoundaryError, CacheFigures, Command, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
-    KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Receipt, ReceiptError,
-    Retries,
+    KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Retries,
 };
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
@@ -127,8 +130,12 @@ pub use event::{
     UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
+pub use follow::{ControlError, FollowState, Lag, Stopped};
+pub use query::{Answer, Answering, Ask, NotYet, Query, QueryError, QueryPanicked, Watch};
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
+pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;
+pub use view::{NoSuchView, View, ViewControl, ViewMemory, ViewOptions, ViewStatus};
 
 /// What `#[derive(Event)]` needs.
 #[doc(hidden)]

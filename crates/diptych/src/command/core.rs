@@ -10,10 +10,13 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    cache::Cache, decide::Retries, error::Failure, folds::Due, gates::Gates, schema::Schema,
-    unsynced::Unsynced,
+    cache::Cache, decide::Retries, error::Failure, folds::Due, gates::Gates, unsynced::Unsynced,
 };
-use crate::{CacheFigures, Recorded, Snapshots, event::derived_id, fold::caught};
+use crate::{
+    CacheFigures, Recorded, Snapshots,
+    event::{Schema, derived_id},
+    fold::caught,
+};
 
 /// Snapshots that may be on their way at once.
 const SAVES: usize = 64;

@@ -25,12 +25,11 @@ use super::{
     error::{Failure, refused},
     folds::Slot,
     gates::Hashes,
-    schema::Schema,
     unsynced::{Above, Within},
 };
 use crate::{
     Event, Receipt, Recorded, SchemaError,
-    event::{Reading, encoded},
+    event::{Reading, Schema, encoded},
     fold::{caught, panic_text},
 };
 

@@ -6,7 +6,7 @@ use diptych_store::{
 };
 
 use super::{BoundaryError, Invalid};
-use crate::{FoldError, Recorded, SchemaError};
+use crate::{FoldError, Recorded, SchemaError, TokenError};
 
 /// Why a command has no receipt. Unless it is [`OutcomeUnknown`](ExecuteError::OutcomeUnknown),
 /// nothing was written.
@@ -26,6 +26,9 @@ pub enum ExecuteError<R: Error + 'static> {
     /// The idempotency key belongs to another command.
     #[error(transparent)]
     KeyReused(KeyReused),
+    /// What the caller carries along makes no sense here.
+    #[error(transparent)]
+    Token(TokenError),
     /// The store does not take it: it is beyond a limit, or names a position that the log has
     /// not reached.
     #[error(transparent)]
@@ -137,6 +140,7 @@ pub enum Failure {
     Invalid(Invalid),
     Conflict(Conflict),
     KeyReused(KeyReused),
+    Token(TokenError),
     NotTaken(NotTaken),
     Boundary(BoundaryError),
     Schema(SchemaError),
@@ -162,6 +166,7 @@ impl<R: Error + 'static> From<Failure> for ExecuteError<R> {
             Failure::Invalid(error) => ExecuteError::Invalid(error),
             Failure::Conflict(error) => ExecuteError::Conflict(error),
             Failure::KeyReused(error) => ExecuteError::KeyReused(error),
+            Failure::Token(error) => ExecuteError::Token(error),
             Failure::NotTaken(error) => ExecuteError::NotTaken(error),
             Failure::Boundary(error) => ExecuteError::Boundary(error),
             Failure::Schema(error) => ExecuteError::Schema(error),

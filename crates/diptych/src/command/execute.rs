@@ -7,17 +7,17 @@ use std::{
 };
 
 use compact_str::CompactString;
-use diptych_store::{Key, Metadata, Position, SyncError, Synced, Timestamp};
+use diptych_store::{Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Command, ExecuteError, KeyReused, Lane, OutcomeUnknown, Receipt,
+    Command, ExecuteError, KeyReused, Lane, OutcomeUnknown,
     core::Core,
     decide::{Decided, Expected, Outcome, Request, decide},
     error::Failure,
 };
-use crate::{App, Recorded, digest::request_digest};
+use crate::{App, Receipt, Recorded, Session, SessionToken, digest::request_digest};
 
 /// A command on its way: say more about it, then await it.
 ///
@@ -30,6 +30,7 @@ pub struct Execute<C> {
     app: App,
     lane: Option<Lane>,
     request: Request<C>,
+    session: Option<Session>,
     /// Something that was said about it makes no sense.
     failed: Option<Failure>,
 }
@@ -38,7 +39,7 @@ impl<C: Command> Execute<C> {
     pub(crate) fn new(app: App, lane: Option<Lane>, command: C) -> Execute<C> {
         let metadata = Metadata::default();
         let request = Request { command, key: None, metadata, expected: None };
-        Execute { app, lane, request, failed: None }
+        Execute { app, lane, request, session: None, failed: None }
     }
 
     /// At most once, however often it is sent: the key is remembered with the commit for ever.
@@ -113,18 +114,44 @@ impl<C: Command> Execute<C> {
         self
     }
 
+    /// Decided on everything that was written and seen in this session, which notes what comes of
+    /// it (*writes follow reads*).
+    pub fn session(mut self, session: &Session) -> Execute<C> {
+        self.session = Some(session.clone());
+        self.knowing(session.log(), session.known())
+    }
+
+    /// Decided on everything that another session wrote and saw, up to when this token was taken.
+    pub fn token(self, token: &SessionToken) -> Execute<C> {
+        token.logs().fold(self, |execute, (log, known)| execute.knowing(log, known.position()))
+    }
+
+    /// Decided on what this command wrote.
+    pub fn after(self, receipt: &Receipt) -> Execute<C> {
+        self.knowing(receipt.log(), receipt.last())
+    }
+
+    /// A decision knows everything up to the head, so a position below it is known.
+    fn knowing(mut self, log: LogIdentity, position: Position) -> Execute<C> {
+        if let Err(error) = self.app.check_token(log, position) {
+            self.failed = self.failed.or(Some(Failure::Token(error)));
+        }
+        self
+    }
+
     /// Waits until the command is decided and has its place, not until it is durable: that is
     /// what awaiting the [`Pending`] answer is for.
     pub async fn submit(self) -> Pending<C::Rejection> {
-        let app = self.app.clone();
+        let (app, session) = (self.app.clone(), self.session.clone());
         let answerable = match app.core.running.begin() {
             Ok(_running) => self.decide(&app.core).await,
             Err(failure) => Answerable { decided: Err(failure), key: None },
         };
-        Pending(match answerable.decided {
+        let wait = match answerable.decided {
             Ok(Decided::Accepted { receipt, sync }) => Wait::Sync { receipt, sync, waiting: None },
             _ => Wait::Finish(Box::pin(async move { finish(&app.core, answerable).await })),
-        })
+        };
+        Pending { wait, session }
     }
 
     async fn decide(self, core: &Core) -> Answerable<C::Rejection> {
@@ -146,10 +173,14 @@ impl<C: Command> IntoFuture for Execute<C> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let app = self.app.clone();
+            let (app, session) = (self.app.clone(), self.session.clone());
             let _running = app.core.running.begin()?;
             let answerable = self.decide(&app.core).await;
-            finish(&app.core, answerable).await
+            let receipt = finish(&app.core, answerable).await?;
+            if let Some(session) = session {
+                session.wrote(&receipt);
+            }
+            Ok(receipt)
         })
     }
 }
@@ -167,7 +198,10 @@ impl<C> fmt::Debug for Execute<C> {
 ///
 /// Dropping it changes nothing: the command is decided, and what it wrote will be there.
 #[must_use = "the command is not durable before its answer is there"]
-pub struct Pending<R: Error + 'static>(Wait<R>);
+pub struct Pending<R: Error + 'static> {
+    wait: Wait<R>,
+    session: Option<Session>,
+}
 
 /// What an answer waits for. The one that is almost always there costs nothing before it is
 /// asked for, when it is often ready.
@@ -180,7 +214,17 @@ impl<R: Error + 'static> Future for Pending<R> {
     type Output = Result<Receipt, ExecuteError<R>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (receipt, synced) = match &mut self.0 {
+        let answer = self.wait.poll(context);
+        if let (Poll::Ready(Ok(receipt)), Some(session)) = (&answer, &self.session) {
+            session.wrote(receipt);
+        }
+        answer
+    }
+}
+
+impl<R: Error + 'static> Wait<R> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Receipt, ExecuteError<R>>> {
+        let (receipt, synced) = match self {
             Wait::Finish(finish) => return finish.as_mut().poll(context),
             Wait::Sync { receipt, sync, .. } if sync.is_done() => (*receipt, Ok(())),
             Wait::Sync { receipt, sync, waiting } => {

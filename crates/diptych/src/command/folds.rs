@@ -13,12 +13,11 @@ use super::{
     BoundaryError,
     cache::Cache,
     error::Failure,
-    schema::Schema,
     unsynced::{Found, hash_item, hash_state},
 };
 use crate::{
     Fold, FoldError, Recorded, SchemaError, Snapshots,
-    event::{Reading, Stored, encoded},
+    event::{Reading, Schema, Stored, encoded},
     fold::{FoldFailure, caught, panic_text},
     snapshot::{Keeping, Kept},
 };

@@ -113,6 +113,16 @@ impl<E: Event> Reading<E> {
         }
     }
 
+    /// All events that are, or can become, events of `E`.
+    pub(crate) fn everything(&self) -> Filter {
+        Filter::types(self.stored.iter().cloned())
+    }
+
+    /// Whether an event of this name is, or can become, an event of `E`.
+    pub(crate) fn selects(&self, event_type: &str) -> bool {
+        self.stored.iter().any(|name| name == event_type)
+    }
+
     fn narrow_item(&self, item: &FilterItem) -> Result<FilterItem, BoundaryError> {
         for name in &item.types {
             if !self.has(name) {

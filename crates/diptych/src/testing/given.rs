@@ -12,12 +12,8 @@ use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp}
 use super::difference;
 use crate::{
     Command, Event, Fold, Folds, Invalid, Upcasters,
-    command::{
-        decide::narrow,
-        folds::Slot,
-        schema::{Keepings, Schema},
-    },
-    event::{Stored, encoded},
+    command::{decide::narrow, folds::Slot},
+    event::{Keepings, Schema, Stored, encoded},
     fold::panic_text,
 };
 

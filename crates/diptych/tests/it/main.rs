@@ -32,5 +32,6 @@ mod races;
 mod schema_lock;
 mod school;
 mod snapshots;
+mod views;
 mod watched;
 mod world;

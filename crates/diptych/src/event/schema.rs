@@ -10,8 +10,8 @@ use diptych_store::{Filter, LogId};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
-use super::BoundaryError;
-use crate::{Event, Fold, SchemaError, Upcasters, event::Reading, snapshot::Keeping};
+use super::Reading;
+use crate::{BoundaryError, Event, Fold, SchemaError, Upcasters, snapshot::Keeping};
 
 /// How events are read in one log: the upcasters, and what was worked out from them.
 pub struct Schema {

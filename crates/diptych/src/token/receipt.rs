@@ -1,8 +1,12 @@
 use std::{fmt, str::FromStr};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{
+    TokenSyntaxError,
+    text::{self, put_number, take_number},
+};
 
 /// The version of tokens that this program writes, and their first byte.
 const VERSION: u8 = 1;
@@ -21,7 +25,7 @@ const LONGEST: usize = 128;
 /// let receipt: Receipt = token.parse()?;
 /// assert_eq!((receipt.first().get(), receipt.last().get()), (6, 7));
 /// assert_eq!(receipt.to_string(), token);
-/// # Ok::<(), diptych::ReceiptError>(())
+/// # Ok::<(), diptych::TokenSyntaxError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
@@ -76,66 +80,20 @@ impl fmt::Display for Receipt {
         bytes.extend(self.log.epoch.to_u64().to_be_bytes());
         put_number(&mut bytes, self.last.get());
         put_number(&mut bytes, self.events);
-        let check = check(&bytes);
-        bytes.extend(check.to_be_bytes());
-        f.pad(&BASE64_URL_SAFE_NO_PAD.encode(bytes))
+        f.pad(&text::encode(bytes))
     }
 }
 
-/// A text is no receipt that this program can read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReceiptError {
-    /// Longer than any receipt.
-    #[error(
-        "a text of {bytes} bytes is no receipt, which has at most {limit}: check what was sent"
-    )]
-    TooLong {
-        /// How long it is.
-        bytes: usize,
-        /// How long it may be.
-        limit: usize,
-    },
-    /// Characters that no receipt has.
-    #[error(
-        "the text is no receipt, it has characters that are not of URL-safe base64: give it as \
-         it was received"
-    )]
-    Characters,
-    /// Something is missing, or was changed on the way.
-    #[error("the receipt was cut or changed on the way: give it as it was received")]
-    Mangled,
-    /// Written by a newer program.
-    #[error("the receipt has version {version}, and this program reads version 1: run a newer one")]
-    Version {
-        /// The version of the receipt.
-        version: u8,
-    },
-    /// It was not changed, and makes no sense.
-    #[error("the receipt is none that a program of this version writes: ask whoever gave it")]
-    Malformed,
-}
-
 impl FromStr for Receipt {
-    type Err = ReceiptError;
+    type Err = TokenSyntaxError;
 
-    fn from_str(text: &str) -> Result<Receipt, ReceiptError> {
-        let (bytes, limit) = (text.len(), LONGEST);
-        if bytes > limit {
-            return Err(ReceiptError::TooLong { bytes, limit });
-        }
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
-            base64::DecodeError::InvalidByte(..) => ReceiptError::Characters,
-            _ => ReceiptError::Mangled,
-        })?;
-        let (content, found) = bytes.split_last_chunk().ok_or(ReceiptError::Mangled)?;
-        if check(content) != u16::from_be_bytes(*found) {
-            return Err(ReceiptError::Mangled);
-        }
-        match content.split_first().ok_or(ReceiptError::Mangled)? {
-            (&VERSION, fields) => read_fields(fields).ok_or(ReceiptError::Malformed),
-            (0, _) => Err(ReceiptError::Malformed),
-            (&version, _) => Err(ReceiptError::Version { version }),
+    fn from_str(text: &str) -> Result<Receipt, TokenSyntaxError> {
+        let content = text::decode(text, LONGEST)?;
+        match content.split_first().ok_or(TokenSyntaxError::Mangled)? {
+            (&VERSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
+            (0, _) => Err(TokenSyntaxError::Malformed),
+            (&super::session::VERSION, _) => Err(TokenSyntaxError::Kind { found: "session" }),
+            (&version, _) => Err(TokenSyntaxError::Version { version }),
         }
     }
 }
@@ -152,47 +110,6 @@ fn read_fields(fields: &[u8]) -> Option<Receipt> {
     whole.then_some(Receipt { log, last: Position::new(last), events })
 }
 
-/// Seven bits a byte, the low ones first; the upper bit says that more follow.
-fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-/// None if there is no number, or it is not written as [`put_number`] does: a receipt has one
-/// text.
-fn take_number(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        let shifted = bits.checked_shl(shift)?;
-        if shifted >> shift != bits {
-            return None;
-        }
-        number |= shifted;
-        if byte & 0x80 == 0 {
-            let shortest = byte != 0 || shift == 0;
-            return shortest.then_some(number);
-        }
-    }
-    None
-}
-
-/// CRC-16 (CCITT): it finds every change of a single character, which a part of a hash would
-/// only find almost always. It keeps off accidents, not people.
-fn check(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xffff, |check, byte| {
-        (0..8).fold(check ^ u16::from(*byte) << 8, |check, _| {
-            let shifted = check << 1;
-            if check & 0x8000 == 0 { shifted } else { shifted ^ 0x1021 }
-        })
-    })
-}
-
 impl Serialize for Receipt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -201,13 +118,13 @@ impl Serialize for Receipt {
 
 impl<'de> Deserialize<'de> for Receipt {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Receipt, D::Error> {
-        deserializer.deserialize_str(Token)
+        deserializer.deserialize_str(Text)
     }
 }
 
-struct Token;
+struct Text;
 
-impl de::Visitor<'_> for Token {
+impl de::Visitor<'_> for Text {
     type Value = Receipt;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,9 +138,10 @@ impl de::Visitor<'_> for Token {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::text::check, *};
 
     fn receipt(id: u128, epoch: u64, last: u64, events: u64) -> Receipt {
         let id = LogId::from_bytes(id.to_be_bytes());
@@ -242,7 +160,7 @@ mod tests {
         BASE64_URL_SAFE_NO_PAD.encode([bytes, &check].concat())
     }
 
-    fn read(text: &str) -> Result<Receipt, ReceiptError> {
+    fn read(text: &str) -> Result<Receipt, TokenSyntaxError> {
         text.parse()
     }
 
@@ -270,14 +188,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_apart() {
-        assert_eq!(read("in%valid"), Err(ReceiptError::Characters));
-        assert_eq!(read(""), Err(ReceiptError::Mangled));
-        assert_eq!(read(&token(&[])), Err(ReceiptError::Mangled));
-        let too_long = ReceiptError::TooLong { bytes: 200, limit: 128 };
+        assert_eq!(read("in%valid"), Err(TokenSyntaxError::Characters));
+        assert_eq!(read(""), Err(TokenSyntaxError::Mangled));
+        assert_eq!(read(&token(&[])), Err(TokenSyntaxError::Mangled));
+        let too_long = TokenSyntaxError::TooLong { bytes: 200, limit: 128 };
         assert_eq!(read(&"A".repeat(200)), Err(too_long));
-        assert_eq!(read(&token(&[2, 1])), Err(ReceiptError::Version { version: 2 }));
-        assert_eq!(read(&token(&[0, 1])), Err(ReceiptError::Malformed));
-        assert_eq!(read(&token(&[1, 1])), Err(ReceiptError::Malformed));
+        assert_eq!(read(&token(&[2, 1])), Err(TokenSyntaxError::Version { version: 2 }));
+        assert_eq!(read(&token(&[0, 1])), Err(TokenSyntaxError::Malformed));
+        assert_eq!(read(&token(&[1, 1])), Err(TokenSyntaxError::Malformed));
     }
 
     #[test]
@@ -299,7 +217,7 @@ mod tests {
             more_after_it,
             only_one,
         ] {
-            assert_eq!(wrong, Err(ReceiptError::Malformed));
+            assert_eq!(wrong, Err(TokenSyntaxError::Malformed));
         }
     }
 

@@ -1,0 +1,116 @@
+//! Telling a follower what to do: pause, step, resume, begin again.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use diptych_store::Position;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Progress, Stopped, progress::Halted};
+
+/// Requests that may wait for one follower.
+const WAITING: usize = 16;
+
+/// What a follower is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Take in nothing more by itself.
+    Pause,
+    /// Take in one event.
+    Step,
+    /// Go on, also after a failure.
+    Resume,
+    /// Begin from the start of the log.
+    Rebuild,
+    /// Keep what there is outside the log.
+    Save,
+    /// End.
+    Close,
+}
+
+/// Why a view or a projection did not do what it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// It is stopped, or stopped while it did that.
+    #[error(transparent)]
+    Stopped(Stopped),
+    /// It goes on by itself: only a paused one is stepped.
+    #[error("it is not paused, and goes on by itself: pause it first")]
+    NotPaused,
+    /// The log gives nothing more.
+    #[error("the log ended: {reason}")]
+    Ended {
+        /// What the log says.
+        reason: String,
+    },
+    /// Whatever it was told, it could not.
+    #[error("{reason}")]
+    Failed {
+        /// What went wrong, and what would do.
+        reason: String,
+    },
+    /// The app was stopped.
+    #[error("the app was stopped: start it again")]
+    Closed,
+}
+
+impl From<Halted> for ControlError {
+    fn from(halted: Halted) -> ControlError {
+        match halted {
+            Halted::Stopped(stopped) => ControlError::Stopped(stopped),
+            Halted::Ended { reason } => ControlError::Ended { reason },
+            Halted::Closed => ControlError::Closed,
+        }
+    }
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Position, ControlError>>;
+pub(super) type Requests = mpsc::Receiver<(Request, Reply)>;
+
+/// A follower's other end.
+pub(crate) struct Control {
+    pub(crate) progress: Arc<Progress>,
+    requests: mpsc::Sender<(Request, Reply)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Control {
+    pub(super) fn new(progress: Arc<Progress>) -> (Control, Requests) {
+        let (requests, received) = mpsc::channel(WAITING);
+        (Control { progress, requests, thread: Mutex::default() }, received)
+    }
+
+    pub(super) fn runs_on(&self, thread: JoinHandle<()>) {
+        *self.thread.lock() = Some(thread);
+    }
+
+    /// Asks, and waits until it is done.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Position, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send((request, reply)).await.map_err(|_| ControlError::Closed)?;
+        answer.await.unwrap_or(Err(ControlError::Closed))
+    }
+}
+
+impl Control {
+    /// Tells it to end, without waiting for that.
+    pub(crate) fn end(&self) {
+        self.progress.end();
+        if let Some(thread) = &*self.thread.lock() {
+            thread.thread().unpark();
+        }
+    }
+
+    /// Waits until its thread has ended.
+    pub(crate) fn join(&self) {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread.filter(|other| other.thread().id() != thread::current().id()) {
+            // What it panicked with was told already.
+            let _ = thread.join();
+        }
+    }
+}

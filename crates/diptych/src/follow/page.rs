@@ -1,0 +1,163 @@
+//! Events as they are handed to followers: a page of the log, decoded once for each Rust type.
+
+use std::{
+    any::{Any, TypeId},
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use diptych_store::{Batch, Position};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    Event, Recorded, SchemaError,
+    event::{Reading, Stored},
+};
+
+/// A part of the log that was read at once, and what it decodes to.
+pub(crate) struct Page {
+    /// Everything up to here was considered.
+    pub(super) upto: Position,
+    /// When it was read, if it went up to the head of that moment.
+    pub(super) complete_at: Option<Instant>,
+    pub(super) batches: Vec<Batch>,
+    /// By the type of the events. Few, so a list.
+    decoded: Mutex<Vec<(TypeId, Decoding)>>,
+}
+
+/// Filled by the first who asks; others wait for that.
+type Decoding = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
+
+/// The events of a page that are events of `E`.
+struct Decoded<E> {
+    events: Vec<Recorded<E>>,
+    /// What could not be read; nothing behind it was.
+    failed: Option<(Position, SchemaError)>,
+    payload_bytes: usize,
+}
+
+impl Page {
+    pub(super) fn new(upto: Position, batches: Vec<Batch>, complete_at: Option<Instant>) -> Page {
+        Page { upto, complete_at, batches, decoded: Mutex::default() }
+    }
+
+    /// What `reading` makes of the page, from just after `after` on.
+    pub(super) fn slice<E: Event>(
+        self: &Arc<Page>,
+        reading: &Reading<E>,
+        after: Position,
+    ) -> Slice<E> {
+        let decoded = self.decoded(reading);
+        let from = decoded.events.partition_point(|event| event.position <= after);
+        let upto = match &decoded.failed {
+            Some((at, _)) => at.before().min(self.upto),
+            None => self.upto,
+        };
+        let range = from..decoded.events.len();
+        Slice { page: self.clone(), decoded, range, after, upto }
+    }
+
+    fn decoded<E: Event>(&self, reading: &Reading<E>) -> Arc<Decoded<E>> {
+        let decoding = {
+            let mut decoded = self.decoded.lock();
+            let known = decoded.iter().find(|(of, _)| *of == TypeId::of::<E>());
+            match known {
+                Some((_, decoding)) => decoding.clone(),
+                None => {
+                    let decoding = Decoding::default();
+                    decoded.push((TypeId::of::<E>(), decoding.clone()));
+                    decoding
+                }
+            }
+        };
+        let events = decoding.get_or_init(|| Arc::new(self.decode(reading)));
+        match events.clone().downcast() {
+            Ok(decoded) => decoded,
+            // Not reached: it is stored under the type of its events.
+            Err(_) => Arc::new(self.decode(reading)),
+        }
+    }
+
+    fn decode<E: Event>(&self, reading: &Reading<E>) -> Decoded<E> {
+        let size = self.batches.iter().map(Batch::len).sum();
+        let mut decoded =
+            Decoded { events: Vec::with_capacity(size), failed: None, payload_bytes: 0 };
+        for event in self.batches.iter().flat_map(Batch::iter) {
+            if event.position() > self.upto {
+                break;
+            }
+            if !reading.selects(event.event_type()) {
+                continue;
+            }
+            let stored = Stored::of(&event);
+            let before = decoded.events.len();
+            let read = reading.read(
+                &stored.encoded,
+                |_| true,
+                |event| {
+                    decoded.events.push(reading.recorded(&stored, event));
+                },
+            );
+            if let Err(error) = read {
+                // All that one stored event became is taken in, or nothing of it.
+                decoded.events.truncate(before);
+                decoded.failed = Some((stored.position, error));
+                break;
+            }
+            decoded.payload_bytes += stored.encoded.payload.len();
+        }
+        decoded
+    }
+}
+
+/// What a follower takes in at once: decoded events, in order, and how far they go.
+pub(crate) struct Slice<E> {
+    page: Arc<Page>,
+    decoded: Arc<Decoded<E>>,
+    range: Range<usize>,
+    /// Everything above this…
+    pub(crate) after: Position,
+    /// …and at or below this is in the events, if it is of `E` at all.
+    pub(crate) upto: Position,
+}
+
+impl<E> Slice<E> {
+    pub(crate) fn events(&self) -> &[Recorded<E>] {
+        self.decoded.events.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// What could not be read, right behind the slice.
+    pub(crate) fn failed(&self) -> Option<&(Position, SchemaError)> {
+        let failed = self.decoded.failed.as_ref();
+        failed.filter(|(at, _)| self.upto == at.before())
+    }
+
+    /// When the log had nothing beyond the slice.
+    pub(crate) fn complete_at(&self) -> Option<Instant> {
+        self.page.complete_at.filter(|_| self.upto == self.page.upto)
+    }
+
+    /// About how many bytes of payload went into the events.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        let of_page = self.decoded.events.len().max(1);
+        self.decoded.payload_bytes / of_page * self.range.len()
+    }
+
+    /// The part of it that is before this position.
+    pub(crate) fn before(&self, position: Position) -> Slice<E> {
+        let events = self.events().partition_point(|event| event.position < position);
+        let range = self.range.start..self.range.start + events;
+        let upto = position.before().min(self.upto);
+        let (page, decoded) = (self.page.clone(), self.decoded.clone());
+        Slice { page, decoded, range, after: self.after, upto }
+    }
+
+    /// The part of it up to and with its first event.
+    pub(crate) fn first(self) -> Slice<E> {
+        match self.events().first().map(|event| event.position) {
+            Some(position) => self.before(position.plus(1)),
+            None => self,
+        }
+    }
+}

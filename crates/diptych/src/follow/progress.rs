@@ -1,0 +1,229 @@
+//! How far a follower is, and why it does not go on: for queries that wait, and for people.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use diptych_store::{CommitNumber, Head, HeadPublisher, Position};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// What a view or a projection is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FollowState {
+    /// It has not reached the end of the log since it was started.
+    CatchingUp,
+    /// It reached the end of the log, and takes in what comes.
+    Live,
+    /// It was told to wait.
+    Paused,
+    /// It cannot go on for now, and tries again.
+    Stalled {
+        /// What it waits for.
+        reason: String,
+    },
+    /// It stands before an event that it cannot take in.
+    Stopped(Stopped),
+    /// The log gives nothing more.
+    Ended {
+        /// What the log says.
+        reason: String,
+    },
+    /// The app was stopped.
+    Closed,
+}
+
+/// Why a view or a projection stopped, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped before position {at}: {reason}; mend it, then resume or rebuild")]
+pub struct Stopped {
+    /// The event that it could not take in. Everything before it is in.
+    pub at: Position,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// How far behind the log something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Positions between it and the head, matching or not.
+    pub positions: u64,
+    /// For how long it has not been at the head.
+    pub time: Duration,
+}
+
+impl fmt::Display for FollowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FollowState::CatchingUp => f.write_str("catching up"),
+            FollowState::Live => f.write_str("live"),
+            FollowState::Paused => f.write_str("paused"),
+            FollowState::Stalled { reason } => write!(f, "stalled: {reason}"),
+            FollowState::Stopped(stopped) => stopped.fmt(f),
+            FollowState::Ended { reason } => write!(f, "the log ended: {reason}"),
+            FollowState::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// Where a follower is.
+pub(crate) struct Progress {
+    name: String,
+    position: AtomicU64,
+    events: AtomicU64,
+    /// Whether it goes on by itself.
+    running: AtomicBool,
+    /// Whether it is to end.
+    ending: AtomicBool,
+    state: Mutex<FollowState>,
+    times: Mutex<Times>,
+    /// Wakes whoever waits for a position; another one each time that the follower stops.
+    arrivals: Mutex<HeadPublisher>,
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    /// When everything in the log was known to be taken in.
+    complete_at: Option<Instant>,
+    /// Since when it is known not to be.
+    behind_since: Option<Instant>,
+}
+
+/// Nobody should wait for this follower.
+#[derive(Clone, Debug)]
+pub(crate) enum Halted {
+    Stopped(Stopped),
+    Ended { reason: String },
+    Closed,
+}
+
+impl Progress {
+    pub(crate) fn new(name: String, position: Position) -> Progress {
+        Progress {
+            name,
+            position: AtomicU64::new(position.get()),
+            events: AtomicU64::new(0),
+            running: AtomicBool::new(true),
+            ending: AtomicBool::new(false),
+            state: Mutex::new(FollowState::CatchingUp),
+            times: Mutex::new(Times { complete_at: None, behind_since: Some(Instant::now()) }),
+            arrivals: Mutex::new(HeadPublisher::new(position)),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        Position::new(self.position.load(Ordering::Acquire))
+    }
+
+    /// Events taken in since it was started.
+    pub(crate) fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn state(&self) -> FollowState {
+        self.state.lock().clone()
+    }
+
+    pub(crate) fn lag(&self, head: Position) -> Lag {
+        let positions = head.get().saturating_sub(self.position().get());
+        let since = self.times.lock().behind_since;
+        let time = match positions {
+            0 => Duration::ZERO,
+            _ => since.map_or(Duration::ZERO, |since| since.elapsed()),
+        };
+        Lag { positions, time }
+    }
+
+    /// When it was last known that nothing in the log was missing.
+    pub(crate) fn complete_at(&self) -> Option<Instant> {
+        self.times.lock().complete_at
+    }
+
+    /// Somebody saw at that moment that nothing in the log was missing.
+    pub(crate) fn was_complete(&self, at: Instant) {
+        let mut times = self.times.lock();
+        times.complete_at = times.complete_at.max(Some(at));
+    }
+
+    /// The head moved, and what came is not taken in yet.
+    pub(super) fn fell_behind(&self) {
+        self.times.lock().behind_since.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn caught_up(&self) {
+        self.times.lock().behind_since = None;
+    }
+
+    /// Everything up to here is taken in, and can be seen.
+    pub(crate) fn reached(&self, position: Position, events: usize) {
+        self.events.fetch_add(events as u64, Ordering::Relaxed);
+        self.position.store(position.get(), Ordering::Release);
+        self.arrivals.lock().publish(position, CommitNumber(0));
+    }
+
+    pub(crate) fn set(&self, state: FollowState) {
+        let runs = matches!(
+            state,
+            FollowState::CatchingUp | FollowState::Live | FollowState::Stalled { .. }
+        );
+        self.running.store(runs, Ordering::Relaxed);
+        let halted = {
+            let mut now = self.state.lock();
+            *now = state;
+            Halted::of(&now).is_some()
+        };
+        if halted {
+            // Those who wait find out why.
+            *self.arrivals.lock() = HeadPublisher::new(self.position());
+        }
+    }
+
+    /// What a query waits on, or why it need not.
+    pub(crate) fn arrivals(&self) -> Result<Head, Halted> {
+        // In this order: a halt that comes in between ends the head that is given here.
+        let head = self.arrivals.lock().head();
+        match Halted::of(&self.state.lock()) {
+            Some(halted) => Err(halted),
+            None => Ok(head),
+        }
+    }
+
+    /// Waits until everything up to here is taken in.
+    pub(crate) async fn until(&self, position: Position) -> Result<(), Halted> {
+        while self.position() < position {
+            // An end is looked at again: it may have been a restart.
+            let _ = self.arrivals()?.after(position.before()).await;
+        }
+        Ok(())
+    }
+}
+
+impl Halted {
+    fn of(state: &FollowState) -> Option<Halted> {
+        match state {
+            FollowState::Stopped(stopped) => Some(Halted::Stopped(stopped.clone())),
+            FollowState::Ended { reason } => Some(Halted::Ended { reason: reason.clone() }),
+            FollowState::Closed => Some(Halted::Closed),
+            _ => None,
+        }
+    }
+}

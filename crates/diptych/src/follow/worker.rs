@@ -1,0 +1,344 @@
+//! The thread of one follower: reads the log on from where it is, hands what it finds to the
+//! follower, and in between does what it is told.
+
+use std::{
+    future::Future,
+    io,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use diptych_store::{Filter, Position, ReadError, Unavailable};
+use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
+
+use super::{
+    Feed, FollowState, Progress, Request, Slice, Stopped,
+    control::{Control, ControlError, Reply, Requests},
+};
+use crate::{Event, event::Reading, fold::caught};
+
+/// The wait before something is tried again; it doubles with each time.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// What takes in the events of one type. It says itself where it is, to its [`Progress`].
+pub(crate) trait Follower: Send + 'static {
+    type Event: Event;
+
+    /// Where to go on reading.
+    fn position(&self) -> Position;
+
+    /// Takes in what comes next. What cannot be read behind it is not its concern.
+    fn take(&mut self, slice: Slice<Self::Event>) -> Result<(), Halt>;
+
+    /// Begins from the start of the log.
+    fn restart(&mut self) -> Result<(), String>;
+
+    /// Keeps what there is outside the log.
+    fn save(&mut self) -> Result<(), String>;
+
+    /// The end is near, one way or another.
+    fn close(&mut self) {}
+}
+
+/// Why a follower did not take in everything.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// There is an event that it cannot take in. What was before it is in.
+    At(Stopped),
+    /// It cannot for now.
+    Later { reason: String },
+}
+
+/// Starts the follower on a thread of its own.
+pub(crate) fn spawn<F: Follower>(
+    follower: F,
+    feed: Arc<Feed>,
+    reading: Arc<Reading<F::Event>>,
+    filter: Filter,
+    progress: Arc<Progress>,
+) -> io::Result<Control> {
+    let (control, requests) = Control::new(progress.clone());
+    feed.join(&progress);
+    let worker = Worker {
+        follower,
+        feed,
+        reading,
+        filter,
+        progress: progress.clone(),
+        requests,
+        asked: None,
+        mode: Mode::Running,
+        wait: FIRST_WAIT,
+    };
+    // The store may need the runtime of whoever started the app.
+    let runtime = Handle::try_current().ok();
+    let name = format!("diptych {}", progress.name());
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let _entered = runtime.as_ref().map(Handle::enter);
+        let at = progress.clone();
+        if let Err(panic) = caught(move || worker.run()) {
+            let stopped = Stopped { at: at.position().plus(1), reason: panic };
+            tracing::error!(follower = at.name(), %stopped, "following the log ended");
+            at.set(FollowState::Stopped(stopped));
+        }
+    })?;
+    control.runs_on(thread);
+    Ok(control)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Running,
+    Paused,
+    /// It stopped, or the log ended.
+    Halted,
+}
+
+struct Worker<F: Follower> {
+    follower: F,
+    feed: Arc<Feed>,
+    reading: Arc<Reading<F::Event>>,
+    filter: Filter,
+    progress: Arc<Progress>,
+    requests: Requests,
+    /// A request that came while there was nothing to do.
+    asked: Option<(Request, Reply)>,
+    mode: Mode,
+    /// Before the next try, after something failed.
+    wait: Duration,
+}
+
+impl<F: Follower> Worker<F> {
+    fn run(mut self) {
+        loop {
+            match self.asked() {
+                Ok(Some((request, reply))) => match self.serve(request, reply) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(()) => return,
+                },
+                Ok(None) => {}
+                Err(Gone) => return self.close(),
+            }
+            match self.mode {
+                Mode::Running if self.is_behind() => self.advance(|slice| slice),
+                Mode::Running => {
+                    self.progress.caught_up();
+                    self.progress.set(FollowState::Live);
+                    self.idle(None);
+                }
+                Mode::Paused | Mode::Halted => self.idle(None),
+            }
+        }
+    }
+
+    fn asked(&mut self) -> Result<Option<(Request, Reply)>, Gone> {
+        if self.progress.is_ending() {
+            return Err(Gone);
+        }
+        if let Some(request) = self.asked.take() {
+            return Ok(Some(request));
+        }
+        match self.requests.try_recv() {
+            Ok(request) => Ok(Some(request)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Gone),
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.follower.position() < self.feed.head().position()
+    }
+
+    /// Takes in a page, or the part of one.
+    fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
+        let after = self.follower.position();
+        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after);
+        let slice = match read {
+            Ok(slice) => part(slice),
+            Err(error) => return self.not_read(error, after),
+        };
+        let failed = slice.failed().cloned();
+        let complete_at = slice.complete_at();
+        let taken = match slice.upto > after {
+            true => self.follower.take(slice),
+            false => Ok(()),
+        };
+        match (taken, failed) {
+            (Ok(()), None) => {
+                self.wait = FIRST_WAIT;
+                if let Some(at) = complete_at {
+                    self.progress.was_complete(at);
+                }
+            }
+            (Ok(()), Some((at, error))) => {
+                self.stop(Stopped { at, reason: error.to_string() });
+            }
+            (Err(Halt::At(stopped)), _) => self.stop(stopped),
+            (Err(Halt::Later { reason }), _) => self.stall(reason),
+        }
+    }
+
+    fn not_read(&mut self, error: ReadError, after: Position) {
+        match error {
+            ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
+            ReadError::Unavailable(_) => self.ended(error.to_string()),
+            _ => self.stop(Stopped { at: after.plus(1), reason: error.to_string() }),
+        }
+    }
+
+    fn stop(&mut self, stopped: Stopped) {
+        tracing::error!(follower = self.progress.name(), %stopped, "following the log");
+        self.mode = Mode::Halted;
+        self.progress.set(FollowState::Stopped(stopped));
+    }
+
+    fn ended(&mut self, reason: String) {
+        self.mode = Mode::Halted;
+        self.progress.set(FollowState::Ended { reason });
+    }
+
+    fn stall(&mut self, reason: String) {
+        tracing::warn!(follower = self.progress.name(), reason, "following the log waits");
+        self.progress.set(FollowState::Stalled { reason });
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        self.idle(Some(wait));
+    }
+
+    /// Waits for a request, for the head to move if that is news, or for so long.
+    fn idle(&mut self, longest: Option<Duration>) {
+        let until = longest.map(|longest| Instant::now() + longest);
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut news = match self.is_behind() || self.mode == Mode::Halted {
+            true => None,
+            false => Some(self.feed.head().after(self.follower.position())),
+        };
+        loop {
+            match self.requests.poll_recv(&mut context) {
+                Poll::Ready(Some(request)) => {
+                    self.asked = Some(request);
+                    return;
+                }
+                Poll::Ready(None) => return,
+                Poll::Pending if self.progress.is_ending() => return,
+                Poll::Pending => {}
+            }
+            if let Some(news) = &mut news
+                && let Poll::Ready(moved) = Pin::new(news).poll(&mut context)
+            {
+                return match moved {
+                    Ok(_) => self.progress.fell_behind(),
+                    Err(ended) => self.ended(ended.to_string()),
+                };
+            }
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => return,
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+    }
+
+    fn serve(&mut self, request: Request, reply: Reply) -> ControlFlow<()> {
+        let outcome = match request {
+            Request::Pause => self.pause(),
+            Request::Step => self.step(),
+            Request::Resume => self.resume(),
+            Request::Rebuild => self.rebuild(),
+            Request::Save => self.save(),
+            Request::Close => {
+                self.close();
+                Ok(())
+            }
+        };
+        // Who asked may have gone.
+        let _ = reply.send(outcome.map(|()| self.follower.position()));
+        match request {
+            Request::Close => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl<F: Follower> Worker<F> {
+    fn pause(&mut self) -> Result<(), ControlError> {
+        if self.mode == Mode::Running {
+            self.mode = Mode::Paused;
+            self.progress.set(FollowState::Paused);
+        }
+        self.halted()
+    }
+
+    fn step(&mut self) -> Result<(), ControlError> {
+        self.halted()?;
+        if self.mode == Mode::Running {
+            return Err(ControlError::NotPaused);
+        }
+        let before = self.follower.position();
+        // A page may have nothing for this follower.
+        while self.is_behind() && self.mode == Mode::Paused {
+            let mut found = 0;
+            self.advance(|slice| {
+                let first = slice.first();
+                found = first.events().len();
+                first
+            });
+            if found > 0 || self.follower.position() == before {
+                break;
+            }
+        }
+        self.halted()
+    }
+
+    fn resume(&mut self) -> Result<(), ControlError> {
+        if self.mode == Mode::Halted && self.feed.head().ended().is_some() && !self.is_behind() {
+            return self.halted();
+        }
+        self.mode = Mode::Running;
+        self.progress.set(FollowState::CatchingUp);
+        Ok(())
+    }
+
+    fn rebuild(&mut self) -> Result<(), ControlError> {
+        self.follower.restart().map_err(|reason| ControlError::Failed { reason })?;
+        self.mode = Mode::Running;
+        self.progress.set(FollowState::CatchingUp);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), ControlError> {
+        self.follower.save().map_err(|reason| ControlError::Failed { reason })
+    }
+
+    fn close(&mut self) {
+        self.follower.close();
+        self.mode = Mode::Halted;
+        self.progress.set(FollowState::Closed);
+    }
+
+    /// Why it does not go on, if it cannot.
+    fn halted(&self) -> Result<(), ControlError> {
+        match self.progress.arrivals() {
+            Ok(_) => Ok(()),
+            Err(halted) => Err(halted.into()),
+        }
+    }
+}
+
+/// It is to end.
+struct Gone;
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,107 @@
+//! The right panel's questions: values that are answered from a view, as fresh as they are asked
+//! to be.
+
+mod ask;
+mod error;
+mod watch;
+
+pub use ask::{Answer, Answering, Ask};
+use diptych_store::Filter;
+pub use error::{NotYet, QueryError, QueryPanicked};
+pub use watch::Watch;
+
+use crate::View;
+
+/// A question to one view.
+///
+/// The answer is pure: the view and the question itself are all it knows. It cannot change
+/// anything, by its type. It should be a look-up or a short walk; what takes long to work out is
+/// better [derived](crate::Derived) when events come.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use diptych::{App, Event, Fold, Memory, Query, Recorded};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event("seat-taken")]
+/// struct Taken {
+///     #[tag]
+///     seat: String,
+///     by: String,
+/// }
+///
+/// #[derive(Clone, Default)]
+/// struct Seats(BTreeMap<String, String>);
+///
+/// impl Fold for Seats {
+///     type Event = Taken;
+///
+///     fn apply(&mut self, taken: &Recorded<Taken>) {
+///         self.0.insert(taken.seat.clone(), taken.by.clone());
+///     }
+/// }
+///
+/// struct WhoSitsAt(&'static str);
+///
+/// impl Query for WhoSitsAt {
+///     type View = Seats;
+///     type Answer = Option<String>;
+///
+///     fn answer(&self, seats: &Seats) -> Option<String> {
+///         seats.0.get(self.0).cloned()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = App::over(Memory::new()).view::<Seats>().start().await?;
+/// let nobody = app.query(WhoSitsAt("4A")).await?;
+/// assert_eq!(nobody.value, None);
+/// # Ok(()) }
+/// ```
+///
+/// So a question that changes something does not compile:
+///
+/// ```compile_fail,E0053
+/// # use diptych::{Fold, Query, Recorded};
+/// # #[derive(diptych::Event, serde::Serialize, serde::Deserialize)]
+/// # #[event("seat-taken")]
+/// # struct Taken {}
+/// # #[derive(Clone, Default)]
+/// # struct Seats(u32);
+/// # impl Fold for Seats {
+/// #     type Event = Taken;
+/// #     fn apply(&mut self, _: &Recorded<Taken>) {}
+/// # }
+/// struct TakeOne;
+///
+/// impl Query for TakeOne {
+///     type View = Seats;
+///     type Answer = u32;
+///
+///     fn answer(&self, seats: &mut Seats) -> u32 {
+///         seats.0 += 1;
+///         seats.0
+///     }
+/// }
+/// ```
+pub trait Query: Send + Sync + 'static {
+    /// The view that it is a question to.
+    type View: View;
+    /// What comes back.
+    type Answer: Send;
+
+    /// The answer.
+    fn answer(&self, view: &Self::View) -> Self::Answer;
+
+    /// The events that the answer depends on; a view folded from these alone must give the same
+    /// answer. It is narrowed to the view's types. Without one the answer depends on all of them.
+    ///
+    /// With a scope, to explain an answer and to ask the question of the past reads these events
+    /// only, however large the view is.
+    fn scope(&self) -> Filter {
+        Filter::everything()
+    }
+}

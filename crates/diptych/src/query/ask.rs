@@ -1,0 +1,311 @@
+//! Asking a view as it is now: at once if it is fresh enough, else when it is.
+
+use std::{
+    any::type_name,
+    fmt,
+    future::Future,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use diptych_store::{Ended, LogIdentity, Position};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{NotYet, Query, QueryError, QueryPanicked};
+use crate::{
+    App, Receipt, Session, SessionToken, TokenError,
+    fold::panic_text,
+    view::copies::{Image, Live},
+};
+
+/// A query on its way: say how fresh the answer has to be, then await it.
+///
+/// Without a word it is answered at once from the view as it is (*eventual*). What is said adds
+/// up: the answer satisfies all of it. If the view is not far enough, the query waits for it,
+/// without polling, and at most as long as [`within`](Ask::within) says.
+#[must_use = "a query does nothing until it is awaited"]
+pub struct Ask<'a, Q> {
+    app: &'a App,
+    query: Q,
+    wanted: Wanted,
+    session: Option<Session>,
+    failed: Option<TokenError>,
+}
+
+/// What was said about an answer.
+#[derive(Clone, Debug)]
+struct Wanted {
+    position: Position,
+    is_strong: bool,
+    age: Option<Duration>,
+    within: Duration,
+    takes_stale: bool,
+}
+
+/// An answer, and what it is an answer of. It dereferences to its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer<T> {
+    /// The answer itself.
+    pub value: T,
+    /// Everything up to here is in it, and nothing after.
+    pub position: Position,
+    /// The position that it should have been of, at least, where it is not: only if
+    /// [`or_stale`](Ask::or_stale) allowed that.
+    pub stale: Option<Position>,
+}
+
+impl<T> Deref for Answer<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<'a, Q: Query> Ask<'a, Q> {
+    pub(crate) const WITHIN: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new(app: &'a App, query: Q) -> Ask<'a, Q> {
+        let wanted = Wanted {
+            position: Position::START,
+            is_strong: false,
+            age: None,
+            within: Ask::<Q>::WITHIN,
+            takes_stale: false,
+        };
+        Ask { app, query, wanted, session: None, failed: None }
+    }
+
+    /// *Strong*: everything that was durable when the query is first polled is in the answer.
+    pub fn strong(mut self) -> Self {
+        self.wanted.is_strong = true;
+        self
+    }
+
+    /// *Causal*, and reading one's own write: what this command wrote is in the answer.
+    pub fn after(self, receipt: &Receipt) -> Self {
+        self.at_least(receipt.log(), receipt.last())
+    }
+
+    /// Everything that was written or seen in this session is in the answer, and the session
+    /// notes what it saw: own writes are read, and answers never go back (*session*).
+    pub fn session(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
+        self.at_least(session.log(), session.known())
+    }
+
+    /// What was written in this session is in the answer (*read your writes*).
+    pub fn own_writes(self, session: &Session) -> Self {
+        self.at_least(session.log(), session.written())
+    }
+
+    /// The answer is not older than what was seen in this session, which notes what it saw
+    /// (*monotonic reads*).
+    pub fn monotonic(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
+        self.at_least(session.log(), session.seen())
+    }
+
+    /// *Causal*: what another session wrote and saw, up to when this token was taken, is in the
+    /// answer.
+    pub fn token(self, token: &SessionToken) -> Self {
+        token.logs().fold(self, |ask, (log, known)| ask.at_least(log, known.position()))
+    }
+
+    /// *Bounded staleness*: everything that was durable this long ago is in the answer. The age of
+    /// a view is the time since it was last known to be at the head.
+    pub fn at_most(mut self, age: Duration) -> Self {
+        self.wanted.age = Some(self.wanted.age.map_or(age, |other| other.min(age)));
+        self
+    }
+
+    /// How long to wait, 5 seconds if nothing is said. Then the answer is
+    /// [`NotYet`](QueryError::NotYet).
+    pub fn within(mut self, longest: Duration) -> Self {
+        self.wanted.within = longest;
+        self
+    }
+
+    /// Rather than [`NotYet`](QueryError::NotYet), the answer as the view has it then, marked as
+    /// [stale](Answer::stale). It is also given of a view that stopped.
+    pub fn or_stale(mut self) -> Self {
+        self.wanted.takes_stale = true;
+        self
+    }
+
+    fn at_least(mut self, log: LogIdentity, position: Position) -> Self {
+        match self.app.check_token(log, position) {
+            Ok(()) => self.wanted.position = self.wanted.position.max(position),
+            Err(error) => self.failed = self.failed.or(Some(error)),
+        }
+        self
+    }
+}
+
+impl<'a, Q: Query> IntoFuture for Ask<'a, Q> {
+    type Output = Result<Answer<Q::Answer>, QueryError>;
+    type IntoFuture = Answering<'a, Q>;
+
+    fn into_future(self) -> Answering<'a, Q> {
+        Answering { ask: self, began: None, wait: None }
+    }
+}
+
+impl<Q> fmt::Debug for Ask<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+/// The answer to a query, once it is there. Where the view is fresh enough, nothing is allocated
+/// and nothing waited for.
+#[must_use = "a query does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct Answering<'a, Q> {
+    ask: Ask<'a, Q>,
+    /// The position that is needed, once the query was polled: what came later need not be in.
+    began: Option<Position>,
+    wait: Option<Wait>,
+}
+
+struct Wait {
+    arrival: Option<Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>>,
+    /// Nothing without a runtime that has a clock.
+    timeout: Option<Pin<Box<Sleep>>>,
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wait")
+    }
+}
+
+impl<Q> Unpin for Answering<'_, Q> {}
+
+impl<Q: Query> Future for Answering<'_, Q> {
+    type Output = Result<Answer<Q::Answer>, QueryError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Answering { ask, began, wait } = &mut *self;
+        if let Some(error) = ask.failed {
+            return Poll::Ready(Err(error.into()));
+        }
+        let live = match ask.app.panel.live::<Q::View>() {
+            Ok(live) => live,
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
+        let need = *began.get_or_insert_with(|| ask.need(live));
+        loop {
+            let now = live.now();
+            if now.position() >= need {
+                return Poll::Ready(ask.answer(&now, None));
+            }
+            drop(now);
+            match ask.wait(wait, live, need, context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) if ask.wanted.takes_stale => {
+                    let now = live.now();
+                    let stale = Some(need).filter(|need| now.position() < *need);
+                    return Poll::Ready(ask.answer(&now, stale));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<Q: Query> Ask<'_, Q> {
+    /// The position that the answer has to be of, at least, asked now.
+    fn need(&self, live: &Live<Q::View>) -> Position {
+        match self.wanted.is_strong || !self.is_fresh(live) {
+            true => self.wanted.position.max(self.app.head()),
+            false => self.wanted.position,
+        }
+    }
+
+    /// Whether the view is young enough.
+    fn is_fresh(&self, live: &Live<Q::View>) -> bool {
+        let Some(age) = self.wanted.age else { return true };
+        let asked = Instant::now();
+        if live.now().position() >= self.app.head() {
+            live.progress.was_complete(asked);
+            return true;
+        }
+        live.progress.complete_at().is_some_and(|at| asked.duration_since(at) <= age)
+    }
+
+    /// Waits for the view to come this far.
+    fn wait(
+        &self,
+        wait: &mut Option<Wait>,
+        live: &Live<Q::View>,
+        need: Position,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), QueryError>> {
+        let wait = wait.get_or_insert_with(|| Wait {
+            arrival: None,
+            timeout: Handle::try_current()
+                .is_ok()
+                .then(|| Box::pin(sleep_until(Instant::now() + self.wanted.within))),
+        });
+        loop {
+            let arrival = match &mut wait.arrival {
+                Some(arrival) => arrival,
+                None => match live.progress.arrivals() {
+                    Ok(head) => wait.arrival.insert(Box::pin(head.after(need.before()))),
+                    Err(halted) => {
+                        let error = QueryError::halted(halted, type_name::<Q::View>());
+                        return Poll::Ready(Err(error));
+                    }
+                },
+            };
+            match arrival.as_mut().poll(context) {
+                Poll::Ready(reached) => {
+                    wait.arrival = None;
+                    if reached.is_ok() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending => break,
+            }
+        }
+        let Some(timeout) = &mut wait.timeout else { return Poll::Pending };
+        match timeout.as_mut().poll(context) {
+            Poll::Ready(()) => {
+                let (have, within) = (live.now().position(), self.wanted.within);
+                Poll::Ready(Err(QueryError::NotYet(NotYet { need, have, within })))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn answer(
+        &self,
+        image: &Image<Q::View>,
+        stale: Option<Position>,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let position = image.position();
+        let answer = answer(&self.query, &image.state)?;
+        if let Some(session) = &self.session {
+            session.saw(position);
+        }
+        Ok(Answer { value: answer, position, stale })
+    }
+}
+
+/// What a query says of this state.
+pub(super) fn answer<Q: Query>(query: &Q, state: &Q::View) -> Result<Q::Answer, QueryError> {
+    let answer = catch_unwind(AssertUnwindSafe(|| query.answer(state)));
+    answer.map_err(|panic| {
+        let (query, message) = (type_name::<Q>(), panic_text(&*panic));
+        QueryError::Panicked(QueryPanicked { query, message })
+    })
+}

@@ -1,0 +1,72 @@
+//! Live queries: the answer, and each changed answer.
+
+use std::{any::type_name, fmt};
+
+use diptych_store::Position;
+
+use super::{Answer, Query, QueryError, ask::answer};
+use crate::App;
+
+/// The answers to one query as they change: see [`App::watch`].
+///
+/// Nothing is kept for a reader but the answer that it had last: one that is slow misses answers
+/// in between, and never the latest.
+pub struct Watch<Q: Query> {
+    app: App,
+    query: Q,
+    /// Up to where the view was looked at.
+    seen: Option<Position>,
+    /// What is needed for the first answer.
+    from: Position,
+    last: Option<Q::Answer>,
+}
+
+impl<Q: Query> Watch<Q>
+where
+    Q::Answer: Clone + PartialEq,
+{
+    pub(crate) fn new(app: App, query: Q) -> Watch<Q> {
+        Watch { app, query, seen: None, from: Position::START, last: None }
+    }
+
+    /// Resumes: the first answer is of this position or a later one. That of the last answer
+    /// which was received is the one to give.
+    #[must_use = "the watch is what comes back"]
+    pub fn from(mut self, position: Position) -> Watch<Q> {
+        self.from = position;
+        self
+    }
+
+    /// The answer, at first; then the next one that is not equal to the one before. Waits for it.
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`QueryError`] if nothing more will come for now: the view stopped, or the log or the app
+    /// ended. Asked again, it goes on once the view does.
+    pub async fn next(&mut self) -> Result<Answer<Q::Answer>, QueryError> {
+        loop {
+            let live = self.app.panel.live::<Q::View>()?;
+            let need = match self.seen {
+                Some(seen) => seen.plus(1),
+                None => self.from,
+            };
+            let reached = live.progress.until(need).await;
+            reached.map_err(|halted| QueryError::halted(halted, type_name::<Q::View>()))?;
+            let now = live.now();
+            let position = now.position();
+            let value = answer(&self.query, &now.state)?;
+            drop(now);
+            self.seen = Some(position);
+            if self.last.as_ref() != Some(&value) {
+                self.last = Some(value.clone());
+                return Ok(Answer { value, position, stale: None });
+            }
+        }
+    }
+}
+
+impl<Q: Query> fmt::Debug for Watch<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}

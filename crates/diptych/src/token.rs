@@ -1,0 +1,112 @@
+//! What a caller carries from the left panel to the right, and from one program to another: where
+//! something was written, and what was seen.
+//!
+//! A token names its log and the history of it, so that a position is never taken for one of
+//! another log.
+
+mod receipt;
+mod session;
+mod text;
+
+use diptych_store::{LogIdentity, Position};
+
+pub use receipt::Receipt;
+pub use session::{Session, SessionToken};
+
+/// A text is no token that this program can read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenSyntaxError {
+    /// Longer than any token of that kind.
+    #[error(
+        "a text of {bytes} bytes is no token of this kind, which has at most {limit}: check what was sent"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// Characters that no token has.
+    #[error(
+        "the text is no token, it has characters that are not of URL-safe base64: give it as \
+         it was received"
+    )]
+    Characters,
+    /// Something is missing, or was changed on the way.
+    #[error("the token was cut or changed on the way: give it as it was received")]
+    Mangled,
+    /// Written by a newer program.
+    #[error("the token has version {version}, which this program cannot read: run a newer one")]
+    Version {
+        /// The version of the token.
+        version: u8,
+    },
+    /// It was not changed, and makes no sense.
+    #[error("the token is none that a program of this version writes: ask whoever gave it")]
+    Malformed,
+    /// It is the token of something else.
+    #[error("this is the token of a {found}: give it where one is asked for")]
+    Kind {
+        /// Of what.
+        found: &'static str,
+    },
+}
+
+/// A token that makes no sense for the log of this app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It is of a log that the app does not know.
+    #[error("the token is of the log {}, and this is {}: ask the app that gave it", .token.id, .log.id)]
+    OtherLog {
+        /// The log of the token.
+        token: LogIdentity,
+        /// The log of the app.
+        log: LogIdentity,
+    },
+    /// It is of another history of this log: a backup was restored, or commits were lost.
+    #[error(
+        "the token is of epoch {}, and the log is at {}: a backup was restored, or commits were \
+         lost, so what the token speaks of may be gone; look, and begin a new session",
+        .token.epoch, .log.epoch
+    )]
+    OtherEpoch {
+        /// The log of the token.
+        token: LogIdentity,
+        /// The log of the app.
+        log: LogIdentity,
+    },
+    /// It is of a position that the log has not reached.
+    #[error(
+        "the token is of position {position}, and the log ends at {head}: look whether it is the \
+         right log, and whether commits were lost"
+    )]
+    AboveHead {
+        /// The position of the token.
+        position: Position,
+        /// The end of the log.
+        head: Position,
+    },
+}
+
+impl TokenError {
+    /// Whether something in `token` at this position makes sense for a log with this head.
+    pub(crate) fn check(
+        token: LogIdentity,
+        position: Position,
+        log: LogIdentity,
+        head: Position,
+    ) -> Result<(), TokenError> {
+        if token.id != log.id {
+            return Err(TokenError::OtherLog { token, log });
+        }
+        if token.epoch != log.epoch {
+            return Err(TokenError::OtherEpoch { token, log });
+        }
+        if position > head {
+            return Err(TokenError::AboveHead { position, head });
+        }
+        Ok(())
+    }
+}

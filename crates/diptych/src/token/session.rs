@@ -1,0 +1,194 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use diptych_store::{Epoch, LogId, LogIdentity, Position};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{
+    Receipt, TokenSyntaxError,
+    text::{self, put_number, take_number},
+};
+
+/// The first byte of a session's token; those of receipts are far below.
+pub(super) const VERSION: u8 = 65;
+/// Logs that one token may name.
+const LOGS: usize = 16;
+/// The longest text that is looked at.
+const LONGEST: usize = 1_024;
+
+/// What one user wrote and saw, so that answers never go back behind it. Cheap to clone; clones
+/// are one session.
+///
+/// Given to a [query](crate::Ask::session), it is answered at or after everything that was
+/// written and seen in the session. Given to a [command](crate::Execute::session), what the
+/// command is decided on includes all that. Both note what they did.
+///
+/// A session ends with its last clone, and another one inherits nothing; to go on in another
+/// process, carry its [token](Session::token).
+#[derive(Clone, Debug)]
+pub struct Session(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: LogIdentity,
+    written: AtomicU64,
+    seen: AtomicU64,
+}
+
+impl Session {
+    pub(crate) fn new(log: LogIdentity) -> Session {
+        let (written, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+        Session(Arc::new(Shared { log, written, seen }))
+    }
+
+    /// The last position that was written in it.
+    pub fn written(&self) -> Position {
+        Position::new(self.0.written.load(Ordering::Acquire))
+    }
+
+    /// The highest position that an answer in it was of.
+    pub fn seen(&self) -> Position {
+        Position::new(self.0.seen.load(Ordering::Acquire))
+    }
+
+    /// The log that it is of.
+    pub fn log(&self) -> LogIdentity {
+        self.0.log
+    }
+
+    /// The session as it is now, to carry elsewhere.
+    pub fn token(&self) -> SessionToken {
+        let known = Known { epoch: self.0.log.epoch, written: self.written(), seen: self.seen() };
+        SessionToken { logs: BTreeMap::from([(self.0.log.id, known)]) }
+    }
+
+    /// Everything that was written or seen.
+    pub(crate) fn known(&self) -> Position {
+        self.written().max(self.seen())
+    }
+
+    pub(crate) fn wrote(&self, receipt: &Receipt) {
+        // One that wrote nothing was decided on all up to there, and that was seen.
+        let position = match receipt.is_empty() {
+            true => &self.0.seen,
+            false => &self.0.written,
+        };
+        position.fetch_max(receipt.last().get(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn saw(&self, position: Position) {
+        self.0.seen.fetch_max(position.get(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn join(&self, known: Known) {
+        self.0.written.fetch_max(known.written.get(), Ordering::AcqRel);
+        self.saw(known.seen);
+    }
+}
+
+/// A [`Session`] to carry elsewhere: for each log, what was written and seen of it.
+///
+/// As text, and for serde, it is a short token that fits in a header or a cookie. It says where
+/// somebody was, and grants nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionToken {
+    logs: BTreeMap<LogId, Known>,
+}
+
+/// What is known of one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Known {
+    epoch: Epoch,
+    pub(crate) written: Position,
+    pub(crate) seen: Position,
+}
+
+impl Known {
+    pub(crate) fn position(&self) -> Position {
+        self.written.max(self.seen)
+    }
+}
+
+impl SessionToken {
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (LogIdentity, Known)> {
+        self.logs.iter().map(|(id, known)| (LogIdentity { id: *id, epoch: known.epoch }, *known))
+    }
+}
+
+impl fmt::Display for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![VERSION];
+        for (id, known) in &self.logs {
+            bytes.extend(id.to_bytes());
+            bytes.extend(known.epoch.to_u64().to_be_bytes());
+            put_number(&mut bytes, known.written.get());
+            put_number(&mut bytes, known.seen.get());
+        }
+        f.pad(&text::encode(bytes))
+    }
+}
+
+impl FromStr for SessionToken {
+    type Err = TokenSyntaxError;
+
+    fn from_str(text: &str) -> Result<SessionToken, TokenSyntaxError> {
+        let content = text::decode(text, LONGEST)?;
+        match content.split_first().ok_or(TokenSyntaxError::Mangled)? {
+            (&VERSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
+            (0, _) => Err(TokenSyntaxError::Malformed),
+            (1, _) => Err(TokenSyntaxError::Kind { found: "receipt" }),
+            (&version, _) => Err(TokenSyntaxError::Version { version }),
+        }
+    }
+}
+
+fn read_fields(mut fields: &[u8]) -> Option<SessionToken> {
+    let mut logs = BTreeMap::new();
+    while let Some((id, rest)) = fields.split_first_chunk() {
+        let id = LogId::from_bytes(*id);
+        let (epoch, mut rest) = rest.split_first_chunk()?;
+        let epoch = Epoch::from_u64(u64::from_be_bytes(*epoch));
+        let written = Position::new(take_number(&mut rest)?);
+        let seen = Position::new(take_number(&mut rest)?);
+        // A token has one text: the logs are in order, each once.
+        if logs.last_key_value().is_some_and(|(last, _)| *last >= id) || logs.len() >= LOGS {
+            return None;
+        }
+        logs.insert(id, Known { epoch, written, seen });
+        fields = rest;
+    }
+    fields.is_empty().then_some(SessionToken { logs })
+}
+
+impl Serialize for SessionToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SessionToken, D::Error> {
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = SessionToken;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the token of a session")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SessionToken, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}

@@ -1,0 +1,163 @@
+//! All views of an app.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    io,
+    sync::Arc,
+};
+
+use diptych_store::{Filter, Position, Store};
+use foldhash::fast::RandomState;
+
+use super::{
+    View, ViewOptions,
+    copies::{Copies, Live},
+    handle::{NoSuchView, Shown, ViewControl, ViewStatus},
+};
+use crate::{
+    SchemaError,
+    event::{Reading, Schema},
+    follow::{self, Control, Feed, Progress, Request},
+};
+
+/// The views of an app, by their type, and in the order in which they were named.
+pub(crate) struct Panel {
+    views: HashMap<TypeId, Kept, RandomState>,
+    order: Vec<TypeId>,
+    feed: Arc<Feed>,
+}
+
+pub(crate) struct Kept {
+    /// An `Arc<Live<V>>`.
+    live: Arc<dyn Any + Send + Sync>,
+    pub(crate) control: Arc<Control>,
+    /// The same live view, for what needs no type.
+    pub(crate) shown: Arc<dyn Shown>,
+}
+
+/// A view that is to be kept, before there is a store to read.
+pub(crate) trait Planned: Send {
+    fn id(&self) -> TypeId;
+    fn name(&self) -> &'static str;
+    /// Which events it wants.
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError>;
+    fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Kept, Unstarted>;
+}
+
+/// Why a view could not be started.
+pub(crate) enum Unstarted {
+    Schema(SchemaError),
+    Thread(io::Error),
+}
+
+pub(crate) struct Plan<V> {
+    pub(crate) options: ViewOptions,
+    pub(crate) view: std::marker::PhantomData<fn() -> V>,
+}
+
+impl<V: View> Plan<V> {
+    pub(crate) fn new(options: ViewOptions) -> Plan<V> {
+        Plan { options, view: std::marker::PhantomData }
+    }
+
+    fn reading(schema: &Schema) -> Result<(Arc<Reading<V::Event>>, Filter), SchemaError> {
+        let reading = schema.reading::<V::Event>()?;
+        reading.check_current()?;
+        let filter = reading.everything();
+        Ok((reading, filter))
+    }
+}
+
+impl<V: View> Planned for Plan<V> {
+    fn id(&self) -> TypeId {
+        TypeId::of::<V>()
+    }
+
+    fn name(&self) -> &'static str {
+        type_name::<V>()
+    }
+
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError> {
+        Ok(Self::reading(schema)?.1)
+    }
+
+    fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Kept, Unstarted> {
+        let (reading, filter) = Self::reading(schema).map_err(Unstarted::Schema)?;
+        let progress = Arc::new(Progress::new(type_name::<V>().to_owned(), Position::START));
+        let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
+        let copies = Copies::new(live.clone(), self.options);
+        let control = follow::spawn(copies, feed.clone(), reading, filter, progress);
+        let control = Arc::new(control.map_err(Unstarted::Thread)?);
+        Ok(Kept { live: live.clone(), control, shown: live })
+    }
+}
+
+impl Panel {
+    /// Starts the views, and waits until each has reached the head that is seen now, or stopped.
+    pub(crate) async fn start(
+        store: Store,
+        schema: &Schema,
+        planned: Vec<Box<dyn Planned>>,
+    ) -> Result<Panel, Unstarted> {
+        let head = store.head().position();
+        let filters: Result<Vec<_>, _> = planned.iter().map(|view| view.filter(schema)).collect();
+        let feed = Arc::new(Feed::new(store, filters.map_err(Unstarted::Schema)?));
+        let (mut views, mut order) = (HashMap::default(), Vec::new());
+        for view in planned {
+            order.push(view.id());
+            views.insert(view.id(), view.start(&feed, schema)?);
+        }
+        let panel = Panel { views, order, feed };
+        for kept in panel.in_order() {
+            // One that stopped says so itself. It must not keep the others from their work.
+            let _ = kept.control.progress.until(head).await;
+        }
+        Ok(panel)
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &Kept> {
+        self.order.iter().filter_map(|id| self.views.get(id))
+    }
+
+    /// # Errors
+    /// [`NoSuchView`] if the app does not keep it.
+    pub(crate) fn control<V: View>(&self) -> Result<ViewControl<V>, NoSuchView> {
+        let kept = self.views.get(&TypeId::of::<V>());
+        let live = kept.and_then(|kept| Some((kept.live.clone().downcast().ok()?, kept)));
+        let (live, kept) = live.ok_or(NoSuchView { view: type_name::<V>() })?;
+        Ok(ViewControl::new(live, kept.control.clone(), self.feed.head().clone()))
+    }
+
+    /// # Errors
+    /// [`NoSuchView`] if the app does not keep it.
+    pub(crate) fn live<V: View>(&self) -> Result<&Live<V>, NoSuchView> {
+        let kept = self.views.get(&TypeId::of::<V>());
+        let live = kept.and_then(|kept| kept.live.downcast_ref::<Live<V>>());
+        live.ok_or(NoSuchView { view: type_name::<V>() })
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        self.feed.head().position()
+    }
+
+    pub(crate) fn status(&self) -> Vec<ViewStatus> {
+        self.in_order().map(|kept| kept.shown.status(self.head())).collect()
+    }
+
+    /// Ends all views, and waits until each has.
+    pub(crate) async fn stop(&self) {
+        for kept in self.in_order() {
+            // One that has ended already is what is wanted.
+            let _ = kept.control.ask(Request::Close).await;
+        }
+    }
+}
+
+/// Whoever drops an app may open its log again at once: nobody here holds it any more by then.
+impl Drop for Panel {
+    fn drop(&mut self) {
+        self.in_order().for_each(|kept| kept.control.end());
+        self.in_order().for_each(|kept| kept.control.join());
+    }
+}
