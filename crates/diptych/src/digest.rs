@@ -17,6 +17,7 @@
 //! - It is not the form for people, where a type has two: a UUID is its 16 bytes.
 
 mod compound;
+mod state;
 
 use std::{any::type_name, fmt};
 
@@ -27,6 +28,7 @@ use serde::{
 };
 
 use compound::{Entries, Sequence};
+pub use state::{DigestSyntaxError, StateDigest};
 
 /// What is hashed before every value, so that the form can have a successor.
 const CONTEXT: &str = "diptych, digest of a value, form 1";
@@ -61,21 +63,57 @@ mod tag {
 /// A value that has no digest, because it cannot be serialised.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} has no digest, it cannot be serialised: {reason}")]
-pub(crate) struct DigestError {
+pub struct DigestError {
     /// The Rust type.
     pub what: &'static str,
     /// What it says.
     pub reason: String,
 }
 
-/// The digest of a value.
+/// The digest of a state: 32 bytes that are alike for alike states, on every machine and in
+/// every build, and different for others.
+///
+/// With it two states are compared without having both: that of a view and of the same one
+/// elsewhere, or that of today and of a test that was committed last year.
+///
+/// ```
+/// use diptych::digest;
+/// use serde::Serialize;
+/// use std::collections::{BTreeMap, HashMap};
+///
+/// #[derive(Serialize)]
+/// struct Balances<M> {
+///     accounts: M,
+/// }
+///
+/// let one = Balances { accounts: HashMap::from([("ann", 20), ("ben", 5)]) };
+/// let other = Balances { accounts: BTreeMap::from([("ben", 5), ("ann", 20)]) };
+/// assert_eq!(digest(&one)?, digest(&other)?);
+/// # Ok::<_, diptych::DigestError>(())
+/// ```
+///
+/// # What is alike
+///
+/// The digest is of what serde is given.
+///
+/// - The order of a map makes no difference, and neither does that in which fields are declared.
+///   A `HashMap` has the digest of a `BTreeMap` with the same entries.
+/// - **A set is a sequence to serde**, and the order of a sequence counts. So a `HashSet` has
+///   another digest each time: use a `BTreeSet`, or a `HashMap<_, ()>`.
+/// - Equal integers are alike whatever their width, and so are equal floats. An integer and a
+///   float are not. There is one zero and one "not a number".
+/// - Names count, as serde knows them: of structs, enums, variants and fields. With
+///   `#[serde(rename)]` a digest stays when a Rust name changes.
+/// - `None`, `()`, an empty list and an empty text are four different things, and `Some` of a
+///   thing is another one than the thing.
+/// - What is not serialised (`#[serde(skip)]`) makes no difference.
 ///
 /// # Errors
 /// [`DigestError`] if the value says that it cannot be serialised.
-pub(crate) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<[u8; 32], DigestError> {
-    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-    match value.serialize(Canonical(&mut hasher)) {
-        Ok(()) => Ok(*hasher.finalize().as_bytes()),
+pub fn digest<T: Serialize + ?Sized>(state: &T) -> Result<StateDigest, DigestError> {
+    let mut hashing = Hashing::new();
+    match state.serialize(Canonical(&mut hashing)) {
+        Ok(()) => Ok(StateDigest::from_bytes(hashing.finish())),
         Err(Failed(reason)) => Err(DigestError { what: type_name::<T>(), reason }),
     }
 }
@@ -86,7 +124,7 @@ pub(crate) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<[u8; 32], Diges
 /// [`DigestError`] if the value says that it cannot be serialised.
 pub(crate) fn request_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest, DigestError> {
     let mut half = Digest::default();
-    half.0.iter_mut().zip(digest(value)?).for_each(|(byte, of)| *byte = of);
+    half.0.iter_mut().zip(digest(value)?.to_bytes()).for_each(|(byte, of)| *byte = of);
     Ok(half)
 }
 
@@ -95,9 +133,36 @@ trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }
 
-impl Sink for blake3::Hasher {
+/// Hashes in large pieces, which is several times quicker than in those of single values.
+struct Hashing {
+    hasher: blake3::Hasher,
+    waiting: Vec<u8>,
+}
+
+const PIECE_BYTES: usize = 16 << 10;
+
+impl Hashing {
+    fn new() -> Hashing {
+        Hashing { hasher: blake3::Hasher::new_derive_key(CONTEXT), waiting: Vec::new() }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.hasher.update(&self.waiting);
+        *self.hasher.finalize().as_bytes()
+    }
+}
+
+impl Sink for Hashing {
     fn put(&mut self, bytes: &[u8]) {
-        self.update(bytes);
+        if self.waiting.len() + bytes.len() > PIECE_BYTES {
+            self.hasher.update(&self.waiting);
+            self.waiting.clear();
+            if bytes.len() > PIECE_BYTES {
+                self.hasher.update(bytes);
+                return;
+            }
+        }
+        self.waiting.extend_from_slice(bytes);
     }
 }
 

@@ -47,7 +47,8 @@ pub trait Fold: Default + Send + Sync + 'static {
     ///
     /// A state that was kept outside the log is used again only by what made it. Without a
     /// version that is the very same executable. A fold that gives one takes the responsibility,
-    /// and its snapshots are used across builds.
+    /// and its snapshots are used across builds. `testing::Given::check_digest` (feature
+    /// `testing`) notices when it has to be raised.
     const VERSION: Option<u32> = None;
 
     /// Takes in one event.

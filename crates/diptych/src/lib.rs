@@ -93,7 +93,8 @@
 //!
 //! - `log` (default): the embedded log, [`App::open`].
 //! - `derive` (default): `#[derive(Event)]`.
-//! - `testing`: given / when / then, the schema lock, the check of determinism. For tests.
+//! - `testing`: given / when / then, the schema lock, the checks of determinism and of digests. For
+//!   tests.
 
 // The derive names this crate as its users do, also inside of it.
 extern crate self as diptych;
@@ -116,6 +117,7 @@ pub use command::{
     BoundaryError, CacheFigures, Command, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
     KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Retries,
 };
+pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 #[cfg(feature = "derive")]

@@ -37,34 +37,38 @@ impl<'a, S: Sink> Sequence<'a, S> {
 /// Parts with keys, which are put in order before they are written.
 pub(super) struct Entries<'a, S> {
     to: &'a mut S,
-    /// Key and value of each, in the canonical form.
-    entries: Vec<Vec<u8>>,
+    /// Key and value of each in the canonical form, one after another.
+    entries: Vec<u8>,
+    /// Where each begins.
+    starts: Vec<usize>,
 }
 
 impl<'a, S: Sink> Entries<'a, S> {
     pub(super) fn new(to: &'a mut S) -> Entries<'a, S> {
-        Entries { to, entries: Vec::new() }
+        Entries { to, entries: Vec::new(), starts: Vec::new() }
     }
 
     fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
-        let mut entry = Vec::new();
-        key.serialize(Canonical(&mut entry))?;
-        self.entries.push(entry);
-        Ok(())
+        self.starts.push(self.entries.len());
+        key.serialize(Canonical(&mut self.entries))
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
-        let Some(entry) = self.entries.last_mut() else {
+        if self.starts.is_empty() {
             return Err(Failed("a map gave a value before its key".to_owned()));
-        };
-        value.serialize(Canonical(entry))
+        }
+        value.serialize(Canonical(&mut self.entries))
     }
 
-    fn finish(mut self) -> Result<(), Failed> {
-        self.entries.sort_unstable();
-        self.entries.iter().for_each(|entry| self.to.put(entry));
-        self.to.put(&[tag::END]);
-        self.to.put(&(self.entries.len() as u64).to_le_bytes());
+    fn finish(self) -> Result<(), Failed> {
+        let Entries { to, entries, starts } = self;
+        let ends = starts.iter().skip(1).copied().chain([entries.len()]);
+        let of = |(start, end): (&usize, usize)| entries.get(*start..end).unwrap_or_default();
+        let mut sorted: Vec<_> = starts.iter().zip(ends).map(of).collect();
+        sorted.sort_unstable();
+        sorted.iter().for_each(|entry| to.put(entry));
+        to.put(&[tag::END]);
+        to.put(&(sorted.len() as u64).to_le_bytes());
         Ok(())
     }
 }

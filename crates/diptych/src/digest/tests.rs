@@ -86,7 +86,7 @@ fn digests_never_change() {
 #[test]
 fn a_request_is_the_first_half() {
     let whole = digest(&deposit()).unwrap();
-    assert_eq!(request_digest(&deposit()).unwrap().0, whole[..16]);
+    assert_eq!(request_digest(&deposit()).unwrap().0, whole.to_bytes()[..16]);
 }
 
 #[test]
@@ -178,6 +178,43 @@ fn a_value_that_cannot_be_serialised_says_why() {
     }
     let error = request_digest(&vec![Broken]).unwrap_err().to_string();
     assert!(error.contains("Broken") && error.contains("it is locked"), "{error}");
+}
+
+/// The form is hashed in pieces, and where they end is nothing that may be seen.
+#[test]
+fn a_large_value_is_hashed_as_if_it_were_put_together_first() {
+    let texts = (1..60).map(|number| "x".repeat(number * 997)).collect::<Vec<_>>();
+    let mut whole = Vec::new();
+    (&texts, 1, texts.concat()).serialize(Canonical(&mut whole)).unwrap();
+    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    let digest = digest(&(&texts, 1, texts.concat())).unwrap();
+    assert_eq!(digest.to_bytes(), *hasher.update(&whole).finalize().as_bytes());
+    assert!(whole.len() > 100 * PIECE_BYTES);
+}
+
+#[test]
+fn a_digest_is_read_from_its_text() {
+    let digest = digest(&deposit()).unwrap();
+    let text = digest.to_string();
+    assert_eq!(text, "29cb9ed9c76b71eefe643cfece68d3d329332d8252ac43da39afbd72cf4cb8e2");
+    assert_eq!((text.len(), text.parse()), (64, Ok(digest)));
+    assert_eq!(text.to_uppercase().parse(), Ok(digest));
+    assert_eq!(format!("{digest:?}"), format!("StateDigest({text})"));
+    assert_eq!(StateDigest::from_bytes(digest.to_bytes()), digest);
+    let json = serde_json::to_string(&digest).unwrap();
+    assert_eq!(json, format!("\"{text}\""));
+    assert_eq!(serde_json::from_str::<StateDigest>(&json).unwrap(), digest);
+    let packed = rmp_serde::to_vec_named(&digest).unwrap();
+    assert_eq!(rmp_serde::from_slice::<StateDigest>(&packed).unwrap(), digest);
+    let longer = text.clone() + "0";
+    let broken = text.replacen('9', "g", 1);
+    let wide = format!("{}\u{e4}", &text[..62]);
+    for text in ["", "0", " ", &text[1..], &longer, &broken, &wide, &"\u{1f600}".repeat(9_999)] {
+        let error = text.parse::<StateDigest>().unwrap_err();
+        assert!(error.text.len() <= 65 * 4, "{error}");
+        assert!(error.to_string().contains("64 hexadecimal digits"), "{error}");
+        assert!(serde_json::from_value::<StateDigest>(text.into()).is_err());
+    }
 }
 
 proptest! {

@@ -1,6 +1,8 @@
 //! Given these events, when this command is sent, then this comes of it: rules tested without
 //! a store, a runtime or a wait.
 
+mod digest;
+
 use std::{
     any::type_name,
     fmt::{Debug, Write},
@@ -215,11 +217,15 @@ impl Given {
     }
 
     fn fold_into(&self, slot: &mut dyn Slot) -> Result<(), crate::FoldError> {
-        for (position, (event, recorded_at)) in (1..).zip(&self.events) {
-            let tags = || event.tags.iter().map(Tag::as_str);
-            if slot.filter().matches_parts(&event.event_type, tags) {
-                slot.fold_one(&Stored::accepted(event, Position::new(position), *recorded_at))?;
-            }
+        (0..self.events.len()).try_for_each(|at| self.fold_event(slot, at))
+    }
+
+    fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), crate::FoldError> {
+        let Some((event, recorded_at)) = self.events.get(at) else { return Ok(()) };
+        let tags = || event.tags.iter().map(Tag::as_str);
+        if slot.filter().matches_parts(&event.event_type, tags) {
+            let position = Position::new(at as u64 + 1);
+            slot.fold_one(&Stored::accepted(event, position, *recorded_at))?;
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Tests of a domain, without a store, a runtime or a wait.
 //!
 //! [`given()`] tries one command. [`SchemaLock`] notices when the shape of an event that is in logs
-//! changes by accident, and [`check_determinism`] when a fold does not come to the same state
-//! every time.
+//! changes by accident, [`check_determinism`] when a fold does not come to the same state every
+//! time, and [`check_digest`](Given::check_digest) when it comes to another one than the
+//! snapshots that are kept of it.
 
 // A test that fails panics: that is what all of this is for.
 #![allow(clippy::panic)]

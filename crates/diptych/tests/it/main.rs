@@ -13,6 +13,8 @@ mod declare;
 mod derive;
 #[cfg(feature = "testing")]
 mod determinism;
+#[cfg(feature = "testing")]
+mod digests;
 mod evolution;
 mod evolution_errors;
 mod execute;

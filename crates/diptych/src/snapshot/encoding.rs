@@ -1,0 +1,16 @@
+//! The bytes of one state: MessagePack with the names of fields.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Writes a state after these bytes.
+pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>, String> {
+    match rmp_serde::encode::write_named(&mut to, state) {
+        Ok(()) => Ok(to),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+}
