@@ -101,6 +101,7 @@ extern crate self as diptych;
 
 mod app;
 mod command;
+pub mod derived;
 mod digest;
 mod event;
 mod fold;

@@ -1,0 +1,369 @@
+//! Values that are derived once, when an event is folded, so that every read is a look-up.
+//!
+//! A [`Source`] is a fold that keeps [`Rows`]. A [`Derivation`] says, once, how one derived row
+//! comes from rows of the source. [`Derived`] is the fold that holds both: whenever an event
+//! changes rows of the source, it derives again just those rows that read one of them, or that
+//! looked for one that was not there.
+//!
+//! ```
+//! use diptych::{
+//!     Event, Fold,
+//!     derived::{Derivation, Derived, Reads, Rows, Source},
+//! };
+//! # use diptych::{Position, Recorded, Timestamp};
+//!
+//! #[derive(Event)]
+//! enum Parentage {
+//!     #[event("father-recorded")]
+//!     FatherRecorded { #[tag] person: String, father: String },
+//! }
+//!
+//! /// The father of each person.
+//! #[derive(Clone, Default)]
+//! struct Fathers(Rows<String, String>);
+//!
+//! impl Fold for Fathers {
+//!     type Event = Parentage;
+//!
+//!     fn apply(&mut self, event: &diptych::Recorded<Parentage>) {
+//!         let Parentage::FatherRecorded { person, father } = &event.event;
+//!         self.0.insert(person.clone(), father.clone());
+//!     }
+//! }
+//!
+//! impl Source for Fathers {
+//!     type Key = String;
+//!     type Row = String;
+//!
+//!     fn rows(&self) -> &Rows<String, String> {
+//!         &self.0
+//!     }
+//!
+//!     fn rows_mut(&mut self) -> &mut Rows<String, String> {
+//!         &mut self.0
+//!     }
+//! }
+//!
+//! struct PaternalGrandfather;
+//!
+//! impl Derivation for PaternalGrandfather {
+//!     type Source = Fathers;
+//!     type Key = String;
+//!     type Value = String;
+//!
+//!     fn keys(person: &String, _: &String) -> impl IntoIterator<Item = String> {
+//!         [person.clone()]
+//!     }
+//!
+//!     fn derive(person: &String, fathers: &Reads<'_, Fathers>) -> Option<String> {
+//!         fathers.get(fathers.get(person)?).cloned()
+//!     }
+//! }
+//!
+//! # let father = |person: &str, father: &str| Recorded {
+//! #     position: Position::new(1),
+//! #     recorded_at: Timestamp::from_micros(0),
+//! #     id: diptych::Uuid::nil(),
+//! #     metadata: Default::default(),
+//! #     event: Parentage::FatherRecorded { person: person.into(), father: father.into() },
+//! # };
+//! let mut family = Derived::<PaternalGrandfather>::default();
+//! family.apply(&father("Otto", "Paul"));
+//! assert_eq!(family.get("Otto"), None);
+//! family.apply(&father("Paul", "Quentin"));
+//! assert_eq!(family.get("Otto").map(String::as_str), Some("Quentin"));
+//! ```
+//!
+//! # What is promised
+//!
+//! - Order and consistency: source and derived rows are one state, which takes in one event after
+//!   another. Who sees an event in the source sees what is derived from it, and the other way
+//!   round.
+//! - What was derived step by step is what would be derived from the source as it is now.
+//! - The work for an event goes with the rows that it changes and with the rows that are derived
+//!   from these, not with how many there are.
+//! - There are no circles: a derivation reads its source and nothing else. What rests on derived
+//!   values has a `Derived` as its source, and is given what changed there. A value that comes out
+//!   as it was is no change.
+//!
+//! A `Derived` is a fold like any other: a view, if its source can be cloned. `Derived<(A, B)>`
+//! derives several things from one source, which is then kept only once.
+//!
+//! # Snapshots
+//!
+//! It is serialised with its source and the derived rows, so that its digest is of all that can
+//! be asked. When it is read back, everything is derived anew from the source: a derivation that
+//! was changed meanwhile is never answered with what it used to say, and a version of the source
+//! is one of the whole.
+//!
+//! # When to use it
+//!
+//! When a value is read much more often than what it rests on changes, and costs something to
+//! derive: joins, paths, prices by a table of rules. Each derived row also costs memory for what
+//! it read, a few keys.
+//!
+//! Not when a query can derive it from a few look-ups at the time of asking. And not for sums over
+//! many rows: a group is derived again as a whole when one of its rows changes. A number that
+//! each event moves belongs into a fold of its own, which adds and subtracts.
+
+mod relation;
+mod rows;
+mod table;
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+
+use rows::Changes;
+pub use rows::Rows;
+pub use table::Reads;
+use table::Table;
+
+use crate::{Fold, Recorded};
+
+/// A fold that keeps rows, which other rows can be derived from.
+///
+/// What a derivation reads has to be in the rows; beside them a source may keep what it likes for
+/// itself. It is always the same field that is answered with.
+pub trait Source: Fold {
+    /// What a row is found by. An enum, if there are rows of several kinds.
+    type Key: Ord + Clone + Send + Sync + 'static;
+    /// A row.
+    type Row: PartialEq + Clone + Send + Sync + 'static;
+
+    /// The rows.
+    fn rows(&self) -> &Rows<Self::Key, Self::Row>;
+
+    /// The same, so that [`Derived`] can have noted in them what an event changes.
+    fn rows_mut(&mut self) -> &mut Rows<Self::Key, Self::Row>;
+}
+
+/// How one derived row comes from rows of the source.
+///
+/// Both functions are pure: the same rows give the same answer. They say everything about the
+/// derived rows; what has to be derived again after a change is found from it.
+pub trait Derivation: 'static {
+    /// Where it reads. To read what another derivation made, the [`Derived`] of that one.
+    type Source: Source;
+    /// What a derived row is found by.
+    type Key: Ord + Clone + Send + Sync + 'static;
+    /// A derived row.
+    type Value: PartialEq + Clone + Send + Sync + 'static;
+
+    /// The derived rows that are there because of this row of the source: its own, that of each
+    /// group which it belongs to, or none. A derived row is there as long as a row names it.
+    fn keys(
+        key: &<Self::Source as Source>::Key,
+        row: &<Self::Source as Source>::Row,
+    ) -> impl IntoIterator<Item = Self::Key>;
+
+    /// The derived row of this key, or none.
+    fn derive(key: &Self::Key, rows: &Reads<'_, Self::Source>) -> Option<Self::Value>;
+}
+
+/// The key of a row that a derivation reads.
+type Key<D> = <<D as Derivation>::Source as Source>::Key;
+/// A row that a derivation reads.
+type Row<D> = <<D as Derivation>::Source as Source>::Row;
+/// What was changed in a source.
+type ChangesOf<S> = Changes<<S as Source>::Key, <S as Source>::Row>;
+
+/// One derivation, or a tuple of up to eight with the same source.
+///
+/// It is implemented for these, and for nothing else.
+pub trait Derivations: 'static {
+    /// What all of them read.
+    type Source: Source;
+    /// A reference to the derived rows, or a tuple of them.
+    type Ref<'a>;
+
+    #[doc(hidden)]
+    type Tables: Default + Clone + Send + Sync + 'static;
+
+    #[doc(hidden)]
+    fn rows(tables: &Self::Tables) -> Self::Ref<'_>;
+
+    #[doc(hidden)]
+    fn follow(tables: &mut Self::Tables, source: &Self::Source, changes: &ChangesOf<Self::Source>);
+
+    #[doc(hidden)]
+    fn heap_bytes(tables: &Self::Tables) -> usize;
+}
+
+/// A source and what is derived from it, in one state.
+///
+/// If a derivation panics, [`apply`](Fold::apply) does, and the state is not to be used any more.
+#[derive(Serialize)]
+#[serde(bound(serialize = "D::Source: Serialize, D::Tables: Serialize"))]
+pub struct Derived<D: Derivations> {
+    source: D::Source,
+    derived: D::Tables,
+}
+
+impl<D: Derivations> Derived<D> {
+    /// Derives everything from a source as it is now.
+    pub fn new(source: D::Source) -> Derived<D> {
+        let mut derived = D::Tables::default();
+        D::follow(&mut derived, &source, &None);
+        Derived { source, derived }
+    }
+
+    /// What it is derived from.
+    pub fn source(&self) -> &D::Source {
+        &self.source
+    }
+
+    /// The derived rows: of several derivations a tuple.
+    pub fn rows(&self) -> D::Ref<'_> {
+        D::rows(&self.derived)
+    }
+}
+
+impl<D: Derivation> Derived<D> {
+    /// The derived row of this key: a look-up, which derives nothing.
+    pub fn get<Q>(&self, key: &Q) -> Option<&D::Value>
+    where
+        D::Key: std::borrow::Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.derived.rows.get(key)
+    }
+}
+
+impl<D: Derivations> Fold for Derived<D> {
+    type Event = <D::Source as Fold>::Event;
+
+    const VERSION: Option<u32> = <D::Source as Fold>::VERSION;
+
+    fn apply(&mut self, event: &Recorded<Self::Event>) {
+        self.source.rows_mut().note();
+        self.source.apply(event);
+        let changes = self.source.rows_mut().noted();
+        D::follow(&mut self.derived, &self.source, &changes);
+    }
+
+    /// What the source says, and about what is derived: for each row its key, its value, and the
+    /// keys that it read, without what these own elsewhere. If the source does not say, neither
+    /// does this.
+    fn heap_bytes(&self) -> Option<usize> {
+        Some(self.source.heap_bytes()? + D::heap_bytes(&self.derived))
+    }
+}
+
+impl<D: Derivation> Source for Derived<D> {
+    type Key = D::Key;
+    type Row = D::Value;
+
+    fn rows(&self) -> &Rows<D::Key, D::Value> {
+        &self.derived.rows
+    }
+
+    fn rows_mut(&mut self) -> &mut Rows<D::Key, D::Value> {
+        &mut self.derived.rows
+    }
+}
+
+impl<D: Derivation> Derivations for D {
+    type Source = D::Source;
+    type Ref<'a> = &'a Rows<D::Key, D::Value>;
+    type Tables = Table<D>;
+
+    fn rows(table: &Table<D>) -> &Rows<D::Key, D::Value> {
+        &table.rows
+    }
+
+    fn follow(table: &mut Table<D>, source: &D::Source, changes: &ChangesOf<D::Source>) {
+        table.follow(source.rows(), changes);
+    }
+
+    fn heap_bytes(table: &Table<D>) -> usize {
+        table.heap_bytes()
+    }
+}
+
+macro_rules! several {
+    ($first:ident $($other:ident)*) => {
+        impl<$first: Derivation, $($other: Derivation<Source = $first::Source>),*> Derivations
+            for ($first, $($other),*)
+        {
+            type Source = $first::Source;
+            type Ref<'a> = (
+                &'a Rows<$first::Key, $first::Value>,
+                $(&'a Rows<$other::Key, $other::Value>),*
+            );
+            type Tables = (Table<$first>, $(Table<$other>),*);
+
+            #[allow(non_snake_case)] // The table of a type has the name of the type.
+            fn rows(($first, $($other),*): &Self::Tables) -> Self::Ref<'_> {
+                (&$first.rows, $(&$other.rows),*)
+            }
+
+            #[allow(non_snake_case)]
+            fn follow(
+                ($first, $($other),*): &mut Self::Tables,
+                source: &$first::Source,
+                changes: &ChangesOf<$first::Source>,
+            ) {
+                $first.follow(source.rows(), changes);
+                $($other.follow(source.rows(), changes);)*
+            }
+
+            #[allow(non_snake_case)]
+            fn heap_bytes(($first, $($other),*): &Self::Tables) -> usize {
+                $first.heap_bytes() $(+ $other.heap_bytes())*
+            }
+        }
+    };
+}
+
+several!(A B);
+several!(A B C);
+several!(A B C D);
+several!(A B C D E);
+several!(A B C D E F);
+several!(A B C D E F G);
+several!(A B C D E F G H);
+
+/// A source may begin with rows.
+impl<D: Derivations> Default for Derived<D> {
+    fn default() -> Derived<D> {
+        Derived::new(D::Source::default())
+    }
+}
+
+impl<D: Derivations<Source: Clone>> Clone for Derived<D> {
+    fn clone(&self) -> Derived<D> {
+        Derived { source: self.source.clone(), derived: self.derived.clone() }
+    }
+}
+
+impl<D: Derivations<Source: PartialEq, Tables: PartialEq>> PartialEq for Derived<D> {
+    fn eq(&self, other: &Derived<D>) -> bool {
+        self.source == other.source && self.derived == other.derived
+    }
+}
+
+impl<D: Derivations<Source: fmt::Debug, Tables: fmt::Debug>> fmt::Debug for Derived<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Derived { source, derived } = self;
+        f.debug_struct("Derived").field("source", source).field("derived", derived).finish()
+    }
+}
+
+/// Of what was written the source is read, and everything is derived from it anew.
+impl<'de, D: Derivations<Source: Deserialize<'de>>> Deserialize<'de> for Derived<D> {
+    fn deserialize<R: Deserializer<'de>>(reader: R) -> Result<Derived<D>, R::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "Derived")]
+        struct Written<S> {
+            source: S,
+            #[serde(rename = "derived")]
+            _derived: IgnoredAny,
+        }
+        let written = Written::deserialize(reader)?;
+        Ok(Derived::new(written.source))
+    }
+}
+
+#[cfg(test)]
+mod tests;
