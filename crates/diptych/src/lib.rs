@@ -103,6 +103,7 @@ mod command;
 mod digest;
 mod event;
 mod fold;
+pub mod projection;
 mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
