@@ -106,6 +106,7 @@ mod digest;
 mod event;
 mod fold;
 mod follow;
+pub mod projection;
 mod query;
 mod snapshot;
 #[cfg(feature = "testing")]

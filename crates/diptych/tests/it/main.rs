@@ -29,6 +29,7 @@ mod lane;
 mod life;
 mod look;
 mod metadata;
+mod projection;
 mod races;
 #[cfg(feature = "testing")]
 mod schema_lock;

@@ -1,0 +1,247 @@
+//! Rows outside the log that are kept in step with it: what every backend of projections shares,
+//! whatever database it writes to. Nothing here has a thread or waits.
+//!
+//! The one rule is that rows and checkpoint change together. Whoever finds a checkpoint knows that
+//! the rows are what a fold of the log up to there gives, and nothing else.
+
+use std::{error::Error, sync::Arc};
+
+use diptych_store::{LogIdentity, Position};
+
+use crate::{Event, Recorded};
+
+/// Where a projection stands: of which log, and of which history of it, and up to where it was
+/// taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log that the rows are of.
+    pub log: LogIdentity,
+    /// Everything up to here was taken in.
+    pub position: Position,
+}
+
+/// A place outside the log that is kept in step with it. Backends implement it.
+///
+/// Everything here blocks, and is called on a thread on which it may.
+pub trait Target: Send + 'static {
+    /// What it takes in.
+    type Event: Event;
+
+    /// The name of the projection, unique in its app and in its database.
+    fn name(&self) -> &str;
+
+    /// The checkpoint as it is stored now; none if nothing was taken in. What is missing of the
+    /// place is created.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
+    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError>;
+
+    /// Takes in these events and moves the checkpoint from `from` to `to`, all or nothing.
+    ///
+    /// They are all that there are between the two, in the order of the log; several at one
+    /// position are what an upcaster made of one. Without events only the checkpoint moves.
+    ///
+    /// # Errors
+    /// [`TargetError`]; nothing was changed. [`TargetError::Moved`] if the stored checkpoint is
+    /// not exactly `from`.
+    fn apply(
+        &mut self,
+        events: &[Recorded<Self::Event>],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+    ) -> Result<(), TargetError>;
+
+    /// Removes all rows and the checkpoint, all or nothing, so that it begins anew.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`]; nothing was changed.
+    fn reset(&mut self) -> Result<(), TargetError>;
+}
+
+/// Why a target did not do something. Nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// Somebody else moved the checkpoint: another runner of the same projection, or a reset.
+    #[error(
+        "somebody else moved the checkpoint, it is now {}; go on from there, or let only one \
+         run it", place(.found)
+    )]
+    Moved {
+        /// What is stored now.
+        found: Option<Checkpoint>,
+    },
+    /// The projection itself refused an event, or panicked over it.
+    #[error(
+        "the event at position {position} was refused: {reason}; correct the projection, then \
+         let it go on (or reset it, if its rows are wrong already)"
+    )]
+    Event {
+        /// Where the event is.
+        position: Position,
+        /// What the projection said.
+        reason: String,
+        /// The error of the projection; none if it panicked.
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    },
+    /// The place cannot be used for now: it is locked, or the disk is full.
+    #[error("{reason}; it can be tried again")]
+    Unavailable {
+        /// What is in the way.
+        reason: String,
+        /// What the database said.
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    },
+    /// The place cannot be used until someone mends it.
+    #[error("{reason}")]
+    Broken {
+        /// What is wrong, and what to do.
+        reason: String,
+        /// What the database said.
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    },
+}
+
+fn place(found: &Option<Checkpoint>) -> String {
+    found.map_or("not there".to_owned(), |found| {
+        format!("position {} of log {}", found.position, found.log)
+    })
+}
+
+/// The rows are of another log than this one. Nothing is skipped and nothing is guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplacedError {
+    /// They are of another log.
+    #[error(
+        "the rows are of log {}, and this is log {}: give the database that belongs to this \
+         log, or reset the projection", .stored.log.id, .log.id
+    )]
+    OtherLog {
+        /// What the rows are of.
+        stored: Checkpoint,
+        /// The log that there is.
+        log: LogIdentity,
+    },
+    /// They are of this log before a backup of it was restored, or before it lost commits.
+    #[error(
+        "the rows are of epoch {} of this log, and it is in epoch {} now: it was restored or \
+         lost commits, and the rows may have events that it has not; reset the projection, or \
+         restore the database to the same point and epoch", .stored.log.epoch, .log.epoch
+    )]
+    OtherEpoch {
+        /// What the rows are of.
+        stored: Checkpoint,
+        /// The log that there is.
+        log: LogIdentity,
+    },
+    /// They have more than the log has, which its epoch does not explain.
+    #[error(
+        "the rows are of position {}, and the log ends at {head}: an older copy of its files was \
+         put in place; put the newer one back, or reset the projection", .stored.position
+    )]
+    AboveHead {
+        /// What the rows are of.
+        stored: Checkpoint,
+        /// The last position of the log.
+        head: Position,
+    },
+}
+
+/// After which position a projection with this checkpoint goes on in this log.
+///
+/// `head` must have been read after the checkpoint was: else a checkpoint that another runner
+/// moved in between looks as if it were above it.
+///
+/// # Errors
+/// [`ReplacedError`] if its rows are not of this log.
+pub fn check(
+    found: Option<Checkpoint>,
+    log: LogIdentity,
+    head: Position,
+) -> Result<Position, ReplacedError> {
+    let Some(stored) = found else {
+        return Ok(Position::START);
+    };
+    if stored.log.id != log.id {
+        return Err(ReplacedError::OtherLog { stored, log });
+    }
+    if stored.log.epoch != log.epoch {
+        return Err(ReplacedError::OtherEpoch { stored, log });
+    }
+    if stored.position > head {
+        return Err(ReplacedError::AboveHead { stored, head });
+    }
+    Ok(stored.position)
+}
+
+/// How far a projection came with a batch that it could not take in whole.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("projection {projection}: {cause}")]
+pub struct Stopped {
+    /// The name of the projection.
+    pub projection: String,
+    /// The checkpoint up to which it came: everything there was taken in.
+    pub reached: Option<Checkpoint>,
+    /// What it could not get past.
+    #[source]
+    pub cause: TargetError,
+}
+
+/// Takes in a batch: at once, or, if the projection refuses an event of it, event by event up to
+/// that one.
+///
+/// `events`, `from` and `to` are as in [`Target::apply`]. The answer is the checkpoint that is
+/// stored now.
+///
+/// # Errors
+/// [`Stopped`]. What came before the event that was refused is taken in, each event in a step of
+/// its own, and the checkpoint is just before it.
+pub fn take<T: Target>(
+    target: &mut T,
+    events: &[Recorded<T::Event>],
+    from: Option<Checkpoint>,
+    to: Checkpoint,
+) -> Result<Checkpoint, Stopped> {
+    let Err(cause) = target.apply(events, from, to) else {
+        return Ok(to);
+    };
+    let refused = matches!(cause, TargetError::Event { .. });
+    // What an upcaster made of one event is at one position, and no checkpoint is within it.
+    let mut steps = events.chunk_by(|one, next| one.position == next.position).peekable();
+    let Some(first) = steps.peek().and_then(|step| step.first()).filter(|_| refused) else {
+        return Err(stopped(target, from, cause));
+    };
+    let mut reached = from;
+    if before(first, to).position > from.map_or(Position::START, |from| from.position) {
+        // Nothing of the batch is up to here, so it is taken in.
+        reached = Some(step(target, &[], reached, before(first, to))?);
+    }
+    while let Some(events) = steps.next() {
+        let next = steps.peek().and_then(|step| step.first());
+        let upto = next.map_or(to, |next| before(next, to));
+        reached = Some(step(target, events, reached, upto)?);
+    }
+    Ok(to)
+}
+
+fn step<T: Target>(
+    target: &mut T,
+    events: &[Recorded<T::Event>],
+    from: Option<Checkpoint>,
+    to: Checkpoint,
+) -> Result<Checkpoint, Stopped> {
+    match target.apply(events, from, to) {
+        Ok(()) => Ok(to),
+        Err(cause) => Err(stopped(target, from, cause)),
+    }
+}
+
+fn stopped<T: Target>(target: &T, reached: Option<Checkpoint>, cause: TargetError) -> Stopped {
+    Stopped { projection: target.name().to_owned(), reached, cause }
+}
+
+fn before<E>(event: &Recorded<E>, to: Checkpoint) -> Checkpoint {
+    Checkpoint { position: event.position.before(), ..to }
+}

@@ -1,0 +1,157 @@
+//! What all backends of projections share, over a place that is a vector.
+
+use diptych::{
+    Epoch, Event, LogIdentity, Metadata, Position, Recorded, Timestamp, Uuid,
+    projection::{Checkpoint, ReplacedError, Target, TargetError, check, take},
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
+#[event("counted")]
+struct Counted {
+    number: u64,
+}
+
+/// Rows in memory, which refuse some numbers and stop working after some steps.
+#[derive(Default)]
+struct Rows {
+    numbers: Vec<u64>,
+    checkpoint: Option<Checkpoint>,
+    refused: Vec<u64>,
+    steps: usize,
+    fails_at_step: Option<usize>,
+}
+
+impl Target for Rows {
+    type Event = Counted;
+
+    fn name(&self) -> &str {
+        "rows"
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
+        Ok(self.checkpoint)
+    }
+
+    fn apply(
+        &mut self,
+        events: &[Recorded<Counted>],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+    ) -> Result<(), TargetError> {
+        self.steps += 1;
+        if self.fails_at_step == Some(self.steps) {
+            return Err(TargetError::Unavailable { reason: "it is away".to_owned(), source: None });
+        }
+        if self.checkpoint != from {
+            return Err(TargetError::Moved { found: self.checkpoint });
+        }
+        if let Some(event) = events.iter().find(|event| self.refused.contains(&event.number)) {
+            let (position, reason) = (event.position, "not this one".to_owned());
+            return Err(TargetError::Event { position, reason, source: None });
+        }
+        self.numbers.extend(events.iter().map(|event| event.number));
+        self.checkpoint = Some(to);
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), TargetError> {
+        self.numbers.clear();
+        self.checkpoint = None;
+        Ok(())
+    }
+}
+
+fn counted(position: u64, number: u64) -> Recorded<Counted> {
+    Recorded {
+        position: Position::new(position),
+        recorded_at: Timestamp::from_micros(0),
+        id: Uuid::from_u128(1),
+        metadata: Metadata::default(),
+        event: Counted { number },
+    }
+}
+
+fn at(log: LogIdentity, position: u64) -> Checkpoint {
+    Checkpoint { log, position: Position::new(position) }
+}
+
+fn batch() -> Vec<Recorded<Counted>> {
+    vec![counted(3, 30), counted(5, 50), counted(5, 51), counted(9, 90)]
+}
+
+#[test]
+fn a_batch_is_one_step() {
+    let log = LogIdentity::random();
+    let mut rows = Rows::default();
+    assert_eq!(take(&mut rows, &batch(), None, at(log, 12)).unwrap(), at(log, 12));
+    assert_eq!((rows.numbers, rows.steps), (vec![30, 50, 51, 90], 1));
+}
+
+#[test]
+fn a_refused_batch_goes_up_to_just_before_the_event_that_is_refused() {
+    let log = LogIdentity::random();
+    // The number that is refused, where it stops, and what is there then.
+    let cases: [(u64, u64, &[u64]); 4] =
+        [(30, 2, &[]), (50, 4, &[30]), (51, 4, &[30]), (90, 8, &[30, 50, 51])];
+    for (refused, upto, numbers) in cases {
+        let mut rows = Rows { refused: vec![refused], ..Rows::default() };
+        let stopped = take(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
+        assert_eq!(stopped.reached, Some(at(log, upto)), "{refused}");
+        assert_eq!((rows.numbers.as_slice(), rows.checkpoint), (numbers, stopped.reached));
+        let TargetError::Event { position, .. } = stopped.cause else { panic!("{stopped}") };
+        assert_eq!(position.get(), upto + 1);
+
+        rows.refused.clear();
+        let rest: Vec<_> = batch().into_iter().filter(|event| event.position >= position).collect();
+        take(&mut rows, &rest, stopped.reached, at(log, 12)).unwrap();
+        assert_eq!((rows.numbers, rows.checkpoint), (vec![30, 50, 51, 90], Some(at(log, 12))));
+    }
+}
+
+#[test]
+fn an_event_that_is_refused_right_after_the_checkpoint_moves_nothing() {
+    let log = LogIdentity::random();
+    for from in [None, Some(at(log, 4))] {
+        let first = from.map_or(1, |from| from.position.get() + 1);
+        let mut rows = Rows { checkpoint: from, refused: vec![7], ..Rows::default() };
+        let stopped = take(&mut rows, &[counted(first, 7)], from, at(log, 9)).unwrap_err();
+        assert_eq!((stopped.reached, rows.checkpoint), (from, from));
+    }
+}
+
+#[test]
+fn a_place_that_goes_away_on_the_way_says_how_far_it_came() {
+    let log = LogIdentity::random();
+    let mut rows = Rows { refused: vec![90], fails_at_step: Some(4), ..Rows::default() };
+    let stopped = take(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
+    assert!(matches!(stopped.cause, TargetError::Unavailable { .. }), "{stopped}");
+    assert_eq!(stopped.reached, Some(at(log, 4)));
+    assert_eq!((rows.numbers, rows.checkpoint), (vec![30], Some(at(log, 4))));
+}
+
+#[test]
+fn what_somebody_else_moved_is_not_tried_again() {
+    let log = LogIdentity::random();
+    let mut rows = Rows { checkpoint: Some(at(log, 1)), ..Rows::default() };
+    let stopped = take(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
+    let TargetError::Moved { found } = stopped.cause else { panic!("{stopped}") };
+    assert_eq!((found, rows.steps), (Some(at(log, 1)), 1));
+}
+
+#[test]
+fn another_log_another_epoch_and_a_position_above_the_head_are_told_apart() {
+    let log = LogIdentity::random();
+    let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
+    let head = Position::new(10);
+    assert_eq!(check(None, log, head), Ok(Position::START));
+    assert_eq!(check(Some(at(log, 10)), log, head), Ok(head));
+
+    let error = check(Some(at(LogIdentity::random(), 3)), log, head).unwrap_err();
+    assert!(matches!(error, ReplacedError::OtherLog { .. }), "{error}");
+    let error = check(Some(at(log, 3)), restored, head).unwrap_err();
+    assert!(matches!(error, ReplacedError::OtherEpoch { .. }), "{error}");
+    let error = check(Some(at(log, 11)), log, head).unwrap_err();
+    assert!(matches!(error, ReplacedError::AboveHead { .. }), "{error}");
+    assert!(error.to_string().contains("position 11, and the log ends at 10"), "{error}");
+}
