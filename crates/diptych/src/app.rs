@@ -8,13 +8,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, Retries,
+    Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, Refresh, Retries,
     SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError, Upcasters, View,
     ViewControl, ViewOptions, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
+    projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
     snapshot::Keeping,
-    view::panel::{Panel, Plan, Planned, Unstarted},
+    view::panel::{Panel, Plan, Plans, Unstarted},
 };
 
 /// A store and everything that works on it: executes commands, answers queries. Cheap to clone;
@@ -39,7 +40,7 @@ pub struct AppBuilder {
     retries: Retries,
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
-    views: Vec<Box<dyn Planned>>,
+    plans: Plans,
 }
 
 /// Why an app could not be started.
@@ -60,6 +61,12 @@ pub enum StartError {
     ViewTwice {
         /// The Rust type of the view.
         view: &'static str,
+    },
+    /// Two projections have one name.
+    #[error("two projections have the name {name:?}: give each its own")]
+    ProjectionTwice {
+        /// The name.
+        name: String,
     },
     /// The system gives no thread to fold on.
     #[error(
@@ -119,7 +126,7 @@ impl App {
             retries: Retries::default(),
             snapshots: None,
             keepings: Keepings::default(),
-            views: Vec::new(),
+            plans: Plans::default(),
         }
     }
 
@@ -189,6 +196,19 @@ impl App {
     /// How each view is, in the order in which they were added.
     pub fn views(&self) -> Vec<ViewStatus> {
         self.panel.status()
+    }
+
+    /// A projection, to look after: how it is, waiting for it, pause, step, resume, reset.
+    ///
+    /// # Errors
+    /// [`NoSuchProjection`] if the app does not run it.
+    pub fn projection(&self, name: &str) -> Result<ProjectionControl, NoSuchProjection> {
+        self.panel.projection(name)
+    }
+
+    /// How each projection is, in the order in which they were added.
+    pub fn projections(&self) -> Vec<ProjectionStatus> {
+        self.panel.projections()
     }
 
     /// The end of the log: everything up to here is durable.
@@ -268,7 +288,19 @@ impl AppBuilder {
 
     /// The same with these options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
-        self.views.push(Box::new(Plan::<V>::new(options)));
+        self.plans.views.push(Box::new(Plan::<V>::new(options)));
+        self
+    }
+
+    /// Keeps rows outside the log in step with it. Starting the app does not wait for them.
+    pub fn projection(self, target: impl Target) -> AppBuilder {
+        self.projection_with(target, Refresh::Live)
+    }
+
+    /// The same, taking in what comes when this says.
+    pub fn projection_with(mut self, target: impl Target, refresh: Refresh) -> AppBuilder {
+        let plan = projection::control::Plan { target, refresh };
+        self.plans.projections.push(Box::new(plan));
         self
     }
 
@@ -309,15 +341,11 @@ impl AppBuilder {
         } else if self.snapshots.is_none() {
             self.snapshots = Some(self.beside_the_log()?);
         }
-        for (at, view) in self.views.iter().enumerate() {
-            if self.views.iter().take(at).any(|other| other.id() == view.id()) {
-                return Err(StartError::ViewTwice { view: view.name() });
-            }
-        }
+        self.check_plans()?;
         let log = self.store.identity().id;
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
-        let AppBuilder { store, cache_bytes, retries, snapshots, views, .. } = self;
-        let panel = Panel::start(store.clone(), &schema, views).await?;
+        let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
+        let panel = Panel::start(store.clone(), &schema, plans).await?;
         let core = Core::new(store, schema, cache_bytes, retries, snapshots);
         Ok(App {
             panel: Arc::new(panel),
@@ -325,6 +353,22 @@ impl AppBuilder {
             #[cfg(feature = "log")]
             log: self.log,
         })
+    }
+
+    fn check_plans(&self) -> Result<(), StartError> {
+        let Plans { views, projections } = &self.plans;
+        for (at, view) in views.iter().enumerate() {
+            if views.iter().take(at).any(|other| other.id() == view.id()) {
+                return Err(StartError::ViewTwice { view: view.name() });
+            }
+        }
+        for (at, projection) in projections.iter().enumerate() {
+            let name = projection.name();
+            if projections.iter().take(at).any(|other| other.name() == name) {
+                return Err(StartError::ProjectionTwice { name });
+            }
+        }
+        Ok(())
     }
 
     #[cfg(feature = "log")]

@@ -10,10 +10,22 @@ mod page;
 mod progress;
 mod worker;
 
+use std::time::Duration;
+
 pub use control::ControlError;
 pub(crate) use control::{Control, Request};
 pub(crate) use feed::Feed;
 pub(crate) use page::Slice;
 pub use progress::{FollowState, Lag, Stopped};
 pub(crate) use progress::{Halted, Progress};
+use tokio::runtime::Handle;
+pub use worker::Refresh;
 pub(crate) use worker::{Follower, Halt, spawn};
+
+/// What comes within this time. Without a runtime that has a clock it is waited for.
+pub(crate) async fn within<T>(longest: Duration, what: impl Future<Output = T>) -> Option<T> {
+    match Handle::try_current() {
+        Ok(_) => tokio::time::timeout(longest, what).await.ok(),
+        Err(_) => Some(what.await),
+    }
+}

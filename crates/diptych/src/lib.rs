@@ -134,7 +134,7 @@ pub use event::{
     UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
-pub use follow::{ControlError, FollowState, Lag, Stopped};
+pub use follow::{ControlError, FollowState, Lag, Refresh, Stopped};
 pub use query::{Answer, Answering, Ask, NotYet, Query, QueryError, QueryPanicked, Watch};
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
 pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};

@@ -1,10 +1,15 @@
 //! Rows outside the log that are kept in step with it: what every backend of projections shares,
-//! whatever database it writes to. Nothing here has a thread or waits.
+//! whatever database it writes to.
 //!
 //! The one rule is that rows and checkpoint change together. Whoever finds a checkpoint knows that
 //! the rows are what a fold of the log up to there gives, and nothing else.
 
+pub(crate) mod control;
+mod runner;
+
 use std::{error::Error, sync::Arc};
+
+pub use control::{NoSuchProjection, ProjectionControl, ProjectionStatus};
 
 use diptych_store::{LogIdentity, Position};
 

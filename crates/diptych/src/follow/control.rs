@@ -23,6 +23,8 @@ pub(crate) enum Request {
     Step,
     /// Go on, also after a failure.
     Resume,
+    /// Take in what came, whatever was said about when.
+    Refresh,
     /// Begin from the start of the log.
     Rebuild,
     /// Keep what there is outside the log.

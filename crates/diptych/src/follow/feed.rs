@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use diptych_store::{Batch, Filter, Head, Position, Read, ReadError, Store};
+use diptych_store::{Batch, Filter, Head, LogIdentity, Position, Read, ReadError, Store};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
@@ -64,6 +64,10 @@ impl Feed {
         };
         let (pages, followers) = (Mutex::default(), RwLock::default());
         Feed { head: store.head(), store, all, pages, followers }
+    }
+
+    pub(crate) fn identity(&self) -> LogIdentity {
+        self.store.identity()
     }
 
     pub(crate) fn head(&self) -> &Head {

@@ -18,6 +18,8 @@ pub enum FollowState {
     CatchingUp,
     /// It reached the end of the log, and takes in what comes.
     Live,
+    /// It is as it was at its last [refresh](crate::Refresh), and waits for the next.
+    Resting,
     /// It was told to wait.
     Paused,
     /// It cannot go on for now, and tries again.
@@ -60,6 +62,7 @@ impl fmt::Display for FollowState {
         match self {
             FollowState::CatchingUp => f.write_str("catching up"),
             FollowState::Live => f.write_str("live"),
+            FollowState::Resting => f.write_str("resting until the next refresh"),
             FollowState::Paused => f.write_str("paused"),
             FollowState::Stalled { reason } => write!(f, "stalled: {reason}"),
             FollowState::Stopped(stopped) => stopped.fmt(f),
@@ -176,14 +179,22 @@ impl Progress {
     /// Everything up to here is taken in, and can be seen.
     pub(crate) fn reached(&self, position: Position, events: usize) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
-        self.position.store(position.get(), Ordering::Release);
-        self.arrivals.lock().publish(position, CommitNumber(0));
+        let before = self.position.swap(position.get(), Ordering::AcqRel);
+        let mut arrivals = self.arrivals.lock();
+        if position.get() < before {
+            // Begun again: those who wait have to wait longer.
+            *arrivals = HeadPublisher::new(position);
+        }
+        arrivals.publish(position, CommitNumber(0));
     }
 
     pub(crate) fn set(&self, state: FollowState) {
         let runs = matches!(
             state,
-            FollowState::CatchingUp | FollowState::Live | FollowState::Stalled { .. }
+            FollowState::CatchingUp
+                | FollowState::Live
+                | FollowState::Resting
+                | FollowState::Stalled { .. }
         );
         self.running.store(runs, Ordering::Relaxed);
         let halted = {

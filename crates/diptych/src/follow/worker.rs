@@ -29,6 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(crate) trait Follower: Send + 'static {
     type Event: Event;
 
+    /// Finds out where it is. Asked again after a failure.
+    fn open(&mut self) -> Result<(), Halt>;
+
     /// Where to go on reading.
     fn position(&self) -> Position;
 
@@ -43,6 +46,20 @@ pub(crate) trait Follower: Send + 'static {
 
     /// The end is near, one way or another.
     fn close(&mut self) {}
+}
+
+/// When a projection takes in what came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refresh {
+    /// At once.
+    #[default]
+    Live,
+    /// So long after it was last at the end of the log.
+    Every(Duration),
+    /// When it is [told to](crate::projection::ProjectionControl::refresh), and when it is
+    /// started.
+    OnDemand,
 }
 
 /// Why a follower did not take in everything.
@@ -60,6 +77,7 @@ pub(crate) fn spawn<F: Follower>(
     feed: Arc<Feed>,
     reading: Arc<Reading<F::Event>>,
     filter: Filter,
+    refresh: Refresh,
     progress: Arc<Progress>,
 ) -> io::Result<Control> {
     let (control, requests) = Control::new(progress.clone());
@@ -69,7 +87,10 @@ pub(crate) fn spawn<F: Follower>(
         feed,
         reading,
         filter,
+        refresh,
         progress: progress.clone(),
+        is_open: false,
+        rests_since: None,
         requests,
         asked: None,
         mode: Mode::Running,
@@ -91,6 +112,12 @@ pub(crate) fn spawn<F: Follower>(
     Ok(control)
 }
 
+enum Rest {
+    No,
+    /// So long, or until it is told.
+    For(Option<Duration>),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Running,
@@ -104,7 +131,11 @@ struct Worker<F: Follower> {
     feed: Arc<Feed>,
     reading: Arc<Reading<F::Event>>,
     filter: Filter,
+    refresh: Refresh,
     progress: Arc<Progress>,
+    is_open: bool,
+    /// When it was last at the end of the log, if it need not go on by itself since.
+    rests_since: Option<Instant>,
     requests: Requests,
     /// A request that came while there was nothing to do.
     asked: Option<(Request, Reply)>,
@@ -125,8 +156,13 @@ impl<F: Follower> Worker<F> {
                 Err(Gone) => return self.close(),
             }
             match self.mode {
-                Mode::Running if self.is_behind() => self.advance(|slice| slice),
+                Mode::Running if !self.is_open => self.open(),
+                Mode::Running if self.is_behind() => match self.rest() {
+                    Rest::No => self.advance(|slice| slice),
+                    Rest::For(left) => self.idle(left),
+                },
                 Mode::Running => {
+                    self.rests_since = Some(Instant::now());
                     self.progress.caught_up();
                     self.progress.set(FollowState::Live);
                     self.idle(None);
@@ -148,6 +184,33 @@ impl<F: Follower> Worker<F> {
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => Err(Gone),
         }
+    }
+
+    fn open(&mut self) {
+        match self.follower.open() {
+            Ok(()) => {
+                self.is_open = true;
+                self.wait = FIRST_WAIT;
+            }
+            Err(Halt::At(stopped)) => self.stop(stopped),
+            Err(Halt::Later { reason }) => self.stall(reason),
+        }
+    }
+
+    /// Whether it is to let what came wait.
+    fn rest(&mut self) -> Rest {
+        let Some(since) = self.rests_since else { return Rest::No };
+        let left = match self.refresh {
+            Refresh::Live => Some(Duration::ZERO),
+            Refresh::Every(interval) => Some(interval.saturating_sub(since.elapsed())),
+            Refresh::OnDemand => None,
+        };
+        if left == Some(Duration::ZERO) {
+            self.rests_since = None;
+            return Rest::No;
+        }
+        self.progress.set(FollowState::Resting);
+        Rest::For(left)
     }
 
     fn is_behind(&self) -> bool {
@@ -192,6 +255,8 @@ impl<F: Follower> Worker<F> {
     }
 
     fn stop(&mut self, stopped: Stopped) {
+        // What somebody mended may be anywhere.
+        self.is_open = false;
         tracing::error!(follower = self.progress.name(), %stopped, "following the log");
         self.mode = Mode::Halted;
         self.progress.set(FollowState::Stopped(stopped));
@@ -250,6 +315,7 @@ impl<F: Follower> Worker<F> {
             Request::Pause => self.pause(),
             Request::Step => self.step(),
             Request::Resume => self.resume(),
+            Request::Refresh => self.refresh(),
             Request::Rebuild => self.rebuild(),
             Request::Save => self.save(),
             Request::Close => {
@@ -280,6 +346,10 @@ impl<F: Follower> Worker<F> {
         if self.mode == Mode::Running {
             return Err(ControlError::NotPaused);
         }
+        if !self.is_open {
+            self.open();
+            self.halted()?;
+        }
         let before = self.follower.position();
         // A page may have nothing for this follower.
         while self.is_behind() && self.mode == Mode::Paused {
@@ -305,9 +375,15 @@ impl<F: Follower> Worker<F> {
         Ok(())
     }
 
+    fn refresh(&mut self) -> Result<(), ControlError> {
+        self.rests_since = None;
+        self.halted()
+    }
+
     fn rebuild(&mut self) -> Result<(), ControlError> {
         self.follower.restart().map_err(|reason| ControlError::Failed { reason })?;
         self.mode = Mode::Running;
+        self.rests_since = None;
         self.progress.set(FollowState::CatchingUp);
         Ok(())
     }

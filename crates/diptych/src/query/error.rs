@@ -18,10 +18,10 @@ pub enum QueryError {
     #[error(transparent)]
     NotYet(NotYet),
     /// The view stopped before it came that far.
-    #[error("the view {view} {stopped}")]
+    #[error("{follower} {stopped}")]
     Stopped {
-        /// The Rust type of the view.
-        view: &'static str,
+        /// The Rust type of the view, or the name of the projection.
+        follower: String,
         /// Where, and why.
         stopped: Stopped,
     },
@@ -39,16 +39,16 @@ pub enum QueryError {
     AppStopped,
 }
 
-/// A view was not far enough, and did not come so far in time.
+/// A view or a projection was not far enough, and did not come so far in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the view is at position {have}, and {need} was asked for: it did not come that far within \
+    "it is at position {have}, and {need} was asked for: it did not come that far within \
      {within:?}; ask again, for longer or for less"
 )]
 pub struct NotYet {
     /// The position that the answer had to be of, at least.
     pub need: Position,
-    /// The position that the view is at.
+    /// The position that it is at.
     pub have: Position,
     /// How long was waited.
     pub within: Duration,
@@ -65,9 +65,11 @@ pub struct QueryPanicked {
 }
 
 impl QueryError {
-    pub(crate) fn halted(halted: Halted, view: &'static str) -> QueryError {
+    pub(crate) fn halted(halted: Halted, follower: &str) -> QueryError {
         match halted {
-            Halted::Stopped(stopped) => QueryError::Stopped { view, stopped },
+            Halted::Stopped(stopped) => {
+                QueryError::Stopped { follower: follower.to_owned(), stopped }
+            }
             Halted::Ended { reason } => QueryError::Ended { reason },
             Halted::Closed => QueryError::AppStopped,
         }

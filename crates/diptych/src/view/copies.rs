@@ -203,6 +203,10 @@ impl<V: View> Copies<V> {
 impl<V: View> Follower for Copies<V> {
     type Event = V::Event;
 
+    fn open(&mut self) -> Result<(), Halt> {
+        Ok(())
+    }
+
     fn position(&self) -> Position {
         match &self.anew {
             Some(anew) => anew.position(),

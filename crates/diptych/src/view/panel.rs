@@ -1,4 +1,4 @@
-//! All views of an app.
+//! The right panel as a whole: all views and projections of an app.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -18,13 +18,16 @@ use super::{
 use crate::{
     SchemaError,
     event::{Reading, Schema},
-    follow::{self, Control, Feed, Progress, Request},
+    follow::{self, Control, Feed, Progress, Refresh, Request},
+    projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
 };
 
-/// The views of an app, by their type, and in the order in which they were named.
+/// The views of an app, by their type, and in the order in which they were named; and its
+/// projections.
 pub(crate) struct Panel {
     views: HashMap<TypeId, Kept, RandomState>,
     order: Vec<TypeId>,
+    projections: Vec<Arc<Control>>,
     feed: Arc<Feed>,
 }
 
@@ -45,7 +48,21 @@ pub(crate) trait Planned: Send {
     fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Kept, Unstarted>;
 }
 
-/// Why a view could not be started.
+/// Everything that is to be started.
+#[derive(Default)]
+pub(crate) struct Plans {
+    pub(crate) views: Vec<Box<dyn Planned>>,
+    pub(crate) projections: Vec<Box<dyn projection::control::Planned>>,
+}
+
+impl Plans {
+    fn filters(&self, schema: &Schema) -> impl Iterator<Item = Result<Filter, SchemaError>> {
+        let views = self.views.iter().map(|view| view.filter(schema));
+        views.chain(self.projections.iter().map(|projection| projection.filter(schema)))
+    }
+}
+
+/// Why a view or a projection could not be started.
 pub(crate) enum Unstarted {
     Schema(SchemaError),
     Thread(io::Error),
@@ -87,28 +104,34 @@ impl<V: View> Planned for Plan<V> {
         let progress = Arc::new(Progress::new(type_name::<V>().to_owned(), Position::START));
         let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
         let copies = Copies::new(live.clone(), self.options);
-        let control = follow::spawn(copies, feed.clone(), reading, filter, progress);
+        let control = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress);
         let control = Arc::new(control.map_err(Unstarted::Thread)?);
         Ok(Kept { live: live.clone(), control, shown: live })
     }
 }
 
 impl Panel {
-    /// Starts the views, and waits until each has reached the head that is seen now, or stopped.
+    /// Starts everything, and waits until each view has reached the head that is seen now, or
+    /// stopped.
     pub(crate) async fn start(
         store: Store,
         schema: &Schema,
-        planned: Vec<Box<dyn Planned>>,
+        plans: Plans,
     ) -> Result<Panel, Unstarted> {
         let head = store.head().position();
-        let filters: Result<Vec<_>, _> = planned.iter().map(|view| view.filter(schema)).collect();
+        let filters: Result<Vec<_>, _> = plans.filters(schema).collect();
         let feed = Arc::new(Feed::new(store, filters.map_err(Unstarted::Schema)?));
-        let (mut views, mut order) = (HashMap::default(), Vec::new());
-        for view in planned {
-            order.push(view.id());
-            views.insert(view.id(), view.start(&feed, schema)?);
+        let (views, order, projections) = (HashMap::default(), Vec::new(), Vec::new());
+        let mut panel = Panel { views, order, projections, feed };
+        for view in plans.views {
+            let id = view.id();
+            let kept = view.start(&panel.feed, schema)?;
+            panel.views.insert(id, kept);
+            panel.order.push(id);
         }
-        let panel = Panel { views, order, feed };
+        for projection in plans.projections {
+            panel.projections.push(Arc::new(projection.start(&panel.feed, schema)?));
+        }
         for kept in panel.in_order() {
             // One that stopped says so itself. It must not keep the others from their work.
             let _ = kept.control.progress.until(head).await;
@@ -141,15 +164,34 @@ impl Panel {
         self.feed.head().position()
     }
 
+    /// # Errors
+    /// [`NoSuchProjection`] if the app does not run it.
+    pub(crate) fn projection(&self, name: &str) -> Result<ProjectionControl, NoSuchProjection> {
+        let named = self.projections.iter().find(|control| control.progress.name() == name);
+        match named {
+            Some(control) => Ok(ProjectionControl::new(control.clone(), &self.feed)),
+            None => Err(NoSuchProjection { name: name.to_owned() }),
+        }
+    }
+
+    pub(crate) fn projections(&self) -> Vec<ProjectionStatus> {
+        let control = |control: &Arc<Control>| ProjectionControl::new(control.clone(), &self.feed);
+        self.projections.iter().map(|projection| control(projection).status()).collect()
+    }
+
+    fn controls(&self) -> impl Iterator<Item = &Arc<Control>> {
+        self.in_order().map(|kept| &kept.control).chain(&self.projections)
+    }
+
     pub(crate) fn status(&self) -> Vec<ViewStatus> {
         self.in_order().map(|kept| kept.shown.status(self.head())).collect()
     }
 
-    /// Ends all views, and waits until each has.
+    /// Ends everything, and waits until it has.
     pub(crate) async fn stop(&self) {
-        for kept in self.in_order() {
+        for control in self.controls() {
             // One that has ended already is what is wanted.
-            let _ = kept.control.ask(Request::Close).await;
+            let _ = control.ask(Request::Close).await;
         }
     }
 }
@@ -157,7 +199,7 @@ impl Panel {
 /// Whoever drops an app may open its log again at once: nobody here holds it any more by then.
 impl Drop for Panel {
     fn drop(&mut self) {
-        self.in_order().for_each(|kept| kept.control.end());
-        self.in_order().for_each(|kept| kept.control.join());
+        self.controls().for_each(|control| control.end());
+        self.controls().for_each(|control| control.join());
     }
 }

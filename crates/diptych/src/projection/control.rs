@@ -1,0 +1,179 @@
+//! The projections of an app from outside.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use diptych_store::{Filter, LogIdentity, Position};
+
+use super::{Target, runner::Runner};
+use crate::{
+    ControlError, FollowState, Lag, NotYet, QueryError, Receipt, SchemaError, TokenError,
+    event::Schema,
+    follow::{self, Control, Feed, Progress, Refresh, Request},
+    view::panel::Unstarted,
+};
+
+/// The app runs no such projection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the app runs no projection {name:?}: add it with `AppBuilder::projection` before the app is \
+     started"
+)]
+pub struct NoSuchProjection {
+    /// The name that was asked for.
+    pub name: String,
+}
+
+/// How a projection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub projection: String,
+    /// Everything up to here is in its rows. The stored checkpoint may be lower, where nothing
+    /// came for it since.
+    pub position: Position,
+    /// What it is doing, and why it does not go on, if so.
+    pub state: FollowState,
+    /// How far it is behind the log.
+    pub lag: Lag,
+    /// Events that it took in since the app was started.
+    pub events: u64,
+}
+
+/// A projection of an app, to look after: see [`App::projection`](crate::App::projection).
+#[derive(Clone)]
+pub struct ProjectionControl {
+    control: Arc<Control>,
+    log: LogIdentity,
+    head: diptych_store::Head,
+}
+
+/// A projection that is to be run, before there is a store to read.
+pub(crate) trait Planned: Send {
+    fn name(&self) -> String;
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError>;
+    fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Control, Unstarted>;
+}
+
+pub(crate) struct Plan<T> {
+    pub(crate) target: T,
+    pub(crate) refresh: Refresh,
+}
+
+impl<T: Target> Planned for Plan<T> {
+    fn name(&self) -> String {
+        self.target.name().to_owned()
+    }
+
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError> {
+        let reading = schema.reading::<T::Event>()?;
+        reading.check_current()?;
+        Ok(reading.everything())
+    }
+
+    fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Control, Unstarted> {
+        let reading = schema.reading::<T::Event>().map_err(Unstarted::Schema)?;
+        let filter = reading.everything();
+        let progress = Arc::new(Progress::new(self.name(), Position::START));
+        let (log, head) = (feed.identity(), feed.head().clone());
+        let runner = Runner::new(self.target, log, head, progress.clone());
+        let control = follow::spawn(runner, feed.clone(), reading, filter, self.refresh, progress);
+        control.map_err(Unstarted::Thread)
+    }
+}
+
+impl ProjectionControl {
+    pub(crate) fn new(control: Arc<Control>, feed: &Feed) -> ProjectionControl {
+        ProjectionControl { control, log: feed.identity(), head: feed.head().clone() }
+    }
+
+    /// How it is.
+    pub fn status(&self) -> ProjectionStatus {
+        let progress = &self.control.progress;
+        ProjectionStatus {
+            projection: progress.name().to_owned(),
+            position: progress.position(),
+            state: progress.state(),
+            lag: progress.lag(self.head.position()),
+            events: progress.events(),
+        }
+    }
+
+    /// Waits until what this command wrote is in the rows, and says up to where they are.
+    ///
+    /// # Errors
+    /// [`QueryError::NotYet`] if that takes longer than `within`, and the others where it will
+    /// not come.
+    pub async fn after(&self, receipt: &Receipt, within: Duration) -> Result<Position, QueryError> {
+        TokenError::check(receipt.log(), receipt.last(), self.log, self.head.position())?;
+        self.until(receipt.last(), within).await
+    }
+
+    /// Waits until everything that is durable now is in the rows, and says up to where they are.
+    ///
+    /// # Errors
+    /// As [`after`](ProjectionControl::after).
+    pub async fn caught_up(&self, within: Duration) -> Result<Position, QueryError> {
+        self.until(self.head.position(), within).await
+    }
+
+    async fn until(&self, need: Position, within: Duration) -> Result<Position, QueryError> {
+        let progress = &self.control.progress;
+        let reached = progress.until(need);
+        match follow::within(within, reached).await {
+            None => {
+                let have = progress.position();
+                Err(QueryError::NotYet(NotYet { need, have, within }))
+            }
+            Some(Ok(())) => Ok(progress.position()),
+            Some(Err(halted)) => Err(QueryError::halted(halted, progress.name())),
+        }
+    }
+
+    /// Makes it wait: once this answers, nothing more is written to its rows.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is stopped.
+    pub async fn pause(&self) -> Result<Position, ControlError> {
+        self.control.ask(Request::Pause).await
+    }
+
+    /// Takes in one event, if there is one for it. It has to be paused.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is not paused, or stopped.
+    pub async fn step(&self) -> Result<Position, ControlError> {
+        self.control.ask(Request::Step).await
+    }
+
+    /// Goes on by itself, after a pause, or after a failure whose cause was mended.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the log or the app has ended.
+    pub async fn resume(&self) -> Result<Position, ControlError> {
+        self.control.ask(Request::Resume).await
+    }
+
+    /// Takes in what came, whatever its [`Refresh`] says. This answers when that has begun.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is stopped.
+    pub async fn refresh(&self) -> Result<Position, ControlError> {
+        self.control.ask(Request::Refresh).await
+    }
+
+    /// Removes all rows and begins from the start of the log, also after a failure. This answers
+    /// when the rows are gone.
+    ///
+    /// # Errors
+    /// [`ControlError`] with what the database says.
+    pub async fn reset(&self) -> Result<(), ControlError> {
+        self.control.ask(Request::Rebuild).await.map(drop)
+    }
+}
+
+impl fmt::Debug for ProjectionControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProjectionControl").field(&self.control.progress.name()).finish()
+    }
+}

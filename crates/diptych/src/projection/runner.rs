@@ -1,0 +1,145 @@
+//! Keeping a target in step with the log: what is between the thread that follows the log and
+//! whatever database the rows are in.
+
+use std::sync::Arc;
+
+use diptych_store::{Head, LogIdentity, Position};
+
+use super::{Checkpoint, Target, TargetError, check, take};
+use crate::follow::{Follower, Halt, Progress, Slice, Stopped};
+
+/// Positions without an event for the projection after which the checkpoint is moved all the
+/// same, so that not all of them are considered again after a restart.
+const UNSAVED: u64 = 16_384;
+
+pub(super) struct Runner<T> {
+    target: T,
+    log: LogIdentity,
+    head: Head,
+    /// What is stored.
+    stored: Option<Checkpoint>,
+    /// Up to where the rows are right. What is above the checkpoint has nothing for them.
+    position: Position,
+    progress: Arc<Progress>,
+}
+
+impl<T: Target> Runner<T> {
+    pub(super) fn new(
+        target: T,
+        log: LogIdentity,
+        head: Head,
+        progress: Arc<Progress>,
+    ) -> Runner<T> {
+        Runner { target, log, head, stored: None, position: Position::START, progress }
+    }
+
+    /// The rows are now those of this checkpoint.
+    fn is_at(&mut self, stored: Option<Checkpoint>, events: usize) {
+        self.stored = stored;
+        self.position = stored.map_or(Position::START, |stored| stored.position);
+        self.progress.reached(self.position, events);
+    }
+
+    /// Goes on from what somebody else stored.
+    fn goes_on(&mut self, found: Option<Checkpoint>) -> Result<(), Halt> {
+        match check(found, self.log, self.head.position()) {
+            Ok(_) => {
+                self.is_at(found, 0);
+                Ok(())
+            }
+            Err(error) => {
+                Err(Halt::At(Stopped { at: self.position.plus(1), reason: error.to_string() }))
+            }
+        }
+    }
+
+    fn failed(&mut self, cause: TargetError) -> Result<(), Halt> {
+        let reason = cause.to_string();
+        match cause {
+            TargetError::Moved { found } => self.goes_on(found),
+            TargetError::Event { position, .. } => Err(Halt::At(Stopped { at: position, reason })),
+            TargetError::Unavailable { .. } => Err(Halt::Later { reason }),
+            TargetError::Broken { .. } => {
+                Err(Halt::At(Stopped { at: self.position.plus(1), reason }))
+            }
+        }
+    }
+
+    /// Moves the checkpoint to where the rows are right.
+    fn store_position(&mut self) -> Result<(), Halt> {
+        let to = Checkpoint { log: self.log, position: self.position };
+        match self.target.apply(&[], self.stored, to) {
+            Ok(()) => {
+                self.stored = Some(to);
+                Ok(())
+            }
+            Err(cause) => self.failed(cause),
+        }
+    }
+}
+
+impl<T: Target> Follower for Runner<T> {
+    type Event = T::Event;
+
+    fn open(&mut self) -> Result<(), Halt> {
+        match self.target.checkpoint() {
+            Ok(found) => self.goes_on(found),
+            Err(cause) => self.failed(cause),
+        }
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn take(&mut self, slice: Slice<T::Event>) -> Result<(), Halt> {
+        if slice.events().is_empty() {
+            self.position = slice.upto;
+            self.progress.reached(slice.upto, 0);
+            let stored = self.stored.map_or(0, |stored| stored.position.get());
+            return match slice.upto.get() - stored > UNSAVED {
+                true => self.store_position(),
+                false => Ok(()),
+            };
+        }
+        let to = Checkpoint { log: self.log, position: slice.upto };
+        match take(&mut self.target, slice.events(), self.stored, to) {
+            Ok(stored) => {
+                self.is_at(Some(stored), slice.events().len());
+                Ok(())
+            }
+            Err(stopped) => {
+                if stopped.reached != self.stored {
+                    let reached = stopped.reached.map(|reached| reached.position);
+                    let reached = reached.unwrap_or(self.position);
+                    let events = slice.events().partition_point(|event| event.position <= reached);
+                    self.is_at(stopped.reached, events);
+                }
+                self.failed(stopped.cause)
+            }
+        }
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.target.reset().map_err(|error| error.to_string())?;
+        self.is_at(None, 0);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), String> {
+        match self.store_position() {
+            Ok(()) => Ok(()),
+            Err(Halt::At(stopped)) => Err(stopped.to_string()),
+            Err(Halt::Later { reason }) => Err(reason),
+        }
+    }
+
+    fn close(&mut self) {
+        if self.stored.is_some_and(|stored| stored.position < self.position)
+            && let Err(reason) = self.save()
+        {
+            // Nothing is lost: it will be considered again.
+            tracing::debug!(projection = self.target.name(), reason, "the checkpoint stays behind");
+        }
+    }
+}
