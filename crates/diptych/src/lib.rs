@@ -106,6 +106,7 @@ mod digest;
 mod event;
 mod fold;
 mod follow;
+mod meters;
 pub mod projection;
 mod query;
 mod snapshot;

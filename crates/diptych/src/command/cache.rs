@@ -17,7 +17,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::folds::State;
-use crate::Fold;
+use crate::{Fold, meters::CacheMeters};
 
 const SHARDS: usize = 16;
 /// What an entry takes beside its state: key, links, table.
@@ -29,6 +29,7 @@ pub struct Cache {
     bytes: AtomicUsize,
     hits: AtomicU64,
     misses: AtomicU64,
+    meters: CacheMeters,
     evictions: AtomicU64,
 }
 
@@ -81,6 +82,7 @@ impl Cache {
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            meters: CacheMeters::new(),
             evictions: AtomicU64::new(0),
         }
     }
@@ -94,10 +96,12 @@ impl Cache {
         let kept = self.shard(&key)?.lock().get_mut(&key).and_then(Option::take);
         let Some(Kept { state, bytes }) = kept else {
             self.misses.fetch_add(1, Ordering::Relaxed);
+            self.meters.misses.increment(1);
             return None;
         };
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.hits.fetch_add(1, Ordering::Relaxed);
+        self.meters.hits.increment(1);
         state.downcast().ok()
     }
 

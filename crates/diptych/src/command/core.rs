@@ -16,6 +16,7 @@ use crate::{
     CacheFigures, Recorded, Snapshots,
     event::{Schema, derived_id},
     fold::caught,
+    meters::Meters,
 };
 
 /// Snapshots that may be on their way at once.
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) unsynced: Unsynced,
     pub(crate) retries: Retries,
     pub(crate) figures: Counters,
+    pub(crate) meters: Meters,
     pub(crate) running: Running,
     pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
     saves: Mutex<JoinSet<()>>,
@@ -80,6 +82,7 @@ impl Core {
             unsynced: Unsynced::default(),
             retries,
             figures: Counters::default(),
+            meters: Meters::new(),
             running: Running::default(),
             snapshots,
             saves: Mutex::default(),
@@ -132,6 +135,12 @@ impl Core {
         }
     }
 
+    /// Something came in between of a decision and its append.
+    pub(crate) fn conflict(&self) {
+        self.figures.conflicts.fetch_add(1, Ordering::Relaxed);
+        self.meters.conflicts.increment(1);
+    }
+
     /// The last position that was accepted for a command of this app.
     pub(crate) fn last_accepted(&self) -> Position {
         Position::new(self.last_accepted.load(Ordering::Relaxed))
@@ -178,12 +187,6 @@ impl Core {
             tracing::warn!(error, "a snapshot could not be saved");
         };
         saves.spawn_on(save, &runtime);
-    }
-}
-
-impl Counters {
-    pub(crate) fn conflict(&self) {
-        self.conflicts.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     any::type_name,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diptych_store::{
@@ -154,7 +154,7 @@ async fn attempts<C: Command>(
             Tried::Decided(decided) => return Ok(decided),
             Tried::Overtaken { at, after } => (at, after),
         };
-        core.figures.conflict();
+        core.conflict();
         if attempt >= core.retries.attempts {
             let filter = union::<C>(slots);
             core.published_upto(at).await?;
@@ -247,7 +247,10 @@ async fn append<C: Command>(
     conditions.extend(expected);
     let kept: Option<Arc<[RawEvent]>> = core.keeps_accepted().then(|| events.as_slice().into());
     let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
-    let accepted = match core.store.append(append).await {
+    let began = Instant::now();
+    let answer = core.store.append(append).await;
+    core.meters.append.record(began.elapsed());
+    let accepted = match answer {
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal),
         // The states are as true as before, and kept.

@@ -1,14 +1,18 @@
 use std::{
+    any::type_name,
     error::Error,
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use compact_str::CompactString;
 use diptych_store::{Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp};
 use serde::Serialize;
+use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +21,9 @@ use super::{
     decide::{Decided, Expected, Outcome, Request, decide},
     error::Failure,
 };
-use crate::{App, Receipt, Recorded, Session, SessionToken, digest::request_digest};
+use crate::{
+    App, Receipt, Recorded, Session, SessionToken, digest::request_digest, meters::CommandMeters,
+};
 
 /// A command on its way: say more about it, then await it.
 ///
@@ -143,15 +149,17 @@ impl<C: Command> Execute<C> {
     /// what awaiting the [`Pending`] answer is for.
     pub async fn submit(self) -> Pending<C::Rejection> {
         let (app, session) = (self.app.clone(), self.session.clone());
+        let observed = Observed::begin(&app.core, &self);
+        let span = observed.span.clone();
         let answerable = match app.core.running.begin() {
-            Ok(_running) => self.decide(&app.core).await,
+            Ok(_running) => self.decide(&app.core).instrument(span).await,
             Err(failure) => Answerable { decided: Err(failure), key: None },
         };
         let wait = match answerable.decided {
             Ok(Decided::Accepted { receipt, sync }) => Wait::Sync { receipt, sync, waiting: None },
             _ => Wait::Finish(Box::pin(async move { finish(&app.core, answerable).await })),
         };
-        Pending { wait, session }
+        Pending { wait, session, observed: Some(observed) }
     }
 
     async fn decide(self, core: &Core) -> Answerable<C::Rejection> {
@@ -175,12 +183,18 @@ impl<C: Command> IntoFuture for Execute<C> {
         Box::pin(async move {
             let (app, session) = (self.app.clone(), self.session.clone());
             let _running = app.core.running.begin()?;
-            let answerable = self.decide(&app.core).await;
-            let receipt = finish(&app.core, answerable).await?;
-            if let Some(session) = session {
-                session.wrote(&receipt);
+            let observed = Observed::begin(&app.core, &self);
+            let span = observed.span.clone();
+            let answer = async {
+                let answerable = self.decide(&app.core).await;
+                finish(&app.core, answerable).await
+            };
+            let answer = answer.instrument(span).await;
+            observed.end(&answer);
+            if let (Ok(receipt), Some(session)) = (&answer, session) {
+                session.wrote(receipt);
             }
-            Ok(receipt)
+            answer
         })
     }
 }
@@ -201,6 +215,8 @@ impl<C> fmt::Debug for Execute<C> {
 pub struct Pending<R: Error + 'static> {
     wait: Wait<R>,
     session: Option<Session>,
+    /// Until it is answered.
+    observed: Option<Observed>,
 }
 
 /// What an answer waits for. The one that is almost always there costs nothing before it is
@@ -214,11 +230,14 @@ impl<R: Error + 'static> Future for Pending<R> {
     type Output = Result<Receipt, ExecuteError<R>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = self.wait.poll(context);
-        if let (Poll::Ready(Ok(receipt)), Some(session)) = (&answer, &self.session) {
+        let Poll::Ready(answer) = self.wait.poll(context) else { return Poll::Pending };
+        if let Some(observed) = self.observed.take() {
+            observed.end(&answer);
+        }
+        if let (Ok(receipt), Some(session)) = (&answer, &self.session) {
             session.wrote(receipt);
         }
-        answer
+        Poll::Ready(answer)
     }
 }
 
@@ -242,6 +261,45 @@ impl<R: Error + 'static> Wait<R> {
 impl<R: Error + 'static> fmt::Debug for Pending<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pending")
+    }
+}
+
+/// A command as it is seen from outside: how long it takes, and in which span.
+struct Observed {
+    began: Instant,
+    span: Span,
+    meters: Arc<CommandMeters>,
+}
+
+impl Observed {
+    fn begin<C: Command>(core: &Core, execute: &Execute<C>) -> Observed {
+        let Metadata { correlation, causation, .. } = &execute.request.metadata;
+        let span = tracing::debug_span!(
+            "execute",
+            command = type_name::<C>(),
+            correlation = correlation.map(tracing::field::display),
+            causation = causation.map(tracing::field::display),
+            first = Empty,
+            last = Empty,
+            error = Empty,
+        );
+        Observed { began: Instant::now(), span, meters: core.meters.command::<C>() }
+    }
+
+    fn end<R: Error + 'static>(self, answer: &Result<Receipt, ExecuteError<R>>) {
+        self.meters.answered(answer, self.began.elapsed());
+        if self.span.is_disabled() {
+            return;
+        }
+        match answer {
+            Ok(receipt) => {
+                self.span.record("first", receipt.first().get());
+                self.span.record("last", receipt.last().get());
+            }
+            Err(error) => {
+                self.span.record("error", tracing::field::display(error));
+            }
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use diptych_store::{CommitNumber, Head, HeadPublisher, Position};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::meters::FollowerMeters;
+
 /// What a view or a projection is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,6 +77,7 @@ impl fmt::Display for FollowState {
 /// Where a follower is.
 pub(crate) struct Progress {
     name: String,
+    meters: FollowerMeters,
     position: AtomicU64,
     events: AtomicU64,
     /// Whether it goes on by itself.
@@ -104,8 +107,10 @@ pub(crate) enum Halted {
 }
 
 impl Progress {
-    pub(crate) fn new(name: String, position: Position) -> Progress {
+    /// `kind` is what it is called where it is measured.
+    pub(crate) fn new(kind: &'static str, name: String, position: Position) -> Progress {
         Progress {
+            meters: FollowerMeters::new(kind, &name),
             name,
             position: AtomicU64::new(position.get()),
             events: AtomicU64::new(0),
@@ -156,6 +161,11 @@ impl Progress {
         Lag { positions, time }
     }
 
+    /// Lets whoever measures know how far behind it is.
+    pub(super) fn measure(&self, head: Position) {
+        self.meters.lag(self.lag(head));
+    }
+
     /// When it was last known that nothing in the log was missing.
     pub(crate) fn complete_at(&self) -> Option<Instant> {
         self.times.lock().complete_at
@@ -179,6 +189,7 @@ impl Progress {
     /// Everything up to here is taken in, and can be seen.
     pub(crate) fn reached(&self, position: Position, events: usize) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
+        self.meters.took_in(events);
         let before = self.position.swap(position.get(), Ordering::AcqRel);
         let mut arrivals = self.arrivals.lock();
         if position.get() < before {
@@ -197,6 +208,7 @@ impl Progress {
                 | FollowState::Stalled { .. }
         );
         self.running.store(runs, Ordering::Relaxed);
+        self.meters.state(&state);
         let halted = {
             let mut now = self.state.lock();
             *now = state;

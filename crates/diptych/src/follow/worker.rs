@@ -24,6 +24,8 @@ use crate::{Event, event::Reading, fold::caught};
 /// The wait before something is tried again; it doubles with each time.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How often it is measured how far behind a follower is that does not go on.
+const BETWEEN_MEASURES: Duration = Duration::from_secs(1);
 
 /// What takes in the events of one type. It says itself where it is, to its [`Progress`].
 pub(crate) trait Follower: Send + 'static {
@@ -227,13 +229,21 @@ impl<F: Follower> Worker<F> {
         };
         let failed = slice.failed().cloned();
         let complete_at = slice.complete_at();
+        let span = tracing::debug_span!(
+            "fold",
+            follower = self.progress.name(),
+            after = after.get(),
+            upto = slice.upto.get(),
+            events = slice.events().len(),
+        );
         let taken = match slice.upto > after {
-            true => self.follower.take(slice),
+            true => span.in_scope(|| self.follower.take(slice)),
             false => Ok(()),
         };
         match (taken, failed) {
             (Ok(()), None) => {
                 self.wait = FIRST_WAIT;
+                self.progress.measure(self.feed.head().position());
                 if let Some(at) = complete_at {
                     self.progress.was_complete(at);
                 }
@@ -277,6 +287,12 @@ impl<F: Follower> Worker<F> {
 
     /// Waits for a request, for the head to move if that is news, or for so long.
     fn idle(&mut self, longest: Option<Duration>) {
+        self.progress.measure(self.feed.head().position());
+        // Whoever is behind and does nothing about it is seen to fall further behind.
+        let longest = match self.is_behind() || self.mode == Mode::Halted {
+            true => Some(longest.map_or(BETWEEN_MEASURES, |wait| wait.min(BETWEEN_MEASURES))),
+            false => longest,
+        };
         let until = longest.map(|longest| Instant::now() + longest);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);

@@ -74,7 +74,7 @@ impl<T: Target> Planned for Plan<T> {
     fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Control, Unstarted> {
         let reading = schema.reading::<T::Event>().map_err(Unstarted::Schema)?;
         let filter = reading.everything();
-        let progress = Arc::new(Progress::new(self.name(), Position::START));
+        let progress = Arc::new(Progress::new("projection", self.name(), Position::START));
         let (log, head) = (feed.identity(), feed.head().clone());
         let runner = Runner::new(self.target, log, head, progress.clone());
         let control = follow::spawn(runner, feed.clone(), reading, filter, self.refresh, progress);

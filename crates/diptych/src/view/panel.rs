@@ -101,7 +101,8 @@ impl<V: View> Planned for Plan<V> {
 
     fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Kept, Unstarted> {
         let (reading, filter) = Self::reading(schema).map_err(Unstarted::Schema)?;
-        let progress = Arc::new(Progress::new(type_name::<V>().to_owned(), Position::START));
+        let progress =
+            Arc::new(Progress::new("view", type_name::<V>().to_owned(), Position::START));
         let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
         let copies = Copies::new(live.clone(), self.options);
         let control = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress);
