@@ -7,13 +7,13 @@
 pub(crate) mod control;
 mod runner;
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, iter::successors, sync::Arc};
 
 pub use control::{NoSuchProjection, ProjectionControl, ProjectionStatus};
 
 use diptych_store::{LogIdentity, Position};
 
-use crate::{Event, Recorded};
+use crate::{Event, Recorded, fold};
 
 /// Where a projection stands: of which log, and of which history of it, and up to where it was
 /// taken in.
@@ -106,6 +106,53 @@ pub enum TargetError {
         /// What the database said.
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
+}
+
+/// For authors of targets.
+impl TargetError {
+    /// The projection refused the event at this position.
+    pub fn event(
+        position: Position,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> TargetError {
+        let error: Box<dyn Error + Send + Sync> = error.into();
+        TargetError::Event { position, reason: told(&*error), source: Some(error.into()) }
+    }
+
+    /// It cannot be done for now: `what`, and why.
+    pub fn unavailable(what: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> TargetError {
+        let error: Box<dyn Error + Send + Sync> = error.into();
+        let reason = format!("{what}: {}", told(&*error));
+        TargetError::Unavailable { reason, source: Some(error.into()) }
+    }
+
+    /// It cannot be done until somebody mends it: `what`, and why.
+    pub fn broken(what: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> TargetError {
+        let error: Box<dyn Error + Send + Sync> = error.into();
+        let reason = format!("{what}: {}", told(&*error));
+        TargetError::Broken { reason, source: Some(error.into()) }
+    }
+}
+
+/// Runs code that a projection brought along; an error if it panicked, with what it said. For
+/// authors of targets.
+///
+/// # Errors
+/// What it said, as text.
+pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    fold::caught(run)
+}
+
+/// An error and what it says it was caused by, where it does not repeat that itself.
+fn told(error: &(dyn Error + 'static)) -> String {
+    let mut told = error.to_string();
+    for cause in successors(error.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn place(found: &Option<Checkpoint>) -> String {

@@ -3,10 +3,11 @@
 use std::{any::type_name, fmt, sync::Arc};
 
 use diptych_store::{Head, Position};
+use serde::Serialize;
 
 use super::{View, copies::Live};
 use crate::{
-    ControlError, FollowState, Lag,
+    ControlError, DigestError, FollowState, Lag, StateDigest, digest,
     fold::caught,
     follow::{Control, Request},
 };
@@ -106,6 +107,22 @@ impl<V: View> ViewControl<V> {
     /// Everything up to here is in it.
     pub fn position(&self) -> Position {
         self.live.now().position()
+    }
+
+    /// The digest of the view as it is now, and up to where that is: equal views have equal
+    /// digests, so "rebuilt equals live" is one comparison. It works as long as it takes to
+    /// serialise the view, and folding goes on beside it with one copy more.
+    ///
+    /// # Errors
+    /// [`DigestError`] if the view says that it cannot be serialised.
+    pub fn digest(&self) -> Result<(Position, StateDigest), DigestError>
+    where
+        V: Serialize,
+    {
+        let now = self.live.held();
+        // In this order: the position may grow beside it, with nothing for the view.
+        let position = now.position();
+        Ok((position, digest(&now.state)?))
     }
 
     /// Makes it wait: once this answers, nothing more is taken in. Queries are answered as before,

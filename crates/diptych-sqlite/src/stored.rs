@@ -1,0 +1,157 @@
+//! What is kept in a database about the projections in it: two tables beside theirs.
+//!
+//! `diptych_checkpoint` is also there for readers, so it is in text that any tool shows.
+//! `diptych_schema` has what each projection made, as SQLite describes it: what a reset removes.
+
+use std::{collections::HashSet, sync::Arc};
+
+use diptych::{Epoch, LogId, LogIdentity, Position, Timestamp, Uuid, projection::Checkpoint};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS diptych_checkpoint (
+        name TEXT NOT NULL PRIMARY KEY,
+        version INTEGER NOT NULL,
+        log TEXT,
+        epoch INTEGER,
+        position INTEGER,
+        recorded_at TEXT,
+        updated_at TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS diptych_schema (
+        projection TEXT NOT NULL,
+        type TEXT NOT NULL,
+        name TEXT NOT NULL,
+        sql TEXT NOT NULL,
+        PRIMARY KEY (type, name)
+    );";
+
+/// What `diptych_checkpoint` says of a projection.
+pub(crate) struct Stored {
+    pub(crate) version: u32,
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// A table, index, view or trigger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Object {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    sql: String,
+}
+
+pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)
+}
+
+pub(crate) fn checkpoint(connection: &Connection, name: &str) -> rusqlite::Result<Option<Stored>> {
+    let mut find = connection.prepare_cached(
+        "SELECT version, log, epoch, position FROM diptych_checkpoint WHERE name = ?1",
+    )?;
+    find.query_row([name], stored).optional()
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let version = row.get(0)?;
+    let Some(log) = row.get::<_, Option<String>>(1)? else {
+        return Ok(Stored { version, checkpoint: None });
+    };
+    let id = Uuid::parse_str(&log).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error))
+    })?;
+    let epoch = Epoch::from_u64(row.get::<_, i64>(2)?.cast_unsigned());
+    let position = Position::new(row.get(3)?);
+    let log = LogIdentity { id: LogId::from_bytes(id.into_bytes()), epoch };
+    let checkpoint = Some(Checkpoint { log, position });
+    Ok(Stored { version, checkpoint })
+}
+
+/// Moves the checkpoint, if it and the version are exactly these: whether they were.
+pub(crate) fn move_checkpoint(
+    connection: &Connection,
+    name: &str,
+    version: u32,
+    from: Option<Checkpoint>,
+    to: Checkpoint,
+    recorded_at: Option<Timestamp>,
+) -> rusqlite::Result<bool> {
+    let mut change = connection.prepare_cached(
+        "UPDATE diptych_checkpoint
+         SET log = :log, epoch = :epoch, position = :position, updated_at = :now,
+             recorded_at = coalesce(:recorded_at, recorded_at)
+         WHERE name = :name AND version = :version
+             AND log IS :from_log AND epoch IS :from_epoch AND position IS :from_position",
+    )?;
+    let changed = change.execute(named_params! {
+        ":name": name,
+        ":version": version,
+        ":log": to.log.id.to_string(),
+        ":epoch": to.log.epoch.to_u64().cast_signed(),
+        ":position": to.position.get(),
+        ":now": Timestamp::now().to_string(),
+        ":recorded_at": recorded_at.map(|at| at.to_string()),
+        ":from_log": from.map(|from| from.log.id.to_string()),
+        ":from_epoch": from.map(|from| from.log.epoch.to_u64().cast_signed()),
+        ":from_position": from.map(|from| from.position.get()),
+    })?;
+    Ok(changed == 1)
+}
+
+/// Notes that a projection made these, and has taken in nothing yet.
+pub(crate) fn begin(
+    connection: &Connection,
+    name: &str,
+    version: u32,
+    made: &[Object],
+) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM diptych_schema WHERE projection = ?1", [name])?;
+    for Object { kind, name: object, sql } in made {
+        let values = (name, kind, object, sql);
+        connection.execute("INSERT INTO diptych_schema VALUES (?1, ?2, ?3, ?4)", values)?;
+    }
+    connection.execute(
+        "INSERT OR REPLACE INTO diptych_checkpoint (name, version, updated_at)
+         VALUES (?1, ?2, ?3)",
+        (name, version, Timestamp::now().to_string()),
+    )?;
+    Ok(())
+}
+
+/// What this projection made when it began, in the order in which it did.
+pub(crate) fn made_by(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Object>> {
+    let mut find = connection.prepare(
+        "SELECT type, name, sql FROM diptych_schema WHERE projection = ?1 ORDER BY rowid",
+    )?;
+    find.query_map([name], object)?.collect()
+}
+
+/// What there is, but for what SQLite makes by itself.
+pub(crate) fn present(connection: &Connection) -> rusqlite::Result<Vec<Object>> {
+    let mut find = connection.prepare(
+        "SELECT type, name, sql FROM sqlite_schema
+         WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid",
+    )?;
+    find.query_map((), object)?.collect()
+}
+
+fn object(row: &Row<'_>) -> rusqlite::Result<Object> {
+    Ok(Object { kind: row.get(0)?, name: row.get(1)?, sql: row.get(2)? })
+}
+
+pub(crate) fn names(objects: &[Object]) -> Arc<HashSet<String>> {
+    Arc::new(objects.iter().map(|object| object.name.clone()).collect())
+}
+
+/// Removes these, last made first. What is gone already is passed over.
+pub(crate) fn remove(connection: &Connection, objects: &[Object]) -> rusqlite::Result<()> {
+    // Tables that refer to each other go together, in whatever order.
+    connection.pragma_update(None, "defer_foreign_keys", true)?;
+    let is_virtual = |object: &&Object| object.sql.starts_with("CREATE VIRTUAL");
+    // A virtual table takes along tables of its own, which must not be removed under it.
+    let (first, rest): (Vec<_>, Vec<_>) = objects.iter().rev().partition(is_virtual);
+    for Object { kind, name, .. } in first.into_iter().chain(rest) {
+        let name = name.replace('"', "\"\"");
+        connection.execute_batch(&format!("DROP {kind} IF EXISTS \"{name}\""))?;
+    }
+    Ok(())
+}

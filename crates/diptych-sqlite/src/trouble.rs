@@ -1,0 +1,105 @@
+//! What an error of SQLite means: come back later, have it mended, or mind the event.
+
+use std::{error::Error, iter::successors, path::Path};
+
+use diptych::{Position, projection::TargetError};
+use rusqlite::ErrorCode;
+
+enum Trouble {
+    /// It goes away, perhaps with some help.
+    Passing,
+    /// The file is not what it should be, or cannot be written.
+    File,
+    /// The guard refused the statement.
+    Refused,
+    /// It is about the statement.
+    Statement,
+}
+
+fn trouble(error: &rusqlite::Error) -> Trouble {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OutOfMemory
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DiskFull
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::SchemaChanged,
+        ) => Trouble::Passing,
+        Some(
+            ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::CannotOpen
+            | ErrorCode::NotADatabase
+            | ErrorCode::NoLargeFileSupport,
+        ) => Trouble::File,
+        Some(ErrorCode::AuthorizationForStatementDenied) => Trouble::Refused,
+        _ => Trouble::Statement,
+    }
+}
+
+/// Of what this crate itself did with this file.
+pub(crate) fn of_file(path: &Path, doing: &str, error: rusqlite::Error) -> TargetError {
+    let what = format!("{}: {doing}", path.display());
+    match trouble(&error) {
+        Trouble::Passing => TargetError::unavailable(&what, error),
+        Trouble::File | Trouble::Refused | Trouble::Statement => TargetError::broken(&what, error),
+    }
+}
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// Of what a projection did with an event. `refused` is what the guard said last, which tells
+/// more than SQLite's "not authorized".
+pub(crate) fn of_event(
+    path: &Path,
+    position: Position,
+    error: Cause,
+    refused: Option<String>,
+) -> TargetError {
+    let what = || format!("{}: the event at position {position}", path.display());
+    let trouble = trouble_within(&*error);
+    match trouble {
+        Some(Trouble::Passing) => return TargetError::unavailable(&what(), error),
+        Some(Trouble::File) => return TargetError::broken(&what(), error),
+        Some(Trouble::Refused | Trouble::Statement) | None => {}
+    }
+    let refused = refused.filter(|_| matches!(trouble, Some(Trouble::Refused)));
+    let mut error = TargetError::event(position, error);
+    if let (Some(refused), TargetError::Event { reason, .. }) = (refused, &mut error) {
+        *reason = format!("{refused} ({reason})");
+    }
+    error
+}
+
+/// Of a commit of what was made of events up to this position. What is checked only then, such
+/// as a deferred foreign key, is said to be of the last.
+pub(crate) fn of_commit(
+    path: &Path,
+    last: Option<Position>,
+    error: rusqlite::Error,
+) -> TargetError {
+    match (trouble(&error), last) {
+        (Trouble::Statement, Some(last)) => TargetError::event(last, error),
+        _ => of_file(path, "the commit", error),
+    }
+}
+
+/// Of what a projection did to make its tables.
+pub(crate) fn of_create(path: &Path, error: Cause, refused: Option<String>) -> TargetError {
+    let refused = refused.map_or(String::new(), |refused| format!(" ({refused})"));
+    let what = format!("{}: `create` of the projection failed{refused}", path.display());
+    match trouble_within(&*error) {
+        Some(Trouble::Passing) => TargetError::unavailable(&what, error),
+        _ => TargetError::broken(&what, error),
+    }
+}
+
+/// What SQLite said, wherever in the error that is.
+fn trouble_within(error: &(dyn Error + 'static)) -> Option<Trouble> {
+    let mut causes = successors(Some(error), |&cause| cause.source());
+    causes.find_map(|cause| cause.downcast_ref().map(trouble))
+}

@@ -1,0 +1,104 @@
+//! Runs a projection: reads the log in batches and hands them to it, until it is at the head.
+
+use diptych::{
+    Encoded, Event, EventRef, Filter, LogIdentity, Read, Recorded, Store, Uuid,
+    projection::{Checkpoint, ReplacedError, Stopped, Target, TargetError, check, take},
+};
+use pollster::block_on;
+
+#[derive(Debug)]
+pub(crate) enum End {
+    Replaced(ReplacedError),
+    Stopped(Stopped),
+    Target(TargetError),
+}
+
+/// Takes in what there is; how often somebody else had moved the checkpoint.
+pub(crate) fn follow<T: Target>(
+    store: &Store,
+    target: &mut T,
+    batch_events: usize,
+) -> Result<u64, End> {
+    follow_as(store.identity(), store, target, batch_events)
+}
+
+/// The same, as if the log were this one.
+pub(crate) fn follow_as<T: Target>(
+    log: LogIdentity,
+    store: &Store,
+    target: &mut T,
+    batch_events: usize,
+) -> Result<u64, End> {
+    let at = target.checkpoint().map_err(End::Target)?;
+    follow_from(at, log, store, target, batch_events)
+}
+
+/// The same, from what was found to be the checkpoint.
+pub(crate) fn follow_from<T: Target>(
+    mut at: Option<Checkpoint>,
+    log: LogIdentity,
+    store: &Store,
+    target: &mut T,
+    batch_events: usize,
+) -> Result<u64, End> {
+    let mut moved = 0;
+    loop {
+        let head = store.head().position();
+        let after = check(at, log, head).map_err(End::Replaced)?;
+        if after == head {
+            return Ok(moved);
+        }
+        let types = T::Event::types();
+        let filter = Filter::types(types.iter().map(|known| known.name));
+        let batch = block_on(store.read(&filter, Read::after(after).limit(batch_events))).unwrap();
+        let events: Vec<_> = batch.iter().map(|event| decoded(&event)).collect();
+        let to = Checkpoint { log, position: batch.upto() };
+        match take(target, &events, at, to) {
+            Ok(reached) => at = Some(reached),
+            Err(Stopped { cause: TargetError::Moved { found }, .. }) => {
+                moved += 1;
+                at = found;
+            }
+            Err(stopped) => return Err(End::Stopped(stopped)),
+        }
+    }
+}
+
+pub(crate) fn decoded<E: Event>(event: &EventRef<'_>) -> Recorded<E> {
+    let encoded = Encoded {
+        event_type: event.event_type(),
+        version: event.version(),
+        payload: event.payload(),
+    };
+    Recorded {
+        position: event.position(),
+        recorded_at: event.recorded_at(),
+        id: event.id().unwrap_or(Uuid::nil()),
+        metadata: event.metadata(),
+        event: E::decode(&encoded).unwrap(),
+    }
+}
+
+pub(crate) fn stopped(end: Result<u64, End>) -> Stopped {
+    match end {
+        Err(End::Stopped(stopped)) => stopped,
+        other => panic!("it did not stop: {other:?}"),
+    }
+}
+
+/// The error before or in a step.
+pub(crate) fn trouble(end: Result<u64, End>) -> TargetError {
+    match end {
+        Err(End::Target(error)) => error,
+        Err(End::Stopped(stopped)) => stopped.cause,
+        other => panic!("there was no trouble: {other:?}"),
+    }
+}
+
+/// Where and why the projection refused an event.
+pub(crate) fn refused(end: Result<u64, End>) -> (u64, String) {
+    match trouble(end) {
+        TargetError::Event { position, reason, .. } => (position.get(), reason),
+        other => panic!("no event was refused: {other}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! A process that projects is killed at any moment. At any point, rows equal a fold of the log up
+//! to the checkpoint.
+//!
+//! The child is this test binary again, told by its environment what to do. It writes to the log
+//! and projects it in small batches, with a reset now
+//! and then. More kills: `DIPTYCH_KILLS=1000`.
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych::{App, projection::Target};
+use pollster::block_on;
+
+use crate::{
+    follow::follow,
+    shop::{assert_in_step, happen, sales},
+};
+
+const KILLS: u64 = 40;
+const SEED: &str = "DIPTYCH_KILL_SEED";
+const FOLDER: &str = "DIPTYCH_KILL_FOLDER";
+const BEGUN: &str = "the child has begun";
+/// A child that nobody kills ends by itself after this time.
+const LIFE: Duration = Duration::from_secs(20);
+
+#[test]
+fn rows_are_a_fold_up_to_the_checkpoint_after_any_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = env::var("DIPTYCH_SEED").map_or(0xD1, |text| text.parse().unwrap());
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let kills = env::var("DIPTYCH_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    let (mut positions, mut identity) = (Vec::new(), None);
+    for round in 0..kills {
+        let child = Killed::spawn(folder.path(), seed + round);
+        thread::sleep(Duration::from_millis(random.u64(..60)));
+        child.kill();
+        let app = open(folder.path());
+        assert_eq!(*identity.get_or_insert(app.identity()), app.identity());
+        let file = folder.path().join("report.db");
+        positions.push(assert_in_step(app.store(), &file).get());
+        let whole: String = crate::shop::reader(&file)
+            .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(whole, "ok");
+        block_on(app.stop()).unwrap();
+    }
+    let app = open(folder.path());
+    follow(app.store(), &mut sales(&folder.path().join("report.db")), 100).unwrap();
+    let last = assert_in_step(app.store(), &folder.path().join("report.db"));
+    assert_eq!(last, app.store().head().position());
+    println!("{kills} kills, at {positions:?} of {last}");
+    positions.dedup();
+    assert!(positions.len() as u64 > kills / 2, "the children hardly got to project");
+}
+
+/// What a child does. As a test of its own it does nothing.
+#[test]
+fn child() {
+    let Ok(folder) = env::var(FOLDER) else { return };
+    let folder = PathBuf::from(folder);
+    let mut random = fastrand::Rng::with_seed(env::var(SEED).unwrap().parse().unwrap());
+    let app = open(&folder);
+    let mut sales = sales(&folder.join("report.db"));
+    sales.checkpoint().unwrap();
+    println!("{BEGUN}");
+    let begun = Instant::now();
+    while begun.elapsed() < LIFE {
+        let events = random.usize(1..200);
+        happen(&app, &mut random, events);
+        follow(app.store(), &mut sales, random.usize(1..8)).unwrap();
+        if random.u32(..10) == 0 {
+            sales.reset().unwrap();
+        }
+    }
+}
+
+fn open(folder: &Path) -> App {
+    block_on(App::open(folder.join("log")).unwrap().start()).unwrap()
+}
+
+/// A child that does not outlive the test.
+struct Killed(Child);
+
+impl Killed {
+    fn spawn(folder: &Path, seed: u64) -> Killed {
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["kill::child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(FOLDER, folder)
+            .env(SEED, seed.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut child = Killed(child);
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        let begun = lines.any(|line| line.unwrap().contains(BEGUN));
+        assert!(begun, "the child of seed {seed} could not begin");
+        child
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        let status = self.0.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}");
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It is gone already unless the test fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
