@@ -12,6 +12,7 @@
 //! - A [`Fold`] is state made by applying events one after another.
 //! - A [`Command`] is a request: it says what its rule depends on (the *boundary*, a [`Filter`]
 //!   for each fold), and [decides](Command::decide) over the folded state.
+//! - A [`Derived`](derived::Derived) is a fold that holds another one and what is derived from it.
 //! - [`App::execute`] carries it out and answers with a [`Receipt`], or with an [`ExecuteError`]
 //!   that tells a rejection from a conflict, and both from trouble.
 //!

@@ -106,7 +106,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set_of_pairs(steps in prop::collection::vec((any::<bool>(), 0..4, 0..5), 0..60)) {
+        fn it_is_a_set_of_pairs(
+            steps in prop::collection::vec((any::<bool>(), 0..4, 0..5), 0..60),
+        ) {
             let (mut relation, mut model) = (Relation::default(), BTreeSet::new());
             for (adds, one, other) in steps {
                 match adds {

@@ -11,6 +11,7 @@ mod cache;
 mod conflict;
 mod declare;
 mod derive;
+mod derived;
 #[cfg(feature = "testing")]
 mod determinism;
 #[cfg(feature = "testing")]

@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // An example shows what users do, and they see one crate.
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
+    ("example-family", &["diptych"]),
     ("example-members", &["diptych"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];

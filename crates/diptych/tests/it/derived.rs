@@ -1,0 +1,28 @@
+//! Derived rows: what was derived step by step is what would be derived anew, with work that goes
+//! with what changed; and a look-up derives nothing.
+
+mod chain;
+mod family;
+mod groups;
+mod records;
+
+use diptych::{Fold, Position, Recorded, Timestamp, Uuid};
+
+/// An event as the log would hand it out.
+fn recorded<E>(position: u64, event: E) -> Recorded<E> {
+    Recorded {
+        position: Position::new(position),
+        recorded_at: Timestamp::from_micros(0),
+        id: Uuid::nil(),
+        metadata: diptych::Metadata::default(),
+        event,
+    }
+}
+
+fn folded<F: Fold>(events: impl IntoIterator<Item = F::Event>) -> F {
+    let mut fold = F::default();
+    for (position, event) in (1..).zip(events) {
+        fold.apply(&recorded(position, event));
+    }
+    fold
+}
