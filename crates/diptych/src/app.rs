@@ -24,6 +24,8 @@ pub struct App {
     // The views are dropped before the log, which they read.
     pub(crate) panel: Arc<Panel>,
     pub(crate) core: Arc<Core>,
+    /// How many events an answer of the past may keep in memory.
+    pub(crate) past_events: usize,
     #[cfg(feature = "log")]
     log: Option<diptych_log::Log>,
 }
@@ -40,6 +42,7 @@ pub struct AppBuilder {
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
     views: Vec<Box<dyn Planned>>,
+    past_events: usize,
 }
 
 /// Why an app could not be started.
@@ -120,6 +123,7 @@ impl App {
             snapshots: None,
             keepings: Keepings::default(),
             views: Vec::new(),
+            past_events: AppBuilder::PAST_EVENTS,
         }
     }
 
@@ -241,6 +245,8 @@ impl App {
 impl AppBuilder {
     /// What decision states may take in memory, if nothing else is said.
     pub const CACHE_BYTES: usize = 64 << 20;
+    /// How many events an answer of the past may keep in memory, if nothing else is said.
+    pub const PAST_EVENTS: usize = 5_000_000;
 
     /// How events that older programs wrote are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
@@ -269,6 +275,13 @@ impl AppBuilder {
     /// The same with these options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
         self.views.push(Box::new(Plan::<V>::new(options)));
+        self
+    }
+
+    /// How many events one answer may keep in memory at once to put them in order of when they
+    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is kept.
+    pub fn past_events(mut self, events: usize) -> AppBuilder {
+        self.past_events = events;
         self
     }
 
@@ -322,6 +335,7 @@ impl AppBuilder {
         Ok(App {
             panel: Arc::new(panel),
             core: Arc::new(core),
+            past_events: self.past_events,
             #[cfg(feature = "log")]
             log: self.log,
         })
