@@ -25,6 +25,8 @@ pub struct App {
     // The views are dropped before the log, which they read.
     pub(crate) panel: Arc<Panel>,
     pub(crate) core: Arc<Core>,
+    /// How many events an answer of the past may keep in memory.
+    pub(crate) past_events: usize,
     #[cfg(feature = "log")]
     log: Option<diptych_log::Log>,
 }
@@ -41,6 +43,7 @@ pub struct AppBuilder {
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
     plans: Plans,
+    past_events: usize,
 }
 
 /// Why an app could not be started.
@@ -127,6 +130,7 @@ impl App {
             snapshots: None,
             keepings: Keepings::default(),
             plans: Plans::default(),
+            past_events: AppBuilder::PAST_EVENTS,
         }
     }
 
@@ -261,6 +265,8 @@ impl App {
 impl AppBuilder {
     /// What decision states may take in memory, if nothing else is said.
     pub const CACHE_BYTES: usize = 64 << 20;
+    /// How many events an answer of the past may keep in memory, if nothing else is said.
+    pub const PAST_EVENTS: usize = 5_000_000;
 
     /// How events that older programs wrote are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
@@ -301,6 +307,13 @@ impl AppBuilder {
     pub fn projection_with(mut self, target: impl Target, refresh: Refresh) -> AppBuilder {
         let plan = projection::control::Plan { target, refresh };
         self.plans.projections.push(Box::new(plan));
+        self
+    }
+
+    /// How many events one answer may keep in memory at once to put them in order of when they
+    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is kept.
+    pub fn past_events(mut self, events: usize) -> AppBuilder {
+        self.past_events = events;
         self
     }
 
@@ -350,6 +363,7 @@ impl AppBuilder {
         Ok(App {
             panel: Arc::new(panel),
             core: Arc::new(core),
+            past_events: self.past_events,
             #[cfg(feature = "log")]
             log: self.log,
         })

@@ -166,14 +166,14 @@ impl Invalid {
     }
 }
 
-/// A boundary that cannot match what it seems to ask for. A mistake of the program: with it a
-/// rule would be off, and nobody would notice.
+/// A boundary, or the scope of a query, that cannot match what it seems to ask for. A mistake of
+/// the program: with it a rule would be off, or an answer wrong, and nobody would notice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoundaryError {
     /// A tag key that no event of the fold declares.
     #[error(
-        "the boundary asks for the tag key {key:?}, which no event in question of {events} \
+        "the filter asks for the tag key {key:?}, which no event in question of {events} \
          declares (known: {known:?}): correct it, or mark the field as a tag"
     )]
     UnknownTagKey {
@@ -186,7 +186,7 @@ pub enum BoundaryError {
     },
     /// An event type that the fold does not have.
     #[error(
-        "the boundary asks for the event type {event_type:?}, which {events} does not have \
+        "the filter asks for the event type {event_type:?}, which {events} does not have \
          (known: {known:?})"
     )]
     UnknownType {
@@ -214,8 +214,8 @@ pub enum BoundaryError {
     },
     /// A tag longer than any that an event can carry.
     #[error(
-        "the boundary has a tag of {bytes} bytes, and an event can carry at most {limit}: check \
-         lengths in `validate`"
+        "the filter has a tag of {bytes} bytes, and an event can carry at most {limit}: check \
+         lengths before (a command, in `validate`)"
     )]
     TagTooLong {
         /// How long it is.

@@ -137,7 +137,10 @@ pub use event::{
 };
 pub use fold::{Fold, FoldError, FoldFailure};
 pub use follow::{ControlError, FollowState, Lag, Refresh, Stopped};
-pub use query::{Answer, Answering, Ask, NotYet, Query, QueryError, QueryPanicked, Watch};
+pub use query::{
+    Answer, Answering, Ask, Cost, Difference, Explain, Explanation, History, NarrowScope, NotYet,
+    Past, Point, Query, QueryError, QueryPanicked, ScopeError, Watch,
+};
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
 pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;

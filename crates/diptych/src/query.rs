@@ -3,11 +3,22 @@
 
 mod ask;
 mod error;
+mod explain;
+mod history;
+mod past;
+mod point;
+mod replay;
+mod scope;
 mod watch;
 
-pub use ask::{Answer, Answering, Ask};
+pub use ask::{Answer, Answering, Ask, Cost};
 use diptych_store::Filter;
 pub use error::{NotYet, QueryError, QueryPanicked};
+pub use explain::{Explain, Explanation};
+pub use history::History;
+pub use past::{Difference, Past};
+pub use point::Point;
+pub use scope::{NarrowScope, ScopeError};
 pub use watch::Watch;
 
 use crate::View;
@@ -100,7 +111,8 @@ pub trait Query: Send + Sync + 'static {
     /// answer. It is narrowed to the view's types. Without one the answer depends on all of them.
     ///
     /// With a scope, to explain an answer and to ask the question of the past reads these events
-    /// only, however large the view is.
+    /// only, however large the view is. [`App::check_scope`](crate::App::check_scope) says whether
+    /// it is wide enough for the events that there are.
     fn scope(&self) -> Filter {
         Filter::everything()
     }

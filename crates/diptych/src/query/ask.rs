@@ -31,11 +31,11 @@ use crate::{
 /// without polling, and at most as long as [`within`](Ask::within) says.
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Ask<'a, Q> {
-    app: &'a App,
-    query: Q,
+    pub(super) app: &'a App,
+    pub(super) query: Q,
     wanted: Wanted,
     session: Option<Session>,
-    failed: Option<TokenError>,
+    pub(super) failed: Option<TokenError>,
 }
 
 /// What was said about an answer.
@@ -59,6 +59,33 @@ pub struct Answer<T> {
     /// The position that it should have been of, at least, where it is not: only if
     /// [`or_stale`](Ask::or_stale) allowed that.
     pub stale: Option<Position>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What an answer cost: with which state it began, and what had to be read from there on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Events that were read from the log; 0 if the view in memory had the answer.
+    pub events: u64,
+    /// The position of the state that it began with: of the view in memory, of a snapshot, or of
+    /// the point before; [`Position::START`] if there was none.
+    pub from: Position,
+}
+
+impl Cost {
+    /// That of an answer of a view in memory at this position.
+    pub(super) fn memory(from: Position) -> Cost {
+        Cost { events: 0, from }
+    }
+}
+
+impl<T> Answer<T> {
+    /// The answer of a view in memory.
+    pub(super) fn live(value: T, position: Position, stale: Option<Position>) -> Answer<T> {
+        Answer { value, position, stale, cost: Cost::memory(position) }
+    }
 }
 
 impl<T> Deref for Answer<T> {
@@ -297,7 +324,7 @@ impl<Q: Query> Ask<'_, Q> {
         if let Some(session) = &self.session {
             session.saw(position);
         }
-        Ok(Answer { value: answer, position, stale })
+        Ok(Answer::live(answer, position, stale))
     }
 }
 

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
-use diptych_store::Position;
+use diptych_store::{Corruption, Invalid as NotTaken, Position, ReadError};
 
-use crate::{NoSuchView, Stopped, TokenError, follow::Halted};
+use crate::{
+    BoundaryError, FoldError, NoSuchView, SchemaError, Stopped, TokenError, follow::Halted,
+};
 
 /// Why a query has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,64 @@ pub enum QueryError {
     /// The app was stopped before the view was far enough.
     #[error("the app was stopped: start it again, and ask again")]
     AppStopped,
+    /// The log has not come that far.
+    #[error(
+        "position {position} was asked for, and the log ends at {head}: ask for that or less; if \
+         this log gave the position, commits were lost"
+    )]
+    AboveHead {
+        /// What was asked for.
+        position: Position,
+        /// The end of the log.
+        head: Position,
+    },
+    /// A mistake in the program: the scope cannot match what it seems to ask for.
+    #[error("the scope of {query} is wrong: {error}")]
+    Scope {
+        /// The Rust type of the query.
+        query: &'static str,
+        /// What is wrong with it.
+        #[source]
+        error: BoundaryError,
+    },
+    /// A mistake in the program: the view's events are declared so that they cannot be read.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The events of the past could not be folded.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// Too many events to put them in order of when they occurred.
+    #[error(
+        "to fold events in order of when they occurred, more than {limit} would have to be kept \
+         in memory: give the query a scope, ask for less of the log, or raise `past_events` of \
+         the app"
+    )]
+    TooManyEvents {
+        /// How many may be.
+        limit: usize,
+    },
+    /// The store does not take the question: the scope is beyond a limit.
+    #[error(transparent)]
+    NotTaken(NotTaken),
+    /// The log is damaged where it had to be read.
+    #[error(transparent)]
+    Corrupt(Corruption),
+    /// The log cannot be read now.
+    #[error("the log cannot be read: {reason}")]
+    Unavailable {
+        /// What the store says.
+        reason: String,
+    },
+}
+
+impl From<ReadError> for QueryError {
+    fn from(error: ReadError) -> QueryError {
+        match error {
+            ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),
+            ReadError::Corrupt(corruption) => QueryError::Corrupt(corruption),
+            other => QueryError::Unavailable { reason: other.to_string() },
+        }
+    }
 }
 
 /// A view or a projection was not far enough, and did not come so far in time.

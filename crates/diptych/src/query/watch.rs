@@ -59,7 +59,7 @@ where
             self.seen = Some(position);
             if self.last.as_ref() != Some(&value) {
                 self.last = Some(value.clone());
-                return Ok(Answer { value, position, stale: None });
+                return Ok(Answer::live(value, position, None));
             }
         }
     }

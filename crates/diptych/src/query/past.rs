@@ -1,0 +1,288 @@
+//! Asking about the past: the events up to a point are folded again, and the question is put to
+//! what comes of it.
+
+use std::{any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin};
+
+use diptych_store::{Filter, Position, Timestamp};
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    Answer, Ask, Cost, Point, Query, QueryError,
+    ask::answer,
+    point::Prefix,
+    replay::{EventOf, Selection},
+};
+use crate::{App, FoldError, FoldFailure, TokenError, View, fold::panic_text};
+
+/// A query about the past on its way: see [`Ask::as_of`].
+///
+/// The events are read from the log and folded, beside everything else that goes on, so the view
+/// need not be one that the app keeps. With a [scope](Query::scope) only the events in it are
+/// read. Where the view in memory has nothing that the point does not have, it answers. The
+/// [cost](Answer::cost) says which of it was done.
+#[must_use = "a query does nothing until it is awaited"]
+pub struct Past<'a, Q> {
+    app: &'a App,
+    query: Q,
+    point: Point,
+    failed: Option<TokenError>,
+}
+
+impl<'a, Q: Query> Ask<'a, Q> {
+    /// The answer as it was when the log ended at this position.
+    ///
+    /// What was said about how fresh the answer has to be plays no role any more: the log is asked.
+    pub fn as_of(self, position: Position) -> Past<'a, Q> {
+        self.at(Point::at(position))
+    }
+
+    /// The answer from what was recorded before this instant: what was known until then.
+    pub fn recorded_before(self, instant: Timestamp) -> Past<'a, Q> {
+        self.at(Point::now().recorded_before(instant))
+    }
+
+    /// The answer from what occurred before this instant, as far as is known now, in order of
+    /// when it occurred: what was so until then.
+    pub fn occurred_before(self, instant: Timestamp) -> Past<'a, Q> {
+        self.at(Point::now().occurred_before(instant))
+    }
+
+    /// The answer at this point.
+    pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
+        let Ask { app, query, failed, .. } = self;
+        Past { app, query, point: point.into(), failed }
+    }
+}
+
+impl<Q: Query> Past<'_, Q> {
+    /// The same without the events after this position.
+    pub fn as_of(mut self, position: Position) -> Self {
+        self.point = self.point.as_of(position);
+        self
+    }
+
+    /// The same without the events that were recorded at this instant or later.
+    pub fn recorded_before(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.recorded_before(instant);
+        self
+    }
+
+    /// The same without the events that occurred at this instant or later, and with the others in
+    /// order of when they occurred.
+    pub fn occurred_before(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.occurred_before(instant);
+        self
+    }
+}
+
+impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
+    type Output = Result<Answer<Q::Answer>, QueryError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            if let Some(error) = self.failed {
+                return Err(error.into());
+            }
+            let replay = Replay::new(self.app, &self.query)?;
+            let prefix = self.app.prefix(self.point).await?;
+            replay.answer(&prefix).await
+        })
+    }
+}
+
+impl<Q> fmt::Debug for Past<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Past").field("point", &self.point).finish_non_exhaustive()
+    }
+}
+
+/// One query's answers at two points: see [`App::diff`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference<T> {
+    /// The answer at the first of the two points.
+    pub before: Answer<T>,
+    /// The answer at the second.
+    pub after: Answer<T>,
+}
+
+impl<T: PartialEq> Difference<T> {
+    /// Whether the answers are not the same.
+    pub fn is_changed(&self) -> bool {
+        self.before.value != self.after.value
+    }
+}
+
+impl App {
+    /// What one query answers at two points. If both are a part of the log in its order, the
+    /// events up to the earlier one are folded once for both.
+    ///
+    /// # Errors
+    /// [`QueryError`] as of the query at each of the points.
+    pub async fn diff<Q: Query>(
+        &self,
+        query: Q,
+        before: impl Into<Point>,
+        after: impl Into<Point>,
+    ) -> Result<Difference<Q::Answer>, QueryError> {
+        let (before, after) = (before.into(), after.into());
+        let replay = Replay::new(self, &query)?;
+        let (before, after) = (self.prefix(before).await?, self.prefix(after).await?);
+        if !before.is_in_log_order() || !after.is_in_log_order() {
+            let before = replay.answer(&before).await?;
+            return Ok(Difference { before, after: replay.answer(&after).await? });
+        }
+        match before.upto <= after.upto {
+            true => {
+                let (before, after) = replay.answers(&before, &after).await?;
+                Ok(Difference { before, after })
+            }
+            false => {
+                let (after, before) = replay.answers(&after, &before).await?;
+                Ok(Difference { before, after })
+            }
+        }
+    }
+}
+
+/// A query to a view that is folded again.
+pub(super) struct Replay<'a, Q: Query> {
+    app: &'a App,
+    query: &'a Q,
+    pub(super) selection: Selection<EventOf<Q>>,
+}
+
+/// A view as it was.
+pub(super) struct Folded<V> {
+    pub(super) view: V,
+    /// Everything up to here is in it.
+    pub(super) upto: Position,
+    pub(super) cost: Cost,
+}
+
+impl<'a, Q: Query> Replay<'a, Q> {
+    /// From the events in the query's scope.
+    pub(super) fn new(app: &'a App, query: &'a Q) -> Result<Replay<'a, Q>, QueryError> {
+        let selection = Selection::new::<Q>(app, query.scope())?;
+        Ok(Replay { app, query, selection })
+    }
+
+    /// From all of the view's events.
+    pub(super) fn whole(app: &'a App, query: &'a Q) -> Result<Replay<'a, Q>, QueryError> {
+        let selection = Selection::new::<Q>(app, Filter::everything())?;
+        Ok(Replay { app, query, selection })
+    }
+
+    async fn answer(&self, prefix: &Prefix) -> Result<Answer<Q::Answer>, QueryError> {
+        match self.live(prefix).await? {
+            Some(answer) => Ok(answer),
+            None => self.answer_of(&self.folded(prefix).await?),
+        }
+    }
+
+    /// The answers at two points in log order, the earlier one first.
+    async fn answers(
+        &self,
+        first: &Prefix,
+        last: &Prefix,
+    ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
+        let live = (self.live(first).await?, self.live(last).await?);
+        let (at_first, at_last) = match live {
+            (Some(first), Some(last)) => return Ok((first, last)),
+            live => live,
+        };
+        let mut folded = self.folded(first).await?;
+        let at_first = match at_first {
+            Some(answer) => answer,
+            None => self.answer_of(&folded)?,
+        };
+        let at_last = match at_last {
+            Some(answer) => answer,
+            None => {
+                self.fold_on(&mut folded, last.upto).await?;
+                self.answer_of(&folded)?
+            }
+        };
+        Ok((at_first, at_last))
+    }
+
+    /// The answer of the view in memory, if it has nothing that the point does not have, and the
+    /// other way round.
+    async fn live(&self, prefix: &Prefix) -> Result<Option<Answer<Q::Answer>>, QueryError> {
+        let Ok(live) = self.app.panel.live::<Q::View>() else { return Ok(None) };
+        if !prefix.is_in_log_order() {
+            return Ok(None);
+        }
+        // A few events in a scope are read sooner than a view comes along; a whole log is not.
+        let is_late = live.now().position() < prefix.upto && live.progress.is_running();
+        if is_late && self.selection.is_whole() && Handle::try_current().is_ok() {
+            // If it does not come that far, the log has what is missing.
+            let _ = timeout(Ask::<Q>::WITHIN, live.progress.until(prefix.upto)).await;
+        }
+        let image = live.held();
+        let (at, upto) = (image.position(), prefix.upto);
+        if prefix.is_open && at >= upto {
+            let value = answer(self.query, &image.state)?;
+            return Ok(Some(Answer::live(value, at, None)));
+        }
+        if at != upto && self.selection.last(at.max(upto)).await? > at.min(upto) {
+            return Ok(None);
+        }
+        let value = answer(self.query, &image.state)?;
+        Ok(Some(Answer { cost: Cost::memory(at), ..Answer::live(value, upto, None) }))
+    }
+
+    /// The view at this point, folded from the log.
+    pub(super) async fn folded(&self, prefix: &Prefix) -> Result<Folded<Q::View>, QueryError> {
+        let upto = prefix.upto;
+        if let Some(before) = prefix.occurred_before {
+            let (view, events) = self.selection.as_occurred(upto, before, fresh::<Q::View>).await?;
+            return Ok(Folded { view, upto, cost: Cost { events, from: Position::START } });
+        }
+        let (view, from) = match self.selection.is_whole() {
+            true => self.begin(upto)?,
+            false => (fresh::<Q::View>()?, Position::START),
+        };
+        let mut folded = Folded { view, upto: from, cost: Cost { events: 0, from } };
+        self.fold_on(&mut folded, upto).await?;
+        Ok(folded)
+    }
+
+    /// Where the fold of all of the view's events, in order of the log, may begin: with a state
+    /// that is of `upto` or an earlier position. A snapshot can be used here.
+    fn begin(&self, _upto: Position) -> Result<(Q::View, Position), QueryError> {
+        Ok((fresh::<Q::View>()?, Position::START))
+    }
+
+    /// Goes on to a later position. The cost is that of going on.
+    async fn fold_on(
+        &self,
+        folded: &mut Folded<Q::View>,
+        upto: Position,
+    ) -> Result<(), QueryError> {
+        let from = folded.upto;
+        let events = self.selection.in_log_order(&mut folded.view, from, upto).await?;
+        folded.upto = upto;
+        folded.cost = Cost { events, from };
+        Ok(())
+    }
+
+    pub(super) fn answer_of(
+        &self,
+        folded: &Folded<Q::View>,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let Folded { view, upto, cost } = folded;
+        let value = answer(self.query, view)?;
+        Ok(Answer { value, position: *upto, stale: None, cost: *cost })
+    }
+}
+
+/// A view that has taken in nothing.
+pub(super) fn fresh<V: View>() -> Result<V, QueryError> {
+    catch_unwind(V::default).map_err(|panic| {
+        let (fold, position) = (type_name::<V>(), Position::START);
+        let cause = FoldFailure::Panicked(panic_text(&*panic));
+        QueryError::Fold(FoldError { fold, position, cause })
+    })
+}

@@ -1,0 +1,69 @@
+//! Whether a query's scope is wide enough.
+
+use std::{any::type_name, fmt};
+
+use diptych_store::{Filter, Position};
+
+use super::{Point, Query, QueryError, past::Replay};
+use crate::App;
+
+/// Why a scope is not known to be wide enough.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScopeError<T: fmt::Debug> {
+    /// It is not.
+    #[error(transparent)]
+    TooNarrow(NarrowScope<T>),
+    /// The question could not be asked.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+/// An answer depends on events that are not in the query's scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the scope of {query} is too narrow: as of position {upto} the events in it ({scope}) answer \
+     {scoped:?}, and all events of the view answer {whole:?}; widen the scope to all events that \
+     the answer depends on"
+)]
+pub struct NarrowScope<T: fmt::Debug> {
+    /// The Rust type of the query.
+    pub query: &'static str,
+    /// Its scope.
+    pub scope: Filter,
+    /// Up to where the log was read.
+    pub upto: Position,
+    /// The answer from the events in the scope.
+    pub scoped: T,
+    /// The answer from all events of the view.
+    pub whole: T,
+}
+
+impl App {
+    /// Checks a query's [scope](Query::scope) against the events that there are: at this point
+    /// the events in it have to answer as all events of the view do. It is meant for tests; it
+    /// folds the view from the start.
+    ///
+    /// # Errors
+    /// [`ScopeError::TooNarrow`] if the answers are not the same.
+    pub async fn check_scope<Q>(
+        &self,
+        query: &Q,
+        point: impl Into<Point>,
+    ) -> Result<(), ScopeError<Q::Answer>>
+    where
+        Q: Query<Answer: PartialEq + fmt::Debug>,
+    {
+        let prefix = self.prefix(point.into()).await?;
+        let narrow = Replay::new(self, query)?;
+        let scoped = narrow.answer_of(&narrow.folded(&prefix).await?)?.value;
+        let wide = Replay::whole(self, query)?;
+        let whole = wide.answer_of(&wide.folded(&prefix).await?)?.value;
+        if scoped == whole {
+            return Ok(());
+        }
+        let (query, scope) = (type_name::<Q>(), narrow.selection.scope);
+        let upto = prefix.upto;
+        Err(ScopeError::TooNarrow(NarrowScope { query, scope, upto, scoped, whole }))
+    }
+}
