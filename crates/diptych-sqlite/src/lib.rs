@@ -28,7 +28,7 @@
 //!     }
 //!
 //!     fn create(&self, tx: &Transaction<'_>) -> diptych_sqlite::Result {
-//!         tx.execute_batch("CREATE TABLE sales (shop TEXT PRIMARY KEY, amount INTEGER NOT NULL)")?;
+//!         tx.execute_batch("CREATE TABLE sales (shop TEXT PRIMARY KEY, amount INTEGER)")?;
 //!         Ok(())
 //!     }
 //!
@@ -94,7 +94,7 @@
 //! | column | what |
 //! |---|---|
 //! | `name`, `version` | which projection, and the version of it that made the tables |
-//! | `log`, `epoch` | the log that the rows are of, and which history of it; null before the first batch |
+//! | `log`, `epoch` | the log that the rows are of; null before the first batch |
 //! | `position` | everything up to here is in the rows |
 //! | `recorded_at` | when the last event in the rows was recorded |
 //! | `updated_at` | when the checkpoint was last moved, by the clock of who moved it |
