@@ -18,6 +18,7 @@ mod digests;
 mod evolution;
 mod evolution_errors;
 mod execute;
+mod faithful;
 mod hand;
 mod hostile;
 mod hot;
