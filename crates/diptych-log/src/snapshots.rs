@@ -77,14 +77,42 @@ impl Snapshots {
         saved
     }
 
+    /// The names that begin with this and under which something is kept, sorted; all for "".
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let mut names = self.disk.list(&self.folder)?;
+        // Files of others, and those that are not finished, have other names.
+        names.retain(|name| is_name(name) && name.starts_with(prefix));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Keeps nothing under this name any more, if something was.
+    ///
+    /// # Errors
+    /// What the operating system says, or that the name is none, as for [`load`](Self::load).
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match self.disk.remove(&self.path(name)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     fn path(&self, name: &str) -> io::Result<PathBuf> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if name.is_empty() || !name.bytes().all(allowed) {
+        if !is_name(name) {
             let problem = format!("{name:?} is no name of a snapshot: use letters, digits and -");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         Ok(self.folder.join(name))
     }
+}
+
+/// Whether it leads nowhere else, on any system.
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !name.is_empty() && name.bytes().all(allowed)
 }
 
 impl fmt::Debug for Snapshots {

@@ -325,7 +325,8 @@ impl AppBuilder {
     /// [version](Fold::VERSION).
     ///
     /// Snapshots are written as MessagePack, which cannot tell `Some` of nothing from `None`: a
-    /// state with an `Option<Option<_>>` or an `Option<()>` must not be kept.
+    /// state that holds a `Some(None)` or a `Some(())` is not kept, with a warning. What a type
+    /// does not serialise (`#[serde(skip)]`) is not in the snapshot.
     pub fn decision_snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
     where
         F: Fold + Serialize + DeserializeOwned,

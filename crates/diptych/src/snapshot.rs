@@ -5,6 +5,7 @@
 //! not fit, is damaged or cannot be read means a warning and a replay.
 
 mod encoding;
+mod faithful;
 mod keeping;
 
 use std::{collections::BTreeMap, io};
@@ -17,7 +18,9 @@ pub(crate) use keeping::{Keeping, Kept};
 
 /// A place outside the log for named bytes that can be made again.
 ///
-/// It need not be durable and need not keep anything: what is read back is checked.
+/// It need not be durable and need not keep anything: what is read back is checked. Names are of
+/// ASCII letters, digits and `-`. A place belongs to one log: of those of another there is no use,
+/// and they are removed.
 pub trait Snapshots: Send + Sync + 'static {
     /// The bytes under this name, if there are any.
     ///
@@ -30,6 +33,18 @@ pub trait Snapshots: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps them from being written.
     fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// The names that begin with this and under which something is kept, sorted; all for "".
+    ///
+    /// # Errors
+    /// Whatever keeps them from being listed.
+    fn names(&self, prefix: &str) -> io::Result<Vec<String>>;
+
+    /// Keeps nothing under this name any more, if something was.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being removed.
+    fn remove(&self, name: &str) -> io::Result<()>;
 }
 
 #[cfg(feature = "log")]
@@ -41,18 +56,19 @@ impl Snapshots for diptych_log::Snapshots {
     fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         diptych_log::Snapshots::save(self, name, bytes)
     }
+
+    fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
+        diptych_log::Snapshots::names(self, prefix)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        diptych_log::Snapshots::remove(self, name)
+    }
 }
 
 /// Snapshots in memory, gone with the process: for tests, and to look at what is kept.
 #[derive(Debug, Default)]
 pub struct MemorySnapshots(Mutex<BTreeMap<String, Vec<u8>>>);
-
-impl MemorySnapshots {
-    /// The names under which something is kept, sorted.
-    pub fn names(&self) -> Vec<String> {
-        self.0.lock().keys().cloned().collect()
-    }
-}
 
 impl Snapshots for MemorySnapshots {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
@@ -61,6 +77,16 @@ impl Snapshots for MemorySnapshots {
 
     fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.0.lock().insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let kept = self.0.lock();
+        Ok(kept.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.lock().remove(name);
         Ok(())
     }
 }
@@ -72,6 +98,14 @@ impl<S: Snapshots> Snapshots for std::sync::Arc<S> {
 
     fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         S::save(self, name, bytes)
+    }
+
+    fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
+        S::names(self, prefix)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        S::remove(self, name)
     }
 }
 

@@ -82,7 +82,9 @@ fn a_name_leads_nowhere_else() {
         "%2e%2e",
     ];
     for name in hostile {
-        for error in [place.load(name).unwrap_err(), place.save(name, b"x").unwrap_err()] {
+        let refused =
+            [place.load(name).err(), place.save(name, b"x").err(), place.remove(name).err()];
+        for error in refused.map(Option::unwrap) {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}");
             assert!(error.to_string().contains("no name of a snapshot"), "{error}");
         }
@@ -94,8 +96,66 @@ fn a_name_leads_nowhere_else() {
     let place = log.snapshots().unwrap();
     let long = "a".repeat(5_000);
     place.save(&long, b"x").unwrap_err();
+    place.remove(&long).unwrap_err();
     let _any_answer = place.load(&long);
     assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_kept_is_listed_by_name_and_removed() {
+    let disk = SimulatedDisk::new(9);
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    assert_eq!(place.names("").unwrap(), [""; 0]);
+    for name in ["view-b-2", "view-a-10", "a", "view-a-9", "View-a", "view-a", "view-b-10"] {
+        place.save(name, b"x").unwrap();
+    }
+    // Files of others, and what is not finished, are none of it.
+    for name in ["view-a-9.4.tmp", "view-a.txt", ".view-a", "view a"] {
+        disk.create(&Path::new("/data/log/snapshots").join(name), 0).unwrap();
+    }
+    let all = ["View-a", "a", "view-a", "view-a-10", "view-a-9", "view-b-10", "view-b-2"];
+    assert_eq!(place.names("").unwrap(), all);
+    assert_eq!(place.names("view-a-").unwrap(), ["view-a-10", "view-a-9"]);
+    assert_eq!(place.names("view-a-9").unwrap(), ["view-a-9"]);
+    for prefix in ["view-a-91", "..", "../", "/", "view-a-9.4", ".", "*", "\0", "\u{e4}"] {
+        assert_eq!(place.names(prefix).unwrap(), [""; 0], "{prefix:?}");
+    }
+    place.remove("view-a-9").unwrap();
+    place.remove("view-a-9").unwrap();
+    place.remove("never").unwrap();
+    assert_eq!(load(&place, "view-a-9"), None);
+    assert_eq!(place.names("view-a").unwrap(), ["view-a", "view-a-10"]);
+    assert_eq!(files(&disk).len(), all.len() - 1 + 4);
+    place.save("view-a-9", b"y").unwrap();
+    assert_eq!(load(&place, "view-a-9").as_deref(), Some(&b"y"[..]));
+}
+
+#[test]
+fn what_a_disk_says_is_passed_on_and_removes_nothing() {
+    let disk = SimulatedDisk::new(2);
+    let log = on(&disk);
+    let place = log.snapshots().unwrap();
+    place.save("one", b"x").unwrap();
+    disk.fail_after(0, Fault::Io(Operation::List));
+    place.names("").unwrap_err();
+    disk.fail_after(0, Fault::Io(Operation::Remove));
+    place.remove("one").unwrap_err();
+    assert_eq!(disk.failures().len(), 2);
+    assert_eq!(place.names("").unwrap(), ["one"]);
+    place.remove("one").unwrap();
+    assert_eq!(place.names("").unwrap(), [""; 0]);
+    log.close().unwrap();
+    // A real disk says of itself when there is none.
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::default()).unwrap();
+    let place = log.snapshots().unwrap();
+    place.save("one", b"x").unwrap();
+    assert_eq!(place.names("o").unwrap(), ["one"]);
+    std::fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
+    assert_eq!(place.names("").unwrap(), [""; 0]);
+    place.remove("one").unwrap();
+    log.close().unwrap();
 }
 
 #[test]

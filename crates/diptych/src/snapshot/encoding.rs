@@ -2,9 +2,11 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Writes a state after these bytes.
+use super::faithful::Faithful;
+
+/// Writes a state after these bytes, unless it would be read back as another one.
 pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>, String> {
-    match rmp_serde::encode::write_named(&mut to, state) {
+    match rmp_serde::encode::write_named(&mut to, &Faithful::new(state)) {
         Ok(()) => Ok(to),
         Err(error) => Err(error.to_string()),
     }
@@ -14,3 +16,6 @@ pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

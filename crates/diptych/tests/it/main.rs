@@ -19,6 +19,7 @@ mod digests;
 mod evolution;
 mod evolution_errors;
 mod execute;
+mod faithful;
 mod hand;
 mod hostile;
 mod hot;

@@ -103,7 +103,7 @@ where
 }
 
 fn kept(place: &MemorySnapshots) -> (String, Vec<u8>) {
-    let names = place.names();
+    let names = place.names("").unwrap();
     assert_eq!(names.len(), 1);
     let bytes = place.load(&names[0]).unwrap().unwrap();
     (names[0].clone(), bytes)
@@ -130,7 +130,7 @@ async fn after_a_restart_only_what_came_since_is_read() {
     let lines = heard::<Entries>(&app, &page()).await.unwrap();
     assert_eq!(lines.len(), 5_004);
     app.stop().await.unwrap();
-    assert_eq!(place.names().len(), 2);
+    assert_eq!(place.names("").unwrap().len(), 2);
     assert_eq!(warnings.take(), [""; 0]);
 }
 
@@ -248,8 +248,8 @@ async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
     heard::<Entries>(&app, &page()).await.unwrap();
     look::<Ledger>(&app, &Filter::everything()).await.unwrap();
     app.stop().await.unwrap();
-    assert_eq!(others.names().len(), 2);
-    for other in others.names() {
+    assert_eq!(others.names("").unwrap().len(), 2);
+    for other in others.names("").unwrap() {
         place.save(&name, &others.load(&other).unwrap().unwrap()).unwrap();
         assert_eq!(once::<Ledger>(&store, &place).await, (sum(20), 20));
         assert!(warnings.one().contains("made by other code"));
@@ -394,7 +394,7 @@ async fn what_cannot_be_written_or_read_is_replayed_with_a_warning() {
         let warning = warnings.one();
         assert!(warning.contains("a state cannot be kept as a snapshot"), "{warning}");
         assert!(warning.contains("no") || warning.contains("panicked: oh"), "{warning}");
-        assert_eq!(place.names(), [""; 0]);
+        assert_eq!(place.names("").unwrap(), [""; 0]);
     }
     MOOD.set("");
     assert_eq!(once::<Moody>(&store, &place).await, (Moody(20), 20));
@@ -441,6 +441,14 @@ struct PlaceState {
 }
 
 impl Snapshots for Place {
+    fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
+        self.0.kept.names(prefix)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.kept.remove(name)
+    }
+
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match *self.0.mood.lock() {
             "fails" => Err(io::Error::other("out of order")),
@@ -506,10 +514,10 @@ async fn stop_waits_for_what_is_being_saved() {
             () = tokio::task::yield_now() => {}
         }
     }
-    assert_eq!(place.0.kept.names(), [""; 0]);
+    assert_eq!(place.0.kept.names("").unwrap(), [""; 0]);
     say_so.send(()).unwrap();
     stop.await.unwrap();
-    assert_eq!(place.0.kept.names().len(), 1);
+    assert_eq!(place.0.kept.names("").unwrap().len(), 1);
 }
 
 /// An app over a log that writes when it is told to, and a place that looks at the log.
