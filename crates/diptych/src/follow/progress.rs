@@ -188,8 +188,7 @@ impl Progress {
 
     /// Everything up to here is taken in, and can be seen.
     pub(crate) fn reached(&self, position: Position, events: usize) {
-        self.events.fetch_add(events as u64, Ordering::Relaxed);
-        self.meters.took_in(events);
+        self.took_in(events);
         let before = self.position.swap(position.get(), Ordering::AcqRel);
         let mut arrivals = self.arrivals.lock();
         if position.get() < before {
@@ -197,6 +196,12 @@ impl Progress {
             *arrivals = HeadPublisher::new(position);
         }
         arrivals.publish(position, CommitNumber(0));
+    }
+
+    /// So many events were folded, and can perhaps not be seen yet.
+    pub(crate) fn took_in(&self, events: usize) {
+        self.events.fetch_add(events as u64, Ordering::Relaxed);
+        self.meters.took_in(events);
     }
 
     pub(crate) fn set(&self, state: FollowState) {

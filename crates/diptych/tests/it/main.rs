@@ -9,6 +9,7 @@ mod bank;
 mod begun;
 mod cache;
 mod conflict;
+mod copies;
 mod declare;
 mod derive;
 mod derived;
@@ -28,9 +29,11 @@ mod interleave;
 #[cfg(feature = "testing")]
 mod kit;
 mod lane;
+mod ledger;
 mod life;
 mod look;
 mod metadata;
+mod poison;
 mod projection;
 mod races;
 #[cfg(feature = "testing")]
