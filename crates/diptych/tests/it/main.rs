@@ -8,7 +8,9 @@ mod bank;
 #[cfg(feature = "testing")]
 mod begun;
 mod cache;
+mod checker;
 mod conflict;
+mod consistency;
 mod copies;
 mod declare;
 mod derive;
@@ -43,3 +45,4 @@ mod snapshots;
 mod views;
 mod watched;
 mod world;
+mod wrapped;
