@@ -33,11 +33,13 @@ mod kit;
 mod lane;
 mod ledger;
 mod life;
+mod living;
 mod look;
 mod metadata;
 mod poison;
 mod projection;
 mod races;
+mod rows;
 #[cfg(feature = "testing")]
 mod schema_lock;
 mod school;
