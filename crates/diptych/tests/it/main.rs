@@ -38,6 +38,7 @@ mod look;
 mod metadata;
 mod poison;
 mod projection;
+mod projections;
 mod races;
 mod rows;
 #[cfg(feature = "testing")]
