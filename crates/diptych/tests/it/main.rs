@@ -36,6 +36,7 @@ mod life;
 mod living;
 mod look;
 mod metadata;
+mod meters;
 mod poison;
 mod projection;
 mod projections;
@@ -44,8 +45,10 @@ mod rows;
 #[cfg(feature = "testing")]
 mod schema_lock;
 mod school;
+mod sharing;
 mod snapshots;
 mod views;
 mod watched;
+mod watching;
 mod world;
 mod wrapped;
