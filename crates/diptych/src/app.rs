@@ -202,7 +202,7 @@ impl AppBuilder {
     where
         F: Fold + Serialize + DeserializeOwned,
     {
-        if let Some(keeping) = Keeping::<F>::new(options) {
+        if let Some(keeping) = Keeping::<F>::new(options.every_events) {
             self.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
         }
         self

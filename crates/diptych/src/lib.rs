@@ -129,7 +129,7 @@ pub use event::{
     UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
-pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
+pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots};
 pub use uuid::Uuid;
 
 /// What `#[derive(Event)]` needs.
