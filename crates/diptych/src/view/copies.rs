@@ -208,13 +208,14 @@ impl<V: View> Copies<V> {
     /// Takes a slice into the copy that is made from the start.
     fn take_anew(&mut self, mut anew: Image<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
         anew.take(slice).map_err(Halt::At)?;
+        self.live.progress.took_in(slice.events().len());
         if slice.upto < self.live.now().position() {
             self.anew = Some(anew);
             return Ok(());
         }
         self.retired = None;
         self.live.now.store(Arc::new(anew));
-        self.live.progress.reached(slice.upto, slice.events().len());
+        self.live.progress.reached(slice.upto, 0);
         Ok(())
     }
 }
