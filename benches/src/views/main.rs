@@ -21,10 +21,8 @@ use std::{fs, process::ExitCode};
 use options::{Options, Program};
 use table::Report;
 
-const PROGRAM: Program = Program {
-    parts: &["fold", "query", "visible", "sqlite", "restart"],
-    least_events: 10_000,
-};
+const PROGRAM: Program =
+    Program { parts: &["fold", "query", "visible", "sqlite", "restart"], least_events: 10_000 };
 
 fn main() -> ExitCode {
     let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
