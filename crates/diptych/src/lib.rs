@@ -141,7 +141,7 @@ pub use query::{
     Answer, Answering, Ask, Cost, Difference, Explain, Explanation, History, NarrowScope, NotYet,
     Past, Point, Query, QueryError, QueryPanicked, ScopeError, Watch,
 };
-pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
+pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots};
 pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;
 pub use view::{NoSuchView, View, ViewControl, ViewMemory, ViewOptions, ViewStatus};

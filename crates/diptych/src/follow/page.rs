@@ -42,6 +42,17 @@ impl Page {
         Page { upto, complete_at, batches, decoded: Mutex::default() }
     }
 
+    /// Events that need not be read from anywhere.
+    #[cfg(feature = "testing")]
+    pub(crate) fn decoded_before<E: Event>(events: Vec<Recorded<E>>) -> Slice<E> {
+        let position = |event: Option<&Recorded<E>>| event.map(|event| event.position);
+        let after = position(events.first()).unwrap_or_default().before();
+        let upto = position(events.last()).unwrap_or_default();
+        let range = 0..events.len();
+        let decoded = Arc::new(Decoded { events, failed: None, payload_bytes: 0 });
+        Slice { page: Arc::new(Page::new(upto, Vec::new(), None)), decoded, range, after, upto }
+    }
+
     /// What `reading` makes of the page, from just after `after` on.
     pub(super) fn slice<E: Event>(
         self: &Arc<Page>,
@@ -120,6 +131,13 @@ pub(crate) struct Slice<E> {
     pub(crate) after: Position,
     /// …and at or below this is in the events, if it is of `E` at all.
     pub(crate) upto: Position,
+}
+
+impl<E> Clone for Slice<E> {
+    fn clone(&self) -> Slice<E> {
+        let (page, decoded, range) = (self.page.clone(), self.decoded.clone(), self.range.clone());
+        Slice { page, decoded, range, after: self.after, upto: self.upto }
+    }
 }
 
 impl<E> Slice<E> {

@@ -186,10 +186,15 @@ impl Progress {
         self.times.lock().behind_since = None;
     }
 
-    /// Everything up to here is taken in, and can be seen.
-    pub(crate) fn reached(&self, position: Position, events: usize) {
+    /// Took in so many events more, seen or not.
+    pub(crate) fn took_in(&self, events: usize) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
         self.meters.took_in(events);
+    }
+
+    /// Everything up to here is taken in, and can be seen.
+    pub(crate) fn reached(&self, position: Position, events: usize) {
+        self.took_in(events);
         let before = self.position.swap(position.get(), Ordering::AcqRel);
         let mut arrivals = self.arrivals.lock();
         if position.get() < before {

@@ -18,13 +18,17 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use diptych_store::Position;
+use diptych_store::{Head, Position};
 
-use super::{View, ViewOptions};
+use super::{
+    View, ViewOptions,
+    keeps::{self, Keeps},
+};
 use crate::{
     FoldError, FoldFailure, FollowState,
     fold::{caught, panic_text},
     follow::{Follower, Halt, Progress, Slice, Stopped},
+    snapshot::Kept,
 };
 
 /// Queries take microseconds: so long is waited for one before the view is cloned.
@@ -96,6 +100,8 @@ pub(crate) struct Copies<V: View> {
     retired: Option<Retired<V>>,
     /// A copy that is being made from the start of the log, beside the one that is shown.
     anew: Option<Image<V>>,
+    keeps: Option<Keeps<V>>,
+    is_open: bool,
 }
 
 /// The copy that was shown before, and what it lacks.
@@ -105,8 +111,12 @@ struct Retired<V: View> {
 }
 
 impl<V: View> Copies<V> {
-    pub(crate) fn new(live: Arc<Live<V>>, options: ViewOptions) -> Copies<V> {
-        Copies { live, options, retired: None, anew: None }
+    pub(crate) fn new(
+        live: Arc<Live<V>>,
+        options: ViewOptions,
+        keeps: Option<Keeps<V>>,
+    ) -> Copies<V> {
+        Copies { live, options, retired: None, anew: None, keeps, is_open: false }
     }
 
     /// A copy that is as the one that is shown, to fold into.
@@ -165,18 +175,28 @@ impl<V: View> Copies<V> {
 
     /// Shows this copy, which has taken in the slice.
     fn show(&mut self, hidden: Image<V>, slice: Slice<V::Event>) {
-        hidden.position.store(slice.upto.get(), Ordering::Release);
+        let events = slice.events().len();
         let image = self.live.now.swap(Arc::new(hidden));
         self.live.progress.reached(slice.upto, slice.events().len());
         let mut retired = Retired { image, owed: Some(slice) };
         // At once if nobody is at work with it: then the events need not be kept.
-        if let Some(image) = Arc::get_mut(&mut retired.image)
-            && let Some(slice) = retired.owed.take()
-            && image.take(&slice).is_err()
-        {
+        let whole = match Arc::get_mut(&mut retired.image) {
+            Some(image) => retired.owed.take().is_none_or(|slice| image.take(&slice).is_ok()),
+            None => true,
+        };
+        self.retired = whole.then_some(retired);
+        self.keep_after(events);
+    }
+
+    /// Keeps the copy that nobody is shown, if it is time.
+    fn keep_after(&mut self, events: usize) {
+        let Some(keeps) = &mut self.keeps else { return };
+        if !keeps.is_due_after(events) {
             return;
         }
-        self.retired = Some(retired);
+        let retired = self.retired.as_ref().filter(|retired| retired.owed.is_none());
+        let image = retired.map(|retired| retired.image.clone());
+        keeps.begin(image.unwrap_or_else(|| self.live.held()));
     }
 
     /// Nothing up to here is for this view.
@@ -188,14 +208,14 @@ impl<V: View> Copies<V> {
     /// Takes a slice into the copy that is made from the start.
     fn take_anew(&mut self, mut anew: Image<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
         anew.take(slice).map_err(Halt::At)?;
-        anew.position.store(slice.upto.get(), Ordering::Release);
+        self.live.progress.took_in(slice.events().len());
         if slice.upto < self.live.now().position() {
             self.anew = Some(anew);
             return Ok(());
         }
         self.retired = None;
         self.live.now.store(Arc::new(anew));
-        self.live.progress.reached(slice.upto, slice.events().len());
+        self.live.progress.reached(slice.upto, 0);
         Ok(())
     }
 }
@@ -203,7 +223,16 @@ impl<V: View> Copies<V> {
 impl<V: View> Follower for Copies<V> {
     type Event = V::Event;
 
-    fn open(&mut self) -> Result<(), Halt> {
+    fn open(&mut self, head: &Head) -> Result<(), Halt> {
+        if std::mem::replace(&mut self.is_open, true) {
+            return Ok(());
+        }
+        let Some(keeps) = &mut self.keeps else { return Ok(()) };
+        if let Some(Kept { fold, position, payload_bytes }) = keeps.newest(head.position()) {
+            let image = image(fold, position, payload_bytes, &self.live.alive);
+            self.live.now.store(Arc::new(image));
+            self.live.progress.reached(position, 0);
+        }
         Ok(())
     }
 
@@ -247,7 +276,18 @@ impl<V: View> Follower for Copies<V> {
     }
 
     fn save(&mut self) -> Result<(), String> {
-        Err("no snapshots of this view are kept: ask for them when the app is built".to_owned())
+        match &mut self.keeps {
+            Some(keeps) => keeps.now(&self.live.held()),
+            None => Err("the app keeps no snapshots of this view: ask for them with \
+                         `AppBuilder::view_snapshots`"
+                .to_owned()),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(Err(reason)) = self.keeps.as_mut().map(|keeps| keeps.now(&self.live.held())) {
+            keeps::warn::<V>(&reason);
+        }
     }
 }
 
@@ -270,6 +310,7 @@ impl<V: View> Image<V> {
         }
         let bytes = slice.payload_bytes() as u64;
         self.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.position.store(slice.upto.get(), Ordering::Release);
         Ok(())
     }
 }
