@@ -129,6 +129,7 @@ impl<F: Fold> Ages<F> {
     }
 
     /// The positions of what is kept by this code of this log, the oldest first.
+    #[cfg(test)]
     pub(crate) fn positions(&self) -> Result<Vec<Position>, String> {
         Ok(self.find()?.own.into_iter().map(|(position, _)| position).collect())
     }

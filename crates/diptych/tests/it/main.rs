@@ -37,6 +37,7 @@ mod races;
 mod schema_lock;
 mod school;
 mod snapshots;
+mod view_snapshots;
 mod views;
 mod watched;
 mod world;
