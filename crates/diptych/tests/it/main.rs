@@ -7,6 +7,7 @@ mod around;
 mod bank;
 #[cfg(feature = "testing")]
 mod begun;
+mod bitemporal;
 mod cache;
 mod conflict;
 mod declare;
@@ -21,12 +22,14 @@ mod hostile;
 mod hot;
 mod idempotency;
 mod interleave;
+mod journal;
 #[cfg(feature = "testing")]
 mod kit;
 mod lane;
 mod life;
 mod look;
 mod metadata;
+mod past;
 mod races;
 #[cfg(feature = "testing")]
 mod schema_lock;
