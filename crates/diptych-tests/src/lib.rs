@@ -20,3 +20,7 @@ pub struct Evolution;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/commands.md")]
 pub struct Commands;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/time.md")]
+pub struct Time;
