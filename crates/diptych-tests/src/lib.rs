@@ -24,3 +24,7 @@ pub struct Commands;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/projections.md")]
 pub struct Projections;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/time.md")]
+pub struct Time;

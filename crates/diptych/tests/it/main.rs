@@ -7,6 +7,7 @@ mod around;
 mod bank;
 #[cfg(feature = "testing")]
 mod begun;
+mod bitemporal;
 mod cache;
 mod conflict;
 mod declare;
@@ -25,12 +26,14 @@ mod hostile;
 mod hot;
 mod idempotency;
 mod interleave;
+mod journal;
 #[cfg(feature = "testing")]
 mod kit;
 mod lane;
 mod life;
 mod look;
 mod metadata;
+mod past;
 mod projection;
 mod races;
 #[cfg(feature = "testing")]
