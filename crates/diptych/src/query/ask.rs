@@ -14,7 +14,7 @@ use std::{
 use diptych_store::{Ended, LogIdentity, Position};
 use tokio::{
     runtime::Handle,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{NotYet, Query, QueryError, QueryPanicked};
@@ -204,8 +204,10 @@ pub struct Answering<'a, Q> {
     wait: Option<Wait>,
 }
 
+type Arrival = Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>;
+
 struct Wait {
-    arrival: Option<Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>>,
+    arrival: Option<Arrival>,
     /// Nothing without a runtime that has a clock.
     timeout: Option<Pin<Box<Sleep>>>,
 }
@@ -281,9 +283,7 @@ impl<Q: Query> Ask<'_, Q> {
     ) -> Poll<Result<(), QueryError>> {
         let wait = wait.get_or_insert_with(|| Wait {
             arrival: None,
-            timeout: Handle::try_current()
-                .is_ok()
-                .then(|| Box::pin(sleep_until(Instant::now() + self.wanted.within))),
+            timeout: Handle::try_current().is_ok().then(|| Box::pin(sleep(self.wanted.within))),
         });
         loop {
             let arrival = match &mut wait.arrival {

@@ -9,7 +9,10 @@ mod bank;
 mod begun;
 mod bitemporal;
 mod cache;
+mod checker;
 mod conflict;
+mod consistency;
+mod copies;
 mod declare;
 mod derive;
 mod derived;
@@ -30,10 +33,12 @@ mod journal;
 #[cfg(feature = "testing")]
 mod kit;
 mod lane;
+mod ledger;
 mod life;
 mod look;
 mod metadata;
 mod past;
+mod poison;
 mod projection;
 mod races;
 #[cfg(feature = "testing")]
@@ -44,3 +49,4 @@ mod view_snapshots;
 mod views;
 mod watched;
 mod world;
+mod wrapped;
