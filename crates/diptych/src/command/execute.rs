@@ -121,7 +121,7 @@ impl<C: Command> Execute<C> {
     }
 
     /// Decided on everything that was written and seen in this session, which notes what comes of
-    /// it (*writes follow reads*).
+    /// it (*writes follow reads*): where that was written, or, of a rejection, what it rests on.
     pub fn session(mut self, session: &Session) -> Execute<C> {
         self.session = Some(session.clone());
         self.knowing(session.log(), session.known())
@@ -157,7 +157,11 @@ impl<C: Command> Execute<C> {
         };
         let wait = match answerable.decided {
             Ok(Decided::Accepted { receipt, sync }) => Wait::Sync { receipt, sync, waiting: None },
-            _ => Wait::Finish(Box::pin(async move { finish(&app.core, answerable).await })),
+            _ => {
+                let session = session.clone();
+                let finished = async move { finish(&app.core, answerable, session.as_ref()).await };
+                Wait::Finish(Box::pin(finished))
+            }
         };
         Pending { wait, session, observed: Some(observed) }
     }
@@ -187,11 +191,11 @@ impl<C: Command> IntoFuture for Execute<C> {
             let span = observed.span.clone();
             let answer = async {
                 let answerable = self.decide(&app.core).await;
-                finish(&app.core, answerable).await
+                finish(&app.core, answerable, session.as_ref()).await
             };
             let answer = answer.instrument(span).await;
             observed.end(&answer);
-            if let (Ok(receipt), Some(session)) = (&answer, session) {
+            if let (Ok(receipt), Some(session)) = (&answer, &session) {
                 session.wrote(receipt);
             }
             answer
@@ -266,9 +270,9 @@ impl<R: Error + 'static> fmt::Debug for Pending<R> {
 
 /// A command as it is seen from outside: how long it takes, and in which span.
 struct Observed {
-    began: Instant,
     span: Span,
-    meters: Arc<CommandMeters>,
+    /// Since when, and where that is told.
+    measured: Option<(Instant, Arc<CommandMeters>)>,
 }
 
 impl Observed {
@@ -283,11 +287,13 @@ impl Observed {
             last = Empty,
             error = Empty,
         );
-        Observed { began: Instant::now(), span, meters: core.meters.command::<C>() }
+        Observed { span, measured: core.meters.now().zip(core.meters.command::<C>()) }
     }
 
     fn end<R: Error + 'static>(self, answer: &Result<Receipt, ExecuteError<R>>) {
-        self.meters.answered(answer, self.began.elapsed());
+        if let Some((began, meters)) = &self.measured {
+            meters.answered(answer, began.elapsed());
+        }
         if self.span.is_disabled() {
             return;
         }
@@ -313,6 +319,7 @@ struct Answerable<R> {
 async fn finish<R: Error + Send + 'static>(
     core: &Core,
     decided: Answerable<R>,
+    session: Option<&Session>,
 ) -> Result<Receipt, ExecuteError<R>> {
     let Answerable { decided, key } = decided;
     let decided = match decided {
@@ -342,6 +349,10 @@ async fn finish<R: Error + Send + 'static>(
         && let Some(receipt) = core.committed_under(&key).await?
     {
         return Ok(receipt);
+    }
+    // A rejection tells what was seen, too.
+    if let Some(session) = session {
+        session.saw(rests_on);
     }
     match outcome {
         Outcome::Rejected(rejection) => Err(ExecuteError::Rejected(rejection)),

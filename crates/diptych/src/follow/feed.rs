@@ -7,7 +7,8 @@
 //!
 //! A page ends where a commit ends, so that nobody shows half of one. The end of what is
 //! published is such a place. Short of it, it is where `recorded_at` changes, because all events
-//! of one commit have the same.
+//! of one commit have the same. Where that does not change for more events than one commit can
+//! have, the page says that it may end within one.
 
 use std::{
     collections::VecDeque,
@@ -17,13 +18,16 @@ use std::{
     },
 };
 
-use diptych_store::{Batch, Filter, Head, LogIdentity, Position, Read, ReadError, Store};
+use diptych_store::{
+    Batch, Filter, Head, LogIdentity, Position, Read, ReadError, Store, Unavailable,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::{
     Progress,
-    page::{Page, Slice},
+    page::{End, Page, Slice},
+    worker::unless_ending,
 };
 use crate::{Event, event::Reading};
 
@@ -92,17 +96,21 @@ impl Feed {
     ) -> Result<Slice<E>, ReadError> {
         if let Some(shared) = self.shared(who, after) {
             let page = shared.page.get_or_init(|| {
-                let page = self.read(&self.all, shared.after)?;
+                let page = self.read(who, &self.all, shared.after)?;
                 shared.upto.store(page.upto.get(), Ordering::Release);
                 Ok(Arc::new(page))
             });
-            match page {
-                Ok(page) if page.upto > after => return Ok(page.slice(reading, after)),
-                // Another's trouble need not be this one's.
-                _ => self.pages.lock().retain(|other| !Arc::ptr_eq(other, &shared)),
+            // Another's trouble need not be this one's; and what could not be decoded right here
+            // is tried again.
+            if let Ok(page) = page {
+                let slice = page.slice(reading, after);
+                if slice.upto > after {
+                    return Ok(slice);
+                }
             }
+            self.pages.lock().retain(|other| !Arc::ptr_eq(other, &shared));
         }
-        let page = self.read(filter, after)?;
+        let page = self.read(who, filter, after)?;
         Ok(Arc::new(page).slice(reading, after))
     }
 
@@ -135,8 +143,9 @@ impl Feed {
         Some(shared)
     }
 
-    fn read(&self, filter: &Filter, after: Position) -> Result<Page, ReadError> {
-        pollster::block_on(read(&self.store, &self.head, filter, after))
+    fn read(&self, who: &Progress, filter: &Filter, after: Position) -> Result<Page, ReadError> {
+        let page = unless_ending(who, read(&self.store, &self.head, filter, after));
+        page.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))
     }
 }
 
@@ -156,14 +165,14 @@ async fn read(
         events += batch.len();
         batches.push(batch);
         if cursor >= head {
-            return Ok(Page::new(cursor, batches, Some(asked)));
+            return Ok(Page::new(cursor, End::Head(asked), batches));
+        }
+        if let Some(upto) = last_change(&batches) {
+            return Ok(Page::new(upto, End::Commit, batches));
         }
         // More than one commit can have: a clock that stands still says nothing.
         if events == 0 || events > store.limits().commit_events {
-            return Ok(Page::new(cursor, batches, None));
-        }
-        if let Some(upto) = last_change(&batches) {
-            return Ok(Page::new(upto, batches, None));
+            return Ok(Page::new(cursor, End::Anywhere, batches));
         }
     }
 }

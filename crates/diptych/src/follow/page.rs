@@ -19,11 +19,21 @@ use crate::{
 pub(crate) struct Page {
     /// Everything up to here was considered.
     pub(super) upto: Position,
-    /// When it was read, if it went up to the head of that moment.
-    pub(super) complete_at: Option<Instant>,
+    end: End,
     pub(super) batches: Vec<Batch>,
     /// By the type of the events. Few, so a list.
     decoded: Mutex<Vec<(TypeId, Decoding)>>,
+}
+
+/// Where a page ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// At the head of this moment.
+    Head(Instant),
+    /// Where a commit ends.
+    Commit,
+    /// Perhaps within a commit.
+    Anywhere,
 }
 
 /// Filled by the first who asks; others wait for that.
@@ -38,8 +48,8 @@ struct Decoded<E> {
 }
 
 impl Page {
-    pub(super) fn new(upto: Position, batches: Vec<Batch>, complete_at: Option<Instant>) -> Page {
-        Page { upto, complete_at, batches, decoded: Mutex::default() }
+    pub(super) fn new(upto: Position, end: End, batches: Vec<Batch>) -> Page {
+        Page { upto, end, batches, decoded: Mutex::default() }
     }
 
     /// Events that need not be read from anywhere.
@@ -50,7 +60,8 @@ impl Page {
         let upto = position(events.last()).unwrap_or_default();
         let range = 0..events.len();
         let decoded = Arc::new(Decoded { events, failed: None, payload_bytes: 0 });
-        Slice { page: Arc::new(Page::new(upto, Vec::new(), None)), decoded, range, after, upto }
+        let page = Arc::new(Page::new(upto, End::Commit, Vec::new()));
+        Slice { page, decoded, range, after, upto, is_cut: false }
     }
 
     /// What `reading` makes of the page, from just after `after` on.
@@ -66,7 +77,7 @@ impl Page {
             None => self.upto,
         };
         let range = from..decoded.events.len();
-        Slice { page: self.clone(), decoded, range, after, upto }
+        Slice { page: self.clone(), decoded, range, after, upto, is_cut: false }
     }
 
     fn decoded<E: Event>(&self, reading: &Reading<E>) -> Arc<Decoded<E>> {
@@ -131,12 +142,15 @@ pub(crate) struct Slice<E> {
     pub(crate) after: Position,
     /// …and at or below this is in the events, if it is of `E` at all.
     pub(crate) upto: Position,
+    /// Whether it ends where its follower wanted it to.
+    is_cut: bool,
 }
 
 impl<E> Clone for Slice<E> {
     fn clone(&self) -> Slice<E> {
         let (page, decoded, range) = (self.page.clone(), self.decoded.clone(), self.range.clone());
-        Slice { page, decoded, range, after: self.after, upto: self.upto }
+        let Slice { after, upto, is_cut, .. } = *self;
+        Slice { page, decoded, range, after, upto, is_cut }
     }
 }
 
@@ -148,12 +162,20 @@ impl<E> Slice<E> {
     /// What could not be read, right behind the slice.
     pub(crate) fn failed(&self) -> Option<&(Position, SchemaError)> {
         let failed = self.decoded.failed.as_ref();
-        failed.filter(|(at, _)| self.upto == at.before())
+        failed.filter(|(at, _)| !self.is_cut && self.upto == at.before())
+    }
+
+    /// Whether it can be shown: no commit goes on behind it, or the follower has to stop there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_cut || self.upto < self.page.upto || self.page.end != End::Anywhere
     }
 
     /// When the log had nothing beyond the slice.
     pub(crate) fn complete_at(&self) -> Option<Instant> {
-        self.page.complete_at.filter(|_| self.upto == self.page.upto)
+        match self.page.end {
+            End::Head(at) if self.upto == self.page.upto => Some(at),
+            _ => None,
+        }
     }
 
     /// About how many bytes of payload went into the events.
@@ -168,7 +190,7 @@ impl<E> Slice<E> {
         let range = self.range.start..self.range.start + events;
         let upto = position.before().min(self.upto);
         let (page, decoded) = (self.page.clone(), self.decoded.clone());
-        Slice { page, decoded, range, after: self.after, upto }
+        Slice { page, decoded, range, after: self.after, upto, is_cut: true }
     }
 
     /// The part of it up to and with its first event.

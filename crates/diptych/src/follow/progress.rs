@@ -186,12 +186,6 @@ impl Progress {
         self.times.lock().behind_since = None;
     }
 
-    /// Took in so many events more, seen or not.
-    pub(crate) fn took_in(&self, events: usize) {
-        self.events.fetch_add(events as u64, Ordering::Relaxed);
-        self.meters.took_in(events);
-    }
-
     /// Everything up to here is taken in, and can be seen.
     pub(crate) fn reached(&self, position: Position, events: usize) {
         self.took_in(events);
@@ -202,6 +196,12 @@ impl Progress {
             *arrivals = HeadPublisher::new(position);
         }
         arrivals.publish(position, CommitNumber(0));
+    }
+
+    /// So many events were folded, and can perhaps not be seen yet.
+    pub(crate) fn took_in(&self, events: usize) {
+        self.events.fetch_add(events as u64, Ordering::Relaxed);
+        self.meters.took_in(events);
     }
 
     pub(crate) fn set(&self, state: FollowState) {

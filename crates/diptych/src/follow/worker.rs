@@ -5,7 +5,7 @@ use std::{
     future::Future,
     io,
     ops::ControlFlow,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
@@ -73,6 +73,14 @@ pub(crate) enum Halt {
     Later { reason: String },
 }
 
+/// What there is to wait for when there is nothing to do, besides a request.
+enum Idle {
+    /// The log to go on.
+    News,
+    /// Nothing, or so long: what came is to wait.
+    For(Option<Duration>),
+}
+
 /// Starts the follower on a thread of its own.
 pub(crate) fn spawn<F: Follower>(
     follower: F,
@@ -97,6 +105,7 @@ pub(crate) fn spawn<F: Follower>(
         asked: None,
         mode: Mode::Running,
         wait: FIRST_WAIT,
+        not_stepped: None,
     };
     // The store may need the runtime of whoever started the app.
     let runtime = Handle::try_current().ok();
@@ -104,7 +113,9 @@ pub(crate) fn spawn<F: Follower>(
     let thread = thread::Builder::new().name(name).spawn(move || {
         let _entered = runtime.as_ref().map(Handle::enter);
         let at = progress.clone();
-        if let Err(panic) = caught(move || worker.run()) {
+        if let Err(panic) = caught(move || worker.run())
+            && at.state() != FollowState::Closed
+        {
             let stopped = Stopped { at: at.position().plus(1), reason: panic };
             tracing::error!(follower = at.name(), %stopped, "following the log ended");
             at.set(FollowState::Stopped(stopped));
@@ -144,6 +155,8 @@ struct Worker<F: Follower> {
     mode: Mode,
     /// Before the next try, after something failed.
     wait: Duration,
+    /// Why a step came to nothing, though it may be tried again.
+    not_stepped: Option<String>,
 }
 
 impl<F: Follower> Worker<F> {
@@ -161,15 +174,16 @@ impl<F: Follower> Worker<F> {
                 Mode::Running if !self.is_open => self.open(),
                 Mode::Running if self.is_behind() => match self.rest() {
                     Rest::No => self.advance(|slice| slice),
-                    Rest::For(left) => self.idle(left),
+                    Rest::For(left) => self.idle(Idle::For(left)),
                 },
                 Mode::Running => {
                     self.rests_since = Some(Instant::now());
                     self.progress.caught_up();
                     self.progress.set(FollowState::Live);
-                    self.idle(None);
+                    self.idle(Idle::News);
                 }
-                Mode::Paused | Mode::Halted => self.idle(None),
+                Mode::Paused if !self.is_behind() => self.idle(Idle::News),
+                Mode::Paused | Mode::Halted => self.idle(Idle::For(None)),
             }
         }
     }
@@ -192,10 +206,20 @@ impl<F: Follower> Worker<F> {
         match self.follower.open(self.feed.head()) {
             Ok(()) => {
                 self.is_open = true;
-                self.wait = FIRST_WAIT;
+                self.goes_on();
             }
             Err(Halt::At(stopped)) => self.stop(stopped),
             Err(Halt::Later { reason }) => self.stall(reason),
+        }
+    }
+
+    /// What it did last was no failure.
+    fn goes_on(&mut self) {
+        self.wait = FIRST_WAIT;
+        if self.mode == Mode::Running
+            && matches!(self.progress.state(), FollowState::Stalled { .. })
+        {
+            self.progress.set(FollowState::CatchingUp);
         }
     }
 
@@ -242,15 +266,17 @@ impl<F: Follower> Worker<F> {
         };
         match (taken, failed) {
             (Ok(()), None) => {
-                self.wait = FIRST_WAIT;
+                self.goes_on();
                 self.progress.measure(self.feed.head().position());
                 if let Some(at) = complete_at {
                     self.progress.was_complete(at);
                 }
             }
-            (Ok(()), Some((at, error))) => {
+            (Ok(()), Some((at, error))) if self.follower.position() == at.before() => {
                 self.stop(Stopped { at, reason: error.to_string() });
             }
+            // It went elsewhere: somebody else moved the checkpoint.
+            (Ok(()), Some(_)) => self.goes_on(),
             (Err(Halt::At(stopped)), _) => self.stop(stopped),
             (Err(Halt::Later { reason }), _) => self.stall(reason),
         }
@@ -258,6 +284,8 @@ impl<F: Follower> Worker<F> {
 
     fn not_read(&mut self, error: ReadError, after: Position) {
         match error {
+            // It was not waited for.
+            _ if self.progress.is_ending() => {}
             ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
             ReadError::Unavailable(_) => self.ended(error.to_string()),
             _ => self.stop(Stopped { at: after.plus(1), reason: error.to_string() }),
@@ -278,28 +306,34 @@ impl<F: Follower> Worker<F> {
     }
 
     fn stall(&mut self, reason: String) {
+        if self.mode == Mode::Paused {
+            self.not_stepped = Some(reason);
+            return;
+        }
         tracing::warn!(follower = self.progress.name(), reason, "following the log waits");
         self.progress.set(FollowState::Stalled { reason });
         let wait = self.wait;
         self.wait = (wait * 2).min(LONGEST_WAIT);
-        self.idle(Some(wait));
+        self.idle(Idle::For(Some(wait)));
     }
 
-    /// Waits for a request, for the head to move if that is news, or for so long.
-    fn idle(&mut self, longest: Option<Duration>) {
+    /// Waits for a request, and for this.
+    fn idle(&mut self, idle: Idle) {
+        if self.is_behind() {
+            self.progress.fell_behind();
+        }
         self.progress.measure(self.feed.head().position());
-        // Whoever is behind and does nothing about it is seen to fall further behind.
-        let longest = match self.is_behind() || self.mode == Mode::Halted {
-            true => Some(longest.map_or(BETWEEN_MEASURES, |wait| wait.min(BETWEEN_MEASURES))),
-            false => longest,
+        let (mut news, longest) = match idle {
+            // The head may have moved by now: then it is news at once.
+            Idle::News => (Some(self.feed.head().after(self.follower.position())), None),
+            // Whoever is behind and does nothing about it is seen to fall further behind.
+            Idle::For(wait) => {
+                (None, Some(wait.map_or(BETWEEN_MEASURES, |wait| wait.min(BETWEEN_MEASURES))))
+            }
         };
         let until = longest.map(|longest| Instant::now() + longest);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
-        let mut news = match self.is_behind() || self.mode == Mode::Halted {
-            true => None,
-            false => Some(self.feed.head().after(self.follower.position())),
-        };
         loop {
             match self.requests.poll_recv(&mut context) {
                 Poll::Ready(Some(request)) => {
@@ -364,7 +398,7 @@ impl<F: Follower> Worker<F> {
         }
         if !self.is_open {
             self.open();
-            self.halted()?;
+            self.stepped()?;
         }
         let before = self.follower.position();
         // A page may have nothing for this follower.
@@ -379,7 +413,14 @@ impl<F: Follower> Worker<F> {
                 break;
             }
         }
-        self.halted()
+        self.stepped()
+    }
+
+    fn stepped(&mut self) -> Result<(), ControlError> {
+        match self.not_stepped.take() {
+            Some(reason) => Err(ControlError::Failed { reason }),
+            None => self.halted(),
+        }
     }
 
     fn resume(&mut self) -> Result<(), ControlError> {
@@ -425,6 +466,24 @@ impl<F: Follower> Worker<F> {
 
 /// It is to end.
 struct Gone;
+
+/// Waits for this on the thread of a follower; an end of the follower comes first. So nobody
+/// waits in vain for a store that does not answer, or that needs the very thread which waits
+/// for the follower.
+pub(super) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut what = pin!(what);
+    loop {
+        if let Poll::Ready(answer) = what.as_mut().poll(&mut context) {
+            return Some(answer);
+        }
+        if who.is_ending() {
+            return None;
+        }
+        thread::park();
+    }
+}
 
 /// Wakes a thread that is parked.
 struct Unpark(Thread);

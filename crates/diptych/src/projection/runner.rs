@@ -6,14 +6,18 @@ use std::sync::Arc;
 use diptych_store::{Head, LogIdentity, Position};
 
 use super::{Checkpoint, Target, TargetError, check, take};
-use crate::follow::{Follower, Halt, Progress, Slice, Stopped};
+use crate::{
+    Recorded,
+    fold::caught,
+    follow::{Follower, Halt, Progress, Slice, Stopped},
+};
 
 /// Positions without an event for the projection after which the checkpoint is moved all the
 /// same, so that not all of them are considered again after a restart.
 const UNSAVED: u64 = 16_384;
 
 pub(super) struct Runner<T> {
-    target: T,
+    target: Calm<T>,
     log: LogIdentity,
     head: Head,
     /// What is stored.
@@ -30,7 +34,14 @@ impl<T: Target> Runner<T> {
         head: Head,
         progress: Arc<Progress>,
     ) -> Runner<T> {
-        Runner { target, log, head, stored: None, position: Position::START, progress }
+        Runner {
+            target: Calm(target),
+            log,
+            head,
+            stored: None,
+            position: Position::START,
+            progress,
+        }
     }
 
     /// The rows are now those of this checkpoint.
@@ -75,6 +86,48 @@ impl<T: Target> Runner<T> {
             }
             Err(cause) => self.failed(cause),
         }
+    }
+}
+
+/// A target whose panics are errors, so that it can be mended and let go on.
+struct Calm<T>(T);
+
+impl<T: Target> Calm<T> {
+    fn call<A>(
+        &mut self,
+        what: &str,
+        call: impl FnOnce(&mut T) -> Result<A, TargetError>,
+    ) -> Result<A, TargetError> {
+        let outcome = caught(|| call(&mut self.0));
+        outcome.unwrap_or_else(|panic| {
+            let reason = format!("`{what}` of the projection is broken, {panic}");
+            Err(TargetError::Broken { reason, source: None })
+        })
+    }
+}
+
+impl<T: Target> Target for Calm<T> {
+    type Event = T::Event;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
+        self.call("checkpoint", T::checkpoint)
+    }
+
+    fn apply(
+        &mut self,
+        events: &[Recorded<T::Event>],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+    ) -> Result<(), TargetError> {
+        self.call("apply", |target| target.apply(events, from, to))
+    }
+
+    fn reset(&mut self) -> Result<(), TargetError> {
+        self.call("reset", T::reset)
     }
 }
 
@@ -135,7 +188,8 @@ impl<T: Target> Follower for Runner<T> {
     }
 
     fn close(&mut self) {
-        if self.stored.is_some_and(|stored| stored.position < self.position)
+        let stored = self.stored.map_or(Position::START, |stored| stored.position);
+        if stored < self.position
             && let Err(reason) = self.save()
         {
             // Nothing is lost: it will be considered again.

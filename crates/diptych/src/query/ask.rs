@@ -14,7 +14,7 @@ use std::{
 use diptych_store::{Ended, LogIdentity, Position};
 use tokio::{
     runtime::Handle,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{NotYet, Query, QueryError, QueryPanicked};
@@ -54,7 +54,9 @@ struct Wanted {
 pub struct Answer<T> {
     /// The answer itself.
     pub value: T,
-    /// Everything up to here is in it, and nothing after.
+    /// Everything up to here is in it, and nothing after. Of an answer about what
+    /// [occurred](crate::Point::occurred_before) before an instant: everything up to here was
+    /// considered.
     pub position: Position,
     /// The position that it should have been of, at least, where it is not: only if
     /// [`or_stale`](Ask::or_stale) allowed that.
@@ -202,8 +204,10 @@ pub struct Answering<'a, Q> {
     wait: Option<Wait>,
 }
 
+type Arrival = Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>;
+
 struct Wait {
-    arrival: Option<Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>>,
+    arrival: Option<Arrival>,
     /// Nothing without a runtime that has a clock.
     timeout: Option<Pin<Box<Sleep>>>,
 }
@@ -279,9 +283,7 @@ impl<Q: Query> Ask<'_, Q> {
     ) -> Poll<Result<(), QueryError>> {
         let wait = wait.get_or_insert_with(|| Wait {
             arrival: None,
-            timeout: Handle::try_current()
-                .is_ok()
-                .then(|| Box::pin(sleep_until(Instant::now() + self.wanted.within))),
+            timeout: Handle::try_current().is_ok().then(|| Box::pin(sleep(self.wanted.within))),
         });
         loop {
             let arrival = match &mut wait.arrival {

@@ -98,7 +98,8 @@ pub(crate) struct Copies<V: View> {
     live: Arc<Live<V>>,
     options: ViewOptions,
     retired: Option<Retired<V>>,
-    /// A copy that is being made from the start of the log, beside the one that is shown.
+    /// A copy that is made beside the one that is shown, and shown when it is whole: from the
+    /// start of the log, or with a commit that is spread over several slices.
     anew: Option<Image<V>>,
     keeps: Option<Keeps<V>>,
     is_open: bool,
@@ -123,9 +124,11 @@ impl<V: View> Copies<V> {
     fn hidden(&mut self) -> Result<Image<V>, Halt> {
         if let Some(Retired { image, owed }) = self.retired.take()
             && let Some(mut image) = self.sole(image)
-            && owed.is_none_or(|slice| image.take(&slice).is_ok())
         {
-            return Ok(image);
+            if owed.is_none_or(|slice| image.take(&slice).is_ok()) {
+                return Ok(image);
+            }
+            discard(image);
         }
         self.cloned()
     }
@@ -180,11 +183,14 @@ impl<V: View> Copies<V> {
         self.live.progress.reached(slice.upto, slice.events().len());
         let mut retired = Retired { image, owed: Some(slice) };
         // At once if nobody is at work with it: then the events need not be kept.
-        let whole = match Arc::get_mut(&mut retired.image) {
-            Some(image) => retired.owed.take().is_none_or(|slice| image.take(&slice).is_ok()),
-            None => true,
-        };
-        self.retired = whole.then_some(retired);
+        if let Some(image) = Arc::get_mut(&mut retired.image)
+            && let Some(slice) = retired.owed.take()
+            && image.take(&slice).is_err()
+        {
+            discard(retired);
+        } else {
+            self.retired = Some(retired);
+        }
         self.keep_after(events);
     }
 
@@ -205,18 +211,28 @@ impl<V: View> Copies<V> {
         self.live.progress.reached(upto, 0);
     }
 
-    /// Takes a slice into the copy that is made from the start.
+    /// Takes a slice into the copy that is made beside the one that is shown.
     fn take_anew(&mut self, mut anew: Image<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
-        anew.take(slice).map_err(Halt::At)?;
-        self.live.progress.took_in(slice.events().len());
-        if slice.upto < self.live.now().position() {
-            self.anew = Some(anew);
-            return Ok(());
+        if let Err(stopped) = anew.take(slice) {
+            discard(anew);
+            return Err(Halt::At(stopped));
         }
-        self.retired = None;
-        self.live.now.store(Arc::new(anew));
-        self.live.progress.reached(slice.upto, 0);
+        self.show_anew(anew, slice);
         Ok(())
+    }
+
+    /// Shows the copy that was made beside the other, or goes on with it.
+    fn show_anew(&mut self, anew: Image<V>, slice: &Slice<V::Event>) {
+        anew.position.store(slice.upto.get(), Ordering::Release);
+        if slice.upto < self.live.now().position() || !slice.is_whole() {
+            self.anew = Some(anew);
+            self.live.progress.took_in(slice.events().len());
+            return;
+        }
+        discard(self.retired.take());
+        let image = self.live.now.swap(Arc::new(anew));
+        self.live.progress.reached(slice.upto, slice.events().len());
+        discard(image);
     }
 }
 
@@ -253,17 +269,23 @@ impl<V: View> Follower for Copies<V> {
         }
         let mut hidden = self.hidden()?;
         let Err(stopped) = hidden.take(&slice) else {
-            self.show(hidden, slice);
+            match slice.is_whole() {
+                true => self.show(hidden, slice),
+                false => self.show_anew(hidden, &slice),
+            }
             return Ok(());
         };
         // It was left half-way. What comes before the event is folded into another.
-        let _ = caught(|| drop(hidden));
+        discard(hidden);
         let good = slice.before(stopped.at);
         if good.events().is_empty() {
             self.considered(good.upto);
         } else {
             let mut hidden = self.cloned()?;
-            hidden.take(&good).map_err(Halt::At)?;
+            if let Err(stopped) = hidden.take(&good) {
+                discard(hidden);
+                return Err(Halt::At(stopped));
+            }
             self.show(hidden, good);
         }
         Err(Halt::At(stopped))
@@ -271,6 +293,8 @@ impl<V: View> Follower for Copies<V> {
 
     fn restart(&mut self) -> Result<(), String> {
         let state = caught(V::default)?;
+        // Nothing is folded into it until the new one has taken the place of the other.
+        discard((self.retired.take(), self.anew.take()));
         self.anew = Some(image(state, Position::START, 0, &self.live.alive));
         Ok(())
     }
@@ -312,5 +336,12 @@ impl<V: View> Image<V> {
         self.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.position.store(slice.upto.get(), Ordering::Release);
         Ok(())
+    }
+}
+
+/// Drops what holds a view, which may do anything then.
+fn discard<T>(what: T) {
+    if let Err(panic) = caught(|| drop(what)) {
+        tracing::warn!(panic, "a copy of a view could not be dropped in order");
     }
 }

@@ -120,12 +120,15 @@ pub(crate) struct Plan<V> {
     pub(crate) view: std::marker::PhantomData<fn() -> V>,
 }
 
+/// How events are read, and which.
+type Selected<E> = (Arc<Reading<E>>, Filter);
+
 impl<V: View> Plan<V> {
     pub(crate) fn new(options: ViewOptions) -> Plan<V> {
         Plan { options, view: std::marker::PhantomData }
     }
 
-    fn reading(schema: &Schema) -> Result<(Arc<Reading<V::Event>>, Filter), SchemaError> {
+    fn reading(schema: &Schema) -> Result<Selected<V::Event>, SchemaError> {
         let reading = schema.reading::<V::Event>()?;
         reading.check_current()?;
         let filter = reading.everything();
@@ -249,6 +252,8 @@ impl Panel {
 
     /// Ends everything, and waits until it has.
     pub(crate) async fn stop(&self) {
+        // All at once, and also those that wait for a store which does not answer.
+        self.controls().for_each(|control| control.end());
         for control in self.controls() {
             // One that has ended already is what is wanted.
             let _ = control.ask(Request::Close).await;

@@ -7,8 +7,12 @@ mod around;
 mod bank;
 #[cfg(feature = "testing")]
 mod begun;
+mod bitemporal;
 mod cache;
+mod checker;
 mod conflict;
+mod consistency;
+mod copies;
 mod declare;
 mod derive;
 mod derived;
@@ -25,12 +29,16 @@ mod hostile;
 mod hot;
 mod idempotency;
 mod interleave;
+mod journal;
 #[cfg(feature = "testing")]
 mod kit;
 mod lane;
+mod ledger;
 mod life;
 mod look;
 mod metadata;
+mod past;
+mod poison;
 mod projection;
 mod races;
 #[cfg(feature = "testing")]
@@ -41,3 +49,4 @@ mod view_snapshots;
 mod views;
 mod watched;
 mod world;
+mod wrapped;
