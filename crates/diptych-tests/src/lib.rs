@@ -28,3 +28,7 @@ pub struct Projections;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/time.md")]
 pub struct Time;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/views.md")]
+pub struct Views;

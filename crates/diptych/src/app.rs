@@ -243,7 +243,8 @@ impl App {
 
     /// Takes no further commands, waits until those that run have their answers and everything
     /// that was accepted is durable, stops the views, and closes the log if the app opened it.
-    /// All clones are stopped. Dropping an app instead is safe, too: what was acknowledged is durable.
+    /// All clones are stopped. Dropping an app instead is safe, too: what was acknowledged is
+    /// durable.
     ///
     /// # Errors
     /// [`StopError`] if something that was accepted could not be synced.
@@ -317,7 +318,8 @@ impl AppBuilder {
     }
 
     /// How many events one answer may keep in memory at once to put them in order of when they
-    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is kept.
+    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is
+    /// kept.
     pub fn past_events(mut self, events: usize) -> AppBuilder {
         self.past_events = events;
         self

@@ -86,7 +86,10 @@ impl Meters {
             return known.clone();
         }
         let command = type_name::<C>();
-        let outcome = |outcome: &'static str| counter!("diptych_commands_total", "command" => command, "outcome" => outcome);
+        let outcome = |outcome: &'static str| {
+            let labels = [("command", command), ("outcome", outcome)];
+            counter!("diptych_commands_total", &labels)
+        };
         let meters = Arc::new(CommandMeters {
             seconds: histogram!("diptych_command_seconds", "command" => command),
             receipts: outcome("receipt"),
