@@ -26,9 +26,9 @@ pub struct Commands;
 pub struct Projections;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/views.md")]
-pub struct Views;
-
-#[cfg(doctest)]
 #[doc = include_str!("../../../docs/time.md")]
 pub struct Time;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/views.md")]
+pub struct Views;
