@@ -1,11 +1,12 @@
 //! Starting again with a snapshot far behind, and a tail to go.
 
-use std::time::Instant;
+use std::{hint::black_box, time::Instant};
 
-use diptych::{Log, LogOptions, ViewSnapshots};
+use diptych::{AppBuilder, Log, LogOptions, Position, ViewSnapshots};
+use tokio::runtime::Runtime;
 
 use crate::{
-    events::{ABOUT, Balances, app, load, log_of},
+    events::{ABOUT, BalanceOf, Balances, app, load, log_of},
     options::Options,
     table::{Contender, Table, progress},
 };
@@ -16,7 +17,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     progress("restart: writing the log");
     log_of(folder.path(), behind);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let snapshots = ViewSnapshots { every_events: u64::MAX, ..ViewSnapshots::default() };
+    let snapshots = ViewSnapshots { every_events: options.events, ..ViewSnapshots::default() };
     let view = || app(folder.path()).view::<Balances>().view_snapshots::<Balances>(snapshots);
     progress("restart: folding all of it");
     let began = Instant::now();
@@ -54,7 +55,38 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
         }),
         Contender::new("without one, once", move |_| 1.0 / without.as_secs_f64()),
     ];
-    vec![table.measure(options, contenders)]
+    let restart = table.measure(options, contenders);
+    vec![restart, past(options, &runtime, view())]
+}
+
+/// The view as it was, with all that happened since behind it.
+fn past(options: &Options, runtime: &Runtime, view: AppBuilder) -> Table {
+    let app = runtime.block_on(view.start()).unwrap();
+    let head = app.head().get();
+    let table = Table {
+        title: "restart: the whole view as it was, in a log of ten times --events",
+        unit: "1/s",
+        baseline: "near a snapshot",
+        one_caller: true,
+        notes: &[
+            "a random position in the newest twentieth of the log: goal 1,000,000 us each",
+            "anywhere: snapshots are thinned out with their age, so the distance grows",
+        ],
+        rows: Vec::new(),
+    };
+    let asked = |position: u64| {
+        let began = Instant::now();
+        let ask = app.query(BalanceOf(0)).as_of(Position::new(position));
+        black_box(runtime.block_on(ask.into_future()).unwrap());
+        1.0 / began.elapsed().as_secs_f64()
+    };
+    let contenders = vec![
+        Contender::new("near a snapshot", |round| asked(head - head / 20 * (round % 10 + 1) / 10)),
+        Contender::new("anywhere", |round| asked(head / 11 * (round * 7 % 10 + 1))),
+    ];
+    let table = table.measure(options, contenders);
+    runtime.block_on(app.stop()).unwrap();
+    table
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

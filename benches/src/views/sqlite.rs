@@ -3,19 +3,21 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
 use diptych::{Event, Filter, Log, LogOptions, Position, Read, Recorded};
 use diptych_sqlite::{
     Projection, Sqlite, Transaction,
-    rusqlite::{Connection, TransactionBehavior},
+    rusqlite::{Connection, OpenFlags, TransactionBehavior},
 };
-use diptych_store::EventStore;
+use diptych_store::{Append, EventStore};
 use pollster::block_on;
 
 use crate::{
-    events::{ABOUT, Moved, app, log_of},
+    events::{ABOUT, Moved, app, log_of, moved},
     options::Options,
     table::{Contender, Table},
 };
@@ -68,7 +70,62 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
         Contender::new("ours", |_| ours(&log, &rows, options.events)),
         Contender::new("by hand", |_| by_hand(&log, &rows)),
     ];
-    vec![table.measure(options, contenders)]
+    vec![table.measure(options, contenders), beside(options)]
+}
+
+/// What reports that are asked for all the time cost those who write.
+fn beside(options: &Options) -> Table {
+    let folder = options.folder();
+    let rows = folder.path().join("rows.db");
+    log_of(&folder.path().join("log"), 200_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let projection = Sqlite::at(&rows).projection(Balance);
+    let app = app(&folder.path().join("log")).projection(projection);
+    let app = runtime.block_on(app.start()).unwrap();
+    let balance = app.projection("balance").unwrap();
+    runtime.block_on(balance.caught_up(Duration::from_secs(600))).unwrap();
+    let table = Table {
+        title: "sqlite: one writer, a projection, and reports",
+        unit: "appends/s",
+        baseline: "nobody asks",
+        one_caller: true,
+        notes: &["the report: sums of 10,000 rows in groups, one after another; goal: 0.95"],
+        rows: Vec::new(),
+    };
+    let appends = |asks: bool| {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            if asks {
+                scope.spawn(|| report(&rows, &done));
+            }
+            let (began, mut appends) = (Instant::now(), 0_u64);
+            while appends == 0 || began.elapsed() < options.turn() {
+                let append = Append::event(moved(appends).encode().unwrap());
+                block_on(block_on(app.store().append(append)).unwrap().synced()).unwrap();
+                appends += 1;
+            }
+            done.store(true, Ordering::Relaxed);
+            appends as f64 / began.elapsed().as_secs_f64()
+        })
+    };
+    let contenders = vec![
+        Contender::new("nobody asks", |_| appends(false)),
+        Contender::new("one asks all the time", |_| appends(true)),
+    ];
+    let table = table.measure(options, contenders);
+    runtime.block_on(app.stop()).unwrap();
+    table
+}
+
+fn report(rows: &Path, done: &AtomicBool) {
+    let rows = Connection::open_with_flags(rows, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut sums = rows
+        .prepare("SELECT account % 100, sum(cents), count(*) FROM balance GROUP BY 1 ORDER BY 2")
+        .unwrap();
+    while !done.load(Ordering::Relaxed) {
+        let mut groups = sums.query(()).unwrap();
+        while groups.next().unwrap().is_some() {}
+    }
 }
 
 fn ours(log: &Path, rows: &Path, events: u64) -> f64 {
