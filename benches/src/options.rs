@@ -4,26 +4,22 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tempfile::TempDir;
 
-use crate::workload::ACCOUNTS;
-
 pub(crate) const USAGE: &str = "\
 options:
   --rounds N     how often each contender has its turn (5)
   --seconds S    how long a turn is (3)
   --name TEXT    only contenders with this in their name (for a profiler; ratios may be missing)
-  --only PART    framework, decide or hot (all of them)
-  --events N     size of the logs of the part decide (1000000)
+  --only PART    only this part (all of them; they are in the first lines of the program)
+  --events N     size of the logs (1000000)
   --dir DIR      where logs are written: the disk that is measured (the folder for temporary files)
   --json FILE    where to write the figures as JSON as well";
 
-/// With 20 for an account on average, none of them is left without.
-const LEAST_EVENTS: u64 = 20 * ACCOUNTS;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Framework,
-    Decide,
-    Hot,
+/// What a program measures.
+pub(crate) struct Program {
+    /// By the names of `--only`, in their order.
+    pub(crate) parts: &'static [&'static str],
+    /// Logs may not be smaller.
+    pub(crate) least_events: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -34,12 +30,13 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Only contenders with this in their name have their turns.
     pub(crate) name: String,
-    only: Option<Part>,
+    parts: Vec<&'static str>,
     dir: PathBuf,
 }
 
 impl Options {
     pub(crate) fn from_arguments(
+        program: &Program,
         arguments: impl Iterator<Item = String>,
     ) -> Result<Options, String> {
         let mut options = Options {
@@ -48,7 +45,7 @@ impl Options {
             events: 1_000_000,
             json: None,
             name: String::new(),
-            only: None,
+            parts: program.parts.to_vec(),
             dir: std::env::temp_dir(),
         };
         let arguments: Vec<_> = arguments.collect();
@@ -60,7 +57,7 @@ impl Options {
                 "--rounds" => options.rounds = parsed(name, value)?,
                 "--seconds" => options.seconds = parsed(name, value)?,
                 "--events" => options.events = parsed(name, value)?,
-                "--only" => options.only = Some(parsed(name, value)?),
+                "--only" => options.parts.retain(|part| part == value),
                 "--name" => options.name.clone_from(value),
                 "--dir" => options.dir = value.into(),
                 "--json" => options.json = Some(value.into()),
@@ -70,14 +67,18 @@ impl Options {
         if options.rounds == 0 || Duration::try_from_secs_f64(options.seconds).is_err() {
             return Err("rounds are 1 or more, seconds are not negative".to_owned());
         }
-        if options.events < LEAST_EVENTS {
-            return Err(format!("events are {LEAST_EVENTS} or more: every account must have some"));
+        let Program { parts, least_events } = program;
+        if options.events < *least_events {
+            return Err(format!("events are {least_events} or more: every account must have some"));
+        }
+        if options.parts.is_empty() {
+            return Err(format!("the parts are {}", parts.join(", ")));
         }
         Ok(options)
     }
 
-    pub(crate) fn parts(&self) -> Vec<Part> {
-        self.only.map_or_else(|| vec![Part::Framework, Part::Decide, Part::Hot], |only| vec![only])
+    pub(crate) fn parts(&self) -> &[&'static str] {
+        &self.parts
     }
 
     /// How long a turn is.
@@ -93,17 +94,4 @@ impl Options {
 
 fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{value:?} is not a value of {name}"))
-}
-
-impl FromStr for Part {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Part, ()> {
-        match name {
-            "framework" => Ok(Part::Framework),
-            "decide" => Ok(Part::Decide),
-            "hot" => Ok(Part::Hot),
-            _ => Err(()),
-        }
-    }
 }

@@ -24,3 +24,11 @@ pub struct Commands;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/projections.md")]
 pub struct Projections;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/time.md")]
+pub struct Time;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/views.md")]
+pub struct Views;

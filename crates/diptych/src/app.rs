@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::{
     Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, Refresh, Retries,
     SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError, Upcasters, View,
-    ViewControl, ViewOptions, ViewStatus, Watch,
+    ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
@@ -63,6 +63,12 @@ pub enum StartError {
     #[error("the view {view} was added twice: add it once")]
     ViewTwice {
         /// The Rust type of the view.
+        view: &'static str,
+    },
+    /// Snapshots were asked for of a view that is not kept.
+    #[error("snapshots were asked for of {view}, which is no view of the app: add it with `view`")]
+    SnapshotsWithoutView {
+        /// The Rust type.
         view: &'static str,
     },
     /// Two projections have one name.
@@ -237,7 +243,8 @@ impl App {
 
     /// Takes no further commands, waits until those that run have their answers and everything
     /// that was accepted is durable, stops the views, and closes the log if the app opened it.
-    /// All clones are stopped. Dropping an app instead is safe, too: what was acknowledged is durable.
+    /// All clones are stopped. Dropping an app instead is safe, too: what was acknowledged is
+    /// durable.
     ///
     /// # Errors
     /// [`StopError`] if something that was accepted could not be synced.
@@ -311,7 +318,8 @@ impl AppBuilder {
     }
 
     /// How many events one answer may keep in memory at once to put them in order of when they
-    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is kept.
+    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is
+    /// kept.
     pub fn past_events(mut self, events: usize) -> AppBuilder {
         self.past_events = events;
         self
@@ -331,8 +339,25 @@ impl AppBuilder {
     where
         F: Fold + Serialize + DeserializeOwned,
     {
-        if let Some(keeping) = Keeping::<F>::new(options) {
+        if let Some(keeping) = Keeping::<F>::new(options.every_events) {
             self.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
+        }
+        self
+    }
+
+    /// Keeps this view outside the log, too, so that it need not be folded from the start of the
+    /// log when the app is started again, and so that the past is near. Snapshots are made in the
+    /// background, and when the app is [stopped](App::stop). An app that opened its log keeps
+    /// them beside it; any other needs [`snapshots_in`](AppBuilder::snapshots_in).
+    ///
+    /// A snapshot is used by the executable that made it alone, unless the fold has a
+    /// [version](Fold::VERSION). While one is written there is one copy of the view more.
+    pub fn view_snapshots<V>(mut self, options: ViewSnapshots) -> AppBuilder
+    where
+        V: View + Serialize + DeserializeOwned,
+    {
+        if let Some(keeping) = Keeping::<V>::new(options.every_events) {
+            self.plans.snapshots.add(keeping, options.keep);
         }
         self
     }
@@ -350,12 +375,16 @@ impl AppBuilder {
     /// [`StartError`] if declarations contradict each other, or snapshots have no place.
     pub async fn start(mut self) -> Result<App, StartError> {
         let limits = self.store.limits();
-        if self.keepings.is_empty() {
-            self.snapshots = None;
-        } else if self.snapshots.is_none() {
+        self.check_plans()?;
+        if self.snapshots.is_none()
+            && !(self.keepings.is_empty() && self.plans.snapshots.is_empty())
+        {
             self.snapshots = Some(self.beside_the_log()?);
         }
-        self.check_plans()?;
+        self.plans.snapshots.place = self.snapshots.clone();
+        if self.keepings.is_empty() {
+            self.snapshots = None;
+        }
         let log = self.store.identity().id;
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
         let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
@@ -371,7 +400,10 @@ impl AppBuilder {
     }
 
     fn check_plans(&self) -> Result<(), StartError> {
-        let Plans { views, projections } = &self.plans;
+        let Plans { views, projections, snapshots } = &self.plans;
+        if let Some(view) = snapshots.without_view(views) {
+            return Err(StartError::SnapshotsWithoutView { view });
+        }
         for (at, view) in views.iter().enumerate() {
             if views.iter().take(at).any(|other| other.id() == view.id()) {
                 return Err(StartError::ViewTwice { view: view.name() });

@@ -99,8 +99,9 @@
 //! # When to use it
 //!
 //! When a value is read much more often than what it rests on changes, and costs something to
-//! derive: joins, paths, prices by a table of rules. Each derived row also costs memory for what
-//! it read, a few keys.
+//! derive: joins, paths, prices by a table of rules. To derive a row again costs some ten look-ups
+//! beside the derivation itself. And each row costs memory for what it read: with short text as
+//! keys, one that read two others takes just under a kilobyte.
 //!
 //! Not when a query can derive it from a few look-ups at the time of asking. And not for sums over
 //! many rows: a group is derived again as a whole when one of its rows changes. A number that
@@ -242,9 +243,8 @@ impl<D: Derivations> Fold for Derived<D> {
         D::follow(&mut self.derived, &self.source, &changes);
     }
 
-    /// What the source says, and about what is derived: for each row its key, its value, and the
-    /// keys that it read, without what these own elsewhere. If the source does not say, neither
-    /// does this.
+    /// What the source says, and about what is derived, with the keys that were read for it, as
+    /// [`Rows::heap_bytes`] counts. If the source does not say, neither does this.
     fn heap_bytes(&self) -> Option<usize> {
         Some(self.source.heap_bytes()? + D::heap_bytes(&self.derived))
     }

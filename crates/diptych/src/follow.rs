@@ -15,6 +15,8 @@ use std::time::Duration;
 pub use control::ControlError;
 pub(crate) use control::{Control, Request};
 pub(crate) use feed::Feed;
+#[cfg(feature = "testing")]
+pub(crate) use page::Page;
 pub(crate) use page::Slice;
 pub use progress::{FollowState, Lag, Stopped};
 pub(crate) use progress::{Halted, Progress};

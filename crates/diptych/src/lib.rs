@@ -1,9 +1,9 @@
 //! CQRS and event sourcing for Rust, with the event log included.
 //!
 //! A diptych is two panels joined by a hinge. The left panel changes things: commands, and the
-//! rules that decide on them. The right panel shows things, and comes with the next release. The
-//! hinge is the log of events between them: in a folder with [`App::open`], or in any
-//! [`EventStore`] with [`App::over`].
+//! rules that decide on them. The right panel shows things: views, and the queries that are
+//! answered from them. The hinge is the log of events between them: in a folder with
+//! [`App::open`], or in any [`EventStore`] with [`App::over`].
 //!
 //! # The words
 //!
@@ -12,12 +12,19 @@
 //! - A [`Fold`] is state made by applying events one after another.
 //! - A [`Command`] is a request: it says what its rule depends on (the *boundary*, a [`Filter`]
 //!   for each fold), and [decides](Command::decide) over the folded state.
-//! - A [`Derived`](derived::Derived) is a fold that holds another one and what is derived from it.
 //! - [`App::execute`] carries it out and answers with a [`Receipt`], or with an [`ExecuteError`]
 //!   that tells a rejection from a conflict, and both from trouble.
+//! - A [`View`] is a fold that is kept up to date in memory; a
+//!   [`Derived`](derived::Derived) one holds another fold and what is derived from it.
+//! - A [`Query`] is a question to one view. [`App::query`] asks it, as fresh as is said, or
+//!   [of the past](Ask::as_of), and answers with an [`Answer`] or a [`QueryError`].
+//! - A [projection](projection) keeps rows outside the log in step with it; `diptych-sqlite` is
+//!   the one into SQLite.
 //!
 //! ```
-//! use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Memory, Recorded, Tag};
+//! use std::collections::BTreeMap;
+//!
+//! use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Memory, Query, Recorded, Tag};
 //!
 //! #[derive(Event)]
 //! enum Lending {
@@ -66,13 +73,42 @@
 //!     }
 //! }
 //!
+//! /// Who has which book.
+//! #[derive(Clone, Default)]
+//! struct Shelf(BTreeMap<String, String>);
+//!
+//! impl Fold for Shelf {
+//!     type Event = Lending;
+//!
+//!     fn apply(&mut self, event: &Recorded<Lending>) {
+//!         match &event.event {
+//!             Lending::Lent { book, to } => drop(self.0.insert(book.clone(), to.clone())),
+//!             Lending::Returned { book } => drop(self.0.remove(book)),
+//!         }
+//!     }
+//! }
+//!
+//! struct WhoHas(&'static str);
+//!
+//! impl Query for WhoHas {
+//!     type View = Shelf;
+//!     type Answer = Option<String>;
+//!
+//!     fn answer(&self, shelf: &Shelf) -> Option<String> {
+//!         shelf.0.get(self.0).cloned()
+//!     }
+//! }
+//!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let app = App::over(Memory::new()).start().await?;
+//! let app = App::over(Memory::new()).view::<Shelf>().start().await?;
 //! let lend = |to: &str| Lend { book: "Emma".to_owned(), to: to.to_owned() };
 //! let receipt = app.execute(lend("ann")).actor("librarian").await?;
 //! assert_eq!(receipt.events(), 1);
 //! assert!(matches!(app.execute(lend("ben")).await, Err(ExecuteError::Rejected(IsLent))));
+//!
+//! let whose = app.query(WhoHas("Emma")).after(&receipt).await?;
+//! assert_eq!(whose.as_deref(), Some("ann"));
 //! # Ok(()) }
 //! ```
 //!
@@ -84,11 +120,18 @@
 //!   something did, the command is decided again.
 //! - Under a [key](Execute::key) a command is carried out once, for ever.
 //! - What the app keeps in memory or in snapshots makes it faster and never different.
+//! - An answer has everything up to its [position](Answer::position) and nothing after. It is as
+//!   fresh as was asked for, or says that it is not.
+//! - A view neither loses an event nor takes one in twice, and shows no half of a commit. A fold
+//!   that fails stops its own view before that event, and nothing else.
+//! - A query waits neither for the disk nor for folding, unless it asks for more than there is.
 //!
 //! # Where it runs
 //!
 //! On a Tokio runtime with its clock enabled (`enable_time`). On another executor commands are
-//! carried out too, but no wait is made between tries, and no snapshots are saved.
+//! carried out too, but no wait is made between tries, and no snapshots are saved; and a query
+//! that asks for more than there is waits without end. Each view and each projection has a thread
+//! of its own.
 //!
 //! # Features
 //!
@@ -141,7 +184,7 @@ pub use query::{
     Answer, Answering, Ask, Cost, Difference, Explain, Explanation, History, NarrowScope, NotYet,
     Past, Point, Query, QueryError, QueryPanicked, ScopeError, Watch,
 };
-pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots};
+pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots};
 pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;
 pub use view::{NoSuchView, View, ViewControl, ViewMemory, ViewOptions, ViewStatus};

@@ -1,17 +1,18 @@
 //! What is measured, through the `metrics` facade: names, and where they are counted.
 //!
 //! Handles are made once, when an app is started: a recorder has to be installed before that.
-//! Without one they cost next to nothing.
+//! Without one nothing is measured, not even the time.
 
 use std::{
     any::{TypeId, type_name},
+    cell::Cell,
     collections::HashMap,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use foldhash::fast::RandomState;
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, IntoF64, counter, gauge, histogram};
 use parking_lot::RwLock;
 
 use crate::{
@@ -24,7 +25,9 @@ pub(crate) struct Meters {
     /// Decisions that something came in between of.
     pub(crate) conflicts: Counter,
     /// Until the store has accepted a commit or refused it.
-    pub(crate) append: Histogram,
+    append: Histogram,
+    /// Whether anybody is told.
+    is_recorded: bool,
     commands: RwLock<HashMap<TypeId, Arc<CommandMeters>, RandomState>>,
 }
 
@@ -52,19 +55,41 @@ pub(crate) struct FollowerMeters {
 
 impl Meters {
     pub(crate) fn new() -> Meters {
+        let is_recorded = Cell::new(false);
+        gauge!("diptych_up").set(Up(&is_recorded));
         Meters {
             conflicts: counter!("diptych_conflicts_total"),
             append: histogram!("diptych_append_seconds"),
+            is_recorded: is_recorded.get(),
             commands: RwLock::default(),
         }
     }
 
-    pub(crate) fn command<C: Command>(&self) -> Arc<CommandMeters> {
+    /// The time, if anybody is told.
+    pub(crate) fn now(&self) -> Option<Instant> {
+        self.is_recorded.then(Instant::now)
+    }
+
+    pub(crate) fn appended(&self, began: Option<Instant>) {
+        if let Some(began) = began {
+            self.append.record(began.elapsed());
+        }
+    }
+
+    /// Those of a command of this type, if anybody is told.
+    pub(crate) fn command<C: Command>(&self) -> Option<Arc<CommandMeters>> {
+        self.is_recorded.then(|| self.command_meters::<C>())
+    }
+
+    fn command_meters<C: Command>(&self) -> Arc<CommandMeters> {
         if let Some(known) = self.commands.read().get(&TypeId::of::<C>()) {
             return known.clone();
         }
         let command = type_name::<C>();
-        let outcome = |outcome: &'static str| counter!("diptych_commands_total", "command" => command, "outcome" => outcome);
+        let outcome = |outcome: &'static str| {
+            let labels = [("command", command), ("outcome", outcome)];
+            counter!("diptych_commands_total", &labels)
+        };
         let meters = Arc::new(CommandMeters {
             seconds: histogram!("diptych_command_seconds", "command" => command),
             receipts: outcome("receipt"),
@@ -73,6 +98,16 @@ impl Meters {
         });
         self.commands.write().insert(TypeId::of::<C>(), meters.clone());
         meters
+    }
+}
+
+/// 1, for a gauge. No gauge asks for it where no recorder is: that tells whether there is one.
+struct Up<'a>(&'a Cell<bool>);
+
+impl IntoF64 for Up<'_> {
+    fn into_f64(self) -> f64 {
+        self.0.set(true);
+        1.0
     }
 }
 

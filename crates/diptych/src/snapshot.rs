@@ -4,6 +4,7 @@
 //! A snapshot says which log it is of, up to which position, and which code made it. Whatever does
 //! not fit, is damaged or cannot be read means a warning and a replay.
 
+mod ages;
 mod encoding;
 mod faithful;
 mod keeping;
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, io};
 
 use parking_lot::Mutex;
 
+pub(crate) use ages::Ages;
 #[cfg(feature = "testing")]
 pub(crate) use encoding::{decode, encode};
 pub(crate) use keeping::{Keeping, Kept};
@@ -119,5 +121,22 @@ pub struct SnapshotOptions {
 impl Default for SnapshotOptions {
     fn default() -> SnapshotOptions {
         SnapshotOptions { every_events: 1_000 }
+    }
+}
+
+/// When snapshots of a view are made, and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ViewSnapshots {
+    /// After this many events that went into the view since its last snapshot.
+    pub every_events: u64,
+    /// At most so many: the newest, and older ones at distances from it that about double from one
+    /// to the next. From those the past is answered, and the view begins where the newest is
+    /// damaged. Each is as large as the view.
+    pub keep: usize,
+}
+
+impl Default for ViewSnapshots {
+    fn default() -> ViewSnapshots {
+        ViewSnapshots { every_events: 100_000, keep: 8 }
     }
 }

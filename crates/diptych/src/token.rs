@@ -19,7 +19,8 @@ pub use session::{Session, SessionToken};
 pub enum TokenSyntaxError {
     /// Longer than any token of that kind.
     #[error(
-        "a text of {bytes} bytes is no token of this kind, which has at most {limit}: check what was sent"
+        "a text of {bytes} bytes is no token of this kind, which has at most {limit}: check what \
+         was sent"
     )]
     TooLong {
         /// How long it is.
@@ -58,7 +59,10 @@ pub enum TokenSyntaxError {
 #[non_exhaustive]
 pub enum TokenError {
     /// It is of a log that the app does not know.
-    #[error("the token is of the log {}, and this is {}: ask the app that gave it", .token.id, .log.id)]
+    #[error(
+        "the token is of the log {}, and this is {}: ask the app that gave it",
+        .token.id, .log.id
+    )]
     OtherLog {
         /// The log of the token.
         token: LogIdentity,

@@ -3,6 +3,7 @@
 
 pub(crate) mod copies;
 mod handle;
+pub(crate) mod keeps;
 pub(crate) mod panel;
 
 pub use handle::{NoSuchView, ViewControl, ViewMemory, ViewStatus};

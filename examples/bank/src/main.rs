@@ -1,14 +1,22 @@
-//! A bank account: one tag is the boundary, as with an aggregate. `cargo run -p example-bank`
+//! A bank. What can happen is here; the rules are in `commands.rs`, where one tag is the boundary,
+//! as with an aggregate; what can be asked is in `queries.rs`. `cargo run -p example-bank`
 #![allow(clippy::print_stdout)] // It shows something.
 
+mod commands;
+mod queries;
 #[cfg(test)]
 mod tests;
 
-use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Recorded, Tag};
-use serde::Serialize;
+use diptych::{App, Event, ExecuteError, Filter, Position, Tag, Timestamp};
 
+use crate::{
+    commands::{Deposit, Open, Withdraw},
+    queries::{Balance, Balances, Richest},
+};
+
+/// The hinge: both panels know the events, and nothing else of each other.
 #[derive(Debug, PartialEq, Event)]
-enum Banking {
+pub(crate) enum Banking {
     #[event("account-opened")]
     Opened {
         #[tag]
@@ -28,122 +36,59 @@ enum Banking {
     },
 }
 
-#[derive(Default)]
-struct Account {
-    is_open: bool,
-    balance_cents: u128, // Wider than an amount: no number of deposits is too much for it.
-}
-
-impl Fold for Account {
-    type Event = Banking;
-
-    fn apply(&mut self, event: &Recorded<Banking>) {
-        match &event.event {
-            Banking::Opened { .. } => self.is_open = true,
-            Banking::Deposited { cents, .. } => self.balance_cents += u128::from(*cents),
-            Banking::Withdrawn { cents, .. } => self.balance_cents -= u128::from(*cents),
-        }
-    }
-}
-
-#[derive(Debug, PartialEq, thiserror::Error)]
-enum Refused {
-    #[error("the account is open already")]
-    AlreadyOpen,
-    #[error("the account is not open")]
-    NotOpen,
-    #[error("there are {balance_cents} cents, less than {cents}")]
-    Overdrawn { balance_cents: u128, cents: u64 },
-}
-
+/// What happened to one account.
 fn account(account: &str) -> Filter {
     Filter::tag(Tag::new("account", account))
-}
-
-struct Open {
-    account: String,
-}
-
-impl Command for Open {
-    type State = Account;
-    type Event = Banking;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> Filter {
-        account(&self.account)
-    }
-
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
-        if account.is_open {
-            return Err(Refused::AlreadyOpen);
-        }
-        Ok(vec![Banking::Opened { account: self.account.clone() }])
-    }
-}
-
-#[derive(Serialize)]
-struct Deposit {
-    account: String,
-    cents: u64,
-}
-
-impl Command for Deposit {
-    type State = Account;
-    type Event = Banking;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> Filter {
-        account(&self.account)
-    }
-
-    /// An account stays open: whatever comes meanwhile does a deposit no harm.
-    fn conflicts_with(&self) -> Option<Filter> {
-        Some(Filter::nothing())
-    }
-
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
-        if !account.is_open {
-            return Err(Refused::NotOpen);
-        }
-        Ok(vec![Banking::Deposited { account: self.account.clone(), cents: self.cents }])
-    }
-}
-
-struct Withdraw {
-    account: String,
-    cents: u64,
-}
-
-impl Command for Withdraw {
-    type State = Account;
-    type Event = Banking;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> Filter {
-        account(&self.account)
-    }
-
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
-        let Account { balance_cents, .. } = *account;
-        if balance_cents < self.cents.into() {
-            return Err(Refused::Overdrawn { balance_cents, cents: self.cents });
-        }
-        Ok(vec![Banking::Withdrawn { account: self.account.clone(), cents: self.cents }])
-    }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let app = App::open(folder.path())?.start().await?;
-    app.execute(Open { account: "ann-1".into() }).actor("teller").await?;
-    // Sent twice under one key: it is carried out once.
-    let deposit = || app.execute(Deposit { account: "ann-1".into(), cents: 500 }).key("slip-7");
+    let app = App::open(folder.path())?.view::<Balances>().start().await?;
+
+    for (account, cents) in [("ann", 300), ("ben", 900), ("cleo", 700)] {
+        app.execute(Open { account: account.into() }).actor("teller").await?;
+        app.execute(Deposit { account: account.into(), cents }).await?;
+    }
+
+    // Sent twice under one key, because the first answer got lost: it is carried out once.
+    let deposit = || app.execute(Deposit { account: "ann".into(), cents: 500 }).key("slip-7");
     let (receipt, again) = (deposit().await?, deposit().await?);
-    println!("deposited at position {}, and again at {}", receipt.last(), again.last());
-    let withdraw = Withdraw { account: "ann-1".into(), cents: 501 };
-    if let Err(ExecuteError::Rejected(reason)) = app.execute(withdraw).await {
-        println!("refused: {reason}");
+    println!(
+        "ann's slip 7 is at position {}, sent again it is at {}",
+        receipt.last(),
+        again.last()
+    );
+
+    // A view follows the log by itself. Who has just written says so, and finds the own write.
+    let richest = app.query(Richest { top: 2 }).after(&receipt).await?;
+    println!("the richest, as of position {}: {:?}", richest.position, richest.value);
+
+    let noon = Timestamp::now();
+    let withdraw = |cents| app.execute(Withdraw { account: "ann".into(), cents });
+    if let Err(ExecuteError::Rejected(reason)) = withdraw(801).await {
+        println!("ann wants 801, which is refused: {reason}");
+    }
+    let receipt = withdraw(650).await?;
+
+    // The past is asked like the present. Of the log only this account's events are read.
+    let ann = || Balance { account: "ann".into() };
+    let now = app.query(ann()).after(&receipt).await?;
+    println!("ann has {}", told(*now));
+    let before = app.query(ann()).recorded_before(noon).await?;
+    println!("ann had {} at noon", told(*before));
+    let first = app.query(ann()).as_of(Position::new(2)).await?;
+    println!("ann had {} at position 2 ({} events read)", told(*first), first.cost.events);
+
+    // Every event that changed the answer, from the start of the log on.
+    println!("ann's statement:");
+    let mut statement = app.history(ann(), Position::START, app.head());
+    while let Some(line) = statement.next().await? {
+        println!("  position {:>2}: {}", line.position, told(*line));
     }
     Ok(app.stop().await?)
+}
+
+fn told(balance: Option<u128>) -> String {
+    balance.map_or("no account".into(), |cents| format!("{cents} cents"))
 }

@@ -1,6 +1,10 @@
-use diptych::testing::{given, nothing_given};
+use diptych::{
+    Memory, Query,
+    testing::{check_determinism, given, nothing_given},
+};
 
 use super::*;
+use crate::commands::{Account, Refused};
 
 fn opened() -> Banking {
     Banking::Opened { account: "a".to_owned() }
@@ -53,4 +57,31 @@ fn accounts_do_not_know_of_each_other() {
     let others = Banking::Deposited { account: "b".to_owned(), cents: 1_000 };
     let state: Account = given([opened(), others, deposited(7)]).state(account("a"));
     assert_eq!(state.balance_cents, 7);
+}
+
+#[test]
+fn the_richest_are_told_first() {
+    let in_b = Banking::Deposited { account: "b".to_owned(), cents: 9 };
+    let balances: Balances = given([opened(), deposited(7), in_b]).state(Filter::everything());
+    let richest = [("b".to_owned(), 9), ("a".to_owned(), 7)];
+    assert_eq!(Richest { top: 5 }.answer(&balances), richest);
+    assert_eq!(Richest { top: 1 }.answer(&balances), richest[..1]);
+}
+
+#[test]
+fn the_same_events_give_the_same_balances() {
+    check_determinism::<Balances>([opened(), deposited(7)]);
+}
+
+#[tokio::test]
+async fn a_balance_depends_on_its_own_account_alone() {
+    let app = App::over(Memory::new()).view::<Balances>().start().await.unwrap();
+    for account in ["a", "b"] {
+        app.execute(Open { account: account.to_owned() }).await.unwrap();
+    }
+    let receipt = app.execute(deposit(70)).await.unwrap();
+    let balance = || Balance { account: "a".to_owned() };
+    assert_eq!(*app.query(balance()).after(&receipt).await.unwrap(), Some(70));
+    assert_eq!(*app.query(balance()).as_of(Position::new(2)).await.unwrap(), Some(0));
+    app.check_scope(&balance(), app.head()).await.unwrap();
 }

@@ -1,19 +1,24 @@
 //! A course has so many seats, and a student takes so many courses: a rule that depends on two
-//! things at once has a boundary of two tags. `cargo run -p example-courses`
+//! things at once has a boundary of two tags (`commands.rs`). And a list that is made of what
+//! happened to courses as to students is one view (`queries.rs`). `cargo run -p example-courses`
 #![allow(clippy::print_stdout)] // It shows something.
 
+mod commands;
+mod queries;
 #[cfg(test)]
 mod tests;
 
-use diptych::{App, Command, Event, Filter, Fold, Recorded, Tag};
+use diptych::{App, Event};
 use serde::{Deserialize, Serialize};
 
-/// How many courses a student takes at most.
-const COURSES_PER_STUDENT: u32 = 3;
+use crate::{
+    commands::{Enroll, Offer, Subscribe},
+    queries::{Catalogue, FreeSeats, Open, Students},
+};
 
 #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event("course-offered")]
-struct Offered {
+pub(crate) struct Offered {
     #[tag]
     course: String,
     seats: u32,
@@ -21,121 +26,52 @@ struct Offered {
 
 #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event("student-subscribed")]
-struct Subscribed {
+pub(crate) struct Subscribed {
     #[tag]
     course: String,
     #[tag]
     student: String,
+}
+
+#[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
+#[event("student-enrolled")]
+pub(crate) struct Enrolled {
+    #[tag]
+    student: String,
+    name: String,
 }
 
 #[derive(Debug, PartialEq, Event)]
-enum School {
+pub(crate) enum School {
     Offered(Offered),
     Subscribed(Subscribed),
-}
-
-/// What the rules know of one course.
-#[derive(Default)]
-struct Seats {
-    offered: Option<u32>,
-    taken: u32,
-}
-
-impl Fold for Seats {
-    type Event = School;
-
-    fn apply(&mut self, event: &Recorded<School>) {
-        match &event.event {
-            School::Offered(offered) => self.offered = Some(offered.seats),
-            School::Subscribed(_) => self.taken += 1,
-        }
-    }
-}
-
-/// What the rules know of one student, folded from one of the events alone.
-#[derive(Default)]
-struct Load {
-    courses: Vec<String>,
-}
-
-impl Fold for Load {
-    type Event = Subscribed;
-
-    fn apply(&mut self, event: &Recorded<Subscribed>) {
-        self.courses.push(event.course.clone());
-    }
-}
-
-#[derive(Debug, PartialEq, thiserror::Error)]
-enum Refused {
-    #[error("the course is offered already")]
-    AlreadyOffered,
-    #[error("there is no such course")]
-    NotOffered,
-    #[error("all seats are taken")]
-    Full,
-    #[error("the student takes {COURSES_PER_STUDENT} courses, which is the most")]
-    TooManyCourses,
-}
-
-struct Offer {
-    course: String,
-    seats: u32,
-}
-
-impl Command for Offer {
-    type State = Seats;
-    type Event = Offered;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> Filter {
-        Filter::tag(Tag::new("course", &self.course))
-    }
-
-    fn decide(&self, course: &Seats) -> Result<Vec<Offered>, Refused> {
-        if course.offered.is_some() {
-            return Err(Refused::AlreadyOffered);
-        }
-        Ok(vec![Offered { course: self.course.clone(), seats: self.seats }])
-    }
-}
-
-struct Subscribe {
-    course: String,
-    student: String,
-}
-
-impl Command for Subscribe {
-    type State = (Seats, Load);
-    type Event = Subscribed;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> (Filter, Filter) {
-        let course = Filter::tag(Tag::new("course", &self.course));
-        (course, Filter::tag(Tag::new("student", &self.student)))
-    }
-
-    fn decide(&self, (course, student): (&Seats, &Load)) -> Result<Vec<Subscribed>, Refused> {
-        if student.courses.contains(&self.course) {
-            return Ok(Vec::new());
-        }
-        let seats = course.offered.ok_or(Refused::NotOffered)?;
-        if course.taken >= seats {
-            return Err(Refused::Full);
-        }
-        if student.courses.len() >= COURSES_PER_STUDENT as usize {
-            return Err(Refused::TooManyCourses);
-        }
-        let (course, student) = (self.course.clone(), self.student.clone());
-        Ok(vec![Subscribed { course, student }])
-    }
+    Enrolled(Enrolled),
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let app = App::open(folder.path())?.start().await?;
+    let app = App::open(folder.path())?.view::<Catalogue>().start().await?;
     app.execute(Offer { course: "logic".to_owned(), seats: 30 }).await?;
+    app.execute(Offer { course: "music".to_owned(), seats: 8 }).await?;
+    for (student, name) in [("s7", "Ann"), ("s8", "Ben")] {
+        app.execute(Enroll { student: student.to_owned(), name: name.to_owned() }).await?;
+        app.execute(Subscribe { course: "music".to_owned(), student: student.to_owned() }).await?;
+    }
+
+    // A display at the door: each time that the answer changes, it is told.
+    let mut door = app.watch(FreeSeats { course: "logic".to_owned() });
+    let display = tokio::spawn(async move {
+        let mut shown = Vec::new();
+        loop {
+            let free = door.next().await?;
+            shown.push(free.value);
+            if *free == Some(0) {
+                return Ok::<_, diptych::QueryError>(shown);
+            }
+        }
+    });
+
     let sent: Vec<_> = (0..100)
         .map(|number| Subscribe { course: "logic".to_owned(), student: format!("s{number}") })
         .map(|subscribe| tokio::spawn(app.execute(subscribe).into_future()))
@@ -145,5 +81,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         subscribed += usize::from(answer.await?.is_ok());
     }
     println!("{subscribed} of 100 students got one of 30 seats");
+    let shown = display.await??;
+    println!("the display at the door showed {} numbers, the last is 0", shown.len());
+
+    // Strong: whatever was durable when the question was asked is in the answer.
+    let open = app.query(Open).strong().await?;
+    println!("open courses: {:?}", *open);
+    let music = app.query(Students { course: "music".to_owned() }).strong().await?;
+    println!("in music: {}", music.join(", "));
+
+    // Which events made an answer? Those in the question's scope.
+    let why = app.explain(FreeSeats { course: "music".to_owned() }).await?;
+    println!("how many seats are free there, rests on");
+    for event in &why.events {
+        println!("  position {}: {:?}", event.position, event.event);
+    }
     Ok(app.stop().await?)
 }

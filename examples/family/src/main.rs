@@ -1,17 +1,21 @@
 //! A family tree, in which who is whose grandfather is derived when an event comes, and not when
-//! somebody asks. `cargo run -p example-family`
+//! somebody asks (`queries.rs`). `cargo run -p example-family`
 #![allow(clippy::print_stdout)] // It shows something.
 
+mod commands;
+mod queries;
 #[cfg(test)]
 mod tests;
 
-use diptych::{
-    Event, Fold, Metadata, Position, Recorded, Timestamp, Uuid,
-    derived::{Derivation, Derived, Reads, Rows, Source},
+use diptych::{App, Event, Memory};
+
+use crate::{
+    commands::{CorrectFather, RegisterBirth},
+    queries::{Family, GrandchildrenOf, GrandfatherOf},
 };
 
 #[derive(Clone, Debug, PartialEq, Event)]
-enum Parish {
+pub(crate) enum Parish {
     #[event("birth-registered")]
     Born {
         #[tag]
@@ -26,118 +30,38 @@ enum Parish {
     },
 }
 
-/// Who is in the register.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Register {
-    people: Rows<String, Entry>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Entry {
-    father: Option<String>,
-}
-
-impl Fold for Register {
-    type Event = Parish;
-
-    fn apply(&mut self, event: &Recorded<Parish>) {
-        match event.event.clone() {
-            Parish::Born { person, father } => drop(self.people.insert(person, Entry { father })),
-            Parish::FatherCorrected { person, father } => {
-                self.people.change_or_default(person).father = Some(father);
-            }
-        }
-    }
-}
-
-impl Source for Register {
-    type Key = String;
-    type Row = Entry;
-
-    fn rows(&self) -> &Rows<String, Entry> {
-        &self.people
-    }
-
-    fn rows_mut(&mut self) -> &mut Rows<String, Entry> {
-        &mut self.people
-    }
-}
-
-/// The father of the father, whoever of them is registered first.
-struct PaternalGrandfather;
-
-impl Derivation for PaternalGrandfather {
-    type Source = Register;
-    type Key = String;
-    type Value = String;
-
-    fn keys(person: &String, _: &Entry) -> impl IntoIterator<Item = String> {
-        [person.clone()]
-    }
-
-    fn derive(person: &String, people: &Reads<'_, Register>) -> Option<String> {
-        let father = people.get(person)?.father.as_ref()?;
-        people.get(father)?.father.clone()
-    }
-}
-
-/// The grandchildren of each grandfather: derived from what is derived.
-struct Grandchildren;
-
-impl Derivation for Grandchildren {
-    type Source = Derived<PaternalGrandfather>;
-    type Key = String;
-    type Value = Vec<String>;
-
-    fn keys(_: &String, grandfather: &String) -> impl IntoIterator<Item = String> {
-        [grandfather.clone()]
-    }
-
-    fn derive(_: &String, people: &Reads<'_, Self::Source>) -> Option<Vec<String>> {
-        Some(people.named_by().map(|(person, _)| person.clone()).collect())
-    }
-}
-
-/// Everything in one state, so that all of it shows the same moment.
-type Family = Derived<Grandchildren>;
-
-fn grandfather<'a>(family: &'a Family, person: &str) -> Option<&'a str> {
-    family.source().get(person).map(String::as_str)
-}
-
-fn grandchildren<'a>(family: &'a Family, person: &str) -> &'a [String] {
-    family.get(person).map_or(&[], Vec::as_slice)
-}
-
-fn born(person: &str, father: Option<&str>) -> Parish {
-    Parish::Born { person: person.to_owned(), father: father.map(str::to_owned) }
-}
-
-fn corrected(person: &str, father: &str) -> Parish {
-    Parish::FatherCorrected { person: person.to_owned(), father: father.to_owned() }
-}
-
-fn main() {
-    let story = [
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let app = App::over(Memory::new()).view::<Family>().start().await?;
+    let births = [
         // The parish of the grandson sends its register first.
-        born("Otto", Some("Paul")),
-        born("Quentin", None),
-        born("Paul", Some("Quentin")),
-        born("Berta", Some("Paul")),
-        born("Rudolf", None),
-        corrected("Paul", "Rudolf"),
+        ("Otto", Some("Paul")),
+        ("Quentin", None),
+        ("Paul", Some("Quentin")),
+        ("Berta", Some("Paul")),
+        ("Rudolf", None),
     ];
-    let mut family = Family::default();
-    for (position, event) in (1..).zip(story) {
-        family.apply(&Recorded {
-            position: Position::new(position),
-            recorded_at: Timestamp::from_micros(0),
-            id: Uuid::nil(),
-            metadata: Metadata::default(),
-            event,
-        });
-        let otto = grandfather(&family, "Otto").unwrap_or("nobody that we know");
-        println!("after event {position} the grandfather of Otto is {otto}");
+    for (person, father) in births {
+        let receipt = app.execute(RegisterBirth { person, father }).await?;
+        let grandfather = app.query(GrandfatherOf("Otto")).after(&receipt).await?;
+        let grandfather = grandfather.value.unwrap_or("not known".to_owned());
+        println!("{person} is registered; the grandfather of Otto is {grandfather}");
     }
-    println!("the grandchildren of Rudolf are {}", grandchildren(&family, "Rudolf").join(", "));
+
+    // One event, and everybody who descends from it is derived again.
+    let mistaken = app.head();
+    let receipt = app.execute(CorrectFather { person: "Paul", father: "Rudolf" }).await?;
+    for grandfather in ["Quentin", "Rudolf"] {
+        let children = app.query(GrandchildrenOf(grandfather)).after(&receipt).await?;
+        println!("Paul's father is corrected; grandchildren of {grandfather}: {:?}", *children);
+    }
+
+    // What was said before the correction can still be asked.
+    let before = app.query(GrandchildrenOf("Quentin")).as_of(mistaken).await?;
+    println!("as of position {mistaken} they were those of Quentin: {:?}", *before);
+
+    let status = app.view::<Family>()?.status();
+    println!("the view is {}, at position {}", status.state, status.position);
+    app.stop().await?;
+    Ok(())
 }

@@ -1,6 +1,10 @@
-use diptych::testing::nothing_given;
+use diptych::{
+    Filter, Memory, Query,
+    testing::{check_determinism, given, nothing_given},
+};
 
 use super::*;
+use crate::commands::Refused;
 
 fn register(member: &str, email: &str) -> Register {
     Register { member: member.to_owned(), email: email.to_owned() }
@@ -33,4 +37,31 @@ fn a_member_registers_once_and_leaves_once() {
 fn an_address_looks_like_one() {
     nothing_given().when(register("ann", "Ann@example.org")).then_invalid("email");
     nothing_given().when(register("ann", "ann")).then_invalid("email");
+}
+
+#[test]
+fn the_directory_has_who_did_not_leave() {
+    let left = Membership::Left { member: "ben".to_owned(), email: "ben@b".to_owned() };
+    let events = [registered("ann", "ann@a"), registered("ben", "ben@b"), left];
+    let directory: Directory = given(events).state(Filter::everything());
+    let found = |prefix: &str| Search { prefix: prefix.to_owned() }.answer(&directory);
+    assert_eq!((found("a"), found("b")), (vec!["ann".to_owned()], Vec::new()));
+}
+
+#[test]
+fn the_same_events_give_the_same_directory() {
+    check_determinism::<Directory>([registered("ann", "ann@a"), registered("ben", "ben@b")]);
+}
+
+#[tokio::test]
+async fn whose_an_address_is_depends_on_its_own_events() {
+    let app = App::over(Memory::new()).view::<Directory>().start().await.unwrap();
+    let session = app.session();
+    for (member, email) in [("ann", "ann@a"), ("ben", "ben@b")] {
+        app.execute(register(member, email)).session(&session).await.unwrap();
+    }
+    let whose = || WhoHas { email: "ann@a".to_owned() };
+    let answer = app.query(whose()).session(&session).await.unwrap();
+    assert_eq!(answer.value.unwrap().member, "ann");
+    app.check_scope(&whose(), app.head()).await.unwrap();
 }

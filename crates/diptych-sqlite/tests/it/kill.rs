@@ -2,8 +2,8 @@
 //! to the checkpoint.
 //!
 //! The child is this test binary again, told by its environment what to do. It writes to the log
-//! and projects it in small batches, with a reset now
-//! and then. More kills: `DIPTYCH_KILLS=1000`.
+//! and projects it, with a reset now and then: in small batches, or as an app does it. More kills:
+//! `DIPTYCH_KILLS=1000`.
 
 use std::{
     env,
@@ -32,6 +32,15 @@ const LIFE: Duration = Duration::from_secs(20);
 
 #[test]
 fn rows_are_a_fold_up_to_the_checkpoint_after_any_kill() {
+    kill("kill::child");
+}
+
+#[test]
+fn so_they_are_when_an_app_projects() {
+    kill("kill::child_with_an_app");
+}
+
+fn kill(child: &str) {
     let folder = tempfile::tempdir().unwrap();
     let seed = env::var("DIPTYCH_SEED").map_or(0xD1, |text| text.parse().unwrap());
     println!("seed {seed}");
@@ -39,7 +48,7 @@ fn rows_are_a_fold_up_to_the_checkpoint_after_any_kill() {
     let kills = env::var("DIPTYCH_KILLS").map_or(KILLS, |text| text.parse().unwrap());
     let (mut positions, mut identity) = (Vec::new(), None);
     for round in 0..kills {
-        let child = Killed::spawn(folder.path(), seed + round);
+        let child = Killed::spawn(child, folder.path(), seed + round);
         thread::sleep(Duration::from_millis(random.u64(..60)));
         child.kill();
         let app = open(folder.path());
@@ -82,6 +91,28 @@ fn child() {
     }
 }
 
+/// The same with the projection in the hands of the app.
+#[test]
+fn child_with_an_app() {
+    let Ok(folder) = env::var(FOLDER) else { return };
+    let folder = PathBuf::from(folder);
+    let mut random = fastrand::Rng::with_seed(env::var(SEED).unwrap().parse().unwrap());
+    let builder = App::open(folder.join("log")).unwrap();
+    let app = block_on(builder.projection(sales(&folder.join("report.db"))).start()).unwrap();
+    let report = app.projection("sales").unwrap();
+    happen(&app, &mut random, 1);
+    block_on(report.caught_up(LIFE)).unwrap();
+    println!("{BEGUN}");
+    let begun = Instant::now();
+    while begun.elapsed() < LIFE {
+        let events = random.usize(1..200);
+        happen(&app, &mut random, events);
+        if random.u32(..10) == 0 {
+            block_on(report.reset()).unwrap();
+        }
+    }
+}
+
 fn open(folder: &Path) -> App {
     block_on(App::open(folder.join("log")).unwrap().start()).unwrap()
 }
@@ -90,9 +121,9 @@ fn open(folder: &Path) -> App {
 struct Killed(Child);
 
 impl Killed {
-    fn spawn(folder: &Path, seed: u64) -> Killed {
+    fn spawn(child: &str, folder: &Path, seed: u64) -> Killed {
         let child = Command::new(env::current_exe().unwrap())
-            .args(["kill::child", "--exact", "--nocapture", "--test-threads=1"])
+            .args([child, "--exact", "--nocapture", "--test-threads=1"])
             .env(FOLDER, folder)
             .env(SEED, seed.to_string())
             .stdout(Stdio::piped())

@@ -13,5 +13,6 @@ mod refused;
 mod renamed;
 mod replaced;
 mod report;
+mod running;
 mod shop;
 mod trouble;

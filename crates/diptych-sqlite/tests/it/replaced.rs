@@ -76,7 +76,7 @@ fn an_older_copy_of_its_files() {
     assert_eq!(Totals::asked(&reader(&file)), before);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use diptych::{
-    App, Command, Event, Filter, Memory, Position, Read, Recorded, Store, projection::Target,
+    App, Command, Event, Filter, Memory, Position, Read, Receipt, Recorded, Store,
+    projection::Target,
 };
 use diptych_sqlite::{
     Projection, Sqlite, SqliteProjection, Transaction,
@@ -37,7 +38,7 @@ pub(crate) enum Trade {
 #[event("swept")]
 pub(crate) struct Swept {
     #[tag]
-    shop: String,
+    pub(crate) shop: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
@@ -69,11 +70,10 @@ impl<E: Event + Clone> Command for Note<E> {
     }
 }
 
-/// Notes each by itself.
-pub(crate) fn note<E: Event + Clone>(app: &App, events: impl IntoIterator<Item = E>) {
-    for event in events {
-        block_on(async { app.execute(Note(vec![event])).await }).unwrap();
-    }
+/// Notes each by itself; where the last of them is.
+pub(crate) fn note<E: Event + Clone>(app: &App, events: impl IntoIterator<Item = E>) -> Receipt {
+    let noted = events.into_iter().map(|event| app.execute(Note(vec![event])));
+    noted.map(|execute| block_on(execute.into_future()).unwrap()).last().unwrap()
 }
 
 pub(crate) fn app() -> App {

@@ -82,6 +82,12 @@ fn the_examples_of_every_page_are_compiled() {
     assert_none(each(&[".md"], |path, text| docs::not_compiled(path, text, &compiled)));
 }
 
+#[test]
+fn every_metric_is_on_its_page() {
+    let (code, page) = (read("crates/diptych/src/meters.rs"), read("docs/observability.md"));
+    assert_none(docs::metrics_out_of_step(&code, &page));
+}
+
 /// What a rule says of each file with one of these endings, the path before it.
 fn each(endings: &[&str], rule: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
     let problems = |(path, text): (String, String)| {

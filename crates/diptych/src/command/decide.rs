@@ -10,7 +10,7 @@ use std::{
     any::type_name,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use diptych_store::{
@@ -247,9 +247,9 @@ async fn append<C: Command>(
     conditions.extend(expected);
     let kept: Option<Arc<[RawEvent]>> = core.keeps_accepted().then(|| events.as_slice().into());
     let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
-    let began = Instant::now();
+    let began = core.meters.now();
     let answer = core.store.append(append).await;
-    core.meters.append.record(began.elapsed());
+    core.meters.appended(began);
     let accepted = match answer {
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal),

@@ -270,9 +270,9 @@ impl<R: Error + 'static> fmt::Debug for Pending<R> {
 
 /// A command as it is seen from outside: how long it takes, and in which span.
 struct Observed {
-    began: Instant,
     span: Span,
-    meters: Arc<CommandMeters>,
+    /// Since when, and where that is told.
+    measured: Option<(Instant, Arc<CommandMeters>)>,
 }
 
 impl Observed {
@@ -287,11 +287,13 @@ impl Observed {
             last = Empty,
             error = Empty,
         );
-        Observed { began: Instant::now(), span, meters: core.meters.command::<C>() }
+        Observed { span, measured: core.meters.now().zip(core.meters.command::<C>()) }
     }
 
     fn end<R: Error + 'static>(self, answer: &Result<Receipt, ExecuteError<R>>) {
-        self.meters.answered(answer, self.began.elapsed());
+        if let Some((began, meters)) = &self.measured {
+            meters.answered(answer, began.elapsed());
+        }
         if self.span.is_disabled() {
             return;
         }

@@ -338,7 +338,7 @@ impl<F: Fold> Slot for Box<State<F>> {
 
     fn due(&mut self, log: LogIdentity) -> Option<Due> {
         let keeping = self.keeping.as_ref()?;
-        if self.events_since < keeping.options.every_events.max(1) || self.is_spoilt {
+        if self.events_since < keeping.every_events || self.is_spoilt {
             return None;
         }
         let name = Keeping::<F>::name(&self.boundary);

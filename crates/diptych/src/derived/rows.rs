@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::relation::in_tree;
+use super::relation::{in_tree, stored};
 
 /// Rows by key, in the order of the keys: what a [`Source`](super::Source) keeps and a
 /// [`Derived`](super::Derived) makes.
@@ -118,10 +118,11 @@ impl<K, R> Rows<K, R> {
         self.rows.is_empty()
     }
 
-    /// About how many bytes they take, without what a key or a row owns elsewhere, such as the
-    /// text of a `String`: for [`Fold::heap_bytes`](crate::Fold::heap_bytes) of a source.
+    /// About how many bytes they take: for [`Fold::heap_bytes`](crate::Fold::heap_bytes) of a
+    /// source. What a key or a row owns elsewhere is not known, and counts as 32 bytes if there
+    /// is something; add what is more.
     pub fn heap_bytes(&self) -> usize {
-        in_tree::<(K, R)>(self.rows.len())
+        in_tree(self.rows.len(), stored::<K>() + stored::<R>())
     }
 
     /// From now on changes are noted.

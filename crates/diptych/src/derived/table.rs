@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Derivation, Key, Row, Rows, Source,
-    relation::{Few, Relation, in_tree},
+    relation::{Few, Relation, Removed, in_tree, stored},
     rows::Changes,
 };
 
@@ -18,12 +18,19 @@ use super::{
 /// the derivation is pure: so it is not compared and not serialised.
 pub struct Table<D: Derivation> {
     pub(super) rows: Rows<D::Key, D::Value>,
-    /// By which rows of the source a derived row is named. One that is named by none is not there.
-    named: Relation<D::Key, Key<D>>,
-    /// Which rows of the source were read to derive it, whether they were there or not; sorted.
-    read: BTreeMap<D::Key, Box<[Key<D>]>>,
-    /// The same from the other side.
+    /// What each derived row rests on, also one that has no value now. One that is named by no row
+    /// of the source is not there.
+    links: BTreeMap<D::Key, Links<Key<D>>>,
+    /// The same from the other side: by which derived rows a row of the source was read.
     readers: Relation<Key<D>, D::Key>,
+}
+
+/// What one derived row rests on, in rows of the source.
+#[derive(Clone, PartialEq)]
+struct Links<K> {
+    named_by: Few<K>,
+    /// What was read to derive it, whether it was there or not; sorted.
+    read: Box<[K]>,
 }
 
 impl<D: Derivation> Table<D> {
@@ -50,71 +57,85 @@ impl<D: Derivation> Table<D> {
         let mut affected = BTreeSet::new();
         for (key, before) in changes {
             let (before, now) = (before.as_ref(), source.get(key));
+            // Also a value that was derived again and came out as it was.
             if before == now {
                 continue;
             }
+            affected.extend(self.readers.of(key).cloned());
             let (named_before, named_now) = (names::<D>(key, before), names::<D>(key, now));
             for gone in named_before.difference(&named_now) {
-                self.named.remove(gone, key);
+                self.unname(gone, key);
                 affected.insert(gone.clone());
             }
             for new in named_now.difference(&named_before) {
-                self.named.insert(new, key.clone());
+                self.name(new, key);
                 affected.insert(new.clone());
             }
-            affected.extend(self.readers.of(key).into_iter().flat_map(Few::iter).cloned());
         }
         affected
     }
 
-    /// Whatever was or is named, when it is not known what changed.
+    /// Begins anew, when it is not known what changed.
     fn name_everything(&mut self, source: &Rows<Key<D>, Row<D>>) -> BTreeSet<D::Key> {
-        let before = std::mem::take(&mut self.named);
+        let before = std::mem::take(&mut self.links);
+        before.keys().for_each(|key| drop(self.rows.remove(key)));
+        self.readers = Relation::default();
         for (key, row) in source.iter() {
-            let names = D::keys(key, row).into_iter();
-            names.for_each(|name| self.named.insert(&name, key.clone()));
+            D::keys(key, row).into_iter().for_each(|name| self.name(&name, key));
         }
-        before.firsts().chain(self.named.firsts()).cloned().collect()
+        self.links.keys().cloned().collect()
+    }
+
+    fn name(&mut self, key: &D::Key, by: &Key<D>) {
+        match self.links.get_mut(key) {
+            Some(links) => drop(links.named_by.insert(by.clone())),
+            None => {
+                let links = Links { named_by: Few::One(by.clone()), read: Box::default() };
+                self.links.insert(key.clone(), links);
+            }
+        }
+    }
+
+    /// With the last that names it, a derived row goes.
+    fn unname(&mut self, key: &D::Key, by: &Key<D>) {
+        let removed = self.links.get_mut(key).map(|links| links.named_by.remove(by));
+        let Some(Removed::Last) = removed else {
+            return;
+        };
+        let read = self.links.remove(key).map(|links| links.read).unwrap_or_default();
+        read.iter().for_each(|row| self.readers.remove(row, key));
+        self.rows.remove(key);
     }
 
     fn derive(&mut self, key: D::Key, source: &Rows<Key<D>, Row<D>>) {
-        let derived = self.named.of(&key).map(|named_by| {
-            let reads = Reads { source, named_by, read: RefCell::default() };
-            let value = D::derive(&key, &reads);
-            (value, reads.into_keys())
-        });
-        let (value, read) = derived.unwrap_or_default();
-        self.now_reads(&key, read);
+        let Some(links) = self.links.get_mut(&key) else {
+            return; // It has just gone.
+        };
+        let reads = Reads { source, named_by: &links.named_by, read: RefCell::default() };
+        let value = D::derive(&key, &reads);
+        let read = reads.into_keys();
+        if links.read != read {
+            let before = std::mem::replace(&mut links.read, read);
+            let now = &links.read;
+            for gone in before.iter().filter(|row| now.binary_search(row).is_err()) {
+                self.readers.remove(gone, &key);
+            }
+            for new in now.iter().filter(|row| before.binary_search(row).is_err()) {
+                self.readers.insert(new, key.clone());
+            }
+        }
         match value {
-            // A value that comes out as it was is no change to what is derived from it.
-            Some(value) if self.rows.get(&key) == Some(&value) => {}
             Some(value) => drop(self.rows.insert(key, value)),
             None => drop(self.rows.remove(&key)),
         }
     }
 
-    fn now_reads(&mut self, key: &D::Key, read: Box<[Key<D>]>) {
-        let before = self.read.get(key).map_or(&[][..], |before| before);
-        if *before == *read {
-            return;
-        }
-        for gone in before.iter().filter(|row| read.binary_search(row).is_err()) {
-            self.readers.remove(gone, key);
-        }
-        for new in read.iter().filter(|row| before.binary_search(row).is_err()) {
-            self.readers.insert(new, key.clone());
-        }
-        match read.is_empty() {
-            true => drop(self.read.remove(key)),
-            false => drop(self.read.insert(key.clone(), read)),
-        }
-    }
-
-    /// About what it holds, without what keys and values own.
+    /// About what it holds.
     pub(super) fn heap_bytes(&self) -> usize {
-        let lists: usize = self.read.values().map(|read| size_of_val(&**read)).sum();
-        let read = in_tree::<(D::Key, Box<[Key<D>]>)>(self.read.len()) + lists;
-        self.rows.heap_bytes() + self.named.heap_bytes() + read + self.readers.heap_bytes()
+        let (key, row) = (stored::<D::Key>(), stored::<Key<D>>());
+        let links = in_tree(self.links.len(), key + row + size_of::<Box<[Key<D>]>>());
+        let read = self.readers.pairs() * row;
+        self.rows.heap_bytes() + links + read + self.readers.heap_bytes()
     }
 }
 
@@ -160,23 +181,13 @@ impl<S: Source> fmt::Debug for Reads<'_, S> {
 
 impl<D: Derivation> Default for Table<D> {
     fn default() -> Table<D> {
-        Table {
-            rows: Rows::default(),
-            named: Relation::default(),
-            read: BTreeMap::new(),
-            readers: Relation::default(),
-        }
+        Table { rows: Rows::default(), links: BTreeMap::new(), readers: Relation::default() }
     }
 }
 
 impl<D: Derivation> Clone for Table<D> {
     fn clone(&self) -> Table<D> {
-        Table {
-            rows: self.rows.clone(),
-            named: self.named.clone(),
-            read: self.read.clone(),
-            readers: self.readers.clone(),
-        }
+        Table { rows: self.rows.clone(), links: self.links.clone(), readers: self.readers.clone() }
     }
 }
 
@@ -202,7 +213,7 @@ impl<D: Derivation<Key: Serialize, Value: Serialize>> Serialize for Table<D> {
 impl<D: Derivation> Table<D> {
     /// Whether also that is alike which is not compared.
     pub(super) fn is_the_very_same(&self, other: &Table<D>) -> bool {
-        let same_links = self.named == other.named && self.readers == other.readers;
-        same_links && self.read == other.read && self.rows == other.rows
+        let same_links = self.links == other.links && self.readers == other.readers;
+        same_links && self.rows == other.rows
     }
 }

@@ -52,6 +52,18 @@ impl Page {
         Page { upto, end, batches, decoded: Mutex::default() }
     }
 
+    /// Events that need not be read from anywhere.
+    #[cfg(feature = "testing")]
+    pub(crate) fn decoded_before<E: Event>(events: Vec<Recorded<E>>) -> Slice<E> {
+        let position = |event: Option<&Recorded<E>>| event.map(|event| event.position);
+        let after = position(events.first()).unwrap_or_default().before();
+        let upto = position(events.last()).unwrap_or_default();
+        let range = 0..events.len();
+        let decoded = Arc::new(Decoded { events, failed: None, payload_bytes: 0 });
+        let page = Arc::new(Page::new(upto, End::Commit, Vec::new()));
+        Slice { page, decoded, range, after, upto, is_cut: false }
+    }
+
     /// What `reading` makes of the page, from just after `after` on.
     pub(super) fn slice<E: Event>(
         self: &Arc<Page>,
@@ -132,6 +144,14 @@ pub(crate) struct Slice<E> {
     pub(crate) upto: Position,
     /// Whether it ends where its follower wanted it to.
     is_cut: bool,
+}
+
+impl<E> Clone for Slice<E> {
+    fn clone(&self) -> Slice<E> {
+        let (page, decoded, range) = (self.page.clone(), self.decoded.clone(), self.range.clone());
+        let Slice { after, upto, is_cut, .. } = *self;
+        Slice { page, decoded, range, after, upto, is_cut }
+    }
 }
 
 impl<E> Slice<E> {

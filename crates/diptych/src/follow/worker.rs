@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Filter, Position, ReadError, Unavailable};
+use diptych_store::{Filter, Head, Position, ReadError, Unavailable};
 use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
@@ -32,7 +32,7 @@ pub(crate) trait Follower: Send + 'static {
     type Event: Event;
 
     /// Finds out where it is. Asked again after a failure.
-    fn open(&mut self) -> Result<(), Halt>;
+    fn open(&mut self, head: &Head) -> Result<(), Halt>;
 
     /// Where to go on reading.
     fn position(&self) -> Position;
@@ -203,7 +203,7 @@ impl<F: Follower> Worker<F> {
     }
 
     fn open(&mut self) {
-        match self.follower.open() {
+        match self.follower.open(self.feed.head()) {
             Ok(()) => {
                 self.is_open = true;
                 self.goes_on();

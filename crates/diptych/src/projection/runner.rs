@@ -134,7 +134,7 @@ impl<T: Target> Target for Calm<T> {
 impl<T: Target> Follower for Runner<T> {
     type Event = T::Event;
 
-    fn open(&mut self) -> Result<(), Halt> {
+    fn open(&mut self, _: &Head) -> Result<(), Halt> {
         match self.target.checkpoint() {
             Ok(found) => self.goes_on(found),
             Err(cause) => self.failed(cause),

@@ -54,7 +54,9 @@ struct Wanted {
 pub struct Answer<T> {
     /// The answer itself.
     pub value: T,
-    /// Everything up to here is in it, and nothing after.
+    /// Everything up to here is in it, and nothing after. Of an answer about what
+    /// [occurred](crate::Point::occurred_before) before an instant: everything up to here was
+    /// considered.
     pub position: Position,
     /// The position that it should have been of, at least, where it is not: only if
     /// [`or_stale`](Ask::or_stale) allowed that.

@@ -113,7 +113,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> Going<Q> {
                     let cost = std::mem::replace(&mut self.cost, Cost::memory(position));
                     return Ok(Some(Answer { value, position, stale: None, cost }));
                 }
-                if self.index % TURN_EVENTS == 0 {
+                if self.index.is_multiple_of(TURN_EVENTS) {
                     yield_now().await;
                 }
             }

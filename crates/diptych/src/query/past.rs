@@ -12,7 +12,7 @@ use super::{
     point::Prefix,
     replay::{EventOf, Selection},
 };
-use crate::{App, FoldError, FoldFailure, TokenError, View, fold::panic_text};
+use crate::{App, FoldError, FoldFailure, TokenError, View, fold::panic_text, snapshot::Kept};
 
 /// A query about the past on its way: see [`Ask::as_of`].
 ///
@@ -241,7 +241,7 @@ impl<'a, Q: Query> Replay<'a, Q> {
             return Ok(Folded { view, upto, cost: Cost { events, from: Position::START } });
         }
         let (view, from) = match self.selection.is_whole() {
-            true => self.begin(upto)?,
+            true => self.begin(upto).await?,
             false => (fresh::<Q::View>()?, Position::START),
         };
         let mut folded = Folded { view, upto: from, cost: Cost { events: 0, from } };
@@ -250,8 +250,20 @@ impl<'a, Q: Query> Replay<'a, Q> {
     }
 
     /// Where the fold of all of the view's events, in order of the log, may begin: with a state
-    /// that is of `upto` or an earlier position. A snapshot can be used here.
-    fn begin(&self, _upto: Position) -> Result<(Q::View, Position), QueryError> {
+    /// that is of `upto` or an earlier position.
+    async fn begin(&self, upto: Position) -> Result<(Q::View, Position), QueryError> {
+        if let Some(ages) = self.app.panel.ages::<Q::View>() {
+            let head = self.app.head();
+            let newest = move || ages.newest(upto, head);
+            // A snapshot may be large, and reading it takes its time.
+            let newest = match Handle::try_current() {
+                Ok(runtime) => runtime.spawn_blocking(newest).await.ok().flatten(),
+                Err(_) => newest(),
+            };
+            if let Some(Kept { fold, position, .. }) = newest {
+                return Ok((fold, position));
+            }
+        }
         Ok((fresh::<Q::View>()?, Position::START))
     }
 

@@ -8,15 +8,16 @@ use std::{
 use diptych_store::{Filter, LogIdentity, Position};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{SnapshotOptions, encoding};
+use super::encoding;
 use crate::{Event, Fold, fold::panic_text};
 
 /// How states of one fold are written and read.
 pub(crate) struct Keeping<F> {
-    pub(crate) options: SnapshotOptions,
+    /// A snapshot is due after this many events since the last.
+    pub(crate) every_events: u64,
     encode: fn(&F, Vec<u8>) -> Result<Vec<u8>, String>,
     decode: fn(&[u8]) -> Result<F, String>,
-    fingerprint: [u8; 32],
+    pub(super) fingerprint: [u8; 32],
 }
 
 /// A state as it was kept.
@@ -28,9 +29,9 @@ pub(crate) struct Kept<F> {
 
 impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
     /// Nothing if it cannot be told which program this is.
-    pub(crate) fn new(options: SnapshotOptions) -> Option<Keeping<F>> {
+    pub(crate) fn new(every_events: u64) -> Option<Keeping<F>> {
         Some(Keeping {
-            options,
+            every_events: every_events.max(1),
             encode: encoding::encode,
             decode: encoding::decode,
             fingerprint: fingerprint::<F>()?,
@@ -106,7 +107,7 @@ impl<F: Fold> Keeping<F> {
     }
 
     /// What has to be the same for a snapshot to be of use.
-    fn head(&self, log: LogIdentity, name: &str, declared: &str) -> Vec<u8> {
+    pub(super) fn head(&self, log: LogIdentity, name: &str, declared: &str) -> Vec<u8> {
         let mut code = blake3::Hasher::new();
         code.update(&self.fingerprint).update(declared.as_bytes());
         let mut bytes = MAGIC.to_vec();

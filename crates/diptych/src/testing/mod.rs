@@ -10,11 +10,13 @@
 
 mod clock;
 mod determinism;
+mod folding;
 mod given;
 mod lock;
 
 pub use clock::{Clock, Controlled, Ids};
 pub use determinism::check_determinism;
+pub use folding::Folding;
 pub use given::{Given, When, given, nothing_given};
 pub use lock::{SchemaLock, SchemaReport};
 use similar::TextDiff;

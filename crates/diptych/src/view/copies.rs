@@ -18,13 +18,17 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use diptych_store::Position;
+use diptych_store::{Head, Position};
 
-use super::{View, ViewOptions};
+use super::{
+    View, ViewOptions,
+    keeps::{self, Keeps},
+};
 use crate::{
     FoldError, FoldFailure, FollowState,
     fold::{caught, panic_text},
     follow::{Follower, Halt, Progress, Slice, Stopped},
+    snapshot::Kept,
 };
 
 /// Queries take microseconds: so long is waited for one before the view is cloned.
@@ -97,6 +101,8 @@ pub(crate) struct Copies<V: View> {
     /// A copy that is made beside the one that is shown, and shown when it is whole: from the
     /// start of the log, or with a commit that is spread over several slices.
     anew: Option<Image<V>>,
+    keeps: Option<Keeps<V>>,
+    is_open: bool,
 }
 
 /// The copy that was shown before, and what it lacks.
@@ -106,8 +112,12 @@ struct Retired<V: View> {
 }
 
 impl<V: View> Copies<V> {
-    pub(crate) fn new(live: Arc<Live<V>>, options: ViewOptions) -> Copies<V> {
-        Copies { live, options, retired: None, anew: None }
+    pub(crate) fn new(
+        live: Arc<Live<V>>,
+        options: ViewOptions,
+        keeps: Option<Keeps<V>>,
+    ) -> Copies<V> {
+        Copies { live, options, retired: None, anew: None, keeps, is_open: false }
     }
 
     /// A copy that is as the one that is shown, to fold into.
@@ -168,7 +178,7 @@ impl<V: View> Copies<V> {
 
     /// Shows this copy, which has taken in the slice.
     fn show(&mut self, hidden: Image<V>, slice: Slice<V::Event>) {
-        hidden.position.store(slice.upto.get(), Ordering::Release);
+        let events = slice.events().len();
         let image = self.live.now.swap(Arc::new(hidden));
         self.live.progress.reached(slice.upto, slice.events().len());
         let mut retired = Retired { image, owed: Some(slice) };
@@ -177,9 +187,22 @@ impl<V: View> Copies<V> {
             && let Some(slice) = retired.owed.take()
             && image.take(&slice).is_err()
         {
-            return discard(retired);
+            discard(retired);
+        } else {
+            self.retired = Some(retired);
         }
-        self.retired = Some(retired);
+        self.keep_after(events);
+    }
+
+    /// Keeps the copy that nobody is shown, if it is time.
+    fn keep_after(&mut self, events: usize) {
+        let Some(keeps) = &mut self.keeps else { return };
+        if !keeps.is_due_after(events) {
+            return;
+        }
+        let retired = self.retired.as_ref().filter(|retired| retired.owed.is_none());
+        let image = retired.map(|retired| retired.image.clone());
+        keeps.begin(image.unwrap_or_else(|| self.live.held()));
     }
 
     /// Nothing up to here is for this view.
@@ -216,7 +239,16 @@ impl<V: View> Copies<V> {
 impl<V: View> Follower for Copies<V> {
     type Event = V::Event;
 
-    fn open(&mut self) -> Result<(), Halt> {
+    fn open(&mut self, head: &Head) -> Result<(), Halt> {
+        if std::mem::replace(&mut self.is_open, true) {
+            return Ok(());
+        }
+        let Some(keeps) = &mut self.keeps else { return Ok(()) };
+        if let Some(Kept { fold, position, payload_bytes }) = keeps.newest(head.position()) {
+            let image = image(fold, position, payload_bytes, &self.live.alive);
+            self.live.now.store(Arc::new(image));
+            self.live.progress.reached(position, 0);
+        }
         Ok(())
     }
 
@@ -268,7 +300,18 @@ impl<V: View> Follower for Copies<V> {
     }
 
     fn save(&mut self) -> Result<(), String> {
-        Err("no snapshots of this view are kept: ask for them when the app is built".to_owned())
+        match &mut self.keeps {
+            Some(keeps) => keeps.now(&self.live.held()),
+            None => Err("the app keeps no snapshots of this view: ask for them with \
+                         `AppBuilder::view_snapshots`"
+                .to_owned()),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(Err(reason)) = self.keeps.as_mut().map(|keeps| keeps.now(&self.live.held())) {
+            keeps::warn::<V>(&reason);
+        }
     }
 }
 
@@ -291,6 +334,7 @@ impl<V: View> Image<V> {
         }
         let bytes = slice.payload_bytes() as u64;
         self.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.position.store(slice.upto.get(), Ordering::Release);
         Ok(())
     }
 }

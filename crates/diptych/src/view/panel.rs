@@ -7,19 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Filter, Position, Store};
+use diptych_store::{Filter, LogIdentity, Position, Store};
 use foldhash::fast::RandomState;
 
 use super::{
     View, ViewOptions,
     copies::{Copies, Live},
     handle::{NoSuchView, Shown, ViewControl, ViewStatus},
+    keeps::Keeps,
 };
 use crate::{
-    SchemaError,
+    SchemaError, Snapshots,
     event::{Reading, Schema},
     follow::{self, Control, Feed, Progress, Refresh, Request},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
+    snapshot::{Ages, Keeping},
 };
 
 /// The views of an app, by their type, and in the order in which they were named; and its
@@ -34,6 +36,8 @@ pub(crate) struct Panel {
 pub(crate) struct Kept {
     /// An `Arc<Live<V>>`.
     live: Arc<dyn Any + Send + Sync>,
+    /// An `Arc<Ages<V>>`.
+    ages: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) control: Arc<Control>,
     /// The same live view, for what needs no type.
     pub(crate) shown: Arc<dyn Shown>,
@@ -45,7 +49,49 @@ pub(crate) trait Planned: Send {
     fn name(&self) -> &'static str;
     /// Which events it wants.
     fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError>;
-    fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Kept, Unstarted>;
+    fn start(
+        self: Box<Self>,
+        feed: &Arc<Feed>,
+        schema: &Schema,
+        snapshots: &SnapshotPlan,
+    ) -> Result<Kept, Unstarted>;
+}
+
+/// How and where views are kept outside the log.
+#[derive(Default)]
+pub(crate) struct SnapshotPlan {
+    pub(crate) place: Option<Arc<dyn Snapshots>>,
+    /// By the type of the view, with its name: an `Arc<Keeping<V>>` each.
+    views: HashMap<TypeId, Snapshotted, RandomState>,
+}
+
+struct Snapshotted {
+    view: &'static str,
+    keeping: Arc<dyn Any + Send + Sync>,
+    keep: usize,
+}
+
+impl SnapshotPlan {
+    pub(crate) fn add<V: View>(&mut self, keeping: Keeping<V>, keep: usize) {
+        let (view, keeping) = (type_name::<V>(), Arc::new(keeping));
+        self.views.insert(TypeId::of::<V>(), Snapshotted { view, keeping, keep });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// One that is not among these views.
+    pub(crate) fn without_view(&self, views: &[Box<dyn Planned>]) -> Option<&'static str> {
+        let missing = |id: &TypeId| !views.iter().any(|view| view.id() == *id);
+        self.views.iter().find(|(id, _)| missing(id)).map(|(_, planned)| planned.view)
+    }
+
+    fn ages<V: View>(&self, log: LogIdentity, reading: &Reading<V::Event>) -> Option<Arc<Ages<V>>> {
+        let Snapshotted { keeping, keep, .. } = self.views.get(&TypeId::of::<V>())?;
+        let (place, keeping) = (self.place.clone()?, keeping.clone().downcast().ok()?);
+        Some(Arc::new(Ages::new(keeping, *keep, place, log, reading.declared())))
+    }
 }
 
 /// Everything that is to be started.
@@ -53,6 +99,7 @@ pub(crate) trait Planned: Send {
 pub(crate) struct Plans {
     pub(crate) views: Vec<Box<dyn Planned>>,
     pub(crate) projections: Vec<Box<dyn projection::control::Planned>>,
+    pub(crate) snapshots: SnapshotPlan,
 }
 
 impl Plans {
@@ -102,15 +149,22 @@ impl<V: View> Planned for Plan<V> {
         Ok(Self::reading(schema)?.1)
     }
 
-    fn start(self: Box<Self>, feed: &Arc<Feed>, schema: &Schema) -> Result<Kept, Unstarted> {
+    fn start(
+        self: Box<Self>,
+        feed: &Arc<Feed>,
+        schema: &Schema,
+        snapshots: &SnapshotPlan,
+    ) -> Result<Kept, Unstarted> {
         let (reading, filter) = Self::reading(schema).map_err(Unstarted::Schema)?;
-        let progress =
-            Arc::new(Progress::new("view", type_name::<V>().to_owned(), Position::START));
+        let progress = Progress::new("view", type_name::<V>().to_owned(), Position::START);
+        let progress = Arc::new(progress);
         let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
-        let copies = Copies::new(live.clone(), self.options);
+        let ages = snapshots.ages::<V>(feed.identity(), &reading);
+        let copies = Copies::new(live.clone(), self.options, ages.clone().map(Keeps::new));
         let control = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress);
         let control = Arc::new(control.map_err(Unstarted::Thread)?);
-        Ok(Kept { live: live.clone(), control, shown: live })
+        let ages = ages.map(|ages| ages as Arc<dyn Any + Send + Sync>);
+        Ok(Kept { live: live.clone(), ages, control, shown: live })
     }
 }
 
@@ -129,7 +183,7 @@ impl Panel {
         let mut panel = Panel { views, order, projections, feed };
         for view in plans.views {
             let id = view.id();
-            let kept = view.start(&panel.feed, schema)?;
+            let kept = view.start(&panel.feed, schema, &plans.snapshots)?;
             panel.views.insert(id, kept);
             panel.order.push(id);
         }
@@ -162,6 +216,11 @@ impl Panel {
         let kept = self.views.get(&TypeId::of::<V>());
         let live = kept.and_then(|kept| kept.live.downcast_ref::<Live<V>>());
         live.ok_or(NoSuchView { view: type_name::<V>() })
+    }
+
+    /// The snapshots of this view, if any are kept.
+    pub(crate) fn ages<V: View>(&self) -> Option<Arc<Ages<V>>> {
+        self.views.get(&TypeId::of::<V>())?.ages.clone()?.downcast().ok()
     }
 
     pub(crate) fn head(&self) -> Position {

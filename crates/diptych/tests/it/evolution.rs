@@ -140,10 +140,10 @@ pub(crate) fn of(types: &[&'static str]) -> Filter {
 }
 
 /// Whether a line of the story is asked for.
-type IsOf = fn(&str) -> bool;
+pub(crate) type IsOf = fn(&str) -> bool;
 
 /// What there is to ask for, and what of the story it is.
-fn questions() -> Vec<(Filter, IsOf)> {
+pub(crate) fn questions() -> Vec<(Filter, IsOf)> {
     vec![
         (of(&[]), |_| true),
         (of(&["customer-moved"]), |line| line.contains("Moved")),
@@ -152,7 +152,7 @@ fn questions() -> Vec<(Filter, IsOf)> {
     ]
 }
 
-fn expected(is: IsOf) -> Vec<String> {
+pub(crate) fn expected(is: IsOf) -> Vec<String> {
     story().into_iter().filter(|line| is(line)).collect()
 }
 

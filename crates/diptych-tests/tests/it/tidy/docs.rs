@@ -1,4 +1,6 @@
-//! Rules over the blocks of code in pages.
+//! Rules over pages: the blocks of code in them, and what they name.
+
+use std::collections::BTreeSet;
 
 /// Blocks without a language, which would be taken for Rust, and Rust in a page that is not
 /// among those that are compiled.
@@ -27,9 +29,30 @@ pub(crate) fn not_compiled(path: &str, text: &str, compiled: &str) -> Vec<String
     problems
 }
 
+/// Metrics that the code has and the page does not name, and the other way round.
+pub(crate) fn metrics_out_of_step(code: &str, page: &str) -> Vec<String> {
+    let (code, page) = (metrics(code, '"'), metrics(page, '`'));
+    let unnamed = code.difference(&page).map(|name| format!("{name} is not on the page"));
+    let gone = page.difference(&code).map(|name| format!("{name} is not in the code"));
+    unnamed.chain(gone).collect()
+}
+
+/// The names of metrics that stand between two of these characters.
+fn metrics(text: &str, quote: char) -> BTreeSet<&str> {
+    text.split(quote).filter(|name| name.starts_with("diptych_")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_that_is_not_on_its_page_is_found() {
+        let (code, page) = ("counter!(\"diptych_a\")", "| `diptych_a` | counter |");
+        assert!(metrics_out_of_step(code, page).is_empty());
+        assert_eq!(metrics_out_of_step(code, "`other`").len(), 1);
+        assert_eq!(metrics_out_of_step("", page).len(), 1);
+    }
 
     const COMPILED: &str = "#[doc = include_str!(\"../../../README.md\")]";
 

@@ -17,11 +17,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
     ("diptych-cli", &["diptych", "diptych-store", "diptych-log", "diptych-server"]),
-    // An example shows what users do, and they see one crate.
+    // An example shows what users do, and they see one crate, or a second one for a database.
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
     ("example-members", &["diptych"]),
+    ("example-report", &["diptych", "diptych-sqlite"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
 

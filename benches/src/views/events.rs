@@ -1,0 +1,129 @@
+//! The events and the views of all parts.
+
+use std::{collections::VecDeque, path::Path};
+
+use diptych::{
+    App, Encoded, Event, EventType, Fold, Log, LogOptions, Query, RawEvent, Recorded, SchemaError,
+};
+use diptych_store::{Append, EventStore};
+use pollster::block_on;
+use serde::{Deserialize, Serialize};
+
+pub(crate) const ACCOUNTS: usize = 10_000;
+/// Events in one commit of a load.
+const TOGETHER: u64 = 1_000;
+
+/// As an application has it: JSON.
+#[derive(Event, Serialize, Deserialize)]
+#[event("moved")]
+pub(crate) struct Moved {
+    #[tag]
+    pub(crate) account: usize,
+    pub(crate) cents: i64,
+    pub(crate) note: String,
+}
+
+/// The same event, read without looking at its payload: what is left is the framework.
+pub(crate) struct Seen {
+    cents: i64,
+}
+
+impl Event for Seen {
+    fn types() -> Vec<EventType> {
+        Moved::types()
+    }
+
+    fn encode(&self) -> Result<RawEvent, SchemaError> {
+        unreachable!("it is only read")
+    }
+
+    fn decode(encoded: &Encoded<'_>) -> Result<Seen, SchemaError> {
+        Ok(Seen { cents: encoded.payload.len() as i64 })
+    }
+}
+
+/// A simple view: a number for each account.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Balances {
+    cents: Vec<i64>,
+}
+
+impl Default for Balances {
+    fn default() -> Balances {
+        Balances { cents: vec![0; ACCOUNTS] }
+    }
+}
+
+impl Fold for Balances {
+    type Event = Moved;
+
+    fn apply(&mut self, moved: &Recorded<Moved>) {
+        self.cents[moved.account] += moved.cents;
+    }
+
+    fn heap_bytes(&self) -> Option<usize> {
+        Some(size_of_val(self.cents.as_slice()))
+    }
+}
+
+/// The simplest view.
+#[derive(Clone, Default)]
+pub(crate) struct Total(i64);
+
+impl Fold for Total {
+    type Event = Seen;
+
+    fn apply(&mut self, seen: &Recorded<Seen>) {
+        self.0 += seen.cents;
+    }
+}
+
+pub(crate) struct BalanceOf(pub(crate) usize);
+
+impl Query for BalanceOf {
+    type View = Balances;
+    type Answer = i64;
+
+    fn answer(&self, balances: &Balances) -> i64 {
+        balances.cents[self.0]
+    }
+}
+
+pub(crate) fn moved(number: u64) -> Moved {
+    let account = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % ACCOUNTS;
+    let note = "something to read, as long as notes are, so that there are bytes".repeat(3);
+    Moved { account, cents: number as i64 % 100, note }
+}
+
+/// Appends so many events, a thousand in a commit.
+pub(crate) fn load(log: &Log, events: std::ops::Range<u64>) {
+    let mut waiting = VecDeque::new();
+    let mut first = events.start;
+    while first < events.end {
+        let last = (first + TOGETHER).min(events.end);
+        let commit = (first..last).map(|number| moved(number).encode().unwrap()).collect();
+        waiting.push_back(block_on(log.append(Append { events: commit, ..Append::default() })));
+        if waiting.len() > 8 {
+            block_on(waiting.pop_front().unwrap().unwrap().synced()).unwrap();
+        }
+        first = last;
+    }
+    for accepted in waiting {
+        block_on(accepted.unwrap().synced()).unwrap();
+    }
+}
+
+/// A new log with so many events, closed.
+pub(crate) fn log_of(folder: &Path, events: u64) {
+    let log = Log::open(folder, LogOptions::default()).unwrap();
+    load(&log, 0..events);
+    log.close().unwrap();
+}
+
+/// What the notes of the tables say of an event.
+pub(crate) const ABOUT: &str =
+    "an event is about 280 bytes, of which 240 are JSON: an account of 10,000, cents, a note";
+
+pub(crate) fn app(folder: &Path) -> diptych::AppBuilder {
+    App::open(folder).unwrap()
+}

@@ -1,0 +1,57 @@
+//! What views, queries and projections cost:
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin views`.
+//!
+//! The parts are `fold` (events a second into a view), `query` (what a question costs, and what
+//! eight readers cost the folding), `visible` (from durable to seen), `sqlite` (catching up,
+//! beside the same rows written by hand) and `restart` (ten times `--events` behind a snapshot).
+
+mod events;
+mod fold;
+#[path = "../options.rs"]
+mod options;
+mod query;
+mod restart;
+mod sqlite;
+#[path = "../table.rs"]
+mod table;
+mod visible;
+
+use std::{fs, process::ExitCode};
+
+use options::{Options, Program};
+use table::Report;
+
+const PROGRAM: Program =
+    Program { parts: &["fold", "query", "visible", "sqlite", "restart"], least_events: 10_000 };
+
+fn main() -> ExitCode {
+    let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new(&options);
+    println!("{report}");
+    for part in options.parts() {
+        let tables = match *part {
+            "fold" => fold::tables(&options),
+            "query" => query::tables(&options),
+            "visible" => visible::tables(&options),
+            "sqlite" => sqlite::tables(&options),
+            _ => restart::tables(&options),
+        };
+        for table in &tables {
+            println!("{table}");
+        }
+        report.tables.extend(tables);
+    }
+    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
+        Some((file, Err(error))) => {
+            eprintln!("{}: {error}", file.display());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

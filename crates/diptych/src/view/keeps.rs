@@ -1,0 +1,84 @@
+//! Keeping a view outside the log: when, and beside the folding.
+
+use std::{
+    any::type_name,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use diptych_store::Position;
+
+use super::{View, copies::Image};
+use crate::snapshot::{Ages, Kept};
+
+/// The snapshots of a view, from the side that folds.
+pub(crate) struct Keeps<V: View> {
+    ages: Arc<Ages<V>>,
+    events_since: u64,
+    /// What is kept, as far as this app did it.
+    kept: Position,
+    /// What is on its way.
+    saving: Option<JoinHandle<Result<Position, String>>>,
+}
+
+impl<V: View> Keeps<V> {
+    pub(crate) fn new(ages: Arc<Ages<V>>) -> Keeps<V> {
+        Keeps { ages, events_since: 0, kept: Position::START, saving: None }
+    }
+
+    /// What to begin with in a log that ends there.
+    pub(super) fn newest(&mut self, head: Position) -> Option<Kept<V>> {
+        let newest = self.ages.newest(head, head);
+        self.kept = newest.as_ref().map_or(Position::START, |kept| kept.position);
+        newest
+    }
+
+    /// Counts events, and says whether a snapshot is due.
+    pub(super) fn is_due_after(&mut self, events: usize) -> bool {
+        self.events_since += events as u64;
+        if self.saving.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.settle();
+        }
+        self.events_since >= self.ages.every_events() && self.saving.is_none()
+    }
+
+    /// Keeps this image, beside the folding, which goes on with another copy.
+    pub(super) fn begin(&mut self, image: Arc<Image<V>>) {
+        self.events_since = 0;
+        let ages = self.ages.clone();
+        let name = format!("diptych snapshot of {}", type_name::<V>());
+        let saving = thread::Builder::new().name(name).spawn(move || {
+            let position = image.position();
+            ages.save(&image.state, position).map(|()| position)
+        });
+        match saving {
+            Ok(saving) => self.saving = Some(saving),
+            Err(error) => warn::<V>(&format!("there is no thread for it: {error}")),
+        }
+    }
+
+    /// Keeps this image now, unless it is kept.
+    pub(super) fn now(&mut self, image: &Image<V>) -> Result<(), String> {
+        self.settle();
+        let position = image.position();
+        if position > self.kept {
+            self.ages.save(&image.state, position)?;
+            (self.kept, self.events_since) = (position, 0);
+        }
+        Ok(())
+    }
+
+    /// Waits for what is on its way.
+    fn settle(&mut self) {
+        match self.saving.take().map(JoinHandle::join) {
+            Some(Ok(Ok(position))) => self.kept = position,
+            Some(Ok(Err(reason))) => warn::<V>(&reason),
+            Some(Err(_)) => warn::<V>("its thread panicked"),
+            None => {}
+        }
+    }
+}
+
+pub(super) fn warn<V>(reason: &str) {
+    tracing::warn!(view = type_name::<V>(), reason, "a view could not be kept as a snapshot");
+}

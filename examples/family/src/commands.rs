@@ -1,0 +1,69 @@
+//! The left panel: what a parish may note.
+
+use std::convert::Infallible;
+
+use diptych::{Command, Filter, Fold, Recorded, Tag};
+
+use crate::Parish;
+
+/// What the rule knows of a person.
+#[derive(Default)]
+pub(crate) struct Person {
+    is_registered: bool,
+}
+
+impl Fold for Person {
+    type Event = Parish;
+
+    fn apply(&mut self, event: &Recorded<Parish>) {
+        if let Parish::Born { .. } = event.event {
+            self.is_registered = true;
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("the birth is registered already")]
+pub(crate) struct Registered;
+
+pub(crate) struct RegisterBirth {
+    pub(crate) person: &'static str,
+    pub(crate) father: Option<&'static str>,
+}
+
+impl Command for RegisterBirth {
+    type State = Person;
+    type Event = Parish;
+    type Rejection = Registered;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("person", self.person))
+    }
+
+    fn decide(&self, person: &Person) -> Result<Vec<Parish>, Registered> {
+        if person.is_registered {
+            return Err(Registered);
+        }
+        let (person, father) = (self.person.to_owned(), self.father.map(str::to_owned));
+        Ok(vec![Parish::Born { person, father }])
+    }
+}
+
+pub(crate) struct CorrectFather {
+    pub(crate) person: &'static str,
+    pub(crate) father: &'static str,
+}
+
+/// No rule stands against it: what is known better is noted, also before the birth is.
+impl Command for CorrectFather {
+    type State = ();
+    type Event = Parish;
+    type Rejection = Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): ()) -> Result<Vec<Parish>, Infallible> {
+        let (person, father) = (self.person.to_owned(), self.father.to_owned());
+        Ok(vec![Parish::FatherCorrected { person, father }])
+    }
+}

@@ -1,0 +1,73 @@
+//! The left panel: an article is sold as long as there is some of it.
+
+use std::convert::Infallible;
+
+use diptych::{Command, Filter, Fold, Recorded, Tag};
+
+use crate::Trade;
+
+/// What the rule knows of one article.
+#[derive(Default)]
+pub(crate) struct Stock {
+    pieces: u64,
+}
+
+impl Fold for Stock {
+    type Event = Trade;
+
+    fn apply(&mut self, event: &Recorded<Trade>) {
+        match &event.event {
+            Trade::Delivered { pieces, .. } => self.pieces += u64::from(*pieces),
+            Trade::Sold { pieces, .. } => self.pieces -= u64::from(*pieces),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("there are {left} left")]
+pub(crate) struct TooFew {
+    pub(crate) left: u64,
+}
+
+pub(crate) struct Deliver {
+    pub(crate) article: String,
+    pub(crate) pieces: u32,
+}
+
+/// Whatever is brought is taken.
+impl Command for Deliver {
+    type State = ();
+    type Event = Trade;
+    type Rejection = Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): ()) -> Result<Vec<Trade>, Infallible> {
+        Ok(vec![Trade::Delivered { article: self.article.clone(), pieces: self.pieces }])
+    }
+}
+
+pub(crate) struct Sell {
+    pub(crate) article: String,
+    pub(crate) month: u32,
+    pub(crate) pieces: u32,
+    pub(crate) cents: u64,
+}
+
+impl Command for Sell {
+    type State = Stock;
+    type Event = Trade;
+    type Rejection = TooFew;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("article", &self.article))
+    }
+
+    fn decide(&self, stock: &Stock) -> Result<Vec<Trade>, TooFew> {
+        let &Sell { month, pieces, cents, .. } = self;
+        if stock.pieces < u64::from(pieces) {
+            return Err(TooFew { left: stock.pieces });
+        }
+        Ok(vec![Trade::Sold { article: self.article.clone(), month, pieces, cents }])
+    }
+}

@@ -1,0 +1,108 @@
+//! Two models of one shop: a rule that a sale depends on (`commands.rs`), and tables in an SQLite
+//! file for whoever asks for sums (`report.rs`). Neither knows the other: between them is the log.
+//! `cargo run -p example-report`
+#![allow(clippy::print_stdout)] // It shows something.
+
+mod commands;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, time::Duration};
+
+use diptych::{App, Event, ExecuteError};
+use diptych_sqlite::{
+    Sqlite,
+    rusqlite::{self, Connection, OpenFlags},
+};
+
+use crate::{
+    commands::{Deliver, Sell},
+    report::Sales,
+};
+
+#[derive(Clone, Debug, PartialEq, Event)]
+pub(crate) enum Trade {
+    #[event("article-delivered")]
+    Delivered {
+        #[tag]
+        article: String,
+        pieces: u32,
+    },
+    #[event("article-sold")]
+    Sold {
+        #[tag]
+        article: String,
+        month: u32,
+        pieces: u32,
+        cents: u64,
+    },
+}
+
+/// How long to wait for the report.
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("reports.db");
+    let app = App::open(folder.path().join("log"))?
+        .projection(Sqlite::at(&file).projection(Sales))
+        .start()
+        .await?;
+
+    let sell = |article: &str, month, pieces| {
+        let (article, cents) = (article.to_owned(), 250 * u64::from(pieces));
+        app.execute(Sell { article, month, pieces, cents })
+    };
+    for article in ["apples", "pears"] {
+        app.execute(Deliver { article: article.to_owned(), pieces: 100 }).await?;
+    }
+    for month in 1..=3 {
+        sell("apples", month, 10 * month).await?;
+    }
+    let receipt = sell("pears", 3, 40).await?;
+    if let Err(ExecuteError::Rejected(reason)) = sell("pears", 3, 61).await {
+        println!("61 pears cannot be sold: {reason}");
+    }
+
+    // Whoever needs the report of what was just written waits for that, and no longer.
+    let sales = app.projection("sales")?;
+    sales.after(&receipt, SOON).await?;
+    print("sales by month, asked with SQL by whoever has the file:", &file)?;
+
+    // A report that is at rest holds nobody up, and says of what time it is.
+    sales.pause().await?;
+    sell("apples", 4, 7).await?;
+    let status = sales.status();
+    let behind = status.lag.positions;
+    print(&format!("the report is {}, {behind} position behind the log:", status.state), &file)?;
+    sales.resume().await?;
+    sales.caught_up(SOON).await?;
+    print("and when it goes on:", &file)?;
+
+    // The rows can be made again at any time: the log has everything.
+    sales.reset().await?;
+    sales.caught_up(SOON).await?;
+    print("and made again from the start:", &file)?;
+    Ok(app.stop().await?)
+}
+
+/// As any program would do it that can read SQLite.
+fn print(headline: &str, file: &Path) -> rusqlite::Result<()> {
+    println!("{headline}");
+    let mut report = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // In one transaction the rows and what they are of belong together.
+    let report = report.transaction()?;
+    let mut months = report
+        .prepare("SELECT month, sum(pieces), sum(cents) FROM sale GROUP BY month ORDER BY month")?;
+    let mut rows = months.query(())?;
+    while let Some(row) = rows.next()? {
+        let (month, pieces, cents): (u32, u32, u64) = row.try_into()?;
+        println!("  month {month}: {pieces:>3} pieces for {cents:>6} cents");
+    }
+    let of = "SELECT position FROM diptych_checkpoint WHERE name = 'sales'";
+    let position: u64 = report.query_row(of, (), |row| row.get(0))?;
+    println!("  as of position {position}");
+    Ok(())
+}
