@@ -37,6 +37,7 @@ mod ledger;
 mod life;
 mod look;
 mod metadata;
+mod obstacles;
 mod past;
 mod poison;
 mod projection;
