@@ -143,7 +143,7 @@ impl Progress {
         self.ending.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }
 

@@ -252,7 +252,7 @@ impl<F: Follower> Worker<F> {
             Err(error) => return self.not_read(error, after),
         };
         let failed = slice.failed().cloned();
-        let complete_at = slice.complete_at();
+        let (upto, complete_at) = (slice.upto, slice.complete_at());
         let span = tracing::debug_span!(
             "fold",
             follower = self.progress.name(),
@@ -268,7 +268,10 @@ impl<F: Follower> Worker<F> {
             (Ok(()), None) => {
                 self.goes_on();
                 self.progress.measure(self.feed.head().position());
-                if let Some(at) = complete_at {
+                // Unless it went elsewhere.
+                if let Some(at) = complete_at
+                    && self.follower.position() >= upto
+                {
                     self.progress.was_complete(at);
                 }
             }
@@ -400,10 +403,9 @@ impl<F: Follower> Worker<F> {
             self.open();
             self.stepped()?;
         }
-        let before = self.follower.position();
         // A page may have nothing for this follower.
         while self.is_behind() && self.mode == Mode::Paused {
-            let mut found = 0;
+            let (before, mut found) = (self.follower.position(), 0);
             self.advance(|slice| {
                 let first = slice.first();
                 found = first.events().len();

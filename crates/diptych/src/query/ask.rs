@@ -34,7 +34,10 @@ pub struct Ask<'a, Q> {
     pub(super) app: &'a App,
     pub(super) query: Q,
     wanted: Wanted,
-    session: Option<Session>,
+    /// Whose writes are to be in the answer.
+    writes: Option<Session>,
+    /// Who is not to go back, and notes what it saw.
+    reads: Option<Session>,
     pub(super) failed: Option<TokenError>,
 }
 
@@ -109,7 +112,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
             within: Ask::<Q>::WITHIN,
             takes_stale: false,
         };
-        Ask { app, query, wanted, session: None, failed: None }
+        Ask { app, query, wanted, writes: None, reads: None, failed: None }
     }
 
     /// *Strong*: everything that was durable when the query is first polled is in the answer.
@@ -123,22 +126,23 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self.at_least(receipt.log(), receipt.last())
     }
 
-    /// Everything that was written or seen in this session is in the answer, and the session
-    /// notes what it saw: own writes are read, and answers never go back (*session*).
-    pub fn session(mut self, session: &Session) -> Self {
-        self.session = Some(session.clone());
-        self.at_least(session.log(), session.known())
+    /// Everything that was written or seen in this session, until the query is first polled, is
+    /// in the answer, and the session notes what it saw: own writes are read, and answers never
+    /// go back (*session*).
+    pub fn session(self, session: &Session) -> Self {
+        self.own_writes(session).monotonic(session)
     }
 
     /// What was written in this session is in the answer (*read your writes*).
-    pub fn own_writes(self, session: &Session) -> Self {
+    pub fn own_writes(mut self, session: &Session) -> Self {
+        self.writes = Some(session.clone());
         self.at_least(session.log(), session.written())
     }
 
     /// The answer is not older than what was seen in this session, which notes what it saw
     /// (*monotonic reads*).
     pub fn monotonic(mut self, session: &Session) -> Self {
-        self.session = Some(session.clone());
+        self.reads = Some(session.clone());
         self.at_least(session.log(), session.seen())
     }
 
@@ -156,7 +160,8 @@ impl<'a, Q: Query> Ask<'a, Q> {
     }
 
     /// How long to wait, 5 seconds if nothing is said. Then the answer is
-    /// [`NotYet`](QueryError::NotYet).
+    /// [`NotYet`](QueryError::NotYet). Outside of a tokio runtime nothing ends the wait; in one,
+    /// its clock has to be enabled.
     pub fn within(mut self, longest: Duration) -> Self {
         self.wanted.within = longest;
         self
@@ -256,9 +261,13 @@ impl<Q: Query> Future for Answering<'_, Q> {
 impl<Q: Query> Ask<'_, Q> {
     /// The position that the answer has to be of, at least, asked now.
     fn need(&self, live: &Live<Q::View>) -> Position {
+        // Again: more may have been written and seen since the query was put together.
+        let written = self.writes.as_ref().map(Session::written).unwrap_or_default();
+        let seen = self.reads.as_ref().map(Session::seen).unwrap_or_default();
+        let wanted = self.wanted.position.max(written).max(seen);
         match self.wanted.is_strong || !self.is_fresh(live) {
-            true => self.wanted.position.max(self.app.head()),
-            false => self.wanted.position,
+            true => wanted.max(self.app.head()),
+            false => wanted,
         }
     }
 
@@ -323,7 +332,7 @@ impl<Q: Query> Ask<'_, Q> {
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let position = image.position();
         let answer = answer(&self.query, &image.state)?;
-        if let Some(session) = &self.session {
+        if let Some(session) = &self.reads {
             session.saw(position);
         }
         Ok(Answer::live(answer, position, stale))

@@ -12,7 +12,13 @@ use super::{
     point::Prefix,
     replay::{EventOf, Selection},
 };
-use crate::{App, FoldError, FoldFailure, TokenError, View, fold::panic_text, snapshot::Kept};
+use crate::{
+    App, FoldError, FoldFailure, TokenError, View, fold::panic_text, snapshot::Kept,
+    view::copies::Image,
+};
+
+/// How often it is looked whether a view in memory has the answer, if it goes on meanwhile.
+const LOOKS: usize = 3;
 
 /// A query about the past on its way: see [`Ask::as_of`].
 ///
@@ -220,17 +226,38 @@ impl<'a, Q: Query> Replay<'a, Q> {
             // If it does not come that far, the log has what is missing.
             let _ = timeout(Ask::<Q>::WITHIN, live.progress.until(prefix.upto)).await;
         }
+        let upto = prefix.upto;
         let image = live.held();
+        let at = image.position();
+        if at == upto || prefix.is_open && at >= upto {
+            return self.answer_of_live(&image, prefix).map(Some);
+        }
+        // No copy of the view is held while the log is asked: folding may need it.
+        drop(image);
+        let mut bound = at.max(upto);
+        for _ in 0..LOOKS {
+            if self.selection.last(bound).await? > at.min(upto) {
+                return Ok(None);
+            }
+            // Up to the bound there is nothing for the view that the point does not have.
+            let image = live.held();
+            if image.position() <= bound {
+                return self.answer_of_live(&image, prefix).map(Some);
+            }
+            bound = self.app.head();
+        }
+        Ok(None)
+    }
+
+    fn answer_of_live(
+        &self,
+        image: &Image<Q::View>,
+        prefix: &Prefix,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
         let (at, upto) = (image.position(), prefix.upto);
-        if prefix.is_open && at >= upto {
-            let value = answer(self.query, &image.state)?;
-            return Ok(Some(Answer::live(value, at, None)));
-        }
-        if at != upto && self.selection.last(at.max(upto)).await? > at.min(upto) {
-            return Ok(None);
-        }
         let value = answer(self.query, &image.state)?;
-        Ok(Some(Answer { cost: Cost::memory(at), ..Answer::live(value, upto, None) }))
+        let position = if prefix.is_open { at.max(upto) } else { upto };
+        Ok(Answer { cost: Cost::memory(at), ..Answer::live(value, position, None) })
     }
 
     /// The view at this point, folded from the log.
@@ -253,8 +280,8 @@ impl<'a, Q: Query> Replay<'a, Q> {
     /// that is of `upto` or an earlier position.
     async fn begin(&self, upto: Position) -> Result<(Q::View, Position), QueryError> {
         if let Some(ages) = self.app.panel.ages::<Q::View>() {
-            let head = self.app.head();
-            let newest = move || ages.newest(upto, head);
+            // Whatever is above is of use to others: the log goes on meanwhile.
+            let newest = move || ages.newest(upto, Position::new(u64::MAX));
             // A snapshot may be large, and reading it takes its time.
             let newest = match Handle::try_current() {
                 Ok(runtime) => runtime.spawn_blocking(newest).await.ok().flatten(),

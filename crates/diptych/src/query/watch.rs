@@ -42,7 +42,7 @@ where
     ///
     /// # Errors
     /// [`QueryError`] if nothing more will come for now: the view stopped, or the log or the app
-    /// ended. Asked again, it goes on once the view does.
+    /// ended. Asked again, it says the same at once until the view goes on.
     pub async fn next(&mut self) -> Result<Answer<Q::Answer>, QueryError> {
         loop {
             let live = self.app.panel.live::<Q::View>()?;

@@ -67,13 +67,19 @@ impl<F: Fold> Ages<F> {
         self.keeping.every_events
     }
 
-    /// Keeps this state, which is complete up to `position`, and removes what is too many.
+    /// Keeps this state, which is complete up to `position` and was made of payloads of so many
+    /// bytes, and removes what is too many.
     ///
     /// # Errors
     /// Why it is not kept. That something could not be removed is a warning.
-    pub(crate) fn save(&self, state: &F, position: Position) -> Result<(), String> {
+    pub(crate) fn save(
+        &self,
+        state: &F,
+        position: Position,
+        payload_bytes: u64,
+    ) -> Result<(), String> {
         let name = self.name(position);
-        let kept = Kept { fold: state, position, payload_bytes: 0 };
+        let kept = Kept { fold: state, position, payload_bytes };
         let bytes = self.keeping.write(self.log, &name, &self.declared, kept)?;
         match caught(|| self.place.save(&name, &bytes)) {
             Ok(Ok(())) => {}
@@ -192,8 +198,22 @@ impl<F: Fold> Ages<F> {
         let positions = own.into_iter().map(|(position, _)| position).collect();
         let unit = self.keeping.every_events;
         let many = superfluous(positions, saved, self.keep, unit);
+        self.remove(foreign.into_iter().chain(many.into_iter().map(|at| self.name(at))))
+    }
+
+    /// None of them is of use any more.
+    ///
+    /// # Errors
+    /// Why some are still there. They are not used, as long as this lives.
+    pub(crate) fn forget(&self) -> Result<(), String> {
+        let Found { own, foreign } = self.find()?;
+        self.useless.lock().extend(own.into_iter().map(|(_, name)| name));
+        self.remove(foreign.into_iter())
+    }
+
+    /// Removes these, and what is of no use.
+    fn remove(&self, names: impl Iterator<Item = String>) -> Result<(), String> {
         let useless = self.useless.lock().clone();
-        let names = foreign.into_iter().chain(many.into_iter().map(|at| self.name(at)));
         let mut failed = Ok(());
         for name in names.chain(useless) {
             match caught(|| self.place.remove(&name)) {

@@ -103,6 +103,15 @@ pub(crate) struct Copies<V: View> {
     anew: Option<Image<V>>,
     keeps: Option<Keeps<V>>,
     is_open: bool,
+    rebuild: Rebuild,
+}
+
+/// Whoever asks for a rebuild does not trust what is shown: until it is there, nothing is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rebuild {
+    No,
+    Going,
+    Failed,
 }
 
 /// The copy that was shown before, and what it lacks.
@@ -117,7 +126,15 @@ impl<V: View> Copies<V> {
         options: ViewOptions,
         keeps: Option<Keeps<V>>,
     ) -> Copies<V> {
-        Copies { live, options, retired: None, anew: None, keeps, is_open: false }
+        Copies {
+            live,
+            options,
+            retired: None,
+            anew: None,
+            keeps,
+            is_open: false,
+            rebuild: Rebuild::No,
+        }
     }
 
     /// A copy that is as the one that is shown, to fold into.
@@ -136,32 +153,33 @@ impl<V: View> Copies<V> {
     /// The copy, once no query is at work with it; nothing if that takes long and there may be
     /// another.
     fn sole(&self, mut image: Arc<Image<V>>) -> Option<Image<V>> {
-        let began = Instant::now();
-        let mut is_stalled = false;
-        loop {
+        let (began, progress) = (Instant::now(), &self.live.progress);
+        // What it was doing before it had to wait; it may have been told to be paused.
+        let mut before = None;
+        let sole = loop {
             image = match Arc::try_unwrap(image) {
-                Ok(image) => {
-                    if is_stalled {
-                        self.live.progress.set(FollowState::CatchingUp);
-                    }
-                    return Some(image);
-                }
+                Ok(image) => break Some(image),
                 Err(shared) => shared,
             };
             if began.elapsed() < FOR_A_QUERY {
                 thread::yield_now();
                 continue;
             }
-            if self.live.copies() < self.options.copies.max(2) {
-                return None;
+            // Whoever stops the app does not wait for queries.
+            if self.live.copies() < self.options.copies.max(2) || progress.is_ending() {
+                break None;
             }
-            if !is_stalled {
-                let reason = "queries are at work with every copy of the view".to_owned();
-                self.live.progress.set(FollowState::Stalled { reason });
-                is_stalled = true;
+            if before.is_none() {
+                before = Some(progress.state());
+                let reason = "queries, or a snapshot that is written, hold every copy of the view";
+                progress.set(FollowState::Stalled { reason: reason.to_owned() });
             }
             thread::sleep(BETWEEN_LOOKS);
+        };
+        if let Some(before) = before {
+            progress.set(before);
         }
+        sole
     }
 
     fn cloned(&self) -> Result<Image<V>, Halt> {
@@ -197,7 +215,7 @@ impl<V: View> Copies<V> {
     /// Keeps the copy that nobody is shown, if it is time.
     fn keep_after(&mut self, events: usize) {
         let Some(keeps) = &mut self.keeps else { return };
-        if !keeps.is_due_after(events) {
+        if !keeps.is_due_after(events) || self.rebuild != Rebuild::No {
             return;
         }
         let retired = self.retired.as_ref().filter(|retired| retired.owed.is_none());
@@ -215,6 +233,9 @@ impl<V: View> Copies<V> {
     fn take_anew(&mut self, mut anew: Image<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
         if let Err(stopped) = anew.take(slice) {
             discard(anew);
+            if self.rebuild == Rebuild::Going {
+                self.rebuild = Rebuild::Failed;
+            }
             return Err(Halt::At(stopped));
         }
         self.show_anew(anew, slice);
@@ -231,6 +252,9 @@ impl<V: View> Copies<V> {
         }
         discard(self.retired.take());
         let image = self.live.now.swap(Arc::new(anew));
+        if self.rebuild == Rebuild::Going {
+            self.rebuild = Rebuild::No;
+        }
         self.live.progress.reached(slice.upto, slice.events().len());
         discard(image);
     }
@@ -295,12 +319,21 @@ impl<V: View> Follower for Copies<V> {
         let state = caught(V::default)?;
         // Nothing is folded into it until the new one has taken the place of the other.
         discard((self.retired.take(), self.anew.take()));
+        self.rebuild = Rebuild::Going;
+        if let Some(keeps) = &mut self.keeps {
+            keeps.forget();
+        }
         self.anew = Some(image(state, Position::START, 0, &self.live.alive));
         Ok(())
     }
 
     fn save(&mut self) -> Result<(), String> {
         match &mut self.keeps {
+            Some(_) if self.rebuild != Rebuild::No => {
+                Err("the view was told to be rebuilt and has not \
+                 come as far again: wait for that, or rebuild it once more"
+                    .to_owned())
+            }
             Some(keeps) => keeps.now(&self.live.held()),
             None => Err("the app keeps no snapshots of this view: ask for them with \
                          `AppBuilder::view_snapshots`"
@@ -309,6 +342,9 @@ impl<V: View> Follower for Copies<V> {
     }
 
     fn close(&mut self) {
+        if self.rebuild != Rebuild::No {
+            return;
+        }
         if let Some(Err(reason)) = self.keeps.as_mut().map(|keeps| keeps.now(&self.live.held())) {
             keeps::warn::<V>(&reason);
         }

@@ -151,8 +151,10 @@ impl<V: View> ViewControl<V> {
         self.control.ask(Request::Resume).await
     }
 
-    /// Folds the log again from its start, beside the view as it is, which answers until then.
-    /// Once the new one has come as far, it takes its place. This answers when that has begun.
+    /// Folds the log again from its start, beside the view as it is, which answers until then, and
+    /// takes in nothing more. Once the new one has come as far, it takes its place, and goes on. A
+    /// view that was paused goes on, too. Its snapshots are thrown away. This answers when that has
+    /// begun.
     ///
     /// # Errors
     /// [`ControlError`] if the app was stopped, or `Default` of the view panicked.

@@ -49,7 +49,8 @@ impl<V: View> Keeps<V> {
         let name = format!("diptych snapshot of {}", type_name::<V>());
         let saving = thread::Builder::new().name(name).spawn(move || {
             let position = image.position();
-            ages.save(&image.state, position).map(|()| position)
+            let saved = ages.save(&image.state, position, image.payload_bytes());
+            saved.map(|()| position)
         });
         match saving {
             Ok(saving) => self.saving = Some(saving),
@@ -62,10 +63,20 @@ impl<V: View> Keeps<V> {
         self.settle();
         let position = image.position();
         if position > self.kept {
-            self.ages.save(&image.state, position)?;
+            self.ages.save(&image.state, position, image.payload_bytes())?;
             (self.kept, self.events_since) = (position, 0);
         }
         Ok(())
+    }
+
+    /// Keeps nothing of what was kept.
+    pub(super) fn forget(&mut self) {
+        self.settle();
+        (self.kept, self.events_since) = (Position::START, 0);
+        if let Err(reason) = self.ages.forget() {
+            let view = type_name::<V>();
+            tracing::warn!(view, reason, "snapshots of a view that is rebuilt are still there");
+        }
     }
 
     /// Waits for what is on its way.

@@ -39,6 +39,7 @@ mod living;
 mod look;
 mod metadata;
 mod meters;
+mod obstacles;
 mod past;
 mod poison;
 mod projection;

@@ -87,7 +87,7 @@ fn the_newest_that_is_not_too_new_is_found() {
     assert_eq!(newest(&ages, u64::MAX), None);
     assert_eq!(positions(&ages), [0; 0]);
     for position in [100, 9, 1_000_000_000_000, 10, 99] {
-        ages.save(&view(position), at(position)).unwrap();
+        ages.save(&view(position), at(position), 0).unwrap();
     }
     assert_eq!(positions(&ages), [9, 10, 99, 100, 1_000_000_000_000]);
     const LAST: u64 = 1_000_000_000_000;
@@ -99,7 +99,7 @@ fn the_newest_that_is_not_too_new_is_found() {
     assert!(name.starts_with("view-") && name.ends_with("-00000000000000000009"), "{name}");
     assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{name}");
     // The same position again.
-    ages.save(&view(7), at(100)).unwrap();
+    ages.save(&view(7), at(100), 0).unwrap();
     assert_eq!(upto(&ages, 100, u64::MAX), Some((100, view(7))));
     assert_eq!(positions(&ages).len(), 5);
 }
@@ -107,8 +107,8 @@ fn the_newest_that_is_not_too_new_is_found() {
 #[test]
 fn what_is_damaged_is_skipped_for_an_older_one_and_removed_later() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    ages::<View>(&place, log, 8).save(&view(10), at(10)).unwrap();
-    ages::<View>(&place, log, 8).save(&view(20), at(20)).unwrap();
+    ages::<View>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
+    ages::<View>(&place, log, 8).save(&view(20), at(20), 0).unwrap();
     let name = names(&*place).pop().unwrap();
     let bytes = place.load(&name).unwrap().unwrap();
     let mut damaged = Vec::new();
@@ -137,7 +137,7 @@ fn what_is_damaged_is_skipped_for_an_older_one_and_removed_later() {
         assert_eq!(Heard::during(|| newest(&ages, 100)), (Some((10, view(10))), vec![]));
         assert_eq!(positions(&ages), [10]);
         assert_eq!(names(&*place).len(), 2, "nothing is removed before something is saved");
-        ages.save(&view(30), at(30)).unwrap();
+        ages.save(&view(30), at(30), 0).unwrap();
         assert_eq!(positions(&ages), [10, 30]);
         assert_eq!(names(&*place).len(), 2);
         place.remove(&ages.name(at(30))).unwrap();
@@ -153,7 +153,7 @@ fn one_that_is_written_anew_is_of_use_again() {
     let ages = ages::<View>(&place, log, 8);
     place.save(&ages.name(at(10)), b"?").unwrap();
     assert_eq!(Heard::during(|| newest(&ages, 10)).1.len(), 1);
-    ages.save(&view(10), at(10)).unwrap();
+    ages.save(&view(10), at(10), 0).unwrap();
     assert_eq!(newest(&ages, 10), Some((10, view(10))));
 }
 
@@ -176,7 +176,7 @@ fn one_above_the_end_of_the_log_is_skipped_and_removed_later() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
     let before = ages::<View>(&place, log, 8);
     for position in [10, 20, 30] {
-        before.save(&view(position), at(position)).unwrap();
+        before.save(&view(position), at(position), 0).unwrap();
     }
     let ages = ages::<View>(&place, log, 8);
     // The past is asked for: what is newer is well.
@@ -186,7 +186,7 @@ fn one_above_the_end_of_the_log_is_skipped_and_removed_later() {
     assert!(warnings[0].contains("of position 30, and the log ends at 29"), "{warnings:?}");
     // The log goes on, with other events: it is never taken for one of those.
     assert_eq!(newest(&ages, 35), Some((20, view(20))));
-    ages.save(&view(25), at(25)).unwrap();
+    ages.save(&view(25), at(25), 0).unwrap();
     assert_eq!(names(&*place).len(), 3);
     assert_eq!(newest(&before, 35), Some((25, view(25))));
 }
@@ -201,8 +201,8 @@ fn those_of_another_log_epoch_or_declaration_are_not_used_and_removed_later() {
     for other in others {
         let place = Arc::new(MemorySnapshots::default());
         let foreign = ages::<View>(&place, other, 8);
-        foreign.save(&view(10), at(10)).unwrap();
-        foreign.save(&view(20), at(20)).unwrap();
+        foreign.save(&view(10), at(10), 0).unwrap();
+        foreign.save(&view(20), at(20), 0).unwrap();
         let ages = ages::<View>(&place, log, 8);
         let (found, warnings) = Heard::during(|| newest(&ages, 100));
         assert_eq!((found, warnings.len(), positions(&ages)), (None, 1, vec![]));
@@ -213,12 +213,12 @@ fn those_of_another_log_epoch_or_declaration_are_not_used_and_removed_later() {
         place.save(&ages.name(at(20)), &bytes).unwrap();
         let (found, warnings) = Heard::during(|| newest(&ages, 100));
         assert_eq!((found, warnings.len()), (None, 2), "{warnings:?}");
-        ages.save(&view(15), at(15)).unwrap();
+        ages.save(&view(15), at(15), 0).unwrap();
         assert_eq!(names(&*place), [ages.name(at(15))]);
         assert_eq!(newest(&foreign, 100), None);
     }
     let place = Arc::new(MemorySnapshots::default());
-    ages::<View>(&place, log, 8).save(&view(10), at(10)).unwrap();
+    ages::<View>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
     let keeping = Arc::new(Keeping::<View>::new(10).unwrap());
     let ages = Ages::new(keeping, 8, place, log, "happened, and what became it".to_owned());
     assert_eq!(newest(&ages, 100), None);
@@ -233,7 +233,7 @@ fn those_of_another_version_or_executable_are_not_used() {
             view!($version);
             let ages = ages::<View>(&place, log, 8);
             let found = newest(&ages, 100).map(|(_, view)| view.events);
-            ages.save(&View::default(), at(10)).unwrap();
+            ages.save(&View::default(), at(10), 0).unwrap();
             assert_eq!(names(&*place).len(), 1);
             let again = newest(&ages, 100).map(|(_, view)| view.events);
             assert_eq!(again, Some(0));
@@ -250,7 +250,7 @@ fn those_of_another_version_or_executable_are_not_used() {
     view!(None);
     let mut keeping = Keeping::<View>::new(10).unwrap();
     let ours = Ages::new(Arc::new(Keeping::new(10).unwrap()), 8, place.clone(), log, String::new());
-    ours.save(&View::default(), at(10)).unwrap();
+    ours.save(&View::default(), at(10), 0).unwrap();
     keeping.fingerprint[31] ^= 1;
     let theirs = Ages::new(Arc::new(keeping), 8, place.clone(), log, String::new());
     assert_eq!(newest(&theirs, 100), None);
@@ -292,7 +292,7 @@ fn what_is_not_of_this_view_is_left_alone() {
     }
     assert_eq!(Heard::during(|| newest(&ages, u64::MAX)), (None, vec![]));
     for position in 1..30 {
-        ages.save(&view(position), at(position)).unwrap();
+        ages.save(&view(position), at(position), 0).unwrap();
     }
     assert_eq!(positions(&ages), [29]);
     let mut expected = theirs.to_vec();
@@ -340,15 +340,15 @@ fn a_state_that_cannot_be_written_or_read_is_none() {
     for (mood, says) in [("fails", "no"), ("panics", "panicked: oh")] {
         let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
         let moody = ages::<Moody>(&place, log, 8);
-        moody.save(&Moody(Some(Some(1))), at(10)).unwrap();
+        moody.save(&Moody(Some(Some(1))), at(10), 0).unwrap();
         MOOD.set(mood);
-        let reason = moody.save(&Moody(None), at(20)).unwrap_err();
+        let reason = moody.save(&Moody(None), at(20), 0).unwrap_err();
         assert!(reason.contains(says), "{reason}");
         assert_eq!(positions(&moody), [10]);
         let (found, warnings) = Heard::during(|| newest(&moody, 100));
         assert!(found.is_none() && warnings[0].contains(says), "{warnings:?}");
         MOOD.set("");
-        let reason = moody.save(&Moody(Some(None)), at(20)).unwrap_err();
+        let reason = moody.save(&Moody(Some(None)), at(20), 0).unwrap_err();
         assert!(reason.contains("would be read back as None"), "{reason}");
         let found = newest(&ages::<Moody>(&place, log, 8), 100);
         assert_eq!(found, Some((10, Moody(Some(Some(1))))));
@@ -408,25 +408,25 @@ fn a_disk_that_fails_costs_nothing_but_time() {
         let ages = ages::<View>(&place, log, 2);
         let breaks = |what: &'static str| *place.broken.lock() = (what, how);
         for position in [10, 20] {
-            ages.save(&view(position), at(position)).unwrap();
+            ages.save(&view(position), at(position), 0).unwrap();
         }
         breaks("save");
-        assert!(ages.save(&view(30), at(30)).unwrap_err().contains("out of order"));
+        assert!(ages.save(&view(30), at(30), 0).unwrap_err().contains("out of order"));
         assert_eq!(newest(&ages, 100), Some((20, view(20))));
         breaks("names");
         let (found, warnings) = Heard::during(|| newest(&ages, 100));
         assert!(found.is_none() && warnings[0].contains("cannot be listed"), "{warnings:?}");
         assert!(ages.positions().unwrap_err().contains("out of order"));
-        let (saved, warnings) = Heard::during(|| ages.save(&view(30), at(30)));
+        let (saved, warnings) = Heard::during(|| ages.save(&view(30), at(30), 0));
         assert_eq!((saved, warnings.len()), (Ok(()), 1));
         breaks("remove");
-        let (saved, warnings) = Heard::during(|| ages.save(&view(40), at(40)));
+        let (saved, warnings) = Heard::during(|| ages.save(&view(40), at(40), 0));
         assert_eq!((saved, warnings.len()), (Ok(()), 1));
         assert!(warnings[0].contains("cannot be removed") && warnings[0].contains("out of order"));
         breaks("");
         assert_eq!(positions(&ages), [10, 20, 30, 40]);
         assert_eq!(newest(&ages, 100), Some((40, view(40))));
-        ages.save(&view(50), at(50)).unwrap();
+        ages.save(&view(50), at(50), 0).unwrap();
         assert_eq!(positions(&ages).len(), 2);
     }
 }
@@ -437,7 +437,7 @@ fn one_that_cannot_be_read_this_time_is_left_alone() {
         let (place, log) = (Arc::new(Place::default()), LogIdentity::random());
         let ages = ages::<View>(&place, log, 8);
         for position in [10, 20] {
-            ages.save(&view(position), at(position)).unwrap();
+            ages.save(&view(position), at(position), 0).unwrap();
         }
         *place.broken.lock() = ("load", how);
         *place.name.lock() = ages.name(at(20));
@@ -445,7 +445,7 @@ fn one_that_cannot_be_read_this_time_is_left_alone() {
         assert_eq!((found, warnings.len()), (Some((10, view(10))), 1));
         assert!(warnings[0].contains("out of order"), "{warnings:?}");
         // The view goes on from the older one.
-        ages.save(&view(15), at(15)).unwrap();
+        ages.save(&view(15), at(15), 0).unwrap();
         assert_eq!(newest(&ages, 100), Some((15, view(15))));
         *place.broken.lock() = ("", "");
         assert_eq!(newest(&ages, 100), Some((20, view(20))));
