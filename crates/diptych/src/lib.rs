@@ -18,7 +18,7 @@
 //!   [`Derived`](derived::Derived) one holds another fold and what is derived from it.
 //! - A [`Query`] is a question to one view. [`App::query`] asks it, as fresh as is said, or
 //!   [of the past](Ask::as_of), and answers with an [`Answer`] or a [`QueryError`].
-//! - A [projection](projection) keeps rows outside the log in step with it; `diptych-sqlite` is
+//! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` is
 //!   the one into SQLite.
 //!
 //! ```

@@ -27,7 +27,7 @@ use crate::View;
 ///
 /// The answer is pure: the view and the question itself are all it knows. It cannot change
 /// anything, by its type. It should be a look-up or a short walk; what takes long to work out is
-/// better [derived](crate::Derived) when events come.
+/// better [derived](crate::derived) when events come.
 ///
 /// ```
 /// use std::collections::BTreeMap;

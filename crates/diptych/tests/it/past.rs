@@ -354,7 +354,7 @@ async fn live_work_goes_on_during_a_long_look_back() {
     let app = App::over(Memory::new()).view::<Journal>().start().await.unwrap();
     let entries = plain(50_000, 10, 100_000);
     write(&app, &entries).await;
-    // So that the view in memory is beyond the point, and cannot answer by chance.
+    // The view has more than is asked for, and cannot answer.
     app.query(Lines(1)).strong().await.unwrap();
     let is_done = std::cell::Cell::new(false);
     let look = async {
