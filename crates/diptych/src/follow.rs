@@ -8,6 +8,7 @@ mod control;
 mod feed;
 mod page;
 mod progress;
+mod pulse;
 mod worker;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(crate) use page::Page;
 pub(crate) use page::Slice;
 pub use progress::{FollowState, Lag, Stopped};
 pub(crate) use progress::{Halted, Progress};
+pub(crate) use pulse::Pulse;
 use tokio::runtime::Handle;
 pub use worker::Refresh;
 pub(crate) use worker::{Follower, Halt, spawn};

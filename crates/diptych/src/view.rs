@@ -28,6 +28,8 @@ pub struct ViewOptions {
     /// How many copies there are at most, at least 2. The third and further ones are for queries
     /// that take long: folding goes on beside them. With as many copies as this in use, folding
     /// waits for a query to end.
+    ///
+    /// A snapshot that is being written has a copy for that time, as a long query does.
     pub copies: usize,
 }
 

@@ -74,6 +74,9 @@ impl fmt::Display for FollowState {
     }
 }
 
+/// After this time with one page it is said that a follower does not go on.
+const STUCK: Duration = Duration::from_secs(5);
+
 /// Where a follower is.
 pub(crate) struct Progress {
     name: String,
@@ -96,6 +99,8 @@ struct Times {
     complete_at: Option<Instant>,
     /// Since when it is known not to be.
     behind_since: Option<Instant>,
+    /// Since when it reads or takes in one and the same page.
+    works_since: Option<Instant>,
 }
 
 /// Nobody should wait for this follower.
@@ -117,7 +122,11 @@ impl Progress {
             running: AtomicBool::new(true),
             ending: AtomicBool::new(false),
             state: Mutex::new(FollowState::CatchingUp),
-            times: Mutex::new(Times { complete_at: None, behind_since: Some(Instant::now()) }),
+            times: Mutex::new(Times {
+                complete_at: None,
+                behind_since: Some(Instant::now()),
+                works_since: None,
+            }),
             arrivals: Mutex::new(HeadPublisher::new(position)),
         }
     }
@@ -164,6 +173,42 @@ impl Progress {
     /// Lets whoever measures know how far behind it is.
     pub(super) fn measure(&self, head: Position) {
         self.meters.lag(self.lag(head));
+    }
+
+    /// It begins to read, or to take in.
+    pub(super) fn works(&self) {
+        self.times.lock().works_since = Some(Instant::now());
+    }
+
+    /// It is done with that, one way or another.
+    pub(super) fn worked(&self) {
+        self.times.lock().works_since = None;
+    }
+
+    /// Somebody looks at it from outside: it may not come to saying how it is.
+    pub(super) fn look(&self, head: Position) {
+        if self.position() < head {
+            self.fell_behind();
+            if self.position() >= head {
+                // It came there meanwhile.
+                self.caught_up();
+            }
+        }
+        self.measure(head);
+        let mut state = self.state.lock();
+        let works_since = self.times.lock().works_since;
+        let busy = works_since.map(|since| since.elapsed()).filter(|busy| *busy >= STUCK);
+        if let Some(busy) = busy
+            && matches!(*state, FollowState::Live | FollowState::CatchingUp)
+        {
+            let (after, seconds) = (self.position(), busy.as_secs());
+            let reason = format!(
+                "at work for {seconds} s with what comes after position {after}: the store, a \
+                 fold or a database does not come back"
+            );
+            tracing::warn!(follower = self.name, reason, "following the log");
+            *state = FollowState::Stalled { reason };
+        }
     }
 
     /// When it was last known that nothing in the log was missing.
@@ -253,5 +298,45 @@ impl Halted {
             FollowState::Closed => Some(Halted::Closed),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fold that never returned left the view live, and its lag at 0, for whoever looked.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_come_back_is_said_to_be_stalled() {
+        let progress = Progress::new("view", "slow".to_owned(), Position::new(7));
+        progress.caught_up();
+        progress.set(FollowState::Live);
+        progress.works();
+        tokio::time::advance(Duration::from_secs(4)).await;
+        progress.look(Position::new(9));
+        assert_eq!(progress.state(), FollowState::Live);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        progress.look(Position::new(9));
+        let FollowState::Stalled { reason } = progress.state() else { panic!("it is stalled") };
+        assert!(reason.contains("6 s") && reason.contains("position 7"), "{reason}");
+        let lag = progress.lag(Position::new(9));
+        assert_eq!((lag.positions, lag.time), (2, Duration::from_secs(2)));
+        assert!(progress.is_running());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_something_each_time_is_not() {
+        let progress = Progress::new("view", "busy".to_owned(), Position::START);
+        for position in 1..10 {
+            progress.works();
+            tokio::time::advance(Duration::from_secs(4)).await;
+            progress.worked();
+            progress.reached(Position::new(position), 1);
+            progress.look(Position::new(10));
+            assert_eq!(progress.state(), FollowState::CatchingUp);
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        progress.look(Position::new(10));
+        assert_eq!(progress.state(), FollowState::CatchingUp, "it is not at work");
     }
 }

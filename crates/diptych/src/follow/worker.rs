@@ -24,8 +24,6 @@ use crate::{Event, event::Reading, fold::caught};
 /// The wait before something is tried again; it doubles with each time.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How often it is measured how far behind a follower is that does not go on.
-const BETWEEN_MEASURES: Duration = Duration::from_secs(1);
 
 /// What takes in the events of one type. It says itself where it is, to its [`Progress`].
 pub(crate) trait Follower: Send + 'static {
@@ -203,7 +201,10 @@ impl<F: Follower> Worker<F> {
     }
 
     fn open(&mut self) {
-        match self.follower.open(self.feed.head()) {
+        self.progress.works();
+        let opened = self.follower.open(self.feed.head());
+        self.progress.worked();
+        match opened {
             Ok(()) => {
                 self.is_open = true;
                 self.goes_on();
@@ -246,10 +247,14 @@ impl<F: Follower> Worker<F> {
     /// Takes in a page, or the part of one.
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
+        self.progress.works();
         let read = self.feed.next(&self.progress, &self.reading, &self.filter, after);
         let slice = match read {
             Ok(slice) => part(slice),
-            Err(error) => return self.not_read(error, after),
+            Err(error) => {
+                self.progress.worked();
+                return self.not_read(error, after);
+            }
         };
         let failed = slice.failed().cloned();
         let (upto, complete_at) = (slice.upto, slice.complete_at());
@@ -264,6 +269,7 @@ impl<F: Follower> Worker<F> {
             true => span.in_scope(|| self.follower.take(slice)),
             false => Ok(()),
         };
+        self.progress.worked();
         match (taken, failed) {
             (Ok(()), None) => {
                 self.goes_on();
@@ -329,10 +335,7 @@ impl<F: Follower> Worker<F> {
         let (mut news, longest) = match idle {
             // The head may have moved by now: then it is news at once.
             Idle::News => (Some(self.feed.head().after(self.follower.position())), None),
-            // Whoever is behind and does nothing about it is seen to fall further behind.
-            Idle::For(wait) => {
-                (None, Some(wait.map_or(BETWEEN_MEASURES, |wait| wait.min(BETWEEN_MEASURES))))
-            }
+            Idle::For(wait) => (None, wait),
         };
         let until = longest.map(|longest| Instant::now() + longest);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     SchemaError, Snapshots,
     event::{Reading, Schema},
-    follow::{self, Control, Feed, Progress, Refresh, Request},
+    follow::{self, Control, Feed, Progress, Pulse, Refresh, Request},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
     snapshot::{Ages, Keeping},
 };
@@ -30,6 +30,7 @@ pub(crate) struct Panel {
     views: HashMap<TypeId, Kept, RandomState>,
     order: Vec<TypeId>,
     projections: Vec<Arc<Control>>,
+    pulse: Option<Pulse>,
     feed: Arc<Feed>,
 }
 
@@ -180,7 +181,7 @@ impl Panel {
         let filters: Result<Vec<_>, _> = plans.filters(schema).collect();
         let feed = Arc::new(Feed::new(store, filters.map_err(Unstarted::Schema)?));
         let (views, order, projections) = (HashMap::default(), Vec::new(), Vec::new());
-        let mut panel = Panel { views, order, projections, feed };
+        let mut panel = Panel { views, order, projections, pulse: None, feed };
         for view in plans.views {
             let id = view.id();
             let kept = view.start(&panel.feed, schema, &plans.snapshots)?;
@@ -189,6 +190,11 @@ impl Panel {
         }
         for projection in plans.projections {
             panel.projections.push(Arc::new(projection.start(&panel.feed, schema)?));
+        }
+        let followers: Vec<_> = panel.controls().map(|control| control.progress.clone()).collect();
+        if !followers.is_empty() {
+            let pulse = Pulse::start(panel.feed.head().clone(), followers);
+            panel.pulse = Some(pulse.map_err(Unstarted::Thread)?);
         }
         for kept in panel.in_order() {
             // One that stopped says so itself. It must not keep the others from their work.
@@ -264,6 +270,7 @@ impl Panel {
 /// Whoever drops an app may open its log again at once: nobody here holds it any more by then.
 impl Drop for Panel {
     fn drop(&mut self) {
+        self.pulse = None;
         self.controls().for_each(|control| control.end());
         self.controls().for_each(|control| control.join());
     }

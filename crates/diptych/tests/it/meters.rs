@@ -105,6 +105,28 @@ impl Recorder for Measured {
     }
 }
 
+/// The view itself does not come to saying so.
+#[test]
+fn a_fold_that_does_not_come_back_is_seen_to_fall_behind() {
+    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let measured = Measured::default();
+    let app = measured.start(App::over_store(store.clone()).view::<Ledger>());
+    let lag = |unit: &str| measured.of(&format!("diptych_lag_{unit} kind=view name=Ledger"));
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    ledger.set(move |moment| {
+        if let Moment::Apply(_) = moment {
+            let _ = held.lock().recv();
+        }
+    });
+    write(&store, ledger.commit(&[1]));
+    comes("a lag", || lag("positions") == 1);
+    comes("a time", || lag("seconds") >= 1);
+    drop(go);
+    comes("no lag", || lag("positions") == 0 && lag("seconds") == 0);
+    drop(app);
+}
+
 #[test]
 fn views_and_projections_that_lag_stall_or_stop_are_seen() {
     let (ledger, store, rows) = (Hooked::new(), Store::new(Memory::new()), Rows::default());

@@ -1,0 +1,55 @@
+//! Looks at all followers once a second, from outside: a fold, a database or a store that does
+//! not come back says nothing of itself.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use diptych_store::Head;
+use tokio::runtime::Handle;
+
+use super::Progress;
+
+/// How often is looked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The thread that looks. It ends when this is dropped.
+pub(crate) struct Pulse {
+    is_ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pulse {
+    pub(crate) fn start(head: Head, followers: Vec<Arc<Progress>>) -> io::Result<Pulse> {
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let ends = is_ending.clone();
+        // The clock is that of whoever started the app.
+        let runtime = Handle::try_current().ok();
+        let thread = thread::Builder::new().name("diptych pulse".to_owned()).spawn(move || {
+            let _entered = runtime.as_ref().map(Handle::enter);
+            while !ends.load(Ordering::SeqCst) {
+                let head = head.position();
+                followers.iter().for_each(|follower| follower.look(head));
+                thread::park_timeout(INTERVAL);
+            }
+        })?;
+        Ok(Pulse { is_ending, thread: Some(thread) })
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It has nothing to say.
+            let _ = thread.join();
+        }
+    }
+}
