@@ -17,6 +17,8 @@ pub use control::ControlError;
 pub(crate) use control::{Control, Request};
 pub(crate) use feed::Feed;
 #[cfg(feature = "testing")]
+pub(crate) use feed::PAGE_EVENTS;
+#[cfg(feature = "testing")]
 pub(crate) use page::Page;
 pub(crate) use page::Slice;
 pub use progress::{FollowState, Lag, Stopped};

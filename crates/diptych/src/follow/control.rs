@@ -29,8 +29,6 @@ pub(crate) enum Request {
     Rebuild,
     /// Keep what there is outside the log.
     Save,
-    /// End.
-    Close,
 }
 
 /// Why a view or a projection did not do what it was told.
@@ -96,9 +94,7 @@ impl Control {
         self.requests.send((request, reply)).await.map_err(|_| ControlError::Closed)?;
         answer.await.unwrap_or(Err(ControlError::Closed))
     }
-}
 
-impl Control {
     /// Tells it to end, without waiting for that.
     pub(crate) fn end(&self) {
         self.progress.end();
@@ -107,7 +103,13 @@ impl Control {
         }
     }
 
-    /// Waits until its thread has ended.
+    /// Waits until it has ended, and holds nothing any more.
+    pub(crate) async fn ended(&self) {
+        // The other end of the requests goes with all else that its thread has.
+        self.requests.closed().await;
+    }
+
+    /// The same on this thread, until its thread is gone.
     pub(crate) fn join(&self) {
         let thread = self.thread.lock().take();
         if let Some(thread) = thread.filter(|other| other.thread().id() != thread::current().id()) {

@@ -34,7 +34,7 @@ use crate::{Event, event::Reading};
 /// Pages that are kept for others.
 const PAGES: usize = 8;
 /// Events that a page has about.
-const PAGE_EVENTS: usize = 1_024;
+pub(crate) const PAGE_EVENTS: usize = 1_024;
 
 pub(crate) struct Feed {
     store: Store,

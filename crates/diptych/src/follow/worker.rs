@@ -4,7 +4,6 @@
 use std::{
     future::Future,
     io,
-    ops::ControlFlow,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -161,10 +160,10 @@ impl<F: Follower> Worker<F> {
     fn run(mut self) {
         loop {
             match self.asked() {
-                Ok(Some((request, reply))) => match self.serve(request, reply) {
-                    ControlFlow::Continue(()) => continue,
-                    ControlFlow::Break(()) => return,
-                },
+                Ok(Some((request, reply))) => {
+                    self.serve(request, reply);
+                    continue;
+                }
                 Ok(None) => {}
                 Err(Gone) => return self.close(),
             }
@@ -366,7 +365,7 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    fn serve(&mut self, request: Request, reply: Reply) -> ControlFlow<()> {
+    fn serve(&mut self, request: Request, reply: Reply) {
         let outcome = match request {
             Request::Pause => self.pause(),
             Request::Step => self.step(),
@@ -374,21 +373,11 @@ impl<F: Follower> Worker<F> {
             Request::Refresh => self.refresh(),
             Request::Rebuild => self.rebuild(),
             Request::Save => self.save(),
-            Request::Close => {
-                self.close();
-                Ok(())
-            }
         };
         // Who asked may have gone.
         let _ = reply.send(outcome.map(|()| self.follower.position()));
-        match request {
-            Request::Close => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
     }
-}
 
-impl<F: Follower> Worker<F> {
     fn pause(&mut self) -> Result<(), ControlError> {
         if self.mode == Mode::Running {
             self.mode = Mode::Paused;

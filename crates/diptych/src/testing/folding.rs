@@ -6,12 +6,9 @@ use diptych_store::Position;
 
 use crate::{
     Recorded, View, ViewOptions,
-    follow::{Follower, Page, Progress, Slice},
+    follow::{Follower, PAGE_EVENTS, Page, Progress, Slice},
     view::copies::{Copies, Live},
 };
-
-/// Events as many as a page of an app has.
-const PAGE_EVENTS: usize = 1_024;
 
 /// Events in memory, folded into a view as an app does it: page by page, into the left copy and
 /// then into the right. For measurements: nothing is read and nothing decoded.

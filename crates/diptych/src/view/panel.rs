@@ -19,7 +19,7 @@ use super::{
 use crate::{
     SchemaError, Snapshots,
     event::{Reading, Schema},
-    follow::{self, Control, Feed, Progress, Pulse, Refresh, Request},
+    follow::{self, Control, Feed, Progress, Pulse, Refresh},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
     snapshot::{Ages, Keeping},
 };
@@ -261,8 +261,7 @@ impl Panel {
         // All at once, and also those that wait for a store which does not answer.
         self.controls().for_each(|control| control.end());
         for control in self.controls() {
-            // One that has ended already is what is wanted.
-            let _ = control.ask(Request::Close).await;
+            control.ended().await;
         }
     }
 }
