@@ -93,6 +93,46 @@ impl FromStr for Timestamp {
     }
 }
 
+/// The text in formats for people, the microseconds in others.
+#[cfg(feature = "serde")]
+mod with_serde {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::Timestamp;
+
+    impl Serialize for Timestamp {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match serializer.is_human_readable() {
+                true => serializer.collect_str(self),
+                false => self.as_micros().serialize(serializer),
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Timestamp {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+            if !deserializer.is_human_readable() {
+                return i64::deserialize(deserializer).map(Timestamp::from_micros);
+            }
+            struct Text;
+
+            impl serde::de::Visitor<'_> for Text {
+                type Value = Timestamp;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an instant with a zone, such as 2013-01-01T10:15:00Z")
+                }
+
+                fn visit_str<E: Error>(self, text: &str) -> Result<Timestamp, E> {
+                    text.parse().map_err(E::custom)
+                }
+            }
+
+            deserializer.deserialize_str(Text)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +153,19 @@ mod tests {
     #[test]
     fn an_instant_no_calendar_holds_still_prints() {
         assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), format!("{} us", i64::MAX));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn serde_has_the_text_for_people_and_a_number_for_others() {
+        let instant: Timestamp = "2013-01-01T10:15:00.000001Z".parse().unwrap();
+        let json = serde_json::to_string(&instant).unwrap();
+        assert_eq!(json, "\"2013-01-01T10:15:00.000001Z\"");
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), instant);
+        let packed = rmp_serde::to_vec(&instant).unwrap();
+        assert_eq!(rmp_serde::from_slice::<i64>(&packed).unwrap(), instant.as_micros());
+        assert_eq!(rmp_serde::from_slice::<Timestamp>(&packed).unwrap(), instant);
+        let wrong = serde_json::from_str::<Timestamp>("\"yesterday\"").unwrap_err();
+        assert!(wrong.to_string().contains("is not an instant"), "{wrong}");
     }
 }

@@ -187,6 +187,14 @@ impl App {
         Ok(session)
     }
 
+    /// The token of somebody who saw everything up to this position and wrote nothing: what an
+    /// [answer's position](crate::Answer::position) becomes when it is carried elsewhere.
+    pub fn token_at(&self, position: Position) -> SessionToken {
+        let session = self.session();
+        session.saw(position);
+        session.token()
+    }
+
     pub(crate) fn check_token(
         &self,
         log: LogIdentity,

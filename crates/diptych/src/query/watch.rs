@@ -5,7 +5,7 @@ use std::{any::type_name, fmt};
 use diptych_store::Position;
 
 use super::{Answer, Query, QueryError, ask::answer};
-use crate::App;
+use crate::{App, SessionToken, TokenError};
 
 /// The answers to one query as they change: see [`App::watch`].
 ///
@@ -19,6 +19,8 @@ pub struct Watch<Q: Query> {
     /// What is needed for the first answer.
     from: Position,
     last: Option<Q::Answer>,
+    /// What it was resumed from makes no sense here.
+    failed: Option<TokenError>,
 }
 
 impl<Q: Query> Watch<Q>
@@ -26,7 +28,7 @@ where
     Q::Answer: Clone + PartialEq,
 {
     pub(crate) fn new(app: App, query: Q) -> Watch<Q> {
-        Watch { app, query, seen: None, from: Position::START, last: None }
+        Watch { app, query, seen: None, from: Position::START, last: None, failed: None }
     }
 
     /// Resumes: the first answer is of this position or a later one. That of the last answer
@@ -37,6 +39,20 @@ where
         self
     }
 
+    /// Resumes where an answer was that this token [is of](App::token_at), also in another process
+    /// and after the log was restored: a token of another log, or of another history of it, is
+    /// the error of the next answer.
+    #[must_use = "the watch is what comes back"]
+    pub fn token(self, token: &SessionToken) -> Watch<Q> {
+        token.logs().fold(self, |mut watch, (log, known)| {
+            match watch.app.check_token(log, known.position()) {
+                Ok(()) => watch.from = watch.from.max(known.position()),
+                Err(error) => watch.failed = watch.failed.or(Some(error)),
+            }
+            watch
+        })
+    }
+
     /// The answer, at first; then the next one that is not equal to the one before. Waits for it.
     /// Dropping the future loses nothing.
     ///
@@ -44,6 +60,9 @@ where
     /// [`QueryError`] if nothing more will come for now: the view stopped, or the log or the app
     /// ended. Asked again, it says the same at once until the view goes on.
     pub async fn next(&mut self) -> Result<Answer<Q::Answer>, QueryError> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
         loop {
             let live = self.app.panel.live::<Q::View>()?;
             let need = match self.seen {

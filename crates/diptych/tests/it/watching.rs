@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use diptych::{Answer, App, FollowState, Memory, Position, Query, QueryError, Store, Watch};
+use diptych::{
+    Answer, App, FollowState, Memory, Position, Query, QueryError, Store, TokenError, Watch,
+};
 use diptych_log::disk::simulated::Random;
 use diptych_store::Append;
 use pollster::block_on;
@@ -204,4 +206,24 @@ async fn a_watch_that_nobody_waits_for_is_told_when_somebody_does() {
     tokio::task::yield_now().await;
     write(app.store(), ledger.commit(&[7]));
     assert_eq!(waiting.await.unwrap(), 7);
+}
+
+/// A client carries the token of its last answer, and may bring it to a log that was put in the
+/// place of the first.
+#[test]
+fn a_watch_goes_on_from_a_token_and_only_in_the_log_that_the_token_is_of() {
+    let (ledger, app) = start();
+    let at = book(&app, &ledger, 250);
+    let token = app.token_at(at);
+    let mut watch = app.watch(Hundreds).token(&token);
+    let answer = block_on(watch.next()).unwrap();
+    assert_eq!((answer.value, answer.position), (2, at));
+
+    let (_, other) = start();
+    let mut elsewhere = other.watch(Hundreds).token(&token);
+    let refused = block_on(elsewhere.next()).unwrap_err();
+    assert!(matches!(refused, QueryError::Token(TokenError::OtherLog { .. })), "{refused}");
+    let above = app.watch(Hundreds).token(&app.token_at(at.plus(1))).next();
+    let above = block_on(above).unwrap_err();
+    assert!(matches!(above, QueryError::Token(TokenError::AboveHead { .. })), "{above}");
 }

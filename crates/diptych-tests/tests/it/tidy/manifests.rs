@@ -16,11 +16,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych", &["diptych-store", "diptych-log", "diptych-macros"]),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
-    ("diptych-cli", &["diptych", "diptych-store", "diptych-log", "diptych-server"]),
+    (
+        "diptych-cli",
+        &["diptych", "diptych-store", "diptych-log", "diptych-server", "example-flights"],
+    ),
     // An example shows what users do, and they see one crate, or a second one for a database.
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
+    // The demo is whole: the domain with its report and its pages.
+    ("example-flights", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
 ];
@@ -28,7 +33,7 @@ const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
 
 /// Those that may know HTTP and gRPC.
 const NETWORKED: &[&str] =
-    &["diptych-server", "diptych-remote", "diptych-cli", "diptych-tests", "xtask"];
+    &["diptych-server", "diptych-remote", "diptych-cli", "example-flights", "diptych-tests", "xtask"];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",

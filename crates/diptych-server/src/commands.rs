@@ -1,0 +1,272 @@
+//! The left panel: `POST /commands/{name}`.
+
+use std::{any::type_name, future::Future, pin::Pin, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Request, Response, header},
+};
+use diptych::{App, Command, Event, Execute, Receipt, SessionToken, Timestamp, Uuid};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    access::Operation,
+    catalogue::event_names,
+    problem::Problem,
+    request::{SESSION, Said, Told, from_json, header_text, header_value, json_body},
+    site::Site,
+};
+
+/// A command of the application, without its type.
+pub(crate) struct CommandEntry {
+    /// The Rust type.
+    pub(crate) type_name: &'static str,
+    /// Names of the events that can come of it.
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) body: Value,
+    pub(crate) rejection: Value,
+    run: Run,
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Done, Problem>> + Send>>;
+type Run = Box<dyn Fn(App, Bytes, Sent) -> Running + Send + Sync>;
+
+/// What is said about a command beside itself.
+#[derive(Default)]
+pub(crate) struct Sent {
+    key: Option<String>,
+    actor: Option<String>,
+    occurred_at: Option<Timestamp>,
+    correlation: Option<Uuid>,
+    causation: Option<Uuid>,
+    session: Option<diptych::Session>,
+    told: Option<Told>,
+    unchanged_since: Option<diptych::Position>,
+}
+
+pub(crate) struct Done {
+    receipt: Receipt,
+    session: Option<SessionToken>,
+}
+
+/// What becomes of a rejection, beside the answer.
+type Note<C, R> = Arc<dyn Fn(&C, &R, App, Sent) -> Noting + Send + Sync>;
+type Noting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl CommandEntry {
+    pub(crate) fn new<C>(schemas: &mut SchemaGenerator) -> CommandEntry
+    where
+        C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
+    {
+        CommandEntry::with::<C>(schemas, |command, app, sent| {
+            Box::pin(async move { sent.execute(&app, command).await })
+        })
+    }
+
+    /// One whose rejections are kept as facts: `note` says by which command.
+    pub(crate) fn noting<C, N>(
+        schemas: &mut SchemaGenerator,
+        note: fn(&C, &C::Rejection) -> N,
+    ) -> CommandEntry
+    where
+        C: Command<Rejection: Serialize + JsonSchema>,
+        C: Clone + DeserializeOwned + Serialize + JsonSchema,
+        N: Command + Serialize,
+    {
+        let noting: Note<C, C::Rejection> = Arc::new(move |command, rejection, app, sent| {
+            Box::pin(sent.note(app, note(command, rejection)))
+        });
+        CommandEntry::with::<C>(schemas, move |command: C, app, sent| {
+            let noting = noting.clone();
+            Box::pin(async move {
+                let (copy, about) = (command.clone(), sent.about());
+                let executed = sent.executed(&app, command).await;
+                if let Err(diptych::ExecuteError::Rejected(rejection)) = &executed.0 {
+                    noting(&copy, rejection, app, about).await;
+                }
+                executed.done()
+            })
+        })
+    }
+
+    fn with<C>(
+        schemas: &mut SchemaGenerator,
+        run: impl Fn(C, App, Sent) -> Running + Send + Sync + 'static,
+    ) -> CommandEntry
+    where
+        C: Command<Rejection: JsonSchema> + DeserializeOwned + JsonSchema,
+    {
+        CommandEntry {
+            type_name: type_name::<C>(),
+            events: event_names(C::Event::types()),
+            body: schemas.subschema_for::<C>().into(),
+            rejection: schemas.subschema_for::<C::Rejection>().into(),
+            run: Box::new(move |app, body, sent| match from_json::<C>("the command", &body) {
+                Ok(command) => run(command, app, sent),
+                Err(problem) => Box::pin(async { Err(problem) }),
+            }),
+        }
+    }
+}
+
+/// How a command went.
+struct Executed<R: std::error::Error + 'static>(
+    Result<Receipt, diptych::ExecuteError<R>>,
+    Option<diptych::Session>,
+);
+
+impl<R: std::error::Error + Serialize + Send + Sync + 'static> Executed<R> {
+    fn done(self) -> Result<Done, Problem> {
+        let Executed(outcome, session) = self;
+        match outcome {
+            Ok(receipt) => Ok(Done { receipt, session: session.map(|session| session.token()) }),
+            Err(error) => Err(Problem::of_command(error, |rejection| {
+                serde_json::to_value(rejection).unwrap_or(Value::Null)
+            })),
+        }
+    }
+}
+
+impl Sent {
+    fn read(app: &App, headers: &HeaderMap, actor: Option<String>) -> Result<Sent, Problem> {
+        let said = Said::in_headers(headers);
+        Ok(Sent {
+            key: header_text(headers, "idempotency-key")?.map(unquoted).map(str::to_owned),
+            actor,
+            occurred_at: said.value("occurred-at")?,
+            correlation: said.value("correlation")?,
+            causation: said.value("causation")?,
+            session: said.session(app)?,
+            told: said.after()?,
+            unchanged_since: said.position("unchanged-since")?,
+        })
+    }
+
+    /// The same for a note about what came of it.
+    fn about(&self) -> Sent {
+        Sent {
+            key: self.key.as_ref().map(|key| format!("{key}/rejected")),
+            actor: self.actor.clone(),
+            occurred_at: self.occurred_at,
+            correlation: self.correlation,
+            causation: self.causation,
+            ..Sent::default()
+        }
+    }
+
+    fn on<C: Command + Serialize>(self, mut execute: Execute<C>) -> Execute<C> {
+        if let Some(key) = self.key {
+            execute = execute.key(key);
+        }
+        if let Some(actor) = self.actor {
+            execute = execute.actor(actor);
+        }
+        if let Some(instant) = self.occurred_at {
+            execute = execute.occurred_at(instant);
+        }
+        if let Some(id) = self.correlation {
+            execute = execute.correlation(id);
+        }
+        if let Some(id) = self.causation {
+            execute = execute.causation(id);
+        }
+        if let Some(session) = &self.session {
+            execute = execute.session(session);
+        }
+        match &self.told {
+            Some(Told::Receipt(receipt)) => execute = execute.after(receipt),
+            Some(Told::Session(token)) => execute = execute.token(token),
+            None => {}
+        }
+        match self.unchanged_since {
+            Some(position) => execute.unchanged_since(position),
+            None => execute,
+        }
+    }
+
+    async fn executed<C: Command + Serialize>(
+        self,
+        app: &App,
+        command: C,
+    ) -> Executed<C::Rejection> {
+        let session = self.session.clone();
+        Executed(self.on(app.execute(command)).await, session)
+    }
+
+    async fn execute<C>(self, app: &App, command: C) -> Result<Done, Problem>
+    where
+        C: Command<Rejection: Serialize> + Serialize,
+    {
+        self.executed(app, command).await.done()
+    }
+
+    async fn note<N: Command + Serialize>(self, app: App, note: N) {
+        if let Err(error) = self.on(app.execute(note)).await {
+            tracing::warn!(%error, "a rejection could not be noted");
+        }
+    }
+}
+
+/// A key as the draft of the header has it, a quoted string, or bare as most send it.
+fn unquoted(key: &str) -> &str {
+    key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
+}
+
+/// `POST /commands/{name}`
+pub(crate) async fn execute(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    site.answered(answer(&site, &name, request).await)
+}
+
+async fn answer(
+    site: &Arc<Site>,
+    name: &str,
+    request: Request<Body>,
+) -> Result<Response<Body>, Problem> {
+    let (parts, body) = request.into_parts();
+    let caller = site.admit(Operation::Command(name.to_owned()), &parts).await?;
+    let entry = site.commands.get(name).ok_or_else(|| {
+        let known: Vec<_> = site.commands.keys().collect();
+        Problem::unknown(format!("there is no command {name:?} (known: {known:?})"))
+    })?;
+    let body = json_body(&parts.headers, body, &site.limits).await?;
+    let sent = Sent::read(&site.app, &parts.headers, caller.actor)?;
+    // A task of its own: what was begun is not given up because the client went away.
+    let running = tokio::spawn((entry.run)(site.app.clone(), body, sent));
+    match tokio::time::timeout(site.limits.answer_time, running).await {
+        Ok(Ok(done)) => Ok(receipt(&done?)),
+        Ok(Err(_)) => Err(Problem::later(
+            "outcome-unknown",
+            "the command ended without an answer: look, or send it again under the same key",
+        )),
+        Err(_) => Err(Problem::later(
+            "outcome-unknown",
+            "the command takes longer than this server waits, and may still be carried out: look, \
+             or send it again under the same key",
+        )),
+    }
+}
+
+fn receipt(done: &Done) -> Response<Body> {
+    let Done { receipt, session } = done;
+    let token = receipt.to_string();
+    let (first, last, events) = (receipt.first().get(), receipt.last().get(), receipt.events());
+    let body = json!({ "receipt": &token, "first": first, "last": last, "events": events });
+    let mut response = Response::new(Body::from(body.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("diptych-position", last.into());
+    headers.extend(header_value(&token).map(|value| (RECEIPT, value)));
+    let session = session.as_ref().and_then(header_value);
+    headers.extend(session.map(|value| (header::HeaderName::from_static(SESSION), value)));
+    response
+}
+
+const RECEIPT: header::HeaderName = header::HeaderName::from_static("diptych-receipt");

@@ -1,0 +1,178 @@
+//! What went wrong, as a client reads it: `application/problem+json` (RFC 9457).
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+};
+use diptych::{
+    Conflict, ExecuteError, Invalid, KeyReused, NotYet, OutcomeUnknown, QueryError, RawEvent,
+    Recorded, Stopped,
+};
+use serde_json::{Map, Value, json};
+
+use crate::payload;
+
+/// The content type of problems.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+/// When a client should come again, where waiting helps.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Why a request has no other answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    /// The last part of its type, `urn:diptych:<kind>`.
+    kind: &'static str,
+    detail: String,
+    /// Whatever a program wants to know of it.
+    further: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        let (further, headers) = (Map::new(), Vec::new());
+        Problem { status, kind, detail: detail.into(), further, headers }
+    }
+
+    /// The caller's mistake.
+    pub(crate) fn bad(kind: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, kind, detail)
+    }
+
+    /// Nothing of this name.
+    pub(crate) fn unknown(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "unknown", detail)
+    }
+
+    /// A mistake of the program, which the log of the program has more about.
+    fn mistake(kind: &'static str, error: &dyn std::error::Error) -> Problem {
+        tracing::error!(%error, "a request met a mistake in the program");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, kind, error.to_string())
+    }
+
+    /// It may go better later.
+    pub(crate) fn later(kind: &'static str, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail);
+        problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
+    }
+
+    pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
+        self.further.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let title = self.status.canonical_reason().unwrap_or("problem");
+        let mut members = Map::new();
+        members.insert("type".into(), format!("urn:diptych:{}", self.kind).into());
+        members.insert("title".into(), title.into());
+        members.insert("status".into(), self.status.as_u16().into());
+        members.insert("detail".into(), self.detail.clone().into());
+        members.extend(self.further.clone());
+        Value::Object(members)
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.to_json().to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        response
+    }
+
+    /// Why a command has no receipt. What the rule says is told by `rejection`.
+    pub(crate) fn of_command<R>(
+        error: ExecuteError<R>,
+        rejection: impl FnOnce(&R) -> Value,
+    ) -> Problem
+    where
+        R: std::error::Error + Send + Sync + 'static,
+    {
+        let detail = error.to_string();
+        match error {
+            ExecuteError::Rejected(reason) => {
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", "");
+                let detail = reason.to_string();
+                Problem { detail, ..problem }.and("rejection", rejection(&reason))
+            }
+            ExecuteError::Invalid(Invalid { field, problem }) => {
+                Problem::bad("invalid", detail).and("field", field).and("problem", problem)
+            }
+            ExecuteError::Conflict(conflict) => of_conflict(detail, &conflict),
+            ExecuteError::KeyReused(KeyReused { first, last, .. }) => {
+                let problem = Problem::new(StatusCode::CONFLICT, "key-reused", detail);
+                problem.and("first", first.get()).and("last", last.get())
+            }
+            ExecuteError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
+            ExecuteError::NotTaken(_) => Problem::bad("not-taken", detail),
+            ExecuteError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
+                let problem = Problem::later("outcome-unknown", detail);
+                problem.and("first", first.get()).and("last", last.get())
+            }
+            ExecuteError::Unavailable(_) => Problem::later("unavailable", detail),
+            ExecuteError::Stopped => Problem::later("stopping", detail),
+            error => Problem::mistake("mistake", &error),
+        }
+    }
+}
+
+fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
+    let missed: Vec<Value> = conflict.missed.iter().map(missed).collect();
+    Problem::new(StatusCode::CONFLICT, "conflict", detail)
+        .and("at", conflict.at.get())
+        .and("after", conflict.after.get())
+        .and("attempts", conflict.attempts)
+        .and("missed", missed)
+}
+
+fn missed(event: &Recorded<RawEvent>) -> Value {
+    json!({
+        "position": event.position.get(),
+        "type": event.event_type,
+        "recorded_at": event.recorded_at.to_string(),
+        "data": payload(&event.payload),
+    })
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            QueryError::NotYet(NotYet { need, have, within }) => Problem::later("not-yet", detail)
+                .and("need", need.get())
+                .and("have", have.get())
+                .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+            QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
+            QueryError::Stopped { stopped: Stopped { at, .. }, .. } => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "view-stopped", detail)
+                    .and("at", at.get())
+            }
+            QueryError::AboveHead { position, head } => Problem::bad("above-head", detail)
+                .and("position", position.get())
+                .and("head", head.get()),
+            QueryError::TooManyEvents { limit } => {
+                Problem::bad("too-many-events", detail).and("limit", limit as u64)
+            }
+            QueryError::NotTaken(_) => Problem::bad("not-taken", detail),
+            QueryError::Ended { .. } | QueryError::Unavailable { .. } => {
+                Problem::later("unavailable", detail)
+            }
+            QueryError::AppStopped => Problem::later("stopping", detail),
+            error => Problem::mistake("mistake", &error),
+        }
+    }
+}

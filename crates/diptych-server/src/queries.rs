@@ -1,0 +1,354 @@
+//! The right panel: `GET /queries/{name}`, now, of the past, live, and explained.
+
+use std::{any::type_name, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, header},
+};
+use diptych::{
+    Answer, App, Ask, Event, Explain, Fold, Point, Position, Query, QueryError, Recorded, Session,
+    SessionToken, Timestamp,
+};
+use futures_util::stream::{self, BoxStream};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::{
+    ServerLimits,
+    access::Operation,
+    catalogue::event_names,
+    payload,
+    problem::Problem,
+    request::{SESSION, Said, Told, from_json, header_value, json_body},
+    site::Site,
+};
+
+/// A query of the application, without its type.
+pub(crate) struct QueryEntry {
+    /// The Rust types of the query and of its view.
+    pub(crate) type_name: &'static str,
+    pub(crate) view: &'static str,
+    /// Names of the events that the view takes in.
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) arguments: Value,
+    pub(crate) answer: Value,
+    ask: Run<Answered>,
+    explain: Run<Value>,
+    pub(crate) watch: Option<Watching>,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
+type Run<T> = Box<dyn Fn(App, Arguments, Asked) -> Boxed<T> + Send + Sync>;
+type Watching = Box<dyn Fn(App, Arguments, Option<SessionToken>) -> Watched + Send + Sync>;
+type Watched = Result<LiveAnswers, Problem>;
+
+/// Answers as JSON, as they change.
+pub(crate) type LiveAnswers = BoxStream<'static, Result<(Position, String), QueryError>>;
+
+/// The arguments of a query as they came.
+pub(crate) enum Arguments {
+    Form(String),
+    Json(Bytes),
+}
+
+impl Arguments {
+    fn read<Q: DeserializeOwned>(&self) -> Result<Q, Problem> {
+        match self {
+            Arguments::Json(bytes) => from_json("the arguments", bytes),
+            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
+                Problem::bad("arguments", format!("the arguments cannot be read: {error}"))
+            }),
+        }
+    }
+}
+
+/// How a query is asked.
+pub(crate) struct Asked {
+    is_strong: bool,
+    told: Option<Told>,
+    session: Option<Session>,
+    within: Option<Duration>,
+    at_most: Option<Duration>,
+    or_stale: bool,
+    point: Option<Point>,
+    limit: usize,
+}
+
+/// An answer as it goes out.
+pub(crate) struct Answered {
+    body: Vec<u8>,
+    position: Position,
+    stale: Option<Position>,
+    events: u64,
+    session: Option<SessionToken>,
+}
+
+impl QueryEntry {
+    pub(crate) fn new<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
+    where
+        Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
+    {
+        QueryEntry {
+            type_name: type_name::<Q>(),
+            view: type_name::<Q::View>(),
+            events: event_names(<Q::View as Fold>::Event::types()),
+            arguments: schemas.subschema_for::<Q>().into(),
+            answer: schemas.subschema_for::<Q::Answer>().into(),
+            ask: Box::new(|app, arguments, asked| {
+                Box::pin(async move { asked.ask(&app, arguments.read::<Q>()?).await })
+            }),
+            explain: Box::new(|app, arguments, asked| {
+                Box::pin(async move { asked.explain(&app, arguments.read::<Q>()?).await })
+            }),
+            watch: None,
+        }
+    }
+
+    /// One that is answered live, too.
+    pub(crate) fn live<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
+    where
+        Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
+        Q: DeserializeOwned + JsonSchema,
+    {
+        let watch: Watching = Box::new(|app, arguments, token| {
+            let mut watch = app.watch(arguments.read::<Q>()?);
+            if let Some(token) = token {
+                watch = watch.token(&token);
+            }
+            let answers = stream::unfold(watch, |mut watch| async {
+                let next = watch.next().await.map(|answer| {
+                    // What cannot be JSON was found when the query was asked in a test.
+                    let json = serde_json::to_string(&answer.value);
+                    (answer.position, json.unwrap_or_else(|_| "null".to_owned()))
+                });
+                Some((next, watch))
+            });
+            Ok(Box::pin(answers))
+        });
+        QueryEntry { watch: Some(watch), ..QueryEntry::new::<Q>(schemas) }
+    }
+}
+
+impl Asked {
+    fn read(app: &App, said: &Said<'_>, limits: &ServerLimits) -> Result<Asked, Problem> {
+        let is_strong = match said.text("consistency")? {
+            None | Some("eventual") => false,
+            Some("strong") => true,
+            Some(other) => {
+                let detail = format!("consistency is eventual or strong, and not {other:?}");
+                return Err(Problem::bad("parameter", detail).and("parameter", "consistency"));
+            }
+        };
+        let limit = said.value::<usize>("limit")?.unwrap_or(limits.explained_events);
+        Ok(Asked {
+            is_strong,
+            told: said.after()?,
+            session: said.session(app)?,
+            within: milliseconds(said, "within")?.map(|within| within.min(limits.wait_time)),
+            at_most: milliseconds(said, "at-most")?,
+            or_stale: said.flag("or-stale")?,
+            point: point(said)?,
+            limit: limit.min(limits.explained_events),
+        })
+    }
+
+    async fn ask<Q>(self, app: &App, query: Q) -> Result<Answered, Problem>
+    where
+        Q: Query<Answer: Serialize>,
+    {
+        let session = self.session.clone();
+        let point = self.point;
+        let ask = self.of(app.query(query));
+        let answer = match point {
+            Some(point) => ask.at(point).await?,
+            None => ask.await?,
+        };
+        let Answer { value, position, stale, cost, .. } = answer;
+        let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
+        let session = session.map(|session| session.token());
+        Ok(Answered { body, position, stale, events: cost.events, session })
+    }
+
+    fn of<Q: Query>(self, mut ask: Ask<'_, Q>) -> Ask<'_, Q> {
+        if self.is_strong {
+            ask = ask.strong();
+        }
+        match &self.told {
+            Some(Told::Receipt(receipt)) => ask = ask.after(receipt),
+            Some(Told::Session(token)) => ask = ask.token(token),
+            None => {}
+        }
+        if let Some(session) = &self.session {
+            ask = ask.session(session);
+        }
+        if let Some(age) = self.at_most {
+            ask = ask.at_most(age);
+        }
+        if let Some(within) = self.within {
+            ask = ask.within(within);
+        }
+        if self.or_stale { ask.or_stale() } else { ask }
+    }
+
+    async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<Value, Problem> {
+        let explain: Explain<'_, Q> = app.explain(query).limit(self.limit);
+        let explained = match self.point {
+            Some(point) => explain.at(point).await?,
+            None => explain.await?,
+        };
+        let events: Vec<_> = explained.events.iter().map(event).collect();
+        let (upto, is_whole) = (explained.upto.get(), explained.is_whole);
+        Ok(json!({ "upto": upto, "is_whole": is_whole, "events": events }))
+    }
+}
+
+/// An event as people read it.
+fn event<E: Event>(recorded: &Recorded<E>) -> Value {
+    let raw = recorded.event.encode().ok();
+    let tags = |raw: &diptych::RawEvent| -> Vec<String> {
+        raw.tags.iter().map(|tag| tag.as_str().to_owned()).collect()
+    };
+    json!({
+        "position": recorded.position.get(),
+        "id": recorded.id.to_string(),
+        "type": raw.as_ref().map(|raw| raw.event_type.to_string()),
+        "version": raw.as_ref().map(|raw| raw.version),
+        "occurred_at": recorded.occurred_at().to_string(),
+        "recorded_at": recorded.recorded_at.to_string(),
+        "actor": recorded.metadata.actor.as_ref().map(|actor| actor.as_str()),
+        "correlation": recorded.metadata.correlation.map(|id| id.to_string()),
+        "causation": recorded.metadata.causation.map(|id| id.to_string()),
+        "tags": raw.as_ref().map(tags),
+        "data": raw.as_ref().map(|raw| payload(&raw.payload)),
+    })
+}
+
+fn not_json<Q>(error: &serde_json::Error) -> Problem {
+    let (query, status) = (type_name::<Q>(), axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+    tracing::error!(query, %error, "an answer cannot be written as JSON");
+    Problem::new(status, "mistake", format!("the answer cannot be written as JSON: {error}"))
+}
+
+fn milliseconds(said: &Said<'_>, name: &str) -> Result<Option<Duration>, Problem> {
+    Ok(said.value::<u64>(name)?.map(Duration::from_millis))
+}
+
+/// The point in the past that is asked about, if it is one.
+fn point(said: &Said<'_>) -> Result<Option<Point>, Problem> {
+    let as_of = said.position("as-of")?;
+    let recorded_before = said.value::<Timestamp>("recorded-before")?;
+    let occurred_before = said.value::<Timestamp>("occurred-before")?;
+    if as_of.is_none() && recorded_before.is_none() && occurred_before.is_none() {
+        return Ok(None);
+    }
+    let mut point = Point::now();
+    if let Some(position) = as_of {
+        point = point.as_of(position);
+    }
+    if let Some(instant) = recorded_before {
+        point = point.recorded_before(instant);
+    }
+    if let Some(instant) = occurred_before {
+        point = point.occurred_before(instant);
+    }
+    Ok(Some(point))
+}
+
+/// A query that was found, and what came with it.
+pub(crate) struct Visited<'s> {
+    pub(crate) entry: &'s QueryEntry,
+    pub(crate) arguments: Arguments,
+    pub(crate) asked: Asked,
+    pub(crate) headers: HeaderMap,
+}
+
+pub(crate) async fn visit<'s>(
+    site: &'s Site,
+    name: &str,
+    request: Request<Body>,
+) -> Result<Visited<'s>, Problem> {
+    let (parts, body) = request.into_parts();
+    site.admit(Operation::Query(name.to_owned()), &parts).await?;
+    let entry = site.queries.get(name).ok_or_else(|| {
+        let known: Vec<_> = site.queries.keys().collect();
+        Problem::unknown(format!("there is no query {name:?} (known: {known:?})"))
+    })?;
+    let (said, form) = Said::split(&parts.headers, parts.uri.query())?;
+    let asked = Asked::read(&site.app, &said, &site.limits)?;
+    let arguments = match parts.method {
+        Method::POST if !form.is_empty() => {
+            let detail = "the arguments of a query that is sent by POST are in its body";
+            return Err(Problem::bad("arguments", detail));
+        }
+        Method::POST => Arguments::Json(json_body(&parts.headers, body, &site.limits).await?),
+        _ => Arguments::Form(form),
+    };
+    Ok(Visited { entry, arguments, asked, headers: parts.headers })
+}
+
+/// `GET` and `POST /queries/{name}`
+pub(crate) async fn ask(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let answer = async {
+        let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
+        let answered = in_time(&site, (entry.ask)(site.app.clone(), arguments, asked)).await?;
+        Ok(response(&site, answered))
+    };
+    site.answered(answer.await)
+}
+
+/// `GET /queries/{name}/explanation`
+pub(crate) async fn explain(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let answer = async {
+        let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
+        let explained = in_time(&site, (entry.explain)(site.app.clone(), arguments, asked)).await?;
+        Ok(json_response(explained.to_string().into()))
+    };
+    site.answered(answer.await)
+}
+
+async fn in_time<T>(site: &Site, answer: Boxed<T>) -> Result<T, Problem> {
+    match timeout(site.limits.answer_time, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Problem::later(
+            "slow",
+            "the answer takes longer than this server works on one: ask for less, or give the \
+             query a scope",
+        )),
+    }
+}
+
+fn response(site: &Site, answered: Answered) -> Response<Body> {
+    let Answered { body, position, stale, events, session } = answered;
+    let mut response = json_response(body.into());
+    let headers = response.headers_mut();
+    headers.insert("diptych-position", position.get().into());
+    headers.insert("diptych-cost-events", events.into());
+    let token = header_value(site.app.token_at(position));
+    headers.extend(token.map(|value| (header::HeaderName::from_static("diptych-token"), value)));
+    if let Some(need) = stale {
+        headers.insert("diptych-stale", need.get().into());
+    }
+    let session = session.as_ref().and_then(header_value);
+    headers.extend(session.map(|value| (header::HeaderName::from_static(SESSION), value)));
+    response
+}
+
+pub(crate) fn json_response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

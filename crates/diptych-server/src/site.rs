@@ -1,0 +1,184 @@
+//! What all requests share, and how they come to their handlers.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, State},
+    http::{Method, Request, Response, header, request::Parts},
+    middleware::{Next, from_fn_with_state},
+    routing::{get, post},
+};
+use diptych::App;
+use tokio::sync::{Semaphore, watch};
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{DefaultPredicate, SizeAbove},
+    },
+};
+
+use crate::{
+    Metrics, Server, ServerLimits,
+    access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    catalogue,
+    commands::{self, CommandEntry},
+    files::{self, File},
+    live,
+    problem::Problem,
+    queries::{self, QueryEntry},
+    status,
+};
+
+/// Answers that are shorter are not worth the time to compress.
+const COMPRESSED_BYTES: u64 = 1_024;
+
+pub(crate) struct Site {
+    pub(crate) app: App,
+    pub(crate) title: String,
+    pub(crate) commands: BTreeMap<String, CommandEntry>,
+    pub(crate) queries: BTreeMap<String, QueryEntry>,
+    pub(crate) files: BTreeMap<String, File>,
+    pub(crate) catalogue: Bytes,
+    pub(crate) openapi: Bytes,
+    pub(crate) metrics: Option<Metrics>,
+    pub(crate) limits: ServerLimits,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) began: Instant,
+    requests: Semaphore,
+    hosts: Hosts,
+    hook: Option<Hook>,
+}
+
+impl Site {
+    pub(crate) fn new(mut server: Server, stopping: watch::Receiver<bool>) -> Site {
+        let (catalogue, openapi) = catalogue::documents(&mut server);
+        let Server { app, title, commands, queries, files, metrics, limits, hosts, hook, .. } =
+            server;
+        Site {
+            app,
+            title,
+            commands,
+            queries,
+            files,
+            catalogue: catalogue.to_string().into(),
+            openapi: openapi.to_string().into(),
+            metrics,
+            limits,
+            stopping,
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            began: Instant::now(),
+            requests: Semaphore::new(limits.requests),
+            hosts,
+            hook,
+        }
+    }
+
+    /// Whether the request is let in, and who it is from.
+    pub(crate) async fn admit(
+        &self,
+        operation: Operation,
+        parts: &Parts,
+    ) -> Result<Caller, Problem> {
+        let Some(hook) = &self.hook else { return Ok(Caller::anonymous()) };
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let visit = Visit { operation, headers: parts.headers.clone(), peer };
+        hook(visit).await.map_err(Problem::from)
+    }
+
+    /// What goes out, answer or problem.
+    pub(crate) fn answered(&self, answer: Result<Response<Body>, Problem>) -> Response<Body> {
+        answer.unwrap_or_else(Problem::into_response)
+    }
+}
+
+pub(crate) fn router(site: Arc<Site>) -> Router {
+    let large_enough = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES));
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    Router::new()
+        .route("/commands/{name}", post(commands::execute))
+        .route("/queries/{name}", get(queries::ask).post(queries::ask))
+        .route("/queries/{name}/explanation", get(queries::explain))
+        .route("/queries/{name}/live", get(live::answers))
+        .route("/status", get(status::show))
+        .route("/status/live", get(live::status))
+        .route("/health", get(status::health))
+        .route("/ready", get(status::ready))
+        .route("/metrics", get(status::figures))
+        .route("/catalogue", get(catalogue::catalogue))
+        .route("/openapi.json", get(catalogue::openapi))
+        .fallback(files::fetch)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(site.clone(), at_the_door))
+        .layer(compression.compress_when(large_enough))
+        .with_state(site)
+}
+
+/// What holds for every request: whom it is for, how many there may be, what is said to browsers.
+async fn at_the_door(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let began = Instant::now();
+    let measured = site.metrics.is_some().then(|| measured_path(request.uri().path()));
+    let mut response = match site.hosts.check(request.uri(), request.headers()) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match site.requests.try_acquire() {
+            Ok(_permit) => next.run(request).await,
+            Err(_) => {
+                let detail = "the server has as many requests as it answers at once: come again";
+                Problem::later("busy", detail).into_response()
+            }
+        },
+    };
+    for (name, value) in GUARDS {
+        response.headers_mut().insert(name, value);
+    }
+    if let Some(path) = measured {
+        measure(path, &response, began.elapsed());
+    }
+    response
+}
+
+/// The parts of an address that are few: names are the clients' to choose.
+fn measured_path(path: &str) -> &'static str {
+    let mut parts = path.trim_start_matches('/').split('/');
+    match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
+        ("commands", Some(_), None) => "command",
+        ("queries", Some(_), None) => "query",
+        ("queries", Some(_), Some("live")) => "live",
+        ("queries", Some(_), Some("explanation")) => "explanation",
+        _ => "other",
+    }
+}
+
+fn measure(path: &'static str, response: &Response<Body>, took: Duration) {
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("diptych_http_requests_total", "path" => path, "status" => status)
+        .increment(1);
+    metrics::histogram!("diptych_http_seconds", "path" => path).record(took);
+}
+
+async fn wrong_method(request: Request<Body>) -> Response<Body> {
+    let (method, path) = (request.method(), request.uri().path());
+    let allowed = match path.starts_with("/commands/") {
+        true => Method::POST,
+        false => Method::GET,
+    };
+    let detail = format!("{method} does nothing here: use {allowed}");
+    let status = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = Problem::new(status, "method", detail).into_response();
+    if let Ok(allowed) = allowed.as_str().parse() {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
