@@ -10,7 +10,7 @@ use std::{
 use crate::{
     cargo,
     summary::{Outcome, Row, Tests, summary},
-    tools::{GIT, Tool, install},
+    tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
 
 /// A part of the tests that runs, or cannot run, as one.
@@ -26,8 +26,23 @@ const SUITES: &[Suite] = &[
     Suite { name: "unit", args: &["--workspace", "--all-features", "--lib", "--bins"], needs: &[] },
     Suite {
         name: "integration",
-        args: &["--workspace", "--all-features", "--test", "*", "--", "--skip", "tidy::"],
+        args: &[
+            "--workspace",
+            "--all-features",
+            "--test",
+            "*",
+            "--",
+            "--skip",
+            "tidy::",
+            "--skip",
+            "browser::",
+        ],
         needs: &[],
+    },
+    Suite {
+        name: "pages in a browser",
+        args: &["--workspace", "--all-features", "--test", "*", "--", "browser::"],
+        needs: &[CHROMIUM, CHROMEDRIVER],
     },
     Suite {
         name: "tidy",

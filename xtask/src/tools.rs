@@ -16,6 +16,12 @@ pub(crate) struct Tool {
 /// Says which files belong to the repository.
 pub(crate) const GIT: Tool = Tool { program: "git", package: "git" };
 
+/// The browser that pages are tested in.
+pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
+
+/// Lets a test drive that browser.
+pub(crate) const CHROMEDRIVER: Tool = Tool { program: "chromedriver", package: "chromium-driver" };
+
 /// Sees to it that the tool is there; else says what to install.
 ///
 /// It installs only as root on Debian or Ubuntu: there it is a container or somebody's explicit
