@@ -32,3 +32,7 @@ pub struct Time;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/views.md")]
 pub struct Views;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/http.md")]
+pub struct Http;
