@@ -1,0 +1,135 @@
+// The server's four ways to be spoken to: ask, explain, send, and listen.
+const FIRST_RETRY_MS = 1000;
+const LAST_RETRY_MS = 15000;
+
+/** An answer that is not one: problem+json, or no connection (status 0). */
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `the server answered ${status}`);
+    this.status = status;
+    this.title = body.title ?? "";
+    this.body = body;
+  }
+}
+
+/** Asks a query: its answer, the position it is of, and the milliseconds that it took. */
+export async function ask(name, args = {}) {
+  const started = performance.now();
+  const response = await reach(`queries/${name}?${search(args)}`);
+  const answer = await response.json();
+  const position = Number(response.headers.get("Diptych-Position") ?? NaN);
+  return { answer, position, ms: performance.now() - started };
+}
+
+/** The events that made an answer. */
+export async function explain(name, args = {}) {
+  return (await reach(`queries/${name}/explanation?${search(args)}`)).json();
+}
+
+/** Sends a command; the receipt. The key makes that it is carried out once, however often sent. */
+export async function send(name, body, key, occurredAt) {
+  const response = await reach(`commands/${name}`, {
+    method: "POST",
+    headers: {
+      "Content-Type": "application/json",
+      "Idempotency-Key": key,
+      "Diptych-Occurred-At": occurredAt,
+    },
+    body: JSON.stringify(body),
+  });
+  return response.json();
+}
+
+const connections = new Map();
+
+/**
+ * Listens to server-sent events, and goes on trying when the connection is lost. While the page is
+ * hidden it does not listen: a browser has six connections for all tabs of an origin together.
+ * `handlers` are functions by the name of the event. Returns a function that ends it.
+ */
+export function listen(path, handlers) {
+  let source = null;
+  let timer = 0;
+  let wait = FIRST_RETRY_MS;
+
+  function open() {
+    clearTimeout(timer);
+    source = new EventSource(path);
+    source.onopen = () => {
+      wait = FIRST_RETRY_MS;
+      report("open");
+    };
+    source.onerror = () => {
+      // Our own back-off instead of the browser's fixed one.
+      source.close();
+      report("lost", wait);
+      timer = setTimeout(open, wait * (0.8 + 0.4 * Math.random()));
+      wait = Math.min(wait * 2, LAST_RETRY_MS);
+    };
+    for (const [name, handle] of Object.entries(handlers)) {
+      source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+    }
+  }
+
+  function rest() {
+    clearTimeout(timer);
+    source?.close();
+  }
+
+  function onVisibility() {
+    if (document.hidden) rest();
+    else open();
+  }
+
+  function report(state, ms = 0) {
+    connections.set(path, { state, ms });
+    announce();
+  }
+
+  document.addEventListener("visibilitychange", onVisibility);
+  report("connecting");
+  if (!document.hidden) open();
+  return () => {
+    document.removeEventListener("visibilitychange", onVisibility);
+    rest();
+    connections.delete(path);
+    announce();
+  };
+}
+
+let watcher = () => {};
+
+/** Calls with the worst state of all connections: "open", "connecting", or "lost". */
+export function watchConnections(watch) {
+  watcher = watch;
+  announce();
+}
+
+function announce() {
+  const all = [...connections.values()];
+  const lost = all.filter((connection) => connection.state === "lost");
+  if (lost.length > 0) watcher("lost", Math.max(...lost.map((connection) => connection.ms)));
+  else watcher(all.some((connection) => connection.state === "connecting") ? "connecting" : "open");
+}
+
+async function reach(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (cause) {
+    throw new Problem(0, { title: "no connection", detail: "the server cannot be reached", cause });
+  }
+  if (response.ok) return response;
+  let body = {};
+  try {
+    body = await response.json();
+  } catch {
+    body = { title: response.statusText, detail: `the server answered ${response.status}` };
+  }
+  throw new Problem(response.status, body);
+}
+
+function search(args) {
+  const known = Object.entries(args).filter(([, value]) => value !== null && value !== undefined);
+  return new URLSearchParams(known).toString();
+}

@@ -1,0 +1,367 @@
+// The departure board of one airport: live, or of the past, and only what changed is touched.
+import { ask, listen } from "./api.js";
+import { $, h, icon, say } from "./dom.js";
+import { showClock } from "./time.js";
+import {
+  airportName, count, dayOf, duration, instant, lateness, longDayOf, millis, momentOf, timeOf,
+  zoneOf,
+} from "./words.js";
+
+const LATE_MINUTES = 15;
+const VERY_LATE_MINUTES = 60;
+/** More changes at once than this are a jump in time, and highlighting them says nothing. */
+const MOST_HIGHLIGHTS = 24;
+
+export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
+  const body = $("board");
+  const scroller = $("board-rows");
+  const rows = new Map();
+  let airport = "EWR";
+  let at = null;
+  let shown = null;
+  let stopListening = null;
+  let asking = false;
+  let held = false;
+  let active = null;
+
+  /** Shows another airport, or another time; null is now. */
+  function show(next) {
+    const sameAirport = next.airport === undefined || next.airport === airport;
+    airport = next.airport ?? airport;
+    if ("at" in next) at = next.at;
+    held = false;
+    if (!sameAirport) {
+      shown = null;
+      body.replaceChildren();
+      rows.clear();
+      say($("board-summary"), "Asking for the board …");
+    }
+    if (at === null) {
+      if (!stopListening || !sameAirport) follow();
+    } else {
+      unfollow();
+      askPast();
+    }
+  }
+
+  function follow() {
+    unfollow();
+    const path = `queries/departure-board/live?airport=${encodeURIComponent(airport)}`;
+    stopListening = listen(path, {
+      answer({ position, answer }) {
+        trouble(null);
+        if (answer.at) showClock(Date.parse(answer.at));
+        draw(answer, position);
+        say($("answered"), `Sent by the server when it changed; of position ${count(position)}.`);
+      },
+      problem: (problem) => trouble(problem.detail ?? problem.title),
+    });
+  }
+
+  function unfollow() {
+    stopListening?.();
+    stopListening = null;
+  }
+
+  /** One request at a time: while the slider moves, the newest wish waits for the answer. */
+  async function askPast() {
+    if (asking) return;
+    asking = true;
+    const asked = { airport, at };
+    try {
+      const then = instant(at);
+      const answered = await ask("departure-board", { airport, at: then, _occurred_before: then });
+      if (at !== null && asked.airport === airport) {
+        trouble(null);
+        draw(answered.answer, answered.position);
+        say($("answered"), `Asked of the log: what was so before ${momentOf(asked.at)}; `
+          + `answered in ${millis(answered.ms)}.`);
+      }
+    } catch (problem) {
+      if (at !== null) trouble(problem.message);
+    } finally {
+      asking = false;
+    }
+    if (at !== null && (at !== asked.at || airport !== asked.airport)) askPast();
+  }
+
+  function trouble(text) {
+    $("board-trouble").hidden = text === null;
+    say($("board-trouble"), text ?? "");
+  }
+
+  function draw(answer, position) {
+    const isUpdate = shown !== null && shown.airport === answer.airport;
+    const wanted = new Set(answer.rows.map((row) => row.flight));
+    for (const [flight, entry] of rows) {
+      if (wanted.has(flight)) continue;
+      entry.element.remove();
+      rows.delete(flight);
+    }
+    for (const divider of body.querySelectorAll(".divider")) divider.remove();
+    const changed = [];
+    let cursor = body.firstElementChild;
+    for (const row of answer.rows) {
+      const entry = rows.get(row.flight) ?? newRow(row);
+      const before = entry.key;
+      update(entry, row, answer.at);
+      if (isUpdate && before !== null && before !== entry.key) changed.push(entry);
+      if (cursor === entry.element) cursor = cursor.nextElementSibling;
+      else body.insertBefore(entry.element, cursor);
+    }
+    shown = { ...answer, position };
+    insertDividers(answer);
+    if (changed.length <= MOST_HIGHLIGHTS) changed.forEach((entry) => highlight(entry.element));
+    summarise();
+    filter();
+    rove();
+    if (!held) scrollToNow();
+    onShown(shown);
+  }
+
+  function newRow(row) {
+    const flight = h("button", { type: "button", class: "link", tabindex: -1, "data-go": "flight" });
+    const plane = h("button", { type: "button", class: "link", tabindex: -1, "data-go": "plane" });
+    const time = h("time", {});
+    const place = h("span", { class: "place" });
+    const status = h("td", { class: "status" });
+    const element = h("tr", { "data-flight": row.flight },
+      h("td", { class: "time" }, time),
+      h("td", { class: "flight" }, flight),
+      h("th", { scope: "row", class: "to" }, place),
+      h("td", { class: "plane" }, plane),
+      status);
+    const entry = { element, flight, plane, time, place, status, key: null, row };
+    rows.set(row.flight, entry);
+    return entry;
+  }
+
+  function update(entry, row, now) {
+    const { words, detail, tone, mark } = statusOf(row, now);
+    const key = `${row.status} ${detail} ${row.plane}`;
+    const text = `${words} ${detail}`;
+    entry.row = row;
+    if (entry.text !== text || entry.key !== key) {
+      entry.element.dataset.status = row.status;
+      entry.element.dataset.tone = tone;
+      const name = airportName(row.destination);
+      say(entry.time, timeOf(row.departs_at));
+      entry.time.dateTime = row.departs_at;
+      say(entry.flight, `${row.airline} ${row.number}`);
+      entry.flight.setAttribute("aria-label", `Flight ${row.airline} ${row.number}, its events`);
+      entry.place.replaceChildren(
+        h("span", { class: "name" }, name),
+        name === row.destination ? "" : h("span", { class: "code" }, row.destination));
+      say(entry.plane, row.plane ?? "");
+      entry.plane.hidden = row.plane === null;
+      entry.status.replaceChildren(icon(mark), h("span", { class: "words" },
+        h("b", {}, words), detail ? h("span", { class: "detail" }, detail) : ""));
+      entry.words = [row.airline, row.number, row.flight, row.destination, name, row.plane, words]
+        .join(" ").toLowerCase();
+    }
+    // Waiting grows with the clock; that alone is no change to point at.
+    entry.key = mark === "waiting" ? `${row.status} ${row.plane}` : key;
+    entry.text = text;
+  }
+
+  function insertDividers(answer) {
+    let day = null;
+    let passed = false;
+    for (const row of answer.rows) {
+      const element = rows.get(row.flight).element;
+      if (!passed && row.departs_at > answer.at) {
+        passed = true;
+        body.insertBefore(nowLine(answer), element);
+      }
+      const rowDay = dayOf(row.departs_at);
+      if (day !== null && rowDay !== day) {
+        body.insertBefore(divider("day", longDayOf(row.departs_at)), element);
+      }
+      day = rowDay;
+    }
+    if (!passed && answer.rows.length > 0) body.append(nowLine(answer));
+  }
+
+  function nowLine(answer) {
+    const text = `${timeOf(answer.at)} ${zoneOf(answer.at)}`;
+    return divider("now", at === null ? `now, ${text}` : text);
+  }
+
+  function summarise() {
+    const tally = { scheduled: 0, departed: 0, landed: 0, cancelled: 0, diverted: 0 };
+    for (const row of shown.rows) tally[row.status] = (tally[row.status] ?? 0) + 1;
+    const parts = [
+      [tally.scheduled, "to depart"], [tally.departed, "in the air"], [tally.landed, "landed"],
+      [tally.cancelled, "cancelled"], [tally.diverted, "diverted"],
+    ].filter(([n]) => n > 0).map(([n, words]) => `${count(n)} ${words}`);
+    const isEmpty = shown.rows.length === 0;
+    say($("board-summary"), isEmpty ? airportName(shown.airport)
+      : `${airportName(shown.airport)}: ${parts.join(", ")}`);
+    $("board-empty").hidden = !isEmpty;
+    say($("board-empty"), shown.at === null ? "No flight is in the log yet."
+      : "No flight leaves from four hours before to eight hours after this time.");
+  }
+
+  function filter() {
+    const wanted = $("find").value.trim().toLowerCase();
+    let matches = 0;
+    for (const { element, words } of rows.values()) {
+      element.hidden = wanted !== "" && !words.includes(wanted);
+      if (!element.hidden) matches += 1;
+    }
+    if (wanted !== "" && rows.size > 0) {
+      $("board-empty").hidden = matches > 0;
+      say($("board-empty"), "No flight on this board is like that.");
+    }
+  }
+
+  /** One stop for the Tab key; the arrow keys go through the rows. */
+  function rove() {
+    if (!active || !rows.has(active)) {
+      const next = shown.rows.find((row) => row.departs_at > shown.at) ?? shown.rows[0];
+      active = next?.flight ?? null;
+    }
+    for (const [flight, entry] of rows) {
+      const index = flight === active ? 0 : -1;
+      if (entry.flight.tabIndex !== index) entry.flight.tabIndex = entry.plane.tabIndex = index;
+    }
+  }
+
+  function scrollToNow() {
+    const line = body.querySelector(".divider.now");
+    $("follow").hidden = true;
+    if (line) scroller.scrollTop = line.offsetTop - scroller.clientHeight * 0.4;
+  }
+
+  function hold() {
+    held = true;
+    $("follow").hidden = false;
+  }
+
+  /** Brings a flight into view and points at it, if it is on the board. */
+  function point(flight) {
+    const entry = rows.get(flight);
+    if (!entry) return false;
+    hold();
+    scroller.scrollTop = entry.element.offsetTop - scroller.clientHeight * 0.4;
+    highlight(entry.element);
+    return true;
+  }
+
+  body.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    const entry = rows.get(event.target.closest("tr")?.dataset.flight);
+    if (!entry) return;
+    active = entry.row.flight;
+    rove();
+    if (button?.dataset.go === "plane") onPlane(entry.row.plane, entry.row);
+    else onFlight(entry.row.flight);
+  });
+  body.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const from = event.target.closest("tr");
+    if (!step || !from) return;
+    event.preventDefault();
+    let to = from;
+    do to = step > 0 ? to.nextElementSibling : to.previousElementSibling;
+    while (to && (to.hidden || !to.dataset.flight));
+    if (!to) return;
+    hold();
+    active = to.dataset.flight;
+    rove();
+    const entry = rows.get(active);
+    const go = event.target.dataset.go;
+    (go === "plane" && !entry.plane.hidden ? entry.plane : entry.flight).focus();
+  });
+  for (const kind of ["wheel", "touchmove", "pointerdown"]) {
+    scroller.addEventListener(kind, hold, { passive: true });
+  }
+  scroller.addEventListener("keydown", (event) => event.key !== "Tab" && hold());
+  $("follow").addEventListener("click", () => {
+    held = false;
+    scrollToNow();
+    scroller.focus();
+  });
+  $("find").addEventListener("input", () => shown && (filter(), rove(), held || scrollToNow()));
+  startTabs((chosen) => {
+    $("board-panel").setAttribute("aria-labelledby", `tab-${chosen}`);
+    show({ airport: chosen });
+    onAirport(chosen);
+  });
+
+  return { show, point, shown: () => shown, airport: () => airport, choose };
+}
+
+/** Chooses an airport as a click on its tab does. */
+function choose(airport) {
+  $(`tab-${airport}`)?.click();
+}
+
+function startTabs(onChoose) {
+  const tabs = [...$("airports").querySelectorAll("[role=tab]")];
+  function select(tab) {
+    if (tab.getAttribute("aria-selected") === "true") return;
+    for (const other of tabs) {
+      other.setAttribute("aria-selected", String(other === tab));
+      other.tabIndex = other === tab ? 0 : -1;
+    }
+    onChoose(tab.dataset.airport);
+  }
+  $("airports").addEventListener("click", (event) => {
+    const tab = event.target.closest("[role=tab]");
+    if (tab) select(tab);
+  });
+  $("airports").addEventListener("keydown", (event) => {
+    const from = tabs.indexOf(event.target.closest("[role=tab]"));
+    const to = {
+      ArrowRight: (from + 1) % tabs.length,
+      ArrowLeft: (from + tabs.length - 1) % tabs.length,
+      Home: 0,
+      End: tabs.length - 1,
+    }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    tabs[to].focus();
+    select(tabs[to]);
+  });
+}
+
+function divider(kind, text) {
+  return h("tr", { class: `divider ${kind}` }, h("td", { colspan: 5 }, h("span", {}, text)));
+}
+
+function highlight(element) {
+  element.classList.remove("changed");
+  void element.offsetWidth; // Starts the animation again where it is running.
+  element.classList.add("changed");
+}
+
+/** The status of a row in words, with a tone and a mark; colour is never the only sign. */
+export function statusOf(row, now) {
+  const left = row.delay_minutes === null ? "" : `left ${lateness(row.delay_minutes)}`;
+  switch (row.status) {
+    case "departed":
+      return { words: "In the air", detail: left, tone: tone(row.delay_minutes), mark: "departed" };
+    case "landed":
+      return {
+        words: "Landed", detail: lateness(row.arrival_delay_minutes),
+        tone: tone(row.arrival_delay_minutes, "good"), mark: "landed",
+      };
+    case "cancelled":
+      return { words: "Cancelled", detail: "", tone: "bad", mark: "cancelled" };
+    case "diverted":
+      return { words: "Diverted", detail: left, tone: "bad", mark: "diverted" };
+    default: {
+      const over = (Date.parse(now) - Date.parse(row.departs_at)) / 60000;
+      if (!(over >= 1)) return { words: "Scheduled", detail: "", tone: "", mark: "scheduled" };
+      return {
+        words: "Waiting", detail: `${duration(over)} so far`, tone: tone(over), mark: "waiting",
+      };
+    }
+  }
+}
+
+function tone(minutes, otherwise = "") {
+  if (minutes === null || minutes < LATE_MINUTES) return otherwise;
+  return minutes < VERY_LATE_MINUTES ? "late" : "bad";
+}

@@ -1,0 +1,53 @@
+// Elements made by calls, never from markup in a string: data that is shown cannot become script.
+const SVG = "http://www.w3.org/2000/svg";
+
+export const $ = (id) => document.getElementById(id);
+
+/** An HTML element; `attributes` may hold listeners (`onclick`), booleans and data. */
+export function h(name, attributes, ...children) {
+  return build(document.createElement(name), attributes, children);
+}
+
+/** An SVG element. */
+export function s(name, attributes, ...children) {
+  return build(document.createElementNS(SVG, name), attributes, children);
+}
+
+/** A symbol of the page's own set. */
+export function icon(name) {
+  return s("svg", { class: "icon", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
+}
+
+/** Sets text only where it differs, so that a reader is not told the same again. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A table alternative of a chart: `columns` are headings, `rows` are lists of cells. */
+export function table(caption, columns, rows) {
+  return h(
+    "table",
+    { class: "plain" },
+    h("caption", { class: "sr" }, caption),
+    h("thead", {}, h("tr", {}, ...columns.map((text) => h("th", { scope: "col" }, text)))),
+    h("tbody", {}, ...rows.map(([first, ...rest]) =>
+      h("tr", {}, h("th", { scope: "row" }, first), ...rest.map((cell) => h("td", {}, cell))))),
+  );
+}
+
+/** A label and its value, as entries of a `dl`. */
+export function fact(label, ...value) {
+  return h("div", {}, h("dt", {}, label), h("dd", {}, ...value));
+}
+
+function build(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  for (const child of children) {
+    if (child !== null && child !== undefined) element.append(child);
+  }
+  return element;
+}

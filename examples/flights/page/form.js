@@ -1,0 +1,342 @@
+// The form that sends commands, and what became of them: a receipt, or the reason why not.
+import { ask, Problem, send } from "./api.js";
+import { statusOf } from "./board.js";
+import { $, fact, h, say } from "./dom.js";
+import {
+  airportName, airports, count, fromInput, instant, millis, momentOf, toInput,
+} from "./words.js";
+
+const MINUTE_MS = 60 * 1000;
+const HOUR_MS = 60 * MINUTE_MS;
+/** Numbers from here on are not in the data. */
+const FIRST_FREE_NUMBER = 9001;
+const MOST_TRIES = 60;
+const FIELDS = ["flight", "destination", "departs_at", "at", "plane", "distance_miles",
+  "arrival_delay_minutes"];
+const DONE = {
+  "schedule-flight": "scheduled", "depart-flight": "departed", "land-flight": "landed",
+  "cancel-flight": "cancelled", "divert-flight": "diverted",
+};
+
+/** `clock` gives now in the log's time, `board` what the board shows. */
+export function startForm({ clock, board, onShow, onFlight }) {
+  const form = $("command-form");
+  const input = Object.fromEntries(FIELDS.map((name) => [name, $(`field-${name}`)]));
+  let isTouched = false;
+  let own = null;
+  let number = FIRST_FREE_NUMBER;
+  let key = crypto.randomUUID();
+
+  const command = () => new FormData(form).get("command");
+  const now = () => Math.ceil((clock() ?? Date.now()) / MINUTE_MS) * MINUTE_MS;
+
+  /** Fills the form with something that makes sense now, unless it was touched. */
+  async function suggest() {
+    const name = command();
+    showFields(name);
+    isTouched = false;
+    clearErrors();
+    if (name === "schedule-flight") await suggestSchedule();
+    else suggestChange(name);
+    preview();
+  }
+
+  async function suggestSchedule() {
+    const origin = board.airport();
+    const departsAt = Math.ceil((now() + HOUR_MS) / (5 * MINUTE_MS)) * 5 * MINUTE_MS;
+    input.departs_at.value = toInput(departsAt);
+    input.destination.value ||= "SFO";
+    input.plane.value = "";
+    input.distance_miles.value = "";
+    input.flight.value = await freeFlight(origin, toInput(departsAt).slice(0, 10));
+    hints();
+  }
+
+  async function freeFlight(origin, day) {
+    for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+      const flight = `UA${number}-${origin}-${day}`;
+      try {
+        if ((await ask("flight-card", { flight })).answer === null) return flight;
+      } catch (problem) {
+        console.info("a free number could not be asked for", problem);
+        return flight;
+      }
+      number += 1;
+    }
+    return `UA${number}-${origin}-${day}`;
+  }
+
+  function suggestChange(name) {
+    const wanted = name === "land-flight" || name === "divert-flight" ? "departed" : "scheduled";
+    const row = own?.status === wanted ? own : nextRow(wanted);
+    input.flight.value = row?.flight ?? "";
+    input.plane.value = row?.plane ?? "";
+    input.at.value = toInput(now());
+    input.arrival_delay_minutes.value = "0";
+    hints();
+  }
+
+  function nextRow(status, other = () => true) {
+    const shown = board.shown();
+    const rows = (shown?.rows ?? []).filter((row) => row.status === status && other(row));
+    if (status === "scheduled") return rows.find((row) => row.departs_at >= shown.at) ?? rows[0];
+    return rows.at(-1);
+  }
+
+  function showFields(name) {
+    for (const field of form.querySelectorAll("[data-for]")) {
+      field.hidden = !field.dataset.for.split(" ").includes(name);
+    }
+    const shown = board.shown();
+    const wanted = { "land-flight": "departed", "divert-flight": "departed" }[name] ?? "scheduled";
+    const rows = name === "schedule-flight" ? []
+      : (shown?.rows ?? []).filter((row) => row.status === wanted);
+    $("flights").replaceChildren(...rows.map((row) =>
+      h("option", { value: row.flight, label: `to ${airportName(row.destination)}` })));
+    const planes = new Set((shown?.rows ?? []).map((row) => row.plane).filter(Boolean));
+    $("planes").replaceChildren(...[...planes].map((plane) => h("option", { value: plane })));
+  }
+
+  function learnAirports() {
+    $("destinations").replaceChildren(...Object.entries(airports()).map(([code, { name }]) =>
+      h("option", { value: code, label: name })));
+    hints();
+  }
+
+  /** The command as the fields say it; what is not a number or a time goes as it is typed. */
+  function body() {
+    const time = (text) => {
+      const ms = fromInput(text);
+      return Number.isNaN(ms) ? text : instant(ms);
+    };
+    const amount = (text) => (text.trim() === "" ? null : Number(text));
+    const read = {
+      flight: () => input.flight.value.trim(),
+      destination: () => input.destination.value.trim(),
+      departs_at: () => time(input.departs_at.value),
+      at: () => time(input.at.value),
+      plane: () => input.plane.value.trim() || null,
+      distance_miles: () => amount(input.distance_miles.value),
+      arrival_delay_minutes: () => amount(input.arrival_delay_minutes.value),
+    };
+    const names = FIELDS.filter((name) => !input[name].closest(".field").hidden);
+    return Object.fromEntries(names.map((name) => [name, read[name]()]));
+  }
+
+  function request() {
+    const content = body();
+    const isAt = typeof content.at === "string" && !Number.isNaN(Date.parse(content.at));
+    return {
+      name: command(), body: content, key,
+      occurredAt: isAt ? content.at : instant(clock() ?? Date.now()),
+    };
+  }
+
+  function preview() {
+    const { name, body: content, occurredAt } = request();
+    say($("request"), `POST /commands/${name}\nContent-Type: application/json\n`
+      + `Idempotency-Key: ${key}\nDiptych-Occurred-At: ${occurredAt}\n\n`
+      + JSON.stringify(content, null, 2));
+  }
+
+  function hints() {
+    const name = airports()[input.destination.value.trim()]?.name;
+    say($("hint-destination"), name ?? "code of an airport");
+  }
+
+  async function submit(sent) {
+    clearErrors();
+    $("send-button").disabled = true;
+    show("sending", h("p", { class: "empty" }, "Sending …"));
+    const started = performance.now();
+    try {
+      const receipt = await send(sent.name, sent.body, sent.key, sent.occurredAt);
+      await accepted(sent, receipt, performance.now() - started);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      refused(sent, problem);
+    } finally {
+      $("send-button").disabled = false;
+      key = crypto.randomUUID();
+      preview();
+    }
+  }
+
+  async function accepted(sent, receipt, ms) {
+    const again = sent.receipt === receipt.receipt;
+    const said = h("p", { class: "hint" }, "Reading it back …");
+    const next = DONE[sent.name] === "scheduled" ? h("button", { type: "button",
+      onclick: () => change("depart-flight") }, "Depart it now")
+      : DONE[sent.name] === "departed" ? h("button", { type: "button",
+        onclick: () => change("land-flight") }, "Land it") : "";
+    show("accepted",
+      h("h3", {}, again ? "The same receipt: it was carried out once" : "Accepted"),
+      h("p", {}, `${sent.body.flight} is ${DONE[sent.name]}. `
+        + `Durable at position ${positions(receipt)}, answered in ${millis(ms)}.`),
+      said,
+      h("dl", { class: "facts" }, fact("Receipt", h("code", {}, receipt.receipt)),
+        fact("Key", h("code", {}, sent.key))),
+      h("div", { class: "actions" }, next,
+        h("button", { type: "button", onclick: () => onShow(sent.body.flight) },
+          "Show it on the board"),
+        h("button", { type: "button", class: "quiet",
+          onclick: () => submit({ ...sent, receipt: receipt.receipt }) },
+        "Send it again with the same key")));
+    $("outcome").dataset.position = String(receipt.last);
+    await readBack(sent.body.flight, receipt.receipt, said);
+    onShow(sent.body.flight, "quietly");
+    if (!again && sent.name === "schedule-flight") number += 1;
+    if (!again && !isTouchedSince(sent)) await suggest();
+  }
+
+  /** Asked after the receipt: the answer has what was just written, whatever the view's lag. */
+  async function readBack(flight, receipt, said) {
+    try {
+      const { answer, ms } = await ask("flight-card", { flight, _after: receipt });
+      own = answer;
+      const status = answer ? statusOf(answer, null) : null;
+      say(said, answer === null ? "The card does not know it."
+        : `Read back after the receipt: ${status.words.toLowerCase()}`
+          + `${status.detail ? `, ${status.detail}` : ""}, to depart ${momentOf(answer.departs_at)}; `
+          + `in ${millis(ms)}.`);
+    } catch (problem) {
+      say(said, `It could not be read back: ${problem.message}.`);
+    }
+  }
+
+  const isTouchedSince = (sent) =>
+    isTouched && JSON.stringify(body()) !== JSON.stringify(sent.body);
+
+  function refused(sent, problem) {
+    const { status, body: told } = problem;
+    const facts = [];
+    const rule = told.rejection?.rule;
+    for (const [name, value] of Object.entries(told.rejection ?? {})) {
+      const words = typeof value === "string" ? value : JSON.stringify(value);
+      const isFlight = name === "flight" && typeof value === "string";
+      facts.push(fact(name, isFlight ? h("button", { type: "button", class: "link",
+        onclick: () => onFlight(value) }, words) : h("code", {}, words)));
+    }
+    if (told.field) {
+      facts.push(fact("field", h("code", {}, told.field)));
+      fieldError(told.field, told.problem ?? problem.message);
+    }
+    const isUnknown = status === 503 || status === 0;
+    show(rule ? "refused" : "failed",
+      h("h3", {}, headline(status, rule)),
+      h("p", {}, sentence(problem.message)),
+      h("p", { class: "hint" }, rule ? "No event of it is in the log." : advice(status)),
+      h("dl", { class: "facts" }, ...facts, status ? fact("status", String(status)) : null),
+      isUnknown ? h("div", { class: "actions" }, h("button", { type: "button",
+        onclick: () => submit(sent) }, "Send it again with the same key")) : "");
+    if (rule) $("outcome").dataset.rule = rule;
+  }
+
+  function fieldError(name, words) {
+    const field = input[name];
+    if (!field) return;
+    field.setAttribute("aria-invalid", "true");
+    $(`error-${name}`).hidden = false;
+    say($(`error-${name}`), words);
+    field.focus();
+  }
+
+  function clearErrors() {
+    for (const name of FIELDS) {
+      input[name].removeAttribute("aria-invalid");
+      $(`error-${name}`).hidden = true;
+    }
+  }
+
+  async function change(name) {
+    form.querySelector(`[value=${name}]`).checked = true;
+    await suggest();
+    input.flight.focus();
+  }
+
+  /** Fills the form with what is going to be refused, and sends it. */
+  async function tryOut(name, values) {
+    form.querySelector(`[value=${name}]`).checked = true;
+    showFields(name);
+    for (const [field, value] of Object.entries(values)) input[field].value = value;
+    isTouched = true;
+    hints();
+    preview();
+    await submit(request());
+  }
+
+  const cannot = (words) => show("failed", h("h3", {}, "Not now"), h("p", {}, words));
+
+  $("try-twice").addEventListener("click", () => {
+    const row = nextRow("scheduled") ?? board.shown()?.rows[0];
+    if (!row) return cannot("There is no flight on this board that could be scheduled again.");
+    return tryOut("schedule-flight", {
+      flight: row.flight, destination: row.destination, plane: row.plane ?? "",
+      departs_at: toInput(Date.parse(row.departs_at)), distance_miles: "",
+    });
+  });
+  $("try-in-the-air").addEventListener("click", () => {
+    const flying = nextRow("departed", (row) => row.plane !== null);
+    const waiting = nextRow("scheduled");
+    if (!flying || !waiting) {
+      return cannot("On this board is no plane in the air, or no flight to depart. "
+        + "Try another airport.");
+    }
+    return tryOut("depart-flight", {
+      flight: waiting.flight, plane: flying.plane, at: toInput(now()),
+    });
+  });
+  $("fresh").addEventListener("click", suggest);
+  form.addEventListener("input", (event) => {
+    if (event.target.name === "command") {
+      suggest();
+      return;
+    }
+    isTouched = true;
+    hints();
+    preview();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit(request());
+  });
+
+  /** The clock or the board moved: an untouched form moves along. */
+  function moved() {
+    if (!isTouched && !form.contains(document.activeElement)) suggest();
+  }
+
+  return { moved, learnAirports };
+}
+
+function show(state, ...content) {
+  $("outcome").dataset.state = state;
+  delete $("outcome").dataset.rule;
+  delete $("outcome").dataset.position;
+  $("outcome").replaceChildren(...content);
+}
+
+function positions({ first, last }) {
+  return first === last ? count(last) : `${count(first)} to ${count(last)}`;
+}
+
+function headline(status, rule) {
+  if (rule) return `✕ Refused by the rule “${rule}”`;
+  return {
+    0: "The server cannot be reached", 400: "✕ Not a valid command", 403: "✕ Not allowed",
+    404: "✕ There is no such command", 409: "✕ Something else came first",
+    413: "✕ Too large", 422: "✕ Refused", 503: "The outcome is not known",
+  }[status] ?? "✕ That did not work";
+}
+
+function advice(status) {
+  if (status === 503 || status === 0) {
+    return "It may have been carried out. Sent again with the same key, it is carried out once.";
+  }
+  return "Nothing was written.";
+}
+
+function sentence(words) {
+  const text = words.charAt(0).toUpperCase() + words.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}

@@ -1,0 +1,155 @@
+// Puts the parts together: who is told what when the clock, the log or the reader moves.
+import { ask, listen, watchConnections } from "./api.js";
+import { startBoard } from "./board.js";
+import { startCard } from "./card.js";
+import { startDiptych } from "./diptych.js";
+import { $, say } from "./dom.js";
+import { startForm } from "./form.js";
+import { startPictures } from "./pictures.js";
+import { startPlane } from "./plane.js";
+import { startStream } from "./stream.js";
+import { startTime } from "./time.js";
+import { learnNames } from "./words.js";
+
+/** Pictures of now are asked again this often, while they are in sight and the log grows. */
+const PICTURES_MS = 5000;
+const FORM_MS = 2000;
+
+const page = document.documentElement;
+page.dataset.errors = "0";
+for (const kind of ["error", "unhandledrejection"]) {
+  // Only counted, for the tests: the browser reports them as ever.
+  window.addEventListener(kind, () => (page.dataset.errors = String(+page.dataset.errors + 1)));
+}
+
+startTheme();
+watchConnections((state, ms) => {
+  $("connection").dataset.state = state;
+  say($("connection"), {
+    open: "Live", connecting: "Connecting",
+    lost: `Connection lost, trying again in ${Math.max(1, Math.round((ms ?? 0) / 1000))} s`,
+  }[state]);
+});
+
+let head = 0;
+let drawnHead = 0;
+let formAt = 0;
+let newest = 0;
+
+const lastInstant = () => time.last();
+const timeShown = () => time.at();
+const card = startCard({ onPlane: (plane, row) => planeDay.go(plane, row), timeShown });
+const planeDay = startPlane({ onFlight: card.open, lastInstant });
+const diptych = startDiptych();
+const stream = startStream({ onFlight: card.open });
+const board = startBoard({
+  onFlight: card.open,
+  onPlane: (plane, row) => planeDay.go(plane, row),
+  onAirport(airport) {
+    pictures.airport(airport);
+    form.moved();
+  },
+  onShown() {
+    page.dataset.ready = "true";
+    if (performance.now() - formAt < FORM_MS) return;
+    formAt = performance.now();
+    form.moved();
+  },
+});
+const time = startTime({
+  onMove: (at) => board.show({ at }),
+  onSettle: (at) => pictures.settled(at),
+});
+const pictures = startPictures({ timeShown, lastInstant });
+const form = startForm({ clock: lastInstant, board, onShow: showFlight, onFlight: card.open });
+
+learn().then(() => {
+  board.show({ at: null });
+  listen("queries/happenings/live", { answer: happened, problem: troubled });
+  listen("status/live", { status: statusCame, problem: troubled });
+});
+
+/** Names come first, so that the boards need not be drawn twice; without them codes are shown. */
+async function learn() {
+  try {
+    learnNames((await ask("names")).answer);
+    form.learnAirports();
+  } catch (problem) {
+    console.warn("names are not known, codes are shown instead", problem);
+  }
+}
+
+function happened({ answer }) {
+  time.range(answer.first, answer.last);
+  diptych.happenings(answer);
+  stream.happenings(answer);
+  const fresh = answer.recent.filter((item) => item.number > newest);
+  newest = Math.max(newest, ...fresh.map((item) => item.number));
+  card.happened(new Set(fresh.map((item) => item.flight)));
+  if (answer.last) {
+    planeDay.suggestDay(Date.parse(answer.last));
+    if (time.at() === null) pictures.settled(null);
+  }
+  if (drawnHead === 0 && answer.last) drawPictures();
+}
+
+function statusCame(answer) {
+  head = answer.log.head;
+  diptych.status(answer);
+}
+
+function troubled(problem) {
+  console.warn("a live query is in trouble", problem);
+}
+
+let inSight = false;
+new IntersectionObserver((entries) => {
+  inSight = entries.at(-1).isIntersecting;
+  drawPicturesIfNewer();
+}).observe($("pictures"));
+setInterval(drawPicturesIfNewer, PICTURES_MS);
+
+function drawPicturesIfNewer() {
+  if (inSight && !document.hidden && pictures.isOfNow() && head !== drawnHead) drawPictures();
+}
+
+function drawPictures() {
+  drawnHead = head || -1;
+  pictures.refresh();
+}
+
+/** Brings a flight that was written about into view; "quietly" leaves the reader where he is. */
+function showFlight(flight, how) {
+  const airport = flight.split("-")[1];
+  if (how === "quietly") {
+    if (time.at() === null && airport === board.airport()) board.point(flight);
+    return;
+  }
+  time.now();
+  if (airport !== board.airport()) board.choose(airport);
+  $("departures").focus({ preventScroll: true });
+  document.querySelector(".hall").scrollIntoView();
+  let tries = 20;
+  const look = setInterval(() => {
+    if (board.point(flight) || --tries === 0) clearInterval(look);
+  }, 100);
+}
+
+function startTheme() {
+  const order = ["system", "light", "dark"];
+  const button = $("theme");
+  const chosen = () => page.dataset.theme ?? "system";
+  const label = () => say(button, `Theme: ${chosen()}`);
+  button.addEventListener("click", () => {
+    const next = order[(order.indexOf(chosen()) + 1) % order.length];
+    if (next === "system") delete page.dataset.theme;
+    else page.dataset.theme = next;
+    label();
+    try {
+      localStorage.setItem("diptych-theme", next);
+    } catch (error) {
+      console.info("the theme is not remembered: storage is closed to this page", error);
+    }
+  });
+  label();
+}

@@ -1,0 +1,128 @@
+// A plane's day: its legs as bars over the hours, and as a list.
+import { ask } from "./api.js";
+import { statusOf } from "./board.js";
+import { chart, fit, text } from "./chart.js";
+import { $, h, s, say, table } from "./dom.js";
+import {
+  airportName, count, duration, millis, plural, timeOf, utcDay,
+} from "./words.js";
+
+const HOUR_MS = 60 * 60 * 1000;
+const LEG_HEIGHT = 44;
+
+export function startPlane({ onFlight, lastInstant }) {
+  let shown = null;
+  const redraw = chart($("plane-legs"), (width) => {
+    if (shown === null || shown.legs.length === 0) {
+      return { height: 1, parts: [], marks: [], label: "No legs" };
+    }
+    return drawLegs(width, shown, lastInstant());
+  });
+  $("plane-legs").hidden = true;
+
+  async function show(plane, day) {
+    $("plane-tail").value = plane;
+    $("plane-day").value = day;
+    try {
+      const { answer, ms } = await ask("plane-day", { plane, day });
+      shown = answer;
+      draw(answer, day, ms);
+    } catch (problem) {
+      shown = null;
+      $("plane-legs").hidden = true;
+      $("plane-result").replaceChildren(
+        h("p", { class: "trouble" }, `This could not be asked: ${problem.message}.`));
+    }
+  }
+
+  function draw(answer, day, ms) {
+    const made = [answer.manufacturer, answer.model].filter(Boolean).join(" ");
+    const about = [made, answer.built && `built ${answer.built}`,
+      answer.seats && `${count(answer.seats)} seats`].filter(Boolean).join(", ");
+    const legs = answer.legs.map((leg) => [
+      h("button", { type: "button", class: "link", onclick: () => onFlight(leg.flight) },
+        leg.flight),
+      `${leg.origin} to ${airportName(leg.destination)}`,
+      timeOf(leg.departed_at),
+      leg.landed_at ? timeOf(leg.landed_at) : "–",
+      statusOf({ ...leg, delay_minutes: null, arrival_delay_minutes: null }, null).words,
+    ]);
+    $("plane-result").replaceChildren(
+      h("h3", {}, answer.plane),
+      h("p", { class: "hint" }, `${about || "Nothing more is known of this plane"}. `
+        + `${plural(answer.legs.length, "leg", "legs")} on ${day} (UTC); `
+        + `answered in ${millis(ms)}.`),
+      answer.legs.length === 0
+        ? h("p", { class: "empty" }, "This plane did not leave New York on this day.")
+        : table("Legs", ["Flight", "Route", "Departed", "Landed", "Status"], legs));
+    $("plane-legs").hidden = answer.legs.length === 0;
+    redraw();
+  }
+
+  $("plane-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const plane = $("plane-tail").value.trim();
+    if (plane === "") {
+      $("plane-tail").focus();
+      return;
+    }
+    show(plane, $("plane-day").value || utcDay(lastInstant() ?? 0));
+  });
+
+  /** From the board: shows the plane, and brings the reader there. */
+  function go(plane, row) {
+    show(plane, utcDay(Date.parse(row.departed_at ?? row.departs_at)));
+    $("plane-title").focus({ preventScroll: true });
+    $("plane").scrollIntoView();
+  }
+
+  function suggestDay(ms) {
+    if (!$("plane-day").value) $("plane-day").value = utcDay(ms);
+  }
+
+  return { go, suggestDay };
+}
+
+function drawLegs(width, answer, last) {
+  const begin = (leg) => Date.parse(leg.departed_at);
+  const end = (leg) => Date.parse(leg.landed_at ?? "") || Math.max(last ?? 0, begin(leg));
+  const from = Math.floor(Math.min(...answer.legs.map(begin)) / HOUR_MS) * HOUR_MS;
+  const to = Math.ceil(Math.max(...answer.legs.map(end), from + 4 * HOUR_MS) / HOUR_MS) * HOUR_MS;
+  const x = (ms) => 1 + ((ms - from) / (to - from)) * (width - 2);
+  const bottom = answer.legs.length * LEG_HEIGHT;
+  const parts = [];
+  const marks = [];
+  const hours = (to - from) / HOUR_MS;
+  const every = Math.max(1, Math.ceil(hours / Math.max(2, Math.floor(width / 64))));
+  for (let hour = 0; hour <= hours; hour += every) {
+    const at = from + hour * HOUR_MS;
+    const isEdge = x(at) > width - 30;
+    parts.push(s("line", { x1: x(at), x2: x(at), y1: 0, y2: bottom, class: "grid" }),
+      text(x(at), bottom + 12, timeOf(at), { class: isEdge ? "axis end" : "axis" }));
+  }
+  answer.legs.forEach((leg, index) => {
+    const y = index * LEG_HEIGHT;
+    const long = Math.max(3, x(end(leg)) - x(begin(leg)));
+    const landed = leg.landed_at !== null;
+    const took = landed ? duration((end(leg) - begin(leg)) / 60000) : leg.status;
+    const words = `${leg.origin} to ${airportName(leg.destination)}`;
+    // Beside the bar where there is more room than in it.
+    const isBeside = long < 150 && width - x(end(leg)) > long;
+    const element = s("g", { class: "leg", "data-status": leg.status },
+      s("rect", { x: x(begin(leg)), y: y + 6, width: long, height: LEG_HEIGHT - 12, rx: 3,
+        class: landed ? "bar" : "bar open" }),
+      text(isBeside ? x(end(leg)) + 8 : x(begin(leg)) + 10, y + LEG_HEIGHT / 2,
+        fit(`${words}, ${took}`, isBeside ? width - x(end(leg)) - 8 : long - 16),
+        { class: isBeside || !landed ? "name" : "name inside" }));
+    parts.push(element);
+    marks.push({ element, x: x(begin(leg)) + long / 2, y,
+      lines: [leg.flight, words, `departed ${timeOf(leg.departed_at)}`,
+        landed ? `landed ${timeOf(leg.landed_at)}, after ${took}` : leg.status] });
+  });
+  say($("plane-legs").querySelector(".sr"), "");
+  return {
+    height: bottom + 22, parts, marks,
+    label: `${plural(answer.legs.length, "leg", "legs")} between ${timeOf(from)} and `
+      + `${timeOf(to)}, New York time`,
+  };
+}

@@ -1,0 +1,159 @@
+// The time that is shown: now, or an instant of the past that the slider, the input or play chose.
+import { $, say } from "./dom.js";
+import { dayOf, fromInput, instant, longDayOf, timeOf, toInput, zoneOf } from "./words.js";
+
+const STEP_MS = 10 * 60 * 1000;
+const HOUR_MS = 60 * 60 * 1000;
+const DAY_MS = 24 * HOUR_MS;
+const TICK_MS = 100;
+const SETTLE_MS = 350;
+
+/** `at` is null for now. `onMove` hears each move, `onSettle` only where it came to rest. */
+export function startTime({ onMove, onSettle }) {
+  const slider = $("time");
+  let first = null;
+  let last = null;
+  let at = null;
+  let playing = 0;
+  let settling = 0;
+
+  /** What the log covers; it grows at its end. */
+  function range(from, to) {
+    if (!from || !to) return;
+    const start = Math.floor(Date.parse(from) / STEP_MS) * STEP_MS;
+    const grown = Date.parse(to) !== last || start !== first;
+    if (!grown) return;
+    first = start;
+    last = Date.parse(to);
+    slider.max = String(Math.ceil((last - first) / STEP_MS));
+    slider.disabled = false;
+    $("time-input").min = toInput(first);
+    $("time-input").max = toInput(last);
+    slider.dataset.first = instant(first);
+    slider.dataset.last = instant(last);
+    drawTicks();
+    place();
+  }
+
+  function move(to) {
+    if (first === null) return;
+    const next = to === null || to >= last ? null : Math.max(to, first);
+    if (next === null && playing) stop();
+    const changed = next !== at;
+    at = next;
+    place();
+    if (changed) onMove(at);
+    clearTimeout(settling);
+    if (!playing) settling = setTimeout(settle, SETTLE_MS);
+  }
+
+  function settle() {
+    say($("time-said"), at === null ? "The board shows now" : `The board shows ${words(at)}`);
+    onSettle(at);
+  }
+
+  function place() {
+    slider.value = at === null ? slider.max : String(Math.round((at - first) / STEP_MS));
+    const part = Number(slider.value) / Math.max(1, Number(slider.max));
+    slider.style.setProperty("--part", `${part * 100}%`);
+    const shown = at ?? last;
+    slider.setAttribute("aria-valuetext", at === null ? `now, ${words(shown)}` : words(shown));
+    if (document.activeElement !== $("time-input")) $("time-input").value = toInput(shown);
+    $("now").disabled = at === null;
+    const mode = at === null ? "live" : "past";
+    $("mode").dataset.mode = mode;
+    say($("mode"), at === null ? "Live" : "Past");
+    document.documentElement.dataset.mode = mode;
+    if (at !== null) showClock(at);
+  }
+
+  function play() {
+    if (first === null) return;
+    let spare = 0;
+    if (at === null) move(first);
+    playing = setInterval(() => {
+      spare += (Number($("speed").value) * 1000 * TICK_MS) / 1000;
+      const steps = Math.floor(spare / 60000) * 60000;
+      if (steps === 0) return;
+      spare -= steps;
+      move(at + steps);
+    }, TICK_MS);
+    showPlaying();
+  }
+
+  function stop() {
+    clearInterval(playing);
+    playing = 0;
+    showPlaying();
+    clearTimeout(settling);
+    settling = setTimeout(settle, SETTLE_MS);
+  }
+
+  function showPlaying() {
+    say($("play"), playing ? "Pause" : "Play");
+    $("play").dataset.playing = String(playing !== 0);
+  }
+
+  function drawTicks() {
+    const span = last - first;
+    const wanted = Math.max(2, Math.floor(slider.clientWidth / 90));
+    const days = [1, 2, 5, 7, 10, 14, 30, 61].find((n) => span / (n * DAY_MS) <= wanted) ?? 92;
+    const key = `${first} ${days} ${Math.round(span / HOUR_MS)} ${slider.clientWidth}`;
+    if ($("ticks").dataset.key === key) return;
+    $("ticks").dataset.key = key;
+    const ticks = [];
+    const midnight = fromInput(`${toInput(first + DAY_MS).slice(0, 10)}T00:00`);
+    for (let tick = midnight; tick < last; tick += days * DAY_MS) {
+      const mark = document.createElement("span");
+      mark.textContent = dayOf(tick).replace(/^\S+ /, "");
+      mark.style.setProperty("--part", String((tick - first) / span));
+      ticks.push(mark);
+    }
+    $("ticks").replaceChildren(...ticks);
+  }
+
+  slider.addEventListener("input", () => {
+    if (playing) stop();
+    const value = Number(slider.value);
+    move(value >= Number(slider.max) ? null : first + value * STEP_MS);
+  });
+  slider.addEventListener("keydown", (event) => {
+    const arrows = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
+    const pages = { PageUp: DAY_MS, PageDown: -DAY_MS };
+    const by = pages[event.key] ?? (event.shiftKey ? (arrows[event.key] ?? 0) * HOUR_MS : 0);
+    if (by === 0) return;
+    event.preventDefault();
+    if (playing) stop();
+    move((at ?? last) + by);
+  });
+  $("time-input").addEventListener("change", () => {
+    const chosen = fromInput($("time-input").value);
+    if (playing) stop();
+    if (!Number.isNaN(chosen)) move(chosen);
+  });
+  $("time-input").addEventListener("blur", () => first !== null && place());
+  $("now").addEventListener("click", () => {
+    $("play").focus();
+    now();
+  });
+  $("play").addEventListener("click", () => (playing ? stop() : play()));
+  window.addEventListener("resize", () => first !== null && drawTicks());
+
+  function now() {
+    if (playing) stop();
+    move(null);
+  }
+
+  return { range, now, move, at: () => at, last: () => last };
+}
+
+/** The large clock: of the live answer, or of the time that was asked for. */
+export function showClock(ms) {
+  say($("clock-time"), timeOf(ms));
+  say($("clock-day"), longDayOf(ms));
+  say($("clock-zone"), `New York time (${zoneOf(ms)})`);
+}
+
+function words(ms) {
+  return `${longDayOf(ms)}, ${timeOf(ms)} ${zoneOf(ms)}`;
+}

@@ -1,0 +1,90 @@
+// Times, numbers and names in words. The boards speak New York time, the log speaks UTC.
+const ZONE = "America/New_York";
+const clock = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const dayShort = formatter({ weekday: "short", day: "numeric", month: "short" });
+const dayLong = formatter({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const parts = formatter({
+  year: "numeric", month: "2-digit", day: "2-digit",
+  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+});
+const zoneName = new Intl.DateTimeFormat("en-US", { timeZone: ZONE, timeZoneName: "short" });
+const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat("en-GB", {
+  minimumFractionDigits: 1, maximumFractionDigits: 1,
+});
+
+const names = { airlines: {}, airports: {} };
+
+export function learnNames(answer) {
+  Object.assign(names, answer);
+}
+
+export const airlineName = (code) => names.airlines[code] ?? code;
+export const airportName = (code) => names.airports[code]?.name ?? code;
+export const airports = () => names.airports;
+
+export const timeOf = (instant) => clock.format(new Date(instant));
+export const dayOf = (instant) => dayShort.format(new Date(instant));
+export const longDayOf = (instant) => dayLong.format(new Date(instant));
+export const zoneOf = (instant) =>
+  zoneName.formatToParts(new Date(instant)).find((part) => part.type === "timeZoneName").value;
+export const momentOf = (instant) => `${dayOf(instant)}, ${timeOf(instant)} ${zoneOf(instant)}`;
+
+/** An instant as the log writes it. */
+export const instant = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
+export const utcDay = (ms) => new Date(ms).toISOString().slice(0, 10);
+
+/** The value of a `datetime-local` input, in New York time. */
+export function toInput(ms) {
+  const at = wall(ms);
+  return `${at.year}-${at.month}-${at.day}T${at.hour}:${at.minute}`;
+}
+
+/** The New York time of an input as an instant in milliseconds; NaN where it is not one. */
+export function fromInput(text) {
+  const asUtc = Date.parse(`${text}Z`);
+  if (Number.isNaN(asUtc)) return NaN;
+  // The offset at the guess may be that of the other side of a clock change: ask twice.
+  const once = asUtc - offset(asUtc);
+  return asUtc - offset(once);
+}
+
+export const count = (n) => (n === null || n === undefined ? "–" : whole.format(n));
+export const decimal = (n) => (n === null || n === undefined ? "–" : tenth.format(n));
+export const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+export const millis = (ms) => `${ms < 10 ? tenth.format(ms) : whole.format(ms)} ms`;
+export const rate = (n) => (n > 0 && n < 10 ? tenth.format(n) : whole.format(n));
+
+export function bytes(n) {
+  if (n === null || n === undefined) return "–";
+  if (n < 1e3) return `${whole.format(n)} B`;
+  if (n < 1e6) return `${whole.format(n / 1e3)} kB`;
+  return n < 1e9 ? `${tenth.format(n / 1e6)} MB` : `${tenth.format(n / 1e9)} GB`;
+}
+
+export function duration(minutes) {
+  const n = Math.abs(Math.round(minutes));
+  const rest = String(n % 60).padStart(2, "0");
+  return n < 60 ? `${n} min` : `${Math.floor(n / 60)} h ${rest}`;
+}
+
+export function lateness(minutes) {
+  if (minutes === null || minutes === undefined) return "";
+  if (Math.round(minutes) === 0) return "on time";
+  return `${duration(minutes)} ${minutes > 0 ? "late" : "early"}`;
+}
+
+function formatter(options) {
+  return new Intl.DateTimeFormat("en-GB", { timeZone: ZONE, ...options });
+}
+
+function wall(ms) {
+  const list = parts.formatToParts(new Date(ms));
+  return Object.fromEntries(list.map((part) => [part.type, part.value]));
+}
+
+function offset(ms) {
+  const at = wall(ms);
+  const text = `${at.year}-${at.month}-${at.day}T${at.hour}:${at.minute}:${at.second}Z`;
+  return Date.parse(text) - Math.floor(ms / 1000) * 1000;
+}
