@@ -124,13 +124,13 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     const plane = h("button", { type: "button", class: "link", tabindex: -1, "data-go": "plane" });
     const time = h("time", {});
     const place = h("span", { class: "place" });
-    const status = h("td", { class: "status" });
+    const status = h("div", { class: "status" });
     const element = h("tr", { "data-flight": row.flight },
       h("td", { class: "time" }, time),
       h("td", { class: "flight" }, flight),
       h("th", { scope: "row", class: "to" }, place),
       h("td", { class: "plane" }, plane),
-      status);
+      h("td", { class: "state" }, status));
     const entry = { element, flight, plane, time, place, status, key: null, row };
     rows.set(row.flight, entry);
     return entry;

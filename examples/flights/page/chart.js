@@ -84,23 +84,33 @@ function showTip(mark, svg) {
 export function ceiling(value) {
   if (!(value > 0)) return 1;
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((n) => n * unit).find((n) => n >= value);
+  return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((n) => n * unit).find((n) => n >= value);
 }
 
 export function text(x, y, words, attributes = {}) {
   return s("text", { x, y, ...attributes }, words);
 }
 
-/** As much of the words as fits, by a guess of the width of a letter. */
-export function fit(words, width, letter = 6.6) {
-  const most = Math.max(3, Math.floor(width / letter));
-  return words.length <= most ? words : `${words.slice(0, most - 1).trimEnd()}…`;
+const ruler = document.createElement("canvas").getContext("2d");
+
+/** How wide the words are in the letters of a chart. */
+export function widthOf(words) {
+  ruler.font = `13px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(words).width;
+}
+
+/** As much of the words as fits. */
+export function fit(words, width) {
+  if (widthOf(words) <= width) return words;
+  let most = words.length;
+  while (most > 1 && widthOf(`${words.slice(0, most)}…`) > width) most -= 1;
+  return `${words.slice(0, most).trimEnd()}…`;
 }
 
 /** Horizontal bars: rows are { label, value, shown, lines, tone }. */
 export function bars(width, rows, { label, most, labelWidth, rowHeight = 26 }) {
   const valueWidth = 56;
-  const top = ceiling(most ?? Math.max(...rows.map((row) => row.value ?? 0)));
+  const top = (most ?? Math.max(...rows.map((row) => row.value ?? 0))) || 1;
   const room = width - labelWidth - valueWidth;
   const parts = [];
   const marks = [];

@@ -1,11 +1,13 @@
 // The diptych as a live picture: commands on the left, views on the right, the log as the hinge.
 import { $, h, s, say } from "./dom.js";
+import { isRefusal } from "./stream.js";
 import { bytes, count, rate } from "./words.js";
 
 const KEPT_SECONDS = 60;
 /** A rate is the mean of this many seconds, so that it can be read. */
 const SMOOTH_SECONDS = 5;
 const MOST_DOTS = 6;
+const SHOWN_LATEST = 5;
 
 export function startDiptych() {
   const seen = [];
@@ -15,6 +17,7 @@ export function startDiptych() {
     seen.push({ at: performance.now(), answer });
     if (seen.length > KEPT_SECONDS + 1) seen.shift();
     say($("accepted"), count(answer.commands.accepted));
+    say($("conflicts"), count(answer.commands.conflicts));
     say($("head"), count(answer.log.head));
     say($("command-rate"), rate(perSecond((a) => a.commands.accepted)));
     say($("event-rate"), rate(perSecond((a) => a.log.head)));
@@ -26,8 +29,10 @@ export function startDiptych() {
 
   function happenings(answer) {
     say($("refused"), count(answer.refused));
-    const newest = answer.recent[0];
-    say($("latest"), newest ? newest.text : "nothing yet");
+    const latest = answer.recent.slice(0, SHOWN_LATEST).map((item) => h("li",
+      { class: isRefusal(item) ? "refused" : null },
+      isRefusal(item) ? `✕ ${item.text}` : item.text));
+    $("latest").replaceChildren(...(latest.length ? latest : [h("li", {}, "nothing yet")]));
   }
 
   function perSecond(of) {

@@ -45,7 +45,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     const origin = board.airport();
     const departsAt = Math.ceil((now() + HOUR_MS) / (5 * MINUTE_MS)) * 5 * MINUTE_MS;
     input.departs_at.value = toInput(departsAt);
-    input.destination.value ||= "SFO";
+    input.destination.value = "SFO";
     input.plane.value = "";
     input.distance_miles.value = "";
     input.flight.value = await freeFlight(origin, toInput(departsAt).slice(0, 10));

@@ -22,7 +22,7 @@ export function startPictures({ timeShown, lastInstant }) {
     const started = performance.now();
     await Promise.all(pictures.map((picture) => picture.load(past)));
     const took = millis(performance.now() - started);
-    say($("pictures-state"), then === null ? "Of now."
+    say($("pictures-state"), then === null ? "Of now, and drawn again as events come."
       : `Of what was so before ${momentOf(then)}: folded from the log in ${took} together.`);
   }
 
@@ -113,7 +113,7 @@ function punctuality() {
       const flights = plural(airline.scheduled, "flight", "flights");
       const element = s("g", { class: "bar-row" },
         s("rect", { x: 0, y, width, height: rowHeight, class: "hit" }),
-        text(0, isNarrow ? y + 11 : y + rowHeight / 2, fit(name, isNarrow ? room - 70 : 150),
+        text(0, isNarrow ? y + 11 : y + rowHeight / 2, fit(name, isNarrow ? room - 80 : labelWidth - 64),
           { class: "name" }),
         text(isNarrow ? width - 52 : labelWidth - 12, isNarrow ? y + 11 : y + rowHeight / 2,
           isNarrow ? flights : count(airline.scheduled), { class: "count" }));
@@ -212,7 +212,7 @@ function routes() {
   }
 
   const ask = loader(figure, "routes",
-    () => ({ order: order.value, top: 12, origin: $("routes-origin").value || null }), show);
+    () => ({ order: order.value, origin: $("routes-origin").value || null }), show);
   const load = (asOf = past) => {
     past = asOf;
     return ask(past);
@@ -304,11 +304,11 @@ function drawHours(width, list, day) {
     parts.push(text(left, top + 9, panel.title, { class: "panel-title" }));
     for (const value of [0, most]) {
       parts.push(s("line", { x1: left, x2: width - 4, y1: y(value), y2: y(value), class: "grid" }),
-        text(left - 6, y(value), String(+most.toFixed(2) === value || value === 0
-          ? +value.toFixed(2) : value), { class: "axis end" }));
+        text(left - 6, y(value), String(+value.toFixed(3)), { class: "axis end" }));
     }
-    if (known.length === 0) {
-      parts.push(text(left + 8, start + panel.height / 2, "nothing is known", { class: "axis" }));
+    if (known.length === 0 || (panel.as === "rain" && known.every((value) => value === 0))) {
+      const words = known.length === 0 ? "nothing is known" : "none";
+      parts.push(text(left + 8, start + panel.height / 2, words, { class: "axis" }));
     }
     if (panel.as === "line") {
       parts.push(...lines(values, middle, y));
@@ -323,7 +323,7 @@ function drawHours(width, list, day) {
         class: panel.as === "rain" ? "bar rain" : `bar ${value >= 15 ? "late" : ""}`,
       })));
     }
-    top = start + panel.height + 8;
+    top = start + panel.height + 16;
   }
   const every = width < 420 ? 6 : 3;
   for (let hour = 0; hour < 24; hour += every) {

@@ -1,10 +1,10 @@
 // A plane's day: its legs as bars over the hours, and as a list.
 import { ask } from "./api.js";
 import { statusOf } from "./board.js";
-import { chart, fit, text } from "./chart.js";
-import { $, h, s, say, table } from "./dom.js";
+import { chart, fit, text, widthOf } from "./chart.js";
+import { $, h, s, table } from "./dom.js";
 import {
-  airportName, count, duration, millis, plural, timeOf, utcDay,
+  airportName, count, dayOf, duration, millis, plural, timeOf, utcDay,
 } from "./words.js";
 
 const HOUR_MS = 60 * 60 * 1000;
@@ -30,6 +30,7 @@ export function startPlane({ onFlight, lastInstant }) {
     } catch (problem) {
       shown = null;
       $("plane-legs").hidden = true;
+      $("plane-table").replaceChildren();
       $("plane-result").replaceChildren(
         h("p", { class: "trouble" }, `This could not be asked: ${problem.message}.`));
     }
@@ -51,10 +52,11 @@ export function startPlane({ onFlight, lastInstant }) {
       h("h3", {}, answer.plane),
       h("p", { class: "hint" }, `${about || "Nothing more is known of this plane"}. `
         + `${plural(answer.legs.length, "leg", "legs")} on ${day} (UTC); `
-        + `answered in ${millis(ms)}.`),
-      answer.legs.length === 0
-        ? h("p", { class: "empty" }, "This plane did not leave New York on this day.")
-        : table("Legs", ["Flight", "Route", "Departed", "Landed", "Status"], legs));
+        + `answered in ${millis(ms)}. The times are New York’s.`),
+      answer.legs.length > 0 ? ""
+        : h("p", { class: "empty" }, "This plane did not leave New York on this day."));
+    $("plane-table").replaceChildren(answer.legs.length === 0 ? "" : table("Legs",
+      ["Flight", "Route", "Departed", "Landed", "Status"], legs));
     $("plane-legs").hidden = answer.legs.length === 0;
     redraw();
   }
@@ -93,12 +95,15 @@ function drawLegs(width, answer, last) {
   const parts = [];
   const marks = [];
   const hours = (to - from) / HOUR_MS;
-  const every = Math.max(1, Math.ceil(hours / Math.max(2, Math.floor(width / 64))));
+  const every = Math.max(1, Math.ceil(hours / Math.max(2, Math.floor(width / 76))));
   for (let hour = 0; hour <= hours; hour += every) {
     const at = from + hour * HOUR_MS;
-    const isEdge = x(at) > width - 30;
+    const edge = x(at) > width - 30 ? "axis end" : "axis";
     parts.push(s("line", { x1: x(at), x2: x(at), y1: 0, y2: bottom, class: "grid" }),
-      text(x(at), bottom + 12, timeOf(at), { class: isEdge ? "axis end" : "axis" }));
+      text(x(at), bottom + 12, timeOf(at), { class: edge }));
+    if (hour === 0 || timeOf(at) < timeOf(at - every * HOUR_MS)) {
+      parts.push(text(x(at), bottom + 27, dayOf(at), { class: edge }));
+    }
   }
   answer.legs.forEach((leg, index) => {
     const y = index * LEG_HEIGHT;
@@ -106,22 +111,26 @@ function drawLegs(width, answer, last) {
     const landed = leg.landed_at !== null;
     const took = landed ? duration((end(leg) - begin(leg)) / 60000) : leg.status;
     const words = `${leg.origin} to ${airportName(leg.destination)}`;
-    // Beside the bar where there is more room than in it.
-    const isBeside = long < 150 && width - x(end(leg)) > long;
+    // Beside the bar where it does not fit in it, on the side that has more room.
+    const label = `${words}, ${took}`;
+    const isBeside = widthOf(label) > long - 20;
+    const right = width - x(end(leg)) - 8;
+    const left = x(begin(leg)) - 8;
+    const place = { x: x(begin(leg)) + 10, room: long, end: "" };
+    if (isBeside && right >= left) Object.assign(place, { x: x(end(leg)) + 8, room: right });
+    else if (isBeside) Object.assign(place, { x: left, room: left, end: " end" });
     const element = s("g", { class: "leg", "data-status": leg.status },
       s("rect", { x: x(begin(leg)), y: y + 6, width: long, height: LEG_HEIGHT - 12, rx: 3,
         class: landed ? "bar" : "bar open" }),
-      text(isBeside ? x(end(leg)) + 8 : x(begin(leg)) + 10, y + LEG_HEIGHT / 2,
-        fit(`${words}, ${took}`, isBeside ? width - x(end(leg)) - 8 : long - 16),
-        { class: isBeside || !landed ? "name" : "name inside" }));
+      text(place.x, y + LEG_HEIGHT / 2, fit(label, place.room),
+        { class: (isBeside || !landed ? "name" : "name inside") + place.end }));
     parts.push(element);
     marks.push({ element, x: x(begin(leg)) + long / 2, y,
       lines: [leg.flight, words, `departed ${timeOf(leg.departed_at)}`,
         landed ? `landed ${timeOf(leg.landed_at)}, after ${took}` : leg.status] });
   });
-  say($("plane-legs").querySelector(".sr"), "");
   return {
-    height: bottom + 22, parts, marks,
+    height: bottom + 36, parts, marks,
     label: `${plural(answer.legs.length, "leg", "legs")} between ${timeOf(from)} and `
       + `${timeOf(to)}, New York time`,
   };
