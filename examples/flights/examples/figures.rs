@@ -1,0 +1,140 @@
+//! How fast flights are loaded, with more and more of the right panel at work.
+//! `cargo run --release -p example-flights --example figures [FILE.csv.gz]`
+#![allow(clippy::print_stdout)] // It shows figures.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use diptych::App;
+use diptych_sqlite::Sqlite;
+use example_flights::{
+    AppOptions, app,
+    ids::Airport,
+    load::{LoadOptions, Loaded, Progress, load},
+    plan::Plan,
+    report::FlightsByDay,
+    source::Source,
+    summary::summary,
+    views,
+    views::DepartureBoard,
+};
+use tokio::sync::watch;
+
+type Failed = Box<dyn std::error::Error>;
+
+/// How long the right panel may take to come after the left one.
+const SOON: Duration = Duration::from_secs(600);
+
+#[tokio::main]
+async fn main() -> Result<(), Failed> {
+    let mut arguments = std::env::args().skip(1);
+    let source = match arguments.next() {
+        Some(path) => Source::file(path)?,
+        None => Source::january(),
+    };
+    let only = arguments.next();
+    let is_asked = |what: &str| only.as_ref().is_none_or(|only| only == what);
+    let began = Instant::now();
+    let plan = source.plan()?;
+    let read = began.elapsed().as_secs_f64();
+    println!("{}: {} commands, read in {read:.2} s", source.name(), plan.commands());
+
+    if is_asked("bare") {
+        let folder = tempfile::tempdir()?;
+        let app = App::open(folder.path().join("log"))?.start().await?;
+        sent("no views", &app, &plan).await?;
+        app.stop().await?;
+    }
+    if is_asked("views") {
+        let folder = tempfile::tempdir()?;
+        let app = views(App::open(folder.path().join("log"))?).start().await?;
+        sent("all views", &app, &plan).await?;
+        app.stop().await?;
+    }
+    if is_asked("report") {
+        let folder = tempfile::tempdir()?;
+        let report = Sqlite::at(folder.path().join("reports.db")).projection(FlightsByDay);
+        let builder = views(App::open(folder.path().join("log"))?);
+        let app = builder.projection(report).start().await?;
+        sent("all views and the report", &app, &plan).await?;
+        app.stop().await?;
+    }
+    if is_asked("whole") {
+        let folder = tempfile::tempdir()?;
+        whole(folder.path(), &plan).await?;
+    }
+    Ok(())
+}
+
+/// As the demo does it, and once more.
+async fn whole(folder: &Path, plan: &Plan) -> Result<(), Failed> {
+    let started = app(folder, AppOptions::default())?.start().await?;
+    sent("all views, the report, and snapshots", &started, plan).await?;
+    asked(&started, plan).await?;
+    let began = Instant::now();
+    let summary = summary(&started).await?;
+    println!("  summed up in {:.2} s", began.elapsed().as_secs_f64());
+    for view in started.views() {
+        let name = view.view.rsplit("::").next().unwrap_or_default();
+        let megabytes = view.memory.bytes() as f64 / 1e6;
+        let digest: String =
+            summary.digests.get(name).map_or("", String::as_str).chars().take(16).collect();
+        println!("  {name:<13} {megabytes:>7.1} MB in {} copies, {digest}", view.memory.copies);
+    }
+    let began = Instant::now();
+    started.stop().await?;
+    println!("  stopped in {:.2} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let again = app(folder, AppOptions::default())?.start().await?;
+    let (progress, _) = watch::channel(Progress::default());
+    let loaded = load(&again, plan, LoadOptions::default(), &progress, std::future::pending());
+    let found = loaded.await?.found;
+    println!("  started again in {:.2} s, {found} found", began.elapsed().as_secs_f64());
+    again.stop().await?;
+    Ok(())
+}
+
+/// Loads, and waits for everything that follows.
+async fn sent(what: &str, app: &App, plan: &Plan) -> Result<Loaded, Failed> {
+    let (progress, _) = watch::channel(Progress::default());
+    let began = Instant::now();
+    let stop = std::future::pending();
+    let loaded = load(app, plan, LoadOptions::default(), &progress, stop).await?;
+    let durable = began.elapsed().as_secs_f64();
+    while app.views().iter().any(|view| view.position < app.head()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let shown = began.elapsed().as_secs_f64();
+    if let Ok(report) = app.projection(FlightsByDay::NAME) {
+        report.caught_up(SOON).await?;
+    }
+    let reported = began.elapsed().as_secs_f64();
+    let rate = loaded.settled as f64 / durable;
+    println!(
+        "{what}: {durable:.2} s, {rate:.0} commands/s; in the views after {shown:.2} s, in the \
+         report after {reported:.2} s"
+    );
+    println!("  {:?}", app.figures());
+    Ok(loaded)
+}
+
+/// Asks for a board now, and at an instant of the past.
+async fn asked(app: &App, plan: &Plan) -> Result<(), Failed> {
+    let airport: Airport = "EWR".parse()?;
+    let at = plan.first_departure();
+    let began = Instant::now();
+    const TIMES: u32 = 1_000;
+    for _ in 0..TIMES {
+        app.query(DepartureBoard { airport, at }).await?;
+    }
+    let now = began.elapsed() / TIMES;
+    let Some(at) = at else { return Ok(()) };
+    let began = Instant::now();
+    let board = app.query(DepartureBoard { airport, at: Some(at) }).occurred_before(at).await?;
+    let past = began.elapsed();
+    let (rows, events) = (board.rows.len(), board.cost.events);
+    println!("  a board in {now:?}; of the past in {past:?}, {rows} rows of {events} events");
+    Ok(())
+}

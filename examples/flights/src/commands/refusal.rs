@@ -1,0 +1,64 @@
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Status;
+use crate::ids::{FlightId, Plane};
+
+/// Why a rule says no, by the name of the rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
+#[serde(tag = "rule", rename_all = "kebab-case")]
+pub enum Refusal {
+    /// A flight is scheduled once.
+    #[error("{flight} is scheduled already")]
+    ScheduledOnce {
+        /// The flight.
+        flight: FlightId,
+    },
+    /// Only a scheduled flight departs or is cancelled.
+    #[error("{flight} cannot depart or be cancelled: {}", now(*status))]
+    NotScheduled {
+        /// The flight.
+        flight: FlightId,
+        /// How it stands with it; nothing if there is no such flight.
+        status: Option<Status>,
+    },
+    /// Only a departed flight lands or is diverted.
+    #[error("{flight} cannot land or be diverted: {}", now(*status))]
+    NotDeparted {
+        /// The flight.
+        flight: FlightId,
+        /// How it stands with it; nothing if there is no such flight.
+        status: Option<Status>,
+    },
+    /// A plane that is in the air cannot depart.
+    #[error("plane {plane} cannot depart: it is in the air, on {flight}")]
+    PlaneInTheAir {
+        /// The plane.
+        plane: Plane,
+        /// The flight that it is in the air on.
+        flight: FlightId,
+    },
+}
+
+impl Refusal {
+    /// The name of the rule.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Refusal::ScheduledOnce { .. } => "scheduled-once",
+            Refusal::NotScheduled { .. } => "not-scheduled",
+            Refusal::NotDeparted { .. } => "not-departed",
+            Refusal::PlaneInTheAir { .. } => "plane-in-the-air",
+        }
+    }
+}
+
+fn now(status: Option<Status>) -> &'static str {
+    match status {
+        None => "there is no such flight",
+        Some(Status::Scheduled) => "it has not departed",
+        Some(Status::Departed) => "it has departed",
+        Some(Status::Landed) => "it has landed",
+        Some(Status::Diverted) => "it was diverted",
+        Some(Status::Cancelled) => "it was cancelled",
+    }
+}

@@ -1,0 +1,211 @@
+//! The table of flights.
+
+use std::collections::HashMap;
+
+use diptych::{Command, Timestamp};
+use foldhash::fast::RandomState;
+
+use super::{
+    Source, SourceError,
+    table::{Quotes, Row, Table},
+};
+use crate::{
+    commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, ScheduleFlight},
+    ids::{Airport, BoardId, Day, FlightId, Plane},
+    plan::Planned,
+    time::plus_minutes,
+};
+
+const COLUMNS: [&str; 19] = [
+    "year",
+    "month",
+    "day",
+    "dep_time",
+    "sched_dep_time",
+    "dep_delay",
+    "arr_time",
+    "sched_arr_time",
+    "arr_delay",
+    "carrier",
+    "flight",
+    "tailnum",
+    "origin",
+    "dest",
+    "air_time",
+    "distance",
+    "hour",
+    "minute",
+    "time_hour",
+];
+
+/// Where in the table.
+mod column {
+    pub(super) const YEAR: usize = 0;
+    pub(super) const MONTH: usize = 1;
+    pub(super) const DAY: usize = 2;
+    pub(super) const DEP_TIME: usize = 3;
+    pub(super) const DEP_DELAY: usize = 5;
+    pub(super) const ARR_DELAY: usize = 8;
+    pub(super) const CARRIER: usize = 9;
+    pub(super) const FLIGHT: usize = 10;
+    pub(super) const TAILNUM: usize = 11;
+    pub(super) const ORIGIN: usize = 12;
+    pub(super) const DEST: usize = 13;
+    pub(super) const AIR_TIME: usize = 14;
+    pub(super) const DISTANCE: usize = 15;
+    pub(super) const MINUTE: usize = 17;
+    pub(super) const TIME_HOUR: usize = 18;
+}
+
+/// A flight as its row has it. There are many of them, so they are small.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FlightRow {
+    flight: FlightId,
+    destination: Airport,
+    plane: Option<Plane>,
+    distance_miles: u16,
+    /// When it is to depart, in minutes since the epoch.
+    departs_minute: i32,
+    /// How late it left, if it did.
+    departure_delay: Option<i16>,
+    /// How long it was in the air, if it got where it was to go.
+    air_minutes: Option<i16>,
+    arrival_delay: Option<i16>,
+}
+
+impl FlightRow {
+    /// A flight is in the timetable so long before it is to depart.
+    const AHEAD_MINUTES: i64 = 24 * 60;
+    /// That a flight was diverted is known so long after it left.
+    const DIVERTED_AFTER_MINUTES: i64 = 240;
+
+    fn read(row: &Row<'_>) -> Result<FlightRow, SourceError> {
+        let (year, month, day) =
+            (row.value(column::YEAR)?, row.value(column::MONTH)?, row.value(column::DAY)?);
+        let day = Day::new(year, month, day).ok_or_else(|| {
+            row.wrong(column::DAY, format!("{year}-{month}-{day} is no day of the calendar"))
+        })?;
+        let board = BoardId { origin: row.value(column::ORIGIN)?, day };
+        let number = row.value(column::FLIGHT)?;
+        let flight = FlightId::new(row.value(column::CARRIER)?, number, board);
+        let flight = flight.ok_or_else(|| {
+            row.wrong(column::FLIGHT, format!("{number} has more than four digits"))
+        })?;
+        let read = FlightRow {
+            flight,
+            destination: row.value(column::DEST)?,
+            plane: row.known(column::TAILNUM)?,
+            distance_miles: row.value(column::DISTANCE)?,
+            departs_minute: departs_minute(row)?,
+            departure_delay: match row.text(column::DEP_TIME)? {
+                "NA" => None,
+                _ => Some(row.value(column::DEP_DELAY)?),
+            },
+            air_minutes: row.known(column::AIR_TIME)?,
+            arrival_delay: row.known(column::ARR_DELAY)?,
+        };
+        read.check(row)?;
+        Ok(read)
+    }
+
+    /// Whether the commands that it makes will be taken: later it would be too late to find out.
+    fn check(&self, row: &Row<'_>) -> Result<(), SourceError> {
+        let wrong = |column| move |invalid: diptych::Invalid| row.wrong(column, invalid.problem);
+        self.schedule().validate().map_err(wrong(column::TIME_HOUR))?;
+        self.leave().validate().map_err(wrong(column::DEP_DELAY))?;
+        match self.ended_at() {
+            Some(_) => self.end().validate().map_err(wrong(column::AIR_TIME)),
+            None => Ok(()),
+        }
+    }
+
+    /// When it is in the timetable.
+    pub(crate) fn scheduled_at(&self) -> Timestamp {
+        plus_minutes(self.departs_at(), -FlightRow::AHEAD_MINUTES)
+    }
+
+    /// When it leaves, or will not.
+    pub(crate) fn left_at(&self) -> Timestamp {
+        plus_minutes(self.departs_at(), self.departure_delay.unwrap_or(0).into())
+    }
+
+    /// When it ends, if it left.
+    pub(crate) fn ended_at(&self) -> Option<Timestamp> {
+        self.departure_delay?;
+        let minutes = self.air_minutes.map_or(FlightRow::DIVERTED_AFTER_MINUTES, i64::from);
+        Some(plus_minutes(self.left_at(), minutes))
+    }
+
+    fn departs_at(&self) -> Timestamp {
+        plus_minutes(Timestamp::from_micros(0), self.departs_minute.into())
+    }
+
+    pub(crate) fn schedule(&self) -> ScheduleFlight {
+        ScheduleFlight {
+            flight: self.flight,
+            departs_at: self.departs_at(),
+            destination: self.destination,
+            plane: self.plane,
+            distance_miles: Some(self.distance_miles),
+        }
+    }
+
+    /// It departs, or is cancelled.
+    pub(crate) fn leave(&self) -> Planned {
+        let (flight, at) = (self.flight, self.left_at());
+        match self.departure_delay {
+            Some(_) => Planned::Depart(DepartFlight { flight, plane: self.plane, at }),
+            None => Planned::Cancel(CancelFlight { flight, at }),
+        }
+    }
+
+    /// It lands or is diverted, if it left.
+    pub(crate) fn end(&self) -> Planned {
+        let flight = self.flight;
+        match self.air_minutes {
+            Some(minutes) => {
+                let at = plus_minutes(self.left_at(), minutes.into());
+                let arrival_delay_minutes = self.arrival_delay.map(i32::from);
+                Planned::Land(LandFlight { flight, at, arrival_delay_minutes })
+            }
+            None => {
+                let at = plus_minutes(self.left_at(), FlightRow::DIVERTED_AFTER_MINUTES);
+                Planned::Divert(DivertFlight { flight, at })
+            }
+        }
+    }
+}
+
+/// When it is to depart: the hour is in UTC, so that no clock goes back in it.
+fn departs_minute(row: &Row<'_>) -> Result<i32, SourceError> {
+    const MINUTE_MICROS: i64 = 60_000_000;
+    let hour: Timestamp = row.value(column::TIME_HOUR)?;
+    let minute: u8 = row.value(column::MINUTE)?;
+    if minute >= 60 {
+        return Err(row.wrong(column::MINUTE, format!("{minute} is no minute of an hour")));
+    }
+    let minutes = hour.as_micros().div_euclid(MINUTE_MICROS).saturating_add(minute.into());
+    i32::try_from(minutes).map_err(|_| row.wrong(column::TIME_HOUR, format!("{hour} is too far")))
+}
+
+/// Reads all rows.
+pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Vec<FlightRow>, SourceError> {
+    let mut table = Table::open(file, bytes, &COLUMNS, Quotes::None)?;
+    let mut flights = Vec::new();
+    let mut rows: HashMap<FlightId, usize, RandomState> = HashMap::default();
+    while let Some(row) = table.row()? {
+        if flights.len() == Source::ROWS {
+            return Err(SourceError::TooManyRows { file: file.to_owned() });
+        }
+        let read = FlightRow::read(&row)?;
+        if let Some(first) = rows.insert(read.flight, row.number) {
+            let (file, flight) = (file.to_owned(), read.flight.to_string());
+            return Err(SourceError::Twice { file, row: row.number, first, flight });
+        }
+        flights.push(read);
+    }
+    match flights.is_empty() {
+        true => Err(SourceError::Empty { file: file.to_owned() }),
+        false => Ok(flights),
+    }
+}
