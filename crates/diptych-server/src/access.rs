@@ -130,15 +130,18 @@ impl Hosts {
     /// any page that somebody opens could ask a server on their machine, under a name that its
     /// owner points there.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-        let refuse = |what: &str| {
-            Problem::new(StatusCode::FORBIDDEN, "host", format!("{what}: nothing was done"))
-        };
+        let problem =
+            |status, what: &str| Problem::new(status, "host", format!("{what}: nothing was done"));
+        let refuse = |what: &str| problem(StatusCode::FORBIDDEN, what);
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => text(host).and_then(|host| host.parse::<Authority>().ok()),
             _ => None,
         };
-        let host = host.ok_or_else(|| refuse("the request has no Host, or more than one"))?;
+        let host = host.ok_or_else(|| {
+            let what = "the request has no Host that can be read, or more than one";
+            problem(StatusCode::BAD_REQUEST, what)
+        })?;
         let asked = [Some(&host), uri.authority()];
         if !asked.into_iter().flatten().all(|host| self.is_ours(host)) {
             let what = format!("the host {:?} is not this server", host.as_str());

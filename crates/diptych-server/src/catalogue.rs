@@ -16,6 +16,7 @@ use crate::{
     Server,
     access::Operation,
     commands::CommandEntry,
+    merged,
     queries::{QueryEntry, json_response},
     request::PARAMETERS,
     site::Site,
@@ -37,6 +38,61 @@ impl EventEntry {
         let entry = |event_type| EventEntry { event_type, schema: schema.clone() };
         E::types().into_iter().map(entry).collect()
     }
+}
+
+/// The arguments that a query knows, as its schema has them.
+pub(crate) enum Known {
+    /// None: the type is a unit.
+    Unit,
+    /// These.
+    Fields(Vec<String>),
+    /// A schema that does not say.
+    Open,
+}
+
+impl Known {
+    pub(crate) fn of(schema: &Value, definitions: &Map<String, Value>) -> Known {
+        let schema = resolved(schema, Some(definitions));
+        let is_closed = |schema: &Map<String, Value>| {
+            let parts = ["allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if"];
+            let more = ["additionalProperties", "unevaluatedProperties"];
+            let is_open = |name| schema.get(name).is_some_and(|more| *more != false);
+            !parts.iter().any(|name| schema.contains_key(*name)) && !more.into_iter().any(is_open)
+        };
+        match (schema.get("type").and_then(Value::as_str), schema.as_object()) {
+            (Some("null"), _) => Known::Unit,
+            (Some("object"), Some(schema)) if is_closed(schema) => {
+                let fields = schema.get("properties").and_then(Value::as_object);
+                Known::Fields(fields.into_iter().flat_map(Map::keys).cloned().collect())
+            }
+            _ => Known::Open,
+        }
+    }
+
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &String> {
+        let fields = match self {
+            Known::Fields(fields) => Some(fields),
+            Known::Unit | Known::Open => None,
+        };
+        fields.into_iter().flatten()
+    }
+
+    /// A name that is none of them, and what they are.
+    pub(crate) fn first_unknown<'n>(&self, names: &'n [String]) -> Option<(&'n str, Vec<&String>)> {
+        let fields: Vec<_> = match self {
+            Known::Open => return None,
+            Known::Unit | Known::Fields(_) => self.fields().collect(),
+        };
+        let unknown = names.iter().find(|name| !fields.contains(name))?;
+        Some((unknown, fields))
+    }
+}
+
+/// A schema itself, where it stands somewhere else.
+fn resolved<'s>(schema: &'s Value, definitions: Option<&'s Map<String, Value>>) -> &'s Value {
+    let Some(place) = schema.get("$ref").and_then(Value::as_str) else { return schema };
+    let name = place.rsplit('/').next().unwrap_or_default();
+    definitions.and_then(|definitions| definitions.get(name)).unwrap_or(&Value::Null)
 }
 
 pub(crate) fn schemas() -> SchemaGenerator {
@@ -133,16 +189,18 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
             "schema": { "type": "string", "format": format },
         })
     };
-    let rejection = json!({
-        "allOf": [own("problem"), {
-            "type": "object",
-            "required": ["rejection"],
-            "properties": { "rejection": entry.rejection },
-        }],
-    });
     let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
     responses.insert("200".into(), answer("The receipt: its events are durable.", own("receipt")));
-    responses.insert("422".into(), problem("The rule says no, and why.", rejection));
+    if let Some(rejection) = &entry.rejection {
+        let rejection = json!({
+            "allOf": [own("problem"), {
+                "type": "object",
+                "required": ["rejection"],
+                "properties": { "rejection": rejection },
+            }],
+        });
+        responses.insert("422".into(), problem("The rule says no, and why.", rejection));
+    }
     json!({ "post": {
         "operationId": name,
         "tags": ["commands"],
@@ -254,13 +312,7 @@ fn summary(schema: &Value, name: &str) -> Value {
 
 /// The arguments of a query as parameters of an address, and those that every query has.
 fn parameters(entry: &QueryEntry, definitions: &Value) -> Vec<Value> {
-    let schema = match entry.arguments.get("$ref").and_then(Value::as_str) {
-        Some(place) => {
-            let name = place.rsplit('/').next().unwrap_or_default();
-            definitions.get(name).unwrap_or(&Value::Null)
-        }
-        None => &entry.arguments,
-    };
+    let schema = resolved(&entry.arguments, definitions.as_object());
     let required: Vec<&Value> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
     let properties = schema.get("properties").and_then(Value::as_object);
@@ -274,8 +326,20 @@ fn parameters(entry: &QueryEntry, definitions: &Value) -> Vec<Value> {
 }
 
 fn own_parameters() -> Vec<Value> {
-    let parameter =
-        |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string" } });
+    let parameter = |name: &str| {
+        let schema = match name {
+            "_consistency" => json!({ "enum": ["eventual", "strong"] }),
+            "_or_stale" => json!({ "type": "boolean" }),
+            "_within" | "_at_most" | "_as_of" | "_limit" => {
+                json!({ "type": "integer", "format": "uint64", "minimum": 0 })
+            }
+            "_recorded_before" | "_occurred_before" => {
+                json!({ "type": "string", "format": "date-time" })
+            }
+            _ => json!({ "type": "string" }),
+        };
+        json!({ "name": name, "in": "query", "schema": schema })
+    };
     PARAMETERS.into_iter().map(parameter).collect()
 }
 
@@ -298,7 +362,8 @@ fn problems(statuses: &[&str]) -> Map<String, Value> {
         _ => "Not now: come again. Of a command the outcome may be unknown, if it says so.",
     };
     let one = |status: &&str| ((*status).to_owned(), problem(what(status), own("problem")));
-    statuses.iter().map(one).collect()
+    let other = ("default".to_owned(), problem("What is rarely so.", own("problem")));
+    statuses.iter().map(one).chain([other]).collect()
 }
 
 /// A schema of the server itself, under a name that no Rust type has.
@@ -306,8 +371,8 @@ fn own(name: &str) -> Value {
     json!({ "$ref": format!("#{SCHEMAS}/diptych-{name}") })
 }
 
-fn with_own(mut definitions: Value) -> Value {
-    definitions["diptych-problem"] = json!({
+fn with_own(definitions: Value) -> Value {
+    let problem = json!({
         "type": "object",
         "description": "Why there is no other answer (RFC 9457).",
         "required": ["type", "title", "status", "detail"],
@@ -318,7 +383,7 @@ fn with_own(mut definitions: Value) -> Value {
             "detail": { "type": "string" },
         },
     });
-    definitions["diptych-receipt"] = json!({
+    let receipt = json!({
         "type": "object",
         "description": "Where the events of a command are in the log.",
         "required": ["receipt", "first", "last", "events"],
@@ -329,7 +394,7 @@ fn with_own(mut definitions: Value) -> Value {
             "events": { "type": "integer" },
         },
     });
-    definitions
+    merged(definitions, json!({ "diptych-problem": problem, "diptych-receipt": receipt }))
 }
 
 /// `GET /catalogue`

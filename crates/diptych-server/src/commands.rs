@@ -1,14 +1,14 @@
 //! The left panel: `POST /commands/{name}`.
 
-use std::{any::type_name, future::Future, pin::Pin, sync::Arc};
+use std::{any::type_name, convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, Request, Response, header},
 };
-use diptych::{App, Command, Event, Execute, Receipt, SessionToken, Timestamp, Uuid};
-use schemars::{JsonSchema, SchemaGenerator};
+use diptych::{App, Command, Event, Execute, ExecuteError, Receipt, SessionToken, Timestamp, Uuid};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::{
     access::Operation,
     catalogue::event_names,
     problem::Problem,
-    request::{SESSION, Said, Told, from_json, header_text, header_value, json_body},
+    request::{Name, SESSION, Said, Told, from_json, header_text, header_value, json_body},
     site::Site,
 };
 
@@ -27,7 +27,8 @@ pub(crate) struct CommandEntry {
     /// Names of the events that can come of it.
     pub(crate) events: Vec<&'static str>,
     pub(crate) body: Value,
-    pub(crate) rejection: Value,
+    /// Nothing of a command that no rule rejects.
+    pub(crate) rejection: Option<Value>,
     run: Run,
 }
 
@@ -61,8 +62,21 @@ impl CommandEntry {
     where
         C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
     {
-        CommandEntry::with::<C>(schemas, |command, app, sent| {
-            Box::pin(async move { sent.execute(&app, command).await })
+        let rejection = schemas.subschema_for::<C::Rejection>();
+        CommandEntry::with::<C>(schemas, Some(rejection), |command, app, sent| {
+            Box::pin(async move { sent.executed(&app, command).await.done(as_json) })
+        })
+    }
+
+    /// One that no rule rejects.
+    pub(crate) fn certain<C>(schemas: &mut SchemaGenerator) -> CommandEntry
+    where
+        C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
+    {
+        CommandEntry::with::<C>(schemas, None, |command, app, sent| {
+            Box::pin(async move {
+                sent.executed(&app, command).await.done(|rejection| match *rejection {})
+            })
         })
     }
 
@@ -79,31 +93,33 @@ impl CommandEntry {
         let noting: Note<C, C::Rejection> = Arc::new(move |command, rejection, app, sent| {
             Box::pin(sent.note(app, note(command, rejection)))
         });
-        CommandEntry::with::<C>(schemas, move |command: C, app, sent| {
+        let rejection = schemas.subschema_for::<C::Rejection>();
+        CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, sent| {
             let noting = noting.clone();
             Box::pin(async move {
                 let (copy, about) = (command.clone(), sent.about());
                 let executed = sent.executed(&app, command).await;
-                if let Err(diptych::ExecuteError::Rejected(rejection)) = &executed.0 {
+                if let Err(ExecuteError::Rejected(rejection)) = &executed.0 {
                     noting(&copy, rejection, app, about).await;
                 }
-                executed.done()
+                executed.done(as_json)
             })
         })
     }
 
     fn with<C>(
         schemas: &mut SchemaGenerator,
+        rejection: Option<Schema>,
         run: impl Fn(C, App, Sent) -> Running + Send + Sync + 'static,
     ) -> CommandEntry
     where
-        C: Command<Rejection: JsonSchema> + DeserializeOwned + JsonSchema,
+        C: Command + DeserializeOwned + JsonSchema,
     {
         CommandEntry {
             type_name: type_name::<C>(),
             events: event_names(C::Event::types()),
             body: schemas.subschema_for::<C>().into(),
-            rejection: schemas.subschema_for::<C::Rejection>().into(),
+            rejection: rejection.map(Value::from),
             run: Box::new(move |app, body, sent| match from_json::<C>("the command", &body) {
                 Ok(command) => run(command, app, sent),
                 Err(problem) => Box::pin(async { Err(problem) }),
@@ -114,18 +130,16 @@ impl CommandEntry {
 
 /// How a command went.
 struct Executed<R: std::error::Error + 'static>(
-    Result<Receipt, diptych::ExecuteError<R>>,
+    Result<Receipt, ExecuteError<R>>,
     Option<diptych::Session>,
 );
 
-impl<R: std::error::Error + Serialize + Send + Sync + 'static> Executed<R> {
-    fn done(self) -> Result<Done, Problem> {
+impl<R: std::error::Error + Send + Sync + 'static> Executed<R> {
+    fn done(self, rejection: impl FnOnce(&R) -> Value) -> Result<Done, Problem> {
         let Executed(outcome, session) = self;
         match outcome {
             Ok(receipt) => Ok(Done { receipt, session: session.map(|session| session.token()) }),
-            Err(error) => Err(Problem::of_command(error, |rejection| {
-                serde_json::to_value(rejection).unwrap_or(Value::Null)
-            })),
+            Err(error) => Err(Problem::of_command(error, rejection)),
         }
     }
 }
@@ -196,18 +210,17 @@ impl Sent {
         Executed(self.on(app.execute(command)).await, session)
     }
 
-    async fn execute<C>(self, app: &App, command: C) -> Result<Done, Problem>
-    where
-        C: Command<Rejection: Serialize> + Serialize,
-    {
-        self.executed(app, command).await.done()
-    }
-
     async fn note<N: Command + Serialize>(self, app: App, note: N) {
-        if let Err(error) = self.on(app.execute(note)).await {
-            tracing::warn!(%error, "a rejection could not be noted");
+        match self.on(app.execute(note)).await {
+            // It was noted before; a key used again with another reason is noted once, too.
+            Ok(_) | Err(ExecuteError::KeyReused(_)) => {}
+            Err(error) => tracing::warn!(%error, "a rejection could not be noted"),
         }
     }
+}
+
+fn as_json(rejection: &impl Serialize) -> Value {
+    serde_json::to_value(rejection).unwrap_or(Value::Null)
 }
 
 /// A key as the draft of the header has it, a quoted string, or bare as most send it.
@@ -218,7 +231,7 @@ fn unquoted(key: &str) -> &str {
 /// `POST /commands/{name}`
 pub(crate) async fn execute(
     State(site): State<Arc<Site>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     request: Request<Body>,
 ) -> Response<Body> {
     site.answered(answer(&site, &name, request).await)
@@ -235,10 +248,20 @@ async fn answer(
         let known: Vec<_> = site.commands.keys().collect();
         Problem::unknown(format!("there is no command {name:?} (known: {known:?})"))
     })?;
+    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+        let detail = "a command takes no parameters in its address: what is said about it is said \
+                      in headers (Diptych-Unchanged-Since, for example)";
+        return Err(Problem::bad("parameter", detail));
+    }
     let body = json_body(&parts.headers, body, &site.limits).await?;
     let sent = Sent::read(&site.app, &parts.headers, caller.actor)?;
     // A task of its own: what was begun is not given up because the client went away.
-    let running = tokio::spawn((entry.run)(site.app.clone(), body, sent));
+    let (run, begun) = ((entry.run)(site.app.clone(), body, sent), site.begun.one());
+    let running = tokio::spawn(async move {
+        let done = run.await;
+        drop(begun);
+        done
+    });
     match tokio::time::timeout(site.limits.answer_time, running).await {
         Ok(Ok(done)) => Ok(receipt(&done?)),
         Ok(Err(_)) => Err(Problem::later(

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderValue, Request, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
 };
 
-use crate::{access::Operation, problem::Problem, site::Site};
+use crate::{
+    access::Operation,
+    problem::Problem,
+    site::{Site, method_problem},
+};
 
 /// What a page may do: run and show what comes with it, ask this server, and nothing else. So
 /// neither a text that somebody sent nor another site gets a script to run.
@@ -20,6 +24,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 pub(crate) struct File {
     content_type: HeaderValue,
     bytes: &'static [u8],
+    /// Weak: the same for what is compressed and what is not.
     tag: HeaderValue,
 }
 
@@ -31,7 +36,7 @@ impl File {
             .map_err(|_| format!("{content_type:?} is no content type"))?;
         let digest = diptych::digest(bytes).map_err(|error| error.to_string())?.to_string();
         let short: String = digest.chars().take(16).collect();
-        let tag = HeaderValue::from_str(&format!("\"{short}\"")).map_err(|e| e.to_string())?;
+        let tag = HeaderValue::from_str(&format!("W/\"{short}\"")).map_err(|e| e.to_string())?;
         Ok(File { content_type, bytes, tag })
     }
 }
@@ -45,7 +50,11 @@ pub(crate) async fn fetch(State(site): State<Arc<Site>>, request: Request<Body>)
         let file = site.files.get(path).ok_or_else(|| {
             Problem::unknown(format!("there is nothing at {path:?}: see /catalogue"))
         })?;
-        let is_known = parts.headers.get(header::IF_NONE_MATCH) == Some(&file.tag);
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            let allow = HeaderValue::from_static("GET,HEAD");
+            return Err(method_problem(&parts.method).header(header::ALLOW, allow));
+        }
+        let is_known = is_known(&parts.headers, &file.tag);
         let mut response = match is_known {
             true => Response::new(Body::empty()),
             false => Response::new(Body::from(file.bytes)),
@@ -61,4 +70,15 @@ pub(crate) async fn fetch(State(site): State<Arc<Site>>, request: Request<Body>)
         Ok(response)
     };
     site.answered(answer.await)
+}
+
+/// Whether the client has the file with this tag.
+fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().flat_map(|value| {
+        let value = value.to_str().unwrap_or_default();
+        value.split(',').map(str::trim)
+    });
+    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    let own = tag.to_str().map(opaque).unwrap_or_default();
+    known.into_iter().any(|known| known == "*" || opaque(known) == own)
 }

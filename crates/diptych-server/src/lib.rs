@@ -88,6 +88,7 @@
 //! token that it rests on), `Diptych-Unchanged-Since` (a position).
 //!
 //! A command that was begun is carried out, also if its client goes away or the server stops.
+//! Fields that its type does not know are up to the type (`#[serde(deny_unknown_fields)]`).
 //!
 //! # Queries
 //!
@@ -109,12 +110,14 @@
 //! | `_recorded_before`, `_occurred_before` | an instant: what was known, or was so, until then |
 //! | `_limit` | events of an explanation |
 //!
-//! A session begins with the token of any answer, and one that is not known yet gets the
-//! answer `409` and begins anew.
+//! A session begins with the token of any answer. One of another log, or of before a backup was
+//! restored, is answered with `409`, and begins anew. Said in the address and in a header, it is
+//! the address that counts. Of the past, what is said about freshness plays no role.
 //!
 //! `GET /queries/{name}/explanation` lists the events that made the answer. `GET
 //! /queries/{name}/live` sends the answer and each changed one as server-sent events; the id of
-//! an event, given as `Last-Event-ID`, resumes there.
+//! an event, given as `Last-Event-ID`, resumes there. Trouble is an event `problem`, told once; the
+//! stream goes on when it is over, except where the id is of another log: then open it anew.
 //!
 //! # Problems
 //!
@@ -123,7 +126,7 @@
 //!
 //! | status | words |
 //! |---|---|
-//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `body`, `not-taken`, `above-head`, `too-many-events` |
+//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body`, `not-taken`, `above-head`, `too-many-events` |
 //! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
 //! | 404, 405 | `unknown`, `method` |
 //! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
@@ -131,6 +134,8 @@
 //! | 422 | `rejected`, with the typed reason in `rejection` |
 //! | 500 | `mistake` in the program |
 //! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped`, `busy`, `slow`, `stopping`, `not-ready` |
+//!
+//! Only what is no HTTP has no such answer: hyper says 400, or 431 where the head is too long.
 //!
 //! # For whoever runs it
 //!
@@ -148,6 +153,7 @@
 mod access;
 mod catalogue;
 mod commands;
+mod connection;
 mod files;
 mod live;
 mod options;
@@ -158,7 +164,7 @@ mod serve;
 mod site;
 mod status;
 
-use std::{collections::BTreeMap, fmt, future::Future};
+use std::{collections::BTreeMap, convert::Infallible, fmt, future::Future};
 
 pub use access::{Caller, Denied, Operation, Visit};
 use axum::http::HeaderMap as _HeaderMap;
@@ -235,7 +241,16 @@ impl Server {
         self.with_command(name, entry)
     }
 
-    /// The same, and what the rule says no to becomes a fact: after a rejection the command
+    /// The same for a command that no rule rejects.
+    pub fn certain_command<C>(mut self, name: &str) -> Server
+    where
+        C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
+    {
+        let entry = CommandEntry::certain::<C>(&mut self.schemas);
+        self.with_command(name, entry)
+    }
+
+    /// Like [`command`](Server::command), and what the rule says no to becomes a fact: after a rejection the command
     /// `note` is executed, with the same metadata. Under an idempotency key it is noted once.
     pub fn command_noting<C, N>(mut self, name: &str, note: fn(&C, &C::Rejection) -> N) -> Server
     where
@@ -247,7 +262,8 @@ impl Server {
         self.with_command(name, entry)
     }
 
-    /// This query can be asked, under this name (`departure-board`).
+    /// This query can be asked, under this name (`departure-board`). Its arguments are those of
+    /// its schema: others are refused, and none may begin with `_`.
     pub fn query<Q>(mut self, name: &str) -> Server
     where
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
@@ -274,6 +290,10 @@ impl Server {
 
     /// This file is served at this path, which begins with a slash.
     pub fn file(mut self, path: &str, content_type: &str, bytes: &'static [u8]) -> Server {
+        if !path.starts_with('/') || site::is_taken(path) {
+            let problem = "a path begins with a slash, and is none that the server answers itself";
+            self.mistakes.push(format!("the file {path:?}: {problem}"));
+        }
         match File::new(content_type, bytes) {
             Ok(file) => drop(self.files.insert(path.to_owned(), file)),
             Err(problem) => self.mistakes.push(format!("the file {path}: {problem}")),
@@ -313,13 +333,15 @@ impl Server {
         self
     }
 
-    /// It is also asked under this name, without a port: `flights.example.org`.
+    /// It is also asked under this name, without a port: `flights.example.org`. Whoever looks at
+    /// its health and readiness has to say one of its names, too.
     pub fn host(mut self, name: &str) -> Server {
         self.hosts.add_host(name);
         self
     }
 
-    /// Pages of this site may ask: `https://friend.example.org`. What a browser lets them read is
+    /// Pages of this site may ask: `https://flights.example.org`, for example where a proxy
+    /// answers under another name than it asks. What a browser lets pages of other sites read is
     /// not widened by it.
     pub fn origin(mut self, origin: &str) -> Server {
         self.hosts.add_origin(origin);
@@ -348,6 +370,13 @@ impl Server {
 
     fn with_query(mut self, name: &str, entry: QueryEntry) -> Server {
         self.check_name(name);
+        if let Some(field) = entry.known.fields().find(|field| field.starts_with('_')) {
+            let problem = format!(
+                "the query {name:?} has the argument {field:?}: name it without `_` at the front, \
+                 which is for what every query can be told"
+            );
+            self.mistakes.push(problem);
+        }
         if self.queries.insert(name.to_owned(), entry).is_some() {
             self.mistakes.push(format!("there are two queries {name:?}: name one differently"));
         }
@@ -376,4 +405,13 @@ impl fmt::Debug for Server {
 /// The payload of an event as JSON: as it is if it is JSON, else its bytes as a list.
 fn payload(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_else(|_| json!({ "bytes": bytes }))
+}
+
+/// The members of both objects.
+fn merged(first: Value, second: Value) -> Value {
+    let members = [first, second].into_iter().filter_map(|value| match value {
+        Value::Object(members) => Some(members),
+        _ => None,
+    });
+    Value::Object(members.flatten().collect())
 }

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, Request, Response},
     response::{
         IntoResponse,
@@ -22,7 +22,7 @@ use crate::{
     access::Operation,
     problem::Problem,
     queries::{LiveAnswers, Visited, visit},
-    request::header_text,
+    request::{Name, header_text},
     site::Site,
     status,
 };
@@ -35,7 +35,7 @@ const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
 /// `GET /queries/{name}/live`
 pub(crate) async fn answers(
     State(site): State<Arc<Site>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     request: Request<Body>,
 ) -> Response<Body> {
     site.answered(open(&site, &name, request).await)
@@ -46,12 +46,12 @@ async fn open(
     name: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let Visited { entry, arguments, headers, .. } = visit(site, name, request).await?;
+    let Visited { entry, arguments, asked, headers } = visit(site, name, request).await?;
     let watch = entry.watch.as_ref().ok_or_else(|| {
         Problem::unknown(format!("the query {name:?} has no live answers: ask it again instead"))
     })?;
-    let token = last_seen(&headers)?;
-    let answers = watch(site.app.clone(), arguments, token)?;
+    let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(asked.live()?).collect();
+    let answers = watch(site.app.clone(), arguments, &tokens)?;
     let live = Live {
         site: site.clone(),
         answers,

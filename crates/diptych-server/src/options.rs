@@ -18,6 +18,12 @@ pub struct ServerLimits {
     pub head_time: Duration,
     /// How long the body of a request may take to arrive.
     pub body_time: Duration,
+    /// Bytes of a body that nobody wants which are thrown away, so that its sender comes to read
+    /// the answer. Beyond that the connection is closed.
+    pub discarded_bytes: usize,
+    /// How long a client may take nothing of an answer that is sent to it. Then its connection is
+    /// closed.
+    pub write_time: Duration,
     /// How long a request may take to be answered once it is there.
     pub answer_time: Duration,
     /// How long a query may be told to wait for its view.
@@ -40,6 +46,8 @@ impl Default for ServerLimits {
             connections: 1_024,
             head_time: Duration::from_secs(15),
             body_time: Duration::from_secs(15),
+            discarded_bytes: 16 << 20,
+            write_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(30),
             wait_time: Duration::from_secs(20),
             explained_events: 1_000,

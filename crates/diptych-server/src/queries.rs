@@ -1,10 +1,12 @@
 //! The right panel: `GET /queries/{name}`, now, of the past, live, and explained.
 
-use std::{any::type_name, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::type_name, collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, Method, Request, Response, header},
 };
 use diptych::{
@@ -13,17 +15,20 @@ use diptych::{
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
     ServerLimits,
     access::Operation,
-    catalogue::event_names,
+    catalogue::{Known, event_names},
     payload,
     problem::Problem,
-    request::{SESSION, Said, Told, from_json, header_value, json_body},
+    request::{Name, SESSION, Said, Told, from_json, header_value, json_body, pairs},
     site::Site,
 };
 
@@ -36,14 +41,15 @@ pub(crate) struct QueryEntry {
     pub(crate) events: Vec<&'static str>,
     pub(crate) arguments: Value,
     pub(crate) answer: Value,
+    pub(crate) known: Known,
     ask: Run<Answered>,
-    explain: Run<Value>,
+    explain: Run<Explained>,
     pub(crate) watch: Option<Watching>,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
 type Run<T> = Box<dyn Fn(App, Arguments, Asked) -> Boxed<T> + Send + Sync>;
-type Watching = Box<dyn Fn(App, Arguments, Option<SessionToken>) -> Watched + Send + Sync>;
+type Watching = Box<dyn Fn(App, Arguments, &[SessionToken]) -> Watched + Send + Sync>;
 type Watched = Result<LiveAnswers, Problem>;
 
 /// Answers as JSON, as they change.
@@ -56,6 +62,25 @@ pub(crate) enum Arguments {
 }
 
 impl Arguments {
+    /// Arguments that the query does not know would be left out without a word.
+    fn check(self, known: &Known) -> Result<Arguments, Problem> {
+        let names: Vec<String> = match &self {
+            Arguments::Form(text) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
+            // What is not an object is told by the type.
+            Arguments::Json(bytes) => serde_json::from_slice(bytes)
+                .map(|object: BTreeMap<String, IgnoredAny>| object.into_keys().collect())
+                .unwrap_or_default(),
+        };
+        match known.first_unknown(&names) {
+            Some((name, fields)) => {
+                let detail = format!("there is no argument {name:?} (known: {fields:?})");
+                Err(Problem::bad("arguments", detail).and("argument", name))
+            }
+            None if matches!(known, Known::Unit) => Ok(Arguments::Json("null".into())),
+            None => Ok(self),
+        }
+    }
+
     fn read<Q: DeserializeOwned>(&self) -> Result<Q, Problem> {
         match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
@@ -87,16 +112,24 @@ pub(crate) struct Answered {
     session: Option<SessionToken>,
 }
 
+/// An explanation as it goes out.
+struct Explained {
+    body: Value,
+    upto: Position,
+}
+
 impl QueryEntry {
     pub(crate) fn new<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
     where
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
+        let arguments: Value = schemas.subschema_for::<Q>().into();
         QueryEntry {
+            known: Known::of(&arguments, schemas.definitions()),
             type_name: type_name::<Q>(),
             view: type_name::<Q::View>(),
             events: event_names(<Q::View as Fold>::Event::types()),
-            arguments: schemas.subschema_for::<Q>().into(),
+            arguments,
             answer: schemas.subschema_for::<Q::Answer>().into(),
             ask: Box::new(|app, arguments, asked| {
                 Box::pin(async move { asked.ask(&app, arguments.read::<Q>()?).await })
@@ -114,11 +147,9 @@ impl QueryEntry {
         Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
         Q: DeserializeOwned + JsonSchema,
     {
-        let watch: Watching = Box::new(|app, arguments, token| {
-            let mut watch = app.watch(arguments.read::<Q>()?);
-            if let Some(token) = token {
-                watch = watch.token(&token);
-            }
+        let watch: Watching = Box::new(|app, arguments, tokens| {
+            let watch = app.watch(arguments.read::<Q>()?);
+            let watch = tokens.iter().fold(watch, |watch, token| watch.token(token));
             let answers = stream::unfold(watch, |mut watch| async {
                 let next = watch.next().await.map(|answer| {
                     // What cannot be JSON was found when the query was asked in a test.
@@ -194,15 +225,28 @@ impl Asked {
         if self.or_stale { ask.or_stale() } else { ask }
     }
 
-    async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<Value, Problem> {
+    /// A live query begins with now, and after what a session or the last event saw.
+    pub(crate) fn live(self) -> Result<Option<SessionToken>, Problem> {
+        let Asked { is_strong, told, within, at_most, or_stale, point, session, .. } = self;
+        let is_other = is_strong || or_stale || told.is_some() || point.is_some();
+        if is_other || within.is_some() || at_most.is_some() {
+            let detail = "a live query gives what is now, and then what changes: of what is said \
+                          about an answer it takes a session alone; ask for others without /live";
+            return Err(Problem::bad("parameter", detail));
+        }
+        Ok(session.map(|session| session.token()))
+    }
+
+    async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<Explained, Problem> {
         let explain: Explain<'_, Q> = app.explain(query).limit(self.limit);
         let explained = match self.point {
             Some(point) => explain.at(point).await?,
             None => explain.await?,
         };
         let events: Vec<_> = explained.events.iter().map(event).collect();
-        let (upto, is_whole) = (explained.upto.get(), explained.is_whole);
-        Ok(json!({ "upto": upto, "is_whole": is_whole, "events": events }))
+        let (upto, is_whole) = (explained.upto, explained.is_whole);
+        let body = json!({ "upto": upto.get(), "is_whole": is_whole, "events": events });
+        Ok(Explained { body, upto })
     }
 }
 
@@ -287,13 +331,14 @@ pub(crate) async fn visit<'s>(
         Method::POST => Arguments::Json(json_body(&parts.headers, body, &site.limits).await?),
         _ => Arguments::Form(form),
     };
+    let arguments = arguments.check(&entry.known)?;
     Ok(Visited { entry, arguments, asked, headers: parts.headers })
 }
 
 /// `GET` and `POST /queries/{name}`
 pub(crate) async fn ask(
     State(site): State<Arc<Site>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
@@ -307,13 +352,16 @@ pub(crate) async fn ask(
 /// `GET /queries/{name}/explanation`
 pub(crate) async fn explain(
     State(site): State<Arc<Site>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
         let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
         let explained = in_time(&site, (entry.explain)(site.app.clone(), arguments, asked)).await?;
-        Ok(json_response(explained.to_string().into()))
+        let Explained { body, upto } = explained;
+        let mut response = json_response(body.to_string().into());
+        response.headers_mut().insert("diptych-position", upto.get().into());
+        Ok(response)
     };
     site.answered(answer.await)
 }

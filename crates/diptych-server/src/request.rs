@@ -5,7 +5,8 @@ use std::{fmt::Display, str::FromStr};
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
 };
 use diptych::{App, Position, Receipt, Session, SessionToken};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -72,11 +73,7 @@ impl<'a> Said<'a> {
         headers: &'a HeaderMap,
         query: Option<&str>,
     ) -> Result<(Said<'a>, String), Problem> {
-        let malformed = |error: &dyn Display| {
-            Problem::bad("malformed", format!("the query string cannot be read: {error}"))
-        };
-        let all: Vec<(String, String)> =
-            serde_html_form::from_str(query.unwrap_or_default()).map_err(|e| malformed(&e))?;
+        let all = pairs(query.unwrap_or_default())?;
         let (parameters, arguments): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|(name, _)| name.starts_with('_'));
         for (at, (name, _)) in parameters.iter().enumerate() {
@@ -89,7 +86,8 @@ impl<'a> Said<'a> {
                 return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
             }
         }
-        let arguments = serde_html_form::to_string(&arguments).map_err(|e| malformed(&e))?;
+        let arguments = serde_html_form::to_string(&arguments)
+            .map_err(|error| Problem::bad("malformed", error.to_string()))?;
         Ok((Said { headers, parameters }, arguments))
     }
 
@@ -141,6 +139,52 @@ impl<'a> Said<'a> {
     /// What somebody was told of: a receipt, or the token of a session.
     pub(crate) fn after(&self) -> Result<Option<Told>, Problem> {
         self.value("after")
+    }
+}
+
+/// Names and values of a query string.
+pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let malformed =
+        |what: &str| Problem::bad("malformed", format!("the query string cannot be read: {what}"));
+    if !is_utf8(query) {
+        return Err(malformed("what is percent-encoded in it is not UTF-8"));
+    }
+    serde_html_form::from_str(query).map_err(|error| malformed(&error.to_string()))
+}
+
+/// Whether what is percent-encoded is text. Else it would be read as something that nobody sent.
+fn is_utf8(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.first_chunk::<2>().filter(|_| *first == b'%');
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    str::from_utf8(&bytes).is_ok()
+}
+
+/// The name in the path.
+pub(crate) struct Name(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Response<Body>;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Response<Body>> {
+        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|error| {
+            let detail = format!("the path cannot be read: {error}");
+            Problem::bad("malformed", detail).into_response()
+        })?;
+        Ok(Name(name))
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, header},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -17,7 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    Server,
+    Server, ServerLimits,
+    connection::{Received, Taken},
     site::{Site, router},
 };
 
@@ -55,8 +61,8 @@ pub enum ServeError {
 
 impl Server {
     /// Serves until `shutdown` is ready. Then no more connections are taken, live streams end,
-    /// and what was begun is answered, within [`stop_time`](crate::ServerLimits::stop_time). The
-    /// app goes on: whoever has it stops it.
+    /// and what was begun is answered, within [`stop_time`](ServerLimits::stop_time). Commands
+    /// whose clients went away are waited for, too. The app goes on: whoever has it stops it.
     ///
     /// # Errors
     /// [`ServeError`] if it cannot be begun.
@@ -77,11 +83,8 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let limits = self.limits;
         let site = Arc::new(Site::new(self, stopping));
-        let doors = Doors {
-            router: router(site.clone()),
-            head_time: limits.head_time,
-            graceful: GracefulShutdown::new(),
-        };
+        let doors =
+            Doors { router: router(site.clone()), limits, graceful: GracefulShutdown::new() };
         pin!(shutdown);
         let connections = Arc::new(Semaphore::new(limits.connections));
         let mut upkeep = interval(UPKEEP);
@@ -102,8 +105,12 @@ impl Server {
         drop(listener);
         // There is always somebody who listens: the site.
         let _ = stop.send(true);
-        if timeout(limits.stop_time, doors.graceful.shutdown()).await.is_err() {
-            tracing::warn!("some connections did not end in time, and were left");
+        let end = async {
+            doors.graceful.shutdown().await;
+            site.begun.ended().await;
+        };
+        if timeout(limits.stop_time, end).await.is_err() {
+            tracing::warn!("some connections or commands did not end in time, and were left");
         }
         Ok(())
     }
@@ -121,7 +128,7 @@ async fn take(
 
 struct Doors {
     router: Router,
-    head_time: Duration,
+    limits: ServerLimits,
     graceful: GracefulShutdown,
 }
 
@@ -130,14 +137,20 @@ impl Doors {
         // Answers are small and wanted at once.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
+        let ServerLimits { body_time, discarded_bytes, head_time, write_time, .. } = self.limits;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            hyper::service::Service::call(&service, request.map(Body::new))
+            // Who waits to be told to send the body is told by the answer not to.
+            let is_held = request.headers().contains_key(header::EXPECT);
+            let bytes = if is_held { 0 } else { discarded_bytes };
+            let received = |body| Body::new(Received::new(body, bytes, body_time));
+            hyper::service::Service::call(&service, request.map(received))
         });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.head_time);
+        http.timer(TokioTimer::new()).header_read_timeout(head_time);
         http.max_buf_size(HEAD_BYTES);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Taken::new(stream, write_time));
+        let connection = http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             // A client that breaks off, or sends no HTTP, is nobody's mistake here.

@@ -2,8 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -11,12 +15,15 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{ConnectInfo, State},
-    http::{Method, Request, Response, header, request::Parts},
+    http::{Method, Request, Response, StatusCode, request::Parts},
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
 use diptych::App;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 use tower_http::{
     CompressionLevel,
     compression::{
@@ -53,6 +60,7 @@ pub(crate) struct Site {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) began: Instant,
+    pub(crate) begun: Begun,
     requests: Semaphore,
     hosts: Hosts,
     hook: Option<Hook>,
@@ -76,6 +84,7 @@ impl Site {
             stopping,
             streams: Arc::new(Semaphore::new(limits.streams)),
             began: Instant::now(),
+            begun: Begun::default(),
             requests: Semaphore::new(limits.requests),
             hosts,
             hook,
@@ -91,12 +100,44 @@ impl Site {
         let Some(hook) = &self.hook else { return Ok(Caller::anonymous()) };
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
         let visit = Visit { operation, headers: parts.headers.clone(), peer };
-        hook(visit).await.map_err(Problem::from)
+        match timeout(self.limits.answer_time, hook(visit)).await {
+            Ok(admitted) => admitted.map_err(Problem::from),
+            Err(_) => {
+                let detail = "who asks could not be found out in time: come again";
+                Err(Problem::later("slow", detail))
+            }
+        }
     }
 
     /// What goes out, answer or problem.
     pub(crate) fn answered(&self, answer: Result<Response<Body>, Problem>) -> Response<Body> {
         answer.unwrap_or_else(Problem::into_response)
+    }
+}
+
+/// Commands that were begun, also those whose clients went away meanwhile.
+#[derive(Default)]
+pub(crate) struct Begun(watch::Sender<usize>);
+
+/// One of them, until it is dropped.
+pub(crate) struct Command(watch::Sender<usize>);
+
+impl Begun {
+    pub(crate) fn one(&self) -> Command {
+        self.0.send_modify(|commands| *commands += 1);
+        Command(self.0.clone())
+    }
+
+    /// Waits until there are none.
+    pub(crate) async fn ended(&self) {
+        // The sender is here, so there is an answer.
+        let _ = self.0.subscribe().wait_for(|commands| *commands == 0).await;
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        self.0.send_modify(|commands| *commands = commands.saturating_sub(1));
     }
 }
 
@@ -132,8 +173,10 @@ async fn at_the_door(
     let measured = site.metrics.is_some().then(|| measured_path(request.uri().path()));
     let mut response = match site.hosts.check(request.uri(), request.headers()) {
         Err(problem) => problem.into_response(),
+        // Whoever restarts what is not healthy is not to restart what is busy.
+        Ok(()) if request.uri().path() == "/health" => next.run(request).await,
         Ok(()) => match site.requests.try_acquire() {
-            Ok(_permit) => next.run(request).await,
+            Ok(_permit) => caught(next.run(request)).await,
             Err(_) => {
                 let detail = "the server has as many requests as it answers at once: come again";
                 Problem::later("busy", detail).into_response()
@@ -147,6 +190,35 @@ async fn at_the_door(
         measure(path, &response, began.elapsed());
     }
     response
+}
+
+/// Whether the server answers at this path itself.
+pub(crate) fn is_taken(path: &str) -> bool {
+    let own = ["/status", "/status/live", "/health", "/ready", "/metrics", "/catalogue"];
+    let is_below = |part| path.starts_with(part);
+    own.contains(&path)
+        || path == "/openapi.json"
+        || is_below("/commands/")
+        || is_below("/queries/")
+}
+
+/// A panic of the application's code is an answer, and does not end the connection.
+async fn caught(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut answer = pin!(answer);
+    let polled =
+        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        });
+    match polled.await {
+        Some(response) => response,
+        None => {
+            tracing::error!("a request met a panic in the program");
+            let detail = "the program panicked: whoever runs it has more in its log";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Problem::new(status, "mistake", detail).into_response()
+        }
+    }
 }
 
 /// The parts of an address that are few: names are the clients' to choose.
@@ -169,16 +241,11 @@ fn measure(path: &'static str, response: &Response<Body>, took: Duration) {
 }
 
 async fn wrong_method(request: Request<Body>) -> Response<Body> {
-    let (method, path) = (request.method(), request.uri().path());
-    let allowed = match path.starts_with("/commands/") {
-        true => Method::POST,
-        false => Method::GET,
-    };
-    let detail = format!("{method} does nothing here: use {allowed}");
-    let status = axum::http::StatusCode::METHOD_NOT_ALLOWED;
-    let mut response = Problem::new(status, "method", detail).into_response();
-    if let Ok(allowed) = allowed.as_str().parse() {
-        response.headers_mut().insert(header::ALLOW, allowed);
-    }
-    response
+    // The router says in `Allow` what does something.
+    method_problem(request.method()).into_response()
+}
+
+pub(crate) fn method_problem(method: &Method) -> Problem {
+    let detail = format!("{method} does nothing here: the header Allow says what does");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
 }

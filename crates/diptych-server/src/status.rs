@@ -11,7 +11,7 @@ use diptych::{FollowState, Lag, ViewStatus, projection::ProjectionStatus};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 
-use crate::{access::Operation, problem::Problem, queries::json_response, site::Site};
+use crate::{access::Operation, merged, problem::Problem, queries::json_response, site::Site};
 
 /// Upper ends of the bins in which durations are counted, in seconds.
 const SECONDS: [f64; 12] =
@@ -89,30 +89,30 @@ pub(crate) fn status(site: &Site) -> Value {
 
 fn view(status: &ViewStatus) -> Value {
     let name = status.view.rsplit("::").next().unwrap_or(status.view);
-    let mut value = follower(name, status.position.get(), &status.state, status.lag);
-    value["type"] = status.view.into();
-    value["events"] = status.events.into();
-    value["copies"] = status.memory.copies.into();
-    value["bytes"] = status.memory.bytes().into();
-    value
+    let further = json!({
+        "type": status.view,
+        "events": status.events,
+        "copies": status.memory.copies,
+        "bytes": status.memory.bytes(),
+    });
+    follower(name, status.position.get(), &status.state, status.lag, further)
 }
 
 fn projection(status: &ProjectionStatus) -> Value {
     let ProjectionStatus { projection, position, state, lag, events, .. } = status;
-    let mut value = follower(projection, position.get(), state, *lag);
-    value["events"] = (*events).into();
-    value
+    follower(projection, position.get(), state, *lag, json!({ "events": events }))
 }
 
-fn follower(name: &str, position: u64, state: &FollowState, lag: Lag) -> Value {
-    json!({
+fn follower(name: &str, position: u64, state: &FollowState, lag: Lag, further: Value) -> Value {
+    let follower = json!({
         "name": name,
         "position": position,
         "state": word(state),
         "trouble": trouble(state),
         "lag_positions": lag.positions,
         "lag_seconds": lag.time.as_secs_f64(),
-    })
+    });
+    merged(follower, further)
 }
 
 fn word(state: &FollowState) -> &'static str {
