@@ -125,12 +125,13 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     const time = h("time", {});
     const place = h("span", { class: "place" });
     const status = h("div", { class: "status" });
-    const element = h("tr", { "data-flight": row.flight },
-      h("td", { class: "time" }, time),
-      h("td", { class: "flight" }, flight),
-      h("th", { scope: "row", class: "to" }, place),
-      h("td", { class: "plane" }, plane),
-      h("td", { class: "state" }, status));
+    // The roles are said, because on a phone the rows are laid out as a grid.
+    const element = h("tr", { "data-flight": row.flight, role: "row" },
+      h("td", { class: "time", role: "cell" }, time),
+      h("td", { class: "flight", role: "cell" }, flight),
+      h("th", { scope: "row", class: "to", role: "rowheader" }, place),
+      h("td", { class: "plane", role: "cell" }, plane),
+      h("td", { class: "state", role: "cell" }, status));
     const entry = { element, flight, plane, time, place, status, key: null, row };
     rows.set(row.flight, entry);
     return entry;
@@ -199,7 +200,8 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       : `${airportName(shown.airport)}: ${parts.join(", ")}`);
     $("board-empty").hidden = !isEmpty;
     say($("board-empty"), shown.at === null ? "No flight is in the log yet."
-      : "No flight leaves from four hours before to eight hours after this time.");
+      : "No flight leaves from four hours before to eight hours after this time. "
+        + "Choose another time, or schedule one below.");
   }
 
   function filter() {
@@ -327,7 +329,8 @@ function startTabs(onChoose) {
 }
 
 function divider(kind, text) {
-  return h("tr", { class: `divider ${kind}` }, h("td", { colspan: 5 }, h("span", {}, text)));
+  return h("tr", { class: `divider ${kind}`, role: "row" },
+    h("td", { colspan: 5, role: "cell" }, h("span", {}, text)));
 }
 
 function highlight(element) {

@@ -66,14 +66,16 @@ export function startCard({ onPlane, timeShown }) {
       fact("From", `${airportName(card.origin)} (${card.origin})`),
       fact("To", `${to} (${card.destination})`),
       fact("To depart", moment(card.departs_at)),
-      fact("Departed", moment(card.departed_at), late(card.delay_minutes)),
-      fact(endWord(card.status), moment(card.ended_at), late(card.arrival_delay_minutes)),
+      card.departed_at
+        && fact("Departed", momentOf(card.departed_at), late(card.delay_minutes)),
+      card.ended_at
+        && fact(endWord(card.status), momentOf(card.ended_at), late(card.arrival_delay_minutes)),
       fact("Plane", card.plane ?? "not known"),
       fact("Distance", card.distance_miles === null ? "not known"
         : `${count(card.distance_miles)} miles`),
       fact("Flight", card.flight),
     ];
-    $("card-facts").replaceChildren(...facts);
+    $("card-facts").replaceChildren(...facts.filter(Boolean));
   }
 
   function drawEvents(explanation, then) {

@@ -70,16 +70,17 @@ export function startDiptych() {
   }
 
   function newRow(follower) {
-    const cell = (label) => h("td", { "data-label": label });
+    const cell = (label) => h("td", { "data-label": label, role: "cell" });
     const row = {
       state: h("span", {}), position: cell("at"), lag: cell("lag"), rate: cell("events/s"),
       memory: cell("memory"),
     };
-    row.element = h("tr", { "data-view": follower.name, "data-kind": follower.kind },
-      h("th", { scope: "row" }, follower.name,
-        follower.kind === "projection" ? h("small", {}, " projection") : ""),
-      h("td", { class: "state" }, h("span", { class: "lamp", "aria-hidden": "true" }), row.state),
-      row.position, row.lag, row.rate, row.memory);
+    row.element = h("tr", { "data-view": follower.name, "data-kind": follower.kind,
+      role: "row" },
+    h("th", { scope: "row", role: "rowheader" }, follower.name,
+      follower.kind === "projection" ? h("small", {}, " projection") : ""),
+    h("td", { class: "state", role: "cell" }, h("span", { class: "lamp", "aria-hidden": "true" }), row.state),
+    row.position, row.lag, row.rate, row.memory);
     rows.set(nameOf(follower), row);
     $("views").append(row.element);
     return row;

@@ -11,6 +11,8 @@ const HOUR_MS = 60 * MINUTE_MS;
 /** Numbers from here on are not in the data. */
 const FIRST_FREE_NUMBER = 9001;
 const MOST_TRIES = 60;
+/** A tail number that no plane of the data has. */
+const OWN_PLANE = "N9DIPT";
 const FIELDS = ["flight", "destination", "departs_at", "at", "plane", "distance_miles",
   "arrival_delay_minutes"];
 const DONE = {
@@ -254,6 +256,29 @@ export function startForm({ clock, board, onShow, onFlight }) {
     input.flight.focus();
   }
 
+  /** Schedules a flight of our own, where the data has none that would do; its id. */
+  async function scheduleOwn(plane) {
+    const departsAt = now() + HOUR_MS;
+    const flight = await freeFlight(board.airport(), toInput(departsAt).slice(0, 10));
+    number += 1;
+    await send("schedule-flight", {
+      flight, departs_at: instant(departsAt), destination: "SFO", plane, distance_miles: null,
+    }, crypto.randomUUID(), instant(clock() ?? Date.now()));
+    return flight;
+  }
+
+  /** A plane that is in the air, and a flight that is to depart: found, or brought about. */
+  async function planeInTheAir() {
+    let plane = nextRow("departed", (row) => row.plane !== null)?.plane;
+    if (!plane) {
+      plane = OWN_PLANE;
+      const flight = await scheduleOwn(plane);
+      const at = instant(now());
+      await send("depart-flight", { flight, plane, at }, crypto.randomUUID(), at);
+    }
+    return { plane, flight: nextRow("scheduled")?.flight ?? await scheduleOwn(null) };
+  }
+
   /** Fills the form with what is going to be refused, and sends it. */
   async function tryOut(name, values) {
     form.querySelector(`[value=${name}]`).checked = true;
@@ -265,27 +290,27 @@ export function startForm({ clock, board, onShow, onFlight }) {
     await submit(request());
   }
 
-  const cannot = (words) => show("failed", h("h3", {}, "Not now"), h("p", {}, words));
-
-  $("try-twice").addEventListener("click", () => {
-    const row = nextRow("scheduled") ?? board.shown()?.rows[0];
-    if (!row) return cannot("There is no flight on this board that could be scheduled again.");
-    return tryOut("schedule-flight", {
-      flight: row.flight, destination: row.destination, plane: row.plane ?? "",
-      departs_at: toInput(Date.parse(row.departs_at)), distance_miles: "",
-    });
-  });
-  $("try-in-the-air").addEventListener("click", () => {
-    const flying = nextRow("departed", (row) => row.plane !== null);
-    const waiting = nextRow("scheduled");
-    if (!flying || !waiting) {
-      return cannot("On this board is no plane in the air, or no flight to depart. "
-        + "Try another airport.");
+  /** What comes before a refusal may itself fail; then that is the answer. */
+  async function prepared(name, prepare) {
+    try {
+      await tryOut(name, await prepare());
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      refused({ name, body: {} }, problem);
     }
-    return tryOut("depart-flight", {
-      flight: waiting.flight, plane: flying.plane, at: toInput(now()),
-    });
-  });
+  }
+
+  $("try-twice").addEventListener("click", () => prepared("schedule-flight", async () => {
+    const row = nextRow("scheduled") ?? board.shown()?.rows[0];
+    return {
+      flight: row?.flight ?? await scheduleOwn(null), destination: row?.destination ?? "SFO",
+      plane: row?.plane ?? "", distance_miles: "",
+      departs_at: toInput(row ? Date.parse(row.departs_at) : now() + HOUR_MS),
+    };
+  }));
+  $("try-in-the-air").addEventListener("click", () => prepared("depart-flight", async () => ({
+    ...await planeInTheAir(), at: toInput(now()),
+  })));
   $("fresh").addEventListener("click", suggest);
   form.addEventListener("input", (event) => {
     if (event.target.name === "command") {

@@ -23,13 +23,6 @@ for (const kind of ["error", "unhandledrejection"]) {
 }
 
 startTheme();
-watchConnections((state, ms) => {
-  $("connection").dataset.state = state;
-  say($("connection"), {
-    open: "Live", connecting: "Connecting",
-    lost: `Connection lost, trying again in ${Math.max(1, Math.round((ms ?? 0) / 1000))} s`,
-  }[state]);
-});
 
 let head = 0;
 let drawnHead = 0;
@@ -63,6 +56,15 @@ const time = startTime({
 const pictures = startPictures({ timeShown, lastInstant });
 const form = startForm({ clock: lastInstant, board, onShow: showFlight, onFlight: card.open });
 
+watchConnections((state, ms) => {
+  page.dataset.connection = state;
+  time.connected(state);
+  $("connection").dataset.state = state;
+  say($("connection"), {
+    open: "Connected", connecting: "Connecting",
+    lost: `Connection lost, trying again in ${Math.max(1, Math.round((ms ?? 0) / 1000))} s`,
+  }[state]);
+});
 learn().then(() => {
   board.show({ at: null });
   listen("queries/happenings/live", { answer: happened, problem: troubled });

@@ -16,6 +16,7 @@ export function startTime({ onMove, onSettle }) {
   let at = null;
   let playing = 0;
   let settling = 0;
+  let connection = "open";
 
   /** What the log covers; it grows at its end. */
   function range(from, to) {
@@ -62,9 +63,21 @@ export function startTime({ onMove, onSettle }) {
     $("now").disabled = at === null;
     const mode = at === null ? "live" : "past";
     $("mode").dataset.mode = mode;
-    say($("mode"), at === null ? "Live" : "Past");
+    showMode();
     document.documentElement.dataset.mode = mode;
     if (at !== null) showClock(at);
+  }
+
+  function showMode() {
+    const live = connection === "open" ? "Live" : "Not live";
+    say($("mode"), at === null ? live : "Past");
+    $("mode").dataset.connection = connection;
+  }
+
+  /** Whether what is shown of now is of now. */
+  function connected(state) {
+    connection = state;
+    showMode();
   }
 
   function play() {
@@ -144,7 +157,7 @@ export function startTime({ onMove, onSettle }) {
     move(null);
   }
 
-  return { range, now, move, at: () => at, last: () => last };
+  return { range, now, connected, at: () => at, last: () => last };
 }
 
 /** The large clock: of the live answer, or of the time that was asked for. */
