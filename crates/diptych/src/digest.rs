@@ -19,7 +19,7 @@
 mod compound;
 mod state;
 
-use std::{any::type_name, fmt};
+use std::{any::type_name, fmt, sync::LazyLock};
 
 use diptych_store::Digest;
 use serde::{
@@ -139,11 +139,18 @@ struct Hashing {
     waiting: Vec<u8>,
 }
 
+/// A hasher that knows the context, which takes as long as the hashing of a small command.
+static BEGUN: LazyLock<blake3::Hasher> =
+    LazyLock::new(|| blake3::Hasher::new_derive_key(CONTEXT));
+
 const PIECE_BYTES: usize = 16 << 10;
+/// As many as most commands have.
+const FIRST_BYTES: usize = 512;
 
 impl Hashing {
     fn new() -> Hashing {
-        Hashing { hasher: blake3::Hasher::new_derive_key(CONTEXT), waiting: Vec::new() }
+        let waiting = Vec::with_capacity(FIRST_BYTES);
+        Hashing { hasher: BEGUN.clone(), waiting }
     }
 
     fn finish(mut self) -> [u8; 32] {
@@ -201,8 +208,8 @@ impl<'a, S: Sink> Canonical<'a, S> {
         Ok(Sequence::new(self.0))
     }
 
-    fn entries(self) -> Result<Entries<'a, S>, Failed> {
-        Ok(Entries::new(self.0))
+    fn entries(self, len: usize) -> Result<Entries<'a, S>, Failed> {
+        Ok(Entries::new(self.0, len))
     }
 }
 
@@ -386,12 +393,12 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self.tag(tag::TUPLE_VARIANT).name(name).name(variant).sequence()
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Entries<'a, S>, Failed> {
-        self.tag(tag::MAP).entries()
+    fn serialize_map(self, len: Option<usize>) -> Result<Entries<'a, S>, Failed> {
+        self.tag(tag::MAP).entries(len.unwrap_or_default())
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Entries<'a, S>, Failed> {
-        self.tag(tag::STRUCT).name(name).entries()
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Entries<'a, S>, Failed> {
+        self.tag(tag::STRUCT).name(name).entries(len)
     }
 
     fn serialize_struct_variant(
@@ -399,9 +406,9 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         name: &'static str,
         _: u32,
         variant: &'static str,
-        _: usize,
+        len: usize,
     ) -> Result<Entries<'a, S>, Failed> {
-        self.tag(tag::STRUCT_VARIANT).name(name).name(variant).entries()
+        self.tag(tag::STRUCT_VARIANT).name(name).name(variant).entries(len)
     }
 }
 

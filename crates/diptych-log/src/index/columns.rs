@@ -4,6 +4,10 @@ use std::collections::HashMap;
 
 use compact_str::CompactString;
 use diptych_store::{KeyedCommit, Position};
+use foldhash::fast::RandomState;
+
+/// Looked up several times for every append, where a slower hash would be most of it.
+type ByName<V> = HashMap<CompactString, V, RandomState>;
 
 /// Columns over the events from `first` on; positions in it are relative to that.
 ///
@@ -15,9 +19,9 @@ pub(crate) struct Columns {
     pub(crate) offsets: Vec<u32>,
     pub(crate) types: Vec<u32>,
     pub(crate) type_names: Vec<CompactString>,
-    type_ids: HashMap<CompactString, u32>,
-    pub(crate) tags: HashMap<CompactString, Vec<u32>>,
-    pub(crate) keys: HashMap<CompactString, KeyedCommit>,
+    type_ids: ByName<u32>,
+    pub(crate) tags: ByName<Vec<u32>>,
+    pub(crate) keys: ByName<KeyedCommit>,
 }
 
 impl Columns {

@@ -34,6 +34,11 @@ impl<'a, S: Sink> Sequence<'a, S> {
     }
 }
 
+/// For how many entries there is room from the start, at most, and for how many bytes of each:
+/// that of most structs, which are digested with every command.
+const EXPECTED_ENTRIES: usize = 32;
+const ENTRY_BYTES: usize = 48;
+
 /// Parts with keys, which are put in order before they are written.
 pub(super) struct Entries<'a, S> {
     to: &'a mut S,
@@ -44,8 +49,11 @@ pub(super) struct Entries<'a, S> {
 }
 
 impl<'a, S: Sink> Entries<'a, S> {
-    pub(super) fn new(to: &'a mut S) -> Entries<'a, S> {
-        Entries { to, entries: Vec::new(), starts: Vec::new() }
+    /// Of about so many.
+    pub(super) fn new(to: &'a mut S, len: usize) -> Entries<'a, S> {
+        let len = len.min(EXPECTED_ENTRIES);
+        let (entries, starts) = (Vec::with_capacity(len * ENTRY_BYTES), Vec::with_capacity(len));
+        Entries { to, entries, starts }
     }
 
     fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
