@@ -67,7 +67,7 @@ export function listen(path, handlers) {
       wait = Math.min(wait * 2, LAST_RETRY_MS);
     };
     for (const [name, handle] of Object.entries(handlers)) {
-      source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+      source.addEventListener(name, latest((event) => handle(JSON.parse(event.data))));
     }
   }
 
@@ -94,6 +94,21 @@ export function listen(path, handlers) {
     rest();
     connections.delete(path);
     announce();
+  };
+}
+
+/** Calls once a frame at most, with the newest: each answer is whole, so older ones are moot. */
+function latest(handle) {
+  let newest = null;
+  return (event) => {
+    if (newest === null) {
+      requestAnimationFrame(() => {
+        const taken = newest;
+        newest = null;
+        handle(taken);
+      });
+    }
+    newest = event;
   };
 }
 

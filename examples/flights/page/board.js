@@ -120,8 +120,10 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   }
 
   function newRow(row) {
-    const flight = h("button", { type: "button", class: "link", tabindex: -1, "data-go": "flight" });
-    const plane = h("button", { type: "button", class: "link", tabindex: -1, "data-go": "plane" });
+    const link = (go) =>
+      h("button", { type: "button", class: "link", tabindex: -1, "data-go": go });
+    const flight = link("flight");
+    const plane = link("plane");
     const time = h("time", {});
     const place = h("span", { class: "place" });
     const status = h("div", { class: "status" });
@@ -199,6 +201,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     say($("board-summary"), isEmpty ? airportName(shown.airport)
       : `${airportName(shown.airport)}: ${parts.join(", ")}`);
     $("board-empty").hidden = !isEmpty;
+    $("earlier").hidden = !isEmpty || shown.at === null;
     say($("board-empty"), shown.at === null ? "No flight is in the log yet."
       : "No flight leaves from four hours before to eight hours after this time. "
         + "Choose another time, or schedule one below.");

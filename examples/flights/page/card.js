@@ -81,7 +81,8 @@ export function startCard({ onPlane, timeShown }) {
   function drawEvents(explanation, then) {
     const events = explanation.events;
     say($("card-events-hint"), events.length === 0 ? "The log has no event of this flight."
-      : "All that the card is made of, read from the log. Choose one to see the card as it was then."
+      : "All that the card is made of, read from the log. Choose one to see the card as it was "
+        + "then."
         + (explanation.is_whole ? "" : " There are more than are shown."));
     $("card-events").replaceChildren(...events.map((event) => eventItem(event, then)));
   }

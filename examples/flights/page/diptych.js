@@ -79,7 +79,8 @@ export function startDiptych() {
       role: "row" },
     h("th", { scope: "row", role: "rowheader" }, follower.name,
       follower.kind === "projection" ? h("small", {}, " projection") : ""),
-    h("td", { class: "state", role: "cell" }, h("span", { class: "lamp", "aria-hidden": "true" }), row.state),
+    h("td", { class: "state", role: "cell" },
+      h("span", { class: "lamp", "aria-hidden": "true" }), row.state),
     row.position, row.lag, row.rate, row.memory);
     rows.set(nameOf(follower), row);
     $("views").append(row.element);

@@ -27,6 +27,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
   let isTouched = false;
   let own = null;
   let number = FIRST_FREE_NUMBER;
+  let free = { of: "", flight: "" };
   let key = crypto.randomUUID();
 
   const command = () => new FormData(form).get("command");
@@ -54,7 +55,17 @@ export function startForm({ clock, board, onShow, onFlight }) {
     hints();
   }
 
+  /** Asked once for each number, airport and day, since suggestions are made often. */
   async function freeFlight(origin, day) {
+    const of = () => `${number}-${origin}-${day}`;
+    if (free.of !== of()) {
+      const flight = await findFree(origin, day);
+      free = { of: of(), flight };
+    }
+    return free.flight;
+  }
+
+  async function findFree(origin, day) {
     for (let tries = 0; tries < MOST_TRIES; tries += 1) {
       const flight = `UA${number}-${origin}-${day}`;
       try {
@@ -199,8 +210,8 @@ export function startForm({ clock, board, onShow, onFlight }) {
       const status = answer ? statusOf(answer, null) : null;
       say(said, answer === null ? "The card does not know it."
         : `Read back after the receipt: ${status.words.toLowerCase()}`
-          + `${status.detail ? `, ${status.detail}` : ""}, to depart ${momentOf(answer.departs_at)}; `
-          + `in ${millis(ms)}.`);
+          + `${status.detail ? `, ${status.detail}` : ""}, `
+          + `to depart ${momentOf(answer.departs_at)}; in ${millis(ms)}.`);
     } catch (problem) {
       say(said, `It could not be read back: ${problem.message}.`);
     }
@@ -311,7 +322,10 @@ export function startForm({ clock, board, onShow, onFlight }) {
   $("try-in-the-air").addEventListener("click", () => prepared("depart-flight", async () => ({
     ...await planeInTheAir(), at: toInput(now()),
   })));
-  $("fresh").addEventListener("click", suggest);
+  $("fresh").addEventListener("click", () => {
+    free = { of: "", flight: "" };
+    suggest();
+  });
   form.addEventListener("input", (event) => {
     if (event.target.name === "command") {
       suggest();

@@ -113,8 +113,8 @@ function punctuality() {
       const flights = plural(airline.scheduled, "flight", "flights");
       const element = s("g", { class: "bar-row" },
         s("rect", { x: 0, y, width, height: rowHeight, class: "hit" }),
-        text(0, isNarrow ? y + 11 : y + rowHeight / 2, fit(name, isNarrow ? room - 80 : labelWidth - 64),
-          { class: "name" }),
+        text(0, isNarrow ? y + 11 : y + rowHeight / 2,
+          fit(name, isNarrow ? room - 80 : labelWidth - 64), { class: "name" }),
         text(isNarrow ? width - 52 : labelWidth - 12, isNarrow ? y + 11 : y + rowHeight / 2,
           isNarrow ? flights : count(airline.scheduled), { class: "count" }));
       let x = labelWidth;
@@ -380,7 +380,9 @@ function hourLines(hour, day) {
 
 function weather() {
   const figure = $("weather");
-  const kinds = [["wind", "Wind"], ["visibility", "Visibility"], ["precipitation", "Precipitation"]];
+  const kinds = [
+    ["wind", "Wind"], ["visibility", "Visibility"], ["precipitation", "Precipitation"],
+  ];
   let answer = null;
   const plot = figure.querySelector(".plot");
   const redraws = kinds.map(([kind, title]) => {

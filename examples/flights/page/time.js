@@ -149,6 +149,10 @@ export function startTime({ onMove, onSettle }) {
     $("play").focus();
     now();
   });
+  $("earlier").addEventListener("click", () => {
+    $("play").focus();
+    move((at ?? last) - 12 * HOUR_MS);
+  });
   $("play").addEventListener("click", () => (playing ? stop() : play()));
   window.addEventListener("resize", () => first !== null && drawTicks());
 
