@@ -4,7 +4,11 @@
 //! lose, tear and reorder what was not synced, and fail any operation. What is specific to a
 //! platform lives here: flushing, mapping, locking.
 
-use std::{fmt, io, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -41,6 +45,20 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Gives a file another name, replacing what has that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name, which must be free, in any folder. Both are the same bytes, so
+    /// this is for files that nobody writes to any more; removing one leaves the other.
+    ///
+    /// Many places cannot, such as two file systems: then the file has to be copied.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The one way to say where this is, also if not all of it is there: two paths that lead to
+    /// the same place become alike.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        std::path::absolute(path)
+    }
 
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;

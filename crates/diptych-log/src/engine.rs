@@ -42,8 +42,8 @@ pub(crate) struct Engine {
     pub(crate) indexer: Indexer,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) publisher: HeadPublisher,
-    /// For processes that follow the log: see the module `follower`.
-    pub(crate) head_file: Arc<dyn DiskFile>,
+    /// For processes that follow the log: see the module `follower`. A backup has none.
+    pub(crate) head_file: Option<Arc<dyn DiskFile>>,
     /// Tracking of published commits.
     pub(crate) tracking: RwLock<Arc<TrackingTable>>,
     /// Released when the log is closed.
@@ -65,15 +65,22 @@ impl Engine {
 
     /// Tells other processes where the published log ends.
     pub(crate) fn leave_head(&self, position: Position, segment: &Segment) {
-        let head = PublishedHead {
-            position,
-            end: segment.end(),
-            identity: self.identity,
-            segment: segment.sequence,
-        };
-        if let Err(error) = self.head_file.write_at(0, &head.encode()) {
+        let head = self.head_in(position, segment);
+        let Some(file) = &self.head_file else { return };
+        if let Err(error) = file.write_at(0, &head.encode()) {
             tracing::warn!(%error, "the published head cannot be left for followers");
         }
+    }
+
+    /// Where the published log ends. Waits for the batch that is being written.
+    pub(crate) fn published_head(&self) -> PublishedHead {
+        let writer = self.writer.lock();
+        self.head_in(self.head().position(), &writer.segment)
+    }
+
+    fn head_in(&self, position: Position, segment: &Segment) -> PublishedHead {
+        let (end, identity) = (segment.end(), self.identity);
+        PublishedHead { position, end, identity, segment: segment.sequence }
     }
 
     pub(crate) fn publish(

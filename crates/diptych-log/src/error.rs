@@ -36,6 +36,22 @@ pub enum OpenError {
         #[source]
         cause: io::Error,
     },
+    /// The folder is on the way to become a log or a backup of one.
+    #[error("{what} into {folder} was not finished: {advice}")]
+    Unfinished {
+        /// The folder.
+        folder: String,
+        /// What was begun.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The folder is a backup, and was to be opened to append to it.
+    #[error("{}", takes_nothing(.folder))]
+    Backup {
+        /// The folder.
+        folder: String,
+    },
     /// The options contradict each other or the format.
     #[error("{problem}")]
     Options {
@@ -54,6 +70,41 @@ pub enum VerifyError {
     /// It could not be read at all.
     #[error(transparent)]
     Open(#[from] OpenError),
+}
+
+/// Why there is no backup, or no log from one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The folder that is to be written to is not fit for it. Nothing was changed.
+    #[error("{folder} {problem}")]
+    Target {
+        /// The folder.
+        folder: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
+    /// What is to be copied is damaged.
+    #[error("{}", places(.0))]
+    Damaged(Vec<Damage>),
+    /// A folder is held or unfinished, a file is damaged, or the operating system refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Why a backup cannot be written to.
+pub(crate) fn takes_nothing(folder: &str) -> String {
+    format!(
+        "{folder} is a backup and can only be read; `diptych restore` makes a log of it, in \
+         another folder"
+    )
+}
+
+fn places(damage: &[Damage]) -> String {
+    let place = |Damage { file, offset, what, advice }: &Damage| {
+        format!("{} at byte {offset}: {what}; {advice}", file.display())
+    };
+    damage.iter().map(place).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) const RESTORE: &str = "restore the log from a backup; `diptych verify` lists all damage";

@@ -15,6 +15,7 @@ use diptych_store::{
 
 use crate::{
     LogOptions, OpenError,
+    backup::mark::{self, BACKUP, Kind},
     catalog::Folders,
     disk::{Disk, DiskFile},
     error::{corruption, io_error, read_failed},
@@ -44,6 +45,8 @@ pub(crate) struct PublishedHead {
 }
 
 impl PublishedHead {
+    pub(crate) const BYTES: usize = 48;
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(48);
         bytes.extend_from_slice(&self.position.get().to_le_bytes());
@@ -55,7 +58,7 @@ impl PublishedHead {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Option<PublishedHead> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<PublishedHead> {
         let (fields, checksum) = bytes.split_at_checked(44)?;
         if crc32c::crc32c(fields).to_le_bytes() != checksum {
             return None;
@@ -80,7 +83,7 @@ impl PublishedHead {
 pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Option<PublishedHead> {
     // Read, not mapped: it will be written again.
     let file = disk.open(&root.join(HEAD_FILE), 0).ok()?;
-    PublishedHead::parse(&file.read_at(0, 48).ok()?)
+    PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES).ok()?)
 }
 
 /// Reads a log that another process may be writing, as far as it is published.
@@ -88,7 +91,8 @@ pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Option<PublishedHead>
 pub struct Follower {
     folders: Folders,
     options: LogOptions,
-    head_file: Arc<dyn DiskFile>,
+    /// Nothing for a backup: its end is in a file that is replaced.
+    head_file: Option<Arc<dyn DiskFile>>,
     head: PublishedHead,
     after: Position,
     at: Option<Place>,
@@ -119,8 +123,14 @@ impl Follower {
     ) -> Result<Follower, OpenError> {
         let folders = Folders::new(dir.as_ref());
         let path = folders.root.join(HEAD_FILE);
-        let head_file = options.disk.open(&path, 64).map_err(io_error("open", &path))?;
-        let head = read_head(&*head_file).map_err(io_error("read", &path))?;
+        let (head_file, head) = match mark::kind(&*options.disk, &folders.root)? {
+            Kind::Backup(end) => (None, end),
+            Kind::Log => {
+                let file = options.disk.open(&path, 64).map_err(io_error("open", &path))?;
+                let head = read_head(&*file).map_err(io_error("read", &path))?;
+                (Some(file), head)
+            }
+        };
         Ok(Follower { folders, options, head_file, head, after, at: None, exhausted: None })
     }
 
@@ -161,8 +171,17 @@ impl Follower {
 
     /// Takes note of what is published now.
     fn look(&mut self) -> Result<(), ReadError> {
-        let path = self.folders.root.join(HEAD_FILE);
-        let head = read_head(&*self.head_file).map_err(|error| read_failed(&path, &error))?;
+        let name = if self.head_file.is_some() { HEAD_FILE } else { BACKUP };
+        let path = self.folders.root.join(name);
+        let head = match &self.head_file {
+            Some(file) => read_head(&**file),
+            None => self.options.disk.open(&path, 64).and_then(|file| read_head(&*file)),
+        };
+        let head = head.map_err(|error| read_failed(&path, &error))?;
+        if self.head_file.is_none() && head != self.head {
+            // The last segment of a backup is not written on, but replaced by a longer one.
+            (self.at, self.exhausted) = (None, None);
+        }
         if head.identity != self.head.identity {
             let what = format!(
                 "the folder held {} up to position {} and now holds {}: a backup was restored or \
@@ -258,10 +277,10 @@ impl Follower {
 }
 
 /// Reads the file until it is read in one piece: the writer may be writing it.
-fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
+pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
     const ATTEMPTS: usize = 1_000;
     for _ in 0..ATTEMPTS {
-        if let Some(head) = PublishedHead::parse(&file.read_at(0, 48)?) {
+        if let Some(head) = PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES)?) {
             return Ok(head);
         }
         std::thread::yield_now();

@@ -23,8 +23,9 @@
 //!
 //! How it works is in the modules, from the bytes up: `frame` and `segment` (bytes), `recovery`
 //! (what bytes hold), `index` (what is where), `sequencer` (accepting), `writer` (making
-//! durable), `indexer`, `read`, `open`. The format is in `docs/format.md`.
+//! durable), `indexer`, `read`, `open`; `backup` and `restore` copy what these leave. The format is in `docs/format.md`.
 
+mod backup;
 mod catalog;
 pub mod disk;
 mod engine;
@@ -41,16 +42,19 @@ mod options;
 mod read;
 mod recovery;
 mod report;
+mod restore;
 mod segment;
 mod sequencer;
 mod snapshots;
 mod verify;
 mod writer;
 
-pub use error::{OpenError, VerifyError};
+pub use backup::{BackedUp, BackupOptions, Sealed, backup};
+pub use error::{BackupError, OpenError, VerifyError};
 pub use follower::Follower;
 pub use log::{Blocking, Log};
-pub use options::{Background, Durability, LogOptions};
+pub use options::{Access, Background, Durability, LogOptions};
 pub use report::{Damage, Stats, Verified};
+pub use restore::{Restored, restore};
 pub use snapshots::Snapshots;
 pub use verify::verify;

@@ -20,6 +20,7 @@ use crate::{
     disk::Disk,
     engine::Engine,
     error::read_failed,
+    follower::PublishedHead,
     frame::CONTROL_CLOSED,
     open,
     read::count_names,
@@ -45,6 +46,9 @@ impl Log {
     ///
     /// The folder is locked: one process at a time, and within it one open log. What a killed
     /// process or a loss of power left is cut back to the last whole commit.
+    ///
+    /// A backup is opened to be read, as it was when it was made; it takes no commit, and says
+    /// that it has to be restored for that.
     ///
     /// # Errors
     /// [`OpenError`]: the folder is held, the log is damaged or newer, or files cannot be used.
@@ -76,6 +80,12 @@ impl Log {
     pub(crate) fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
         let engine = &self.0.engine;
         (engine.options.disk.clone(), engine.folders.root.clone())
+    }
+
+    /// Where the published log ends, if it is not closed.
+    pub(crate) fn published(&self) -> Option<PublishedHead> {
+        let engine = &self.0.engine;
+        (!engine.closed.load(Ordering::Acquire)).then(|| engine.published_head())
     }
 
     /// Writes, syncs and indexes what was accepted, and releases the folder. Other clones answer

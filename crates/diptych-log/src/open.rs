@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
     LogOptions, OpenError,
+    backup::mark::{self, Kind},
     catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
@@ -31,15 +32,20 @@ use crate::{
     writer::Writer,
 };
 
+mod backup;
+
 pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
     check_options(&options)?;
     let disk = options.disk.clone();
     let folders = Folders::new(root);
     folders::create(&*disk, &folders)?;
     let lock = folders::lock(&*disk, root)?;
+    if let Kind::Backup(end) = mark::kind(&*disk, root)? {
+        return backup::open(folders, options, lock, end);
+    }
     let published = follower::left_behind(&*disk, root);
     let marked = interval::is_marked(&*disk, root)?;
-    let opening = Opening { disk: &*disk, folders: &folders, published, marked };
+    let opening = Opening { disk: &*disk, folders: &folders, published, marked, backup: None };
     let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let found = opening.find_end(&mut listed, &options)?;
@@ -53,7 +59,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(tail.parts.iter().cloned());
-    let engine = assemble(options, folders, (lock, head_file), identity, parts, last, tail);
+    let held = Held { lock: Some(lock), head_file: Some(head_file) };
+    let engine = assemble(options, folders, held, identity, parts, last, tail);
     if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
@@ -61,6 +68,21 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     }
     engine.remember_interval()?;
     engine.leave_head(engine.head().position(), &engine.writer.lock().segment);
+    Ok(engine)
+}
+
+/// Goes on in a new epoch, in a folder that somebody holds until it is one of a log.
+pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Engine, OpenError> {
+    let disk = options.disk.clone();
+    let opening = Opening { disk: &*disk, folders, published: None, marked: false, backup: None };
+    let mut listed = opening.list_segments()?;
+    let End { last, tail, .. } = opening.find_end(&mut listed, &options)?;
+    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
+    parts.extend(tail.parts.iter().cloned());
+    let mut identity = last.header.identity;
+    identity.epoch = identity.epoch.next();
+    let engine = assemble(options, folders.clone(), Held::default(), identity, parts, last, tail);
+    engine.begin_anew()?;
     Ok(engine)
 }
 
@@ -126,6 +148,13 @@ struct End {
     begins_anew: bool,
 }
 
+/// What is held as long as the log is open.
+#[derive(Default)]
+struct Held {
+    lock: Option<Box<dyn DiskLock>>,
+    head_file: Option<Arc<dyn DiskFile>>,
+}
+
 struct Opening<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
@@ -133,6 +162,8 @@ struct Opening<'a> {
     published: Option<PublishedHead>,
     /// It may not have been synced when it was published.
     marked: bool,
+    /// Where a backup ends, whatever else is in its folder.
+    backup: Option<PublishedHead>,
 }
 
 impl Opening<'_> {
@@ -142,6 +173,9 @@ impl Opening<'_> {
         let parsed = names.iter().filter_map(|name| segment::parse_file_name(name));
         let mut listed: Vec<_> = parsed.map(|(sequence, base)| Listed { sequence, base }).collect();
         listed.sort_by_key(|segment| segment.sequence);
+        if let Some(end) = self.backup {
+            listed.retain(|segment| segment.sequence <= end.segment);
+        }
         for (expected, segment) in (1..).zip(&listed) {
             if segment.sequence != expected {
                 let what = format!("segment {expected} is missing");
@@ -332,6 +366,7 @@ impl Opening<'_> {
         let Last { header, file, segment } = last;
         let failed = |what| io_error(what, &segment.path);
         let size = file.size().map_err(failed("look at"))?;
+        let size = self.backup.map_or(size, |end| size.min(end.end));
         let runs = self.runs_of(last, size, index)?;
         let covered = runs.chain.last().map(|(_, coverage)| coverage.clone());
         let covered =
@@ -472,7 +507,7 @@ fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
 fn assemble(
     options: LogOptions,
     folders: Folders,
-    (lock, head_file): (Box<dyn DiskLock>, Arc<dyn DiskFile>),
+    Held { lock, head_file }: Held,
     identity: LogIdentity,
     parts: Vec<Arc<Part>>,
     last: Last,
@@ -530,7 +565,7 @@ fn assemble(
         publisher: HeadPublisher::new(accepted),
         head_file,
         tracking: RwLock::new(tracking),
-        lock: Mutex::new(Some(lock)),
+        lock: Mutex::new(lock),
     }
 }
 

@@ -33,9 +33,21 @@ pub enum Background {
     Inline,
 }
 
+/// What a log is opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// For whatever the folder is for: a log is appended to and read, a backup only read.
+    #[default]
+    Any,
+    /// To be appended to: a backup is refused.
+    Append,
+}
+
 /// How a log is opened. The defaults are for production.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
+    /// What it is opened for.
+    pub access: Access,
     /// When a commit counts as synced.
     pub durability: Durability,
     /// What is taken at most.
@@ -59,6 +71,7 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
+            access: Access::Any,
             durability: Durability::Synced,
             limits: Limits::default(),
             time: TimeSource::Clock,

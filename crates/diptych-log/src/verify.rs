@@ -6,11 +6,16 @@ use bytes::Bytes;
 use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
-    LogOptions, OpenError, VerifyError,
+    BackupError, LogOptions, OpenError, VerifyError,
+    backup::{
+        mark::{self, Kind},
+        source,
+    },
     catalog::{Folders, LastCommit, Rebuilt},
     disk::Disk,
     error::{RESTORE, io_error},
     folders,
+    follower::PublishedHead,
     frame::CONTROL,
     index::{Columns, Run, run},
     recovery::{self, From},
@@ -40,20 +45,27 @@ pub fn verify(
     }
     let _lock = folders::lock(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
-    let all = verifying.bytes_in_all()?;
-    let mut segments = std::mem::take(&mut verifying.segments).into_iter().peekable();
+    let mut segments = source::segments(disk, &folders)?;
+    if let Some(end) = verifying.backup {
+        segments.retain(|segment| segment.sequence <= end.segment);
+    }
+    let all = verifying.bytes_in_all(&segments)?;
+    let mut segments = segments.into_iter().peekable();
     while let Some(segment) = segments.next() {
         verifying.segment(&segment, segments.peek().map(|next| next.base))?;
         progress(verifying.bytes, all);
     }
     verifying.leftover_index();
+    verifying.end_of_backup(&folders);
     verifying.finish()
 }
 
-struct Listed {
-    sequence: u32,
-    base: Position,
-    path: PathBuf,
+/// A segment as its file name tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) sequence: u32,
+    pub(crate) base: Position,
+    pub(crate) path: PathBuf,
 }
 
 struct ListedRun {
@@ -63,11 +75,13 @@ struct ListedRun {
     path: PathBuf,
 }
 
-struct Verifying<'a> {
+/// A verification that goes through the segments, in order.
+pub(crate) struct Verifying<'a> {
     disk: &'a dyn Disk,
-    segments: Vec<Listed>,
+    /// Where a backup ends, whatever else is in its folder.
+    backup: Option<PublishedHead>,
     runs: Vec<ListedRun>,
-    identity: Option<LogIdentity>,
+    pub(crate) identity: Option<LogIdentity>,
     /// The position and time that the next segment has to go on from.
     next: Position,
     time: i64,
@@ -81,26 +95,27 @@ struct Verifying<'a> {
 
 impl<'a> Verifying<'a> {
     fn new(disk: &'a dyn Disk, folders: &Folders) -> Result<Verifying<'a>, OpenError> {
-        let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
-        let mut segments = Vec::new();
-        for name in list(&folders.segments)? {
-            if let Some((sequence, base)) = segment::parse_file_name(&name) {
-                let path = folders.segments.join(&name);
-                segments.push(Listed { sequence, base, path });
-            }
-        }
-        segments.sort_by_key(|segment| segment.sequence);
+        let backup = match mark::kind(disk, &folders.root)? {
+            Kind::Log => None,
+            Kind::Backup(end) => Some(end),
+        };
         let mut runs = Vec::new();
-        for name in list(&folders.index)? {
+        let dir = &folders.index;
+        for name in disk.list(dir).map_err(io_error("list", dir))? {
             if let Some((segment, first, last)) = run::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 runs.push(ListedRun { segment, first, last, path });
             }
         }
-        Ok(Verifying {
+        Ok(Verifying { backup, runs, ..Verifying::nothing(disk) })
+    }
+
+    /// Nothing was looked at, and no index will be.
+    pub(crate) fn nothing(disk: &'a dyn Disk) -> Verifying<'a> {
+        Verifying {
             disk,
-            segments,
-            runs,
+            backup: None,
+            runs: Vec::new(),
             identity: None,
             next: Position::new(1),
             time: i64::MIN,
@@ -110,11 +125,26 @@ impl<'a> Verifying<'a> {
             index_files: 0,
             bytes: 0,
             damage: Vec::new(),
-        })
+        }
     }
 
-    fn bytes_in_all(&self) -> Result<u64, OpenError> {
-        let paths = self.segments.iter().map(|segment| &segment.path);
+    /// Takes what is before this segment for verified.
+    pub(crate) fn begin_at(&mut self, segment: &Listed) {
+        self.checked_segments = u64::from(segment.sequence).saturating_sub(1);
+        self.next = segment.base;
+    }
+
+    /// # Errors
+    /// If there is damage in what was looked at.
+    pub(crate) fn must_be_whole(&mut self) -> Result<(), BackupError> {
+        match std::mem::take(&mut self.damage) {
+            none if none.is_empty() => Ok(()),
+            damage => Err(BackupError::Damaged(damage)),
+        }
+    }
+
+    fn bytes_in_all(&self, segments: &[Listed]) -> Result<u64, OpenError> {
+        let paths = segments.iter().map(|segment| &segment.path);
         let sizes = paths.map(|path| {
             let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
             file.size().map_err(io_error("look at", path))
@@ -128,6 +158,34 @@ impl<'a> Verifying<'a> {
     }
 
     fn segment(&mut self, segment: &Listed, next: Option<Position>) -> Result<(), OpenError> {
+        let path = &segment.path;
+        let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
+        let mut size = file.size().map_err(io_error("look at", path))?;
+        let last_of_backup = self.backup.filter(|end| end.segment == segment.sequence);
+        if let Some(end) = last_of_backup {
+            size = size.min(end.end);
+        }
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        let bytes = match file.read_at(0, length) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.damaged(path, 0, format!("it cannot be read: {error}"));
+                self.checked_segments += 1;
+                self.skip(segment, next);
+                return Ok(());
+            }
+        };
+        self.content(segment, &bytes, next.or(last_of_backup.map(|end| end.position.plus(1))))
+    }
+
+    /// Verifies the bytes of a segment that was read, of which `next` is the position after it,
+    /// if that is known.
+    pub(crate) fn content(
+        &mut self,
+        segment: &Listed,
+        bytes: &[u8],
+        next: Option<Position>,
+    ) -> Result<(), OpenError> {
         let Listed { sequence, base, path } = segment;
         self.checked_segments += 1;
         if u64::from(*sequence) != self.checked_segments {
@@ -135,25 +193,14 @@ impl<'a> Verifying<'a> {
             self.damaged(path, 0, format!("segment {missing} before it is missing"));
             self.checked_segments = u64::from(*sequence);
         }
-        let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
-        let size = file.size().map_err(io_error("look at", path))?;
-        let length = usize::try_from(size).unwrap_or(usize::MAX);
-        let bytes = match file.read_at(0, length) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.damaged(path, 0, format!("it cannot be read: {error}"));
-                self.skip(segment, next);
-                return Ok(());
-            }
-        };
-        self.bytes += size;
-        let header = match Header::parse(&bytes) {
+        self.bytes += bytes.len() as u64;
+        let header = match Header::parse(bytes) {
             Ok(header) if header.sequence == *sequence && header.base == *base => header,
             Err(BadHeader::Newer(format)) => {
                 return Err(OpenError::Newer { file: path.display().to_string(), format });
             }
             // The last one may not be finished: then nothing was ever written to it.
-            _ if next.is_none() && length <= segment::HEADER => return Ok(()),
+            _ if next.is_none() && bytes.len() <= segment::HEADER => return Ok(()),
             _ => {
                 self.damaged(path, 0, "the header of the segment is damaged");
                 self.skip(segment, next);
@@ -164,7 +211,7 @@ impl<'a> Verifying<'a> {
             self.damaged(path, 16, "the segment belongs to another log");
         }
         self.identity = Some(header.identity);
-        self.frames(segment, &header, &bytes, next);
+        self.frames(segment, &header, bytes, next);
         Ok(())
     }
 
@@ -266,6 +313,19 @@ impl<'a> Verifying<'a> {
         for listed in std::mem::take(&mut self.runs) {
             let what = format!("segment {} that it is about is missing", listed.segment);
             self.damaged(&listed.path, 0, what);
+        }
+    }
+
+    /// The mark of a backup promises what it was compared with when it was made.
+    fn end_of_backup(&mut self, folders: &Folders) {
+        let Some(end) = self.backup.filter(|_| self.damage.is_empty()) else { return };
+        let found = (self.checked_segments, self.next.before(), self.identity);
+        if found != (u64::from(end.segment), end.position, Some(end.identity)) {
+            let what = format!(
+                "the backup should end at position {} of segment {}, {}",
+                end.position, end.segment, end.identity
+            );
+            self.damaged(&folders.segments, 0, what);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{FileExt, MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -57,6 +57,28 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        let path = std::path::absolute(path)?;
+        let mut missing = Vec::new();
+        for there in path.ancestors() {
+            match fs::canonicalize(there) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                found => {
+                    let mut found = found?;
+                    found.extend(missing.into_iter().rev());
+                    return Ok(found);
+                }
+            }
+            // What ends in `..` has no name, and what is not there has nothing above it either.
+            missing.push(there.file_name().ok_or(ErrorKind::NotFound)?);
+        }
+        Err(ErrorKind::NotFound.into())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -197,6 +219,18 @@ mod tests {
         assert_eq!((&one[..], file.share(50, 103).unwrap().len()), (&b"one"[..], 53));
         assert_eq!(file.read_at(101, 10).unwrap(), [7, 7]);
         assert_eq!(RealDisk.map(&dir.path().join("f")).unwrap().len(), 103);
+    }
+
+    #[test]
+    fn two_ways_to_one_place_become_alike_also_below_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let canonical = |path: &Path| RealDisk.canonical(path).unwrap();
+        assert_eq!(canonical(&link), canonical(&real));
+        assert_eq!(canonical(&link.join("not/there")), canonical(&real).join("not/there"));
+        assert_eq!(canonical(&real.join("../link/x")), canonical(&real).join("x"));
     }
 
     #[test]

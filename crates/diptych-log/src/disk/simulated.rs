@@ -11,7 +11,7 @@
 //! can end in many ways. To stop a program in the middle, arm a [`Fault::Stop`] first.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -220,6 +220,15 @@ impl Disk for SimulatedDisk {
         }
         let entry = state.names.get(from).ok_or_else(|| error(ErrorKind::NotFound, from))?;
         state.names.rename(from, to, entry);
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Link, to)?;
+        let number = state.find(from)?;
+        state.free(to)?;
+        state.names.add(to, Entry::File(number));
         Ok(())
     }
 
@@ -432,9 +441,10 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        let files = self.names.files();
-        let sizes = files.filter_map(|(_, number)| Some(self.files.get(number)?.size() as u64));
-        sizes.sum()
+        // One with two names takes up its place once.
+        let files: BTreeSet<usize> = self.names.files().map(|(_, number)| number).collect();
+        let sizes = files.into_iter().filter_map(|number| self.files.get(number));
+        sizes.map(|file| file.size() as u64).sum()
     }
 
     /// How large a file can become, if it is to have `wanted` bytes.
@@ -444,13 +454,19 @@ impl State {
         Ok(wanted.min(size.saturating_add(free)))
     }
 
-    fn create(&mut self, path: &Path) -> io::Result<usize> {
+    /// Whether a name can be given, in a folder that is there.
+    fn free(&self, path: &Path) -> io::Result<()> {
         if self.names.get(path).is_some() {
             return Err(error(ErrorKind::AlreadyExists, path));
         }
-        if !self.names.has_parent(path) {
-            return Err(error(ErrorKind::NotFound, path));
+        match self.names.has_parent(path) {
+            true => Ok(()),
+            false => Err(error(ErrorKind::NotFound, path)),
         }
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<usize> {
+        self.free(path)?;
         let number = self.files.len();
         self.files.push(File::default());
         self.names.add(path, Entry::File(number));

@@ -20,7 +20,7 @@ use diptych_log::{Durability, Log, LogOptions, OpenError, disk::simulated::Rando
 use diptych_store::EventStore;
 
 use crate::{
-    check,
+    backup_kills, check,
     witness::{self, Witnessed},
     writers,
 };
@@ -72,6 +72,10 @@ fn child() {
     let number = |name| env::var(name).unwrap().parse::<u64>().unwrap();
     let folder = PathBuf::from(env::var(FOLDER).unwrap());
     let (seed, round) = (number(SEED), number(ROUND));
+    if let Some(copy) = backup_kills::role(&role) {
+        println!("{OPEN}");
+        return copy(&folder, seed);
+    }
     let log = Log::open(folder.join("log"), options(&role, seed)).unwrap();
     if role != "hold" {
         let witness = folder.join("witness");
@@ -81,12 +85,12 @@ fn child() {
     thread::sleep(LIFE);
 }
 
-fn kills() -> u64 {
+pub(crate) fn kills() -> u64 {
     env::var("DIPTYCH_KILLS").map_or(KILLS, |text| text.parse().expect("DIPTYCH_KILLS"))
 }
 
 /// Small, so that segments and index files begin and end while processes are killed.
-fn options(role: &str, seed: u64) -> LogOptions {
+pub(crate) fn options(role: &str, seed: u64) -> LogOptions {
     let mut random = Random::new(seed);
     let at_intervals = Durability::Interval { interval: Duration::from_millis(3) };
     LogOptions {
@@ -160,10 +164,10 @@ fn remove_index(folder: &Path, random: &mut Random) {
 }
 
 /// A child that does not outlive the test.
-struct Killed(Child);
+pub(crate) struct Killed(Child);
 
 impl Killed {
-    fn spawn(role: &str, folder: &Path, seed: u64, round: u64) -> Killed {
+    pub(crate) fn spawn(role: &str, folder: &Path, seed: u64, round: u64) -> Killed {
         let child = Command::new(env::current_exe().unwrap())
             .args(["crash::child", "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
@@ -180,7 +184,7 @@ impl Killed {
         child
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         let status = self.0.wait().unwrap();
         assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}");

@@ -11,6 +11,9 @@
 // The simulated disk and its random numbers come with this feature.
 #![cfg(feature = "testing")]
 
+mod backup;
+mod backup_kills;
+mod backup_power;
 mod check;
 mod conformance;
 mod crash;

@@ -20,6 +20,8 @@ pub enum Operation {
     Map,
     /// [`Disk::rename`].
     Rename,
+    /// [`Disk::link`].
+    Link,
     /// [`Disk::remove`].
     Remove,
     /// [`Disk::sync_dir`].
@@ -42,13 +44,14 @@ pub enum Operation {
 
 impl Operation {
     /// Each of them.
-    pub const ALL: [Operation; 15] = [
+    pub const ALL: [Operation; 16] = [
         Operation::CreateDir,
         Operation::List,
         Operation::Create,
         Operation::Open,
         Operation::Map,
         Operation::Rename,
+        Operation::Link,
         Operation::Remove,
         Operation::SyncDir,
         Operation::Lock,

@@ -191,6 +191,7 @@ fn every_operation_can_be_made_to_fail_once() {
                 disk.open(path(), 0).is_ok(),
                 disk.map(path()).is_ok(),
                 disk.rename(path(), second).is_ok() && disk.rename(second, path()).is_ok(),
+                disk.link(path(), Path::new("/log/third")).is_ok(),
                 disk.remove(second).is_ok() || kind != Operation::Remove,
                 disk.sync_dir(folder()).is_ok(),
                 disk.lock(Path::new("/log/lock"), "").is_ok(),

@@ -1,0 +1,232 @@
+//! Backing up a log while it is written to. A backup is a folder like that of a log, which can be
+//! read, verified and followed, but not written to: see `docs/backup.md`.
+//!
+//! The subtle thing is what makes a backup: not the segments in its folder, but the mark that
+//! says where it ends. The mark is replaced in one step when all that it promises is durable.
+//! Before that step the folder is the older backup, after it the newer one.
+
+use std::{path::Path, sync::Arc};
+
+use diptych_store::{LogIdentity, Position, Unavailable};
+
+use crate::{
+    BackupError, Log, OpenError,
+    backup::{
+        copy::Copy,
+        mark::{BACKUP, RESTORE},
+    },
+    catalog::Folders,
+    disk::{Disk, DiskLock, RealDisk},
+    error::io_error,
+    folders,
+    follower::PublishedHead,
+};
+
+pub(crate) mod copy;
+pub(crate) mod mark;
+pub(crate) mod source;
+
+/// What becomes of segments that nothing is written to any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sealed {
+    /// They get a second name where that is possible, which takes no time and no space; else they
+    /// are copied. Log and backup then share these bytes: it protects from a folder that is
+    /// removed or a log that is spoilt by mistake, and not from a disk that fails.
+    #[default]
+    Link,
+    /// They are copied.
+    Copy,
+}
+
+/// How a backup is made.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// What becomes of segments that nothing is written to any more.
+    pub sealed: Sealed,
+    /// The files.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for BackupOptions {
+    fn default() -> BackupOptions {
+        BackupOptions { sealed: Sealed::default(), disk: Arc::new(RealDisk) }
+    }
+}
+
+/// What a backup came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackedUp {
+    /// Which log, and which history of it. The backup is of the same.
+    pub identity: LogIdentity,
+    /// The last position that was in the backup before.
+    pub from: Position,
+    /// The last position that is in it now.
+    pub upto: Position,
+    /// Segments that got a second name.
+    pub linked: u64,
+    /// Segments that were copied.
+    pub copied: u64,
+    /// Segments that were there.
+    pub kept: u64,
+    /// Bytes that were written.
+    pub bytes: u64,
+}
+
+/// Brings the backup in the folder `to` up to date with the log in `from`, which another process
+/// may be writing to; makes it if the folder is missing or empty. Nothing in `from` changes.
+///
+/// What it writes or links is verified, every checksum of it. It ends where a commit ends, not
+/// before what was published when it began. If it fails or is killed, the backup is what it was,
+/// and it can be repeated. `progress` is told bytes done and in all.
+///
+/// # Errors
+/// [`BackupError`]: the folder is no backup of this log, the log is damaged, a file cannot be
+/// used. What was a backup before still is.
+pub fn backup(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    options: &BackupOptions,
+    progress: impl FnMut(u64, u64),
+) -> Result<BackedUp, BackupError> {
+    let folders = Folders::new(from.as_ref());
+    let end = source::end_of(&*options.disk, &folders)?;
+    let from = Source { disk: &*options.disk, folders: &folders, end };
+    from.back_up(to.as_ref(), options.sealed, progress)
+}
+
+impl Log {
+    /// Brings the backup in a folder up to date with this log, as [`backup`] does from outside.
+    /// Others go on writing.
+    ///
+    /// # Errors
+    /// As [`backup`].
+    pub fn backup_to(
+        &self,
+        dir: impl AsRef<Path>,
+        sealed: Sealed,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<BackedUp, BackupError> {
+        let end = self.published().ok_or_else(|| OpenError::Io {
+            what: "cannot back up the log".to_owned(),
+            cause: std::io::Error::other(Unavailable::Closed),
+        })?;
+        let (disk, root) = self.place();
+        let from = Source { disk: &*disk, folders: &Folders::new(&root), end };
+        from.back_up(dir.as_ref(), sealed, progress)
+    }
+}
+
+struct Source<'a> {
+    disk: &'a dyn Disk,
+    folders: &'a Folders,
+    end: PublishedHead,
+}
+
+impl Source<'_> {
+    fn back_up(
+        &self,
+        to: &Path,
+        sealed: Sealed,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<BackedUp, BackupError> {
+        let Source { disk, folders: from, end } = *self;
+        must_be_apart(disk, &from.root, to)?;
+        self.held_by(to)?;
+        let to = Folders::new(to);
+        let _lock = take(disk, &to)?;
+        // Once more: now nobody changes it.
+        let held = self.held_by(&to.root)?;
+        if held.is_none() {
+            mark::write(disk, &to.root, BACKUP, &mark::nothing_of(end.identity))?;
+        }
+        let held = held.filter(|held| held.segment > 0);
+        let copied = Copy { disk, from, to: &to, end, held, sealed }.run(progress)?;
+        if held != Some(end) {
+            mark::write(disk, &to.root, BACKUP, &end)?;
+        }
+        Ok(BackedUp {
+            identity: end.identity,
+            from: held.map_or(Position::START, |held| held.position),
+            upto: end.position,
+            linked: copied.linked,
+            copied: copied.copied,
+            kept: copied.kept,
+            bytes: copied.bytes,
+        })
+    }
+
+    /// What a folder has of a backup of this log; an error if it is no place for one.
+    fn held_by(&self, to: &Path) -> Result<Option<PublishedHead>, BackupError> {
+        let held = mark::read(self.disk, to, BACKUP)?;
+        let Some(held) = held else {
+            must_be_empty(self.disk, to, BACKUP, "is not empty, and no backup")?;
+            return Ok(None);
+        };
+        let of = held.identity;
+        let is = self.end.identity;
+        if of != is {
+            let problem = format!("is a backup of {of}, and the log is {is}: take another folder");
+            return Err(target_error(to, problem));
+        }
+        let place = |head: &PublishedHead| (head.segment, head.end, head.position);
+        if place(&held) > place(&self.end) {
+            let problem = format!(
+                "has positions up to {}, and the log only up to {}: keep this backup; it holds \
+                 what the log has lost, or another copy of the log was written to",
+                held.position, self.end.position
+            );
+            return Err(target_error(to, problem));
+        }
+        Ok(Some(held))
+    }
+}
+
+/// Refuses a folder that is in the other one or the same.
+pub(crate) fn must_be_apart(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), BackupError> {
+    let canonical = |path| disk.canonical(path).map_err(io_error("find", path));
+    if canonical(to)?.starts_with(canonical(from)?) {
+        let problem = format!("is in {}, from which it would be copied", from.display());
+        return Err(target_error(to, problem));
+    }
+    Ok(())
+}
+
+/// Refuses a folder in which there is more than what making a folder for a log or the mark of
+/// this name leaves, if it is cut off.
+pub(crate) fn must_be_empty(
+    disk: &dyn Disk,
+    root: &Path,
+    mark: &str,
+    what: &str,
+) -> Result<(), BackupError> {
+    let folders = Folders::new(root);
+    let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
+    let unfinished = format!("{mark}.tmp");
+    let mut strange = list(root)?;
+    strange.retain(|name| !["lock", "segments", "index", &unfinished].contains(&name.as_str()));
+    for dir in [&folders.segments, &folders.index] {
+        // Not below what is a file: then it is strange itself.
+        if strange.is_empty() {
+            strange.extend(list(dir)?);
+        }
+    }
+    let Some(found) = strange.into_iter().min() else { return Ok(()) };
+    let advice = match found.as_str() {
+        RESTORE => "; a restore into it was not finished",
+        BACKUP => "; it is a backup",
+        _ => "",
+    };
+    let problem = format!("{what} (there is {found}{advice}): take another folder");
+    Err(target_error(root, problem))
+}
+
+/// Makes the folders, and holds them.
+pub(crate) fn take(disk: &dyn Disk, to: &Folders) -> Result<Box<dyn DiskLock>, OpenError> {
+    folders::create(disk, to)?;
+    folders::lock(disk, &to.root)
+}
+
+pub(crate) fn target_error(folder: &Path, problem: impl Into<String>) -> BackupError {
+    BackupError::Target { folder: folder.display().to_string(), problem: problem.into() }
+}

@@ -1,0 +1,263 @@
+//! Copying the segments of a log, up to where a commit ends.
+//!
+//! What the target already promises is never written over: a segment is written under another
+//! name, synced, read again and renamed, and what takes the place of an older tail begins with
+//! the same bytes. So a copy can stop anywhere and be repeated, and goes on where it stopped.
+
+use std::path::{Path, PathBuf};
+
+use diptych_store::Position;
+
+use crate::{
+    BackupError, OpenError,
+    backup::{Sealed, source, target_error},
+    catalog::Folders,
+    disk::Disk,
+    error::{corruption, io_error},
+    follower::PublishedHead,
+    segment,
+    verify::{Listed, Verifying},
+};
+
+/// What goes to the disk in one write.
+const CHUNK_BYTES: usize = 1 << 20;
+
+pub(crate) struct Copy<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) from: &'a Folders,
+    pub(crate) to: &'a Folders,
+    /// Where the copy is to end.
+    pub(crate) end: PublishedHead,
+    /// What the target promises to hold, if anything.
+    pub(crate) held: Option<PublishedHead>,
+    pub(crate) sealed: Sealed,
+}
+
+/// What was done, in segments and in bytes that were written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Copied {
+    pub(crate) linked: u64,
+    pub(crate) copied: u64,
+    pub(crate) kept: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What has to be done about a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// Nothing: an earlier backup promises it, and it is as long as it was.
+    Keep,
+    /// It is there, but nobody has promised it yet.
+    Check,
+    Make,
+}
+
+struct Planned {
+    segment: Listed,
+    /// Bytes that it has to have.
+    bytes: u64,
+    /// The position after its last event.
+    next: Position,
+    task: Task,
+}
+
+impl Copy<'_> {
+    /// Copies what is missing. `progress` is told bytes done and in all.
+    ///
+    /// When it is done every segment is durable in the target and was verified, if not now then
+    /// when the mark of the target was made.
+    pub(crate) fn run(&self, mut progress: impl FnMut(u64, u64)) -> Result<Copied, BackupError> {
+        let plan = self.plan()?;
+        self.remove_leftovers(&plan)?;
+        let to_do = || plan.iter().filter(|planned| planned.task != Task::Keep);
+        let all = to_do().map(|planned| planned.bytes).sum();
+        let (mut done, mut copied) = (0, Copied::default());
+        copied.kept = (plan.len() - to_do().count()) as u64;
+        let mut verifying = Verifying::nothing(self.disk);
+        let mut follows = false;
+        for planned in &plan {
+            let before = std::mem::replace(&mut follows, planned.task != Task::Keep);
+            if !follows {
+                continue;
+            }
+            if !before {
+                verifying.begin_at(&planned.segment);
+            }
+            self.one(planned, &mut verifying, &mut copied)?;
+            done += planned.bytes;
+            progress(done, all);
+        }
+        let dir = &self.to.segments;
+        self.disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        Ok(copied)
+    }
+
+    /// Looks at both sides, and refuses a target that is not an older state of the log.
+    fn plan(&self) -> Result<Vec<Planned>, BackupError> {
+        let mut source = source::segments(self.disk, self.from)?;
+        source.retain(|segment| segment.sequence <= self.end.segment);
+        for (expected, found) in (1..=self.end.segment).zip(source.iter().map(Some).chain([None])) {
+            if found.is_none_or(|found| found.sequence != expected) {
+                let what = format!("segment {expected} is missing");
+                return Err(OpenError::from(corruption(&self.from.segments, 0, what)).into());
+            }
+        }
+        let there = source::segments(self.disk, self.to)?;
+        if let Some(strange) = there.iter().find(|there| {
+            there.sequence <= self.promised() && !source.iter().any(|from| same_name(from, there))
+        }) {
+            return Err(self.another_history(&strange.path));
+        }
+        let nexts = source.iter().skip(1).map(|segment| segment.base);
+        let nexts: Vec<_> = nexts.chain([self.end.position.plus(1)]).collect();
+        let planned = source.into_iter().zip(nexts).map(|(segment, next)| {
+            let bytes = match segment.sequence == self.end.segment {
+                true => self.end.end,
+                false => size(self.disk, &segment.path)?,
+            };
+            let found = there.iter().find(|there| same_name(&segment, there));
+            let task = match found {
+                Some(found) => self.task(&segment, found, bytes)?,
+                None => Task::Make,
+            };
+            Ok(Planned { segment, bytes, next, task })
+        });
+        planned.collect()
+    }
+
+    /// The last segment that the target promises something of.
+    fn promised(&self) -> u32 {
+        self.held.map_or(0, |held| held.segment)
+    }
+
+    fn task(&self, from: &Listed, there: &Listed, bytes: u64) -> Result<Task, BackupError> {
+        let header = |listed| source::read(self.disk, listed, segment::HEADER as u64);
+        let same = size(self.disk, &there.path)? == bytes && header(from)? == header(there)?;
+        match (same, from.sequence < self.promised()) {
+            (true, true) => Ok(Task::Keep),
+            (true, false) => Ok(Task::Check),
+            (false, false) => Ok(Task::Make),
+            (false, true) => Err(self.another_history(&there.path)),
+        }
+    }
+
+    fn another_history(&self, path: &Path) -> BackupError {
+        let problem = format!(
+            "holds something else than the log in {}, or is damaged: verify it, keep it, and back \
+             up into another folder",
+            path.display()
+        );
+        target_error(&self.to.root, problem)
+    }
+
+    /// Removes what an unfinished copy left and this one has no use for.
+    fn remove_leftovers(&self, plan: &[Planned]) -> Result<(), BackupError> {
+        let dir = &self.to.segments;
+        for name in self.disk.list(dir).map_err(io_error("list", dir))? {
+            let ours = name.ends_with(".tmp") || segment::parse_file_name(&name).is_some();
+            let wanted = plan.iter().any(|planned| planned.segment.path.ends_with(&name));
+            if ours && !wanted {
+                let path = dir.join(&name);
+                self.disk.remove(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        planned: &Planned,
+        verifying: &mut Verifying<'_>,
+        copied: &mut Copied,
+    ) -> Result<(), BackupError> {
+        let Planned { segment, bytes, next, task } = planned;
+        let target = self.to.segments.join(segment.path.file_name().unwrap_or_default());
+        let here = Listed { path: target.clone(), ..segment.clone() };
+        let checked = if *task == Task::Check { &here } else { segment };
+        let content = source::read(self.disk, checked, *bytes)?;
+        verifying.content(checked, &content, Some(*next))?;
+        verifying.must_be_whole()?;
+        if *task == Task::Check {
+            copied.kept += 1;
+            return Ok(());
+        }
+        if segment.sequence == self.promised() {
+            self.must_go_on(&here, &content)?;
+        }
+        let sealed = segment.sequence < self.end.segment;
+        if sealed && self.sealed == Sealed::Link && self.link(&segment.path, &target)? {
+            copied.linked += 1;
+        } else {
+            self.write(&target, &content)?;
+            copied.copied += 1;
+            copied.bytes += content.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// What takes the place of the older tail begins as that does.
+    fn must_go_on(&self, older: &Listed, content: &[u8]) -> Result<(), BackupError> {
+        let Some(held) = self.held else { return Ok(()) };
+        let names = self.disk.list(&self.to.segments);
+        let names = names.map_err(io_error("list", &self.to.segments))?;
+        if !names.iter().any(|name| older.path.ends_with(name)) {
+            return Ok(());
+        }
+        let older_content = source::read(self.disk, older, held.end)?;
+        match content.starts_with(&older_content) {
+            true => Ok(()),
+            false => Err(self.another_history(&older.path)),
+        }
+    }
+
+    /// Gives a sealed segment a second name in the target; answers whether that is possible.
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, OpenError> {
+        let temporary = self.temporary(to);
+        if self.disk.link(from, &temporary).is_err() {
+            return Ok(false);
+        }
+        // It is durable where its log was written, but not where it was only copied to.
+        let synced = self.disk.open(&temporary, 0).and_then(|file| file.sync());
+        synced.map_err(io_error("sync", &temporary))?;
+        self.disk.rename(&temporary, to).map_err(io_error("rename", &temporary))?;
+        Ok(true)
+    }
+
+    /// Under another name first, and read again before it gets its own.
+    fn write(&self, to: &Path, content: &[u8]) -> Result<(), OpenError> {
+        let temporary = self.temporary(to);
+        let written = || {
+            let file = self.disk.create(&temporary, 0)?;
+            let chunks = content.chunks(CHUNK_BYTES);
+            for (offset, chunk) in (0..).step_by(CHUNK_BYTES).zip(chunks) {
+                file.write_at(offset, chunk)?;
+            }
+            file.sync()?;
+            if file.read_at(0, content.len())? != content {
+                return Err(std::io::Error::other("it reads differently from what was written"));
+            }
+            self.disk.rename(&temporary, to)
+        };
+        written().map_err(|error| {
+            // A full disk should not be kept full by what is of no use.
+            let _ = self.disk.remove(&temporary);
+            io_error("write", to)(error)
+        })
+    }
+
+    fn temporary(&self, path: &Path) -> PathBuf {
+        let temporary = path.with_extension("tmp");
+        // One may be left from a moment ago.
+        let _ = self.disk.remove(&temporary);
+        temporary
+    }
+}
+
+fn same_name(one: &Listed, other: &Listed) -> bool {
+    (one.sequence, one.base) == (other.sequence, other.base)
+}
+
+fn size(disk: &dyn Disk, path: &Path) -> Result<u64, OpenError> {
+    let file = disk.open(path, 0).map_err(io_error("open", path))?;
+    file.size().map_err(io_error("look at", path))
+}

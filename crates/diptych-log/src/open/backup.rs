@@ -1,0 +1,83 @@
+//! Opening a backup, to read it: up to where its mark says, and without changing a segment.
+
+use diptych_store::Unavailable;
+
+use super::{End, Held, Last, Listed, Opening, Tail, assemble, of_segment};
+use crate::{
+    Access, LogOptions, OpenError,
+    catalog::Folders,
+    disk::DiskLock,
+    engine::Engine,
+    error::{corruption, io_error, takes_nothing},
+    follower::PublishedHead,
+    segment::{self, Header, Segment},
+};
+
+pub(super) fn open(
+    folders: Folders,
+    options: LogOptions,
+    lock: Box<dyn DiskLock>,
+    end: PublishedHead,
+) -> Result<Engine, OpenError> {
+    let folder = folders.root.display().to_string();
+    if options.access == Access::Append {
+        return Err(OpenError::Backup { folder });
+    }
+    let disk = options.disk.clone();
+    let opening = Opening {
+        disk: &*disk,
+        folders: &folders,
+        published: None,
+        marked: false,
+        backup: Some(end),
+    };
+    let mut listed = opening.list_segments()?;
+    let End { last, tail, .. } = opening.end_of_backup(&mut listed, &end, &options)?;
+    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
+    parts.extend(tail.parts.iter().cloned());
+    let held = Held { lock: Some(lock), head_file: None };
+    let engine = assemble(options, folders, held, end.identity, parts, last, tail);
+    let reason = takes_nothing(&folder).into();
+    // Who reads sees nothing of it; what comes to an end is taking commits.
+    engine.state.lock().ended = Some(Unavailable::Failed { reason });
+    Ok(engine)
+}
+
+impl Opening<'_> {
+    /// The end that the mark promises. Whatever is not so is damage: a backup has no torn tail.
+    fn end_of_backup(
+        &self,
+        listed: &mut Vec<Listed>,
+        end: &PublishedHead,
+        options: &LogOptions,
+    ) -> Result<End, OpenError> {
+        let dir = &self.folders.segments;
+        let last = listed.pop().filter(|last| last.sequence == end.segment);
+        let Some(Listed { sequence, base }) = last else {
+            let what = format!("segment {}, the last of the backup, is missing", end.segment);
+            return Err(corruption(dir, 0, what).into());
+        };
+        let path = dir.join(segment::file_name(sequence, base));
+        let file = self.disk.open(&path, options.segment_bytes);
+        let file = file.map_err(io_error("open", &path))?;
+        let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
+        let header = Header::parse(&bytes).ok().filter(|header| {
+            (header.sequence, header.base, header.identity) == (sequence, base, end.identity)
+        });
+        let Some(header) = header else {
+            return Err(corruption(&path, 0, "the header of the segment is damaged").into());
+        };
+        let segment = std::sync::Arc::new(Segment::planned(dir, &header));
+        segment.activate(file.clone());
+        let last = Last { header, file, segment };
+        let index = self.list_index(sequence)?;
+        let tail: Tail = self.read_tail(&last, of_segment(&index, sequence))?.tail;
+        let position = base.plus(u64::from(tail.recovered.next)).before();
+        if (tail.recovered.end, position) != (end.end, end.position) {
+            let what = "records of the backup are not whole any more";
+            return Err(corruption(&path, tail.recovered.end, what).into());
+        }
+        last.segment.publish(end.end);
+        Ok(End { last, tail, begins_anew: false })
+    }
+}

@@ -1,0 +1,149 @@
+//! Restoring a backup: a copy of it that can be written to, as a new epoch.
+//!
+//! The epoch is what makes it right. The log that was backed up may have gone on after the
+//! backup, so the next positions of the restored one can be taken already, by other events.
+//! Whoever knows them knows them of the old epoch.
+
+use std::{path::Path, sync::Arc};
+
+use diptych_store::{LogIdentity, Position};
+
+use crate::{
+    Background, BackupError, Durability, LogOptions, OpenError, Sealed,
+    backup::{
+        copy::Copy,
+        mark::{self, RESTORE},
+        must_be_apart, must_be_empty, source, take, target_error,
+    },
+    catalog::Folders,
+    disk::Disk,
+    error::io_error,
+    follower::{HEAD_FILE, PublishedHead},
+    open,
+    verify::Verifying,
+};
+
+/// What a restore came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// What the backup is of.
+    pub backup: LogIdentity,
+    /// What the restored log is: the same log in a new epoch.
+    pub identity: LogIdentity,
+    /// Its last position, as in the backup.
+    pub upto: Position,
+    /// Segments that were copied.
+    pub copied: u64,
+    /// Segments that were there from a restore that was not finished.
+    pub kept: u64,
+    /// Bytes that were copied.
+    pub bytes: u64,
+}
+
+/// Makes a log in the folder `to` of the backup in `from`: with the same id and positions and a
+/// new epoch. The folder must be missing or empty, or of a restore of this backup that was not
+/// finished. The backup does not change. It can also be a log, which nobody need stop writing to.
+///
+/// Every checksum is verified. Until it is done the new log does not open; killed, it can be
+/// repeated. `progress` is told bytes done and in all.
+///
+/// # Errors
+/// [`BackupError`]: the folder is not empty, the backup is damaged, a file cannot be used.
+pub fn restore(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    options: &LogOptions,
+    progress: impl FnMut(u64, u64),
+) -> Result<Restored, BackupError> {
+    let (from, to) = (Folders::new(from.as_ref()), Folders::new(to.as_ref()));
+    let disk = &*options.disk;
+    let end = source::end_of(disk, &from)?;
+    must_be_apart(disk, &from.root, &to.root)?;
+    is_begun(disk, &to.root, &end)?;
+    let lock = take(disk, &to)?;
+    // Once more: now nobody changes it.
+    if is_begun(disk, &to.root, &end)? {
+        remove_derived(disk, &to)?;
+    } else {
+        mark::write(disk, &to.root, RESTORE, &end)?;
+    }
+    let copy = Copy { disk, from: &from, to: &to, end, held: None, sealed: Sealed::Copy };
+    let copied = copy.run(progress).map_err(of_backup)?;
+    let identity = begin_epoch(&to, options, &end)?;
+    mark::remove(disk, &to.root, RESTORE)?;
+    drop(lock);
+    Ok(Restored {
+        backup: end.identity,
+        identity,
+        upto: end.position,
+        copied: copied.copied,
+        kept: copied.kept,
+        bytes: copied.bytes,
+    })
+}
+
+/// Whether a restore of this backup was begun in the folder; an error if something else was.
+fn is_begun(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<bool, BackupError> {
+    match mark::read(disk, to, RESTORE)? {
+        None => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| false),
+        Some(begun) if begun.identity == end.identity => Ok(true),
+        Some(begun) => {
+            let problem = format!(
+                "holds an unfinished restore of {}, and the backup is {}: take another folder",
+                begun.identity, end.identity
+            );
+            Err(target_error(to, problem))
+        }
+    }
+}
+
+/// Removes what the last step of an earlier attempt may have left beside the segments.
+fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
+    let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
+    let index = list(&to.index)?.into_iter().map(|name| to.index.join(name));
+    let head = list(&to.root)?.into_iter().filter(|name| name == HEAD_FILE);
+    for path in index.chain(head.map(|name| to.root.join(name))) {
+        disk.remove(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Begins a segment of a new epoch, which is what makes the copied ones the log of that epoch.
+fn begin_epoch(
+    to: &Folders,
+    options: &LogOptions,
+    end: &PublishedHead,
+) -> Result<LogIdentity, BackupError> {
+    let once = LogOptions {
+        background: Background::Inline,
+        durability: Durability::Synced,
+        disk: Arc::clone(&options.disk),
+        ..LogOptions::default()
+    };
+    let engine = open::in_new_epoch(to, once)?;
+    let (published, identity) = (engine.head().position(), engine.identity);
+    drop(engine);
+    let disk = &*options.disk;
+    let listed = source::segments(disk, to)?;
+    let mut verifying = Verifying::nothing(disk);
+    if let Some(last) = listed.last().filter(|last| last.sequence == end.segment + 1) {
+        verifying.begin_at(last);
+        let content = source::read(disk, last, u64::MAX)?;
+        verifying.content(last, &content, Some(end.position.plus(1)))?;
+        verifying.must_be_whole()?;
+    }
+    match published == end.position && verifying.identity == Some(identity) {
+        true => Ok(identity),
+        false => Err(target_error(&to.root, "did not become what the backup is: repeat it")),
+    }
+}
+
+/// Of a backup that is damaged it is no use to say that a backup should be restored.
+fn of_backup(error: BackupError) -> BackupError {
+    let BackupError::Damaged(mut damage) = error else { return error };
+    for place in &mut damage {
+        "use another backup; `diptych verify` lists all damage".clone_into(&mut place.advice);
+    }
+    BackupError::Damaged(damage)
+}

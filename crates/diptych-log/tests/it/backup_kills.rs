@@ -1,0 +1,131 @@
+//! Processes that back up and restore are killed at any moment, while others write.
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use diptych_log::{
+    BackupOptions, Log, OpenError, Sealed, VerifyError, backup, disk::simulated::Random, restore,
+    verify,
+};
+use diptych_store::{EventStore, LogIdentity};
+
+use crate::{
+    backup::{files, payloads},
+    check,
+    crash::{Killed, kills, options},
+    witness::{self, Found},
+};
+
+/// What a child with this role does, if it is one of these.
+pub(crate) fn role(name: &str) -> Option<fn(&Path, u64)> {
+    match name {
+        "back up" => Some(back_up),
+        "restore" => Some(restore_again_and_again),
+        _ => None,
+    }
+}
+
+fn back_up(folder: &Path, seed: u64) {
+    let mut random = Random::new(seed);
+    loop {
+        let sealed = *random.pick(&[Sealed::Link, Sealed::Copy]).unwrap();
+        let options = BackupOptions { sealed, ..BackupOptions::default() };
+        let done = backup(folder.join("log"), folder.join("backup"), &options, |_, _| {});
+        done.unwrap();
+    }
+}
+
+fn restore_again_and_again(folder: &Path, seed: u64) {
+    for number in 0.. {
+        let to = folder.join(format!("restored-{seed}-{number}"));
+        restore(folder.join("backup"), to, &options("write", seed), |_, _| {}).unwrap();
+    }
+}
+
+/// How many events a finished backup has; nothing if none was ever finished.
+fn found_in(backup: &Path) -> Option<u64> {
+    match verify(backup, &options("write", 1), |_, _| {}) {
+        Ok(verified) => Some(verified.events),
+        Err(VerifyError::Open(OpenError::Unfinished { .. } | OpenError::Io { .. })) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn a_backup_survives_kills_while_the_log_is_written_to() {
+    let kills = kills();
+    let folder = tempfile::tempdir().unwrap();
+    let (log, copy) = (folder.path().join("log"), folder.path().join("backup"));
+    let (mut before, mut finished) = (None, 0);
+    for round in 0..kills {
+        let seed = 5_000 + round;
+        let mut random = Random::new(seed);
+        let writer = Killed::spawn("write", folder.path(), seed, round);
+        let child = Killed::spawn("back up", folder.path(), seed, round);
+        thread::sleep(Duration::from_millis(1 + random.below(40)));
+        child.kill();
+        let found = found_in(&copy);
+        assert!(found >= before, "it holds less than before: {found:?}, {before:?}");
+        finished += u64::from(found > before);
+        before = found;
+        writer.kill();
+        if random.chance(30) {
+            let _ = fs::remove_dir_all(&copy);
+            before = None;
+        }
+    }
+    println!("{kills} kills, of which {finished} found a newer backup");
+    let log = Log::open(log, options("write", 1)).unwrap();
+    let found = Found::of(&check::scan(&log).unwrap());
+    found.has_all(&witness::read(&folder.path().join("witness")));
+    let done = log.backup_to(&copy, Sealed::Link, |_, _| {}).unwrap();
+    let backup = Log::open(&copy, options("write", 1)).unwrap();
+    assert_eq!(payloads(&backup), payloads(&log));
+    assert_eq!(done.upto, log.head().position());
+    assert!(finished > 0, "the children hardly got to copy");
+}
+
+#[test]
+fn a_restore_that_is_killed_is_no_log_and_can_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = options("write", 3);
+    let log = Log::open(folder.path().join("log"), source.clone()).unwrap();
+    crate::backup::append(&log, 300);
+    let identity = EventStore::identity(&log);
+    log.backup_to(folder.path().join("backup"), Sealed::Copy, |_, _| {}).unwrap();
+    let (in_backup, expected) = (files(&folder.path().join("backup")), payloads(&log));
+    let (mut unfinished, mut whole) = (0, 0);
+    for round in 0..kills() / 2 {
+        let seed = 7_000 + round;
+        let child = Killed::spawn("restore", folder.path(), seed, round);
+        thread::sleep(Duration::from_millis(1 + Random::new(seed).below(40)));
+        child.kill();
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let dir = entry.unwrap().path();
+            if !dir.file_name().unwrap().to_str().unwrap().starts_with("restored") {
+                continue;
+            }
+            if Log::open(&dir, source.clone()).is_err() {
+                unfinished += 1;
+                restore(folder.path().join("backup"), &dir, &source, |_, _| {}).unwrap();
+            }
+            whole += u64::from(is_restored(&dir, identity, &expected));
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        assert_eq!(files(&folder.path().join("backup")), in_backup);
+    }
+    println!("{unfinished} restores were cut off, all {whole} are whole in the end");
+    assert!(unfinished > 0 && whole > unfinished);
+}
+
+/// A folder that was killed before anything was in it opens as a new log.
+fn is_restored(dir: &Path, backup: LogIdentity, expected: &[Vec<u8>]) -> bool {
+    let log = Log::open(dir, options("write", 3)).unwrap();
+    let identity = EventStore::identity(&log);
+    if identity.id != backup.id {
+        assert_eq!(log.head().position().get(), 0);
+        return false;
+    }
+    assert_eq!(identity.epoch.number(), backup.epoch.number() + 1);
+    assert_eq!(payloads(&log), expected);
+    true
+}

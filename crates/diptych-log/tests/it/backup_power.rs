@@ -1,0 +1,383 @@
+//! Power is lost, or something fails, at every operation of a backup and of a restore.
+//!
+//! A scene follows from its seed: a log, perhaps with an older backup. More of them:
+//! `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
+
+use std::{
+    env, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use diptych_log::{
+    Background, BackupError, BackupOptions, Log, LogOptions, OpenError, Sealed, VerifyError,
+    backup,
+    disk::{
+        Disk, DiskFile, DiskLock, LockError,
+        simulated::{Fault, Operation, Random, Sabotage, SimulatedDisk},
+    },
+    restore, verify,
+};
+use diptych_store::{EventStore, LogIdentity};
+
+use crate::backup::{append, payloads};
+
+const SEEDS: u64 = 12;
+const LOG: &str = "/data/log";
+const BACKUP: &str = "/backups/of/log";
+const RESTORED: &str = "/data/restored";
+
+struct Scene {
+    seed: u64,
+    disk: SimulatedDisk,
+    sealed: Sealed,
+    identity: LogIdentity,
+    /// What a backup holds, if there is one.
+    older: Option<Vec<Vec<u8>>>,
+    /// What the log holds.
+    newer: Vec<Vec<u8>>,
+}
+
+fn options(disk: &SimulatedDisk, seed: u64) -> LogOptions {
+    LogOptions {
+        segment_bytes: 1024 + seed % 7 * 400,
+        index_bytes: 500 + seed % 3 * 300,
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+impl Scene {
+    fn new(seed: u64, with_older: bool) -> Scene {
+        let mut random = Random::new(seed);
+        let disk = SimulatedDisk::new(seed);
+        let log = Log::open(LOG, options(&disk, seed)).unwrap();
+        let identity = EventStore::identity(&log);
+        let sealed = *random.pick(&[Sealed::Link, Sealed::Copy]).unwrap();
+        append(&log, random.below(25));
+        let mut older = None;
+        if with_older {
+            log.backup_to(BACKUP, sealed, |_, _| {}).unwrap();
+            older = Some(payloads(&log));
+        }
+        append(&log, random.below(25));
+        let newer = payloads(&log);
+        let closed = random.chance(50);
+        if closed {
+            log.close().unwrap();
+        }
+        // Of an open one its process is gone now, without having closed it.
+        Scene { seed, disk: disk.process_kill(), sealed, identity, older, newer }
+    }
+
+    fn back_up(&self, disk: &SimulatedDisk) -> Result<(), BackupError> {
+        self.back_up_on(Arc::new(disk.clone()))
+    }
+
+    fn back_up_on(&self, disk: Arc<dyn Disk>) -> Result<(), BackupError> {
+        let options = BackupOptions { sealed: self.sealed, disk };
+        backup(LOG, BACKUP, &options, |_, _| {}).map(drop)
+    }
+
+    fn restore(&self, disk: &SimulatedDisk) -> Result<(), BackupError> {
+        let restored = restore(BACKUP, RESTORED, &options(disk, self.seed), |_, _| {})?;
+        assert_eq!(restored.backup, self.identity);
+        assert_eq!(restored.identity.epoch.number(), self.identity.epoch.number() + 1);
+        Ok(())
+    }
+
+    fn held(&self, disk: &SimulatedDisk, folder: &str) -> (LogIdentity, Vec<Vec<u8>>) {
+        // On a copy: an open writes.
+        let disk = disk.process_kill();
+        let log = Log::open(folder, options(&disk, self.seed)).unwrap();
+        (EventStore::identity(&log), payloads(&log))
+    }
+
+    /// What the folder of the backup holds; nothing if none was finished.
+    fn backup_in(&self, disk: &SimulatedDisk) -> Option<Vec<Vec<u8>>> {
+        let copy = disk.process_kill();
+        let verified = match verify(BACKUP, &options(&copy, self.seed), |_, _| {}) {
+            Ok(verified) => verified,
+            Err(VerifyError::Open(OpenError::Unfinished { .. })) => return None,
+            // There is nothing yet.
+            Err(VerifyError::Open(OpenError::Io { .. })) => return None,
+            Err(error) => panic!("{error:?}"),
+        };
+        let (identity, held) = self.held(disk, BACKUP);
+        assert_eq!((verified.identity, identity), (self.identity, self.identity));
+        assert_eq!(verified.events, held.len() as u64);
+        Some(held)
+    }
+
+    fn log_is_untouched(&self, disk: &SimulatedDisk) {
+        assert_eq!(self.held(disk, LOG), (self.identity, self.newer.clone()));
+    }
+
+    /// After a backup that was cut off or not.
+    fn check_backup(&self, disk: &SimulatedDisk, done: bool) {
+        self.log_is_untouched(disk);
+        let found = self.backup_in(disk);
+        if done {
+            assert_eq!(found.as_ref(), Some(&self.newer), "a backup that was done is not there");
+        } else {
+            assert!(found == self.older || found.as_ref() == Some(&self.newer), "half a backup");
+        }
+        self.back_up(disk).unwrap();
+        assert_eq!(self.backup_in(disk).as_ref(), Some(&self.newer), "repeated");
+    }
+
+    /// After a restore that was cut off or not.
+    fn check_restored(&self, disk: &SimulatedDisk, done: bool) {
+        assert_eq!(self.backup_in(disk), self.older, "the backup changed");
+        let copy = disk.process_kill();
+        match Log::open(RESTORED, options(&copy, self.seed)) {
+            Ok(log) if done || EventStore::identity(&log).id == self.identity.id => {
+                self.is_restored(&log);
+            }
+            // Nothing had been there, and a new log was made.
+            Ok(log) => assert_eq!(log.head().position().get(), 0),
+            Err(OpenError::Unfinished { .. }) => assert!(!done, "it was done, and is not"),
+            Err(error) => panic!("{error:?}"),
+        }
+        if done {
+            return;
+        }
+        // A restore that was finished, though nobody was told, is a log and not empty.
+        match self.restore(disk) {
+            Ok(()) | Err(BackupError::Target { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        let log = Log::open(RESTORED, options(disk, self.seed)).unwrap();
+        self.is_restored(&log);
+        append(&log, 3);
+        let expected = payloads(&log);
+        let after = disk.power_loss(self.seed);
+        assert_eq!(self.held(&after, RESTORED), (EventStore::identity(&log), expected));
+    }
+
+    fn is_restored(&self, log: &Log) {
+        let identity = EventStore::identity(log);
+        assert_eq!(identity.id, self.identity.id);
+        assert_eq!(identity.epoch.number(), self.identity.epoch.number() + 1);
+        assert_eq!(Some(payloads(log)), self.older);
+    }
+
+    /// Lets it stop, or something fail, at every operation, and then the power be lost.
+    fn at_every_operation(
+        &self,
+        sabotage: Option<Sabotage>,
+        run: impl Fn(&SimulatedDisk) -> Result<(), BackupError>,
+        check: impl Fn(&SimulatedDisk, bool),
+    ) {
+        let count = self.disk.process_kill();
+        run(&count).unwrap();
+        let mut random = Random::new(self.seed);
+        for at in 0..=count.operations() {
+            let any = *random.pick(&Operation::ALL).unwrap();
+            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+                let disk = self.disk.process_kill();
+                if let Some(sabotage) = sabotage {
+                    disk.set_sabotage(sabotage);
+                }
+                disk.fail_after(at, fault);
+                let outcome = run(&disk);
+                let done = outcome.is_ok() && !disk.is_stopped();
+                if let Err(error) = &outcome {
+                    let io = matches!(error, BackupError::Open(OpenError::Io { .. }));
+                    assert!(io && !disk.failures().is_empty(), "for no reason: {error:?}");
+                }
+                disk.disarm();
+                if !disk.is_stopped() {
+                    check(&disk.process_kill(), done);
+                }
+                check(&disk.power_loss(random.number()), done);
+            }
+        }
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    match number("DIPTYCH_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+fn back_up_everywhere(seed: u64, sabotage: Option<Sabotage>) {
+    let scene = Scene::new(seed, !seed.is_multiple_of(3));
+    scene.at_every_operation(
+        sabotage,
+        |disk| scene.back_up(disk),
+        |disk, done| scene.check_backup(disk, done),
+    );
+}
+
+fn restore_everywhere(seed: u64, sabotage: Option<Sabotage>) {
+    let scene = Scene::new(seed, true);
+    scene.at_every_operation(
+        sabotage,
+        |disk| scene.restore(disk),
+        |disk, done| scene.check_restored(disk, done),
+    );
+}
+
+#[test]
+fn a_backup_is_the_older_or_the_newer_wherever_it_is_cut_off() {
+    for seed in seeds() {
+        println!("seed {seed}");
+        back_up_everywhere(seed, None);
+    }
+}
+
+#[test]
+fn a_restore_is_whole_or_no_log_wherever_it_is_cut_off() {
+    for seed in seeds() {
+        println!("seed {seed}");
+        restore_everywhere(seed, None);
+    }
+}
+
+#[test]
+fn a_backup_that_forgets_to_sync_is_noticed() {
+    is_noticed("a backup", back_up_everywhere);
+}
+
+#[test]
+fn a_restore_that_forgets_to_sync_is_noticed() {
+    is_noticed("a restore", restore_everywhere);
+}
+
+/// The checks above are worth something only if they fail where they should: where folders are
+/// not synced, and where files are renamed before they are.
+fn is_noticed(what: &str, run: impl Fn(u64, Option<Sabotage>)) {
+    const AT_MOST: u64 = 10;
+    for sabotage in [Sabotage::ForgetDirSync, Sabotage::AcknowledgeBeforeSync] {
+        let failed =
+            |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed, Some(sabotage)))).is_err();
+        let noticed = (0..AT_MOST).find(failed);
+        let noticed = noticed.unwrap_or_else(|| panic!("{sabotage:?} of {what} goes unnoticed"));
+        println!("{sabotage:?} of {what} is noticed by scene {} of {AT_MOST}", noticed + 1);
+    }
+}
+
+/// What a backup could forget about its segments. Of the mark nothing is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgotten {
+    Nothing,
+    /// To sync their folder before the mark is made.
+    Folder,
+    /// To sync one before it gets its name.
+    Content,
+}
+
+/// The simulated disk, as a backup that forgets it would leave it.
+#[derive(Clone, Debug)]
+struct Forgetful(SimulatedDisk, Forgotten);
+
+#[derive(Debug)]
+struct Unsynced(Arc<dyn DiskFile>);
+
+fn of_segments(path: &Path) -> bool {
+    path.starts_with(Path::new(BACKUP).join("segments"))
+}
+
+impl Disk for Forgetful {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+
+    fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.0.create(path, map_bytes)?;
+        let forgets = self.1 == Forgotten::Content && of_segments(path);
+        Ok(if forgets { Arc::new(Unsynced(file)) } else { file })
+    }
+
+    fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.open(path, map_bytes)
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        self.0.map(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        match self.1 {
+            Forgotten::Folder if of_segments(dir) => Ok(()),
+            _ => self.0.sync_dir(dir),
+        }
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+        self.0.lock(path, owner)
+    }
+
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        self.0.allocated(path)
+    }
+}
+
+impl DiskFile for Unsynced {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.0.read_at(offset, length)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.0.set_size(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn share(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        self.0.share(start, end)
+    }
+}
+
+#[test]
+fn a_mark_that_comes_before_its_segments_are_durable_is_noticed() {
+    const AT_MOST: u64 = 20;
+    let run = |seed: u64, forgotten| {
+        let scene = Scene::new(seed, !seed.is_multiple_of(3));
+        scene.at_every_operation(
+            None,
+            |disk| scene.back_up_on(Arc::new(Forgetful(disk.clone(), forgotten))),
+            |disk, done| scene.check_backup(disk, done),
+        );
+    };
+    run(0, Forgotten::Nothing);
+    for forgotten in [Forgotten::Folder, Forgotten::Content] {
+        let failed = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed, forgotten))).is_err();
+        let noticed = (0..AT_MOST).find(failed);
+        let noticed = noticed.unwrap_or_else(|| panic!("{forgotten:?} goes unnoticed"));
+        println!("{forgotten:?} is noticed by scene {} of {AT_MOST}", noticed + 1);
+    }
+}
