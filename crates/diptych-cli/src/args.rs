@@ -1,10 +1,16 @@
 //! The command line: what can be asked, and the help that says so.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use diptych_store::{Filter, Position};
+use diptych_store::{Filter, Position, Timestamp};
 
 use crate::exit::EXIT_CODES;
 
@@ -33,6 +39,11 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     #[command(after_help = EXIT_CODES)]
     Sample(SampleArgs),
+    #[command(
+        about = "Load real flights, keep views of them, and serve a page to look at",
+        after_help = EXIT_CODES
+    )]
+    Demo(DemoArgs),
     /// Print a completion script for a shell.
     ///
     /// For bash: diptych completions bash > ~/.local/share/bash-completion/completions/diptych
@@ -220,6 +231,82 @@ pub(crate) struct SampleArgs {
     pub(crate) until_head: bool,
 }
 
+/// Load real flights, keep views of them, and serve a page to look at.
+///
+/// The flights are those of New York's three airports in January 2013; --flights takes another
+/// file, such as the whole year. Each row becomes commands (schedule, depart, land and so on) that
+/// are sent in order of when they happened. What the rules refuse is counted and kept as a fact.
+/// A second start goes on where the first one was, and loads nothing twice.
+///
+/// Examples:
+///   diptych demo
+///   diptych demo --speed 600 --until 2013-01-08T00:00:00Z
+///   diptych demo --once --json --flights flights.csv.gz --data year
+#[derive(Debug, Args)]
+#[command(
+    about = "Load real flights, keep views of them, and serve a page to look at",
+    verbatim_doc_comment
+)]
+pub(crate) struct DemoArgs {
+    /// The folder of the log and of the report, made if missing.
+    #[arg(
+        long = "data",
+        value_name = "DIR",
+        default_value = "diptych-demo",
+        value_hint = ValueHint::DirPath
+    )]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+    /// Another table of flights, as CSV, plain or compressed by gzip.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) flights: Option<PathBuf>,
+    /// Where the page is served; port 0 takes any that is free.
+    #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN, conflicts_with = "once")]
+    pub(crate) listen: SocketAddr,
+    /// A name under which the page may be asked for, besides those of this machine.
+    #[arg(long = "host", value_name = "NAME", conflicts_with = "once")]
+    pub(crate) hosts: Vec<String>,
+    /// How fast the days go by: so many times as fast as they did, or as fast as it goes.
+    #[arg(long, value_name = "TIMES", default_value = "max")]
+    pub(crate) speed: Speed,
+    /// Load, say what came of it, and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Say it as one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Send only what happened before this instant, such as 2013-01-08T00:00:00Z.
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// Where the demo is served, if nothing else is said: the year of the flights.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2013);
+
+/// How fast the demo goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Speed {
+    /// As fast as it goes.
+    Max,
+    /// So many times as fast as it was.
+    Times(f64),
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Speed, String> {
+        if text == "max" {
+            return Ok(Speed::Max);
+        }
+        match text.parse::<f64>() {
+            Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+            _ => Err("give a number above 0, such as 60 for a minute a second, or max".to_owned()),
+        }
+    }
+}
+
 fn position(text: &str) -> Result<Position, std::num::ParseIntError> {
     text.parse::<u64>().map(Position::new)
 }
@@ -242,6 +329,21 @@ mod tests {
             panic!("another command")
         };
         assert_eq!(args.which.filter().to_string(), "type=a or tag=k:v");
+    }
+
+    #[test]
+    fn a_speed_is_a_number_above_nothing_or_max() {
+        assert_eq!("max".parse(), Ok(Speed::Max));
+        assert_eq!("0.5".parse(), Ok(Speed::Times(0.5)));
+        for wrong in ["", "0", "-1", "nan", "inf", "fast"] {
+            assert!(wrong.parse::<Speed>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_has_no_address() {
+        let line = ["diptych", "demo", "--once", "--listen", "127.0.0.1:1"];
+        assert!(Cli::try_parse_from(line).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod append;
 mod args;
 mod batches;
+mod demo;
 mod exit;
 mod folder;
 mod lines;
@@ -30,6 +31,10 @@ use crate::{
     args::{Cli, Command},
     exit::{Exit, Failure},
 };
+
+/// Commands and views make and drop many small things.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -59,6 +64,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Sample(args) => sample::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);

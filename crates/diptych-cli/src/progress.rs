@@ -9,27 +9,39 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// How far a long piece of work is, in bytes.
+/// How far a long piece of work is.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     /// For work on so many bytes, if that is known.
     pub(crate) fn new(total_bytes: Option<u64>) -> Progress {
+        match total_bytes {
+            Some(total) => {
+                let template = "{bar:30} {bytes}/{total_bytes} {msg} {bytes_per_sec}, {eta} left";
+                Progress::shown(ProgressBar::new(total), template)
+            }
+            None => {
+                let template = "{spinner} {bytes} {msg} {bytes_per_sec}";
+                Progress::shown(ProgressBar::new_spinner(), template)
+            }
+        }
+    }
+
+    fn shown(bar: ProgressBar, template: &str) -> Progress {
         if !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
-        let (bar, template) = match total_bytes {
-            Some(total) => {
-                let template = "{bar:30} {bytes}/{total_bytes} {msg} {bytes_per_sec}, {eta} left";
-                (ProgressBar::new(total), template)
-            }
-            None => (ProgressBar::new_spinner(), "{spinner} {bytes} {msg} {bytes_per_sec}"),
-        };
         // The templates are constants and right; a bar in the default style is no reason to stop.
         let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(REDRAW);
         Progress(bar)
+    }
+
+    /// For so many commands.
+    pub(crate) fn of_commands(total: u64) -> Progress {
+        let template = "{bar:30} {human_pos}/{human_len} commands {msg} {per_sec}, {eta} left";
+        Progress::shown(ProgressBar::new(total), template)
     }
 
     /// For work on standard input, whose size is known if it is a file.
@@ -42,6 +54,12 @@ impl Progress {
             self.0.set_length(total);
         }
         self.0.set_position(done);
+    }
+
+    /// So many are done, and it is that day.
+    pub(crate) fn commands(&self, done: u64, day: &str) {
+        self.0.set_position(done);
+        self.0.set_message(day.to_owned());
     }
 
     pub(crate) fn events(&self, done: u64) {

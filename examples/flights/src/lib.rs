@@ -16,6 +16,7 @@
 //! | [`report`] | the right panel as tables in SQLite |
 //! | [`source`], [`plan`], [`load`](mod@load) | files of flights, as commands in order, sent |
 //! | [`summary`](mod@summary) | what came of it, in figures that can be compared |
+//! | [`site`] | both panels over HTTP, and the page |
 
 pub mod commands;
 pub mod events;
@@ -23,6 +24,7 @@ pub mod ids;
 pub mod load;
 pub mod plan;
 pub mod report;
+pub mod site;
 pub mod source;
 pub mod summary;
 mod time;

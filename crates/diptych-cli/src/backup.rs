@@ -1,0 +1,97 @@
+//! `diptych backup`: a log that another process may be writing to, brought into another folder.
+
+use std::io::{self, Write};
+
+use diptych_log::{BackedUp, BackupError, BackupOptions, OpenError, Sealed, backup};
+use indicatif::BinaryBytes;
+use serde::Serialize;
+
+use crate::{
+    args::BackupArgs,
+    exit::{Exit, Failure},
+    folder::{self, MaybeHeld},
+    ndjson::write_json,
+    progress::Progress,
+    table::{count, counted},
+};
+
+pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
+    folder::must_exist(&args.folder)?;
+    let sealed = if args.copy { Sealed::Copy } else { Sealed::Link };
+    let options = BackupOptions { sealed, ..BackupOptions::default() };
+    let progress = Progress::new(Some(0));
+    let done = folder::when_free(args.folder.wait.duration(), || {
+        backup(&args.folder.dir, &args.to, &options, |done, total| {
+            progress.bytes(done, Some(total));
+        })
+    });
+    drop(progress);
+    let done = done.map_err(|error| failure(error, "what was backed up before is as it was"))?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        return Ok(write_json(&Shown::from(&done), &mut out)?);
+    }
+    Ok(writeln!(out, "{}", as_line(&done))?)
+}
+
+fn as_line(done: &BackedUp) -> String {
+    let BackedUp { identity, from, upto, linked, copied, kept, bytes, .. } = done;
+    let what = match upto.get() - from.get() {
+        0 => format!("nothing new up to position {}", count(upto.get())),
+        _ => format!("positions {} to {}", count(from.get() + 1), count(upto.get())),
+    };
+    format!(
+        "backed up {what} of {identity}: {} linked, {} copied, {} kept; {} written and verified",
+        counted(*linked, "segment"),
+        count(*copied),
+        count(*kept),
+        BinaryBytes(*bytes)
+    )
+}
+
+/// The same as JSON.
+#[derive(Serialize)]
+struct Shown {
+    log: String,
+    epoch: String,
+    from: u64,
+    upto: u64,
+    linked: u64,
+    copied: u64,
+    kept: u64,
+    bytes: u64,
+}
+
+impl From<&BackedUp> for Shown {
+    fn from(done: &BackedUp) -> Shown {
+        Shown {
+            log: done.identity.id.to_string(),
+            epoch: done.identity.epoch.to_string(),
+            from: done.from.get(),
+            upto: done.upto.get(),
+            linked: done.linked,
+            copied: done.copied,
+            kept: done.kept,
+            bytes: done.bytes,
+        }
+    }
+}
+
+impl MaybeHeld for BackupError {
+    fn is_held(&self) -> bool {
+        matches!(self, BackupError::Open(error) if error.is_held())
+    }
+}
+
+/// What failed, and where a file or a disk did, how things stand.
+pub(crate) fn failure(error: BackupError, stand: &str) -> Failure {
+    match error {
+        BackupError::Open(error @ OpenError::Io { .. }) => {
+            Failure::from(error).and(stand).and("once that is mended, repeat it")
+        }
+        BackupError::Open(error) => error.into(),
+        BackupError::Damaged(_) => Failure::new(Exit::Damage, error.to_string()),
+        BackupError::Target { .. } => Failure::input(error.to_string()),
+        other => Failure::new(Exit::Failed, other.to_string()),
+    }
+}

@@ -1,0 +1,316 @@
+//! `diptych demo`: real flights, sent as commands into a log, views of them, and a page to look
+//! at.
+//!
+//! The page is there from the first moment, so that one can watch the views fill.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, IsTerminal, Write},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use diptych::{App, StartError, StopError};
+use diptych_server::{Metrics, ServeError};
+use example_flights::{
+    AppOptions,
+    load::{LoadError, LoadOptions, Loaded, Pace, Progress as Settled, load},
+    plan::Plan,
+    site,
+    source::{Source, SourceError},
+    summary::{Summary, SummaryError, summary},
+};
+use serde::Serialize;
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::watch::{self, Receiver},
+    task::JoinHandle,
+};
+
+use crate::{
+    args::{DemoArgs, Speed},
+    exit::{Exit, Failure},
+    folder,
+    ndjson::write_json,
+    progress::Progress,
+    table::{count, counted, counts, facts},
+};
+
+/// Digests and rules that a table shows.
+const ALL: usize = usize::MAX;
+
+pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    let began = Instant::now();
+    let plan = plan(args)?;
+    let runtime = Runtime::new()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start threads: {error}")))?;
+    runtime.block_on(show(args, &plan, began))
+}
+
+/// What is to be sent.
+fn plan(args: &DemoArgs) -> Result<Plan, Failure> {
+    let source = match &args.flights {
+        Some(file) => Source::file(file)?,
+        None => Source::january(),
+    };
+    let plan = source.plan()?;
+    Ok(match args.until {
+        Some(instant) => plan.until(instant),
+        None => plan,
+    })
+}
+
+async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failure> {
+    // First, so that a port that is taken is known before anything is written.
+    let doors = match args.once {
+        true => None,
+        false => Some((listen(args.listen).await?, Metrics::install()?)),
+    };
+    let wait = args.wait.duration();
+    let opened = folder::when_free(wait, || example_flights::app(&args.dir, AppOptions::default()));
+    let app = opened?.start().await?;
+    let stop = on_signal()?;
+    let serving = match doors {
+        Some((listener, metrics)) => Some(serve(args, &app, listener, metrics, &stop)?),
+        None => None,
+    };
+    let shown = load_and_tell(args, plan, began, &app, &stop).await;
+    let ended = match serving {
+        Some(serving) => until_stopped(shown, serving, stop).await,
+        None => shown,
+    };
+    // What was acknowledged is durable, whatever came in between.
+    let stopped = app.stop().await;
+    ended?;
+    Ok(stopped?)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => Failure::new(
+            Exit::Held,
+            format!(
+                "another program listens at {address}: give another address with --listen, such \
+                 as --listen 127.0.0.1:0 for any that is free"
+            ),
+        ),
+        _ => Failure::new(Exit::Failed, format!("cannot listen at {address}: {error}")),
+    })
+}
+
+/// True once the program is told to end.
+fn on_signal() -> Result<Receiver<bool>, Failure> {
+    let (stop, stopped) = watch::channel(false);
+    // Told twice, it ends at once.
+    let handler = move || {
+        if stop.send_replace(true) {
+            std::process::exit(Exit::Failed as i32);
+        }
+    };
+    match ctrlc::set_handler(handler) {
+        Ok(()) => Ok(stopped),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot wait for the end: {error}"))),
+    }
+}
+
+async fn stopped(mut stop: Receiver<bool>) {
+    // The sender lives as long as the program.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+type Serving = JoinHandle<Result<(), ServeError>>;
+
+fn serve(
+    args: &DemoArgs,
+    app: &App,
+    listener: TcpListener,
+    metrics: Metrics,
+    stop: &Receiver<bool>,
+) -> Result<Serving, Failure> {
+    let address = listener.local_addr().unwrap_or(args.listen);
+    let server = site::server(app.clone()).metrics(metrics);
+    let server = args.hosts.iter().fold(server, |server, host| server.host(host));
+    say(&format!("the page is at http://{address}/"));
+    Ok(tokio::spawn(server.serve(listener, stopped(stop.clone()))))
+}
+
+/// Serves on until the program is told to end, or cannot serve.
+async fn until_stopped(
+    shown: Result<(), Failure>,
+    mut serving: Serving,
+    stop: Receiver<bool>,
+) -> Result<(), Failure> {
+    shown?;
+    if io::stderr().is_terminal() && !*stop.borrow() {
+        say("Ctrl-C ends it");
+    }
+    match (&mut serving).await {
+        Ok(served) => Ok(served?),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("the server failed: {error}"))),
+    }
+}
+
+async fn load_and_tell(
+    args: &DemoArgs,
+    plan: &Plan,
+    began: Instant,
+    app: &App,
+    stop: &Receiver<bool>,
+) -> Result<(), Failure> {
+    let pace = match args.speed {
+        Speed::Max => Pace::Max,
+        Speed::Times(times) => Pace::Times(times),
+    };
+    let options = LoadOptions { pace, ..LoadOptions::default() };
+    let (progress, settled) = watch::channel(Settled::default());
+    let bar = tokio::spawn(show_progress(settled, plan.commands() as u64));
+    let loading = Instant::now();
+    let loaded = load(app, plan, options, &progress, stopped(stop.clone())).await;
+    drop(progress);
+    // What it shows is gone before anything else is said.
+    let _ = bar.await;
+    let loaded = loaded?;
+    let outcome = Outcome {
+        summary: summary(app).await?,
+        commands: loaded.total,
+        settled: loaded.settled,
+        found: loaded.found,
+        load_seconds: loading.elapsed().as_secs_f64(),
+        seconds: began.elapsed().as_secs_f64(),
+        commands_per_second: per_second(&loaded, loading),
+        peak_memory_bytes: peak_memory_bytes(),
+    };
+    let mut out = io::stdout().lock();
+    match args.json {
+        true => Ok(write_json(&outcome, &mut out)?),
+        false => outcome.print(&mut out).map_err(Failure::from),
+    }
+}
+
+async fn show_progress(mut settled: Receiver<Settled>, total: u64) {
+    let bar = Progress::of_commands(total);
+    while settled.changed().await.is_ok() {
+        let Settled { settled, instant, .. } = *settled.borrow_and_update();
+        let day = instant.map(|instant| instant.to_string()).unwrap_or_default();
+        bar.commands(settled as u64, day.get(..10).unwrap_or_default());
+    }
+}
+
+fn per_second(loaded: &Loaded, began: Instant) -> f64 {
+    (loaded.settled - loaded.found) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// What came of a run.
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Commands that the files are.
+    commands: usize,
+    /// Those of them that are durable; fewer if it was told to end before.
+    settled: usize,
+    /// Those that were there before, and were not sent again.
+    found: usize,
+    load_seconds: f64,
+    /// From the start of the program.
+    seconds: f64,
+    commands_per_second: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+impl Outcome {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Outcome { summary, found, settled, commands, load_seconds, .. } = self;
+        let sent = settled - found;
+        let mut rows = vec![(
+            "commands",
+            format!(
+                "{} sent in {load_seconds:.1} s ({}/s, each durable), {} there before",
+                count(sent as u64),
+                count(self.commands_per_second as u64),
+                count(*found as u64),
+            ),
+        )];
+        if settled < commands {
+            let left = counted((commands - settled) as u64, "command");
+            rows.push(("not sent", format!("{left}: start it again to go on")));
+        }
+        let accepted = count(summary.accepted);
+        rows.push(("events", format!("{accepted} of commands, {} of refusals", summary.refused)));
+        if let Some(bytes) = self.peak_memory_bytes {
+            rows.push(("memory", format!("{} at most", indicatif::BinaryBytes(bytes))));
+        }
+        facts(out, &rows)?;
+        writeln!(out)?;
+        let of_type = summary.events.iter().map(|of| (word(&of.r#type), of.count));
+        counts(out, ("event", "count"), &of_type.collect::<Vec<_>>(), ALL)?;
+        writeln!(out)?;
+        let of_rule = summary.refused_by_rule.iter();
+        let of_rule = of_rule.map(|of| (format!("{}: {}", of.command, of.rule), of.count));
+        counts(out, ("refused", "count"), &of_rule.collect::<Vec<_>>(), ALL)
+    }
+}
+
+/// As it is called in JSON.
+fn word(kind: &impl Serialize) -> String {
+    let text = serde_json::to_string(kind).unwrap_or_default();
+    text.trim_matches('"').to_owned()
+}
+
+/// The most memory that this process ever had, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+/// What is said goes to standard error: standard output is for what came of it.
+fn say(text: &str) {
+    // There is nowhere left to say that standard error is gone.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Failure {
+        Failure::input(error.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+impl From<StopError> for Failure {
+    fn from(error: StopError) -> Failure {
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Failure {
+        let more = "what was acknowledged is there, and the next start goes on after it";
+        Failure::new(Exit::Failed, error.to_string()).and(more)
+    }
+}
+
+impl From<SummaryError> for Failure {
+    fn from(error: SummaryError) -> Failure {
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
+        Failure::input(error.to_string())
+    }
+}
+
+impl From<diptych_server::MetricsError> for Failure {
+    fn from(error: diptych_server::MetricsError) -> Failure {
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}

@@ -1,0 +1,72 @@
+//! `diptych restore`: a log that can be written to, of a backup.
+
+use std::io::{self, Write};
+
+use diptych_log::{LogOptions, Restored, restore};
+use indicatif::BinaryBytes;
+use serde::Serialize;
+
+use crate::{
+    args::{Folder, RestoreArgs},
+    backup::failure,
+    exit::Failure,
+    folder,
+    ndjson::write_json,
+    progress::Progress,
+    table::{count, counted},
+};
+
+pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
+    let Folder { dir, wait } = &args.folder;
+    folder::must_exist(&Folder { dir: args.from.clone(), wait: *wait })?;
+    let progress = Progress::new(Some(0));
+    let done = folder::when_free(wait.duration(), || {
+        restore(&args.from, dir, &LogOptions::default(), |done, total| {
+            progress.bytes(done, Some(total));
+        })
+    });
+    drop(progress);
+    let done = done.map_err(|error| failure(error, "the backup is as it was"))?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        return Ok(write_json(&Shown::from(&done), &mut out)?);
+    }
+    Ok(writeln!(out, "{}", as_line(&done))?)
+}
+
+fn as_line(done: &Restored) -> String {
+    let Restored { identity, upto, copied, kept, bytes, .. } = done;
+    format!(
+        "restored up to position {} as {identity}: {} copied, {} kept; {} written and verified",
+        count(upto.get()),
+        counted(*copied, "segment"),
+        count(*kept),
+        BinaryBytes(*bytes)
+    )
+}
+
+/// The same as JSON.
+#[derive(Serialize)]
+struct Shown {
+    log: String,
+    epoch: String,
+    epoch_of_backup: String,
+    upto: u64,
+    copied: u64,
+    kept: u64,
+    bytes: u64,
+}
+
+impl From<&Restored> for Shown {
+    fn from(done: &Restored) -> Shown {
+        Shown {
+            log: done.identity.id.to_string(),
+            epoch: done.identity.epoch.to_string(),
+            epoch_of_backup: done.backup.epoch.to_string(),
+            upto: done.upto.get(),
+            copied: done.copied,
+            kept: done.kept,
+            bytes: done.bytes,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Both panels over HTTP, and the page: one line for each command and query.
+
+use diptych::App;
+use diptych_server::Server;
+
+use crate::{
+    commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, NoteRefusal, ScheduleFlight},
+    events::{
+        AirlineNamed, AirportNamed, CommandRefused, FlightCancelled, FlightDeparted,
+        FlightDiverted, FlightLanded, FlightScheduled, PlaneRegistered, SourceLoaded,
+        WeatherObserved,
+    },
+    views::{
+        AllNames, DelayByHour, DelayByWeather, DepartureBoard, FlightCard, PlaneDay,
+        PunctualityByAirline, RecentHappenings, RefusalsByRule, RouteRanking,
+    },
+};
+
+/// What the app can be asked over HTTP, and the page that asks it; to be served.
+///
+/// What a rule refuses is told to whoever asked, and goes on record.
+pub fn server(app: App) -> Server {
+    let server = Server::new(app)
+        .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
+        .command_noting::<ScheduleFlight, _>("schedule-flight", NoteRefusal::of)
+        .command_noting::<DepartFlight, _>("depart-flight", NoteRefusal::of)
+        .command_noting::<CancelFlight, _>("cancel-flight", NoteRefusal::of)
+        .command_noting::<LandFlight, _>("land-flight", NoteRefusal::of)
+        .command_noting::<DivertFlight, _>("divert-flight", NoteRefusal::of)
+        .live_query::<DepartureBoard>("departure-board")
+        .live_query::<FlightCard>("flight-card")
+        .live_query::<PunctualityByAirline>("punctuality")
+        .live_query::<RouteRanking>("routes")
+        .live_query::<PlaneDay>("plane-day")
+        .live_query::<DelayByHour>("delay-by-hour")
+        .live_query::<DelayByWeather>("delay-by-weather")
+        .live_query::<RefusalsByRule>("refusals")
+        .live_query::<RecentHappenings>("happenings")
+        .live_query::<AllNames>("names")
+        .event::<FlightScheduled>()
+        .event::<FlightDeparted>()
+        .event::<FlightCancelled>()
+        .event::<FlightLanded>()
+        .event::<FlightDiverted>()
+        .event::<CommandRefused>()
+        .event::<WeatherObserved>()
+        .event::<AirlineNamed>()
+        .event::<AirportNamed>()
+        .event::<PlaneRegistered>()
+        .event::<SourceLoaded>();
+    PAGE.iter()
+        .fold(server, |server, (path, content_type, bytes)| server.file(path, content_type, bytes))
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+macro_rules! page {
+    ($($path:literal $file:literal $content_type:ident)*) => {
+        /// The page: path, content type and bytes of each of its files.
+        const PAGE: &[(&str, &str, &[u8])] = &[$(
+            ($path, $content_type, include_bytes!(concat!("../page/", $file))),
+        )*];
+    };
+}
+
+page! {
+    "/" "index.html" HTML
+    "/api.js" "api.js" SCRIPT
+    "/board.js" "board.js" SCRIPT
+    "/card.js" "card.js" SCRIPT
+    "/chart.js" "chart.js" SCRIPT
+    "/diptych.js" "diptych.js" SCRIPT
+    "/dom.js" "dom.js" SCRIPT
+    "/favicon.svg" "favicon.svg" SVG
+    "/form.js" "form.js" SCRIPT
+    "/main.js" "main.js" SCRIPT
+    "/page.css" "page.css" CSS
+    "/pictures.js" "pictures.js" SCRIPT
+    "/plane.js" "plane.js" SCRIPT
+    "/stream.js" "stream.js" SCRIPT
+    "/theme.js" "theme.js" SCRIPT
+    "/time.js" "time.js" SCRIPT
+    "/words.js" "words.js" SCRIPT
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs};
+
+    use super::*;
+
+    /// A module that is not served is missed by whoever opens the page, and by nobody else.
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            entry.unwrap().file_name().into_string().unwrap()
+        };
+        let files: BTreeSet<_> = fs::read_dir(folder).unwrap().map(name).collect();
+        let served = PAGE.iter().map(|(path, ..)| match *path {
+            "/" => "index.html".to_owned(),
+            path => path.trim_start_matches('/').to_owned(),
+        });
+        assert_eq!(served.collect::<BTreeSet<_>>(), files);
+    }
+}
