@@ -32,11 +32,31 @@ pub(crate) struct EventEntry {
 }
 
 impl EventEntry {
-    /// The types of an event, which all have its schema.
+    /// The types of an event, each with the schema of its payload.
     pub(crate) fn of<E: Event + JsonSchema>(schemas: &mut SchemaGenerator) -> Vec<EventEntry> {
         let schema: Value = schemas.subschema_for::<E>().into();
-        let entry = |event_type| EventEntry { event_type, schema: schema.clone() };
-        E::types().into_iter().map(entry).collect()
+        let types = E::types();
+        let payloads = payloads(&schema, schemas.definitions(), types.len());
+        let entries = types.into_iter().zip(payloads);
+        entries.map(|(event_type, schema)| EventEntry { event_type, schema }).collect()
+    }
+}
+
+/// The schemas of the payloads of so many types. Those of an enum are its variants without their
+/// names, in the same order. Where it is not known which is which, a payload may be anything.
+fn payloads(schema: &Value, definitions: &Map<String, Value>, types: usize) -> Vec<Value> {
+    let resolved = resolved(schema, Some(definitions));
+    let fields = |variant: &Value| {
+        let fields = variant.get("properties")?.as_object()?;
+        fields.values().next().filter(|_| fields.len() == 1).cloned()
+    };
+    let variants = resolved.get("oneOf").and_then(Value::as_array);
+    let variants: Option<Vec<_>> =
+        variants.map(|variants| variants.iter().filter_map(fields).collect());
+    match variants {
+        Some(variants) if variants.len() == types => variants,
+        None if types == 1 => vec![schema.clone()],
+        _ => vec![Value::Bool(true); types],
     }
 }
 
@@ -128,7 +148,9 @@ pub(crate) fn documents(server: &mut Server) -> (Value, Value) {
             paths.insert(format!("/queries/{name}/live"), live_path(name, &parameters));
         }
     }
-    paths.extend(plain_paths());
+    let has_figures = server.metrics.is_some();
+    let plain = plain_paths().into_iter();
+    paths.extend(plain.filter(|(path, _)| has_figures || path != "/metrics"));
     let openapi = json!({
         "openapi": "3.1.0",
         "info": { "title": server.title, "version": server.version },
@@ -183,11 +205,9 @@ fn views(server: &Server) -> Vec<Value> {
 }
 
 fn command_path(name: &str, entry: &CommandEntry) -> Value {
-    let header = |name: &str, what: &str, format: &str| {
-        json!({
-            "name": name, "in": "header", "description": what,
-            "schema": { "type": "string", "format": format },
-        })
+    let header = |name: &str, what: &str| {
+        let said = name.trim_start_matches("Diptych-").to_ascii_lowercase();
+        json!({ "name": name, "in": "header", "description": what, "schema": said_schema(&said) })
     };
     let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
     responses.insert("200".into(), answer("The receipt: its events are durable.", own("receipt")));
@@ -206,11 +226,13 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
         "tags": ["commands"],
         "summary": summary(&entry.body, name),
         "parameters": [
-            header("Idempotency-Key", "Sent twice under one key it is carried out once.", "text"),
-            header("Diptych-Occurred-At", "When it was so.", "date-time"),
-            header("Diptych-Session", "The session of the caller.", "text"),
-            header("Diptych-After", "The receipt of what this rests on.", "text"),
-            header("Diptych-Unchanged-Since", "Only if nothing came after this position.", "text"),
+            header("Idempotency-Key", "Sent twice under one key it is carried out once."),
+            header("Diptych-Occurred-At", "When it was so."),
+            header("Diptych-Correlation", "What it belongs to."),
+            header("Diptych-Causation", "What it comes of."),
+            header("Diptych-Session", "The session of the caller."),
+            header("Diptych-After", "The receipt or token of what this rests on."),
+            header("Diptych-Unchanged-Since", "Only if nothing that matters to it came since."),
         ],
         "requestBody": {
             "required": true,
@@ -327,20 +349,27 @@ fn parameters(entry: &QueryEntry, definitions: &Value) -> Vec<Value> {
 
 fn own_parameters() -> Vec<Value> {
     let parameter = |name: &str| {
-        let schema = match name {
-            "_consistency" => json!({ "enum": ["eventual", "strong"] }),
-            "_or_stale" => json!({ "type": "boolean" }),
-            "_within" | "_at_most" | "_as_of" | "_limit" => {
-                json!({ "type": "integer", "format": "uint64", "minimum": 0 })
-            }
-            "_recorded_before" | "_occurred_before" => {
-                json!({ "type": "string", "format": "date-time" })
-            }
-            _ => json!({ "type": "string" }),
-        };
-        json!({ "name": name, "in": "query", "schema": schema })
+        let said = name.trim_start_matches('_').replace('_', "-");
+        json!({ "name": name, "in": "query", "schema": said_schema(&said) })
     };
     PARAMETERS.into_iter().map(parameter).collect()
+}
+
+/// The schema of what is said beside a command or a query, in a header or in a parameter.
+fn said_schema(name: &str) -> Value {
+    match name {
+        "consistency" => json!({ "type": "string", "enum": ["eventual", "strong"] }),
+        "or-stale" => json!({ "enum": ["", "true", "false", true, false] }),
+        "within" | "at-most" | "as-of" | "limit" | "unchanged-since" => {
+            json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX })
+        }
+        "recorded-before" | "occurred-before" | "occurred-at" => {
+            json!({ "type": "string", "format": "date-time" })
+        }
+        "correlation" | "causation" => json!({ "type": "string", "format": "uuid" }),
+        "after" | "session" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" }),
+        _ => json!({ "type": "string", "minLength": 1 }),
+    }
 }
 
 fn answer(what: &str, schema: Value) -> Value {

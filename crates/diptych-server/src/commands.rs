@@ -148,7 +148,7 @@ impl Sent {
     fn read(app: &App, headers: &HeaderMap, actor: Option<String>) -> Result<Sent, Problem> {
         let said = Said::in_headers(headers);
         Ok(Sent {
-            key: header_text(headers, "idempotency-key")?.map(unquoted).map(str::to_owned),
+            key: key(headers)?,
             actor,
             occurred_at: said.value("occurred-at")?,
             correlation: said.value("correlation")?,
@@ -221,6 +221,18 @@ impl Sent {
 
 fn as_json(rejection: &impl Serialize) -> Value {
     serde_json::to_value(rejection).unwrap_or(Value::Null)
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let name = "idempotency-key";
+    match header_text(headers, name)?.map(unquoted) {
+        // All who have none would share it.
+        Some("") => {
+            let detail = format!("the header {name} is empty: give each command its own key");
+            Err(Problem::bad("header", detail).and("header", name))
+        }
+        key => Ok(key.map(str::to_owned)),
+    }
 }
 
 /// A key as the draft of the header has it, a quoted string, or bare as most send it.

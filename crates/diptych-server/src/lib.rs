@@ -85,7 +85,8 @@
 //! (`receipt`, `first`, `last`, `events`) and in the header `Diptych-Receipt`; then its events are
 //! durable. Headers say more about a command: `Idempotency-Key`, `Diptych-Occurred-At`,
 //! `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`, `Diptych-After` (a receipt or a
-//! token that it rests on), `Diptych-Unchanged-Since` (a position).
+//! token that it rests on), `Diptych-Unchanged-Since` (a position: nothing that it depends on came
+//! after).
 //!
 //! A command that was begun is carried out, also if its client goes away or the server stops.
 //! Fields that its type does not know are up to the type (`#[serde(deny_unknown_fields)]`).
@@ -116,7 +117,8 @@
 //!
 //! `GET /queries/{name}/explanation` lists the events that made the answer. `GET
 //! /queries/{name}/live` sends the answer and each changed one as server-sent events; the id of
-//! an event, given as `Last-Event-ID`, resumes there. Trouble is an event `problem`, told once; the
+//! an event, given as `Last-Event-ID`, resumes there; of the parameters it takes `_session` alone.
+//! Trouble is an event `problem`, told once; the
 //! stream goes on when it is over, except where the id is of another log: then open it anew.
 //!
 //! # Problems
@@ -126,14 +128,16 @@
 //!
 //! | status | words |
 //! |---|---|
-//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body`, `not-taken`, `above-head`, `too-many-events` |
+//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body` |
+//! | 400 | `not-taken`, `above-head`, `too-many-events` |
 //! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
 //! | 404, 405 | `unknown`, `method` |
 //! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
 //! | 409 | `conflict` (with what was `missed`), `key-reused`, `token` |
 //! | 422 | `rejected`, with the typed reason in `rejection` |
 //! | 500 | `mistake` in the program |
-//! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped`, `busy`, `slow`, `stopping`, `not-ready` |
+//! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped` |
+//! | 503 | `busy`, `slow`, `stopping`, `not-ready` |
 //!
 //! Only what is no HTTP has no such answer: hyper says 400, or 431 where the head is too long.
 //!
@@ -250,8 +254,9 @@ impl Server {
         self.with_command(name, entry)
     }
 
-    /// Like [`command`](Server::command), and what the rule says no to becomes a fact: after a rejection the command
-    /// `note` is executed, with the same metadata. Under an idempotency key it is noted once.
+    /// Like [`command`](Server::command), and what the rule says no to becomes a fact: after a
+    /// rejection the command `note` is executed, with the same metadata. Under an idempotency key
+    /// it is noted once.
     pub fn command_noting<C, N>(mut self, name: &str, note: fn(&C, &C::Rejection) -> N) -> Server
     where
         C: Command<Rejection: Serialize + JsonSchema>,

@@ -52,7 +52,7 @@ impl Problem {
     /// A mistake of the program, which the log of the program has more about.
     fn mistake(kind: &'static str, error: &dyn std::error::Error) -> Problem {
         tracing::error!(%error, "a request met a mistake in the program");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, kind, error.to_string())
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, kind, with_causes(error))
     }
 
     /// It may go better later.
@@ -102,7 +102,7 @@ impl Problem {
     where
         R: std::error::Error + Send + Sync + 'static,
     {
-        let detail = error.to_string();
+        let detail = with_causes(&error);
         match error {
             ExecuteError::Rejected(reason) => {
                 let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", "");
@@ -130,6 +130,19 @@ impl Problem {
     }
 }
 
+/// What an error says, and what it comes of where it does not say that itself: a disk that is
+/// full, for example.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
     let missed: Vec<Value> = conflict.missed.iter().map(missed).collect();
     Problem::new(StatusCode::CONFLICT, "conflict", detail)
@@ -150,7 +163,7 @@ fn missed(event: &Recorded<RawEvent>) -> Value {
 
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Problem {
-        let detail = error.to_string();
+        let detail = with_causes(&error);
         match error {
             QueryError::NotYet(NotYet { need, have, within }) => Problem::later("not-yet", detail)
                 .and("need", need.get())

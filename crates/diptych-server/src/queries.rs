@@ -64,10 +64,15 @@ pub(crate) enum Arguments {
 impl Arguments {
     /// Arguments that the query does not know would be left out without a word.
     fn check(self, known: &Known) -> Result<Arguments, Problem> {
-        let names: Vec<String> = match &self {
-            Arguments::Form(text) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
+        let names: Vec<String> = match (&self, known) {
+            (Arguments::Form(text), _) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
+            (Arguments::Json(bytes), Known::Unit) => {
+                let object: Option<BTreeMap<String, IgnoredAny>> =
+                    from_json("the arguments", bytes)?;
+                object.unwrap_or_default().into_keys().collect()
+            }
             // What is not an object is told by the type.
-            Arguments::Json(bytes) => serde_json::from_slice(bytes)
+            (Arguments::Json(bytes), _) => serde_json::from_slice(bytes)
                 .map(|object: BTreeMap<String, IgnoredAny>| object.into_keys().collect())
                 .unwrap_or_default(),
         };

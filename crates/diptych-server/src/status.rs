@@ -159,7 +159,8 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     }
     let views = site.app.views();
     let not_ready = views.iter().filter_map(|status| {
-        let is_behind = matches!(status.state, FollowState::CatchingUp);
+        // It is called live a moment after it came as far as the log.
+        let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
         let trouble = trouble(&status.state).or(is_behind.then(|| status.state.to_string()))?;
         Some(format!("{}: {trouble}", status.view))
     });

@@ -1,0 +1,393 @@
+//! `POST /commands/{name}`: the receipt, or a clear no.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use diptych::{App, Filter, LogOptions, Memory};
+use diptych_log::{
+    Background,
+    disk::simulated::{Fault, Operation, SimulatedDisk},
+};
+use diptych_server::Caller;
+use diptych_store::Read;
+use serde_json::json;
+
+use crate::{
+    client::Request,
+    served::{Served, with_views},
+    store::{Mood, Moody},
+};
+
+const TAKE: &str = r#"{"seat":"a1","by":"ada"}"#;
+
+fn keyed(key: &str) -> Request {
+    Request::send("take-seat", TAKE).header("idempotency-key", key)
+}
+
+#[tokio::test]
+async fn a_command_is_answered_with_its_receipt() {
+    let served = Served::new().await;
+    let response = served.take("a1", "ada").await;
+    let receipt = response.json();
+    assert_eq!(
+        (&receipt["first"], &receipt["last"], &receipt["events"]),
+        (&1.into(), &1.into(), &1.into())
+    );
+    assert_eq!(receipt["receipt"], response.need("diptych-receipt"));
+    assert_eq!(response.need("diptych-position"), "1");
+    assert_eq!(response.need("content-type"), "application/json");
+    assert_eq!(response.need("cache-control"), "no-store");
+    let read: diptych::Receipt = response.need("diptych-receipt").parse().unwrap();
+    assert_eq!((read.log(), read.last().get()), (served.app.identity(), 1));
+}
+
+#[tokio::test]
+async fn what_has_a_receipt_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || async { with_views(App::open(folder.path()).unwrap()).start().await.unwrap() };
+    let served = Served::of(open().await, |server| server).await;
+    let first = served.ask(&keyed("k")).await;
+    assert_eq!(first.status, 200);
+    served.stop().await.stop().await.unwrap();
+    let served = Served::of(open().await, |server| server).await;
+    assert_eq!(served.get("/queries/who-sits?seat=a1").await.ok(), "ada");
+    assert_eq!(served.ask(&keyed("k")).await.json(), first.json());
+    assert_eq!(served.head(), 1);
+    served.stop().await.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_sends_of_one_key_are_one_command() {
+    let served = Arc::new(Served::new().await);
+    let send = |_| {
+        let served = served.clone();
+        tokio::spawn(async move { served.ask(&keyed("k")).await })
+    };
+    let mut receipts = BTreeSet::new();
+    for sent in (0..100).map(send).collect::<Vec<_>>() {
+        let response = sent.await.unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        receipts.insert(response.need("diptych-receipt"));
+    }
+    assert_eq!((receipts.len(), served.head()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_key_in_quotes_is_the_same_key() {
+    let served = Served::new().await;
+    let bare = served.ask(&keyed("k 1")).await.ok();
+    assert_eq!(served.ask(&keyed("\"k 1\"")).await.ok(), bare);
+    assert_eq!(served.head(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_for_one_command() {
+    let served = Served::new().await;
+    served.ask(&keyed("k")).await.ok();
+    let other = Request::send("take-seat", json!({ "seat": "a2", "by": "ada" }));
+    let reused = served.ask(&other.header("idempotency-key", "k")).await;
+    let problem = reused.problem(409, "key-reused");
+    assert_eq!((&problem["first"], &problem["last"]), (&1.into(), &1.into()));
+    for key in ["", "\"\""] {
+        served.ask(&keyed(key)).await.problem(400, "header");
+    }
+    let free = Request::send("take-seat", json!({ "seat": "a3", "by": "ada" }));
+    let long = free.header("idempotency-key", "k".repeat(2_000));
+    served.ask(&long).await.problem(400, "not-taken");
+    assert_eq!(served.head(), 1);
+}
+
+#[tokio::test]
+async fn a_rejection_has_its_typed_reason() {
+    let served = Served::new().await;
+    served.take("a1", "ada").await;
+    let rejected = served.ask(&Request::send("take-seat", TAKE)).await;
+    let problem = rejected.problem(422, "rejected");
+    let rejection = json!({ "rule": "seat-is-taken", "seat": "a1", "by": "ada" });
+    assert_eq!(problem["rejection"], rejection);
+    assert_eq!(problem["detail"], "the seat a1 is taken by ada");
+    assert_eq!(served.head(), 1);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_says_which_field() {
+    let served = Served::new().await;
+    let response = served.ask(&Request::send("take-seat", r#"{"seat":"","by":"ada"}"#)).await;
+    let problem = response.problem(400, "invalid");
+    assert_eq!(
+        (&problem["field"], &problem["problem"]),
+        (&"seat".into(), &"it has no name".into())
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_says_where() {
+    let served = Served::new().await;
+    let bodies = [
+        ("{\"seat\":\"a1\",\n \"by\":}", 2, 7),
+        ("", 1, 0),
+        ("null", 1, 4),
+        ("[]", 1, 2),
+        ("{\"seat\":\"a1\",\"by\":\"x\"} {}", 1, 24),
+        ("{\"seat\":7,\"by\":\"x\"}", 1, 9),
+        ("{\"seat\":\"a1\"}", 1, 13),
+        ("{\"seat\":\"a1\",\"by\":\"x\",\"companions\":256}", 1, 38),
+        ("{\"seat\":\"a1\",\"by\":\"x\",\"companions\":-1}", 1, 37),
+        ("{\"seat\":\"a1\",\"by\":\"x\",\"companions\":1.5}", 1, 38),
+        ("{\"seat\":\"a1\",\"by\":\"x\",\"by\":\"y\"}", 1, 26),
+        ("{\"seat\":\"\\ud800\",\"by\":\"x\"}", 1, 16),
+    ];
+    for (body, line, column) in bodies {
+        let problem = served.ask(&Request::send("take-seat", body)).await.problem(400, "malformed");
+        assert_eq!(
+            (&problem["line"], &problem["column"]),
+            (&line.into(), &column.into()),
+            "{body}"
+        );
+    }
+    let deep = "[".repeat(100_000);
+    served.ask(&Request::send("take-seat", deep)).await.problem(400, "malformed");
+    let no_text = Request::send("take-seat", "").body(b"{\"seat\":\"\xff\",\"by\":\"x\"}".to_vec());
+    served.ask(&no_text).await.problem(400, "malformed");
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn hostile_text_is_kept_as_it_is() {
+    let served = Served::new().await;
+    let texts =
+        ["<script>alert(1)</script>", "'; drop table", "\u{0}\u{1b}[31m", "\u{202e}abc", "%00../"];
+    for text in texts {
+        served.remark(text).await;
+    }
+    assert_eq!(served.get("/queries/last-remarks?_consistency=strong").await.ok(), json!(texts));
+}
+
+#[tokio::test]
+async fn a_body_has_to_say_that_it_is_json() {
+    let served = Served::new().await;
+    let plain = |kind: &str| {
+        let request = Request::new("POST", "/commands/take-seat").body(TAKE);
+        if kind.is_empty() { request } else { request.header("content-type", kind) }
+    };
+    for kind in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx", ";"] {
+        served.ask(&plain(kind)).await.problem(415, "content-type");
+    }
+    assert_eq!(served.head(), 0);
+    served.ask(&plain("Application/JSON; charset=utf-8")).await.ok();
+}
+
+#[tokio::test]
+async fn unknown_names_and_wrong_methods_say_what_there_is() {
+    let served = Served::new().await;
+    let unknown = served.ask(&Request::send("take-seta", TAKE)).await.problem(404, "unknown");
+    assert!(unknown["detail"].as_str().unwrap().contains("\"take-seat\""), "{unknown}");
+    for (method, target, allow) in [
+        ("GET", "/commands/take-seat", "POST"),
+        ("DELETE", "/commands/take-seat", "POST"),
+        ("BREW", "/commands/take-seat", "POST"),
+        ("DELETE", "/queries/seats", "GET,HEAD,POST"),
+        ("POST", "/queries/how-many/live", "GET,HEAD"),
+        ("PUT", "/status", "GET,HEAD"),
+        ("POST", "/", "GET,HEAD"),
+    ] {
+        let response = served.ask(&Request::new(method, target)).await;
+        response.problem(405, "method");
+        assert_eq!(response.need("allow"), allow, "{method} {target}");
+    }
+    served.get("/commands").await.problem(404, "unknown");
+    served.ask(&Request::send("", TAKE)).await.problem(404, "unknown");
+    served.ask(&Request::send("%FF", TAKE)).await.problem(400, "malformed");
+    served.ask(&Request::send("a%2Fb", TAKE)).await.problem(404, "unknown");
+}
+
+#[tokio::test]
+async fn what_is_said_about_a_command_is_said_in_headers_and_nowhere_else() {
+    let served = Served::new().await;
+    let request = Request::post("/commands/take-seat?_unchanged_since=0", TAKE);
+    served.ask(&request).await.problem(400, "parameter");
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn what_is_said_about_a_command_is_on_its_events() {
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let admit = |_| async { Ok(Caller::named("ada")) };
+    let served = Served::of(app, |server| server.admit(admit)).await;
+    let (correlation, causation) = (diptych::Uuid::new_v4(), diptych::Uuid::new_v4());
+    let request = keyed("k")
+        .header("Diptych-Occurred-At", "2013-01-15T12:30:00Z")
+        .header("Diptych-Correlation", correlation)
+        .header("Diptych-Causation", causation);
+    served.ask(&request).await.ok();
+    let batch = served.app.store().read(&Filter::everything(), Read::all()).await.unwrap();
+    assert_eq!(batch.len(), 1);
+    let event = batch.get(0).unwrap();
+    assert_eq!(event.occurred_at().to_string(), "2013-01-15T12:30:00Z");
+    let metadata = event.metadata();
+    assert_eq!(metadata.actor.as_ref().unwrap().as_str(), "ada");
+    assert_eq!((metadata.correlation, metadata.causation), (Some(correlation), Some(causation)));
+}
+
+#[tokio::test]
+async fn headers_that_cannot_be_read_are_refused() {
+    let served = Served::new().await;
+    let send = || Request::send("take-seat", TAKE);
+    for (name, value) in [
+        ("diptych-occurred-at", "yesterday"),
+        ("diptych-occurred-at", "2013-02-30T00:00:00Z"),
+        ("diptych-occurred-at", "99999-01-01T00:00:00Z"),
+        ("diptych-occurred-at", ""),
+        ("diptych-correlation", "1"),
+        ("diptych-causation", "zz"),
+        ("diptych-unchanged-since", "-1"),
+        ("diptych-unchanged-since", "18446744073709551616"),
+        ("diptych-session", "abc"),
+        ("diptych-after", "abc"),
+    ] {
+        let problem = served.ask(&send().header(name, value)).await.problem(400, "parameter");
+        assert_eq!(problem["parameter"], name.trim_start_matches("diptych-"), "{value}");
+    }
+    for name in ["idempotency-key", "diptych-occurred-at", "diptych-session"] {
+        let not_ascii = served.ask(&send().header(name, "kö")).await.problem(400, "header");
+        assert_eq!(not_ascii["header"], name);
+        let twice = send().header(name, "a").header(name, "a");
+        served.ask(&twice).await.problem(400, "header");
+    }
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn a_conflict_says_what_was_missed() {
+    let served = Served::new().await;
+    served.take("a1", "ada").await;
+    let send = |since: u64| {
+        let leave = Request::send("leave-seat", json!({ "seat": "a1" }));
+        leave.header("diptych-unchanged-since", since)
+    };
+    let problem = served.ask(&send(0)).await.problem(409, "conflict");
+    assert_eq!((&problem["at"], &problem["after"]), (&1.into(), &0.into()), "{problem}");
+    let missed = &problem["missed"][0];
+    assert_eq!((&missed["position"], &missed["type"]), (&1.into(), &"seat-taken".into()));
+    assert_eq!(missed["data"]["by"], "ada", "{missed}");
+    served.ask(&send(1)).await.ok();
+}
+
+/// The log accepts the command, and its disk fails before it is durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_outcome_says_so() {
+    let disk = SimulatedDisk::new(1);
+    let options = LogOptions {
+        background: Background::Threads,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    };
+    let app = with_views(App::open_with("/data/log", options).unwrap()).start().await.unwrap();
+    let served = Served::of(app, |server| server).await;
+    served.take("a1", "ada").await;
+    disk.fail_after(0, Fault::Io(Operation::Sync));
+    let take = Request::send("take-seat", json!({ "seat": "a2", "by": "bob" }));
+    let response = served.ask(&take.header("idempotency-key", "k")).await;
+    response.problem(503, "outcome-unknown");
+    response.need("retry-after");
+    let next = served.ask(&Request::send("remark", r#"{"text":"x"}"#)).await;
+    next.problem(503, "unavailable");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_is_not_there_for_now() {
+    let store = Moody::new();
+    let served = Served::over(store.clone()).await;
+    store.set(Mood::Full);
+    let response = served.ask(&keyed("k")).await;
+    let problem = response.problem(503, "unavailable");
+    assert!(problem["detail"].as_str().unwrap().contains("the disk is full"), "{problem}");
+    assert_eq!(response.need("retry-after"), "1");
+    store.set(Mood::Well);
+    served.ask(&keyed("k")).await.ok();
+}
+
+#[tokio::test]
+async fn a_command_that_panics_is_a_mistake_of_the_program_and_the_next_one_goes_on() {
+    let served = Served::new().await;
+    let mut connection = served.connect().await;
+    connection.ask(&Request::send("stumble", "{}")).await.problem(500, "mistake");
+    connection.ask(&keyed("k")).await.ok();
+}
+
+#[tokio::test]
+async fn a_task_that_is_lost_has_an_unknown_outcome() {
+    let store = Moody::new();
+    let served = Served::over(store.clone()).await;
+    store.set(Mood::Broken);
+    let response = served.ask(&keyed("k")).await;
+    assert!([500, 503].contains(&response.status), "{response:?}");
+    store.set(Mood::Well);
+    served.get("/health").await.ok();
+}
+
+/// Until there is what `condition` asks for.
+async fn comes(condition: impl Fn() -> bool) {
+    let came = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::client::LONG, came).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_whose_client_goes_away_is_carried_out() {
+    let store = Moody::new();
+    let served = Served::over(store.clone()).await;
+    store.set(Mood::Held);
+    let mut connection = served.connect().await;
+    connection.write(keyed("k").bytes()).await;
+    store.held(1).await;
+    drop(connection);
+    store.set(Mood::Well);
+    comes(|| served.head() == 1).await;
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_long_has_an_unknown_outcome() {
+    let store = Moody::new();
+    let soon = std::time::Duration::from_millis(20);
+    let served = Served::over_within(store.clone(), |limits| limits.answer_time = soon).await;
+    store.set(Mood::Held);
+    served.ask(&keyed("k")).await.problem(503, "outcome-unknown");
+    store.set(Mood::Well);
+    comes(|| served.head() == 1).await;
+}
+
+#[tokio::test]
+async fn a_rejection_is_noted_once_under_a_key() {
+    let served = Served::new().await;
+    served.take("a1", "ada").await;
+    let send = Request::send("take-seat-noting", TAKE).header("idempotency-key", "k");
+    for _ in 0..3 {
+        served.ask(&send).await.problem(422, "rejected");
+    }
+    assert_eq!(served.head(), 2, "one refusal beside the seat");
+    served.ask(&Request::send("take-seat-noting", TAKE)).await.problem(422, "rejected");
+    assert_eq!(served.head(), 3, "without a key each is one");
+    let free = Request::send("take-seat-noting", json!({ "seat": "a2", "by": "bob" }));
+    served.ask(&free).await.ok();
+    assert_eq!(served.head(), 4);
+}
+
+#[tokio::test]
+async fn a_command_can_rest_on_what_was_seen() {
+    let (served, other) = (Served::new().await, Served::new().await);
+    let receipt = served.take("a1", "ada").await.need("diptych-receipt");
+    let leave = || Request::send("leave-seat", json!({ "seat": "a1" }));
+    other.take("a1", "ada").await;
+    let foreign = other.ask(&leave().header("diptych-after", &receipt)).await;
+    foreign.problem(409, "token");
+    served.ask(&leave().header("diptych-after", &receipt)).await.ok();
+    let token = served.get("/queries/how-many").await.need("diptych-token");
+    other.ask(&leave().header("diptych-session", &token)).await.problem(409, "token");
+    other.ask(&leave().header("diptych-after", &token)).await.problem(409, "token");
+    let again = Request::send("take-seat", TAKE).header("diptych-session", &token);
+    let response = served.ask(&again).await;
+    assert_ne!(response.need("diptych-session"), token, "it knows the write");
+}

@@ -1,0 +1,233 @@
+//! What is bounded: slow and large requests, and many of them.
+
+use std::{io::Read, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    client::{LONG, Request},
+    domain::LARGE,
+    served::Served,
+    store::{Mood, Moody},
+};
+
+const SOON: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_not_waited_for() {
+    let served = Served::within(|limits| limits.head_time = SOON).await;
+    for part in ["", "GET", "GET /health HTTP/1.1\r\nhost: localhost\r\n", "\r\n"] {
+        let mut connection = served.connect().await;
+        connection.write(part).await;
+        assert!(connection.is_closed().await, "{part:?}");
+    }
+    served.get("/health").await.ok();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_is_closed() {
+    let served = Served::within(|limits| limits.head_time = SOON).await;
+    let mut connection = served.connect().await;
+    connection.ask(&Request::get("/health")).await.ok();
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let served = Served::within(|limits| limits.body_time = SOON).await;
+    for target in ["/commands/remark", "/queries/seats"] {
+        let whole = Request::post(target, r#"{"text":"x"}"#).bytes();
+        for left_out in [12, 1] {
+            let mut connection = served.connect().await;
+            connection.write(&whole[..whole.len() - left_out]).await;
+            connection.response(true).await.unwrap().problem(408, "slow");
+            assert!(connection.is_closed().await);
+        }
+    }
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_off_is_not_carried_out() {
+    let served = Served::new().await;
+    for bytes in [
+        b"content-length: 20\r\n\r\n{\"text\":\"x\"}".as_slice(),
+        b"transfer-encoding: chunked\r\n\r\nc\r\n{\"text\":\"x\"}\r\n",
+        b"transfer-encoding: chunked\r\n\r\nc\r\n{\"text\":\"x\"}\r\nzz\r\n",
+    ] {
+        let mut connection = served.connect().await;
+        connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
+        connection.write("content-type: application/json\r\n").await;
+        connection.write(bytes).await;
+        tokio::io::AsyncWriteExt::shutdown(&mut connection.stream).await.unwrap();
+        if let Some(response) = connection.response(true).await {
+            assert_eq!(response.status, 400, "{}", response.text());
+        }
+    }
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_told_and_the_connection_goes_on() {
+    let served = Served::within(|limits| limits.body_bytes = 1_000).await;
+    let text = |bytes: usize| json!({ "text": "x".repeat(bytes) }).to_string();
+    let mut connection = served.connect().await;
+    for bytes in [1_000, 100_000, 3_000_000] {
+        let response = connection.ask(&Request::send("remark", text(bytes))).await;
+        let problem = response.problem(413, "too-large");
+        assert_eq!(problem["limit_bytes"], 1_000);
+    }
+    let query = Request::post("/queries/seats", json!({ "row": "x".repeat(1_000) }));
+    connection.ask(&query).await.problem(413, "too-large");
+    let fits = text(1_000 - r#"{"text":""}"#.len());
+    assert_eq!(fits.len(), 1_000);
+    connection.ask(&Request::send("remark", fits)).await.ok();
+    // In chunks nobody knows the length beforehand.
+    connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
+    connection.write("content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    for _ in 0..2_000 {
+        connection.write(format!("64\r\n{}\r\n", "x".repeat(100))).await;
+    }
+    connection.write("0\r\n\r\n").await;
+    connection.response(true).await.unwrap().problem(413, "too-large");
+    connection.ask(&Request::get("/health")).await.ok();
+    assert_eq!(served.head(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_hide_the_answer() {
+    let served = Served::new().await;
+    let mut connection = served.connect().await;
+    let body = "x".repeat(2_000_000);
+    for request in [
+        Request::new("POST", "/commands/remark").body(body.clone()),
+        Request::send("nothing", &body),
+        Request::send("remark", &body).header("host", "evil.example"),
+        Request::new("PUT", "/status").body(body.clone()),
+        Request::get("/health").body(body.clone()),
+    ] {
+        let response = connection.ask(&request).await;
+        assert!([415, 404, 403, 405, 200].contains(&response.status), "{response:?}");
+    }
+    connection.ask(&Request::get("/health")).await.ok();
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_given_up() {
+    let served = Served::within(|limits| {
+        (limits.body_bytes, limits.discarded_bytes) = (1_000, 10_000);
+    });
+    let served = served.await;
+    let mut connection = served.connect().await;
+    connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
+    connection.write("content-type: application/json\r\ncontent-length: 999999999\r\n\r\n").await;
+    let (_, mut write) = connection.stream.into_split();
+    let endless = async {
+        while tokio::io::AsyncWriteExt::write_all(&mut write, &[b'x'; 1_000]).await.is_ok() {}
+    };
+    tokio::time::timeout(LONG, endless).await.expect("the server reads for ever");
+    served.get("/health").await.ok();
+}
+
+/// Who asks whether to send is told not to.
+#[tokio::test]
+async fn a_body_that_is_not_wanted_is_not_asked_for() {
+    let served = Served::new().await;
+    let mut connection = served.connect().await;
+    connection.write("POST /commands/nothing HTTP/1.1\r\nhost: localhost\r\n").await;
+    connection.write("expect: 100-continue\r\ncontent-length: 10\r\n\r\n").await;
+    connection.response(true).await.unwrap().problem(404, "unknown");
+    let mut connection = served.connect().await;
+    connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
+    connection.write("content-type: application/json\r\n").await;
+    connection.write("expect: 100-continue\r\ncontent-length: 12\r\n\r\n").await;
+    assert_eq!(connection.head().await.unwrap().status, 100);
+    connection.write(r#"{"text":"x"}"#).await;
+    connection.response(true).await.unwrap().ok();
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_told() {
+    let served = Served::new().await;
+    for request in [
+        Request::get("/health").header("x-large", "x".repeat(100_000)),
+        Request::get(&format!("/queries/seats?row={}", "x".repeat(100_000))),
+        (0..200).fold(Request::get("/health"), |request, n| request.header(&format!("x-{n}"), n)),
+    ] {
+        let mut connection = served.connect().await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut connection.stream, &request.bytes()).await;
+        if let Some(response) = connection.response(true).await {
+            assert!([414, 431].contains(&response.status), "{response:?}");
+        }
+    }
+    served.get("/health").await.ok();
+}
+
+#[tokio::test]
+async fn there_are_so_many_requests_at_once() {
+    let store = Moody::new();
+    let served = Served::over_within(store.clone(), |limits| limits.requests = 2).await;
+    store.set(Mood::Held);
+    let mut held = Vec::new();
+    for seat in ["a1", "a2"] {
+        let mut connection = served.connect().await;
+        let take = Request::send("take-seat", json!({ "seat": seat, "by": "ada" }));
+        connection.write(take.bytes()).await;
+        held.push(connection);
+    }
+    store.held(2).await;
+    let busy = served.get("/queries/how-many").await;
+    busy.problem(503, "busy");
+    assert_eq!(busy.need("retry-after"), "1");
+    served.get("/health").await.ok();
+    store.set(Mood::Well);
+    for connection in &mut held {
+        connection.response(true).await.unwrap().ok();
+    }
+    served.get("/queries/how-many").await.ok();
+}
+
+#[tokio::test]
+async fn there_are_so_many_connections_and_the_next_one_waits() {
+    let served = Served::within(|limits| limits.connections = 1).await;
+    let mut first = served.connect().await;
+    first.ask(&Request::get("/health")).await.ok();
+    let mut second = served.connect().await;
+    second.write(Request::get("/health").bytes()).await;
+    // The first one is served as long as it wants.
+    first.ask(&Request::get("/health")).await.ok();
+    drop(first);
+    second.response(true).await.unwrap().ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
+    let served = Served::within(|limits| {
+        (limits.write_time, limits.connections) = (SOON, 1);
+    });
+    let served = served.await;
+    let mut greedy = served.connect().await;
+    // More answers than fit into the buffers on the way, and none is read.
+    let many = Request::get("/large.txt").bytes().repeat(1_000);
+    let endless = async {
+        while tokio::io::AsyncWriteExt::write_all(&mut greedy.stream, &many).await.is_ok() {}
+    };
+    tokio::time::timeout(LONG, endless).await.expect("it is kept for ever");
+    served.get("/health").await.ok();
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_who_asks_for_it() {
+    let served = Served::new().await;
+    let plain = served.get("/large.txt").await;
+    assert_eq!((plain.header("content-encoding"), plain.text().as_str()), (None, LARGE));
+    let request = Request::get("/large.txt").header("accept-encoding", "gzip");
+    let packed = served.ask(&request).await;
+    assert_eq!(packed.need("content-encoding"), "gzip");
+    assert!(packed.body.len() < 1_000);
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_string(&mut text).unwrap();
+    assert_eq!(text, LARGE);
+    let small = served.ask(&Request::get("/").header("accept-encoding", "gzip")).await;
+    assert_eq!(small.header("content-encoding"), None);
+}

@@ -1,0 +1,18 @@
+//! The server from outside: over a socket, byte by byte where that matters.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
+
+mod access;
+mod client;
+mod commands;
+mod domain;
+mod garbage;
+mod limits;
+mod live;
+mod queries;
+mod schemas;
+mod served;
+mod shutdown;
+mod status;
+mod store;
+mod time;

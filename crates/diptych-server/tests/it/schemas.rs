@@ -1,0 +1,149 @@
+//! The catalogue and the OpenAPI document say what there is, as it is.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{client::Request, served::Served};
+
+/// All values under this key, wherever they are.
+fn all<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                if name == key {
+                    found.push(value);
+                }
+                all(value, key, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| all(value, key, found)),
+        _ => {}
+    }
+}
+
+async fn document(target: &str) -> Value {
+    Served::new().await.get(target).await.ok()
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere() {
+    for target in ["/catalogue", "/openapi.json"] {
+        let document = document(target).await;
+        let mut references = Vec::new();
+        all(&document, "$ref", &mut references);
+        assert!(references.len() > 10, "{target}");
+        for reference in references {
+            let place = reference.as_str().unwrap().strip_prefix('#').unwrap();
+            assert!(document.pointer(place).is_some(), "{target}: {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn operations_have_ids_of_their_own() {
+    let openapi = document("/openapi.json").await;
+    let mut ids = Vec::new();
+    all(&openapi["paths"], "operationId", &mut ids);
+    let unique: BTreeSet<_> = ids.iter().map(|id| id.as_str().unwrap()).collect();
+    assert_eq!(unique.len(), ids.len());
+}
+
+#[tokio::test]
+async fn everything_that_was_registered_is_there() {
+    let (catalogue, openapi) = (document("/catalogue").await, document("/openapi.json").await);
+    let names = |list: &str| -> Vec<String> {
+        let entries = catalogue[list].as_array().unwrap();
+        entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let commands = ["leave-seat", "poison", "remark", "stumble", "take-seat", "take-seat-noting"];
+    assert_eq!(names("commands"), commands);
+    let queries = ["curse", "how-many", "last-remarks", "oddity", "riddle", "seats", "who-sits"];
+    assert_eq!(names("queries"), queries);
+    assert_eq!(
+        names("events"),
+        ["seat-taken", "seat-left", "remarked", "seat-refused", "poisoned"]
+    );
+    for name in commands {
+        assert!(openapi["paths"][format!("/commands/{name}")]["post"].is_object(), "{name}");
+    }
+    for name in queries {
+        let live = openapi["paths"].get(format!("/queries/{name}/live"));
+        assert_eq!(live.is_some(), ["how-many", "last-remarks"].contains(&name), "{name}");
+        for method in ["get", "post"] {
+            assert!(openapi["paths"][format!("/queries/{name}")][method].is_object());
+        }
+    }
+    assert_eq!(
+        (&openapi["openapi"], &openapi["info"]["title"]),
+        (&json!("3.1.0"), &json!("Theatre"))
+    );
+    assert_eq!(openapi["info"]["version"], "7");
+    let views = catalogue["views"].as_array().unwrap();
+    let plan =
+        views.iter().find(|view| view["type"].as_str().unwrap().ends_with("::Plan")).unwrap();
+    assert_eq!(plan["events"], json!(["seat-taken", "seat-left"]));
+    assert_eq!(plan["queries"].as_array().unwrap().len(), 6 - 1 + 1);
+}
+
+#[tokio::test]
+async fn schemas_say_what_the_types_are() {
+    let openapi = document("/openapi.json").await;
+    let schemas = &openapi["components"]["schemas"];
+    let take = &schemas["Take"];
+    assert_eq!(take["required"], json!(["seat", "by"]));
+    assert_eq!(take["properties"]["seat"]["type"], "string");
+    assert_eq!(take["properties"]["seat"]["description"], "Such as `a1`.");
+    assert_eq!(take["properties"]["companions"]["maximum"], 255);
+    let post = &openapi["paths"]["/commands/take-seat"]["post"];
+    assert_eq!(
+        post["requestBody"]["content"]["application/json"]["schema"]["$ref"],
+        "#/components/schemas/Take"
+    );
+    assert_eq!(post["summary"], "take-seat");
+    assert!(post["responses"]["422"].is_object());
+    let remark = &openapi["paths"]["/commands/remark"]["post"];
+    assert!(remark["responses"].get("422").is_none(), "no rule rejects it");
+    let parameters = openapi["paths"]["/queries/seats"]["get"]["parameters"].as_array().unwrap();
+    let parameter =
+        |name: &str| parameters.iter().find(|parameter| parameter["name"] == name).unwrap().clone();
+    assert_eq!(parameter("top")["required"], false);
+    assert_eq!(parameter("_as_of")["schema"]["type"], "integer");
+    let who = &openapi["paths"]["/queries/who-sits"]["get"]["parameters"][0];
+    assert_eq!((&who["name"], &who["required"]), (&json!("seat"), &json!(true)));
+    assert_eq!(schemas["NotGiven"]["oneOf"].as_array().unwrap().len(), 2);
+}
+
+/// An enum of events is stored as what is in its variants.
+#[tokio::test]
+async fn the_schema_of_an_event_is_that_of_its_payload() {
+    let served = Served::new().await;
+    served.take("a1", "ada").await;
+    let catalogue = served.get("/catalogue").await.ok();
+    let taken = &catalogue["events"][0];
+    assert_eq!(taken["tags"], json!(["seat"]));
+    assert_eq!(taken["schema"]["required"], json!(["seat", "by"]), "{taken}");
+    let explained = served.get("/queries/seats/explanation").await.ok();
+    assert_eq!(explained["events"][0]["data"], json!({ "seat": "a1", "by": "ada" }));
+    let remarked = &catalogue["events"][2];
+    assert_eq!(remarked["schema"]["$ref"], "#/components/schemas/Remarked");
+}
+
+/// What the document says of an address is what happens there.
+#[tokio::test]
+async fn every_address_of_the_document_is_answered() {
+    let served = Served::new().await;
+    let openapi = served.get("/openapi.json").await.ok();
+    for (path, methods) in openapi["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let request = match method.as_str() {
+                "post" => Request::post(path, "{}"),
+                _ => Request::get(path),
+            };
+            let mut connection = served.connect().await;
+            connection.write(request.bytes()).await;
+            let response = connection.head().await.unwrap();
+            assert!(![404, 405].contains(&response.status), "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! For whoever runs it: health, readiness, status and figures.
+
+use diptych::{App, Memory};
+use diptych_server::{Metrics, MetricsError};
+use serde_json::json;
+
+use crate::{
+    domain::Plan,
+    served::{Served, with_views},
+};
+
+#[tokio::test]
+async fn health_and_readiness_are_told() {
+    let served = Served::new().await;
+    assert_eq!(served.get("/health").await.ok(), json!({ "status": "up" }));
+    assert_eq!(served.get("/ready").await.ok(), json!({ "status": "ready" }));
+}
+
+#[tokio::test]
+async fn the_status_shows_log_commands_and_views() {
+    let served = Served::new().await;
+    served.app.view::<Plan>().unwrap().pause().await.unwrap();
+    served.take("a1", "ada").await;
+    let status = served.get("/status").await.ok();
+    let log = served.app.identity();
+    assert_eq!(status["title"], "Theatre");
+    assert_eq!(status["log"]["id"], log.id.to_string());
+    assert_eq!((&status["log"]["head"], &status["commands"]["accepted"]), (&1.into(), &1.into()));
+    let views = status["views"].as_array().unwrap();
+    let plan = views.iter().find(|view| view["name"] == "Plan").unwrap();
+    assert_eq!((&plan["state"], &plan["lag_positions"]), (&"paused".into(), &1.into()), "{plan}");
+    assert!(plan["type"].as_str().unwrap().ends_with("domain::Plan"));
+    for number in ["position", "lag_seconds", "events", "copies", "bytes"] {
+        assert!(plan[number].is_number(), "{number}");
+    }
+    assert!(status["uptime_seconds"].as_f64().unwrap() >= 0.0);
+}
+
+/// The recorder is that of the whole process: this is the one test of it.
+#[tokio::test]
+async fn figures_are_there_as_prometheus_reads_them() {
+    let without = Served::new().await;
+    without.get("/metrics").await.problem(404, "unknown");
+    let metrics = Metrics::install().unwrap();
+    assert!(matches!(Metrics::install(), Err(MetricsError::Installed(_))));
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let served = Served::of(app, |server| server.metrics(metrics.clone())).await;
+    served.take("a1", "ada").await;
+    served.get("/queries/how-many").await.ok();
+    served.get("/queries/nobody-registered-this").await.problem(404, "unknown");
+    let response = served.get("/metrics").await;
+    assert!(response.need("content-type").starts_with("text/plain"));
+    let text = response.text();
+    for line in [
+        "diptych_http_requests_total{path=\"command\",status=\"200\"} 1",
+        "diptych_http_requests_total{path=\"query\",status=\"200\"} 1",
+        "diptych_http_requests_total{path=\"query\",status=\"404\"} 1",
+        "diptych_http_seconds_bucket{path=\"query\",le=\"+Inf\"} 2",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("nobody-registered-this"), "names are the clients' to choose");
+    assert!(text.contains("diptych_commands_total"), "{text}");
+}

@@ -1,0 +1,101 @@
+//! A store that is held up, or takes nothing, when a test wants it.
+
+use std::sync::Arc;
+
+use diptych::{EventStore, Filter, Limits, LogIdentity, Memory, Position, Store, Tag};
+use diptych_store::{
+    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking, Unavailable,
+};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    /// Appends wait, and reads of what is asked about the past.
+    Held,
+    /// Nothing is taken.
+    Full,
+    /// The call panics.
+    Broken,
+}
+
+#[derive(Clone)]
+pub(crate) struct Moody {
+    store: Store,
+    mood: Arc<watch::Sender<Mood>>,
+    waiting: Arc<watch::Sender<usize>>,
+}
+
+impl Moody {
+    pub(crate) fn new() -> Moody {
+        let store = Store::new(Memory::new());
+        Moody { store, mood: Arc::default(), waiting: Arc::default() }
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+
+    /// Until so many calls are held up.
+    pub(crate) async fn held(&self, calls: usize) {
+        let mut waiting = self.waiting.subscribe();
+        let held = waiting.wait_for(|waiting| *waiting >= calls);
+        tokio::time::timeout(crate::client::LONG, held).await.unwrap().unwrap();
+    }
+
+    async fn pass(&self) -> Result<(), Unavailable> {
+        if *self.mood.borrow() == Mood::Held {
+            self.waiting.send_modify(|waiting| *waiting += 1);
+            self.mood.subscribe().wait_for(|mood| *mood != Mood::Held).await.unwrap();
+            self.waiting.send_modify(|waiting| *waiting -= 1);
+        }
+        match *self.mood.borrow() {
+            Mood::Full => {
+                Err(Unavailable::Backend(Arc::new(std::io::Error::other("the disk is full"))))
+            }
+            Mood::Broken => panic!("the store is broken"),
+            Mood::Well | Mood::Held => Ok(()),
+        }
+    }
+}
+
+impl EventStore for Moody {
+    fn identity(&self) -> LogIdentity {
+        self.store.identity()
+    }
+
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+
+    fn head(&self) -> Head {
+        self.store.head()
+    }
+
+    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+        self.pass().await?;
+        self.store.append(append).await
+    }
+
+    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        self.store.read(filter, read).await
+    }
+
+    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        self.pass().await?;
+        self.store.last(filter, upto).await
+    }
+
+    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.store.count(tag, upto).await
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.store.keyed(key).await
+    }
+
+    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        self.store.tracked(source).await
+    }
+}
