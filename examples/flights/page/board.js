@@ -3,14 +3,22 @@ import { ask, listen } from "./api.js";
 import { $, h, icon, say } from "./dom.js";
 import { showClock } from "./time.js";
 import {
-  airportName, count, dayOf, duration, instant, lateness, longDayOf, millis, momentOf, timeOf,
-  zoneOf,
+  airportName, count, dayOf, duration, instant, lateness, longDayOf, millis, momentOf, sentence,
+  timeOf, zoneOf,
 } from "./words.js";
 
 const LATE_MINUTES = 15;
 const VERY_LATE_MINUTES = 60;
 /** More changes at once than this are a jump in time, and highlighting them says nothing. */
 const MOST_HIGHLIGHTS = 24;
+const BEFORE_MS = 4 * 60 * 60 * 1000;
+const AFTER_MS = 8 * 60 * 60 * 1000;
+
+/** Where a flight is in the window of a board at `now`: "before" it, "on" it, or "after" it. */
+export function whereOn(now, departsAt) {
+  if (departsAt < now - BEFORE_MS) return "before";
+  return departsAt > now + AFTER_MS ? "after" : "on";
+}
 
 export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   const body = $("board");
@@ -54,7 +62,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
         draw(answer, position);
         say($("answered"), `Sent by the server when it changed; of position ${count(position)}.`);
       },
-      problem: (problem) => trouble(problem.detail ?? problem.title),
+      problem: (problem) => trouble(sentence(problem.detail ?? problem.title)),
     });
   }
 
@@ -78,7 +86,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
           + `answered in ${millis(answered.ms)}.`);
       }
     } catch (problem) {
-      if (at !== null) trouble(problem.message);
+      if (at !== null) trouble(sentence(problem.message));
     } finally {
       asking = false;
     }
@@ -109,7 +117,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       if (cursor === entry.element) cursor = cursor.nextElementSibling;
       else body.insertBefore(entry.element, cursor);
     }
-    shown = { ...answer, position };
+    shown = { ...answer, position, isNow: at === null };
     insertDividers(answer);
     if (changed.length <= MOST_HIGHLIGHTS) changed.forEach((entry) => highlight(entry.element));
     summarise();

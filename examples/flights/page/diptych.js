@@ -16,7 +16,6 @@ export function startDiptych() {
   function status(answer) {
     seen.push({ at: performance.now(), answer });
     if (seen.length > KEPT_SECONDS + 1) seen.shift();
-    say($("accepted"), count(answer.commands.accepted));
     say($("conflicts"), count(answer.commands.conflicts));
     say($("head"), count(answer.log.head));
     say($("command-rate"), rate(perSecond((a) => a.commands.accepted)));
@@ -28,6 +27,8 @@ export function startDiptych() {
   }
 
   function happenings(answer) {
+    // The status counts since the start of the server, the view since the start of the log.
+    say($("accepted"), count(answer.accepted));
     say($("refused"), count(answer.refused));
     const latest = answer.recent.slice(0, SHOWN_LATEST).map((item) => h("li",
       { class: isRefusal(item) ? "refused" : null },

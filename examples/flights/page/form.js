@@ -1,9 +1,9 @@
 // The form that sends commands, and what became of them: a receipt, or the reason why not.
 import { ask, Problem, send } from "./api.js";
-import { statusOf } from "./board.js";
+import { statusOf, whereOn } from "./board.js";
 import { $, fact, h, say } from "./dom.js";
 import {
-  airportName, airports, count, fromInput, instant, millis, momentOf, toInput,
+  airportName, airports, count, fromInput, instant, millis, momentOf, sentence, toInput,
 } from "./words.js";
 
 const MINUTE_MS = 60 * 1000;
@@ -11,13 +11,23 @@ const HOUR_MS = 60 * MINUTE_MS;
 /** Numbers from here on are not in the data. */
 const FIRST_FREE_NUMBER = 9001;
 const MOST_TRIES = 60;
+/** A flight of the form leaves a little late, and lands, or is diverted, after a while. */
+const LEAVES_AFTER_MS = 4 * MINUTE_MS;
+const MILES_A_MINUTE = 7.5;
+const USUAL_MILES = 1000;
 /** A tail number that no plane of the data has. */
 const OWN_PLANE = "N9DIPT";
 const FIELDS = ["flight", "destination", "departs_at", "at", "plane", "distance_miles",
   "arrival_delay_minutes"];
 const DONE = {
-  "schedule-flight": "scheduled", "depart-flight": "departed", "land-flight": "landed",
-  "cancel-flight": "cancelled", "divert-flight": "diverted",
+  "schedule-flight": "is scheduled", "depart-flight": "has departed",
+  "land-flight": "has landed", "cancel-flight": "is cancelled", "divert-flight": "is diverted",
+};
+
+/** How a flight stands before a command changes that. */
+const STATUS_BEFORE = {
+  "depart-flight": "scheduled", "cancel-flight": "scheduled",
+  "land-flight": "departed", "divert-flight": "departed",
 };
 
 /** `clock` gives now in the log's time, `board` what the board shows. */
@@ -28,6 +38,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
   let own = null;
   let number = FIRST_FREE_NUMBER;
   let free = { of: "", flight: "" };
+  let suggested = 0;
   let key = crypto.randomUUID();
 
   const command = () => new FormData(form).get("command");
@@ -36,23 +47,28 @@ export function startForm({ clock, board, onShow, onFlight }) {
   /** Fills the form with something that makes sense now, unless it was touched. */
   async function suggest() {
     const name = command();
+    const mine = ++suggested;
     showFields(name);
     isTouched = false;
     clearErrors();
-    if (name === "schedule-flight") await suggestSchedule();
-    else suggestChange(name);
+    const values = name === "schedule-flight" ? await newFlight() : await nextChange(name);
+    // Asking took its time: what was typed, or chosen, meanwhile stays.
+    if (mine !== suggested || isTouched) return;
+    fill(values);
+  }
+
+  function fill(values) {
+    for (const [field, value] of Object.entries(values)) input[field].value = value;
+    hints();
     preview();
   }
 
-  async function suggestSchedule() {
-    const origin = board.airport();
+  async function newFlight() {
     const departsAt = Math.ceil((now() + HOUR_MS) / (5 * MINUTE_MS)) * 5 * MINUTE_MS;
-    input.departs_at.value = toInput(departsAt);
-    input.destination.value = "SFO";
-    input.plane.value = "";
-    input.distance_miles.value = "";
-    input.flight.value = await freeFlight(origin, toInput(departsAt).slice(0, 10));
-    hints();
+    return {
+      flight: await freeFlight(board.airport(), toInput(departsAt).slice(0, 10)),
+      departs_at: toInput(departsAt), destination: "SFO", plane: "", distance_miles: "",
+    };
   }
 
   /** Asked once for each number, airport and day, since suggestions are made often. */
@@ -79,20 +95,43 @@ export function startForm({ clock, board, onShow, onFlight }) {
     return `UA${number}-${origin}-${day}`;
   }
 
-  function suggestChange(name) {
-    const wanted = name === "land-flight" || name === "divert-flight" ? "departed" : "scheduled";
-    const row = own?.status === wanted ? own : nextRow(wanted);
-    input.flight.value = row?.flight ?? "";
-    input.plane.value = row?.plane ?? "";
-    input.at.value = toInput(now());
-    input.arrival_delay_minutes.value = "0";
-    hints();
+  async function nextChange(name) {
+    const wanted = STATUS_BEFORE[name];
+    const current = await boardOfNow();
+    offer(current.rows.filter((row) => row.status === wanted), current.rows);
+    const row = own?.status === wanted ? own : nextRow(current, wanted);
+    return {
+      flight: row?.flight ?? "", plane: row?.plane ?? "", at: toInput(changeAt(name, row)),
+      arrival_delay_minutes: "0",
+    };
   }
 
-  function nextRow(status, other = () => true) {
+  /** Commands are about now, whatever time the board shows. */
+  async function boardOfNow() {
     const shown = board.shown();
-    const rows = (shown?.rows ?? []).filter((row) => row.status === status && other(row));
-    if (status === "scheduled") return rows.find((row) => row.departs_at >= shown.at) ?? rows[0];
+    if (shown?.isNow && shown.airport === board.airport()) return shown;
+    try {
+      return (await ask("departure-board", { airport: board.airport() })).answer;
+    } catch (problem) {
+      console.info("the board of now could not be asked for", problem);
+      return { rows: [], at: null };
+    }
+  }
+
+  /** When it would be so: a flight leaves after it is due, and flies for as long as it is far. */
+  function changeAt(name, row) {
+    if (!row || name === "cancel-flight") return now();
+    if (name === "depart-flight") {
+      return Math.max(now(), Date.parse(row.departs_at) + LEAVES_AFTER_MS);
+    }
+    const minutes = Math.round((row.distance_miles ?? USUAL_MILES) / MILES_A_MINUTE);
+    const departedAt = Date.parse(row.departed_at ?? row.departs_at);
+    return Math.max(now(), departedAt + minutes * MINUTE_MS);
+  }
+
+  function nextRow({ rows: all, at }, status, other = () => true) {
+    const rows = all.filter((row) => row.status === status && other(row));
+    if (status === "scheduled") return rows.find((row) => row.departs_at >= at) ?? rows[0];
     return rows.at(-1);
   }
 
@@ -100,13 +139,14 @@ export function startForm({ clock, board, onShow, onFlight }) {
     for (const field of form.querySelectorAll("[data-for]")) {
       field.hidden = !field.dataset.for.split(" ").includes(name);
     }
-    const shown = board.shown();
-    const wanted = { "land-flight": "departed", "divert-flight": "departed" }[name] ?? "scheduled";
-    const rows = name === "schedule-flight" ? []
-      : (shown?.rows ?? []).filter((row) => row.status === wanted);
-    $("flights").replaceChildren(...rows.map((row) =>
+    offer([], board.shown()?.rows ?? []);
+  }
+
+  /** What can be chosen instead of typed. */
+  function offer(flights, rows) {
+    $("flights").replaceChildren(...flights.map((row) =>
       h("option", { value: row.flight, label: `to ${airportName(row.destination)}` })));
-    const planes = new Set((shown?.rows ?? []).map((row) => row.plane).filter(Boolean));
+    const planes = new Set(rows.map((row) => row.plane).filter(Boolean));
     $("planes").replaceChildren(...[...planes].map((plane) => h("option", { value: plane })));
   }
 
@@ -138,11 +178,15 @@ export function startForm({ clock, board, onShow, onFlight }) {
 
   function request() {
     const content = body();
-    const isAt = typeof content.at === "string" && !Number.isNaN(Date.parse(content.at));
-    return {
-      name: command(), body: content, key,
-      occurredAt: isAt ? content.at : instant(clock() ?? Date.now()),
-    };
+    return { name: command(), body: content, key, occurredAt: occurredAt(content) };
+  }
+
+  /** A change occurs when it says; a flight is scheduled now, and before it is to depart. */
+  function occurredAt({ at, departs_at: departsAt }) {
+    const latest = clock() ?? Date.now();
+    if (!Number.isNaN(Date.parse(at))) return at;
+    const departs = Date.parse(departsAt);
+    return instant(departs < latest ? departs - HOUR_MS : latest);
   }
 
   function preview() {
@@ -178,28 +222,41 @@ export function startForm({ clock, board, onShow, onFlight }) {
   async function accepted(sent, receipt, ms) {
     const again = sent.receipt === receipt.receipt;
     const said = h("p", { class: "hint" }, "Reading it back …");
-    const next = DONE[sent.name] === "scheduled" ? h("button", { type: "button",
+    const next = sent.name === "schedule-flight" ? h("button", { type: "button",
       onclick: () => change("depart-flight") }, "Depart it now")
-      : DONE[sent.name] === "departed" ? h("button", { type: "button",
+      : sent.name === "depart-flight" ? h("button", { type: "button",
         onclick: () => change("land-flight") }, "Land it") : "";
     show("accepted",
       h("h3", {}, again ? "The same receipt: it was carried out once" : "Accepted"),
-      h("p", {}, `${sent.body.flight} is ${DONE[sent.name]}. `
+      h("p", {}, `${sent.body.flight} ${DONE[sent.name]}. `
         + `Durable at position ${positions(receipt)}, answered in ${millis(ms)}.`),
       said,
       h("dl", { class: "facts" }, fact("Receipt", h("code", {}, receipt.receipt)),
         fact("Key", h("code", {}, sent.key))),
       h("div", { class: "actions" }, next,
-        h("button", { type: "button", onclick: () => onShow(sent.body.flight) },
+        h("button", { type: "button", onclick: () => bringToSight(sent, "with the reader") },
           "Show it on the board"),
         h("button", { type: "button", class: "quiet",
           onclick: () => submit({ ...sent, receipt: receipt.receipt }) },
         "Send it again with the same key")));
     $("outcome").dataset.position = String(receipt.last);
     await readBack(sent.body.flight, receipt.receipt, said);
-    onShow(sent.body.flight, "quietly");
+    bringToSight(sent, "quietly");
     if (!again && sent.name === "schedule-flight") number += 1;
     if (!again && !isTouchedSince(sent)) await suggest();
+  }
+
+  /** The board goes to where the flight is on it. */
+  function bringToSight({ body: content, occurredAt: at }, how) {
+    if (own?.flight !== content.flight) return;
+    const departsAt = Date.parse(own.departs_at);
+    const latest = Math.max(clock() ?? 0, Date.parse(content.at ?? at));
+    const where = whereOn(latest, departsAt);
+    onShow(own.flight, where === "before" ? Math.max(departsAt, Date.parse(at)) : null, how);
+    if (where === "after" && how === "quietly") {
+      $("outcome").append(h("p", { class: "hint" },
+        "The board shows eight hours ahead: this flight comes onto it later."));
+    }
   }
 
   /** Asked after the receipt: the answer has what was just written, whatever the view's lag. */
@@ -222,22 +279,25 @@ export function startForm({ clock, board, onShow, onFlight }) {
 
   function refused(sent, problem) {
     const { status, body: told } = problem;
+    const isMalformed = told.type === "urn:diptych:malformed";
+    const field = told.field ?? (isMalformed ? fieldAt(sent.body, told.column) : null);
+    const words = isMalformed ? mistake(told.detail, field) : told.problem ?? problem.message;
     const facts = [];
     const rule = told.rejection?.rule;
     for (const [name, value] of Object.entries(told.rejection ?? {})) {
-      const words = typeof value === "string" ? value : JSON.stringify(value);
+      const shown = typeof value === "string" ? value : JSON.stringify(value);
       const isFlight = name === "flight" && typeof value === "string";
       facts.push(fact(name, isFlight ? h("button", { type: "button", class: "link",
-        onclick: () => onFlight(value) }, words) : h("code", {}, words)));
+        onclick: () => onFlight(value) }, shown) : h("code", {}, shown)));
     }
-    if (told.field) {
-      facts.push(fact("field", h("code", {}, told.field)));
-      fieldError(told.field, told.problem ?? problem.message);
+    if (field) {
+      facts.push(fact("field", h("code", {}, field)));
+      fieldError(field, sentence(words));
     }
     const isUnknown = status === 503 || status === 0;
     show(rule ? "refused" : "failed",
-      h("h3", {}, headline(status, rule)),
-      h("p", {}, sentence(problem.message)),
+      h("h3", {}, headline(status, rule, told.type)),
+      h("p", {}, sentence(words)),
       h("p", { class: "hint" }, rule ? "No event of it is in the log." : advice(status)),
       h("dl", { class: "facts" }, ...facts, status ? fact("status", String(status)) : null),
       isUnknown ? h("div", { class: "actions" }, h("button", { type: "button",
@@ -267,9 +327,17 @@ export function startForm({ clock, board, onShow, onFlight }) {
     input.flight.focus();
   }
 
+  /** What is wrong with a command that cannot be read, without what only its text has. */
+  function mistake(detail, field) {
+    if (input[field]?.type === "number") {
+      return `${input[field].value} is not a whole number that can be`;
+    }
+    const begin = /^the command cannot be read: /;
+    return detail.replace(begin, "").replace(/ at line \d+ column \d+$/, "");
+  }
+
   /** Schedules a flight of our own, where the data has none that would do; its id. */
-  async function scheduleOwn(plane) {
-    const departsAt = now() + HOUR_MS;
+  async function scheduleOwn(plane, departsAt) {
     const flight = await freeFlight(board.airport(), toInput(departsAt).slice(0, 10));
     number += 1;
     await send("schedule-flight", {
@@ -280,24 +348,28 @@ export function startForm({ clock, board, onShow, onFlight }) {
 
   /** A plane that is in the air, and a flight that is to depart: found, or brought about. */
   async function planeInTheAir() {
-    let plane = nextRow("departed", (row) => row.plane !== null)?.plane;
+    const current = await boardOfNow();
+    let plane = nextRow(current, "departed", (row) => row.plane !== null)?.plane;
+    let next = nextRow(current, "scheduled");
+    if (!next) {
+      const departsAt = now() + HOUR_MS;
+      next = { flight: await scheduleOwn(null, departsAt), departs_at: instant(departsAt) };
+    }
     if (!plane) {
       plane = OWN_PLANE;
-      const flight = await scheduleOwn(plane);
-      const at = instant(now());
+      const flight = await scheduleOwn(plane, now() + 5 * MINUTE_MS);
+      const at = instant(now() + 5 * MINUTE_MS + LEAVES_AFTER_MS);
       await send("depart-flight", { flight, plane, at }, crypto.randomUUID(), at);
     }
-    return { plane, flight: nextRow("scheduled")?.flight ?? await scheduleOwn(null) };
+    return { plane, flight: next.flight, at: toInput(changeAt("depart-flight", next)) };
   }
 
   /** Fills the form with what is going to be refused, and sends it. */
   async function tryOut(name, values) {
     form.querySelector(`[value=${name}]`).checked = true;
     showFields(name);
-    for (const [field, value] of Object.entries(values)) input[field].value = value;
     isTouched = true;
-    hints();
-    preview();
+    fill(values);
     await submit(request());
   }
 
@@ -312,16 +384,15 @@ export function startForm({ clock, board, onShow, onFlight }) {
   }
 
   $("try-twice").addEventListener("click", () => prepared("schedule-flight", async () => {
-    const row = nextRow("scheduled") ?? board.shown()?.rows[0];
+    const current = await boardOfNow();
+    const row = nextRow(current, "scheduled") ?? current.rows[0];
+    const departsAt = row ? Date.parse(row.departs_at) : now() + HOUR_MS;
     return {
-      flight: row?.flight ?? await scheduleOwn(null), destination: row?.destination ?? "SFO",
-      plane: row?.plane ?? "", distance_miles: "",
-      departs_at: toInput(row ? Date.parse(row.departs_at) : now() + HOUR_MS),
+      flight: row?.flight ?? await scheduleOwn(null, departsAt), departs_at: toInput(departsAt),
+      destination: row?.destination ?? "SFO", plane: row?.plane ?? "", distance_miles: "",
     };
   }));
-  $("try-in-the-air").addEventListener("click", () => prepared("depart-flight", async () => ({
-    ...await planeInTheAir(), at: toInput(now()),
-  })));
+  $("try-in-the-air").addEventListener("click", () => prepared("depart-flight", planeInTheAir));
   $("fresh").addEventListener("click", () => {
     free = { of: "", flight: "" };
     suggest();
@@ -342,6 +413,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
 
   /** The clock or the board moved: an untouched form moves along. */
   function moved() {
+    if (clock() === null) return;
     if (!isTouched && !form.contains(document.activeElement)) suggest();
   }
 
@@ -359,8 +431,22 @@ function positions({ first, last }) {
   return first === last ? count(last) : `${count(first)} to ${count(last)}`;
 }
 
-function headline(status, rule) {
+const utf8 = new TextEncoder();
+
+/** The field whose value ends at this column, counted in bytes, of a body in one line. */
+function fieldAt(body, column) {
+  const known = Object.entries(body);
+  let end = 0;
+  for (const [name, value] of known) {
+    end += utf8.encode(`,${JSON.stringify(name)}:${JSON.stringify(value)}`).length;
+    if (end >= column) return name;
+  }
+  return known.at(-1)?.[0] ?? null;
+}
+
+function headline(status, rule, type) {
   if (rule) return `✕ Refused by the rule “${rule}”`;
+  if (status === 503 && type !== "urn:diptych:outcome-unknown") return "✕ Not now";
   return {
     0: "The server cannot be reached", 400: "✕ Not a valid command", 403: "✕ Not allowed",
     404: "✕ There is no such command", 409: "✕ Something else came first",
@@ -373,9 +459,4 @@ function advice(status) {
     return "It may have been carried out. Sent again with the same key, it is carried out once.";
   }
   return "Nothing was written.";
-}
-
-function sentence(words) {
-  const text = words.charAt(0).toUpperCase() + words.slice(1);
-  return /[.!?]$/.test(text) ? text : `${text}.`;
 }

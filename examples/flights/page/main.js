@@ -7,6 +7,7 @@ import { $, say } from "./dom.js";
 import { startForm } from "./form.js";
 import { startPictures } from "./pictures.js";
 import { startPlane } from "./plane.js";
+import { startRest } from "./rest.js";
 import { startStream } from "./stream.js";
 import { startTime } from "./time.js";
 import { learnNames } from "./words.js";
@@ -14,6 +15,8 @@ import { learnNames } from "./words.js";
 /** Pictures of now are asked again this often, while they are in sight and the log grows. */
 const PICTURES_MS = 5000;
 const FORM_MS = 2000;
+/** Between when something was so and a board that shows it. */
+const JUST_AFTER_MS = 10 * 60 * 1000;
 
 const page = document.documentElement;
 page.dataset.errors = "0";
@@ -26,8 +29,9 @@ startTheme();
 
 let head = 0;
 let drawnHead = 0;
-let formAt = 0;
+let formTimer = null;
 let newest = 0;
+let looking = 0;
 
 const lastInstant = () => time.last();
 const timeShown = () => time.at();
@@ -44,15 +48,17 @@ const board = startBoard({
   },
   onShown() {
     page.dataset.ready = "true";
-    if (performance.now() - formAt < FORM_MS) return;
-    formAt = performance.now();
-    form.moved();
+    rest.look();
   },
 });
 const time = startTime({
-  onMove: (at) => board.show({ at }),
+  onMove(at) {
+    rest.moved(at);
+    board.show({ at });
+  },
   onSettle: (at) => pictures.settled(at),
 });
+const rest = startRest({ time, board });
 const pictures = startPictures({ timeShown, lastInstant });
 const form = startForm({ clock: lastInstant, board, onShow: showFlight, onFlight: card.open });
 
@@ -89,6 +95,8 @@ function happened({ answer }) {
   newest = Math.max(newest, ...fresh.map((item) => item.number));
   card.happened(new Set(fresh.map((item) => item.flight)));
   if (answer.last) {
+    rest.look();
+    moveForm();
     planeDay.suggestDay(Date.parse(answer.last));
     if (time.at() === null) pictures.settled(null);
   }
@@ -98,6 +106,17 @@ function happened({ answer }) {
 function statusCame(answer) {
   head = answer.log.head;
   diptych.status(answer);
+  rest.status(answer);
+}
+
+/** At once the first time, and then now and then. */
+function moveForm() {
+  if (formTimer !== null) return;
+  form.moved();
+  formTimer = setTimeout(() => {
+    formTimer = null;
+    form.moved();
+  }, FORM_MS);
 }
 
 function troubled(problem) {
@@ -120,20 +139,23 @@ function drawPictures() {
   pictures.refresh();
 }
 
-/** Brings a flight that was written about into view; "quietly" leaves the reader where he is. */
-function showFlight(flight, how) {
+/**
+ * Shows the board with a flight that was written about: of now, or after `then`. "quietly" leaves
+ * the reader where he is on the page.
+ */
+function showFlight(flight, then, how) {
   const airport = flight.split("-")[1];
-  if (how === "quietly") {
-    if (time.at() === null && airport === board.airport()) board.point(flight);
-    return;
-  }
-  time.now();
+  if (then === null) time.now();
+  else time.move(then + JUST_AFTER_MS);
   if (airport !== board.airport()) board.choose(airport);
-  $("departures").focus({ preventScroll: true });
-  document.querySelector(".hall").scrollIntoView();
+  if (how !== "quietly") {
+    $("departures").focus({ preventScroll: true });
+    document.querySelector(".hall").scrollIntoView();
+  }
+  clearInterval(looking);
   let tries = 20;
-  const look = setInterval(() => {
-    if (board.point(flight) || --tries === 0) clearInterval(look);
+  looking = setInterval(() => {
+    if (board.point(flight) || --tries === 0) clearInterval(looking);
   }, 100);
 }
 

@@ -14,6 +14,7 @@ export function startTime({ onMove, onSettle }) {
   let first = null;
   let last = null;
   let at = null;
+  let isChosen = false;
   let playing = 0;
   let settling = 0;
   let connection = "open";
@@ -36,7 +37,13 @@ export function startTime({ onMove, onSettle }) {
     place();
   }
 
+  /** The reader moves it. */
   function move(to) {
+    isChosen = true;
+    put(to);
+  }
+
+  function put(to) {
     if (first === null) return;
     const next = to === null || to >= last ? null : Math.max(to, first);
     if (next === null && playing) stop();
@@ -83,7 +90,9 @@ export function startTime({ onMove, onSettle }) {
   function play() {
     if (first === null) return;
     let spare = 0;
-    if (at === null) move(first);
+    isChosen = true;
+    if (at === null) put(Math.min(first + DAY_MS, last - 1));
+    else onMove(at);
     playing = setInterval(() => {
       spare += (Number($("speed").value) * 1000 * TICK_MS) / 1000;
       const steps = Math.floor(spare / 60000) * 60000;
@@ -161,7 +170,11 @@ export function startTime({ onMove, onSettle }) {
     move(null);
   }
 
-  return { range, now, connected, at: () => at, last: () => last };
+  return {
+    range, move, put, now, connected,
+    at: () => at, first: () => first, last: () => last,
+    isChosen: () => isChosen,
+  };
 }
 
 /** The large clock: of the live answer, or of the time that was asked for. */

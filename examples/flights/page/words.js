@@ -49,6 +49,19 @@ export function fromInput(text) {
   return asUtc - offset(once);
 }
 
+/** Five in the afternoon of New York, the last time that it was before this instant. */
+export function eveningBefore(ms) {
+  const evening = (day) => fromInput(`${toInput(day).slice(0, 10)}T17:00`);
+  const same = evening(ms);
+  return same < ms ? same : evening(same - 24 * 60 * 60 * 1000);
+}
+
+/** What a server says in lower case, as a sentence. */
+export function sentence(words) {
+  const text = words.charAt(0).toUpperCase() + words.slice(1);
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
+}
+
 export const count = (n) => (n === null || n === undefined ? "–" : whole.format(n));
 export const decimal = (n) => (n === null || n === undefined ? "–" : tenth.format(n));
 export const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;

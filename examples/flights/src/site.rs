@@ -80,6 +80,7 @@ page! {
     "/page.css" "page.css" CSS
     "/pictures.js" "pictures.js" SCRIPT
     "/plane.js" "plane.js" SCRIPT
+    "/rest.js" "rest.js" SCRIPT
     "/stream.js" "stream.js" SCRIPT
     "/theme.js" "theme.js" SCRIPT
     "/time.js" "time.js" SCRIPT
