@@ -87,6 +87,8 @@ impl From<OpenError> for Failure {
         let exit = match &error {
             OpenError::Held { .. } => Exit::Held,
             OpenError::Corrupt(_) => Exit::Damage,
+            // Another folder was meant, or something has to be done first.
+            OpenError::Unfinished { .. } | OpenError::Backup { .. } => Exit::Input,
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

@@ -5,6 +5,7 @@
 
 mod append;
 mod args;
+mod backup;
 mod batches;
 mod demo;
 mod exit;
@@ -13,6 +14,7 @@ mod lines;
 mod ndjson;
 mod progress;
 mod read;
+mod restore;
 mod sample;
 mod stats;
 mod table;
@@ -63,6 +65,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {

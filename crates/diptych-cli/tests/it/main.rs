@@ -3,6 +3,7 @@
 // A test fails by panicking, and so may what it calls.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod backup;
 mod command_line;
 mod input;
 mod kept;
