@@ -99,7 +99,7 @@ async fn whole(folder: &Path, plan: &Plan) -> Result<(), Failed> {
 /// Loads, and waits for everything that follows.
 async fn sent(what: &str, app: &App, plan: &Plan) -> Result<Loaded, Failed> {
     let (progress, _) = watch::channel(Progress::default());
-    let began = Instant::now();
+    let (began, worked) = (Instant::now(), processor_seconds());
     let stop = std::future::pending();
     let loaded = load(app, plan, LoadOptions::default(), &progress, stop).await?;
     let durable = began.elapsed().as_secs_f64();
@@ -116,8 +116,27 @@ async fn sent(what: &str, app: &App, plan: &Plan) -> Result<Loaded, Failed> {
         "{what}: {durable:.2} s, {rate:.0} commands/s; in the views after {shown:.2} s, in the \
          report after {reported:.2} s"
     );
-    println!("  {:?}", app.figures());
+    let cache = app.figures().cache;
+    println!(
+        "  cache of decisions: {} hits, {} misses, {} evictions",
+        cache.hits, cache.misses, cache.evictions
+    );
+    if let Some(seconds) = processor_seconds().zip(worked).map(|(now, before)| now - before) {
+        let micros = seconds * 1e6 / loaded.settled as f64;
+        println!("  {seconds:.1} s of processors, {micros:.1} us a command");
+    }
     Ok(loaded)
+}
+
+/// What all threads worked so far, where the system says so: on a machine that others use too, it
+/// is the figure that means something.
+fn processor_seconds() -> Option<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
 }
 
 /// Asks for a board now, and at an instant of the past.

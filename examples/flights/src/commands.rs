@@ -10,6 +10,8 @@ mod flights;
 mod noted;
 mod refusal;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use diptych::Command;
 
