@@ -5,6 +5,7 @@
 
 mod backup;
 mod command_line;
+mod demo;
 mod input;
 mod kept;
 mod program;

@@ -1,0 +1,320 @@
+//! `diptych demo`, as somebody meets it: loads, ends, goes on, and says what is wrong.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{Ran, finish};
+
+/// Enough for every rule that January breaks before the fourth.
+const UNTIL: &str = "2013-01-04T00:00:00Z";
+
+/// A folder for a demo.
+struct Demo {
+    dir: TempDir,
+}
+
+impl Demo {
+    fn new() -> Demo {
+        Demo { dir: TempDir::new().unwrap() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
+        command.args(["demo", "--wait-seconds", "0", "--data"]).arg(self.data()).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        finish(self.command(args).spawn().unwrap(), "")
+    }
+
+    /// Loads what is left, and says what is there then.
+    fn load(&self, args: &[&str]) -> Value {
+        let ran = self.run(&[&["--once", "--json"], args].concat());
+        ran.ended(0, "");
+        // After a kill or a full disk the engine says that it mended the end of the log.
+        let mended = |line: &str| line.contains("cut off an unfinished commit");
+        assert!(ran.stderr.lines().all(mended), "{}", ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap()
+    }
+
+    /// A file of flights in its folder.
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// A demo that is served; killed when it is dropped.
+struct Served {
+    process: Child,
+    address: String,
+}
+
+impl Served {
+    fn start(demo: &Demo, args: &[&str]) -> Served {
+        let args = [&["--listen", "127.0.0.1:0"], args].concat();
+        let mut process = demo.command(&args).spawn().unwrap();
+        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        // What else it says has to go somewhere.
+        thread::spawn(move || said.read_to_end(&mut Vec::new()));
+        let address = line.trim().strip_prefix("the page is at http://").unwrap_or_else(|| {
+            panic!("it says {line:?}");
+        });
+        let address = address.trim_end_matches('/').to_owned();
+        Served { process, address }
+    }
+
+    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: \
+             application/json\r\ncontent-length: {length}\r\n\r\n{body}",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask(&format!("GET {path}"), "");
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Waits until so many commands have come.
+    fn wait_for_events(&self, least: u64) {
+        let begin = Instant::now();
+        while self.get("/status")["log"]["head"].as_u64().unwrap() < least {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nothing comes");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// As Ctrl-C or a system that shuts down does it; answers what it printed.
+    fn end(mut self) -> (i32, String) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        let mut out = String::new();
+        self.process.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        (self.process.wait().unwrap().code().unwrap(), out)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What is the same however it came to be.
+fn lasting(outcome: &Value) -> Value {
+    let names = ["events", "accepted", "refused", "refused_by_rule", "digests"];
+    names.iter().map(|name| ((*name).to_owned(), outcome[*name].clone())).collect()
+}
+
+#[test]
+fn it_is_loaded_once_and_says_what_came_of_it() {
+    let demo = Demo::new();
+    let first = demo.load(&["--until", UNTIL]);
+    assert_eq!(first["settled"], first["commands"]);
+    assert_eq!(first["found"], 0);
+    let sent = first["accepted"].as_u64().unwrap() + first["refused"].as_u64().unwrap();
+    assert_eq!(Value::from(sent), first["commands"]);
+    assert!(first["peak_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
+    assert_eq!(first["digests"].as_object().unwrap().len(), 8);
+
+    let again = demo.load(&["--until", UNTIL]);
+    assert_eq!(again["found"], again["commands"]);
+    assert_eq!(lasting(&again), lasting(&first));
+
+    let text = demo.run(&["--once", "--until", UNTIL]);
+    text.ended(0, "");
+    assert!(text.stdout.contains("0 sent"), "{}", text.stdout);
+    assert!(text.stdout.contains("flight-departed"), "{}", text.stdout);
+}
+
+/// The issue's promise: whether a load was killed makes no difference to what is there in the end.
+#[test]
+fn a_load_that_is_killed_goes_on_where_it_was() {
+    let whole = lasting(&Demo::new().load(&["--until", UNTIL]));
+    let kills = std::env::var("DIPTYCH_KILLS").ok().and_then(|kills| kills.parse().ok());
+    let demo = Demo::new();
+    for kill in 1..=kills.unwrap_or(4_u64) {
+        // A little later each time, and never at the same command.
+        let served = Served::start(&demo, &["--until", UNTIL]);
+        served.wait_for_events(1_500 * kill);
+        drop(served);
+    }
+    let resumed = demo.load(&["--until", UNTIL]);
+    assert!(resumed["found"].as_u64().unwrap() >= 1_500, "{resumed}");
+    assert_eq!(lasting(&resumed), whole);
+}
+
+#[test]
+fn told_to_end_it_ends_in_order_and_goes_on_the_next_time() {
+    let demo = Demo::new();
+    let args = ["--until", "2013-01-20T00:00:00Z"];
+    let served = Served::start(&demo, &args);
+    served.wait_for_events(6_000);
+    let (code, out) = served.end();
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("start it again to go on"), "{out}");
+    let rest = demo.load(&args);
+    assert!(rest["found"].as_u64().unwrap() >= 6_000, "{rest}");
+    assert_eq!(rest["settled"], rest["commands"]);
+}
+
+#[test]
+fn what_is_sent_to_it_is_there_after_it_was_killed() {
+    let demo = Demo::new();
+    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    let flight = r#"{"flight":"DI1-EWR-2013-01-02","departs_at":"2013-01-02T17:00:00Z",
+                     "destination":"IAH","plane":null,"distance_miles":null}"#;
+    let (status, receipt) = served.ask("POST /commands/schedule-flight", flight);
+    assert_eq!(status, 200, "{receipt}");
+    let (status, refused) = served.ask("POST /commands/schedule-flight", flight);
+    assert_eq!(status, 422, "{refused}");
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!(refused["rejection"]["rule"], "scheduled-once");
+    drop(served);
+
+    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    let card = served.get("/queries/flight-card?flight=DI1-EWR-2013-01-02&_consistency=strong");
+    assert_eq!(card["destination"], "IAH");
+    // What was refused is on record, too.
+    let refusals = served.get("/queries/refusals?_consistency=strong");
+    assert_eq!(refusals["newest"][0]["flight"], "DI1-EWR-2013-01-02");
+    let (code, _) = served.end();
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_port_that_is_taken_and_a_folder_that_is_held_are_named() {
+    let demo = Demo::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = demo.run(&["--listen", &address]);
+    ran.ended(4, &format!("another program listens at {address}"));
+    assert!(!demo.data().exists(), "something was written before that was known");
+
+    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    demo.run(&["--once"]).ended(4, "process");
+    drop(served);
+    demo.run(&["--listen", "0.0.0.0:0"]).ended(1, "no host was named");
+}
+
+/// The bytes of the file that is in the program.
+fn january() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::read(path.join("../../examples/flights/data/flights-2013-01.csv.gz")).unwrap()
+}
+
+#[test]
+fn a_file_that_is_not_whole_loads_nothing_and_mended_loads_everything_once() {
+    let demo = Demo::new();
+    let january = january();
+    let args = |file: &str| ["--once", "--until", UNTIL, "--flights", file].map(str::to_owned);
+    let half = demo.file("flights.csv.gz", &january[..january.len() / 2]);
+    let run = |file: &str| {
+        let args = args(file);
+        demo.run(&args.each_ref().map(String::as_str))
+    };
+    run(&half).ended(1, "whole rows");
+    assert!(!demo.data().exists(), "something was written of a file that is not whole");
+    run(&demo.file("text.csv.gz", "no gzip at all")).ended(1, "not compressed by gzip");
+    run("/no/such/file.csv").ended(1, "cannot be read");
+
+    // Mended, it is the same file, and the same as the one in the program.
+    fs::write(&half, january).unwrap();
+    let mended = demo.load(&["--until", UNTIL, "--flights", &half]);
+    let again = demo.load(&["--until", UNTIL]);
+    assert_eq!(again["found"], again["commands"]);
+    assert_eq!(lasting(&mended), lasting(&again));
+}
+
+#[test]
+fn a_bad_row_is_named_by_number_column_and_reason() {
+    let demo = Demo::new();
+    let header = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,\
+                  arr_delay,carrier,flight,tailnum,origin,dest,air_time,distance,hour,minute,\
+                  time_hour\n";
+    let good = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,\
+                2013-01-01T10:00:00Z\n";
+    let bad = good.replace("UA,1545", "UA,1546").replace(",2,830", ",late,830");
+    let file = demo.file("flights.csv", format!("{header}{good}{bad}"));
+    let ran = demo.run(&["--once", "--flights", &file]);
+    ran.ended(1, "row 2");
+    ran.ended(1, "dep_delay");
+    let hostile = good.replace("IAH", "<b>");
+    let file = demo.file("flights.csv", format!("{header}{hostile}"));
+    demo.run(&["--once", "--flights", &file]).ended(1, "row 1");
+}
+
+/// A folder that may not grow: what was acknowledged stays, and with room again it goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_folder_is_said_and_what_was_acknowledged_stays() {
+    let whole = lasting(&Demo::new().load(&["--until", UNTIL]));
+    let demo = Demo::new();
+    let program = env!("CARGO_BIN_EXE_diptych");
+    let data = demo.data();
+    // The signal of a file that may not grow is ignored, so that writing fails as on a full disk.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 3000; exec {program} demo --once --until {UNTIL} --data {}",
+        data.display()
+    );
+    let mut limited = Command::new("bash");
+    limited.args(["-c", &script]).stdin(Stdio::piped());
+    let limited = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ran = finish(limited, "");
+    assert_eq!(ran.code, 5, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.to_lowercase().contains("file too large"), "{}", ran.stderr);
+    let rest = demo.load(&["--until", UNTIL]);
+    assert_eq!(lasting(&rest), whole);
+}
+
+/// Whoever is not root cannot write there, and root cannot make a folder of a file.
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let demo = Demo::new();
+    fs::write(demo.data(), "a file").unwrap();
+    let ran = demo.run(&["--once"]);
+    ran.ended(5, "data");
+}
+
+#[test]
+fn days_go_by_as_fast_as_they_are_told_to() {
+    let demo = Demo::new();
+    // Ten hours from the first departure on, in a fifth of a second.
+    let until = "2013-01-01T20:00:00Z";
+    let quick = demo.load(&["--until", until]);
+    let other = Demo::new();
+    let begin = Instant::now();
+    let paced = other.load(&["--until", until, "--speed", "180000"]);
+    assert!(begin.elapsed() >= Duration::from_millis(190), "{:?}", begin.elapsed());
+    assert_eq!(lasting(&paced), lasting(&quick));
+}
