@@ -12,6 +12,8 @@ mod planes;
 mod punctuality;
 mod refusals;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -64,8 +64,27 @@ impl FromStr for Day {
 }
 
 impl fmt::Display for Day {
+    /// By hand, because every command says a few days.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.0.year(), self.0.month(), self.0.day())
+        let (year, month, day) = (self.0.year(), self.0.month(), self.0.day());
+        if !(0..=9999).contains(&year) {
+            return write!(f, "{year}-{month:02}-{day:02}");
+        }
+        let digit = |number: i16, unit: i16| b'0' + (number / unit % 10) as u8;
+        let (month, day) = (month.into(), day.into());
+        let text = [
+            digit(year, 1000),
+            digit(year, 100),
+            digit(year, 10),
+            digit(year, 1),
+            b'-',
+            digit(month, 10),
+            digit(month, 1),
+            b'-',
+            digit(day, 10),
+            digit(day, 1),
+        ];
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -88,13 +88,18 @@ impl FromStr for BoardId {
 
 impl fmt::Display for FlightId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}-{}", self.airline, self.number, self.board)
+        f.write_str(self.airline.as_str())?;
+        self.number.fmt(f)?;
+        f.write_str("-")?;
+        self.board.fmt(f)
     }
 }
 
 impl fmt::Display for BoardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.origin, self.day)
+        f.write_str(self.origin.as_str())?;
+        f.write_str("-")?;
+        self.day.fmt(f)
     }
 }
 
