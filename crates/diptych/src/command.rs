@@ -15,7 +15,7 @@ use std::error::Error;
 pub use cache::CacheFigures;
 pub use core::Figures;
 pub use decide::Retries;
-use diptych_store::Filter;
+use diptych_store::{Filter, Timestamp};
 pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
@@ -138,6 +138,12 @@ pub trait Command: Send + Sync + 'static {
     /// [`Invalid`] with what is wrong.
     fn validate(&self) -> Result<(), Invalid> {
         Ok(())
+    }
+
+    /// When it was so, for a command that knows: a landing is told later than it was. What is said
+    /// with [`Execute::occurred_at`] goes before it.
+    fn occurred_at(&self) -> Option<Timestamp> {
+        None
     }
 
     /// What must not have come since the state was read, if that is less than the boundary.

@@ -140,8 +140,7 @@ struct Hashing {
 }
 
 /// A hasher that knows the context, which takes as long as the hashing of a small command.
-static BEGUN: LazyLock<blake3::Hasher> =
-    LazyLock::new(|| blake3::Hasher::new_derive_key(CONTEXT));
+static BEGUN: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key(CONTEXT));
 
 const PIECE_BYTES: usize = 16 << 10;
 /// As many as most commands have.

@@ -31,6 +31,8 @@ pub struct Cache {
     misses: AtomicU64,
     meters: CacheMeters,
     evictions: AtomicU64,
+    /// The shard that lets go next, so that all of them do alike.
+    turn: AtomicUsize,
 }
 
 type Shard = LruCache<Key, Option<Kept>, RandomState>;
@@ -84,6 +86,7 @@ impl Cache {
             misses: AtomicU64::new(0),
             meters: CacheMeters::new(),
             evictions: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -139,21 +142,17 @@ impl Cache {
 
     /// Lets go of what was used least lately, in every shard alike, until the rest fits.
     fn evict(&self) {
-        while self.bytes.load(Ordering::Relaxed) > self.budget_bytes {
-            let mut found = false;
-            for shard in &self.shards {
-                let Some((_, gone)) = shard.lock().pop_lru() else { continue };
-                found = true;
-                let bytes = gone.as_ref().map_or(0, |kept| kept.bytes);
-                self.bytes.fetch_sub(bytes + ENTRY_BYTES, Ordering::Relaxed);
-                self.evictions.fetch_add(u64::from(gone.is_some()), Ordering::Relaxed);
-                if self.bytes.load(Ordering::Relaxed) <= self.budget_bytes {
-                    return;
-                }
-            }
-            if !found {
-                return;
-            }
+        let mut empty = 0;
+        while self.bytes.load(Ordering::Relaxed) > self.budget_bytes && empty < SHARDS {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            let Some(shard) = self.shards.get(turn) else { return };
+            let Some((_, gone)) = shard.lock().pop_lru() else {
+                empty += 1;
+                continue;
+            };
+            let bytes = gone.as_ref().map_or(0, |kept| kept.bytes);
+            self.bytes.fetch_sub(bytes + ENTRY_BYTES, Ordering::Relaxed);
+            self.evictions.fetch_add(u64::from(gone.is_some()), Ordering::Relaxed);
         }
     }
 

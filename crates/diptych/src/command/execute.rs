@@ -43,7 +43,7 @@ pub struct Execute<C> {
 
 impl<C: Command> Execute<C> {
     pub(crate) fn new(app: App, lane: Option<Lane>, command: C) -> Execute<C> {
-        let metadata = Metadata::default();
+        let metadata = Metadata { occurred_at: command.occurred_at(), ..Metadata::default() };
         let request = Request { command, key: None, metadata, expected: None };
         Execute { app, lane, request, session: None, failed: None }
     }
@@ -74,7 +74,8 @@ impl<C: Command> Execute<C> {
         self
     }
 
-    /// When it was so, where that differs from when it is recorded.
+    /// When it was so, where that differs from when it is recorded, and from what the command
+    /// [says itself](Command::occurred_at).
     pub fn occurred_at(mut self, instant: Timestamp) -> Execute<C> {
         self.request.metadata.occurred_at = Some(instant);
         self

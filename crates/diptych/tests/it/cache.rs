@@ -149,6 +149,34 @@ async fn what_was_used_least_lately_goes() {
     assert_eq!((figures.hits, figures.misses, figures.evictions), (1, 3, 2));
 }
 
+/// Once the budget was full, those parts of the cache that were looked at first were emptied
+/// again and again, and what was in them was read from the log at every use.
+#[tokio::test]
+async fn what_is_used_all_the_time_stays_whatever_else_comes() {
+    let write_one = |page: String| write::<Measured>(page, &["x"]);
+    let roomy = app(64 << 20).await;
+    for page in 0..100 {
+        roomy.execute(write_one(format!("page-{page}"))).await.unwrap();
+    }
+    let state_bytes = cache(&roomy).bytes / 100;
+
+    // The hot ones are used again after 400 others, and there is room for 2,000.
+    let app = app(state_bytes * 2_000).await;
+    let (rounds, hot) = (40, 100);
+    for round in 0..rounds {
+        for page in 0..hot {
+            app.execute(write_one(format!("hot-{page}"))).await.unwrap();
+        }
+        for page in 0..300 {
+            app.execute(write_one(format!("cold-{round}-{page}"))).await.unwrap();
+        }
+    }
+    let figures = cache(&app);
+    assert!(figures.evictions > 5_000, "the budget was never full: {figures:?}");
+    let all = (rounds - 1) * hot;
+    assert!(figures.hits >= all * 95 / 100, "{} of {all} were there", figures.hits);
+}
+
 #[tokio::test]
 async fn without_a_budget_nothing_is_kept_or_counted() {
     let app = app(0).await;

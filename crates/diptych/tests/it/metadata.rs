@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use diptych::{
-    App, Codec, Encoded, Event, EventType, Execute, ExecuteError, Filter, Fold, Json, Memory,
-    Metadata, Position, RawEvent, Recorded, SchemaError, Tag, Timestamp,
+    App, Codec, Command, Encoded, Event, EventType, Execute, ExecuteError, Filter, Fold, Json,
+    Memory, Metadata, Position, RawEvent, Recorded, SchemaError, Tag, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +117,37 @@ async fn what_an_event_says_of_itself_stays_where_the_command_says_nothing() {
     assert_eq!(events[1].2.id, Some(id(7)));
 }
 
+/// Tells of something that was so at this instant.
+struct Told(i64);
+
+impl Command for Told {
+    type State = ();
+    type Event = Banking;
+    type Rejection = std::convert::Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): ()) -> Result<Vec<Banking>, std::convert::Infallible> {
+        let (account, owner) = ("a".to_owned(), "ann".to_owned());
+        Ok(vec![Banking::Opened(Opened { account, owner })])
+    }
+
+    fn occurred_at(&self) -> Option<Timestamp> {
+        Some(Timestamp::from_micros(self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_command_says_when_it_was_so_unless_its_sender_does() {
+    let store = Watched::new(Memory::new());
+    let app = app(&store).await;
+    app.execute(Told(5)).await.unwrap();
+    app.execute(Told(5)).occurred_at(Timestamp::from_micros(9)).await.unwrap();
+    app.lane().execute(Told(7)).await.unwrap();
+    let at = |(_, _, event): &(_, _, RawEvent)| event.metadata.occurred_at.unwrap().as_micros();
+    assert_eq!(everything(store.inner()).iter().map(at).collect::<Vec<_>>(), [5, 9, 7]);
+}
+
 #[tokio::test]
 async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
     let store = Watched::new(Memory::new());
@@ -141,4 +172,17 @@ async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
     let ExecuteError::Conflict(conflict) = conflict else { panic!("{conflict}") };
     let missed: Vec<_> = conflict.missed.iter().map(|missed| missed.id).collect();
     assert_eq!(missed, chain.iter().map(|event| event.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_instant_is_text_in_what_people_read_and_a_number_in_the_rest() {
+    let instant: Timestamp = "2013-01-01T10:15:00.000001Z".parse().unwrap();
+    let json = serde_json::to_string(&instant).unwrap();
+    assert_eq!(json, "\"2013-01-01T10:15:00.000001Z\"");
+    assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), instant);
+    let packed = rmp_serde::to_vec(&instant).unwrap();
+    assert_eq!(rmp_serde::from_slice::<i64>(&packed).unwrap(), instant.as_micros());
+    assert_eq!(rmp_serde::from_slice::<Timestamp>(&packed).unwrap(), instant);
+    let wrong = serde_json::from_str::<Timestamp>("\"yesterday\"").unwrap_err();
+    assert!(wrong.to_string().contains("is not an instant"), "{wrong}");
 }

@@ -223,7 +223,7 @@ fn a_watch_goes_on_from_a_token_and_only_in_the_log_that_the_token_is_of() {
     let mut elsewhere = other.watch(Hundreds).token(&token);
     let refused = block_on(elsewhere.next()).unwrap_err();
     assert!(matches!(refused, QueryError::Token(TokenError::OtherLog { .. })), "{refused}");
-    let above = app.watch(Hundreds).token(&app.token_at(at.plus(1))).next();
-    let above = block_on(above).unwrap_err();
+    let mut beyond = app.watch(Hundreds).token(&app.token_at(at.plus(1)));
+    let above = block_on(beyond.next()).unwrap_err();
     assert!(matches!(above, QueryError::Token(TokenError::AboveHead { .. })), "{above}");
 }

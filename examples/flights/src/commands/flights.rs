@@ -82,6 +82,10 @@ impl Command for DepartFlight {
         near("at", self.at, self.flight, ABOUT_ITS_DAY)
     }
 
+    fn occurred_at(&self) -> Option<Timestamp> {
+        Some(self.at)
+    }
+
     fn decide(
         &self,
         (flight, in_the_air): (&Flight, &InTheAir),
@@ -121,6 +125,10 @@ impl Command for CancelFlight {
 
     fn validate(&self) -> Result<(), Invalid> {
         near("at", self.at, self.flight, ABOUT_ITS_DAY)
+    }
+
+    fn occurred_at(&self) -> Option<Timestamp> {
+        Some(self.at)
     }
 
     fn decide(&self, flight: &Flight) -> Result<Vec<FlightCancelled>, Refusal> {
@@ -168,6 +176,10 @@ impl Command for LandFlight {
         near("at", self.at, self.flight, ABOUT_ITS_DAY)
     }
 
+    fn occurred_at(&self) -> Option<Timestamp> {
+        Some(self.at)
+    }
+
     fn decide(&self, flight: &Flight) -> Result<Vec<FlightLanded>, Refusal> {
         let &LandFlight { flight: id, at, arrival_delay_minutes } = self;
         let Flight::Departed { at: departed_at, destination, plane } = *flight else {
@@ -206,6 +218,10 @@ impl Command for DivertFlight {
 
     fn validate(&self) -> Result<(), Invalid> {
         near("at", self.at, self.flight, ABOUT_ITS_DAY)
+    }
+
+    fn occurred_at(&self) -> Option<Timestamp> {
+        Some(self.at)
     }
 
     fn decide(&self, flight: &Flight) -> Result<Vec<FlightDiverted>, Refusal> {

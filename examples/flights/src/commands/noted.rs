@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use compact_str::CompactString;
-use diptych::{Command, Folds, Invalid};
+use diptych::{Command, Folds, Invalid, Timestamp};
 use serde::Serialize;
 
 use super::{FlightCommand, Refusal};
@@ -30,6 +30,10 @@ impl<C: FlightCommand> Command for OnRecord<C> {
 
     fn validate(&self) -> Result<(), Invalid> {
         self.0.validate()
+    }
+
+    fn occurred_at(&self) -> Option<Timestamp> {
+        self.0.occurred_at()
     }
 
     fn decide(&self, state: <C::State as Folds>::Ref<'_>) -> Result<Vec<Happening>, Infallible> {
