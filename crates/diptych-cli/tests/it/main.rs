@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod backup;
+mod browser;
 mod command_line;
 mod demo;
 mod input;

@@ -1,0 +1,155 @@
+//! chromedriver, and through it Chromium: both end with the test.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A browser that is driven.
+pub(crate) struct Driver {
+    process: Child,
+    port: u16,
+    session: Option<String>,
+    profile: TempDir,
+}
+
+/// How large the page is.
+#[derive(Clone, Copy)]
+pub(crate) enum Window {
+    Desktop,
+    /// 360 pixels wide.
+    Phone,
+}
+
+impl Driver {
+    pub(crate) fn start() -> Driver {
+        let mut process = Command::new(path_of("chromedriver", "chromium-driver"))
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(process.stdout.take().unwrap());
+        let mut said = String::new();
+        let port = loop {
+            let begin = said.len();
+            if out.read_line(&mut said).unwrap() == 0 {
+                let _ = process.wait();
+                panic!("chromedriver does not start: {said}");
+            }
+            if let Some((_, port)) = said[begin..].split_once("started successfully on port ") {
+                break port.trim().trim_end_matches('.').parse().unwrap();
+            }
+        };
+        // What else it says has to go somewhere.
+        thread::spawn(move || out.read_to_end(&mut Vec::new()));
+        Driver { process, port, session: None, profile: TempDir::new().unwrap() }
+    }
+
+    pub(crate) async fn browser(&mut self, window: Window) -> Client {
+        let address = format!("http://127.0.0.1:{}", self.port);
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(self.capabilities(window).as_object().unwrap().clone());
+        let client = builder.connect(&address).await.unwrap_or_else(|error| {
+            panic!("the browser does not start: {error}");
+        });
+        self.session = client.session_id().await.unwrap();
+        client
+    }
+
+    fn capabilities(&self, window: Window) -> Value {
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
+        let mut chromium = json!({
+            "binary": path_of("chromium", "chromium"),
+            "args": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update",
+                "--disable-sync", "--disable-dev-shm-usage", "--force-prefers-reduced-motion",
+                "--window-size=1280,900", profile,
+            ],
+        });
+        if let Window::Phone = window {
+            chromium["mobileEmulation"] = json!({
+                "deviceMetrics": { "width": 360, "height": 740, "pixelRatio": 1.0 }
+            });
+        }
+        json!({ "goog:chromeOptions": chromium, "goog:loggingPrefs": { "browser": "ALL" } })
+    }
+
+    /// What the browser's console has said since it was last asked: level and message. Nothing if
+    /// the browser is gone.
+    pub(crate) fn console(&self) -> Option<Vec<(String, String)>> {
+        let log = self.request("POST", "/se/log", &json!({ "type": "browser" }).to_string());
+        let log: Value = serde_json::from_str(&log?).ok()?;
+        let text = |entry: &Value, of: &str| entry[of].as_str().unwrap_or_default().to_owned();
+        let entries = log["value"].as_array()?.iter();
+        Some(entries.map(|entry| (text(entry, "level"), text(entry, "message"))).collect())
+    }
+
+    /// Asks by a connection of its own, since what is driven may be what failed.
+    fn request(&self, method: &str, path: &str, body: &str) -> Option<String> {
+        let session = self.session.as_ref()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        let (port, length) = (self.port, body.len());
+        let request = format!(
+            "{method} /session/{session}{path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\
+             connection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        body_of(BufReader::new(stream))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Ends the browser, which the end of its driver would not.
+        self.request("DELETE", "", "");
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The body of an answer. The driver leaves the connection open, so it ends by its length.
+fn body_of(mut answer: impl BufRead) -> Option<String> {
+    let mut length = None;
+    loop {
+        let mut line = String::new();
+        answer.read_line(&mut line).ok()?;
+        match line.trim().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().ok();
+            }
+            Some(_) => {}
+            None if line.trim().is_empty() => break,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length?];
+    answer.read_exact(&mut body).ok()?;
+    String::from_utf8(body).ok()
+}
+
+/// Where a program is; the test says what to install if it is nowhere.
+fn path_of(program: &str, package: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|f| f.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "this test needs {program}, which is not in the PATH: install it, on Debian by \
+             apt-get install {package}"
+        )
+    })
+}

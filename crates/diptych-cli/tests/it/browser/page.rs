@@ -1,0 +1,189 @@
+//! The page in the browser: what a reader does with it, and what a test asks of it.
+
+use std::{
+    cell::RefCell,
+    env, fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use fantoccini::{Client, Locator, elements::Element, key::Key};
+use serde_json::{Value, json};
+use tokio::{runtime::Builder, time::sleep};
+
+use super::driver::{Driver, Window};
+
+/// How long anything may take, on a machine that is busy.
+const DEADLINE: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// What a page has to say for itself when a test has failed.
+const STATE: &str = "
+    const text = (id) => document.getElementById(id)?.textContent.trim();
+    return {
+        address: location.href, page: { ...document.documentElement.dataset },
+        connection: text('connection'), clock: `${text('clock-day')} ${text('clock-time')}`,
+        mode: text('mode'), rest: text('rest-said'), board: text('board-summary'),
+        rows: document.querySelectorAll('#board tr[data-flight]').length,
+        answered: text('answered'), trouble: text('board-trouble'), outcome: text('outcome'),
+        flight: document.getElementById('field-flight')?.value, head: text('head'),
+        focus: document.activeElement?.outerHTML.slice(0, 200),
+    };";
+
+/// The page, open.
+pub(crate) struct Page {
+    client: Client,
+    driver: Driver,
+    address: String,
+    /// What the console has said, which the browser tells once.
+    console: RefCell<Vec<(String, String)>>,
+}
+
+/// Opens the page in a browser of its own, and runs a test on it.
+pub(crate) fn open(address: &str, window: Window, test: impl AsyncFnOnce(&Page)) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut driver = Driver::start();
+    let client = runtime.block_on(driver.browser(window));
+    let console = RefCell::default();
+    let page = Page { client, driver, address: format!("http://{address}/"), console };
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            page.load().await;
+            test(&page).await;
+            page.assert_no_exception().await;
+        });
+    }));
+    if let Err(panic) = ran {
+        runtime.block_on(page.tell());
+        resume_unwind(panic);
+    }
+}
+
+impl Page {
+    /// Loads it, anew if it is there, and waits until it has a board.
+    pub(crate) async fn load(&self) {
+        self.client.goto(&self.address).await.unwrap();
+        self.wait("the page is ready", "document.documentElement.dataset.ready === 'true'").await;
+        self.wait("the log is known", "!document.querySelector('#time').disabled").await;
+    }
+
+    /// What a script answers that `return`s.
+    pub(crate) async fn run(&self, script: &str, args: Vec<Value>) -> Value {
+        let answer = self.client.execute(script, args).await;
+        answer.unwrap_or_else(|error| panic!("{script} failed: {error}"))
+    }
+
+    /// The value of an expression.
+    pub(crate) async fn value(&self, expression: &str) -> Value {
+        self.run(&format!("return {expression};"), vec![]).await
+    }
+
+    /// Waits until an expression is true.
+    pub(crate) async fn wait(&self, what: &str, expression: &str) {
+        let begin = Instant::now();
+        while self.value(&format!("Boolean({expression})")).await != Value::Bool(true) {
+            assert!(begin.elapsed() < DEADLINE, "it never came about that {what}: {expression}");
+            sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    pub(crate) async fn wait_for_text(&self, css: &str, text: &str) {
+        let what = format!("{css} says {text:?}");
+        let text = Value::from(text);
+        self.wait(&what, &format!("document.querySelector('{css}')?.textContent.includes({text})"))
+            .await;
+    }
+
+    pub(crate) async fn text(&self, css: &str) -> String {
+        let text = self.value(&format!("document.querySelector('{css}').textContent")).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn count(&self, css: &str) -> u64 {
+        self.value(&format!("document.querySelectorAll('{css}').length")).await.as_u64().unwrap()
+    }
+
+    pub(crate) async fn find(&self, css: &str) -> Element {
+        let found = self.client.find(Locator::Css(css)).await;
+        found.unwrap_or_else(|error| panic!("there is no {css}: {error}"))
+    }
+
+    /// Clicks as a mouse does, on what is in sight and in front.
+    pub(crate) async fn click(&self, css: &str) {
+        self.run(
+            "document.querySelector(arguments[0]).scrollIntoView({ block: 'center' });",
+            vec![css.into()],
+        )
+        .await;
+        let clicked = self.find(css).await.click().await;
+        clicked.unwrap_or_else(|error| panic!("{css} cannot be clicked: {error}"));
+    }
+
+    /// Types into a field, in place of what is there.
+    pub(crate) async fn type_in(&self, css: &str, text: &str) {
+        let field = self.find(css).await;
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    /// Sets a field of a time, which is typed in another order in every language.
+    pub(crate) async fn set(&self, css: &str, value: &str) {
+        let script = "
+            const field = document.querySelector(arguments[0]);
+            field.value = arguments[1];
+            field.dispatchEvent(new Event('input', { bubbles: true }));
+            field.dispatchEvent(new Event('change', { bubbles: true }));";
+        self.run(script, vec![css.into(), value.into()]).await;
+    }
+
+    /// Presses a key on whatever has the focus.
+    pub(crate) async fn press(&self, key: Key) {
+        let focused = self.client.active_element().await.unwrap();
+        focused.send_keys(&key.to_string()).await.unwrap();
+    }
+
+    pub(crate) async fn focus(&self, css: &str) {
+        self.run("document.querySelector(arguments[0]).focus();", vec![css.into()]).await;
+    }
+
+    /// Everything that the console has said so far.
+    fn console(&self) -> Option<Vec<(String, String)>> {
+        let mut console = self.console.borrow_mut();
+        console.extend(self.driver.console()?);
+        Some(console.clone())
+    }
+
+    /// No errors were reported, besides the answers with these statuses, which the test wanted.
+    pub(crate) fn assert_no_errors_but(&self, statuses: &[u16]) {
+        let wanted = |message: &str| {
+            let said = |status| message.contains(&format!("with a status of {status} "));
+            statuses.iter().any(said)
+        };
+        let console = self.console().expect("the browser does not say what it reported");
+        let unwanted: Vec<_> = console
+            .iter()
+            .filter(|(level, message)| {
+                (level == "SEVERE" || level == "WARNING") && !wanted(message)
+            })
+            .collect();
+        assert!(unwanted.is_empty(), "the browser reports {unwanted:#?}");
+    }
+
+    async fn assert_no_exception(&self) {
+        assert_eq!(self.value("document.documentElement.dataset.errors").await, "0");
+    }
+
+    /// Says how the page stands, for whoever has to find out why a test failed.
+    #[allow(clippy::print_stderr)]
+    async fn tell(&self) {
+        eprintln!("the page: {:#}", self.client.execute(STATE, vec![]).await.unwrap_or(json!({})));
+        eprintln!("the console of the browser: {:#?}", self.console());
+        let name = thread::current().name().unwrap_or("browser").replace("::", "-");
+        let path = env::temp_dir().join(format!("{name}.png"));
+        match self.client.screenshot().await.map(|picture| fs::write(&path, picture)) {
+            Ok(Ok(())) => eprintln!("a picture of it is at {}", path.display()),
+            other => eprintln!("there is no picture of it: {other:?}"),
+        }
+    }
+}
