@@ -1,6 +1,8 @@
 // The server's four ways to be spoken to: ask, explain, send, and listen.
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 15000;
+/** Answers may come faster than anybody can see; drawing all of them would take the whole time. */
+const BETWEEN_ANSWERS_MS = 200;
 
 /** An answer that is not one: problem+json, or no connection (status 0). */
 export class Problem extends Error {
@@ -97,16 +99,19 @@ export function listen(path, handlers) {
   };
 }
 
-/** Calls once a frame at most, with the newest: each answer is whole, so older ones are moot. */
+/** Calls now and then, with the newest: each answer is whole, so older ones are moot. */
 function latest(handle) {
   let newest = null;
+  let due = 0;
+  function take() {
+    const taken = newest;
+    newest = null;
+    due = performance.now() + BETWEEN_ANSWERS_MS;
+    handle(taken);
+  }
   return (event) => {
     if (newest === null) {
-      requestAnimationFrame(() => {
-        const taken = newest;
-        newest = null;
-        handle(taken);
-      });
+      setTimeout(() => requestAnimationFrame(take), due - performance.now());
     }
     newest = event;
   };

@@ -119,7 +119,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     }
     shown = { ...answer, position, isNow: at === null };
     insertDividers(answer);
-    if (changed.length <= MOST_HIGHLIGHTS) changed.forEach((entry) => highlight(entry.element));
+    if (changed.length <= MOST_HIGHLIGHTS) highlight(changed.map((entry) => entry.element));
     summarise();
     filter();
     rove();
@@ -257,7 +257,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     if (!entry) return false;
     hold();
     scroller.scrollTop = entry.element.offsetTop - scroller.clientHeight * 0.4;
-    highlight(entry.element);
+    highlight([entry.element]);
     return true;
   }
 
@@ -344,10 +344,11 @@ function divider(kind, text) {
     h("td", { colspan: 5, role: "cell" }, h("span", {}, text)));
 }
 
-function highlight(element) {
-  element.classList.remove("changed");
-  void element.offsetWidth; // Starts the animation again where it is running.
-  element.classList.add("changed");
+function highlight(elements) {
+  if (elements.length === 0) return;
+  for (const element of elements) element.classList.remove("changed");
+  void elements[0].offsetWidth; // Starts the animations again where they are running.
+  for (const element of elements) element.classList.add("changed");
 }
 
 /** The status of a row in words, with a tone and a mark; colour is never the only sign. */

@@ -18,6 +18,8 @@ export function startTime({ onMove, onSettle }) {
   let playing = 0;
   let settling = 0;
   let connection = "open";
+  /** Kept, because to ask for it makes the browser lay out the page. */
+  let width = slider.clientWidth;
 
   /** What the log covers; it grows at its end. */
   function range(from, to) {
@@ -118,9 +120,9 @@ export function startTime({ onMove, onSettle }) {
 
   function drawTicks() {
     const span = last - first;
-    const wanted = Math.max(2, Math.floor(slider.clientWidth / 90));
+    const wanted = Math.max(2, Math.floor(width / 90));
     const days = [1, 2, 5, 7, 10, 14, 30, 61].find((n) => span / (n * DAY_MS) <= wanted) ?? 92;
-    const key = `${first} ${days} ${Math.round(span / HOUR_MS)} ${slider.clientWidth}`;
+    const key = `${first} ${days} ${Math.round(span / HOUR_MS)} ${width}`;
     if ($("ticks").dataset.key === key) return;
     $("ticks").dataset.key = key;
     const ticks = [];
@@ -163,7 +165,10 @@ export function startTime({ onMove, onSettle }) {
     move((at ?? last) - 12 * HOUR_MS);
   });
   $("play").addEventListener("click", () => (playing ? stop() : play()));
-  window.addEventListener("resize", () => first !== null && drawTicks());
+  window.addEventListener("resize", () => {
+    width = slider.clientWidth;
+    if (first !== null) drawTicks();
+  });
 
   function now() {
     if (playing) stop();
