@@ -1,7 +1,7 @@
 // The diptych as a live picture: commands on the left, views on the right, the log as the hinge.
 import { $, h, s, say } from "./dom.js";
 import { isRefusal } from "./stream.js";
-import { bytes, count, rate } from "./words.js";
+import { bytes, count, inLocalTime, rate } from "./words.js";
 
 const KEPT_SECONDS = 60;
 /** A rate is the mean of this many seconds, so that it can be read. */
@@ -32,7 +32,7 @@ export function startDiptych() {
     say($("refused"), count(answer.refused));
     const latest = answer.recent.slice(0, SHOWN_LATEST).map((item) => h("li",
       { class: isRefusal(item) ? "refused" : null },
-      isRefusal(item) ? `✕ ${item.text}` : item.text));
+      (isRefusal(item) ? "✕ " : "") + inLocalTime(item.text)));
     $("latest").replaceChildren(...(latest.length ? latest : [h("li", {}, "nothing yet")]));
   }
 

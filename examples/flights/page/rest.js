@@ -67,9 +67,8 @@ export function startRest({ time, board }) {
     putAt = at !== null && !time.isChosen() ? at : null;
     $("rest").hidden = putAt === null;
     if (putAt === null) return;
-    say($("rest-said"), `The log is at rest. It ends ${momentOf(time.last())}, when hardly any `
-      + `flight is on the board, so this is ${momentOf(at)}, asked of the log. Press Play, or move `
-      + "the slider.");
+    say($("rest-said"), `The log is at rest: it ends at ${momentOf(time.last())}, with next to no `
+      + `flight on the board. You see ${momentOf(at)}. Press Play, or move the slider.`);
   }
 
   $("rest-end").addEventListener("click", () => {

@@ -1,7 +1,7 @@
 // The stream: what happens and what is refused, as it comes, and the sums of the refusals.
 import { ask } from "./api.js";
 import { $, h, say, table } from "./dom.js";
-import { count, dayOf, plural, timeOf } from "./words.js";
+import { count, dayOf, inLocalTime, plural, timeOf } from "./words.js";
 
 /** Refusals are asked for again at most this often, however fast they come. */
 const REFUSALS_MS = 1000;
@@ -63,8 +63,8 @@ export function startStream({ onFlight }) {
     h("span", { class: "kind" }, refusal ? "✕ refused" : item.type),
     item.flight
       ? h("button", { type: "button", class: "link", tabindex: -1,
-        onclick: () => onFlight(item.flight) }, item.text)
-      : h("span", { class: "what" }, item.text));
+        onclick: () => onFlight(item.flight) }, inLocalTime(item.text))
+      : h("span", { class: "what" }, inLocalTime(item.text)));
   }
 
   async function loadRefusals() {

@@ -30,6 +30,10 @@ export const zoneOf = (instant) =>
   zoneName.formatToParts(new Date(instant)).find((part) => part.type === "timeZoneName").value;
 export const momentOf = (instant) => `${dayOf(instant)}, ${timeOf(instant)} ${zoneOf(instant)}`;
 
+/** Text with instants as the log writes them, in the time of the boards. */
+export const inLocalTime = (text) =>
+  text.replace(/\b\d{4}-\d\d-\d\dT[\d:.]+Z/g, (at) => momentOf(at));
+
 /** An instant as the log writes it. */
 export const instant = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 export const utcDay = (ms) => new Date(ms).toISOString().slice(0, 10);
