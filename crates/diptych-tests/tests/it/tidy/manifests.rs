@@ -32,8 +32,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
 
 /// Those that may know HTTP and gRPC.
-const NETWORKED: &[&str] =
-    &["diptych-server", "diptych-remote", "diptych-cli", "example-flights", "diptych-tests", "xtask"];
+const NETWORKED: &[&str] = &[
+    "diptych-server",
+    "diptych-remote",
+    "diptych-cli",
+    "example-flights",
+    "diptych-tests",
+    "xtask",
+];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",
