@@ -12,7 +12,7 @@
 //! | [`ids`] | what flights, airports, airlines and planes are called |
 //! | [`commands`] | the left panel: what can be asked for, and the rules |
 //! | [`events`] | the hinge: what happened |
-//! | [`views`] | the right panel: what is shown, a file for each view with its queries |
+//! | [`views`](mod@views) | the right panel: what is shown, a file for each view with its queries |
 //! | [`report`] | the right panel as tables in SQLite |
 //! | [`source`], [`plan`], [`load`](mod@load) | files of flights, as commands in order, sent |
 //! | [`summary`](mod@summary) | what came of it, in figures that can be compared |
