@@ -79,6 +79,7 @@ fn child() {
     let log = Log::open(folder.join("log"), options(&role, seed)).unwrap();
     if role != "hold" {
         let witness = folder.join("witness");
+        witness::cut_off_unfinished(&witness);
         writers::start(&log, &witness, seed, round);
     }
     println!("{OPEN}");

@@ -44,6 +44,31 @@ pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
     finished.lines().map(parse).collect()
 }
 
+/// Removes a line that a process which was killed did not finish. A kill between two pages of a
+/// file cuts a write short, and the next process went on in the same line, which then said
+/// something that nobody had.
+pub(crate) fn cut_off_unfinished(path: &Path) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let finished = text.rfind('\n').map_or(0, |end| end + 1);
+    if finished < text.len() {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(finished as u64).unwrap();
+    }
+}
+
+#[test]
+fn a_line_that_was_not_finished_is_gone_before_the_next_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("witness");
+    cut_off_unfinished(&path);
+    let whole = Witnessed { round: 7, writer: 0, number: 177, positions: (2_480, 2_489) };
+    fs::write(&path, whole.to_line() + "7 0 178 2490").unwrap();
+    cut_off_unfinished(&path);
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole.to_line());
+    cut_off_unfinished(&path);
+    assert_eq!(read(&path), [whole]);
+}
+
 pub(crate) fn key(round: u64, number: u64) -> String {
     format!("round-{round}-key-{number}")
 }
