@@ -119,7 +119,11 @@ async fn stopped(mut stop: Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-type Serving = JoinHandle<Result<(), ServeError>>;
+/// A server at work.
+struct Serving {
+    address: SocketAddr,
+    task: JoinHandle<Result<(), ServeError>>,
+}
 
 fn serve(
     args: &DemoArgs,
@@ -132,20 +136,21 @@ fn serve(
     let server = site::server(app.clone()).metrics(metrics);
     let server = args.hosts.iter().fold(server, |server, host| server.host(host));
     say(&format!("the page is at http://{address}/"));
-    Ok(tokio::spawn(server.serve(listener, stopped(stop.clone()))))
+    let task = tokio::spawn(server.serve(listener, stopped(stop.clone())));
+    Ok(Serving { address, task })
 }
 
 /// Serves on until the program is told to end, or cannot serve.
 async fn until_stopped(
     shown: Result<(), Failure>,
-    mut serving: Serving,
+    serving: Serving,
     stop: Receiver<bool>,
 ) -> Result<(), Failure> {
     shown?;
     if io::stderr().is_terminal() && !*stop.borrow() {
-        say("Ctrl-C ends it");
+        say(&format!("\nlook at it at http://{}/ (Ctrl-C ends it)", serving.address));
     }
-    match (&mut serving).await {
+    match serving.task.await {
         Ok(served) => Ok(served?),
         Err(error) => Err(Failure::new(Exit::Failed, format!("the server failed: {error}"))),
     }

@@ -1,11 +1,12 @@
 //! A progress bar on standard error, where that is a terminal; else nothing.
 
 use std::{
+    fmt,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -33,14 +34,15 @@ impl Progress {
         }
         // The templates are constants and right; a bar in the default style is no reason to stop.
         let style = ProgressStyle::with_template(template);
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.with_key("rate", rate));
         bar.enable_steady_tick(REDRAW);
         Progress(bar)
     }
 
     /// For so many commands.
     pub(crate) fn of_commands(total: u64) -> Progress {
-        let template = "{bar:30} {human_pos}/{human_len} commands {msg} {per_sec}, {eta} left";
+        let template = "{bar:30} {human_pos}/{human_len} commands {msg} {rate}, {eta} left";
         Progress::shown(ProgressBar::new(total), template)
     }
 
@@ -80,6 +82,12 @@ impl Progress {
             let _ = writeln!(io::stderr(), "{done} in {took:.1} s");
         }
     }
+}
+
+/// So many a second, without a part of one.
+fn rate(state: &ProgressState, to: &mut dyn fmt::Write) {
+    // Writing to a string does not fail.
+    let _ = write!(to, "{}/s", HumanCount(state.per_sec() as u64));
 }
 
 /// A bar whose work failed leaves nothing behind that could be taken for a result.
