@@ -142,6 +142,7 @@ impl Cache {
 
     /// Lets go of what was used least lately, in every shard alike, until the rest fits.
     fn evict(&self) {
+        // How many in a row had nothing: with all of them empty there is nothing to let go.
         let mut empty = 0;
         while self.bytes.load(Ordering::Relaxed) > self.budget_bytes && empty < SHARDS {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
@@ -150,6 +151,7 @@ impl Cache {
                 empty += 1;
                 continue;
             };
+            empty = 0;
             let bytes = gone.as_ref().map_or(0, |kept| kept.bytes);
             self.bytes.fetch_sub(bytes + ENTRY_BYTES, Ordering::Relaxed);
             self.evictions.fetch_add(u64::from(gone.is_some()), Ordering::Relaxed);
