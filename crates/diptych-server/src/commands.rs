@@ -53,10 +53,6 @@ pub(crate) struct Done {
     session: Option<SessionToken>,
 }
 
-/// What becomes of a rejection, beside the answer.
-type Note<C, R> = Arc<dyn Fn(&C, &R, App, Sent) -> Noting + Send + Sync>;
-type Noting = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 impl CommandEntry {
     pub(crate) fn new<C>(schemas: &mut SchemaGenerator) -> CommandEntry
     where
@@ -90,17 +86,13 @@ impl CommandEntry {
         C: Clone + DeserializeOwned + Serialize + JsonSchema,
         N: Command + Serialize,
     {
-        let noting: Note<C, C::Rejection> = Arc::new(move |command, rejection, app, sent| {
-            Box::pin(sent.note(app, note(command, rejection)))
-        });
         let rejection = schemas.subschema_for::<C::Rejection>();
         CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, sent| {
-            let noting = noting.clone();
             Box::pin(async move {
-                let (copy, about) = (command.clone(), sent.about());
+                let (copy, about) = (command.clone(), sent.about(&command));
                 let executed = sent.executed(&app, command).await;
                 if let Err(ExecuteError::Rejected(rejection)) = &executed.0 {
-                    noting(&copy, rejection, app, about).await;
+                    about.note(app, note(&copy, rejection)).await;
                 }
                 executed.done(as_json)
             })
@@ -159,12 +151,13 @@ impl Sent {
         })
     }
 
-    /// The same for a note about what came of it.
-    fn about(&self) -> Sent {
+    /// The same for a note about what came of this command.
+    fn about(&self, command: &impl Command) -> Sent {
         Sent {
             key: self.key.as_ref().map(|key| format!("{key}/rejected")),
             actor: self.actor.clone(),
-            occurred_at: self.occurred_at,
+            // The note does not know when it was so; what it is about may.
+            occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
             correlation: self.correlation,
             causation: self.causation,
             ..Sent::default()
