@@ -167,6 +167,8 @@ struct Loading<'a> {
     options: LoadOptions,
     /// Whether something may be there already.
     resumes: bool,
+    /// When the first flight leaves: what is before is sent at once.
+    first_departure: Option<Timestamp>,
     /// When the clock was set, and to which instant.
     clock: Option<(Instant, Timestamp)>,
     /// The key of the command that is being sent.
@@ -192,6 +194,7 @@ impl<'a> Loading<'a> {
             lane: app.lane_with(LaneOptions { in_flight }),
             options: LoadOptions { in_flight, ..options },
             resumes: app.head() > Position::START,
+            first_departure: plan.first_departure(),
             clock: None,
             key: String::new(),
             pending: VecDeque::with_capacity(in_flight),
@@ -242,7 +245,7 @@ impl<'a> Loading<'a> {
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<bool, LoadError> {
         let Pace::Times(times) = self.options.pace else { return Ok(true) };
-        if self.plan.first_departure().is_some_and(|first| step.at() < first) {
+        if self.first_departure.is_some_and(|first| step.at() < first) {
             return Ok(true);
         }
         let (began, from) = *self.clock.get_or_insert_with(|| (Instant::now(), step.at()));
