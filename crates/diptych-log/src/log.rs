@@ -184,7 +184,7 @@ impl Engine {
         };
         tracing::debug!(commits, "the log is closed");
         self.write_all();
-        if self.sync_all() && !self.state.lock().failed() {
+        if self.cut_prepared() && self.sync_all() && !self.state.lock().failed() {
             self.forget_interval();
         }
     }

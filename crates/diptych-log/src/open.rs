@@ -559,7 +559,7 @@ fn assemble(
         work: Condvar::new(),
         accepted: AtomicU64::new(accepted.get()),
         closed: AtomicBool::new(false),
-        writer: Mutex::new(Writer { segment, file, dirty: false, jobs: Vec::new() }),
+        writer: Mutex::new(Writer::new(segment, file, tail.recovered.end)),
         indexer: Indexer::default(),
         catalog: RwLock::new(Arc::new(Catalog { parts })),
         publisher: HeadPublisher::new(accepted),

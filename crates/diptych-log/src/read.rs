@@ -3,15 +3,16 @@
 use std::{collections::HashMap, sync::atomic::Ordering};
 
 use diptych_store::{
-    Batch, BatchBuilder, Direction, Filter, KeyedCommit, Position, Read, ReadError, Tag, Timestamp,
-    Unavailable,
+    Batch, BatchBuilder, Direction, Filter, KeyedCommit, Limits, Position, Read, ReadError, Tag,
+    Timestamp, Unavailable,
 };
 
 use crate::{
     catalog::{Catalog, Part},
+    disk::prefetch,
     engine::Engine,
     error::{corruption, read_failed},
-    frame::{self, CONTROL, Flaw, Frame},
+    frame::{self, CONTROL, Frame},
     index::Index,
     segment::Published,
 };
@@ -29,7 +30,12 @@ impl Engine {
         };
         let mut batch = Filling {
             engine: self,
-            builder: BatchBuilder::new(),
+            builder: match filter.is_everything() {
+                true => {
+                    BatchBuilder::with_capacity(expected(read, (low, high), &self.options.limits))
+                }
+                false => BatchBuilder::new(),
+            },
             limit: read.limit.min(self.options.limits.batch_events),
             bytes: 0,
             last: None,
@@ -85,6 +91,21 @@ impl Engine {
     }
 }
 
+/// Bytes of a frame to ask for before it is read: of most, all.
+const FRAME: usize = 320;
+/// How far ahead to ask for what a scan will read. The processor does that by itself, but not
+/// beyond the end of a page.
+const AHEAD: usize = 1024;
+/// The same in frames, where they are scattered.
+const FRAMES_AHEAD: usize = 8;
+
+/// How many events a batch of everything is likely to have: as many as it may, unless their bytes
+/// are more than most are.
+fn expected(read: &Read, (low, high): (Position, Position), limits: &Limits) -> usize {
+    let range = usize::try_from(high.get() - low.get() + 1).unwrap_or(usize::MAX);
+    range.min(read.limit).min(limits.batch_events).min(limits.batch_bytes / 64)
+}
+
 struct Filling<'a> {
     engine: &'a Engine,
     builder: BatchBuilder,
@@ -119,7 +140,13 @@ impl Filling<'_> {
             return Ok(());
         }
         let (published, chunk) = self.open(part)?;
-        for (at, offset) in found {
+        let fetch = |place: Option<&(u32, u32)>| {
+            let Some((_, offset)) = place else { return };
+            prefetch(&published.bytes, *offset as usize..*offset as usize + FRAME);
+        };
+        found.iter().take(FRAMES_AHEAD).for_each(|place| fetch(Some(place)));
+        for (number, &(at, offset)) in found.iter().enumerate() {
+            fetch(found.get(number + FRAMES_AHEAD));
             let frame = frame_at(part, &published, offset as usize)?;
             let position = part.first.plus(u64::from(at));
             self.push(part, &published, chunk, offset as usize, &frame, position)?;
@@ -140,6 +167,8 @@ impl Filling<'_> {
         let mut position = part.first.plus(u64::from(low));
         let last = part.first.plus(u64::from(high));
         while position <= last {
+            let ahead = offset + AHEAD;
+            prefetch(&published.bytes, ahead..ahead + FRAME);
             let frame = frame_at(part, &published, offset)?;
             if !frame.has(CONTROL) {
                 self.push(part, &published, chunk, offset, &frame, position)?;
@@ -160,6 +189,7 @@ impl Filling<'_> {
         Ok((published, chunk))
     }
 
+    #[inline]
     fn push(
         &mut self,
         part: &Part,
@@ -169,12 +199,13 @@ impl Filling<'_> {
         frame: &Frame<'_>,
         position: Position,
     ) -> Result<(), ReadError> {
-        let damaged = |what: &str| corruption(&part.segment.path, offset as u64, what);
         let here = part.segment.base.plus(u64::from(frame.position));
         if here != position || frame.has(CONTROL) {
-            return Err(damaged("the index and the log disagree").into());
+            return Err(damaged(part, offset, "the index and the log disagree"));
         }
-        let content = frame.content().ok_or_else(|| damaged("a commit section is malformed"))?;
+        let Some(content) = frame.content() else {
+            return Err(damaged(part, offset, "a commit section is malformed"));
+        };
         let size = content.len();
         // One event is always let through.
         if self.bytes + size > self.engine.options.limits.batch_bytes && !self.builder.is_empty() {
@@ -185,8 +216,9 @@ impl Filling<'_> {
         let micros = published.head.base_time.as_micros().wrapping_add(frame.time as i64);
         let recorded_at = Timestamp::from_micros(micros);
         let (start, end) = ((end - size) as u32, end as u32);
-        let pushed = self.builder.push(position, recorded_at, chunk, start, end);
-        pushed.map_err(|error| damaged(&error.to_string()))?;
+        if let Err(error) = self.builder.push(position, recorded_at, chunk, start, end) {
+            return Err(damaged(part, offset, &error.to_string()));
+        }
         self.bytes += size;
         if self.builder.len() == self.limit {
             self.last = Some(position);
@@ -195,14 +227,22 @@ impl Filling<'_> {
     }
 }
 
+#[cold]
+fn damaged(part: &Part, offset: usize, what: &str) -> ReadError {
+    corruption(&part.segment.path, offset as u64, what).into()
+}
+
+#[inline]
 fn frame_at<'b>(
     part: &Part,
     published: &'b Published,
     offset: usize,
 ) -> Result<Frame<'b>, ReadError> {
     let bytes = published.bytes.get(offset..).unwrap_or(&[]);
-    let frame = frame::parse(bytes, published.head.checksum);
-    frame.map_err(|flaw: Flaw| corruption(&part.segment.path, offset as u64, flaw.text()).into())
+    match frame::parse(bytes, published.head.checksum) {
+        Ok(frame) => Ok(frame),
+        Err(flaw) => Err(damaged(part, offset, flaw.text())),
+    }
 }
 
 /// How many there are of each name, most first.

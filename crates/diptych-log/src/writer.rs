@@ -20,13 +20,19 @@ use crate::{
     disk::{Disk, DiskFile},
     engine::Engine,
     frame::{self, TrackingTable},
-    segment::{Header, Segment},
+    segment::{self, Header, Segment},
     sequencer::{Job, Piece, Queue},
 };
 
 /// Parts of the index that may wait for a sync before one is made for them, however long the
 /// interval: they fill memory, and appends wait for them.
 const PARTS_PER_SYNC: usize = 2;
+
+/// Bytes of a block of a file system, mostly.
+const BLOCK: u64 = 4096;
+/// Bytes that are written ahead of the commits, from a quarter of what a segment has.
+const LEAST_PREPARED: u64 = 64 << 10;
+const MOST_PREPARED: u64 = 512 << 10;
 
 /// The file that is written to.
 #[derive(Debug)]
@@ -35,6 +41,10 @@ pub(crate) struct Writer {
     pub(crate) file: Arc<dyn DiskFile>,
     /// Whether something was written that is not synced.
     pub(crate) dirty: bool,
+    /// Where the next commit goes.
+    pub(crate) written: u64,
+    /// Up to where the file has blocks, with zeros in them where no commit is yet.
+    pub(crate) prepared: u64,
     /// Parts of the index that wait for a sync.
     pub(crate) jobs: Vec<Job>,
 }
@@ -157,6 +167,20 @@ impl Engine {
         }
     }
 
+    /// Cuts off what was prepared for commits that do not come any more; answers whether that went
+    /// well.
+    pub(crate) fn cut_prepared(&self) -> bool {
+        let mut writer = self.writer.lock();
+        if self.state.lock().failed() {
+            return false;
+        }
+        let cut = writer.cut_prepared();
+        if let Err(error) = &cut {
+            self.fail(&failure(&writer.segment, "cut", error));
+        }
+        cut.is_ok()
+    }
+
     fn take_queue(&self) -> Option<(Taken, Vec<Waker>)> {
         let mut state = self.state.lock();
         if state.failed() || state.queue.pieces.is_empty() {
@@ -209,6 +233,7 @@ impl Engine {
                     move |error: io::Error| failure(&segment, what, &error)
                 };
                 // The segment before is complete: it is durable before the next one exists.
+                writer.cut_prepared().map_err(failed(writer.segment.clone(), "cut"))?;
                 writer.sync().map_err(failed(writer.segment.clone(), "sync"))?;
                 let created = create_segment(
                     self.disk(),
@@ -219,11 +244,14 @@ impl Engine {
                 );
                 writer.file = created.map_err(failed(piece.segment.clone(), "create"))?;
                 writer.segment = piece.segment.clone();
+                (writer.written, writer.prepared) =
+                    (segment::HEADER as u64, segment::HEADER as u64);
             }
             let write = write_piece(writer, piece);
             write.map_err(|error| failure(&piece.segment, "write to", &error))?;
         }
         if sync {
+            writer.prepare(self.options.segment_bytes);
             writer.sync().map_err(|error| failure(&writer.segment, "sync", &error))?;
         }
         Ok(())
@@ -243,7 +271,9 @@ fn write_piece(writer: &mut Writer, piece: &mut Piece) -> io::Result<()> {
     }
     // Also when the write fails, because then some of it may be there.
     writer.dirty = true;
-    writer.file.write_at(piece.offset, &piece.bytes)
+    writer.file.write_at(piece.offset, &piece.bytes)?;
+    writer.written = piece.offset + piece.bytes.len() as u64;
+    Ok(())
 }
 
 /// Creates the file of a segment, durably, before a frame goes there: so a file that is longer
@@ -264,6 +294,51 @@ pub(crate) fn create_segment(
 }
 
 impl Writer {
+    /// Goes on in a file that ends here.
+    pub(crate) fn new(segment: Arc<Segment>, file: Arc<dyn DiskFile>, end: u64) -> Writer {
+        Writer { segment, file, dirty: false, written: end, prepared: end, jobs: Vec::new() }
+    }
+
+    /// Writes zeros to where the next commits will go, with the batch that reached the end of
+    /// those that are there.
+    ///
+    /// A file that grows makes every sync write the file system's journal as well, which costs
+    /// half as much again. Where the sync comes upon blocks that were written before, it writes
+    /// those, and nothing else. Allocating them without writing does not help, since the journal
+    /// has to tell when they are written. A large batch is not worth it: zeros for the next one
+    /// cost as much as it does.
+    fn prepare(&mut self, segment_bytes: u64) {
+        let batch = self.written.saturating_sub(self.prepared);
+        if self.written < self.prepared || self.prepared == u64::MAX {
+            return;
+        }
+        let step = (self.written / 4).clamp(LEAST_PREPARED, MOST_PREPARED);
+        let end = (self.written + step).min(segment_bytes) / BLOCK * BLOCK;
+        self.prepared = self.written;
+        if batch > step / 4 || end <= self.written {
+            return;
+        }
+        let zeros = vec![0; (end - self.written) as usize];
+        match self.file.write_at(self.written, &zeros) {
+            Ok(()) => self.prepared = end,
+            Err(error) => {
+                let file = self.segment.path.display();
+                tracing::warn!(%file, %error, "no space was prepared for the commits that come");
+                // What there is of it is cut off with the rest. It is not tried again in this file.
+                self.prepared = u64::MAX;
+            }
+        }
+    }
+
+    /// Cuts off what was prepared and not needed.
+    pub(crate) fn cut_prepared(&mut self) -> io::Result<()> {
+        if self.prepared > self.written {
+            self.file.set_size(self.written)?;
+            (self.dirty, self.prepared) = (true, self.written);
+        }
+        Ok(())
+    }
+
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.dirty {
             self.file.sync()?;

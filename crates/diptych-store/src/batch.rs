@@ -121,6 +121,7 @@ impl Batch {
         self.entries.iter().map(|entry| self.event(entry))
     }
 
+    #[inline]
     fn event(&self, entry: &Entry) -> EventRef<'_> {
         let chunk = self.chunks.get(entry.chunk as usize).map_or(&[][..], |chunk| chunk);
         let bytes = chunk.get(entry.start as usize..entry.end as usize).unwrap_or(&[]);
@@ -144,6 +145,13 @@ impl BatchBuilder {
         BatchBuilder::default()
     }
 
+    /// An empty batch with room for this many events.
+    pub fn with_capacity(events: usize) -> BatchBuilder {
+        let mut builder = BatchBuilder::default();
+        builder.batch.entries.reserve(events);
+        builder
+    }
+
     /// Adds memory that holds encoded events; the number that [`push`](BatchBuilder::push) takes.
     pub fn chunk(&mut self, bytes: Bytes) -> u32 {
         self.batch.chunks.push(bytes);
@@ -154,6 +162,7 @@ impl BatchBuilder {
     ///
     /// # Errors
     /// [`Malformed`] if there is no event in those bytes; the batch is then as it was.
+    #[inline]
     pub fn push(
         &mut self,
         position: Position,

@@ -186,17 +186,23 @@ impl Layout {
         }
         let type_length = reader.length()?;
         let type_at = reader.at;
-        if reader.text(type_length)?.is_empty() {
+        if reader.take(type_length)?.is_empty() {
             return Err(Malformed { what: "it has no type" });
         }
         let tag_count = reader.length()?;
         let tags_at = reader.at;
         for _ in 0..tag_count {
             let length = reader.length()?;
-            reader.text(length)?;
+            reader.take(length)?;
         }
         let rest_at = reader.at;
-        reader.rest(flags)?;
+        // Nearly all are plain, which one look at all of them tells.
+        if !bytes.get(type_at..rest_at).unwrap_or(&[]).is_ascii() {
+            Layout::check_texts(Reader { bytes, at: type_at }, type_length, tag_count)?;
+        }
+        if flags != 0 {
+            reader.rest(flags)?;
+        }
         Ok(Layout {
             type_at: narrow(type_at)?,
             tags_at: narrow(tags_at)?,
@@ -204,6 +210,20 @@ impl Layout {
             payload_at: narrow(reader.at)?,
             tag_count: narrow(tag_count)?,
         })
+    }
+
+    fn check_texts(
+        mut reader: Reader<'_>,
+        type_length: usize,
+        tag_count: usize,
+    ) -> Result<(), Malformed> {
+        reader.text(type_length)?;
+        reader.length()?;
+        for _ in 0..tag_count {
+            let length = reader.length()?;
+            reader.text(length)?;
+        }
+        Ok(())
     }
 }
 
@@ -220,6 +240,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of bytes that have this layout.
+    #[inline]
     pub fn new(bytes: &'a [u8], layout: Layout) -> Fields<'a> {
         Fields { bytes, layout }
     }
@@ -229,6 +250,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The stable name of its type.
+    #[inline]
     pub fn event_type(&self) -> &'a str {
         // The length stands just before the name; it is read again to keep the layout small.
         let mut reader = Reader { bytes: self.bytes, at: 1 };
@@ -238,6 +260,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What it is about, each as `key:value`.
+    #[inline]
     pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let mut reader = Reader { bytes: self.bytes, at: self.layout.tags_at as usize };
         (0..self.layout.tag_count).map_while(move |_| {
@@ -247,6 +270,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What happened.
+    #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(self.layout.payload_at as usize..).unwrap_or(&[])
     }
@@ -296,6 +320,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let end = self.at.checked_add(length).ok_or(Malformed { what: "a length overflows" })?;
         let taken = self.bytes.get(self.at..end).ok_or(Malformed { what: "it is cut short" })?;
@@ -307,17 +332,23 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().map_err(|_| Malformed { what: "it is cut short" })
     }
 
+    #[inline]
     fn byte(&mut self) -> Result<u8, Malformed> {
         let byte = self.bytes.get(self.at).ok_or(Malformed { what: "it is cut short" })?;
         self.at += 1;
         Ok(*byte)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(u64::from(first));
         }
+        self.long_varint(first)
+    }
+
+    fn long_varint(&mut self, first: u8) -> Result<u64, Malformed> {
         let mut number = u64::from(first & 0x7f);
         for shift in (7..70).step_by(7) {
             let byte = self.byte()?;
@@ -333,6 +364,7 @@ impl<'a> Reader<'a> {
         Err(Malformed { what: "a number is longer than 64 bits" })
     }
 
+    #[inline]
     fn length(&mut self) -> Result<usize, Malformed> {
         let length = usize::try_from(self.varint()?);
         length.map_err(|_| Malformed { what: "a length overflows" })
@@ -380,6 +412,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads an unsigned LEB128 number from the front of `bytes`: the number and what follows it.
+#[inline]
 pub fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut reader = Reader { bytes, at: 0 };
     let number = reader.varint().ok()?;

@@ -323,7 +323,10 @@ impl DiskFile for SimulatedFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.0.lock();
-        let offset = address(offset)?;
+        let mut offset = address(offset)?;
+        if state.sabotage == Some(Sabotage::ZerosTooEarly) && bytes.iter().all(|byte| *byte == 0) {
+            offset = offset.saturating_sub(8);
+        }
         let was_stopped = state.stopped;
         let begun = state.begin(Operation::Write, &self.path);
         let mut fits = bytes.len();

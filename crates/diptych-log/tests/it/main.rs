@@ -20,6 +20,7 @@ mod crash;
 mod damage;
 mod model;
 mod open_log;
+mod prepared;
 mod requests;
 mod run;
 mod samples;

@@ -122,6 +122,11 @@ fn forgetting_to_sync_the_folder_is_noticed() {
     is_noticed(Sabotage::ForgetDirSync);
 }
 
+#[test]
+fn preparing_space_over_commits_is_noticed() {
+    is_noticed(Sabotage::ZerosTooEarly);
+}
+
 /// The checks above are worth something only if they fail where they should.
 fn is_noticed(sabotage: Sabotage) {
     const AT_MOST: u64 = 500;

@@ -101,4 +101,7 @@ pub enum Sabotage {
     ForgetFailedSync,
     /// A sync of a folder succeeds and does nothing for the files in it.
     ForgetDirSync,
+    /// Zeros are written over the end of what stands before them, as by a log that prepares space
+    /// without knowing where its commits end.
+    ZerosTooEarly,
 }

@@ -1,0 +1,101 @@
+//! Space that is written ahead of the commits.
+
+use std::{fs, path::Path, sync::Arc};
+
+use diptych_log::{
+    Background, Durability, Log, LogOptions,
+    disk::simulated::{Operation, SimulatedDisk},
+};
+use diptych_store::{Append, EventStore, RawEvent};
+
+const FOLDER: &str = "/data/log";
+
+fn inline(disk: &SimulatedDisk) -> LogOptions {
+    LogOptions {
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+fn commit(log: &Log, bytes: usize) {
+    log.blocking().commit(Append::event(RawEvent::new("filled", vec![7; bytes]))).unwrap();
+}
+
+/// The bytes of the only segment.
+fn segment(disk: &SimulatedDisk) -> Vec<u8> {
+    let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "seg");
+    let mut files = disk.contents().into_iter().filter(|(path, _)| is_segment(path));
+    files.next().unwrap().1
+}
+
+/// How many zeros a segment ends with.
+fn zeros(bytes: &[u8]) -> usize {
+    bytes.iter().rev().take_while(|byte| **byte == 0).count()
+}
+
+#[test]
+fn a_killed_log_goes_on_where_its_commits_end_and_not_where_its_file_does() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, inline(&disk)).unwrap();
+    (0..20).for_each(|_| commit(&log, 300));
+    let killed = disk.process_kill();
+    assert!(zeros(&segment(&killed)) > 50_000, "nothing was prepared");
+    let log = Log::open(FOLDER, inline(&killed)).unwrap();
+    assert_eq!((log.head().position().get(), zeros(&segment(&killed))), (20, 0));
+    (0..20).for_each(|_| commit(&log, 300));
+    log.close().unwrap();
+    assert_eq!(zeros(&segment(&killed)), 0, "a log that was closed has no more than its commits");
+    let log = Log::open(FOLDER, inline(&killed)).unwrap();
+    assert_eq!(log.head().position().get(), 40);
+}
+
+#[test]
+fn commits_go_to_what_was_prepared_and_a_segment_ends_with_its_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 300_000, ..LogOptions::default() };
+    let log = Log::open(dir.path(), options).unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..1_000 {
+        commit(&log, 1_000);
+        let mut files: Vec<_> = fs::read_dir(dir.path().join("segments")).unwrap().collect();
+        files.sort_by_key(|file| file.as_ref().unwrap().file_name());
+        let sealed = files.iter().rev().skip(1);
+        for file in sealed {
+            let bytes = fs::read(file.as_ref().unwrap().path()).unwrap();
+            assert_eq!(zeros(&bytes), 0, "a complete segment has no more than its commits");
+        }
+        sizes.push(files.last().unwrap().as_ref().unwrap().metadata().unwrap().len());
+    }
+    sizes.dedup();
+    assert!(sizes.len() < 60, "the file grew {} times in 1,000 commits", sizes.len());
+    log.close().unwrap();
+}
+
+#[test]
+fn large_batches_and_syncs_at_intervals_prepare_nothing() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, inline(&disk)).unwrap();
+    (0..10).for_each(|_| commit(&log, 400_000));
+    assert_eq!(zeros(&segment(&disk)), 0);
+    let disk = SimulatedDisk::new(2);
+    let interval = std::time::Duration::from_secs(3600);
+    let durability = Durability::Interval { interval };
+    let log = Log::open(FOLDER, LogOptions { durability, ..inline(&disk) }).unwrap();
+    (0..10).for_each(|_| commit(&log, 300));
+    assert_eq!(zeros(&segment(&disk)), 0);
+    drop(log);
+}
+
+#[test]
+fn a_disk_without_room_for_it_still_takes_commits() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, inline(&disk)).unwrap();
+    disk.set_capacity(disk.used_bytes() + 20_000);
+    (0..20).for_each(|_| commit(&log, 300));
+    let tried = disk.count(Operation::Write);
+    (0..20).for_each(|_| commit(&log, 300));
+    // A commit and the published head, and no more zeros that do not fit.
+    assert_eq!(disk.count(Operation::Write) - tried, 40);
+    log.close().unwrap();
+}
