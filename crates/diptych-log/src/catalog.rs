@@ -20,10 +20,15 @@ use crate::{
     disk::Disk,
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame, SECTION, Section},
-    index::{Columns, Coverage, Index, Run, run},
+    groups::{GroupFile, Placed as PlacedGroup},
+    index::{Columns, Coverage, Index, Name, Run, Wanted, run},
     recovery::{self, From, Placed},
     segment::{self, Segment},
 };
+
+mod within;
+
+use within::Within;
 
 /// Where the files are.
 #[derive(Clone, Debug)]
@@ -286,34 +291,37 @@ fn add_event(columns: &mut Columns, offset: u64, frame: &Frame<'_>) {
     }
 }
 
-/// The parts, in order. They cover every accepted position.
+/// The parts, in order, which cover every accepted position; and the groups of their segments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     pub(crate) parts: Vec<Arc<Part>>,
+    pub(crate) groups: Vec<PlacedGroup>,
 }
 
 impl Catalog {
-    /// The parts that may have events in `low..=high`, each with its share of that range,
-    /// relative to its first position; in order of `direction`.
-    pub(crate) fn within(
-        &self,
-        low: Position,
-        high: Position,
+    /// Of these parts and these groups, both in order.
+    pub(crate) fn new(parts: Vec<Arc<Part>>, groups: Vec<Arc<GroupFile>>) -> Catalog {
+        let groups = groups.into_iter().map(|file| PlacedGroup::new(file, &parts)).collect();
+        Catalog { parts, groups }
+    }
+
+    /// The same with other parts.
+    pub(crate) fn with(&self, parts: Vec<Arc<Part>>) -> Catalog {
+        Catalog::new(parts, self.groups.iter().map(|group| group.file.clone()).collect())
+    }
+
+    /// The parts that may have something of what is wanted in `low..=high`.
+    pub(crate) fn within<'a>(
+        &'a self,
+        disk: &'a dyn Disk,
+        wanted: Wanted<'a>,
+        (low, high): (Position, Position),
         direction: Direction,
-    ) -> impl Iterator<Item = (&Arc<Part>, (u32, u32))> {
+    ) -> Within<'a> {
         let start = self.parts.partition_point(|part| part.first <= low).saturating_sub(1);
         let end = self.parts.partition_point(|part| part.first <= high);
-        let backwards = direction == Direction::Backwards;
-        let range = start..end.max(start);
-        (0..range.len()).filter_map(move |step| {
-            let at = if backwards { range.end - 1 - step } else { range.start + step };
-            let part = self.parts.get(at)?;
-            let next = self.parts.get(at + 1).map_or(Position::MAX, |next| next.first);
-            let from = low.max(part.first).get() - part.first.get();
-            let to = high.min(next.before()).get().checked_sub(part.first.get())?;
-            (from <= to)
-                .then_some((part, (u32::try_from(from).ok()?, to.min(u32::MAX.into()) as u32)))
-        })
+        let range = (low, high);
+        Within { catalog: self, disk, wanted, range, direction, start, end, group: None }
     }
 
     /// The last event in `low..=high` that matches.
@@ -324,7 +332,8 @@ impl Catalog {
         low: Position,
         high: Position,
     ) -> Result<Option<Position>, ReadError> {
-        for (part, range) in self.within(low, high, Direction::Backwards) {
+        let wanted = Wanted::of(filter);
+        for (part, range) in self.within(disk, wanted, (low, high), Direction::Backwards) {
             let found =
                 part.ask(disk, |index| index.find(filter, range, Direction::Backwards, 1))?;
             if let Some(at) = found.first() {
@@ -342,7 +351,9 @@ impl Catalog {
         upto: Position,
     ) -> Result<u64, ReadError> {
         let mut count = 0;
-        for (part, (_, high)) in self.within(Position::new(1), upto, Direction::Forwards) {
+        let wanted = Wanted::One(Name::Tag(tag.as_str()));
+        let range = (Position::new(1), upto);
+        for (part, (_, high)) in self.within(disk, wanted, range, Direction::Forwards) {
             let rank =
                 part.ask(disk, |index| index.postings(tag.as_str()).rank(high.saturating_add(1)))?;
             count += rank as u64;
@@ -357,7 +368,8 @@ impl Catalog {
         name: &str,
         down_to: Position,
     ) -> Result<Option<KeyedCommit>, ReadError> {
-        for (part, _) in self.within(down_to, Position::MAX, Direction::Backwards) {
+        let (wanted, range) = (Wanted::One(Name::Key(name)), (down_to, Position::MAX));
+        for (part, _) in self.within(disk, wanted, range, Direction::Backwards) {
             if let Some(commit) = part.ask(disk, |index| index.key(name))? {
                 return Ok(Some(commit));
             }
@@ -376,6 +388,6 @@ impl Catalog {
                 parts.push(part.clone());
             }
         }
-        Catalog { parts }
+        self.with(parts)
     }
 }

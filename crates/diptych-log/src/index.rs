@@ -1,11 +1,13 @@
-//! The index: which events have a tag, a type or a key. Derived from the log; in memory for the
+//! The index: which events have a tag, a type or a key, and which segments. Derived from the log; in memory for the
 //! newest events, in files for the rest.
 
 pub(crate) mod columns;
 pub(crate) mod find;
+pub(crate) mod group;
 pub(crate) mod postings;
 pub(crate) mod run;
 
 pub(crate) use columns::Columns;
 pub(crate) use find::Index;
+pub(crate) use group::{Name, Wanted};
 pub(crate) use run::{Coverage, Run};

@@ -45,6 +45,8 @@ impl Engine {
 
     /// The indexer thread.
     pub(crate) fn run_indexer(&self) {
+        // What was lost or could not be written the last time.
+        self.group_all();
         loop {
             let jobs = {
                 let mut jobs = self.indexer.jobs.lock();
@@ -90,6 +92,7 @@ impl Engine {
         if job.seals {
             job.segment.seal();
             self.merge(job)?;
+            self.group_all();
         }
         Ok(())
     }

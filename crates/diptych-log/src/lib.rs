@@ -34,6 +34,7 @@ mod error;
 mod folders;
 mod follower;
 mod frame;
+mod groups;
 mod index;
 mod indexer;
 mod interval;

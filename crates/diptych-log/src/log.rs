@@ -184,6 +184,9 @@ impl Engine {
         };
         tracing::debug!(commits, "the log is closed");
         self.write_all();
+        if self.must_drive() {
+            self.group_all();
+        }
         if self.cut_prepared() && self.sync_all() && !self.state.lock().failed() {
             self.forget_interval();
         }

@@ -22,7 +22,7 @@ use crate::{
     error::{corruption, io_error},
     folders,
     follower::{self, HEAD_FILE, PublishedHead},
-    frame,
+    frame, groups,
     index::{Columns, Coverage, Run, run},
     indexer::{Indexer, covers},
     interval,
@@ -524,6 +524,7 @@ fn assemble(
         }
     };
     let tracking = Arc::new(tail.tracking);
+    let groups = groups::list(&*options.disk, &folders, header.sequence);
     let newest = parts.last().cloned();
     let newest = newest
         .unwrap_or_else(|| Arc::new(Part::memory(segment.clone(), Columns::new(accepted.plus(1)))));
@@ -561,7 +562,7 @@ fn assemble(
         closed: AtomicBool::new(false),
         writer: Mutex::new(Writer::new(segment, file, tail.recovered.end)),
         indexer: Indexer::default(),
-        catalog: RwLock::new(Arc::new(Catalog { parts })),
+        catalog: RwLock::new(Arc::new(Catalog::new(parts, groups))),
         publisher: HeadPublisher::new(accepted),
         head_file,
         tracking: RwLock::new(tracking),

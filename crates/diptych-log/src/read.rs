@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame},
-    index::Index,
+    index::{Index, Wanted},
     segment::Published,
 };
 
@@ -41,7 +41,9 @@ impl Engine {
             last: None,
         };
         let catalog = self.catalog();
-        for (part, range) in catalog.within(low, high, read.direction) {
+        let wanted = Wanted::of(filter);
+        let range = (low, high);
+        for (part, range) in catalog.within(self.disk(), wanted, range, read.direction) {
             if filter.is_everything() && read.direction == Direction::Forwards {
                 batch.fill_with_all(part, range)?;
             } else {

@@ -418,7 +418,7 @@ impl Engine {
         // A part that never got an event has nothing to say.
         parts.retain(|part| part.first < state.tail.first);
         parts.push(state.tail.clone());
-        *catalog = Arc::new(Catalog { parts });
+        *catalog = Arc::new(catalog.with(parts));
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{
     folders,
     follower::PublishedHead,
     frame::CONTROL,
-    index::{Columns, Run, run},
+    groups,
+    index::{Columns, Name, Run, group::Group, run},
     recovery::{self, From},
     report::{Damage, Verified},
     segment::{self, BadHeader, Header},
@@ -75,12 +76,21 @@ struct ListedRun {
     path: PathBuf,
 }
 
+/// A group file: the sequences of its segments, and what it says if it is whole.
+struct ListedGroup {
+    first: u32,
+    last: u32,
+    path: PathBuf,
+    group: Option<Group>,
+}
+
 /// A verification that goes through the segments, in order.
 pub(crate) struct Verifying<'a> {
     disk: &'a dyn Disk,
     /// Where a backup ends, whatever else is in its folder.
     backup: Option<PublishedHead>,
     runs: Vec<ListedRun>,
+    groups: Vec<ListedGroup>,
     pub(crate) identity: Option<LogIdentity>,
     /// The position and time that the next segment has to go on from.
     next: Position,
@@ -99,15 +109,19 @@ impl<'a> Verifying<'a> {
             Kind::Log => None,
             Kind::Backup(end) => Some(end),
         };
-        let mut runs = Vec::new();
+        let (mut runs, mut groups) = (Vec::new(), Vec::new());
         let dir = &folders.index;
         for name in disk.list(dir).map_err(io_error("list", dir))? {
             if let Some((segment, first, last)) = run::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 runs.push(ListedRun { segment, first, last, path });
+            } else if let Some((first, last)) = groups::parse_file_name(&name) {
+                let path = folders.index.join(&name);
+                let group = disk.map(&path).ok().and_then(Group::parse);
+                groups.push(ListedGroup { first, last, path, group });
             }
         }
-        Ok(Verifying { backup, runs, ..Verifying::nothing(disk) })
+        Ok(Verifying { backup, runs, groups, ..Verifying::nothing(disk) })
     }
 
     /// Nothing was looked at, and no index will be.
@@ -116,6 +130,7 @@ impl<'a> Verifying<'a> {
             disk,
             backup: None,
             runs: Vec::new(),
+            groups: Vec::new(),
             identity: None,
             next: Position::new(1),
             time: i64::MIN,
@@ -298,6 +313,29 @@ impl<'a> Verifying<'a> {
                 self.index_damaged(path, "it says something else than the log");
             }
         }
+        self.groups_of(header, scanned);
+    }
+
+    /// A group may say too much of a segment, but not too little.
+    fn groups_of(&mut self, header: &Header, scanned: &Columns) {
+        let of = |group: &&ListedGroup| (group.first..=group.last).contains(&header.sequence);
+        let mut wrong = Vec::new();
+        for ListedGroup { first, path, group, .. } in self.groups.iter().filter(of) {
+            let Some(group) = group else { continue };
+            let bit = header.sequence - first;
+            let seal = if scanned.len() == 0 { 0 } else { header.checksum() };
+            let types = scanned.type_names.iter().map(|name| Name::Type(name));
+            let tags = scanned.tags.keys().map(|name| Name::Tag(name));
+            let keys = scanned.keys.keys().map(|name| Name::Key(name));
+            let mut names = types.chain(tags).chain(keys);
+            let all = names.all(|name| group.find(name.hash()) >> bit & 1 == 1);
+            if !all || group.seal(bit) != Some(seal) || group.first != *first {
+                wrong.push(path.clone());
+            }
+        }
+        for path in wrong {
+            self.index_damaged(&path, "it says something else than the log");
+        }
     }
 
     fn index_damaged(&mut self, path: &Path, what: &str) {
@@ -310,6 +348,12 @@ impl<'a> Verifying<'a> {
     }
 
     fn leftover_index(&mut self) {
+        for listed in std::mem::take(&mut self.groups) {
+            self.index_files += 1;
+            if listed.group.is_none() {
+                self.index_damaged(&listed.path, "it is not a whole group file");
+            }
+        }
         for listed in std::mem::take(&mut self.runs) {
             let what = format!("segment {} that it is about is missing", listed.segment);
             self.damaged(&listed.path, 0, what);

@@ -298,6 +298,14 @@ impl Run {
             .filter_map(|(tag, rest)| Some((tag, Postings::parse(rest)?)))
     }
 
+    pub(crate) fn tag_names(&self) -> impl Iterator<Item = &str> {
+        entries(self.section(3), self.tag_slots).map(|(tag, _)| tag)
+    }
+
+    pub(crate) fn key_names(&self) -> impl Iterator<Item = &str> {
+        entries(self.section(4), self.key_slots).map(|(key, _)| key)
+    }
+
     pub(crate) fn key(&self, name: &str) -> Option<KeyedCommit> {
         self.parse_key(search(self.section(4), self.key_slots, name)?)
     }

@@ -18,6 +18,7 @@ mod check;
 mod conformance;
 mod crash;
 mod damage;
+mod groups;
 mod model;
 mod open_log;
 mod prepared;

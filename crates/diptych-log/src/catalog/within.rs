@@ -1,0 +1,106 @@
+//! Going through the parts of the index that may have what is looked for, and no others.
+
+use std::sync::Arc;
+
+use diptych_store::{Direction, Position};
+
+use super::{Catalog, Part};
+use crate::{disk::Disk, index::Wanted};
+
+/// The parts that may have something in a range, each with its share of that range, relative to
+/// its first position; in order.
+pub(crate) struct Within<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) disk: &'a dyn Disk,
+    pub(super) wanted: Wanted<'a>,
+    pub(super) range: (Position, Position),
+    pub(super) direction: Direction,
+    /// Indices of the parts that are left.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// What the group that was asked last says of its parts.
+    pub(super) group: Option<Asked>,
+}
+
+/// An answer of a group.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// Indices of its parts.
+    from: usize,
+    to: usize,
+    /// Sequence of its first segment.
+    first: u32,
+    /// The segments that may have what is wanted.
+    set: u64,
+}
+
+impl<'a> Iterator for Within<'a> {
+    type Item = (&'a Arc<Part>, (u32, u32));
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let at = self.step()?;
+            let parts = &self.catalog.parts;
+            let part = parts.get(at)?;
+            let next = parts.get(at + 1).map_or(Position::MAX, |next| next.first);
+            let (low, high) = self.range;
+            let from = low.max(part.first).get() - part.first.get();
+            let Some(to) = high.min(next.before()).get().checked_sub(part.first.get()) else {
+                continue;
+            };
+            if let Ok(from) = u32::try_from(from)
+                && u64::from(from) <= to
+            {
+                return Some((part, (from, to.min(u32::MAX.into()) as u32)));
+            }
+        }
+    }
+}
+
+impl Within<'_> {
+    /// The index of the next part that may have something.
+    fn step(&mut self) -> Option<usize> {
+        while self.start < self.end {
+            let backwards = self.direction == Direction::Backwards;
+            let at = if backwards { self.end - 1 } else { self.start };
+            let asked = self.ask(at);
+            if let Some(Asked { from, to, set: 0, .. }) = asked {
+                match backwards {
+                    true => self.end = from.max(self.start),
+                    false => self.start = to.min(self.end),
+                }
+                continue;
+            }
+            match backwards {
+                true => self.end -= 1,
+                false => self.start += 1,
+            }
+            let may_have = asked.is_none_or(|Asked { first, set, .. }| {
+                let sequence = self.catalog.parts.get(at).map_or(0, |part| part.segment.sequence);
+                sequence.checked_sub(first).is_none_or(|bit| set >> bit & 1 == 1)
+            });
+            if may_have {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// What the group of this part says, if it is in one.
+    fn ask(&mut self, at: usize) -> Option<Asked> {
+        if matches!(self.wanted, Wanted::Any) {
+            return None;
+        }
+        if let Some(asked) = self.group.filter(|asked| (asked.from..asked.to).contains(&at)) {
+            return Some(asked);
+        }
+        let groups = &self.catalog.groups;
+        let after = groups.partition_point(|group| group.parts.start <= at);
+        let group = groups.get(after.checked_sub(1)?).filter(|group| group.parts.contains(&at))?;
+        let parts = self.catalog.parts.get(group.parts.clone()).unwrap_or(&[]);
+        let set = group.file.having(self.disk, parts, self.wanted);
+        let (from, to) = (group.parts.start, group.parts.end);
+        self.group = Some(Asked { from, to, first: group.file.first, set });
+        self.group
+    }
+}

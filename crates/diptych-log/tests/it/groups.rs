@@ -1,0 +1,146 @@
+//! Groups of segments: a look-up asks those that have something to say, and says the same.
+
+use std::{path::PathBuf, sync::Arc};
+
+use diptych_log::{
+    Background, Log, LogOptions,
+    disk::{
+        Disk,
+        simulated::{Operation, SimulatedDisk},
+    },
+    verify,
+};
+use diptych_store::{Append, Digest, Direction, Filter, Key, Position, RawEvent, Read, Tag};
+
+const FOLDER: &str = "/data/log";
+const COMMITS: u64 = 700;
+
+fn options(disk: &SimulatedDisk) -> LogOptions {
+    LogOptions {
+        background: Background::Inline,
+        segment_bytes: 1024,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+fn event(number: u64) -> RawEvent {
+    let event = RawEvent::new(if number == 77 { "rare" } else { "common" }, vec![7; 200]);
+    event.tag(Tag::new("seven", number % 7)).tag(Tag::new("hundred", number / 100))
+}
+
+/// A log of more than 150 small segments.
+fn filled() -> SimulatedDisk {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    for number in 0..COMMITS {
+        let append =
+            Append::event(event(number)).key(Key::new(format!("key {number}"), Digest([0; 16])));
+        log.blocking().commit(append).unwrap();
+    }
+    log.close().unwrap();
+    disk
+}
+
+fn names(disk: &SimulatedDisk, ending: &str) -> Vec<PathBuf> {
+    let paths = disk.contents().into_iter().map(|(path, _)| path);
+    paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+/// What is found by tags, types and keys, there or not, in both directions and in every part.
+fn compare(log: &Log) {
+    let log = log.blocking();
+    let everything = log.read(&Filter::everything(), Read::all()).unwrap();
+    assert_eq!(everything.len() as u64, COMMITS);
+    let tag = |key: &str, value: u64| Filter::tag(Tag::new(key, value));
+    let filters = [
+        tag("seven", 3),
+        tag("hundred", 4),
+        tag("hundred", 9),
+        Filter::types(["rare"]),
+        Filter::types(["none"]),
+        Filter::from_iter(tag("seven", 1).items().iter().chain(tag("hundred", 2).items()).cloned()),
+    ];
+    for (filter, after) in filters.iter().flat_map(|filter| [0, 1, 333, 650].map(|at| (filter, at)))
+    {
+        let all = everything.iter().filter(|event| filter.matches(event));
+        let expected: Vec<_> =
+            all.map(|event| event.position()).filter(|at| at.get() > after).collect();
+        for direction in [Direction::Forwards, Direction::Backwards] {
+            let read = Read { direction, ..Read::after(Position::new(after)) };
+            let batch = log.read(filter, read).unwrap();
+            let mut found: Vec<_> = batch.iter().map(|event| event.position()).collect();
+            found.sort();
+            assert_eq!(found, expected, "{filter} after {after}, {direction:?}");
+        }
+        let last = log.last(filter, Position::MAX).unwrap();
+        assert_eq!(last.filter(|at| at.get() > after), expected.last().copied());
+    }
+    for number in [0, 1, 350, COMMITS - 1] {
+        let found = log.keyed(&format!("key {number}")).unwrap().unwrap();
+        assert_eq!(found.first, Position::new(number + 1));
+    }
+    assert_eq!(log.keyed("key none").unwrap(), None);
+    assert_eq!(log.count(&Tag::new("hundred", 4), Position::MAX).unwrap(), 100);
+}
+
+#[test]
+fn a_look_up_says_the_same_with_groups_and_without() {
+    let disk = filled();
+    let groups = names(&disk, ".group");
+    assert!(names(&disk, ".seg").len() > 150, "{}", names(&disk, ".seg").len());
+    // Two of 64, and of the rest some of eight.
+    assert!((3..=10).contains(&groups.len()), "{groups:?}");
+    assert!(verify(FOLDER, &options(&disk), |_, _| {}).is_ok());
+    compare(&Log::open(FOLDER, options(&disk.process_kill())).unwrap());
+
+    let without = disk.process_kill();
+    groups.iter().for_each(|path| without.remove(path).unwrap());
+    compare(&Log::open(FOLDER, options(&without)).unwrap());
+
+    let noise = disk.process_kill();
+    for path in &groups {
+        noise.remove(path).unwrap();
+        noise.create(path, 0).unwrap().write_at(0, b"noise").unwrap();
+    }
+    assert!(verify(FOLDER, &options(&noise), |_, _| {}).is_err(), "noise passes for a group");
+    let log = Log::open(FOLDER, options(&noise)).unwrap();
+    compare(&log);
+    // They are made again, of eight first, and verify takes them for what they are.
+    log.close().unwrap();
+    assert!(verify(FOLDER, &options(&noise), |_, _| {}).is_ok());
+}
+
+#[test]
+fn a_group_of_other_segments_is_not_believed() {
+    let disk = filled();
+    let other = filled();
+    // The same names, another log: nothing it says of these segments can be relied on.
+    for path in names(&disk, ".group") {
+        let theirs = other.contents().into_iter().find(|(name, _)| *name == path).unwrap().1;
+        disk.remove(&path).unwrap();
+        disk.create(&path, 0).unwrap().write_at(0, &theirs).unwrap();
+    }
+    assert!(verify(FOLDER, &options(&disk), |_, _| {}).is_err(), "strange groups pass");
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    compare(&log);
+    log.close().unwrap();
+    assert!(verify(FOLDER, &options(&disk), |_, _| {}).is_ok());
+}
+
+#[test]
+fn what_is_not_there_is_not_looked_for_in_every_segment() {
+    let disk = filled().process_kill();
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    let segments = names(&disk, ".seg").len() as u64;
+    let before = disk.count(Operation::Map);
+    assert_eq!(log.blocking().keyed("key none").unwrap(), None);
+    let maps = disk.count(Operation::Map) - before;
+    // Each segment's header, the groups, and the index of those in no group.
+    assert!(maps < segments + 40, "{maps} files were read for {segments} segments");
+    let before = disk.operations();
+    assert_eq!(log.blocking().keyed("key other").unwrap(), None);
+    let absent = Filter::tag(Tag::new("no", 1));
+    assert_eq!(log.blocking().last(&absent, Position::MAX).unwrap(), None);
+    assert_eq!(disk.operations(), before, "it is asked again");
+}
