@@ -100,6 +100,14 @@ impl Part {
         }
     }
 
+    /// Columns for the events that follow this part's.
+    pub(crate) fn begin_after(&self, first: Position) -> Columns {
+        match &self.source {
+            Source::Memory(columns) => Columns::after(first, &columns.read()),
+            Source::File { .. } => Columns::new(first),
+        }
+    }
+
     /// Adds to the columns, which are in memory.
     pub(crate) fn push(&self, add: impl FnOnce(&mut Columns)) {
         if let Source::Memory(columns) = &self.source {
@@ -185,12 +193,14 @@ impl Part {
         parsed.ok_or_else(|| damaged(0, "the index that was just built is not whole").into())
     }
 
-    /// The columns, in memory for this purpose if they are not.
-    pub(crate) fn columns(&self, disk: &dyn Disk) -> Result<Columns, ReadError> {
-        self.ask(disk, |index| match index {
-            Index::Memory(columns) => columns.clone(),
-            Index::File(run) => run.columns(),
-        })
+    /// What is in the file of a part that has one.
+    pub(crate) fn run(&self, disk: &dyn Disk) -> Result<Run, ReadError> {
+        let run = self.ask(disk, |index| match index {
+            Index::Memory(_) => None,
+            Index::File(run) => Some(run.clone()),
+        });
+        let missing = || corruption(&self.segment.path, 0, "the part has no index file");
+        run?.ok_or_else(|| missing().into())
     }
 }
 

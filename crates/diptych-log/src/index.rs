@@ -4,6 +4,7 @@
 pub(crate) mod columns;
 pub(crate) mod find;
 pub(crate) mod group;
+pub(crate) mod merge;
 pub(crate) mod postings;
 pub(crate) mod run;
 

@@ -3,14 +3,14 @@
 
 use std::{io, sync::Arc};
 
-use diptych_store::{Position, ReadError};
+use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Background,
     catalog::{Catalog, Part, write_file},
     engine::Engine,
-    index::{Columns, Coverage, Run, run},
+    index::{Index, Run, merge, run},
     segment::Segment,
     sequencer::Job,
 };
@@ -85,8 +85,17 @@ impl Engine {
 
     fn write_part(&self, job: &Job) -> Result<(), String> {
         if let Some(part) = &job.part {
-            let columns = part.columns(self.disk()).map_err(|error| error.to_string())?;
-            let written = self.write_run(&job.segment, &columns, &job.coverage)?;
+            // Nothing is added to it any more, so that who reads it meanwhile is not held up.
+            let encoded = part.ask(self.disk(), |index| match index {
+                Index::Memory(columns) => {
+                    (run::encode(columns, &job.coverage), columns.first, columns.len())
+                }
+                Index::File(run) => {
+                    (run::encode(&run.columns(), &job.coverage), run.first(), run.len())
+                }
+            });
+            let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
+            let written = self.write_run(&job.segment, first, events, &bytes)?;
             self.replace(std::slice::from_ref(part), written);
         }
         if job.seals {
@@ -100,14 +109,14 @@ impl Engine {
     fn write_run(
         &self,
         segment: &Arc<Segment>,
-        columns: &Columns,
-        coverage: &Coverage,
+        first: Position,
+        events: u32,
+        bytes: &[u8],
     ) -> Result<Part, String> {
-        let last = columns.first.plus(u64::from(columns.len())).before();
-        let name = run::file_name(segment.sequence, columns.first, last);
-        let path = self.folders.index.join(name);
+        let last = first.plus(u64::from(events)).before();
+        let path = self.folders.index.join(run::file_name(segment.sequence, first, last));
         let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        write_file(self.disk(), &path, &run::encode(columns, coverage)).map_err(failed)?;
+        write_file(self.disk(), &path, bytes).map_err(failed)?;
         let run = self.disk().map(&path).map_err(failed)?;
         let (run, _) = Run::parse(run)
             .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
@@ -121,16 +130,14 @@ impl Engine {
             |part: &&Arc<Part>| Arc::ptr_eq(&part.segment, &job.segment) && part.path().is_some();
         let parts: Vec<_> = catalog.parts.iter().filter(of_segment).cloned().collect();
         let [first, _, ..] = parts.as_slice() else { return Ok(()) };
-        let mut columns = Columns::new(first.first);
-        for part in &parts {
-            if part.first != first.first.plus(u64::from(columns.len())) {
-                // One between them could not be written: they stay as they are.
-                return Ok(());
-            }
-            let read: Result<Columns, ReadError> = part.columns(self.disk());
-            columns.append(&read.map_err(|error| error.to_string())?);
-        }
-        let merged = self.write_run(&job.segment, &columns, &job.coverage)?;
+        let runs =
+            parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        let events = runs.iter().map(Run::len).sum();
+        let merged = merge::merge(&runs.iter().collect::<Vec<_>>(), &job.coverage);
+        // One between them could not be written: they stay as they are.
+        let Some(merged) = merged else { return Ok(()) };
+        let merged = self.write_run(&job.segment, first.first, events, &merged)?;
         self.replace(&parts, merged);
         for path in parts.iter().filter_map(|part| part.path()) {
             if let Err(error) = self.disk().remove(path) {

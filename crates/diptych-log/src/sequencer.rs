@@ -23,7 +23,7 @@ use crate::{
     engine::Engine,
     error::check_failed,
     frame::{self, CONTROL, LAST, SECTION, Section, TrackingTable},
-    index::{Columns, Coverage},
+    index::Coverage,
     segment::{self, Head, Header, Segment},
 };
 
@@ -410,7 +410,7 @@ impl Engine {
 
     /// A new part of the index for the events that come.
     fn begin_part(&self, state: &mut State) {
-        let columns = Columns::new(state.accepted.plus(1));
+        let columns = state.tail.begin_after(state.accepted.plus(1));
         state.tail = Arc::new(Part::memory(state.segment.clone(), columns));
         state.tail_from = state.offset;
         let mut catalog = self.catalog.write();

@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use compact_str::CompactString;
 use diptych_store::{KeyedCommit, Position};
 use foldhash::fast::RandomState;
+use smallvec::{SmallVec, smallvec};
 
 /// Looked up several times for every append, where a slower hash would be most of it.
-type ByName<V> = HashMap<CompactString, V, RandomState>;
+pub(super) type ByName<V> = HashMap<CompactString, V, RandomState>;
+
+/// Most tags of a part have few events, which are kept where the list would be.
+pub(crate) type Positions = SmallVec<[u32; 4]>;
 
 /// Columns over the events from `first` on; positions in it are relative to that.
 ///
@@ -20,13 +24,24 @@ pub(crate) struct Columns {
     pub(crate) types: Vec<u32>,
     pub(crate) type_names: Vec<CompactString>,
     type_ids: ByName<u32>,
-    pub(crate) tags: ByName<Vec<u32>>,
+    pub(crate) tags: ByName<Positions>,
     pub(crate) keys: ByName<KeyedCommit>,
 }
 
 impl Columns {
     pub(crate) fn new(first: Position) -> Columns {
         Columns { first, ..Columns::default() }
+    }
+
+    /// The same, with room for about as much as these have.
+    pub(crate) fn after(first: Position, before: &Columns) -> Columns {
+        let mut columns = Columns::new(first);
+        // A part that is much smaller is nothing to go by, a larger one wastes what is not used.
+        columns.offsets.reserve(before.offsets.len());
+        columns.types.reserve(before.types.len());
+        columns.tags.reserve(before.tags.len());
+        columns.keys.reserve(before.keys.len());
+        columns
     }
 
     /// How many events.
@@ -56,7 +71,7 @@ impl Columns {
                 positions.push(at);
             }
         } else {
-            self.tags.insert(tag.into(), vec![at]);
+            self.tags.insert(tag.into(), smallvec![at]);
         }
     }
 
@@ -87,7 +102,7 @@ impl Columns {
         }
         for (tag, positions) in &self.tags {
             let within = positions.iter().filter(|at| (start..end).contains(at));
-            let within: Vec<u32> = within.map(|at| at - start).collect();
+            let within: Positions = within.map(|at| at - start).collect();
             if !within.is_empty() {
                 slice.tags.insert(tag.clone(), within);
             }
@@ -96,43 +111,5 @@ impl Columns {
         let keys = self.keys.iter().filter(|(_, commit)| (first..last).contains(&commit.first));
         slice.keys = keys.map(|(name, commit)| (name.clone(), *commit)).collect();
         Some(slice)
-    }
-
-    /// Adds the columns of the events that follow these.
-    pub(crate) fn append(&mut self, other: &Columns) {
-        let shift = self.len();
-        self.offsets.extend_from_slice(&other.offsets);
-        let numbers: Vec<u32> =
-            other.type_names.iter().map(|name| self.type_number(name)).collect();
-        self.types.extend(other.types.iter().filter_map(|old| numbers.get(*old as usize)));
-        for (tag, positions) in &other.tags {
-            let list = self.tags.entry(tag.clone()).or_default();
-            list.extend(positions.iter().map(|position| position + shift));
-        }
-        self.keys.extend(other.keys.iter().map(|(name, commit)| (name.clone(), *commit)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_appended_are_the_columns_of_all() {
-        let events =
-            [("a", vec!["x:1"]), ("b", vec!["x:1", "y:2"]), ("c", vec![]), ("b", vec!["x:1"])];
-        let build = |range: std::ops::Range<usize>| {
-            let mut columns = Columns::new(Position::new(10 + range.start as u64));
-            for at in range {
-                let (event_type, tags) = &events[at];
-                columns.push(at as u32 * 100, event_type, tags.iter().copied());
-            }
-            columns
-        };
-        for cut in 0..=events.len() {
-            let mut both = build(0..cut);
-            both.append(&build(cut..events.len()));
-            assert_eq!(both, build(0..events.len()), "cut at {cut}");
-        }
     }
 }

@@ -39,6 +39,26 @@ fn put_deltas(positions: &[u32], out: &mut Vec<u8>) {
     }
 }
 
+/// Adds the encoded list at the front of `bytes` to `out`, every position higher by `shift`, and
+/// answers what follows it.
+pub(super) fn decode<'a>(bytes: &'a [u8], shift: u32, out: &mut Vec<u32>) -> Option<&'a [u8]> {
+    let (count, rest) = take_varint(bytes)?;
+    let count = usize::try_from(count).ok()?;
+    let skips = if count > BLOCK { count.div_ceil(BLOCK).checked_mul(8)? } else { 0 };
+    let mut rest = rest.get(skips..)?;
+    let mut position = 0_u32;
+    for at in 0..count {
+        if at % BLOCK == 0 {
+            position = 0;
+        }
+        let delta;
+        (delta, rest) = take_varint(rest)?;
+        position = position.wrapping_add(delta as u32);
+        out.push(position.wrapping_add(shift));
+    }
+    Some(rest)
+}
+
 /// A list of ascending positions, in memory or encoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Postings<'a> {

@@ -73,40 +73,65 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Position, Position)> {
 
 /// The bytes of an index file.
 pub(crate) fn encode(columns: &Columns, coverage: &Coverage) -> Vec<u8> {
-    let mut out = vec![0; HEADER];
+    let by_name = |one: &CompactString, other: &CompactString| one.as_bytes().cmp(other.as_bytes());
+    let mut tags = Table::with_capacity(columns.tags.len());
+    let mut sorted: Vec<_> = columns.tags.iter().collect();
+    sorted.sort_unstable_by(|(one, _), (other, _)| by_name(one, other));
+    for (tag, positions) in sorted {
+        tags.add(tag.as_bytes(), |out| postings::encode(positions, out));
+    }
+    let mut keys = Table::with_capacity(columns.keys.len());
+    let mut sorted: Vec<_> = columns.keys.iter().collect();
+    sorted.sort_unstable_by(|(one, _), (other, _)| by_name(one, other));
+    for (key, commit) in sorted {
+        keys.add(key.as_bytes(), |out| {
+            out.extend_from_slice(&commit.digest.0);
+            let first = commit.first.get().wrapping_sub(columns.first.get()) as u32;
+            let events = (commit.last.get() - commit.first.get() + 1) as u32;
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(&events.to_le_bytes());
+        });
+    }
+    let Columns { first, offsets, types, type_names, .. } = columns;
+    assemble(&Body { first: *first, offsets, types, type_names, tags, keys }, coverage)
+}
+
+/// What an index file is made of.
+pub(super) struct Body<'a> {
+    pub(super) first: Position,
+    pub(super) offsets: &'a [u32],
+    pub(super) types: &'a [u32],
+    pub(super) type_names: &'a [CompactString],
+    pub(super) tags: Table,
+    pub(super) keys: Table,
+}
+
+pub(super) fn assemble(body: &Body<'_>, coverage: &Coverage) -> Vec<u8> {
+    let tables = body.tags.size() + body.keys.size();
+    let mut out = Vec::with_capacity(HEADER + body.offsets.len() * 8 + tables + 256);
+    out.resize(HEADER, 0);
     let mut sections = Vec::new();
     let mut begin = |out: &Vec<u8>| sections.push(out.len() as u32);
     begin(&out);
-    put_offsets(&mut out, &columns.offsets);
+    put_offsets(&mut out, body.offsets);
     begin(&out);
-    let width: u16 = match columns.type_names.len() {
+    let width: u16 = match body.type_names.len() {
         0..=0x100 => 1,
         0x101..=0x1_0000 => 2,
         _ => 4,
     };
-    for number in &columns.types {
+    for number in body.types {
         out.extend_from_slice(number.to_le_bytes().get(..usize::from(width)).unwrap_or(&[]));
     }
     begin(&out);
-    put_varint(&mut out, columns.type_names.len() as u64);
-    for name in &columns.type_names {
+    put_varint(&mut out, body.type_names.len() as u64);
+    for name in body.type_names {
         put_bytes(&mut out, name.as_bytes());
     }
     begin(&out);
-    let mut tags: Vec<_> = columns.tags.iter().collect();
-    tags.sort_unstable();
-    let tag_slots =
-        put_table_of(&mut out, &tags, |positions, out| postings::encode(positions, out));
+    let tag_slots = body.tags.put(&mut out);
     begin(&out);
-    let mut keys: Vec<_> = columns.keys.iter().collect();
-    keys.sort_unstable_by_key(|(name, _)| *name);
-    let key_slots = put_table_of(&mut out, &keys, |commit, out| {
-        out.extend_from_slice(&commit.digest.0);
-        let first = commit.first.get().wrapping_sub(columns.first.get()) as u32;
-        let events = (commit.last.get() - commit.first.get() + 1) as u32;
-        out.extend_from_slice(&first.to_le_bytes());
-        out.extend_from_slice(&events.to_le_bytes());
-    });
+    let key_slots = body.keys.put(&mut out);
     begin(&out);
     put_table(&mut out, &coverage.tracking);
 
@@ -116,8 +141,8 @@ pub(crate) fn encode(columns: &Columns, coverage: &Coverage) -> Vec<u8> {
     header.extend_from_slice(&width.to_le_bytes());
     header.extend_from_slice(&coverage.segment.to_le_bytes());
     header.extend_from_slice(&coverage.checksum.to_le_bytes());
-    header.extend_from_slice(&columns.len().to_le_bytes());
-    header.extend_from_slice(&columns.first.get().to_le_bytes());
+    header.extend_from_slice(&(body.offsets.len() as u32).to_le_bytes());
+    header.extend_from_slice(&body.first.get().to_le_bytes());
     header.extend_from_slice(&coverage.end.to_le_bytes());
     header.extend_from_slice(&coverage.time.to_le_bytes());
     for number in sections.iter().chain(&[tag_slots, key_slots]) {
@@ -148,36 +173,52 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
     out.extend_from_slice(&blocks);
 }
 
-/// Writes a table of named entries and answers how many slots it has.
-fn put_table_of<V>(
-    out: &mut Vec<u8>,
-    entries: &[(&CompactString, V)],
-    mut put: impl FnMut(&V, &mut Vec<u8>),
-) -> u32 {
-    if entries.is_empty() {
-        return 0;
+/// A table of named entries, which come in the order of their names.
+#[derive(Default)]
+pub(super) struct Table {
+    entries: Vec<u8>,
+    /// The hash of each name, and its entry's place plus 1.
+    places: Vec<(u32, u32)>,
+}
+
+impl Table {
+    pub(super) fn with_capacity(names: usize) -> Table {
+        Table { entries: Vec::with_capacity(names * 32), places: Vec::with_capacity(names) }
     }
-    // At most two thirds full, so that a search ends after a step or two.
-    let slots = (entries.len() * 3 / 2).next_power_of_two();
-    let mut table = vec![0_u32; slots];
-    let mut bytes = Vec::new();
-    for (name, value) in entries {
-        let place = bytes.len() as u32 + 1;
-        put_bytes(&mut bytes, name.as_bytes());
-        put(value, &mut bytes);
-        let start = crc32c::crc32c(name.as_bytes()) as usize;
-        let mut probes = (0..slots).map(|step| (start + step) & (slots - 1));
-        if let Some(free) = probes.find(|slot| table.get(*slot) == Some(&0))
-            && let Some(slot) = table.get_mut(free)
-        {
-            *slot = place;
+
+    pub(super) fn add(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
+        self.places.push((crc32c::crc32c(name), self.entries.len() as u32 + 1));
+        put_bytes(&mut self.entries, name);
+        value(&mut self.entries);
+    }
+
+    fn slots(&self) -> usize {
+        // At most two thirds full, so that a search ends after a step or two.
+        if self.places.is_empty() { 0 } else { (self.places.len() * 3 / 2).next_power_of_two() }
+    }
+
+    fn size(&self) -> usize {
+        self.slots() * 4 + self.entries.len()
+    }
+
+    /// Writes it and answers how many slots it has.
+    fn put(&self, out: &mut Vec<u8>) -> u32 {
+        let slots = self.slots();
+        let mut table = vec![0_u32; slots];
+        for (hash, place) in &self.places {
+            let mut probes = (0..slots).map(|step| (*hash as usize + step) & (slots - 1));
+            if let Some(free) = probes.find(|slot| table.get(*slot) == Some(&0))
+                && let Some(slot) = table.get_mut(free)
+            {
+                *slot = *place;
+            }
         }
+        for slot in table {
+            out.extend_from_slice(&slot.to_le_bytes());
+        }
+        out.extend_from_slice(&self.entries);
+        slots as u32
     }
-    for slot in table {
-        out.extend_from_slice(&slot.to_le_bytes());
-    }
-    out.extend_from_slice(&bytes);
-    slots as u32
 }
 
 /// An index file whose checksum holds.
@@ -264,6 +305,21 @@ impl Run {
         Some(u32::from_le_bytes(*base).wrapping_add(value))
     }
 
+    /// Every event's offset.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = u32> {
+        (0..self.count).map(|at| self.offset(at).unwrap_or(0))
+    }
+
+    /// The entries of the tags and of the keys, by name.
+    pub(super) fn tables(&self) -> (&[u8], &[u8]) {
+        let [.., tags, keys, tracking] = self.sections;
+        let table = |start: usize, slots: usize, end: usize| {
+            let start = slots.checked_mul(4).and_then(|bytes| bytes.checked_add(start));
+            start.and_then(|start| self.bytes.get(start..end)).unwrap_or(&[])
+        };
+        (table(tags, self.tag_slots, keys), table(keys, self.key_slots, tracking))
+    }
+
     pub(crate) fn type_at(&self, at: u32) -> Option<u32> {
         let number = self.section(1).get(at as usize * self.width..)?;
         match self.width {
@@ -331,7 +387,7 @@ impl Run {
             let name = name.map_or("", CompactString::as_str);
             columns.push(self.offset(at).unwrap_or(0), name, std::iter::empty());
         }
-        let tags = self.tags().map(|(tag, postings)| (tag.into(), postings.to_vec()));
+        let tags = self.tags().map(|(tag, postings)| (tag.into(), postings.to_vec().into()));
         columns.tags = tags.collect();
         columns.keys = self.keys().map(|(name, commit)| (name.into(), commit)).collect();
         columns
@@ -418,7 +474,7 @@ mod tests {
                 assert_eq!(run.type_at(at), Some(columns.types[at as usize]));
             }
             for (tag, positions) in &columns.tags {
-                assert_eq!(&run.postings(tag).unwrap().to_vec(), positions);
+                assert_eq!(run.postings(tag).unwrap().to_vec(), positions.to_vec());
             }
             assert!(run.postings("account:none").is_none() && run.key("none").is_none());
             assert_eq!(run.key("key 0"), columns.keys.get("key 0").copied());

@@ -1,0 +1,164 @@
+//! One index file of several that follow each other: what is sorted in each is merged, without
+//! building the columns again.
+
+use compact_str::CompactString;
+
+use super::{
+    columns::ByName,
+    postings,
+    run::{Body, Coverage, Run, Table, assemble},
+};
+use crate::frame::take_bytes;
+
+/// The bytes of an index file over all events of `runs`; nothing if one of them is malformed, or
+/// if they do not follow each other.
+pub(crate) fn merge(runs: &[&Run], coverage: &Coverage) -> Option<Vec<u8>> {
+    let first = runs.first()?.first();
+    let mut next = first;
+    let mut shifts = Vec::new();
+    for run in runs {
+        if run.first() != next {
+            return None;
+        }
+        shifts.push(u32::try_from(next.get() - first.get()).ok()?);
+        next = next.plus(u64::from(run.len()));
+    }
+    let offsets: Vec<u32> = runs.iter().flat_map(|run| run.offsets()).collect();
+    let (types, type_names) = merge_types(runs)?;
+    let sources = |table: fn(&Run) -> &[u8]| {
+        let sources = runs.iter().zip(&shifts);
+        sources.map(|(run, shift)| Source::new(table(run), *shift)).collect::<Option<Vec<_>>>()
+    };
+    let tags = merge_tags(sources(|run| run.tables().0)?)?;
+    let keys = merge_keys(sources(|run| run.tables().1)?)?;
+    let (offsets, types, type_names) = (&offsets, &types, &type_names);
+    Some(assemble(&Body { first, offsets, types, type_names, tags, keys }, coverage))
+}
+
+fn merge_types(runs: &[&Run]) -> Option<(Vec<u32>, Vec<CompactString>)> {
+    let (mut types, mut names, mut ids) = (Vec::new(), Vec::new(), ByName::default());
+    for run in runs {
+        let number = |name: &CompactString| {
+            *ids.entry(name.clone()).or_insert_with(|| {
+                names.push(name.clone());
+                names.len() as u32 - 1
+            })
+        };
+        let numbers: Vec<u32> = run.type_names().iter().map(number).collect();
+        for at in 0..run.len() {
+            types.push(*numbers.get(run.type_at(at)? as usize)?);
+        }
+    }
+    Some((types, names))
+}
+
+/// The entries of a table that are not merged yet.
+struct Source<'a> {
+    /// The name of the first of them; nothing if there is none.
+    name: Option<&'a [u8]>,
+    /// Its value, and what follows.
+    rest: &'a [u8],
+    /// What its positions are counted from.
+    shift: u32,
+}
+
+impl<'a> Source<'a> {
+    fn new(entries: &'a [u8], shift: u32) -> Option<Source<'a>> {
+        let mut source = Source { name: None, rest: entries, shift };
+        source.go_on(entries)?;
+        Some(source)
+    }
+
+    fn go_on(&mut self, rest: &'a [u8]) -> Option<()> {
+        (self.name, self.rest) = match rest.is_empty() {
+            true => (None, rest),
+            false => take_bytes(rest).map(|(name, rest)| (Some(name), rest))?,
+        };
+        Some(())
+    }
+}
+
+fn least<'a>(sources: &[Source<'a>]) -> Option<&'a [u8]> {
+    sources.iter().filter_map(|source| source.name).min()
+}
+
+fn merge_tags(mut sources: Vec<Source<'_>>) -> Option<Table> {
+    let (mut table, mut positions) = (Table::default(), Vec::new());
+    while let Some(name) = least(&sources) {
+        positions.clear();
+        for source in sources.iter_mut().filter(|source| source.name == Some(name)) {
+            let rest = postings::decode(source.rest, source.shift, &mut positions)?;
+            source.go_on(rest)?;
+        }
+        table.add(name, |out| postings::encode(&positions, out));
+    }
+    Some(table)
+}
+
+fn merge_keys(mut sources: Vec<Source<'_>>) -> Option<Table> {
+    let mut table = Table::default();
+    while let Some(name) = least(&sources) {
+        let mut value = None;
+        // The last one counts, as where they are put into one table one after another.
+        for source in sources.iter_mut().filter(|source| source.name == Some(name)) {
+            let (digest, rest) = source.rest.split_first_chunk::<16>()?;
+            let (first, rest) = rest.split_first_chunk::<4>()?;
+            let (events, rest) = rest.split_first_chunk::<4>()?;
+            let first = u32::from_le_bytes(*first).checked_add(source.shift)?;
+            value = Some((digest, first, events));
+            source.go_on(rest)?;
+        }
+        let (digest, first, events) = value?;
+        table.add(name, |out| {
+            out.extend_from_slice(digest);
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(events);
+        });
+    }
+    Some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use diptych_store::{Digest, KeyedCommit, Position};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::{Columns, run::encode};
+
+    proptest! {
+        #[test]
+        fn files_merged_are_the_file_of_all(
+            events in proptest::collection::vec((0u8..6, 0u8..9, any::<bool>()), 1..700),
+            cuts in proptest::collection::vec(0usize..700, 0..4),
+        ) {
+            let build = |range: std::ops::Range<usize>| {
+                let mut columns = Columns::new(Position::new(10 + range.start as u64));
+                for at in range {
+                    let (event_type, tag, keyed) = events[at];
+                    let tags = [format!("all:{}", tag % 2), format!("one:{tag}{}", at % 50)];
+                    let tags = tags.iter().map(String::as_str);
+                    columns.push(at as u32 * 300, &format!("t{event_type}"), tags);
+                    if keyed {
+                        let first = Position::new(10 + at as u64);
+                        let commit = KeyedCommit { first, last: first, digest: Digest([tag; 16]) };
+                        columns.keys.insert(format!("k{at}").into(), commit);
+                    }
+                }
+                columns
+            };
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % events.len()).collect();
+            cuts.extend([0, events.len()]);
+            cuts.sort_unstable();
+            let coverage = Coverage { end: 77, ..Coverage::default() };
+            let pieces = cuts.windows(2).map(|cut| encode(&build(cut[0]..cut[1]), &coverage));
+            let runs: Vec<Run> =
+                pieces.map(|bytes| Run::parse(bytes.into()).unwrap().0).collect();
+            let merged = merge(&runs.iter().collect::<Vec<_>>(), &coverage).unwrap();
+            prop_assert_eq!(merged, encode(&build(0..events.len()), &coverage));
+            if let [_, second, .., last] = &runs[..] && second.first() != last.first() {
+                prop_assert!(merge(&[last, second], &coverage).is_none());
+            }
+        }
+    }
+}
