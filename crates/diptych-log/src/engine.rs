@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
     LogOptions,
+    batches::Batches,
     catalog::{Catalog, Folders},
     disk::{Disk, DiskFile, DiskLock},
     follower::PublishedHead,
@@ -42,6 +43,8 @@ pub(crate) struct Engine {
     pub(crate) indexer: Indexer,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) publisher: HeadPublisher,
+    /// For threads that wait for their commit.
+    pub(crate) batches: Batches,
     /// For processes that follow the log: see the module `follower`. A backup has none.
     pub(crate) head_file: Option<Arc<dyn DiskFile>>,
     /// Tracking of published commits.
@@ -103,6 +106,7 @@ impl Engine {
             std::mem::take(&mut state.room)
         };
         self.publisher.end(why);
+        self.batches.end();
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 }

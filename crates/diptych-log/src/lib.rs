@@ -27,6 +27,7 @@
 //! in `docs/format.md`, and what a backup is in `docs/backup.md`.
 
 mod backup;
+mod batches;
 mod catalog;
 pub mod disk;
 mod engine;

@@ -150,6 +150,7 @@ impl Open {
         }
         let synced = engine.is_synced();
         engine.publisher.end(Unavailable::Closed);
+        engine.batches.end();
         engine.lock.lock().take();
         synced
     }
@@ -224,9 +225,12 @@ impl Engine {
             }
         });
         match offered.await? {
-            Offered::Accepted { accepted, write } => {
-                if write {
-                    self.write_as_caller();
+            Offered::Accepted { accepted, batch, write } => {
+                match writes {
+                    Writes::Caller if write => self.write_as_caller(),
+                    // Without threads nobody writes until the caller does.
+                    Writes::Caller if !self.must_drive() => self.batches.wait(batch),
+                    _ => {}
                 }
                 Ok(accepted)
             }

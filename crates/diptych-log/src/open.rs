@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::{
     LogOptions, OpenError,
     backup::mark::{self, Kind},
+    batches::Batches,
     catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
@@ -545,6 +546,7 @@ fn assemble(
         tail: newest,
         tail_from: tail.from,
         queue: Queue::default(),
+        batch: 1,
         writing: false,
         handed_over: false,
         unsynced_since: None,
@@ -564,6 +566,7 @@ fn assemble(
         indexer: Indexer::default(),
         catalog: RwLock::new(Arc::new(Catalog::new(parts, groups))),
         publisher: HeadPublisher::new(accepted),
+        batches: Batches::default(),
         head_file,
         tracking: RwLock::new(tracking),
         lock: Mutex::new(lock),

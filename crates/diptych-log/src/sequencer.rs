@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// Where the frames that it is about begin.
     pub(crate) tail_from: u64,
     pub(crate) queue: Queue,
+    /// The number of the batch that the queue will be.
+    pub(crate) batch: u64,
     /// Somebody writes, or was told to.
     pub(crate) writing: bool,
     /// The writer thread was told to.
@@ -180,6 +182,8 @@ type Conflict = (Position, Reverse<Position>);
 pub(crate) enum Offered {
     Accepted {
         accepted: Accepted,
+        /// The batch that it will be written with.
+        batch: u64,
         /// The caller has to write: it found the writer idle and asked for that.
         write: bool,
     },
@@ -274,7 +278,7 @@ impl Engine {
             let sync = Synced::new(CommitNumber(state.commits), head);
             let (last, recorded_at) = (state.accepted, state.time);
             let accepted = Accepted { first, last, recorded_at, sync };
-            return Ok(Offered::Accepted { accepted, write: false });
+            return Ok(Offered::Accepted { accepted, batch: 0, write: false });
         }
         self.accept(state, prepared)?;
         let sync = Synced::new(CommitNumber(state.commits), head);
@@ -286,7 +290,7 @@ impl Engine {
             state.handed_over = true;
             self.work.notify_one();
         }
-        Ok(Offered::Accepted { accepted, write })
+        Ok(Offered::Accepted { accepted, batch: state.batch, write })
     }
 
     /// Tracking, key, conditions, in this order, against everything accepted.

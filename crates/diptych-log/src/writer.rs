@@ -54,6 +54,7 @@ struct Taken {
     position: Position,
     commit: CommitNumber,
     tracking: Arc<TrackingTable>,
+    batch: u64,
 }
 
 impl Engine {
@@ -189,14 +190,17 @@ impl Engine {
         let queue = std::mem::take(&mut state.queue);
         let (position, commit) = (state.accepted, CommitNumber(state.commits));
         let tracking = state.tracking.clone();
-        Some((Taken { queue, position, commit, tracking }, std::mem::take(&mut state.room)))
+        let batch = state.batch;
+        state.batch += 1;
+        let taken = Taken { queue, position, commit, tracking, batch };
+        Some((taken, std::mem::take(&mut state.room)))
     }
 
     fn write_batch(&self) {
         let mut writer = self.writer.lock();
         let Some((taken, woken)) = self.take_queue() else { return };
         woken.into_iter().for_each(Waker::wake);
-        let Taken { mut queue, position, commit, tracking } = taken;
+        let Taken { mut queue, position, commit, tracking, batch } = taken;
         let every_batch = self.options.durability == Durability::Synced;
         if let Err(error) = self.write_queue(&mut writer, &mut queue, every_batch) {
             drop(writer);
@@ -207,6 +211,7 @@ impl Engine {
             writer.jobs.append(&mut piece.jobs);
         }
         self.publish(position, commit, tracking);
+        self.batches.done(batch);
         self.leave_head(position, &writer.segment);
         if writer.dirty && writer.jobs.len() >= PARTS_PER_SYNC {
             drop(writer);
