@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, Write},
-    thread,
+    iter, thread,
 };
 
 use serde_json::{Value, json};
@@ -97,6 +97,7 @@ impl Table {
                 let (title, name) = (tables[0].title, contenders[at].name);
                 progress(&format!("{title}: round {}, {name}", round + 1));
                 let figures = (contenders[at].turn)(round);
+                let figures = figures.into_iter().chain(iter::repeat(f64::NAN));
                 for (table, figure) in tables.iter_mut().zip(figures) {
                     table.rows[at].rates.push(figure);
                 }
@@ -233,7 +234,8 @@ fn digits_of(figure: f64) -> usize {
     match figure.abs() {
         large if large >= 1000.0 => 0,
         middle if middle >= 100.0 => 1,
-        _ => 2,
+        small if small >= 0.1 => 2,
+        _ => 4,
     }
 }
 

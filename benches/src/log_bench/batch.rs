@@ -9,7 +9,7 @@ use diptych_benches::{
     workload::{ACCOUNTS, Numbers},
 };
 
-use crate::writes::on_fresh_log;
+use crate::writes::{Raw, on_fresh_log, raw_name};
 
 pub(crate) fn tables(options: &Options) -> Vec<Table> {
     let contender = |kind: Kind| {
@@ -28,6 +28,9 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
             })
         })
     };
+    let raw = raw_name(COMMIT);
+    let mut contenders = vec![Contender::several(raw, |_| vec![Raw::rate(options, COMMIT)])];
+    contenders.extend(KINDS.into_iter().map(contender));
     let title = "batch: 1 thread, 1,000 events in an append, up to --events";
     let tables = vec![
         Table::new(title.into(), "events/s, each append synced", TEPHRA)
@@ -38,5 +41,5 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
             TEPHRA,
         ),
     ];
-    Table::measure_all(tables, options, KINDS.into_iter().map(contender).collect())
+    Table::measure_all(tables, options, contenders)
 }

@@ -23,7 +23,7 @@ const THREADS: u64 = 64;
 const LOOKS: u64 = 2_000;
 
 /// What is looked at: name of the figure, title, unit.
-const FIGURES: [(&str, &str, &str); 11] = [
+const FIGURES: [(&str, &str, &str); 12] = [
     ("rate", "growth: 1,000 events in an append, 1 thread, up to this size", "events/s"),
     ("threads", "growth: 64 threads append", "events/s, each synced"),
     ("account-p50", "growth: read one account, p50", "us, less is better"),
@@ -31,7 +31,8 @@ const FIGURES: [(&str, &str, &str); 11] = [
     ("key-p50", "growth: look for an idempotency key that is not there, p50", "us"),
     ("tag-p50", "growth: look for a tag that is not there, p50", "us, less is better"),
     ("open", "growth: open", "ms, less is better"),
-    ("anonymous", "growth: memory of the process, RssAnon", "MiB"),
+    ("anonymous", "growth: memory of the process after the reads, RssAnon", "MiB"),
+    ("busy", "growth: memory of the process after the appends of threads, RssAnon", "MiB"),
     ("mapped", "growth: memory of mapped files, RssFile", "MiB"),
     ("files", "growth: open files", "files"),
     ("each", "growth: events of an account that was read", "events"),
@@ -105,6 +106,7 @@ pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
             engine.append(&Entry::one_of(numbers, accounts));
         },
     );
+    println!("busy={}", memory_kib("RssAnon") as f64 / 1024.0);
     println!("threads={}", appended.per_second);
     println!("appended={}", engine.log.head().position().get() - before);
     Box::new(engine).close();

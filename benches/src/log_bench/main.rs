@@ -71,6 +71,11 @@ const PROGRAM: Program = Program {
             about: "at which sizes the part `growth` looks",
         },
         Setting { name: "--mixed-seconds", default: "60", about: "how long the part `mixed` is" },
+        Setting {
+            name: "--mixed-rate",
+            default: "4000",
+            about: "appends a second, and reads, of its second half; 0 leaves that out",
+        },
         Setting { name: options::PLOTS, default: "", about: "folder for figures as SVG files" },
     ],
 };

@@ -25,30 +25,44 @@ const READING: u64 = 8;
 const SUBSCRIBERS: usize = 100;
 
 pub(crate) fn tables(options: &Options) -> Vec<Table> {
+    let seconds = options.number("--mixed-seconds");
+    let rate = options.number("--mixed-rate");
+    let mut tables = run(options, seconds, None);
+    if rate > 0 {
+        tables.extend(run(options, seconds, Some(rate)));
+    }
+    tables
+}
+
+/// For so many seconds; with so many appends and so many reads a second, or as many as go.
+fn run(options: &Options, seconds: u64, rate: Option<u64>) -> Vec<Table> {
     let folder = options.folder();
     let engine = Diptych::open(folder.path());
     load(&engine, 1, options.events, ACCOUNTS, COMMIT);
     engine.settle();
-    let seconds = options.number("--mixed-seconds");
-    progress(&format!("mixed: {seconds} seconds"));
-    let mix = Mix { engine, over: AtomicBool::new(false), clock: Instant::now() };
+    let how =
+        rate.map_or("as fast as they can".to_owned(), |rate| format!("{rate} of each a second"));
+    progress(&format!("mixed: {how}, {seconds} seconds"));
+    let mix = Mix { engine, rate, over: AtomicBool::new(false), clock: Instant::now() };
     let kinds = mix.run(Duration::from_secs(seconds));
     Box::new(mix.engine).close();
     progress("");
-    let table = |title, unit, figure: &dyn Fn(&Latencies) -> f64| {
+    let table = |what: &str, unit, figure: &dyn Fn(&Latencies) -> f64| {
+        let title = format!("mixed: {how}, {what}").leak();
         Table::once(title, unit, "", kinds.iter().map(|(name, all)| (*name, figure(all))))
     };
     let took = "ms, less is better";
     let mut tables = vec![
-        table("mixed: everything at once, p50", took, &|all| all.quantile(0.5) / 1e3),
-        table("mixed: everything at once, p99", took, &|all| all.quantile(0.99) / 1e3),
-        table("mixed: everything at once, p99.9", took, &|all| all.quantile(0.999) / 1e3),
-        table("mixed: everything at once, longest", took, &|all| all.most() / 1e3),
-        table("mixed: how much was done", "1/s", &|all| all.count() as f64 / seconds as f64),
+        table("p50", took, &|all| all.quantile(0.5) / 1e3),
+        table("p99", took, &|all| all.quantile(0.99) / 1e3),
+        table("p99.9", took, &|all| all.quantile(0.999) / 1e3),
+        table("longest", took, &|all| all.most() / 1e3),
+        table("how much was done", "1/s", &|all| all.count() as f64 / seconds as f64),
     ];
     tables[0].notes = &[
         "8 threads append, 8 read accounts, one reads everything again and again, 100 tasks \
          subscribe",
+        "at a rate, a time counts from when it should have begun, so that who waits counts too",
         "a delivery is a batch: from the append of its first event until a task has it",
         "every subscriber was checked to see every event in its order",
     ];
@@ -57,6 +71,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
 
 struct Mix {
     engine: Diptych,
+    /// Appends a second of all threads together, and as many reads; as many as go if not given.
+    rate: Option<u64>,
     over: AtomicBool,
     /// What the times in the payloads are counted from.
     clock: Instant,
@@ -78,10 +94,10 @@ impl Mix {
         let subscribers: Vec<_> = (0..SUBSCRIBERS).map(spawn).collect();
         let mut kinds = thread::scope(|scope| {
             let appends: Vec<_> = (0..APPENDING)
-                .map(|caller| scope.spawn(move || self.repeated(caller, |n| self.append(n))))
+                .map(|caller| scope.spawn(move || self.paced(caller, |n| self.append(n))))
                 .collect();
             let reads: Vec<_> = (0..READING)
-                .map(|caller| scope.spawn(move || self.repeated(100 + caller, |n| self.read(n))))
+                .map(|caller| scope.spawn(move || self.paced(100 + caller, |n| self.read(n))))
                 .collect();
             let scan = scope.spawn(|| {
                 self.repeated(0, |_| {
@@ -111,6 +127,24 @@ impl Mix {
         kinds.push(("delivery to any subscriber", merged(delivered.into_iter())));
         kinds.push(("delivery to the slowest", slowest));
         kinds
+    }
+
+    /// At the rate, if there is one: each thread its part of it.
+    fn paced(&self, caller: u64, one: impl Fn(&mut Numbers)) -> Latencies {
+        let Some(rate) = self.rate else { return self.repeated(caller, one) };
+        let between = Duration::from_secs_f64(APPENDING as f64 / rate as f64);
+        let (mut numbers, mut latencies) = (Numbers::of_caller(0, caller), Latencies::default());
+        // Not all of them at once.
+        let mut due = Instant::now() + between.mul_f64((caller % APPENDING) as f64 / 8.0);
+        while !self.over.load(Ordering::Relaxed) {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            // A sleep ends a little late: that is the clock and not the log.
+            let begun = if due.elapsed() < between { Instant::now() } else { due };
+            one(&mut numbers);
+            latencies.add(begun.elapsed());
+            due += between;
+        }
+        latencies
     }
 
     fn repeated(&self, caller: u64, mut one: impl FnMut(&mut Numbers)) -> Latencies {

@@ -10,6 +10,8 @@ use crate::svg::{Chart, Series, short};
 const PARTS: [(f64, &str); 5] =
     [(2.0, "50 %"), (10.0, "90 %"), (100.0, "99 %"), (1e3, "99.9 %"), (1e4, "99.99 %")];
 
+const DISK: &str = "the disk: one sync for all threads";
+
 type Points = Vec<(f64, f64)>;
 type Named = Vec<(&'static str, Latencies)>;
 
@@ -28,7 +30,13 @@ pub(crate) struct Plots {
 
 impl Plots {
     pub(crate) fn writers(&mut self, threads: u64, table: &Table) {
-        collect(&mut self.by_writers, threads, table);
+        collect(&mut self.by_writers, threads, table, |name| {
+            // What the disk gives is one line, whatever a row of it is called.
+            match name.strip_prefix("raw: ") {
+                None => Some(name),
+                Some(raw) => (!raw.contains("grows")).then_some(DISK),
+            }
+        });
     }
 
     pub(crate) fn append_latencies(&mut self, latencies: Named) {
@@ -40,8 +48,8 @@ impl Plots {
     }
 
     pub(crate) fn opened(&mut self, events: u64, closed: &Table, killed: &Table) {
-        collect(&mut self.opened, events, closed);
-        collect(&mut self.opened_after_kill, events, killed);
+        collect(&mut self.opened, events, closed, Some);
+        collect(&mut self.opened_after_kill, events, killed, Some);
     }
 
     /// Events a second in batches and by threads, and milliseconds to open, at one size.
@@ -143,17 +151,25 @@ fn distribution(what: &str, latencies: &[(&'static str, Latencies)]) -> Chart {
 /// A log has its colour everywhere; the disk is a dashed line.
 fn series(name: &str, points: &Points) -> Series {
     let kind = KINDS.iter().position(|kind| kind.name == name);
-    let colour = kind.unwrap_or(if name.contains("written") { 5 } else { 4 });
+    let colour = kind.unwrap_or(if name.contains("grows") { 4 } else { 5 });
     Series { name: name.to_owned(), colour, dashed: kind.is_none(), points: points.clone() }
 }
 
-fn collect(all: &mut Vec<(&'static str, Points)>, at: u64, table: &Table) {
+/// Adds a point for each row that has a name in the picture.
+fn collect(
+    all: &mut Vec<(&'static str, Points)>,
+    at: u64,
+    table: &Table,
+    shown: impl Fn(&'static str) -> Option<&'static str>,
+) {
     for row in &table.rows {
-        let Some(figure) = table.median_of(row.name) else { continue };
+        let (Some(figure), Some(shown)) = (table.median_of(row.name), shown(row.name)) else {
+            continue;
+        };
         let point = (at as f64, figure);
-        match all.iter_mut().find(|(name, _)| *name == row.name) {
+        match all.iter_mut().find(|(name, _)| *name == shown) {
             Some((_, points)) => points.push(point),
-            None => all.push((row.name, vec![point])),
+            None => all.push((shown, vec![point])),
         }
     }
 }

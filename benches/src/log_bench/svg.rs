@@ -32,6 +32,13 @@ pub(crate) struct Series {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
+impl Series {
+    /// Many points are a curve, few are measurements.
+    fn is_measured_at_points(&self) -> bool {
+        self.points.len() <= 8
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
     pub(crate) title: String,
@@ -116,7 +123,7 @@ fn head(height: f64) -> String {
          .title {{ font-size: 15px; font-weight: 600; }}\n\
          .mid {{ text-anchor: middle; }}\n.end {{ text-anchor: end; }}\n\
          .back {{ fill: #ffffff; }}\n.grid {{ stroke: #e3e6ea; }}\n\
-         .axis {{ stroke: #8b949e; }}\n.line {{ fill: none; stroke-width: 2; }}\n"
+         .axis {{ stroke: #8b949e; }}\n.line {{ stroke-width: 2; }}\npolyline {{ fill: none; }}\n"
     );
     for (number, (light, _)) in COLOURS.iter().enumerate() {
         let _ = writeln!(svg, ".s{number} {{ stroke: {light}; }} .d{number} {{ fill: {light}; }}");
@@ -138,12 +145,17 @@ fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
     let (colour, dash) = (series.colour % COLOURS.len(), dash(series));
     let _ =
         writeln!(svg, r#"<polyline class="line s{colour}"{dash} points="{}"/>"#, path.join(" "));
-    // Many points are a curve, few are measurements.
-    if points.len() <= 8 {
-        for (x, y) in points {
-            let _ = writeln!(svg, r#"<circle class="d{colour}" cx="{x:.1}" cy="{y:.1}" r="3.5"/>"#);
-        }
+    if series.is_measured_at_points() {
+        points.into_iter().for_each(|(x, y)| mark(svg, series, x, y));
     }
+}
+
+/// A dashed line has empty circles.
+fn mark(svg: &mut String, series: &Series, x: f64, y: f64) {
+    let colour = series.colour % COLOURS.len();
+    let fill = if series.dashed { "back".to_owned() } else { format!("d{colour}") };
+    let _ =
+        writeln!(svg, r#"<circle class="{fill} line s{colour}" cx="{x:.1}" cy="{y:.1}" r="3.5"/>"#);
 }
 
 fn legend(svg: &mut String, series: &Series, number: usize, top: f64) {
@@ -155,6 +167,9 @@ fn legend(svg: &mut String, series: &Series, number: usize, top: f64) {
         svg,
         r#"<line class="line s{colour}"{dash} x1="{x}" y1="{y}" x2="{end}" y2="{y}"/>"#
     );
+    if series.is_measured_at_points() {
+        mark(svg, series, x + 13.0, y);
+    }
     text(svg, x + 34.0, y + 4.5, "name", &series.name);
 }
 

@@ -30,6 +30,9 @@ const IN_FLIGHT: usize = 1_024;
 /// Bytes of one event in a log.
 const RECORD: usize = 310;
 
+/// Blocks that were written before.
+const WRITTEN_BYTES: u64 = 256 << 20;
+
 const GROWING: &str = "raw: a file that grows, fdatasync";
 const WRITTEN: &str = "raw: blocks already written, fdatasync";
 
@@ -86,10 +89,14 @@ fn by_threads(options: &Options, threads: u64, plots: &mut Plots) -> Vec<Table> 
         for (name, written) in [(GROWING, false), (WRITTEN, true)] {
             let (folder, turn) = (folder.path(), &turn);
             contenders.push(Contender::several(name, move |round| {
-                let raw = Raw::new(folder, written, options.turn());
+                let raw = Raw::new(folder, written, 1);
                 turn(name, round, &|_| raw.append())
             }));
         }
+    }
+    if threads > 1 {
+        let name = raw_name(threads);
+        contenders.push(Contender::several(name, move |_| vec![Raw::rate(options, threads)]));
     }
     for kind in KINDS {
         let turn = &turn;
@@ -109,15 +116,21 @@ fn by_threads(options: &Options, threads: u64, plots: &mut Plots) -> Vec<Table> 
     tables
 }
 
+/// What the disk gives if so many events share each sync.
+pub(crate) fn raw_name(events: u64) -> &'static str {
+    format!("raw: {events} events written together, fdatasync").leak()
+}
+
 fn empty(threads: u64) -> Vec<Table> {
     let title = |what| match threads {
         1 => format!("writes: 1 thread, 1 event in an append{what}"),
         _ => format!("writes: {threads} threads, 1 event in an append{what}"),
     };
-    let baseline = if threads == 1 { GROWING } else { TEPHRA };
+    let baseline = if threads == 1 { WRITTEN } else { TEPHRA };
+    let about = if threads == 1 { ABOUT } else { &[] };
     let table = |what, unit| Table::new(title(what), unit, baseline);
     vec![
-        table("", "events/s, each synced").notes(ABOUT),
+        table("", "events/s, each synced").notes(about),
         table(", p50", "us, less is better"),
         table(", p99", "us, less is better"),
         table(", flushes of the disk", "flushes for an append").notes(&[
@@ -152,30 +165,39 @@ fn durable(flushes: &Table, threads: u64, tables: &mut Vec<Table>) {
     tables.push(Table { title, unit, baseline, one_caller, notes, rows: rows.collect() });
 }
 
-/// The bytes of one event, written at the end of a file and synced.
-struct Raw {
+/// The bytes of so many events, written together and synced.
+pub(crate) struct Raw {
     file: File,
+    bytes: Vec<u8>,
     at: AtomicU64,
     end: u64,
 }
 
 impl Raw {
-    /// Into blocks that were written before, if so; then in a circle.
-    fn new(folder: &Path, written: bool, turn: Duration) -> Raw {
+    /// At the end of a file; or round and round in blocks that were written before.
+    pub(crate) fn new(folder: &Path, written: bool, events: u64) -> Raw {
         let file = File::create(folder.join("raw")).unwrap();
-        let end = if written { ((turn.as_secs() + 1) * 10_000 * RECORD as u64) | 0xFFF } else { 0 };
-        let zeroes = vec![1; 1 << 20];
-        for at in (0..end).step_by(zeroes.len()) {
-            file.write_all_at(&zeroes, at).unwrap();
+        let end = if written { WRITTEN_BYTES } else { u64::MAX };
+        let piece = vec![1; 1 << 20];
+        for at in (0..end).step_by(piece.len()).take_while(|_| written) {
+            file.write_all_at(&piece, at).unwrap();
         }
         file.sync_all().unwrap();
-        Raw { file, at: AtomicU64::new(0), end: if written { end } else { u64::MAX } }
+        Raw { file, bytes: vec![7; RECORD * events as usize], at: AtomicU64::new(0), end }
     }
 
-    fn append(&self) {
-        let at = self.at.fetch_add(RECORD as u64, Ordering::Relaxed);
-        self.file.write_all_at(&[7; RECORD], at % self.end).unwrap();
+    pub(crate) fn append(&self) {
+        let length = self.bytes.len() as u64;
+        let at = self.at.fetch_add(length, Ordering::Relaxed) % (self.end - length);
+        self.file.write_all_at(&self.bytes, at).unwrap();
         self.file.sync_data().unwrap();
+    }
+
+    /// How many events a second one thread writes and syncs.
+    pub(crate) fn rate(options: &Options, events: u64) -> f64 {
+        let folder = options.folder();
+        let raw = Raw::new(folder.path(), true, events);
+        appends::threads(1, 0, options.turn(), || (), |_| raw.append()).per_second * events as f64
     }
 }
 
@@ -210,8 +232,11 @@ fn pipelined(options: &Options) -> Table {
             })
         })
     };
+    let raw = raw_name(IN_FLIGHT as u64);
+    let mut contenders = vec![Contender::new(raw, |_| Raw::rate(options, IN_FLIGHT as u64))];
+    contenders.extend(KINDS.into_iter().map(contender));
     let title = "writes: 1 thread, 1,024 appends of 1 event in flight";
     Table::new(title.into(), "events/s, each synced", TEPHRA)
         .notes(&["events are made before the clock starts, 50,000 at a time"])
-        .measure(options, KINDS.into_iter().map(contender).collect())
+        .measure(options, contenders)
 }
