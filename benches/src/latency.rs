@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn buckets_are_in_order_and_narrow() {
         let mut last = 0;
-        for number in (0..100_000_u64).chain((1..40).map(|bits| (1 << bits) + 12_345)) {
+        for number in (0..100_000_u64).chain((17..40).map(|bits| (1 << bits) + 12_345)) {
             let bucket = bucket_of(number);
             if number < 100_000 {
                 assert!(bucket == last || bucket == last + 1);
