@@ -136,6 +136,7 @@ fn empty(threads: u64) -> Vec<Table> {
         table(", flushes of the disk", "flushes for an append").notes(&[
             "of the whole disk: whatever else the machine syncs is in it",
             "a log that shares syncs needs fewer than one; one thread cannot share",
+            "who flushes less often than its callers can share does not sync, and is left out",
         ]),
     ]
 }
@@ -148,8 +149,7 @@ fn durable(flushes: &Table, threads: u64, tables: &mut Vec<Table>) {
     }
     for row in &flushes.rows {
         let median = flushes.median_of(row.name).unwrap_or(f64::NAN);
-        // One batch cannot hold more appends than there are callers.
-        if median < 0.9 / threads as f64 {
+        if !can_be_durable(median, threads) {
             println!("! {} does not sync: its figures do not count ({median:.3})", row.name);
             for table in &mut *tables {
                 table.rows.retain(|other| other.name != row.name);
@@ -163,6 +163,12 @@ fn durable(flushes: &Table, threads: u64, tables: &mut Vec<Table>) {
         rates: row.rates.clone(),
     });
     tables.push(Table { title, unit, baseline, one_caller, notes, rows: rows.collect() });
+}
+
+/// Whether each append can have had a flush before its caller went on: callers wait for theirs,
+/// so that one flush serves no more appends than there are callers.
+fn can_be_durable(flushes_per_append: f64, callers: u64) -> bool {
+    flushes_per_append >= 0.9 / callers as f64
 }
 
 /// The bytes of so many events, written together and synced.
@@ -239,4 +245,16 @@ fn pipelined(options: &Options) -> Table {
     Table::new(title.into(), "events/s, each synced", TEPHRA)
         .notes(&["events are made before the clock starts, 50,000 at a time"])
         .measure(options, contenders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_serves_no_more_appends_than_there_are_callers() {
+        assert!(can_be_durable(1.0, 1) && can_be_durable(2.0, 1) && !can_be_durable(0.5, 1));
+        assert!(can_be_durable(1.0 / 64.0, 64) && !can_be_durable(0.001, 64));
+        assert!(!can_be_durable(f64::NAN, 8));
+    }
 }
