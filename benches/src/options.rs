@@ -9,8 +9,7 @@ options:
   --rounds N     how often each contender has its turn (5)
   --seconds S    how long a turn is (3)
   --name TEXT    only contenders with this in their name (for a profiler; ratios may be missing)
-  --only PARTS   only these parts, a comma between them (all of them; they are in the first lines
-                 of the program)
+  --only PARTS   only these parts, a comma between them (all of them)
   --events N     size of the logs (1000000)
   --dir DIR      where logs are written: the disk that is measured (the folder for temporary files)
   --json FILE    where to write the figures as JSON as well";
@@ -145,9 +144,11 @@ fn chosen(parts: &[&'static str], names: &str) -> Result<Vec<&'static str>, Stri
 
 /// What a program says of its options.
 pub fn usage(program: &Program) -> String {
-    let mut usage = USAGE.to_owned();
-    for Setting { name, default, about } in program.settings {
-        usage.push_str(&format!("\n  {name:<16} {about} ({default})"));
+    let mut usage = format!("{USAGE}\n\nparts: {}", program.parts.join(", "));
+    for (number, Setting { name, default, about }) in program.settings.iter().enumerate() {
+        let head = if number == 0 { "\n\noptions of some parts:" } else { "" };
+        let default = if default.is_empty() { "none" } else { default };
+        usage.push_str(&format!("{head}\n  {name:<16} {about} ({default})"));
     }
     usage
 }

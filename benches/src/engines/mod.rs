@@ -70,8 +70,8 @@ pub const KINDS: [Kind; 4] = [
 /// What the rows of the engines need to be read rightly.
 pub const ABOUT: &[&str] = &[
     "events have a payload of 256 bytes, one of 8 types, an account and a tenant as tags",
-    "tephra: segments of 256 MiB. UmaDB: as its server opens it, reads with file I/O, one writer \
-     thread that takes up to 2,000 events together",
+    "tephra: segments of 256 MiB; with its feature `async`",
+    "UmaDB: as its server opens it, with file I/O; one writer, up to 2,000 events in a commit",
     "SQLite: one writer thread, whatever waits goes into one transaction; a table of tags",
 ];
 
