@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -39,14 +40,35 @@ fn flushes_in(stat: &str) -> Option<u64> {
     stat.split_whitespace().nth(15)?.parse().ok()
 }
 
-/// Bytes that the files of a folder have, and those that are allocated for them.
-pub fn sizes(folder: &Path) -> (u64, u64) {
-    let mut sum = (0, 0);
-    for file in files(folder) {
-        let metadata = fs::metadata(file).unwrap();
-        sum = (sum.0 + metadata.len(), sum.1 + metadata.blocks() * 512);
+/// Bytes of the files of a folder.
+pub struct Sizes {
+    /// In blocks of 4 KiB that are not all zeroes.
+    pub used: u64,
+    /// What the file system has given to them.
+    pub allocated: u64,
+}
+
+impl Sizes {
+    pub fn of(folder: &Path) -> Sizes {
+        let mut sizes = Sizes { used: 0, allocated: 0 };
+        let mut piece = vec![0; 1 << 20];
+        for file in files(folder) {
+            let mut file = File::open(file).unwrap();
+            sizes.allocated += file.metadata().unwrap().blocks() * 512;
+            loop {
+                match file.read(&mut piece).unwrap() {
+                    0 => break,
+                    read => sizes.used += used_bytes(&piece[..read]),
+                }
+            }
+        }
+        sizes
     }
-    sum
+}
+
+fn used_bytes(piece: &[u8]) -> u64 {
+    let used = piece.chunks(4_096).filter(|block| block.iter().any(|byte| *byte != 0));
+    used.map(|block| block.len() as u64).sum()
 }
 
 /// The files of a folder and of those in it.
@@ -99,6 +121,16 @@ mod tests {
         let stat = " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n";
         assert_eq!(flushes_in(stat), Some(16));
         assert_eq!(flushes_in("1 2 3"), None);
+    }
+
+    #[test]
+    fn blocks_of_zeroes_are_not_used() {
+        let mut piece = vec![0; 10_000];
+        assert_eq!(used_bytes(&piece), 0);
+        piece[4_096] = 1;
+        assert_eq!(used_bytes(&piece), 4_096);
+        piece[9_999] = 1;
+        assert_eq!(used_bytes(&piece), 4_096 + 10_000 - 8_192);
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl fmt::Display for Table {
                 write!(f, " {:>9.2}", 1e6 / middle)?;
             }
             match self.ratio(row) {
-                Some(ratio) => write!(f, " {ratio:>7.2}")?,
+                Some(ratio) => write!(f, " {ratio:>7.*}", digits_of(ratio).max(2))?,
                 None => write!(f, " {:>7}", "-")?,
             }
             match row.against {

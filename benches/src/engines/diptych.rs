@@ -125,7 +125,7 @@ impl Engine for Diptych {
         }))
     }
 
-    // THE PLACE for waiting until sealed segments are clustered, once the log can say so.
+    // The one place to wait until sealed segments are clustered, once the log can say so.
     fn settle(&self) {}
 
     fn close(self: Box<Self>) {

@@ -1,7 +1,7 @@
 //! Bytes on the disk for an event, and memory while a log is loaded.
 
 use diptych_benches::{
-    device::sizes,
+    device::Sizes,
     engines::{KINDS, Kind, TEPHRA},
     options::Options,
     table::{Contender, Table},
@@ -23,13 +23,14 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
             let folder = options.folder();
             let log = folder.path().join("log");
             let loaded = figures("load", kind, &log, options.events, ACCOUNTS);
-            let (used, allocated) = sizes(&log);
+            let Sizes { used, allocated } = Sizes::of(&log);
             let each = |bytes| bytes as f64 / options.events as f64;
             vec![each(used), each(allocated), figure(&loaded, "peak") / 1024.0]
         })
     }));
     let tables = vec![
-        Table::new("size: used on disk, closed".into(), "bytes for an event", TEPHRA),
+        Table::new("size: used on disk, closed".into(), "bytes for an event", TEPHRA)
+            .notes(&["used: blocks of 4 KiB of the log's files that are not all zeroes"]),
         Table::new("size: allocated on disk, closed".into(), "bytes for an event", TEPHRA),
         Table::new("size: peak memory of a load".into(), "MiB", TEPHRA)
             .notes(&["VmHWM of a process that loads --events, 1,000 in an append"]),
