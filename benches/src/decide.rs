@@ -7,9 +7,10 @@ use diptych_log::{Log, LogOptions};
 use tokio::runtime::Runtime;
 
 use crate::{
-    diptych, log,
+    diptych,
+    engines::tephra::Tephra,
+    log,
     options::Options,
-    peers::tephra::Tephra,
     raw,
     table::{Contender, Table, progress},
     workload::{ACCOUNTS, Entry, Fold, Numbers, callers, tasks},

@@ -109,12 +109,16 @@ impl Event for Moved {
     }
 }
 
-impl Fold for Balance {
+/// What a decision knows of an account, as the framework folds it.
+#[derive(Default)]
+struct State(Balance);
+
+impl Fold for State {
     type Event = Moved;
 
     fn apply(&mut self, event: &Recorded<Moved>) {
-        self.events += 1;
-        self.amount += event.payload.amount;
+        self.0.events += 1;
+        self.0.amount += event.payload.amount;
     }
 }
 
@@ -122,7 +126,7 @@ impl Fold for Balance {
 struct Move(Entry);
 
 impl Command for Move {
-    type State = Balance;
+    type State = State;
     type Event = Moved;
     type Rejection = Infallible;
 
@@ -130,7 +134,7 @@ impl Command for Move {
         Filter::tag(Tag::new("account", self.0.account))
     }
 
-    fn decide(&self, _: &Balance) -> Result<Vec<Moved>, Infallible> {
+    fn decide(&self, _: &State) -> Result<Vec<Moved>, Infallible> {
         let Entry { event_type, account, tenant, amount } = self.0;
         let account = account.to_string();
         let payload = Payload { account, amount, note: self.0.note() };

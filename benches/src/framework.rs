@@ -9,10 +9,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     bank::{Bank, Command},
+    cqrs_es::{JsonStore, PrintingStore, SilentStore},
     diptych::InMemory,
     log::ByHand,
     options::Options,
-    peers::cqrs_es::{JsonStore, PrintingStore, SilentStore},
     table::{Contender, Table},
 };
 

@@ -2,22 +2,19 @@
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin commands`.
 //!
 //! Every part is a table of contenders that take turns over several rounds, so that what else
-//! the machine does meets all of them. Options are in [`options::USAGE`].
+//! the machine does meets all of them. Options are in [`options::usage`].
 
 mod bank;
+mod cqrs_es;
 mod decide;
 mod diptych;
 mod framework;
 mod hot;
 mod log;
-mod options;
-mod peers;
-mod raw;
-mod table;
-mod workload;
 
 use std::{fs, process::ExitCode};
 
+use diptych_benches::{engines, options, quiet, raw, table, workload};
 use options::{Options, Program};
 use table::Report;
 use workload::ACCOUNTS;
@@ -26,13 +23,14 @@ const PROGRAM: Program = Program {
     parts: &["framework", "decide", "hot"],
     // With 20 for an account on average, none of them is left without.
     least_events: 20 * ACCOUNTS,
+    settings: &[],
 };
 
 fn main() -> ExitCode {
     let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
         Ok(options) => options,
         Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::USAGE);
+            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
             return ExitCode::from(2);
         }
     };

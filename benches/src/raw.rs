@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) const NAME: &str = "raw: 310 bytes appended, fdatasync";
+pub const NAME: &str = "raw: 310 bytes appended, fdatasync";
 
 /// How often a second one thread appends the bytes of one event to a file and syncs it.
-pub(crate) fn syncs(folder: &Path, turn: Duration) -> f64 {
+pub fn syncs(folder: &Path, turn: Duration) -> f64 {
     let path = folder.join("raw");
     let file = File::create(&path).unwrap();
     let (mut syncs, start) = (0_u64, Instant::now());

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, Write},
-    thread,
+    iter, thread,
 };
 
 use serde_json::{Value, json};
@@ -11,70 +11,121 @@ use serde_json::{Value, json};
 use crate::options::Options;
 
 /// One that is measured, by what it is called in the table.
-pub(crate) struct Contender<'a> {
+pub struct Contender<'a> {
     name: &'static str,
     against: Option<&'static str>,
-    /// Has one turn, in the round of this number, and says how many a second it did.
-    turn: Box<dyn FnMut(u64) -> f64 + 'a>,
+    /// Has one turn, in the round of this number, and says how many a second it did; if there
+    /// are several tables, one figure for each.
+    turn: Box<dyn FnMut(u64) -> Vec<f64> + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    pub(crate) fn new(name: &'static str, turn: impl FnMut(u64) -> f64 + 'a) -> Contender<'a> {
+    pub fn new(name: &'static str, mut turn: impl FnMut(u64) -> f64 + 'a) -> Contender<'a> {
+        Contender::several(name, move |round| vec![turn(round)])
+    }
+
+    /// One that has a figure for each of several tables in every turn.
+    pub fn several(name: &'static str, turn: impl FnMut(u64) -> Vec<f64> + 'a) -> Contender<'a> {
         Contender { name, against: None, turn: Box::new(turn) }
     }
 
     /// The same, compared with this row and not with the baseline of the table.
-    pub(crate) fn against(mut self, name: &'static str) -> Contender<'a> {
+    pub fn against(mut self, name: &'static str) -> Contender<'a> {
         self.against = Some(name);
         self
     }
 }
 
 /// What a contender did a second, in each round.
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
+pub struct Row {
+    pub name: &'static str,
     /// The row that it is compared with.
-    pub(crate) against: &'static str,
-    pub(crate) rates: Vec<f64>,
+    pub against: &'static str,
+    pub rates: Vec<f64>,
 }
 
-pub(crate) struct Table {
+pub struct Table {
     /// The part, and what of it.
-    pub(crate) title: &'static str,
+    pub title: &'static str,
     /// What is counted.
-    pub(crate) unit: &'static str,
+    pub unit: &'static str,
     /// The row that the others are compared with, if they do not say another.
-    pub(crate) baseline: &'static str,
+    pub baseline: &'static str,
     /// Whether one caller does one after another, so that a rate is also the cost of one.
-    pub(crate) one_caller: bool,
+    pub one_caller: bool,
     /// What a reader must know to make sense of the figures.
-    pub(crate) notes: &'static [&'static str],
-    pub(crate) rows: Vec<Row>,
+    pub notes: &'static [&'static str],
+    pub rows: Vec<Row>,
 }
 
 impl Table {
+    /// A table without notes, whose first row is the baseline.
+    pub fn new(title: String, unit: &'static str, baseline: &'static str) -> Table {
+        let title = title.leak();
+        Table { title, unit, baseline, one_caller: false, notes: &[], rows: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn notes(mut self, notes: &'static [&'static str]) -> Table {
+        self.notes = notes;
+        self
+    }
+
     /// Fills the table: in every round each has one turn, and each round begins with another.
-    pub(crate) fn measure(
-        mut self,
+    pub fn measure(self, options: &Options, contenders: Vec<Contender<'_>>) -> Table {
+        Table::measure_all(vec![self], options, contenders).remove(0)
+    }
+
+    /// Fills several tables with the figures of the same turns.
+    pub fn measure_all(
+        mut tables: Vec<Table>,
         options: &Options,
         mut contenders: Vec<Contender<'_>>,
-    ) -> Table {
+    ) -> Vec<Table> {
         contenders.retain(|one| one.name.contains(&options.name));
-        let row = |one: &Contender<'_>| {
-            let against = one.against.unwrap_or(self.baseline);
-            Row { name: one.name, against, rates: Vec::new() }
-        };
-        self.rows = contenders.iter().map(row).collect();
+        for table in &mut tables {
+            let row = |one: &Contender<'_>| {
+                let against = one.against.unwrap_or(table.baseline);
+                Row { name: one.name, against, rates: Vec::new() }
+            };
+            table.rows = contenders.iter().map(row).collect();
+        }
         let count = contenders.len();
         for round in 0..options.rounds {
             for turn in 0..count {
                 let at = (turn + round as usize) % count;
-                progress(&format!("{}: round {}, {}", self.title, round + 1, self.rows[at].name));
-                self.rows[at].rates.push((contenders[at].turn)(round));
+                let (title, name) = (tables[0].title, contenders[at].name);
+                progress(&format!("{title}: round {}, {name}", round + 1));
+                let figures = (contenders[at].turn)(round);
+                let figures = figures.into_iter().chain(iter::repeat(f64::NAN));
+                for (table, figure) in tables.iter_mut().zip(figures) {
+                    table.rows[at].rates.push(figure);
+                }
             }
         }
         progress("");
-        self
+        // What a contender has no figure for is not its row.
+        for table in &mut tables {
+            table.rows.retain(|row| row.rates.iter().any(|rate| !rate.is_nan()));
+        }
+        tables
+    }
+
+    /// A table of figures that were taken once, without turns.
+    pub fn once(
+        title: &'static str,
+        unit: &'static str,
+        baseline: &'static str,
+        figures: impl IntoIterator<Item = (&'static str, f64)>,
+    ) -> Table {
+        let row = |(name, figure)| Row { name, against: baseline, rates: vec![figure] };
+        let rows = figures.into_iter().map(row).collect();
+        Table { title, unit, baseline, one_caller: false, notes: &[], rows }
+    }
+
+    /// The median of a row.
+    pub fn median_of(&self, name: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.name == name).map(|row| median(&row.rates))
     }
 
     /// The rate of a row against its baseline's: the median of what it was in each round, because
@@ -109,7 +160,8 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let names = self.rows.iter().map(|row| row.name);
+        let width = names.chain([self.unit]).map(|name| name.chars().count()).max().unwrap_or(0);
         writeln!(f, "== {}", self.title)?;
         write!(f, "{:width$} {:>11} {:>11} {:>11}", self.unit, "median", "min", "max")?;
         if self.one_caller {
@@ -118,12 +170,16 @@ impl fmt::Display for Table {
         writeln!(f, " {:>7}", "ratio")?;
         for row in &self.rows {
             let (middle, least, most) = (median(&row.rates), least(&row.rates), most(&row.rates));
-            write!(f, "{:width$} {middle:>11.0} {least:>11.0} {most:>11.0}", row.name)?;
+            let digits = digits_of(middle);
+            write!(f, "{:width$}", row.name)?;
+            for figure in [middle, least, most] {
+                write!(f, " {figure:>11.digits$}")?;
+            }
             if self.one_caller {
                 write!(f, " {:>9.2}", 1e6 / middle)?;
             }
             match self.ratio(row) {
-                Some(ratio) => write!(f, " {ratio:>7.2}")?,
+                Some(ratio) => write!(f, " {ratio:>7.*}", digits_of(ratio).max(2))?,
                 None => write!(f, " {:>7}", "-")?,
             }
             match row.against {
@@ -140,20 +196,20 @@ impl fmt::Display for Table {
 }
 
 /// Everything that was measured, and how.
-pub(crate) struct Report {
+pub struct Report {
     rounds: u64,
     seconds: f64,
     cores: usize,
-    pub(crate) tables: Vec<Table>,
+    pub tables: Vec<Table>,
 }
 
 impl Report {
-    pub(crate) fn new(options: &Options) -> Report {
+    pub fn new(options: &Options) -> Report {
         let cores = thread::available_parallelism().map_or(0, usize::from);
         Report { rounds: options.rounds, seconds: options.seconds, cores, tables: Vec::new() }
     }
 
-    pub(crate) fn to_json(&self) -> String {
+    pub fn to_json(&self) -> String {
         let tables: Vec<_> = self.tables.iter().map(Table::to_json).collect();
         let report = json!({
             "rounds": self.rounds,
@@ -173,7 +229,17 @@ impl fmt::Display for Report {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// Digits after the point, so that a figure of one microsecond can be told from another.
+fn digits_of(figure: f64) -> usize {
+    match figure.abs() {
+        large if large >= 1000.0 => 0,
+        middle if middle >= 100.0 => 1,
+        small if small >= 0.1 => 2,
+        _ => 4,
+    }
+}
+
+pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -192,7 +258,7 @@ fn most(values: &[f64]) -> f64 {
 }
 
 /// One line that says what is going on, over the one before; beside what is printed as result.
-pub(crate) fn progress(what: &str) {
+pub fn progress(what: &str) {
     // Whoever does not see it misses nothing.
     let _ = write!(io::stderr(), "\r\x1b[K{what}");
     let _ = io::stderr().flush();

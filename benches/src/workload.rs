@@ -14,27 +14,27 @@ use diptych_store::{RawEvent, Tag};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
-pub(crate) const ACCOUNTS: u64 = 10_000;
+pub const ACCOUNTS: u64 = 10_000;
 const TENANTS: u64 = 100;
-pub(crate) const TYPES: [&str; 8] =
+pub const TYPES: [&str; 8] =
     ["type-0", "type-1", "type-2", "type-3", "type-4", "type-5", "type-6", "type-7"];
-const PAYLOAD_BYTES: usize = 256;
+pub const PAYLOAD_BYTES: usize = 256;
 
 /// A small generator of numbers; the same ones in every run.
-pub(crate) struct Numbers(u64);
+pub struct Numbers(u64);
 
 impl Numbers {
-    pub(crate) fn new(seed: u64) -> Numbers {
+    pub fn new(seed: u64) -> Numbers {
         // Neighbouring seeds must not give the same numbers one step apart.
         Numbers(seed.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
     /// The same for each contender; others for each caller and in each round.
-    pub(crate) fn of_caller(round: u64, caller: u64) -> Numbers {
+    pub fn of_caller(round: u64, caller: u64) -> Numbers {
         Numbers::new((round + 1) * 1000 + caller)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed ^ (mixed >> 27)
@@ -42,38 +42,49 @@ impl Numbers {
 }
 
 /// An event of the workload: of one of 8 types, with two tags and a payload of 256 bytes.
-pub(crate) struct Entry {
-    pub(crate) event_type: &'static str,
-    pub(crate) account: u64,
-    pub(crate) tenant: u64,
-    pub(crate) amount: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub event_type: &'static str,
+    pub account: u64,
+    pub tenant: u64,
+    pub amount: u64,
 }
 
 impl Entry {
-    pub(crate) fn random(numbers: &mut Numbers) -> Entry {
-        let number = numbers.next();
+    pub fn random(numbers: &mut Numbers) -> Entry {
+        Entry::one_of(numbers, ACCOUNTS)
+    }
+
+    /// The same, of one of so many accounts.
+    pub fn one_of(numbers: &mut Numbers, accounts: u64) -> Entry {
+        let number = numbers.draw();
         Entry {
             event_type: TYPES[(number % 8) as usize],
-            account: (number >> 8) % ACCOUNTS,
+            account: (number >> 8) % accounts,
             tenant: (number >> 40) % TENANTS,
             amount: (number >> 50) % 1000,
         }
     }
 
+    /// So many bytes as the workload has that cost nothing to make, for who measures the engine.
+    pub fn bytes(&self) -> Vec<u8> {
+        vec![self.amount as u8; PAYLOAD_BYTES]
+    }
+
     /// JSON, filled up to the size of the workload.
-    pub(crate) fn payload(&self) -> String {
+    pub fn payload(&self) -> String {
         let Entry { account, amount, .. } = self;
         format!(r#"{{"account":"{account}","amount":{amount},"note":"{}"}}"#, self.note())
     }
 
     /// What the payload is filled up with.
-    pub(crate) fn note(&self) -> String {
+    pub fn note(&self) -> String {
         const NAMES: usize = r#"{"account":"","amount":,"note":""}"#.len();
         let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
         "x".repeat(PAYLOAD_BYTES - NAMES - digits(self.account) - digits(self.amount))
     }
 
-    pub(crate) fn to_raw(&self) -> RawEvent {
+    pub fn to_raw(&self) -> RawEvent {
         RawEvent::new(self.event_type, self.payload())
             .tag(Tag::new("account", self.account))
             .tag(Tag::new("tenant", self.tenant))
@@ -82,9 +93,9 @@ impl Entry {
 
 /// What a decision knows of an account: the state that its events are folded into.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Balance {
-    pub(crate) events: u64,
-    pub(crate) amount: u64,
+pub struct Balance {
+    pub events: u64,
+    pub amount: u64,
 }
 
 /// The payload as a framework gives it to a fold: owned, and all of its fields.
@@ -97,7 +108,7 @@ struct Payload {
 
 /// How much of an event a contender looks at when it reads an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fold {
+pub enum Fold {
     /// The length of the payload: what a store costs without a model above it.
     Bytes,
     /// The payload as JSON, decoded into a value of its own.
@@ -105,7 +116,7 @@ pub(crate) enum Fold {
 }
 
 impl Fold {
-    pub(crate) fn event(self, balance: &mut Balance, payload: &[u8]) {
+    pub fn event(self, balance: &mut Balance, payload: &[u8]) {
         balance.events += 1;
         balance.amount += match self {
             Fold::Bytes => payload.len() as u64,
@@ -120,17 +131,17 @@ impl Fold {
 
 /// What was done in a turn, and whether it still goes on.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub struct Watch {
     done: AtomicU64,
     over: AtomicBool,
 }
 
 impl Watch {
-    pub(crate) fn goes_on(&self) -> bool {
+    pub fn goes_on(&self) -> bool {
         !self.over.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn did(&self, count: u64) {
+    pub fn did(&self, count: u64) {
         self.done.fetch_add(count, Ordering::Relaxed);
     }
 
@@ -147,7 +158,7 @@ impl Watch {
 
 /// How many a second so many threads do together, each one after another; `one` says whether it
 /// was done, or somebody else was faster and it is not counted.
-pub(crate) fn callers(
+pub fn callers(
     count: u64,
     round: u64,
     turn: Duration,
@@ -171,7 +182,7 @@ pub(crate) fn callers(
 
 /// How many a second so many tasks do together. Each goes on as long as its watch does, and tells
 /// it what it did.
-pub(crate) fn tasks<F>(
+pub fn tasks<F>(
     runtime: &Runtime,
     count: u64,
     round: u64,

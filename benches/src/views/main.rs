@@ -7,28 +7,28 @@
 
 mod events;
 mod fold;
-#[path = "../options.rs"]
-mod options;
 mod query;
 mod restart;
 mod sqlite;
-#[path = "../table.rs"]
-mod table;
 mod visible;
 
 use std::{fs, process::ExitCode};
 
+use diptych_benches::{options, table};
 use options::{Options, Program};
 use table::Report;
 
-const PROGRAM: Program =
-    Program { parts: &["fold", "query", "visible", "sqlite", "restart"], least_events: 10_000 };
+const PROGRAM: Program = Program {
+    parts: &["fold", "query", "visible", "sqlite", "restart"],
+    least_events: 10_000,
+    settings: &[],
+};
 
 fn main() -> ExitCode {
     let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
         Ok(options) => options,
         Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::USAGE);
+            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
             return ExitCode::from(2);
         }
     };

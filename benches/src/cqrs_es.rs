@@ -7,13 +7,7 @@
 //! The third is cqrs-es' own persistence, which it has over databases, over texts in a map: the
 //! one that does what a store that keeps JSON has to do.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{Write, stdout},
-    os::fd::OwnedFd,
-    sync::RwLock,
-};
+use std::{collections::HashMap, sync::RwLock};
 
 use cqrs_es::{
     Aggregate, AggregateError, CqrsFramework, DomainEvent, EventEnvelope, EventStore,
@@ -26,7 +20,10 @@ use cqrs_es::{
 };
 use serde_json::Value;
 
-use crate::bank::{Account, Bank, BankEvent, Command, Refused};
+use crate::{
+    bank::{Account, Bank, BankEvent, Command, Refused},
+    quiet::LedAway,
+};
 
 impl DomainEvent for BankEvent {
     fn event_type(&self) -> String {
@@ -75,28 +72,6 @@ impl Bank for PrintingStore {
 
     async fn execute(&self, account: &str, command: Command) {
         self.framework.execute(account, command).await.unwrap();
-    }
-}
-
-/// What is printed goes nowhere until this is dropped.
-struct LedAway {
-    terminal: OwnedFd,
-}
-
-impl LedAway {
-    fn new() -> LedAway {
-        stdout().flush().unwrap();
-        let terminal = rustix::io::dup(stdout()).unwrap();
-        let nowhere = File::options().write(true).open("/dev/null").unwrap();
-        rustix::stdio::dup2_stdout(nowhere).unwrap();
-        LedAway { terminal }
-    }
-}
-
-impl Drop for LedAway {
-    fn drop(&mut self) {
-        stdout().flush().unwrap();
-        rustix::stdio::dup2_stdout(&self.terminal).unwrap();
     }
 }
 

@@ -1,0 +1,35 @@
+//! Decisions over a large log: read one account, append to it if nothing of it came since. The
+//! program `commands` has the same with states that are kept.
+
+use diptych_benches::{
+    engines::{ABOUT, COMMIT, KINDS, TEPHRA, load},
+    options::Options,
+    table::{Contender, Table},
+    workload::{ACCOUNTS, Entry, callers},
+};
+
+const CALLERS: u64 = 8;
+
+pub(crate) fn table(options: &Options) -> Table {
+    let folder = options.folder();
+    let engines = KINDS.map(|kind| {
+        let engine = (kind.open)(&folder.path().join(kind.name));
+        load(&*engine, 1, options.events, ACCOUNTS, COMMIT);
+        engine.settle();
+        (kind.name, engine)
+    });
+    let mut contenders = Vec::new();
+    for (name, engine) in &engines {
+        contenders.push(Contender::new(name, move |round| {
+            callers(CALLERS, round, options.turn(), |numbers| {
+                engine.decide(&Entry::random(numbers))
+            })
+        }));
+    }
+    let title = "decide: 8 threads read an account and append on condition";
+    let table = Table::new(title.into(), "decisions/s, each synced", TEPHRA)
+        .notes(ABOUT)
+        .measure(options, contenders);
+    engines.into_iter().for_each(|(_, engine)| engine.close());
+    table
+}

@@ -1,0 +1,136 @@
+//! What the log does, beside the disk and beside other event logs:
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin log`.
+//!
+//! The parts are
+//! - `writes`: appends of one event, by 1, 8, 64 and 256 threads, by 256 tasks, and 1,024 in
+//!   flight from one thread; also how often the disk was flushed for an append;
+//! - `batch`: a thousand events in an append, and whether it slows down as the log grows;
+//! - `decide`: read an account, append on the condition that nothing came since;
+//! - `reads`: everything in order, warm and cold, and one account, alone and beside others;
+//! - `cold`: accounts of a large log that is not in memory;
+//! - `open`: opening a log after it was closed and after its process was killed;
+//! - `size`: bytes on disk, and memory while loading;
+//! - `subscribe`: from an append to a subscriber;
+//! - `growth`: what of the log costs more as it grows;
+//! - `mixed`: appends, reads, scans and subscribers at once.
+//!
+//! Every append is durable before it counts. Options are in [`options::usage`].
+
+mod appends;
+mod batch;
+mod child;
+mod cold;
+mod decide;
+mod growth;
+mod mixed;
+mod open;
+mod plots;
+mod reads;
+mod size;
+mod subscribe;
+mod svg;
+mod writes;
+
+use std::{fs, process::ExitCode};
+
+use diptych_benches::{
+    options::{self, Options, Program, Setting},
+    table::{Report, Table},
+    workload::ACCOUNTS,
+};
+use plots::Plots;
+
+const PROGRAM: Program = Program {
+    parts: &[
+        "writes",
+        "batch",
+        "decide",
+        "reads",
+        "cold",
+        "open",
+        "size",
+        "subscribe",
+        "growth",
+        "mixed",
+    ],
+    least_events: 20 * ACCOUNTS,
+    settings: &[
+        Setting {
+            name: "--cold-events",
+            default: "8000000",
+            about: "events of the logs of the part `cold`",
+        },
+        Setting {
+            name: "--open-sizes",
+            default: "1000000,4000000,16000000",
+            about: "events of the logs of the part `open`",
+        },
+        Setting {
+            name: "--growth-sizes",
+            default: "1000000,4000000,16000000,50000000",
+            about: "at which sizes the part `growth` looks",
+        },
+        Setting { name: "--mixed-seconds", default: "60", about: "how long the part `mixed` is" },
+        Setting {
+            name: "--mixed-rate",
+            default: "4000",
+            about: "appends a second, and reads, of its second half; 0 leaves that out",
+        },
+        Setting { name: options::PLOTS, default: "", about: "folder for figures as SVG files" },
+    ],
+};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if child::is_one(&arguments) {
+        child::run(&arguments);
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::from_arguments(&PROGRAM, arguments.into_iter()) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new(&options);
+    println!("{report}");
+    let mut plots = Plots::default();
+    for part in options.parts() {
+        let tables = tables(part, &options, &mut plots);
+        for table in &tables {
+            println!("{table}");
+        }
+        report.tables.extend(tables);
+    }
+    let json = options.json.as_deref().map(|file| (file, fs::write(file, report.to_json())));
+    if let Some((file, Err(error))) = json {
+        eprintln!("{}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
+    match options.text(options::PLOTS) {
+        "" => ExitCode::SUCCESS,
+        folder => match plots.write(folder.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{folder}: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn tables(part: &str, options: &Options, plots: &mut Plots) -> Vec<Table> {
+    match part {
+        "writes" => writes::tables(options, plots),
+        "batch" => batch::tables(options),
+        "decide" => vec![decide::table(options)],
+        "reads" => reads::tables(options, plots),
+        "cold" => cold::tables(options),
+        "open" => open::tables(options, plots),
+        "size" => size::tables(options),
+        "subscribe" => subscribe::tables(options),
+        "growth" => growth::tables(options, plots),
+        _ => mixed::tables(options),
+    }
+}

@@ -1,0 +1,240 @@
+//! Everything in order, and one account of about 100 events.
+
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych_benches::{
+    device::{drop_cache, files},
+    engines::{ABOUT, COMMIT, DIPTYCH, Engine, KINDS, Kind, TEPHRA, load},
+    latency::Latencies,
+    options::Options,
+    table::{Contender, Table},
+    workload::{ACCOUNTS, Entry, Numbers, callers},
+};
+
+use crate::{
+    appends::{self, Appended},
+    plots::Plots,
+};
+
+const RAW: &str = "raw: the log's files read in pieces of 1 MiB, crc32c";
+const READERS: u64 = 16;
+const WRITERS: u64 = 64;
+
+/// A log that is closed and opened again where its cache is to be dropped.
+struct Opened {
+    kind: Kind,
+    folder: PathBuf,
+    engine: RefCell<Option<Box<dyn Engine>>>,
+}
+
+impl Opened {
+    fn filled(kind: Kind, folder: PathBuf, events: u64) -> Opened {
+        let engine = (kind.open)(&folder);
+        load(&*engine, 1, events, ACCOUNTS, COMMIT);
+        engine.settle();
+        assert_eq!(engine.replay(), events);
+        Opened { kind, folder, engine: RefCell::new(Some(engine)) }
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&dyn Engine) -> T) -> T {
+        let mut engine = self.engine.borrow_mut();
+        use_it(&**engine.get_or_insert_with(|| (self.kind.open)(&self.folder)))
+    }
+
+    fn close(&self) {
+        if let Some(engine) = self.engine.take() {
+            engine.close();
+        }
+    }
+}
+
+pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
+    let folder = options.folder();
+    let logs = KINDS.map(|kind| {
+        Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options.events)
+    });
+    let raw = &logs.iter().find(|log| log.kind.name == DIPTYCH).unwrap().folder;
+    let mut tables = vec![replays(options, &logs, raw)];
+    tables.extend(accounts(options, &logs, plots));
+    tables.extend(many_readers(options, &logs));
+    tables.push(cold_replays(options, &logs, raw, folder.path()));
+    tables.extend(beside_writers(options, &logs));
+    logs.iter().for_each(Opened::close);
+    tables
+}
+
+fn replays(options: &Options, logs: &[Opened], raw: &Path) -> Table {
+    let scan = || scan(raw, options.events);
+    let mut contenders = vec![Contender::new(RAW, |_| repeated(options.turn(), scan))];
+    contenders.extend(logs.iter().map(|log| {
+        Contender::new(log.kind.name, move |_| {
+            log.with(|engine| repeated(options.turn(), || engine.replay()))
+        })
+    }));
+    let notes = [ABOUT, &["SQLite reads its table of events, and not the tags"]].concat().leak();
+    Table::new("reads: everything in order, warm".into(), "events/s", TEPHRA)
+        .notes(notes)
+        .measure(options, contenders)
+}
+
+/// How many a second, over as many repetitions as the turn has time for.
+fn repeated(turn: Duration, once: impl Fn() -> u64) -> f64 {
+    let (mut events, start) = (0, Instant::now());
+    while events == 0 || start.elapsed() < turn {
+        events += once();
+    }
+    events as f64 / start.elapsed().as_secs_f64()
+}
+
+fn cold_replays(options: &Options, logs: &[Opened], raw: &Path, root: &Path) -> Table {
+    logs.iter().for_each(Opened::close);
+    let how = std::cell::Cell::new("");
+    let cold = |once: &dyn Fn() -> u64| {
+        how.set(drop_cache(root));
+        let (start, events) = (Instant::now(), once());
+        events as f64 / start.elapsed().as_secs_f64()
+    };
+    let cold = &cold;
+    let mut contenders = vec![Contender::new(RAW, move |_| cold(&|| scan(raw, options.events)))];
+    contenders.extend(logs.iter().map(|log| {
+        Contender::new(log.kind.name, move |_| {
+            let rate = cold(&|| log.with(|engine| engine.replay()));
+            log.close();
+            rate
+        })
+    }));
+    let mut table = Table::new("reads: everything in order, cold".into(), "events/s", RAW)
+        .measure(options, contenders);
+    table.notes = vec![how.get(), "with opening the log"].leak();
+    table
+}
+
+/// Reads all files of a log and sums them up, as a scan of so many events.
+fn scan(folder: &Path, events: u64) -> u64 {
+    let (mut piece, mut sum) = (vec![0; 1 << 20], 0);
+    for file in files(folder) {
+        let mut file = File::open(file).unwrap();
+        loop {
+            match file.read(&mut piece).unwrap() {
+                0 => break,
+                read => sum = crc32c::crc32c_append(sum, &piece[..read]),
+            }
+        }
+    }
+    std::hint::black_box(sum);
+    events
+}
+
+fn latency_tables(what: &str) -> Vec<Table> {
+    let table = |part| Table::new(format!("{what}, {part}"), "us, less is better", TEPHRA);
+    vec![table("p50"), table("p99")]
+}
+
+fn read_one(engine: &dyn Engine, numbers: &mut Numbers) -> u64 {
+    let events = engine.read_account(numbers.draw() % ACCOUNTS);
+    assert!(events > 0, "an account without events: the log is not filled");
+    events
+}
+
+fn accounts(options: &Options, logs: &[Opened], plots: &mut Plots) -> Vec<Table> {
+    let latencies = RefCell::new(Vec::<(&'static str, Latencies)>::new());
+    let mut contenders = Vec::new();
+    for log in logs {
+        let latencies = &latencies;
+        contenders.push(Contender::several(log.kind.name, move |round| {
+            let read = log.with(|engine| {
+                appends::threads(
+                    1,
+                    round,
+                    options.turn(),
+                    || (),
+                    |numbers| {
+                        read_one(engine, numbers);
+                    },
+                )
+            });
+            let figures = quantiles(&read);
+            let mut all = latencies.borrow_mut();
+            match all.iter_mut().find(|(name, _)| *name == log.kind.name) {
+                Some((_, latencies)) => latencies.merge(&read.latencies),
+                None => all.push((log.kind.name, read.latencies)),
+            }
+            figures
+        }));
+    }
+    let tables = latency_tables("reads: one account, one reader");
+    let tables = Table::measure_all(tables, options, contenders);
+    plots.read_latencies(latencies.into_inner());
+    tables
+}
+
+fn quantiles(read: &Appended) -> Vec<f64> {
+    vec![read.latencies.quantile(0.5), read.latencies.quantile(0.99)]
+}
+
+fn many_readers(options: &Options, logs: &[Opened]) -> Vec<Table> {
+    let contender = |log| {
+        let log: &Opened = log;
+        Contender::several(log.kind.name, move |round| {
+            log.with(|engine| {
+                let (events, reads) = (AtomicU64::new(0), AtomicU64::new(0));
+                let accounts = callers(READERS, round, options.turn(), |numbers| {
+                    events.fetch_add(read_one(engine, numbers), Ordering::Relaxed);
+                    reads.fetch_add(1, Ordering::Relaxed);
+                    true
+                });
+                let each = events.into_inner() as f64 / reads.into_inner() as f64;
+                vec![accounts, accounts * each]
+            })
+        })
+    };
+    let table = |unit| Table::new("reads: one account, 16 readers".into(), unit, TEPHRA);
+    let tables = vec![table("accounts/s"), table("events/s")];
+    Table::measure_all(tables, options, logs.iter().map(contender).collect())
+}
+
+/// The writers append to other accounts, so that those that are read stay as long as they are.
+fn beside_writers(options: &Options, logs: &[Opened]) -> Vec<Table> {
+    let contender = |log| {
+        let log: &Opened = log;
+        Contender::several(log.kind.name, move |round| {
+            log.with(|engine| {
+                let over = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    for writer in 0..WRITERS {
+                        let over = &over;
+                        scope.spawn(move || {
+                            let mut numbers = Numbers::of_caller(round, writer + 1);
+                            while !over.load(Ordering::Relaxed) {
+                                let entry = Entry::random(&mut numbers);
+                                let account = entry.account + ACCOUNTS;
+                                engine.append(&Entry { account, ..entry });
+                            }
+                        });
+                    }
+                    let read = appends::threads(
+                        1,
+                        round,
+                        options.turn(),
+                        || (),
+                        |numbers| {
+                            read_one(engine, numbers);
+                        },
+                    );
+                    over.store(true, Ordering::Relaxed);
+                    quantiles(&read)
+                })
+            })
+        })
+    };
+    let tables = latency_tables("reads: one account, one reader, while 64 threads append");
+    Table::measure_all(tables, options, logs.iter().map(contender).collect())
+}
