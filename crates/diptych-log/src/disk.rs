@@ -17,6 +17,7 @@ mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
+pub(crate) use map::prefetch;
 pub use real::RealDisk;
 
 /// A place for files.

@@ -1,7 +1,7 @@
 //! Writing out the index: each part once what it is about is durable, and one file for all of a
 //! segment once that is complete.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use diptych_store::{Position, ReadError};
 use parking_lot::{Condvar, Mutex};
@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     Background,
     catalog::{Catalog, Part, write_file},
+    cluster::Progress,
     engine::Engine,
     index::{Columns, Coverage, Run, run},
     segment::Segment,
@@ -20,12 +21,38 @@ use crate::{
 pub(crate) struct Indexer {
     jobs: Mutex<Jobs>,
     work: Condvar,
+    pub(crate) clustered: Progress,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: Vec<Job>,
     stop: bool,
+}
+
+/// What the indexer thread has to do next.
+enum Work {
+    Index(Vec<Job>),
+    Cluster,
+    Stop,
+}
+
+impl Indexer {
+    /// Waits for jobs, which go first, or until a segment is due to be clustered.
+    fn wait(&self, due: Option<Instant>) -> Work {
+        let mut jobs = self.jobs.lock();
+        loop {
+            if !jobs.waiting.is_empty() {
+                return Work::Index(std::mem::take(&mut jobs.waiting));
+            }
+            match due {
+                _ if jobs.stop => return Work::Stop,
+                None => self.work.wait(&mut jobs),
+                Some(due) if Instant::now() >= due => return Work::Cluster,
+                Some(due) => drop(self.work.wait_until(&mut jobs, due)),
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -35,7 +62,15 @@ impl Engine {
             return;
         }
         match self.options.background {
-            Background::Inline => jobs.into_iter().for_each(|job| self.index(job)),
+            Background::Inline => {
+                for job in jobs {
+                    let seals = job.seals;
+                    self.index(job);
+                    if seals {
+                        self.cluster_at_once();
+                    }
+                }
+            }
             Background::Threads => {
                 self.indexer.jobs.lock().waiting.extend(jobs);
                 self.indexer.work.notify_one();
@@ -45,18 +80,18 @@ impl Engine {
 
     /// The indexer thread.
     pub(crate) fn run_indexer(&self) {
+        // Segments of a log that was opened may not be clustered yet.
+        let mut due = Some(Instant::now());
         loop {
-            let jobs = {
-                let mut jobs = self.indexer.jobs.lock();
-                while jobs.waiting.is_empty() && !jobs.stop {
-                    self.indexer.work.wait(&mut jobs);
+            match self.indexer.wait(due) {
+                Work::Index(jobs) => {
+                    let seals = jobs.iter().any(|job| job.seals);
+                    jobs.into_iter().for_each(|job| self.index(job));
+                    due = due.or(seals.then(Instant::now));
                 }
-                std::mem::take(&mut jobs.waiting)
-            };
-            if jobs.is_empty() {
-                return;
+                Work::Cluster => due = self.cluster_next(),
+                Work::Stop => return,
             }
-            jobs.into_iter().for_each(|job| self.index(job));
         }
     }
 
@@ -88,13 +123,13 @@ impl Engine {
             self.replace(std::slice::from_ref(part), written);
         }
         if job.seals {
-            job.segment.seal();
             self.merge(job)?;
+            job.segment.seal();
         }
         Ok(())
     }
 
-    fn write_run(
+    pub(crate) fn write_run(
         &self,
         segment: &Arc<Segment>,
         columns: &Columns,
@@ -137,7 +172,7 @@ impl Engine {
         Ok(())
     }
 
-    fn replace(&self, old: &[Arc<Part>], new: Part) {
+    pub(crate) fn replace(&self, old: &[Arc<Part>], new: Part) {
         let mut catalog = self.catalog.write();
         let replaced: Catalog = catalog.replaced(old, Arc::new(new));
         *catalog = Arc::new(replaced);

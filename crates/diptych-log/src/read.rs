@@ -9,12 +9,16 @@ use diptych_store::{
 
 use crate::{
     catalog::{Catalog, Part},
+    disk::prefetch,
     engine::Engine,
     error::{corruption, read_failed},
     frame::{self, CONTROL, Flaw, Frame},
     index::Index,
-    segment::Published,
+    segment::{Order, Published},
 };
+
+/// How many events ahead memory is asked for those of a clustered segment.
+const AHEAD: usize = 8;
 
 /// Where in a part to look, and the first thing to know about it.
 type Range = (u32, u32);
@@ -136,6 +140,9 @@ impl Filling<'_> {
             return Ok(());
         };
         let (published, chunk) = self.open(part)?;
+        if published.head.order == Order::Clustered {
+            return self.fill_with_scattered(part, (low, high), &published, chunk);
+        }
         let mut offset = start as usize;
         let mut position = part.first.plus(u64::from(low));
         let last = part.first.plus(u64::from(high));
@@ -149,6 +156,34 @@ impl Filling<'_> {
                 position = position.plus(1);
             }
             offset += frame.size();
+        }
+        Ok(())
+    }
+
+    /// The same of a clustered segment, where one event does not lie behind the other.
+    fn fill_with_scattered(
+        &mut self,
+        part: &Part,
+        (low, high): Range,
+        published: &Published,
+        chunk: u32,
+    ) -> Result<(), ReadError> {
+        let room = u32::try_from(self.limit - self.builder.len()).unwrap_or(u32::MAX);
+        let high = high.min(low.saturating_add(room.saturating_sub(1)));
+        let offsets = part.ask(self.engine.disk(), |index| index.offsets(low, high))?;
+        let offsets = offsets.unwrap_or_default();
+        let mut position = part.first.plus(u64::from(low));
+        for (at, offset) in offsets.iter().enumerate() {
+            if let Some(ahead) = offsets.get(at + AHEAD) {
+                prefetch(&published.bytes, *ahead as usize);
+            }
+            let offset = *offset as usize;
+            let frame = frame_at(part, published, offset)?;
+            self.push(part, published, chunk, offset, &frame, position)?;
+            if self.is_full() {
+                break;
+            }
+            position = position.plus(1);
         }
         Ok(())
     }
