@@ -17,8 +17,10 @@ use crate::{
     segment::{Order, Published},
 };
 
-/// How many events ahead memory is asked for those of a clustered segment.
+/// How many events ahead memory is asked for those of a clustered segment, and for how many
+/// bytes of each at most: further on the processor does so by itself.
 const AHEAD: usize = 8;
+const PREFETCHED: usize = 1024;
 
 /// Where in a part to look, and the first thing to know about it.
 type Range = (u32, u32);
@@ -123,9 +125,15 @@ impl Filling<'_> {
             return Ok(());
         }
         let (published, chunk) = self.open(part)?;
-        for (at, offset) in found {
+        let mut likely = PREFETCHED;
+        for (number, (at, offset)) in found.iter().enumerate() {
+            if let Some((_, ahead)) = found.get(number + AHEAD) {
+                prefetch(&published.bytes, *ahead as usize, likely);
+            }
+            let offset = *offset;
             let frame = frame_at(part, &published, offset as usize)?;
-            let position = part.first.plus(u64::from(at));
+            likely = frame.size().min(PREFETCHED);
+            let position = part.first.plus(u64::from(*at));
             self.push(part, &published, chunk, offset as usize, &frame, position)?;
             if self.is_full() {
                 break;
@@ -173,12 +181,15 @@ impl Filling<'_> {
         let offsets = part.ask(self.engine.disk(), |index| index.offsets(low, high))?;
         let offsets = offsets.unwrap_or_default();
         let mut position = part.first.plus(u64::from(low));
+        // Events of one log are often about as large.
+        let mut likely = PREFETCHED;
         for (at, offset) in offsets.iter().enumerate() {
             if let Some(ahead) = offsets.get(at + AHEAD) {
-                prefetch(&published.bytes, *ahead as usize);
+                prefetch(&published.bytes, *ahead as usize, likely);
             }
             let offset = *offset as usize;
             let frame = frame_at(part, published, offset)?;
+            likely = frame.size().min(PREFETCHED);
             self.push(part, published, chunk, offset, &frame, position)?;
             if self.is_full() {
                 break;

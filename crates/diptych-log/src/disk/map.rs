@@ -42,17 +42,22 @@ impl Map {
     }
 }
 
-/// Says that the bytes from here on are wanted soon, so that memory is not waited for then.
-pub(crate) fn prefetch(bytes: &[u8], at: usize) {
+/// Bytes that come from memory together.
+const LINE: usize = 64;
+
+/// Says that these bytes, as far as they are there, are wanted soon: memory is not waited for then.
+#[inline]
+pub(crate) fn prefetch(bytes: &[u8], start: usize, length: usize) {
+    let end = start.saturating_add(length).min(bytes.len());
     #[cfg(target_arch = "x86_64")]
-    if let Some(byte) = bytes.get(at) {
+    for byte in bytes.get(start..end).unwrap_or(&[]).iter().step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: it is a hint that changes nothing a program can see, and it cannot fault,
         // whatever the address; this one is inside of `bytes`. Every x86-64 processor has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, at);
+    let _ = (bytes, end, LINE);
 }
 
 struct Slice {
