@@ -61,7 +61,9 @@ impl Engine {
         if self.options.clustering == Clustering::Off {
             return None;
         }
-        match self.cluster_one(&mut self.indexer.clustered.0.lock()) {
+        // What it does takes longer than an index can wait.
+        let between = &|| self.index_waiting();
+        match self.cluster_one(&mut self.indexer.clustered.0.lock(), between) {
             Ok(Step::Done) => None,
             Ok(Step::Clustered(took)) => Some(Instant::now() + took * PAUSE),
             Ok(Step::Damaged(error)) => {
@@ -88,7 +90,7 @@ impl Engine {
         loop {
             let step = {
                 let _one_at_a_time = self.indexer.clustered.0.lock();
-                self.cluster_one(&mut from)?
+                self.cluster_one(&mut from, &|| {})?
             };
             match step {
                 Step::Done => return all,
@@ -125,7 +127,8 @@ impl Engine {
         }
     }
 
-    fn cluster_one(&self, from: &mut From) -> Result<Step, ReadError> {
+    /// Clusters the next segment there is. `between` is called now and then.
+    fn cluster_one(&self, from: &mut From, between: &dyn Fn()) -> Result<Step, ReadError> {
         loop {
             self.check_clusters()?;
             let parts = next_of(&self.catalog(), from.0);
@@ -136,7 +139,7 @@ impl Engine {
             let start = Instant::now();
             let step = match order.map_err(|error| read_failed(&segment.path, &error)) {
                 Ok(Order::Clustered) => None,
-                Ok(Order::Arrival) => match self.cluster(segment, &parts) {
+                Ok(Order::Arrival) => match self.cluster(segment, &parts, between) {
                     Ok(()) => Some(Step::Clustered(start.elapsed())),
                     Err(error @ ReadError::Corrupt(_)) => Some(Step::Damaged(error)),
                     Err(error) => return Err(error),
@@ -152,7 +155,12 @@ impl Engine {
     }
 
     /// Puts a clustered file in the place of a segment, and then the parts of its index.
-    fn cluster(&self, segment: &Arc<Segment>, parts: &[Arc<Part>]) -> Result<(), ReadError> {
+    fn cluster(
+        &self,
+        segment: &Arc<Segment>,
+        parts: &[Arc<Part>],
+        between: &dyn Fn(),
+    ) -> Result<(), ReadError> {
         let Segment { path, sequence, base, .. } = &**segment;
         let failed = |error: io::Error| read_failed(path, &error);
         let (mut columns, mut coverage) = self.index_of(parts)?;
@@ -165,7 +173,8 @@ impl Engine {
         }
         columns.offsets = clustered.offsets;
         coverage.checksum = clustered.header.checksum();
-        self.replace_file(path, clustered.bytes, &published.bytes).map_err(failed)?;
+        let replaced = self.replace_file(path, clustered.bytes, &published.bytes, between);
+        replaced.map_err(failed)?;
         let now = Arc::new(Segment::sealed(path.clone(), *sequence, *base));
         let part = self.write_run(&now, &columns, &coverage);
         let part = part.map_err(|error| failed(io::Error::other(error)))?;
@@ -201,7 +210,13 @@ impl Engine {
     /// Gives the name of a segment to its clustered bytes, once they are durable and known to be
     /// the same segment. Nothing has changed if that fails, or all of it is done, but for the
     /// last step: then the name stands for the one or the other.
-    fn replace_file(&self, path: &Path, clustered: Vec<u8>, arrival: &[u8]) -> io::Result<()> {
+    fn replace_file(
+        &self,
+        path: &Path,
+        clustered: Vec<u8>,
+        arrival: &[u8],
+        between: &dyn Fn(),
+    ) -> io::Result<()> {
         let (disk, temporary) = (self.disk(), path.with_extension("tmp"));
         // One may be left from before.
         let _ = disk.remove(&temporary);
@@ -210,6 +225,7 @@ impl Engine {
             for (offset, chunk) in (0..).step_by(CHUNK_BYTES).zip(clustered.chunks(CHUNK_BYTES)) {
                 file.write_at(offset, chunk)?;
                 file.sync()?;
+                between();
             }
             let length = clustered.len();
             drop(clustered);
@@ -243,3 +259,6 @@ fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<Part>> {
     let written = |part: &Arc<Part>| part.segment.is_sealed() && part.path().is_some();
     if of_segment.iter().all(written) { of_segment } else { Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;

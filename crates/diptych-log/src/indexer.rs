@@ -95,6 +95,12 @@ impl Engine {
         }
     }
 
+    /// Indexes what waits, for the thread in the midst of something that takes long.
+    pub(crate) fn index_waiting(&self) {
+        let jobs = std::mem::take(&mut self.indexer.jobs.lock().waiting);
+        jobs.into_iter().for_each(|job| self.index(job));
+    }
+
     /// Lets the thread end once it has done what waits.
     pub(crate) fn stop_indexer(&self) {
         self.indexer.jobs.lock().stop = true;

@@ -15,8 +15,8 @@ use std::{
 };
 
 use diptych_log::{
-    Background, BackupOptions, Clustering, Follower, Log, LogOptions, OpenError, Sealed,
-    VerifyError, backup,
+    Background, BackupOptions, Clustering, Durability, Follower, Log, LogOptions, OpenError,
+    Sealed, VerifyError, backup,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, SimulatedDisk},
@@ -52,7 +52,13 @@ fn on(disk: &SimulatedDisk, clustering: Clustering) -> LogOptions {
 }
 
 fn on_files(clustering: Clustering) -> LogOptions {
-    LogOptions { segment_bytes: 4096, index_bytes: 1500, clustering, ..LogOptions::default() }
+    LogOptions {
+        segment_bytes: 4096,
+        index_bytes: 1500,
+        clustering,
+        durability: Durability::Interval { interval: Duration::from_millis(20) },
+        ..LogOptions::default()
+    }
 }
 
 /// Commits so many times a few events, whose accounts take turns.
