@@ -35,6 +35,8 @@ use crate::{
 const CHUNK_BYTES: usize = 4 << 20;
 /// The pause after a segment, in times of what it took.
 const PAUSE: u32 = 4;
+/// The pause where somebody else clusters.
+const BUSY: Duration = Duration::from_millis(50);
 
 /// How far the background has come. Held while a segment is clustered: one at a time.
 #[derive(Debug, Default)]
@@ -56,14 +58,27 @@ enum Step {
 
 impl Engine {
     /// Clusters a segment in the background; answers when to come again, if there may be more.
-    /// What fails is left for when the next segment is sealed, or for the next open.
     pub(crate) fn cluster_next(&self) -> Option<Instant> {
+        let Some(mut from) = self.indexer.clustered.0.try_lock() else {
+            // Somebody asked for all of it to be done, and index jobs may come meanwhile.
+            return Some(Instant::now() + BUSY);
+        };
+        self.cluster_or_warn(&mut from)
+    }
+
+    /// The same where there is no background: all that there is to do.
+    pub(crate) fn cluster_at_once(&self) {
+        let mut from = self.indexer.clustered.0.lock();
+        while self.cluster_or_warn(&mut from).is_some() {}
+    }
+
+    /// What fails is left for when the next segment is sealed, or for the next open.
+    fn cluster_or_warn(&self, from: &mut From) -> Option<Instant> {
         if self.options.clustering == Clustering::Off {
             return None;
         }
-        // What it does takes longer than an index can wait.
-        let between = &|| self.index_waiting();
-        match self.cluster_one(&mut self.indexer.clustered.0.lock(), between) {
+        // It takes longer than an index should wait.
+        match self.cluster_one(from, &|| self.index_waiting()) {
             Ok(Step::Done) => None,
             Ok(Step::Clustered(took)) => Some(Instant::now() + took * PAUSE),
             Ok(Step::Damaged(error)) => {
@@ -77,11 +92,6 @@ impl Engine {
             // It is closed, or takes nothing any more.
             Err(_) => None,
         }
-    }
-
-    /// The same where there is no background: all that there is to do.
-    pub(crate) fn cluster_at_once(&self) {
-        while self.cluster_next().is_some() {}
     }
 
     /// Clusters every segment that can be, those included that failed before.

@@ -391,8 +391,8 @@ impl Scene {
                 let lost = killed.power_loss(random.number());
                 for after in [killed, lost] {
                     let found = kinds(&after).iter().filter(|is| **is).count();
-                    assert!(found >= clustered, "it was done, and is not");
                     self.check(&after);
+                    assert!(found >= clustered, "it was done, and is not");
                 }
             }
         }
@@ -441,13 +441,13 @@ fn power_is_lost_at_every_operation_of_a_clustering() {
 /// The check above is worth something only if it fails where it should.
 #[test]
 fn a_clustering_that_forgets_to_sync_is_noticed() {
-    const AT_MOST: u64 = 20;
+    const SCENES: u64 = 10;
     for forgotten in [Forgotten::Content, Forgotten::Folder] {
         let run = |seed: u64| Scene::new(seed).at_every_operation(forgotten);
         let failed = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err();
-        let noticed = (0..AT_MOST).find(failed);
-        let noticed = noticed.unwrap_or_else(|| panic!("{forgotten:?} goes unnoticed"));
-        println!("{forgotten:?} is noticed by scene {} of {AT_MOST}", noticed + 1);
+        let noticed = (0..SCENES).filter(failed).count();
+        println!("{forgotten:?} is noticed by {noticed} scenes of {SCENES}");
+        assert!(noticed * 2 > SCENES as usize, "{forgotten:?} goes unnoticed");
     }
 }
 
@@ -522,7 +522,6 @@ fn what_an_open_finds_is_clustered_in_the_background() {
     log.close().unwrap();
 }
 
-/// A disk on which nothing is fast, so that pauses are long.
 #[test]
 fn a_close_does_not_wait_for_a_pause() {
     let dir = tempfile::tempdir().unwrap();
