@@ -22,6 +22,7 @@ use crate::{
     frame::{self, CONTROL, Frame, SECTION, Section},
     groups::{GroupFile, Placed as PlacedGroup},
     index::{Columns, Coverage, Index, Name, Run, Wanted, run},
+    layout,
     recovery::{self, From, Placed},
     segment::{self, Segment},
 };
@@ -166,14 +167,19 @@ impl Part {
         bytes: &Bytes,
     ) -> Result<Run, ReadError> {
         let mut built = Rebuilt::new(self.segment.base, self.first, last);
-        let from = From { offset: segment::HEADER as u64, next: 0, time: 0, checksum };
-        let frames = bytes.get(segment::HEADER..).unwrap_or(&[]);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
+        let arrived = layout::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
+        let offset = segment::HEADER as u64;
+        let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
+        let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
         let recovered = recovery::recover(frames, from, |commit| built.add(commit))
             .map_err(|error| damaged(error.offset, error.what))?;
         if built.columns.first.plus(u64::from(built.columns.len())) != last.plus(1) {
             let what = "records are missing that were synced before the next segment began";
             return Err(damaged(recovered.end, what).into());
+        }
+        if let Some(offsets) = arrived.offsets {
+            built.columns.move_to(self.segment.base, &offsets);
         }
         let coverage = Coverage {
             segment: self.segment.sequence,

@@ -23,8 +23,8 @@ use crate::{
 
 /// An open log.
 ///
-/// Locks are taken in this order: `writer`, `state`, a part's columns. The catalog's lock is
-/// held only to take or to replace its snapshot.
+/// Locks are taken in this order: `clustered` of the indexer, `writer`, `state`, a part's columns.
+/// The catalog's lock is held only to take or to replace its snapshot.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) options: LogOptions,

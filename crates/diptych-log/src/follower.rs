@@ -3,10 +3,12 @@
 //!
 //! The writer leaves its published head in a small file, after every batch and unsynced: it is
 //! for processes that live now, and an open writes it anew. A follower reads segments from the
-//! front, frame by frame; it has no use for the index, which may change under it.
+//! front, frame by frame; it has no use for the index, which may change under it. Of a clustered
+//! segment it makes the bytes as they arrived first.
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use diptych_store::{
     Batch, BatchBuilder, Epoch, Filter, Invalid, LogId, LogIdentity, Position, ReadError,
     Timestamp, Unavailable,
@@ -20,7 +22,8 @@ use crate::{
     disk::{Disk, DiskFile},
     error::{corruption, io_error, read_failed},
     frame::{self, CONTROL},
-    segment::{self, Header},
+    layout,
+    segment::{self, Header, Order},
 };
 
 /// The file with the published head.
@@ -106,6 +109,8 @@ struct Place {
     header: Header,
     path: std::path::PathBuf,
     file: Arc<dyn DiskFile>,
+    /// All of it as it arrived, if the file is clustered.
+    arrived: Option<Bytes>,
     offset: usize,
     /// Of the event that the next frame holds, if it holds one.
     next: Position,
@@ -209,16 +214,17 @@ impl Follower {
             let what = "records that were published are missing";
             return Err(corruption(&place.path, place.offset as u64, what).into());
         }
-        let size = match place.header.sequence == self.head.segment {
-            true => self.head.end,
-            false => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
+        let size = match &place.arrived {
+            Some(bytes) => bytes.len() as u64,
+            None if place.header.sequence == self.head.segment => self.head.end,
+            None => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
         };
         if place.offset as u64 >= size {
             // The segment is complete: the next one goes on.
             self.exhausted = Some(place.header.sequence);
             return Ok(0);
         }
-        let shared = place.file.share(0, size);
+        let shared = place.arrived.clone().map_or_else(|| place.file.share(0, size), Ok);
         let shared = shared.map_err(|error| read_failed(&place.path, &error))?;
         let mut taken = 0;
         // As much as there is of this segment, up to one event that matches.
@@ -271,8 +277,18 @@ impl Follower {
         let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
         let header =
             header.map_err(|_| corruption(&path, 0, "the header of the segment is damaged"))?;
+        let (mut header, mut arrived) = (header, None);
+        if header.order == Order::Clustered {
+            // From this file, which stays what it is whatever its name stands for.
+            let size = file.size().map_err(failed)?;
+            let bytes = file.read_at(0, size as usize).map_err(failed)?;
+            let found = layout::arrival(&bytes)
+                .map_err(|error| corruption(&path, error.offset, error.what))?;
+            header = header.in_order(Order::Arrival);
+            arrived = Some(Bytes::from(found.into_owned()));
+        }
         let next = header.base;
-        Ok(Place { header, path, file, offset: segment::HEADER, next })
+        Ok(Place { header, path, file, arrived, offset: segment::HEADER, next })
     }
 }
 

@@ -104,6 +104,22 @@ pub(crate) fn mark_synced(frame: &mut [u8], segment_checksum: u32) {
     put(header, 0, &checksum.to_le_bytes());
 }
 
+/// What turns the checksum of a frame of one segment into that of the same frame in another: see
+/// [`reseal`].
+///
+/// The segment's checksum comes last in what is summed, and CRC is linear: of two sums that differ
+/// only in those bytes, the difference does not depend on the rest.
+pub(crate) fn resealing(from: u32, to: u32) -> u32 {
+    crc32c::crc32c(&from.to_le_bytes()) ^ crc32c::crc32c(&to.to_le_bytes())
+}
+
+/// Changes the checksum of a frame that was verified to that of another segment.
+pub(crate) fn reseal(frame: &mut [u8], resealing: u32) {
+    if let Some(place) = frame.first_chunk_mut::<4>() {
+        *place = (u32::from_le_bytes(*place) ^ resealing).to_le_bytes();
+    }
+}
+
 #[inline]
 fn finish(body_checksum: u32, header: &[u8; HEADER], segment_checksum: u32) -> u32 {
     let mut tail = [0; HEADER];
@@ -445,6 +461,24 @@ mod tests {
         mark_synced(&mut bytes, 0xABCD_EF01);
         let marked = parse(&bytes, 0xABCD_EF01).unwrap();
         assert_eq!((marked.flags, marked.body), (LAST | SYNCED, &b"some event"[..]));
+    }
+
+    #[test]
+    fn a_frame_is_resealed_for_another_segment() {
+        for length in [1, 2, 15, 16, 300] {
+            let mut bytes = frame(LAST, &vec![5; length]);
+            let mut expected = bytes[..].to_vec();
+            reseal(&mut bytes, resealing(0xABCD_EF01, 7));
+            complete_again(&mut expected, 7);
+            assert_eq!(bytes, expected, "{length}");
+        }
+    }
+
+    fn complete_again(frame: &mut [u8], segment_checksum: u32) {
+        let body = crc32c::crc32c(&frame[HEADER..]);
+        let header = frame.first_chunk_mut::<HEADER>().unwrap();
+        let checksum = finish(body, header, segment_checksum);
+        put(header, 0, &checksum.to_le_bytes());
     }
 
     #[test]

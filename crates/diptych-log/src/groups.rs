@@ -79,13 +79,13 @@ impl GroupFile {
     }
 }
 
-/// The header checksums of these segments, 0 for one without events.
+/// The header checksums that these segments have or had in the order of arrival, 0 for one without events.
 fn seals(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Option<Vec<u32>> {
     let mut seals = vec![0; (last - first + 1) as usize];
     for part in parts {
         let seal = seals.get_mut(part.segment.sequence.checked_sub(first)? as usize)?;
         if *seal == 0 {
-            *seal = part.segment.published(disk).ok()?.head.checksum;
+            *seal = part.segment.published(disk).ok()?.head.seal;
         }
     }
     Some(seals)

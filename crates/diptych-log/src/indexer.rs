@@ -1,7 +1,7 @@
 //! Writing out the index: each part once what it is about is durable, and one file for all of a
 //! segment once that is complete.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     Background,
     catalog::{Catalog, Part, write_file},
+    cluster::Progress,
     engine::Engine,
     index::{Index, Run, merge, run},
     segment::Segment,
@@ -20,12 +21,38 @@ use crate::{
 pub(crate) struct Indexer {
     jobs: Mutex<Jobs>,
     work: Condvar,
+    pub(crate) clustered: Progress,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: Vec<Job>,
     stop: bool,
+}
+
+/// What the indexer thread has to do next.
+enum Work {
+    Index(Vec<Job>),
+    Tidy,
+    Stop,
+}
+
+impl Indexer {
+    /// Waits for jobs, which go first, or until a segment is due to be clustered.
+    fn wait(&self, due: Option<Instant>) -> Work {
+        let mut jobs = self.jobs.lock();
+        loop {
+            if !jobs.waiting.is_empty() {
+                return Work::Index(std::mem::take(&mut jobs.waiting));
+            }
+            match due {
+                _ if jobs.stop => return Work::Stop,
+                None => self.work.wait(&mut jobs),
+                Some(due) if Instant::now() >= due => return Work::Tidy,
+                Some(due) => drop(self.work.wait_until(&mut jobs, due)),
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -35,7 +62,16 @@ impl Engine {
             return;
         }
         match self.options.background {
-            Background::Inline => jobs.into_iter().for_each(|job| self.index(job)),
+            Background::Inline => {
+                for job in jobs {
+                    let seals = job.seals;
+                    self.index(job);
+                    if seals {
+                        self.group_all();
+                        self.cluster_at_once();
+                    }
+                }
+            }
             Background::Threads => {
                 self.indexer.jobs.lock().waiting.extend(jobs);
                 self.indexer.work.notify_one();
@@ -45,21 +81,31 @@ impl Engine {
 
     /// The indexer thread.
     pub(crate) fn run_indexer(&self) {
-        // What was lost or could not be written the last time.
-        self.group_all();
+        // Segments of a log that was opened may not be clustered or grouped yet.
+        let mut due = Some(Instant::now());
         loop {
-            let jobs = {
-                let mut jobs = self.indexer.jobs.lock();
-                while jobs.waiting.is_empty() && !jobs.stop {
-                    self.indexer.work.wait(&mut jobs);
+            match self.indexer.wait(due) {
+                Work::Index(jobs) => {
+                    let seals = jobs.iter().any(|job| job.seals);
+                    jobs.into_iter().for_each(|job| self.index(job));
+                    due = due.or(seals.then(Instant::now));
                 }
-                std::mem::take(&mut jobs.waiting)
-            };
-            if jobs.is_empty() {
-                return;
+                Work::Tidy => due = self.tidy(),
+                Work::Stop => return,
             }
-            jobs.into_iter().for_each(|job| self.index(job));
         }
+    }
+
+    /// What is never urgent: a group is made, or else a segment clustered. Answers when to come
+    /// again, if there may be more.
+    fn tidy(&self) -> Option<Instant> {
+        if self.group_one() { Some(Instant::now()) } else { self.cluster_next() }
+    }
+
+    /// Indexes what waits, for the thread in the midst of something that takes long.
+    pub(crate) fn index_waiting(&self) {
+        let jobs = std::mem::take(&mut self.indexer.jobs.lock().waiting);
+        jobs.into_iter().for_each(|job| self.index(job));
     }
 
     /// Lets the thread end once it has done what waits.
@@ -99,14 +145,13 @@ impl Engine {
             self.replace(std::slice::from_ref(part), written);
         }
         if job.seals {
-            job.segment.seal();
             self.merge(job)?;
-            self.group_all();
+            job.segment.seal();
         }
         Ok(())
     }
 
-    fn write_run(
+    pub(crate) fn write_run(
         &self,
         segment: &Arc<Segment>,
         first: Position,
@@ -134,7 +179,7 @@ impl Engine {
             parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         let events = runs.iter().map(Run::len).sum();
-        let merged = merge::merge(&runs.iter().collect::<Vec<_>>(), &job.coverage);
+        let merged = merge::merge(&runs, &job.coverage);
         // One between them could not be written: they stay as they are.
         let Some(merged) = merged else { return Ok(()) };
         let merged = self.write_run(&job.segment, first.first, events, &merged)?;
@@ -147,7 +192,7 @@ impl Engine {
         Ok(())
     }
 
-    fn replace(&self, old: &[Arc<Part>], new: Part) {
+    pub(crate) fn replace(&self, old: &[Arc<Part>], new: Part) {
         let mut catalog = self.catalog.write();
         let replaced: Catalog = catalog.replaced(old, Arc::new(new));
         *catalog = Arc::new(replaced);

@@ -22,13 +22,14 @@
 //! ```
 //!
 //! How it works is in the modules, from the bytes up: `frame` and `segment` (bytes), `recovery`
-//! (what bytes hold), `index` (what is where), `sequencer` (accepting), `writer` (making
-//! durable), `indexer`, `read`, `open`; `backup` and `restore` copy what these leave. The format is
+//! (what bytes hold), `layout` (in which order), `index` (what is where), `sequencer` (accepting),
+//! `writer` (making durable), `indexer`, `cluster`, `read`, `open`; `backup` and `restore` copy what these leave. The format is
 //! in `docs/format.md`, and what a backup is in `docs/backup.md`.
 
 mod backup;
 mod batches;
 mod catalog;
+mod cluster;
 pub mod disk;
 mod engine;
 mod error;
@@ -39,6 +40,7 @@ mod groups;
 mod index;
 mod indexer;
 mod interval;
+mod layout;
 mod log;
 mod open;
 mod options;
@@ -56,7 +58,7 @@ pub use backup::{BackedUp, BackupOptions, Sealed, backup};
 pub use error::{BackupError, OpenError, VerifyError};
 pub use follower::Follower;
 pub use log::{Blocking, Log};
-pub use options::{Access, Background, Durability, LogOptions};
+pub use options::{Access, Background, Clustering, Durability, LogOptions};
 pub use report::{Damage, Stats, Verified};
 pub use restore::{Restored, restore};
 pub use snapshots::Snapshots;

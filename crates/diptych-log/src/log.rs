@@ -55,6 +55,7 @@ impl Log {
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
         let background = options.background;
         let engine = Arc::new(open::open(dir.as_ref(), options)?);
+        engine.remove_unfinished();
         let open = Open { engine: engine.clone(), threads: Mutex::default() };
         if background == Background::Threads {
             let spawned = [
@@ -148,6 +149,7 @@ impl Open {
         if let Some(indexer) = indexer {
             let _ = indexer.join();
         }
+        engine.end_clustering();
         let synced = engine.is_synced();
         engine.publisher.end(Unavailable::Closed);
         engine.batches.end();
@@ -338,6 +340,18 @@ impl Blocking<'_> {
         self.engine.check_open()?;
         let tracking = self.engine.tracking.read().clone();
         Ok(tracking.get(source).map(|(tracking, _)| tracking.clone()))
+    }
+
+    /// Clusters every segment that can be, now and without pauses, whatever the options say: all
+    /// complete ones but the last of them. For maintenance, and before measuring.
+    ///
+    /// Meanwhile everything else goes on. Each segment is read, written and read again.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the log is closed, is a backup or takes nothing any more, if a file cannot
+    /// be written, or if a segment is damaged: that one stays as it is, and others are clustered.
+    pub fn cluster(&self) -> Result<(), ReadError> {
+        self.engine.cluster_all()
     }
 
     /// What is in the log. Goes through the whole index, not through the log.

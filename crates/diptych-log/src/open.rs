@@ -259,7 +259,7 @@ impl Opening<'_> {
             let file = file.map_err(io_error("open", &path))?;
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
             match Header::parse(&bytes) {
-                Ok(header) if header.sequence == sequence && header.base == base => {
+                Ok(header) if header.is_last(sequence, base) => {
                     let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
                     segment.activate(file.clone());
                     return Ok(Last { header, file, segment });
@@ -283,12 +283,7 @@ impl Opening<'_> {
     }
 
     fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
-        let header = Header {
-            sequence: 1,
-            identity: LogIdentity::random(),
-            base: Position::new(1),
-            base_time: Timestamp::now(),
-        };
+        let header = Header::first();
         let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
         let file = crate::writer::create_segment(
             self.disk,

@@ -24,13 +24,32 @@ pub enum Durability {
 /// Who writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// Two threads of the log: one writes and syncs, one builds the index of what was written.
+    /// Two threads of the log: one writes and syncs, one builds the index of what was written and
+    /// clusters what is complete.
     #[default]
     Threads,
     /// Nobody: a commit is written when [`Blocking::flush`](crate::Blocking::flush) or
     /// [`Blocking::commit`](crate::Blocking::commit) is called, on the caller's thread. Every
     /// run is the same; this is how the simulated disk is driven.
     Inline,
+}
+
+/// Whether events of segments that are complete are put together by tag.
+///
+/// A segment is written in the order of arrival, in which the events of one account are spread
+/// over it. In a clustered one they lie next to each other, so that reading them costs a few
+/// reads of the disk instead of one for each. It costs writing each segment a second time, some
+/// two bytes an event, and for a moment the space of one more segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clustering {
+    /// A segment is clustered once it and the next one are complete, one at a time and with
+    /// pauses. With [`Background::Inline`] that is done at once. What cannot be clustered, for
+    /// lack of space or because it is damaged, stays as it is.
+    #[default]
+    Background,
+    /// Only by [`Blocking::cluster`](crate::Blocking::cluster). Segments that are clustered stay
+    /// so.
+    Off,
 }
 
 /// What a log is opened for.
@@ -64,6 +83,8 @@ pub struct LogOptions {
     pub queue_bytes: usize,
     /// Who writes.
     pub background: Background,
+    /// Whether events of segments that are complete are put together by tag.
+    pub clustering: Clustering,
     /// The files.
     pub disk: Arc<dyn Disk>,
 }
@@ -79,6 +100,7 @@ impl Default for LogOptions {
             index_bytes: 8 << 20,
             queue_bytes: 8 << 20,
             background: Background::Threads,
+            clustering: Clustering::Background,
             disk: Arc::new(RealDisk),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame},
     index::{Index, Wanted},
-    segment::Published,
+    segment::{Order, Published},
 };
 
 /// Where in a part to look, and the first thing to know about it.
@@ -93,13 +93,15 @@ impl Engine {
     }
 }
 
-/// Bytes of a frame to ask for before it is read: of most, all.
-const FRAME: usize = 320;
-/// How far ahead to ask for what a scan will read. The processor does that by itself, but not
-/// beyond the end of a page.
+/// How far ahead memory is asked for what a scan will read, in bytes. The processor does that by
+/// itself, but not beyond the end of a page.
 const AHEAD: usize = 1024;
-/// The same in frames, where they are scattered.
+/// The same in frames, where one does not lie behind the other.
 const FRAMES_AHEAD: usize = 8;
+/// For how many bytes of a frame, before anything is known of those that are read.
+const FRAME: usize = 320;
+/// The same at most: further on the processor does so by itself.
+const LARGE_FRAME: usize = 1024;
 
 /// How many events a batch of everything is likely to have: as many as it may, unless their bytes
 /// are more than most are.
@@ -142,14 +144,16 @@ impl Filling<'_> {
             return Ok(());
         }
         let (published, chunk) = self.open(part)?;
-        let fetch = |place: Option<&(u32, u32)>| {
+        let fetch = |place: Option<&(u32, u32)>, bytes| {
             let Some((_, offset)) = place else { return };
-            prefetch(&published.bytes, *offset as usize..*offset as usize + FRAME);
+            prefetch(&published.bytes, *offset as usize, bytes);
         };
-        found.iter().take(FRAMES_AHEAD).for_each(|place| fetch(Some(place)));
+        let mut likely = FRAME;
+        found.iter().take(FRAMES_AHEAD).for_each(|place| fetch(Some(place), likely));
         for (number, &(at, offset)) in found.iter().enumerate() {
-            fetch(found.get(number + FRAMES_AHEAD));
+            fetch(found.get(number + FRAMES_AHEAD), likely);
             let frame = frame_at(part, &published, offset as usize)?;
+            likely = frame.size().min(LARGE_FRAME);
             let position = part.first.plus(u64::from(at));
             self.push(part, &published, chunk, offset as usize, &frame, position)?;
             if self.is_full() {
@@ -165,12 +169,15 @@ impl Filling<'_> {
             return Ok(());
         };
         let (published, chunk) = self.open(part)?;
+        if published.head.order == Order::Clustered {
+            return self.fill_with_scattered(part, (low, high), &published, chunk);
+        }
         let mut offset = start as usize;
         let mut position = part.first.plus(u64::from(low));
         let last = part.first.plus(u64::from(high));
         while position <= last {
             let ahead = offset + AHEAD;
-            prefetch(&published.bytes, ahead..ahead + FRAME);
+            prefetch(&published.bytes, ahead, FRAME);
             let frame = frame_at(part, &published, offset)?;
             if !frame.has(CONTROL) {
                 self.push(part, &published, chunk, offset, &frame, position)?;
@@ -180,6 +187,40 @@ impl Filling<'_> {
                 position = position.plus(1);
             }
             offset += frame.size();
+        }
+        Ok(())
+    }
+
+    /// The same of a clustered segment, where one event does not lie behind the other.
+    fn fill_with_scattered(
+        &mut self,
+        part: &Part,
+        (low, high): Range,
+        published: &Published,
+        chunk: u32,
+    ) -> Result<(), ReadError> {
+        let room = u32::try_from(self.limit - self.builder.len()).unwrap_or(u32::MAX);
+        let high = high.min(low.saturating_add(room.saturating_sub(1)));
+        let offsets = part.ask(self.engine.disk(), |index| index.offsets(low, high))?;
+        let offsets = offsets.unwrap_or_default();
+        let mut position = part.first.plus(u64::from(low));
+        // Events of one log are often about as large.
+        let mut likely = FRAME;
+        for offset in offsets.iter().take(FRAMES_AHEAD) {
+            prefetch(&published.bytes, *offset as usize, likely);
+        }
+        for (at, offset) in offsets.iter().enumerate() {
+            if let Some(ahead) = offsets.get(at + FRAMES_AHEAD) {
+                prefetch(&published.bytes, *ahead as usize, likely);
+            }
+            let offset = *offset as usize;
+            let frame = frame_at(part, published, offset)?;
+            likely = frame.size().min(LARGE_FRAME);
+            self.push(part, published, chunk, offset, &frame, position)?;
+            if self.is_full() {
+                break;
+            }
+            position = position.plus(1);
         }
         Ok(())
     }

@@ -72,6 +72,10 @@ pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
     let mut files = Files::default();
     for (dir, is_segments) in [(&engine.folders.segments, true), (&engine.folders.index, false)] {
         for name in engine.disk().list(dir)? {
+            // Not finished: it is gone in a moment.
+            if name.ends_with(".tmp") {
+                continue;
+            }
             let path = dir.join(&name);
             files.allocated_bytes += engine.disk().allocated(&path)?;
             let size = engine.disk().open(&path, 0)?.size()?;

@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 use diptych_store::{LogIdentity, Position};
 
 use crate::{
-    Background, BackupError, Durability, LogOptions, OpenError, Sealed,
+    Background, BackupError, Clustering, Durability, LogOptions, OpenError, Sealed,
     backup::{
         copy::Copy,
         mark::{self, RESTORE},
@@ -117,6 +117,7 @@ fn begin_epoch(
 ) -> Result<LogIdentity, BackupError> {
     let once = LogOptions {
         background: Background::Inline,
+        clustering: Clustering::Off,
         durability: Durability::Synced,
         disk: Arc::clone(&options.disk),
         ..LogOptions::default()

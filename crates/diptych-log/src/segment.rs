@@ -21,12 +21,22 @@ const MAGIC: &[u8; 8] = b"DIPTYSEG";
 /// The version of the segment format that this program writes, and the newest that it reads.
 pub(crate) const FORMAT: u16 = 1;
 
+/// How the frames of a segment lie in it: see the module `layout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One after another, as they were written.
+    #[default]
+    Arrival,
+    /// Those of events that share a tag together.
+    Clustered,
+}
+
 /// What a segment says about itself.
 ///
 /// ```text
 ///  0  magic     8 bytes "DIPTYSEG"
 ///  8  format    u16     1
-/// 10  kind      u16     0; others are reserved
+/// 10  kind      u16     0, or 1 for a clustered one; others are reserved
 /// 12  sequence  u32     1 for the first segment of the log, dense
 /// 16  log id    16 bytes
 /// 32  epoch     u64
@@ -37,6 +47,7 @@ pub(crate) const FORMAT: u16 = 1;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    pub(crate) order: Order,
     pub(crate) sequence: u32,
     pub(crate) identity: LogIdentity,
     pub(crate) base: Position,
@@ -62,7 +73,7 @@ impl Header {
         };
         put(MAGIC);
         put(&FORMAT.to_le_bytes());
-        put(&[0; 2]);
+        put(&(self.order as u16).to_le_bytes());
         put(&self.sequence.to_le_bytes());
         put(&self.identity.id.to_bytes());
         put(&self.identity.epoch.to_u64().to_le_bytes());
@@ -80,11 +91,16 @@ impl Header {
         if crc32c::crc32c(fields).to_le_bytes() != checksum || !fields.starts_with(MAGIC) {
             return Err(BadHeader::Damaged);
         }
-        let (format, kind) = (u16::from_le_bytes(field(header, 8)), field(header, 10));
-        if format != FORMAT || kind != [0; 2] {
-            return Err(BadHeader::Newer(format));
-        }
+        let (format, kind) = (field(header, 8), field(header, 10));
+        let format = u16::from_le_bytes(format);
+        let order = match u16::from_le_bytes(kind) {
+            _ if format != FORMAT => return Err(BadHeader::Newer(format)),
+            0 => Order::Arrival,
+            1 => Order::Clustered,
+            _ => return Err(BadHeader::Newer(format)),
+        };
         Ok(Header {
+            order,
             sequence: u32::from_le_bytes(field(header, 12)),
             identity: LogIdentity {
                 id: LogId::from_bytes(field(header, 16)),
@@ -93,6 +109,31 @@ impl Header {
             base: Position::new(u64::from_le_bytes(field(header, 40))),
             base_time: Timestamp::from_micros(i64::from_le_bytes(field(header, 48))),
         })
+    }
+
+    /// Of a log that begins.
+    pub(crate) fn first() -> Header {
+        Header {
+            order: Order::Arrival,
+            sequence: 1,
+            identity: LogIdentity::random(),
+            base: Position::new(1),
+            base_time: Timestamp::now(),
+        }
+    }
+
+    /// Whether it is that of the segment whose name says so.
+    pub(crate) fn is_of(&self, sequence: u32, base: Position) -> bool {
+        (self.sequence, self.base) == (sequence, base)
+    }
+
+    /// The same, and of one that can be the last: only others are ever clustered.
+    pub(crate) fn is_last(&self, sequence: u32, base: Position) -> bool {
+        self.is_of(sequence, base) && self.order == Order::Arrival
+    }
+
+    pub(crate) fn in_order(self, order: Order) -> Header {
+        Header { order, ..self }
     }
 
     /// The header's checksum, which is part of the checksum of every frame.
@@ -146,11 +187,16 @@ enum Content {
 pub(crate) struct Head {
     pub(crate) base_time: Timestamp,
     pub(crate) checksum: u32,
+    /// The checksum that its header has in the order of arrival, whichever it is in.
+    pub(crate) seal: u32,
+    pub(crate) order: Order,
 }
 
 impl Head {
     pub(crate) fn of(header: &Header) -> Head {
-        Head { base_time: header.base_time, checksum: header.checksum() }
+        let Header { order, base_time, .. } = *header;
+        let seal = header.in_order(Order::Arrival).checksum();
+        Head { base_time, checksum: header.checksum(), seal, order }
     }
 }
 
@@ -190,7 +236,8 @@ impl Segment {
         }
     }
 
-    /// Nothing will be written to it any more: the file can be let go of once it is read again.
+    /// Nothing will be written to it any more, and its index is in files: its own can be let go of
+    /// once it is read again.
     pub(crate) fn seal(&self) {
         *self.content.write() = Content::Unread;
     }
@@ -220,15 +267,31 @@ impl Segment {
         }
     }
 
+    /// Whether it is sealed, so that nothing will be written to it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(*self.content.read(), Content::Unread | Content::Sealed { .. })
+    }
+
+    /// The order of a sealed one, without mapping it for that.
+    pub(crate) fn order(&self, disk: &dyn Disk) -> io::Result<Order> {
+        if let Content::Sealed { head, .. } = &*self.content.read() {
+            return Ok(head.order);
+        }
+        let bytes = disk.open(&self.path, 0)?.read_at(0, HEADER)?;
+        self.own(&bytes).map(|header| header.order)
+    }
+
+    /// The header in its bytes, if it is its own.
+    fn own(&self, bytes: &[u8]) -> io::Result<Header> {
+        let header = Header::parse(bytes).ok();
+        header.filter(|header| header.is_of(self.sequence, self.base)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the header of the segment is damaged")
+        })
+    }
+
     fn open_sealed(&self, disk: &dyn Disk) -> io::Result<Published> {
         let bytes = disk.map(&self.path)?;
-        let header = Header::parse(&bytes)
-            .ok()
-            .filter(|header| header.sequence == self.sequence && header.base == self.base);
-        let header = header.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "the header of the segment is damaged")
-        })?;
-        let head = Head::of(&header);
+        let head = Head::of(&self.own(&bytes)?);
         self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
         *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
         Ok(Published { head, bytes })
@@ -241,6 +304,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            order: Order::Arrival,
             sequence: 3,
             identity: LogIdentity {
                 id: LogId::from_bytes(*b"0123456789abcdef"),
@@ -260,6 +324,9 @@ mod tests {
         assert_eq!(bytes[40..48], [0xe8, 3, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[48..56], [0xfe, 255, 255, 255, 255, 255, 255, 255]);
         assert_eq!(Header::parse(&bytes), Ok(header()));
+        let clustered = header().in_order(Order::Clustered);
+        assert_eq!(clustered.encode()[8..16], [1, 0, 1, 0, 3, 0, 0, 0]);
+        assert_eq!(Header::parse(&clustered.encode()), Ok(clustered));
     }
 
     #[test]

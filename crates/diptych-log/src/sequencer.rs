@@ -385,6 +385,7 @@ impl Engine {
     pub(crate) fn begin_segment(&self, state: &mut State, base_time: Timestamp) {
         freeze(state, true);
         let header = Header {
+            order: segment::Order::Arrival,
             sequence: state.segment.sequence + 1,
             identity: self.identity,
             base: state.accepted.plus(1),

@@ -19,9 +19,10 @@ use crate::{
     frame::CONTROL,
     groups,
     index::{Columns, Name, Run, group::Group, run},
+    layout::{self, Arrived},
     recovery::{self, From},
     report::{Damage, Verified},
-    segment::{self, BadHeader, Header},
+    segment::{self, BadHeader, Header, Order},
 };
 
 /// Checks every checksum, the order of positions and times, and every index file against its
@@ -210,7 +211,7 @@ impl<'a> Verifying<'a> {
         }
         self.bytes += bytes.len() as u64;
         let header = match Header::parse(bytes) {
-            Ok(header) if header.sequence == *sequence && header.base == *base => header,
+            Ok(header) if header.is_of(*sequence, *base) => header,
             Err(BadHeader::Newer(format)) => {
                 return Err(OpenError::Newer { file: path.display().to_string(), format });
             }
@@ -226,7 +227,13 @@ impl<'a> Verifying<'a> {
             self.damaged(path, 16, "the segment belongs to another log");
         }
         self.identity = Some(header.identity);
-        self.frames(segment, &header, bytes, next);
+        match layout::arrived(bytes) {
+            Ok(arrived) => self.frames(segment, &header, &arrived, next),
+            Err(error) => {
+                self.damaged(path, error.offset, error.what);
+                self.skip(segment, next);
+            }
+        }
         Ok(())
     }
 
@@ -237,7 +244,13 @@ impl<'a> Verifying<'a> {
         self.runs.retain(|run| run.segment != listed.sequence);
     }
 
-    fn frames(&mut self, listed: &Listed, header: &Header, bytes: &[u8], next: Option<Position>) {
+    fn frames(
+        &mut self,
+        listed: &Listed,
+        header: &Header,
+        arrived: &Arrived<'_>,
+        next: Option<Position>,
+    ) {
         let path = &listed.path;
         if header.base != self.next || header.base_time.as_micros() < self.time {
             self.damaged(path, 40, format!("it does not go on from position {}", self.next));
@@ -245,9 +258,9 @@ impl<'a> Verifying<'a> {
         let first = header.base;
         let mut built = Rebuilt::new(first, first, Position::MAX);
         let offset = segment::HEADER as u64;
-        let from = From { offset, next: 0, time: 0, checksum: header.checksum() };
+        let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let (mut commits, mut malformed) = (0, None);
-        let frames = bytes.get(segment::HEADER..).unwrap_or(&[]);
+        let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
         let recovered = recovery::recover(frames, from, |commit| {
             built.add(commit);
             let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL)).count();
@@ -256,7 +269,7 @@ impl<'a> Verifying<'a> {
             let broken = commit.iter().find(|placed| {
                 !placed.frame.has(CONTROL) && !placed.frame.content().is_some_and(whole)
             });
-            malformed = malformed.or(broken.map(|placed| placed.offset));
+            malformed = malformed.or(broken.map(|placed| arrived.place_of(placed)));
         });
         let recovered = match recovered {
             Ok(recovered) => recovered,
@@ -282,11 +295,21 @@ impl<'a> Verifying<'a> {
         if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
             self.damaged(path, recovered.end, "records are missing before the next segment");
         }
-        self.index_of(header, recovered.end, &built.columns);
+        self.index_of(header, recovered.end, &mut built.columns, arrived);
     }
 
     /// Compares every index file of the segment with what a scan has found.
-    fn index_of(&mut self, header: &Header, end: u64, scanned: &Columns) {
+    ///
+    /// Those of a clustered segment that are of the order of arrival were left by a crash: they are
+    /// whole, if they fit to that.
+    fn index_of(
+        &mut self,
+        header: &Header,
+        end: u64,
+        scanned: &mut Columns,
+        arrived: &Arrived<'_>,
+    ) {
+        let of_arrival = scanned.offsets.clone();
         let mine = |run: &ListedRun| run.segment == header.sequence;
         let (runs, others) = std::mem::take(&mut self.runs).into_iter().partition(mine);
         self.runs = others;
@@ -300,10 +323,15 @@ impl<'a> Verifying<'a> {
                 continue;
             };
             let count = listed.last.get().wrapping_sub(listed.first.get()).wrapping_add(1);
+            let left_behind = coverage.checksum == arrived.header.checksum();
             let wrong_place = run.first() != listed.first
                 || u64::from(run.len()) != count
                 || coverage.segment != header.sequence
-                || coverage.checksum != header.checksum();
+                || !left_behind && coverage.checksum != header.checksum();
+            scanned.offsets = match &arrived.offsets {
+                Some(offsets) if !left_behind => offsets.clone(),
+                _ => of_arrival.clone(),
+            };
             if wrong_place {
                 self.index_damaged(path, "it is about another part of the log than its name says");
             } else if coverage.end > end {
@@ -323,7 +351,8 @@ impl<'a> Verifying<'a> {
         for ListedGroup { first, path, group, .. } in self.groups.iter().filter(of) {
             let Some(group) = group else { continue };
             let bit = header.sequence - first;
-            let seal = if scanned.len() == 0 { 0 } else { header.checksum() };
+            let seal =
+                if scanned.len() == 0 { 0 } else { header.in_order(Order::Arrival).checksum() };
             let types = scanned.type_names.iter().map(|name| Name::Type(name));
             let tags = scanned.tags.keys().map(|name| Name::Tag(name));
             let keys = scanned.keys.keys().map(|name| Name::Key(name));

@@ -15,7 +15,8 @@ use crate::{
     disk::Disk,
     error::{corruption, io_error},
     follower::PublishedHead,
-    segment,
+    layout,
+    segment::{self, Header, Order},
     verify::{Listed, Verifying},
 };
 
@@ -131,14 +132,37 @@ impl Copy<'_> {
     }
 
     fn task(&self, from: &Listed, there: &Listed, bytes: u64) -> Result<Task, BackupError> {
-        let header = |listed| source::read(self.disk, listed, segment::HEADER as u64);
-        let same = size(self.disk, &there.path)? == bytes && header(from)? == header(there)?;
+        let same = size(self.disk, &there.path)? == bytes
+            && alike(&self.header(from)?, &self.header(there)?);
         match (same, from.sequence < self.promised()) {
             (true, true) => Ok(Task::Keep),
             (true, false) => Ok(Task::Check),
             (false, false) => Ok(Task::Make),
             (false, true) => Err(self.another_history(&there.path)),
         }
+    }
+
+    fn header(&self, segment: &Listed) -> Result<Vec<u8>, OpenError> {
+        source::read(self.disk, segment, segment::HEADER as u64)
+    }
+
+    /// The bytes of a segment in the order that they have to have in the target: the last one, and
+    /// the one that an older backup ends in, in that of arrival, since only so what is in front of
+    /// an end is what was there then. The log may have clustered them meanwhile.
+    fn read(&self, segment: &Listed, bytes: u64) -> Result<Vec<u8>, OpenError> {
+        let content = source::read(self.disk, segment, bytes)?;
+        let is_end = segment.sequence == self.end.segment || segment.sequence == self.promised();
+        let clustered =
+            Header::parse(&content).is_ok_and(|header| header.order == Order::Clustered);
+        if !(is_end && clustered) {
+            return Ok(content);
+        }
+        let whole = source::read(self.disk, segment, u64::MAX)?;
+        // If it is damaged, whoever verifies it says where.
+        let Ok(arrived) = layout::arrival(&whole) else { return Ok(whole) };
+        let mut arrived = arrived.into_owned();
+        arrived.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(arrived)
     }
 
     fn another_history(&self, path: &Path) -> BackupError {
@@ -174,7 +198,7 @@ impl Copy<'_> {
         let target = self.to.segments.join(segment.path.file_name().unwrap_or_default());
         let here = Listed { path: target.clone(), ..segment.clone() };
         let checked = if *task == Task::Check { &here } else { segment };
-        let content = source::read(self.disk, checked, *bytes)?;
+        let content = self.read(checked, *bytes)?;
         verifying.content(checked, &content, Some(*next))?;
         verifying.must_be_whole()?;
         if *task == Task::Check {
@@ -185,7 +209,7 @@ impl Copy<'_> {
             self.must_go_on(&here, &content)?;
         }
         let sealed = segment.sequence < self.end.segment;
-        if sealed && self.sealed == Sealed::Link && self.link(&segment.path, &target)? {
+        if sealed && self.sealed == Sealed::Link && self.link(segment, &target, &content)? {
             copied.linked += 1;
         } else {
             self.write(&target, &content)?;
@@ -210,10 +234,16 @@ impl Copy<'_> {
         }
     }
 
-    /// Gives a sealed segment a second name in the target; answers whether that is possible.
-    fn link(&self, from: &Path, to: &Path) -> Result<bool, OpenError> {
+    /// Gives a sealed segment a second name in the target; answers whether that is possible, and
+    /// the file is still the one that was verified.
+    fn link(&self, from: &Listed, to: &Path, content: &[u8]) -> Result<bool, OpenError> {
         let temporary = self.temporary(to);
-        if self.disk.link(from, &temporary).is_err() {
+        if self.disk.link(&from.path, &temporary).is_err() {
+            return Ok(false);
+        }
+        let linked = Listed { path: temporary.clone(), ..from.clone() };
+        if !content.starts_with(&self.header(&linked)?) {
+            self.disk.remove(&temporary).map_err(io_error("remove", &temporary))?;
             return Ok(false);
         }
         // It is durable where its log was written, but not where it was only copied to.
@@ -251,6 +281,12 @@ impl Copy<'_> {
         let _ = self.disk.remove(&temporary);
         temporary
     }
+}
+
+/// Whether these are headers of one segment, be it clustered or not.
+fn alike(one: &[u8], other: &[u8]) -> bool {
+    let parsed = |bytes| Header::parse(bytes).map(|header| header.in_order(Order::Arrival));
+    one == other || parsed(one).is_ok_and(|header| parsed(other) == Ok(header))
 }
 
 fn same_name(one: &Listed, other: &Listed) -> bool {

@@ -72,7 +72,7 @@ fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenE
     let Listed { sequence, base, path } = last;
     let bytes = read(disk, last, u64::MAX)?;
     let header = match Header::parse(&bytes) {
-        Ok(header) if header.sequence == *sequence && header.base == *base => header,
+        Ok(header) if header.is_last(*sequence, *base) => header,
         Err(BadHeader::Newer(format)) => {
             return Err(OpenError::Newer { file: path.display().to_string(), format });
         }

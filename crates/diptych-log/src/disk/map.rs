@@ -42,6 +42,24 @@ impl Map {
     }
 }
 
+/// Bytes that come from memory together.
+const LINE: usize = 64;
+
+/// Says that these bytes, as far as they are there, are wanted soon: memory is not waited for then.
+#[inline]
+pub(crate) fn prefetch(bytes: &[u8], start: usize, length: usize) {
+    let end = start.saturating_add(length).min(bytes.len());
+    #[cfg(target_arch = "x86_64")]
+    for byte in bytes.get(start..end).unwrap_or(&[]).iter().step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: it is a hint that changes nothing a program can see, and it cannot fault,
+        // whatever the address; this one is inside of `bytes`. Every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, end, LINE);
+}
+
 struct Slice {
     map: Arc<Map>,
     start: usize,
@@ -53,26 +71,5 @@ impl AsRef<[u8]> for Slice {
         // SAFETY: the range is inside the mapping (checked in `share`), which lives as long as
         // `self.map`; the bytes are initialised by the kernel and do not change (see above).
         unsafe { std::slice::from_raw_parts(self.map.raw.as_ptr().add(self.start), self.length) }
-    }
-}
-
-/// Bytes of a line of the cache, on most machines.
-const LINE: usize = 64;
-
-/// Asks for the memory of `bytes` at `range`, as far as it is inside, so that it is there when
-/// it is read a moment later. Where a machine knows no such thing it does nothing.
-#[inline]
-pub(crate) fn prefetch(bytes: &[u8], range: std::ops::Range<usize>) {
-    let end = range.end.min(bytes.len());
-    for at in (range.start..end).step_by(LINE) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: the address is inside of `bytes`; and the instruction neither reads nor
-            // writes as far as a program can tell, nor does it fault, whatever its address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().add(at).cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
     }
 }

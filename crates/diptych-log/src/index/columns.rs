@@ -112,4 +112,11 @@ impl Columns {
         slice.keys = keys.map(|(name, commit)| (name.clone(), *commit)).collect();
         Some(slice)
     }
+
+    /// Takes offsets in another order of their segment, which begins at `base`, in place of these.
+    pub(crate) fn move_to(&mut self, base: Position, offsets: &[u32]) {
+        let skipped = (self.first.get() - base.get()) as usize;
+        let moved = offsets.iter().skip(skipped).take(self.offsets.len());
+        self.offsets = moved.copied().collect();
+    }
 }

@@ -31,6 +31,17 @@ impl<'a> Index<'a> {
         }
     }
 
+    /// The same of the events `low..=high`, one after another.
+    pub(crate) fn offsets(self, low: u32, high: u32) -> Option<Vec<u32>> {
+        match self {
+            Index::Memory(columns) => {
+                let end = (high as usize).saturating_add(1).min(columns.offsets.len());
+                columns.offsets.get((low as usize).min(end)..end).map(<[u32]>::to_vec)
+            }
+            Index::File(run) => run.offsets(low, high),
+        }
+    }
+
     fn type_at(self, at: u32) -> Option<u32> {
         match self {
             Index::Memory(columns) => columns.types.get(at as usize).copied(),

@@ -10,7 +10,8 @@
 //! 20  names     u32     how many
 //! 24  bits      u32     of a hash, from the top, that say which bucket it is in
 //! 28  checksum  u32     CRC-32C of the rest of the file
-//! 32  seals     for each segment u32: the checksum of its header, 0 if it has no event
+//! 32  seals     for each segment u32: the checksum of its header in the order of arrival, 0 if it
+//!               has no event
 //!     buckets   2^bits + 1 x u32: where in the hashes each begins, and where the last ends
 //!     hashes    names x u32, ascending
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
@@ -191,7 +192,7 @@ impl Group {
         }
     }
 
-    /// The checksum of the header of this segment, counted from the first.
+    /// The seal of this segment, counted from the first.
     pub(crate) fn seal(&self, segment: u32) -> Option<u32> {
         self.u32_in(HEADER, segment as usize)
     }

@@ -12,7 +12,14 @@ use crate::frame::take_bytes;
 
 /// The bytes of an index file over all events of `runs`; nothing if one of them is malformed, or
 /// if they do not follow each other.
-pub(crate) fn merge(runs: &[&Run], coverage: &Coverage) -> Option<Vec<u8>> {
+pub(crate) fn merge(runs: &[Run], coverage: &Coverage) -> Option<Vec<u8>> {
+    let offsets: Option<Vec<_>> =
+        runs.iter().map(|run| run.offsets(0, run.len().saturating_sub(1))).collect();
+    merge_at(runs, &offsets?.concat(), coverage)
+}
+
+/// The same of events whose frames are at these offsets now.
+pub(crate) fn merge_at(runs: &[Run], offsets: &[u32], coverage: &Coverage) -> Option<Vec<u8>> {
     let first = runs.first()?.first();
     let mut next = first;
     let mut shifts = Vec::new();
@@ -23,7 +30,9 @@ pub(crate) fn merge(runs: &[&Run], coverage: &Coverage) -> Option<Vec<u8>> {
         shifts.push(u32::try_from(next.get() - first.get()).ok()?);
         next = next.plus(u64::from(run.len()));
     }
-    let offsets: Vec<u32> = runs.iter().flat_map(|run| run.offsets()).collect();
+    if next.get() - first.get() != offsets.len() as u64 {
+        return None;
+    }
     let (types, type_names) = merge_types(runs)?;
     let sources = |table: fn(&Run) -> &[u8]| {
         let sources = runs.iter().zip(&shifts);
@@ -31,11 +40,11 @@ pub(crate) fn merge(runs: &[&Run], coverage: &Coverage) -> Option<Vec<u8>> {
     };
     let tags = merge_tags(sources(|run| run.tables().0)?)?;
     let keys = merge_keys(sources(|run| run.tables().1)?)?;
-    let (offsets, types, type_names) = (&offsets, &types, &type_names);
+    let (types, type_names) = (&types, &type_names);
     Some(assemble(&Body { first, offsets, types, type_names, tags, keys }, coverage))
 }
 
-fn merge_types(runs: &[&Run]) -> Option<(Vec<u32>, Vec<CompactString>)> {
+fn merge_types(runs: &[Run]) -> Option<(Vec<u32>, Vec<CompactString>)> {
     let (mut types, mut names, mut ids) = (Vec::new(), Vec::new(), ByName::default());
     for run in runs {
         let number = |name: &CompactString| {
@@ -154,10 +163,10 @@ mod tests {
             let pieces = cuts.windows(2).map(|cut| encode(&build(cut[0]..cut[1]), &coverage));
             let runs: Vec<Run> =
                 pieces.map(|bytes| Run::parse(bytes.into()).unwrap().0).collect();
-            let merged = merge(&runs.iter().collect::<Vec<_>>(), &coverage).unwrap();
+            let merged = merge(&runs, &coverage).unwrap();
             prop_assert_eq!(merged, encode(&build(0..events.len()), &coverage));
             if let [_, second, .., last] = &runs[..] && second.first() != last.first() {
-                prop_assert!(merge(&[last, second], &coverage).is_none());
+                prop_assert!(merge(&[last.clone(), second.clone()], &coverage).is_none());
             }
         }
     }

@@ -160,8 +160,9 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
     let mut blocks = Vec::new();
     for block in offsets.chunks(BLOCK) {
         out.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
-        let base = block.first().copied().unwrap_or(0);
-        let span = block.last().copied().unwrap_or(0) - base;
+        // Those of a clustered segment do not ascend.
+        let base = block.iter().min().copied().unwrap_or(0);
+        let span = block.iter().max().copied().unwrap_or(0) - base;
         let width = if span < 1 << 16 { 2 } else { 4 };
         blocks.extend_from_slice(&base.to_le_bytes());
         blocks.push(width as u8);
@@ -253,14 +254,7 @@ impl Run {
         for (number, section) in sections.iter_mut().enumerate() {
             *section = u32_at(48 + number * 4)? as usize;
         }
-        let [_, _, names, .., tracking] = sections;
-        let coverage = Coverage {
-            segment: u32_at(12)?,
-            checksum: u32_at(16)?,
-            end: u64_at(32)?,
-            time: u64_at(40)?,
-            tracking: take_table(bytes.get(tracking..)?)?.0,
-        };
+        let [_, _, names, ..] = sections;
         let run = Run {
             first: Position::new(u64_at(24)?),
             count: u32_at(20)?,
@@ -271,7 +265,20 @@ impl Run {
             type_names: parse_names(bytes.get(names..)?)?,
             bytes,
         };
+        let coverage = run.coverage()?;
         Some((run, coverage))
+    }
+
+    pub(crate) fn coverage(&self) -> Option<Coverage> {
+        let u32_at = |at: usize| Some(u32::from_le_bytes(*self.bytes.get(at..)?.first_chunk()?));
+        let u64_at = |at: usize| Some(u64::from_le_bytes(*self.bytes.get(at..)?.first_chunk()?));
+        Some(Coverage {
+            segment: u32_at(12)?,
+            checksum: u32_at(16)?,
+            end: u64_at(32)?,
+            time: u64_at(40)?,
+            tracking: take_table(self.section(5))?.0,
+        })
     }
 
     pub(crate) fn first(&self) -> Position {
@@ -305,9 +312,33 @@ impl Run {
         Some(u32::from_le_bytes(*base).wrapping_add(value))
     }
 
-    /// Every event's offset.
-    pub(super) fn offsets(&self) -> impl Iterator<Item = u32> {
-        (0..self.count).map(|at| self.offset(at).unwrap_or(0))
+    /// Those of the events `low..=high`, block by block.
+    pub(crate) fn offsets(&self, low: u32, high: u32) -> Option<Vec<u32>> {
+        let end = (high as usize).checked_add(1)?.min(self.count as usize);
+        let offsets = self.section(0);
+        let blocks = offsets.get((self.count as usize).div_ceil(BLOCK) * 4..)?;
+        let (mut at, mut found) = (low as usize, Vec::new());
+        found.reserve(end.saturating_sub(at));
+        while at < end {
+            let (block, within) = (at / BLOCK, at % BLOCK);
+            let count = (BLOCK - within).min(end - at);
+            let (base, rest) =
+                blocks.get(u32_in(offsets, block)? as usize..)?.split_first_chunk()?;
+            let (base, (width, values)) = (u32::from_le_bytes(*base), rest.split_first()?);
+            let width = usize::from(*width);
+            let values = values.get(within * width..(within + count) * width)?;
+            if width == 2 {
+                let (values, _) = values.as_chunks::<2>();
+                let of_block = values.iter().map(|value| u32::from(u16::from_le_bytes(*value)));
+                found.extend(of_block.map(|value| base.wrapping_add(value)));
+            } else {
+                let (values, _) = values.as_chunks::<4>();
+                let of_block = values.iter().map(|value| u32::from_le_bytes(*value));
+                found.extend(of_block.map(|value| base.wrapping_add(value)));
+            }
+            at += count;
+        }
+        Some(found)
     }
 
     /// The entries of the tags and of the keys, by name.
@@ -469,6 +500,11 @@ mod tests {
             let (columns, coverage) = sample(events);
             let (run, read) = Run::parse(encode(&columns, &coverage).into()).unwrap();
             assert_eq!((run.columns(), read), (columns.clone(), coverage));
+            for (low, high) in [(0, u32::MAX), (1, 62), (3, 64), (64, 64), (70, 900), (900, 5)] {
+                let expected = (low..events).take_while(|at| *at <= high);
+                let expected = expected.filter_map(|at| run.offset(at)).collect();
+                assert_eq!(run.offsets(low, high), Some(expected), "{low}..={high}");
+            }
             for at in 0..events {
                 assert_eq!(run.offset(at), Some(columns.offsets[at as usize]));
                 assert_eq!(run.type_at(at), Some(columns.types[at as usize]));

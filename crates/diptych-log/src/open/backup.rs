@@ -61,9 +61,9 @@ impl Opening<'_> {
         let file = self.disk.open(&path, options.segment_bytes);
         let file = file.map_err(io_error("open", &path))?;
         let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
-        let header = Header::parse(&bytes).ok().filter(|header| {
-            (header.sequence, header.base, header.identity) == (sequence, base, end.identity)
-        });
+        let header = Header::parse(&bytes)
+            .ok()
+            .filter(|header| header.is_last(sequence, base) && header.identity == end.identity);
         let Some(header) = header else {
             return Err(corruption(&path, 0, "the header of the segment is damaged").into());
         };

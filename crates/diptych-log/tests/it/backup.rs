@@ -169,12 +169,12 @@ fn repeated_it_takes_what_is_new() {
     assert_eq!(followed, payloads(&log));
     let again = place.back_up("linked").unwrap();
     assert!(again.linked > 5, "{again:?}");
-    let bytes = |dir: &str| {
-        let files = files(&place.at(dir).join("segments"));
-        files.into_iter().map(|(_, _, bytes)| bytes).collect::<Vec<_>>()
-    };
-    assert_eq!(bytes("linked"), bytes("backup"));
     log.close().unwrap();
+    // The log may have clustered segments between the two: the bytes need not be the same.
+    for backup in ["linked", "backup"] {
+        let backup = Log::open(place.at(backup), options()).unwrap();
+        assert_eq!(payloads(&backup), followed);
+    }
 }
 
 #[test]

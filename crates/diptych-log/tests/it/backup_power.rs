@@ -4,25 +4,26 @@
 //! `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
 
 use std::{
-    env, io,
+    env,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     sync::Arc,
 };
 
-use bytes::Bytes;
 use diptych_log::{
     Background, BackupError, BackupOptions, Log, LogOptions, OpenError, Sealed, VerifyError,
     backup,
     disk::{
-        Disk, DiskFile, DiskLock, LockError,
+        Disk,
         simulated::{Fault, Operation, Random, Sabotage, SimulatedDisk},
     },
     restore, verify,
 };
 use diptych_store::{EventStore, LogIdentity};
 
-use crate::backup::{append, payloads};
+use crate::{
+    backup::{append, payloads},
+    forgetful::{Forgetful, Forgotten},
+};
 
 const SEEDS: u64 = 12;
 const LOG: &str = "/data/log";
@@ -264,104 +265,6 @@ fn is_noticed(what: &str, run: impl Fn(u64, Option<Sabotage>)) {
     }
 }
 
-/// What a backup could forget about its segments. Of the mark nothing is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Forgotten {
-    Nothing,
-    /// To sync their folder before the mark is made.
-    Folder,
-    /// To sync one before it gets its name.
-    Content,
-}
-
-/// The simulated disk, as a backup that forgets it would leave it.
-#[derive(Clone, Debug)]
-struct Forgetful(SimulatedDisk, Forgotten);
-
-#[derive(Debug)]
-struct Unsynced(Arc<dyn DiskFile>);
-
-fn of_segments(path: &Path) -> bool {
-    path.starts_with(Path::new(BACKUP).join("segments"))
-}
-
-impl Disk for Forgetful {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-
-    fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.0.create(path, map_bytes)?;
-        let forgets = self.1 == Forgotten::Content && of_segments(path);
-        Ok(if forgets { Arc::new(Unsynced(file)) } else { file })
-    }
-
-    fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        self.0.open(path, map_bytes)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        self.0.map(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.link(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        match self.1 {
-            Forgotten::Folder if of_segments(dir) => Ok(()),
-            _ => self.0.sync_dir(dir),
-        }
-    }
-
-    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
-        self.0.lock(path, owner)
-    }
-
-    fn allocated(&self, path: &Path) -> io::Result<u64> {
-        self.0.allocated(path)
-    }
-}
-
-impl DiskFile for Unsynced {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        self.0.read_at(offset, length)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, bytes)
-    }
-
-    fn set_size(&self, size: u64) -> io::Result<()> {
-        self.0.set_size(size)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn share(&self, start: u64, end: u64) -> io::Result<Bytes> {
-        self.0.share(start, end)
-    }
-}
-
 #[test]
 fn a_mark_that_comes_before_its_segments_are_durable_is_noticed() {
     const AT_MOST: u64 = 20;
@@ -369,11 +272,12 @@ fn a_mark_that_comes_before_its_segments_are_durable_is_noticed() {
         let scene = Scene::new(seed, !seed.is_multiple_of(3));
         scene.at_every_operation(
             None,
-            |disk| scene.back_up_on(Arc::new(Forgetful(disk.clone(), forgotten))),
+            |disk| scene.back_up_on(Arc::new(Forgetful::new(disk, BACKUP, forgotten))),
             |disk, done| scene.check_backup(disk, done),
         );
     };
     run(0, Forgotten::Nothing);
+    // Of the mark nothing is forgotten.
     for forgotten in [Forgotten::Folder, Forgotten::Content] {
         let failed = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed, forgotten))).is_err();
         let noticed = (0..AT_MOST).find(failed);

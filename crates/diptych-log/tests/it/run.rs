@@ -10,7 +10,7 @@ use std::{
 };
 
 use diptych_log::{
-    Background, Damage, Durability, Log, LogOptions, OpenError, VerifyError,
+    Background, Clustering, Damage, Durability, Log, LogOptions, OpenError, VerifyError,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, Sabotage, SimulatedDisk},
@@ -51,6 +51,8 @@ pub(crate) fn options(random: &mut Random, durability: Durability) -> LogOptions
         index_bytes: (1 << 10) + random.below(3 << 10),
         queue_bytes: (2 << 10) + (random.index(30 << 10)),
         background: Background::Inline,
+        // Then what one life of the log leaves is for the next one to do.
+        clustering: if random.chance(25) { Clustering::Off } else { Clustering::Background },
         ..LogOptions::default()
     }
 }
@@ -112,6 +114,15 @@ impl Run {
         let log = self.open();
         self.refuse_again(&log);
         self.verify(log);
+    }
+
+    /// How many segments there are in the end, and how many of them are clustered.
+    pub(crate) fn segments(&self) -> (usize, usize) {
+        let files = self.disk.contents();
+        let is_segment = |path: &Path| path.extension().is_some_and(|ending| ending == "seg");
+        let segments = files.iter().filter(|(path, _)| is_segment(path));
+        let clustered = segments.clone().filter(|(_, bytes)| bytes.get(10) == Some(&1));
+        (segments.count(), clustered.count())
     }
 
     fn note(&self, what: impl Into<String>) {

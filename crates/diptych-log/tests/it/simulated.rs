@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -36,9 +36,17 @@ const LONG: Durability = Durability::Interval { interval: Duration::from_secs(36
 
 #[test]
 fn synced_commits_survive_everything() {
+    let (segments, clustered) = (AtomicUsize::new(0), AtomicUsize::new(0));
     for_each_seed("synced_commits_survive_everything", |seed, trace| {
-        Run::new(seed, Durability::Synced, None, trace).run();
+        let mut run = Run::new(seed, Durability::Synced, None, trace);
+        run.run();
+        let (all, some) = run.segments();
+        segments.fetch_add(all, Ordering::Relaxed);
+        clustered.fetch_add(some, Ordering::Relaxed);
     });
+    let (segments, clustered) = (segments.into_inner(), clustered.into_inner());
+    println!("{segments} segments, of which {clustered} are clustered");
+    assert!(clustered * 3 > segments, "what was tested hardly had clustered segments");
 }
 
 #[test]
