@@ -23,8 +23,8 @@
 //!
 //! How it works is in the modules, from the bytes up: `frame` and `segment` (bytes), `recovery`
 //! (what bytes hold), `layout` (in which order), `index` (what is where), `sequencer` (accepting),
-//! `writer` (making durable), `indexer`, `cluster`, `read`, `open`; `backup` and `restore` copy what these leave. The format is
-//! in `docs/format.md`, and what a backup is in `docs/backup.md`.
+//! `writer` (making durable), `indexer`, `cluster`, `read`, `open`; `backup` and `restore` copy
+//! what these leave. The format is in `docs/format.md`, and what a backup is in `docs/backup.md`.
 
 mod backup;
 mod batches;

@@ -72,13 +72,17 @@ pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
     let mut files = Files::default();
     for (dir, is_segments) in [(&engine.folders.segments, true), (&engine.folders.index, false)] {
         for name in engine.disk().list(dir)? {
-            // Not finished: it is gone in a moment.
-            if name.ends_with(".tmp") {
-                continue;
-            }
             let path = dir.join(&name);
-            files.allocated_bytes += engine.disk().allocated(&path)?;
-            let size = engine.disk().open(&path, 0)?.size()?;
+            let looked = engine.disk().allocated(&path);
+            let looked = looked.and_then(|all| Ok((all, engine.disk().open(&path, 0)?.size()?)));
+            let (allocated, size) = match looked {
+                // An index file may give way to another one at any time.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Not finished: it is gone in a moment.
+                Ok(_) if name.ends_with(".tmp") => continue,
+                looked => looked?,
+            };
+            files.allocated_bytes += allocated;
             if is_segments {
                 files.segments += 1;
                 files.segment_bytes += size;

@@ -235,28 +235,3 @@ fn golden_bytes() {
     assert_eq!(clustered.offsets, [98, 156, 127]);
     assert_eq!(crc32c::crc32c(&clustered.bytes), 1_573_857_858);
 }
-
-/// How long it takes: `cargo test --release -p diptych-log --lib layout -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let (mut number, mut bytes, mut position) = (1_u64, header().encode().to_vec(), 0);
-    while bytes.len() < 64 << 20 {
-        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
-        let event = RawEvent::new("paid", vec![number as u8; 256])
-            .tag(Tag::new("account", (number >> 33) % 10_000))
-            .tag(Tag::new("tenant", (number >> 50) % 100));
-        let mut body = Vec::new();
-        encoding::encode(&event, &Limits::default(), &mut body).unwrap();
-        put(&mut bytes, LAST, position, u64::from(position), &body);
-        position += 1;
-    }
-    for _ in 0..5 {
-        let start = std::time::Instant::now();
-        let clustered = cluster(&bytes).unwrap();
-        let (took, start) = (start.elapsed(), std::time::Instant::now());
-        let same = *arrival(&clustered.bytes).unwrap() == *bytes;
-        println!("{position} events: cluster {took:?}, arrival {:?}", start.elapsed());
-        assert!(same);
-    }
-}
