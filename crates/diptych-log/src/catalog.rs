@@ -17,6 +17,7 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
+    cold,
     disk::Disk,
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame, SECTION, Section},
@@ -144,7 +145,7 @@ impl Part {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
-        let found = disk.map(path).ok().and_then(Run::parse);
+        let found = disk.map(path).ok().map(cold::ask_for_file).and_then(Run::parse);
         let fits = found.filter(|(run, coverage)| {
             run.first() == self.first
                 && run.first().plus(u64::from(run.len())) == last.plus(1)
@@ -168,6 +169,7 @@ impl Part {
     ) -> Result<Run, ReadError> {
         let mut built = Rebuilt::new(self.segment.base, self.first, last);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
+        cold::ask_for_all(bytes, 0, bytes.len());
         let arrived = layout::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
         let offset = segment::HEADER as u64;
         let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use crate::{
     Clustering,
     catalog::{Catalog, Part},
+    cold,
     engine::Engine,
     error::{corruption, read_failed},
     index::{Coverage, Run, merge},
@@ -177,6 +178,7 @@ impl Engine {
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         // From here on it is mapped, whatever its name will stand for.
         let published = segment.published(self.disk()).map_err(failed)?;
+        cold::ask_for_all(&published.bytes, 0, published.bytes.len());
         let clustered = layout::cluster(&published.bytes)
             .map_err(|error| corruption(path, error.offset, error.what))?;
         let coverage = runs

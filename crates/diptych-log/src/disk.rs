@@ -17,7 +17,7 @@ mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
-pub(crate) use map::prefetch;
+pub(crate) use map::{is_resident, prefetch, will_need};
 pub use real::RealDisk;
 
 /// A place for files.

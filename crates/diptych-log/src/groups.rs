@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     catalog::{Catalog, Folders, Part, write_file},
+    cold,
     disk::Disk,
     engine::Engine,
     index::{
@@ -61,13 +62,19 @@ impl GroupFile {
     }
 
     fn load(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Option<Group> {
-        let group = disk.map(&self.path).ok().and_then(Group::parse).filter(|group| {
-            let place = (group.first, group.segments) == (self.first, self.last - self.first + 1);
-            place
-                && seals(disk, parts, self.first, self.last).is_some_and(|seals| {
-                    (0..).zip(seals).all(|(segment, seal)| group.seal(segment) == Some(seal))
-                })
-        });
+        let group = disk
+            .map(&self.path)
+            .ok()
+            .map(cold::ask_for_file)
+            .and_then(Group::parse)
+            .filter(|group| {
+                let place =
+                    (group.first, group.segments) == (self.first, self.last - self.first + 1);
+                place
+                    && seals(disk, parts, self.first, self.last).is_some_and(|seals| {
+                        (0..).zip(seals).all(|(segment, seal)| group.seal(segment) == Some(seal))
+                    })
+            });
         if group.is_none() {
             tracing::warn!(file = %self.path.display(), "a group file is no good: it is not used");
         }

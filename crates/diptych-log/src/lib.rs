@@ -30,6 +30,7 @@ mod backup;
 mod batches;
 mod catalog;
 mod cluster;
+mod cold;
 pub mod disk;
 mod engine;
 mod error;

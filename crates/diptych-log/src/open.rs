@@ -18,6 +18,7 @@ use crate::{
     backup::mark::{self, Kind},
     batches::Batches,
     catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
+    cold,
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
     error::{corruption, io_error},
@@ -317,7 +318,8 @@ impl Opening<'_> {
     }
 
     fn load_run(&self, name: &str) -> Option<(Run, Coverage)> {
-        self.disk.map(&self.folders.index.join(name)).ok().and_then(Run::parse)
+        let bytes = self.disk.map(&self.folders.index.join(name)).ok();
+        bytes.map(cold::ask_for_file).and_then(Run::parse)
     }
 
     /// The parts of all segments but the last, unread.

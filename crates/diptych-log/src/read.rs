@@ -9,7 +9,8 @@ use diptych_store::{
 
 use crate::{
     catalog::{Catalog, Part},
-    disk::prefetch,
+    cold,
+    disk::{is_resident, prefetch},
     engine::Engine,
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame},
@@ -97,7 +98,7 @@ impl Engine {
 /// itself, but not beyond the end of a page.
 const AHEAD: usize = 1024;
 /// The same in frames, where one does not lie behind the other.
-const FRAMES_AHEAD: usize = 8;
+const FRAMES_AHEAD: usize = 16;
 /// For how many bytes of a frame, before anything is known of those that are read.
 const FRAME: usize = 320;
 /// The same at most: further on the processor does so by itself.
@@ -148,6 +149,7 @@ impl Filling<'_> {
             let Some((_, offset)) = place else { return };
             prefetch(&published.bytes, *offset as usize, bytes);
         };
+        cold::ask_for_frames(&published.bytes, found.iter().map(|(_, offset)| *offset));
         let mut likely = FRAME;
         found.iter().take(FRAMES_AHEAD).for_each(|place| fetch(Some(place), likely));
         for (number, &(at, offset)) in found.iter().enumerate() {
@@ -173,6 +175,9 @@ impl Filling<'_> {
             return self.fill_with_scattered(part, (low, high), &published, chunk);
         }
         let mut offset = start as usize;
+        // This batch, and the next while this one is worked on.
+        let likely = self.engine.options.limits.batch_bytes.saturating_mul(2);
+        cold::ask_for_all(&published.bytes, offset, likely);
         let mut position = part.first.plus(u64::from(low));
         let last = part.first.plus(u64::from(high));
         while position <= last {
@@ -204,6 +209,10 @@ impl Filling<'_> {
         let offsets = part.ask(self.engine.disk(), |index| index.offsets(low, high))?;
         let offsets = offsets.unwrap_or_default();
         let mut position = part.first.plus(u64::from(low));
+        let missing = |offset: &u32| !is_resident(&published.bytes, *offset as usize);
+        if offsets.iter().step_by(offsets.len() / 4 + 1).any(missing) {
+            cold::ask_for_all(&published.bytes, 0, published.bytes.len());
+        }
         // Events of one log are often about as large.
         let mut likely = FRAME;
         for offset in offsets.iter().take(FRAMES_AHEAD) {

@@ -25,6 +25,10 @@ impl Map {
     /// Maps the first `bytes` of a file, which may be more than it has now.
     pub(crate) fn new(file: &File, bytes: usize) -> io::Result<Map> {
         let raw = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
+        // Else a page that is not in memory brings what lies around it, which can be megabytes,
+        // and of which who looks for one event needs nothing. Who needs it says so: `will_need`.
+        #[cfg(unix)]
+        raw.advise(memmap2::Advice::Random)?;
         Ok(Map { raw })
     }
 
@@ -46,15 +50,16 @@ impl Map {
 const LINE: usize = 64;
 
 /// Says that these bytes, as far as they are there, are wanted soon: memory is not waited for then.
+/// They come into the second level of the cache, which takes more requests at a time than the first.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
     #[cfg(target_arch = "x86_64")]
     for byte in bytes.get(start..end).unwrap_or(&[]).iter().step_by(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: it is a hint that changes nothing a program can see, and it cannot fault,
         // whatever the address; this one is inside of `bytes`. Every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(byte).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (bytes, end, LINE);
@@ -71,5 +76,76 @@ impl AsRef<[u8]> for Slice {
         // SAFETY: the range is inside the mapping (checked in `share`), which lives as long as
         // `self.map`; the bytes are initialised by the kernel and do not change (see above).
         unsafe { std::slice::from_raw_parts(self.map.raw.as_ptr().add(self.start), self.length) }
+    }
+}
+
+/// Whether the page at this place of mapped bytes is in memory: reading it then waits for no disk.
+/// Where a system does not tell, it says so of every page.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_resident(bytes: &[u8], at: usize) -> bool {
+    let Some((start, _)) = pages(bytes, at, 1) else { return true };
+    let mut resident = 0_u8;
+    // SAFETY: it writes one byte for the one page that is asked about, and changes nothing else.
+    // An address that is not mapped would be an error; this one is inside of `bytes`.
+    let told = unsafe { libc::mincore(start as *mut libc::c_void, 1, &raw mut resident) };
+    told != 0 || resident & 1 == 1
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_resident(_bytes: &[u8], _at: usize) -> bool {
+    true
+}
+
+/// Begins to read these mapped bytes, as far as they are there, and does not wait for them. A
+/// system that does not take hints reads them when they are touched.
+#[cfg(target_os = "linux")]
+pub(crate) fn will_need(bytes: &[u8], start: usize, length: usize) {
+    let Some((start, length)) = pages(bytes, start, length) else { return };
+    // SAFETY: it is a hint that changes nothing a program can see; the range is inside of `bytes`,
+    // but for the rest of its first page.
+    unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_WILLNEED) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn will_need(_bytes: &[u8], _start: usize, _length: usize) {}
+
+/// The address and length of the pages with these bytes, if there are any.
+#[cfg(target_os = "linux")]
+fn pages(bytes: &[u8], start: usize, length: usize) -> Option<(usize, usize)> {
+    static PAGE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    // SAFETY: it reads a constant of the system.
+    let page = *PAGE.get_or_init(|| unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize);
+    let end = start.saturating_add(length).min(bytes.len());
+    if start >= end || page == 0 {
+        return None;
+    }
+    let address = bytes.as_ptr().addr();
+    let first = (address + start) / page * page;
+    Some((first, address + end - first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_taken_for_any_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        let map = Arc::new(Map::new(&File::open(&path).unwrap(), 100_000).unwrap());
+        let bytes = map.share(10, 99_990).unwrap();
+        for at in [0, 1, 4_086, 50_000, 99_979] {
+            will_need(&bytes, at, 30_000);
+            prefetch(&bytes, at, 30_000);
+            assert_eq!(bytes[at], 7);
+            assert!(is_resident(&bytes, at), "it was read a moment ago");
+        }
+        for beyond in [99_980, 1_000_000, usize::MAX] {
+            will_need(&bytes, beyond, 30_000);
+            prefetch(&bytes, beyond, 30_000);
+            assert!(is_resident(&bytes, beyond));
+        }
+        will_need(&[], 0, 1);
     }
 }

@@ -1,0 +1,59 @@
+//! Reading what is not in memory: all that will be touched is asked for at once, so that the disk
+//! works on it together, and nothing that lies beside it is read.
+//!
+//! What is in memory must cost nothing for that. So a few places are looked at, which is a
+//! system call each, and only if one of them is missing all the others are asked for.
+
+use bytes::Bytes;
+
+use crate::disk::{is_resident, will_need};
+
+/// What is asked for as one, in a scan.
+const PIECE: usize = 1 << 20;
+/// Frames that are nearer to each other than this are asked for together with what is between.
+const GAP: usize = 16 << 10;
+/// Bytes of a frame, of most.
+const FRAME: usize = 512;
+
+/// The frames at these offsets will be read.
+pub(crate) fn ask_for_frames(bytes: &[u8], offsets: impl ExactSizeIterator<Item = u32> + Clone) {
+    let count = offsets.len();
+    let looked_at = [0, count / 2, count.saturating_sub(1)];
+    let mut some = looked_at.into_iter().filter_map(|at| offsets.clone().nth(at));
+    if some.all(|offset| is_resident(bytes, offset as usize)) {
+        return;
+    }
+    let mut range: Option<(usize, usize)> = None;
+    for offset in offsets {
+        let (start, end) = (offset as usize, offset as usize + FRAME);
+        range = match range {
+            Some((from, to)) if start + GAP >= from && start <= to + GAP => {
+                Some((from.min(start), to.max(end)))
+            }
+            Some((from, to)) => {
+                will_need(bytes, from, to - from);
+                Some((start, end))
+            }
+            None => Some((start, end)),
+        };
+    }
+    if let Some((from, to)) = range {
+        will_need(bytes, from, to - from);
+    }
+}
+
+/// These bytes will be read, from the front.
+pub(crate) fn ask_for_all(bytes: &[u8], start: usize, length: usize) {
+    let end = start.saturating_add(length).min(bytes.len());
+    for piece in (start..end).step_by(PIECE) {
+        if !is_resident(bytes, piece) {
+            will_need(bytes, piece, PIECE.min(end - piece));
+        }
+    }
+}
+
+/// A file that was mapped will be read, to its end.
+pub(crate) fn ask_for_file(bytes: Bytes) -> Bytes {
+    ask_for_all(&bytes, 0, bytes.len());
+    bytes
+}
