@@ -23,11 +23,12 @@ const THREADS: u64 = 64;
 const LOOKS: u64 = 2_000;
 
 /// What is looked at: name of the figure, title, unit.
-const FIGURES: [(&str, &str, &str); 12] = [
+const FIGURES: [(&str, &str, &str); 13] = [
     ("rate", "growth: 1,000 events in an append, 1 thread, up to this size", "events/s"),
     ("threads", "growth: 64 threads append", "events/s, each synced"),
-    ("account-p50", "growth: read one account, p50", "us, less is better"),
-    ("account-p99", "growth: read one account, p99", "us, less is better"),
+    ("one-p50", "growth: read an account that has one event, p50", "us, less is better"),
+    ("account-p50", "growth: read one account, which grows too, p50", "us, less is better"),
+    ("account-p99", "growth: read one account, which grows too, p99", "us, less is better"),
     ("key-p50", "growth: look for an idempotency key that is not there, p50", "us"),
     ("tag-p50", "growth: look for a tag that is not there, p50", "us, less is better"),
     ("open", "growth: open", "ms, less is better"),
@@ -77,7 +78,15 @@ pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
     opens.sort_by(f64::total_cmp);
     println!("open={}", opens[2]);
     let engine = Diptych::open(folder);
-    let (mut numbers, mut events) = (Numbers::new(3), 0);
+    let before = engine.log.head().position().get();
+    let mut numbers = Numbers::new(3);
+    // Accounts that nobody else has.
+    let fresh = |number| accounts * 1_000 + before + number;
+    let entry = |number| Entry { account: fresh(number), ..Entry::random(&mut numbers) };
+    engine.append_batches(&[(0..LOOKS).map(entry).collect()]);
+    let ones = timed(|number| assert_eq!(engine.read_account(fresh(number)), 1));
+    println!("one-p50={}", ones.quantile(0.5));
+    let mut events = 0;
     let account = timed(|_| events += engine.read_account(numbers.draw() % accounts));
     println!("each={}", events as f64 / LOOKS as f64);
     println!("account-p50={}\naccount-p99={}", account.quantile(0.5), account.quantile(0.99));
@@ -96,7 +105,6 @@ pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
     println!("mapped={}", memory_kib("RssFile") as f64 / 1024.0);
     println!("files={}", open_files());
     let turn = std::time::Duration::from_secs(seconds.max(1));
-    let before = engine.log.head().position().get();
     let appended = appends::threads(
         THREADS,
         0,
