@@ -58,9 +58,15 @@ impl Opened {
 
 pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let folder = options.folder();
-    let logs = KINDS.map(|kind| {
-        Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options.events)
-    });
+    // The disk is measured on the files of ours.
+    let chosen = |kind: &Kind| kind.name.contains(&options.name) || kind.name == DIPTYCH;
+    let logs: Vec<_> = KINDS
+        .into_iter()
+        .filter(chosen)
+        .map(|kind| {
+            Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options.events)
+        })
+        .collect();
     let raw = &logs.iter().find(|log| log.kind.name == DIPTYCH).unwrap().folder;
     let mut tables = vec![replays(options, &logs, raw)];
     tables.extend(accounts(options, &logs, plots));
