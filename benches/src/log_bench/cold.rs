@@ -68,7 +68,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     let title = format!("cold: 16 readers, random accounts of a log of {events} events");
     let mut tables = vec![
         Table::new(title.clone(), "events/s", UMADB),
-        Table::new(format!("{title}, the first 0.2 s"), "events/s", UMADB),
+        Table::new(format!("{title}, the first half second"), "events/s", UMADB),
         Table::new(title.clone(), "accounts/s", UMADB),
         Table::new(title, "KiB from the disk for an event", UMADB),
     ];
@@ -94,7 +94,7 @@ fn read(
     round: u64,
     one: impl Fn(&mut Numbers) -> u64 + Sync,
 ) -> Vec<f64> {
-    const FIRST: Duration = Duration::from_millis(200);
+    const FIRST: Duration = Duration::from_millis(500);
     let (events, reads) = (AtomicU64::new(0), AtomicU64::new(0));
     let before = read_bytes(disk);
     let (per_second, first) = thread::scope(|scope| {
