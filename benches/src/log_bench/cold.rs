@@ -11,17 +11,17 @@ use std::{
 
 use diptych_benches::{
     device::{drop_cache, files, read_bytes},
-    engines::{DIPTYCH, Engine, KINDS, SQLITE, UMADB, load},
+    engines::{DIPTYCH, KINDS, Kind, SQLITE, UMADB},
     options::Options,
-    table::{Contender, Table},
+    table::{Contender, Table, progress},
     workload::{Numbers, callers},
 };
 use rustix::fs::{Advice, fadvise};
 
+use crate::child::{Task, figure};
+
 const READERS: u64 = 16;
 const EVENTS_OF_ACCOUNT: u64 = 100;
-/// Large appends: loading is not what is measured.
-const COMMIT: u64 = 10_000;
 const PAGE: u64 = 4_096;
 
 const RAW: &str = "raw: a random 4 KiB of the files for each event";
@@ -41,26 +41,23 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
             continue;
         }
         let (folder, how) = (of(kind.name), &how);
-        let engine = (kind.open)(&folder);
-        load(&*engine, 1, events, accounts, COMMIT);
-        settle(&*engine);
-        engine.close();
+        progress(&format!("cold: loading {}", kind.name));
+        let turn = options.turn();
+        let path = folder.clone();
+        let task = move |what, number| {
+            Task { what, kind, folder: &path, number, accounts, turn }.figures()
+        };
+        task("load-large", events);
         contenders.push(Contender::several(kind.name, move |round| {
             how.set(drop_cache(root));
-            let engine = (kind.open)(&folder);
-            let figures = read(options, root, round, |numbers| {
-                let read = engine.read_account(numbers.draw() % accounts);
-                assert!(read > 0, "an account without events: the log is not filled");
-                read
-            });
-            engine.close();
-            figures
+            let figures = task("read-cold", round);
+            FIGURES.map(|name| figure(&figures, name)).to_vec()
         }));
     }
     contenders.push(Contender::several(RAW, |round| {
         how.set(drop_cache(root));
         let pages = Pages::of(&raw);
-        read(options, root, round, |numbers| {
+        read(options.turn(), root, round, |numbers| {
             (0..EVENTS_OF_ACCOUNT).for_each(|_| pages.read_one(numbers));
             EVENTS_OF_ACCOUNT
         })
@@ -82,14 +79,26 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     tables
 }
 
-/// Waits until a log has arranged what it arranges in the background: see the engine.
-fn settle(engine: &dyn Engine) {
-    engine.settle();
+/// The figures of a turn, in the order of the tables.
+const FIGURES: [&str; 4] = ["events", "first", "accounts", "kib"];
+
+/// A log of which no page is mapped by anybody: of those the cache would not be dropped.
+pub(crate) fn read_in_child(kind: Kind, folder: &Path, round: u64, accounts: u64, turn: Duration) {
+    let engine = (kind.open)(folder);
+    let figures = read(turn, folder, round, |numbers| {
+        let read = engine.read_account(numbers.draw() % accounts);
+        assert!(read > 0, "an account without events: the log is not filled");
+        read
+    });
+    engine.close();
+    for (name, figure) in FIGURES.iter().zip(figures) {
+        println!("{name}={figure}");
+    }
 }
 
 /// Readers that read one account after another; `one` says how many events it had.
 fn read(
-    options: &Options,
+    turn: Duration,
     disk: &Path,
     round: u64,
     one: impl Fn(&mut Numbers) -> u64 + Sync,
@@ -102,7 +111,7 @@ fn read(
             thread::sleep(FIRST);
             events.load(Ordering::Relaxed) as f64 / FIRST.as_secs_f64()
         });
-        let per_second = callers(READERS, round, options.turn(), |numbers| {
+        let per_second = callers(READERS, round, turn, |numbers| {
             events.fetch_add(one(numbers), Ordering::Relaxed);
             reads.fetch_add(1, Ordering::Relaxed);
             true

@@ -1,6 +1,10 @@
 //! What costs more as the log grows: one log with a million accounts, looked at on the way.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use diptych_benches::{
     device::{memory_kib, open_files},
@@ -14,7 +18,7 @@ use diptych_store::{EventStore, Filter, Tag};
 
 use crate::{
     appends,
-    child::{figure, figures},
+    child::{Task, figure},
     plots::Plots,
 };
 
@@ -49,9 +53,12 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let mut before = 0;
     for size in sizes {
         progress(&format!("growth: loading up to {size} events"));
-        let mut all = figures("load", diptych, &log, size.saturating_sub(before), ACCOUNTS);
+        let number = size.saturating_sub(before);
+        let (folder, turn) = (&*log, options.turn());
+        let task = |what| Task { what, kind: diptych, folder, number, accounts: ACCOUNTS, turn };
+        let mut all = task("load").figures();
         progress(&format!("growth: looking at {size} events"));
-        all.extend(figures("look", diptych, &log, options.seconds as u64, ACCOUNTS));
+        all.extend(task("look").figures());
         before = size + figure(&all, "appended") as u64;
         for (figure_name, ..) in FIGURES {
             let (name, rates) = (name_of(size), vec![figure(&all, figure_name)]);
@@ -73,7 +80,7 @@ fn name_of(size: u64) -> &'static str {
 }
 
 /// Looks at a log in a process of its own, so that its memory is nobody else's.
-pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
+pub(crate) fn look(folder: &Path, accounts: u64, turn: Duration) {
     let mut opens: Vec<_> = (0..5).map(|_| open(folder)).collect();
     opens.sort_by(f64::total_cmp);
     println!("open={}", opens[2]);
@@ -104,7 +111,6 @@ pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
     println!("anonymous={}", memory_kib("RssAnon") as f64 / 1024.0);
     println!("mapped={}", memory_kib("RssFile") as f64 / 1024.0);
     println!("files={}", open_files());
-    let turn = std::time::Duration::from_secs(seconds.max(1));
     let appended = appends::threads(
         THREADS,
         0,
