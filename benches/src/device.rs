@@ -14,12 +14,21 @@ pub struct Flushes {
     stat: PathBuf,
 }
 
+fn stat_of(folder: &Path) -> Option<PathBuf> {
+    let device = fs::metadata(folder).ok()?.dev();
+    Some(format!("/sys/dev/block/{}:{}/stat", major(device), minor(device)).into())
+}
+
+/// Bytes that were read from the disk below a folder since the system started; 0 if unknown.
+pub fn read_bytes(folder: &Path) -> u64 {
+    let stat = stat_of(folder).and_then(|stat| fs::read_to_string(stat).ok());
+    stat.and_then(|stat| number_of(&stat, 3)).unwrap_or(0) * 512
+}
+
 impl Flushes {
     /// Nothing where the system does not count them.
     pub fn of(folder: &Path) -> Option<Flushes> {
-        let device = fs::metadata(folder).ok()?.dev();
-        let name = format!("/sys/dev/block/{}:{}/stat", major(device), minor(device));
-        let flushes = Flushes { stat: name.into() };
+        let flushes = Flushes { stat: stat_of(folder)? };
         let before = flushes.count()?;
         // A file system in memory counts nothing, and some disks do not either.
         let probe = folder.join("flush-probe");
@@ -31,13 +40,14 @@ impl Flushes {
 
     /// Since the system started; not a small number.
     pub fn count(&self) -> Option<u64> {
-        flushes_in(&fs::read_to_string(&self.stat).ok()?)
+        number_of(&fs::read_to_string(&self.stat).ok()?, 16)
     }
 }
 
-/// The sixteenth number: flush requests that were completed.
-fn flushes_in(stat: &str) -> Option<u64> {
-    stat.split_whitespace().nth(15)?.parse().ok()
+/// The numbers of a disk: the third is of sectors that were read, the sixteenth of flush requests
+/// that were completed.
+fn number_of(stat: &str, place: usize) -> Option<u64> {
+    stat.split_whitespace().nth(place - 1)?.parse().ok()
 }
 
 /// Bytes of the files of a folder.
@@ -117,10 +127,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flushes_are_the_sixteenth_number_of_a_disk() {
+    fn places_of_the_numbers_of_a_disk_begin_with_one() {
         let stat = " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n";
-        assert_eq!(flushes_in(stat), Some(16));
-        assert_eq!(flushes_in("1 2 3"), None);
+        assert_eq!((number_of(stat, 3), number_of(stat, 16)), (Some(3), Some(16)));
+        assert_eq!(number_of("1 2 3", 16), None);
     }
 
     #[test]

@@ -14,48 +14,63 @@ use diptych_benches::{
     workload::{ACCOUNTS, Numbers},
 };
 
-use crate::growth;
+use crate::{cold, growth, reads};
 
 /// The first argument of such a process.
 const CHILD: &str = "--as-child";
+/// Events of one append where loading is not what is measured.
+const LARGE_COMMIT: u64 = 10_000;
 
 pub(crate) fn is_one(arguments: &[String]) -> bool {
     arguments.first().is_some_and(|first| first == CHILD)
 }
 
 pub(crate) fn run(arguments: &[String]) {
-    let [_, what, name, folder, number, accounts] = arguments else {
-        panic!("the arguments of a child are what, which, where and two numbers");
+    let [_, what, name, folder, number, accounts, seconds] = arguments else {
+        panic!("the arguments of a child are what, which, where and three numbers");
     };
-    let kind = kind(name).unwrap();
+    let (kind, folder) = (kind(name).unwrap(), folder.as_ref());
     let (number, accounts) = (number.parse().unwrap(), accounts.parse().unwrap());
+    let turn = Duration::from_secs_f64(seconds.parse().unwrap());
     match what.as_str() {
-        "append" => append(kind, folder.as_ref(), number),
-        "load" => load(kind, folder.as_ref(), number, accounts),
-        _ => growth::look(folder.as_ref(), number, accounts),
+        "append" => append(kind, folder, number),
+        "load" => load(kind, folder, number, accounts, COMMIT),
+        "load-large" => load(kind, folder, number, accounts, LARGE_COMMIT),
+        "replay" => reads::replay_in_child(kind, folder, number),
+        "read-cold" => cold::read_in_child(kind, folder, number, accounts, turn),
+        _ => growth::look(folder, accounts, turn),
     }
 }
 
-fn command(what: &str, kind: Kind, folder: &Path, number: u64, accounts: u64) -> Child {
-    let program = std::env::current_exe().unwrap();
-    let mut command = Command::new(program);
-    command.args([CHILD, what, kind.name]).arg(folder);
-    command.args([number.to_string(), accounts.to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+/// What a child is to do.
+pub(crate) struct Task<'a> {
+    pub(crate) what: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) folder: &'a Path,
+    /// Of events, or of the round.
+    pub(crate) number: u64,
+    pub(crate) accounts: u64,
+    pub(crate) turn: Duration,
 }
 
-/// The figures that a child printed, by their names.
-pub(crate) fn figures(
-    what: &str,
-    kind: Kind,
-    folder: &Path,
-    number: u64,
-    accounts: u64,
-) -> Vec<(String, f64)> {
-    let output = command(what, kind, folder, number, accounts).wait_with_output().unwrap();
-    assert!(output.status.success(), "a child process failed: {what} {}", kind.name);
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter_map(figure_in).collect()
+impl Task<'_> {
+    fn spawn(&self) -> Child {
+        let Task { what, kind, folder, number, accounts, turn } = self;
+        let program = std::env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        command.args([CHILD, what, kind.name]).arg(folder);
+        let numbers = [number.to_string(), accounts.to_string(), turn.as_secs_f64().to_string()];
+        command.args(numbers).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The figures that the child printed, by their names.
+    pub(crate) fn figures(&self) -> Vec<(String, f64)> {
+        let output = self.spawn().wait_with_output().unwrap();
+        let Task { what, kind, .. } = self;
+        assert!(output.status.success(), "a child process failed: {what} {}", kind.name);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter_map(figure_in).collect()
+    }
 }
 
 fn figure_in(line: &str) -> Option<(String, f64)> {
@@ -69,7 +84,9 @@ pub(crate) fn figure(figures: &[(String, f64)], name: &str) -> f64 {
 
 /// Appends to a log in a process of its own, and kills that while it does.
 pub(crate) fn append_and_kill(kind: Kind, folder: &Path, round: u64) {
-    let mut child = command("append", kind, folder, round, ACCOUNTS);
+    let (accounts, turn) = (ACCOUNTS, Duration::ZERO);
+    let task = Task { what: "append", kind, folder, number: round, accounts, turn };
+    let mut child = task.spawn();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
@@ -90,13 +107,13 @@ fn append(kind: Kind, folder: &Path, round: u64) {
 }
 
 /// Loads with no more in memory than one batch, and prints how fast, and the peak of memory.
-fn load(kind: Kind, folder: &Path, events: u64, accounts: u64) {
+fn load(kind: Kind, folder: &Path, events: u64, accounts: u64, commit: u64) {
     let before = memory_kib("VmHWM");
     let engine: Box<dyn Engine> = (kind.open)(folder);
     let mut numbers = Numbers::new(events);
     let mut taken = Duration::ZERO;
-    for _ in 0..events / COMMIT {
-        taken += engine.append_batches(&batches(&mut numbers, COMMIT, accounts, COMMIT));
+    for _ in 0..events / commit {
+        taken += engine.append_batches(&batches(&mut numbers, commit, accounts, commit));
     }
     let peak = memory_kib("VmHWM");
     engine.settle();

@@ -5,20 +5,23 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use diptych_benches::{
-    device::{drop_cache, files},
-    engines::{DIPTYCH, Engine, KINDS, SQLITE, UMADB, load},
+    device::{drop_cache, files, read_bytes},
+    engines::{DIPTYCH, KINDS, Kind, SQLITE, UMADB},
     options::Options,
-    table::{Contender, Table},
+    table::{Contender, Table, progress},
     workload::{Numbers, callers},
 };
+use rustix::fs::{Advice, fadvise};
+
+use crate::child::{Task, figure};
 
 const READERS: u64 = 16;
 const EVENTS_OF_ACCOUNT: u64 = 100;
-/// Large appends: loading is not what is measured.
-const COMMIT: u64 = 10_000;
 const PAGE: u64 = 4_096;
 
 const RAW: &str = "raw: a random 4 KiB of the files for each event";
@@ -38,69 +41,115 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
             continue;
         }
         let (folder, how) = (of(kind.name), &how);
-        let engine = (kind.open)(&folder);
-        load(&*engine, 1, events, accounts, COMMIT);
-        settle(&*engine);
-        engine.close();
+        progress(&format!("cold: loading {}", kind.name));
+        let turn = options.turn();
+        let path = folder.clone();
+        let task = move |what, number| {
+            Task { what, kind, folder: &path, number, accounts, turn }.figures()
+        };
+        task("load-large", events);
         contenders.push(Contender::several(kind.name, move |round| {
             how.set(drop_cache(root));
-            let engine = (kind.open)(&folder);
-            let figures = read(options, &*engine, round, accounts);
-            engine.close();
-            figures
+            let figures = task("read-cold", round);
+            FIGURES.map(|name| figure(&figures, name)).to_vec()
         }));
     }
     contenders.push(Contender::several(RAW, |round| {
         how.set(drop_cache(root));
-        let events = random_pages(options, &raw, round);
-        vec![events, events / EVENTS_OF_ACCOUNT as f64]
+        let pages = Pages::of(&raw);
+        read(options.turn(), root, read_bytes(root), round, |numbers| {
+            (0..EVENTS_OF_ACCOUNT).for_each(|_| pages.read_one(numbers));
+            EVENTS_OF_ACCOUNT
+        })
     }));
     let title = format!("cold: 16 readers, random accounts of a log of {events} events");
-    let tables =
-        vec![Table::new(title.clone(), "events/s", UMADB), Table::new(title, "accounts/s", UMADB)];
-    let mut tables = Table::measure_all(tables, options, contenders);
-    for table in &mut tables {
-        table.notes = vec![
-            how.get(),
-            "an account has about 100 events; the log was opened again before each turn",
-            "what a turn has read is in memory for the rest of it",
-        ]
-        .leak();
-    }
+    let mut tables = vec![
+        Table::new(title.clone(), "events/s", UMADB),
+        Table::new(format!("{title}, the first half second"), "events/s", UMADB),
+        Table::new(title.clone(), "accounts/s", UMADB),
+        Table::new(title.clone(), "KiB from the disk for an event", UMADB),
+        Table::new(format!("{title}, opening it before"), "ms, less is better", UMADB),
+    ];
+    tables = Table::measure_all(tables, options, contenders);
+    tables[0].notes = vec![
+        how.get(),
+        "an account has about 100 events; the log was opened again before each turn",
+        "what a turn has read, and what the system read ahead, is in memory for the rest of it",
+        "what opening read from the disk is in the KiB, and was in memory before the turn",
+    ]
+    .leak();
     tables
 }
 
-/// Waits until a log has arranged what it arranges in the background: see the engine.
-fn settle(engine: &dyn Engine) {
-    engine.settle();
-}
+/// The figures of a turn, in the order of the tables.
+const FIGURES: [&str; 5] = ["events", "first", "accounts", "kib", "open"];
 
-fn read(options: &Options, engine: &dyn Engine, round: u64, accounts: u64) -> Vec<f64> {
-    let (events, reads) = (AtomicU64::new(0), AtomicU64::new(0));
-    let per_second = callers(READERS, round, options.turn(), |numbers| {
+/// A log of which no page is mapped by anybody: of those the cache would not be dropped.
+pub(crate) fn read_in_child(kind: Kind, folder: &Path, round: u64, accounts: u64, turn: Duration) {
+    let (before, start) = (read_bytes(folder), Instant::now());
+    let engine = (kind.open)(folder);
+    let opened = start.elapsed().as_secs_f64() * 1e3;
+    let mut figures = read(turn, folder, before, round, |numbers| {
         let read = engine.read_account(numbers.draw() % accounts);
         assert!(read > 0, "an account without events: the log is not filled");
-        events.fetch_add(read, Ordering::Relaxed);
-        reads.fetch_add(1, Ordering::Relaxed);
-        true
+        read
     });
-    let each = events.into_inner() as f64 / reads.into_inner() as f64;
-    vec![per_second * each, per_second]
+    engine.close();
+    figures.push(opened);
+    for (name, figure) in FIGURES.iter().zip(figures) {
+        println!("{name}={figure}");
+    }
 }
 
-/// How many pages a second are read at random places of the files of a log.
-fn random_pages(options: &Options, folder: &Path, round: u64) -> f64 {
-    let open = |path| {
-        let file = File::open(path).unwrap();
-        let pages = file.metadata().as_ref().map_or(0, Metadata::len) / PAGE;
-        (pages > 256).then_some((file, pages))
-    };
-    let files: Vec<_> = files(folder).into_iter().filter_map(open).collect();
-    assert!(!files.is_empty(), "the log is too small to read it at random");
-    callers(READERS, round, options.turn(), |numbers: &mut Numbers| {
-        let (file, pages) = &files[numbers.draw() as usize % files.len()];
+/// Readers that read one account after another; `one` says how many events it had.
+fn read(
+    turn: Duration,
+    disk: &Path,
+    bytes_before: u64,
+    round: u64,
+    one: impl Fn(&mut Numbers) -> u64 + Sync,
+) -> Vec<f64> {
+    const FIRST: Duration = Duration::from_millis(500);
+    let (events, reads) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (per_second, first) = thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            thread::sleep(FIRST);
+            events.load(Ordering::Relaxed) as f64 / FIRST.as_secs_f64()
+        });
+        let per_second = callers(READERS, round, turn, |numbers| {
+            events.fetch_add(one(numbers), Ordering::Relaxed);
+            reads.fetch_add(1, Ordering::Relaxed);
+            true
+        });
+        (per_second, first.join().unwrap())
+    });
+    let (events, reads) = (events.into_inner() as f64, reads.into_inner() as f64);
+    let from_disk = (read_bytes(disk) - bytes_before) as f64 / 1024.0 / events;
+    vec![per_second * events / reads, first, per_second, from_disk]
+}
+
+/// Pages of the large files of a log.
+struct Pages {
+    files: Vec<(File, u64)>,
+}
+
+impl Pages {
+    fn of(folder: &Path) -> Pages {
+        let open = |path| {
+            let file = File::open(path).unwrap();
+            // A page here and there, as an index would ask for it: nothing ahead of it.
+            fadvise(&file, 0, None, Advice::Random).unwrap();
+            let pages = file.metadata().as_ref().map_or(0, Metadata::len) / PAGE;
+            (pages > 256).then_some((file, pages))
+        };
+        let files: Vec<_> = files(folder).into_iter().filter_map(open).collect();
+        assert!(!files.is_empty(), "the log is too small to read it at random");
+        Pages { files }
+    }
+
+    fn read_one(&self, numbers: &mut Numbers) {
+        let (file, pages) = &self.files[numbers.draw() as usize % self.files.len()];
         let mut page = [0; PAGE as usize];
         file.read_exact_at(&mut page, numbers.draw() % pages * PAGE).unwrap();
-        true
-    })
+    }
 }

@@ -12,12 +12,15 @@ const CALLERS: u64 = 8;
 
 pub(crate) fn table(options: &Options) -> Table {
     let folder = options.folder();
-    let engines = KINDS.map(|kind| {
-        let engine = (kind.open)(&folder.path().join(kind.name));
-        load(&*engine, 1, options.events, ACCOUNTS, COMMIT);
-        engine.settle();
-        (kind.name, engine)
-    });
+    let chosen = KINDS.into_iter().filter(|kind| kind.name.contains(&options.name));
+    let engines: Vec<_> = chosen
+        .map(|kind| {
+            let engine = (kind.open)(&folder.path().join(kind.name));
+            load(&*engine, 1, options.events, ACCOUNTS, COMMIT);
+            engine.settle();
+            (kind.name, engine)
+        })
+        .collect();
     let mut contenders = Vec::new();
     for (name, engine) in &engines {
         contenders.push(Contender::new(name, move |round| {

@@ -1,6 +1,10 @@
 //! What costs more as the log grows: one log with a million accounts, looked at on the way.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use diptych_benches::{
     device::{memory_kib, open_files},
@@ -14,7 +18,7 @@ use diptych_store::{EventStore, Filter, Tag};
 
 use crate::{
     appends,
-    child::{figure, figures},
+    child::{Task, figure},
     plots::Plots,
 };
 
@@ -23,11 +27,12 @@ const THREADS: u64 = 64;
 const LOOKS: u64 = 2_000;
 
 /// What is looked at: name of the figure, title, unit.
-const FIGURES: [(&str, &str, &str); 12] = [
+const FIGURES: [(&str, &str, &str); 13] = [
     ("rate", "growth: 1,000 events in an append, 1 thread, up to this size", "events/s"),
     ("threads", "growth: 64 threads append", "events/s, each synced"),
-    ("account-p50", "growth: read one account, p50", "us, less is better"),
-    ("account-p99", "growth: read one account, p99", "us, less is better"),
+    ("one-p50", "growth: read an account that has one event, p50", "us, less is better"),
+    ("account-p50", "growth: read one account, which grows too, p50", "us, less is better"),
+    ("account-p99", "growth: read one account, which grows too, p99", "us, less is better"),
     ("key-p50", "growth: look for an idempotency key that is not there, p50", "us"),
     ("tag-p50", "growth: look for a tag that is not there, p50", "us, less is better"),
     ("open", "growth: open", "ms, less is better"),
@@ -48,9 +53,12 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let mut before = 0;
     for size in sizes {
         progress(&format!("growth: loading up to {size} events"));
-        let mut all = figures("load", diptych, &log, size.saturating_sub(before), ACCOUNTS);
+        let number = size.saturating_sub(before);
+        let (folder, turn) = (&*log, options.turn());
+        let task = |what| Task { what, kind: diptych, folder, number, accounts: ACCOUNTS, turn };
+        let mut all = task("load").figures();
         progress(&format!("growth: looking at {size} events"));
-        all.extend(figures("look", diptych, &log, options.seconds as u64, ACCOUNTS));
+        all.extend(task("look").figures());
         before = size + figure(&all, "appended") as u64;
         for (figure_name, ..) in FIGURES {
             let (name, rates) = (name_of(size), vec![figure(&all, figure_name)]);
@@ -72,12 +80,20 @@ fn name_of(size: u64) -> &'static str {
 }
 
 /// Looks at a log in a process of its own, so that its memory is nobody else's.
-pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
+pub(crate) fn look(folder: &Path, accounts: u64, turn: Duration) {
     let mut opens: Vec<_> = (0..5).map(|_| open(folder)).collect();
     opens.sort_by(f64::total_cmp);
     println!("open={}", opens[2]);
     let engine = Diptych::open(folder);
-    let (mut numbers, mut events) = (Numbers::new(3), 0);
+    let before = engine.log.head().position().get();
+    let mut numbers = Numbers::new(3);
+    // Accounts that nobody else has.
+    let fresh = |number| accounts * 1_000 + before + number;
+    let entry = |number| Entry { account: fresh(number), ..Entry::random(&mut numbers) };
+    engine.append_batches(&[(0..LOOKS).map(entry).collect()]);
+    let ones = timed(|number| assert_eq!(engine.read_account(fresh(number)), 1));
+    println!("one-p50={}", ones.quantile(0.5));
+    let mut events = 0;
     let account = timed(|_| events += engine.read_account(numbers.draw() % accounts));
     println!("each={}", events as f64 / LOOKS as f64);
     println!("account-p50={}\naccount-p99={}", account.quantile(0.5), account.quantile(0.99));
@@ -95,8 +111,6 @@ pub(crate) fn look(folder: &Path, seconds: u64, accounts: u64) {
     println!("anonymous={}", memory_kib("RssAnon") as f64 / 1024.0);
     println!("mapped={}", memory_kib("RssFile") as f64 / 1024.0);
     println!("files={}", open_files());
-    let turn = std::time::Duration::from_secs(seconds.max(1));
-    let before = engine.log.head().position().get();
     let appended = appends::threads(
         THREADS,
         0,

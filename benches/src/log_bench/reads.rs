@@ -12,15 +12,16 @@ use std::{
 
 use diptych_benches::{
     device::{drop_cache, files},
-    engines::{ABOUT, COMMIT, DIPTYCH, Engine, KINDS, Kind, TEPHRA, load},
+    engines::{ABOUT, DIPTYCH, Engine, KINDS, Kind, TEPHRA},
     latency::Latencies,
     options::Options,
-    table::{Contender, Table},
+    table::{Contender, Table, progress},
     workload::{ACCOUNTS, Entry, Numbers, callers},
 };
 
 use crate::{
     appends::{self, Appended},
+    child::{Task, figure},
     plots::Plots,
 };
 
@@ -36,12 +37,18 @@ struct Opened {
 }
 
 impl Opened {
-    fn filled(kind: Kind, folder: PathBuf, events: u64) -> Opened {
-        let engine = (kind.open)(&folder);
-        load(&*engine, 1, events, ACCOUNTS, COMMIT);
-        engine.settle();
-        assert_eq!(engine.replay(), events);
-        Opened { kind, folder, engine: RefCell::new(Some(engine)) }
+    /// Filled by another process: nothing of it is mapped here, so that its cache can be dropped.
+    fn filled(kind: Kind, folder: PathBuf, options: &Options) -> Opened {
+        progress(&format!("reads: loading {}", kind.name));
+        let opened = Opened { kind, folder, engine: RefCell::new(None) };
+        opened.task("load", options).figures();
+        opened
+    }
+
+    fn task(&self, what: &'static str, options: &Options) -> Task<'_> {
+        let Opened { kind, folder, .. } = self;
+        let (number, turn) = (options.events, options.turn());
+        Task { what, kind: *kind, folder, number, accounts: ACCOUNTS, turn }
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&dyn Engine) -> T) -> T {
@@ -58,14 +65,18 @@ impl Opened {
 
 pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let folder = options.folder();
-    let logs = KINDS.map(|kind| {
-        Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options.events)
-    });
+    // The disk is measured on the files of ours.
+    let chosen = |kind: &Kind| kind.name.contains(&options.name) || kind.name == DIPTYCH;
+    let logs: Vec<_> = KINDS
+        .into_iter()
+        .filter(chosen)
+        .map(|kind| Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options))
+        .collect();
     let raw = &logs.iter().find(|log| log.kind.name == DIPTYCH).unwrap().folder;
-    let mut tables = vec![replays(options, &logs, raw)];
+    let mut tables = vec![cold_replays(options, &logs, raw, folder.path())];
+    tables.push(replays(options, &logs, raw));
     tables.extend(accounts(options, &logs, plots));
     tables.extend(many_readers(options, &logs));
-    tables.push(cold_replays(options, &logs, raw, folder.path()));
     tables.extend(beside_writers(options, &logs));
     logs.iter().for_each(Opened::close);
     tables
@@ -85,6 +96,15 @@ fn replays(options: &Options, logs: &[Opened], raw: &Path) -> Table {
         .measure(options, contenders)
 }
 
+/// In a process of its own: how fast it opens a log and reads all of it once.
+pub(crate) fn replay_in_child(kind: Kind, folder: &Path, events: u64) {
+    let start = Instant::now();
+    let engine = (kind.open)(folder);
+    assert_eq!(engine.replay(), events);
+    println!("rate={}", events as f64 / start.elapsed().as_secs_f64());
+    engine.close();
+}
+
 /// How many a second, over as many repetitions as the turn has time for.
 fn repeated(turn: Duration, once: impl Fn() -> u64) -> f64 {
     let (mut events, start) = (0, Instant::now());
@@ -95,22 +115,18 @@ fn repeated(turn: Duration, once: impl Fn() -> u64) -> f64 {
 }
 
 fn cold_replays(options: &Options, logs: &[Opened], raw: &Path, root: &Path) -> Table {
-    logs.iter().for_each(Opened::close);
     let how = std::cell::Cell::new("");
-    let cold = |once: &dyn Fn() -> u64| {
+    let mut contenders = vec![Contender::new(RAW, |_| {
         how.set(drop_cache(root));
-        let (start, events) = (Instant::now(), once());
-        events as f64 / start.elapsed().as_secs_f64()
-    };
-    let cold = &cold;
-    let mut contenders = vec![Contender::new(RAW, move |_| cold(&|| scan(raw, options.events)))];
-    contenders.extend(logs.iter().map(|log| {
-        Contender::new(log.kind.name, move |_| {
-            let rate = cold(&|| log.with(|engine| engine.replay()));
-            log.close();
-            rate
-        })
-    }));
+        repeated(Duration::ZERO, || scan(raw, options.events))
+    })];
+    for log in logs {
+        let how = &how;
+        contenders.push(Contender::new(log.kind.name, move |_| {
+            how.set(drop_cache(root));
+            figure(&log.task("replay", options).figures(), "rate")
+        }));
+    }
     let mut table = Table::new("reads: everything in order, cold".into(), "events/s", RAW)
         .measure(options, contenders);
     table.notes = vec![how.get(), "with opening the log"].leak();

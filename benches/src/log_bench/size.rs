@@ -8,7 +8,7 @@ use diptych_benches::{
     workload::{ACCOUNTS, Entry, Numbers, PAYLOAD_BYTES},
 };
 
-use crate::child::{figure, figures};
+use crate::child::{Task, figure};
 
 const CONTENT: &str = "payload, type and tags alone";
 
@@ -22,7 +22,9 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
         Contender::several(kind.name, move |_| {
             let folder = options.folder();
             let log = folder.path().join("log");
-            let loaded = figures("load", kind, &log, options.events, ACCOUNTS);
+            let (number, turn) = (options.events, options.turn());
+            let task = Task { what: "load", kind, folder: &log, number, accounts: ACCOUNTS, turn };
+            let loaded = task.figures();
             let Sizes { used, allocated } = Sizes::of(&log);
             let each = |bytes| bytes as f64 / options.events as f64;
             vec![each(used), each(allocated), figure(&loaded, "peak") / 1024.0]

@@ -203,6 +203,9 @@ fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 
 /// Powers of ten around these, and what is between them where they are few.
 fn y_ticks(least: f64, most: f64) -> Vec<f64> {
+    let middle = (least * most).sqrt();
+    // A small difference must not look like a large one.
+    let (least, most) = (least.min(middle / 3.0), most.max(middle * 3.0));
     let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32);
     let steps: &[f64] = if last - first <= 3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let all = (first..=last).flat_map(|power| steps.iter().map(move |step| step * power_of(power)));
@@ -238,7 +241,7 @@ mod tests {
     fn ticks_include_what_is_drawn() {
         assert_eq!(y_ticks(3.0, 40.0), [2.0, 5.0, 10.0, 20.0, 50.0]);
         assert_eq!(y_ticks(2.0, 30_000.0).len(), 6);
-        assert_eq!(y_ticks(10.0, 10.0), [10.0]);
+        assert_eq!(y_ticks(10.0, 10.0), [2.0, 5.0, 10.0, 20.0, 50.0]);
     }
 
     #[test]
