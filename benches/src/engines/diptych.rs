@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_log::{Log, LogOptions};
+use diptych_log::{Clustering, Log, LogOptions};
 use diptych_store::{
     Append, AppendCondition, AppendError, Delivery, EventStore, Filter, Position, RawEvent, Read,
     Store, SubscribeOptions, Tag,
@@ -20,11 +20,18 @@ use crate::{
 
 pub struct Diptych {
     pub log: Log,
+    clusters: bool,
 }
 
 impl Diptych {
     pub fn open(folder: &Path) -> Diptych {
-        Diptych { log: Log::open(folder, LogOptions::default()).unwrap() }
+        Diptych { log: Log::open(folder, LogOptions::default()).unwrap(), clusters: true }
+    }
+
+    /// With its segments left in the order in which their events came.
+    pub fn unclustered(folder: &Path) -> Diptych {
+        let options = LogOptions { clustering: Clustering::Off, ..LogOptions::default() };
+        Diptych { log: Log::open(folder, options).unwrap(), clusters: false }
     }
 
     /// Reads what matches, a batch after another; how many events, and up to where.
@@ -125,8 +132,11 @@ impl Engine for Diptych {
         }))
     }
 
-    // The one place to wait until sealed segments are clustered, once the log can say so.
-    fn settle(&self) {}
+    fn settle(&self) {
+        if self.clusters {
+            self.log.blocking().cluster().unwrap();
+        }
+    }
 
     fn close(self: Box<Self>) {
         self.log.close().unwrap();

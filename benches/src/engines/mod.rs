@@ -67,6 +67,15 @@ pub const KINDS: [Kind; 4] = [
     Kind { name: SQLITE, open: |folder| Box::new(sqlite::Sqlite::open(folder)) },
 ];
 
+/// Ours without what it does in the background for who reads one account.
+pub const UNCLUSTERED: Kind = Kind {
+    name: "diptych-log, not clustered",
+    open: |folder| Box::new(diptych::Diptych::unclustered(folder)),
+};
+
+/// Those that are read from.
+pub const READ_KINDS: [Kind; 5] = [KINDS[0], UNCLUSTERED, KINDS[1], KINDS[2], KINDS[3]];
+
 /// What the rows of the engines need to be read rightly.
 pub const ABOUT: &[&str] = &[
     "events have a payload of 256 bytes, one of 8 types, an account and a tenant as tags",
@@ -77,7 +86,7 @@ pub const ABOUT: &[&str] = &[
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<Kind> {
-    KINDS.into_iter().find(|kind| kind.name == name)
+    READ_KINDS.into_iter().find(|kind| kind.name == name)
 }
 
 /// Events in one append of a load.

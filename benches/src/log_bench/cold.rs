@@ -11,7 +11,7 @@ use std::{
 
 use diptych_benches::{
     device::{drop_cache, files, read_bytes},
-    engines::{DIPTYCH, KINDS, Kind, SQLITE, UMADB},
+    engines::{DIPTYCH, Kind, READ_KINDS, SQLITE, UMADB},
     options::Options,
     table::{Contender, Table, progress},
     workload::{Numbers, callers},
@@ -33,7 +33,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     let how = std::cell::Cell::new("");
     let root = folder.path();
     let of = |name: &str| root.join(name.replace(' ', "-"));
-    let kinds = KINDS.into_iter().filter(|kind| kind.name != SQLITE);
+    let kinds = READ_KINDS.into_iter().filter(|kind| kind.name != SQLITE);
     let raw = of(DIPTYCH);
     let mut contenders = Vec::new();
     for kind in kinds {

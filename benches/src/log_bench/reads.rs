@@ -12,7 +12,7 @@ use std::{
 
 use diptych_benches::{
     device::{drop_cache, files},
-    engines::{ABOUT, DIPTYCH, Engine, KINDS, Kind, TEPHRA},
+    engines::{ABOUT, DIPTYCH, Engine, Kind, READ_KINDS, TEPHRA},
     latency::Latencies,
     options::Options,
     table::{Contender, Table, progress},
@@ -67,7 +67,7 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let folder = options.folder();
     // The disk is measured on the files of ours.
     let chosen = |kind: &Kind| kind.name.contains(&options.name) || kind.name == DIPTYCH;
-    let logs: Vec<_> = KINDS
+    let logs: Vec<_> = READ_KINDS
         .into_iter()
         .filter(chosen)
         .map(|kind| Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options))

@@ -35,7 +35,7 @@ use crate::{
 /// What goes to the disk at once, so that the syncs of commits do not have to wait for more.
 const CHUNK_BYTES: usize = 4 << 20;
 /// The pause after a segment, in times of what it took.
-const PAUSE: u32 = 4;
+const PAUSE: u32 = 9;
 /// The pause where somebody else clusters.
 const BUSY: Duration = Duration::from_millis(50);
 

@@ -1,7 +1,11 @@
 //! Writing out the index: each part once what it is about is durable, and one file for all of a
 //! segment once that is complete.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
@@ -15,6 +19,12 @@ use crate::{
     segment::Segment,
     sequencer::Job,
 };
+
+/// How long no segment may have been completed before what is never urgent is done: while many
+/// commits come, they get the processor and the disk.
+const CALM: Duration = Duration::from_secs(2);
+/// It is done all the same, with pauses, once it waits for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Parts that wait for the indexer thread. Their number is bounded where they are made.
 #[derive(Debug, Default)]
@@ -83,14 +93,22 @@ impl Engine {
     pub(crate) fn run_indexer(&self) {
         // Segments of a log that was opened may not be clustered or grouped yet.
         let mut due = Some(Instant::now());
+        let mut waits_since = None;
         loop {
             match self.indexer.wait(due) {
                 Work::Index(jobs) => {
                     let seals = jobs.iter().any(|job| job.seals);
                     jobs.into_iter().for_each(|job| self.index(job));
-                    due = due.or(seals.then(Instant::now));
+                    if seals {
+                        let now = Instant::now();
+                        let since = *waits_since.get_or_insert(now);
+                        due = Some((now + CALM).min(since + PATIENCE));
+                    }
                 }
-                Work::Tidy => due = self.tidy(),
+                Work::Tidy => {
+                    due = self.tidy();
+                    waits_since = due.and(waits_since);
+                }
                 Work::Stop => return,
             }
         }
