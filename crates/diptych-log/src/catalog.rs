@@ -22,7 +22,7 @@ use crate::{
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame, SECTION, Section},
     groups::{GroupFile, Placed as PlacedGroup},
-    index::{Columns, Coverage, Index, Name, Run, Wanted, run},
+    index::{Columns, Coverage, Index, Name, Newest, Run, Wanted, newest::Commit, run},
     layout,
     recovery::{self, From, Placed},
     segment::{self, Segment},
@@ -61,14 +61,14 @@ pub(crate) struct Part {
 #[derive(Debug)]
 enum Source {
     /// Of the newest events, or of ones that are about to be written out.
-    Memory(RwLock<Columns>),
+    Memory(Newest),
     /// In a file, which is read when it is first needed, and built again if it is no good.
     File { path: PathBuf, last: Position, run: RwLock<Option<Run>> },
 }
 
 impl Part {
     pub(crate) fn memory(segment: Arc<Segment>, columns: Columns) -> Part {
-        Part { segment, first: columns.first, source: Source::Memory(RwLock::new(columns)) }
+        Part { segment, first: columns.first, source: Source::Memory(Newest::new(columns)) }
     }
 
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: Run) -> Part {
@@ -90,7 +90,7 @@ impl Part {
     /// How many events, of a part whose file is read.
     pub(crate) fn events(&self) -> u32 {
         match &self.source {
-            Source::Memory(columns) => columns.read().len(),
+            Source::Memory(newest) => newest.columns().len(),
             Source::File { run, .. } => run.read().as_ref().map_or(0, Run::len),
         }
     }
@@ -105,15 +105,30 @@ impl Part {
     /// Columns for the events that follow this part's.
     pub(crate) fn begin_after(&self, first: Position) -> Columns {
         match &self.source {
-            Source::Memory(columns) => Columns::after(first, &columns.read()),
+            Source::Memory(newest) => Columns::after(first, &newest.so_far()),
             Source::File { .. } => Columns::new(first),
         }
     }
 
-    /// Adds to the columns, which are in memory.
-    pub(crate) fn push(&self, add: impl FnOnce(&mut Columns)) {
-        if let Source::Memory(columns) = &self.source {
-            add(&mut columns.write());
+    /// Adds to the part that is in memory; later, if that may be or has to be.
+    pub(crate) fn add(&self, commit: Commit, later: bool) {
+        let Source::Memory(newest) = &self.source else { return };
+        if later || newest.is_behind() {
+            newest.add_later(commit);
+        } else {
+            newest.add(&commit);
+        }
+    }
+
+    /// Whether something is to be added.
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(&self.source, Source::Memory(newest) if newest.is_behind())
+    }
+
+    /// Adds what was to be added later.
+    pub(crate) fn settle(&self) {
+        if let Source::Memory(newest) = &self.source {
+            newest.settle();
         }
     }
 
@@ -124,7 +139,7 @@ impl Part {
         question: impl FnOnce(Index<'_>) -> R,
     ) -> Result<R, ReadError> {
         match &self.source {
-            Source::Memory(columns) => Ok(question(Index::Memory(&columns.read()))),
+            Source::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
             Source::File { path, last, run } => {
                 if let Some(run) = &*run.read() {
                     return Ok(question(Index::File(run)));

@@ -96,6 +96,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Cuts or lengthens (by zeros) the file.
     fn set_size(&self, size: u64) -> io::Result<()>;
 
+    /// Lets the disk begin with what was written there, which a sync will wait for. A hint: it
+    /// makes nothing durable, and does not fail.
+    fn begin_sync(&self, _offset: u64, _length: usize) {}
+
     /// Makes everything written before durable: it survives a loss of power.
     fn sync(&self) -> io::Result<()>;
 

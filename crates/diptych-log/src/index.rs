@@ -5,10 +5,12 @@ pub(crate) mod columns;
 pub(crate) mod find;
 pub(crate) mod group;
 pub(crate) mod merge;
+pub(crate) mod newest;
 pub(crate) mod postings;
 pub(crate) mod run;
 
 pub(crate) use columns::Columns;
 pub(crate) use find::Index;
 pub(crate) use group::{Name, Wanted};
+pub(crate) use newest::Newest;
 pub(crate) use run::{Coverage, Run};

@@ -179,8 +179,9 @@ impl Engine {
                     |body| body.push(CONTROL_CLOSED),
                 );
                 let (segment, offset) = (state.segment.clone(), state.offset);
-                state.queue.push(&segment, head, offset, &mark);
-                state.offset += mark.len() as u64;
+                let end = offset + mark.len() as u64;
+                state.queue.push(&segment, head, offset, mark);
+                state.offset = end;
             }
             sequencer::freeze(&mut state, false);
             state.commits

@@ -15,7 +15,7 @@ use std::{
 
 use diptych_store::{
     Accepted, Append, AppendCondition, AppendError, CommitNumber, Invalid, KeyedCommit, Limits,
-    Position, Refusal, Synced, Tag, TimeSource, Timestamp, Unavailable, encoding,
+    Position, Refusal, Synced, TimeSource, Timestamp, Unavailable, encoding,
 };
 
 use crate::{
@@ -23,8 +23,9 @@ use crate::{
     engine::Engine,
     error::check_failed,
     frame::{self, CONTROL, LAST, SECTION, Section, TrackingTable},
-    index::Coverage,
+    index::{Coverage, newest::Commit},
     segment::{self, Head, Header, Segment},
+    writer::LARGE_COMMIT,
 };
 
 /// Parts of the index that may wait to be written out before appends wait for that.
@@ -343,10 +344,12 @@ impl Engine {
             self.begin_segment(state, time);
         }
         state.time = time;
+        let events = prepared.append.events.len() as u64;
         place(state, prepared);
-        state.queue.push(&state.segment, state.segment_head, state.offset, &prepared.frames);
+        let frames = std::mem::take(&mut prepared.frames);
+        state.queue.push(&state.segment, state.segment_head, state.offset, frames);
         state.offset += bytes as u64;
-        state.accepted = state.accepted.plus(prepared.append.events.len() as u64);
+        state.accepted = state.accepted.plus(events);
         state.commits += 1;
         self.accepted.store(state.accepted.get(), Ordering::Release);
         if let Some(tracking) = &prepared.append.tracking {
@@ -407,8 +410,9 @@ impl Engine {
         let bytes = control_frame(0, 0, state.segment_head.checksum, |body| {
             frame::put_begin(body, time, tracking);
         });
-        state.queue.push(&state.segment, state.segment_head, state.offset, &bytes);
-        state.offset += bytes.len() as u64;
+        let end = state.offset + bytes.len() as u64;
+        state.queue.push(&state.segment, state.segment_head, state.offset, bytes);
+        state.offset = end;
         state.segment_from = state.offset;
         self.begin_part(state);
     }
@@ -427,34 +431,27 @@ impl Engine {
     }
 }
 
-/// Gives every frame its position and time, and adds its event to the index.
+/// Gives every frame its position and time, and adds its event to the index. That of a large
+/// commit is left to the writer.
 fn place(state: &State, prepared: &mut Prepared) {
     let since = state.time.as_micros().wrapping_sub(state.segment_head.base_time.as_micros());
     let first = state.accepted.plus(1);
     let Prepared { append, frames } = prepared;
-    state.tail.push(|columns| {
-        let mut position = (first.get() - state.segment.base.get()) as u32;
-        let mut offset = state.offset as u32;
-        let mut events = append.events.iter();
-        let mut rest = frames.as_mut_slice();
-        while !rest.is_empty() {
-            let size = frame::size(rest).clamp(1, rest.len());
-            let (this, after) = rest.split_at_mut(size);
-            frame::complete(this, position, since as u64, state.segment_head.checksum);
-            if let Some(event) = events.next() {
-                let tags = event.tags.iter().map(Tag::as_str);
-                columns.push(offset, &event.event_type, tags);
-            }
-            position += 1;
-            offset += size as u32;
-            rest = after;
-        }
-        if let Some(key) = &append.key {
-            let last = first.plus(append.events.len() as u64).before();
-            let commit = KeyedCommit { first, last, digest: key.digest };
-            columns.keys.insert(key.name.clone(), commit);
-        }
-    });
+    let mut position = (first.get() - state.segment.base.get()) as u32;
+    let mut offset = state.offset as u32;
+    let mut offsets = Vec::with_capacity(append.events.len());
+    let mut rest = frames.as_mut_slice();
+    while !rest.is_empty() {
+        let size = frame::size(rest).clamp(1, rest.len());
+        let (this, after) = rest.split_at_mut(size);
+        frame::complete(this, position, since as u64, state.segment_head.checksum);
+        offsets.push(offset);
+        position += 1;
+        offset += size as u32;
+        rest = after;
+    }
+    let (events, key) = (std::mem::take(&mut append.events), append.key.take());
+    state.tail.add(Commit { first, key, events, offsets }, frames.len() >= LARGE_COMMIT);
 }
 
 pub(crate) fn control_frame(
@@ -490,7 +487,7 @@ pub(crate) fn freeze(state: &mut State, seals: bool) {
     let part = has_events.then(|| state.tail.clone());
     let job = Job { segment: state.segment.clone(), part, coverage, seals };
     state.waiting_parts += 1;
-    state.queue.push(&state.segment, state.segment_head, state.offset, &[]);
+    state.queue.push(&state.segment, state.segment_head, state.offset, Vec::new());
     if let Some(piece) = state.queue.pieces.last_mut() {
         piece.jobs.push(job);
     }
@@ -498,18 +495,18 @@ pub(crate) fn freeze(state: &mut State, seals: bool) {
 
 impl Queue {
     /// Adds bytes that go to `offset` of the segment.
-    pub(crate) fn push(&mut self, segment: &Arc<Segment>, head: Head, offset: u64, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, segment: &Arc<Segment>, head: Head, offset: u64, bytes: Vec<u8>) {
         self.bytes += bytes.len();
         let same = |piece: &&mut Piece| Arc::ptr_eq(&piece.segment, segment);
         if let Some(piece) = self.pieces.last_mut().filter(same) {
-            return piece.bytes.extend_from_slice(bytes);
+            return piece.bytes.extend_from_slice(&bytes);
         }
         self.pieces.push(Piece {
             segment: segment.clone(),
             checksum: head.checksum,
             create: None,
             offset,
-            bytes: bytes.to_vec(),
+            bytes,
             jobs: Vec::new(),
         });
     }

@@ -28,6 +28,10 @@ use crate::{
 /// interval: they fill memory, and appends wait for them.
 const PARTS_PER_SYNC: usize = 2;
 
+/// From so many bytes on the disk begins to work on a commit before its index is made. With many
+/// small ones it is better that those who append make it, who are not one but many.
+pub(crate) const LARGE_COMMIT: usize = 64 << 10;
+
 /// Bytes of a block of a file system, mostly.
 const BLOCK: u64 = 4096;
 /// Bytes that are written ahead of the commits, from a quarter of what a segment has.
@@ -254,6 +258,13 @@ impl Engine {
             }
             let write = write_piece(writer, piece);
             write.map_err(|error| failure(&piece.segment, "write to", &error))?;
+        }
+        let tail = self.state.lock().tail.clone();
+        if tail.is_behind() {
+            for piece in queue.pieces.iter().filter(|piece| sync && !piece.bytes.is_empty()) {
+                writer.file.begin_sync(piece.offset, piece.bytes.len());
+            }
+            tail.settle();
         }
         if sync {
             writer.prepare(self.options.segment_bytes);

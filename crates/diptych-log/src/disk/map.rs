@@ -1,4 +1,4 @@
-//! The one module with `unsafe`: mapping files into memory, and asking for it ahead of time.
+//! The one module with `unsafe`: mapping files into memory, and hints about memory and files.
 //!
 //! Why it is sound. A mapping is undefined behaviour if bytes behind a Rust reference change, so
 //! no reference to a whole mapping of a growing file is ever made: [`Map::share`] makes slices of
@@ -123,6 +123,21 @@ fn pages(bytes: &[u8], start: usize, length: usize) -> Option<(usize, usize)> {
     let first = (address + start) / page * page;
     Some((first, address + end - first))
 }
+
+/// Lets the disk begin with what was written to this part of a file.
+#[cfg(target_os = "linux")]
+pub(super) fn begin_write_back(file: &File, offset: u64, length: usize) {
+    use std::os::fd::AsRawFd;
+    let (offset, length) = (offset as libc::off64_t, length as libc::off64_t);
+    // SAFETY: it takes numbers and no memory; the descriptor is open as long as `file` is borrowed.
+    // Whether it succeeds makes no difference: the sync that follows says what became of it.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn begin_write_back(_file: &File, _offset: u64, _length: usize) {}
 
 #[cfg(test)]
 mod tests {

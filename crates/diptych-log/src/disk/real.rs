@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Disk, DiskFile, DiskLock, LockError, map::Map};
+use super::{
+    Disk, DiskFile, DiskLock, LockError,
+    map::{Map, begin_write_back},
+};
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,6 +165,10 @@ impl DiskFile for RealFile {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.file.set_len(size)
+    }
+
+    fn begin_sync(&self, offset: u64, length: usize) {
+        begin_write_back(&self.file, offset, length);
     }
 
     fn sync(&self) -> io::Result<()> {
