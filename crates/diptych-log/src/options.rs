@@ -97,7 +97,7 @@ impl Default for LogOptions {
             limits: Limits::default(),
             time: TimeSource::Clock,
             segment_bytes: 64 << 20,
-            index_bytes: 8 << 20,
+            index_bytes: 4 << 20,
             queue_bytes: 8 << 20,
             background: Background::Threads,
             clustering: Clustering::Background,

@@ -66,6 +66,8 @@ pub(crate) fn recover(
         unproven: from.offset,
         torn: false,
     };
+    // What was prepared for commits that did not come says nothing.
+    let bytes = without_zeros(bytes);
     let mut commit: Vec<Placed<'_>> = Vec::new();
     let mut at = 0;
     let (mut next, mut time) = (from.next, from.time);
@@ -100,6 +102,18 @@ pub(crate) fn recover(
     let behind = usize::try_from(found.end - from.offset).ok().and_then(|end| bytes.get(end..));
     found.torn = behind.is_some_and(|behind| behind.iter().any(|byte| *byte != 0));
     Ok(found)
+}
+
+/// The bytes without the zeros that they end with, but for a block of them.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    const BLOCK: usize = 4096;
+    let mut rest = bytes;
+    while let Some((before, block)) = rest.split_last_chunk::<BLOCK>()
+        && *block == [0; BLOCK]
+    {
+        rest = before;
+    }
+    bytes.get(..rest.len() + BLOCK).unwrap_or(bytes)
 }
 
 /// Bytes of a frame that is checksummed whatever follows it.
