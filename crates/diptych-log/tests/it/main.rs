@@ -19,6 +19,7 @@ mod cluster;
 mod conformance;
 mod crash;
 mod damage;
+mod every_operation;
 mod forgetful;
 mod groups;
 mod model;

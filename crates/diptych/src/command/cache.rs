@@ -131,7 +131,7 @@ impl Cache {
             }
         }
         if self.bytes.load(Ordering::Relaxed) > self.budget_bytes {
-            self.evict();
+            self.evict(hash, TypeId::of::<F>());
         }
     }
 
@@ -140,14 +140,26 @@ impl Cache {
         self.shards.get(key.hash as usize % SHARDS)
     }
 
-    /// Lets go of what was used least lately, in every shard alike, until the rest fits.
-    fn evict(&self) {
+    /// Lets go of what was used least lately, in every shard alike, until the rest fits; but not of
+    /// the one that just came, which nothing was used later than, though it may be alone in its
+    /// shard.
+    fn evict(&self, hash: u64, fold: TypeId) {
         // How many in a row had nothing: with all of them empty there is nothing to let go.
         let mut empty = 0;
         while self.bytes.load(Ordering::Relaxed) > self.budget_bytes && empty < SHARDS {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let Some(shard) = self.shards.get(turn) else { return };
-            let Some((_, gone)) = shard.lock().pop_lru() else {
+            let mut shard = shard.lock();
+            let gone = match shard.pop_lru() {
+                Some((key, just)) if (key.hash, key.fold) == (hash, fold) => {
+                    shard.put(key, just);
+                    None
+                }
+                Some((_, gone)) => Some(gone),
+                None => None,
+            };
+            drop(shard);
+            let Some(gone) = gone else {
                 empty += 1;
                 continue;
             };

@@ -1,0 +1,119 @@
+//! One life of a log, cut off at each of its operations on the disk: those that prepare blocks,
+//! write index files and merge them, complete a segment and begin the next, make groups, cluster.
+
+use std::{collections::BTreeMap, env, sync::Arc};
+
+use diptych_log::{
+    Background, Log, LogOptions,
+    disk::simulated::{Fault, SimulatedDisk},
+    verify,
+};
+use diptych_store::{
+    Append, AppendError, Digest, EventStore, Filter, Key, Position, RawEvent, Read, Tag,
+};
+
+const FOLDER: &str = "/data/log";
+const COMMITS: u64 = 120;
+
+fn options(disk: &SimulatedDisk) -> LogOptions {
+    LogOptions {
+        background: Background::Inline,
+        // A block is prepared now and then, nine segments make a group and more, and each has
+        // several index files.
+        segment_bytes: 9_000,
+        index_bytes: 2_500,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("key {number}")
+}
+
+/// Commits until the disk stops; how many were acknowledged.
+fn live(disk: &SimulatedDisk) -> u64 {
+    let Ok(log) = Log::open(FOLDER, options(disk)) else { return 0 };
+    let begun = log.head().position().get();
+    for number in begun..COMMITS {
+        let event = RawEvent::new("counted", vec![number as u8; 700]);
+        let event = event.tag(Tag::new("five", number % 5)).tag(Tag::new("own", number));
+        let append = Append::event(event).key(Key::new(key(number), Digest([number as u8; 16])));
+        match log.blocking().commit(append) {
+            Ok(_) => {}
+            Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => return number,
+            Err(error) => panic!("commit {number}: {error}"),
+        }
+    }
+    let _ = log.close();
+    COMMITS
+}
+
+/// What was acknowledged is there, whole, in order and found; what is there beside it is what
+/// was on its way.
+fn check(disk: &SimulatedDisk, acknowledged: u64, when: &str) {
+    let log = Log::open(FOLDER, options(disk)).unwrap_or_else(|error| panic!("{when}: {error}"));
+    let head = log.head().position().get();
+    assert!(head == acknowledged || head == acknowledged + 1, "{when}: {head} of {acknowledged}");
+    let all = log.blocking().read(&Filter::everything(), Read::all()).unwrap();
+    for (number, event) in (0..).zip(all.iter()) {
+        assert_eq!(event.position(), Position::new(number + 1), "{when}");
+        assert_eq!(event.payload(), [number as u8; 700], "{when}");
+    }
+    assert_eq!(all.len() as u64, head, "{when}");
+    for five in 0..5 {
+        let found = log.blocking().read(&Filter::tag(Tag::new("five", five)), Read::all()).unwrap();
+        let expected = (0..head).filter(|number| number % 5 == five).count();
+        assert_eq!(found.len(), expected, "{when}");
+    }
+    for number in 0..COMMITS {
+        let found = log.blocking().keyed(&key(number)).unwrap().map(|commit| commit.first);
+        let expected = (number < head).then(|| Position::new(number + 1));
+        assert_eq!(found, expected, "{when}: key {number}");
+    }
+    log.close().unwrap();
+    if let Err(error) = verify(FOLDER, &options(disk), |_, _| {}) {
+        panic!("{when}: {error:?}");
+    }
+}
+
+/// By kind and ending: which operations a life is made of.
+fn kind(failure: &str) -> String {
+    let words: Vec<_> = failure.split(' ').collect();
+    let operation = words.first().copied().unwrap_or("");
+    let path = words.iter().find(|word| word.starts_with('/')).copied().unwrap_or("");
+    let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
+    format!("{operation} {}", ending.map_or("folder or mark", |(_, ending)| ending))
+}
+
+#[test]
+fn power_and_process_are_lost_at_every_operation() {
+    let seeds = env::var("DIPTYCH_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    let seeds: u64 = seeds.map_or(1, |seeds: u64| seeds.div_ceil(100));
+    let whole = SimulatedDisk::new(0);
+    assert_eq!(live(&whole), COMMITS);
+    let operations = whole.operations();
+    let names: Vec<_> = whole.contents().into_iter().map(|(path, _)| path).collect();
+    let has = |ending| names.iter().any(|path| path.to_string_lossy().ends_with(ending));
+    assert!(has(".group") && has(".run"), "{names:?}");
+    let mut kinds = BTreeMap::<String, u64>::new();
+    for (seed, after) in (0..seeds).flat_map(|seed| (0..operations).map(move |at| (seed, at))) {
+        let disk = SimulatedDisk::new(seed);
+        disk.fail_after(after, Fault::Stop);
+        let acknowledged = live(&disk);
+        if let Some(failure) = disk.failures().first() {
+            *kinds.entry(kind(failure)).or_default() += 1;
+        }
+        let when = format!("seed {seed}, cut off at operation {after}: {:?}", disk.failures());
+        check(&disk.process_kill(), acknowledged, &format!("{when}, process killed"));
+        let lost = disk.power_loss(seed * 1_000_003 + after);
+        check(&lost, acknowledged, &format!("{when}, power lost"));
+        // And the rest of the life, on what is left.
+        assert_eq!(live(&lost), COMMITS, "{when}");
+        check(&lost, COMMITS, &when);
+    }
+    println!("{operations} operations, each cut off {} times: {kinds:?}", seeds * 2);
+    for wanted in ["Write seg", "SetSize seg", "Sync seg", "Rename run", "Rename group"] {
+        assert!(kinds.keys().any(|kind| kind == wanted), "{wanted} is not among {kinds:?}");
+    }
+}
