@@ -43,11 +43,14 @@ pub(crate) fn ask_for_frames(bytes: &[u8], offsets: impl ExactSizeIterator<Item 
 }
 
 /// These bytes will be read, from the front.
+///
+/// Pieces begin at the same places whoever asks: one whose beginning is there was asked for, or
+/// read, to its end.
 pub(crate) fn ask_for_all(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
-    for piece in (start..end).step_by(PIECE) {
+    for piece in (start / PIECE * PIECE..end).step_by(PIECE) {
         if !is_resident(bytes, piece) {
-            will_need(bytes, piece, PIECE.min(end - piece));
+            will_need(bytes, piece, PIECE);
         }
     }
 }
@@ -56,4 +59,23 @@ pub(crate) fn ask_for_all(bytes: &[u8], start: usize, length: usize) {
 pub(crate) fn ask_for_file(bytes: Bytes) -> Bytes {
     ask_for_all(&bytes, 0, bytes.len());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is asked for, however, changes nothing of what is read.
+    #[test]
+    fn any_range_can_be_asked_for() {
+        let bytes = vec![7; 3 * PIECE + 100];
+        for (start, length) in [(0, 0), (5, 10), (PIECE - 1, 2), (2 * PIECE, usize::MAX)] {
+            ask_for_all(&bytes, start, length);
+            ask_for_all(&bytes, bytes.len() + start, length);
+        }
+        for offsets in [vec![], vec![0], vec![9, 3_000_000, 40, u32::MAX], vec![1, 2, 3]] {
+            ask_for_frames(&bytes, offsets.iter().copied());
+        }
+        assert_eq!(ask_for_file(Bytes::from(bytes)).len(), 3 * PIECE + 100);
+    }
 }

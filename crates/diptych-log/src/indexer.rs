@@ -20,6 +20,9 @@ use crate::{
     sequencer::Job,
 };
 
+/// So many parts of about one size become one.
+const RECENT: usize = 4;
+
 /// How long no segment may have been completed before what is never urgent is done: while many
 /// commits come, they get the processor and the disk.
 const CALM: Duration = Duration::from_secs(2);
@@ -162,11 +165,20 @@ impl Engine {
             let written = self.write_run(&job.segment, first, events, &bytes)?;
             self.replace(std::slice::from_ref(part), written);
         }
+        let parts = self.parts_in_files(&job.segment);
         if job.seals {
-            self.merge(job)?;
+            self.merge(job, &parts)?;
             job.segment.seal();
+        } else if let Some(recent) = recent(&parts) {
+            self.merge(job, recent)?;
         }
         Ok(())
+    }
+
+    fn parts_in_files(&self, segment: &Arc<Segment>) -> Vec<Arc<Part>> {
+        let of_segment =
+            |part: &&Arc<Part>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
+        self.catalog().parts.iter().filter(of_segment).cloned().collect()
     }
 
     pub(crate) fn write_run(
@@ -186,13 +198,9 @@ impl Engine {
         Ok(Part::loaded(segment.clone(), path, run))
     }
 
-    /// One file in place of those of the segment.
-    fn merge(&self, job: &Job) -> Result<(), String> {
-        let catalog = self.catalog();
-        let of_segment =
-            |part: &&Arc<Part>| Arc::ptr_eq(&part.segment, &job.segment) && part.path().is_some();
-        let parts: Vec<_> = catalog.parts.iter().filter(of_segment).cloned().collect();
-        let [first, _, ..] = parts.as_slice() else { return Ok(()) };
+    /// One file in place of those of these parts, of which the last is what the job is about.
+    fn merge(&self, job: &Job, parts: &[Arc<Part>]) -> Result<(), String> {
+        let [first, _, ..] = parts else { return Ok(()) };
         let runs =
             parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
@@ -201,7 +209,7 @@ impl Engine {
         // One between them could not be written: they stay as they are.
         let Some(merged) = merged else { return Ok(()) };
         let merged = self.write_run(&job.segment, first.first, events, &merged)?;
-        self.replace(&parts, merged);
+        self.replace(parts, merged);
         for path in parts.iter().filter_map(|part| part.path()) {
             if let Err(error) = self.disk().remove(path) {
                 tracing::warn!(file = %path.display(), %error, "index file cannot be removed");
@@ -215,6 +223,15 @@ impl Engine {
         let replaced: Catalog = catalog.replaced(old, Arc::new(new));
         *catalog = Arc::new(replaced);
     }
+}
+
+/// The last parts of a segment, if they are so many of about one size that one file should take
+/// the place of theirs: each of them is asked by every look-up.
+fn recent(parts: &[Arc<Part>]) -> Option<&[Arc<Part>]> {
+    let newest = parts.last()?.events();
+    let alike = |part: &&Arc<Part>| part.events() <= newest.saturating_mul(2);
+    let count = parts.iter().rev().take_while(alike).count();
+    (count >= RECENT).then(|| parts.get(parts.len() - count..)).flatten()
 }
 
 /// Whether these parts, given by first and last position, cover `first..=last` without a gap.

@@ -55,8 +55,8 @@ impl Arrived<'_> {
 /// Control records come first, in their order. Then come events in groups: each with the events
 /// that have the same rarest tag, of those tags that at least two events of the segment have (of
 /// two that are as rare, the one that came first); an event without such a tag is a group of its
-/// own. Groups are in the order of their first
-/// positions, and events of a group in that of theirs. Zeros at the end stay there.
+/// own. Groups are in the order of their first positions, and events of a group in that of theirs.
+/// Zeros at the end stay there.
 ///
 /// # Errors
 /// [`Damaged`] if it is not whole, or not in the order of arrival.

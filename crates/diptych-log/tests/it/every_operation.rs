@@ -113,7 +113,8 @@ fn power_and_process_are_lost_at_every_operation() {
         check(&lost, COMMITS, &when);
     }
     println!("{operations} operations, each cut off {} times: {kinds:?}", seeds * 2);
-    for wanted in ["Write seg", "SetSize seg", "Sync seg", "Rename run", "Rename group"] {
+    for wanted in ["Write seg", "SetSize seg", "Sync seg", "Rename tmp", "Remove run", "Map group"]
+    {
         assert!(kinds.keys().any(|kind| kind == wanted), "{wanted} is not among {kinds:?}");
     }
 }
