@@ -86,7 +86,8 @@ impl GroupFile {
     }
 }
 
-/// The header checksums that these segments have or had in the order of arrival, 0 for one without events.
+/// The header checksums that these segments have or had in the order of arrival, 0 for one
+/// without events.
 fn seals(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Option<Vec<u32>> {
     let mut seals = vec![0; (last - first + 1) as usize];
     for part in parts {

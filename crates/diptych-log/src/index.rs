@@ -1,5 +1,5 @@
-//! The index: which events have a tag, a type or a key, and which segments. Derived from the log; in memory for the
-//! newest events, in files for the rest.
+//! The index: which events have a tag, a type or a key, and which segments. Derived from the log;
+//! in memory for the newest events, in files for the rest.
 
 pub(crate) mod columns;
 pub(crate) mod find;

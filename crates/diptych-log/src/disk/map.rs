@@ -50,7 +50,7 @@ impl Map {
 const LINE: usize = 64;
 
 /// Says that these bytes, as far as they are there, are wanted soon: memory is not waited for then.
-/// They come into the second level of the cache, which takes more requests at a time than the first.
+/// They come into the second level of the cache, which takes more requests at a time.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
