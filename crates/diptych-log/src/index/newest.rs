@@ -1,7 +1,8 @@
 //! The index of the newest events, in memory: columns, and commits that are not in them yet.
 //!
 //! A large commit leaves its part of the index to the writer, who does it while the disk already
-//! works on the bytes. Whoever asks before that does it first. So nobody sees an index without a commit that was accepted.
+//! works on the bytes. Whoever asks before that does it first. So nobody sees an index without a
+//! commit that was accepted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
