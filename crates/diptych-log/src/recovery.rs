@@ -66,8 +66,6 @@ pub(crate) fn recover(
         unproven: from.offset,
         torn: false,
     };
-    // What was prepared for commits that did not come says nothing.
-    let bytes = without_zeros(bytes);
     let mut commit: Vec<Placed<'_>> = Vec::new();
     let mut at = 0;
     let (mut next, mut time) = (from.next, from.time);
@@ -134,11 +132,14 @@ fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
         let follows = follows.and_then(frame::peek);
         follows.is_none_or(|follows| plausible(&follows) && follows.time >= peeked.time)
     };
-    let candidates = bytes.windows(frame::HEADER).enumerate().filter(|(at, header)| {
-        let peeked = header.first_chunk().and_then(frame::peek);
-        let Some(peeked) = peeked.filter(plausible) else { return false };
-        peeked.flags & SYNCED != 0 && (peeked.size <= SMALL || followed(*at, &peeked))
-    });
+    // No header is all zeros, but what ends in zeros may be a payload: only headers are not looked
+    // for there.
+    let candidates =
+        without_zeros(bytes).windows(frame::HEADER).enumerate().filter(|(at, header)| {
+            let peeked = header.first_chunk().and_then(frame::peek);
+            let Some(peeked) = peeked.filter(plausible) else { return false };
+            peeked.flags & SYNCED != 0 && (peeked.size <= SMALL || followed(*at, &peeked))
+        });
     let mut candidates = candidates.filter_map(|(at, _)| bytes.get(at..));
     candidates.any(|bytes| frame::parse(bytes, checksum).is_ok())
 }
@@ -240,6 +241,24 @@ mod tests {
         let (sizes, found) = commits(&bytes).unwrap();
         assert_eq!((sizes, found.next, found.torn), (vec![1], 1, true));
         assert_eq!(found.unproven, 64);
+    }
+
+    /// Once, zeros at the end of the file were cut off before it was read, and with them the end
+    /// of an event that has them.
+    #[test]
+    fn zeros_of_an_event_are_not_those_behind_it() {
+        let mut bytes = log();
+        put(&mut bytes, LAST | SYNCED, 5, &[&b"zeros"[..], &[0; 20_000]].concat());
+        for prepared in [0, 1, 5_000, 70_000] {
+            let mut all = bytes.clone();
+            all.extend(vec![0; prepared]);
+            let (sizes, found) = commits(&all).unwrap();
+            assert_eq!((sizes.len(), found.torn), (5, false), "{prepared}");
+            assert_eq!((found.next, found.end), (6, 64 + bytes.len() as u64), "{prepared}");
+            // Before it, damage is seen to be damage for its sake.
+            all[log().len() - 3] ^= 1;
+            assert!(commits(&all).is_err(), "{prepared}");
+        }
     }
 
     #[test]

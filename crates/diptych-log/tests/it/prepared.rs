@@ -101,3 +101,17 @@ fn a_disk_without_room_for_it_still_takes_commits() {
     assert_eq!(disk.count(Operation::Write) - tried, 40);
     log.close().unwrap();
 }
+
+/// Once, the zeros that an event ended with were taken for prepared ones after a kill.
+#[test]
+fn an_event_of_zeros_is_no_prepared_space() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, inline(&disk)).unwrap();
+    for bytes in [100, 5_000, 20_000] {
+        let event = RawEvent::new("empty", vec![0; bytes]);
+        log.blocking().commit(Append::event(event)).unwrap();
+        let killed = disk.process_kill();
+        let again = Log::open(FOLDER, inline(&killed)).unwrap();
+        assert_eq!(again.head().position(), log.head().position(), "{bytes} zeros");
+    }
+}
