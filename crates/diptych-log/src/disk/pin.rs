@@ -8,41 +8,71 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, ErrorKind},
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
 use rustix::{
-    fs::{self, AtFlags, CWD, Mode, OFlags, Stat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, mkdirat, openat, statat},
     io::Errno,
 };
 
 /// A folder that is open.
 #[derive(Debug)]
-pub(super) struct Folder(File);
+pub(super) struct Folder {
+    file: File,
+    /// The path that it was found at.
+    path: PathBuf,
+    /// Tells it from every other folder that is there.
+    id: (u64, u64),
+}
 
 impl Folder {
-    pub(super) fn open(above: BorrowedFd<'_>, name: &Path) -> io::Result<Arc<Folder>> {
-        Ok(Arc::new(Folder(open_folder(above, name)?)))
+    pub(super) fn by_path(path: &Path) -> io::Result<Folder> {
+        Folder::new(open_folder(CWD, path)?, path.to_owned())
+    }
+
+    fn new(file: File, path: PathBuf) -> io::Result<Folder> {
+        let id = id(&file.metadata()?);
+        Ok(Folder { file, path, id })
     }
 
     /// A second handle, which has locks of its own.
     pub(super) fn open_again(&self) -> io::Result<File> {
-        open_folder(self.0.as_fd(), Path::new("."))
+        open_folder(self.as_fd(), Path::new("."))
+    }
+
+    /// Whether its path still leads to it.
+    ///
+    /// Where that cannot be told, nothing speaks against it: what is written goes to the folder
+    /// that is open, wherever it is.
+    fn check_place(&self) -> io::Result<()> {
+        let moved = match fs::metadata(&self.path) {
+            Ok(found) => id(&found) != self.id,
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        };
+        if moved {
+            let what = "is not the folder that was opened: that was moved, removed or replaced";
+            return Err(io::Error::other(format!("{} {what}", self.path.display())));
+        }
+        Ok(())
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 
     /// The names in it; those that are not UTF-8 are left out, since no file of a log has one.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::Dir::read_from(&self.0)? {
+        for entry in Dir::read_from(&self.file)? {
             let entry = entry?;
             match entry.file_name().to_str() {
                 Ok("." | "..") | Err(_) => {}
@@ -55,13 +85,17 @@ impl Folder {
 
 impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
+}
+
+fn id(of: &Metadata) -> (u64, u64) {
+    (of.dev(), of.ino())
 }
 
 fn open_folder(above: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = || fs::openat(above, name, flags, Mode::empty());
+    let open = || openat(above, name, flags, Mode::empty());
     Ok(File::from(rustix::io::retry_on_intr(open)?))
 }
 
@@ -82,7 +116,7 @@ impl<'a> Place<'a> {
     }
 
     pub(super) fn stat(&self) -> io::Result<Stat> {
-        Ok(fs::statat(self.folder(), self.name, AtFlags::empty())?)
+        Ok(statat(self.folder(), self.name, AtFlags::empty())?)
     }
 }
 
@@ -91,18 +125,17 @@ impl<'a> Place<'a> {
 pub(super) struct Pin {
     /// The path that callers name it by.
     pub(super) root: PathBuf,
-    /// The path that it was found at, which does not depend on the current folder.
-    absolute: PathBuf,
     folder: Arc<Folder>,
     /// Folders in it that were used, by their path from it.
     within: Mutex<BTreeMap<PathBuf, Arc<Folder>>>,
 }
 
 impl Pin {
-    pub(super) fn new(root: &Path, folder: Arc<Folder>) -> io::Result<Pin> {
-        let absolute = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-        let absolute = std::path::absolute(absolute)?;
-        Ok(Pin { root: root.to_owned(), absolute, folder, within: Mutex::default() })
+    pub(super) fn new(root: &Path, folder: &Folder) -> io::Result<Pin> {
+        // Which does not depend on the current folder.
+        let path = std::path::absolute(&folder.path)?;
+        let folder = Arc::new(Folder::new(folder.open_again()?, path)?);
+        Ok(Pin { root: root.to_owned(), folder, within: Mutex::default() })
     }
 
     /// The path from the pinned folder to what `path` names, if it names something in it.
@@ -127,7 +160,8 @@ impl Pin {
             return Ok(folder.clone());
         }
         let place = self.place(inside)?;
-        let opened = Folder::open(place.folder(), place.name)?;
+        let file = open_folder(place.folder(), place.name)?;
+        let opened = Arc::new(Folder::new(file, self.folder.path.join(inside))?);
         Ok(self.within.lock().entry(inside.to_owned()).or_insert(opened).clone())
     }
 
@@ -138,7 +172,7 @@ impl Pin {
         between.pop();
         for inside in between.into_iter().rev() {
             let place = self.place(inside)?;
-            match fs::mkdirat(place.folder(), place.name, Mode::from_raw_mode(0o777)) {
+            match mkdirat(place.folder(), place.name, Mode::from_raw_mode(0o777)) {
                 // The one that was open under this name is gone.
                 Ok(()) => self.within.lock().retain(|open, _| !open.starts_with(inside)),
                 Err(Errno::EXIST) => {}
@@ -150,33 +184,10 @@ impl Pin {
     }
 
     /// Whether the path of this folder, and of one in it, still leads there.
-    ///
-    /// Where that cannot be told, nothing speaks against it: what is written goes to the folder
-    /// that is open, wherever it is.
     pub(super) fn check_place(&self, inside: &Path) -> io::Result<()> {
-        check_same(&self.absolute, &self.folder, Place::by_path(&self.absolute).stat())?;
-        let mut within: Vec<_> = inside.ancestors().collect();
-        within.pop();
-        for inside in within.into_iter().rev() {
-            let found = self.place(inside)?.stat();
-            check_same(&self.absolute.join(inside), &*self.folder(inside)?, found)?;
+        if let Some(above) = inside.parent() {
+            self.check_place(above)?;
         }
-        Ok(())
+        self.folder(inside)?.check_place()
     }
-}
-
-fn check_same(path: &Path, folder: &Folder, found: io::Result<Stat>) -> io::Result<()> {
-    let same = match found {
-        Ok(found) => fs::fstat(folder)
-            .map_or(true, |open| (open.st_dev, open.st_ino) == (found.st_dev, found.st_ino)),
-        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-    };
-    if same {
-        return Ok(());
-    }
-    let what = format!(
-        "{} is not the folder that was opened: that was moved, removed or replaced",
-        path.display()
-    );
-    Err(io::Error::other(what))
 }

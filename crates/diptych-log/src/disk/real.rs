@@ -47,7 +47,7 @@ impl RealDisk {
             Some((pin, inside)) => pin.folder(inside),
             // The empty path is that of the current folder, but not to an operating system.
             None if path.as_os_str().is_empty() => self.folder(Path::new(".")),
-            None => Folder::open(Place::by_path(path).folder(), path),
+            None => Folder::by_path(path).map(Arc::new),
         }
     }
 
@@ -166,7 +166,7 @@ impl Disk for RealDisk {
     }
 
     fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>> {
-        let pin = Pin::new(root, self.folder(root)?)?;
+        let pin = Pin::new(root, &*self.folder(root)?)?;
         let mut pins = self.pins.clone();
         pins.push(Arc::new(pin));
         Ok(Arc::new(RealDisk { pins }))
