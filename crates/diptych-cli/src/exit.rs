@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use diptych_log::OpenError;
-use diptych_store::{AppendError, Invalid, ReadError, SyncError};
+use diptych_store::{AppendError, Invalid, ReadError, SyncError, Unavailable};
 
 /// The exit codes, as every `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -112,6 +112,10 @@ impl From<ReadError> for Failure {
         let exit = match &error {
             ReadError::Invalid(_) => Exit::Input,
             ReadError::Corrupt(_) => Exit::Damage,
+            // The cause has the words: which file, and what is wrong with it.
+            ReadError::Unavailable(Unavailable::Backend(cause)) => {
+                return Failure::new(Exit::Failed, cause.to_string());
+            }
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())
@@ -126,7 +130,7 @@ impl From<SyncError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use diptych_store::{Corruption, Position, Refusal, Unavailable};
+    use diptych_store::{Corruption, Position, Refusal};
 
     use super::*;
 

@@ -17,7 +17,6 @@ use crate::{
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    folder::must_exist(&args.folder)?;
     let progress = Progress::new(Some(0));
     let verified = folder::when_free(args.folder.wait.duration(), || {
         verify(&args.folder.dir, &LogOptions::default(), |done, total| {
@@ -31,7 +30,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         Ok(verified) => return Ok(as_text(&verified, &mut out)?),
         Err(VerifyError::Damaged(places)) => places.into_iter().map(corruption).collect(),
         Err(VerifyError::Open(OpenError::Corrupt(corruption))) => vec![corruption],
-        Err(VerifyError::Open(error)) => return Err(error.into()),
+        Err(VerifyError::Open(error)) => {
+            // Where there is no log at all, that is the answer.
+            folder::must_exist(&args.folder)?;
+            return Err(error.into());
+        }
         Err(error) => return Err(Failure::new(Exit::Failed, error.to_string())),
     };
     if args.json {

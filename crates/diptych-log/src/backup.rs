@@ -16,9 +16,9 @@ use crate::{
         mark::{BACKUP, RESTORE},
     },
     catalog::Folders,
-    disk::{Disk, DiskLock, RealDisk},
+    disk::{Disk, LOCK_FILE, RealDisk},
     error::io_error,
-    folders,
+    folders::{self, HeldFolder},
     follower::PublishedHead,
 };
 
@@ -49,7 +49,7 @@ pub struct BackupOptions {
 
 impl Default for BackupOptions {
     fn default() -> BackupOptions {
-        BackupOptions { sealed: Sealed::default(), disk: Arc::new(RealDisk) }
+        BackupOptions { sealed: Sealed::default(), disk: Arc::new(RealDisk::default()) }
     }
 }
 
@@ -90,8 +90,9 @@ pub fn backup(
     progress: impl FnMut(u64, u64),
 ) -> Result<BackedUp, BackupError> {
     let folders = Folders::new(from.as_ref());
-    let end = source::end_of(&*options.disk, &folders)?;
-    let from = Source { disk: &*options.disk, folders: &folders, end };
+    let disk = folders::pin(&*options.disk, &folders.root)?;
+    let end = source::end_of(&*disk, &folders)?;
+    let from = Source { disk: &*disk, folders: &folders, end };
     from.back_up(to.as_ref(), options.sealed, progress)
 }
 
@@ -132,16 +133,18 @@ impl Source<'_> {
     ) -> Result<BackedUp, BackupError> {
         let Source { disk, folders: from, end } = *self;
         must_be_apart(disk, &from.root, to)?;
-        self.held_by(to)?;
+        held_by(disk, &end, to)?;
         let to = Folders::new(to);
-        let _lock = take(disk, &to)?;
+        let HeldFolder { disk, lock: _lock } = folders::create_and_hold(disk, &to)?;
+        let disk = &*disk;
         // Once more: now nobody changes it.
-        let held = self.held_by(&to.root)?;
+        let held = held_by(disk, &end, &to.root)?;
         if held.is_none() {
             mark::write(disk, &to.root, BACKUP, &mark::nothing_of(end.identity))?;
         }
         let held = held.filter(|held| held.segment > 0);
         let copied = Copy { disk, from, to: &to, end, held, sealed }.run(progress)?;
+        must_be_in_place(disk, &to)?;
         if held != Some(end) {
             mark::write(disk, &to.root, BACKUP, &end)?;
         }
@@ -155,31 +158,44 @@ impl Source<'_> {
             bytes: copied.bytes,
         })
     }
+}
 
-    /// What a folder has of a backup of this log; an error if it is no place for one.
-    fn held_by(&self, to: &Path) -> Result<Option<PublishedHead>, BackupError> {
-        let held = mark::read(self.disk, to, BACKUP)?;
-        let Some(held) = held else {
-            must_be_empty(self.disk, to, BACKUP, "is not empty, and no backup")?;
-            return Ok(None);
-        };
-        let of = held.identity;
-        let is = self.end.identity;
-        if of != is {
-            let problem = format!("is a backup of {of}, and the log is {is}: take another folder");
-            return Err(target_error(to, problem));
-        }
-        let place = |head: &PublishedHead| (head.segment, head.end, head.position);
-        if place(&held) > place(&self.end) {
-            let problem = format!(
-                "has positions up to {}, and the log only up to {}: keep this backup; it holds \
-                 what the log has lost, or another copy of the log was written to",
-                held.position, self.end.position
-            );
-            return Err(target_error(to, problem));
-        }
-        Ok(Some(held))
+/// The mark that a folder has of a backup of the log that ends here; an error if the folder is no
+/// place for one.
+fn held_by(
+    disk: &dyn Disk,
+    end: &PublishedHead,
+    to: &Path,
+) -> Result<Option<PublishedHead>, BackupError> {
+    let held = mark::read(disk, to, BACKUP)?;
+    let Some(held) = held else {
+        must_be_empty(disk, to, BACKUP, "is not empty, and no backup")?;
+        return Ok(None);
+    };
+    let of = held.identity;
+    let is = end.identity;
+    if of != is {
+        let problem = format!("is a backup of {of}, and the log is {is}: take another folder");
+        return Err(target_error(to, problem));
     }
+    let place = |head: &PublishedHead| (head.segment, head.end, head.position);
+    if place(&held) > place(end) {
+        let problem = format!(
+            "has positions up to {}, and the log only up to {}: keep this backup; it holds \
+             what the log has lost, or another copy of the log was written to",
+            held.position, end.position
+        );
+        return Err(target_error(to, problem));
+    }
+    Ok(Some(held))
+}
+
+/// Refuses to go on where the folder that was written to is not at its path any more.
+pub(crate) fn must_be_in_place(disk: &dyn Disk, to: &Folders) -> Result<(), BackupError> {
+    disk.check_place(&to.segments).map_err(|error| {
+        let problem = format!("was replaced while it was written to: {error}; repeat it");
+        target_error(&to.root, problem)
+    })
 }
 
 /// Refuses a folder that is in the other one or the same.
@@ -204,7 +220,7 @@ pub(crate) fn must_be_empty(
     let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
     let unfinished = format!("{mark}.tmp");
     let mut strange = list(root)?;
-    strange.retain(|name| !["lock", "segments", "index", &unfinished].contains(&name.as_str()));
+    strange.retain(|name| ![LOCK_FILE, "segments", "index", &unfinished].contains(&name.as_str()));
     for dir in [&folders.segments, &folders.index] {
         // Not below what is a file: then it is strange itself.
         if strange.is_empty() {
@@ -219,12 +235,6 @@ pub(crate) fn must_be_empty(
     };
     let problem = format!("{what} (there is {found}{advice}): take another folder");
     Err(target_error(root, problem))
-}
-
-/// Makes the folders, and holds them.
-pub(crate) fn take(disk: &dyn Disk, to: &Folders) -> Result<Box<dyn DiskLock>, OpenError> {
-    folders::create(disk, to)?;
-    folders::lock(disk, &to.root)
 }
 
 pub(crate) fn target_error(folder: &Path, problem: impl Into<String>) -> BackupError {

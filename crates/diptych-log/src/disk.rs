@@ -13,12 +13,16 @@ use std::{
 use bytes::Bytes;
 
 mod map;
+mod pin;
 mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
 pub(crate) use map::{is_resident, prefetch, will_need};
 pub use real::RealDisk;
+
+/// In a folder that is locked: text about the process that locked it, for people to read.
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// A place for files.
 ///
@@ -67,9 +71,24 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Takes the exclusive lock that the file at `path` stands for, for as long as the answer
-    /// lives, also against this same process; `owner` is left in the file for others to read.
-    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
+    /// This disk, with everything in the folder at `root` reached through the folder that `root`
+    /// leads to now. Callers name files as before, by paths that begin with `root`. If the folder
+    /// is moved away, its files go with it; what comes in its place is neither read nor changed.
+    fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>>;
+
+    /// Checks that the path of a pinned folder, or of one in it, still leads there; of other
+    /// folders nothing is known, and nothing said.
+    ///
+    /// # Errors
+    /// The folder was moved, removed or replaced.
+    fn check_place(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Locks the folder at `root` for as long as the answer lives, also against this same
+    /// process. The lock is on the folder itself, which nothing that is removed from it releases;
+    /// `owner` is left in a file there, for others to read.
+    fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
 
     /// Which run of the machine this is: alike as long as nothing that was written can have been
     /// lost, different after a loss of power. Nothing if the platform does not tell.

@@ -86,6 +86,18 @@ impl Engine {
         PublishedHead { position, end, identity, segment: segment.sequence }
     }
 
+    /// Checks, before something new is created or acknowledged, that the folder of the log is
+    /// still where others look for it. It is written to wherever it is, and nothing else is; but
+    /// the next open would not find there what is acknowledged from now on.
+    pub(crate) fn check_place(&self) -> Result<(), String> {
+        self.disk().check_place(&self.folders.segments).map_err(|error| {
+            format!(
+                "{error}; every acknowledged commit is in the folder that was opened: put that \
+                 one back, or open it where it is now"
+            )
+        })
+    }
+
     pub(crate) fn publish(
         &self,
         position: Position,

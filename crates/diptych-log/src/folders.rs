@@ -1,6 +1,6 @@
 //! The folders of a log: making them so that they last, and taking them for oneself.
 
-use std::{io::ErrorKind, path::Path};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use crate::{
     OpenError,
@@ -9,22 +9,65 @@ use crate::{
     error::io_error,
 };
 
-/// Creates what is missing, from above, and makes each folder durable before anything is in it.
-/// So of those that are there only the lowest can still be lost, after an open that was cut off:
-/// it is made durable again.
-pub(crate) fn create(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError> {
+/// A folder that this process has for itself.
+pub(crate) struct HeldFolder {
+    /// Reaches the files of the folder through the folder itself, whatever becomes of its path.
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) lock: Box<dyn DiskLock>,
+}
+
+/// Creates the folders of a log as far as they are missing, and takes them.
+pub(crate) fn create_and_hold(disk: &dyn Disk, folders: &Folders) -> Result<HeldFolder, OpenError> {
+    let root = folders.root.as_path();
+    if let Some(above) = above(root)
+        && !is_in(disk, root, above)?
+    {
+        create(disk, root)?;
+    }
+    let held = hold(disk, root)?;
+    create(&*held.disk, &folders.segments)?;
+    let index = &folders.index;
+    held.disk.create_dir(index).map_err(io_error("create", index))?;
+    Ok(held)
+}
+
+fn hold(disk: &dyn Disk, root: &Path) -> Result<HeldFolder, OpenError> {
+    let disk = disk.pin(root).map_err(io_error("open", root))?;
+    let lock = lock(&*disk, root)?;
+    // Before it was locked another folder may have come in its place.
+    disk.check_place(root).map_err(io_error("hold", root))?;
+    Ok(HeldFolder { disk, lock })
+}
+
+/// The disk that reaches the files of a log through its folder, which has to be there.
+pub(crate) fn pin(disk: &dyn Disk, root: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    disk.pin(root).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => no_log(root),
+        _ => io_error("open", root)(error),
+    })
+}
+
+pub(crate) fn no_log(root: &Path) -> OpenError {
+    let what = format!("there is no log in {}", root.display());
+    OpenError::Io { what, cause: ErrorKind::NotFound.into() }
+}
+
+/// Creates a folder as far as it is missing, from above, and makes each part durable before
+/// anything is in it. So only the lowest one that is there can still be lost, after an open that
+/// was cut off: it is made durable again.
+fn create(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let mut missing = Vec::new();
-    let mut dir = folders.segments.as_path();
-    while let Some(above) = above(dir) {
-        if is_in(disk, dir, above)? {
+    let mut there = dir;
+    while let Some(above) = above(there) {
+        if is_in(disk, there, above)? {
             break;
         }
-        missing.push((dir, above));
-        dir = above;
+        missing.push((there, above));
+        there = above;
     }
-    if let Some(above) = above(dir) {
+    if let Some(above) = above(there) {
         match disk.sync_dir(above) {
-            // A folder of somebody else, who has to have made it durable.
+            // Another user's folder, who has to have made it durable.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
             synced => synced.map_err(io_error("sync", above))?,
         }
@@ -33,7 +76,7 @@ pub(crate) fn create(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError
         disk.create_dir(dir).map_err(io_error("create", dir))?;
         disk.sync_dir(above).map_err(io_error("sync", above))?;
     }
-    disk.create_dir(&folders.index).map_err(io_error("create", &folders.index))
+    Ok(())
 }
 
 fn is_in(disk: &dyn Disk, dir: &Path, above: &Path) -> Result<bool, OpenError> {
@@ -52,16 +95,16 @@ fn above(dir: &Path) -> Option<&Path> {
     dir.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
 }
 
+/// Takes a folder that is pinned.
 pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
     let program = std::env::args().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
     let owner = format!("process {} ({program})", std::process::id());
-    let path = root.join("lock");
-    disk.lock(&path, &owner).map_err(|error| match error {
+    disk.lock(root, &owner).map_err(|error| match error {
         LockError::Held { owner } => OpenError::Held {
             folder: root.display().to_string(),
             owner: if owner.is_empty() { "another process".to_owned() } else { owner },
         },
-        LockError::Io(cause) => io_error("lock", &path)(cause),
+        LockError::Io(cause) => io_error("lock", root)(cause),
     })
 }

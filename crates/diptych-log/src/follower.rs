@@ -21,6 +21,7 @@ use crate::{
     catalog::Folders,
     disk::{Disk, DiskFile},
     error::{corruption, io_error, read_failed},
+    folders,
     frame::{self, CONTROL},
     layout,
     segment::{self, Header, Order},
@@ -93,9 +94,11 @@ pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Option<PublishedHead>
 #[derive(Debug)]
 pub struct Follower {
     folders: Folders,
+    /// The disk in it reaches the files through the folder that was opened.
     options: LogOptions,
-    /// Nothing for a backup: its end is in a file that is replaced.
-    head_file: Option<Arc<dyn DiskFile>>,
+    /// The file that says where the log ends. A backup replaces it, and a log makes another one
+    /// if it is missing: so it is looked up each time.
+    head_file: &'static str,
     head: PublishedHead,
     after: Position,
     at: Option<Place>,
@@ -127,15 +130,16 @@ impl Follower {
         options: LogOptions,
     ) -> Result<Follower, OpenError> {
         let folders = Folders::new(dir.as_ref());
-        let path = folders.root.join(HEAD_FILE);
-        let (head_file, head) = match mark::kind(&*options.disk, &folders.root)? {
-            Kind::Backup(end) => (None, end),
+        let disk = folders::pin(&*options.disk, &folders.root)?;
+        let (head_file, head) = match mark::kind(&*disk, &folders.root)? {
+            Kind::Backup(end) => (BACKUP, end),
             Kind::Log => {
-                let file = options.disk.open(&path, 64).map_err(io_error("open", &path))?;
-                let head = read_head(&*file).map_err(io_error("read", &path))?;
-                (Some(file), head)
+                let path = folders.root.join(HEAD_FILE);
+                let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+                (HEAD_FILE, read_head(&*file).map_err(io_error("read", &path))?)
             }
         };
+        let options = LogOptions { disk, ..options };
         Ok(Follower { folders, options, head_file, head, after, at: None, exhausted: None })
     }
 
@@ -176,14 +180,13 @@ impl Follower {
 
     /// Takes note of what is published now.
     fn look(&mut self) -> Result<(), ReadError> {
-        let name = if self.head_file.is_some() { HEAD_FILE } else { BACKUP };
-        let path = self.folders.root.join(name);
-        let head = match &self.head_file {
-            Some(file) => read_head(&**file),
-            None => self.options.disk.open(&path, 64).and_then(|file| read_head(&*file)),
-        };
+        let disk = &self.options.disk;
+        let moved = |error| Unavailable::Backend(Arc::new(error));
+        disk.check_place(&self.folders.segments).map_err(moved)?;
+        let path = self.folders.root.join(self.head_file);
+        let head = disk.open(&path, 0).and_then(|file| read_head(&*file));
         let head = head.map_err(|error| read_failed(&path, &error))?;
-        if self.head_file.is_none() && head != self.head {
+        if self.head_file == BACKUP && head != self.head {
             // The last segment of a backup is not written on, but replaced by a longer one.
             (self.at, self.exhausted) = (None, None);
         }

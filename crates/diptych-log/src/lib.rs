@@ -34,6 +34,7 @@ mod cold;
 pub mod disk;
 mod engine;
 mod error;
+mod evidence;
 mod folders;
 mod follower;
 mod frame;

@@ -22,39 +22,42 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
     error::{corruption, io_error},
-    folders,
-    follower::{self, HEAD_FILE, PublishedHead},
+    evidence::Evidence,
+    folders::{self, HeldFolder},
+    follower::{HEAD_FILE, PublishedHead},
     frame, groups,
     index::{Columns, Coverage, Run, run},
     indexer::{Indexer, covers},
     interval,
     recovery::{self, From, Recovered},
-    segment::{self, BadHeader, Head, Header, Segment},
+    segment::{self, Head, Header, Segment},
     sequencer::{Queue, State},
     writer::Writer,
 };
 
 mod backup;
+mod check;
+mod end;
+
+pub(crate) use check::check;
 
 pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
     check_options(&options)?;
-    let disk = options.disk.clone();
     let folders = Folders::new(root);
-    folders::create(&*disk, &folders)?;
-    let lock = folders::lock(&*disk, root)?;
+    let HeldFolder { disk, lock } = folders::create_and_hold(&*options.disk, &folders)?;
+    let options = LogOptions { disk: disk.clone(), ..options };
     if let Kind::Backup(end) = mark::kind(&*disk, root)? {
         return backup::open(folders, options, lock, end);
     }
-    let published = follower::left_behind(&*disk, root);
-    let marked = interval::is_marked(&*disk, root)?;
-    let opening = Opening { disk: &*disk, folders: &folders, published, marked, backup: None };
+    let evidence = Evidence::left_in(&*disk, root)?;
+    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None };
     let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let found = opening.find_end(&mut listed, &options)?;
     let End { last, tail, begins_anew } = found;
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    let lost_some = cut_off || opening.has_lost(&last, &tail);
     let mut identity = last.header.identity;
+    let lost_some = cut_off || evidence.shows_loss(&end::end_in(&last, &tail));
     let head_file = opening.head_file()?;
     if lost_some {
         identity.epoch = identity.epoch.next();
@@ -73,10 +76,12 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     Ok(engine)
 }
 
-/// Goes on in a new epoch, in a folder that somebody holds until it is one of a log.
+/// Goes on in a new epoch, in a folder that the caller holds until it is one of a log; through
+/// the held folder, which is the disk of the options.
 pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Engine, OpenError> {
     let disk = options.disk.clone();
-    let opening = Opening { disk: &*disk, folders, published: None, marked: false, backup: None };
+    let evidence = Evidence::default();
+    let opening = Opening { disk: &*disk, folders, evidence, backup: None };
     let mut listed = opening.list_segments()?;
     let End { last, tail, .. } = opening.find_end(&mut listed, &options)?;
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
@@ -160,10 +165,7 @@ struct Held {
 struct Opening<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
-    /// What an earlier process published, as far as it left word.
-    published: Option<PublishedHead>,
-    /// It may not have been synced when it was published.
-    marked: bool,
+    evidence: Evidence,
     /// Where a backup ends, whatever else is in its folder.
     backup: Option<PublishedHead>,
 }
@@ -185,102 +187,6 @@ impl Opening<'_> {
             }
         }
         Ok(listed)
-    }
-
-    /// Finds the last segment that holds something, reads what its index does not tell, and cuts
-    /// off what is not whole.
-    fn find_end(&self, listed: &mut Vec<Listed>, options: &LogOptions) -> Result<End, OpenError> {
-        let mut begins_anew = false;
-        loop {
-            let last = self.last_segment(listed, options)?;
-            let index = self.list_index(last.header.sequence)?;
-            let unread = self.read_tail(&last, of_segment(&index, last.header.sequence))?;
-            if self.has_lost(&last, &unread.tail) && !self.marked {
-                let at = unread.tail.recovered.end;
-                let what = "records that were published, and so durable, are not whole any more";
-                return Err(corruption(&last.segment.path, at, what).into());
-            }
-            // Every segment but the first begins with a control record, in the same write as its
-            // first commit: without that it holds nothing, and what it should have told of the
-            // sources is still in the segment before.
-            let empty = unread.tail.recovered.end == segment::HEADER as u64;
-            if empty && last.header.sequence > 1 {
-                self.remove_segment(&last.segment.path)?;
-                begins_anew = true;
-                continue;
-            }
-            let path = &last.segment.path;
-            self.settle(&last, &unread).map_err(io_error("repair the end of", path))?;
-            // Not before: until here they may prove that something is missing.
-            self.remove_runs(&unread.needless, &[]);
-            let tail = unread.tail;
-            last.segment.publish(tail.recovered.end);
-            begins_anew |= tail.recovered.torn;
-            return Ok(End { last, tail, begins_anew });
-        }
-    }
-
-    /// Whether less is left than an earlier process published.
-    fn has_lost(&self, last: &Last, tail: &Tail) -> bool {
-        let head = last.header.base.plus(u64::from(tail.recovered.next)).before();
-        let same = |of: &PublishedHead| of.identity == last.header.identity;
-        self.published.filter(same).is_some_and(|published| published.position > head)
-    }
-
-    /// Before a segment is taken for one that never held anything: nothing may say otherwise.
-    fn refuse_if_held(&self, sequence: u32, base: Position, path: &Path) -> Result<(), OpenError> {
-        // Says so itself if an index file is about this or a later segment.
-        self.list_index(sequence - 1)?;
-        let published = self.published.filter(|of| of.position >= base && !self.marked);
-        match published {
-            None => Ok(()),
-            Some(published) => {
-                let what = format!("records up to position {} are missing", published.position);
-                Err(corruption(path, 0, what).into())
-            }
-        }
-    }
-
-    fn remove_segment(&self, path: &Path) -> Result<(), OpenError> {
-        tracing::warn!(file = %path.display(), "removed a segment that was never finished");
-        self.disk.remove(path).map_err(io_error("remove", path))?;
-        let dir = &self.folders.segments;
-        self.disk.sync_dir(dir).map_err(io_error("sync", dir))
-    }
-
-    /// Opens the last segment whose header was finished, or creates the first.
-    fn last_segment(
-        &self,
-        listed: &mut Vec<Listed>,
-        options: &LogOptions,
-    ) -> Result<Last, OpenError> {
-        while let Some(Listed { sequence, base }) = listed.pop() {
-            let path = self.folders.segments.join(segment::file_name(sequence, base));
-            let file = self.disk.open(&path, options.segment_bytes);
-            let file = file.map_err(io_error("open", &path))?;
-            let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
-            match Header::parse(&bytes) {
-                Ok(header) if header.is_last(sequence, base) => {
-                    let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
-                    segment.activate(file.clone());
-                    return Ok(Last { header, file, segment });
-                }
-                Err(BadHeader::Newer(format)) => {
-                    return Err(OpenError::Newer { file: path.display().to_string(), format });
-                }
-                _ => {}
-            }
-            // No frame is ever written before the header is durable, so a file that has no more
-            // than a header never held anything.
-            let size = file.size().map_err(io_error("look at", &path))?;
-            if size > segment::HEADER as u64 {
-                return Err(corruption(&path, 0, "the header of the segment is damaged").into());
-            }
-            self.refuse_if_held(sequence, base, &path)?;
-            self.remove_segment(&path)?;
-        }
-        self.refuse_if_held(1, Position::new(1), &self.folders.segments)?;
-        self.create_first(options)
     }
 
     fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
@@ -455,13 +361,26 @@ impl Opening<'_> {
     }
 
     fn head_file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
-        let root = &self.folders.root;
-        let names = self.disk.list(root).map_err(io_error("list", root))?;
-        let path = root.join(HEAD_FILE);
-        let there = names.iter().any(|name| name == HEAD_FILE);
-        let file = if there { self.disk.open(&path, 64) } else { self.disk.create(&path, 64) };
-        file.map_err(io_error("open", &path))
+        if let Some(file) = head_file_in(self.disk, self.folders)? {
+            return Ok(file);
+        }
+        let path = self.folders.root.join(HEAD_FILE);
+        self.disk.create(&path, 64).map_err(io_error("create", &path))
     }
+}
+
+/// The file with the published head, if there is one.
+fn head_file_in(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
+    let root = &folders.root;
+    let names = disk.list(root).map_err(io_error("list", root))?;
+    if !names.iter().any(|name| name == HEAD_FILE) {
+        return Ok(None);
+    }
+    let path = root.join(HEAD_FILE);
+    disk.open(&path, 64).map(Some).map_err(io_error("open", &path))
 }
 
 /// The end of the log as it was found, before anything is cut off.

@@ -101,7 +101,7 @@ impl Default for LogOptions {
             queue_bytes: 8 << 20,
             background: Background::Threads,
             clustering: Clustering::Background,
-            disk: Arc::new(RealDisk),
+            disk: Arc::new(RealDisk::default()),
         }
     }
 }

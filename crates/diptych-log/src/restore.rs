@@ -13,11 +13,12 @@ use crate::{
     backup::{
         copy::Copy,
         mark::{self, RESTORE},
-        must_be_apart, must_be_empty, source, take, target_error,
+        must_be_apart, must_be_empty, must_be_in_place, source, target_error,
     },
     catalog::Folders,
     disk::Disk,
     error::io_error,
+    folders::{self, HeldFolder},
     follower::{HEAD_FILE, PublishedHead},
     open,
     verify::Verifying,
@@ -57,11 +58,12 @@ pub fn restore(
     progress: impl FnMut(u64, u64),
 ) -> Result<Restored, BackupError> {
     let (from, to) = (Folders::new(from.as_ref()), Folders::new(to.as_ref()));
-    let disk = &*options.disk;
-    let end = source::end_of(disk, &from)?;
-    must_be_apart(disk, &from.root, &to.root)?;
-    is_begun(disk, &to.root, &end)?;
-    let lock = take(disk, &to)?;
+    let disk = folders::pin(&*options.disk, &from.root)?;
+    let end = source::end_of(&*disk, &from)?;
+    must_be_apart(&*disk, &from.root, &to.root)?;
+    is_begun(&*disk, &to.root, &end)?;
+    let HeldFolder { disk: held, lock } = folders::create_and_hold(&*disk, &to)?;
+    let disk = &*held;
     // Once more: now nobody changes it.
     if is_begun(disk, &to.root, &end)? {
         remove_derived(disk, &to)?;
@@ -70,7 +72,8 @@ pub fn restore(
     }
     let copy = Copy { disk, from: &from, to: &to, end, held: None, sealed: Sealed::Copy };
     let copied = copy.run(progress).map_err(of_backup)?;
-    let identity = begin_epoch(&to, options, &end)?;
+    let identity = begin_epoch(&held, &to, &end)?;
+    must_be_in_place(disk, &to)?;
     mark::remove(disk, &to.root, RESTORE)?;
     drop(lock);
     Ok(Restored {
@@ -111,21 +114,21 @@ fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
 
 /// Begins a segment of a new epoch, which is what makes the copied ones the log of that epoch.
 fn begin_epoch(
+    disk: &Arc<dyn Disk>,
     to: &Folders,
-    options: &LogOptions,
     end: &PublishedHead,
 ) -> Result<LogIdentity, BackupError> {
     let once = LogOptions {
         background: Background::Inline,
         clustering: Clustering::Off,
         durability: Durability::Synced,
-        disk: Arc::clone(&options.disk),
+        disk: Arc::clone(disk),
         ..LogOptions::default()
     };
     let engine = open::in_new_epoch(to, once)?;
     let (published, identity) = (engine.head().position(), engine.identity);
     drop(engine);
-    let disk = &*options.disk;
+    let disk = &**disk;
     let listed = source::segments(disk, to)?;
     let mut verifying = Verifying::nothing(disk);
     if let Some(last) = listed.last().filter(|last| last.sequence == end.segment + 1) {

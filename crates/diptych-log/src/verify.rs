@@ -14,12 +14,14 @@ use crate::{
     catalog::{Folders, LastCommit, Rebuilt},
     disk::Disk,
     error::{RESTORE, io_error},
+    evidence::Evidence,
     folders,
-    follower::PublishedHead,
+    follower::{HEAD_FILE, PublishedHead},
     frame::CONTROL,
     groups,
     index::{Columns, Name, Run, group::Group, run},
     layout::{self, Arrived},
+    open,
     recovery::{self, From},
     report::{Damage, Verified},
     segment::{self, BadHeader, Header, Order},
@@ -38,12 +40,9 @@ pub fn verify(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let folders = Folders::new(dir.as_ref());
-    let disk = &*options.disk;
-    let names = disk.list(&folders.segments).map_err(io_error("list", &folders.segments))?;
-    if names.is_empty() {
-        let what = format!("there is no log in {}", folders.root.display());
-        let cause = std::io::ErrorKind::NotFound.into();
-        return Err(OpenError::Io { what, cause }.into());
+    let disk = &*folders::pin(&*options.disk, &folders.root)?;
+    if !has_log(disk, &folders)? {
+        return Err(folders::no_log(&folders.root).into());
     }
     let _lock = folders::lock(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
@@ -59,7 +58,20 @@ pub fn verify(
     }
     verifying.leftover_index();
     verifying.end_of_backup(&folders);
+    verifying.end_of_log();
+    if verifying.damage.is_empty() {
+        // A log that no open takes is not in order, for whatever reason.
+        open::check(disk, &folders, options)?;
+    }
     verifying.finish()
+}
+
+/// Whether there is anything of a log, be it without segments.
+fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
+    let Folders { root, segments, index } = folders;
+    let names = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
+    let has_head = names(root)?.iter().any(|name| name == HEAD_FILE);
+    Ok(has_head || !names(segments)?.is_empty() || !names(index)?.is_empty())
 }
 
 /// A segment as its file name tells.
@@ -90,6 +102,10 @@ pub(crate) struct Verifying<'a> {
     disk: &'a dyn Disk,
     /// Where a backup ends, whatever else is in its folder.
     backup: Option<PublishedHead>,
+    evidence: Evidence,
+    /// The segment that was looked at last, and where the whole commits in it end; nothing while
+    /// it is damaged.
+    end: Option<(PathBuf, PublishedHead)>,
     runs: Vec<ListedRun>,
     groups: Vec<ListedGroup>,
     pub(crate) identity: Option<LogIdentity>,
@@ -106,9 +122,9 @@ pub(crate) struct Verifying<'a> {
 
 impl<'a> Verifying<'a> {
     fn new(disk: &'a dyn Disk, folders: &Folders) -> Result<Verifying<'a>, OpenError> {
-        let backup = match mark::kind(disk, &folders.root)? {
-            Kind::Log => None,
-            Kind::Backup(end) => Some(end),
+        let (backup, evidence) = match mark::kind(disk, &folders.root)? {
+            Kind::Log => (None, Evidence::left_in(disk, &folders.root)?),
+            Kind::Backup(end) => (Some(end), Evidence::default()),
         };
         let (mut runs, mut groups) = (Vec::new(), Vec::new());
         let dir = &folders.index;
@@ -122,7 +138,7 @@ impl<'a> Verifying<'a> {
                 groups.push(ListedGroup { first, last, path, group });
             }
         }
-        Ok(Verifying { backup, runs, groups, ..Verifying::nothing(disk) })
+        Ok(Verifying { backup, evidence, runs, groups, ..Verifying::nothing(disk) })
     }
 
     /// Nothing was looked at, and no index will be.
@@ -130,6 +146,8 @@ impl<'a> Verifying<'a> {
         Verifying {
             disk,
             backup: None,
+            evidence: Evidence::default(),
+            end: None,
             runs: Vec::new(),
             groups: Vec::new(),
             identity: None,
@@ -241,6 +259,7 @@ impl<'a> Verifying<'a> {
     /// nothing.
     fn skip(&mut self, listed: &Listed, next: Option<Position>) {
         self.next = next.unwrap_or(self.next);
+        self.end = None;
         self.runs.retain(|run| run.segment != listed.sequence);
     }
 
@@ -284,6 +303,9 @@ impl<'a> Verifying<'a> {
         self.commits += commits;
         self.events += u64::from(recovered.next);
         self.next = first.plus(u64::from(recovered.next));
+        let (position, end) = (self.next.before(), recovered.end);
+        let (identity, segment) = (header.identity, header.sequence);
+        self.end = Some((path.clone(), PublishedHead { position, end, identity, segment }));
         // Not that of any frame: a segment can begin with the time of a commit that was lost.
         match built.last_commit {
             Some(LastCommit::Here(since)) => {
@@ -399,6 +421,14 @@ impl<'a> Verifying<'a> {
                 end.position, end.segment, end.identity
             );
             self.damaged(&folders.segments, 0, what);
+        }
+    }
+
+    /// Nothing in what was read shows that a log was cut off where a commit ends.
+    fn end_of_log(&mut self) {
+        let Some((path, found)) = self.end.take() else { return };
+        if let Some(what) = self.evidence.durable_loss(&found) {
+            self.damaged(&path, found.end, what);
         }
     }
 

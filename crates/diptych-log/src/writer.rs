@@ -158,7 +158,8 @@ impl Engine {
             }
             state.unsynced_since = None;
         }
-        match writer.sync() {
+        let synced = writer.sync().map_err(|error| failure(&writer.segment, "sync", &error));
+        match synced.and_then(|()| self.check_place()) {
             Ok(()) => {
                 let jobs = std::mem::take(&mut writer.jobs);
                 drop(writer);
@@ -166,7 +167,7 @@ impl Engine {
                 true
             }
             Err(error) => {
-                self.fail(&failure(&writer.segment, "sync", &error));
+                self.fail(&error);
                 false
             }
         }
@@ -238,6 +239,7 @@ impl Engine {
     ) -> Result<(), String> {
         for piece in &mut queue.pieces {
             if let Some(header) = piece.create {
+                self.check_place()?;
                 let failed = |segment: Arc<Segment>, what: &'static str| {
                     move |error: io::Error| failure(&segment, what, &error)
                 };
@@ -269,6 +271,7 @@ impl Engine {
         if sync {
             writer.prepare(self.options.segment_bytes);
             writer.sync().map_err(|error| failure(&writer.segment, "sync", &error))?;
+            self.check_place()?;
         }
         Ok(())
     }

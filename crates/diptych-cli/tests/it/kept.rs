@@ -160,6 +160,32 @@ fn damage_is_found_and_its_place_told() {
     assert!(place.contains(file.file_name().unwrap().to_str().unwrap()), "{json}");
 }
 
+/// Once, a log whose end was cut off where a commit ends, and whose index was removed, was "in
+/// order", and no command could open it.
+#[test]
+fn events_that_are_missing_at_the_end_are_found() {
+    let program = Program::new();
+    program.load(events("a", 600));
+    let segments = program.data().join("segments");
+    let segment = fs::read_dir(&segments).unwrap().next().unwrap().unwrap().path();
+    let shorter = fs::read(&segment).unwrap();
+    program.load(events("a", 600));
+    fs::write(&segment, shorter).unwrap();
+    fs::remove_dir_all(program.data().join("index")).unwrap();
+
+    let missing = "events from position 601 to at least 1200";
+    program.run(&["verify"], "").ended(2, missing);
+    let ran = program.run(&["verify", "--json"], "");
+    ran.ended(2, missing);
+    let what = &ran.lines()[0]["damage"][0]["what"];
+    assert!(what.as_str().unwrap().contains(missing), "{what}");
+    program.run(&["read"], "").ended(2, missing);
+
+    // Without a segment there is nothing to read, and still the word that there was.
+    fs::remove_file(&segment).unwrap();
+    program.run(&["verify"], "").ended(2, "events from position 1 to at least 1200");
+}
+
 #[test]
 fn a_folder_that_is_held_is_named_with_its_holder() {
     let program = Program::new();

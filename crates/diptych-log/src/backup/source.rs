@@ -1,16 +1,14 @@
 //! Where a log ends, found from outside and without changing anything of it.
 
-use diptych_store::{Corruption, Position};
-
 use crate::{
     OpenError,
     backup::mark::{self, Kind},
     catalog::Folders,
     disk::Disk,
     error::{corruption, io_error},
+    evidence::Evidence,
     folders,
     follower::{self, HEAD_FILE, PublishedHead},
-    interval,
     recovery::{self, From},
     segment::{self, BadHeader, Header},
     verify::Listed,
@@ -20,12 +18,11 @@ use crate::{
 ///
 /// Of a log that somebody holds it is what they published. Of one that nobody holds the last
 /// segment is read, because the published head is not synced and may be an old one after a loss
-/// of power; for as long as that takes the folder is locked.
+/// of power; for as long as that takes the folder is locked. The disk reaches it pinned.
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     let listed = segments(disk, folders)?;
     if listed.is_empty() {
-        let what = format!("there is no log in {}", folders.root.display());
-        return Err(OpenError::Io { what, cause: std::io::ErrorKind::NotFound.into() });
+        return Err(folders::no_log(&folders.root));
     }
     if let Kind::Backup(end) = mark::kind(disk, &folders.root)? {
         return Ok(end);
@@ -60,7 +57,11 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
     while let Some(last) = listed.pop() {
         // One that was begun and holds nothing is not there, as for an open.
         if let Some(end) = end_in(disk, &last)? {
-            return not_less_than_published(disk, folders, &last, end);
+            // A backup is no place to hide what an open would refuse.
+            return match Evidence::left_in(disk, &folders.root)?.durable_loss(&end) {
+                None => Ok(end),
+                Some(what) => Err(corruption(&last.path, end.end, what).into()),
+            };
         }
     }
     let what = format!("there is nothing in the log in {}", folders.root.display());
@@ -90,24 +91,6 @@ fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenE
     let position = base.plus(u64::from(found.next)).before();
     let (end, identity, segment) = (found.end, header.identity, *sequence);
     Ok(Some(PublishedHead { position, end, identity, segment }))
-}
-
-/// A backup is no place to hide what an open would refuse.
-fn not_less_than_published(
-    disk: &dyn Disk,
-    folders: &Folders,
-    last: &Listed,
-    end: PublishedHead,
-) -> Result<PublishedHead, OpenError> {
-    let published = follower::left_behind(disk, &folders.root);
-    let published = published.filter(|published| published.identity == end.identity);
-    let position = published.map_or(Position::START, |published| published.position);
-    if position > end.position && !interval::is_marked(disk, &folders.root)? {
-        let what = format!("records up to position {position} were published and are not whole");
-        let found: Corruption = corruption(&last.path, end.end, what);
-        return Err(found.into());
-    }
-    Ok(end)
 }
 
 /// The bytes of a segment, at most so many.

@@ -1,7 +1,7 @@
 //! The operating system's files.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -10,46 +10,116 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, unlinkat},
+    io::{Errno, retry_on_intr},
+};
 
 use super::{
-    Disk, DiskFile, DiskLock, LockError,
+    Disk, DiskFile, DiskLock, LOCK_FILE, LockError,
     map::{Map, begin_write_back},
+    pin::{Folder, Pin, Place},
 };
 
 /// The operating system's files.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealDisk;
+#[derive(Clone, Debug, Default)]
+pub struct RealDisk {
+    /// Folders whose files are reached through them, and not by path.
+    pins: Vec<Arc<Pin>>,
+}
+
+impl RealDisk {
+    /// The innermost pinned folder that a path leads into, and how it goes on from there.
+    fn pinned<'a>(&self, path: &'a Path) -> Option<(&Pin, &'a Path)> {
+        let inside = self.pins.iter().filter_map(|pin| Some((&**pin, pin.inside(path)?)));
+        inside.max_by_key(|(pin, _)| pin.root.as_os_str().len())
+    }
+
+    fn place<'a>(&self, path: &'a Path) -> io::Result<Place<'a>> {
+        match self.pinned(path) {
+            Some((pin, inside)) => pin.place(inside),
+            None => Ok(Place::by_path(path)),
+        }
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Arc<Folder>> {
+        match self.pinned(path) {
+            Some((pin, inside)) => pin.folder(inside),
+            // The empty path is that of the current folder, but not to an operating system.
+            None if path.as_os_str().is_empty() => self.folder(Path::new(".")),
+            None => Folder::by_path(path).map(Arc::new),
+        }
+    }
+
+    fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        const READ_AND_WRITE_BY_ALL: Mode = Mode::from_raw_mode(0o666);
+        let place = self.place(path)?;
+        let flags = flags | OFlags::CLOEXEC;
+        let open = || openat(place.folder(), place.name, flags, READ_AND_WRITE_BY_ALL);
+        Ok(File::from(retry_on_intr(open)?))
+    }
+
+    /// Locks the folder itself, which nothing can take the place of.
+    fn lock_folder(&self, root: &Path) -> Result<Option<File>, LockError> {
+        let folder = self.folder(root)?.open_again()?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => {
+                Err(LockError::Held { owner: self.owner(root).unwrap_or_default() })
+            }
+            Err(TryLockError::Error(error)) if locks_no_folders(&error) => {
+                let folder = root.display();
+                tracing::warn!(%folder, %error, "this file system cannot lock a folder: only the \
+                    file `lock` keeps others out, and must not be removed while the log is open");
+                Ok(None)
+            }
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    /// The text that a holder left. It may be writing it just now: an empty answer is an answer.
+    fn owner(&self, root: &Path) -> io::Result<String> {
+        const MOST_BYTES: u64 = 4096;
+        let mut owner = String::new();
+        let file = self.open_file(&root.join(LOCK_FILE), OFlags::RDONLY)?;
+        file.take(MOST_BYTES).read_to_string(&mut owner)?;
+        Ok(owner)
+    }
+}
+
+/// Some network file systems lock only files that are open to be written to.
+fn locks_no_folders(error: &io::Error) -> bool {
+    let unsupported =
+        [Errno::BADF, Errno::INVAL, Errno::NOLCK, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
+    Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
+}
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        match self.pinned(dir) {
+            Some((pin, inside)) => pin.create_dir(inside),
+            None => fs::create_dir_all(dir),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        // A name that is not UTF-8 is none of ours.
-        let name = |entry: io::Result<fs::DirEntry>| match entry {
-            Ok(entry) => entry.file_name().into_string().ok().map(Ok),
-            Err(error) => Some(Err(error)),
-        };
-        entries.filter_map(name).collect()
+        match self.folder(dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            folder => folder?.names(),
+        }
     }
 
     fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(RealFile { file, map_bytes, map: RwLock::default() }))
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        Ok(Arc::new(RealFile::new(self.open_file(path, flags)?, map_bytes)?))
     }
 
     fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(RealFile { file, map_bytes, map: RwLock::default() }))
+        Ok(Arc::new(RealFile::new(self.open_file(path, OFlags::RDWR)?, map_bytes)?))
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let file = File::open(path)?;
+        let file = self.open_file(path, OFlags::RDONLY)?;
         let size = address(file.metadata()?.len())?;
         if size == 0 {
             return Ok(Bytes::new());
@@ -59,11 +129,13 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        let (from, to) = (self.place(from)?, self.place(to)?);
+        Ok(renameat(from.folder(), from.name, to.folder(), to.name)?)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
+        let (from, to) = (self.place(from)?, self.place(to)?);
+        Ok(linkat(from.folder(), from.name, to.folder(), to.name, AtFlags::empty())?)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
@@ -85,29 +157,40 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        let place = self.place(path)?;
+        Ok(unlinkat(place.folder(), place.name, AtFlags::empty())?)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        self.folder(dir)?.sync()
     }
 
-    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+    fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>> {
+        let pin = Pin::new(root, &*self.folder(root)?)?;
+        let mut pins = self.pins.clone();
+        pins.push(Arc::new(pin));
+        Ok(Arc::new(RealDisk { pins }))
+    }
+
+    fn check_place(&self, dir: &Path) -> io::Result<()> {
+        self.pinned(dir).map_or(Ok(()), |(pin, inside)| pin.check_place(inside))
+    }
+
+    fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+        let folder = self.lock_folder(root)?;
+        let path = root.join(LOCK_FILE);
+        let mut file = self.open_file(&path, OFlags::RDWR | OFlags::CREATE)?;
+        // Programs from before folders were locked know only this file.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // The holder may be writing it just now; an empty answer is an answer.
-                let _ = file.take(4096).read_to_string(&mut owner);
-                return Err(LockError::Held { owner });
+                return Err(LockError::Held { owner: self.owner(root).unwrap_or_default() });
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
         file.write_all(owner.as_bytes())?;
-        Ok(Box::new(RealLock { file }))
+        Ok(Box::new(RealLock { folder, file }))
     }
 
     fn boot(&self) -> Option<String> {
@@ -117,25 +200,29 @@ impl Disk for RealDisk {
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {
+        let blocks = u64::try_from(self.place(path)?.stat()?.st_blocks).unwrap_or(0);
         // The unit of this field is 512 bytes, whatever the file system's blocks are.
-        Ok(fs::metadata(path)?.blocks() * 512)
+        Ok(blocks * 512)
     }
 }
 
-/// The kernel releases the lock when the file is closed, also for a process that was killed.
+/// The kernel releases the locks when the handles are closed, also for a process that was killed.
 #[derive(Debug)]
 struct RealLock {
+    /// Nothing where folders cannot be locked.
+    folder: Option<File>,
     file: File,
 }
 
 impl DiskLock for RealLock {}
 
-/// Closing the file would do, but for a process that is just being started by another thread: it
+/// Closing the files would do, but for a process that is just being started by another thread: it
 /// has a copy of the file until it runs its own program, and with it the lock.
 impl Drop for RealLock {
     fn drop(&mut self) {
-        // If this fails, closing the file releases it, a moment later at worst.
+        // If this fails, closing the files releases them, a moment later at worst.
         let _ = self.file.unlock();
+        let _ = self.folder.as_ref().map(File::unlock);
     }
 }
 
@@ -144,6 +231,8 @@ struct RealFile {
     file: File,
     map_bytes: u64,
     map: RwLock<Option<Arc<Map>>>,
+    /// Whether the file system counts the names of files.
+    counts_names: bool,
 }
 
 impl DiskFile for RealFile {
@@ -173,7 +262,11 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         // fdatasync on Linux, which also makes a new length durable; F_FULLFSYNC on macOS.
-        self.file.sync_data()
+        self.file.sync_data()?;
+        if self.counts_names && self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("the file was removed or replaced while it was open"));
+        }
+        Ok(())
     }
 
     fn share(&self, start: u64, end: u64) -> io::Result<Bytes> {
@@ -186,6 +279,11 @@ impl DiskFile for RealFile {
 }
 
 impl RealFile {
+    fn new(file: File, map_bytes: u64) -> io::Result<RealFile> {
+        let counts_names = file.metadata()?.nlink() > 0;
+        Ok(RealFile { file, map_bytes, map: RwLock::default(), counts_names })
+    }
+
     /// A mapping of at least this many bytes. It may reach beyond the end of the file, which
     /// grows into it.
     fn mapped(&self, bytes: usize) -> io::Result<Arc<Map>> {
@@ -219,13 +317,13 @@ mod tests {
     #[test]
     fn a_growing_file_is_shared_as_far_as_it_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let file = RealDisk.create(&dir.path().join("f"), 16).unwrap();
+        let file = RealDisk::default().create(&dir.path().join("f"), 16).unwrap();
         file.write_at(0, b"one").unwrap();
         let one = file.share(0, 3).unwrap();
         file.write_at(3, &[7; 100]).unwrap();
         assert_eq!((&one[..], file.share(50, 103).unwrap().len()), (&b"one"[..], 53));
         assert_eq!(file.read_at(101, 10).unwrap(), [7, 7]);
-        assert_eq!(RealDisk.map(&dir.path().join("f")).unwrap().len(), 103);
+        assert_eq!(RealDisk::default().map(&dir.path().join("f")).unwrap().len(), 103);
     }
 
     #[test]
@@ -234,7 +332,7 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let canonical = |path: &Path| RealDisk.canonical(path).unwrap();
+        let canonical = |path: &Path| RealDisk::default().canonical(path).unwrap();
         assert_eq!(canonical(&link), canonical(&real));
         assert_eq!(canonical(&link.join("not/there")), canonical(&real).join("not/there"));
         assert_eq!(canonical(&real.join("../link/x")), canonical(&real).join("x"));
@@ -243,13 +341,103 @@ mod tests {
     #[test]
     fn a_lock_is_exclusive_and_names_its_holder() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let held = RealDisk.lock(&path, "process 1").unwrap();
-        let Err(LockError::Held { owner }) = RealDisk.lock(&path, "process 2") else {
-            panic!("locked twice")
-        };
+        let lock = |owner| RealDisk::default().lock(dir.path(), owner);
+        let held = lock("process 1").unwrap();
+        let Err(LockError::Held { owner }) = lock("process 2") else { panic!("locked twice") };
         assert_eq!(owner, "process 1");
         drop(held);
-        RealDisk.lock(&path, "process 2").unwrap();
+        lock("process 2").unwrap();
+    }
+
+    /// Once, the lock was on the file alone: without its name, a second holder made a new one.
+    #[test]
+    fn a_lock_holds_without_the_name_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = |owner| RealDisk::default().lock(dir.path(), owner);
+        let held = lock("process 1").unwrap();
+        fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
+        assert!(matches!(lock("process 2"), Err(LockError::Held { .. })));
+        assert!(!dir.path().join(LOCK_FILE).exists(), "one that is refused changes nothing");
+        drop(held);
+        lock("process 2").unwrap();
+    }
+
+    /// Programs from before the folder was locked lock this file, and nothing else.
+    #[test]
+    fn a_lock_of_the_file_alone_is_honoured() {
+        let dir = tempfile::tempdir().unwrap();
+        let older = File::create(dir.path().join(LOCK_FILE)).unwrap();
+        older.lock().unwrap();
+        let lock = || RealDisk::default().lock(dir.path(), "process 2");
+        assert!(matches!(lock(), Err(LockError::Held { .. })));
+        drop(older);
+        lock().unwrap();
+    }
+
+    #[test]
+    fn a_pinned_folder_is_used_wherever_it_is_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, moved) = (dir.path().join("log"), dir.path().join("moved"));
+        let (file, folder) = (root.join("within/file"), root.join("within"));
+        fs::create_dir_all(&folder).unwrap();
+        let disk = RealDisk::default().pin(&root).unwrap();
+        disk.check_place(&folder).unwrap();
+        fs::rename(&root, &moved).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        assert!(disk.check_place(&folder).is_err() && disk.check_place(&root).is_err());
+        disk.create(&file, 0).unwrap().write_at(0, b"bytes").unwrap();
+        disk.rename(&file, &root.join("within/renamed")).unwrap();
+        disk.create_dir(&root.join("more/below")).unwrap();
+        disk.sync_dir(&folder).unwrap();
+        assert_eq!(disk.list(&folder).unwrap(), ["renamed"]);
+        assert_eq!(&disk.map(&root.join("within/renamed")).unwrap()[..], b"bytes");
+        assert_eq!(fs::read(moved.join("within/renamed")).unwrap(), b"bytes");
+        assert!(moved.join("more/below").is_dir() && !root.join("more").exists());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing went to the other folder");
+        fs::remove_dir_all(&root).unwrap();
+        fs::rename(&moved, &root).unwrap();
+        disk.check_place(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_replaced_folder_within_a_pinned_one_is_noticed_and_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, moved) = (dir.path().join("within"), dir.path().join("moved"));
+        fs::create_dir(&folder).unwrap();
+        let disk = RealDisk::default().pin(dir.path()).unwrap();
+        assert!(disk.list(&folder).unwrap().is_empty());
+        fs::rename(&folder, &moved).unwrap();
+        fs::create_dir(&folder).unwrap();
+        disk.check_place(dir.path()).unwrap();
+        let error = disk.check_place(&folder).unwrap_err().to_string();
+        assert!(error.contains("within") && error.contains("replaced"), "{error}");
+        disk.create(&folder.join("file"), 0).unwrap();
+        assert!(moved.join("file").exists() && !folder.join("file").exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_created_again_is_the_one_that_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("within");
+        let disk = RealDisk::default().pin(dir.path()).unwrap();
+        disk.create_dir(&folder).unwrap();
+        fs::remove_dir(&folder).unwrap();
+        assert!(disk.create(&folder.join("file"), 0).is_err());
+        disk.create_dir(&folder).unwrap();
+        disk.create(&folder.join("file"), 0).unwrap();
+        assert!(folder.join("file").exists());
+        disk.check_place(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_without_a_name_cannot_be_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealDisk::default().create(&path, 0).unwrap();
+        file.write_at(0, b"bytes").unwrap();
+        file.sync().unwrap();
+        fs::remove_file(&path).unwrap();
+        let error = file.sync().unwrap_err().to_string();
+        assert!(error.contains("removed"), "{error}");
     }
 }

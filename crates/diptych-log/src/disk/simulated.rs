@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Disk, DiskFile, DiskLock, LockError};
+use super::{Disk, DiskFile, DiskLock, LOCK_FILE, LockError};
 
 mod fault;
 mod file;
@@ -253,24 +253,35 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
-    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+    fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>> {
         let mut state = self.0.lock();
-        state.begin(Operation::Lock, path)?;
-        if let Some(owner) = state.locks.get(path) {
+        state.begin(Operation::Pin, root)?;
+        match state.names.get(root) {
+            Some(Entry::Folder) => Ok(Arc::new(self.clone())),
+            Some(Entry::File(_)) => Err(error(ErrorKind::NotADirectory, root)),
+            None => Err(error(ErrorKind::NotFound, root)),
+        }
+    }
+
+    fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Lock, root)?;
+        if let Some(owner) = state.locks.get(root) {
             let owner = owner.clone();
             return Err(LockError::Held { owner });
         }
-        let number = match state.names.get(path) {
-            Some(_) => state.find(path)?,
-            None => state.create(path)?,
+        let path = root.join(LOCK_FILE);
+        let number = match state.names.get(&path) {
+            Some(_) => state.find(&path)?,
+            None => state.create(&path)?,
         };
         let file = state.file(number)?;
         file.set_size(0);
         file.write(0, owner.as_bytes());
-        state.locks.insert(path.to_owned(), owner.to_owned());
+        state.locks.insert(root.to_owned(), owner.to_owned());
         drop(state);
-        let (disk, path) = (self.clone(), path.to_owned());
-        Ok(Box::new(SimulatedLock { disk, path }))
+        let (disk, root) = (self.clone(), root.to_owned());
+        Ok(Box::new(SimulatedLock { disk, root }))
     }
 
     fn boot(&self) -> Option<String> {
@@ -289,14 +300,14 @@ impl Disk for SimulatedDisk {
 #[derive(Debug)]
 struct SimulatedLock {
     disk: SimulatedDisk,
-    path: PathBuf,
+    root: PathBuf,
 }
 
 impl DiskLock for SimulatedLock {}
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
-        self.disk.0.lock().locks.remove(&self.path);
+        self.disk.0.lock().locks.remove(&self.root);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     disk::DiskLock,
     engine::Engine,
     error::{corruption, io_error, takes_nothing},
+    evidence::Evidence,
     follower::PublishedHead,
     segment::{self, Header, Segment},
 };
@@ -24,13 +25,8 @@ pub(super) fn open(
         return Err(OpenError::Backup { folder });
     }
     let disk = options.disk.clone();
-    let opening = Opening {
-        disk: &*disk,
-        folders: &folders,
-        published: None,
-        marked: false,
-        backup: Some(end),
-    };
+    let evidence = Evidence::default();
+    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: Some(end) };
     let mut listed = opening.list_segments()?;
     let End { last, tail, .. } = opening.end_of_backup(&mut listed, &end, &options)?;
     let mut parts = opening.sealed_parts(&listed, last.header.base)?;
@@ -45,7 +41,7 @@ pub(super) fn open(
 
 impl Opening<'_> {
     /// The end that the mark promises. Whatever is not so is damage: a backup has no torn tail.
-    fn end_of_backup(
+    pub(super) fn end_of_backup(
         &self,
         listed: &mut Vec<Listed>,
         end: &PublishedHead,

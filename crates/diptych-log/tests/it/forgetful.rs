@@ -81,8 +81,13 @@ impl Disk for Forgetful {
         }
     }
 
-    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
-        self.disk.lock(path, owner)
+    fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>> {
+        self.disk.pin(root)?;
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+        self.disk.lock(root, owner)
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {

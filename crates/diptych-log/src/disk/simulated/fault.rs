@@ -26,6 +26,8 @@ pub enum Operation {
     Remove,
     /// [`Disk::sync_dir`].
     SyncDir,
+    /// [`Disk::pin`].
+    Pin,
     /// [`Disk::lock`].
     Lock,
     /// [`DiskFile::size`].
@@ -44,7 +46,7 @@ pub enum Operation {
 
 impl Operation {
     /// Each of them.
-    pub const ALL: [Operation; 16] = [
+    pub const ALL: [Operation; 17] = [
         Operation::CreateDir,
         Operation::List,
         Operation::Create,
@@ -54,6 +56,7 @@ impl Operation {
         Operation::Link,
         Operation::Remove,
         Operation::SyncDir,
+        Operation::Pin,
         Operation::Lock,
         Operation::Size,
         Operation::Read,

@@ -139,9 +139,8 @@ fn a_removed_file_comes_back_and_a_folder_takes_its_files_along() {
 #[test]
 fn a_killed_process_leaves_what_it_wrote_and_no_lock() {
     let (disk, file) = disk_with(b"first");
-    let lock_path = Path::new("/log/lock");
-    let lock = disk.lock(lock_path, "process 1").unwrap();
-    let Err(LockError::Held { owner }) = disk.lock(lock_path, "process 2") else {
+    let lock = disk.lock(folder(), "process 1").unwrap();
+    let Err(LockError::Held { owner }) = disk.lock(folder(), "process 2") else {
         panic!("locked twice")
     };
     assert_eq!(owner, "process 1");
@@ -149,13 +148,13 @@ fn a_killed_process_leaves_what_it_wrote_and_no_lock() {
 
     let killed = disk.process_kill();
     assert_eq!(content(&killed), b"first and second");
-    killed.lock(lock_path, "process 2").unwrap();
+    killed.lock(folder(), "process 2").unwrap();
     assert!(survivors(&killed).contains(&b"first"[..]), "it is still not durable");
     file.write_at(0, b"F").unwrap();
     assert_eq!(content(&killed)[0], b'f', "the dead write into the void");
 
     drop(lock);
-    disk.lock(lock_path, "process 3").unwrap();
+    disk.lock(folder(), "process 3").unwrap();
 }
 
 #[test]
@@ -194,7 +193,8 @@ fn every_operation_can_be_made_to_fail_once() {
                 disk.link(path(), Path::new("/log/third")).is_ok(),
                 disk.remove(second).is_ok() || kind != Operation::Remove,
                 disk.sync_dir(folder()).is_ok(),
-                disk.lock(Path::new("/log/lock"), "").is_ok(),
+                disk.pin(folder()).is_ok(),
+                disk.lock(folder(), "").is_ok(),
                 file.size().is_ok(),
                 file.read_at(0, 1).is_ok(),
                 file.write_at(9, b"x").is_ok(),

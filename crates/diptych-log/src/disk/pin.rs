@@ -1,0 +1,193 @@
+//! Folders that are reached through themselves, not by their path.
+//!
+//! A path is looked up anew with each operation, and can lead to another folder each time. A pinned
+//! folder stays open instead, and so does every folder in it once it was used. Names are looked up
+//! in these, so that a folder which is moved away takes all its files along, and one that comes in
+//! its place is never written to.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use rustix::{
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, mkdirat, openat, statat},
+    io::Errno,
+};
+
+/// A folder that is open.
+#[derive(Debug)]
+pub(super) struct Folder {
+    file: File,
+    /// The path that it was found at.
+    path: PathBuf,
+    /// Tells it from every other folder that is there.
+    id: (u64, u64),
+}
+
+impl Folder {
+    pub(super) fn by_path(path: &Path) -> io::Result<Folder> {
+        Folder::new(open_folder(CWD, path)?, path.to_owned())
+    }
+
+    fn new(file: File, path: PathBuf) -> io::Result<Folder> {
+        let id = id(&file.metadata()?);
+        Ok(Folder { file, path, id })
+    }
+
+    /// A second handle, which has locks of its own.
+    pub(super) fn open_again(&self) -> io::Result<File> {
+        open_folder(self.as_fd(), Path::new("."))
+    }
+
+    /// Whether its path still leads to it.
+    ///
+    /// Where that cannot be told, nothing speaks against it: what is written goes to the folder
+    /// that is open, wherever it is.
+    fn check_place(&self) -> io::Result<()> {
+        let moved = match fs::metadata(&self.path) {
+            Ok(found) => id(&found) != self.id,
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        };
+        if moved {
+            let what = "is not the folder that was opened: that was moved, removed or replaced";
+            return Err(io::Error::other(format!("{} {what}", self.path.display())));
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// The names in it; those that are not UTF-8 are left out, since no file of a log has one.
+    pub(super) fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.file)? {
+            let entry = entry?;
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn id(of: &Metadata) -> (u64, u64) {
+    (of.dev(), of.ino())
+}
+
+fn open_folder(above: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || openat(above, name, flags, Mode::empty());
+    Ok(File::from(rustix::io::retry_on_intr(open)?))
+}
+
+/// A name and where it is looked up: in a folder that is open, or from the current one.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    folder: Option<Arc<Folder>>,
+    pub(super) name: &'a Path,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn by_path(path: &'a Path) -> Place<'a> {
+        Place { folder: None, name: path }
+    }
+
+    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_ref().map_or(CWD, |folder| folder.as_fd())
+    }
+
+    pub(super) fn stat(&self) -> io::Result<Stat> {
+        Ok(statat(self.folder(), self.name, AtFlags::empty())?)
+    }
+}
+
+/// A folder that stays the one it was when it was pinned, with the folders in it.
+#[derive(Debug)]
+pub(super) struct Pin {
+    /// The path that callers name it by.
+    pub(super) root: PathBuf,
+    folder: Arc<Folder>,
+    /// Folders in it that were used, by their path from it.
+    within: Mutex<BTreeMap<PathBuf, Arc<Folder>>>,
+}
+
+impl Pin {
+    pub(super) fn new(root: &Path, folder: &Folder) -> io::Result<Pin> {
+        // Which does not depend on the current folder.
+        let path = std::path::absolute(&folder.path)?;
+        let folder = Arc::new(Folder::new(folder.open_again()?, path)?);
+        Ok(Pin { root: root.to_owned(), folder, within: Mutex::default() })
+    }
+
+    /// The path from the pinned folder to what `path` names, if it names something in it.
+    pub(super) fn inside<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        let inside = path.strip_prefix(&self.root).ok()?;
+        let mut components = inside.components();
+        components.all(|component| matches!(component, Component::Normal(_))).then_some(inside)
+    }
+
+    pub(super) fn place<'a>(&self, inside: &'a Path) -> io::Result<Place<'a>> {
+        let name = inside.file_name().unwrap_or(OsStr::new("."));
+        let above = inside.parent().unwrap_or(Path::new(""));
+        Ok(Place { folder: Some(self.folder(above)?), name: Path::new(name) })
+    }
+
+    /// A folder in this one, or itself. The one that is opened first stays open.
+    pub(super) fn folder(&self, inside: &Path) -> io::Result<Arc<Folder>> {
+        if inside.as_os_str().is_empty() {
+            return Ok(self.folder.clone());
+        }
+        if let Some(folder) = self.within.lock().get(inside) {
+            return Ok(folder.clone());
+        }
+        let place = self.place(inside)?;
+        let file = open_folder(place.folder(), place.name)?;
+        let opened = Arc::new(Folder::new(file, self.folder.path.join(inside))?);
+        Ok(self.within.lock().entry(inside.to_owned()).or_insert(opened).clone())
+    }
+
+    /// Creates a folder in this one, and those between.
+    pub(super) fn create_dir(&self, inside: &Path) -> io::Result<()> {
+        let mut between: Vec<_> = inside.ancestors().collect();
+        // From above; the last one is this folder.
+        between.pop();
+        for inside in between.into_iter().rev() {
+            let place = self.place(inside)?;
+            match mkdirat(place.folder(), place.name, Mode::from_raw_mode(0o777)) {
+                // The one that was open under this name is gone.
+                Ok(()) => self.within.lock().retain(|open, _| !open.starts_with(inside)),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.folder(inside)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the path of this folder, and of one in it, still leads there.
+    pub(super) fn check_place(&self, inside: &Path) -> io::Result<()> {
+        if let Some(above) = inside.parent() {
+            self.check_place(above)?;
+        }
+        self.folder(inside)?.check_place()
+    }
+}

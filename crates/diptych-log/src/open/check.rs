@@ -1,0 +1,34 @@
+//! Whether an open would refuse a log, found without changing anything.
+
+use super::{Opening, head_file_in};
+use crate::{
+    LogOptions, OpenError,
+    backup::mark::{self, Kind},
+    catalog::Folders,
+    disk::Disk,
+    evidence::Evidence,
+    interval,
+};
+
+/// Goes through all that can make an open refuse the log in a folder, which the caller holds.
+///
+/// # Errors
+/// Those of an open.
+pub(crate) fn check(
+    disk: &dyn Disk,
+    folders: &Folders,
+    options: &LogOptions,
+) -> Result<(), OpenError> {
+    let root = &folders.root;
+    if let Kind::Backup(end) = mark::kind(disk, root)? {
+        let evidence = Evidence::default();
+        let opening = Opening { disk, folders, evidence, backup: Some(end) };
+        let mut listed = opening.list_segments()?;
+        return opening.end_of_backup(&mut listed, &end, options).map(drop);
+    }
+    let evidence = Evidence::left_in(disk, root)?;
+    interval::was_cut_off(disk, root)?;
+    let opening = Opening { disk, folders, evidence, backup: None };
+    opening.look_for_end(&mut opening.list_segments()?, options)?;
+    head_file_in(disk, folders).map(drop)
+}

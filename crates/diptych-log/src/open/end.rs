@@ -1,0 +1,151 @@
+//! Finding where a log ends. Looking for it changes nothing: what has to be removed or cut off is
+//! only told, so that a verification can look as well.
+
+use std::path::{Path, PathBuf};
+
+use diptych_store::Position;
+
+use super::{End, Last, Listed, Opening, Tail, Unread, of_segment};
+use crate::{
+    LogOptions, OpenError,
+    error::{corruption, io_error},
+    follower::PublishedHead,
+    segment::{self, BadHeader, Header, Segment},
+};
+
+/// The end of a log, before anything is changed.
+pub(super) struct FoundEnd {
+    /// The last segment that holds something, and its end; nothing in a folder that never had one.
+    last: Option<(Last, Unread)>,
+    /// Segments behind it that were never finished, the last one first.
+    unfinished: Vec<PathBuf>,
+    /// One of these had a header: the log goes on in a new segment.
+    begins_anew: bool,
+}
+
+/// Where a log ends whose last segment this is.
+pub(super) fn end_in(last: &Last, tail: &Tail) -> PublishedHead {
+    let Last { header, .. } = last;
+    PublishedHead {
+        position: header.base.plus(u64::from(tail.recovered.next)).before(),
+        end: tail.recovered.end,
+        identity: header.identity,
+        segment: header.sequence,
+    }
+}
+
+impl Opening<'_> {
+    /// Finds the last segment that holds something, removes those behind it that were never
+    /// finished, and cuts off what is not whole.
+    pub(super) fn find_end(
+        &self,
+        listed: &mut Vec<Listed>,
+        options: &LogOptions,
+    ) -> Result<End, OpenError> {
+        let FoundEnd { last, unfinished, begins_anew } = self.look_for_end(listed, options)?;
+        // The last one first, so that none is ever missing between two.
+        for path in &unfinished {
+            self.remove_segment(path)?;
+        }
+        let (last, unread) = match last {
+            Some(found) => found,
+            None => {
+                let last = self.create_first(options)?;
+                let unread = self.read_tail(&last, &[])?;
+                (last, unread)
+            }
+        };
+        let path = &last.segment.path;
+        self.settle(&last, &unread).map_err(io_error("repair the end of", path))?;
+        // Not before: until here they may prove that something is missing.
+        self.remove_runs(&unread.needless, &[]);
+        let tail = unread.tail;
+        last.segment.publish(tail.recovered.end);
+        let begins_anew = begins_anew || tail.recovered.torn;
+        Ok(End { last, tail, begins_anew })
+    }
+
+    /// Finds the last segment that holds something, and reads what its index does not tell.
+    ///
+    /// # Errors
+    /// Also if there is less than anything in the folder proves to have been durable.
+    pub(super) fn look_for_end(
+        &self,
+        listed: &mut Vec<Listed>,
+        options: &LogOptions,
+    ) -> Result<FoundEnd, OpenError> {
+        let (mut unfinished, mut begins_anew) = (Vec::new(), false);
+        while let Some(last) = self.last_segment(listed, &mut unfinished, options)? {
+            let Last { header, segment, .. } = &last;
+            let index = self.list_index(header.sequence)?;
+            let unread = self.read_tail(&last, of_segment(&index, header.sequence))?;
+            let end = unread.tail.recovered.end;
+            if let Some(what) = self.evidence.durable_loss(&end_in(&last, &unread.tail)) {
+                return Err(corruption(&segment.path, end, what).into());
+            }
+            // Every segment but the first begins with a control record, in the same write as its
+            // first commit: without that it holds nothing, and what it should have told of the
+            // sources is still in the segment before.
+            let empty = end == segment::HEADER as u64;
+            if !empty || header.sequence == 1 {
+                return Ok(FoundEnd { last: Some((last, unread)), unfinished, begins_anew });
+            }
+            unfinished.push(segment.path.clone());
+            begins_anew = true;
+        }
+        self.refuse_if_held(1, Position::new(1), &self.folders.segments)?;
+        Ok(FoundEnd { last: None, unfinished, begins_anew })
+    }
+
+    /// Opens the last segment whose header was finished, and adds those behind it to `unfinished`.
+    fn last_segment(
+        &self,
+        listed: &mut Vec<Listed>,
+        unfinished: &mut Vec<PathBuf>,
+        options: &LogOptions,
+    ) -> Result<Option<Last>, OpenError> {
+        while let Some(Listed { sequence, base }) = listed.pop() {
+            let path = self.folders.segments.join(segment::file_name(sequence, base));
+            let file = self.disk.open(&path, options.segment_bytes);
+            let file = file.map_err(io_error("open", &path))?;
+            let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
+            match Header::parse(&bytes) {
+                Ok(header) if header.is_last(sequence, base) => {
+                    let segment = Segment::planned(&self.folders.segments, &header);
+                    segment.activate(file.clone());
+                    return Ok(Some(Last { header, file, segment: segment.into() }));
+                }
+                Err(BadHeader::Newer(format)) => {
+                    return Err(OpenError::Newer { file: path.display().to_string(), format });
+                }
+                _ => {}
+            }
+            // No frame is ever written before the header is durable, so a file that has no more
+            // than a header never held anything.
+            let size = file.size().map_err(io_error("look at", &path))?;
+            if size > segment::HEADER as u64 {
+                return Err(corruption(&path, 0, "the header of the segment is damaged").into());
+            }
+            self.refuse_if_held(sequence, base, &path)?;
+            unfinished.push(path);
+        }
+        Ok(None)
+    }
+
+    /// Before a segment is taken for one that never held anything: nothing may say otherwise.
+    fn refuse_if_held(&self, sequence: u32, base: Position, path: &Path) -> Result<(), OpenError> {
+        // Says so itself if an index file is about this or a later segment.
+        self.list_index(sequence - 1)?;
+        match self.evidence.durable_content(sequence, base) {
+            None => Ok(()),
+            Some(what) => Err(corruption(path, 0, what).into()),
+        }
+    }
+
+    fn remove_segment(&self, path: &Path) -> Result<(), OpenError> {
+        tracing::warn!(file = %path.display(), "removed a segment that was never finished");
+        self.disk.remove(path).map_err(io_error("remove", path))?;
+        let dir = &self.folders.segments;
+        self.disk.sync_dir(dir).map_err(io_error("sync", dir))
+    }
+}

@@ -1,0 +1,218 @@
+//! A verification knows what an open knows: a log that is refused is not in order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use diptych_log::{
+    Background, BackupOptions, Clustering, Durability, Log, LogOptions, VerifyError, backup,
+    disk::{Disk, simulated::SimulatedDisk},
+    verify,
+};
+use diptych_store::{Append, RawEvent, Tag, Tracking};
+
+const FOLDER: &str = "/data/log";
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+fn options(disk: &SimulatedDisk) -> LogOptions {
+    LogOptions {
+        segment_bytes: 1024,
+        index_bytes: 400,
+        background: Background::Inline,
+        clustering: Clustering::Background,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+fn commit(log: &Log, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
+        log.blocking().commit(Append::event(event)).unwrap();
+        if number % 3 == 0 {
+            // No event tells of this one.
+            let tracking = Tracking::new("source", number + 1);
+            log.blocking().commit(Append::default().tracking(tracking)).unwrap();
+        }
+    }
+}
+
+/// A log of a few segments that was closed.
+fn closed() -> Files {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    commit(&log, 0..40);
+    log.close().unwrap();
+    disk.contents()
+}
+
+/// A log of one segment whose process was killed.
+fn killed(durability: Durability) -> Files {
+    let disk = SimulatedDisk::new(2);
+    let segment_bytes = 1 << 20;
+    let log = Log::open(FOLDER, LogOptions { segment_bytes, durability, ..options(&disk) });
+    let log = log.unwrap();
+    commit(&log, 0..9);
+    log.blocking().flush().unwrap();
+    disk.process_kill().contents()
+}
+
+/// A backup that is in the place of the log.
+fn backed_up() -> Files {
+    let disk = SimulatedDisk::new(3);
+    let log = Log::open("/data/source", options(&disk)).unwrap();
+    commit(&log, 0..20);
+    let to = BackupOptions { disk: Arc::new(disk.clone()), ..BackupOptions::default() };
+    backup("/data/source", FOLDER, &to, |_, _| ()).unwrap();
+    // Opened once, so that it has an index.
+    drop(Log::open(FOLDER, options(&disk)).unwrap());
+    let mut files = disk.contents();
+    files.retain(|(path, _)| path.starts_with(FOLDER));
+    files
+}
+
+fn is_in(path: &Path, name: &str) -> bool {
+    path.strip_prefix(FOLDER).is_ok_and(|path| path.starts_with(name))
+}
+
+fn last_segment(files: &Files) -> usize {
+    files.iter().rposition(|(path, _)| is_in(path, "segments")).unwrap()
+}
+
+fn disk_of(files: &Files) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(4);
+    for folder in ["segments", "index"] {
+        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
+    }
+    for (path, bytes) in files {
+        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
+    }
+    disk
+}
+
+/// The last segment cut to every length, the other files to some; each file removed; the last few
+/// segments removed together.
+fn damages(files: &Files) -> impl Iterator<Item = (String, Files)> {
+    const SOME: usize = 37;
+    let last = last_segment(files);
+    let cut = files.iter().enumerate().flat_map(move |(at, (path, bytes))| {
+        // Behind the commits are zeros, for those that would have come.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 2);
+        let step = if at == last { 1 } else { SOME };
+        (0..used.min(bytes.len())).step_by(step).map(move |length| {
+            let mut files = files.clone();
+            files[at].1.truncate(length);
+            (format!("{} cut to {length}", path.display()), files)
+        })
+    });
+    let removed = (0..files.len()).map(|at| {
+        let mut files = files.clone();
+        let (path, _) = files.remove(at);
+        (format!("{} removed", path.display()), files)
+    });
+    let segments: Vec<_> = files.iter().filter(|(path, _)| is_in(path, "segments")).collect();
+    let fewer = (0..segments.len()).map(move |left| {
+        let mut files = files.clone();
+        files.retain(|(path, _)| !segments[left..].iter().any(|(gone, _)| gone == path));
+        (format!("only {left} segments left"), files)
+    });
+    cut.chain(removed).chain(fewer)
+}
+
+/// Once, a log whose end was cut off where a commit ends, and whose index was removed, was in
+/// order to `verify`, and refused by every open.
+#[test]
+fn a_log_that_no_open_takes_is_not_in_order() {
+    let logs = [
+        ("closed", closed()),
+        ("killed", killed(Durability::Synced)),
+        ("killed between syncs", killed(Durability::Interval { interval: HOUR })),
+        ("backup", backed_up()),
+    ];
+    for (name, files) in &logs {
+        let (mut refused, mut cases) = (0, 0);
+        for (damage, damaged) in damages(files) {
+            for without in [&[][..], &["index"], &["head"], &["index", "head"], &["interval"]] {
+                let mut files = damaged.clone();
+                files.retain(|(path, _)| !without.iter().any(|name| is_in(path, name)));
+                let disk = disk_of(&files);
+                let verified = verify(FOLDER, &options(&disk), |_, _| ());
+                let opened = Log::open(FOLDER, options(&disk));
+                cases += 1;
+                if let (Err(error), Ok(verified)) = (&opened, &verified) {
+                    panic!("{name}: {damage}, without {without:?}: {error}, but {verified:?}");
+                }
+                refused += u64::from(opened.is_err());
+            }
+        }
+        assert!(refused > 0 && refused < cases, "{name}: {refused} of {cases} were refused");
+    }
+}
+
+/// The lengths at which a segment ends with a whole commit: those to which an open cuts nothing.
+fn commit_ends(files: &Files) -> Vec<(usize, u64)> {
+    let last = last_segment(files);
+    let mut ends = Vec::new();
+    for length in 1..files[last].1.len() {
+        let mut cut = files.clone();
+        cut[last].1.truncate(length);
+        cut.retain(|(path, _)| is_in(path, "segments"));
+        let disk = disk_of(&cut);
+        let Ok(verified) = verify(FOLDER, &options(&disk), |_, _| ()) else { continue };
+        let log = Log::open(FOLDER, options(&disk)).unwrap();
+        // A torn end begins a new segment.
+        if log.blocking().stats().unwrap().segments == verified.segments {
+            ends.push((length, verified.events));
+        }
+    }
+    ends
+}
+
+#[test]
+fn verify_says_from_which_position_on_events_are_missing() {
+    let files = closed();
+    let last = last_segment(&files);
+    let whole = files[last].1.len();
+    let ends = commit_ends(&files);
+    assert!(ends.len() > 3, "{ends:?}");
+    for (length, events) in ends {
+        let mut cut = files.clone();
+        cut[last].1.truncate(length);
+        cut.retain(|(path, _)| !is_in(path, "index"));
+        let verified = verify(FOLDER, &options(&disk_of(&cut)), |_, _| ());
+        let Err(VerifyError::Damaged(damage)) = verified else {
+            panic!("cut to {length} of {whole} bytes: {verified:?}")
+        };
+        let [damage] = &damage[..] else { panic!("{damage:?}") };
+        assert_eq!(damage.file, files[last].0);
+        // Zeros at the end may be space that was prepared.
+        assert!(damage.offset <= length as u64, "{damage:?} of {length}");
+        let position = format!("position {}", if events < 40 { events + 1 } else { events });
+        assert!(damage.what.contains(&position), "{}", damage.what);
+        assert!(damage.advice.contains("backup"), "{}", damage.advice);
+    }
+}
+
+/// Once, only positions were compared with the published head: a commit without events could be
+/// cut off, and with it the word up to where a source had been taken in.
+#[test]
+fn a_lost_commit_without_events_is_noticed() {
+    let disk = SimulatedDisk::new(5);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    commit(&log, 1..3);
+    let before = disk.contents();
+    let tracking = Tracking::new("another source", 7);
+    log.blocking().commit(Append::default().tracking(tracking)).unwrap();
+    let mut files = disk.process_kill().contents();
+    let segment = last_segment(&files);
+    files[segment] = before[segment].clone();
+    let disk = disk_of(&files);
+    verify(FOLDER, &options(&disk), |_, _| ()).unwrap_err();
+    let error = Log::open(FOLDER, options(&disk)).unwrap_err().to_string();
+    assert!(error.contains("after position 2"), "{error}");
+}
