@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Response, StatusCode, header},
 };
 use diptych::{
-    Conflict, ExecuteError, Invalid, KeyReused, NotYet, OutcomeUnknown, QueryError, RawEvent,
+    BoundaryError, Conflict, ExecuteError, Invalid, KeyReused, NotYet, OutcomeUnknown, QueryError, RawEvent,
     Recorded, Stopped,
 };
 use serde_json::{Map, Value, json};
@@ -113,6 +113,9 @@ impl Problem {
                 Problem::bad("invalid", detail).and("field", field).and("problem", problem)
             }
             ExecuteError::Conflict(conflict) => of_conflict(detail, &conflict),
+            ExecuteError::Boundary(BoundaryError::NoBoundary { .. }) => {
+                Problem::bad("parameter", detail).and("parameter", "unchanged-since")
+            }
             ExecuteError::KeyReused(KeyReused { first, last, .. }) => {
                 let problem = Problem::new(StatusCode::CONFLICT, "key-reused", detail);
                 problem.and("first", first.get()).and("last", last.get())

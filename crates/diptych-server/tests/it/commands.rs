@@ -272,6 +272,20 @@ async fn a_conflict_says_what_was_missed() {
     served.ask(&send(1)).await.ok();
 }
 
+/// A remark depends on nothing, so the header was taken and compared with nothing.
+#[tokio::test]
+async fn an_expectation_of_a_command_that_depends_on_nothing_is_refused() {
+    let served = Served::new().await;
+    served.remark("first").await;
+    for since in [0, 1] {
+        let remark = Request::send("remark", r#"{"text":"second"}"#);
+        let asked = served.ask(&remark.header("diptych-unchanged-since", since)).await;
+        let problem = asked.problem(400, "parameter");
+        assert_eq!(problem["parameter"], "unchanged-since", "{problem}");
+    }
+    assert_eq!(served.head(), 1);
+}
+
 /// The log accepts the command, and its disk fails before it is durable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_outcome_says_so() {

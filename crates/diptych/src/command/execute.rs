@@ -109,6 +109,10 @@ impl<C: Command> Execute<C> {
     /// Only if nothing in the boundary came after this position: that of an answer or receipt
     /// that the sender of the command had before its eyes. Otherwise it is a
     /// [`Conflict`](ExecuteError::Conflict) that lists what was missed, and not decided again.
+    ///
+    /// A command whose boundary has no events, because it has no state for example, is refused
+    /// with [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
+    /// hold whatever happened.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
         self.request.expected = Some(Expected::Position(position));
         self
