@@ -11,7 +11,7 @@ use axum::{
 };
 use diptych::{
     Answer, App, Ask, Event, Explain, Fold, Point, Position, Query, QueryError, Recorded, Session,
-    SessionToken, Timestamp,
+    SessionToken, Standstill, Timestamp,
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -30,6 +30,7 @@ use crate::{
     problem::Problem,
     request::{Name, SESSION, Said, Told, from_json, header_value, json_body, pairs},
     site::Site,
+    status,
 };
 
 /// A query of the application, without its type.
@@ -52,8 +53,16 @@ type Run<T> = Box<dyn Fn(App, Arguments, Asked) -> Boxed<T> + Send + Sync>;
 type Watching = Box<dyn Fn(App, Arguments, &[SessionToken]) -> Watched + Send + Sync>;
 type Watched = Result<LiveAnswers, Problem>;
 
-/// Answers as JSON, as they change.
-pub(crate) type LiveAnswers = BoxStream<'static, Result<(Position, String), QueryError>>;
+/// Answers as they change.
+pub(crate) type LiveAnswers = BoxStream<'static, Result<LiveAnswer, QueryError>>;
+
+/// One of the answers to a live query.
+pub(crate) struct LiveAnswer {
+    pub(crate) position: Position,
+    /// The answer as JSON.
+    pub(crate) json: String,
+    pub(crate) standstill: Option<Box<Standstill>>,
+}
 
 /// The arguments of a query as they came.
 pub(crate) enum Arguments {
@@ -113,6 +122,7 @@ pub(crate) struct Answered {
     body: Vec<u8>,
     position: Position,
     stale: Option<Position>,
+    standstill: Option<Box<Standstill>>,
     events: u64,
     session: Option<SessionToken>,
 }
@@ -159,7 +169,9 @@ impl QueryEntry {
                 let next = watch.next().await.map(|answer| {
                     // What cannot be JSON was found when the query was asked in a test.
                     let json = serde_json::to_string(&answer.value);
-                    (answer.position, json.unwrap_or_else(|_| "null".to_owned()))
+                    let json = json.unwrap_or_else(|_| "null".to_owned());
+                    let Answer { position, standstill, .. } = answer;
+                    LiveAnswer { position, json, standstill }
                 });
                 Some((next, watch))
             });
@@ -203,10 +215,10 @@ impl Asked {
             Some(point) => ask.at(point).await?,
             None => ask.await?,
         };
-        let Answer { value, position, stale, cost, .. } = answer;
+        let Answer { value, position, stale, standstill, cost, .. } = answer;
         let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
         let session = session.map(|session| session.token());
-        Ok(Answered { body, position, stale, events: cost.events, session })
+        Ok(Answered { body, position, stale, standstill, events: cost.events, session })
     }
 
     fn of<Q: Query>(self, mut ask: Ask<'_, Q>) -> Ask<'_, Q> {
@@ -383,7 +395,7 @@ async fn in_time<T>(site: &Site, answer: Boxed<T>) -> Result<T, Problem> {
 }
 
 fn response(site: &Site, answered: Answered) -> Response<Body> {
-    let Answered { body, position, stale, events, session } = answered;
+    let Answered { body, position, stale, standstill, events, session } = answered;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
     headers.insert("diptych-position", position.get().into());
@@ -393,10 +405,16 @@ fn response(site: &Site, answered: Answered) -> Response<Body> {
     if let Some(need) = stale {
         headers.insert("diptych-stale", need.get().into());
     }
+    if let Some(Standstill { state, since, .. }) = standstill.as_deref() {
+        headers.insert("diptych-view-state", HeaderValue::from_static(status::word(state)));
+        headers.extend(header_value(since).map(|since| (VIEW_SINCE, since)));
+    }
     let session = session.as_ref().and_then(header_value);
     headers.extend(session.map(|value| (header::HeaderName::from_static(SESSION), value)));
     response
 }
+
+const VIEW_SINCE: header::HeaderName = header::HeaderName::from_static("diptych-view-since");
 
 pub(crate) fn json_response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);

@@ -92,6 +92,7 @@ fn view(status: &ViewStatus) -> Value {
     let further = json!({
         "type": status.view,
         "events": status.events,
+        "since": status.since.to_string(),
         "copies": status.memory.copies,
         "bytes": status.memory.bytes(),
     });
@@ -115,7 +116,7 @@ fn follower(name: &str, position: u64, state: &FollowState, lag: Lag, further: V
     merged(follower, further)
 }
 
-fn word(state: &FollowState) -> &'static str {
+pub(crate) fn word(state: &FollowState) -> &'static str {
     match state {
         FollowState::CatchingUp => "catching up",
         FollowState::Live => "live",
@@ -156,6 +157,13 @@ pub(crate) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
 fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     if *site.stopping.borrow() {
         return Err(Problem::later("stopping", "the server stops: ask another one"));
+    }
+    if site.app.is_stopped() {
+        return Err(Problem::later("stopping", "the app was stopped: ask another server"));
+    }
+    if site.app.store().head().is_ended() {
+        let detail = "the log ended, and nothing more is taken: start the server again";
+        return Err(Problem::later("not-ready", detail));
     }
     let views = site.app.views();
     let not_ready = views.iter().filter_map(|status| {

@@ -10,7 +10,9 @@ use std::{
 };
 
 use compact_str::CompactString;
-use diptych_store::{Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp};
+use diptych_store::{
+    Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp, Unavailable,
+};
 use serde::Serialize;
 use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
@@ -354,6 +356,10 @@ async fn finish<R: Error + Send + 'static>(
         && let Some(receipt) = core.committed_under(&key).await?
     {
         return Ok(receipt);
+    }
+    if !matches!(outcome, Outcome::Failed(_)) && core.head.is_ended() {
+        // What it rests on may not be so any more: nothing was appended that would have told.
+        return Err(Failure::from(core.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
     // A rejection tells what was seen, too.
     if let Some(session) = session {

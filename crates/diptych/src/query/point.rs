@@ -3,7 +3,7 @@
 use diptych_store::{Corruption, Filter, Position, Read, ReadError, Timestamp};
 
 use super::QueryError;
-use crate::App;
+use crate::{App, follow::Halted};
 
 /// A point in time, in one of the two meanings that time has, or in both.
 ///
@@ -104,6 +104,12 @@ impl App {
         }
         if let Some(instant) = point.recorded_before {
             upto = self.last_recorded_before(instant, upto).await?;
+        }
+        // Where an event above was recorded, the prefix does not change any more.
+        let is_prefix_known = point.position.is_some() || upto < head;
+        if !is_prefix_known && self.core.head.is_ended() {
+            let halted = Halted::ended(&self.core.head);
+            return Err(QueryError::halted(halted, "the log"));
         }
         let is_open = point == Point::now();
         Ok(Prefix { upto, occurred_before: point.occurred_before, is_open })
