@@ -257,7 +257,12 @@ impl Server {
 
     /// Like [`command`](Server::command), and what the rule says no to becomes a fact: after a
     /// rejection the command `note` is executed, with the same metadata. Under an idempotency key
-    /// it is noted once.
+    /// it is noted once for the same command and the same rejection
+    /// ([`Execute::note_of`](diptych::Execute::note_of)).
+    ///
+    /// The answer tells the rejection in any case, and in `noted` whether it is on record: `false`
+    /// if the note could not be written, `null` if that is not known, both with the type of the
+    /// problem in `note_problem`.
     pub fn command_noting<C, N>(mut self, name: &str, note: fn(&C, &C::Rejection) -> N) -> Server
     where
         C: Command<Rejection: Serialize + JsonSchema>,

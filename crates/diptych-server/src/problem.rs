@@ -61,6 +61,11 @@ impl Problem {
         problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
     }
 
+    /// The last part of its type.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.further.insert(name.to_owned(), value.into());
         self

@@ -8,6 +8,7 @@ mod execute;
 pub(crate) mod folds;
 mod gates;
 mod lane;
+mod note;
 mod unsynced;
 
 use std::error::Error;

@@ -389,6 +389,76 @@ async fn a_rejection_is_noted_once_under_a_key() {
     assert_eq!(served.head(), 4);
 }
 
+/// The note was written under the client's key with `/rejected` behind it, so a client chose
+/// whether there was one: by a key so long that the longer one was beyond the store's limit, by
+/// sending something else under `KEY/rejected` before, or by one key for all that it tried.
+#[tokio::test]
+async fn no_key_of_a_client_keeps_its_rejection_off_the_record() {
+    let served = Served::new().await;
+    let seats = ["a1", "a2", "a3"];
+    for seat in seats {
+        served.take(seat, "ada").await;
+    }
+    let refused = async |key: &str, seat: &str| {
+        let take = Request::send("take-seat-noting", json!({ "seat": seat, "by": "eve" }));
+        let refused = served.ask(&take.header("idempotency-key", key)).await;
+        let problem = refused.problem(422, "rejected");
+        assert_eq!((&problem["noted"], problem.get("note_problem")), (&true.into(), None));
+        served.head()
+    };
+    let mut head = served.head();
+    for bytes in 503..=512 {
+        assert_eq!(refused(&"k".repeat(bytes), "a1").await, head + 1, "{bytes} bytes");
+        assert_eq!(refused(&"k".repeat(bytes), "a1").await, head + 1, "sent again");
+        head += 1;
+    }
+    let before = Request::send("take-seat", json!({ "seat": "b1", "by": "eve" }));
+    served.ask(&before.header("idempotency-key", "mine/rejected")).await.ok();
+    assert_eq!(refused("mine", "a1").await, head + 2);
+    for (at, seat) in (3..).zip(seats) {
+        assert_eq!(refused("one for all", seat).await, head + at);
+    }
+    // The same command that is rejected for another reason is noted for that, too.
+    served.done("leave-seat", json!({ "seat": "a1" })).await;
+    served.take("a1", "bob").await;
+    let head = served.head();
+    assert_eq!(refused("one for all", "a1").await, head + 1);
+    assert_eq!(refused("one for all", "a1").await, head + 1);
+}
+
+#[tokio::test]
+async fn keys_of_notes_are_not_for_clients() {
+    let served = Served::new().await;
+    for key in ["diptych:", "diptych:note:1", "\"diptych:x\""] {
+        let problem = served.ask(&keyed(key)).await.problem(400, "invalid");
+        assert_eq!(problem["field"], "key", "{problem}");
+    }
+    assert_eq!(served.head(), 0);
+    served.ask(&keyed("diptych")).await.ok();
+}
+
+/// It was a warning in the log of the server, and the client was told as if it were on record.
+#[tokio::test]
+async fn a_rejection_that_cannot_be_noted_is_told_and_says_so() {
+    let store = Moody::new();
+    let served = Served::over(store.clone()).await;
+    served.take("a1", "ada").await;
+    // The state of the decision is in memory from now on.
+    served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");
+    store.set(Mood::Full);
+    let take = Request::send("take-seat-noting", TAKE).header("idempotency-key", "k");
+    let problem = served.ask(&take).await.problem(422, "rejected");
+    assert_eq!(problem["rejection"]["rule"], "seat-is-taken", "{problem}");
+    assert_eq!((&problem["noted"], served.head()), (&false.into(), 1), "{problem}");
+    assert_eq!(problem["note_problem"], "urn:diptych:unavailable");
+    store.set(Mood::Well);
+    let problem = served.ask(&take).await.problem(422, "rejected");
+    assert_eq!((&problem["noted"], served.head()), (&true.into(), 2), "{problem}");
+    // A command that keeps none says nothing of it.
+    let problem = served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");
+    assert_eq!(problem.get("noted"), None);
+}
+
 #[tokio::test]
 async fn a_command_can_rest_on_what_was_seen() {
     let (served, other) = (Served::new().await, Served::new().await);

@@ -18,10 +18,11 @@ use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
-    Command, ExecuteError, KeyReused, Lane, OutcomeUnknown,
+    Command, ExecuteError, Invalid, KeyReused, Lane, OutcomeUnknown,
     core::Core,
     decide::{Decided, Expected, Outcome, Request, decide},
     error::Failure,
+    note::{check_key, note_key},
 };
 use crate::{
     App, Receipt, Recorded, Session, SessionToken, digest::request_digest, meters::CommandMeters,
@@ -56,16 +57,46 @@ impl<C: Command> Execute<C> {
     /// rule would now reject it. Another command under it is [`ExecuteError::KeyReused`]: the
     /// two are told apart by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
-    pub fn key(mut self, key: impl AsRef<str>) -> Execute<C>
+    ///
+    /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
+    /// [`note_of`](Execute::note_of).
+    pub fn key(self, key: impl AsRef<str>) -> Execute<C>
     where
         C: Serialize,
     {
-        match request_digest(&self.request.command) {
-            Ok(digest) => self.request.key = Some(Key::new(key, digest)),
-            Err(error) => {
-                let problem = format!("the command cannot be digested: {error}");
-                self.failed = Some(Failure::Invalid(super::Invalid::new("key", problem)));
-            }
+        let key = key.as_ref();
+        let made = match check_key(key) {
+            Ok(()) => request_digest(&self.request.command)
+                .map(|digest| Key::new(key, digest))
+                .map_err(|error| Invalid::new("key", format!("the command has no key: {error}"))),
+            Err(invalid) => Err(invalid),
+        };
+        self.under(made)
+    }
+
+    /// Puts on record, once, that a command which was sent under `key` was rejected: this command
+    /// is the note.
+    ///
+    /// However often the same command is sent under the same key and rejected for the same reason,
+    /// it is noted once; for another reason it is noted again. The note is kept under a key made
+    /// of a digest of all three, which begins with `diptych:`. No caller can
+    /// [choose](Execute::key) such a key, so none can prevent a note by using its key first, or by
+    /// the length of its own.
+    pub fn note_of<N, R>(self, key: impl AsRef<str>, command: &N, rejection: &R) -> Execute<C>
+    where
+        N: Serialize + ?Sized,
+        R: Serialize + ?Sized,
+    {
+        let made = note_key(key.as_ref(), command, rejection);
+        self.under(made.map_err(|error| {
+            Invalid::new("key", format!("the rejection has no key: {error}"))
+        }))
+    }
+
+    fn under(mut self, key: Result<Key, Invalid>) -> Execute<C> {
+        match key {
+            Ok(key) => self.request.key = Some(key),
+            Err(invalid) => self.failed = Some(Failure::Invalid(invalid)),
         }
         self
     }
