@@ -96,22 +96,23 @@ impl CommandEntry {
         N: Command + Serialize,
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
-        let entry = CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, sent| {
-            Box::pin(async move {
-                let (copy, about) = (command.clone(), sent.about(&command));
-                let executed = sent.executed(&app, command).await;
-                let noted = match &executed.0 {
-                    Err(ExecuteError::Rejected(rejection)) => {
-                        Some(about.note(&app, &copy, rejection, note).await)
-                    }
-                    _ => None,
-                };
-                executed.done(as_json).map_err(|problem| match noted {
-                    Some(noted) => noted.told_in(problem),
-                    None => problem,
+        let entry =
+            CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, sent| {
+                Box::pin(async move {
+                    let (copy, about) = (command.clone(), sent.about(&command));
+                    let executed = sent.executed(&app, command).await;
+                    let noted = match &executed.0 {
+                        Err(ExecuteError::Rejected(rejection)) => {
+                            Some(about.note(&app, &copy, rejection, note).await)
+                        }
+                        _ => None,
+                    };
+                    executed.done(as_json).map_err(|problem| match noted {
+                        Some(noted) => noted.told_in(problem),
+                        None => problem,
+                    })
                 })
-            })
-        });
+            });
         CommandEntry { notes: true, ..entry }
     }
 
@@ -266,7 +267,9 @@ enum Noted {
         kind: &'static str,
     },
     /// The note was accepted, and is not known to be durable.
-    Unknown { kind: &'static str },
+    Unknown {
+        kind: &'static str,
+    },
 }
 
 impl Noted {
@@ -337,7 +340,12 @@ async fn answer(
         done
     });
     match tokio::time::timeout(site.limits.answer_time, running).await {
-        Ok(Ok(done)) => Ok(receipt(&done?)),
+        Ok(Ok(Ok(done))) => Ok(receipt(&done)),
+        Ok(Ok(Err(problem))) if problem.has_events() => {
+            let may_explain = site.may_explain(name, &parts).await;
+            Err(if may_explain { problem.with_events() } else { problem })
+        }
+        Ok(Ok(Err(problem))) => Err(problem),
         Ok(Err(_)) => Err(Problem::later(
             "outcome-unknown",
             "the command ended without an answer: look, or send it again under the same key",

@@ -134,11 +134,15 @@
 //! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
 //! | 404, 405 | `unknown`, `method` |
 //! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
-//! | 409 | `conflict` (with what was `missed`), `key-reused`, `token` |
+//! | 409 | `conflict` (with position and type of what was `missed`), `key-reused`, `token` |
 //! | 422 | `rejected`, with the typed reason in `rejection` |
 //! | 500 | `mistake` in the program |
 //! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped` |
 //! | 503 | `busy`, `slow`, `stopping`, `not-ready` |
+//!
+//! A problem quotes no events: a mistake says where it is, and the log of the program why. The
+//! payloads of events that a conflict missed are in `missed` for callers whom the hook admits to
+//! [`Operation::Explain`].
 //!
 //! Only what is no HTTP has no such answer: hyper says 400, or 431 where the head is too long.
 //!

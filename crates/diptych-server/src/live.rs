@@ -46,7 +46,8 @@ async fn open(
     name: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let Visited { entry, arguments, asked, headers } = visit(site, name, request).await?;
+    let visited = visit(site, name, &[Operation::Query], request).await?;
+    let Visited { entry, arguments, asked, headers } = visited;
     let watch = entry.watch.as_ref().ok_or_else(|| {
         Problem::unknown(format!("the query {name:?} has no live answers: ask it again instead"))
     })?;

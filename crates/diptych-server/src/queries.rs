@@ -289,9 +289,8 @@ fn event<E: Event>(recorded: &Recorded<E>) -> Value {
 }
 
 fn not_json<Q>(error: &serde_json::Error) -> Problem {
-    let (query, status) = (type_name::<Q>(), axum::http::StatusCode::INTERNAL_SERVER_ERROR);
-    tracing::error!(query, %error, "an answer cannot be written as JSON");
-    Problem::new(status, "mistake", format!("the answer cannot be written as JSON: {error}"))
+    let query = type_name::<Q>();
+    Problem::mistake(&format!("the answer of {query} cannot be written as JSON"), error)
 }
 
 fn milliseconds(said: &Said<'_>, name: &str) -> Result<Option<Duration>, Problem> {
@@ -327,13 +326,17 @@ pub(crate) struct Visited<'s> {
     pub(crate) headers: HeaderMap,
 }
 
+/// Lets the caller in, if the hook admits all of these operations on the query of this name.
 pub(crate) async fn visit<'s>(
     site: &'s Site,
     name: &str,
+    operations: &[fn(String) -> Operation],
     request: Request<Body>,
 ) -> Result<Visited<'s>, Problem> {
     let (parts, body) = request.into_parts();
-    site.admit(Operation::Query(name.to_owned()), &parts).await?;
+    for operation in operations {
+        site.admit(operation(name.to_owned()), &parts).await?;
+    }
     let entry = site.queries.get(name).ok_or_else(|| {
         let known: Vec<_> = site.queries.keys().collect();
         Problem::unknown(format!("there is no query {name:?} (known: {known:?})"))
@@ -359,7 +362,8 @@ pub(crate) async fn ask(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
-        let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
+        let visited = visit(&site, &name, &[Operation::Query], request).await?;
+        let Visited { entry, arguments, asked, .. } = visited;
         let answered = in_time(&site, (entry.ask)(site.app.clone(), arguments, asked)).await?;
         Ok(response(&site, answered))
     };
@@ -373,7 +377,9 @@ pub(crate) async fn explain(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
-        let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
+        let operations: [fn(String) -> Operation; 2] = [Operation::Query, Operation::Explain];
+        let visited = visit(&site, &name, &operations, request).await?;
+        let Visited { entry, arguments, asked, .. } = visited;
         let explained = in_time(&site, (entry.explain)(site.app.clone(), arguments, asked)).await?;
         let Explained { body, upto } = explained;
         let mut response = json_response(body.to_string().into());

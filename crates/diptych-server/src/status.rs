@@ -169,13 +169,17 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     let not_ready = views.iter().filter_map(|status| {
         // It is called live a moment after it came as far as the log.
         let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
-        let trouble = trouble(&status.state).or(is_behind.then(|| status.state.to_string()))?;
-        Some(format!("{}: {trouble}", status.view))
+        let is_in_trouble = is_behind || trouble(&status.state).is_some();
+        // The reason may quote events, and readiness is told to callers whom no hook has seen.
+        is_in_trouble.then(|| format!("{}: {}", status.view, word(&status.state)))
     });
     let not_ready: Vec<_> = not_ready.collect();
     match not_ready.is_empty() {
         true => Ok(json_response("{\"status\":\"ready\"}".into())),
-        false => Err(Problem::later("not-ready", not_ready.join("; ")).and("views", not_ready)),
+        false => {
+            let detail = format!("{}; the status says why", not_ready.join("; "));
+            Err(Problem::later("not-ready", detail).and("views", not_ready))
+        }
     }
 }
 

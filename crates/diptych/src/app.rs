@@ -8,9 +8,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query, Refresh, Retries,
-    SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError, Upcasters, View,
-    ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
+    Ask, Command, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query,
+    Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError,
+    Upcasters, View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},

@@ -7,7 +7,7 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, SimulatedDisk},
 };
-use diptych_server::Caller;
+use diptych_server::{Caller, Denied, Operation as Asked, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
@@ -266,10 +266,44 @@ async fn a_conflict_says_what_was_missed() {
     };
     let problem = served.ask(&send(0)).await.problem(409, "conflict");
     assert_eq!((&problem["at"], &problem["after"]), (&1.into(), &0.into()), "{problem}");
-    let missed = &problem["missed"][0];
-    assert_eq!((&missed["position"], &missed["type"]), (&1.into(), &"seat-taken".into()));
-    assert_eq!(missed["data"]["by"], "ada", "{missed}");
+    assert_eq!(problem["missed"], json!([{ "position": 1, "type": "seat-taken" }]));
     served.ask(&send(1)).await.ok();
+}
+
+/// With `Diptych-Unchanged-Since: 0` a caller who might send a command, and ask no query, was
+/// given the payloads of all events in its boundary.
+#[tokio::test]
+async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
+    async fn admit(visit: Visit) -> Result<Caller, Denied> {
+        let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
+        match (&visit.operation, user) {
+            (Asked::Explain(command), Some("clerk")) if command == "leave-seat" => {
+                Ok(Caller::named("clerk"))
+            }
+            (Asked::Command(_), Some(user)) => Ok(Caller::named(user)),
+            _ => Err(Denied::forbidden("that is private")),
+        }
+    }
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let served = Served::of(app, |server| server.admit(admit)).await;
+    let send = |name: &str, body: serde_json::Value, user: &str| {
+        Request::send(name, body).header("x-user", user)
+    };
+    let take = send("take-seat", json!({ "seat": "a1", "by": "ada" }), "guest");
+    served.ask(&take).await.ok();
+    let leave = |user: &str| {
+        send("leave-seat", json!({ "seat": "a1" }), user).header("diptych-unchanged-since", 0)
+    };
+    let guest = served.ask(&leave("guest")).await.problem(409, "conflict");
+    assert_eq!(guest["missed"], json!([{ "position": 1, "type": "seat-taken" }]));
+    assert!(!guest.to_string().contains("ada"), "{guest}");
+    let clerk = served.ask(&leave("clerk")).await.problem(409, "conflict");
+    let missed = &clerk["missed"][0];
+    assert_eq!((&missed["position"], &missed["data"]["by"]), (&1.into(), &"ada".into()));
+    // It is asked about each command by its name.
+    let again = take.header("diptych-unchanged-since", 0);
+    let guest = served.ask(&again).await.problem(409, "conflict");
+    assert!(!guest.to_string().contains("ada"), "{guest}");
 }
 
 /// A remark depends on nothing, so the header was taken and compared with nothing.
@@ -324,7 +358,10 @@ async fn a_store_that_takes_nothing_is_not_there_for_now() {
 async fn a_command_that_panics_is_a_mistake_of_the_program_and_the_next_one_goes_on() {
     let served = Served::new().await;
     let mut connection = served.connect().await;
-    connection.ask(&Request::send("stumble", "{}")).await.problem(500, "mistake");
+    let problem = connection.ask(&Request::send("stumble", "{}")).await.problem(500, "mistake");
+    // A panic may quote what belongs to others.
+    assert!(!problem.to_string().contains("stumbled"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("panicked"), "{problem}");
     connection.ask(&keyed("k")).await.ok();
 }
 

@@ -332,6 +332,10 @@ async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
     let strong = served.get("/queries/last-remarks?_consistency=strong").await;
     let problem = strong.problem(503, "view-stopped");
     assert_eq!(problem["at"], 2, "{problem}");
+    // The reason quotes the event: whoever may see the status is told.
+    assert!(!problem.to_string().contains("poison"), "{problem}");
+    let status = served.get("/status").await.ok().to_string();
+    assert!(status.contains("poison: queries"), "{status}");
     let stale = served.get("/queries/last-remarks?_consistency=strong&_or_stale").await;
     assert_eq!(
         (stale.need("diptych-stale"), stale.need("diptych-position")),
@@ -346,14 +350,19 @@ async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
     assert_eq!(eventual.ok(), json!(["one"]));
     served.take("a1", "ada").await;
     assert_eq!(served.get("/queries/how-many?_consistency=strong").await.ok(), 1);
-    served.get("/ready").await.problem(503, "not-ready");
+    let ready = served.get("/ready").await.problem(503, "not-ready");
+    assert!(ready["views"][0].as_str().unwrap().ends_with("Guestbook: stopped"), "{ready}");
+    assert!(!ready.to_string().contains("poison"), "no hook is asked about readiness: {ready}");
     served.get("/health").await.ok();
     cure("queries");
     served.app.view::<Guestbook>().unwrap().resume().await.unwrap();
     let well = served.get("/queries/last-remarks?_consistency=strong").await.ok();
     assert_eq!(well, json!(["one", "two"]));
     let well = served.get("/queries/last-remarks").await;
-    assert_eq!((well.header("diptych-view-state"), well.header("diptych-view-since")), (None, None));
+    assert_eq!(
+        (well.header("diptych-view-state"), well.header("diptych-view-since")),
+        (None, None)
+    );
 }
 
 #[tokio::test]

@@ -88,9 +88,9 @@ impl<C: Command> Execute<C> {
         R: Serialize + ?Sized,
     {
         let made = note_key(key.as_ref(), command, rejection);
-        self.under(made.map_err(|error| {
-            Invalid::new("key", format!("the rejection has no key: {error}"))
-        }))
+        self.under(
+            made.map_err(|error| Invalid::new("key", format!("the rejection has no key: {error}"))),
+        )
     }
 
     fn under(mut self, key: Result<Key, Invalid>) -> Execute<C> {

@@ -162,10 +162,7 @@ impl Progress {
             running: AtomicBool::new(true),
             ending: AtomicBool::new(false),
             still: AtomicBool::new(false),
-            doing: Mutex::new(Doing {
-                state: FollowState::CatchingUp,
-                since: Timestamp::now(),
-            }),
+            doing: Mutex::new(Doing { state: FollowState::CatchingUp, since: Timestamp::now() }),
             times: Mutex::new(Times {
                 complete_at: None,
                 behind_since: Some(Instant::now()),

@@ -291,7 +291,10 @@ impl<Q: Query> Future for Answering<'_, Q> {
 enum Need {
     Position(Position),
     /// It was asked for everything that is durable, and how far that goes is not known any more.
-    Unknown { at_least: Position, halted: Halted },
+    Unknown {
+        at_least: Position,
+        halted: Halted,
+    },
 }
 
 impl<Q: Query> Ask<'_, Q> {

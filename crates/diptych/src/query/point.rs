@@ -90,9 +90,15 @@ impl App {
     /// what was recorded before it is a prefix of the log.
     ///
     /// # Errors
-    /// What the store says.
+    /// What the store says; also where all of the log was recorded before the instant, and the
+    /// store has ended, so that more may have been.
     pub async fn position_before(&self, instant: Timestamp) -> Result<Position, ReadError> {
-        self.last_recorded_before(instant, self.head()).await
+        let head = self.head();
+        let last = self.last_recorded_before(instant, head).await?;
+        match self.core.head.ended() {
+            Some(ended) if last == head => Err(ReadError::Unavailable(ended)),
+            _ => Ok(last),
+        }
     }
 
     /// The part of the log that a point means now.
