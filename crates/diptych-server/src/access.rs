@@ -15,6 +15,10 @@ pub enum Operation {
     Command(String),
     /// To ask the query of this name: now, of the past, live, or for an explanation.
     Query(String),
+    /// To read the events behind an answer of the query, or a conflict of the command, of this
+    /// name: their payloads, actors and times. Asked in addition to [`Query`](Operation::Query) or
+    /// [`Command`](Operation::Command), which have to be admitted, too.
+    Explain(String),
     /// To read what there is: the catalogue, the OpenAPI document.
     Catalogue,
     /// To see how the app is: its status and its metrics.

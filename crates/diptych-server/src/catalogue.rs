@@ -212,11 +212,22 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
     let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
     responses.insert("200".into(), answer("The receipt: its events are durable.", own("receipt")));
     if let Some(rejection) = &entry.rejection {
+        let noted = json!({
+            "type": ["boolean", "null"],
+            "description": "Whether the rejection is on record; null if that is not known.",
+        });
+        let note_problem = json!({ "type": "string" });
+        let properties = match entry.notes {
+            true => json!({
+                "rejection": rejection, "noted": noted, "note_problem": note_problem,
+            }),
+            false => json!({ "rejection": rejection }),
+        };
         let rejection = json!({
             "allOf": [own("problem"), {
                 "type": "object",
                 "required": ["rejection"],
-                "properties": { "rejection": rejection },
+                "properties": properties,
             }],
         });
         responses.insert("422".into(), problem("The rule says no, and why.", rejection));

@@ -1,6 +1,13 @@
 //! The left panel: `POST /commands/{name}`.
 
-use std::{any::type_name, convert::Infallible, future::Future, pin::Pin, sync::Arc};
+use std::{
+    any::type_name,
+    convert::Infallible,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -29,6 +36,8 @@ pub(crate) struct CommandEntry {
     pub(crate) body: Value,
     /// Nothing of a command that no rule rejects.
     pub(crate) rejection: Option<Value>,
+    /// Whether its rejections are kept as facts.
+    pub(crate) notes: bool,
     run: Run,
 }
 
@@ -87,16 +96,24 @@ impl CommandEntry {
         N: Command + Serialize,
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
-        CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, sent| {
-            Box::pin(async move {
-                let (copy, about) = (command.clone(), sent.about(&command));
-                let executed = sent.executed(&app, command).await;
-                if let Err(ExecuteError::Rejected(rejection)) = &executed.0 {
-                    about.note(app, note(&copy, rejection)).await;
-                }
-                executed.done(as_json)
-            })
-        })
+        let entry =
+            CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, sent| {
+                Box::pin(async move {
+                    let (copy, about) = (command.clone(), sent.about(&command));
+                    let executed = sent.executed(&app, command).await;
+                    let noted = match &executed.0 {
+                        Err(ExecuteError::Rejected(rejection)) => {
+                            Some(about.note(&app, &copy, rejection, note).await)
+                        }
+                        _ => None,
+                    };
+                    executed.done(as_json).map_err(|problem| match noted {
+                        Some(noted) => noted.told_in(problem),
+                        None => problem,
+                    })
+                })
+            });
+        CommandEntry { notes: true, ..entry }
     }
 
     fn with<C>(
@@ -112,6 +129,7 @@ impl CommandEntry {
             events: event_names(C::Event::types()),
             body: schemas.subschema_for::<C>().into(),
             rejection: rejection.map(Value::from),
+            notes: false,
             run: Box::new(move |app, body, sent| match from_json::<C>("the command", &body) {
                 Ok(command) => run(command, app, sent),
                 Err(problem) => Box::pin(async { Err(problem) }),
@@ -151,10 +169,11 @@ impl Sent {
         })
     }
 
-    /// The same for a note about what came of this command.
+    /// What is said about a note on this command. Its key is the command's, of which that of the
+    /// note is made.
     fn about(&self, command: &impl Command) -> Sent {
         Sent {
-            key: self.key.as_ref().map(|key| format!("{key}/rejected")),
+            key: self.key.clone(),
             actor: self.actor.clone(),
             // The note does not know when it was so; what it is about may.
             occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
@@ -164,10 +183,7 @@ impl Sent {
         }
     }
 
-    fn on<C: Command + Serialize>(self, mut execute: Execute<C>) -> Execute<C> {
-        if let Some(key) = self.key {
-            execute = execute.key(key);
-        }
+    fn on<C: Command>(self, mut execute: Execute<C>) -> Execute<C> {
         if let Some(actor) = self.actor {
             execute = execute.actor(actor);
         }
@@ -200,15 +216,71 @@ impl Sent {
         command: C,
     ) -> Executed<C::Rejection> {
         let session = self.session.clone();
-        Executed(self.on(app.execute(command)).await, session)
+        let execute = app.execute(command);
+        let execute = match &self.key {
+            Some(key) => execute.key(key),
+            None => execute,
+        };
+        Executed(self.on(execute).await, session)
     }
 
-    async fn note<N: Command + Serialize>(self, app: App, note: N) {
-        match self.on(app.execute(note)).await {
-            // It was noted before; a key used again with another reason is noted once, too.
-            Ok(_) | Err(ExecuteError::KeyReused(_)) => {}
-            Err(error) => tracing::warn!(%error, "a rejection could not be noted"),
+    /// Puts on record that this command was rejected.
+    async fn note<C, N>(
+        self,
+        app: &App,
+        command: &C,
+        rejection: &C::Rejection,
+        note: fn(&C, &C::Rejection) -> N,
+    ) -> Noted
+    where
+        C: Command<Rejection: Serialize> + Serialize,
+        N: Command,
+    {
+        let made = catch_unwind(AssertUnwindSafe(|| note(command, rejection)));
+        let Ok(note) = made else {
+            tracing::error!(command = type_name::<C>(), "the note of a rejection panicked");
+            return Noted::No { kind: "mistake" };
+        };
+        let execute = app.execute(note);
+        let execute = match &self.key {
+            Some(key) => execute.note_of(key, command, rejection),
+            None => execute,
+        };
+        match self.on(execute).await {
+            Ok(_) => Noted::Yes,
+            Err(error) => {
+                let command = type_name::<C>();
+                tracing::error!(command, %error, "a rejection could not be noted");
+                let is_unknown = matches!(error, ExecuteError::OutcomeUnknown(_));
+                let kind = Problem::of_command(error, |_| Value::Null).kind();
+                if is_unknown { Noted::Unknown { kind } } else { Noted::No { kind } }
+            }
         }
+    }
+}
+
+/// Whether a rejection is on record.
+enum Noted {
+    Yes,
+    No {
+        /// The kind of problem that the note met.
+        kind: &'static str,
+    },
+    /// The note was accepted, and is not known to be durable.
+    Unknown {
+        kind: &'static str,
+    },
+}
+
+impl Noted {
+    /// The problem of the rejection, which says whether it was noted.
+    fn told_in(self, problem: Problem) -> Problem {
+        let (noted, kind) = match self {
+            Noted::Yes => return problem.and("noted", true),
+            Noted::No { kind } => (Value::Bool(false), kind),
+            Noted::Unknown { kind } => (Value::Null, kind),
+        };
+        problem.and("noted", noted).and("note_problem", format!("urn:diptych:{kind}"))
     }
 }
 
@@ -268,7 +340,12 @@ async fn answer(
         done
     });
     match tokio::time::timeout(site.limits.answer_time, running).await {
-        Ok(Ok(done)) => Ok(receipt(&done?)),
+        Ok(Ok(Ok(done))) => Ok(receipt(&done)),
+        Ok(Ok(Err(problem))) if problem.has_events() => {
+            let may_explain = site.may_explain(name, &parts).await;
+            Err(if may_explain { problem.with_events() } else { problem })
+        }
+        Ok(Ok(Err(problem))) => Err(problem),
         Ok(Err(_)) => Err(Problem::later(
             "outcome-unknown",
             "the command ended without an answer: look, or send it again under the same key",

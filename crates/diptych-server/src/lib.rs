@@ -96,7 +96,8 @@
 //! `GET /queries/{name}?arguments`, or `POST` with the arguments as JSON. The answer is the JSON
 //! of the answer, with `Diptych-Position` (of which position it is), `Diptych-Token` (the same, to
 //! be told to others as `Diptych-After`), `Diptych-Cost-Events` (what was read for it) and
-//! `Diptych-Stale`, if it is. How fresh it has to be, and of when, is said by parameters, or by
+//! `Diptych-Stale`, if it is. Of a view that takes in nothing more for now, `Diptych-View-State`
+//! (`paused`, `stalled`, `stopped`, `ended` or `closed`) and `Diptych-View-Since` say so. How fresh it has to be, and of when, is said by parameters, or by
 //! headers of the same names (`_as_of` is `Diptych-As-Of`):
 //!
 //! | parameter | what |
@@ -133,11 +134,15 @@
 //! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
 //! | 404, 405 | `unknown`, `method` |
 //! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
-//! | 409 | `conflict` (with what was `missed`), `key-reused`, `token` |
+//! | 409 | `conflict` (with position and type of what was `missed`), `key-reused`, `token` |
 //! | 422 | `rejected`, with the typed reason in `rejection` |
 //! | 500 | `mistake` in the program |
 //! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped` |
 //! | 503 | `busy`, `slow`, `stopping`, `not-ready` |
+//!
+//! A problem quotes no events: a mistake says where it is, and the log of the program why. The
+//! payloads of events that a conflict missed are in `missed` for callers whom the hook admits to
+//! [`Operation::Explain`].
 //!
 //! Only what is no HTTP has no such answer: hyper says 400, or 431 where the head is too long.
 //!
@@ -256,7 +261,12 @@ impl Server {
 
     /// Like [`command`](Server::command), and what the rule says no to becomes a fact: after a
     /// rejection the command `note` is executed, with the same metadata. Under an idempotency key
-    /// it is noted once.
+    /// it is noted once for the same command and the same rejection
+    /// ([`Execute::note_of`](diptych::Execute::note_of)).
+    ///
+    /// The answer tells the rejection in any case, and in `noted` whether it is on record: `false`
+    /// if the note could not be written, `null` if that is not known, both with the type of the
+    /// problem in `note_problem`.
     pub fn command_noting<C, N>(mut self, name: &str, note: fn(&C, &C::Rejection) -> N) -> Server
     where
         C: Command<Rejection: Serialize + JsonSchema>,

@@ -11,7 +11,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use diptych::{Position, QueryError, SessionToken};
+use diptych::{QueryError, SessionToken};
 use futures_util::{StreamExt, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     access::Operation,
     problem::Problem,
-    queries::{LiveAnswers, Visited, visit},
+    queries::{LiveAnswer, LiveAnswers, Visited, visit},
     request::{Name, header_text},
     site::Site,
     status,
@@ -46,7 +46,8 @@ async fn open(
     name: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let Visited { entry, arguments, asked, headers } = visit(site, name, request).await?;
+    let visited = visit(site, name, &[Operation::Query], request).await?;
+    let Visited { entry, arguments, asked, headers } = visited;
     let watch = entry.watch.as_ref().ok_or_else(|| {
         Problem::unknown(format!("the query {name:?} has no live answers: ask it again instead"))
     })?;
@@ -98,9 +99,9 @@ impl Live {
             sleep_until(*due).await;
             loop {
                 match answers.next().await? {
-                    Ok((position, answer)) => {
+                    Ok(answer) => {
                         *trouble = None;
-                        return Some(answered(site, position, &answer));
+                        return Some(answered(site, &answer));
                     }
                     Err(error) if trouble.as_ref() == Some(&error) => {
                         sleep(TROUBLE_INTERVAL).await;
@@ -122,9 +123,12 @@ impl Live {
     }
 }
 
-fn answered(site: &Site, position: Position, answer: &str) -> Event {
-    let data = format!("{{\"position\":{},\"answer\":{answer}}}", position.get());
-    let id = site.app.token_at(position).to_string();
+fn answered(site: &Site, answer: &LiveAnswer) -> Event {
+    let LiveAnswer { position, json, standstill } = answer;
+    let state = standstill.as_ref().map(|standstill| status::word(&standstill.state));
+    let state = state.map(|word| format!(",\"view_state\":\"{word}\"")).unwrap_or_default();
+    let data = format!("{{\"position\":{},\"answer\":{json}{state}}}", position.get());
+    let id = site.app.token_at(*position).to_string();
     Event::default().id(id).event("answer").data(data)
 }
 

@@ -5,8 +5,8 @@ use axum::{
     http::{HeaderName, HeaderValue, Response, StatusCode, header},
 };
 use diptych::{
-    Conflict, ExecuteError, Invalid, KeyReused, NotYet, OutcomeUnknown, QueryError, RawEvent,
-    Recorded, Stopped,
+    BoundaryError, Conflict, ExecuteError, FoldError, Invalid, KeyReused, NotYet, OutcomeUnknown,
+    QueryError, RawEvent, Recorded, Stopped,
 };
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,8 @@ pub(crate) struct Problem {
     detail: String,
     /// Whatever a program wants to know of it.
     further: Map<String, Value>,
+    /// Members that take the place of others for callers who may read events.
+    events: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -35,8 +37,8 @@ impl Problem {
         kind: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        let (further, headers) = (Map::new(), Vec::new());
-        Problem { status, kind, detail: detail.into(), further, headers }
+        let (further, events, headers) = (Map::new(), Map::new(), Vec::new());
+        Problem { status, kind, detail: detail.into(), further, events, headers }
     }
 
     /// The caller's mistake.
@@ -49,10 +51,13 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "unknown", detail)
     }
 
-    /// A mistake of the program, which the log of the program has more about.
-    fn mistake(kind: &'static str, error: &dyn std::error::Error) -> Problem {
-        tracing::error!(%error, "a request met a mistake in the program");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, kind, with_causes(error))
+    /// A mistake of the program. The client is told where it is, and the log of the program what
+    /// it is: a panic, or an event that cannot be read, may quote events of others.
+    pub(crate) fn mistake(place: &str, error: &dyn std::error::Error) -> Problem {
+        let error = with_causes(error);
+        tracing::error!(place, error, "a request met a mistake in the program");
+        let detail = format!("{place}: the log of the program says why");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "mistake", detail)
     }
 
     /// It may go better later.
@@ -61,8 +66,24 @@ impl Problem {
         problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
     }
 
+    /// The last part of its type.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.further.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Whether there is more to tell callers who may read events.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The problem for a caller who may read events.
+    pub(crate) fn with_events(mut self) -> Problem {
+        self.further.append(&mut self.events);
         self
     }
 
@@ -113,6 +134,9 @@ impl Problem {
                 Problem::bad("invalid", detail).and("field", field).and("problem", problem)
             }
             ExecuteError::Conflict(conflict) => of_conflict(detail, &conflict),
+            ExecuteError::Boundary(BoundaryError::NoBoundary { .. }) => {
+                Problem::bad("parameter", detail).and("parameter", "unchanged-since")
+            }
             ExecuteError::KeyReused(KeyReused { first, last, .. }) => {
                 let problem = Problem::new(StatusCode::CONFLICT, "key-reused", detail);
                 problem.and("first", first.get()).and("last", last.get())
@@ -125,9 +149,40 @@ impl Problem {
             }
             ExecuteError::Unavailable(_) => Problem::later("unavailable", detail),
             ExecuteError::Stopped => Problem::later("stopping", detail),
-            error => Problem::mistake("mistake", &error),
+            error => mistake_of_command(&error),
         }
     }
+}
+
+fn mistake_of_command<R: std::error::Error + 'static>(error: &ExecuteError<R>) -> Problem {
+    let place = match error {
+        ExecuteError::Boundary(_) => "the boundary of the command is wrong",
+        ExecuteError::Schema(_) => "an event of the command cannot be written so that it is read",
+        ExecuteError::Fold(FoldError { position, .. }) => {
+            let place = "an event that the command depends on cannot be taken in";
+            return Problem::mistake(place, error).and("at", position.get());
+        }
+        ExecuteError::Panicked(_) => "the rule of the command panicked",
+        ExecuteError::Corrupt(_) => "the log is damaged where the command had to read it",
+        _ => "the command could not be decided",
+    };
+    Problem::mistake(place, error)
+}
+
+fn mistake_of_query(error: &QueryError) -> Problem {
+    let place = match error {
+        QueryError::NoSuchView(_) => "the view of the query is not kept",
+        QueryError::Scope { .. } => "the scope of the query is wrong",
+        QueryError::Schema(_) => "the events of the view cannot be read as they are declared",
+        QueryError::Fold(FoldError { position, .. }) => {
+            let place = "an event that the answer depends on cannot be taken in";
+            return Problem::mistake(place, error).and("at", position.get());
+        }
+        QueryError::Panicked(_) => "the answer panicked",
+        QueryError::Corrupt(_) => "the log is damaged where it had to be read",
+        _ => "the query could not be answered",
+    };
+    Problem::mistake(place, error)
 }
 
 /// What an error says, and what it comes of where it does not say that itself: a disk that is
@@ -143,16 +198,27 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The missed events with position and type: with the lowest expectation they are all events of a
+/// boundary, and a caller who may send a command need not be one who may read those.
 fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
-    let missed: Vec<Value> = conflict.missed.iter().map(missed).collect();
-    Problem::new(StatusCode::CONFLICT, "conflict", detail)
+    let events: Vec<Value> = conflict.missed.iter().map(missed).collect();
+    let with_payloads: Vec<Value> = conflict.missed.iter().map(missed_with_payload).collect();
+    let mut problem = Problem::new(StatusCode::CONFLICT, "conflict", detail)
         .and("at", conflict.at.get())
         .and("after", conflict.after.get())
         .and("attempts", conflict.attempts)
-        .and("missed", missed)
+        .and("missed", events);
+    if !with_payloads.is_empty() {
+        problem.events.insert("missed".to_owned(), with_payloads.into());
+    }
+    problem
 }
 
 fn missed(event: &Recorded<RawEvent>) -> Value {
+    json!({ "position": event.position.get(), "type": event.event_type })
+}
+
+fn missed_with_payload(event: &Recorded<RawEvent>) -> Value {
     json!({
         "position": event.position.get(),
         "type": event.event_type,
@@ -171,6 +237,11 @@ impl From<QueryError> for Problem {
                 .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
             QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
             QueryError::Stopped { stopped: Stopped { at, .. }, .. } => {
+                // The reason may quote the event. It is in the status, and in the program's log.
+                let detail = format!(
+                    "the view stopped before position {at}, and takes in nothing more: its status \
+                     says why"
+                );
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "view-stopped", detail)
                     .and("at", at.get())
             }
@@ -185,7 +256,7 @@ impl From<QueryError> for Problem {
                 Problem::later("unavailable", detail)
             }
             QueryError::AppStopped => Problem::later("stopping", detail),
-            error => Problem::mistake("mistake", &error),
+            error => mistake_of_query(&error),
         }
     }
 }

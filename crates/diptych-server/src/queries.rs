@@ -11,7 +11,7 @@ use axum::{
 };
 use diptych::{
     Answer, App, Ask, Event, Explain, Fold, Point, Position, Query, QueryError, Recorded, Session,
-    SessionToken, Timestamp,
+    SessionToken, Standstill, Timestamp,
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -30,6 +30,7 @@ use crate::{
     problem::Problem,
     request::{Name, SESSION, Said, Told, from_json, header_value, json_body, pairs},
     site::Site,
+    status,
 };
 
 /// A query of the application, without its type.
@@ -52,8 +53,16 @@ type Run<T> = Box<dyn Fn(App, Arguments, Asked) -> Boxed<T> + Send + Sync>;
 type Watching = Box<dyn Fn(App, Arguments, &[SessionToken]) -> Watched + Send + Sync>;
 type Watched = Result<LiveAnswers, Problem>;
 
-/// Answers as JSON, as they change.
-pub(crate) type LiveAnswers = BoxStream<'static, Result<(Position, String), QueryError>>;
+/// Answers as they change.
+pub(crate) type LiveAnswers = BoxStream<'static, Result<LiveAnswer, QueryError>>;
+
+/// One of the answers to a live query.
+pub(crate) struct LiveAnswer {
+    pub(crate) position: Position,
+    /// The answer as JSON.
+    pub(crate) json: String,
+    pub(crate) standstill: Option<Box<Standstill>>,
+}
 
 /// The arguments of a query as they came.
 pub(crate) enum Arguments {
@@ -113,6 +122,7 @@ pub(crate) struct Answered {
     body: Vec<u8>,
     position: Position,
     stale: Option<Position>,
+    standstill: Option<Box<Standstill>>,
     events: u64,
     session: Option<SessionToken>,
 }
@@ -159,7 +169,9 @@ impl QueryEntry {
                 let next = watch.next().await.map(|answer| {
                     // What cannot be JSON was found when the query was asked in a test.
                     let json = serde_json::to_string(&answer.value);
-                    (answer.position, json.unwrap_or_else(|_| "null".to_owned()))
+                    let json = json.unwrap_or_else(|_| "null".to_owned());
+                    let Answer { position, standstill, .. } = answer;
+                    LiveAnswer { position, json, standstill }
                 });
                 Some((next, watch))
             });
@@ -203,10 +215,10 @@ impl Asked {
             Some(point) => ask.at(point).await?,
             None => ask.await?,
         };
-        let Answer { value, position, stale, cost, .. } = answer;
+        let Answer { value, position, stale, standstill, cost, .. } = answer;
         let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
         let session = session.map(|session| session.token());
-        Ok(Answered { body, position, stale, events: cost.events, session })
+        Ok(Answered { body, position, stale, standstill, events: cost.events, session })
     }
 
     fn of<Q: Query>(self, mut ask: Ask<'_, Q>) -> Ask<'_, Q> {
@@ -277,9 +289,8 @@ fn event<E: Event>(recorded: &Recorded<E>) -> Value {
 }
 
 fn not_json<Q>(error: &serde_json::Error) -> Problem {
-    let (query, status) = (type_name::<Q>(), axum::http::StatusCode::INTERNAL_SERVER_ERROR);
-    tracing::error!(query, %error, "an answer cannot be written as JSON");
-    Problem::new(status, "mistake", format!("the answer cannot be written as JSON: {error}"))
+    let query = type_name::<Q>();
+    Problem::mistake(&format!("the answer of {query} cannot be written as JSON"), error)
 }
 
 fn milliseconds(said: &Said<'_>, name: &str) -> Result<Option<Duration>, Problem> {
@@ -315,13 +326,17 @@ pub(crate) struct Visited<'s> {
     pub(crate) headers: HeaderMap,
 }
 
+/// Lets the caller in, if the hook admits all of these operations on the query of this name.
 pub(crate) async fn visit<'s>(
     site: &'s Site,
     name: &str,
+    operations: &[fn(String) -> Operation],
     request: Request<Body>,
 ) -> Result<Visited<'s>, Problem> {
     let (parts, body) = request.into_parts();
-    site.admit(Operation::Query(name.to_owned()), &parts).await?;
+    for operation in operations {
+        site.admit(operation(name.to_owned()), &parts).await?;
+    }
     let entry = site.queries.get(name).ok_or_else(|| {
         let known: Vec<_> = site.queries.keys().collect();
         Problem::unknown(format!("there is no query {name:?} (known: {known:?})"))
@@ -347,7 +362,8 @@ pub(crate) async fn ask(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
-        let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
+        let visited = visit(&site, &name, &[Operation::Query], request).await?;
+        let Visited { entry, arguments, asked, .. } = visited;
         let answered = in_time(&site, (entry.ask)(site.app.clone(), arguments, asked)).await?;
         Ok(response(&site, answered))
     };
@@ -361,7 +377,9 @@ pub(crate) async fn explain(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
-        let Visited { entry, arguments, asked, .. } = visit(&site, &name, request).await?;
+        let operations: [fn(String) -> Operation; 2] = [Operation::Query, Operation::Explain];
+        let visited = visit(&site, &name, &operations, request).await?;
+        let Visited { entry, arguments, asked, .. } = visited;
         let explained = in_time(&site, (entry.explain)(site.app.clone(), arguments, asked)).await?;
         let Explained { body, upto } = explained;
         let mut response = json_response(body.to_string().into());
@@ -383,7 +401,7 @@ async fn in_time<T>(site: &Site, answer: Boxed<T>) -> Result<T, Problem> {
 }
 
 fn response(site: &Site, answered: Answered) -> Response<Body> {
-    let Answered { body, position, stale, events, session } = answered;
+    let Answered { body, position, stale, standstill, events, session } = answered;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
     headers.insert("diptych-position", position.get().into());
@@ -393,10 +411,16 @@ fn response(site: &Site, answered: Answered) -> Response<Body> {
     if let Some(need) = stale {
         headers.insert("diptych-stale", need.get().into());
     }
+    if let Some(Standstill { state, since, .. }) = standstill.as_deref() {
+        headers.insert("diptych-view-state", HeaderValue::from_static(status::word(state)));
+        headers.extend(header_value(since).map(|since| (VIEW_SINCE, since)));
+    }
     let session = session.as_ref().and_then(header_value);
     headers.extend(session.map(|value| (header::HeaderName::from_static(SESSION), value)));
     response
 }
+
+const VIEW_SINCE: header::HeaderName = header::HeaderName::from_static("diptych-view-since");
 
 pub(crate) fn json_response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);

@@ -109,6 +109,13 @@ impl Site {
         }
     }
 
+    /// Whether the caller may read the events behind what this command met. Without a hook no
+    /// caller is known to: a boundary may have events that no query of the server shows.
+    pub(crate) async fn may_explain(&self, command: &str, parts: &Parts) -> bool {
+        self.hook.is_some()
+            && self.admit(Operation::Explain(command.to_owned()), parts).await.is_ok()
+    }
+
     /// What goes out, answer or problem.
     pub(crate) fn answered(&self, answer: Result<Response<Body>, Problem>) -> Response<Body> {
         answer.unwrap_or_else(Problem::into_response)

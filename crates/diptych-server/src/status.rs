@@ -92,6 +92,7 @@ fn view(status: &ViewStatus) -> Value {
     let further = json!({
         "type": status.view,
         "events": status.events,
+        "since": status.since.to_string(),
         "copies": status.memory.copies,
         "bytes": status.memory.bytes(),
     });
@@ -115,7 +116,7 @@ fn follower(name: &str, position: u64, state: &FollowState, lag: Lag, further: V
     merged(follower, further)
 }
 
-fn word(state: &FollowState) -> &'static str {
+pub(crate) fn word(state: &FollowState) -> &'static str {
     match state {
         FollowState::CatchingUp => "catching up",
         FollowState::Live => "live",
@@ -157,17 +158,28 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     if *site.stopping.borrow() {
         return Err(Problem::later("stopping", "the server stops: ask another one"));
     }
+    if site.app.is_stopped() {
+        return Err(Problem::later("stopping", "the app was stopped: ask another server"));
+    }
+    if site.app.store().head().is_ended() {
+        let detail = "the log ended, and nothing more is taken: start the server again";
+        return Err(Problem::later("not-ready", detail));
+    }
     let views = site.app.views();
     let not_ready = views.iter().filter_map(|status| {
         // It is called live a moment after it came as far as the log.
         let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
-        let trouble = trouble(&status.state).or(is_behind.then(|| status.state.to_string()))?;
-        Some(format!("{}: {trouble}", status.view))
+        let is_in_trouble = is_behind || trouble(&status.state).is_some();
+        // The reason may quote events, and readiness is told to callers whom no hook has seen.
+        is_in_trouble.then(|| format!("{}: {}", status.view, word(&status.state)))
     });
     let not_ready: Vec<_> = not_ready.collect();
     match not_ready.is_empty() {
         true => Ok(json_response("{\"status\":\"ready\"}".into())),
-        false => Err(Problem::later("not-ready", not_ready.join("; ")).and("views", not_ready)),
+        false => {
+            let detail = format!("{}; the status says why", not_ready.join("; "));
+            Err(Problem::later("not-ready", detail).and("views", not_ready))
+        }
     }
 }
 

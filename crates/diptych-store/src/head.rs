@@ -18,7 +18,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -43,6 +43,8 @@ struct Shared {
     commits: AtomicU64,
     /// How many stand in the lines of `waiting`; changed under its lock, read without it.
     standing: AtomicUsize,
+    /// Whether `waiting.ended` is set, for callers that need not know why.
+    is_ended: AtomicBool,
     waiting: Mutex<Waiting>,
 }
 
@@ -72,6 +74,14 @@ impl Head {
     /// Why nothing more will be published, if so.
     pub fn ended(&self) -> Option<Ended> {
         self.0.waiting.lock().ended.clone()
+    }
+
+    /// Whether nothing more will be published here. Then [`position`](Head::position) says nothing
+    /// about the log any more: another process may have opened it and gone on.
+    ///
+    /// A position that was read before this answered `false` was the end of the log at that time.
+    pub fn is_ended(&self) -> bool {
+        self.0.is_ended.load(Ordering::SeqCst)
     }
 
     /// Waits until something after `position` is published, and says up to where.
@@ -119,6 +129,7 @@ impl HeadPublisher {
             position: AtomicU64::new(position.get()),
             commits: AtomicU64::new(0),
             standing: AtomicUsize::new(0),
+            is_ended: AtomicBool::new(false),
             waiting: Mutex::default(),
         })))
     }
@@ -154,6 +165,7 @@ impl HeadPublisher {
         {
             let mut waiting = self.0.0.waiting.lock();
             waiting.ended.get_or_insert(why);
+            self.0.0.is_ended.store(true, Ordering::SeqCst);
             take_upto(&mut waiting.by_position, u64::MAX, &mut woken);
             take_upto(&mut waiting.by_commit, u64::MAX, &mut woken);
             self.0.0.count(&waiting);

@@ -8,9 +8,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, Refresh, Retries,
-    SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError, Upcasters, View,
-    ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
+    Ask, Command, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query,
+    Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError,
+    Upcasters, View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
@@ -43,6 +43,7 @@ pub struct AppBuilder {
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
     plans: Plans,
+    requires_views: bool,
     past_events: usize,
 }
 
@@ -76,6 +77,17 @@ pub enum StartError {
     ProjectionTwice {
         /// The name.
         name: String,
+    },
+    /// A view that the app [requires](AppBuilder::require_views) did not come as far as the log.
+    #[error(
+        "the app requires its views, and {view} did not come as far as the log: {state}; correct \
+         its fold, add an upcaster, or start without `require_views`"
+    )]
+    RequiredView {
+        /// The Rust type of the view.
+        view: &'static str,
+        /// Why it does not go on.
+        state: FollowState,
     },
     /// The system gives no thread to fold on.
     #[error(
@@ -136,6 +148,7 @@ impl App {
             snapshots: None,
             keepings: Keepings::default(),
             plans: Plans::default(),
+            requires_views: false,
             past_events: AppBuilder::PAST_EVENTS,
         }
     }
@@ -244,6 +257,12 @@ impl App {
         self.core.identity
     }
 
+    /// Whether it was [stopped](App::stop), or is about to be, by any of its clones: then it takes no commands, and
+    /// its views take in nothing more.
+    pub fn is_stopped(&self) -> bool {
+        self.core.running.is_stopped()
+    }
+
     /// What was done since the app was started.
     pub fn figures(&self) -> Figures {
         self.core.figures()
@@ -251,7 +270,8 @@ impl App {
 
     /// Takes no further commands, waits until those that run have their answers and everything
     /// that was accepted is durable, stops the views, and closes the log if the app opened it.
-    /// All clones are stopped. Dropping an app instead is safe, too: what was acknowledged is
+    /// All clones are stopped. Views go on to answer queries that do not ask how fresh the answer
+    /// is, with [a mark](crate::Answer::standstill). Dropping an app instead is safe, too: what was acknowledged is
     /// durable.
     ///
     /// # Errors
@@ -310,6 +330,14 @@ impl AppBuilder {
     /// The same with these options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
         self.plans.views.push(Box::new(Plan::<V>::new(options)));
+        self
+    }
+
+    /// Makes [`start`](AppBuilder::start) fail with [`StartError::RequiredView`] where a view
+    /// stops before an event that it cannot take in. Without it the app starts, and that view
+    /// answers as of the position before the event, with [a mark](crate::Answer::standstill).
+    pub fn require_views(mut self) -> AppBuilder {
+        self.requires_views = true;
         self
     }
 
@@ -380,7 +408,8 @@ impl AppBuilder {
     /// stopped before an event that it cannot take in.
     ///
     /// # Errors
-    /// [`StartError`] if declarations contradict each other, or snapshots have no place.
+    /// [`StartError`] if declarations contradict each other, snapshots have no place, or a view
+    /// that is [required](AppBuilder::require_views) stopped.
     pub async fn start(mut self) -> Result<App, StartError> {
         let limits = self.store.limits();
         self.check_plans()?;
@@ -397,6 +426,12 @@ impl AppBuilder {
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
         let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
         let panel = Panel::start(store.clone(), &schema, plans).await?;
+        if self.requires_views
+            && let Some(ViewStatus { view, state, .. }) = panel.halted()
+        {
+            panel.stop().await;
+            return Err(StartError::RequiredView { view, state });
+        }
         let core = Core::new(store, schema, cache_bytes, retries, snapshots);
         Ok(App {
             panel: Arc::new(panel),

@@ -8,6 +8,7 @@ mod execute;
 pub(crate) mod folds;
 mod gates;
 mod lane;
+mod note;
 mod unsynced;
 
 use std::error::Error;
@@ -15,7 +16,7 @@ use std::error::Error;
 pub use cache::CacheFigures;
 pub use core::Figures;
 pub use decide::Retries;
-use diptych_store::{Filter, Timestamp};
+use diptych_store::{Filter, Position, Timestamp};
 pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
@@ -209,6 +210,17 @@ pub enum BoundaryError {
          with `unchanged_since` instead"
     )]
     NotOneStream,
+    /// A position was expected of a boundary in which no event can ever be: that of a command
+    /// without state, or a filter that matches nothing.
+    #[error(
+        "nothing can change since position {since}: the command depends on no events, because it \
+         has no state or its boundary matches nothing; give it a state whose boundary has the \
+         events in question, or send it without `unchanged_since`"
+    )]
+    NoBoundary {
+        /// The position that was expected.
+        since: Position,
+    },
     /// Conflicts of a command that has no state which they could be about.
     #[error(
         "`conflicts_with` asks for {conflicts}, and the command has no state that this could be \

@@ -21,7 +21,7 @@ pub(crate) use feed::PAGE_EVENTS;
 #[cfg(feature = "testing")]
 pub(crate) use page::Page;
 pub(crate) use page::Slice;
-pub use progress::{FollowState, Lag, Stopped};
+pub use progress::{FollowState, Lag, Standstill, Stopped};
 pub(crate) use progress::{Halted, Progress};
 pub(crate) use pulse::Pulse;
 use tokio::runtime::Handle;

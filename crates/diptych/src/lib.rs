@@ -179,7 +179,7 @@ pub use event::{
     UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
-pub use follow::{ControlError, FollowState, Lag, Refresh, Stopped};
+pub use follow::{ControlError, FollowState, Lag, Refresh, Standstill, Stopped};
 pub use query::{
     Answer, Answering, Ask, Cost, Difference, Explain, Explanation, History, NarrowScope, NotYet,
     Past, Point, Query, QueryError, QueryPanicked, ScopeError, Watch,

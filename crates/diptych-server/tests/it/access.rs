@@ -75,6 +75,7 @@ async fn guarded(visit: Visit) -> Result<Caller, Denied> {
         (Operation::Query(query), Some("guest")) if query == "who-sits" => {
             Err(Denied::forbidden("that is private"))
         }
+        (Operation::Explain(_), Some("guest")) => Err(Denied::forbidden("guests see no events")),
         (Operation::Status, Some("guest")) => Err(Denied::forbidden("guests see no status")),
         (_, Some("broken")) => panic!("the hook is broken"),
         (_, Some(name)) => Ok(Caller::named(name)),
@@ -109,6 +110,14 @@ async fn the_hook_is_asked_for_each_command_and_query() {
     assert_eq!(denied["detail"], "guests may not take-seat");
     served.ask(&guest(Request::send("remark", r#"{"text":"x"}"#))).await.ok();
     served.ask(&guest(Request::get("/queries/seats"))).await.ok();
+    let explanation = || Request::get("/queries/seats/explanation");
+    let denied = served.ask(&guest(explanation())).await.problem(403, "denied");
+    assert_eq!(denied["detail"], "guests see no events");
+    served.ask(&explanation().header("x-user", "ada")).await.ok();
+    // The explanation of a query that may not be asked is denied by that.
+    let private = Request::get("/queries/who-sits/explanation?seat=a1");
+    let denied = served.ask(&guest(private)).await.problem(403, "denied");
+    assert_eq!(denied["detail"], "that is private");
     served.ask(&guest(Request::get("/queries/who-sits?seat=a1"))).await.problem(403, "denied");
     served.ask(&guest(Request::get("/status"))).await.problem(403, "denied");
     served.ask(&take.clone()).await.problem(401, "denied");

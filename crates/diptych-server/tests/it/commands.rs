@@ -7,7 +7,7 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, SimulatedDisk},
 };
-use diptych_server::Caller;
+use diptych_server::{Caller, Denied, Operation as Asked, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
@@ -266,10 +266,58 @@ async fn a_conflict_says_what_was_missed() {
     };
     let problem = served.ask(&send(0)).await.problem(409, "conflict");
     assert_eq!((&problem["at"], &problem["after"]), (&1.into(), &0.into()), "{problem}");
-    let missed = &problem["missed"][0];
-    assert_eq!((&missed["position"], &missed["type"]), (&1.into(), &"seat-taken".into()));
-    assert_eq!(missed["data"]["by"], "ada", "{missed}");
+    assert_eq!(problem["missed"], json!([{ "position": 1, "type": "seat-taken" }]));
     served.ask(&send(1)).await.ok();
+}
+
+/// With `Diptych-Unchanged-Since: 0` a caller who might send a command, and ask no query, was
+/// given the payloads of all events in its boundary.
+#[tokio::test]
+async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
+    async fn admit(visit: Visit) -> Result<Caller, Denied> {
+        let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
+        match (&visit.operation, user) {
+            (Asked::Explain(command), Some("clerk")) if command == "leave-seat" => {
+                Ok(Caller::named("clerk"))
+            }
+            (Asked::Command(_), Some(user)) => Ok(Caller::named(user)),
+            _ => Err(Denied::forbidden("that is private")),
+        }
+    }
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let served = Served::of(app, |server| server.admit(admit)).await;
+    let send = |name: &str, body: serde_json::Value, user: &str| {
+        Request::send(name, body).header("x-user", user)
+    };
+    let take = send("take-seat", json!({ "seat": "a1", "by": "ada" }), "guest");
+    served.ask(&take).await.ok();
+    let leave = |user: &str| {
+        send("leave-seat", json!({ "seat": "a1" }), user).header("diptych-unchanged-since", 0)
+    };
+    let guest = served.ask(&leave("guest")).await.problem(409, "conflict");
+    assert_eq!(guest["missed"], json!([{ "position": 1, "type": "seat-taken" }]));
+    assert!(!guest.to_string().contains("ada"), "{guest}");
+    let clerk = served.ask(&leave("clerk")).await.problem(409, "conflict");
+    let missed = &clerk["missed"][0];
+    assert_eq!((&missed["position"], &missed["data"]["by"]), (&1.into(), &"ada".into()));
+    // It is asked about each command by its name.
+    let again = take.header("diptych-unchanged-since", 0);
+    let guest = served.ask(&again).await.problem(409, "conflict");
+    assert!(!guest.to_string().contains("ada"), "{guest}");
+}
+
+/// A remark depends on nothing, so the header was taken and compared with nothing.
+#[tokio::test]
+async fn an_expectation_of_a_command_that_depends_on_nothing_is_refused() {
+    let served = Served::new().await;
+    served.remark("first").await;
+    for since in [0, 1] {
+        let remark = Request::send("remark", r#"{"text":"second"}"#);
+        let asked = served.ask(&remark.header("diptych-unchanged-since", since)).await;
+        let problem = asked.problem(400, "parameter");
+        assert_eq!(problem["parameter"], "unchanged-since", "{problem}");
+    }
+    assert_eq!(served.head(), 1);
 }
 
 /// The log accepts the command, and its disk fails before it is durable.
@@ -310,7 +358,10 @@ async fn a_store_that_takes_nothing_is_not_there_for_now() {
 async fn a_command_that_panics_is_a_mistake_of_the_program_and_the_next_one_goes_on() {
     let served = Served::new().await;
     let mut connection = served.connect().await;
-    connection.ask(&Request::send("stumble", "{}")).await.problem(500, "mistake");
+    let problem = connection.ask(&Request::send("stumble", "{}")).await.problem(500, "mistake");
+    // A panic may quote what belongs to others.
+    assert!(!problem.to_string().contains("stumbled"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("panicked"), "{problem}");
     connection.ask(&keyed("k")).await.ok();
 }
 
@@ -373,6 +424,76 @@ async fn a_rejection_is_noted_once_under_a_key() {
     let free = Request::send("take-seat-noting", json!({ "seat": "a2", "by": "bob" }));
     served.ask(&free).await.ok();
     assert_eq!(served.head(), 4);
+}
+
+/// The note was written under the client's key with `/rejected` behind it, so a client chose
+/// whether there was one: by a key so long that the longer one was beyond the store's limit, by
+/// sending something else under `KEY/rejected` before, or by one key for all that it tried.
+#[tokio::test]
+async fn no_key_of_a_client_keeps_its_rejection_off_the_record() {
+    let served = Served::new().await;
+    let seats = ["a1", "a2", "a3"];
+    for seat in seats {
+        served.take(seat, "ada").await;
+    }
+    let refused = async |key: &str, seat: &str| {
+        let take = Request::send("take-seat-noting", json!({ "seat": seat, "by": "eve" }));
+        let refused = served.ask(&take.header("idempotency-key", key)).await;
+        let problem = refused.problem(422, "rejected");
+        assert_eq!((&problem["noted"], problem.get("note_problem")), (&true.into(), None));
+        served.head()
+    };
+    let mut head = served.head();
+    for bytes in 503..=512 {
+        assert_eq!(refused(&"k".repeat(bytes), "a1").await, head + 1, "{bytes} bytes");
+        assert_eq!(refused(&"k".repeat(bytes), "a1").await, head + 1, "sent again");
+        head += 1;
+    }
+    let before = Request::send("take-seat", json!({ "seat": "b1", "by": "eve" }));
+    served.ask(&before.header("idempotency-key", "mine/rejected")).await.ok();
+    assert_eq!(refused("mine", "a1").await, head + 2);
+    for (at, seat) in (3..).zip(seats) {
+        assert_eq!(refused("one for all", seat).await, head + at);
+    }
+    // The same command that is rejected for another reason is noted for that, too.
+    served.done("leave-seat", json!({ "seat": "a1" })).await;
+    served.take("a1", "bob").await;
+    let head = served.head();
+    assert_eq!(refused("one for all", "a1").await, head + 1);
+    assert_eq!(refused("one for all", "a1").await, head + 1);
+}
+
+#[tokio::test]
+async fn keys_of_notes_are_not_for_clients() {
+    let served = Served::new().await;
+    for key in ["diptych:", "diptych:note:1", "\"diptych:x\""] {
+        let problem = served.ask(&keyed(key)).await.problem(400, "invalid");
+        assert_eq!(problem["field"], "key", "{problem}");
+    }
+    assert_eq!(served.head(), 0);
+    served.ask(&keyed("diptych")).await.ok();
+}
+
+/// It was a warning in the log of the server, and the client was told as if it were on record.
+#[tokio::test]
+async fn a_rejection_that_cannot_be_noted_is_told_and_says_so() {
+    let store = Moody::new();
+    let served = Served::over(store.clone()).await;
+    served.take("a1", "ada").await;
+    // The state of the decision is in memory from now on.
+    served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");
+    store.set(Mood::Full);
+    let take = Request::send("take-seat-noting", TAKE).header("idempotency-key", "k");
+    let problem = served.ask(&take).await.problem(422, "rejected");
+    assert_eq!(problem["rejection"]["rule"], "seat-is-taken", "{problem}");
+    assert_eq!((&problem["noted"], served.head()), (&false.into(), 1), "{problem}");
+    assert_eq!(problem["note_problem"], "urn:diptych:unavailable");
+    store.set(Mood::Well);
+    let problem = served.ask(&take).await.problem(422, "rejected");
+    assert_eq!((&problem["noted"], served.head()), (&true.into(), 2), "{problem}");
+    // A command that keeps none says nothing of it.
+    let problem = served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");
+    assert_eq!(problem.get("noted"), None);
 }
 
 #[tokio::test]

@@ -30,6 +30,21 @@ async fn the_answer_comes_first_and_then_each_changed_one() {
     assert_eq!(Events::answer(&events.next().await.unwrap()), (3, json!(2)));
 }
 
+/// A view that is paused tells no trouble, so its stream looked like that of a quiet day.
+#[tokio::test]
+async fn an_answer_of_a_view_that_stands_still_says_so() {
+    let served = quick().await;
+    let mut events = served.events(LIVE).await;
+    let first: serde_json::Value =
+        serde_json::from_str(&events.next().await.unwrap().data).unwrap();
+    assert_eq!(first, json!({ "position": 0, "answer": 0 }));
+    served.app.view::<Plan>().unwrap().pause().await.unwrap();
+    let mut events = served.events(LIVE).await;
+    let first: serde_json::Value =
+        serde_json::from_str(&events.next().await.unwrap().data).unwrap();
+    assert_eq!(first, json!({ "position": 0, "answer": 0, "view_state": "paused" }));
+}
+
 #[tokio::test]
 async fn text_of_several_lines_is_one_event() {
     let served = quick().await;

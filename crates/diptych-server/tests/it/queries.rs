@@ -332,20 +332,37 @@ async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
     let strong = served.get("/queries/last-remarks?_consistency=strong").await;
     let problem = strong.problem(503, "view-stopped");
     assert_eq!(problem["at"], 2, "{problem}");
+    // The reason quotes the event: whoever may see the status is told.
+    assert!(!problem.to_string().contains("poison"), "{problem}");
+    let status = served.get("/status").await.ok().to_string();
+    assert!(status.contains("poison: queries"), "{status}");
     let stale = served.get("/queries/last-remarks?_consistency=strong&_or_stale").await;
     assert_eq!(
         (stale.need("diptych-stale"), stale.need("diptych-position")),
         ("3".into(), "1".into())
     );
     assert_eq!(stale.ok(), json!(["one"]));
+    // Also the answer that nothing was said about is not taken for one of a quiet day.
+    let eventual = served.get("/queries/last-remarks").await;
+    assert_eq!(eventual.need("diptych-view-state"), "stopped");
+    let since: diptych::Timestamp = eventual.need("diptych-view-since").parse().unwrap();
+    assert!(since <= diptych::Timestamp::now());
+    assert_eq!(eventual.ok(), json!(["one"]));
     served.take("a1", "ada").await;
     assert_eq!(served.get("/queries/how-many?_consistency=strong").await.ok(), 1);
-    served.get("/ready").await.problem(503, "not-ready");
+    let ready = served.get("/ready").await.problem(503, "not-ready");
+    assert!(ready["views"][0].as_str().unwrap().ends_with("Guestbook: stopped"), "{ready}");
+    assert!(!ready.to_string().contains("poison"), "no hook is asked about readiness: {ready}");
     served.get("/health").await.ok();
     cure("queries");
     served.app.view::<Guestbook>().unwrap().resume().await.unwrap();
     let well = served.get("/queries/last-remarks?_consistency=strong").await.ok();
     assert_eq!(well, json!(["one", "two"]));
+    let well = served.get("/queries/last-remarks").await;
+    assert_eq!(
+        (well.header("diptych-view-state"), well.header("diptych-view-since")),
+        (None, None)
+    );
 }
 
 #[tokio::test]
@@ -371,4 +388,20 @@ async fn an_app_that_was_stopped_says_so() {
     let take = Request::send("take-seat", json!({ "seat": "a2", "by": "bob" }));
     served.ask(&take).await.problem(503, "stopping");
     served.get("/health").await.ok();
+    for fresh in ["_consistency=strong", "_at_most=3600000"] {
+        served.get(&format!("/queries/how-many?{fresh}")).await.problem(503, "stopping");
+    }
+    let answer = served.get("/queries/how-many").await;
+    assert_eq!((answer.need("diptych-view-state"), answer.ok()), ("closed".into(), json!(1)));
+    served.get("/ready").await.problem(503, "stopping");
+}
+
+/// Nothing was kept in memory that could have said so.
+#[tokio::test]
+async fn a_stopped_app_without_views_is_not_ready() {
+    let app = App::over(Memory::new()).start().await.unwrap();
+    let served = Served::of(app.clone(), |server| server).await;
+    served.get("/ready").await.ok();
+    app.stop().await.unwrap();
+    served.get("/ready").await.problem(503, "stopping");
 }

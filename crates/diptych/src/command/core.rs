@@ -211,6 +211,10 @@ impl Running {
         Ok(run)
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.load(Ordering::Acquire) & 1 == 1
+    }
+
     async fn stop(&self) {
         self.state.fetch_or(1, Ordering::AcqRel);
         loop {

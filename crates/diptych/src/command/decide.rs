@@ -14,8 +14,8 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, Filter, Key, Metadata, Position, RawEvent,
-    Read, Refusal, Synced, Tag,
+    Accepted, Append, AppendCondition, AppendError, Filter, Invalid as NotTaken, Key, Metadata,
+    Position, RawEvent, Read, Refusal, Synced, Tag,
 };
 use tokio::runtime::Handle;
 
@@ -146,7 +146,7 @@ async fn attempts<C: Command>(
             None => None,
         };
         let tried = match expected {
-            Some(Err(conflict)) => return Ok(settled(Failure::Conflict(conflict))),
+            Some(Err(failure)) => return Ok(settled(failure)),
             Some(Ok(condition)) => try_once(core, request, slots, &narrowed, condition).await?,
             None => try_once(core, request, slots, &narrowed, None).await?,
         };
@@ -345,7 +345,8 @@ pub(crate) fn narrow<C: Command>(
         for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
             match slot.narrow(&one) {
                 Ok(filter) => {
-                    known = true;
+                    // A fold without event types takes any filter, and no event can match it.
+                    known |= !filter.items().is_empty();
                     narrowed = narrowed.or(filter);
                 }
                 Err(error) => refused = Some(error),
@@ -446,29 +447,43 @@ impl Core {
         }
     }
 
-    /// What the caller expects as a condition; or the conflict, if it is not so already.
+    /// The caller's expectation as a condition of the append, or why it does not hold already.
+    ///
+    /// An expectation that no event could violate is a mistake: a caller who states one believes
+    /// that it protects a decision, and would get a receipt for a lost update.
     async fn expected<C: Command>(
         &self,
         slots: &mut <C::State as Folds>::Slots,
         expected: Expected,
-    ) -> Result<Result<Option<AppendCondition>, Conflict>, Failure> {
+    ) -> Result<Result<Option<AppendCondition>, Failure>, Failure> {
         let (filter, after) = match expected {
-            Expected::Position(after) => (union::<C>(slots), after),
+            Expected::Position(after) => match union::<C>(slots) {
+                filter if filter.items().is_empty() => {
+                    return Err(BoundaryError::NoBoundary { since: after }.into());
+                }
+                filter => (filter, after),
+            },
             Expected::Revision(revision) => {
                 let tag = stream::<C>(slots)?;
                 match self.at_revision(&tag, revision).await? {
                     Ok(after) => (Filter::tag(tag), after),
-                    Err(conflict) => return Ok(Err(conflict)),
+                    Err(conflict) => return Ok(Err(Failure::Conflict(conflict))),
                 }
             }
         };
         let head = self.published(&filter).await?;
+        if after > head {
+            // A rejection and an empty outcome are not appended, so the store cannot refuse it.
+            let above = NotTaken::AboveHead { position: after, head };
+            return Ok(Err(Failure::NotTaken(above)));
+        }
         let last = self.store.last(&filter, head).await?;
         match last.filter(|at| *at > after) {
-            None => Ok(Ok(Some(AppendCondition { fail_if: filter, after: head.max(after) }))),
+            None => Ok(Ok(Some(AppendCondition { fail_if: filter, after: head }))),
             Some(at) => {
                 let missed = self.missed(&filter, after, at).await?;
-                Ok(Err(Conflict { at, after, attempts: 1, missed }))
+                let conflict = Conflict { at, after, attempts: 1, missed };
+                Ok(Err(Failure::Conflict(conflict)))
             }
         }
     }

@@ -10,16 +10,19 @@ use std::{
 };
 
 use compact_str::CompactString;
-use diptych_store::{Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp};
+use diptych_store::{
+    Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp, Unavailable,
+};
 use serde::Serialize;
 use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
-    Command, ExecuteError, KeyReused, Lane, OutcomeUnknown,
+    Command, ExecuteError, Invalid, KeyReused, Lane, OutcomeUnknown,
     core::Core,
     decide::{Decided, Expected, Outcome, Request, decide},
     error::Failure,
+    note::{check_key, note_key},
 };
 use crate::{
     App, Receipt, Recorded, Session, SessionToken, digest::request_digest, meters::CommandMeters,
@@ -54,16 +57,46 @@ impl<C: Command> Execute<C> {
     /// rule would now reject it. Another command under it is [`ExecuteError::KeyReused`]: the
     /// two are told apart by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
-    pub fn key(mut self, key: impl AsRef<str>) -> Execute<C>
+    ///
+    /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
+    /// [`note_of`](Execute::note_of).
+    pub fn key(self, key: impl AsRef<str>) -> Execute<C>
     where
         C: Serialize,
     {
-        match request_digest(&self.request.command) {
-            Ok(digest) => self.request.key = Some(Key::new(key, digest)),
-            Err(error) => {
-                let problem = format!("the command cannot be digested: {error}");
-                self.failed = Some(Failure::Invalid(super::Invalid::new("key", problem)));
-            }
+        let key = key.as_ref();
+        let made = match check_key(key) {
+            Ok(()) => request_digest(&self.request.command)
+                .map(|digest| Key::new(key, digest))
+                .map_err(|error| Invalid::new("key", format!("the command has no key: {error}"))),
+            Err(invalid) => Err(invalid),
+        };
+        self.under(made)
+    }
+
+    /// Puts on record, once, that a command which was sent under `key` was rejected: this command
+    /// is the note.
+    ///
+    /// However often the same command is sent under the same key and rejected for the same reason,
+    /// it is noted once; for another reason it is noted again. The note is kept under a key made
+    /// of a digest of all three, which begins with `diptych:`. No caller can
+    /// [choose](Execute::key) such a key, so none can prevent a note by using its key first, or by
+    /// the length of its own.
+    pub fn note_of<N, R>(self, key: impl AsRef<str>, command: &N, rejection: &R) -> Execute<C>
+    where
+        N: Serialize + ?Sized,
+        R: Serialize + ?Sized,
+    {
+        let made = note_key(key.as_ref(), command, rejection);
+        self.under(
+            made.map_err(|error| Invalid::new("key", format!("the rejection has no key: {error}"))),
+        )
+    }
+
+    fn under(mut self, key: Result<Key, Invalid>) -> Execute<C> {
+        match key {
+            Ok(key) => self.request.key = Some(key),
+            Err(invalid) => self.failed = Some(Failure::Invalid(invalid)),
         }
         self
     }
@@ -109,6 +142,10 @@ impl<C: Command> Execute<C> {
     /// Only if nothing in the boundary came after this position: that of an answer or receipt
     /// that the sender of the command had before its eyes. Otherwise it is a
     /// [`Conflict`](ExecuteError::Conflict) that lists what was missed, and not decided again.
+    ///
+    /// A command whose boundary has no events, because it has no state for example, is refused
+    /// with [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
+    /// hold whatever happened.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
         self.request.expected = Some(Expected::Position(position));
         self
@@ -350,6 +387,10 @@ async fn finish<R: Error + Send + 'static>(
         && let Some(receipt) = core.committed_under(&key).await?
     {
         return Ok(receipt);
+    }
+    if !matches!(outcome, Outcome::Failed(_)) && core.head.is_ended() {
+        // What it rests on may not be so any more: nothing was appended that would have told.
+        return Err(Failure::from(core.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
     // A rejection tells what was seen, too.
     if let Some(session) = session {

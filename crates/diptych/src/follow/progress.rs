@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
+    mem::discriminant,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
-use diptych_store::{CommitNumber, Head, HeadPublisher, Position};
+use diptych_store::{CommitNumber, Head, HeadPublisher, Position, Timestamp, Unavailable};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -38,6 +39,29 @@ pub enum FollowState {
     },
     /// The app was stopped.
     Closed,
+}
+
+impl FollowState {
+    /// Whether it takes in nothing more for now, although the log may go on.
+    fn is_standstill(&self) -> bool {
+        !matches!(self, FollowState::CatchingUp | FollowState::Live | FollowState::Resting)
+    }
+}
+
+/// A view takes in nothing more for now, although the log may go on: its answers stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standstill {
+    /// Why: paused, stalled, stopped, ended or closed.
+    pub state: FollowState,
+    /// Since when it has been in that state, by the clock of this machine.
+    pub since: Timestamp,
+}
+
+impl fmt::Display for Standstill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "since {}: {}", self.since, self.state)
+    }
 }
 
 /// Why a view or a projection stopped, and where.
@@ -87,10 +111,26 @@ pub(crate) struct Progress {
     running: AtomicBool,
     /// Whether it is to end.
     ending: AtomicBool,
-    state: Mutex<FollowState>,
+    /// Whether it takes in nothing more for now: read by each query, which takes no lock.
+    still: AtomicBool,
+    doing: Mutex<Doing>,
     times: Mutex<Times>,
     /// Wakes whoever waits for a position; another one each time that the follower stops.
     arrivals: Mutex<HeadPublisher>,
+}
+
+struct Doing {
+    state: FollowState,
+    since: Timestamp,
+}
+
+impl Doing {
+    fn change(&mut self, state: FollowState) {
+        if discriminant(&self.state) != discriminant(&state) {
+            self.since = Timestamp::now();
+        }
+        self.state = state;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -121,7 +161,8 @@ impl Progress {
             events: AtomicU64::new(0),
             running: AtomicBool::new(true),
             ending: AtomicBool::new(false),
-            state: Mutex::new(FollowState::CatchingUp),
+            still: AtomicBool::new(false),
+            doing: Mutex::new(Doing { state: FollowState::CatchingUp, since: Timestamp::now() }),
             times: Mutex::new(Times {
                 complete_at: None,
                 behind_since: Some(Instant::now()),
@@ -157,7 +198,22 @@ impl Progress {
     }
 
     pub(crate) fn state(&self) -> FollowState {
-        self.state.lock().clone()
+        self.doing.lock().state.clone()
+    }
+
+    /// Since when it has been in its state.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.doing.lock().since
+    }
+
+    /// Why what it shows stays as it is for now, if so.
+    pub(crate) fn standstill(&self) -> Option<Box<Standstill>> {
+        if !self.still.load(Ordering::Acquire) {
+            return None;
+        }
+        let Doing { state, since } = &*self.doing.lock();
+        let standstill = || Box::new(Standstill { state: state.clone(), since: *since });
+        state.is_standstill().then(standstill)
     }
 
     pub(crate) fn lag(&self, head: Position) -> Lag {
@@ -195,11 +251,11 @@ impl Progress {
             }
         }
         self.measure(head);
-        let mut state = self.state.lock();
+        let mut doing = self.doing.lock();
         let works_since = self.times.lock().works_since;
         let busy = works_since.map(|since| since.elapsed()).filter(|busy| *busy >= STUCK);
         if let Some(busy) = busy
-            && matches!(*state, FollowState::Live | FollowState::CatchingUp)
+            && matches!(doing.state, FollowState::Live | FollowState::CatchingUp)
         {
             let (after, seconds) = (self.position(), busy.as_secs());
             let reason = format!(
@@ -207,7 +263,8 @@ impl Progress {
                  fold or a database does not come back"
             );
             tracing::warn!(follower = self.name, reason, "following the log");
-            *state = FollowState::Stalled { reason };
+            doing.change(FollowState::Stalled { reason });
+            self.still.store(true, Ordering::Release);
         }
     }
 
@@ -260,9 +317,10 @@ impl Progress {
         self.running.store(runs, Ordering::Relaxed);
         self.meters.state(&state);
         let halted = {
-            let mut now = self.state.lock();
-            *now = state;
-            Halted::of(&now).is_some()
+            let mut doing = self.doing.lock();
+            self.still.store(state.is_standstill(), Ordering::Release);
+            doing.change(state);
+            Halted::of(&doing.state).is_some()
         };
         if halted {
             // Those who wait find out why.
@@ -274,9 +332,21 @@ impl Progress {
     pub(crate) fn arrivals(&self) -> Result<Head, Halted> {
         // In this order: a halt that comes in between ends the head that is given here.
         let head = self.arrivals.lock().head();
-        match Halted::of(&self.state.lock()) {
+        match Halted::of(&self.doing.lock().state) {
             Some(halted) => Err(halted),
             None => Ok(head),
+        }
+    }
+
+    /// Whether the end of the log that `head` shows is its end: not once the app is stopped or the
+    /// store has ended, because the log may go on elsewhere. Asked after `head` was read.
+    pub(crate) fn check_current(&self, head: &Head) -> Result<(), Halted> {
+        if self.is_ending() {
+            return Err(Halted::Closed);
+        }
+        match head.is_ended() {
+            true => Err(Halted::ended(head)),
+            false => Ok(()),
         }
     }
 
@@ -291,6 +361,12 @@ impl Progress {
 }
 
 impl Halted {
+    /// The store gives nothing more.
+    pub(crate) fn ended(head: &Head) -> Halted {
+        let why = head.ended().unwrap_or(Unavailable::Closed);
+        Halted::Ended { reason: why.to_string() }
+    }
+
     fn of(state: &FollowState) -> Option<Halted> {
         match state {
             FollowState::Stopped(stopped) => Some(Halted::Stopped(stopped.clone())),

@@ -114,7 +114,12 @@ impl ProjectionControl {
     /// # Errors
     /// As [`after`](ProjectionControl::after).
     pub async fn caught_up(&self, within: Duration) -> Result<Position, QueryError> {
-        self.until(self.head.position(), within).await
+        let progress = &self.control.progress;
+        let need = self.head.position();
+        // In this order: a head that has not ended by now was the end of the log before.
+        let current = progress.check_current(&self.head);
+        current.map_err(|halted| QueryError::halted(halted, progress.name()))?;
+        self.until(need, within).await
     }
 
     async fn until(&self, need: Position, within: Duration) -> Result<Position, QueryError> {

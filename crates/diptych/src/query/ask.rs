@@ -19,8 +19,9 @@ use tokio::{
 
 use super::{NotYet, Query, QueryError, QueryPanicked};
 use crate::{
-    App, Receipt, Session, SessionToken, TokenError,
+    App, Receipt, Session, SessionToken, Standstill, TokenError,
     fold::panic_text,
+    follow::Halted,
     view::copies::{Image, Live},
 };
 
@@ -61,9 +62,13 @@ pub struct Answer<T> {
     /// [occurred](crate::Point::occurred_before) before an instant: everything up to here was
     /// considered.
     pub position: Position,
-    /// The position that it should have been of, at least, where it is not: only if
-    /// [`or_stale`](Ask::or_stale) allowed that.
+    /// The position that it should have been of, at least, where it is not, or where the end of the
+    /// log is not known any more: only if [`or_stale`](Ask::or_stale) allowed that.
     pub stale: Option<Position>,
+    /// Why the view takes in nothing more, if it did not when it answered: it was paused, stands
+    /// before an event that it cannot take in, or its log or app has ended. The next answer will be
+    /// of the same position, whatever happens in the log. Answers of the past have none.
+    pub standstill: Option<Box<Standstill>>,
     /// What it cost.
     pub cost: Cost,
 }
@@ -88,8 +93,17 @@ impl Cost {
 
 impl<T> Answer<T> {
     /// The answer of a view in memory.
-    pub(super) fn live(value: T, position: Position, stale: Option<Position>) -> Answer<T> {
-        Answer { value, position, stale, cost: Cost::memory(position) }
+    pub(super) fn live(
+        value: T,
+        position: Position,
+        standstill: Option<Box<Standstill>>,
+    ) -> Answer<T> {
+        Answer { value, position, stale: None, standstill, cost: Cost::memory(position) }
+    }
+
+    /// An answer from events of the log that do not change any more.
+    pub(super) fn past(value: T, position: Position, cost: Cost) -> Answer<T> {
+        Answer { value, position, stale: None, standstill: None, cost }
     }
 }
 
@@ -116,6 +130,9 @@ impl<'a, Q: Query> Ask<'a, Q> {
     }
 
     /// *Strong*: everything that was durable when the query is first polled is in the answer.
+    ///
+    /// An app that was stopped, and one whose store has ended, cannot know what is durable: the
+    /// answer is [`AppStopped`](QueryError::AppStopped) or [`Ended`](QueryError::Ended).
     pub fn strong(mut self) -> Self {
         self.wanted.is_strong = true;
         self
@@ -153,7 +170,8 @@ impl<'a, Q: Query> Ask<'a, Q> {
     }
 
     /// *Bounded staleness*: everything that was durable this long ago is in the answer. The age of
-    /// a view is the time since it was last known to be at the head.
+    /// a view is the time since it was last known to be at the head. Of an app that was stopped it
+    /// is an error, as [`strong`](Ask::strong) is.
     pub fn at_most(mut self, age: Duration) -> Self {
         self.wanted.age = Some(self.wanted.age.map_or(age, |other| other.min(age)));
         self
@@ -168,7 +186,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
     }
 
     /// Rather than [`NotYet`](QueryError::NotYet), the answer as the view has it then, marked as
-    /// [stale](Answer::stale). It is also given of a view that stopped.
+    /// [stale](Answer::stale). It is also given of a view that stopped, and of an app that did.
     pub fn or_stale(mut self) -> Self {
         self.wanted.takes_stale = true;
         self
@@ -237,11 +255,22 @@ impl<Q: Query> Future for Answering<'_, Q> {
             Ok(live) => live,
             Err(error) => return Poll::Ready(Err(error.into())),
         };
-        let need = *began.get_or_insert_with(|| ask.need(live));
+        let need = match *began {
+            Some(need) => need,
+            None => match ask.need(live) {
+                Need::Position(need) => *began.insert(need),
+                Need::Unknown { at_least, .. } if ask.wanted.takes_stale => {
+                    return Poll::Ready(ask.answer(live, &live.now(), Some(at_least)));
+                }
+                Need::Unknown { halted, .. } => {
+                    return Poll::Ready(Err(QueryError::halted(halted, type_name::<Q::View>())));
+                }
+            },
+        };
         loop {
             let now = live.now();
             if now.position() >= need {
-                return Poll::Ready(ask.answer(&now, None));
+                return Poll::Ready(ask.answer(live, &now, None));
             }
             drop(now);
             match ask.wait(wait, live, need, context) {
@@ -249,7 +278,7 @@ impl<Q: Query> Future for Answering<'_, Q> {
                 Poll::Ready(Err(_)) if ask.wanted.takes_stale => {
                     let now = live.now();
                     let stale = Some(need).filter(|need| now.position() < *need);
-                    return Poll::Ready(ask.answer(&now, stale));
+                    return Poll::Ready(ask.answer(live, &now, stale));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -258,28 +287,43 @@ impl<Q: Query> Future for Answering<'_, Q> {
     }
 }
 
+/// The position that an answer has to be of, at least.
+enum Need {
+    Position(Position),
+    /// It was asked for everything that is durable, and how far that goes is not known any more.
+    Unknown {
+        at_least: Position,
+        halted: Halted,
+    },
+}
+
 impl<Q: Query> Ask<'_, Q> {
     /// The position that the answer has to be of, at least, asked now.
-    fn need(&self, live: &Live<Q::View>) -> Position {
+    fn need(&self, live: &Live<Q::View>) -> Need {
         // Again: more may have been written and seen since the query was put together.
         let written = self.writes.as_ref().map(Session::written).unwrap_or_default();
         let seen = self.reads.as_ref().map(Session::seen).unwrap_or_default();
         let wanted = self.wanted.position.max(written).max(seen);
-        match self.wanted.is_strong || !self.is_fresh(live) {
-            true => wanted.max(self.app.head()),
+        if !self.wanted.is_strong && self.wanted.age.is_none() {
+            return Need::Position(wanted);
+        }
+        let asked = self.wanted.age.map(|age| (Instant::now(), age));
+        let head = self.app.head();
+        // In this order: a head that has not ended by now was the end of the log before.
+        if let Err(halted) = live.progress.check_current(&self.app.core.head) {
+            return Need::Unknown { at_least: wanted.max(head), halted };
+        }
+        let is_young = |(asked, age)| {
+            if live.now().position() >= head {
+                live.progress.was_complete(asked);
+                return true;
+            }
+            live.progress.complete_at().is_some_and(|at| asked.duration_since(at) <= age)
+        };
+        Need::Position(match self.wanted.is_strong || !asked.is_none_or(is_young) {
+            true => wanted.max(head),
             false => wanted,
-        }
-    }
-
-    /// Whether the view is young enough.
-    fn is_fresh(&self, live: &Live<Q::View>) -> bool {
-        let Some(age) = self.wanted.age else { return true };
-        let asked = Instant::now();
-        if live.now().position() >= self.app.head() {
-            live.progress.was_complete(asked);
-            return true;
-        }
-        live.progress.complete_at().is_some_and(|at| asked.duration_since(at) <= age)
+        })
     }
 
     /// Waits for the view to come this far.
@@ -327,6 +371,7 @@ impl<Q: Query> Ask<'_, Q> {
 
     fn answer(
         &self,
+        live: &Live<Q::View>,
         image: &Image<Q::View>,
         stale: Option<Position>,
     ) -> Result<Answer<Q::Answer>, QueryError> {
@@ -335,7 +380,8 @@ impl<Q: Query> Ask<'_, Q> {
         if let Some(session) = &self.reads {
             session.saw(position);
         }
-        Ok(Answer::live(answer, position, stale))
+        let answer = Answer::live(answer, position, live.progress.standstill());
+        Ok(Answer { stale, ..answer })
     }
 }
 

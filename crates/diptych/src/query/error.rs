@@ -27,8 +27,11 @@ pub enum QueryError {
         /// Where, and why.
         stopped: Stopped,
     },
-    /// The log ended before the view came that far.
-    #[error("the log ended before the view was far enough: {reason}")]
+    /// The log ended before the view came that far, or before the end of the log could be known.
+    #[error(
+        "the log ended, and what is durable beyond the view is not known: {reason}; open the log \
+         again, then ask again"
+    )]
     Ended {
         /// What the log says.
         reason: String,
@@ -36,7 +39,8 @@ pub enum QueryError {
     /// A mistake in the program: the answer panicked.
     #[error(transparent)]
     Panicked(QueryPanicked),
-    /// The app was stopped before the view was far enough.
+    /// The app was stopped before the view was far enough, or before the end of the log could be
+    /// known.
     #[error("the app was stopped: start it again, and ask again")]
     AppStopped,
     /// The log has not come that far.

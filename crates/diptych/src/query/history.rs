@@ -111,7 +111,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> Going<Q> {
                 if value != self.last {
                     self.last = value.clone();
                     let cost = std::mem::replace(&mut self.cost, Cost::memory(position));
-                    return Ok(Some(Answer { value, position, stale: None, cost }));
+                    return Ok(Some(Answer::past(value, position, cost)));
                 }
                 if self.index.is_multiple_of(TURN_EVENTS) {
                     yield_now().await;

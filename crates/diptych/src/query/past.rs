@@ -257,7 +257,7 @@ impl<'a, Q: Query> Replay<'a, Q> {
         let (at, upto) = (image.position(), prefix.upto);
         let value = answer(self.query, &image.state)?;
         let position = if prefix.is_open { at.max(upto) } else { upto };
-        Ok(Answer { cost: Cost::memory(at), ..Answer::live(value, position, None) })
+        Ok(Answer::past(value, position, Cost::memory(at)))
     }
 
     /// The view at this point, folded from the log.
@@ -313,7 +313,7 @@ impl<'a, Q: Query> Replay<'a, Q> {
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let Folded { view, upto, cost } = folded;
         let value = answer(self.query, view)?;
-        Ok(Answer { value, position: *upto, stale: None, cost: *cost })
+        Ok(Answer::past(value, *upto, *cost))
     }
 }
 

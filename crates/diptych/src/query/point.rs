@@ -3,7 +3,7 @@
 use diptych_store::{Corruption, Filter, Position, Read, ReadError, Timestamp};
 
 use super::QueryError;
-use crate::App;
+use crate::{App, follow::Halted};
 
 /// A point in time, in one of the two meanings that time has, or in both.
 ///
@@ -90,9 +90,15 @@ impl App {
     /// what was recorded before it is a prefix of the log.
     ///
     /// # Errors
-    /// What the store says.
+    /// What the store says; also where all of the log was recorded before the instant, and the
+    /// store has ended, so that more may have been.
     pub async fn position_before(&self, instant: Timestamp) -> Result<Position, ReadError> {
-        self.last_recorded_before(instant, self.head()).await
+        let head = self.head();
+        let last = self.last_recorded_before(instant, head).await?;
+        match self.core.head.ended() {
+            Some(ended) if last == head => Err(ReadError::Unavailable(ended)),
+            _ => Ok(last),
+        }
     }
 
     /// The part of the log that a point means now.
@@ -104,6 +110,12 @@ impl App {
         }
         if let Some(instant) = point.recorded_before {
             upto = self.last_recorded_before(instant, upto).await?;
+        }
+        // Where an event above was recorded, the prefix does not change any more.
+        let is_prefix_known = point.position.is_some() || upto < head;
+        if !is_prefix_known && self.core.head.is_ended() {
+            let halted = Halted::ended(&self.core.head);
+            return Err(QueryError::halted(halted, "the log"));
         }
         let is_open = point == Point::now();
         Ok(Prefix { upto, occurred_before: point.occurred_before, is_open })

@@ -75,10 +75,11 @@ where
             let position = now.position();
             let value = answer(&self.query, &now.state)?;
             drop(now);
+            let standstill = live.progress.standstill();
             self.seen = Some(position);
             if self.last.as_ref() != Some(&value) {
                 self.last = Some(value.clone());
-                return Ok(Answer::live(value, position, None));
+                return Ok(Answer::live(value, position, standstill));
             }
         }
     }

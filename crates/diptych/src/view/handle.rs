@@ -2,7 +2,7 @@
 
 use std::{any::type_name, fmt, sync::Arc};
 
-use diptych_store::{Head, Position};
+use diptych_store::{Head, Position, Timestamp};
 use serde::Serialize;
 
 use super::{View, copies::Live};
@@ -30,6 +30,8 @@ pub struct ViewStatus {
     pub position: Position,
     /// What it is doing, and why it does not go on, if so.
     pub state: FollowState,
+    /// Since when it has been in that state, by the clock of this machine.
+    pub since: Timestamp,
     /// How far it is behind the log.
     pub lag: Lag,
     /// Events that it took in since the app was started.
@@ -67,6 +69,7 @@ impl<V: View> Shown for Live<V> {
             view: type_name::<V>(),
             position: self.now().position(),
             state: self.progress.state(),
+            since: self.progress.since(),
             lag: self.progress.lag(head),
             events: self.progress.events(),
             memory: self.memory(),

@@ -256,6 +256,12 @@ impl Panel {
         self.in_order().map(|kept| kept.shown.status(self.head())).collect()
     }
 
+    /// The first view that does not go on.
+    pub(crate) fn halted(&self) -> Option<ViewStatus> {
+        let halted = |kept: &&Kept| kept.control.progress.arrivals().is_err();
+        Some(self.in_order().find(halted)?.shown.status(self.head()))
+    }
+
     /// Ends everything, and waits until it has.
     pub(crate) async fn stop(&self) {
         // All at once, and also those that wait for a store which does not answer.

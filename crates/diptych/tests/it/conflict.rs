@@ -1,19 +1,20 @@
 //! Expectations of a caller, conditions that are narrower than the boundary, and others that are
 //! always quicker.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, marker::PhantomData, sync::Arc, time::Duration};
 
 use diptych::{
-    App, BoundaryError, Command, Conflict, EventStore, ExecuteError, Filter, FilterItem, Memory,
-    Position, RawEvent, Receipt, Retries, Tag,
+    App, BoundaryError, Command, Conflict, EventStore, ExecuteError, Filter, FilterItem, Folds,
+    Memory, Position, RawEvent, Receipt, Retries, Tag,
 };
 use diptych_store::{Append, Store};
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
     around::{Around, Moment},
-    bank::{self, Account, Banking, Deposited, deposit, open, withdraw},
+    bank::{self, Account, Banking, Deposited, Opened, deposit, open, withdraw},
     hand::{Rig, begin, now, positions, raw, rejected, send},
     school::{self, end, join, offer, order, visit},
 };
@@ -196,6 +197,95 @@ async fn a_position_that_the_log_has_not_reached_is_no_expectation() {
     let answer = app.execute(deposit("a", 1)).unchanged_since(Position::new(9)).await;
     assert!(matches!(answer, Err(ExecuteError::NotTaken(_))), "{answer:?}");
     assert_eq!(app.store().head().position().get(), 3);
+}
+
+/// A rejection and "nothing to do" are not appended, so the store never saw the position: the
+/// caller was told that what it had before its eyes is still so.
+#[tokio::test]
+async fn a_position_above_the_head_is_refused_also_where_nothing_is_appended() {
+    let app = opened().await;
+    for amount in [0, 1_000] {
+        let answer = app.execute(withdraw("a", amount)).unchanged_since(Position::new(9)).await;
+        assert!(matches!(answer, Err(ExecuteError::NotTaken(_))), "{answer:?}");
+    }
+    let nothing = app.execute(deposit("a", 0)).unchanged_since(Position::new(9)).await;
+    assert!(matches!(nothing, Err(ExecuteError::NotTaken(_))), "{nothing:?}");
+    assert_eq!(app.store().head().position().get(), 3);
+}
+
+/// Sets the owner of an account, whatever it is now.
+#[derive(Serialize)]
+struct Rename<S> {
+    owner: &'static str,
+    #[serde(skip)]
+    state: PhantomData<fn() -> S>,
+}
+
+trait Blind: Folds {
+    fn boundary() -> Self::Boundary;
+}
+
+impl Blind for () {
+    fn boundary() {}
+}
+
+impl Blind for Account {
+    fn boundary() -> Filter {
+        Filter::nothing()
+    }
+}
+
+impl Blind for (Account, Account) {
+    fn boundary() -> (Filter, Filter) {
+        (Filter::nothing(), Filter::nothing())
+    }
+}
+
+impl<S: Blind> Command for Rename<S> {
+    type State = S;
+    type Event = Banking;
+    type Rejection = Infallible;
+
+    fn boundary(&self) -> S::Boundary {
+        S::boundary()
+    }
+
+    fn decide(&self, _: S::Ref<'_>) -> Result<Vec<Banking>, Infallible> {
+        let (account, owner) = ("a".to_owned(), self.owner.to_owned());
+        Ok(vec![Banking::Opened(Opened { account, owner })])
+    }
+}
+
+/// Two callers look at the same position, and both set the owner: the second one overwrote the
+/// first and got a receipt, because the command has no boundary that the expectation could be of.
+#[tokio::test]
+async fn an_expectation_of_a_command_without_boundary_is_refused() {
+    async fn refused<S: Blind>() {
+        let rename = |owner| Rename::<S> { owner, state: PhantomData };
+        let app = opened().await;
+        let (seen, lane) = (app.head(), app.lane());
+        app.execute(rename("ann")).await.unwrap();
+        let lost = [
+            app.execute(rename("ben")).unchanged_since(seen).await,
+            app.execute(rename("ben")).key("k").unchanged_since(seen).await,
+            lane.execute(rename("ben")).unchanged_since(seen).await,
+            app.execute(rename("ben")).unchanged_since(app.head()).submit().await.await,
+        ];
+        for lost in lost {
+            let error = lost.unwrap_err();
+            let ExecuteError::Boundary(BoundaryError::NoBoundary { .. }) = error else {
+                panic!("{error}")
+            };
+            assert!(error.to_string().contains("unchanged_since"), "{error}");
+        }
+        let revision = app.execute(rename("ben")).expected_revision(0).await.unwrap_err();
+        let not_one = matches!(revision, ExecuteError::Boundary(BoundaryError::NotOneStream));
+        assert!(not_one, "{revision}");
+        assert_eq!(app.head(), seen.plus(1), "nothing was written");
+    }
+    refused::<()>().await;
+    refused::<Account>().await;
+    refused::<(Account, Account)>().await;
 }
 
 fn deposited() -> RawEvent {

@@ -314,6 +314,35 @@ fn a_key_that_no_store_takes_is_refused_and_nothing_is_written() {
     assert_eq!(app.store().head().position().get(), 0);
 }
 
+#[test]
+fn a_note_is_kept_once_for_one_key_command_and_reason() {
+    let app = now(App::over(Memory::new()).start()).unwrap();
+    let note = |key: &str, command: &bank::Withdraw, reason: &str| {
+        let note = app.execute(open("notes")).note_of(key, command, reason);
+        begin(note).done().map(|receipt| receipt.last().get())
+    };
+    let long = "k".repeat(5_000);
+    assert_eq!(note(&long, &withdraw("a", 1), "closed").unwrap(), 1);
+    // The same again is the same note, whatever its own rule would say now.
+    assert_eq!(note(&long, &withdraw("a", 1), "closed").unwrap(), 1);
+    for (key, amount, reason) in [(&*long, 2, "closed"), (&*long, 1, "empty"), ("k", 1, "closed")] {
+        let another = note(key, &withdraw("a", amount), reason);
+        assert!(matches!(another, Err(ExecuteError::Rejected(bank::No::AlreadyOpen))), "{key}");
+    }
+    assert_eq!(app.store().head().position().get(), 1);
+}
+
+#[test]
+fn a_key_of_this_crate_is_not_for_callers() {
+    let app = now(App::over(Memory::new()).start()).unwrap();
+    for key in ["diptych:", "diptych:note:00"] {
+        let refused = begin(app.execute(open("a")).key(key)).done().unwrap_err();
+        let ExecuteError::Invalid(invalid) = refused else { panic!("{refused}") };
+        assert_eq!(invalid.field, "key");
+    }
+    begin(app.execute(open("a")).key("diptych")).done().unwrap();
+}
+
 /// A sync fails under commands with keys. Whatever of it survived, sending all of it again in
 /// the same order leaves each of it once.
 #[test]

@@ -28,7 +28,7 @@ impl Fold for Counts {
     }
 }
 
-struct CountOf(&'static str);
+pub(crate) struct CountOf(pub(crate) &'static str);
 
 impl Query for CountOf {
     type View = Counts;
@@ -39,11 +39,11 @@ impl Query for CountOf {
     }
 }
 
-fn counted(what: &str, by: u64) -> RawEvent {
+pub(crate) fn counted(what: &str, by: u64) -> RawEvent {
     Counted { what: what.to_owned(), by }.encode().unwrap()
 }
 
-async fn write(app: &App, event: RawEvent) -> Position {
+pub(crate) async fn write(app: &App, event: RawEvent) -> Position {
     let accepted = app.store().append(Append::event(event)).await.unwrap();
     accepted.synced().await.unwrap().last
 }

@@ -1,0 +1,44 @@
+//! Keys of notes: putting on record, once, that a command was rejected.
+
+use diptych_store::{Digest, Key};
+use serde::Serialize;
+
+use super::Invalid;
+use crate::{DigestError, digest::digest};
+
+/// Keys that begin so are made by this crate. A caller who could choose one could stand in the way
+/// of what is written under it.
+pub(super) const OWN_KEYS: &str = "diptych:";
+
+/// Refuses a caller's key that begins like one of this crate.
+pub(super) fn check_key(key: &str) -> Result<(), Invalid> {
+    if !key.starts_with(OWN_KEYS) {
+        return Ok(());
+    }
+    let problem = format!(
+        "keys that begin with `{OWN_KEYS}` are reserved for notes about rejections: begin it with \
+         something else"
+    );
+    Err(Invalid::new("key", problem))
+}
+
+#[derive(Serialize)]
+#[serde(rename = "diptych-note")]
+struct Note<'a, C: ?Sized, R: ?Sized> {
+    key: &'a str,
+    command: &'a C,
+    rejection: &'a R,
+}
+
+/// The key of a note about this rejection of this command, which was sent under `key`. Its length
+/// does not depend on that of `key`.
+pub(super) fn note_key(
+    key: &str,
+    command: &(impl Serialize + ?Sized),
+    rejection: &(impl Serialize + ?Sized),
+) -> Result<Key, DigestError> {
+    let name = format!("{OWN_KEYS}note:{}", digest(&Note { key, command, rejection })?);
+    // All that the note is about is in the name, so a second note under it is the same note.
+    let same = Digest::of(name.as_bytes());
+    Ok(Key::new(name, same))
+}
