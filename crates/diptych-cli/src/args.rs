@@ -1,7 +1,7 @@
 //! The command line: what can be asked, and the help that says so.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     str::FromStr,
@@ -318,7 +318,12 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN, conflicts_with = "once")]
     pub(crate) listen: SocketAddr,
     /// A name under which the page may be asked for, besides those of this machine.
-    #[arg(long = "host", value_name = "NAME", conflicts_with = "once")]
+    #[arg(
+        long = "host",
+        value_name = "NAME",
+        value_parser = host_name,
+        conflicts_with = "once"
+    )]
     pub(crate) hosts: Vec<String>,
     /// How fast the days go by: so many times as fast as they did, or as fast as it goes.
     #[arg(long, value_name = "TIMES", default_value = "max")]
@@ -335,7 +340,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// Where the demo is served, if nothing else is said: the year of the flights.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2013);
+pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2013);
 
 /// How fast the demo goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -357,6 +362,19 @@ impl FromStr for Speed {
             Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
             _ => Err("give a number above 0, such as 60 for a minute a second, or max".to_owned()),
         }
+    }
+}
+
+/// A name or an address as it stands in a `Host` header, without what it is never compared with.
+fn host_name(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let is_name = !text.is_empty() && text.chars().all(is_part);
+    match is_name || bare.parse::<IpAddr>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err("give a name or an address, without scheme, port and path, such as \
+                      flights.example"
+            .to_owned()),
     }
 }
 
@@ -390,6 +408,16 @@ mod tests {
         assert_eq!("0.5".parse(), Ok(Speed::Times(0.5)));
         for wrong in ["", "0", "-1", "nan", "inf", "fast"] {
             assert!(wrong.parse::<Speed>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_without_scheme_and_port() {
+        for right in ["localhost", "flights.example", "10.0.0.7", "::1", "[fe80::1]"] {
+            assert_eq!(host_name(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "http://flights.example", "flights.example:80", "a/b", "me@home", "a b"] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -14,7 +14,7 @@ use diptych::{App, StartError, StopError};
 use diptych_server::{Metrics, ServeError};
 use example_flights::{
     AppOptions,
-    load::{LoadError, LoadOptions, Loaded, Pace, Progress as Settled, load},
+    load::{LoadError, LoadOptions, Loaded, Pace, Progress as Settled, load, open},
     plan::Plan,
     site,
     source::{Source, SourceError},
@@ -25,11 +25,11 @@ use tokio::{
     net::TcpListener,
     runtime::Runtime,
     sync::watch::{self, Receiver},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 
 use crate::{
-    args::{DemoArgs, Speed},
+    args::{DemoArgs, LISTEN, Speed},
     exit::{Exit, Failure},
     folder,
     ndjson::write_json,
@@ -42,10 +42,30 @@ const ALL: usize = usize::MAX;
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let began = Instant::now();
+    check(args)?;
     let plan = plan(args)?;
     let runtime = Runtime::new()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start threads: {error}")))?;
     runtime.block_on(show(args, &plan, began))
+}
+
+/// What can be known to be wrong before a file is read or anything is written.
+fn check(args: &DemoArgs) -> Result<(), Failure> {
+    let (address, dir) = (args.listen, args.dir.display());
+    if !args.once && !address.ip().is_loopback() && args.hosts.is_empty() {
+        return Err(Failure::input(format!(
+            "the page would be reached from other machines at {address}, and no host was named: \
+             name those under which it may be asked for with --host, or listen at an address of \
+             this machine alone, such as --listen {LISTEN}"
+        )));
+    }
+    match folder::has_log(&args.dir) {
+        true => Err(Failure::input(format!(
+            "{dir} is the folder of a log, and not of a demo, which keeps its log in a folder \
+             below: give the demo a folder of its own with --data"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// What is to be sent.
@@ -70,15 +90,20 @@ async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failur
     let wait = args.wait.duration();
     let opened = folder::when_free(wait, || example_flights::app(&args.dir, AppOptions::default()));
     let app = opened?.start().await?;
+    // Before anything else may be sent: the rules keep out what the files are not about.
+    open(&app, plan).await?;
     let stop = on_signal()?;
-    let serving = match doors {
-        Some((listener, metrics)) => Some(serve(args, &app, listener, metrics, &stop)?),
-        None => None,
-    };
-    let shown = load_and_tell(args, plan, began, &app, &stop).await;
-    let ended = match serving {
-        Some(serving) => until_stopped(shown, serving, stop).await,
-        None => shown,
+    let ended = match doors {
+        Some((listener, metrics)) => {
+            let mut serving = serve(args, &app, listener, metrics, &stop)?;
+            tokio::select! {
+                shown = load_and_tell(args, plan, began, &app, &stop) => {
+                    until_stopped(shown, serving, stop).await
+                }
+                failure = serving.failed() => Err(failure),
+            }
+        }
+        None => load_and_tell(args, plan, began, &app, &stop).await,
     };
     // What was acknowledged is durable, whatever came in between.
     let stopped = app.stop().await;
@@ -123,6 +148,8 @@ async fn stopped(mut stop: Receiver<bool>) {
 struct Serving {
     address: SocketAddr,
     task: JoinHandle<Result<(), ServeError>>,
+    /// Whether it has ended, as it was told to.
+    is_over: bool,
 }
 
 fn serve(
@@ -137,7 +164,28 @@ fn serve(
     let server = args.hosts.iter().fold(server, |server, host| server.host(host));
     say(&format!("the page is at http://{address}/"));
     let task = tokio::spawn(server.serve(listener, stopped(stop.clone())));
-    Ok(Serving { address, task })
+    Ok(Serving { address, task, is_over: false })
+}
+
+impl Serving {
+    /// Why it cannot serve. Never answers while it serves, nor once it was told to end.
+    async fn failed(&mut self) -> Failure {
+        if !self.is_over {
+            let ended = (&mut self.task).await;
+            self.is_over = true;
+            if let Err(failure) = served(ended) {
+                return failure;
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+fn served(ended: Result<Result<(), ServeError>, JoinError>) -> Result<(), Failure> {
+    match ended {
+        Ok(served) => Ok(served?),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("the server failed: {error}"))),
+    }
 }
 
 /// Serves on until the program is told to end, or cannot serve.
@@ -150,9 +198,9 @@ async fn until_stopped(
     if io::stderr().is_terminal() && !*stop.borrow() {
         say(&format!("\nlook at it at http://{}/ (Ctrl-C ends it)", serving.address));
     }
-    match serving.task.await {
-        Ok(served) => Ok(served?),
-        Err(error) => Err(Failure::new(Exit::Failed, format!("the server failed: {error}"))),
+    match serving.is_over {
+        true => Ok(()),
+        false => served(serving.task.await),
     }
 }
 
@@ -297,6 +345,9 @@ impl From<StopError> for Failure {
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
+        if let LoadError::Foreign { .. } = error {
+            return Failure::input(error.to_string());
+        }
         let more = "what was acknowledged is there, and the next start goes on after it";
         Failure::new(Exit::Failed, error.to_string()).and(more)
     }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::ErrorKind,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -35,6 +36,11 @@ pub(crate) fn with_existing_log<T>(
 ) -> Result<T, Failure> {
     must_exist(folder)?;
     with_log(folder, work)
+}
+
+/// Whether a folder is that of a log.
+pub(crate) fn has_log(dir: &Path) -> bool {
+    dir.join("segments").is_dir()
 }
 
 /// Refuses a folder without a segment of a log: reading never makes one.

@@ -144,6 +144,12 @@
 //! payloads of events that a conflict missed are in `missed` for callers whom the hook admits to
 //! [`Operation::Explain`].
 //!
+//! `busy` is one request, live stream, or question about the past too many. What is asked about
+//! the past is folded on threads of the app, of which [`AppBuilder::past_folds`] has few; a client
+//! that goes away leaves its thread to the next.
+//!
+//! [`AppBuilder::past_folds`]: diptych::AppBuilder::past_folds
+//!
 //! Only what is no HTTP has no such answer: hyper says 400, or 431 where the head is too long.
 //!
 //! # For whoever runs it

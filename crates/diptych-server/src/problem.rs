@@ -252,6 +252,13 @@ impl From<QueryError> for Problem {
                 Problem::bad("too-many-events", detail).and("limit", limit as u64)
             }
             QueryError::NotTaken(_) => Problem::bad("not-taken", detail),
+            // How the app is set up is no concern of who asks.
+            QueryError::Busy { .. } => Problem::later(
+                "busy",
+                "as many ask about the past as this server answers at once: come again, or ask for \
+                 what is now",
+            ),
+            QueryError::NoThread { .. } => Problem::later("unavailable", detail),
             QueryError::Ended { .. } | QueryError::Unavailable { .. } => {
                 Problem::later("unavailable", detail)
             }

@@ -1,6 +1,6 @@
 //! The whole: a store, and what works on it.
 
-use std::{any::TypeId, fmt, sync::Arc};
+use std::{any::TypeId, fmt, num::NonZeroUsize, sync::Arc, thread};
 
 use diptych_store::{EventStore, LogIdentity, Position, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +14,7 @@ use crate::{
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
+    query::pool::{FoldPool, PoolLimits},
     snapshot::Keeping,
     view::panel::{Panel, Plan, Plans, Unstarted},
 };
@@ -22,7 +23,8 @@ use crate::{
 /// clones share it.
 #[derive(Clone)]
 pub struct App {
-    // The views are dropped before the log, which they read.
+    // The views and folds of the past are dropped before the log, which they read.
+    pub(crate) past: Arc<FoldPool>,
     pub(crate) panel: Arc<Panel>,
     pub(crate) core: Arc<Core>,
     /// How many events an answer of the past may keep in memory.
@@ -45,6 +47,8 @@ pub struct AppBuilder {
     plans: Plans,
     requires_views: bool,
     past_events: usize,
+    past_folds: NonZeroUsize,
+    past_waiting: usize,
 }
 
 /// Why an app could not be started.
@@ -150,6 +154,8 @@ impl App {
             plans: Plans::default(),
             requires_views: false,
             past_events: AppBuilder::PAST_EVENTS,
+            past_folds: half_the_cores(),
+            past_waiting: AppBuilder::PAST_WAITING,
         }
     }
 
@@ -268,7 +274,8 @@ impl App {
         self.core.figures()
     }
 
-    /// Takes no further commands, waits until those that run have their answers and everything
+    /// Takes no further commands, ends folds of the past within a page of events, waits until those
+    /// that run have their answers and everything
     /// that was accepted is durable, stops the views, and closes the log if the app opened it.
     /// All clones are stopped. Views go on to answer queries that do not ask how fresh the answer
     /// is, with [a mark](crate::Answer::standstill). Dropping an app instead is safe, too: what was acknowledged is
@@ -277,6 +284,7 @@ impl App {
     /// # Errors
     /// [`StopError`] if something that was accepted could not be synced.
     pub async fn stop(self) -> Result<(), StopError> {
+        self.past.stop().await;
         let drained = self.core.drain().await;
         self.panel.stop().await;
         #[cfg(feature = "log")]
@@ -302,6 +310,8 @@ impl AppBuilder {
     pub const CACHE_BYTES: usize = 64 << 20;
     /// How many events an answer of the past may keep in memory, if nothing else is said.
     pub const PAST_EVENTS: usize = 5_000_000;
+    /// How many questions about the past may wait for a thread, if nothing else is said.
+    pub const PAST_WAITING: usize = 64;
 
     /// How events that older programs wrote are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
@@ -358,6 +368,27 @@ impl AppBuilder {
     /// kept.
     pub fn past_events(mut self, events: usize) -> AppBuilder {
         self.past_events = events;
+        self
+    }
+
+    /// How many folds of the past run at once, each on a thread of its own; half the cores of the
+    /// machine and at least one, if nothing else is said. So commands, queries of now and views
+    /// keep the other cores, however many ask about the past.
+    ///
+    /// Questions about the [past](crate::Ask::as_of), [differences](App::diff),
+    /// [histories](App::history), [explanations](App::explain) and
+    /// [checks of a scope](App::check_scope) share them. An answer that the view in memory has
+    /// needs none.
+    pub fn past_folds(mut self, folds: NonZeroUsize) -> AppBuilder {
+        self.past_folds = folds;
+        self
+    }
+
+    /// How many questions about the past may wait until one of those that are
+    /// [folded](AppBuilder::past_folds) ends. One more is told
+    /// [`QueryError::Busy`](crate::QueryError::Busy) at once.
+    pub fn past_waiting(mut self, questions: usize) -> AppBuilder {
+        self.past_waiting = questions;
         self
     }
 
@@ -424,6 +455,7 @@ impl AppBuilder {
         }
         let log = self.store.identity().id;
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
+        let past = PoolLimits { folds: self.past_folds, waiting: self.past_waiting };
         let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
         let panel = Panel::start(store.clone(), &schema, plans).await?;
         if self.requires_views
@@ -434,6 +466,7 @@ impl AppBuilder {
         }
         let core = Core::new(store, schema, cache_bytes, retries, snapshots);
         Ok(App {
+            past: Arc::new(FoldPool::new(past)),
             panel: Arc::new(panel),
             core: Arc::new(core),
             past_events: self.past_events,
@@ -474,6 +507,11 @@ impl AppBuilder {
     fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
         Err(StartError::NoSnapshotPlace)
     }
+}
+
+fn half_the_cores() -> NonZeroUsize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl From<Unstarted> for StartError {

@@ -131,7 +131,7 @@
 //! On a Tokio runtime with its clock enabled (`enable_time`). On another executor commands are
 //! carried out too, but no wait is made between tries, and no snapshots are saved; and a query
 //! that asks for more than there is waits without end. Each view and each projection has a thread
-//! of its own.
+//! of its own, and questions about the past share a [few](AppBuilder::past_folds).
 //!
 //! # Features
 //!

@@ -7,6 +7,7 @@ mod explain;
 mod history;
 mod past;
 mod point;
+pub(crate) mod pool;
 mod replay;
 mod scope;
 mod watch;

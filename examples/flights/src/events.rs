@@ -8,7 +8,7 @@ use diptych::{Event, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Airline, Airport, BoardId, FlightId, Plane};
+use crate::ids::{Airline, Airport, BoardId, Day, FlightId, Plane};
 
 /// A flight is in the timetable.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
@@ -192,6 +192,20 @@ pub struct PlaneRegistered {
     pub seats: u16,
 }
 
+/// A file of flights is being taken in: what its flights are of. The loader's own note: nothing is
+/// shown of it, and the rules know from it which days the demo is about.
+#[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
+#[event("source-opened")]
+pub struct SourceOpened {
+    /// The digest of the file's bytes.
+    #[tag]
+    pub source: String,
+    /// The first day that a flight is on.
+    pub first: Day,
+    /// The last one.
+    pub last: Day,
+}
+
 /// A whole file of flights was taken in. The loader's own note: nothing is shown of it.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("source-loaded")]
@@ -256,6 +270,22 @@ pub enum PlaneEvent {
 }
 
 impl Happening {
+    /// Whether a flight did something, or is to.
+    pub fn is_of_a_flight(&self) -> bool {
+        match self {
+            Happening::Scheduled(_)
+            | Happening::Departed(_)
+            | Happening::Cancelled(_)
+            | Happening::Landed(_)
+            | Happening::Diverted(_) => true,
+            Happening::Refused(_)
+            | Happening::Weather(_)
+            | Happening::Airline(_)
+            | Happening::Airport(_)
+            | Happening::Plane(_) => false,
+        }
+    }
+
     /// The flight that it is about, if it is about one.
     pub fn flight(&self) -> Option<FlightId> {
         match self {

@@ -16,14 +16,17 @@ use std::{
 };
 
 use diptych::{
-    App, Command, ExecuteError, Lane, LaneOptions, Pending, Position, ReadError, Timestamp,
+    App, Command, Event, EventType, ExecuteError, Filter, Lane, LaneOptions, Pending, Position,
+    Read, ReadError, Timestamp,
 };
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    commands::{NameAirline, NameAirport, NoteLoaded, ObserveWeather, OnRecord, RegisterPlane},
-    events::SourceLoaded,
+    commands::{
+        NameAirline, NameAirport, NoteLoaded, NoteOpened, ObserveWeather, OnRecord, RegisterPlane,
+    },
+    events::{Happening, SourceLoaded, SourceOpened},
     plan::{Plan, Planned, Step},
     views::RefusalsByRule,
 };
@@ -98,6 +101,15 @@ pub enum LoadError {
         #[source]
         cause: ExecuteError<Infallible>,
     },
+    /// The log is of another program.
+    #[error(
+        "the log in this folder begins with {event_type:?}, an event of another program: give the \
+         demo a folder of its own"
+    )]
+    Foreign {
+        /// The type of the first event.
+        event_type: String,
+    },
     /// The log could not be asked what is there.
     #[error("the log could not be asked for {key}: {cause}")]
     Read {
@@ -128,6 +140,30 @@ fn loaded_key(source: &str) -> String {
     format!("loaded/{source}")
 }
 
+/// Notes which days a plan's file is about, unless that is noted already. From then on the rules
+/// keep out flights of other times, so it comes before anything that others may send.
+///
+/// # Errors
+/// [`LoadError`] if it cannot be noted, or the log is of another program.
+pub async fn open(app: &App, plan: &Plan) -> Result<(), LoadError> {
+    let Some((first, last)) = plan.days() else { return Ok(()) };
+    let source = plan.source().to_owned();
+    let key = format!("opened/{source}");
+    let begin = app.store().read(&Filter::everything(), Read::all().limit(1)).await;
+    let begin = begin.map_err(|cause| LoadError::Read { key: key.clone(), cause })?;
+    let is_own = |name| own_types().iter().any(|of| of.name == name);
+    if let Some(event) = begin.get(0).filter(|event| !is_own(event.event_type())) {
+        return Err(LoadError::Foreign { event_type: event.event_type().to_owned() });
+    }
+    let noted = app.execute(NoteOpened(SourceOpened { source, first, last })).key(&key).await;
+    noted.map(drop).map_err(|cause| LoadError::Command { key, settled: 0, cause })
+}
+
+/// All that a log of the demo has.
+fn own_types() -> Vec<EventType> {
+    [Happening::types(), SourceOpened::types(), SourceLoaded::types()].concat()
+}
+
 /// Sends a plan, and answers when everything in it is durable, or as much as was sent when `stop`
 /// came.
 ///
@@ -140,6 +176,7 @@ pub async fn load(
     progress: &watch::Sender<Progress>,
     stop: impl Future<Output = ()>,
 ) -> Result<Loaded, LoadError> {
+    open(app, plan).await?;
     let total = plan.commands();
     if plan.is_whole() && is_loaded(app, plan.source()).await? {
         progress.send_modify(|progress| (progress.settled, progress.total) = (total, total));
@@ -193,7 +230,8 @@ impl<'a> Loading<'a> {
             plan,
             lane: app.lane_with(LaneOptions { in_flight }),
             options: LoadOptions { in_flight, ..options },
-            resumes: app.head() > Position::START,
+            // The first is the note of what is taken in.
+            resumes: app.head() > Position::new(1),
             first_departure: plan.first_departure(),
             clock: None,
             key: String::new(),

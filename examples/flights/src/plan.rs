@@ -7,6 +7,7 @@ use diptych::{Command, Invalid, Timestamp};
 use crate::{
     commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, ScheduleFlight},
     events::{AirlineNamed, AirportNamed, PlaneRegistered, WeatherObserved},
+    ids::Day,
     source::{Facts, FlightRow},
 };
 
@@ -114,6 +115,12 @@ impl Plan {
     /// The digest of the file that it was made of.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The first and the last day that the file has a flight on, whatever was left out.
+    pub fn days(&self) -> Option<(Day, Day)> {
+        let days = || self.flights.iter().map(FlightRow::day);
+        Some((days().min()?, days().max()?))
     }
 
     /// When the first flight leaves, if one does.

@@ -1,25 +1,29 @@
 //! Both panels over HTTP, and the page: one line for each command and query.
 
-use diptych::App;
-use diptych_server::Server;
+use diptych::{App, Timestamp};
+use diptych_server::{Caller, Denied, Server, Visit};
 
 use crate::{
     commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, NoteRefusal, ScheduleFlight},
     events::{
         AirlineNamed, AirportNamed, CommandRefused, FlightCancelled, FlightDeparted,
-        FlightDiverted, FlightLanded, FlightScheduled, PlaneRegistered, SourceLoaded,
+        FlightDiverted, FlightLanded, FlightScheduled, PlaneRegistered, SourceLoaded, SourceOpened,
         WeatherObserved,
     },
+    ids::Day,
     views::{
-        AllNames, DelayByHour, DelayByWeather, DepartureBoard, FlightCard, PlaneDay,
-        PunctualityByAirline, RecentHappenings, RefusalsByRule, RouteRanking,
+        AllNames, DelayByHour, DelayByWeather, DepartureBoard, FlightCard, FlightDays, PlaneDay,
+        PunctualityByAirline, RecentHappenings, RefusalsByRule, RouteRanking, VISITOR,
     },
 };
 
 /// What the app can be asked over HTTP, and the page that asks it; to be served.
 ///
 /// What a rule refuses is told to whoever asked, and goes on record.
+///
+/// Commands have the actor [`VISITOR`], so that the time of the demo stays that of its files.
 pub fn server(app: App) -> Server {
+    let clock = app.clone();
     let server = Server::new(app)
         .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
         .command_noting::<ScheduleFlight, _>("schedule-flight", NoteRefusal::of)
@@ -47,10 +51,43 @@ pub fn server(app: App) -> Server {
         .event::<AirlineNamed>()
         .event::<AirportNamed>()
         .event::<PlaneRegistered>()
-        .event::<SourceLoaded>();
+        .event::<SourceOpened>()
+        .event::<SourceLoaded>()
+        .admit(move |visit| admit(clock.clone(), visit));
     PAGE.iter()
         .fold(server, |server, (path, content_type, bytes)| server.file(path, content_type, bytes))
 }
+
+/// Lets all in who say nothing impossible about when a command was so.
+async fn admit(app: App, visit: Visit) -> Result<Caller, Denied> {
+    if let Some(said) = visit.headers.get(OCCURRED_AT) {
+        // Text that is no instant is told with the command.
+        let said = said.to_str().ok().and_then(|text| text.parse::<Timestamp>().ok());
+        if let Some(at) = said {
+            check_instant(&app, at).await?;
+        }
+    }
+    Ok(Caller::named(VISITOR))
+}
+
+const OCCURRED_AT: &str = "diptych-occurred-at";
+
+async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denied> {
+    // Without a view of what happened there is nothing to compare with.
+    let Ok(known) = app.query(FlightDays {}).await else { return Ok(()) };
+    let Some((first, last)) = known.value else { return Ok(()) };
+    let (first, last) = (first.plus(-AROUND_DAYS), last.plus(AROUND_DAYS));
+    if (first..=last).contains(&Day::of(at)) {
+        return Ok(());
+    }
+    Err(Denied::forbidden(format!(
+        "Diptych-Occurred-At is {at}, and these flights are from {first} to {last}: give an \
+         instant of theirs, or leave the header out, for each command says when it was so"
+    )))
+}
+
+/// What visitors say was so at most this many days before or after all that is known.
+const AROUND_DAYS: i32 = 8;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";

@@ -15,8 +15,11 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use diptych::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::events::Happening;
 
 pub use board::{Board, BoardRow, DepartureBoard, DepartureBoardAnswer, FlightCard, FlightDetails};
 pub use delays::{
@@ -24,13 +27,27 @@ pub use delays::{
     DelayOfWeather, WeatherDelay,
 };
 pub use happenings::{
-    CountOfType, Happenings, HappeningsAnswer, Kind, RecentHappening, RecentHappenings,
+    CountOfType, FlightDays, Happenings, HappeningsAnswer, Kind, RecentHappening, RecentHappenings,
 };
 pub use names::{AllNames, NameOfAirport, Names, NamesAnswer};
 pub use planes::{Leg, PlaneDay, PlaneDayAnswer, Planes};
 pub use punctuality::{Punctuality, PunctualityAnswer, PunctualityByAirline, PunctualityOfAirline};
 pub use refusals::{CountOfRule, Refusals, RefusalsAnswer, RefusalsByRule, RefusedCommand};
 pub use routes::{RankedRoute, RouteOrder, RouteRanking, RouteRankingAnswer, Routes};
+
+/// The actor of commands that come from outside, and are in no file.
+pub const VISITOR: &str = "visitor";
+
+/// Whether the time of the demo follows an event: it is of the files, and was over when it was
+/// recorded.
+///
+/// A command without an instant is so when it is recorded, years after the flights; and anyone may
+/// send one of the year 9000. Either is kept and shown, and would leave the boards empty for all if
+/// they went along.
+fn moves_time(event: &Recorded<Happening>) -> bool {
+    let is_of_a_visitor = event.metadata.actor.as_ref().is_some_and(|actor| actor == VISITOR);
+    !is_of_a_visitor && event.occurred_at() < event.recorded_at
+}
 
 /// So many minutes late is late, as it is counted everywhere.
 const LATE_MINUTES: i32 = 15;

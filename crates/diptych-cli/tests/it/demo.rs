@@ -234,7 +234,81 @@ fn a_port_that_is_taken_and_a_folder_that_is_held_are_named() {
     let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     demo.run(&["--once"]).ended(4, "process");
     drop(served);
-    demo.run(&["--listen", "0.0.0.0:0"]).ended(1, "no host was named");
+}
+
+/// It loaded a month and then refused to serve it.
+#[test]
+fn an_address_that_needs_a_host_is_refused_before_anything_is_read_or_written() {
+    let demo = Demo::new();
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let ran = demo.run(&["--listen", address, "--flights", "/no/such/file.csv"]);
+        ran.ended(1, "no host was named");
+        ran.ended(1, "--host");
+    }
+    let ran = demo.run(&["--listen", "0.0.0.0:0", "--host", "http://flights.example:80/"]);
+    ran.ended(1, "without scheme, port and path");
+    assert!(!demo.data().exists(), "something was written before that was known");
+    // An address that is not this machine's.
+    demo.run(&["--listen", "192.0.2.1:0", "--host", "flights.example"]).ended(5, "cannot listen");
+    assert!(!demo.data().exists(), "something was written before that was known");
+}
+
+#[test]
+fn the_folder_of_another_log_is_left_as_it_is() {
+    let demo = Demo::new();
+    let mut append = Command::new(env!("CARGO_BIN_EXE_diptych"));
+    append.args(["append", "--data"]).arg(demo.data());
+    append.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let event = r#"{"type":"book-lent","data":{}}"#;
+    finish(append.spawn().unwrap(), event).ended(0, "");
+    demo.run(&["--once"]).ended(1, "is the folder of a log, and not of a demo");
+    assert!(!demo.data().join("log").exists());
+
+    // Also where a demo would have its own.
+    let other = Demo::new();
+    fs::create_dir(other.data()).unwrap();
+    fs::rename(demo.data(), other.data().join("log")).unwrap();
+    other.run(&["--once"]).ended(1, "book-lent");
+}
+
+/// One command without an instant, or of the year 9000, emptied the live board for all, for good.
+#[test]
+fn a_command_of_another_time_leaves_the_live_board_as_it_is() {
+    let demo = Demo::new();
+    let until = ["--until", "2013-01-02T17:00:00Z"];
+    demo.load(&until);
+    let served = Served::start(&demo, &until);
+    let board = "/queries/departure-board?airport=EWR&_consistency=strong";
+    let before = served.get(board);
+    assert!(before["rows"].as_array().unwrap().len() > 10, "{before}");
+    let schedule = |flight: &str, departs_at: &str| {
+        format!(
+            r#"{{"flight":"{flight}","departs_at":"{departs_at}","destination":"IAH",
+                "plane":null,"distance_miles":null}}"#
+        )
+    };
+    let path = "POST /commands/schedule-flight";
+    let without = schedule("ZZ1-EWR-2013-01-20", "2013-01-20T17:00:00Z");
+    let (status, receipt) = served.ask(path, &without);
+    assert_eq!(status, 200, "{receipt}");
+    assert_eq!(served.get(board), before);
+    let card = served.get("/queries/flight-card?flight=ZZ1-EWR-2013-01-20&_consistency=strong");
+    assert_eq!(card["scheduled_at"], "2013-01-19T17:00:00Z");
+
+    let far = schedule("ZZ2-EWR-9000-01-01", "9000-01-01T17:00:00Z");
+    let (status, refused) = served.ask(path, &far);
+    assert_eq!(status, 422, "{refused}");
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!(refused["rejection"]["rule"], "out-of-season");
+    assert!(refused["detail"].as_str().unwrap().contains("choose a day"), "{refused}");
+    let beside = schedule("ZZ3-EWR-2013-01-02", "2013-01-02T18:00:00Z");
+    for instant in ["9000-01-01T17:00:00Z", "2026-11-26T17:00:00Z", "1970-01-01T00:00:00Z"] {
+        let path = format!("{path} HTTP/1.1\r\ndiptych-occurred-at: {instant}\r\nx-rest:");
+        let (status, denied) = served.ask(&path, &beside);
+        assert_eq!(status, 403, "{denied}");
+        assert!(denied.contains("give an instant of theirs"), "{denied}");
+    }
+    assert_eq!(served.get(board), before);
 }
 
 /// The bytes of the file that is in the program.

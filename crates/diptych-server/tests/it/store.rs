@@ -14,6 +14,8 @@ pub(crate) enum Mood {
     Well,
     /// Appends wait, and reads of what is asked about the past.
     Held,
+    /// Reads that end before the head wait: those of the past.
+    PastHeld,
     /// Nothing is taken.
     Full,
     /// The call panics.
@@ -45,18 +47,40 @@ impl Moody {
     }
 
     async fn pass(&self) -> Result<(), Unavailable> {
-        if *self.mood.borrow() == Mood::Held {
-            self.waiting.send_modify(|waiting| *waiting += 1);
-            self.mood.subscribe().wait_for(|mood| *mood != Mood::Held).await.unwrap();
-            self.waiting.send_modify(|waiting| *waiting -= 1);
-        }
+        self.wait_while(Mood::Held).await;
         match *self.mood.borrow() {
             Mood::Full => {
                 Err(Unavailable::Backend(Arc::new(std::io::Error::other("the disk is full"))))
             }
             Mood::Broken => panic!("the store is broken"),
-            Mood::Well | Mood::Held => Ok(()),
+            Mood::Well | Mood::Held | Mood::PastHeld => Ok(()),
         }
+    }
+}
+
+impl Moody {
+    async fn wait_while(&self, held: Mood) {
+        if *self.mood.borrow() == held {
+            self.waiting.send_modify(|waiting| *waiting += 1);
+            let _counted = Counted(&self.waiting);
+            self.mood.subscribe().wait_for(|mood| *mood != held).await.unwrap();
+        }
+    }
+
+    /// Until no call is held up.
+    pub(crate) async fn free(&self) {
+        let mut waiting = self.waiting.subscribe();
+        let free = waiting.wait_for(|waiting| *waiting == 0);
+        tokio::time::timeout(crate::client::LONG, free).await.unwrap().unwrap();
+    }
+}
+
+/// One that waits, until it is dropped.
+struct Counted<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -79,6 +103,9 @@ impl EventStore for Moody {
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        if read.upto < self.head().position() {
+            self.wait_while(Mood::PastHeld).await;
+        }
         self.store.read(filter, read).await
     }
 

@@ -1,6 +1,6 @@
 //! Asking about the past, over HTTP.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use diptych::{
     App, Timestamp,
@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::{
     client::Request,
     served::{Served, with_views},
+    store::{Mood, Moody},
 };
 
 fn instant(text: &str) -> Timestamp {
@@ -79,4 +80,40 @@ async fn above_the_head_there_is_nothing_to_ask() {
         let problem = response.problem(400, "above-head");
         assert_eq!(problem["head"], 3);
     }
+}
+
+/// 64 strangers who asked about the past took the threads that answer requests, and commands came
+/// through 70 times more slowly.
+#[tokio::test]
+async fn questions_about_the_past_hold_up_no_command_and_end_with_their_client() {
+    let store = Moody::new();
+    let builder = with_views(App::over(store.clone()));
+    let builder = builder.past_folds(NonZeroUsize::MIN).past_waiting(0);
+    let served = Served::of(builder.start().await.unwrap(), |server| server).await;
+    served.take("a1", "ada").await;
+    served.take("a2", "ben").await;
+    served.get("/queries/seats?_consistency=strong").await.ok();
+    store.set(Mood::PastHeld);
+    let past = Request::get("/queries/seats?_as_of=1");
+    let mut stranger = served.connect().await;
+    stranger.write(past.bytes()).await;
+    store.held(1).await;
+
+    for target in ["/queries/seats?_as_of=1", "/queries/seats/explanation?_as_of=1"] {
+        let busy = served.get(target).await;
+        let problem = busy.problem(503, "busy");
+        assert_eq!(busy.need("retry-after"), "1");
+        assert!(problem["detail"].as_str().unwrap().contains("come again"), "{problem}");
+    }
+    served.take("a3", "cem").await;
+    let now = served.get("/queries/seats?_consistency=strong").await.ok();
+    assert_eq!(now.as_array().unwrap().len(), 3);
+    // The view in memory has it.
+    served.get("/queries/seats?_as_of=3").await.ok();
+
+    drop(stranger);
+    store.free().await;
+    store.set(Mood::Well);
+    let seats = served.get("/queries/seats?_as_of=1").await;
+    assert_eq!(seats.need("diptych-cost-events"), "1");
 }

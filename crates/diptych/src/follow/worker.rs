@@ -465,6 +465,12 @@ struct Gone;
 /// waits in vain for a store that does not answer, or that needs the very thread which waits
 /// for the follower.
 pub(super) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
+    unless(|| who.is_ending(), what)
+}
+
+/// Waits for this on the calling thread, and no longer once it is over. Ending it takes an unpark
+/// of the thread.
+pub(crate) fn unless<T>(is_over: impl Fn() -> bool, what: impl Future<Output = T>) -> Option<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut what = pin!(what);
@@ -472,7 +478,7 @@ pub(super) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) ->
         if let Poll::Ready(answer) = what.as_mut().poll(&mut context) {
             return Some(answer);
         }
-        if who.is_ending() {
+        if is_over() {
             return None;
         }
         thread::park();

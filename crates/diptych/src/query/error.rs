@@ -79,6 +79,23 @@ pub enum QueryError {
         /// How many may be.
         limit: usize,
     },
+    /// The past is asked about more often than the app folds it at once.
+    #[error(
+        "the past is folded for {folds} at once, and {waiting} more may wait for that: ask again \
+         later, ask the view as it is now, or raise `past_folds` or `past_waiting` of the app"
+    )]
+    Busy {
+        /// How many folds run at once: `past_folds` of the app.
+        folds: usize,
+        /// How many may wait for one of them to end: `past_waiting` of the app.
+        waiting: usize,
+    },
+    /// The system gives no thread to fold the past on.
+    #[error("the past has no thread to be folded on: {reason}; raise the limit of threads")]
+    NoThread {
+        /// What the system says.
+        reason: String,
+    },
     /// The store does not take the question: the scope is beyond a limit.
     #[error(transparent)]
     NotTaken(NotTaken),

@@ -6,9 +6,10 @@ use diptych_store::{Position, Timestamp};
 
 use super::{
     Cost, Point, Query, QueryError,
+    point::Prefix,
     replay::{EventOf, Selection, Taker},
 };
-use crate::{App, Recorded};
+use crate::{App, Event, Recorded};
 
 /// The question which events made an answer: see [`App::explain`].
 #[must_use = "nothing is explained until it is awaited"]
@@ -90,28 +91,38 @@ impl<'a, Q: Query> IntoFuture for Explain<'a, Q> {
             let Explain { app, query, point, limit } = self;
             let selection = Selection::new::<Q>(app, query.scope())?;
             let prefix = app.prefix(point).await?;
-            let begin = || Listed { events: Vec::new(), limit, first_left_out: None };
-            let (listed, events) = match prefix.occurred_before {
-                Some(before) => selection.as_occurred(prefix.upto, before, || Ok(begin())).await?,
-                None => {
-                    let (mut listed, start) = (begin(), Position::START);
-                    let events = selection.in_log_order(&mut listed, start, prefix.upto).await?;
-                    (listed, events)
-                }
-            };
-            let Listed { events: list, first_left_out, .. } = listed;
-            let upto = match first_left_out {
-                Some(position) if prefix.is_in_log_order() => position.before(),
-                _ => prefix.upto,
-            };
-            Ok(Explanation {
-                events: list,
-                upto,
-                is_whole: first_left_out.is_none(),
-                cost: Cost { events, from: Position::START },
-            })
+            let fold = async move { explained(&selection, prefix, limit).await };
+            app.past.start(type_name::<Q>(), || fold)?.await
         })
     }
+}
+
+/// The events of this selection up to a limit.
+async fn explained<E: Event>(
+    selection: &Selection<E>,
+    prefix: Prefix,
+    limit: usize,
+) -> Result<Explanation<E>, QueryError> {
+    let begin = || Listed { events: Vec::new(), limit, first_left_out: None };
+    let (listed, events) = match prefix.occurred_before {
+        Some(before) => selection.as_occurred(prefix.upto, before, || Ok(begin())).await?,
+        None => {
+            let (mut listed, start) = (begin(), Position::START);
+            let events = selection.in_log_order(&mut listed, start, prefix.upto).await?;
+            (listed, events)
+        }
+    };
+    let Listed { events: list, first_left_out, .. } = listed;
+    let upto = match first_left_out {
+        Some(position) if prefix.is_in_log_order() => position.before(),
+        _ => prefix.upto,
+    };
+    Ok(Explanation {
+        events: list,
+        upto,
+        is_whole: first_left_out.is_none(),
+        cost: Cost { events, from: Position::START },
+    })
 }
 
 impl<Q> fmt::Debug for Explain<'_, Q> {

@@ -1,6 +1,6 @@
 //! One answer over a range of the log.
 
-use std::{any::type_name, fmt};
+use std::{any::type_name, collections::VecDeque, fmt, sync::Arc};
 
 use diptych_store::{Batch, Position};
 use tokio::task::yield_now;
@@ -8,31 +8,41 @@ use tokio::task::yield_now;
 use super::{
     Answer, Cost, Point, Query, QueryError,
     ask::answer,
-    past::Replay,
+    past::Refold,
+    pool::Folding,
     replay::{Cursor, EventOf, Selection},
 };
 use crate::App;
 
-/// Events after which others have a turn: an answer may take longer than an event.
+/// Events between two looks whether the caller still waits: an answer may take longer than an
+/// event.
 const TURN_EVENTS: usize = 64;
+/// Changed answers that are worked out ahead of the caller.
+const AHEAD_ANSWERS: usize = 64;
 
 /// The answers to one query over a range of the log: see [`App::history`].
 pub struct History<Q: Query> {
     app: App,
-    query: Q,
+    query: Arc<Q>,
     from: Position,
     to: Position,
+    /// Answers that were worked out and not asked for yet.
+    ahead: VecDeque<Answer<Q::Answer>>,
     state: State<Q>,
 }
 
 enum State<Q: Query> {
     NotBegun,
-    Going(Box<Going<Q>>),
+    /// There is something, but for the moment in which a turn is begun.
+    Going(Option<Box<Going<Q>>>),
+    /// A thread works out what comes next. It ends by itself within a page.
+    Turning(Folding<Turned<Q>>),
     /// Nothing more comes, and why, if that is not the end.
     Done(Option<QueryError>),
 }
 
 struct Going<Q: Query> {
+    query: Arc<Q>,
     selection: Selection<EventOf<Q>>,
     view: Q::View,
     last: Q::Answer,
@@ -42,6 +52,13 @@ struct Going<Q: Query> {
     index: usize,
     /// What the next answer cost so far.
     cost: Cost,
+}
+
+/// What came of one turn.
+struct Turned<Q: Query> {
+    answers: VecDeque<Answer<Q::Answer>>,
+    /// How it goes on, or why not.
+    next: Result<Option<Box<Going<Q>>>, QueryError>,
 }
 
 impl App {
@@ -54,7 +71,8 @@ impl App {
     where
         Q: Query<Answer: Clone + PartialEq>,
     {
-        History { app: self.clone(), query, from, to, state: State::NotBegun }
+        let (app, query) = (self.clone(), Arc::new(query));
+        History { app, query, from, to, ahead: VecDeque::new(), state: State::NotBegun }
     }
 }
 
@@ -63,65 +81,120 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
     /// since the answer before. Dropping the future loses nothing but time.
     ///
     /// # Errors
-    /// [`QueryError`] as of the query at that point; then again the same.
+    /// [`QueryError`] as of the query at that point; then again the same. After
+    /// [`QueryError::Busy`] it goes on when it is asked again.
     pub async fn next(&mut self) -> Result<Option<Answer<Q::Answer>>, QueryError> {
-        let outcome = match &mut self.state {
-            State::NotBegun => self.begin().await,
-            State::Going(going) => going.next(&self.query).await,
-            State::Done(None) => Ok(None),
-            State::Done(Some(error)) => Err(error.clone()),
-        };
-        match &outcome {
-            Ok(Some(_)) => {}
-            Ok(None) => self.state = State::Done(None),
-            Err(error) => self.state = State::Done(Some(error.clone())),
+        loop {
+            if let Some(answer) = self.ahead.pop_front() {
+                return Ok(Some(answer));
+            }
+            let turned = match &mut self.state {
+                State::NotBegun => self.begin().await,
+                State::Going(going) => match turn(&self.app, going) {
+                    Ok(folding) => {
+                        self.state = State::Turning(folding);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+                State::Turning(folding) => folding.await,
+                State::Done(None) => return Ok(None),
+                State::Done(Some(error)) => return Err(error.clone()),
+            };
+            let next = match turned {
+                Ok(Turned { answers, next }) => {
+                    self.ahead = answers;
+                    next
+                }
+                // Nothing was begun, so nothing is lost.
+                Err(error @ QueryError::Busy { .. }) => return Err(error),
+                Err(error) => Err(error),
+            };
+            self.state = match next {
+                Ok(Some(going)) => State::Going(Some(going)),
+                Ok(None) => State::Done(None),
+                Err(error) => State::Done(Some(error)),
+            };
         }
-        outcome
     }
 
-    async fn begin(&mut self) -> Result<Option<Answer<Q::Answer>>, QueryError> {
+    async fn begin(&self) -> Result<Turned<Q>, QueryError> {
         // The end is looked at first: what lies above the head is known at once.
         self.app.prefix(Point::at(self.to)).await?;
         let prefix = self.app.prefix(Point::at(self.from)).await?;
-        let replay = Replay::new(&self.app, &self.query)?;
-        let folded = replay.folded(&prefix).await?;
-        let answer = replay.answer_of(&folded)?;
-        self.state = State::Going(Box::new(Going {
-            selection: replay.selection,
-            view: folded.view,
-            last: answer.value.clone(),
-            cursor: Cursor { at: self.from, upto: self.to, events: 0 },
-            page: Batch::default(),
-            index: 0,
-            cost: Cost::memory(self.from),
-        }));
-        Ok(Some(answer))
+        let refold = Refold::new::<Q>(&self.app, self.query.scope())?;
+        let (query, cursor) =
+            (self.query.clone(), Cursor { at: self.from, upto: self.to, events: 0 });
+        let begin = async move {
+            let folded = refold.folded(prefix).await?;
+            let answer = folded.answer(&*query)?;
+            let going = Going {
+                query,
+                selection: refold.selection,
+                view: folded.view,
+                last: answer.value.clone(),
+                cursor,
+                page: Batch::default(),
+                index: 0,
+                cost: Cost::memory(cursor.at),
+            };
+            Ok(Turned { answers: VecDeque::from([answer]), next: Ok(Some(Box::new(going))) })
+        };
+        self.app.past.start(type_name::<Q>(), || begin)?.await
     }
 }
 
+/// Begins a turn, and takes what goes on out of its place if it could be begun.
+fn turn<Q: Query<Answer: Clone + PartialEq>>(
+    app: &App,
+    going: &mut Option<Box<Going<Q>>>,
+) -> Result<Folding<Turned<Q>>, QueryError> {
+    app.past.start(type_name::<Q>(), || {
+        let going = going.take();
+        async move {
+            let mut answers = VecDeque::new();
+            let next = match going {
+                Some(mut going) => match going.turn(&mut answers).await {
+                    Ok(true) => Ok(Some(going)),
+                    Ok(false) => Ok(None),
+                    Err(error) => Err(error),
+                },
+                None => Ok(None),
+            };
+            Ok(Turned { answers, next })
+        }
+    })
+}
+
 impl<Q: Query<Answer: Clone + PartialEq>> Going<Q> {
-    async fn next(&mut self, query: &Q) -> Result<Option<Answer<Q::Answer>>, QueryError> {
-        loop {
-            while let Some(event) = self.page.get(self.index) {
-                self.index += 1;
-                self.cost.events += 1;
-                let position = event.position();
-                self.selection.take(&mut self.view, [event])?;
-                let value = answer(query, &self.view)?;
-                if value != self.last {
-                    self.last = value.clone();
-                    let cost = std::mem::replace(&mut self.cost, Cost::memory(position));
-                    return Ok(Some(Answer::past(value, position, cost)));
-                }
-                if self.index.is_multiple_of(TURN_EVENTS) {
-                    yield_now().await;
+    /// Goes on for a page at most. Says whether there may be more.
+    async fn turn(
+        &mut self,
+        answers: &mut VecDeque<Answer<Q::Answer>>,
+    ) -> Result<bool, QueryError> {
+        while let Some(event) = self.page.get(self.index) {
+            self.index += 1;
+            self.cost.events += 1;
+            let position = event.position();
+            self.selection.take(&mut self.view, [event])?;
+            let value = answer(&*self.query, &self.view)?;
+            if value != self.last {
+                self.last = value.clone();
+                let cost = std::mem::replace(&mut self.cost, Cost::memory(position));
+                answers.push_back(Answer::past(value, position, cost));
+                if answers.len() == AHEAD_ANSWERS {
+                    return Ok(true);
                 }
             }
-            let Some(page) = self.selection.page(&mut self.cursor).await? else {
-                return Ok(None);
-            };
-            (self.page, self.index) = (page, 0);
+            if self.index.is_multiple_of(TURN_EVENTS) {
+                yield_now().await;
+            }
         }
+        let Some(page) = self.selection.page(&mut self.cursor).await? else {
+            return Ok(false);
+        };
+        (self.page, self.index) = (page, 0);
+        Ok(true)
     }
 }
 

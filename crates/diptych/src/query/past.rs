@@ -1,19 +1,18 @@
 //! Asking about the past: the events up to a point are folded again, and the question is put to
 //! what comes of it.
 
-use std::{any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin};
+use std::{any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin, sync::Arc};
 
 use diptych_store::{Filter, Position, Timestamp};
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    Answer, Ask, Cost, Point, Query, QueryError,
-    ask::answer,
-    point::Prefix,
-    replay::{EventOf, Selection},
+    Answer, Ask, Cost, Point, Query, QueryError, ask::answer, point::Prefix, replay::Selection,
 };
 use crate::{
-    App, FoldError, FoldFailure, TokenError, View, fold::panic_text, snapshot::Kept,
+    App, FoldError, FoldFailure, TokenError, View,
+    fold::panic_text,
+    snapshot::{Ages, Kept},
     view::copies::Image,
 };
 
@@ -22,8 +21,9 @@ const LOOKS: usize = 3;
 
 /// A query about the past on its way: see [`Ask::as_of`].
 ///
-/// The events are read from the log and folded, beside everything else that goes on, so the view
-/// need not be one that the app keeps. With a [scope](Query::scope) only the events in it are
+/// The events are read from the log and folded on a thread of its own, so the view need not be one
+/// that the app keeps. [`AppBuilder::past_folds`](crate::AppBuilder::past_folds) bounds how many
+/// such folds run at once; dropping the future ends the fold within a page of events. With a [scope](Query::scope) only the events in it are
 /// read. Where the view in memory has nothing that the point does not have, it answers. The
 /// [cost](Answer::cost) says which of it was done.
 #[must_use = "a query does nothing until it is awaited"]
@@ -87,12 +87,13 @@ impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            if let Some(error) = self.failed {
+            let Past { app, query, point, failed } = self;
+            if let Some(error) = failed {
                 return Err(error.into());
             }
-            let replay = Replay::new(self.app, &self.query)?;
-            let prefix = self.app.prefix(self.point).await?;
-            replay.answer(&prefix).await
+            let replay = Replay::new(app, query)?;
+            let prefix = app.prefix(point).await?;
+            replay.answer(app, prefix).await
         })
     }
 }
@@ -133,30 +134,30 @@ impl App {
         after: impl Into<Point>,
     ) -> Result<Difference<Q::Answer>, QueryError> {
         let (before, after) = (before.into(), after.into());
-        let replay = Replay::new(self, &query)?;
+        let replay = Replay::new(self, query)?;
         let (before, after) = (self.prefix(before).await?, self.prefix(after).await?);
-        if !before.is_in_log_order() || !after.is_in_log_order() {
-            let before = replay.answer(&before).await?;
-            return Ok(Difference { before, after: replay.answer(&after).await? });
+        let is_in_log_order = before.is_in_log_order() && after.is_in_log_order();
+        if is_in_log_order && after.upto < before.upto {
+            let (after, before) = replay.answers(self, after, before).await?;
+            return Ok(Difference { before, after });
         }
-        match before.upto <= after.upto {
-            true => {
-                let (before, after) = replay.answers(&before, &after).await?;
-                Ok(Difference { before, after })
-            }
-            false => {
-                let (after, before) = replay.answers(&after, &before).await?;
-                Ok(Difference { before, after })
-            }
-        }
+        let (before, after) = replay.answers(self, before, after).await?;
+        Ok(Difference { before, after })
     }
 }
 
-/// A query to a view that is folded again.
-pub(super) struct Replay<'a, Q: Query> {
-    app: &'a App,
-    query: &'a Q,
-    pub(super) selection: Selection<EventOf<Q>>,
+/// A query, and how its view is folded again. It goes to the thread that folds, so it owns all
+/// that it needs and does not keep the app alive.
+struct Replay<Q: Query> {
+    query: Q,
+    refold: Refold<Q::View>,
+}
+
+/// How a view is folded again.
+pub(super) struct Refold<V: View> {
+    pub(super) selection: Selection<V::Event>,
+    /// The snapshots of the view, if any are kept.
+    ages: Option<Arc<Ages<V>>>,
 }
 
 /// A view as it was.
@@ -167,47 +168,59 @@ pub(super) struct Folded<V> {
     pub(super) cost: Cost,
 }
 
-impl<'a, Q: Query> Replay<'a, Q> {
+impl<Q: Query> Replay<Q> {
     /// From the events in the query's scope.
-    pub(super) fn new(app: &'a App, query: &'a Q) -> Result<Replay<'a, Q>, QueryError> {
-        let selection = Selection::new::<Q>(app, query.scope())?;
-        Ok(Replay { app, query, selection })
+    fn new(app: &App, query: Q) -> Result<Replay<Q>, QueryError> {
+        let refold = Refold::new::<Q>(app, query.scope())?;
+        Ok(Replay { query, refold })
     }
 
-    /// From all of the view's events.
-    pub(super) fn whole(app: &'a App, query: &'a Q) -> Result<Replay<'a, Q>, QueryError> {
-        let selection = Selection::new::<Q>(app, Filter::everything())?;
-        Ok(Replay { app, query, selection })
-    }
-
-    async fn answer(&self, prefix: &Prefix) -> Result<Answer<Q::Answer>, QueryError> {
-        match self.live(prefix).await? {
-            Some(answer) => Ok(answer),
-            None => self.answer_of(&self.folded(prefix).await?),
+    async fn answer(self, app: &App, prefix: Prefix) -> Result<Answer<Q::Answer>, QueryError> {
+        if let Some(answer) = self.live(app, prefix).await? {
+            return Ok(answer);
         }
+        let fold = async move { self.refold.folded(prefix).await?.answer(&self.query) };
+        app.past.start(type_name::<Q>(), || fold)?.await
     }
 
-    /// The answers at two points in log order, the earlier one first.
+    /// The answers at two points. If both are in log order, the earlier one comes first, and the
+    /// later one is folded on from it.
     async fn answers(
-        &self,
-        first: &Prefix,
-        last: &Prefix,
+        self,
+        app: &App,
+        first: Prefix,
+        last: Prefix,
     ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
-        let live = (self.live(first).await?, self.live(last).await?);
-        let (at_first, at_last) = match live {
-            (Some(first), Some(last)) => return Ok((first, last)),
-            live => live,
-        };
-        let mut folded = self.folded(first).await?;
+        let live = (self.live(app, first).await?, self.live(app, last).await?);
+        if let (Some(first), Some(last)) = live {
+            return Ok((first, last));
+        }
+        let fold = async move { self.fold_both((first, live.0), (last, live.1)).await };
+        app.past.start(type_name::<Q>(), || fold)?.await
+    }
+
+    /// The answers at two points, each with that of the view in memory if it has it.
+    async fn fold_both(
+        &self,
+        (first, at_first): At<Q::Answer>,
+        (last, at_last): At<Q::Answer>,
+    ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
+        let Replay { query, refold } = self;
+        let is_in_log_order = first.is_in_log_order() && last.is_in_log_order();
+        let mut folded = None;
         let at_first = match at_first {
             Some(answer) => answer,
-            None => self.answer_of(&folded)?,
+            None => folded.insert(refold.folded(first).await?).answer(query)?,
         };
-        let at_last = match at_last {
-            Some(answer) => answer,
-            None => {
-                self.fold_on(&mut folded, last.upto).await?;
-                self.answer_of(&folded)?
+        let at_last = match (at_last, folded) {
+            (Some(answer), _) => answer,
+            (None, Some(mut folded)) if is_in_log_order => {
+                refold.fold_on(&mut folded, last.upto).await?;
+                folded.answer(query)?
+            }
+            (None, folded) => {
+                drop(folded);
+                refold.folded(last).await?.answer(query)?
             }
         };
         Ok((at_first, at_last))
@@ -215,14 +228,19 @@ impl<'a, Q: Query> Replay<'a, Q> {
 
     /// The answer of the view in memory, if it has nothing that the point does not have, and the
     /// other way round.
-    async fn live(&self, prefix: &Prefix) -> Result<Option<Answer<Q::Answer>>, QueryError> {
-        let Ok(live) = self.app.panel.live::<Q::View>() else { return Ok(None) };
+    async fn live(
+        &self,
+        app: &App,
+        prefix: Prefix,
+    ) -> Result<Option<Answer<Q::Answer>>, QueryError> {
+        let Ok(live) = app.panel.live::<Q::View>() else { return Ok(None) };
         if !prefix.is_in_log_order() {
             return Ok(None);
         }
+        let selection = &self.refold.selection;
         // A few events in a scope are read sooner than a view comes along; a whole log is not.
         let is_late = live.now().position() < prefix.upto && live.progress.is_running();
-        if is_late && self.selection.is_whole() && Handle::try_current().is_ok() {
+        if is_late && selection.is_whole() && Handle::try_current().is_ok() {
             // If it does not come that far, the log has what is missing.
             let _ = timeout(Ask::<Q>::WITHIN, live.progress.until(prefix.upto)).await;
         }
@@ -236,7 +254,7 @@ impl<'a, Q: Query> Replay<'a, Q> {
         drop(image);
         let mut bound = at.max(upto);
         for _ in 0..LOOKS {
-            if self.selection.last(bound).await? > at.min(upto) {
+            if selection.last(bound).await? > at.min(upto) {
                 return Ok(None);
             }
             // Up to the bound there is nothing for the view that the point does not have.
@@ -244,7 +262,7 @@ impl<'a, Q: Query> Replay<'a, Q> {
             if image.position() <= bound {
                 return self.answer_of_live(&image, prefix).map(Some);
             }
-            bound = self.app.head();
+            bound = app.head();
         }
         Ok(None)
     }
@@ -252,24 +270,38 @@ impl<'a, Q: Query> Replay<'a, Q> {
     fn answer_of_live(
         &self,
         image: &Image<Q::View>,
-        prefix: &Prefix,
+        prefix: Prefix,
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let (at, upto) = (image.position(), prefix.upto);
-        let value = answer(self.query, &image.state)?;
+        let value = answer(&self.query, &image.state)?;
         let position = if prefix.is_open { at.max(upto) } else { upto };
         Ok(Answer::past(value, position, Cost::memory(at)))
     }
+}
+
+/// A point, and its answer if that is known already.
+type At<T> = (Prefix, Option<Answer<T>>);
+
+impl<V: View> Refold<V> {
+    /// From the events in this scope of the query.
+    pub(super) fn new<Q: Query<View = V>>(
+        app: &App,
+        scope: Filter,
+    ) -> Result<Refold<V>, QueryError> {
+        let selection = Selection::new::<Q>(app, scope)?;
+        Ok(Refold { selection, ages: app.panel.ages::<V>() })
+    }
 
     /// The view at this point, folded from the log.
-    pub(super) async fn folded(&self, prefix: &Prefix) -> Result<Folded<Q::View>, QueryError> {
+    pub(super) async fn folded(&self, prefix: Prefix) -> Result<Folded<V>, QueryError> {
         let upto = prefix.upto;
         if let Some(before) = prefix.occurred_before {
-            let (view, events) = self.selection.as_occurred(upto, before, fresh::<Q::View>).await?;
+            let (view, events) = self.selection.as_occurred(upto, before, fresh::<V>).await?;
             return Ok(Folded { view, upto, cost: Cost { events, from: Position::START } });
         }
         let (view, from) = match self.selection.is_whole() {
-            true => self.begin(upto).await?,
-            false => (fresh::<Q::View>()?, Position::START),
+            true => self.begin(upto)?,
+            false => (fresh::<V>()?, Position::START),
         };
         let mut folded = Folded { view, upto: from, cost: Cost { events: 0, from } };
         self.fold_on(&mut folded, upto).await?;
@@ -277,42 +309,33 @@ impl<'a, Q: Query> Replay<'a, Q> {
     }
 
     /// Where the fold of all of the view's events, in order of the log, may begin: with a state
-    /// that is of `upto` or an earlier position.
-    async fn begin(&self, upto: Position) -> Result<(Q::View, Position), QueryError> {
-        if let Some(ages) = self.app.panel.ages::<Q::View>() {
-            // Whatever is above is of use to others: the log goes on meanwhile.
-            let newest = move || ages.newest(upto, Position::new(u64::MAX));
-            // A snapshot may be large, and reading it takes its time.
-            let newest = match Handle::try_current() {
-                Ok(runtime) => runtime.spawn_blocking(newest).await.ok().flatten(),
-                Err(_) => newest(),
-            };
-            if let Some(Kept { fold, position, .. }) = newest {
-                return Ok((fold, position));
-            }
+    /// that is of `upto` or an earlier position. Reads a snapshot on this thread.
+    fn begin(&self, upto: Position) -> Result<(V, Position), QueryError> {
+        // Whatever is above is of use to others: the log goes on meanwhile.
+        let newest = |ages: &Arc<Ages<V>>| ages.newest(upto, Position::new(u64::MAX));
+        match self.ages.as_ref().and_then(newest) {
+            Some(Kept { fold, position, .. }) => Ok((fold, position)),
+            None => Ok((fresh::<V>()?, Position::START)),
         }
-        Ok((fresh::<Q::View>()?, Position::START))
     }
 
     /// Goes on to a later position. The cost is that of going on.
-    async fn fold_on(
-        &self,
-        folded: &mut Folded<Q::View>,
-        upto: Position,
-    ) -> Result<(), QueryError> {
+    async fn fold_on(&self, folded: &mut Folded<V>, upto: Position) -> Result<(), QueryError> {
         let from = folded.upto;
         let events = self.selection.in_log_order(&mut folded.view, from, upto).await?;
         folded.upto = upto;
         folded.cost = Cost { events, from };
         Ok(())
     }
+}
 
-    pub(super) fn answer_of(
+impl<V: View> Folded<V> {
+    pub(super) fn answer<Q: Query<View = V>>(
         &self,
-        folded: &Folded<Q::View>,
+        query: &Q,
     ) -> Result<Answer<Q::Answer>, QueryError> {
-        let Folded { view, upto, cost } = folded;
-        let value = answer(self.query, view)?;
+        let Folded { view, upto, cost } = self;
+        let value = answer(query, view)?;
         Ok(Answer::past(value, *upto, *cost))
     }
 }

@@ -1,5 +1,6 @@
-//! Going through the log again, for answers of the past: a bounded page at a time, with a turn
-//! for others after each. Nothing is held meanwhile that commands or views wait for.
+//! Going through the log again, for answers of the past: a bounded page at a time. After each page
+//! it yields, so that the thread of the pool can look whether the caller still waits. It holds
+//! nothing meanwhile that commands or views wait for.
 
 use std::{
     any::type_name,
@@ -20,7 +21,7 @@ use crate::{
     fold::{caught, panic_text},
 };
 
-/// Events that are read at once, and taken in between two turns of others.
+/// Events that are read at once, and taken in between two looks whether the caller still waits.
 pub(super) const PAGE_EVENTS: usize = 1_024;
 
 pub(super) type EventOf<Q> = <<Q as Query>::View as Fold>::Event;

@@ -4,7 +4,11 @@ use std::{any::type_name, fmt};
 
 use diptych_store::{Filter, Position};
 
-use super::{Point, Query, QueryError, past::Replay};
+use super::{
+    Point, Query, QueryError,
+    past::{Folded, Refold},
+    point::Prefix,
+};
 use crate::App;
 
 /// Why a scope is not known to be wide enough.
@@ -55,15 +59,24 @@ impl App {
         Q: Query<Answer: PartialEq + fmt::Debug>,
     {
         let prefix = self.prefix(point.into()).await?;
-        let narrow = Replay::new(self, query)?;
-        let scoped = narrow.answer_of(&narrow.folded(&prefix).await?)?.value;
-        let wide = Replay::whole(self, query)?;
-        let whole = wide.answer_of(&wide.folded(&prefix).await?)?.value;
+        let scope = query.scope();
+        let (narrow, wide) = (scope.clone(), Filter::everything());
+        let scoped = self.refolded::<Q>(narrow, prefix).await?.answer(query)?.value;
+        let whole = self.refolded::<Q>(wide, prefix).await?.answer(query)?.value;
         if scoped == whole {
             return Ok(());
         }
-        let (query, scope) = (type_name::<Q>(), narrow.selection.scope);
-        let upto = prefix.upto;
+        let (query, upto) = (type_name::<Q>(), prefix.upto);
         Err(ScopeError::TooNarrow(NarrowScope { query, scope, upto, scoped, whole }))
+    }
+
+    /// The query's view at a point, from the events in this scope.
+    async fn refolded<Q: Query>(
+        &self,
+        scope: Filter,
+        prefix: Prefix,
+    ) -> Result<Folded<Q::View>, QueryError> {
+        let refold = Refold::new::<Q>(self, scope)?;
+        self.past.start(type_name::<Q>(), || async move { refold.folded(prefix).await })?.await
     }
 }

@@ -41,6 +41,7 @@ mod metadata;
 mod meters;
 mod obstacles;
 mod past;
+mod past_folds;
 mod poison;
 mod projection;
 mod projections;

@@ -6,14 +6,15 @@ use diptych::{Command, Filter, Invalid, Tag, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Flight, FlightCommand, InTheAir, Refusal};
+use super::{Flight, FlightCommand, InTheAir, Refusal, Season};
 use crate::{
     events::{FlightCancelled, FlightDeparted, FlightDiverted, FlightLanded, FlightScheduled},
     ids::{Airport, Day, FlightId, Plane},
-    time::minutes_between,
+    time::{minutes_between, plus_minutes},
 };
 
-/// Takes a flight into the timetable.
+/// Takes a flight into the timetable: one of the days that the files are about, or of the days
+/// after them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleFlight {
@@ -30,22 +31,44 @@ pub struct ScheduleFlight {
     pub distance_miles: Option<u16>,
 }
 
+impl ScheduleFlight {
+    /// A flight is in the timetable this long before it is to depart, if nothing else is said.
+    const AHEAD_MINUTES: i64 = 24 * 60;
+
+    /// When it is in the timetable. The demo has a time of its own, that of its flights, so it is
+    /// not the time at which the command is sent.
+    pub(crate) fn scheduled_at(&self) -> Timestamp {
+        plus_minutes(self.departs_at, -ScheduleFlight::AHEAD_MINUTES)
+    }
+}
+
 impl Command for ScheduleFlight {
-    type State = Flight;
+    type State = (Flight, Season);
     type Event = FlightScheduled;
     type Rejection = Refusal;
 
-    fn boundary(&self) -> Filter {
-        of(self.flight)
+    /// The flight, and all files: each filter is narrowed to the events of its state.
+    fn boundary(&self) -> (Filter, Filter) {
+        (of(self.flight), Filter::everything())
     }
 
     fn validate(&self) -> Result<(), Invalid> {
         near("departs_at", self.departs_at, self.flight, 0..=1)
     }
 
-    fn decide(&self, flight: &Flight) -> Result<Vec<FlightScheduled>, Refusal> {
+    fn occurred_at(&self) -> Option<Timestamp> {
+        Some(self.scheduled_at())
+    }
+
+    fn decide(
+        &self,
+        (flight, season): (&Flight, &Season),
+    ) -> Result<Vec<FlightScheduled>, Refusal> {
         if *flight != Flight::Unknown {
             return Err(Refusal::ScheduledOnce { flight: self.flight });
+        }
+        if let Some((first, last)) = season.beyond(self.flight.day()) {
+            return Err(Refusal::OutOfSeason { flight: self.flight, first, last });
         }
         let &ScheduleFlight { flight, departs_at, destination, plane, distance_miles } = self;
         let board = flight.board();

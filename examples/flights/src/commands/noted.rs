@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{FlightCommand, Refusal};
 use crate::{
-    events::{CommandRefused, Happening, SourceLoaded},
+    events::{CommandRefused, Happening, SourceLoaded, SourceOpened},
     ids::FlightId,
 };
 
@@ -83,6 +83,22 @@ impl Command for NoteRefusal {
 
     fn decide(&self, (): ()) -> Result<Vec<CommandRefused>, Infallible> {
         Ok(vec![self.fact()])
+    }
+}
+
+/// Puts on record which days a file is about, before anything of it is taken in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NoteOpened(pub SourceOpened);
+
+impl Command for NoteOpened {
+    type State = ();
+    type Event = SourceOpened;
+    type Rejection = Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): ()) -> Result<Vec<SourceOpened>, Infallible> {
+        Ok(vec![self.0.clone()])
     }
 }
 

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Status;
-use crate::ids::{FlightId, Plane};
+use crate::ids::{Day, FlightId, Plane};
 
 /// Why a rule says no, by the name of the rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
@@ -13,6 +13,19 @@ pub enum Refusal {
     ScheduledOnce {
         /// The flight.
         flight: FlightId,
+    },
+    /// A flight is scheduled on a day that the files are about.
+    #[error(
+        "{flight} is not of this timetable: it has flights from {first} on, and takes others until \
+         {last}; choose a day of these"
+    )]
+    OutOfSeason {
+        /// The flight.
+        flight: FlightId,
+        /// The first day that it may be on.
+        first: Day,
+        /// The last one.
+        last: Day,
     },
     /// Only a scheduled flight departs or is cancelled.
     #[error("{flight} cannot depart or be cancelled: {}", now(*status))]
@@ -45,6 +58,7 @@ impl Refusal {
     pub fn rule(&self) -> &'static str {
         match self {
             Refusal::ScheduledOnce { .. } => "scheduled-once",
+            Refusal::OutOfSeason { .. } => "out-of-season",
             Refusal::NotScheduled { .. } => "not-scheduled",
             Refusal::NotDeparted { .. } => "not-departed",
             Refusal::PlaneInTheAir { .. } => "plane-in-the-air",

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    events::{FlightEvent, PlaneEvent},
-    ids::{Airport, FlightId, Plane},
+    events::{FlightEvent, PlaneEvent, SourceOpened},
+    ids::{Airport, Day, FlightId, Plane},
 };
 
 /// How it stands with a flight.
@@ -97,6 +97,33 @@ impl Fold for InTheAir {
             PlaneEvent::Departed(departed) => Some(departed.flight),
             PlaneEvent::Landed(_) | PlaneEvent::Diverted(_) => None,
         };
+    }
+}
+
+/// The days that the files have flights on, from the first to the last; none if no file was taken
+/// in.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Season(pub Option<(Day, Day)>);
+
+impl Season {
+    /// A flight that is in no file may be this many days after the last of them.
+    pub const AHEAD_DAYS: i32 = 7;
+
+    /// The first and the last day that a flight may be on, if it may not be on this one. Without
+    /// files any day will do.
+    pub fn beyond(&self, day: Day) -> Option<(Day, Day)> {
+        let (first, last) = self.0?;
+        let last = last.plus(Season::AHEAD_DAYS);
+        (!(first..=last).contains(&day)).then_some((first, last))
+    }
+}
+
+impl Fold for Season {
+    type Event = SourceOpened;
+
+    fn apply(&mut self, opened: &Recorded<SourceOpened>) {
+        let (first, last) = self.0.unwrap_or((opened.first, opened.last));
+        self.0 = Some((first.min(opened.first), last.max(opened.last)));
     }
 }
 

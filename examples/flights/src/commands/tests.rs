@@ -6,7 +6,7 @@ use diptych::{
 use super::*;
 use crate::events::{
     AirlineNamed, CommandRefused, FlightCancelled, FlightDeparted, FlightDiverted, FlightEvent,
-    FlightLanded, FlightScheduled, PlaneEvent,
+    FlightLanded, FlightScheduled, PlaneEvent, SourceOpened,
 };
 
 const MORNING: &str = "UA1-EWR-2013-01-01";
@@ -70,6 +70,44 @@ fn a_flight_is_scheduled_once() {
     let once = nothing_given().when(schedule(MORNING)).then([scheduled(MORNING)]);
     let flight = MORNING.parse().unwrap();
     once.when(schedule(MORNING)).then_rejected(Refusal::ScheduledOnce { flight });
+}
+
+fn opened(first: &str, last: &str) -> SourceOpened {
+    let (first, last) = (first.parse().unwrap(), last.parse().unwrap());
+    SourceOpened { source: "flights".to_owned(), first, last }
+}
+
+/// A flight of the year 9000 was taken. It was the newest from then on, and the boards of all who
+/// looked showed its day, on which there is nothing else, for good.
+#[test]
+fn a_flight_is_of_the_days_of_the_files_or_shortly_after() {
+    let on = |day: &str| {
+        let departs_at = format!("{day}T10:00:00Z").parse().unwrap();
+        let flight = format!("UA1-EWR-{day}").parse().unwrap();
+        ScheduleFlight { flight, departs_at, ..schedule(MORNING) }
+    };
+    let january = || given([opened("2013-01-01", "2013-01-31")]);
+    let (first, last) = ("2013-01-01".parse().unwrap(), "2013-02-07".parse().unwrap());
+    for day in ["9000-01-01", "2026-11-26", "2013-02-08", "2012-12-31", "0001-01-01"] {
+        let out = on(day);
+        let refusal = Refusal::OutOfSeason { flight: out.flight, first, last };
+        assert!(refusal.to_string().contains("choose a day"), "{refusal}");
+        january().when(out).then_rejected(refusal);
+    }
+    january().when(schedule(MORNING)).then([scheduled(MORNING)]);
+    // Another file makes the season longer.
+    let more = || january().and([opened("2013-06-01", "2013-12-31")]);
+    let (first, last) = ("2013-01-01".parse().unwrap(), "2014-01-07".parse().unwrap());
+    let out = on("2014-01-08");
+    let refusal = Refusal::OutOfSeason { flight: out.flight, first, last };
+    more().when(out).then_rejected(refusal);
+    assert_eq!(Season::default().beyond("9000-01-01".parse().unwrap()), None);
+}
+
+#[test]
+fn a_flight_is_in_the_timetable_a_day_before_it_departs_unless_something_else_is_said() {
+    let said = schedule(MORNING).occurred_at();
+    assert_eq!(said, Some("2012-12-31T10:00:00Z".parse().unwrap()));
 }
 
 #[test]
@@ -152,12 +190,14 @@ fn on_record_a_refusal_is_a_fact() {
 
 #[test]
 fn a_refusal_has_the_name_of_its_rule() {
-    let (flight, plane) = (MORNING.parse().unwrap(), PLANE.parse().unwrap());
+    let (flight, plane): (crate::ids::FlightId, _) =
+        (MORNING.parse().unwrap(), PLANE.parse().unwrap());
     for refusal in [
         Refusal::ScheduledOnce { flight },
         Refusal::NotScheduled { flight, status: None },
         Refusal::NotDeparted { flight, status: Some(Status::Landed) },
         Refusal::PlaneInTheAir { plane, flight },
+        Refusal::OutOfSeason { flight, first: flight.day(), last: flight.day() },
     ] {
         let json = serde_json::to_value(&refusal).unwrap();
         assert_eq!(json["rule"], refusal.rule());
@@ -181,6 +221,7 @@ fn the_same_events_give_the_same_states() {
         departed(MORNING, Some(PLANE)).into(),
     ]);
     check_determinism::<InTheAir>([PlaneEvent::from(departed(MORNING, Some(PLANE)))]);
+    check_determinism::<Season>([opened("2013-01-01", "2013-01-31")]);
 }
 
 #[test]

@@ -74,8 +74,6 @@ pub(crate) struct FlightRow {
 }
 
 impl FlightRow {
-    /// A flight is in the timetable so long before it is to depart.
-    const AHEAD_MINUTES: i64 = 24 * 60;
     /// That a flight was diverted is known so long after it left.
     const DIVERTED_AFTER_MINUTES: i64 = 240;
 
@@ -119,9 +117,14 @@ impl FlightRow {
         }
     }
 
+    /// The day that the timetable has it on.
+    pub(crate) fn day(&self) -> Day {
+        self.flight.day()
+    }
+
     /// When it is in the timetable.
     pub(crate) fn scheduled_at(&self) -> Timestamp {
-        plus_minutes(self.departs_at(), -FlightRow::AHEAD_MINUTES)
+        self.schedule().scheduled_at()
     }
 
     /// When it leaves, or will not.

@@ -6,7 +6,7 @@ use diptych::{Filter, Fold, Query, Recorded, Tag, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::map_bytes;
+use super::{map_bytes, moves_time};
 use crate::{
     commands::Status,
     events::Happening,
@@ -22,7 +22,7 @@ use crate::{
 pub struct Board {
     boards: BTreeMap<BoardId, BTreeMap<FlightId, Flight>>,
     flights: usize,
-    /// When the newest event of a flight was so.
+    /// When the newest event of a flight of the files was so.
     newest: Option<Timestamp>,
 }
 
@@ -55,9 +55,12 @@ impl Fold for Board {
 
     fn apply(&mut self, event: &Recorded<Happening>) {
         let at = event.occurred_at();
+        if event.event.is_of_a_flight() && moves_time(event) {
+            self.newest = self.newest.max(Some(at));
+        }
         match &event.event {
             Happening::Scheduled(scheduled) => {
-                self.flight(scheduled.flight, at).scheduled = Some(Scheduled {
+                self.flight(scheduled.flight).scheduled = Some(Scheduled {
                     at,
                     departs_at: scheduled.departs_at,
                     destination: scheduled.destination,
@@ -66,18 +69,18 @@ impl Fold for Board {
                 });
             }
             Happening::Departed(departed) => {
-                let flight = self.flight(departed.flight, at);
+                let flight = self.flight(departed.flight);
                 flight.departed = Some((at, departed.plane, departed.delay_minutes));
             }
             Happening::Cancelled(cancelled) => {
-                self.flight(cancelled.flight, at).end(at, Status::Cancelled, None);
+                self.flight(cancelled.flight).end(at, Status::Cancelled, None);
             }
             Happening::Landed(landed) => {
                 let delay = landed.arrival_delay_minutes;
-                self.flight(landed.flight, at).end(at, Status::Landed, delay);
+                self.flight(landed.flight).end(at, Status::Landed, delay);
             }
             Happening::Diverted(diverted) => {
-                self.flight(diverted.flight, at).end(at, Status::Diverted, None);
+                self.flight(diverted.flight).end(at, Status::Diverted, None);
             }
             _ => {}
         }
@@ -89,8 +92,7 @@ impl Fold for Board {
 }
 
 impl Board {
-    fn flight(&mut self, flight: FlightId, at: Timestamp) -> &mut Flight {
-        self.newest = self.newest.max(Some(at));
+    fn flight(&mut self, flight: FlightId) -> &mut Flight {
         let board = self.boards.entry(flight.board()).or_default();
         board.entry(flight).or_insert_with(|| {
             self.flights += 1;
@@ -168,7 +170,7 @@ pub struct BoardRow {
 pub struct DepartureBoard {
     /// Of which airport.
     pub airport: Airport,
-    /// Around when; else when the newest event of a flight was so.
+    /// Around when; else when the newest event of a flight of the files was so.
     #[schemars(with = "Option<String>")]
     pub at: Option<Timestamp>,
 }

@@ -6,9 +6,10 @@ use diptych::{Fold, Query, Recorded, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::moves_time;
 use crate::{
     events::{FlightDeparted, FlightLanded, Happening},
-    ids::FlightId,
+    ids::{Day, FlightId},
 };
 
 /// How many of each type, since when and until when, and the newest of them.
@@ -16,7 +17,7 @@ use crate::{
 pub struct Happenings {
     counts: BTreeMap<Kind, u64>,
     total: u64,
-    /// When the earliest and the latest event of a flight was so.
+    /// When the earliest and the latest event of a flight of the files was so.
     flights: Option<(Timestamp, Timestamp)>,
     /// The newest last, [`Happenings::RECENT`] at most.
     recent: VecDeque<Recent>,
@@ -71,11 +72,6 @@ impl Kind {
             Happening::Plane(_) => Kind::PlaneRegistered,
         }
     }
-
-    /// Whether a flight did something.
-    fn is_of_a_flight(self) -> bool {
-        self <= Kind::FlightDiverted
-    }
 }
 
 impl Fold for Happenings {
@@ -85,7 +81,7 @@ impl Fold for Happenings {
         let (at, kind) = (event.occurred_at(), Kind::of(&event.event));
         *self.counts.entry(kind).or_default() += 1;
         self.total += 1;
-        if kind.is_of_a_flight() {
+        if event.event.is_of_a_flight() && moves_time(event) {
             let (first, last) = self.flights.unwrap_or((at, at));
             self.flights = Some((first.min(at), last.max(at)));
         }
@@ -118,10 +114,10 @@ pub struct RecentHappenings {}
 /// What happened: how much of what, and the newest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HappeningsAnswer {
-    /// When the earliest event of a flight was so.
+    /// When the earliest event of a flight of the files was so.
     #[schemars(with = "Option<String>")]
     pub first: Option<Timestamp>,
-    /// When the latest event of a flight was so.
+    /// When the latest event of a flight of the files was so.
     #[schemars(with = "Option<String>")]
     pub last: Option<Timestamp>,
     /// How many of each type.
@@ -182,6 +178,19 @@ impl Query for RecentHappenings {
             refused,
             recent: recent.collect(),
         }
+    }
+}
+
+/// Which days the flights of the files are on, as far as they happened: the first and the last.
+#[derive(Clone, Copy, Debug)]
+pub struct FlightDays {}
+
+impl Query for FlightDays {
+    type View = Happenings;
+    type Answer = Option<(Day, Day)>;
+
+    fn answer(&self, view: &Happenings) -> Option<(Day, Day)> {
+        view.flights.map(|(first, last)| (Day::of(first), Day::of(last)))
     }
 }
 

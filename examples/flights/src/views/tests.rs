@@ -128,6 +128,39 @@ fn what_is_known_of_a_flight_may_come_in_any_order() {
     assert_eq!(FlightCard { flight: flight(1) }.answer(&board), None);
 }
 
+/// One event without an instant, or of the year 9000, took the time of the board along, and all
+/// who looked saw an empty one. That holds for logs that have such events already, too.
+#[test]
+fn the_time_follows_the_files_and_nothing_that_was_not_over_when_it_was_recorded() {
+    let far = || Metadata {
+        occurred_at: Some("9000-01-01T10:00:00Z".parse().unwrap()),
+        ..Metadata::default()
+    };
+    let visitor = || Metadata { actor: Some(VISITOR.into()), ..at("23:00") };
+    let files = || happened([("01:00", scheduled(1)), ("10:05", departed(1, 5))]);
+    let orders: [&dyn Fn() -> Given; 4] = [
+        &|| files().with_metadata(far()).and([scheduled(2)]),
+        // Without an instant it is so when it is recorded.
+        &|| files().with_metadata(Metadata::default()).and([scheduled(2)]),
+        &|| files().with_metadata(visitor()).and([scheduled(2)]),
+        &|| {
+            let far_first = nothing_given().with_metadata(far()).and([scheduled(2)]);
+            let then = far_first.with_metadata(at("01:00")).and([scheduled(1)]);
+            then.with_metadata(at("10:05")).and([departed(1, 5)])
+        },
+    ];
+    let now = at("10:05").occurred_at;
+    for order in orders {
+        let board: Board = view(order());
+        let shown = DepartureBoard { airport: "EWR".parse().unwrap(), at: None }.answer(&board);
+        assert_eq!((shown.at, shown.rows.len()), (now, 2));
+        let happenings: Happenings = view(order());
+        let answer = RecentHappenings {}.answer(&happenings);
+        assert_eq!((answer.first, answer.last), (at("01:00").occurred_at, now));
+        assert_eq!(answer.accepted, 3);
+    }
+}
+
 #[test]
 fn an_arrival_has_its_bar_and_a_mean_is_rounded_to_tenths() {
     let delays = [-16, -15, 0, 1, 14, 15, 30, 60, 120];

@@ -7,6 +7,7 @@ mod january;
 mod report;
 mod resumed;
 mod scopes;
+mod season;
 
 use std::path::Path;
 
