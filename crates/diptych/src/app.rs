@@ -8,11 +8,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, Refresh, Retries,
-    SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError, Upcasters, View,
-    ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
+    Ask, Command, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, QueryError,
+    Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, Upcasters,
+    View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
+    lineage::{Claims, Lineage},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
     snapshot::Keeping,
     view::panel::{Panel, Plan, Plans, Unstarted},
@@ -171,36 +172,39 @@ impl App {
 
     /// A new session, in which nothing was written or seen.
     pub fn session(&self) -> Session {
-        Session::new(self.identity())
+        Session::new(self.core.lineage.clone())
     }
 
     /// The session that this token was taken from, as it was then.
     ///
     /// # Errors
-    /// [`TokenError`] if the token is of another log or another history of it.
-    pub fn resume_session(&self, token: &SessionToken) -> Result<Session, TokenError> {
-        let session = self.session();
-        for (log, known) in token.logs() {
-            self.check_token(log, known.position())?;
+    /// [`QueryError::Token`] if the token is of another log, of another history of it, or of an
+    /// event that is not in it any more; others if the log cannot be read.
+    pub async fn resume_session(&self, token: &SessionToken) -> Result<Session, QueryError> {
+        let (session, mut claims) = (self.session(), Claims::default());
+        for (point, known) in token.logs() {
+            claims.point(&self.core.lineage, point);
             session.join(known);
         }
+        claims.settle(&self.core.lineage).await?;
         Ok(session)
     }
 
     /// The token of somebody who saw everything up to this position and wrote nothing: what an
-    /// [answer's position](crate::Answer::position) becomes when it is carried elsewhere.
-    pub fn token_at(&self, position: Position) -> SessionToken {
+    /// [answer's position](crate::Answer::position) becomes when it is carried elsewhere. It names
+    /// the event at that position, which may have to be read for that.
+    ///
+    /// # Errors
+    /// [`QueryError`] if the log has no such position, or cannot be read.
+    pub async fn token_at(&self, position: Position) -> Result<SessionToken, QueryError> {
         let session = self.session();
         session.saw(position);
-        session.token()
+        session.token().await
     }
 
-    pub(crate) fn check_token(
-        &self,
-        log: LogIdentity,
-        position: Position,
-    ) -> Result<(), TokenError> {
-        TokenError::check(log, position, self.identity(), self.head())
+    /// Which history the log has.
+    pub(crate) fn lineage(&self) -> &Arc<Lineage> {
+        &self.core.lineage
     }
 
     /// A view, to look after: how it is, pause, step, resume, rebuild.
@@ -396,8 +400,9 @@ impl AppBuilder {
         let log = self.store.identity().id;
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
         let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
-        let panel = Panel::start(store.clone(), &schema, plans).await?;
-        let core = Core::new(store, schema, cache_bytes, retries, snapshots);
+        let lineage = Arc::new(Lineage::new(store));
+        let panel = Panel::start(lineage.clone(), &schema, plans).await?;
+        let core = Core::new(lineage, schema, cache_bytes, retries, snapshots);
         Ok(App {
             panel: Arc::new(panel),
             core: Arc::new(core),

@@ -1,7 +1,7 @@
 //! Asking about the past: the events up to a point are folded again, and the question is put to
 //! what comes of it.
 
-use std::{any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin};
+use std::{any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin, time::Duration};
 
 use diptych_store::{Filter, Position, Timestamp};
 use tokio::{runtime::Handle, time::timeout};
@@ -13,7 +13,10 @@ use super::{
     replay::{EventOf, Selection},
 };
 use crate::{
-    App, FoldError, FoldFailure, TokenError, View, fold::panic_text, snapshot::Kept,
+    App, FoldError, FoldFailure, View,
+    fold::panic_text,
+    lineage::{Claims, settled},
+    snapshot::Kept,
     view::copies::Image,
 };
 
@@ -31,7 +34,8 @@ pub struct Past<'a, Q> {
     app: &'a App,
     query: Q,
     point: Point,
-    failed: Option<TokenError>,
+    claims: Claims,
+    within: Duration,
 }
 
 impl<'a, Q: Query> Ask<'a, Q> {
@@ -55,8 +59,9 @@ impl<'a, Q: Query> Ask<'a, Q> {
 
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
-        let Ask { app, query, failed, .. } = self;
-        Past { app, query, point: point.into(), failed }
+        let within = self.longest_wait();
+        let Ask { app, query, claims, .. } = self;
+        Past { app, query, point: point.into(), claims, within }
     }
 }
 
@@ -87,9 +92,7 @@ impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            if let Some(error) = self.failed {
-                return Err(error.into());
-            }
+            settled(self.claims, self.app.lineage().clone(), self.within).await?;
             let replay = Replay::new(self.app, &self.query)?;
             let prefix = self.app.prefix(self.point).await?;
             replay.answer(&prefix).await

@@ -37,6 +37,7 @@ mod ledger;
 mod life;
 mod living;
 mod look;
+mod lost_history;
 mod metadata;
 mod meters;
 mod obstacles;
