@@ -1,6 +1,11 @@
 //! The whole: a store, and what works on it.
 
-use std::{any::TypeId, fmt, sync::Arc};
+use std::{
+    any::TypeId,
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use diptych_store::{EventStore, LogIdentity, Position, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,6 +18,7 @@ use crate::{
     View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
+    fold::kept_name,
     lineage::{Claims, Lineage},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
     snapshot::Keeping,
@@ -43,6 +49,8 @@ pub struct AppBuilder {
     retries: Retries,
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
+    /// The names that states of decisions are kept under, by their types.
+    kept_names: HashMap<TypeId, &'static str>,
     plans: Plans,
     past_events: usize,
 }
@@ -71,6 +79,15 @@ pub enum StartError {
     SnapshotsWithoutView {
         /// The Rust type.
         view: &'static str,
+    },
+    /// Two types would use each other's snapshots.
+    #[error(
+        "snapshots were asked for of two types that have one name, {name}, and would use each \
+         other's: give one of them another with `Fold::NAME`"
+    )]
+    SnapshotsAlike {
+        /// The name of both.
+        name: &'static str,
     },
     /// Two projections have one name.
     #[error("two projections have the name {name:?}: give each its own")]
@@ -136,6 +153,7 @@ impl App {
             retries: Retries::default(),
             snapshots: None,
             keepings: Keepings::default(),
+            kept_names: HashMap::new(),
             plans: Plans::default(),
             past_events: AppBuilder::PAST_EVENTS,
         }
@@ -353,6 +371,7 @@ impl AppBuilder {
     {
         if let Some(keeping) = Keeping::<F>::new(options.every_events) {
             self.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
+            self.kept_names.insert(TypeId::of::<F>(), kept_name::<F>());
         }
         self
     }
@@ -417,6 +436,10 @@ impl AppBuilder {
         if let Some(view) = snapshots.without_view(views) {
             return Err(StartError::SnapshotsWithoutView { view });
         }
+        let states = self.kept_names.values().copied();
+        if let Some(name) = twice(states).or_else(|| twice(snapshots.names())) {
+            return Err(StartError::SnapshotsAlike { name });
+        }
         for (at, view) in views.iter().enumerate() {
             if views.iter().take(at).any(|other| other.id() == view.id()) {
                 return Err(StartError::ViewTwice { view: view.name() });
@@ -444,6 +467,12 @@ impl AppBuilder {
     fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
         Err(StartError::NoSnapshotPlace)
     }
+}
+
+/// A name that is among these twice.
+fn twice(names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let mut seen = HashSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 impl From<Unstarted> for StartError {

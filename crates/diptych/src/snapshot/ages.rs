@@ -10,7 +10,12 @@ use diptych_store::{EventChecksum, Position};
 use parking_lot::Mutex;
 
 use super::{Keeping, Kept, Snapshots, Unused, of_a_lost_history};
-use crate::{Fold, fold::caught, follow::at_most, lineage::Lineage};
+use crate::{
+    Fold,
+    fold::{caught, kept_name},
+    follow::at_most,
+    lineage::Lineage,
+};
 
 /// How long a look at one event of the log may take: an app that is stopped waits for it.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
@@ -52,7 +57,7 @@ impl<F: Fold> Ages<F> {
         let hex = |bytes: &[u8], digits| -> String {
             blake3::hash(bytes).to_hex().chars().take(digits).collect()
         };
-        let view = format!("view-{}-", hex(type_name::<F>().as_bytes(), 32));
+        let view = format!("view-{}-", hex(kept_name::<F>().as_bytes(), 32));
         let code = format!("{}-", hex(&keeping.head(log, "", &declared), 16));
         let useless = Mutex::default();
         Ages { keeping, keep, place, lineage, declared, view, code, useless }

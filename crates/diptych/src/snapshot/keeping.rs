@@ -1,5 +1,6 @@
 use std::{
-    any::type_name,
+    any::TypeId,
+    hash::{Hash, Hasher},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::LazyLock,
@@ -9,7 +10,10 @@ use diptych_store::{EventChecksum, Filter, LogIdentity, Position};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::encoding;
-use crate::{Event, Fold, fold::panic_text};
+use crate::{
+    Event, Fold,
+    fold::{kept_name, panic_text},
+};
 
 /// How states of one fold are written and read.
 pub(crate) struct Keeping<F> {
@@ -82,7 +86,7 @@ impl<F: Fold> Keeping<F> {
     /// The name of the snapshot of the state with this boundary.
     pub(crate) fn name(boundary: &Filter) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(type_name::<F>().as_bytes()).update(b"\0");
+        hasher.update(kept_name::<F>().as_bytes()).update(b"\0");
         hasher.update(boundary.to_string().as_bytes());
         hasher.finalize().to_hex().chars().take(32).collect()
     }
@@ -170,19 +174,38 @@ fn parts(bytes: &[u8]) -> Option<(Position, u64, &[u8], EventChecksum)> {
     Some((position, u64::from_le_bytes(*payload_bytes), state, checksum))
 }
 
-/// Which code a state is made by: what a fold says of itself, else the very executable.
+/// Which code a state is made by: what a fold says of itself, else the very executable and the very
+/// type in it, because two types of one executable may have one name.
 fn fingerprint<F: Fold>() -> Option<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(type_name::<F>().as_bytes());
+    hasher.update(kept_name::<F>().as_bytes());
     for known in F::Event::types() {
         hasher.update(b"\0").update(known.name.as_bytes());
         hasher.update(&known.version.to_le_bytes());
     }
     match F::VERSION {
         Some(version) => hasher.update(b"\0version").update(&version.to_le_bytes()),
-        None => hasher.update(b"\0executable").update(EXECUTABLE.as_ref()?),
+        None => {
+            let mut id = TypeBytes::default();
+            TypeId::of::<F>().hash(&mut id);
+            hasher.update(b"\0executable").update(EXECUTABLE.as_ref()?).update(&id.0)
+        }
     };
     Some(*hasher.finalize().as_bytes())
+}
+
+/// Notes what the id of a type gives to be hashed, which is the same in every run of an executable.
+#[derive(Default)]
+struct TypeBytes(Vec<u8>);
+
+impl Hasher for TypeBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
 }
 
 /// The digest of the running program's file.

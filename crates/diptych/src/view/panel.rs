@@ -19,6 +19,7 @@ use super::{
 use crate::{
     SchemaError, Snapshots,
     event::{Reading, Schema},
+    fold::kept_name,
     follow::{self, Control, Feed, Progress, Pulse, Refresh},
     lineage::Lineage,
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
@@ -69,18 +70,25 @@ pub(crate) struct SnapshotPlan {
 
 struct Snapshotted {
     view: &'static str,
+    /// The name that its snapshots are kept under.
+    name: &'static str,
     keeping: Arc<dyn Any + Send + Sync>,
     keep: usize,
 }
 
 impl SnapshotPlan {
     pub(crate) fn add<V: View>(&mut self, keeping: Keeping<V>, keep: usize) {
-        let (view, keeping) = (type_name::<V>(), Arc::new(keeping));
-        self.views.insert(TypeId::of::<V>(), Snapshotted { view, keeping, keep });
+        let (view, name, keeping) = (type_name::<V>(), kept_name::<V>(), Arc::new(keeping));
+        self.views.insert(TypeId::of::<V>(), Snapshotted { view, name, keeping, keep });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.views.is_empty()
+    }
+
+    /// The names that snapshots are kept under.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.views.values().map(|planned| planned.name)
     }
 
     /// One that is not among these views.

@@ -48,6 +48,7 @@ mod projections;
 mod races;
 mod rows;
 #[cfg(feature = "testing")]
+mod same_names;
 mod schema_lock;
 mod school;
 mod sharing;
