@@ -48,7 +48,8 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// A state that was kept outside the log is used again only by what made it. Without a
     /// version that is the very same executable. A fold that gives one takes the responsibility,
     /// and its snapshots are used across builds. `testing::Given::check_digest` (feature
-    /// `testing`) notices when it has to be raised.
+    /// `testing`) notices when it has to be raised. Fields of the state that were added, removed or
+    /// renamed are noticed when a snapshot is read, and mean a replay.
     const VERSION: Option<u32> = None;
 
     /// The name that snapshots of it are kept under, in place of the path of the Rust type. Give one

@@ -8,6 +8,7 @@ mod ages;
 mod encoding;
 mod faithful;
 mod keeping;
+mod likeness;
 
 use std::{collections::BTreeMap, io};
 

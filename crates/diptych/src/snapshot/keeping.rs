@@ -45,8 +45,9 @@ impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
 
 /// What every snapshot begins with, in this form and in older ones.
 const MAGIC: &[u8; 7] = b"DIPSNAP";
-/// The form of these bytes. The first did not say which event a snapshot ends with.
-const FORM: u8 = b'2';
+/// The form of these bytes. The first did not say which event a snapshot ends with, and the second
+/// not the likeness of its state.
+const FORM: u8 = b'3';
 const CHECK_BYTES: usize = 32;
 
 /// A snapshot that is written, but for which event it ends with: that may have no place yet.
