@@ -69,7 +69,7 @@ impl CommandEntry {
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
         CommandEntry::with::<C>(schemas, Some(rejection), |command, app, sent| {
-            Box::pin(async move { sent.executed(&app, command).await.done(as_json) })
+            Box::pin(async move { sent.executed(&app, command).await.done(as_json).await })
         })
     }
 
@@ -80,7 +80,7 @@ impl CommandEntry {
     {
         CommandEntry::with::<C>(schemas, None, |command, app, sent| {
             Box::pin(async move {
-                sent.executed(&app, command).await.done(|rejection| match *rejection {})
+                sent.executed(&app, command).await.done(|rejection| match *rejection {}).await
             })
         })
     }
@@ -107,7 +107,7 @@ impl CommandEntry {
                         }
                         _ => None,
                     };
-                    executed.done(as_json).map_err(|problem| match noted {
+                    executed.done(as_json).await.map_err(|problem| match noted {
                         Some(noted) => noted.told_in(problem),
                         None => problem,
                     })
@@ -145,17 +145,32 @@ struct Executed<R: std::error::Error + 'static>(
 );
 
 impl<R: std::error::Error + Send + Sync + 'static> Executed<R> {
-    fn done(self, rejection: impl FnOnce(&R) -> Value) -> Result<Done, Problem> {
+    async fn done(self, rejection: impl FnOnce(&R) -> Value) -> Result<Done, Problem> {
         let Executed(outcome, session) = self;
         match outcome {
-            Ok(receipt) => Ok(Done { receipt, session: session.map(|session| session.token()) }),
+            Ok(receipt) => {
+                let session = match session {
+                    Some(session) => token(&session).await,
+                    None => None,
+                };
+                Ok(Done { receipt, session })
+            }
             Err(error) => Err(Problem::of_command(error, rejection)),
         }
     }
 }
 
+/// The session's token. A command that was carried out is answered without it, too.
+async fn token(session: &diptych::Session) -> Option<SessionToken> {
+    let token = session.token().await;
+    if let Err(error) = &token {
+        tracing::warn!(%error, "a session cannot be given a token");
+    }
+    token.ok()
+}
+
 impl Sent {
-    fn read(app: &App, headers: &HeaderMap, actor: Option<String>) -> Result<Sent, Problem> {
+    async fn read(app: &App, headers: &HeaderMap, actor: Option<String>) -> Result<Sent, Problem> {
         let said = Said::in_headers(headers);
         Ok(Sent {
             key: key(headers)?,
@@ -163,7 +178,7 @@ impl Sent {
             occurred_at: said.value("occurred-at")?,
             correlation: said.value("correlation")?,
             causation: said.value("causation")?,
-            session: said.session(app)?,
+            session: said.session(app).await?,
             told: said.after()?,
             unchanged_since: said.position("unchanged-since")?,
         })
@@ -331,7 +346,7 @@ async fn answer(
         return Err(Problem::bad("parameter", detail));
     }
     let body = json_body(&parts.headers, body, &site.limits).await?;
-    let sent = Sent::read(&site.app, &parts.headers, caller.actor)?;
+    let sent = Sent::read(&site.app, &parts.headers, caller.actor).await?;
     // A task of its own: what was begun is not given up because the client went away.
     let (run, begun) = ((entry.run)(site.app.clone(), body, sent), site.begun.one());
     let running = tokio::spawn(async move {

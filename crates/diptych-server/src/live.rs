@@ -51,7 +51,7 @@ async fn open(
     let watch = entry.watch.as_ref().ok_or_else(|| {
         Problem::unknown(format!("the query {name:?} has no live answers: ask it again instead"))
     })?;
-    let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(asked.live()?).collect();
+    let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(asked.live().await?).collect();
     let answers = watch(site.app.clone(), arguments, &tokens)?;
     let live = Live {
         site: site.clone(),
@@ -101,7 +101,7 @@ impl Live {
                 match answers.next().await? {
                     Ok(answer) => {
                         *trouble = None;
-                        return Some(answered(site, &answer));
+                        return Some(answered(site, &answer).await);
                     }
                     Err(error) if trouble.as_ref() == Some(&error) => {
                         sleep(TROUBLE_INTERVAL).await;
@@ -123,13 +123,20 @@ impl Live {
     }
 }
 
-fn answered(site: &Site, answer: &LiveAnswer) -> Event {
+async fn answered(site: &Site, answer: &LiveAnswer) -> Event {
     let LiveAnswer { position, json, standstill } = answer;
     let state = standstill.as_ref().map(|standstill| status::word(&standstill.state));
     let state = state.map(|word| format!(",\"view_state\":\"{word}\"")).unwrap_or_default();
     let data = format!("{{\"position\":{},\"answer\":{json}{state}}}", position.get());
-    let id = site.app.token_at(*position).to_string();
-    Event::default().id(id).event("answer").data(data)
+    let event = Event::default().event("answer").data(data);
+    match site.app.token_at(*position).await {
+        Ok(token) => event.id(token.to_string()),
+        // The client resumes from the one before.
+        Err(error) => {
+            tracing::warn!(%error, "a live answer has no token");
+            event
+        }
+    }
 }
 
 /// `GET /status/live`

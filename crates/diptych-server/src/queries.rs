@@ -124,6 +124,7 @@ pub(crate) struct Answered {
     stale: Option<Position>,
     standstill: Option<Box<Standstill>>,
     events: u64,
+    token: SessionToken,
     session: Option<SessionToken>,
 }
 
@@ -182,7 +183,7 @@ impl QueryEntry {
 }
 
 impl Asked {
-    fn read(app: &App, said: &Said<'_>, limits: &ServerLimits) -> Result<Asked, Problem> {
+    async fn read(app: &App, said: &Said<'_>, limits: &ServerLimits) -> Result<Asked, Problem> {
         let is_strong = match said.text("consistency")? {
             None | Some("eventual") => false,
             Some("strong") => true,
@@ -195,7 +196,7 @@ impl Asked {
         Ok(Asked {
             is_strong,
             told: said.after()?,
-            session: said.session(app)?,
+            session: said.session(app).await?,
             within: milliseconds(said, "within")?.map(|within| within.min(limits.wait_time)),
             at_most: milliseconds(said, "at-most")?,
             or_stale: said.flag("or-stale")?,
@@ -217,8 +218,12 @@ impl Asked {
         };
         let Answer { value, position, stale, standstill, cost, .. } = answer;
         let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
-        let session = session.map(|session| session.token());
-        Ok(Answered { body, position, stale, standstill, events: cost.events, session })
+        let token = app.token_at(position).await?;
+        let session = match session {
+            Some(session) => Some(session.token().await?),
+            None => None,
+        };
+        Ok(Answered { body, position, stale, standstill, events: cost.events, token, session })
     }
 
     fn of<Q: Query>(self, mut ask: Ask<'_, Q>) -> Ask<'_, Q> {
@@ -243,7 +248,7 @@ impl Asked {
     }
 
     /// A live query begins with now, and after what a session or the last event saw.
-    pub(crate) fn live(self) -> Result<Option<SessionToken>, Problem> {
+    pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
         let Asked { is_strong, told, within, at_most, or_stale, point, session, .. } = self;
         let is_other = is_strong || or_stale || told.is_some() || point.is_some();
         if is_other || within.is_some() || at_most.is_some() {
@@ -251,7 +256,10 @@ impl Asked {
                           about an answer it takes a session alone; ask for others without /live";
             return Err(Problem::bad("parameter", detail));
         }
-        Ok(session.map(|session| session.token()))
+        match session {
+            Some(session) => Ok(Some(session.token().await?)),
+            None => Ok(None),
+        }
     }
 
     async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<Explained, Problem> {
@@ -342,7 +350,7 @@ pub(crate) async fn visit<'s>(
         Problem::unknown(format!("there is no query {name:?} (known: {known:?})"))
     })?;
     let (said, form) = Said::split(&parts.headers, parts.uri.query())?;
-    let asked = Asked::read(&site.app, &said, &site.limits)?;
+    let asked = Asked::read(&site.app, &said, &site.limits).await?;
     let arguments = match parts.method {
         Method::POST if !form.is_empty() => {
             let detail = "the arguments of a query that is sent by POST are in its body";
@@ -365,7 +373,7 @@ pub(crate) async fn ask(
         let visited = visit(&site, &name, &[Operation::Query], request).await?;
         let Visited { entry, arguments, asked, .. } = visited;
         let answered = in_time(&site, (entry.ask)(site.app.clone(), arguments, asked)).await?;
-        Ok(response(&site, answered))
+        Ok(response(answered))
     };
     site.answered(answer.await)
 }
@@ -400,13 +408,13 @@ async fn in_time<T>(site: &Site, answer: Boxed<T>) -> Result<T, Problem> {
     }
 }
 
-fn response(site: &Site, answered: Answered) -> Response<Body> {
-    let Answered { body, position, stale, standstill, events, session } = answered;
+fn response(answered: Answered) -> Response<Body> {
+    let Answered { body, position, stale, standstill, events, token, session } = answered;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
     headers.insert("diptych-position", position.get().into());
     headers.insert("diptych-cost-events", events.into());
-    let token = header_value(site.app.token_at(position));
+    let token = header_value(token);
     headers.extend(token.map(|value| (header::HeaderName::from_static("diptych-token"), value)));
     if let Some(need) = stale {
         headers.insert("diptych-stale", need.get().into());

@@ -126,10 +126,9 @@ impl<'a> Said<'a> {
     }
 
     /// The session that the client is in, as it was when the token was given.
-    pub(crate) fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
+    pub(crate) async fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
         let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
-        let session = app.resume_session(&token);
-        session.map(Some).map_err(|error| token_problem(&error))
+        Ok(Some(app.resume_session(&token).await?))
     }
 
     pub(crate) fn position(&self, name: &str) -> Result<Option<Position>, Problem> {
@@ -217,10 +216,6 @@ impl FromStr for Told {
             Err(_) => text.parse().map(Told::Receipt),
         }
     }
-}
-
-pub(crate) fn token_problem(error: &diptych::TokenError) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "token", error.to_string())
 }
 
 /// The text of a header that may be there once.

@@ -98,6 +98,7 @@
 //! | `position` | everything up to here is in the rows |
 //! | `recorded_at` | when the last event in the rows was recorded |
 //! | `updated_at` | when the checkpoint was last moved, by the clock of who moved it |
+//! | `event` | the position and the checksum of the event there, so that another history is noticed |
 //!
 //! # What survives what
 //!

@@ -5,7 +5,9 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use diptych::{Epoch, LogId, LogIdentity, Position, Timestamp, Uuid, projection::Checkpoint};
+use diptych::{
+    Epoch, EventChecksum, LogId, LogIdentity, Position, Timestamp, Uuid, projection::Checkpoint,
+};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
 
 const TABLES: &str = "
@@ -16,7 +18,8 @@ const TABLES: &str = "
         epoch INTEGER,
         position INTEGER,
         recorded_at TEXT,
-        updated_at TEXT NOT NULL
+        updated_at TEXT NOT NULL,
+        event TEXT
     );
     CREATE TABLE IF NOT EXISTS diptych_schema (
         projection TEXT NOT NULL,
@@ -41,12 +44,33 @@ pub(crate) struct Object {
 }
 
 pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(TABLES)
+    connection.execute_batch(TABLES)?;
+    // Tables that an older program made have no column for the event.
+    let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let columns = columns.query_map(["diptych_checkpoint"], |row| row.get::<_, String>(0))?;
+    let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
+    match columns.iter().any(|column| column == "event") {
+        true => Ok(()),
+        false => connection.execute_batch("ALTER TABLE diptych_checkpoint ADD COLUMN event TEXT"),
+    }
+}
+
+/// The event that a checkpoint is of: its position, and its checksum. An older program moves the
+/// position and leaves this as it is, which the position in it tells.
+fn event_text(checkpoint: Checkpoint) -> Option<String> {
+    let checksum = checkpoint.checksum?;
+    Some(format!("{}:{checksum}", checkpoint.position))
+}
+
+fn event_checksum(text: &str, position: Position) -> Option<EventChecksum> {
+    let (at, checksum) = text.split_once(':')?;
+    let checksum = u64::from_str_radix(checksum, 16).ok()?;
+    (at.parse() == Ok(position.get())).then(|| EventChecksum::from_u64(checksum))
 }
 
 pub(crate) fn checkpoint(connection: &Connection, name: &str) -> rusqlite::Result<Option<Stored>> {
     let mut find = connection.prepare_cached(
-        "SELECT version, log, epoch, position FROM diptych_checkpoint WHERE name = ?1",
+        "SELECT version, log, epoch, position, event FROM diptych_checkpoint WHERE name = ?1",
     )?;
     find.query_row([name], stored).optional()
 }
@@ -62,7 +86,9 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let epoch = Epoch::from_u64(row.get::<_, i64>(2)?.cast_unsigned());
     let position = Position::new(row.get(3)?);
     let log = LogIdentity { id: LogId::from_bytes(id.into_bytes()), epoch };
-    let checkpoint = Some(Checkpoint { log, position });
+    let event = row.get::<_, Option<String>>(4)?;
+    let checksum = event.and_then(|event| event_checksum(&event, position));
+    let checkpoint = Some(Checkpoint { log, position, checksum });
     Ok(Stored { version, checkpoint })
 }
 
@@ -77,10 +103,11 @@ pub(crate) fn move_checkpoint(
 ) -> rusqlite::Result<bool> {
     let mut change = connection.prepare_cached(
         "UPDATE diptych_checkpoint
-         SET log = :log, epoch = :epoch, position = :position, updated_at = :now,
+         SET log = :log, epoch = :epoch, position = :position, updated_at = :now, event = :event,
              recorded_at = coalesce(:recorded_at, recorded_at)
          WHERE name = :name AND version = :version
-             AND log IS :from_log AND epoch IS :from_epoch AND position IS :from_position",
+             AND log IS :from_log AND epoch IS :from_epoch AND position IS :from_position
+             AND (:from_event IS NULL OR event IS :from_event)",
     )?;
     let changed = change.execute(named_params! {
         ":name": name,
@@ -88,11 +115,13 @@ pub(crate) fn move_checkpoint(
         ":log": to.log.id.to_string(),
         ":epoch": to.log.epoch.to_u64().cast_signed(),
         ":position": to.position.get(),
+        ":event": event_text(to),
         ":now": Timestamp::now().to_string(),
         ":recorded_at": recorded_at.map(|at| at.to_string()),
         ":from_log": from.map(|from| from.log.id.to_string()),
         ":from_epoch": from.map(|from| from.log.epoch.to_u64().cast_signed()),
         ":from_position": from.map(|from| from.position.get()),
+        ":from_event": from.and_then(event_text),
     })?;
     Ok(changed == 1)
 }

@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use crate::{
     Invalid, Metadata, Position, RawEvent, Tag, Timestamp,
-    encoding::{Fields, Layout, Malformed},
+    encoding::{Fields, Layout, Malformed, Rest},
 };
 
 /// In which order a read goes through the log.
@@ -279,6 +279,10 @@ impl<'a> EventRef<'a> {
     /// All its [encoded](crate::encoding) bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.fields.bytes()
+    }
+
+    pub(crate) fn rest(&self) -> Rest<'a> {
+        self.fields.rest()
     }
 
     /// A copy that owns its memory.

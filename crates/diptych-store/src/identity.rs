@@ -2,6 +2,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::{EventChecksum, Position};
+
 /// Which log: random, given once when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(Uuid);
@@ -97,6 +99,20 @@ impl fmt::Display for LogIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} epoch {}", self.id, self.epoch)
     }
+}
+
+/// A place in one history of one log: the position, and the checksum of the event there.
+///
+/// An older copy of a log that is put back has the same identity, and at the same positions other
+/// events. With the checksum both are told apart by looking at one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HistoryPoint {
+    /// The log, and the history of it.
+    pub log: LogIdentity,
+    /// The position.
+    pub position: Position,
+    /// That of the event at the position.
+    pub checksum: EventChecksum,
 }
 
 #[cfg(test)]

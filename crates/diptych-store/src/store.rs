@@ -1,8 +1,8 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    Accepted, Append, AppendError, Batch, Filter, Head, KeyedCommit, Limits, LogIdentity, Position,
-    Read, ReadError, SubscribeOptions, Subscription, Tag, Tracking,
+    Accepted, Append, AppendError, Batch, EventChecksum, Filter, Head, KeyedCommit, Limits,
+    LogIdentity, Position, Read, ReadError, SubscribeOptions, Subscription, Tag, Tracking,
 };
 
 /// Any place that events can live: the one trait that a backend implements.
@@ -129,6 +129,24 @@ impl Store {
     /// See [`EventStore::tracked`].
     pub async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.0.tracked(source).await
+    }
+
+    /// The checksum of the event at this position; nothing if the position is above the head. It
+    /// costs the read of one event.
+    ///
+    /// # Errors
+    /// As [`EventStore::read`].
+    pub async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
+        if position == Position::START {
+            return Ok(Some(EventChecksum::START));
+        }
+        if position > self.head().position() {
+            return Ok(None);
+        }
+        let one = Read::after(position.before()).upto(position).limit(1);
+        let batch = self.read(&Filter::everything(), one).await?;
+        let event = batch.get(0).filter(|event| event.position() == position);
+        Ok(event.map(|event| EventChecksum::of(&event)))
     }
 
     /// Everything matching after `after`: what is there, then what comes.

@@ -1,6 +1,13 @@
 //! The whole: a store, and what works on it.
 
-use std::{any::TypeId, fmt, num::NonZeroUsize, sync::Arc, thread};
+use std::{
+    any::TypeId,
+    collections::{HashMap, HashSet},
+    fmt,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+};
 
 use diptych_store::{EventStore, LogIdentity, Position, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,10 +16,12 @@ use tokio::runtime::Handle;
 
 use crate::{
     Ask, Command, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query,
-    Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots, TokenError,
+    QueryError, Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots,
     Upcasters, View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::{Keepings, Schema},
+    fold::kept_name,
+    lineage::{Claims, Lineage},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
     query::pool::{FoldPool, PoolLimits},
     snapshot::Keeping,
@@ -44,6 +53,8 @@ pub struct AppBuilder {
     retries: Retries,
     snapshots: Option<Arc<dyn Snapshots>>,
     keepings: Keepings,
+    /// The names that states of decisions are kept under, by their types.
+    kept_names: HashMap<TypeId, &'static str>,
     plans: Plans,
     requires_views: bool,
     past_events: usize,
@@ -75,6 +86,15 @@ pub enum StartError {
     SnapshotsWithoutView {
         /// The Rust type.
         view: &'static str,
+    },
+    /// Two types would use each other's snapshots.
+    #[error(
+        "snapshots were asked for of two types that have one name, {name}, and would use each \
+         other's: give one of them another with `Fold::NAME`"
+    )]
+    SnapshotsAlike {
+        /// The name of both.
+        name: &'static str,
     },
     /// Two projections have one name.
     #[error("two projections have the name {name:?}: give each its own")]
@@ -151,6 +171,7 @@ impl App {
             retries: Retries::default(),
             snapshots: None,
             keepings: Keepings::default(),
+            kept_names: HashMap::new(),
             plans: Plans::default(),
             requires_views: false,
             past_events: AppBuilder::PAST_EVENTS,
@@ -190,36 +211,39 @@ impl App {
 
     /// A new session, in which nothing was written or seen.
     pub fn session(&self) -> Session {
-        Session::new(self.identity())
+        Session::new(self.core.lineage.clone())
     }
 
     /// The session that this token was taken from, as it was then.
     ///
     /// # Errors
-    /// [`TokenError`] if the token is of another log or another history of it.
-    pub fn resume_session(&self, token: &SessionToken) -> Result<Session, TokenError> {
-        let session = self.session();
-        for (log, known) in token.logs() {
-            self.check_token(log, known.position())?;
+    /// [`QueryError::Token`] if the token is of another log, of another history of it, or of an
+    /// event that is not in it any more; others if the log cannot be read.
+    pub async fn resume_session(&self, token: &SessionToken) -> Result<Session, QueryError> {
+        let (session, mut claims) = (self.session(), Claims::default());
+        for (point, known) in token.logs() {
+            claims.point(&self.core.lineage, point);
             session.join(known);
         }
+        claims.settle(&self.core.lineage).await?;
         Ok(session)
     }
 
     /// The token of somebody who saw everything up to this position and wrote nothing: what an
-    /// [answer's position](crate::Answer::position) becomes when it is carried elsewhere.
-    pub fn token_at(&self, position: Position) -> SessionToken {
+    /// [answer's position](crate::Answer::position) becomes when it is carried elsewhere. It names
+    /// the event at that position, which may have to be read for that.
+    ///
+    /// # Errors
+    /// [`QueryError`] if the log has no such position, or cannot be read.
+    pub async fn token_at(&self, position: Position) -> Result<SessionToken, QueryError> {
         let session = self.session();
         session.saw(position);
-        session.token()
+        session.token().await
     }
 
-    pub(crate) fn check_token(
-        &self,
-        log: LogIdentity,
-        position: Position,
-    ) -> Result<(), TokenError> {
-        TokenError::check(log, position, self.identity(), self.head())
+    /// Which history the log has.
+    pub(crate) fn lineage(&self) -> &Arc<Lineage> {
+        &self.core.lineage
     }
 
     /// A view, to look after: how it is, pause, step, resume, rebuild.
@@ -408,6 +432,7 @@ impl AppBuilder {
     {
         if let Some(keeping) = Keeping::<F>::new(options.every_events) {
             self.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
+            self.kept_names.insert(TypeId::of::<F>(), kept_name::<F>());
         }
         self
     }
@@ -457,14 +482,15 @@ impl AppBuilder {
         let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
         let past = PoolLimits { folds: self.past_folds, waiting: self.past_waiting };
         let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
-        let panel = Panel::start(store.clone(), &schema, plans).await?;
+        let lineage = Arc::new(Lineage::new(store));
+        let panel = Panel::start(lineage.clone(), &schema, plans).await?;
         if self.requires_views
             && let Some(ViewStatus { view, state, .. }) = panel.halted()
         {
             panel.stop().await;
             return Err(StartError::RequiredView { view, state });
         }
-        let core = Core::new(store, schema, cache_bytes, retries, snapshots);
+        let core = Core::new(lineage, schema, cache_bytes, retries, snapshots);
         Ok(App {
             past: Arc::new(FoldPool::new(past)),
             panel: Arc::new(panel),
@@ -479,6 +505,10 @@ impl AppBuilder {
         let Plans { views, projections, snapshots } = &self.plans;
         if let Some(view) = snapshots.without_view(views) {
             return Err(StartError::SnapshotsWithoutView { view });
+        }
+        let states = self.kept_names.values().copied();
+        if let Some(name) = twice(states).or_else(|| twice(snapshots.names())) {
+            return Err(StartError::SnapshotsAlike { name });
         }
         for (at, view) in views.iter().enumerate() {
             if views.iter().take(at).any(|other| other.id() == view.id()) {
@@ -512,6 +542,12 @@ impl AppBuilder {
 fn half_the_cores() -> NonZeroUsize {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A name that is among these twice.
+fn twice(names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let mut seen = HashSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 impl From<Unstarted> for StartError {

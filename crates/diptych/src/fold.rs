@@ -2,7 +2,7 @@
 //! query is answered from.
 
 use std::{
-    any::Any,
+    any::{Any, type_name},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -48,8 +48,14 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// A state that was kept outside the log is used again only by what made it. Without a
     /// version that is the very same executable. A fold that gives one takes the responsibility,
     /// and its snapshots are used across builds. `testing::Given::check_digest` (feature
-    /// `testing`) notices when it has to be raised.
+    /// `testing`) notices when it has to be raised. Fields of the state that were added, removed or
+    /// renamed are noticed when a snapshot is read, and mean a replay.
     const VERSION: Option<u32> = None;
+
+    /// The name that snapshots of it are kept under, in place of the path of the Rust type. Give one
+    /// where two types have one path: two versions of a crate in one program, or types in blocks of
+    /// one function. With a name the type can also be moved or renamed, and its snapshots are found.
+    const NAME: Option<&'static str> = None;
 
     /// Takes in one event.
     fn apply(&mut self, event: &Recorded<Self::Event>);
@@ -61,6 +67,11 @@ pub trait Fold: Default + Send + Sync + 'static {
     fn heap_bytes(&self) -> Option<usize> {
         None
     }
+}
+
+/// The name that snapshots of this fold are kept under.
+pub(crate) fn kept_name<F: Fold>() -> &'static str {
+    F::NAME.unwrap_or_else(type_name::<F>)
 }
 
 /// A fold could not take in an event. What it had so far is not used any more.

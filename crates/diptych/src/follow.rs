@@ -26,7 +26,7 @@ pub(crate) use progress::{Halted, Progress};
 pub(crate) use pulse::Pulse;
 use tokio::runtime::Handle;
 pub use worker::Refresh;
-pub(crate) use worker::{Follower, Halt, spawn, unless};
+pub(crate) use worker::{Follower, Halt, at_most, spawn, unless, unless_ending};
 
 /// What comes within this time. Without a runtime that has a clock it is waited for.
 pub(crate) async fn within<T>(longest: Duration, what: impl Future<Output = T>) -> Option<T> {

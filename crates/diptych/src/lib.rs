@@ -150,6 +150,7 @@ mod digest;
 mod event;
 mod fold;
 mod follow;
+mod lineage;
 mod meters;
 pub mod projection;
 mod query;
@@ -170,9 +171,9 @@ pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use diptych_store::{
-    Batch, Corruption, Epoch, EventRef, EventStore, Filter, FilterItem, FilterSyntaxError,
-    Invalid as NotTaken, Limits, LogId, LogIdentity, Memory, Metadata, Position, RawEvent, Read,
-    ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
+    Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
+    FilterSyntaxError, Invalid as NotTaken, Limits, LogId, LogIdentity, Memory, Metadata, Position,
+    RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
     Codec, Encoded, Event, EventType, Json, MessagePack, Recorded, SchemaError, Upcast,

@@ -11,7 +11,7 @@ use std::{error::Error, iter::successors, sync::Arc};
 
 pub use control::{NoSuchProjection, ProjectionControl, ProjectionStatus};
 
-use diptych_store::{LogIdentity, Position};
+use diptych_store::{EventChecksum, LogIdentity, Position};
 
 use crate::{Event, Recorded, fold};
 
@@ -23,6 +23,9 @@ pub struct Checkpoint {
     pub log: LogIdentity,
     /// Everything up to here was taken in.
     pub position: Position,
+    /// That of the event at the position, so that the rows are not taken for those of another
+    /// history. None in what an older program stored.
+    pub checksum: Option<EventChecksum>,
 }
 
 /// A place outside the log that is kept in step with it. Backends implement it.
@@ -199,12 +202,24 @@ pub enum ReplacedError {
         /// The last position of the log.
         head: Position,
     },
+    /// At their position the log has another event than the one that is in them.
+    #[error(
+        "the rows are of position {} of a history that the log has no more, there is another \
+         event now: an older copy of its files was put in place and went on; put the newer one \
+         back, or reset the projection", .stored.position
+    )]
+    OtherHistory {
+        /// What the rows are of.
+        stored: Checkpoint,
+    },
 }
 
 /// After which position a projection with this checkpoint goes on in this log.
 ///
 /// `head` must have been read after the checkpoint was: else a checkpoint that another runner
-/// moved in between looks as if it were above it.
+/// moved in between looks as if it were above it. `event` is the
+/// [checksum](diptych_store::Store::checksum) of the event that this log has at the position of
+/// the checkpoint; none if it has no such position.
 ///
 /// # Errors
 /// [`ReplacedError`] if its rows are not of this log.
@@ -212,6 +227,7 @@ pub fn check(
     found: Option<Checkpoint>,
     log: LogIdentity,
     head: Position,
+    event: Option<EventChecksum>,
 ) -> Result<Position, ReplacedError> {
     let Some(stored) = found else {
         return Ok(Position::START);
@@ -224,6 +240,9 @@ pub fn check(
     }
     if stored.position > head {
         return Err(ReplacedError::AboveHead { stored, head });
+    }
+    if stored.checksum.is_some() && stored.checksum != event {
+        return Err(ReplacedError::OtherHistory { stored });
     }
     Ok(stored.position)
 }
@@ -244,8 +263,9 @@ pub struct Stopped {
 /// Takes in a batch: at once, or, if the projection refuses an event of it, event by event up to
 /// that one.
 ///
-/// `events`, `from` and `to` are as in [`Target::apply`]. The answer is the checkpoint that is
-/// stored now.
+/// `events`, `from` and `to` are as in [`Target::apply`]. `checksum` is asked for that of the event
+/// at a position, where the checkpoint is to stay before an event that is refused. The answer is
+/// the checkpoint that is stored now.
 ///
 /// # Errors
 /// [`Stopped`]. What came before the event that was refused is taken in, each event in a step of
@@ -255,6 +275,7 @@ pub fn take<T: Target>(
     events: &[Recorded<T::Event>],
     from: Option<Checkpoint>,
     to: Checkpoint,
+    mut checksum: impl FnMut(Position) -> Result<EventChecksum, TargetError>,
 ) -> Result<Checkpoint, Stopped> {
     let Err(cause) = target.apply(events, from, to) else {
         return Ok(to);
@@ -265,14 +286,24 @@ pub fn take<T: Target>(
     let Some(first) = steps.peek().and_then(|step| step.first()).filter(|_| refused) else {
         return Err(stopped(target, from, cause));
     };
+    let mut before = |target: &T, event: &Recorded<T::Event>, reached| {
+        let position = event.position.before();
+        match checksum(position) {
+            Ok(checksum) => Ok(Checkpoint { position, checksum: Some(checksum), ..to }),
+            Err(cause) => Err(stopped(target, reached, cause)),
+        }
+    };
     let mut reached = from;
-    if before(first, to).position > from.map_or(Position::START, |from| from.position) {
+    if first.position.before() > from.map_or(Position::START, |from| from.position) {
         // Nothing of the batch is up to here, so it is taken in.
-        reached = Some(step(target, &[], reached, before(first, to))?);
+        let upto = before(target, first, reached)?;
+        reached = Some(step(target, &[], reached, upto)?);
     }
     while let Some(events) = steps.next() {
-        let next = steps.peek().and_then(|step| step.first());
-        let upto = next.map_or(to, |next| before(next, to));
+        let upto = match steps.peek().and_then(|step| step.first()) {
+            Some(next) => before(target, next, reached)?,
+            None => to,
+        };
         reached = Some(step(target, events, reached, upto)?);
     }
     Ok(to)
@@ -292,8 +323,4 @@ fn step<T: Target>(
 
 fn stopped<T: Target>(target: &T, reached: Option<Checkpoint>, cause: TargetError) -> Stopped {
     Stopped { projection: target.name().to_owned(), reached, cause }
-}
-
-fn before<E>(event: &Recorded<E>, to: Checkpoint) -> Checkpoint {
-    Checkpoint { position: event.position.before(), ..to }
 }

@@ -1,13 +1,14 @@
 //! States kept outside the log, so that what has a long history need not be folded from its
 //! beginning. They make things faster and never different.
 //!
-//! A snapshot says which log it is of, up to which position, and which code made it. Whatever does
-//! not fit, is damaged or cannot be read means a warning and a replay.
+//! A snapshot says which log it is of, up to which position, which event is there, and which code
+//! made it. Whatever does not fit, is damaged or cannot be read means a warning and a replay.
 
 mod ages;
 mod encoding;
 mod faithful;
 mod keeping;
+mod likeness;
 
 use std::{collections::BTreeMap, io};
 
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 pub(crate) use ages::Ages;
 #[cfg(feature = "testing")]
 pub(crate) use encoding::{decode, encode};
-pub(crate) use keeping::{Keeping, Kept};
+pub(crate) use keeping::{Keeping, Kept, Unsealed, Unused, of_a_lost_history};
 
 /// A place outside the log for named bytes that can be made again.
 ///

@@ -1,8 +1,8 @@
 //! What a caller carries from the left panel to the right, and from one program to another: where
 //! something was written, and what was seen.
 //!
-//! A token names its log and the history of it, so that a position is never taken for one of
-//! another log.
+//! A token names its log, the history of it and the event at its position, so that a position is
+//! never taken for one of another log, nor for one of an older copy of the log that was put back.
 
 mod receipt;
 mod session;
@@ -40,6 +40,15 @@ pub enum TokenSyntaxError {
     /// Written by a newer program.
     #[error("the token has version {version}, which this program cannot read: run a newer one")]
     Version {
+        /// The version of the token.
+        version: u8,
+    },
+    /// Written by an older program, which did not say which event is at its position.
+    #[error(
+        "the token has version {version}, of an older program, and does not say which event it \
+         is of: drop it, and go on with the next one that is given out"
+    )]
+    Outdated {
         /// The version of the token.
         version: u8,
     },
@@ -92,10 +101,21 @@ pub enum TokenError {
         /// The end of the log.
         head: Position,
     },
+    /// At its position the log has another event than it had when the token was given out.
+    #[error(
+        "the token is of an event at position {position} that is not in this log any more: an \
+         older copy of the log was put in its place, and what the token speaks of is gone; look, \
+         and begin a new session"
+    )]
+    HistoryGone {
+        /// The position of the token.
+        position: Position,
+    },
 }
 
 impl TokenError {
-    /// Whether something in `token` at this position makes sense for a log with this head.
+    /// Whether something in `token` at this position makes sense for a log with this head, as far
+    /// as identity and position say.
     pub(crate) fn check(
         token: LogIdentity,
         position: Position,

@@ -56,9 +56,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("another Ann is registered at position {}: the address was free", receipt.last());
 
     // The session goes out in a cookie, and comes back with the next request.
-    let cookie = session.token().to_string();
+    let cookie = session.token().await?.to_string();
     let token: SessionToken = cookie.parse()?;
-    let session = app.resume_session(&token)?;
+    let session = app.resume_session(&token).await?;
     let found = app.query(Search { prefix: "ann".to_owned() }).session(&session).await?;
     println!("a search for ann finds {}", found.join(", "));
 

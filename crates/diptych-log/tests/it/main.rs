@@ -15,6 +15,7 @@ mod backup;
 mod backup_kills;
 mod backup_power;
 mod check;
+mod checksums;
 mod cluster;
 mod conformance;
 mod crash;

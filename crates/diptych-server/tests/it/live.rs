@@ -84,7 +84,7 @@ async fn a_stream_that_resumes_waits_for_what_was_seen() {
     let view = served.app.view::<Plan>().unwrap();
     view.pause().await.unwrap();
     served.take("a1", "ada").await;
-    let seen = served.app.token_at(served.app.head());
+    let seen = served.app.token_at(served.app.head()).await.unwrap();
     let by_session = format!("{LIVE}?_session={seen}");
     let resumed = Request::get(LIVE).header("last-event-id", &seen);
     let mut by_id = Events::open(served.address, &resumed).await;

@@ -128,7 +128,7 @@ async fn an_answer_says_of_which_position_it_is_and_what_it_cost() {
     assert!(response.header("diptych-stale").is_none());
     assert!(response.header("diptych-session").is_none());
     let token: diptych::SessionToken = response.need("diptych-token").parse().unwrap();
-    assert_eq!(token, served.app.token_at(served.app.head()));
+    assert_eq!(token, served.app.token_at(served.app.head()).await.unwrap());
     let head = served.ask(&Request::new("HEAD", "/queries/how-many")).await;
     assert_eq!((head.status, head.need("diptych-position")), (200, "3".to_owned()));
     let by_header = Request::get("/queries/how-many").header("Diptych-As-Of", 2);
@@ -147,7 +147,8 @@ async fn what_is_not_there_in_time_says_what_is_needed_and_what_there_is() {
     view.pause().await.unwrap();
     let taken = served.take("b2", "dan").await;
     assert_eq!(served.get("/queries/how-many").await.ok(), 3, "eventual asks for nothing");
-    let (receipt, token) = (taken.need("diptych-receipt"), served.app.token_at(served.app.head()));
+    let token = served.app.token_at(served.app.head()).await.unwrap();
+    let receipt = taken.need("diptych-receipt");
     for need in [
         "_consistency=strong".to_owned(),
         format!("_after={receipt}"),

@@ -44,7 +44,8 @@ pub(crate) fn follow_from<T: Target>(
     let mut moved = 0;
     loop {
         let head = store.head().position();
-        let after = check(at, log, head).map_err(End::Replaced)?;
+        let event = at.and_then(|at| block_on(store.checksum(at.position)).unwrap());
+        let after = check(at, log, head, event).map_err(End::Replaced)?;
         if after == head {
             return Ok(moved);
         }
@@ -52,8 +53,10 @@ pub(crate) fn follow_from<T: Target>(
         let filter = Filter::types(types.iter().map(|known| known.name));
         let batch = block_on(store.read(&filter, Read::after(after).limit(batch_events))).unwrap();
         let events: Vec<_> = batch.iter().map(|event| decoded(&event)).collect();
-        let to = Checkpoint { log, position: batch.upto() };
-        match take(target, &events, at, to) {
+        let checksum = |position| Ok(block_on(store.checksum(position)).unwrap().unwrap());
+        let position = batch.upto();
+        let to = Checkpoint { log, position, checksum: checksum(position).ok() };
+        match take(target, &events, at, to, checksum) {
             Ok(reached) => at = Some(reached),
             Err(Stopped { cause: TargetError::Moved { found }, .. }) => {
                 moved += 1;

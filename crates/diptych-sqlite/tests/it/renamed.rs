@@ -2,7 +2,7 @@
 
 use diptych::{
     Codec, Event, Filter, Fold, Json, LogIdentity, Position, RawEvent, Recorded, Tag, Upcasters,
-    projection::{Checkpoint, Target, take},
+    projection::{Checkpoint, Target},
     testing::nothing_given,
 };
 use diptych_sqlite::{Projection, Sqlite, Transaction};
@@ -93,11 +93,11 @@ fn a_field_of_an_event_that_is_renamed_leaves_the_report_as_it_was() {
     let after: All<TicketSold> = given().upcasters(upcasters).state(Filter::everything());
 
     let files = ["before.db", "after.db"].map(|name| folder.path().join(name));
-    let to = Checkpoint { log, position: Position::new(3) };
+    let to = Checkpoint { log, position: Position::new(3), checksum: None };
     let films = Films(|sold: &old::TicketSold| (&sold.film, sold.price));
-    take(&mut Sqlite::at(&files[0]).projection(films), &before.0, None, to).unwrap();
+    Sqlite::at(&files[0]).projection(films).apply(&before.0, None, to).unwrap();
     let films = Films(|sold: &TicketSold| (&sold.film, sold.price_in_cents));
-    take(&mut Sqlite::at(&files[1]).projection(films), &after.0, None, to).unwrap();
+    Sqlite::at(&files[1]).projection(films).apply(&after.0, None, to).unwrap();
 
     let told = |file| {
         let report = reader(file);

@@ -13,7 +13,10 @@ use super::{
     Bench,
     probe::{condition, event, key, numbers, one, parse, plain},
 };
-use crate::{Append, Invalid, Metadata, Position, RawEvent, Read, Timestamp, encoding};
+use crate::{
+    Append, ContentChecksum, EventChecksum, Invalid, Metadata, Position, RawEvent, Read, Timestamp,
+    encoding,
+};
 
 pub(super) fn positions_are_dense_from_one(bench: &Bench<'_>) {
     let probe = bench.probe();
@@ -210,4 +213,26 @@ pub(super) fn reading_twice_gives_the_same(bench: &Bench<'_>) {
     assert_eq!(probe.everything(), first);
     probe.put(plain(10));
     assert_eq!(probe.everything()[..10], first[..]);
+}
+
+pub(super) fn the_checksum_of_an_event_is_known_from_its_append(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    let metadata = Metadata { actor: Some("ann".into()), ..Metadata::default() };
+    let commits = [
+        vec![event("plain", &[])],
+        vec![event("tagged", &["b:1", "a:1", "b:1"]), event("full", &[]).metadata(metadata)],
+        plain(3).collect(),
+    ];
+    let mut expected = vec![(Position::START, EventChecksum::START)];
+    for events in commits {
+        let contents: Vec<_> = events.iter().map(ContentChecksum::of).collect();
+        let accepted = probe.append(Append::events(events)).unwrap();
+        let places = (accepted.first.get()..).map(Position::new).zip(contents);
+        expected.extend(places.map(|(at, content)| (at, content.at(at, accepted.recorded_at))));
+        probe.synced(accepted);
+    }
+    for (position, checksum) in expected {
+        assert_eq!(probe.checksum(position), Some(checksum), "position {position}");
+    }
+    assert_eq!(probe.checksum(7.into()), None, "above the head there is no event");
 }

@@ -52,6 +52,8 @@ macro_rules! __conformance_cases {
                 "Type, version, tags, payload, id and metadata of an event come back as given.";
             bytes_are_the_encoding_of_the_event: append, [],
                 "An event's bytes in a batch are its encoding, the same in every store.";
+            the_checksum_of_an_event_is_known_from_its_append: append, [],
+                "An event's checksum follows from the append, and is that of every read.";
             an_event_has_a_type: append, [],
                 "An event without a type is invalid, and its commit writes nothing.";
             a_payload_is_any_bytes: append, [],
@@ -421,6 +423,8 @@ macro_rules! __conformance_cases {
 
             events_outlive_the_store: reopen, [Reopening],
                 "Events come back as they were, with positions and `recorded_at`.";
+            checksums_outlive_the_store: reopen, [Reopening],
+                "After reopening, every event has the checksum that it had.";
             the_head_outlives_the_store: reopen, [Reopening],
                 "The head is the same after reopening.";
             positions_go_on_after_reopening: reopen, [Reopening],

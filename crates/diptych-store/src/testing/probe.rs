@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 
 use super::{Hooks, Setup, Subject};
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, Committed, Digest, Direction, Filter,
-    Invalid, Key, KeyedCommit, Limits, Position, RawEvent, Read, ReadError, Refusal, Store, Tag,
-    TimeSource, Timestamp, Tracking,
+    Accepted, Append, AppendCondition, AppendError, Batch, Committed, Digest, Direction,
+    EventChecksum, Filter, Invalid, Key, KeyedCommit, Limits, Position, RawEvent, Read, ReadError,
+    Refusal, Store, Tag, TimeSource, Timestamp, Tracking,
 };
 
 #[derive(Clone)]
@@ -163,6 +163,11 @@ impl Probe {
         let (tag, upto) = (Tag::parse(tag).unwrap(), upto.into());
         let count = self.wait("count", self.store.count(&tag, upto));
         count.expect("the question is valid")
+    }
+
+    pub(super) fn checksum(&self, at: Position) -> Option<EventChecksum> {
+        let checksum = self.wait("checksum", self.store.checksum(at));
+        checksum.expect("the question is valid")
     }
 
     pub(super) fn keyed(&self, key: &str) -> Option<KeyedCommit> {

@@ -30,6 +30,17 @@ pub(super) fn events_outlive_the_store(bench: &Bench<'_>) {
     assert_eq!(probe.everything(), before);
 }
 
+pub(super) fn checksums_outlive_the_store(bench: &Bench<'_>) {
+    let probe = bench.probe();
+    probe.put([event("a", &["k:1"]), event("b", &["k:1", "l:1"])]);
+    probe.put(plain(3));
+    let checksums = |probe: &Probe| (1..=5).map(|at| probe.checksum(at.into())).collect::<Vec<_>>();
+    let before = checksums(&probe);
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    let probe = probe.reopen();
+    assert_eq!(checksums(&probe), before);
+}
+
 pub(super) fn the_head_outlives_the_store(bench: &Bench<'_>) {
     let probe = reopened(bench);
     assert_eq!(probe.head(), 6);

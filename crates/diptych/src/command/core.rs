@@ -16,6 +16,7 @@ use crate::{
     CacheFigures, Recorded, Snapshots,
     event::{Schema, derived_id},
     fold::caught,
+    lineage::Lineage,
     meters::Meters,
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     /// The store's, which is asked for all the time.
     pub(crate) head: Head,
     pub(crate) identity: LogIdentity,
+    /// Which history the log has.
+    pub(crate) lineage: Arc<Lineage>,
     pub(crate) schema: Schema,
     pub(crate) cache: Cache,
     pub(crate) gates: Gates,
@@ -66,16 +69,17 @@ pub struct Figures {
 
 impl Core {
     pub(crate) fn new(
-        store: Store,
+        lineage: Arc<Lineage>,
         schema: Schema,
         cache_bytes: usize,
         retries: Retries,
         snapshots: Option<Arc<dyn Snapshots>>,
     ) -> Core {
         Core {
-            identity: store.identity(),
-            head: store.head(),
-            store,
+            identity: lineage.log(),
+            head: lineage.store().head(),
+            store: lineage.store().clone(),
+            lineage,
             schema,
             cache: Cache::new(cache_bytes),
             gates: Gates::default(),
@@ -172,13 +176,24 @@ impl Core {
         if saves.len() >= SAVES {
             return;
         }
-        let head = self.head.clone();
+        let (head, lineage) = (self.head.clone(), self.lineage.clone());
         let save = async move {
-            let Due { name, position, bytes } = due;
+            let Due { name, position, snapshot } = due;
             if head.position() < position && head.after(position.before()).await.is_err() {
                 return;
             }
-            let save = move || caught(|| place.save(&name, &bytes));
+            // Only now the log has the event that the snapshot ends with.
+            let checksum = match lineage.point(position).await {
+                Ok(point) => point.checksum,
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot could not be saved");
+                    return;
+                }
+            };
+            let save = move || {
+                let bytes = snapshot.seal(checksum);
+                caught(|| place.save(&name, &bytes))
+            };
             let error = match tokio::task::spawn_blocking(save).await {
                 Ok(Ok(Err(error))) => error.to_string(),
                 Ok(Err(panic)) => panic,

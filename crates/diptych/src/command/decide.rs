@@ -14,8 +14,9 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, Filter, Invalid as NotTaken, Key, Metadata,
-    Position, RawEvent, Read, Refusal, Synced, Tag,
+    Accepted, Append, AppendCondition, AppendError, ContentChecksum, EventChecksum, Filter,
+    HistoryPoint, Invalid as NotTaken, Key, Metadata, Position, RawEvent, Read, Refusal, Synced,
+    Tag,
 };
 use tokio::runtime::Handle;
 
@@ -28,9 +29,10 @@ use super::{
     unsynced::{Above, Within},
 };
 use crate::{
-    Event, Receipt, Recorded, SchemaError,
+    Event, Receipt, Recorded, SchemaError, Snapshots,
     event::{Reading, Schema, encoded},
     fold::{caught, panic_text},
+    snapshot,
 };
 
 /// How often a command is decided again when others were quicker, and what it waits between.
@@ -246,13 +248,14 @@ async fn append<C: Command>(
     }
     conditions.extend(expected);
     let kept: Option<Arc<[RawEvent]>> = core.keeps_accepted().then(|| events.as_slice().into());
+    let content = events.last().map(ContentChecksum::of);
     let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
     let began = core.meters.now();
     let answer = core.store.append(append).await;
     core.meters.appended(began);
     let accepted = match answer {
         Ok(accepted) => accepted,
-        Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal),
+        Err(AppendError::Refused(refusal)) => return overtaken(core, request, refusal).await,
         // The states are as true as before, and kept.
         Err(error @ AppendError::Invalid(_)) => return Ok(Tried::Decided(settled(error.into()))),
         Err(error) => return Err(error.into()),
@@ -270,11 +273,14 @@ async fn append<C: Command>(
             slot.spoil();
         }
     }
-    let receipt = Receipt::new(core.identity, first, last);
+    let checksum = content.map_or(EventChecksum::START, |content| content.at(last, recorded_at));
+    core.lineage.note(last, checksum);
+    let point = HistoryPoint { log: core.identity, position: last, checksum };
+    let receipt = Receipt::new(first, point);
     Ok(Tried::Decided(Decided::Accepted { receipt, sync }))
 }
 
-fn overtaken<C: Command>(
+async fn overtaken<C: Command>(
     core: &Core,
     request: &Request<C>,
     refusal: Refusal,
@@ -282,7 +288,7 @@ fn overtaken<C: Command>(
     match refusal {
         Refusal::Conflict { at, after } => Ok(Tried::Overtaken { at, after }),
         Refusal::KeyTaken { first, last } => {
-            let receipt = Receipt::new(core.identity, first, last);
+            let receipt = core.receipt(first, last).await?;
             Ok(Tried::Decided(Decided::Duplicate(receipt)))
         }
         Refusal::KeyReused { first, last } => {
@@ -376,7 +382,7 @@ impl Core {
         if slot.is_cold() {
             let head = self.head.position();
             if let Some(place) = &self.snapshots {
-                slot.recall(&**place, self.identity, head);
+                self.recall(slot, &**place, head).await?;
             }
             self.read(slot, head).await?;
         } else {
@@ -401,6 +407,23 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Begins from what was kept outside the log, if that is of the history that the log has.
+    async fn recall(
+        &self,
+        slot: &mut dyn Slot,
+        place: &dyn Snapshots,
+        head: Position,
+    ) -> Result<(), Failure> {
+        let Some(HistoryPoint { position, checksum, .. }) = slot.recall(place, self.identity, head)
+        else {
+            return Ok(());
+        };
+        if self.lineage.checksum(position).await? != Some(checksum) {
+            slot.forget(place, &snapshot::of_a_lost_history(position));
+        }
+        Ok(())
     }
 
     async fn read(&self, slot: &mut dyn Slot, upto: Position) -> Result<(), Failure> {

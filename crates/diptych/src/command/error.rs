@@ -6,7 +6,7 @@ use diptych_store::{
 };
 
 use super::{BoundaryError, Invalid};
-use crate::{FoldError, Recorded, SchemaError, TokenError};
+use crate::{FoldError, Recorded, SchemaError, TokenError, lineage::ClaimError};
 
 /// Why a command has no receipt. Unless it is [`OutcomeUnknown`](ExecuteError::OutcomeUnknown),
 /// nothing was written.
@@ -201,6 +201,15 @@ impl From<FoldError> for Failure {
 impl From<Unavailable> for Failure {
     fn from(error: Unavailable) -> Failure {
         Failure::Unavailable(error)
+    }
+}
+
+impl From<ClaimError> for Failure {
+    fn from(error: ClaimError) -> Failure {
+        match error {
+            ClaimError::Token(error) => Failure::Token(error),
+            ClaimError::Read(error) => error.into(),
+        }
     }
 }
 

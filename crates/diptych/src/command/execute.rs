@@ -11,7 +11,7 @@ use std::{
 
 use compact_str::CompactString;
 use diptych_store::{
-    Key, LogIdentity, Metadata, Position, SyncError, Synced, Timestamp, Unavailable,
+    HistoryPoint, Key, Metadata, Position, SyncError, Synced, Timestamp, Unavailable,
 };
 use serde::Serialize;
 use tracing::{Instrument, Span, field::Empty};
@@ -25,7 +25,8 @@ use super::{
     note::{check_key, note_key},
 };
 use crate::{
-    App, Receipt, Recorded, Session, SessionToken, digest::request_digest, meters::CommandMeters,
+    App, Receipt, Recorded, Session, SessionToken, digest::request_digest, lineage::Claims,
+    meters::CommandMeters,
 };
 
 /// A command on its way: say more about it, then await it.
@@ -40,6 +41,8 @@ pub struct Execute<C> {
     lane: Option<Lane>,
     request: Request<C>,
     session: Option<Session>,
+    /// What its sender carries along.
+    claims: Claims,
     /// Something that was said about it makes no sense.
     failed: Option<Failure>,
 }
@@ -48,7 +51,8 @@ impl<C: Command> Execute<C> {
     pub(crate) fn new(app: App, lane: Option<Lane>, command: C) -> Execute<C> {
         let metadata = Metadata { occurred_at: command.occurred_at(), ..Metadata::default() };
         let request = Request { command, key: None, metadata, expected: None };
-        Execute { app, lane, request, session: None, failed: None }
+        let (session, claims, failed) = (None, Claims::default(), None);
+        Execute { app, lane, request, session, claims, failed }
     }
 
     /// At most once, however often it is sent: the key is remembered with the commit for ever.
@@ -162,24 +166,23 @@ impl<C: Command> Execute<C> {
     /// it (*writes follow reads*): where that was written, or, of a rejection, what it rests on.
     pub fn session(mut self, session: &Session) -> Execute<C> {
         self.session = Some(session.clone());
-        self.knowing(session.log(), session.known())
+        self.claims.session(self.app.lineage(), session, session.known());
+        self
     }
 
     /// Decided on everything that another session wrote and saw, up to when this token was taken.
     pub fn token(self, token: &SessionToken) -> Execute<C> {
-        token.logs().fold(self, |execute, (log, known)| execute.knowing(log, known.position()))
+        token.logs().fold(self, |execute, (point, _)| execute.knowing(point))
     }
 
     /// Decided on what this command wrote.
     pub fn after(self, receipt: &Receipt) -> Execute<C> {
-        self.knowing(receipt.log(), receipt.last())
+        self.knowing(receipt.point())
     }
 
     /// A decision knows everything up to the head, so a position below it is known.
-    fn knowing(mut self, log: LogIdentity, position: Position) -> Execute<C> {
-        if let Err(error) = self.app.check_token(log, position) {
-            self.failed = self.failed.or(Some(Failure::Token(error)));
-        }
+    fn knowing(mut self, point: HistoryPoint) -> Execute<C> {
+        self.claims.point(self.app.lineage(), point);
         self
     }
 
@@ -205,7 +208,13 @@ impl<C: Command> Execute<C> {
     }
 
     async fn decide(self, core: &Core) -> Answerable<C::Rejection> {
-        let Execute { lane, request, failed, .. } = self;
+        let Execute { lane, request, claims, failed, .. } = self;
+        let failed = match failed {
+            None if !claims.are_settled() => {
+                claims.settle(&core.lineage).await.err().map(Into::into)
+            }
+            failed => failed,
+        };
         let decided = match (failed, &lane) {
             (Some(failure), _) => Err(failure),
             (None, None) => decide(core, &request).await,
@@ -398,7 +407,7 @@ async fn finish<R: Error + Send + 'static>(
     }
     match outcome {
         Outcome::Rejected(rejection) => Err(ExecuteError::Rejected(rejection)),
-        Outcome::Empty => Ok(Receipt::new(core.identity, rests_on.plus(1), rests_on)),
+        Outcome::Empty => Ok(core.receipt(rests_on.plus(1), rests_on).await?),
         Outcome::Failed(failure) => Err(failure.into()),
     }
 }
@@ -423,6 +432,15 @@ impl Core {
             let key = key.name.to_string();
             return Err(Failure::KeyReused(KeyReused { key, first, last }));
         }
-        Ok(Some(Receipt::new(self.identity, first, last)))
+        Ok(Some(self.receipt(first, last).await?))
+    }
+
+    /// The receipt of what is in the log from `first` to `last`.
+    pub(crate) async fn receipt(
+        &self,
+        first: Position,
+        last: Position,
+    ) -> Result<Receipt, Failure> {
+        Ok(Receipt::new(first, self.lineage.point(last).await?))
     }
 }

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Batch, Filter, LogIdentity, Metadata, Position, RawEvent, Tag, Timestamp};
+use diptych_store::{
+    Batch, Filter, HistoryPoint, LogIdentity, Metadata, Position, RawEvent, Tag, Timestamp,
+};
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +21,7 @@ use crate::{
     Fold, FoldError, Recorded, SchemaError, Snapshots,
     event::{Reading, Schema, Stored, encoded},
     fold::{FoldFailure, caught, panic_text},
-    snapshot::{Keeping, Kept},
+    snapshot::{Keeping, Kept, Unsealed, Unused},
 };
 
 /// What a command decides over: one fold, a tuple of up to eight, or `()` for a command without
@@ -87,8 +89,16 @@ pub trait Slot: Send {
     ) -> Result<(), FoldError>;
     /// The state is not whole: nobody may use it again.
     fn spoil(&mut self);
-    /// Begins from what was kept outside the log, if it is of use.
-    fn recall(&mut self, place: &dyn Snapshots, log: LogIdentity, head: Position);
+    /// Begins from what was kept outside the log, if it is of use, and says which event that ends
+    /// with. Whether the log has that event is for the caller to find out.
+    fn recall(
+        &mut self,
+        place: &dyn Snapshots,
+        log: LogIdentity,
+        head: Position,
+    ) -> Option<HistoryPoint>;
+    /// Begins anew: what was kept is of no use for this reason, and is removed.
+    fn forget(&mut self, place: &dyn Snapshots, reason: &str);
     /// The state as it is to be kept outside the log, if it is time.
     fn due(&mut self, log: LogIdentity) -> Option<Due>;
     /// Narrows a filter to the fold's events.
@@ -99,7 +109,7 @@ pub trait Slot: Send {
 pub struct Due {
     pub(crate) name: String,
     pub(crate) position: Position,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) snapshot: Unsealed,
 }
 
 /// A fold's state, complete up to a position: what the cache keeps.
@@ -179,6 +189,21 @@ impl<F: Fold> State<F> {
         reading.read(&stored.encoded, wanted, |event| {
             fold.apply(&reading.recorded(stored, event));
         })
+    }
+
+    fn remove_snapshot(&self, place: &dyn Snapshots, name: &str) {
+        let reason = match caught(|| place.remove(name)) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic,
+        };
+        let (fold, boundary) = (type_name::<F>(), &self.boundary);
+        tracing::warn!(fold, %boundary, reason, "a snapshot of no use cannot be removed");
+    }
+
+    fn warn_of_snapshot(&self, reason: &str) {
+        let (fold, boundary) = (type_name::<F>(), &self.boundary);
+        tracing::warn!(fold, %boundary, reason, "a snapshot is of no use: replaying");
     }
 
     /// Runs something that calls the fold, which may panic or refuse.
@@ -313,27 +338,45 @@ impl<F: Fold> Slot for Box<State<F>> {
         self.is_spoilt = true;
     }
 
-    fn recall(&mut self, place: &dyn Snapshots, log: LogIdentity, head: Position) {
-        let Some(keeping) = &self.keeping else { return };
+    fn recall(
+        &mut self,
+        place: &dyn Snapshots,
+        log: LogIdentity,
+        head: Position,
+    ) -> Option<HistoryPoint> {
+        let keeping = self.keeping.clone()?;
         let name = Keeping::<F>::name(&self.boundary);
         let declared = self.reading.declared();
         let read = match caught(|| place.load(&name)) {
-            Ok(Ok(None)) => return,
+            Ok(Ok(None)) => return None,
             Ok(Ok(Some(bytes))) => keeping.read(log, &name, &declared, &bytes, head),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panic) => Err(panic),
+            Ok(Err(error)) => Err(Unused::Unread(error.to_string())),
+            Err(panic) => Err(Unused::Unread(panic)),
         };
-        match read {
-            Ok(kept) => {
+        let reason = match read {
+            Ok((kept, checksum)) => {
                 self.fold = kept.fold;
                 self.position = kept.position;
                 self.payload_bytes = usize::try_from(kept.payload_bytes).unwrap_or(usize::MAX);
+                return Some(HistoryPoint { log, position: kept.position, checksum });
             }
-            Err(reason) => {
-                let (fold, boundary) = (type_name::<F>(), &self.boundary);
-                tracing::warn!(fold, %boundary, reason, "a snapshot is of no use: replaying");
+            Err(Unused::Useless(reason)) => {
+                self.remove_snapshot(place, &name);
+                reason
             }
-        }
+            // What other code made may be of use to that code, which may run beside this.
+            Err(Unused::Unread(reason) | Unused::Foreign(reason)) => reason,
+        };
+        self.warn_of_snapshot(&reason);
+        None
+    }
+
+    fn forget(&mut self, place: &dyn Snapshots, reason: &str) {
+        self.fold = F::default();
+        self.position = Position::START;
+        self.payload_bytes = 0;
+        self.remove_snapshot(place, &Keeping::<F>::name(&self.boundary));
+        self.warn_of_snapshot(reason);
     }
 
     fn due(&mut self, log: LogIdentity) -> Option<Due> {
@@ -348,7 +391,7 @@ impl<F: Fold> Slot for Box<State<F>> {
         let written = keeping.write(log, &name, &self.reading.declared(), kept);
         self.events_since = 0;
         match written {
-            Ok(bytes) => Some(Due { name, position, bytes }),
+            Ok(snapshot) => Some(Due { name, position, snapshot }),
             Err(reason) => {
                 let (fold, boundary) = (type_name::<F>(), &self.boundary);
                 tracing::warn!(fold, %boundary, reason, "a state cannot be kept as a snapshot");

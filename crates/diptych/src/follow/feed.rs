@@ -18,9 +18,7 @@ use std::{
     },
 };
 
-use diptych_store::{
-    Batch, Filter, Head, LogIdentity, Position, Read, ReadError, Store, Unavailable,
-};
+use diptych_store::{Batch, Filter, Head, Position, Read, ReadError, Store, Unavailable};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
@@ -29,7 +27,7 @@ use super::{
     page::{End, Page, Slice},
     worker::unless_ending,
 };
-use crate::{Event, event::Reading};
+use crate::{Event, event::Reading, lineage::Lineage};
 
 /// Pages that are kept for others.
 const PAGES: usize = 8;
@@ -37,7 +35,7 @@ const PAGES: usize = 8;
 pub(crate) const PAGE_EVENTS: usize = 1_024;
 
 pub(crate) struct Feed {
-    store: Store,
+    lineage: Arc<Lineage>,
     head: Head,
     /// Everything that any follower wants.
     all: Filter,
@@ -55,7 +53,8 @@ struct Shared {
 
 impl Feed {
     /// `filters` are what each follower wants.
-    pub(crate) fn new(store: Store, filters: impl IntoIterator<Item = Filter>) -> Feed {
+    pub(crate) fn new(lineage: Arc<Lineage>, filters: impl IntoIterator<Item = Filter>) -> Feed {
+        let store = lineage.store();
         let names = filters.into_iter().flat_map(|filter| {
             filter.items().iter().flat_map(|item| item.types.clone()).collect::<Vec<_>>()
         });
@@ -67,11 +66,12 @@ impl Feed {
             _ => Filter::everything(),
         };
         let (pages, followers) = (Mutex::default(), RwLock::default());
-        Feed { head: store.head(), store, all, pages, followers }
+        Feed { head: store.head(), lineage, all, pages, followers }
     }
 
-    pub(crate) fn identity(&self) -> LogIdentity {
-        self.store.identity()
+    /// Which history the log has.
+    pub(crate) fn lineage(&self) -> &Arc<Lineage> {
+        &self.lineage
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -144,7 +144,7 @@ impl Feed {
     }
 
     fn read(&self, who: &Progress, filter: &Filter, after: Position) -> Result<Page, ReadError> {
-        let page = unless_ending(who, read(&self.store, &self.head, filter, after));
+        let page = unless_ending(who, read(self.lineage.store(), &self.head, filter, after));
         page.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use diptych_store::{Batch, Position};
+use diptych_store::{Batch, EventChecksum, Position};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -176,6 +176,14 @@ impl<E> Slice<E> {
             End::Head(at) if self.upto == self.page.upto => Some(at),
             _ => None,
         }
+    }
+
+    /// The checksum of the event that it ends with, if that was read.
+    pub(crate) fn checksum(&self) -> Option<EventChecksum> {
+        let batches = self.page.batches.iter().rev();
+        let mut events = batches.flat_map(|batch| batch.iter().rev());
+        let last = events.find(|event| event.position() <= self.upto)?;
+        (last.position() == self.upto).then(|| EventChecksum::of(&last))
     }
 
     /// About how many bytes of payload went into the events.

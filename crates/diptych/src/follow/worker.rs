@@ -464,7 +464,7 @@ struct Gone;
 /// Waits for this on the thread of a follower; an end of the follower comes first. So nobody
 /// waits in vain for a store that does not answer, or that needs the very thread which waits
 /// for the follower.
-pub(super) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
     unless(|| who.is_ending(), what)
 }
 
@@ -482,6 +482,23 @@ pub(crate) fn unless<T>(is_over: impl Fn() -> bool, what: impl Future<Output = T
             return None;
         }
         thread::park();
+    }
+}
+
+/// Waits for this on the calling thread, at most this long.
+pub(crate) fn at_most<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut what = pin!(what);
+    let until = Instant::now() + patience;
+    loop {
+        if let Poll::Ready(answer) = what.as_mut().poll(&mut context) {
+            return Some(answer);
+        }
+        match until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return None,
+            left => thread::park_timeout(left),
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use diptych_store::{Filter, LogIdentity, Position};
+use diptych_store::{Filter, Position};
 
 use super::{Target, runner::Runner};
 use crate::{
-    ControlError, FollowState, Lag, NotYet, QueryError, Receipt, SchemaError, TokenError,
+    ControlError, FollowState, Lag, NotYet, QueryError, Receipt, SchemaError,
     event::Schema,
     follow::{self, Control, Feed, Progress, Refresh, Request},
+    lineage::{Claims, Lineage, settled},
     view::panel::Unstarted,
 };
 
@@ -44,7 +45,7 @@ pub struct ProjectionStatus {
 #[derive(Clone)]
 pub struct ProjectionControl {
     control: Arc<Control>,
-    log: LogIdentity,
+    lineage: Arc<Lineage>,
     head: diptych_store::Head,
 }
 
@@ -75,8 +76,7 @@ impl<T: Target> Planned for Plan<T> {
         let reading = schema.reading::<T::Event>().map_err(Unstarted::Schema)?;
         let filter = reading.everything();
         let progress = Arc::new(Progress::new("projection", self.name(), Position::START));
-        let (log, head) = (feed.identity(), feed.head().clone());
-        let runner = Runner::new(self.target, log, head, progress.clone());
+        let runner = Runner::new(self.target, feed.lineage().clone(), progress.clone());
         let control = follow::spawn(runner, feed.clone(), reading, filter, self.refresh, progress);
         control.map_err(Unstarted::Thread)
     }
@@ -84,7 +84,7 @@ impl<T: Target> Planned for Plan<T> {
 
 impl ProjectionControl {
     pub(crate) fn new(control: Arc<Control>, feed: &Feed) -> ProjectionControl {
-        ProjectionControl { control, log: feed.identity(), head: feed.head().clone() }
+        ProjectionControl { control, lineage: feed.lineage().clone(), head: feed.head().clone() }
     }
 
     /// How it is.
@@ -105,7 +105,11 @@ impl ProjectionControl {
     /// [`QueryError::NotYet`] if that takes longer than `within`, and the others where it will
     /// not come.
     pub async fn after(&self, receipt: &Receipt, within: Duration) -> Result<Position, QueryError> {
-        TokenError::check(receipt.log(), receipt.last(), self.log, self.head.position())?;
+        let mut claims = Claims::default();
+        claims.point(&self.lineage, receipt.point());
+        if !claims.are_settled() {
+            settled(claims, self.lineage.clone(), within).await?;
+        }
         self.until(receipt.last(), within).await
     }
 

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use diptych_store::{Head, LogIdentity, Position};
+use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
 
 use super::{Checkpoint, Target, TargetError, check, take};
 use crate::{
     Recorded,
     fold::caught,
-    follow::{Follower, Halt, Progress, Slice, Stopped},
+    follow::{Follower, Halt, Progress, Slice, Stopped, unless_ending},
+    lineage::Lineage,
 };
 
 /// Positions without an event for the projection after which the checkpoint is moved all the
@@ -18,8 +19,7 @@ const UNSAVED: u64 = 16_384;
 
 pub(super) struct Runner<T> {
     target: Calm<T>,
-    log: LogIdentity,
-    head: Head,
+    lineage: Arc<Lineage>,
     /// What is stored.
     stored: Option<Checkpoint>,
     /// Up to where the rows are right. What is above the checkpoint has nothing for them.
@@ -28,20 +28,9 @@ pub(super) struct Runner<T> {
 }
 
 impl<T: Target> Runner<T> {
-    pub(super) fn new(
-        target: T,
-        log: LogIdentity,
-        head: Head,
-        progress: Arc<Progress>,
-    ) -> Runner<T> {
-        Runner {
-            target: Calm(target),
-            log,
-            head,
-            stored: None,
-            position: Position::START,
-            progress,
-        }
+    pub(super) fn new(target: T, lineage: Arc<Lineage>, progress: Arc<Progress>) -> Runner<T> {
+        let (target, position) = (Calm(target), Position::START);
+        Runner { target, lineage, stored: None, position, progress }
     }
 
     /// The rows are now those of this checkpoint.
@@ -51,17 +40,46 @@ impl<T: Target> Runner<T> {
         self.progress.reached(self.position, events);
     }
 
-    /// Goes on from what somebody else stored.
+    /// Goes on from what somebody else stored, if the log still has the event that it is of.
     fn goes_on(&mut self, found: Option<Checkpoint>) -> Result<(), Halt> {
-        match check(found, self.log, self.head.position()) {
-            Ok(_) => {
-                self.is_at(found, 0);
-                Ok(())
-            }
-            Err(error) => {
-                Err(Halt::At(Stopped { at: self.position.plus(1), reason: error.to_string() }))
-            }
+        let event = match found {
+            Some(found) => self.looked_up(found.position)?,
+            None => None,
+        };
+        if let Err(error) = check(found, self.lineage.log(), self.lineage.head(), event) {
+            let (at, reason) = (self.position.plus(1), error.to_string());
+            return Err(Halt::At(Stopped { at, reason }));
         }
+        self.is_at(found, 0);
+        match found {
+            Some(Checkpoint { checksum: None, position, .. }) => {
+                tracing::warn!(
+                    projection = self.target.name(),
+                    position = position.get(),
+                    "the checkpoint does not say which event it is of, an older program stored \
+                     it: it is taken to be of this log"
+                );
+                self.store_position()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The checksum of the event that the log has at this position, if it has one.
+    fn looked_up(&self, position: Position) -> Result<Option<EventChecksum>, Halt> {
+        looked_up(&self.lineage, &self.progress, position).map_err(|error| {
+            let reason = error.to_string();
+            match error {
+                ReadError::Unavailable(_) => Halt::Later { reason },
+                _ => Halt::At(Stopped { at: self.position.plus(1), reason }),
+            }
+        })
+    }
+
+    /// The checkpoint at this position.
+    fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, Halt> {
+        let checksum = self.looked_up(position)?;
+        Ok(Checkpoint { log: self.lineage.log(), position, checksum })
     }
 
     fn failed(&mut self, cause: TargetError) -> Result<(), Halt> {
@@ -78,7 +96,7 @@ impl<T: Target> Runner<T> {
 
     /// Moves the checkpoint to where the rows are right.
     fn store_position(&mut self) -> Result<(), Halt> {
-        let to = Checkpoint { log: self.log, position: self.position };
+        let to = self.checkpoint_at(self.position)?;
         match self.target.apply(&[], self.stored, to) {
             Ok(()) => {
                 self.stored = Some(to);
@@ -87,6 +105,17 @@ impl<T: Target> Runner<T> {
             Err(cause) => self.failed(cause),
         }
     }
+}
+
+/// The checksum of the event that the log has at this position; nothing above its head. Waits for
+/// the store, unless the follower is to end.
+fn looked_up(
+    lineage: &Lineage,
+    progress: &Progress,
+    position: Position,
+) -> Result<Option<EventChecksum>, ReadError> {
+    let checksum = unless_ending(progress, lineage.checksum(position));
+    checksum.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))
 }
 
 /// A target whose panics are errors, so that it can be mended and let go on.
@@ -155,8 +184,23 @@ impl<T: Target> Follower for Runner<T> {
                 false => Ok(()),
             };
         }
-        let to = Checkpoint { log: self.log, position: slice.upto };
-        match take(&mut self.target, slice.events(), self.stored, to) {
+        let to = match slice.checksum() {
+            Some(checksum) => {
+                let (log, checksum) = (self.lineage.log(), Some(checksum));
+                Checkpoint { log, position: slice.upto, checksum }
+            }
+            None => self.checkpoint_at(slice.upto)?,
+        };
+        let Runner { target, lineage, progress, .. } = self;
+        let checksum = |position| match looked_up(lineage, progress, position) {
+            Ok(Some(checksum)) => Ok(checksum),
+            Ok(None) => Err(TargetError::Unavailable {
+                reason: format!("the log has no event at position {position}"),
+                source: None,
+            }),
+            Err(error) => Err(TargetError::unavailable("reading the log", error)),
+        };
+        match take(target, slice.events(), self.stored, to, checksum) {
             Ok(stored) => {
                 self.is_at(Some(stored), slice.events().len());
                 Ok(())

@@ -4,6 +4,7 @@ use std::{
     any::type_name,
     fmt,
     future::Future,
+    mem,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Ended, LogIdentity, Position};
+use diptych_store::{Ended, HistoryPoint, Position};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep},
@@ -19,9 +20,10 @@ use tokio::{
 
 use super::{NotYet, Query, QueryError, QueryPanicked};
 use crate::{
-    App, Receipt, Session, SessionToken, Standstill, TokenError,
+    App, Receipt, Session, SessionToken, Standstill,
     fold::panic_text,
     follow::Halted,
+    lineage::{Claims, settled},
     view::copies::{Image, Live},
 };
 
@@ -39,7 +41,7 @@ pub struct Ask<'a, Q> {
     writes: Option<Session>,
     /// Who is not to go back, and notes what it saw.
     reads: Option<Session>,
-    pub(super) failed: Option<TokenError>,
+    pub(super) claims: Claims,
 }
 
 /// What was said about an answer.
@@ -126,7 +128,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
             within: Ask::<Q>::WITHIN,
             takes_stale: false,
         };
-        Ask { app, query, wanted, writes: None, reads: None, failed: None }
+        Ask { app, query, wanted, writes: None, reads: None, claims: Claims::default() }
     }
 
     /// *Strong*: everything that was durable when the query is first polled is in the answer.
@@ -140,7 +142,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
 
     /// *Causal*, and reading one's own write: what this command wrote is in the answer.
     pub fn after(self, receipt: &Receipt) -> Self {
-        self.at_least(receipt.log(), receipt.last())
+        self.at_least(receipt.point())
     }
 
     /// Everything that was written or seen in this session, until the query is first polled, is
@@ -153,20 +155,20 @@ impl<'a, Q: Query> Ask<'a, Q> {
     /// What was written in this session is in the answer (*read your writes*).
     pub fn own_writes(mut self, session: &Session) -> Self {
         self.writes = Some(session.clone());
-        self.at_least(session.log(), session.written())
+        self.at_least_of(session, session.written())
     }
 
     /// The answer is not older than what was seen in this session, which notes what it saw
     /// (*monotonic reads*).
     pub fn monotonic(mut self, session: &Session) -> Self {
         self.reads = Some(session.clone());
-        self.at_least(session.log(), session.seen())
+        self.at_least_of(session, session.seen())
     }
 
     /// *Causal*: what another session wrote and saw, up to when this token was taken, is in the
     /// answer.
     pub fn token(self, token: &SessionToken) -> Self {
-        token.logs().fold(self, |ask, (log, known)| ask.at_least(log, known.position()))
+        token.logs().fold(self, |ask, (point, _)| ask.at_least(point))
     }
 
     /// *Bounded staleness*: everything that was durable this long ago is in the answer. The age of
@@ -192,11 +194,20 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self
     }
 
-    fn at_least(mut self, log: LogIdentity, position: Position) -> Self {
-        match self.app.check_token(log, position) {
-            Ok(()) => self.wanted.position = self.wanted.position.max(position),
-            Err(error) => self.failed = self.failed.or(Some(error)),
-        }
+    /// How long it waits, at most.
+    pub(super) fn longest_wait(&self) -> Duration {
+        self.wanted.within
+    }
+
+    fn at_least(mut self, point: HistoryPoint) -> Self {
+        let position = self.claims.point(self.app.lineage(), point);
+        self.wanted.position = self.wanted.position.max(position);
+        self
+    }
+
+    fn at_least_of(mut self, session: &Session, position: Position) -> Self {
+        let position = self.claims.session(self.app.lineage(), session, position);
+        self.wanted.position = self.wanted.position.max(position);
         self
     }
 }
@@ -206,7 +217,7 @@ impl<'a, Q: Query> IntoFuture for Ask<'a, Q> {
     type IntoFuture = Answering<'a, Q>;
 
     fn into_future(self) -> Answering<'a, Q> {
-        Answering { ask: self, began: None, wait: None }
+        Answering { ask: self, began: None, settling: None, wait: None }
     }
 }
 
@@ -217,14 +228,24 @@ impl<Q> fmt::Debug for Ask<'_, Q> {
 }
 
 /// The answer to a query, once it is there. Where the view is fresh enough, nothing is allocated
-/// and nothing waited for.
+/// and nothing waited for, unless a token names an event that has to be looked up.
 #[must_use = "a query does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Answering<'a, Q> {
     ask: Ask<'a, Q>,
     /// The position that is needed, once the query was polled: what came later need not be in.
     began: Option<Position>,
+    settling: Option<Settling>,
     wait: Option<Wait>,
+}
+
+/// Comparing what the caller carries along with the log.
+struct Settling(Pin<Box<dyn Future<Output = Result<(), QueryError>> + Send>>);
+
+impl fmt::Debug for Settling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settling")
+    }
 }
 
 type Arrival = Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>;
@@ -247,9 +268,11 @@ impl<Q: Query> Future for Answering<'_, Q> {
     type Output = Result<Answer<Q::Answer>, QueryError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Answering { ask, began, wait } = &mut *self;
-        if let Some(error) = ask.failed {
-            return Poll::Ready(Err(error.into()));
+        let Answering { ask, began, settling, wait } = &mut *self;
+        match ask.settle(settling, context) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
         }
         let live = match ask.app.panel.live::<Q::View>() {
             Ok(live) => live,
@@ -298,6 +321,26 @@ enum Need {
 }
 
 impl<Q: Query> Ask<'_, Q> {
+    /// Compares what the caller carries along with the log.
+    fn settle(
+        &mut self,
+        settling: &mut Option<Settling>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), QueryError>> {
+        if settling.is_none() && self.claims.are_settled() {
+            return Poll::Ready(Ok(()));
+        }
+        let Settling(future) = settling.get_or_insert_with(|| {
+            let (claims, lineage) = (mem::take(&mut self.claims), self.app.lineage().clone());
+            Settling(Box::pin(settled(claims, lineage, self.wanted.within)))
+        });
+        let outcome = future.as_mut().poll(context);
+        if outcome.is_ready() {
+            *settling = None;
+        }
+        outcome
+    }
+
     /// The position that the answer has to be of, at least, asked now.
     fn need(&self, live: &Live<Q::View>) -> Need {
         // Again: more may have been written and seen since the query was put together.

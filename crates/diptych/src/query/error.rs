@@ -4,6 +4,7 @@ use diptych_store::{Corruption, Invalid as NotTaken, Position, ReadError};
 
 use crate::{
     BoundaryError, FoldError, NoSuchView, SchemaError, Stopped, TokenError, follow::Halted,
+    lineage::ClaimError,
 };
 
 /// Why a query has no answer.
@@ -110,9 +111,21 @@ pub enum QueryError {
     },
 }
 
+impl From<ClaimError> for QueryError {
+    fn from(error: ClaimError) -> QueryError {
+        match error {
+            ClaimError::Token(error) => error.into(),
+            ClaimError::Read(error) => error.into(),
+        }
+    }
+}
+
 impl From<ReadError> for QueryError {
     fn from(error: ReadError) -> QueryError {
         match error {
+            ReadError::Invalid(NotTaken::AboveHead { position, head }) => {
+                QueryError::AboveHead { position, head }
+            }
             ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),
             ReadError::Corrupt(corruption) => QueryError::Corrupt(corruption),
             other => QueryError::Unavailable { reason: other.to_string() },

@@ -1,7 +1,9 @@
 //! Asking about the past: the events up to a point are folded again, and the question is put to
 //! what comes of it.
 
-use std::{any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin, sync::Arc};
+use std::{
+    any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin, sync::Arc, time::Duration,
+};
 
 use diptych_store::{Filter, Position, Timestamp};
 use tokio::{runtime::Handle, time::timeout};
@@ -10,8 +12,9 @@ use super::{
     Answer, Ask, Cost, Point, Query, QueryError, ask::answer, point::Prefix, replay::Selection,
 };
 use crate::{
-    App, FoldError, FoldFailure, TokenError, View,
+    App, FoldError, FoldFailure, View,
     fold::panic_text,
+    lineage::{Claims, settled},
     snapshot::{Ages, Kept},
     view::copies::Image,
 };
@@ -31,7 +34,8 @@ pub struct Past<'a, Q> {
     app: &'a App,
     query: Q,
     point: Point,
-    failed: Option<TokenError>,
+    claims: Claims,
+    within: Duration,
 }
 
 impl<'a, Q: Query> Ask<'a, Q> {
@@ -55,8 +59,9 @@ impl<'a, Q: Query> Ask<'a, Q> {
 
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
-        let Ask { app, query, failed, .. } = self;
-        Past { app, query, point: point.into(), failed }
+        let within = self.longest_wait();
+        let Ask { app, query, claims, .. } = self;
+        Past { app, query, point: point.into(), claims, within }
     }
 }
 
@@ -87,10 +92,8 @@ impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Past { app, query, point, failed } = self;
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
+            let Past { app, query, point, claims, within } = self;
+            settled(claims, app.lineage().clone(), within).await?;
             let replay = Replay::new(app, query)?;
             let prefix = app.prefix(point).await?;
             replay.answer(app, prefix).await

@@ -4,8 +4,11 @@ use std::{any::type_name, fmt};
 
 use diptych_store::Position;
 
-use super::{Answer, Query, QueryError, ask::answer};
-use crate::{App, SessionToken, TokenError};
+use super::{Answer, Ask, Query, QueryError, ask::answer};
+use crate::{
+    App, SessionToken,
+    lineage::{Claims, settled},
+};
 
 /// The answers to one query as they change: see [`App::watch`].
 ///
@@ -20,7 +23,7 @@ pub struct Watch<Q: Query> {
     from: Position,
     last: Option<Q::Answer>,
     /// What it was resumed from makes no sense here.
-    failed: Option<TokenError>,
+    claims: Claims,
 }
 
 impl<Q: Query> Watch<Q>
@@ -28,7 +31,14 @@ where
     Q::Answer: Clone + PartialEq,
 {
     pub(crate) fn new(app: App, query: Q) -> Watch<Q> {
-        Watch { app, query, seen: None, from: Position::START, last: None, failed: None }
+        Watch {
+            app,
+            query,
+            seen: None,
+            from: Position::START,
+            last: None,
+            claims: Claims::default(),
+        }
     }
 
     /// Resumes: the first answer is of this position or a later one. That of the last answer
@@ -44,11 +54,9 @@ where
     /// the error of the next answer.
     #[must_use = "the watch is what comes back"]
     pub fn token(self, token: &SessionToken) -> Watch<Q> {
-        token.logs().fold(self, |mut watch, (log, known)| {
-            match watch.app.check_token(log, known.position()) {
-                Ok(()) => watch.from = watch.from.max(known.position()),
-                Err(error) => watch.failed = watch.failed.or(Some(error)),
-            }
+        token.logs().fold(self, |mut watch, (point, _)| {
+            let position = watch.claims.point(watch.app.lineage(), point);
+            watch.from = watch.from.max(position);
             watch
         })
     }
@@ -60,8 +68,20 @@ where
     /// [`QueryError`] if nothing more will come for now: the view stopped, or the log or the app
     /// ended. Asked again, it says the same at once until the view goes on.
     pub async fn next(&mut self) -> Result<Answer<Q::Answer>, QueryError> {
-        if let Some(error) = self.failed {
+        if let Some(error) = self.claims.failed() {
             return Err(error.into());
+        }
+        if !self.claims.are_settled() {
+            let (claims, lineage) = (self.claims.clone(), self.app.lineage().clone());
+            match settled(claims, lineage, Ask::<Q>::WITHIN).await {
+                Ok(()) => self.claims = Claims::default(),
+                Err(error) => {
+                    if let QueryError::Token(error) = error {
+                        self.claims.fail(error);
+                    }
+                    return Err(error);
+                }
+            }
         }
         loop {
             let live = self.app.panel.live::<Q::View>()?;

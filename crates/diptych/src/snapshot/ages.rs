@@ -4,20 +4,28 @@
 //! A name says of which view a snapshot is, which code made it of which log, and its position.
 //! So what is of no use is found without reading it.
 
-use std::{any::type_name, collections::BTreeSet, sync::Arc};
+use std::{any::type_name, collections::BTreeSet, sync::Arc, time::Duration};
 
-use diptych_store::{LogIdentity, Position};
+use diptych_store::{EventChecksum, Position};
 use parking_lot::Mutex;
 
-use super::{Keeping, Kept, Snapshots};
-use crate::{Fold, fold::caught};
+use super::{Keeping, Kept, Snapshots, Unused, of_a_lost_history};
+use crate::{
+    Fold,
+    fold::{caught, kept_name},
+    follow::at_most,
+    lineage::Lineage,
+};
+
+/// How long a look at one event of the log may take: an app that is stopped waits for it.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The snapshots of one view.
 pub(crate) struct Ages<F> {
     keeping: Arc<Keeping<F>>,
     keep: usize,
     place: Arc<dyn Snapshots>,
-    log: LogIdentity,
+    lineage: Arc<Lineage>,
     declared: String,
     /// What names of this view begin with, whoever made them.
     view: String,
@@ -36,30 +44,23 @@ struct Found {
     foreign: Vec<String>,
 }
 
-/// Why there is nothing to use under a name.
-enum Unused {
-    /// It could not be read, this time.
-    Unread(String),
-    /// It never will be of use.
-    Useless(String),
-}
-
 impl<F: Fold> Ages<F> {
     /// Those of a view whose events are selected and read as `declared`: at most `keep`.
     pub(crate) fn new(
         keeping: Arc<Keeping<F>>,
         keep: usize,
         place: Arc<dyn Snapshots>,
-        log: LogIdentity,
+        lineage: Arc<Lineage>,
         declared: String,
     ) -> Ages<F> {
+        let log = lineage.log();
         let hex = |bytes: &[u8], digits| -> String {
             blake3::hash(bytes).to_hex().chars().take(digits).collect()
         };
-        let view = format!("view-{}-", hex(type_name::<F>().as_bytes(), 32));
+        let view = format!("view-{}-", hex(kept_name::<F>().as_bytes(), 32));
         let code = format!("{}-", hex(&keeping.head(log, "", &declared), 16));
         let useless = Mutex::default();
-        Ages { keeping, keep, place, log, declared, view, code, useless }
+        Ages { keeping, keep, place, lineage, declared, view, code, useless }
     }
 
     /// A snapshot is due after this many events since the last.
@@ -68,7 +69,7 @@ impl<F: Fold> Ages<F> {
     }
 
     /// Keeps this state, which is complete up to `position` and was made of payloads of so many
-    /// bytes, and removes what is too many.
+    /// bytes, and removes what is too many. Waits for the store, on the calling thread.
     ///
     /// # Errors
     /// Why it is not kept. That something could not be removed is a warning.
@@ -80,7 +81,9 @@ impl<F: Fold> Ages<F> {
     ) -> Result<(), String> {
         let name = self.name(position);
         let kept = Kept { fold: state, position, payload_bytes };
-        let bytes = self.keeping.write(self.log, &name, &self.declared, kept)?;
+        let unsealed = self.keeping.write(self.lineage.log(), &name, &self.declared, kept)?;
+        let checksum = self.checksum(position)?.ok_or("the log has no event at its position")?;
+        let bytes = unsealed.seal(checksum);
         match caught(|| self.place.save(&name, &bytes)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error.to_string()),
@@ -95,7 +98,8 @@ impl<F: Fold> Ages<F> {
         Ok(())
     }
 
-    /// The newest one at or below `upto` that is of use, in a log that ends at `head`.
+    /// The newest one at or below `upto` that is of use, in a log that ends at `head`. Those that
+    /// turn out to be of no use are removed. Waits for the store, on the calling thread.
     pub(crate) fn newest(&self, upto: Position, head: Position) -> Option<Kept<F>> {
         let view = type_name::<F>();
         let Found { own, foreign } = match self.find() {
@@ -109,19 +113,31 @@ impl<F: Fold> Ages<F> {
             if position > upto && position <= head {
                 continue;
             }
-            let unused = match self.load(&name, position, head) {
-                Ok(kept) => return Some(kept),
+            let loaded = self.load(&name, position, head).map(|(kept, checksum)| {
+                (kept, self.checksum(position).map(|found| found == Some(checksum)))
+            });
+            let unused = match loaded {
+                Ok((kept, Ok(true))) => return Some(kept),
+                Ok((_, Ok(false))) => Unused::Useless(of_a_lost_history(position)),
+                Ok((_, Err(reason))) => {
+                    tracing::warn!(view, reason, "snapshots cannot be compared with the log");
+                    return None;
+                }
                 Err(unused) => unused,
             };
             let reason = match unused {
                 Unused::Unread(reason) => reason,
-                Unused::Useless(reason) => {
+                // Its name says that it is of this code.
+                Unused::Useless(reason) | Unused::Foreign(reason) => {
                     self.useless.lock().insert(name);
                     reason
                 }
             };
             let position = position.get();
             tracing::warn!(view, position, reason, "a snapshot is of no use: trying an older one");
+            if let Err(reason) = self.remove(std::iter::empty()) {
+                tracing::warn!(view, reason, "snapshots of no use cannot be removed");
+            }
         }
         if !foreign.is_empty() {
             let snapshots = foreign.len();
@@ -174,7 +190,20 @@ impl<F: Fold> Ages<F> {
         code.ends_with('-').then_some((code, position))
     }
 
-    fn load(&self, name: &str, position: Position, head: Position) -> Result<Kept<F>, Unused> {
+    /// The checksum of the event that the log has at this position; nothing above its head.
+    fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, String> {
+        match at_most(STORE_PATIENCE, self.lineage.checksum(position)) {
+            Some(checksum) => checksum.map_err(|error| error.to_string()),
+            None => Err(format!("the log did not answer within {STORE_PATIENCE:?}")),
+        }
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        position: Position,
+        head: Position,
+    ) -> Result<(Kept<F>, EventChecksum), Unused> {
         if position > head {
             let reason = format!("it is of position {position}, and the log ends at {head}");
             return Err(Unused::Useless(reason));
@@ -185,12 +214,12 @@ impl<F: Fold> Ages<F> {
             Ok(Err(error)) => return Err(Unused::Unread(error.to_string())),
             Err(panic) => return Err(Unused::Unread(panic)),
         };
-        let read = self.keeping.read(self.log, name, &self.declared, &bytes, head);
-        let kept = read.map_err(Unused::Useless)?;
-        match kept.position == position {
-            true => Ok(kept),
-            false => Err(Unused::Useless(format!("it is of position {}", kept.position))),
+        let read = self.keeping.read(self.lineage.log(), name, &self.declared, &bytes, head);
+        let (kept, checksum) = read?;
+        if kept.position != position {
+            return Err(Unused::Useless(format!("it is of position {}", kept.position)));
         }
+        Ok((kept, checksum))
     }
 
     fn remove_the_rest(&self, saved: Position) -> Result<(), String> {

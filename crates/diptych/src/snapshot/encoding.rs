@@ -1,20 +1,31 @@
-//! The bytes of one state: MessagePack with the names of fields.
+//! The bytes of one state: MessagePack with the names of fields, and the likeness of the state, by
+//! which it is found when another one comes out of the same bytes.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::faithful::Faithful;
+use super::{faithful::Faithful, likeness::likeness};
 
 /// Writes a state after these bytes, unless it would be read back as another one.
 pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>, String> {
     match rmp_serde::encode::write_named(&mut to, &Faithful::new(state)) {
-        Ok(()) => Ok(to),
-        Err(error) => Err(error.to_string()),
+        Ok(()) => to.extend_from_slice(&likeness(state)?.to_le_bytes()),
+        Err(error) => return Err(error.to_string()),
     }
+    Ok(to)
 }
 
-/// Reads what [`encode`] wrote.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+/// Reads what [`encode`] wrote, unless another state comes of it: one of which a field was not
+/// written, or in which something has no place any more.
+pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let (bytes, written) = bytes.split_last_chunk().ok_or("it is cut off")?;
+    let state = rmp_serde::from_slice(bytes).map_err(|error| error.to_string())?;
+    match likeness(&state)? == u64::from_le_bytes(*written) {
+        true => Ok(state),
+        false => Err("another state is read from it than was written: its type, or how that is \
+                      serialised, was changed without a new VERSION, or does not read back all \
+                      that it writes"
+            .to_owned()),
+    }
 }
 
 #[cfg(test)]

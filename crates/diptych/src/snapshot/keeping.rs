@@ -1,15 +1,19 @@
 use std::{
-    any::type_name,
+    any::TypeId,
+    hash::{Hash, Hasher},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::LazyLock,
 };
 
-use diptych_store::{Filter, LogIdentity, Position};
+use diptych_store::{EventChecksum, Filter, LogIdentity, Position};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::encoding;
-use crate::{Event, Fold, fold::panic_text};
+use crate::{
+    Event, Fold,
+    fold::{kept_name, panic_text},
+};
 
 /// How states of one fold are written and read.
 pub(crate) struct Keeping<F> {
@@ -39,40 +43,75 @@ impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
     }
 }
 
-const MAGIC: &[u8; 8] = b"DIPSNAP1";
+/// What every snapshot begins with, in this form and in older ones.
+const MAGIC: &[u8; 7] = b"DIPSNAP";
+/// The form of these bytes. The first did not say which event a snapshot ends with, and the second
+/// not the likeness of its state.
+const FORM: u8 = b'3';
 const CHECK_BYTES: usize = 32;
+
+/// A snapshot that is written, but for which event it ends with: that may have no place yet.
+pub(crate) struct Unsealed(Vec<u8>);
+
+impl Unsealed {
+    /// The snapshot as bytes, of a state that ends with the event that has this checksum.
+    pub(crate) fn seal(self, checksum: EventChecksum) -> Vec<u8> {
+        let Unsealed(mut bytes) = self;
+        bytes.extend_from_slice(&checksum.to_u64().to_le_bytes());
+        let check = blake3::hash(&bytes);
+        bytes.extend_from_slice(check.as_bytes());
+        bytes
+    }
+}
+
+/// Why a snapshot is not used.
+#[derive(Debug)]
+pub(crate) enum Unused {
+    /// It could not be read, this time.
+    Unread(String),
+    /// It is of other code, or of another log.
+    Foreign(String),
+    /// It never will be of use.
+    Useless(String),
+}
+
+/// The log went another way than the one that a snapshot of this position is of.
+pub(crate) fn of_a_lost_history(position: Position) -> String {
+    format!(
+        "it was made of a history that the log has no more: at position {position} there is \
+         another event, because an older copy of the log was put in its place"
+    )
+}
 
 impl<F: Fold> Keeping<F> {
     /// The name of the snapshot of the state with this boundary.
     pub(crate) fn name(boundary: &Filter) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(type_name::<F>().as_bytes()).update(b"\0");
+        hasher.update(kept_name::<F>().as_bytes()).update(b"\0");
         hasher.update(boundary.to_string().as_bytes());
         hasher.finalize().to_hex().chars().take(32).collect()
     }
 
-    /// The snapshot as bytes, of a state whose events are selected and read as `declared`.
+    /// The snapshot of a state whose events are selected and read as `declared`.
     pub(crate) fn write(
         &self,
         log: LogIdentity,
         name: &str,
         declared: &str,
         kept: Kept<&F>,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Unsealed, String> {
         let Kept { fold, position, payload_bytes } = kept;
         let mut bytes = self.head(log, name, declared);
         bytes.extend_from_slice(&position.get().to_le_bytes());
         bytes.extend_from_slice(&payload_bytes.to_le_bytes());
-        let mut bytes = match catch_unwind(AssertUnwindSafe(|| (self.encode)(fold, bytes))) {
-            Ok(bytes) => bytes?,
-            Err(panic) => return Err(format!("its Serialize panicked: {}", panic_text(&*panic))),
-        };
-        let check = blake3::hash(&bytes);
-        bytes.extend_from_slice(check.as_bytes());
-        Ok(bytes)
+        match catch_unwind(AssertUnwindSafe(|| (self.encode)(fold, bytes))) {
+            Ok(bytes) => Ok(Unsealed(bytes?)),
+            Err(panic) => Err(format!("its Serialize panicked: {}", panic_text(&*panic))),
+        }
     }
 
-    /// What these bytes are a snapshot of, if it is this.
+    /// What these bytes are a snapshot of, if it is this, and the checksum of the event that it
+    /// ends with.
     pub(crate) fn read(
         &self,
         log: LogIdentity,
@@ -80,30 +119,36 @@ impl<F: Fold> Keeping<F> {
         declared: &str,
         bytes: &[u8],
         head: Position,
-    ) -> Result<Kept<F>, String> {
+    ) -> Result<(Kept<F>, EventChecksum), Unused> {
+        let useless = |reason: &str| Unused::Useless(reason.to_owned());
         let Some((bytes, check)) = bytes.split_last_chunk::<CHECK_BYTES>() else {
-            return Err("it is cut off".to_owned());
+            return Err(useless("it is cut off"));
         };
         if blake3::hash(bytes) != *check {
-            return Err("it is damaged".to_owned());
+            return Err(useless("it is damaged"));
+        }
+        if bytes.strip_prefix(MAGIC).is_some_and(|rest| rest.first() != Some(&FORM)) {
+            return Err(useless("it is of another version of the program, in a form of its own"));
         }
         let Some(bytes) = bytes.strip_prefix(self.head(log, name, declared).as_slice()) else {
-            return Err("it was made by other code, or of another log".to_owned());
+            let reason = "it was made by other code, or of another log".to_owned();
+            return Err(Unused::Foreign(reason));
         };
-        let numbers = bytes.split_first_chunk::<8>();
-        let numbers = numbers.and_then(|(one, rest)| Some((one, rest.split_first_chunk::<8>()?)));
-        let Some((position, (payload_bytes, state))) = numbers else {
-            return Err("it is cut off".to_owned());
+        let Some((position, payload_bytes, state, checksum)) = parts(bytes) else {
+            return Err(useless("it is cut off"));
         };
-        let position = Position::new(u64::from_le_bytes(*position));
         if position > head {
-            return Err(format!("it is of position {position}, and the log ends at {head}"));
+            let reason = format!("it is of position {position}, and the log ends at {head}");
+            return Err(Unused::Useless(reason));
         }
-        let fold = match catch_unwind(AssertUnwindSafe(|| (self.decode)(state))) {
-            Ok(fold) => fold?,
-            Err(panic) => return Err(format!("its Deserialize panicked: {}", panic_text(&*panic))),
-        };
-        Ok(Kept { fold, position, payload_bytes: u64::from_le_bytes(*payload_bytes) })
+        match catch_unwind(AssertUnwindSafe(|| (self.decode)(state))) {
+            Ok(Ok(fold)) => Ok((Kept { fold, position, payload_bytes }, checksum)),
+            Ok(Err(reason)) => Err(Unused::Useless(reason)),
+            Err(panic) => {
+                let reason = format!("its Deserialize panicked: {}", panic_text(&*panic));
+                Err(Unused::Useless(reason))
+            }
+        }
     }
 
     /// What has to be the same for a snapshot to be of use.
@@ -111,6 +156,7 @@ impl<F: Fold> Keeping<F> {
         let mut code = blake3::Hasher::new();
         code.update(&self.fingerprint).update(declared.as_bytes());
         let mut bytes = MAGIC.to_vec();
+        bytes.push(FORM);
         bytes.extend_from_slice(code.finalize().as_bytes());
         bytes.extend_from_slice(&log.id.to_bytes());
         bytes.extend_from_slice(&log.epoch.to_u64().to_le_bytes());
@@ -119,19 +165,48 @@ impl<F: Fold> Keeping<F> {
     }
 }
 
-/// Which code a state is made by: what a fold says of itself, else the very executable.
+/// Position, bytes of payloads, the state and the checksum of the last event.
+fn parts(bytes: &[u8]) -> Option<(Position, u64, &[u8], EventChecksum)> {
+    let (position, rest) = bytes.split_first_chunk()?;
+    let (payload_bytes, rest) = rest.split_first_chunk()?;
+    let (state, checksum) = rest.split_last_chunk()?;
+    let checksum = EventChecksum::from_u64(u64::from_le_bytes(*checksum));
+    let position = Position::new(u64::from_le_bytes(*position));
+    Some((position, u64::from_le_bytes(*payload_bytes), state, checksum))
+}
+
+/// Which code a state is made by: what a fold says of itself, else the very executable and the very
+/// type in it, because two types of one executable may have one name.
 fn fingerprint<F: Fold>() -> Option<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(type_name::<F>().as_bytes());
+    hasher.update(kept_name::<F>().as_bytes());
     for known in F::Event::types() {
         hasher.update(b"\0").update(known.name.as_bytes());
         hasher.update(&known.version.to_le_bytes());
     }
     match F::VERSION {
         Some(version) => hasher.update(b"\0version").update(&version.to_le_bytes()),
-        None => hasher.update(b"\0executable").update(EXECUTABLE.as_ref()?),
+        None => {
+            let mut id = TypeBytes::default();
+            TypeId::of::<F>().hash(&mut id);
+            hasher.update(b"\0executable").update(EXECUTABLE.as_ref()?).update(&id.0)
+        }
     };
     Some(*hasher.finalize().as_bytes())
+}
+
+/// Notes what the id of a type gives to be hashed, which is the same in every run of an executable.
+#[derive(Default)]
+struct TypeBytes(Vec<u8>);
+
+impl Hasher for TypeBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
 }
 
 /// The digest of the running program's file.

@@ -1,15 +1,17 @@
 use std::{fmt, str::FromStr};
 
-use diptych_store::{Epoch, LogId, LogIdentity, Position};
+use diptych_store::{Epoch, EventChecksum, HistoryPoint, LogId, LogIdentity, Position};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    TokenSyntaxError,
+    TokenSyntaxError, session,
     text::{self, put_number, take_number},
 };
 
 /// The version of tokens that this program writes, and their first byte.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
+/// The version that did not say which event is at its position.
+pub(super) const UNBOUND: u8 = 1;
 /// The longest text that is looked at, with room for later versions.
 const LONGEST: usize = 128;
 
@@ -21,7 +23,7 @@ const LONGEST: usize = 128;
 /// ```
 /// use diptych::Receipt;
 ///
-/// let token = "AQABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcCDn4";
+/// let token = "RECEIPT";
 /// let receipt: Receipt = token.parse()?;
 /// assert_eq!((receipt.first().get(), receipt.last().get()), (6, 7));
 /// assert_eq!(receipt.to_string(), token);
@@ -33,14 +35,22 @@ pub struct Receipt {
     last: Position,
     /// How many there are, at most as many as positions up to `last`.
     events: u64,
+    /// That of the event at `last`.
+    checksum: EventChecksum,
 }
 
 impl Receipt {
-    /// Of what was written from `first` to `last`. Nothing, with everything up to `last` known,
-    /// if `first` is the position after it.
-    pub(crate) fn new(log: LogIdentity, first: Position, last: Position) -> Receipt {
+    /// Of what was written from `first` up to this point. Nothing, with everything up to there
+    /// known, if `first` is the position after it.
+    pub(crate) fn new(first: Position, last: HistoryPoint) -> Receipt {
+        let HistoryPoint { log, position: last, checksum } = last;
         let events = last.get().saturating_add(1).saturating_sub(first.get());
-        Receipt { log, last, events: events.min(last.get()) }
+        Receipt { log, last, events: events.min(last.get()), checksum }
+    }
+
+    /// Its last position, and the event there.
+    pub(crate) fn point(&self) -> HistoryPoint {
+        HistoryPoint { log: self.log, position: self.last, checksum: self.checksum }
     }
 
     /// The log, and the history of it, that the positions belong to.
@@ -71,8 +81,9 @@ impl Receipt {
     }
 }
 
-/// The token: version, id and epoch of the log, last position, number of events, and a check
-/// over all of that, in base64 for addresses. Later versions keep the first byte and the check.
+/// The token: version, id and epoch of the log, last position, number of events, checksum of the
+/// last event, and a check over all of that, in base64 for addresses. Later versions keep the
+/// first byte and the check.
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![VERSION];
@@ -80,6 +91,7 @@ impl fmt::Display for Receipt {
         bytes.extend(self.log.epoch.to_u64().to_be_bytes());
         put_number(&mut bytes, self.last.get());
         put_number(&mut bytes, self.events);
+        bytes.extend(self.checksum.to_u64().to_be_bytes());
         f.pad(&text::encode(bytes))
     }
 }
@@ -92,7 +104,10 @@ impl FromStr for Receipt {
         match content.split_first().ok_or(TokenSyntaxError::Mangled)? {
             (&VERSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
             (0, _) => Err(TokenSyntaxError::Malformed),
-            (&super::session::VERSION, _) => Err(TokenSyntaxError::Kind { found: "session" }),
+            (&UNBOUND, _) => Err(TokenSyntaxError::Outdated { version: UNBOUND }),
+            (&(session::UNBOUND | session::VERSION), _) => {
+                Err(TokenSyntaxError::Kind { found: "session" })
+            }
             (&version, _) => Err(TokenSyntaxError::Version { version }),
         }
     }
@@ -105,9 +120,9 @@ fn read_fields(fields: &[u8]) -> Option<Receipt> {
     let epoch = Epoch::from_u64(u64::from_be_bytes(*epoch));
     let last = take_number(&mut rest)?;
     let events = take_number(&mut rest)?;
-    let whole = rest.is_empty() && events <= last;
+    let checksum = EventChecksum::from_u64(u64::from_be_bytes(rest.try_into().ok()?));
     let log = LogIdentity { id, epoch };
-    whole.then_some(Receipt { log, last: Position::new(last), events })
+    (events <= last).then_some(Receipt { log, last: Position::new(last), events, checksum })
 }
 
 impl Serialize for Receipt {
@@ -146,7 +161,13 @@ mod tests {
     fn receipt(id: u128, epoch: u64, last: u64, events: u64) -> Receipt {
         let id = LogId::from_bytes(id.to_be_bytes());
         let log = LogIdentity { id, epoch: Epoch::from_u64(epoch) };
-        Receipt { log, last: Position::new(last), events: events.min(last) }
+        let checksum = EventChecksum::from_u64(!last);
+        Receipt { log, last: Position::new(last), events: events.min(last), checksum }
+    }
+
+    fn point(log: LogIdentity, position: u64) -> HistoryPoint {
+        let checksum = EventChecksum::from_u64(!position);
+        HistoryPoint { log, position: Position::new(position), checksum }
     }
 
     fn any_receipt() -> impl Strategy<Value = Receipt> {
@@ -168,8 +189,8 @@ mod tests {
     #[test]
     fn the_token_never_changes() {
         let log = receipt(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f, 1 << 32 | 42, 0, 0).log;
-        let receipt = Receipt::new(log, Position::new(6), Position::new(7));
-        assert_eq!(receipt.to_string(), "AQABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcCDn4");
+        let receipt = Receipt::new(Position::new(6), point(log, 7));
+        assert_eq!(receipt.to_string(), "RECEIPT");
         // The check value that catalogues give for this CRC.
         assert_eq!(check(b"123456789"), 0x29b1);
     }
@@ -177,12 +198,12 @@ mod tests {
     #[test]
     fn a_receipt_of_nothing_knows_up_to_where() {
         let log = LogIdentity::random();
-        let nothing = Receipt::new(log, Position::new(8), Position::new(7));
+        let nothing = Receipt::new(Position::new(8), point(log, 7));
         assert!(nothing.is_empty() && nothing.first() > nothing.last());
         assert_eq!((nothing.events(), nothing.last()), (0, Position::new(7)));
-        let two = Receipt::new(log, Position::new(6), Position::new(7));
+        let two = Receipt::new(Position::new(6), point(log, 7));
         assert_eq!((two.events(), two.first(), two.is_empty()), (2, Position::new(6), false));
-        let start = Receipt::new(log, Position::new(1), Position::START);
+        let start = Receipt::new(Position::new(1), point(log, 0));
         assert_eq!((start.events(), start.first()), (0, Position::new(1)));
     }
 
@@ -193,14 +214,18 @@ mod tests {
         assert_eq!(read(&token(&[])), Err(TokenSyntaxError::Mangled));
         let too_long = TokenSyntaxError::TooLong { bytes: 200, limit: 128 };
         assert_eq!(read(&"A".repeat(200)), Err(too_long));
-        assert_eq!(read(&token(&[2, 1])), Err(TokenSyntaxError::Version { version: 2 }));
+        assert_eq!(read(&token(&[3, 1])), Err(TokenSyntaxError::Version { version: 3 }));
         assert_eq!(read(&token(&[0, 1])), Err(TokenSyntaxError::Malformed));
-        assert_eq!(read(&token(&[1, 1])), Err(TokenSyntaxError::Malformed));
+        assert_eq!(read(&token(&[2, 1])), Err(TokenSyntaxError::Malformed));
+        // As an older program wrote it, which cannot say which event it is of.
+        let outdated = read("AQABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcCDn4");
+        assert_eq!(outdated, Err(TokenSyntaxError::Outdated { version: 1 }));
     }
 
     #[test]
     fn a_receipt_has_one_text() {
-        let with = |numbers: &[u8]| read(&token(&[&[1; 25], numbers].concat()));
+        let of = |rest: &[u8]| read(&token(&[&[2; 25], rest].concat()));
+        let with = |numbers: &[u8]| of(&[numbers, &[9; 8]].concat());
         assert!(with(&[7, 2]).is_ok());
         assert!(with(&[7, 7]).is_ok());
         let more_events_than_positions = with(&[7, 8]);
@@ -208,14 +233,16 @@ mod tests {
         let too_large = with(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 2]);
         let endless = with(&[0xff; 20]);
         let more_after_it = with(&[7, 2, 0]);
-        let only_one = with(&[7]);
+        let no_checksum = of(&[7, 2]);
+        let half_a_checksum = of(&[7, 2, 9, 9, 9, 9]);
         for wrong in [
             more_events_than_positions,
             longer_than_needed,
             too_large,
             endless,
             more_after_it,
-            only_one,
+            no_checksum,
+            half_a_checksum,
         ] {
             assert_eq!(wrong, Err(TokenSyntaxError::Malformed));
         }
@@ -225,13 +252,13 @@ mod tests {
         #[test]
         fn tokens_round_trip(receipt in any_receipt()) {
             let text = receipt.to_string();
-            prop_assert!(text.len() <= 63, "{}", text);
+            prop_assert!(text.len() <= 74, "{}", text);
             prop_assert_eq!(read(&text), Ok(receipt));
             let json = serde_json::to_string(&receipt).unwrap();
             prop_assert_eq!(serde_json::from_str::<Receipt>(&json).unwrap(), receipt);
             let packed = rmp_serde::to_vec(&receipt).unwrap();
             prop_assert_eq!(rmp_serde::from_slice::<Receipt>(&packed).unwrap(), receipt);
-            let made = Receipt::new(receipt.log, receipt.first(), receipt.last);
+            let made = Receipt::new(receipt.first(), receipt.point());
             prop_assert!(made == receipt || receipt.last == Position::MAX);
         }
 
@@ -259,7 +286,7 @@ mod tests {
         fn no_text_makes_it_panic(text in "\\PC{0,150}", bytes in any::<[u8; 30]>()) {
             let _ = read(&text);
             let _ = read(&token(&bytes));
-            let _ = read(&token(&[&[1], &bytes[..]].concat()));
+            let _ = read(&token(&[&[VERSION], &bytes[..]].concat()));
         }
     }
 }

@@ -8,20 +8,23 @@ use std::{
     },
 };
 
-use diptych_store::{Epoch, LogId, LogIdentity, Position};
+use diptych_store::{Epoch, EventChecksum, HistoryPoint, LogId, LogIdentity, Position, ReadError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    Receipt, TokenSyntaxError,
+    Receipt, TokenSyntaxError, receipt,
     text::{self, put_number, take_number},
 };
+use crate::{QueryError, lineage::Lineage};
 
 /// The first byte of a session's token; those of receipts are far below.
-pub(super) const VERSION: u8 = 65;
+pub(super) const VERSION: u8 = 66;
+/// The version that did not say which event is at its position.
+pub(super) const UNBOUND: u8 = 65;
 /// Logs that one token may name.
 const LOGS: usize = 16;
 /// The longest text that is looked at.
-const LONGEST: usize = 1_024;
+const LONGEST: usize = 1_152;
 
 /// What one user wrote and saw, so that answers never go back behind it. Cheap to clone; clones
 /// are one session.
@@ -37,15 +40,15 @@ pub struct Session(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    log: LogIdentity,
+    lineage: Arc<Lineage>,
     written: AtomicU64,
     seen: AtomicU64,
 }
 
 impl Session {
-    pub(crate) fn new(log: LogIdentity) -> Session {
+    pub(crate) fn new(lineage: Arc<Lineage>) -> Session {
         let (written, seen) = (AtomicU64::new(0), AtomicU64::new(0));
-        Session(Arc::new(Shared { log, written, seen }))
+        Session(Arc::new(Shared { lineage, written, seen }))
     }
 
     /// The last position that was written in it.
@@ -60,13 +63,29 @@ impl Session {
 
     /// The log that it is of.
     pub fn log(&self) -> LogIdentity {
-        self.0.log
+        self.0.lineage.log()
     }
 
-    /// The session as it is now, to carry elsewhere.
-    pub fn token(&self) -> SessionToken {
-        let known = Known { epoch: self.0.log.epoch, written: self.written(), seen: self.seen() };
-        SessionToken { logs: BTreeMap::from([(self.0.log.id, known)]) }
+    /// The session as it is now, to carry elsewhere. It names the event that was written or seen
+    /// last, which may have to be read for that.
+    ///
+    /// # Errors
+    /// [`QueryError`] with what the log says, if it cannot be read.
+    pub async fn token(&self) -> Result<SessionToken, QueryError> {
+        let (written, seen) = (self.written(), self.seen());
+        let HistoryPoint { log, checksum, .. } = self.0.lineage.point(written.max(seen)).await?;
+        let known = Known { epoch: log.epoch, written, seen, checksum };
+        Ok(SessionToken { logs: BTreeMap::from([(log.id, known)]) })
+    }
+
+    /// The last position that was written or seen, and the event there.
+    pub(crate) async fn point(&self) -> Result<HistoryPoint, ReadError> {
+        self.0.lineage.point(self.known()).await
+    }
+
+    /// Whether it was begun in the app with this lineage.
+    pub(crate) fn is_of(&self, lineage: &Arc<Lineage>) -> bool {
+        Arc::ptr_eq(&self.0.lineage, lineage)
     }
 
     /// Everything that was written or seen.
@@ -108,6 +127,8 @@ pub(crate) struct Known {
     epoch: Epoch,
     pub(crate) written: Position,
     pub(crate) seen: Position,
+    /// That of the event at the higher of the two.
+    checksum: EventChecksum,
 }
 
 impl Known {
@@ -117,8 +138,13 @@ impl Known {
 }
 
 impl SessionToken {
-    pub(crate) fn logs(&self) -> impl Iterator<Item = (LogIdentity, Known)> {
-        self.logs.iter().map(|(id, known)| (LogIdentity { id: *id, epoch: known.epoch }, *known))
+    /// For each log, the highest position and the event there, and what is known.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (HistoryPoint, Known)> {
+        self.logs.iter().map(|(id, known)| {
+            let log = LogIdentity { id: *id, epoch: known.epoch };
+            let (position, checksum) = (known.position(), known.checksum);
+            (HistoryPoint { log, position, checksum }, *known)
+        })
     }
 }
 
@@ -130,6 +156,7 @@ impl fmt::Display for SessionToken {
             bytes.extend(known.epoch.to_u64().to_be_bytes());
             put_number(&mut bytes, known.written.get());
             put_number(&mut bytes, known.seen.get());
+            bytes.extend(known.checksum.to_u64().to_be_bytes());
         }
         f.pad(&text::encode(bytes))
     }
@@ -143,7 +170,10 @@ impl FromStr for SessionToken {
         match content.split_first().ok_or(TokenSyntaxError::Mangled)? {
             (&VERSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
             (0, _) => Err(TokenSyntaxError::Malformed),
-            (1, _) => Err(TokenSyntaxError::Kind { found: "receipt" }),
+            (&UNBOUND, _) => Err(TokenSyntaxError::Outdated { version: UNBOUND }),
+            (&(receipt::UNBOUND | receipt::VERSION), _) => {
+                Err(TokenSyntaxError::Kind { found: "receipt" })
+            }
             (&version, _) => Err(TokenSyntaxError::Version { version }),
         }
     }
@@ -157,11 +187,13 @@ fn read_fields(mut fields: &[u8]) -> Option<SessionToken> {
         let epoch = Epoch::from_u64(u64::from_be_bytes(*epoch));
         let written = Position::new(take_number(&mut rest)?);
         let seen = Position::new(take_number(&mut rest)?);
+        let (checksum, rest) = rest.split_first_chunk()?;
+        let checksum = EventChecksum::from_u64(u64::from_be_bytes(*checksum));
         // A token has one text: the logs are in order, each once.
         if logs.last_key_value().is_some_and(|(last, _)| *last >= id) || logs.len() >= LOGS {
             return None;
         }
-        logs.insert(id, Known { epoch, written, seen });
+        logs.insert(id, Known { epoch, written, seen, checksum });
         fields = rest;
     }
     fields.is_empty().then_some(SessionToken { logs })

@@ -7,6 +7,7 @@ use std::{
 };
 
 use diptych_store::Position;
+use tokio::runtime::Handle;
 
 use super::{View, copies::Image};
 use crate::snapshot::{Ages, Kept};
@@ -47,7 +48,10 @@ impl<V: View> Keeps<V> {
         self.events_since = 0;
         let ages = self.ages.clone();
         let name = format!("diptych snapshot of {}", type_name::<V>());
+        // The store is asked for the last event, and may need the runtime for that.
+        let runtime = Handle::try_current().ok();
         let saving = thread::Builder::new().name(name).spawn(move || {
+            let _entered = runtime.as_ref().map(Handle::enter);
             let position = image.position();
             let saved = ages.save(&image.state, position, image.payload_bytes());
             saved.map(|()| position)

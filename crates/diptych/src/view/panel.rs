@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Filter, LogIdentity, Position, Store};
+use diptych_store::{Filter, Position};
 use foldhash::fast::RandomState;
 
 use super::{
@@ -19,7 +19,9 @@ use super::{
 use crate::{
     SchemaError, Snapshots,
     event::{Reading, Schema},
+    fold::kept_name,
     follow::{self, Control, Feed, Progress, Pulse, Refresh},
+    lineage::Lineage,
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
     snapshot::{Ages, Keeping},
 };
@@ -68,18 +70,25 @@ pub(crate) struct SnapshotPlan {
 
 struct Snapshotted {
     view: &'static str,
+    /// The name that its snapshots are kept under.
+    name: &'static str,
     keeping: Arc<dyn Any + Send + Sync>,
     keep: usize,
 }
 
 impl SnapshotPlan {
     pub(crate) fn add<V: View>(&mut self, keeping: Keeping<V>, keep: usize) {
-        let (view, keeping) = (type_name::<V>(), Arc::new(keeping));
-        self.views.insert(TypeId::of::<V>(), Snapshotted { view, keeping, keep });
+        let (view, name, keeping) = (type_name::<V>(), kept_name::<V>(), Arc::new(keeping));
+        self.views.insert(TypeId::of::<V>(), Snapshotted { view, name, keeping, keep });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.views.is_empty()
+    }
+
+    /// The names that snapshots are kept under.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.views.values().map(|planned| planned.name)
     }
 
     /// One that is not among these views.
@@ -88,10 +97,15 @@ impl SnapshotPlan {
         self.views.iter().find(|(id, _)| missing(id)).map(|(_, planned)| planned.view)
     }
 
-    fn ages<V: View>(&self, log: LogIdentity, reading: &Reading<V::Event>) -> Option<Arc<Ages<V>>> {
+    fn ages<V: View>(
+        &self,
+        lineage: &Arc<Lineage>,
+        reading: &Reading<V::Event>,
+    ) -> Option<Arc<Ages<V>>> {
         let Snapshotted { keeping, keep, .. } = self.views.get(&TypeId::of::<V>())?;
         let (place, keeping) = (self.place.clone()?, keeping.clone().downcast().ok()?);
-        Some(Arc::new(Ages::new(keeping, *keep, place, log, reading.declared())))
+        let (lineage, declared) = (lineage.clone(), reading.declared());
+        Some(Arc::new(Ages::new(keeping, *keep, place, lineage, declared)))
     }
 }
 
@@ -160,7 +174,7 @@ impl<V: View> Planned for Plan<V> {
         let progress = Progress::new("view", type_name::<V>().to_owned(), Position::START);
         let progress = Arc::new(progress);
         let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
-        let ages = snapshots.ages::<V>(feed.identity(), &reading);
+        let ages = snapshots.ages::<V>(feed.lineage(), &reading);
         let copies = Copies::new(live.clone(), self.options, ages.clone().map(Keeps::new));
         let control = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress);
         let control = Arc::new(control.map_err(Unstarted::Thread)?);
@@ -173,13 +187,13 @@ impl Panel {
     /// Starts everything, and waits until each view has reached the head that is seen now, or
     /// stopped.
     pub(crate) async fn start(
-        store: Store,
+        lineage: Arc<Lineage>,
         schema: &Schema,
         plans: Plans,
     ) -> Result<Panel, Unstarted> {
-        let head = store.head().position();
+        let head = lineage.head();
         let filters: Result<Vec<_>, _> = plans.filters(schema).collect();
-        let feed = Arc::new(Feed::new(store, filters.map_err(Unstarted::Schema)?));
+        let feed = Arc::new(Feed::new(lineage, filters.map_err(Unstarted::Schema)?));
         let (views, order, projections) = (HashMap::default(), Vec::new(), Vec::new());
         let mut panel = Panel { views, order, projections, pulse: None, feed };
         for view in plans.views {

@@ -193,8 +193,10 @@ impl Thread<'_> {
             // nothing.
             _ if self.below(2) == 0 => self.users[user] = self.world.user(),
             _ => {
-                let token = self.users[user].session.token().to_string().parse().unwrap();
-                self.users[user].session = self.world.apps[at].resume_session(&token).unwrap();
+                let token = block_on(self.users[user].session.token()).unwrap();
+                let token = token.to_string().parse().unwrap();
+                let resumed = block_on(self.world.apps[at].resume_session(&token));
+                self.users[user].session = resumed.unwrap();
             }
         }
     }
@@ -231,7 +233,9 @@ impl Thread<'_> {
         let (ask, wanted) = match (self.world.options, kind) {
             (Options::On, 0) => (ask.own_writes(&asker.session), asker.written[key]),
             (Options::On, 1) => (ask.monotonic(&asker.session), asker.seen[key]),
-            (Options::On, 2) => (ask.token(&other.session.token()), other.knows(key)),
+            (Options::On, 2) => {
+                (ask.token(&block_on(other.session.token()).unwrap()), other.knows(key))
+            }
             (Options::On, 3) => (ask.strong(), acknowledged),
             (Options::On, _) => (ask.session(&asker.session), asker.knows(key)),
             (Options::Off, _) => (ask, asker.knows(key)),

@@ -193,12 +193,12 @@ async fn who_was_told_sees_it_and_writes_after_it() {
     let Replicas { fast, slow, view } = &replicas;
     let anna = fast.session();
     let told = fast.execute(deposit("anna", 5)).session(&anna).await.unwrap();
-    let message = anna.token().to_string();
+    let message = anna.token().await.unwrap().to_string();
 
     let token: SessionToken = message.parse().unwrap();
     let mut asked = pin!(slow.query(Balance("anna")).token(&token).into_future());
     assert!(poll(asked.as_mut()).is_none());
-    let ben = slow.resume_session(&token).unwrap();
+    let ben = slow.resume_session(&token).await.unwrap();
     assert_eq!((ben.written(), ben.seen()), (anna.written(), anna.seen()));
     let mut also_asked = pin!(slow.query(Balance("anna")).session(&ben).into_future());
     assert!(poll(also_asked.as_mut()).is_none());
@@ -331,12 +331,13 @@ async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
         error => panic!("{error}"),
     };
     let ask = || app.query(Balance("anna"));
-    let asks = [ask().after(&receipt), ask().session(&foreign), ask().token(&foreign.token())];
+    let token = foreign.token().await.unwrap();
+    let asks = [ask().after(&receipt), ask().session(&foreign), ask().token(&token)];
     for ask in asks {
         let error = refused(ask.or_stale().await.unwrap_err());
         assert_eq!(error, TokenError::OtherLog { token: there.identity(), log: app.identity() });
     }
-    assert!(app.resume_session(&foreign.token()).is_err());
+    assert!(app.resume_session(&token).await.is_err());
     let sent = app.execute(bank::open("ben")).after(&receipt).await;
     assert!(matches!(sent, Err(ExecuteError::Token(TokenError::OtherLog { .. }))), "{sent:?}");
     assert_eq!(app.head(), Position::new(1));
@@ -344,7 +345,7 @@ async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
     // The same log after a backup was restored, and before it was written to.
     let log = app.identity();
     let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
-    let known = session.token();
+    let known = session.token().await.unwrap();
     let restored = Wrapped::new(app.store().clone()).identity(restored);
     let restored = App::over(restored).view::<Balances>().start().await.unwrap();
     let error = refused(restored.query(Balance("anna")).token(&known).await.unwrap_err());
@@ -353,18 +354,18 @@ async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
     let behind = App::over(behind).view::<Balances>().start().await.unwrap();
     let error = refused(behind.query(Balance("anna")).token(&known).await.unwrap_err());
     assert_eq!(error, TokenError::AboveHead { position: Position::new(1), head: Position::START });
-    assert!(behind.resume_session(&known).is_err());
+    assert!(behind.resume_session(&known).await.is_err());
 }
 
 #[tokio::test]
 async fn session_tokens_are_text_that_nothing_else_is() {
     let replicas = replicas().await;
     let session = replicas.fast.session();
-    let nothing = session.token();
+    let nothing = session.token().await.unwrap();
     assert_eq!(nothing.to_string().parse(), Ok(nothing.clone()));
     let receipt = replicas.fast.execute(deposit("anna", 1)).session(&session).await.unwrap();
     replicas.fast.query(Balance("anna")).session(&session).await.unwrap();
-    let token = session.token();
+    let token = session.token().await.unwrap();
     let text = token.to_string();
     assert_eq!(text.parse(), Ok(token.clone()));
     assert_eq!(serde_json::to_string(&token).unwrap(), format!("{text:?}"));

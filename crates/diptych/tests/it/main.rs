@@ -37,6 +37,7 @@ mod ledger;
 mod life;
 mod living;
 mod look;
+mod lost_history;
 mod metadata;
 mod meters;
 mod obstacles;
@@ -48,6 +49,7 @@ mod projections;
 mod races;
 mod rows;
 #[cfg(feature = "testing")]
+mod same_names;
 mod schema_lock;
 mod school;
 mod sharing;

@@ -158,7 +158,7 @@ async fn what_lies_above_the_head_is_an_error() {
 async fn a_token_of_another_log_is_an_error_in_the_past_too() {
     let (app, other) = (App::over(Memory::new()), App::over(Memory::new()));
     let (app, other) = (app.start().await.unwrap(), other.start().await.unwrap());
-    let token = other.session().token();
+    let token = other.session().token().await.unwrap();
     let answer = app.query(Whole).token(&token).as_of(Position::START).await;
     assert!(matches!(answer, Err(QueryError::Token(_))), "{answer:?}");
 }

@@ -1,8 +1,8 @@
 //! What all backends of projections share, over a place that is a vector.
 
 use diptych::{
-    Epoch, Event, LogIdentity, Metadata, Position, Recorded, Timestamp, Uuid,
-    projection::{Checkpoint, ReplacedError, Target, TargetError, check, take},
+    Epoch, Event, EventChecksum, LogIdentity, Metadata, Position, Recorded, Timestamp, Uuid,
+    projection::{Checkpoint, ReplacedError, Stopped, Target, TargetError, check, take},
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,23 @@ fn counted(position: u64, number: u64) -> Recorded<Counted> {
 }
 
 fn at(log: LogIdentity, position: u64) -> Checkpoint {
-    Checkpoint { log, position: Position::new(position) }
+    let position = Position::new(position);
+    Checkpoint { log, position, checksum: Some(checksum(position)) }
+}
+
+/// That of the event at this position of some log.
+fn checksum(position: Position) -> EventChecksum {
+    EventChecksum::from_u64(!position.get())
+}
+
+/// Takes in a batch of that log.
+fn take_in(
+    rows: &mut Rows,
+    events: &[Recorded<Counted>],
+    from: Option<Checkpoint>,
+    to: Checkpoint,
+) -> Result<Checkpoint, Stopped> {
+    take(rows, events, from, to, |position| Ok(checksum(position)))
 }
 
 fn batch() -> Vec<Recorded<Counted>> {
@@ -84,7 +100,7 @@ fn batch() -> Vec<Recorded<Counted>> {
 fn a_batch_is_one_step() {
     let log = LogIdentity::random();
     let mut rows = Rows::default();
-    assert_eq!(take(&mut rows, &batch(), None, at(log, 12)).unwrap(), at(log, 12));
+    assert_eq!(take_in(&mut rows, &batch(), None, at(log, 12)).unwrap(), at(log, 12));
     assert_eq!((rows.numbers, rows.steps), (vec![30, 50, 51, 90], 1));
 }
 
@@ -96,7 +112,7 @@ fn a_refused_batch_goes_up_to_just_before_the_event_that_is_refused() {
         [(30, 2, &[]), (50, 4, &[30]), (51, 4, &[30]), (90, 8, &[30, 50, 51])];
     for (refused, upto, numbers) in cases {
         let mut rows = Rows { refused: vec![refused], ..Rows::default() };
-        let stopped = take(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
+        let stopped = take_in(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
         assert_eq!(stopped.reached, Some(at(log, upto)), "{refused}");
         assert_eq!((rows.numbers.as_slice(), rows.checkpoint), (numbers, stopped.reached));
         let TargetError::Event { position, .. } = stopped.cause else { panic!("{stopped}") };
@@ -104,7 +120,7 @@ fn a_refused_batch_goes_up_to_just_before_the_event_that_is_refused() {
 
         rows.refused.clear();
         let rest: Vec<_> = batch().into_iter().filter(|event| event.position >= position).collect();
-        take(&mut rows, &rest, stopped.reached, at(log, 12)).unwrap();
+        take_in(&mut rows, &rest, stopped.reached, at(log, 12)).unwrap();
         assert_eq!((rows.numbers, rows.checkpoint), (vec![30, 50, 51, 90], Some(at(log, 12))));
     }
 }
@@ -115,7 +131,7 @@ fn an_event_that_is_refused_right_after_the_checkpoint_moves_nothing() {
     for from in [None, Some(at(log, 4))] {
         let first = from.map_or(1, |from| from.position.get() + 1);
         let mut rows = Rows { checkpoint: from, refused: vec![7], ..Rows::default() };
-        let stopped = take(&mut rows, &[counted(first, 7)], from, at(log, 9)).unwrap_err();
+        let stopped = take_in(&mut rows, &[counted(first, 7)], from, at(log, 9)).unwrap_err();
         assert_eq!((stopped.reached, rows.checkpoint), (from, from));
     }
 }
@@ -124,7 +140,7 @@ fn an_event_that_is_refused_right_after_the_checkpoint_moves_nothing() {
 fn a_place_that_goes_away_on_the_way_says_how_far_it_came() {
     let log = LogIdentity::random();
     let mut rows = Rows { refused: vec![90], fails_at_step: Some(4), ..Rows::default() };
-    let stopped = take(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
+    let stopped = take_in(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
     assert!(matches!(stopped.cause, TargetError::Unavailable { .. }), "{stopped}");
     assert_eq!(stopped.reached, Some(at(log, 4)));
     assert_eq!((rows.numbers, rows.checkpoint), (vec![30], Some(at(log, 4))));
@@ -134,7 +150,7 @@ fn a_place_that_goes_away_on_the_way_says_how_far_it_came() {
 fn what_somebody_else_moved_is_not_tried_again() {
     let log = LogIdentity::random();
     let mut rows = Rows { checkpoint: Some(at(log, 1)), ..Rows::default() };
-    let stopped = take(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
+    let stopped = take_in(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
     let TargetError::Moved { found } = stopped.cause else { panic!("{stopped}") };
     assert_eq!((found, rows.steps), (Some(at(log, 1)), 1));
 }
@@ -144,14 +160,35 @@ fn another_log_another_epoch_and_a_position_above_the_head_are_told_apart() {
     let log = LogIdentity::random();
     let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
     let head = Position::new(10);
-    assert_eq!(check(None, log, head), Ok(Position::START));
-    assert_eq!(check(Some(at(log, 10)), log, head), Ok(head));
+    let look = |found: Option<Checkpoint>, log| {
+        let event = found.map(|found| checksum(found.position));
+        check(found, log, head, event)
+    };
+    assert_eq!(look(None, log), Ok(Position::START));
+    assert_eq!(look(Some(at(log, 10)), log), Ok(head));
 
-    let error = check(Some(at(LogIdentity::random(), 3)), log, head).unwrap_err();
+    let error = look(Some(at(LogIdentity::random(), 3)), log).unwrap_err();
     assert!(matches!(error, ReplacedError::OtherLog { .. }), "{error}");
-    let error = check(Some(at(log, 3)), restored, head).unwrap_err();
+    let error = look(Some(at(log, 3)), restored).unwrap_err();
     assert!(matches!(error, ReplacedError::OtherEpoch { .. }), "{error}");
-    let error = check(Some(at(log, 11)), log, head).unwrap_err();
+    let error = look(Some(at(log, 11)), log).unwrap_err();
     assert!(matches!(error, ReplacedError::AboveHead { .. }), "{error}");
     assert!(error.to_string().contains("position 11, and the log ends at 10"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_is_of_the_event_at_its_position() {
+    let log = LogIdentity::random();
+    let (here, head) = (at(log, 3), Position::new(10));
+    assert_eq!(check(Some(here), log, head, here.checksum), Ok(Position::new(3)));
+    for event in [None, Some(checksum(Position::new(4)))] {
+        let error = check(Some(here), log, head, event).unwrap_err();
+        assert_eq!(error, ReplacedError::OtherHistory { stored: here });
+        let text = error.to_string();
+        assert!(text.contains("of a history that the log has no more"), "{text}");
+        assert!(text.contains("reset the projection"), "{text}");
+    }
+    // What an older program stored says nothing of the event.
+    let unbound = Checkpoint { checksum: None, ..here };
+    assert_eq!(check(Some(unbound), log, head, here.checksum), Ok(Position::new(3)));
 }

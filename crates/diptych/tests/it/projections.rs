@@ -189,7 +189,7 @@ fn rows_that_are_not_of_this_log_are_left_alone_until_it_is_told_to_begin_anew()
     ];
     for (log, position, message) in cases {
         let rows = Rows::default();
-        let found = Some(Checkpoint { log, position: Position::new(position) });
+        let found = Some(Checkpoint { log, position: Position::new(position), checksum: None });
         rows.0.lock().checkpoint = found;
         let (_app, projection) = run(&store, &rows, Refresh::Live);
         let (at, reason) = stopped(&projection);
@@ -216,7 +216,7 @@ fn a_place_that_was_replaced_while_it_ran_is_noticed() {
     comes("all rows", || rows.amounts() == [1, 2, 3, 4, 5, 6]);
     // Somebody else put another in its place.
     let (log, position) = (LogIdentity::random(), Position::new(2));
-    rows.0.lock().checkpoint = Some(Checkpoint { log, position });
+    rows.0.lock().checkpoint = Some(Checkpoint { log, position, checksum: None });
     write(&store, ledger.commit(&[7]));
     let (at, reason) = stopped(&projection);
     assert_eq!(at, 7);

@@ -601,3 +601,58 @@ async fn snapshots_need_a_place() {
     told(&app, &page(), [entry(1)]).await.unwrap();
     app.stop().await.unwrap();
 }
+
+/// A fold was given one more field, with a default, under the same version. The sum went on from the
+/// snapshot and the largest amount from nothing: half the old state, and half a new one.
+#[tokio::test]
+async fn a_field_that_was_added_under_the_same_version_is_replayed_with_a_warning() {
+    let (warnings, _listening) = Warnings::listen();
+    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    fill(&store, 20);
+    {
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Tally {
+            sum: u64,
+        }
+
+        impl Fold for Tally {
+            type Event = Entries;
+
+            const VERSION: Option<u32> = Some(1);
+
+            fn apply(&mut self, event: &Recorded<Entries>) {
+                let Entries::Entry(entry) = &event.event;
+                self.sum += entry.amount;
+            }
+        }
+
+        assert_eq!(once::<Tally>(&store, &place).await, (Tally { sum: 210 }, 20));
+        assert_eq!(once::<Tally>(&store, &place).await, (Tally { sum: 210 }, 0));
+    }
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Tally {
+        sum: u64,
+        #[serde(default)]
+        largest: u64,
+    }
+
+    impl Fold for Tally {
+        type Event = Entries;
+
+        const VERSION: Option<u32> = Some(1);
+
+        fn apply(&mut self, event: &Recorded<Entries>) {
+            let Entries::Entry(entry) = &event.event;
+            self.sum += entry.amount;
+            self.largest = self.largest.max(entry.amount);
+        }
+    }
+
+    assert_eq!(warnings.take(), [""; 0]);
+    let whole = Tally { sum: 210, largest: 20 };
+    assert_eq!(once::<Tally>(&store, &place).await, (whole.clone(), 20));
+    let warning = warnings.one();
+    assert!(warning.contains("without a new VERSION"), "{warning}");
+    assert_eq!(once::<Tally>(&store, &place).await, (whole, 0));
+    assert_eq!(warnings.take(), [""; 0]);
+}

@@ -1,6 +1,10 @@
 use std::{cell::Cell, collections::BTreeMap, fmt::Write, io};
 
-use diptych_store::RawEvent;
+use diptych_store::{
+    Accepted, Append, AppendError, Batch, BatchBuilder, EventStore, Filter, Head, HeadPublisher,
+    KeyedCommit, Limits, LogIdentity, RawEvent, Read, ReadError, Store, Tag, Timestamp, Tracking,
+    encoding,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::*;
@@ -55,7 +59,63 @@ fn ages<F: Fold + Serialize + de::DeserializeOwned>(
     keep: usize,
 ) -> Ages<F> {
     let keeping = Arc::new(Keeping::new(10).unwrap());
-    Ages::new(keeping, keep, Arc::new(Arc::clone(place)), log, "happened".to_owned())
+    Ages::new(keeping, keep, Arc::new(Arc::clone(place)), lineage(log, 0), "happened".to_owned())
+}
+
+/// A log that has an event at every position there is, each of which says of which history it is.
+struct Endless {
+    log: LogIdentity,
+    history: i64,
+    head: HeadPublisher,
+}
+
+fn lineage(log: LogIdentity, history: i64) -> Arc<Lineage> {
+    let head = HeadPublisher::new(Position::MAX);
+    Arc::new(Lineage::new(Store::new(Endless { log, history, head })))
+}
+
+impl EventStore for Endless {
+    fn identity(&self) -> LogIdentity {
+        self.log
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    fn head(&self) -> Head {
+        self.head.head()
+    }
+
+    async fn read(&self, _: &Filter, read: Read) -> Result<Batch, ReadError> {
+        let (mut builder, mut bytes) = (BatchBuilder::new(), Vec::new());
+        encoding::encode(&RawEvent::new("happened", "{}"), &self.limits(), &mut bytes).unwrap();
+        let end = bytes.len() as u32;
+        let chunk = builder.chunk(bytes.into());
+        let recorded_at = Timestamp::from_micros(self.history);
+        builder.push(read.after.plus(1), recorded_at, chunk, 0, end).unwrap();
+        Ok(builder.finish(read.upto))
+    }
+
+    async fn append(&self, _: Append) -> Result<Accepted, AppendError> {
+        unreachable!("nothing is written")
+    }
+
+    async fn last(&self, _: &Filter, _: Position) -> Result<Option<Position>, ReadError> {
+        unreachable!("nothing is looked up")
+    }
+
+    async fn count(&self, _: &Tag, _: Position) -> Result<u64, ReadError> {
+        unreachable!("nothing is looked up")
+    }
+
+    async fn keyed(&self, _: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        unreachable!("nothing is looked up")
+    }
+
+    async fn tracked(&self, _: &str) -> Result<Option<Tracking>, ReadError> {
+        unreachable!("nothing is looked up")
+    }
 }
 
 fn at(position: u64) -> Position {
@@ -105,7 +165,7 @@ fn the_newest_that_is_not_too_new_is_found() {
 }
 
 #[test]
-fn what_is_damaged_is_skipped_for_an_older_one_and_removed_later() {
+fn what_is_damaged_is_skipped_for_an_older_one_and_removed() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
     ages::<View>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
     ages::<View>(&place, log, 8).save(&view(20), at(20), 0).unwrap();
@@ -136,7 +196,7 @@ fn what_is_damaged_is_skipped_for_an_older_one_and_removed_later() {
         // It was said once, and it is no age any more.
         assert_eq!(Heard::during(|| newest(&ages, 100)), (Some((10, view(10))), vec![]));
         assert_eq!(positions(&ages), [10]);
-        assert_eq!(names(&*place).len(), 2, "nothing is removed before something is saved");
+        assert_eq!(names(&*place).len(), 1);
         ages.save(&view(30), at(30), 0).unwrap();
         assert_eq!(positions(&ages), [10, 30]);
         assert_eq!(names(&*place).len(), 2);
@@ -165,6 +225,7 @@ fn a_name_and_its_bytes_are_of_one_position() {
     let name = ages.name(at(20));
     let kept = Kept { fold: &view(10), position: at(10), payload_bytes: 0 };
     let bytes = ages.keeping.write(log, &name, "happened", kept).unwrap();
+    let bytes = bytes.seal(EventChecksum::from_u64(1));
     place.save(&name, &bytes).unwrap();
     let (found, warnings) = Heard::during(|| newest(&ages, 100));
     assert_eq!(found, None);
@@ -172,7 +233,7 @@ fn a_name_and_its_bytes_are_of_one_position() {
 }
 
 #[test]
-fn one_above_the_end_of_the_log_is_skipped_and_removed_later() {
+fn one_above_the_end_of_the_log_is_skipped_and_removed() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
     let before = ages::<View>(&place, log, 8);
     for position in [10, 20, 30] {
@@ -184,11 +245,37 @@ fn one_above_the_end_of_the_log_is_skipped_and_removed_later() {
     let (found, warnings) = Heard::during(|| newest(&ages, 29));
     assert_eq!(found, Some((20, view(20))));
     assert!(warnings[0].contains("of position 30, and the log ends at 29"), "{warnings:?}");
+    assert_eq!(names(&*place).len(), 2);
     // The log goes on, with other events: it is never taken for one of those.
     assert_eq!(newest(&ages, 35), Some((20, view(20))));
     ages.save(&view(25), at(25), 0).unwrap();
     assert_eq!(names(&*place).len(), 3);
     assert_eq!(newest(&before, 35), Some((25, view(25))));
+}
+
+/// An older copy of a log was put back and grew past the snapshots: it has the same id and epoch,
+/// and at their positions other events.
+#[test]
+fn one_of_a_history_that_is_gone_is_skipped_and_removed() {
+    let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
+    let in_history = |history: i64| {
+        let keeping = Arc::new(Keeping::<View>::new(10).unwrap());
+        let place: Arc<dyn Snapshots> = place.clone();
+        Ages::new(keeping, 8, place, lineage(log, history), "happened".to_owned())
+    };
+    let (before, now) = (in_history(1), in_history(2));
+    for position in [10, 20] {
+        before.save(&view(position), at(position), 0).unwrap();
+    }
+    now.save(&view(15), at(15), 0).unwrap();
+    let (found, warnings) = Heard::during(|| newest(&now, 100));
+    assert_eq!(found, Some((15, view(15))));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("at position 20 there is another event"), "{warnings:?}");
+    assert_eq!(positions(&now), [10, 15]);
+    let (found, warnings) = Heard::during(|| upto(&now, 12, 100));
+    assert_eq!((found, warnings.len()), (None, 1), "{warnings:?}");
+    assert_eq!(names(&*place), [now.name(at(15))]);
 }
 
 #[test]
@@ -220,7 +307,8 @@ fn those_of_another_log_epoch_or_declaration_are_not_used_and_removed_later() {
     let place = Arc::new(MemorySnapshots::default());
     ages::<View>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
     let keeping = Arc::new(Keeping::<View>::new(10).unwrap());
-    let ages = Ages::new(keeping, 8, place, log, "happened, and what became it".to_owned());
+    let ages =
+        Ages::new(keeping, 8, place, lineage(log, 0), "happened, and what became it".to_owned());
     assert_eq!(newest(&ages, 100), None);
 }
 
@@ -244,15 +332,21 @@ fn those_of_another_version_or_executable_are_not_used() {
     assert_eq!(release!(Some(1)), Some(0));
     assert_eq!(release!(Some(2)), None);
     assert_eq!(release!(None), None);
-    assert_eq!(release!(None), Some(0), "by this very executable");
+    assert_eq!(release!(None), None, "without a version it is of the very type");
     assert_eq!(release!(Some(2)), None);
     // Another executable: the fingerprint is another, and nothing else.
     view!(None);
     let mut keeping = Keeping::<View>::new(10).unwrap();
-    let ours = Ages::new(Arc::new(Keeping::new(10).unwrap()), 8, place.clone(), log, String::new());
+    let ours = Ages::new(
+        Arc::new(Keeping::new(10).unwrap()),
+        8,
+        place.clone(),
+        lineage(log, 0),
+        String::new(),
+    );
     ours.save(&View::default(), at(10), 0).unwrap();
     keeping.fingerprint[31] ^= 1;
-    let theirs = Ages::new(Arc::new(keeping), 8, place.clone(), log, String::new());
+    let theirs = Ages::new(Arc::new(keeping), 8, place.clone(), lineage(log, 0), String::new());
     assert_eq!(newest(&theirs, 100), None);
     assert_eq!(newest(&ours, 100), Some((10, View::default())));
 }
@@ -274,7 +368,7 @@ fn what_is_not_of_this_view_is_left_alone() {
     let mine = ages.name(at(10));
     let (prefix, digits) = mine.split_at(mine.len() - 20);
     let theirs = [
-        Ages::new(other, 1, place.clone(), log, String::new()).name(at(5)),
+        Ages::new(other, 1, place.clone(), lineage(log, 0), String::new()).name(at(5)),
         "0123456789abcdef0123456789abcdef".to_owned(),
         "view-".to_owned(),
         prefix.to_owned(),

@@ -1,0 +1,264 @@
+//! A checksum of one event at its place in the log: alike for the same event at the same place, in
+//! every store, and different for others.
+//!
+//! A position alone names another event when an older copy of a log was put back and grew again.
+//! So everything that is kept outside a log (snapshots, checkpoints, tokens) says the checksum of
+//! the event at its position, too, and is compared with the log when it is met again.
+
+use std::fmt;
+
+use twox_hash::XxHash3_64;
+
+use crate::{EventRef, Metadata, Position, RawEvent, Tag, Timestamp, encoding::Rest};
+
+/// The checksum of one event at its place: of everything that a read says of the event, its
+/// position and its `recorded_at` included.
+///
+/// It does not depend on how a store keeps the event, so it survives clustering, a backup and a
+/// copy into another kind of store. It finds accidents and keeps no attacker off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventChecksum(u64);
+
+impl EventChecksum {
+    /// That of [`Position::START`], where no event is.
+    pub const START: EventChecksum = EventChecksum(0);
+
+    /// The checksum of this event.
+    pub fn of(event: &EventRef<'_>) -> EventChecksum {
+        let content = Content {
+            event_type: event.event_type(),
+            tags: event.tags().count(),
+            payload: event.payload(),
+            rest: event.rest(),
+        };
+        content.checksum(event.tags()).at(event.position(), event.recorded_at())
+    }
+
+    /// The checksum with this number, as it was written down.
+    pub const fn from_u64(number: u64) -> EventChecksum {
+        EventChecksum(number)
+    }
+
+    /// The checksum as one number.
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// 16 hexadecimal digits.
+impl fmt::Display for EventChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The checksum of an event that has no place yet: what is known before it is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentChecksum(u64);
+
+impl ContentChecksum {
+    /// Of this event, as a store writes it.
+    pub fn of(event: &RawEvent) -> ContentChecksum {
+        // Tags are a set: a store writes one that is given twice where it stood first.
+        let is_first = |at: &usize| {
+            let tag = event.tags.get(*at);
+            event.tags.iter().position(|other| Some(other) == tag) == Some(*at)
+        };
+        let distinct = || (0..event.tags.len()).filter(is_first);
+        let content = Content {
+            event_type: &event.event_type,
+            tags: distinct().count(),
+            payload: &event.payload,
+            rest: rest(event),
+        };
+        content.checksum(distinct().filter_map(|at| event.tags.get(at).map(Tag::as_str)))
+    }
+
+    /// The checksum of the event at this place.
+    pub fn at(self, position: Position, recorded_at: Timestamp) -> EventChecksum {
+        let mut place = [0; 16];
+        let (first, last) = place.split_at_mut(8);
+        first.copy_from_slice(&position.get().to_le_bytes());
+        last.copy_from_slice(&recorded_at.as_micros().to_le_bytes());
+        EventChecksum(add(self.0, &place))
+    }
+}
+
+fn rest(event: &RawEvent) -> Rest<'_> {
+    let Metadata { occurred_at, correlation, causation, actor, further } = &event.metadata;
+    Rest {
+        version: event.version,
+        id: event.id,
+        occurred_at: *occurred_at,
+        correlation: *correlation,
+        causation: *causation,
+        actor: actor.as_deref(),
+        further: further.iter().map(|(name, value)| (&**name, &**value)).collect(),
+    }
+}
+
+/// What an event says, wherever it is, but for its tags.
+struct Content<'a> {
+    event_type: &'a str,
+    tags: usize,
+    payload: &'a [u8],
+    rest: Rest<'a>,
+}
+
+impl Content<'_> {
+    /// One piece after another, in an order that never changes. Which pieces there are is hashed
+    /// before them, so that no two events have the same pieces.
+    fn checksum<'t>(&self, tags: impl Iterator<Item = &'t str>) -> ContentChecksum {
+        let Rest { version, id, occurred_at, correlation, causation, actor, further } = &self.rest;
+        let is_there = [
+            id.is_some(),
+            occurred_at.is_some(),
+            correlation.is_some(),
+            causation.is_some(),
+            actor.is_some(),
+        ];
+        let mut head = [0; 17];
+        let numbers = [u64::from(*version), self.tags as u64, further.len() as u64];
+        for (bytes, number) in head.chunks_exact_mut(4).zip(numbers) {
+            // Limits of stores are far below what is cut off here.
+            bytes.copy_from_slice(&(number as u32).to_le_bytes());
+        }
+        for (byte, is_there) in head.iter_mut().skip(12).zip(is_there) {
+            *byte = u8::from(is_there);
+        }
+        let mut hash = add(add(0, &head), self.event_type.as_bytes());
+        for tag in tags {
+            hash = add(hash, tag.as_bytes());
+        }
+        if let Some(id) = id {
+            hash = add(hash, id.as_bytes());
+        }
+        if let Some(at) = occurred_at {
+            hash = add(hash, &at.as_micros().to_le_bytes());
+        }
+        for id in [correlation, causation].into_iter().flatten() {
+            hash = add(hash, id.as_bytes());
+        }
+        if let Some(actor) = actor {
+            hash = add(hash, actor.as_bytes());
+        }
+        for (name, value) in further {
+            hash = add(add(hash, name.as_bytes()), value.as_bytes());
+        }
+        ContentChecksum(add(hash, self.payload))
+    }
+}
+
+/// The hash of a piece after what was hashed before. It is of the length of the piece, too.
+#[inline]
+fn add(before: u64, piece: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(before, piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Append, Filter, Memory, Read, Store};
+
+    fn full() -> RawEvent {
+        let metadata = Metadata {
+            occurred_at: Some(Timestamp::from_micros(-5)),
+            correlation: Some(Uuid::from_u128(2)),
+            causation: Some(Uuid::from_u128(3)),
+            actor: Some("ann".into()),
+            further: [("a".into(), "1".into()), ("b".into(), "2".into())].into(),
+        };
+        let event = RawEvent::new("opened", "{}").version(2).id(Uuid::from_u128(1));
+        let tags = [Tag::new("account", "a"), Tag::new("bank", "b")];
+        tags.into_iter().fold(event.metadata(metadata), RawEvent::tag)
+    }
+
+    fn at(event: &RawEvent, position: u64, micros: i64) -> EventChecksum {
+        ContentChecksum::of(event).at(position.into(), Timestamp::from_micros(micros))
+    }
+
+    /// Tokens and databases keep checksums for years, and every store has to give the same.
+    #[test]
+    fn the_checksum_never_changes() {
+        assert_eq!(at(&RawEvent::new("a", ""), 1, 0).to_string(), "PLAIN");
+        assert_eq!(at(&full(), 7, 1_700_000_000_000_000).to_string(), "FULL");
+        assert_eq!(EventChecksum::from_u64(0x1f).to_string(), "000000000000001f");
+    }
+
+    #[test]
+    fn every_field_and_the_place_count() {
+        let changes: [fn(&mut RawEvent); 16] = [
+            |_| {},
+            |event| event.event_type = "Opened".into(),
+            |event| event.version = 3,
+            |event| event.tags.reverse(),
+            |event| event.tags.truncate(1),
+            |event| event.tags = vec![Tag::new("account", "abank:b")],
+            |event| event.payload = b"{ }".to_vec(),
+            |event| event.id = None,
+            |event| event.id = Some(Uuid::from_u128(9)),
+            |event| event.metadata.occurred_at = None,
+            |event| event.metadata.correlation = None,
+            |event| event.metadata.causation = event.metadata.correlation.take(),
+            |event| event.metadata.actor = Some("anna".into()),
+            |event| event.metadata.actor = None,
+            |event| drop(event.metadata.further.remove("b")),
+            |event| drop(event.metadata.further.insert("a".into(), "12".into())),
+        ];
+        let changed = changes.map(|change| {
+            let mut event = full();
+            change(&mut event);
+            event
+        });
+        let mut seen: Vec<_> = changed.iter().map(|event| at(event, 7, 100)).collect();
+        seen.extend([at(&full(), 8, 100), at(&full(), 7, 101), EventChecksum::START]);
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
+
+    fn any_event() -> impl Strategy<Value = RawEvent> {
+        let ids = || proptest::option::of(any::<u128>().prop_map(Uuid::from_u128));
+        let tag = "[ab]:[a-c]{0,2}".prop_map(|tag| tag.parse::<Tag>().unwrap());
+        let tags = proptest::collection::vec(tag, 0..5);
+        let further = proptest::collection::btree_map("[a-c]{1,2}", ".{0,5}", 0..3);
+        let bytes = proptest::collection::vec(any::<u8>(), 0..600);
+        let plain = ("[a-c]{1,3}", 1..4_u32, tags, bytes, ids());
+        let rest = (proptest::option::of(any::<i64>()), ids(), ids(), further);
+        (plain, rest).prop_map(|((name, version, tags, payload, id), rest)| {
+            let (occurred_at, correlation, causation, further) = rest;
+            let further =
+                further.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let metadata = Metadata {
+                occurred_at: occurred_at.map(Timestamp::from_micros),
+                correlation,
+                causation,
+                actor: None,
+                further,
+            };
+            RawEvent { event_type: name.into(), version, tags, payload, id, metadata }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_has_the_same_checksum_before_and_after_it_is_stored(event in any_event()) {
+            let store = Store::new(Memory::new());
+            let content = ContentChecksum::of(&event);
+            pollster::block_on(async {
+                let accepted = store.append(Append::event(event)).await.unwrap();
+                let expected = content.at(accepted.last, accepted.recorded_at);
+                accepted.synced().await.unwrap();
+                let batch = store.read(&Filter::everything(), Read::all()).await.unwrap();
+                let read = EventChecksum::of(&batch.get(0).unwrap());
+                prop_assert_eq!(read, expected);
+                prop_assert_eq!(store.checksum(1.into()).await.unwrap(), Some(expected));
+                Ok(())
+            })?;
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Whether a state that was read back is the one that was written.
+//!
+//! A snapshot says the likeness of its state: a hash of everything that serde was given. When it
+//! is read, the likeness of what came of it is worked out anew, by the code that there is now. A
+//! field that was added, removed or renamed makes another one, at any depth, also where
+//! `#[serde(default)]` or an alias lets the state be read: else it would be half the old state
+//! and half a new one.
+
+use std::fmt;
+
+use serde::{
+    Serialize,
+    ser::{
+        self, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant, Serializer,
+    },
+};
+use twox_hash::XxHash3_64;
+
+/// The hash of everything that serde is given of this value.
+///
+/// Neither the order of a map or a set nor that in which fields are declared makes a difference.
+///
+/// # Errors
+/// What the value says, if it cannot be serialised.
+pub(super) fn likeness<T: Serialize + ?Sized>(value: &T) -> Result<u64, String> {
+    value.serialize(Likeness).map_err(|Failed(reason)| reason)
+}
+
+/// What a value is, so that no two kinds are alike.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bool,
+    Signed,
+    Unsigned,
+    Float,
+    Char,
+    Text,
+    Bytes,
+    None,
+    Some,
+    Unit,
+    UnitStruct,
+    NewtypeStruct,
+    UnitVariant,
+    NewtypeVariant,
+    Sequence,
+    Tuple,
+    TupleStruct,
+    TupleVariant,
+    Map,
+    Struct,
+    StructVariant,
+    /// A field that was left out, as its type asks for.
+    Skipped,
+}
+
+/// Two hashes as one; their order counts.
+#[inline]
+fn mix(one: u64, other: u64) -> u64 {
+    const ODD: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+    let product = u128::from(one ^ ODD[0]) * u128::from(other.rotate_left(32) ^ ODD[1]);
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[inline]
+fn of(kind: Kind, hash: u64) -> u64 {
+    mix(kind as u64 + 1, hash)
+}
+
+#[inline]
+fn text(text: &str) -> u64 {
+    XxHash3_64::oneshot(text.as_bytes())
+}
+
+/// What a value said when it could not be serialised.
+#[derive(Debug)]
+struct Failed(String);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl ser::Error for Failed {
+    fn custom<T: fmt::Display>(reason: T) -> Failed {
+        Failed(reason.to_string())
+    }
+}
+
+struct Likeness;
+
+/// Parts whose order counts.
+struct Ordered {
+    hash: u64,
+    kind: Kind,
+}
+
+/// Parts whose order does not count: what serde is given of a set is a sequence.
+struct Unordered {
+    /// Name and kind of the whole.
+    of: u64,
+    sum: u64,
+    parts: u64,
+    /// That of the key whose value comes next.
+    key: u64,
+}
+
+impl Unordered {
+    fn new(kind: Kind, name: u64) -> Unordered {
+        Unordered { of: of(kind, name), sum: 0, parts: 0, key: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, part: u64) {
+        // Mixed once more, so that a sum of hashes says as much as the hashes do.
+        self.sum = self.sum.wrapping_add(mix(part, self.of));
+        self.parts += 1;
+    }
+
+    fn finish(self) -> u64 {
+        mix(mix(self.of, self.parts), self.sum)
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident: $type:ty, $kind:ident;)*) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<u64, Failed> {
+            let width = size_of::<$type>() as u64;
+            Ok(of(Kind::$kind, mix(width, value as u64)))
+        }
+    )*};
+}
+
+impl Serializer for Likeness {
+    type Ok = u64;
+    type Error = Failed;
+    type SerializeSeq = Unordered;
+    type SerializeTuple = Ordered;
+    type SerializeTupleStruct = Ordered;
+    type SerializeTupleVariant = Ordered;
+    type SerializeMap = Unordered;
+    type SerializeStruct = Unordered;
+    type SerializeStructVariant = Unordered;
+
+    /// As the format of snapshots has it.
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    numbers! {
+        serialize_bool: bool, Bool;
+        serialize_i8: i8, Signed;
+        serialize_i16: i16, Signed;
+        serialize_i32: i32, Signed;
+        serialize_i64: i64, Signed;
+        serialize_u8: u8, Unsigned;
+        serialize_u16: u16, Unsigned;
+        serialize_u32: u32, Unsigned;
+        serialize_u64: u64, Unsigned;
+        serialize_char: char, Char;
+    }
+
+    fn serialize_i128(self, value: i128) -> Result<u64, Failed> {
+        Ok(of(Kind::Signed, mix((value >> 64) as u64, value as u64)))
+    }
+
+    fn serialize_u128(self, value: u128) -> Result<u64, Failed> {
+        Ok(of(Kind::Unsigned, mix((value >> 64) as u64, value as u64)))
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<u64, Failed> {
+        Ok(of(Kind::Float, mix(4, value.to_bits().into())))
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<u64, Failed> {
+        Ok(of(Kind::Float, mix(8, value.to_bits())))
+    }
+
+    #[inline]
+    fn serialize_str(self, value: &str) -> Result<u64, Failed> {
+        Ok(of(Kind::Text, text(value)))
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<u64, Failed> {
+        Ok(of(Kind::Bytes, XxHash3_64::oneshot(value)))
+    }
+
+    fn serialize_none(self) -> Result<u64, Failed> {
+        Ok(of(Kind::None, 0))
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, Failed> {
+        Ok(of(Kind::Some, value.serialize(Likeness)?))
+    }
+
+    fn serialize_unit(self) -> Result<u64, Failed> {
+        Ok(of(Kind::Unit, 0))
+    }
+
+    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, Failed> {
+        Ok(of(Kind::UnitStruct, text(name)))
+    }
+
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<u64, Failed> {
+        Ok(of(Kind::UnitVariant, mix(text(name), text(variant))))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<u64, Failed> {
+        Ok(of(Kind::NewtypeStruct, mix(text(name), value.serialize(Likeness)?)))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<u64, Failed> {
+        let name = mix(text(name), text(variant));
+        Ok(of(Kind::NewtypeVariant, mix(name, value.serialize(Likeness)?)))
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered, Failed> {
+        Ok(Unordered::new(Kind::Sequence, 0))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Ordered, Failed> {
+        Ok(Ordered { hash: 0, kind: Kind::Tuple })
+    }
+
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered, Failed> {
+        Ok(Ordered { hash: text(name), kind: Kind::TupleStruct })
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Ordered, Failed> {
+        Ok(Ordered { hash: mix(text(name), text(variant)), kind: Kind::TupleVariant })
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Unordered, Failed> {
+        Ok(Unordered::new(Kind::Map, 0))
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Unordered, Failed> {
+        Ok(Unordered::new(Kind::Struct, text(name)))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Unordered, Failed> {
+        Ok(Unordered::new(Kind::StructVariant, mix(text(name), text(variant))))
+    }
+}
+
+/// The traits of serde for tuples differ in the name of one method.
+macro_rules! ordered {
+    ($($of:ident $method:ident;)*) => {$(
+        impl $of for Ordered {
+            type Ok = u64;
+            type Error = Failed;
+
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+                self.hash = mix(self.hash, value.serialize(Likeness)?).wrapping_add(1);
+                Ok(())
+            }
+
+            fn end(self) -> Result<u64, Failed> {
+                Ok(of(self.kind, self.hash))
+            }
+        }
+    )*};
+}
+
+ordered! {
+    SerializeTuple serialize_element;
+    SerializeTupleStruct serialize_field;
+    SerializeTupleVariant serialize_field;
+}
+
+impl SerializeSeq for Unordered {
+    type Ok = u64;
+    type Error = Failed;
+
+    #[inline]
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        self.add(value.serialize(Likeness)?);
+        Ok(())
+    }
+
+    fn end(self) -> Result<u64, Failed> {
+        Ok(self.finish())
+    }
+}
+
+impl SerializeMap for Unordered {
+    type Ok = u64;
+    type Error = Failed;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+        self.key = key.serialize(Likeness)?;
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        self.add(mix(self.key, value.serialize(Likeness)?));
+        Ok(())
+    }
+
+    fn end(self) -> Result<u64, Failed> {
+        Ok(self.finish())
+    }
+}
+
+/// The traits of serde for structs differ in nothing but their names.
+macro_rules! fields {
+    ($($of:ident)*) => {$(
+        impl $of for Unordered {
+            type Ok = u64;
+            type Error = Failed;
+
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), Failed> {
+                self.add(mix(text(name), value.serialize(Likeness)?));
+                Ok(())
+            }
+
+            fn skip_field(&mut self, name: &'static str) -> Result<(), Failed> {
+                self.add(mix(text(name), of(Kind::Skipped, 0)));
+                Ok(())
+            }
+
+            fn end(self) -> Result<u64, Failed> {
+                Ok(self.finish())
+            }
+        }
+    )*};
+}
+
+fields! { SerializeStruct SerializeStructVariant }
+
+#[cfg(test)]
+mod tests;
