@@ -15,6 +15,8 @@
 //! - A set is a sequence to serde, which cannot be told from a list, so its order counts: a set
 //!   in a value that needs a digest has to be an ordered one, such as `BTreeSet`.
 //! - It is not the form for people, where a type has two: a UUID is its 16 bytes.
+//! - A number of a `serde_json::Value` is the number, whatever features `serde_json` has, as long as
+//!   a `u64`, an `i64` or an `f64` holds all of its digits.
 
 mod compound;
 mod state;
@@ -27,7 +29,8 @@ use serde::{
     ser::{self, Serializer},
 };
 
-use compound::{Entries, Sequence};
+use crate::faithful::NUMBER;
+use compound::{Entries, Fields, Sequence};
 pub use state::{DigestSyntaxError, StateDigest};
 
 /// What is hashed before every value, so that the form can have a successor.
@@ -238,7 +241,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
     type SerializeTupleStruct = Sequence<'a, S>;
     type SerializeTupleVariant = Sequence<'a, S>;
     type SerializeMap = Entries<'a, S>;
-    type SerializeStruct = Entries<'a, S>;
+    type SerializeStruct = Fields<'a, S>;
     type SerializeStructVariant = Entries<'a, S>;
 
     fn is_human_readable(&self) -> bool {
@@ -396,8 +399,11 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self.tag(tag::MAP).entries(len.unwrap_or_default())
     }
 
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Entries<'a, S>, Failed> {
-        self.tag(tag::STRUCT).name(name).entries(len)
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Fields<'a, S>, Failed> {
+        match name {
+            NUMBER => Ok(Fields::Number(self, None)),
+            _ => self.tag(tag::STRUCT).name(name).entries(len).map(Fields::Entries),
+        }
     }
 
     fn serialize_struct_variant(

@@ -5,6 +5,7 @@
 
 mod codec;
 mod evolve;
+mod object;
 mod reading;
 mod schema;
 
@@ -14,8 +15,11 @@ use diptych_store::{LogId, Metadata, Position, RawEvent, Timestamp};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+#[cfg(feature = "testing")]
+pub(crate) use codec::packed_end;
 pub use codec::{Codec, Json, MessagePack};
 pub use evolve::{Upcast, UpcastError, Upcasters};
+pub use object::JsonObject;
 pub(crate) use reading::{Reading, Stored, encoded};
 pub(crate) use schema::{Keepings, Schema};
 
@@ -198,7 +202,7 @@ pub(crate) fn derived_id(log: LogId, position: Position) -> Uuid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// The codec cannot hold the value.
+    /// The codec cannot hold the value, or would give back another one.
     #[error("{what} cannot be encoded: {reason}")]
     Encode {
         /// The Rust type.

@@ -148,6 +148,7 @@ mod command;
 pub mod derived;
 mod digest;
 mod event;
+mod faithful;
 mod fold;
 mod follow;
 mod meters;
@@ -175,7 +176,7 @@ pub use diptych_store::{
     ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
-    Codec, Encoded, Event, EventType, Json, MessagePack, Recorded, SchemaError, Upcast,
+    Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded, SchemaError, Upcast,
     UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};

@@ -2,19 +2,23 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::faithful::Faithful;
+use crate::{
+    Codec, MessagePack,
+    faithful::{Faithful, PackedState, Path},
+};
 
 /// Writes a state after these bytes, unless it would be read back as another one.
 pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>, String> {
-    match rmp_serde::encode::write_named(&mut to, &Faithful::new(state)) {
+    let path = Path::default();
+    match rmp_serde::encode::write_named(&mut to, &Faithful::<T, PackedState>::new(state, &path)) {
         Ok(()) => Ok(to),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(path.describe(error)),
     }
 }
 
 /// Reads what [`encode`] wrote.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+    MessagePack::decode(bytes).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod schema_lock;
 mod school;
 mod sharing;
 mod snapshots;
+mod values;
 mod view_snapshots;
 mod views;
 mod watched;
