@@ -35,6 +35,16 @@ impl<'a, S: Sink> Sequence<'a, S> {
     }
 }
 
+/// Writes parts whose order does not count, in the order of their bytes: a sequence in all else.
+pub(super) fn in_order_of_bytes<S: Sink>(
+    to: &mut S,
+    parts: impl IntoIterator<Item: Serialize>,
+) -> Result<(), Failed> {
+    let mut entries = Entries::new(to, 0);
+    parts.into_iter().try_for_each(|part| entries.key(&part))?;
+    entries.finish()
+}
+
 /// For how many entries there is room from the start, at most, and for how many bytes of each:
 /// that of most structs, which are digested with every command.
 const EXPECTED_ENTRIES: usize = 32;

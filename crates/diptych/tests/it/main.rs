@@ -30,6 +30,7 @@ mod hot;
 mod idempotency;
 mod interleave;
 mod journal;
+mod keyed_sets;
 #[cfg(feature = "testing")]
 mod kit;
 mod lane;
