@@ -8,6 +8,7 @@ mod evolve;
 mod object;
 mod reading;
 mod schema;
+mod tagging;
 
 use std::{any::type_name, ops::Deref};
 
@@ -21,7 +22,9 @@ pub use codec::{Codec, Json, MessagePack};
 pub use evolve::{Upcast, UpcastError, Upcasters};
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, Stored, encoded};
-pub(crate) use schema::{Keepings, Schema};
+pub(crate) use schema::{Accepted, Keepings, Schema};
+pub(crate) use tagging::Declared;
+pub use tagging::Untagged;
 
 /// An event, or one of several: a struct, or an enum of them.
 ///
@@ -259,6 +262,9 @@ pub enum SchemaError {
         /// What it says.
         reason: String,
     },
+    /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
+    #[error("{0}")]
+    Untagged(Untagged),
     /// Declarations that contradict each other.
     #[error("{problem}")]
     Declaration {

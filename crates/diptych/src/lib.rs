@@ -176,8 +176,8 @@ pub use diptych_store::{
     ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
-    Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded, SchemaError, Upcast,
-    UpcastError, Upcasters,
+    Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded, SchemaError,
+    Untagged, Upcast, UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
 pub use follow::{ControlError, FollowState, Lag, Refresh, Stopped};
