@@ -23,7 +23,7 @@ use crate::{
     follower::PublishedHead,
     frame::CONTROL_CLOSED,
     open,
-    read::count_names,
+    read::{count_names, type_names},
     report,
     sequencer::{self, Offered, Prepared, Writes},
 };
@@ -343,6 +343,17 @@ impl Blocking<'_> {
         Ok(tracking.get(source).map(|(tracking, _)| tracking.clone()))
     }
 
+    /// See [`EventStore::types`]. Goes through the whole index, not through the log.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.engine.check_open()?;
+        // The head first: what is published now is in the catalog of a moment later.
+        let head = self.engine.head().position();
+        type_names(self.engine, &self.engine.catalog(), head)
+    }
+
     /// Clusters every segment that can be, now and without pauses, whatever the options say: all
     /// complete ones but the last of them. For maintenance, and before measuring.
     ///
@@ -415,5 +426,9 @@ impl EventStore for Log {
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.blocking().tracked(source)
+    }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.blocking().types()
     }
 }

@@ -1,6 +1,9 @@
 //! Reading published events: the index says where they are, their frames say what they are.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering,
+};
 
 use diptych_store::{
     Batch, BatchBuilder, Direction, Filter, KeyedCommit, Limits, Position, Read, ReadError, Tag,
@@ -295,6 +298,41 @@ fn frame_at<'b>(
         Ok(frame) => Ok(frame),
         Err(flaw) => Err(damaged(part, offset, flaw.text())),
     }
+}
+
+/// The names of the types of the events up to `head`, in order. Goes through the index, not through
+/// the log.
+pub(crate) fn type_names(
+    engine: &Engine,
+    catalog: &Catalog,
+    head: Position,
+) -> Result<Vec<String>, ReadError> {
+    let mut names = BTreeSet::new();
+    for part in &catalog.parts {
+        // Only a part in memory can reach beyond the head: a file is written of what is synced.
+        let Some(published) = head.plus(1).get().checked_sub(part.first.get()) else { break };
+        part.ask(engine.disk(), |index| {
+            let mut add = |name: &str| {
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            };
+            match index {
+                Index::Memory(columns) => {
+                    let published = usize::try_from(published).unwrap_or(usize::MAX);
+                    let used = columns.types.iter().take(published);
+                    used.filter_map(|number| columns.type_names.get(*number as usize))
+                        .for_each(|name| add(name));
+                }
+                // A name may be there of which the file has no event.
+                Index::File(run) => {
+                    let counted = run.type_names().iter().zip(run.count_types());
+                    counted.filter(|(_, count)| *count > 0).for_each(|(name, _)| add(name));
+                }
+            }
+        })?;
+    }
+    Ok(names.into_iter().collect())
 }
 
 /// How many there are of each name, most first.

@@ -121,6 +121,12 @@ impl EventStore for Memory {
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         Ok(self.log.read().tracking.get(source).map(|(tracking, _)| tracking.clone()))
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        let mut types: Vec<_> = self.log.read().types.keys().map(ToString::to_string).collect();
+        types.sort_unstable();
+        Ok(types)
+    }
 }
 
 impl Memory {

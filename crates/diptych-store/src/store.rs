@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
     Accepted, Append, AppendError, Batch, EventChecksum, Filter, Head, KeyedCommit, Limits,
@@ -70,6 +70,31 @@ pub trait EventStore: Send + Sync + 'static {
         &self,
         source: &str,
     ) -> impl Future<Output = Result<Option<Tracking>, ReadError>> + Send;
+
+    /// The names of the event types in the log, up to the head: each once, in order. For checks
+    /// at a start.
+    ///
+    /// A store without this method reads the whole log for it. One that has an index of types
+    /// answers from that.
+    fn types(&self) -> impl Future<Output = Result<Vec<String>, ReadError>> + Send {
+        read_types(self)
+    }
+}
+
+/// Reads the log from front to end.
+async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, ReadError> {
+    let (head, mut after) = (store.head().position(), Position::START);
+    let (everything, mut types) = (Filter::everything(), BTreeSet::new());
+    while after < head {
+        let batch = store.read(&everything, Read::after(after).upto(head)).await?;
+        for event in batch.iter() {
+            if !types.contains(event.event_type()) {
+                types.insert(event.event_type().to_owned());
+            }
+        }
+        after = batch.upto();
+    }
+    Ok(types.into_iter().collect())
 }
 
 /// A store of any kind: the plain, cloneable handle that everything above holds.
@@ -149,6 +174,11 @@ impl Store {
         Ok(event.map(|event| EventChecksum::of(&event)))
     }
 
+    /// See [`EventStore::types`].
+    pub async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.0.types().await
+    }
+
     /// Everything matching after `after`: what is there, then what comes.
     pub fn subscribe(
         &self,
@@ -183,6 +213,7 @@ trait Erased: Send + Sync {
     fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> Boxed<'a, Result<u64, ReadError>>;
     fn keyed<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<KeyedCommit>, ReadError>>;
     fn tracked<'a>(&'a self, source: &'a str) -> Boxed<'a, Result<Option<Tracking>, ReadError>>;
+    fn types(&self) -> Boxed<'_, Result<Vec<String>, ReadError>>;
 }
 
 impl<S: EventStore> Erased for S {
@@ -224,5 +255,9 @@ impl<S: EventStore> Erased for S {
 
     fn tracked<'a>(&'a self, source: &'a str) -> Boxed<'a, Result<Option<Tracking>, ReadError>> {
         Box::pin(EventStore::tracked(self, source))
+    }
+
+    fn types(&self) -> Boxed<'_, Result<Vec<String>, ReadError>> {
+        Box::pin(EventStore::types(self))
     }
 }

@@ -1,32 +1,29 @@
 //! The whole: a store, and what works on it.
 
-use std::{
-    any::TypeId,
-    collections::{HashMap, HashSet},
-    fmt,
-    num::NonZeroUsize,
-    sync::Arc,
-    thread,
-};
+mod settings;
 
-use diptych_store::{EventStore, LogIdentity, Position, Store, Unavailable};
+use std::{any::TypeId, collections::HashSet, fmt, num::NonZeroUsize, sync::Arc};
+
+
+use diptych_store::{EventStore, LogIdentity, Position, ReadError, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
 #[cfg(feature = "log")]
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query,
+    Ask, Command, Event, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query,
     QueryError, Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots,
-    Upcasters, View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
+    Untagged, Upcasters, View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
-    event::{Keepings, Schema},
+    event::Schema,
     fold::kept_name,
     lineage::{Claims, Lineage},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
-    query::pool::{FoldPool, PoolLimits},
+    query::pool::FoldPool,
     snapshot::Keeping,
     view::panel::{Panel, Plan, Plans, Unstarted},
 };
+use settings::{Settings, unknown};
 
 /// A store and everything that works on it: executes commands, answers queries. Cheap to clone;
 /// clones share it.
@@ -38,6 +35,11 @@ pub struct App {
     pub(crate) core: Arc<Core>,
     /// How many events an answer of the past may keep in memory.
     pub(crate) past_events: usize,
+    /// With what an app beside this one begins.
+    beside: Arc<Settings>,
+    /// Whether another app is to close the log.
+    #[cfg(feature = "log")]
+    is_beside: bool,
     #[cfg(feature = "log")]
     log: Option<diptych_log::Log>,
 }
@@ -46,20 +48,14 @@ pub struct App {
 #[must_use = "an app does nothing before it is started"]
 pub struct AppBuilder {
     store: Store,
+    /// The log that this app opened, or the app beside which this one is.
     #[cfg(feature = "log")]
     log: Option<diptych_log::Log>,
-    upcasters: Upcasters,
-    cache_bytes: usize,
-    retries: Retries,
-    snapshots: Option<Arc<dyn Snapshots>>,
-    keepings: Keepings,
-    /// The names that states of decisions are kept under, by their types.
-    kept_names: HashMap<TypeId, &'static str>,
+    /// Whether another app is to close the log.
+    #[cfg(feature = "log")]
+    is_beside: bool,
+    settings: Settings,
     plans: Plans,
-    requires_views: bool,
-    past_events: usize,
-    past_folds: NonZeroUsize,
-    past_waiting: usize,
 }
 
 /// Why an app could not be started.
@@ -113,6 +109,19 @@ pub enum StartError {
         /// Why it does not go on.
         state: FollowState,
     },
+    /// The log has events that the app does not know, and the app is
+    /// [strict](AppBuilder::strict).
+    #[error("{}", unknown(types))]
+    UnknownTypes {
+        /// Their types.
+        types: Vec<String>,
+    },
+    /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
+    #[error("{0}")]
+    Untagged(Untagged),
+    /// The log could not be read for the checks of a start.
+    #[error("the log cannot be checked against the events of the app: {0}")]
+    Unreadable(#[source] ReadError),
     /// The system gives no thread to fold on.
     #[error(
         "a view has no thread to fold on: {0}; raise the limit of threads, or have fewer views"
@@ -166,18 +175,28 @@ impl App {
             store,
             #[cfg(feature = "log")]
             log: None,
-            upcasters: Upcasters::new(),
-            cache_bytes: AppBuilder::CACHE_BYTES,
-            retries: Retries::default(),
-            snapshots: None,
-            keepings: Keepings::default(),
-            kept_names: HashMap::new(),
+            #[cfg(feature = "log")]
+            is_beside: false,
+            settings: Settings::default(),
             plans: Plans::default(),
-            requires_views: false,
-            past_events: AppBuilder::PAST_EVENTS,
-            past_folds: half_the_cores(),
-            past_waiting: AppBuilder::PAST_WAITING,
         }
+    }
+
+    /// An app beside this one, over the same store: for a new view of a running program. It begins
+    /// with everything that this one was told: upcasters, known events, checks, retries, budgets,
+    /// decision snapshots and their place. It has none of this one's views and projections.
+    ///
+    /// Commands may go through either. Stopping the other leaves this one as it is. Stopping this
+    /// one ends the other, if this one opened the log.
+    pub fn beside(&self) -> AppBuilder {
+        let mut builder = App::over_store(self.core.store.clone());
+        builder.settings = (*self.beside).clone();
+        #[cfg(feature = "log")]
+        {
+            builder.log = self.log.clone();
+            builder.is_beside = true;
+        }
+        builder
     }
 
     /// Sends a command: fold its boundary, decide, append what was decided on the condition that
@@ -287,8 +306,8 @@ impl App {
         self.core.identity
     }
 
-    /// Whether it was [stopped](App::stop), or is about to be, by any of its clones: then it takes no commands, and
-    /// its views take in nothing more.
+    /// Whether a clone [stopped](App::stop) it, or is about to: then it takes no commands, and its
+    /// views take in nothing more.
     pub fn is_stopped(&self) -> bool {
         self.core.running.is_stopped()
     }
@@ -298,12 +317,11 @@ impl App {
         self.core.figures()
     }
 
-    /// Takes no further commands, ends folds of the past within a page of events, waits until those
-    /// that run have their answers and everything
-    /// that was accepted is durable, stops the views, and closes the log if the app opened it.
-    /// All clones are stopped. Views go on to answer queries that do not ask how fresh the answer
-    /// is, with [a mark](crate::Answer::standstill). Dropping an app instead is safe, too: what was acknowledged is
-    /// durable.
+    /// Takes no further commands, ends folds of the past within a page of events, waits until
+    /// running commands have their answers and everything that was accepted is durable, stops the
+    /// views, and closes the log if the app opened it. All clones are stopped. Views still answer
+    /// queries that do not ask how fresh the answer is, with [a mark](crate::Answer::standstill).
+    /// Dropping an app instead is safe, too: acknowledged commands are durable.
     ///
     /// # Errors
     /// [`StopError`] if something that was accepted could not be synced.
@@ -312,7 +330,7 @@ impl App {
         let drained = self.core.drain().await;
         self.panel.stop().await;
         #[cfg(feature = "log")]
-        if let Some(log) = self.log {
+        if let Some(log) = self.log.filter(|_| !self.is_beside) {
             let closed = match Handle::try_current() {
                 Ok(runtime) => runtime.spawn_blocking(move || log.close()).await.unwrap_or(Ok(())),
                 // Without a runtime it is this thread's to wait.
@@ -339,20 +357,67 @@ impl AppBuilder {
 
     /// How events that older programs wrote are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
-        self.upcasters = upcasters;
+        self.settings.upcasters = upcasters;
+        self
+    }
+
+    /// Says that the app knows the events of `E`. What views and projections fold is known without
+    /// that; so this is for events that commands alone read or write.
+    ///
+    /// At its start the app compares the events that it knows with the log:
+    ///
+    /// - A type in the log that is none of theirs, and that no upcaster takes, is warned of, or an
+    ///   error if the app is [strict](AppBuilder::strict). Most likely the type was renamed or
+    ///   split, and the upcaster is missing: folds do not see the events. An app that knows no
+    ///   events does not look.
+    /// - A stored event that lacks a tag which it would be given today is an error
+    ///   ([`StartError::Untagged`]): a rule over that tag does not see the event. Of each type that
+    ///   has upcasters or a version above 1, up to 16 events after each of 16 places of the log
+    ///   are looked at. Events that only commands read, and that are not declared here, are looked
+    ///   at when the first command asks for them.
+    pub fn events<E: Event>(mut self) -> AppBuilder {
+        self.settings.declared.push(Schema::declared::<E>);
+        self
+    }
+
+    /// Makes it an error of the start that the log has a type which no known event and no upcaster
+    /// takes. Without this it is warned of.
+    pub fn strict(mut self) -> AppBuilder {
+        self.settings.is_strict = true;
+        self
+    }
+
+    /// Says that events of these types are for other programs on the same log, so that the start
+    /// does not take them for events whose upcaster is missing.
+    pub fn foreign_types<N: Into<String>>(
+        mut self,
+        types: impl IntoIterator<Item = N>,
+    ) -> AppBuilder {
+        self.settings.foreign.extend(types.into_iter().map(Into::into));
+        self
+    }
+
+    /// Says that stored events of this type need not carry the tag of this key, though they would
+    /// be given it today: no rule over the tag has to see them.
+    pub fn accept_untagged(
+        mut self,
+        event_type: impl Into<String>,
+        key: impl Into<String>,
+    ) -> AppBuilder {
+        self.settings.untagged.push((event_type.into(), key.into()));
         self
     }
 
     /// How many bytes the states of decisions may take in memory; 0 for none, so that every
     /// command reads its boundary.
     pub fn cache_bytes(mut self, bytes: usize) -> AppBuilder {
-        self.cache_bytes = bytes;
+        self.settings.cache_bytes = bytes;
         self
     }
 
     /// What is done when others were quicker.
     pub fn retries(mut self, retries: Retries) -> AppBuilder {
-        self.retries = retries;
+        self.settings.retries = retries;
         self
     }
 
@@ -364,14 +429,14 @@ impl AppBuilder {
     /// The same with these options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
         self.plans.views.push(Box::new(Plan::<V>::new(options)));
-        self
+        self.events::<V::Event>()
     }
 
     /// Makes [`start`](AppBuilder::start) fail with [`StartError::RequiredView`] where a view
     /// stops before an event that it cannot take in. Without it the app starts, and that view
     /// answers as of the position before the event, with [a mark](crate::Answer::standstill).
     pub fn require_views(mut self) -> AppBuilder {
-        self.requires_views = true;
+        self.settings.requires_views = true;
         self
     }
 
@@ -381,17 +446,17 @@ impl AppBuilder {
     }
 
     /// The same, taking in what comes when this says.
-    pub fn projection_with(mut self, target: impl Target, refresh: Refresh) -> AppBuilder {
+    pub fn projection_with<T: Target>(mut self, target: T, refresh: Refresh) -> AppBuilder {
         let plan = projection::control::Plan { target, refresh };
         self.plans.projections.push(Box::new(plan));
-        self
+        self.events::<T::Event>()
     }
 
     /// How many events one answer may keep in memory at once to put them in order of when they
     /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is
     /// kept.
     pub fn past_events(mut self, events: usize) -> AppBuilder {
-        self.past_events = events;
+        self.settings.past_events = events;
         self
     }
 
@@ -404,7 +469,7 @@ impl AppBuilder {
     /// [checks of a scope](App::check_scope) share them. An answer that the view in memory has
     /// needs none.
     pub fn past_folds(mut self, folds: NonZeroUsize) -> AppBuilder {
-        self.past_folds = folds;
+        self.settings.past_limits.folds = folds;
         self
     }
 
@@ -412,7 +477,7 @@ impl AppBuilder {
     /// [folded](AppBuilder::past_folds) ends. One more is told
     /// [`QueryError::Busy`](crate::QueryError::Busy) at once.
     pub fn past_waiting(mut self, questions: usize) -> AppBuilder {
-        self.past_waiting = questions;
+        self.settings.past_limits.waiting = questions;
         self
     }
 
@@ -431,8 +496,8 @@ impl AppBuilder {
         F: Fold + Serialize + DeserializeOwned,
     {
         if let Some(keeping) = Keeping::<F>::new(options.every_events) {
-            self.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
-            self.kept_names.insert(TypeId::of::<F>(), kept_name::<F>());
+            self.settings.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
+            self.settings.kept_names.insert(TypeId::of::<F>(), kept_name::<F>());
         }
         self
     }
@@ -456,7 +521,7 @@ impl AppBuilder {
 
     /// Where snapshots are kept.
     pub fn snapshots_in(mut self, place: impl Snapshots) -> AppBuilder {
-        self.snapshots = Some(Arc::new(place));
+        self.settings.snapshots = Some(Arc::new(place));
         self
     }
 
@@ -464,38 +529,41 @@ impl AppBuilder {
     /// stopped before an event that it cannot take in.
     ///
     /// # Errors
-    /// [`StartError`] if declarations contradict each other, snapshots have no place, or a view
-    /// that is [required](AppBuilder::require_views) stopped.
+    /// [`StartError`] if declarations contradict each other or do not fit the log, snapshots have
+    /// no place, or a view that is [required](AppBuilder::require_views) stopped.
     pub async fn start(mut self) -> Result<App, StartError> {
         let limits = self.store.limits();
         self.check_plans()?;
-        if self.snapshots.is_none()
-            && !(self.keepings.is_empty() && self.plans.snapshots.is_empty())
+        if self.settings.snapshots.is_none()
+            && !(self.settings.keepings.is_empty() && self.plans.snapshots.is_empty())
         {
-            self.snapshots = Some(self.beside_the_log()?);
+            self.settings.snapshots = Some(self.beside_the_log()?);
         }
-        self.plans.snapshots.place = self.snapshots.clone();
-        if self.keepings.is_empty() {
-            self.snapshots = None;
-        }
+        self.plans.snapshots.place = self.settings.snapshots.clone();
         let log = self.store.identity().id;
-        let schema = Schema::new(self.upcasters, log, limits.tag_bytes, self.keepings)?;
-        let past = PoolLimits { folds: self.past_folds, waiting: self.past_waiting };
-        let AppBuilder { store, cache_bytes, retries, snapshots, plans, .. } = self;
+        let AppBuilder { store, settings, plans, .. } = self;
+        let Settings { upcasters, keepings, untagged, snapshots, .. } = settings.clone();
+        let snapshots = snapshots.filter(|_| !keepings.is_empty());
+        let schema = Schema::new(upcasters, log, limits.tag_bytes, keepings)?;
+        let schema = schema.accept_untagged(untagged);
+        settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));
         let panel = Panel::start(lineage.clone(), &schema, plans).await?;
-        if self.requires_views
+        if settings.requires_views
             && let Some(ViewStatus { view, state, .. }) = panel.halted()
         {
             panel.stop().await;
             return Err(StartError::RequiredView { view, state });
         }
-        let core = Core::new(lineage, schema, cache_bytes, retries, snapshots);
+        let core = Core::new(lineage, schema, settings.cache_bytes, settings.retries, snapshots);
         Ok(App {
-            past: Arc::new(FoldPool::new(past)),
+            past: Arc::new(FoldPool::new(settings.past_limits)),
             panel: Arc::new(panel),
             core: Arc::new(core),
-            past_events: self.past_events,
+            past_events: settings.past_events,
+            beside: Arc::new(settings),
+            #[cfg(feature = "log")]
+            is_beside: self.is_beside,
             #[cfg(feature = "log")]
             log: self.log,
         })
@@ -506,7 +574,7 @@ impl AppBuilder {
         if let Some(view) = snapshots.without_view(views) {
             return Err(StartError::SnapshotsWithoutView { view });
         }
-        let states = self.kept_names.values().copied();
+        let states = self.settings.kept_names.values().copied();
         if let Some(name) = twice(states).or_else(|| twice(snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });
         }
@@ -537,11 +605,6 @@ impl AppBuilder {
     fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
         Err(StartError::NoSnapshotPlace)
     }
-}
-
-fn half_the_cores() -> NonZeroUsize {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// A name that is among these twice.

@@ -12,23 +12,28 @@
 //!   is one zero and one "not a number".
 //! - Fields of structs and entries of maps are in the order of their bytes: neither the order in
 //!   which fields are declared nor that in which a map is walked makes a difference.
-//! - A set is a sequence to serde, which cannot be told from a list, so its order counts: a set
-//!   in a value that needs a digest has to be an ordered one, such as `BTreeSet`.
+//! - A set is a sequence to serde. The parts of a hash set are in the order of their bytes; those
+//!   of every other sequence are in the order that it has.
 //! - It is not the form for people, where a type has two: a UUID is its 16 bytes.
+//! - A number of a `serde_json::Value` is the number, whatever features `serde_json` has, as long as
+//!   a `u64`, an `i64` or an `f64` holds all of its digits.
 
 mod compound;
 mod state;
+mod unordered;
 
 use std::{any::type_name, fmt, sync::LazyLock};
 
 use diptych_store::Digest;
 use serde::{
     Serialize,
-    ser::{self, Serializer},
+    ser::{self, SerializeSeq, Serializer},
 };
 
-use compound::{Entries, Sequence};
+use crate::faithful::NUMBER;
+use compound::{Entries, Fields, Sequence};
 pub use state::{DigestSyntaxError, StateDigest};
+use unordered::is_unordered;
 
 /// What is hashed before every value, so that the form can have a successor.
 const CONTEXT: &str = "diptych, digest of a value, form 1";
@@ -98,8 +103,10 @@ pub struct DigestError {
 ///
 /// - The order of a map makes no difference, and neither does that in which fields are declared.
 ///   A `HashMap` has the digest of a `BTreeMap` with the same entries.
-/// - **A set is a sequence to serde**, and the order of a sequence counts. So a `HashSet` has
-///   another digest each time: use a `BTreeSet`, or a `HashMap<_, ()>`.
+/// - The order of a sequence counts, and to serde a set is one. The order of a `HashSet` makes no
+///   difference: it is known by the name of its type, also where it is that of another crate. A set
+///   that is not called so, or that serialises itself part by part, has another digest each
+///   time: use a `HashSet` or a `BTreeSet`. These two have different digests.
 /// - Equal integers are alike whatever their width, and so are equal floats. An integer and a
 ///   float are not. There is one zero and one "not a number".
 /// - Names count, as serde knows them: of structs, enums, variants and fields. With
@@ -238,7 +245,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
     type SerializeTupleStruct = Sequence<'a, S>;
     type SerializeTupleVariant = Sequence<'a, S>;
     type SerializeMap = Entries<'a, S>;
-    type SerializeStruct = Entries<'a, S>;
+    type SerializeStruct = Fields<'a, S>;
     type SerializeStructVariant = Entries<'a, S>;
 
     fn is_human_readable(&self) -> bool {
@@ -370,6 +377,20 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self.tag(tag::SEQUENCE).sequence()
     }
 
+    fn collect_seq<I>(self, parts: I) -> Result<(), Failed>
+    where
+        I: IntoIterator<Item: Serialize>,
+    {
+        match is_unordered::<I>() {
+            true => compound::in_order_of_bytes(self.tag(tag::SEQUENCE).0, parts),
+            false => {
+                let mut sequence = self.serialize_seq(None)?;
+                parts.into_iter().try_for_each(|part| sequence.serialize_element(&part))?;
+                sequence.end()
+            }
+        }
+    }
+
     fn serialize_tuple(self, _: usize) -> Result<Sequence<'a, S>, Failed> {
         self.tag(tag::TUPLE).sequence()
     }
@@ -396,8 +417,11 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self.tag(tag::MAP).entries(len.unwrap_or_default())
     }
 
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Entries<'a, S>, Failed> {
-        self.tag(tag::STRUCT).name(name).entries(len)
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Fields<'a, S>, Failed> {
+        match name {
+            NUMBER => Ok(Fields::Number(self, None)),
+            _ => self.tag(tag::STRUCT).name(name).entries(len).map(Fields::Entries),
+        }
     }
 
     fn serialize_struct_variant(

@@ -5,8 +5,10 @@
 
 mod codec;
 mod evolve;
+mod object;
 mod reading;
 mod schema;
+mod tagging;
 
 use std::{any::type_name, ops::Deref};
 
@@ -14,10 +16,15 @@ use diptych_store::{LogId, Metadata, Position, RawEvent, Timestamp};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+#[cfg(feature = "testing")]
+pub(crate) use codec::packed_end;
 pub use codec::{Codec, Json, MessagePack};
 pub use evolve::{Upcast, UpcastError, Upcasters};
+pub use object::JsonObject;
 pub(crate) use reading::{Reading, Stored, encoded};
-pub(crate) use schema::{Keepings, Schema};
+pub(crate) use schema::{Accepted, Keepings, Schema};
+pub(crate) use tagging::Declared;
+pub use tagging::Untagged;
 
 /// An event, or one of several: a struct, or an enum of them.
 ///
@@ -198,7 +205,7 @@ pub(crate) fn derived_id(log: LogId, position: Position) -> Uuid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// The codec cannot hold the value.
+    /// The codec cannot hold the value, or would give back another one.
     #[error("{what} cannot be encoded: {reason}")]
     Encode {
         /// The Rust type.
@@ -255,6 +262,9 @@ pub enum SchemaError {
         /// What it says.
         reason: String,
     },
+    /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
+    #[error("{0}")]
+    Untagged(Untagged),
     /// Declarations that contradict each other.
     #[error("{problem}")]
     Declaration {

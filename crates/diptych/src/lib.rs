@@ -148,6 +148,7 @@ mod command;
 pub mod derived;
 mod digest;
 mod event;
+mod faithful;
 mod fold;
 mod follow;
 mod lineage;
@@ -176,8 +177,8 @@ pub use diptych_store::{
     RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
-    Codec, Encoded, Event, EventType, Json, MessagePack, Recorded, SchemaError, Upcast,
-    UpcastError, Upcasters,
+    Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded, SchemaError,
+    Untagged, Upcast, UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
 pub use follow::{ControlError, FollowState, Lag, Refresh, Standstill, Stopped};

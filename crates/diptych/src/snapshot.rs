@@ -6,7 +6,6 @@
 
 mod ages;
 mod encoding;
-mod faithful;
 mod keeping;
 mod likeness;
 

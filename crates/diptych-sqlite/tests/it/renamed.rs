@@ -85,8 +85,7 @@ fn a_field_of_an_event_that_is_renamed_leaves_the_report_as_it_was() {
         given.and_stored(stored("Brazil", 700)).and_stored(stored("Alien", 850))
     };
     let upcasters = Upcasters::new().object("ticket-sold", 1, |payload| {
-        let price = payload.remove("price").ok_or("no price")?;
-        payload.insert("price_in_cents".to_owned(), price);
+        payload.rename("price", "price_in_cents")?;
         Ok(())
     });
     let before: All<old::TicketSold> = given().state(Filter::everything());

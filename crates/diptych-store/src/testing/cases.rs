@@ -246,6 +246,8 @@ macro_rules! __conformance_cases {
                 "`count` up to an event's position is its rank among those of the tag.";
             an_unknown_tag_counts_zero: lookup, [],
                 "`count` of an unknown tag is 0.";
+            every_type_is_listed_once: lookup, [],
+                "`types` says each type of an event in the log once, in order.";
             a_tag_given_twice_counts_once: lookup, [],
                 "A tag given twice on one event counts once.";
             look_ups_see_large_logs: lookup, [],

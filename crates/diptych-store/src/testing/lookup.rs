@@ -72,6 +72,15 @@ pub(super) fn an_unknown_tag_counts_zero(bench: &Bench<'_>) {
     assert_eq!(bench.probe().count("k:1", Position::MAX), 0);
 }
 
+pub(super) fn every_type_is_listed_once(bench: &Bench<'_>) {
+    let probe = prepared(bench);
+    let types = |probe: &Probe| probe.wait("types", probe.store.types()).expect("it answers");
+    assert_eq!(types(&probe), ["a", "b", "c"]);
+    probe.put([event("aa", &[]), event("a", &["k:1"])]);
+    assert_eq!(types(&probe), ["a", "aa", "b", "c"]);
+    assert_eq!(types(&bench.probe()), [""; 0]);
+}
+
 pub(super) fn a_tag_given_twice_counts_once(bench: &Bench<'_>) {
     let probe = bench.probe();
     probe.put([event("a", &["k:1", "l:1", "k:1"]), event("a", &["k:1", "k:1"])]);

@@ -182,6 +182,7 @@ proofs! {
     count_is_the_revision_of_a_tag: CountsCommits,
     count_upto_an_event_is_its_rank: CountExcludesUpto,
     an_unknown_tag_counts_zero: UnknownTagIsAnError,
+    every_type_is_listed_once: TypesAsOftenAsWritten TypesOfTheNewest,
     a_tag_given_twice_counts_once: CountsATagAsOftenAsGiven,
     look_ups_see_large_logs: LooksUpTheNewest1000,
     a_fresh_log_is_empty: StartsWithAnEvent,

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use diptych_store::{Accepted, EventRef, Head, LogIdentity, Position, RawEvent, Store};
+use diptych_store::{Accepted, EventRef, Filter, Head, LogIdentity, Position, RawEvent, Store};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
@@ -13,8 +13,8 @@ use super::{
     cache::Cache, decide::Retries, error::Failure, folds::Due, gates::Gates, unsynced::Unsynced,
 };
 use crate::{
-    CacheFigures, Recorded, Snapshots,
-    event::{Schema, derived_id},
+    CacheFigures, Recorded, SchemaError, Snapshots,
+    event::{Declared, Schema, derived_id},
     fold::caught,
     lineage::Lineage,
     meters::Meters,
@@ -117,6 +117,20 @@ impl Core {
                 self.unsynced.enter(accepted.first, accepted.recorded_at, events, head);
             }
             None => self.unsynced.enter_unknown(accepted.last, head),
+        }
+    }
+
+    /// # Errors
+    /// [`SchemaError::Untagged`] if a stored event lacks a tag that the boundary asks for.
+    pub(crate) async fn sees_older(
+        &self,
+        declared: &dyn Declared,
+        boundary: &Filter,
+    ) -> Result<(), Failure> {
+        let untagged = self.schema.untagged(&self.store, declared).await?;
+        match untagged.iter().find(|untagged| untagged.concerns(boundary)) {
+            Some(untagged) => Err(SchemaError::Untagged(untagged.clone()).into()),
+            None => Ok(()),
         }
     }
 

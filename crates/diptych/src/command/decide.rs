@@ -106,6 +106,11 @@ pub(crate) async fn decide<C: Command>(
     <C::State as Folds>::gates(&boundary, &mut |hash| gates.push(hash));
     let _entered = core.gates.enter(gates).await;
     let mut slots = <C::State as Folds>::open(boundary, &core.schema, Some(&core.cache))?;
+    for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {
+        if let Some(declared) = slot.unchecked() {
+            core.sees_older(&*declared, slot.boundary()).await?;
+        }
+    }
     let decided = attempts(core, request, &mut slots).await?;
     if core.snapshots.is_some() {
         for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {

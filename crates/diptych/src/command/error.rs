@@ -97,7 +97,8 @@ impl Conflict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the key {key:?} was used by a different command, committed at {first} to {last}: use a new \
-     key for a new command"
+     key for a new command; if it is the same one, it serialises differently each time, as a set \
+     without an order does"
 )]
 pub struct KeyReused {
     /// The key.

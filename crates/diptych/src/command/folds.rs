@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Fold, FoldError, Recorded, SchemaError, Snapshots,
-    event::{Reading, Schema, Stored, encoded},
+    event::{Declared, Reading, Schema, Stored, encoded},
     fold::{FoldFailure, caught, panic_text},
     snapshot::{Keeping, Kept, Unsealed, Unused},
 };
@@ -101,6 +101,8 @@ pub trait Slot: Send {
     fn forget(&mut self, place: &dyn Snapshots, reason: &str);
     /// The state as it is to be kept outside the log, if it is time.
     fn due(&mut self, log: LogIdentity) -> Option<Due>;
+    /// The fold's events, unless it is known that no stored one lacks a tag.
+    fn unchecked(&self) -> Option<Arc<dyn Declared>>;
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
 }
@@ -398,6 +400,11 @@ impl<F: Fold> Slot for Box<State<F>> {
                 None
             }
         }
+    }
+
+    fn unchecked(&self) -> Option<Arc<dyn Declared>> {
+        let is_checked = self.reading.lacks_no_tag();
+        (!is_checked).then(|| self.reading.clone() as Arc<dyn Declared>)
     }
 
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {

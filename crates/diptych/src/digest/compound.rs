@@ -1,7 +1,7 @@
 //! Values of several parts.
 
 use serde::{
-    Serialize,
+    Serialize, Serializer,
     ser::{
         SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
         SerializeTupleStruct, SerializeTupleVariant,
@@ -9,6 +9,7 @@ use serde::{
 };
 
 use super::{Canonical, Failed, Sink, tag};
+use crate::faithful::{NUMBER, Plain, text};
 
 /// Parts whose order counts. Not every sequence knows its length before, so they end with a mark
 /// that no part begins with, and their number after it.
@@ -32,6 +33,16 @@ impl<'a, S: Sink> Sequence<'a, S> {
         self.to.put(&self.parts.to_le_bytes());
         Ok(())
     }
+}
+
+/// Writes parts whose order does not count, in the order of their bytes: a sequence in all else.
+pub(super) fn in_order_of_bytes<S: Sink>(
+    to: &mut S,
+    parts: impl IntoIterator<Item: Serialize>,
+) -> Result<(), Failed> {
+    let mut entries = Entries::new(to, 0);
+    parts.into_iter().try_for_each(|part| entries.key(&part))?;
+    entries.finish()
 }
 
 /// For how many entries there is room from the start, at most, and for how many bytes of each:
@@ -123,27 +134,69 @@ impl<S: Sink> SerializeMap for Entries<'_, S> {
     }
 }
 
-/// The traits of serde for structs differ in nothing but their names.
-macro_rules! fields {
-    ($($of:ident)*) => {$(
-        impl<S: Sink> $of for Entries<'_, S> {
-            type Ok = ();
-            type Error = Failed;
-
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                name: &'static str,
-                value: &T,
-            ) -> Result<(), Failed> {
-                self.key(name)?;
-                self.value(value)
-            }
-
-            fn end(self) -> Result<(), Failed> {
-                self.finish()
-            }
-        }
-    )*};
+impl<S: Sink> Entries<'_, S> {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Failed> {
+        self.key(name)?;
+        self.value(value)
+    }
 }
 
-fields! { SerializeStruct SerializeStructVariant }
+impl<S: Sink> SerializeStructVariant for Entries<'_, S> {
+    type Ok = ();
+    type Error = Failed;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Failed> {
+        self.field(name, value)
+    }
+
+    fn end(self) -> Result<(), Failed> {
+        self.finish()
+    }
+}
+
+/// A struct, or a number of `serde_json` that serialises as a struct with its text.
+pub(super) enum Fields<'a, S> {
+    Entries(Entries<'a, S>),
+    Number(Canonical<'a, S>, Option<String>),
+}
+
+impl<S: Sink> SerializeStruct for Fields<'_, S> {
+    type Ok = ();
+    type Error = Failed;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Failed> {
+        match self {
+            Fields::Entries(entries) => entries.field(name, value),
+            Fields::Number(_, number) => {
+                *number = text(value);
+                Ok(())
+            }
+        }
+    }
+
+    fn end(self) -> Result<(), Failed> {
+        let (to, number) = match self {
+            Fields::Entries(entries) => return entries.finish(),
+            Fields::Number(to, number) => (to, number.unwrap_or_default()),
+        };
+        match Plain::of(&number) {
+            Some(Plain::Unsigned(number)) => to.serialize_u64(number),
+            Some(Plain::Signed(number)) => to.serialize_i64(number),
+            Some(Plain::Float(number)) => to.serialize_f64(number),
+            // Every digit tells it from others.
+            None => {
+                let mut entries = to.tag(tag::STRUCT).name(NUMBER).entries(1)?;
+                entries.field(NUMBER, &number)?;
+                entries.finish()
+            }
+        }
+    }
+}

@@ -1,8 +1,13 @@
-use std::{any::type_name, error::Error};
+use std::{any::type_name, error::Error, fmt::Display, io::ErrorKind::UnexpectedEof};
 
-use serde::{Serialize, de::DeserializeOwned};
+use rmp_serde::{Deserializer, decode::ReadRefReader};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::SchemaError;
+use crate::faithful::{Faithful, JsonPayload, PackedPayload, Path};
 
 /// How the payload of an event becomes bytes and comes back.
 ///
@@ -29,6 +34,10 @@ pub trait Codec {
 
 /// JSON text, the default: every tool reads it, and fields that a reader does not know are
 /// passed over.
+///
+/// Every finite float is read back to the bit. A value that would be read back as another is not
+/// encoded, wherever in the event it stands: a float that is infinite or not a number, and `Some`
+/// of `None`, of `()` or of a unit struct, because JSON has `null` for all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
@@ -36,7 +45,9 @@ impl Codec for Json {
     const NAME: &'static str = "json";
 
     fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, SchemaError> {
-        serde_json::to_vec(value).map_err(|error| not_encoded::<T>(&error))
+        let path = Path::default();
+        serde_json::to_vec(&Faithful::<T, JsonPayload>::new(value, &path))
+            .map_err(|error| not_encoded::<T>(&path, error))
     }
 
     fn decode<T: DeserializeOwned>(
@@ -48,6 +59,11 @@ impl Codec for Json {
 
 /// [MessagePack](https://msgpack.org), by `rmp-serde`: smaller and faster than JSON, exact for
 /// every number, and with the names of fields, so that unknown ones are passed over.
+///
+/// A value that would be read back as another is not encoded, wherever in the event it stands:
+/// `Some` of `None` or of `()`, because MessagePack has one nothing, and a number of a
+/// `serde_json::Value` with more digits than a `u64`, an `i64` or an `f64` holds, which there can
+/// be under the feature `arbitrary_precision` of `serde_json`. Bytes after the value are an error.
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePack;
 
@@ -55,16 +71,35 @@ impl Codec for MessagePack {
     const NAME: &'static str = "messagepack";
 
     fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, SchemaError> {
-        rmp_serde::to_vec_named(value).map_err(|error| not_encoded::<T>(&error))
+        let path = Path::default();
+        rmp_serde::to_vec_named(&Faithful::<T, PackedPayload>::new(value, &path))
+            .map_err(|error| not_encoded::<T>(&path, error))
     }
 
     fn decode<T: DeserializeOwned>(
         bytes: &[u8],
     ) -> Result<T, Box<dyn Error + Send + Sync + 'static>> {
-        Ok(rmp_serde::from_slice(bytes)?)
+        let mut deserializer = Deserializer::from_read_ref(bytes);
+        let value = T::deserialize(&mut deserializer)?;
+        packed_end(&mut deserializer)?;
+        Ok(value)
     }
 }
 
-fn not_encoded<T: ?Sized>(error: &dyn Error) -> SchemaError {
-    SchemaError::Encode { what: type_name::<T>(), reason: error.to_string() }
+/// # Errors
+/// If bytes follow the value that was read: they are of another codec, or of two values.
+pub(crate) fn packed_end(
+    deserializer: &mut Deserializer<ReadRefReader<'_, [u8]>>,
+) -> Result<(), &'static str> {
+    match IgnoredAny::deserialize(deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(end)) if end.kind() == UnexpectedEof => {
+            Ok(())
+        }
+        _ => Err("there are bytes after the MessagePack value; if the codec of the event was \
+                  changed, the payload is of the other codec"),
+    }
+}
+
+fn not_encoded<T: ?Sized>(path: &Path, error: impl Display) -> SchemaError {
+    SchemaError::Encode { what: type_name::<T>(), reason: path.describe(error) }
 }

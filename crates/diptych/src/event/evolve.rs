@@ -7,9 +7,8 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use serde_json::{Map, Value};
 
-use super::{Encoded, EventType, SchemaError};
+use super::{Codec, Encoded, EventType, Json, JsonObject, SchemaError};
 use crate::fold::caught;
 
 /// Steps from a stored event to one of today, so that a mistake in the declarations is an error
@@ -29,23 +28,22 @@ type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send 
 /// type is also given what can become that type.
 ///
 /// ```
-/// use diptych::{Upcast, Upcasters};
-/// use serde_json::json;
+/// use diptych::{JsonObject, Upcast, Upcasters};
 ///
 /// let upcasters = Upcasters::new()
 ///     // 1 to 1: version 1 had no currency.
-///     .object("account-opened", 1, |payload| {
-///         payload.insert("currency".to_owned(), json!("EUR"));
-///         Ok(())
-///     })
+///     .object("account-opened", 1, |payload| payload.insert("currency", "EUR"))
 ///     // The same event under a better name.
 ///     .rename("customer-relocated", "customer-moved")
 ///     // 1 to many.
 ///     .split("customer-changed", 1, &["customer-renamed", "customer-moved"], |old| {
-///         let old: serde_json::Value = serde_json::from_slice(old.payload)?;
+///         let old = JsonObject::parse(old.payload)?;
+///         let (mut renamed, mut moved) = (JsonObject::new(), JsonObject::new());
+///         renamed.copy(&old, "name", "name")?;
+///         moved.copy(&old, "address", "to")?;
 ///         Ok(vec![
-///             Upcast::json("customer-renamed", 1, &json!({ "name": old["name"] }))?,
-///             Upcast::json("customer-moved", 1, &json!({ "to": old["address"] }))?,
+///             Upcast::json("customer-renamed", 1, &renamed)?,
+///             Upcast::json("customer-moved", 1, &moved)?,
 ///         ])
 ///     })
 ///     // 1 to none.
@@ -82,13 +80,13 @@ impl Upcast {
     /// An event with this JSON as its payload.
     ///
     /// # Errors
-    /// If the value cannot be written as JSON.
+    /// If the value cannot be written as JSON, or would be read back as another.
     pub fn json(
         event_type: impl Into<Cow<'static, str>>,
         version: u32,
         payload: &impl serde::Serialize,
     ) -> Result<Upcast, UpcastError> {
-        let payload = serde_json::to_vec(payload)?;
+        let payload = Json::encode(payload)?;
         Ok(Upcast { event_type: event_type.into(), version, payload })
     }
 
@@ -104,18 +102,19 @@ impl Upcasters {
         Upcasters::default()
     }
 
-    /// 1 to 1 on JSON: changes the fields of an object, which is then of the next version.
+    /// 1 to 1 on JSON: changes the fields of an object, which is then of the next version. A field
+    /// that is not touched stays byte for byte.
     #[must_use]
     pub fn object(
         self,
         event_type: impl Into<Cow<'static, str>>,
         version: u32,
-        change: impl Fn(&mut Map<String, Value>) -> Result<(), UpcastError> + Send + Sync + 'static,
+        change: impl Fn(&mut JsonObject<'_>) -> Result<(), UpcastError> + Send + Sync + 'static,
     ) -> Upcasters {
         self.payload(event_type, version, move |old| {
-            let mut object = serde_json::from_slice(old.payload)?;
+            let mut object = JsonObject::parse(old.payload)?;
             change(&mut object)?;
-            Ok(serde_json::to_vec(&object)?)
+            Ok(object.to_string().into_bytes())
         })
     }
 
@@ -391,11 +390,8 @@ mod tests {
         upcasts.iter().map(text).collect()
     }
 
-    fn add(field: &'static str) -> impl Fn(&mut Map<String, Value>) -> Result<(), UpcastError> {
-        move |object| {
-            object.insert(field.to_owned(), json!(object.len()));
-            Ok(())
-        }
+    fn add(field: &'static str) -> impl Fn(&mut JsonObject<'_>) -> Result<(), UpcastError> {
+        move |object| object.insert(field, object.names().count())
     }
 
     #[test]

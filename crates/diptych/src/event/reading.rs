@@ -1,14 +1,19 @@
 //! One way from a stored event to what a fold is given: upcast, check the version, decode. All
 //! who read go through here.
 
-use std::{any::type_name, borrow::Cow, marker::PhantomData, sync::Arc};
+use std::{
+    any::type_name,
+    borrow::Cow,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
 
 use diptych_store::{
     EventRef, Filter, FilterItem, LogId, Metadata, Position, RawEvent, Tag, Timestamp,
 };
 use uuid::Uuid;
 
-use super::{Encoded, Event, EventType, Recorded, SchemaError, Upcasters, derived_id};
+use super::{Encoded, Event, EventType, Recorded, SchemaError, Untagged, Upcasters, derived_id};
 use crate::{command::BoundaryError, fold::caught};
 
 /// How events of `E` are selected in one log, and read.
@@ -18,6 +23,8 @@ pub(crate) struct Reading<E> {
     stored: Vec<Cow<'static, str>>,
     upcasters: Arc<Upcasters>,
     log: LogId,
+    /// Which tags stored events lack, once that was looked for.
+    untagged: OnceLock<Vec<Untagged>>,
     event: PhantomData<fn() -> E>,
 }
 
@@ -69,6 +76,14 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// Whether the event has this tag.
+    pub(crate) fn carries(&self, tag: &Tag) -> bool {
+        match &self.tags {
+            Tags::Read(event) => event.tags().any(|own| own == tag.as_str()),
+            Tags::Given(tags) => tags.contains(tag),
+        }
+    }
+
     /// Whether the filter has an event of this type with its tags.
     pub(crate) fn is_in(&self, filter: &Filter, event_type: &str) -> bool {
         let tags: Vec<_> = match &self.tags {
@@ -96,7 +111,8 @@ impl<E: Event> Reading<E> {
             }
         }
         let stored = upcasters.sources(types.iter().map(|known| Cow::Borrowed(known.name)));
-        Ok(Reading { types, stored, upcasters, log, event: PhantomData })
+        let untagged = OnceLock::new();
+        Ok(Reading { types, stored, upcasters, log, untagged, event: PhantomData })
     }
 
     /// The filter narrowed to events that are, or can become, events of `E`.
@@ -116,6 +132,23 @@ impl<E: Event> Reading<E> {
     /// All events that are, or can become, events of `E`.
     pub(crate) fn everything(&self) -> Filter {
         Filter::types(self.stored.iter().cloned())
+    }
+
+    pub(super) fn types(&self) -> &[EventType] {
+        &self.types
+    }
+
+    pub(super) fn upcasters(&self) -> &Upcasters {
+        &self.upcasters
+    }
+
+    /// Whether it was looked for events that lack a tag, and there are none.
+    pub(crate) fn lacks_no_tag(&self) -> bool {
+        self.untagged.get().is_some_and(Vec::is_empty)
+    }
+
+    pub(super) fn untagged(&self) -> &OnceLock<Vec<Untagged>> {
+        &self.untagged
     }
 
     /// Whether an event of this name is, or can become, an event of `E`.

@@ -6,11 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Filter, LogId};
+use diptych_store::{Filter, LogId, ReadError, Store};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
-use super::Reading;
+use super::{
+    Reading, Untagged,
+    tagging::{Declared, probe},
+};
 use crate::{BoundaryError, Event, Fold, SchemaError, Upcasters, snapshot::Keeping};
 
 /// How events are read in one log: the upcasters, and what was worked out from them.
@@ -18,10 +21,15 @@ pub struct Schema {
     upcasters: Arc<Upcasters>,
     log: LogId,
     tag_bytes: usize,
+    /// Types and keys of tags that older events need not carry.
+    accepted: Vec<Accepted>,
     readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
     /// How states are kept outside the log, for the folds that are.
     keepings: Keepings,
 }
+
+/// The name of an event type, and the key of a tag.
+pub(crate) type Accepted = (String, String);
 
 pub(crate) type Keepings = HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>;
 
@@ -36,12 +44,49 @@ impl Schema {
     ) -> Result<Schema, SchemaError> {
         upcasters.check()?;
         let (upcasters, readings) = (Arc::new(upcasters), RwLock::default());
-        Ok(Schema { upcasters, log, tag_bytes, readings, keepings })
+        Ok(Schema { upcasters, log, tag_bytes, accepted: Vec::new(), readings, keepings })
+    }
+
+    /// Lets older events of these types be without tags of these keys.
+    pub(crate) fn accept_untagged(mut self, accepted: Vec<Accepted>) -> Schema {
+        self.accepted = accepted;
+        self
+    }
+
+    /// Whether an upcaster takes events of this type.
+    pub(crate) fn upcasts(&self, event_type: &str) -> bool {
+        self.upcasters.know(event_type)
+    }
+
+    /// Tags that stored events of these lack, but for those that are accepted. It is looked for
+    /// once.
+    ///
+    /// # Errors
+    /// [`ReadError`] from the store.
+    pub(crate) async fn untagged<'a>(
+        &self,
+        store: &Store,
+        declared: &'a dyn Declared,
+    ) -> Result<&'a [Untagged], ReadError> {
+        if let Some(known) = declared.untagged().get() {
+            return Ok(known);
+        }
+        let mut missing = probe(store, declared).await?;
+        missing.retain(|missing| {
+            let accepts = |(of, key): &Accepted| of == missing.event_type && *key == missing.key;
+            !self.accepted.iter().any(accepts)
+        });
+        Ok(declared.untagged().get_or_init(|| missing))
     }
 
     /// How states of `F` are kept outside the log, if they are.
     pub(crate) fn keeping<F: Fold>(&self) -> Option<Arc<Keeping<F>>> {
         self.keepings.get(&TypeId::of::<F>())?.clone().downcast().ok()
+    }
+
+    /// Events of `E`, for the checks that need no type.
+    pub(crate) fn declared<E: Event>(&self) -> Result<Arc<dyn Declared>, SchemaError> {
+        Ok(self.reading::<E>()?)
     }
 
     /// How events of `E` are selected and read.

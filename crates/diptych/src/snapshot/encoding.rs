@@ -3,13 +3,18 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{faithful::Faithful, likeness::likeness};
+use super::likeness::likeness;
+use crate::{
+    Codec, MessagePack,
+    faithful::{Faithful, PackedState, Path},
+};
 
 /// Writes a state after these bytes, unless it would be read back as another one.
 pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>, String> {
-    match rmp_serde::encode::write_named(&mut to, &Faithful::new(state)) {
+    let path = Path::default();
+    match rmp_serde::encode::write_named(&mut to, &Faithful::<T, PackedState>::new(state, &path)) {
         Ok(()) => to.extend_from_slice(&likeness(state)?.to_le_bytes()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(path.describe(error)),
     }
     Ok(to)
 }
@@ -18,7 +23,7 @@ pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>
 /// written, or in which something has no place any more.
 pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let (bytes, written) = bytes.split_last_chunk().ok_or("it is cut off")?;
-    let state = rmp_serde::from_slice(bytes).map_err(|error| error.to_string())?;
+    let state: T = MessagePack::decode(bytes).map_err(|error| error.to_string())?;
     match likeness(&state)? == u64::from_le_bytes(*written) {
         true => Ok(state),
         false => Err("another state is read from it than was written: its type, or how that is \

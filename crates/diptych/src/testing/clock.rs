@@ -114,4 +114,8 @@ impl EventStore for Controlled {
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.memory.tracked(source).await
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.memory.types().await
+    }
 }

@@ -114,4 +114,8 @@ impl EventStore for Around {
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.look(self.store.tracked(source)).await
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.store.types().await
+    }
 }

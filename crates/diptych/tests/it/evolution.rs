@@ -57,20 +57,13 @@ events!(Opening { Opened(Opened) = "account-opened", 3, [account]; });
 /// - heartbeats say nothing.
 pub(crate) fn upcasters() -> Upcasters {
     Upcasters::new()
-        .object("account-opened", 1, |payload| {
-            payload.insert("currency".to_owned(), json!("EUR"));
-            Ok(())
-        })
-        .object("account-opened", 2, |payload| {
-            payload.insert("branch".to_owned(), json!(1));
-            Ok(())
-        })
+        .object("account-opened", 1, |payload| payload.insert("currency", "EUR"))
+        .object("account-opened", 2, |payload| payload.insert("branch", 1))
         .rename("customer-relocated", "customer-moved")
         .split("customer-changed", 1, &["customer-named", "customer-moved"], change)
-        .object("customer-named", 1, |payload| {
-            let name = payload.remove("called").ok_or("there is no name")?;
-            payload.insert("name".to_owned(), name);
-            Ok(())
+        .object("customer-named", 1, |payload| match payload.rename("called", "name")? {
+            true => Ok(()),
+            false => Err("there is no name".into()),
         })
         .drop("heartbeat", 1)
 }

@@ -152,6 +152,10 @@ impl EventStore for Tired {
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.store.tracked(source).await
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.store.types().await
+    }
 }
 
 async fn write(store: &Store, event: impl Event) {

@@ -310,9 +310,8 @@ async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
     assert!(warnings.one().contains("made by other code"));
     app.stop().await.unwrap();
     let double = Upcasters::new().object("entered", 1, |payload| {
-        let amount = payload["amount"].as_u64().ok_or("no amount")?;
-        payload["amount"] = json!(amount * 2);
-        Ok(())
+        let amount: u64 = payload.get("amount")?.ok_or("no amount")?;
+        payload.insert("amount", amount * 2)
     });
     let app = over(&store, &place).upcasters(double).decision_snapshots::<Ledger>(EVERY);
     let app = app.start().await.unwrap();

@@ -222,6 +222,10 @@ impl EventStore for Watched {
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.0.store.tracked(source).await
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.0.store.types().await
+    }
 }
 
 /// What was warned of on this thread while the listener was there.

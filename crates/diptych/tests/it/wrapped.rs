@@ -76,4 +76,8 @@ impl EventStore for Wrapped {
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.store.tracked(source).await
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.store.types().await
+    }
 }

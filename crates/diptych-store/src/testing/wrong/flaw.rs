@@ -256,6 +256,10 @@ flaws! {
     CountsATagAsOftenAsGiven,
     /// `count` of an unknown tag is an error.
     UnknownTagIsAnError,
+    /// `types` says a type as often as it was written.
+    TypesAsOftenAsWritten,
+    /// `types` says the type of the last event alone.
+    TypesOfTheNewest,
 
     // Time.
     /// `recorded_at` follows a clock that goes back.

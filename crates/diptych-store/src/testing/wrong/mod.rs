@@ -298,4 +298,8 @@ impl EventStore for Wrong {
         let state = self.0.state.lock();
         Ok(self.tracking_in(&state, source).map(|tracked| tracked.tracking.clone()))
     }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.search_types()
+    }
 }

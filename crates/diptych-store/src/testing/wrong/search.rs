@@ -197,6 +197,22 @@ impl Wrong {
         }
     }
 
+    pub(super) fn search_types(&self) -> Result<Vec<String>, ReadError> {
+        let state = self.0.state.lock();
+        let published = self.published();
+        let stored = state.events.iter().filter(|stored| stored.position <= published);
+        let mut types: Vec<_> = stored.map(|stored| stored.event.event_type.to_string()).collect();
+        if !self.is(Flaw::TypesAsOftenAsWritten) {
+            types.sort_unstable();
+            types.dedup();
+        }
+        if self.is(Flaw::TypesOfTheNewest) {
+            let newest = state.events.last().map(|stored| stored.event.event_type.to_string());
+            types.retain(|name| newest.as_ref() == Some(name));
+        }
+        Ok(types)
+    }
+
     /// How far a look-up may look.
     fn looked_up(&self, upto: Position) -> Result<Position, ReadError> {
         let head = self.published();

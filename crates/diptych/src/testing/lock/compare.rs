@@ -159,10 +159,14 @@ impl Check {
 
     fn ask_to_record(&mut self) {
         for news in &self.news {
-            if let News::Added(Entry { event_type, version, .. }) = news {
+            if let News::Added(new) = news {
+                let Entry { event_type, version, .. } = new;
+                let older = self.entries.iter().filter(|entry| entry.event_type == *event_type);
+                let caution = older.rev().find_map(|older| untagged(older, new));
                 self.problems.push(format!(
                     "{event_type} version {version} is not recorded: run the test once with \
-                     `DIPTYCH_SCHEMAS=record`, and commit the file"
+                     `DIPTYCH_SCHEMAS=record`, and commit the file{}",
+                    caution.unwrap_or_default()
                 ));
             }
         }
@@ -198,6 +202,21 @@ fn shape_of(codec: &str, payloads: &[Vec<u8>]) -> Result<Option<Shape>, String> 
     Ok(Some(shape))
 }
 
+/// A caution, if events of the newer version have tags that those of the older one lack: an upcaster
+/// gives no tag.
+fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
+    let keys = newer.tags.iter().filter(|key| !older.tags.contains(*key));
+    let keys = keys.map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
+    let (name, version) = (&older.event_type, older.version);
+    (!keys.is_empty()).then(|| {
+        format!(
+            "; beware: events of {name} version {version} that are in a log do not get the tag \
+             {keys} by that, and a rule over it does not see them: let such rules ask by a tag \
+             that the older events carry, or give the fact a new event type"
+        )
+    })
+}
+
 /// The entry that should take the place of the recorded one, if something became known.
 ///
 /// # Errors
@@ -231,7 +250,8 @@ fn compare(recorded: &Entry, now: Entry) -> Result<Option<Entry>, String> {
                 "{name} version {version} is not what was recorded:\n\n{difference}\n\
                  give it version {next} and an upcaster from version {version}; or, if version \
                  {version} was never in a log, or only the samples show more than before, remove \
-                 its entry from the file and record it again"
+                 its entry from the file and record it again{}",
+                untagged(recorded, &now).unwrap_or_default()
             ))
         }
     }

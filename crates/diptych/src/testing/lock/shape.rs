@@ -10,7 +10,7 @@ use serde::{
     de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess},
 };
 
-use crate::{Codec, Json, MessagePack};
+use crate::{Codec, Json, MessagePack, event::packed_end, faithful::NUMBER};
 
 /// Kinds of values by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl Shape {
         let root = At { shape: self, path: ROOT.to_owned() };
         if codec == MessagePack::NAME {
             let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
-            return root.deserialize(&mut deserializer).map_err(|error| error.to_string());
+            root.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+            return packed_end(&mut deserializer).map_err(str::to_owned);
         }
         let mut deserializer = serde_json::Deserializer::from_slice(payload);
         let read = root.deserialize(&mut deserializer).and_then(|()| deserializer.end());
@@ -238,10 +239,18 @@ impl<'de> de::Visitor<'de> for At<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        let mut name = entries.next_key_seed(Name)?;
+        // Under its feature `arbitrary_precision` serde_json gives a number as a map with this key.
+        if name.as_ref().is_some_and(|name| name.as_deref() == Some(NUMBER)) {
+            entries.next_value::<IgnoredAny>()?;
+            self.is(Kind::Number);
+            return Ok(());
+        }
         self.is(Kind::Object);
-        while let Some(name) = entries.next_key_seed(Name)? {
-            let path = field(&self.path, name.as_deref());
+        while let Some(this) = name {
+            let path = field(&self.path, this.as_deref());
             entries.next_value_seed(At { shape: &mut *self.shape, path })?;
+            name = entries.next_key_seed(Name)?;
         }
         Ok(())
     }

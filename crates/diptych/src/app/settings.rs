@@ -1,0 +1,116 @@
+//! What an app is told that an app beside it needs, too; and whether that fits the log.
+
+use std::{any::TypeId, collections::HashMap, num::NonZeroUsize, sync::Arc, thread};
+
+use diptych_store::Store;
+
+use super::{AppBuilder, StartError};
+use crate::{
+    Retries, SchemaError, Snapshots, Upcasters,
+    event::{Accepted, Declared, Keepings, Schema},
+    query::pool::PoolLimits,
+};
+
+/// What an app was told that an app beside it needs, too.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) upcasters: Upcasters,
+    pub(super) declared: Vec<Declare>,
+    /// Event types in the log that the app leaves to others.
+    pub(super) foreign: Vec<String>,
+    pub(super) is_strict: bool,
+    pub(super) untagged: Vec<Accepted>,
+    pub(super) cache_bytes: usize,
+    pub(super) retries: Retries,
+    pub(super) snapshots: Option<Arc<dyn Snapshots>>,
+    pub(super) keepings: Keepings,
+    /// The names that states of decisions are kept under, by their types.
+    pub(super) kept_names: HashMap<TypeId, &'static str>,
+    pub(super) requires_views: bool,
+    pub(super) past_events: usize,
+    pub(super) past_limits: PoolLimits,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            upcasters: Upcasters::new(),
+            declared: Vec::new(),
+            foreign: Vec::new(),
+            is_strict: false,
+            untagged: Vec::new(),
+            cache_bytes: AppBuilder::CACHE_BYTES,
+            retries: Retries::default(),
+            snapshots: None,
+            keepings: Keepings::default(),
+            kept_names: HashMap::new(),
+            requires_views: false,
+            past_events: AppBuilder::PAST_EVENTS,
+            past_limits: PoolLimits {
+                folds: half_the_cores(),
+                waiting: AppBuilder::PAST_WAITING,
+            },
+        }
+    }
+}
+
+fn half_the_cores() -> NonZeroUsize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Events that the app knows, found in its schema.
+pub(super) type Declare = fn(&Schema) -> Result<Arc<dyn Declared>, SchemaError>;
+
+impl Settings {
+    /// Compares the events that the app knows with those in the log.
+    pub(super) async fn check_log(&self, store: &Store, schema: &Schema) -> Result<(), StartError> {
+        let declared = self.declared.iter().map(|declared| declared(schema));
+        let declared = declared.collect::<Result<Vec<_>, _>>()?;
+        for declared in &declared {
+            let untagged = schema.untagged(store, &**declared).await;
+            if let Some(untagged) = untagged.map_err(StartError::Unreadable)?.first() {
+                return Err(StartError::Untagged(untagged.clone()));
+            }
+        }
+        // An app of which no event is known cannot tell its own from others.
+        if declared.is_empty() {
+            return Ok(());
+        }
+        let mut types = match store.types().await {
+            Ok(types) => types,
+            Err(error) if self.is_strict => return Err(StartError::Unreadable(error)),
+            // Those who read the log meet it, and say so in their own way.
+            Err(_) => return Ok(()),
+        };
+        types.retain(|name| {
+            let is_known = declared.iter().any(|declared| declared.knows(name));
+            !is_known && !schema.upcasts(name) && !self.foreign.contains(name)
+        });
+        if types.is_empty() {
+            return Ok(());
+        }
+        if self.is_strict {
+            return Err(StartError::UnknownTypes { types });
+        }
+        tracing::warn!("{}", unknown(&types));
+        Ok(())
+    }
+}
+
+/// Names that a message has at most.
+const NAMED_TYPES: usize = 16;
+
+/// Which types are unknown, and what to do.
+pub(super) fn unknown(types: &[String]) -> String {
+    let named = types.iter().take(NAMED_TYPES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match types.len().saturating_sub(NAMED_TYPES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the log has events that no known event type and no upcaster takes: {named}{more}; if a \
+         type was renamed or split, add its upcaster; if commands alone use it, declare it with \
+         `events`; if it is another program's, name it with `foreign_types`"
+    )
+}

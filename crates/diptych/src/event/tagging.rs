@@ -1,0 +1,182 @@
+//! Tags that came later.
+//!
+//! A tag is written with its event, so an event that was written before its type had the tag is
+//! not found by it: a rule over that tag does not see the event. To find that out, some stored
+//! events are read as events of today and encoded again. A tag that an event would be given today
+//! and does not carry is missing. So a tag of an `Option` that is `None`, or of an empty list, is
+//! missing nowhere, and one that is made of another field since, or in another spelling, is.
+//!
+//! How many events are looked at is bounded. Events that no upcaster concerns, of a type at
+//! version 1, are not looked at: to give such a type a tag takes a new version.
+
+use std::{borrow::Cow, fmt, sync::OnceLock};
+
+use diptych_store::{Batch, Filter, Position, Read, ReadError, Store};
+
+use super::{Event, Reading, Stored};
+use crate::fold::caught;
+
+/// Places of the log, evenly spaced, from which events of each older type are looked at.
+pub(super) const PROBES: u64 = 16;
+/// Events that are looked at from each of these places on.
+pub(super) const PROBE_EVENTS: usize = 16;
+
+/// A stored event lacks a tag that it would be given if it were written today.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Untagged {
+    /// The name that its type has today.
+    pub event_type: &'static str,
+    /// The name of its type as it is stored.
+    pub stored_type: String,
+    /// The schema version as it is stored.
+    pub stored_version: u32,
+    /// The key of the tag that it lacks.
+    pub key: String,
+    /// Where it stands.
+    pub position: Position,
+}
+
+impl Untagged {
+    /// Whether the other says the same of another event.
+    fn is_like(&self, other: &Untagged) -> bool {
+        self.event_type == other.event_type && self.key == other.key
+    }
+
+    /// Whether a boundary with this filter would have to see the event, and does not.
+    pub(crate) fn concerns(&self, boundary: &Filter) -> bool {
+        boundary.items().iter().any(|item| {
+            let types = &item.types;
+            let asks = types.is_empty() || types.iter().any(|name| name == self.event_type);
+            asks && item.tags.iter().any(|tag| tag.key() == self.key)
+        })
+    }
+}
+
+impl fmt::Display for Untagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Untagged { event_type, stored_type, stored_version, key, position } = self;
+        write!(
+            f,
+            "the event at position {position}, {stored_type} version {stored_version}, does not \
+             carry the tag {key} that {event_type} has today, so a rule over that tag does not see \
+             it: keep such rules on the tags that older events carry, or write the older facts \
+             again under a new event type; if no rule needs the older events, say so with \
+             `accept_untagged({event_type:?}, {key:?})`"
+        )
+    }
+}
+
+/// Events of some Rust type, for the checks that need no type.
+pub trait Declared: Send + Sync {
+    /// Whether an event of this name is, or can become, one of these events.
+    fn knows(&self, event_type: &str) -> bool;
+    /// Which tags stored events lack, once that was looked for.
+    fn untagged(&self) -> &OnceLock<Vec<Untagged>>;
+    /// Names in the log under which there may be older events of types with tags.
+    fn older(&self) -> Vec<Cow<'static, str>>;
+    /// The tags that this event lacks.
+    fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged>;
+}
+
+impl<E: Event> Declared for Reading<E> {
+    fn knows(&self, event_type: &str) -> bool {
+        self.selects(event_type)
+    }
+
+    fn untagged(&self) -> &OnceLock<Vec<Untagged>> {
+        self.untagged()
+    }
+
+    fn older(&self) -> Vec<Cow<'static, str>> {
+        let tagged = self.types().iter().filter(|known| !known.tags.is_empty());
+        let names = tagged.flat_map(|known| {
+            let mut names = self.upcasters().sources([Cow::Borrowed(known.name)]);
+            names.retain(|name| self.upcasters().know(name) || known.version > 1);
+            names
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged> {
+        let mut today = Vec::new();
+        // An event that cannot be read is an error wherever it is folded.
+        let encode = |event: E| today.extend(caught(|| event.encode()).ok());
+        let read = self.read(&stored.encoded, |_| true, encode);
+        if read.is_err() {
+            return Vec::new();
+        }
+        let mut missing: Vec<Untagged> = Vec::new();
+        for event in today.into_iter().flatten() {
+            let known = self.types().iter().find(|known| known.name == event.event_type);
+            let Some(known) = known else { continue };
+            for tag in event.tags.iter().filter(|tag| !stored.carries(tag)) {
+                let one = Untagged {
+                    event_type: known.name,
+                    stored_type: stored.encoded.event_type.to_owned(),
+                    stored_version: stored.encoded.version,
+                    key: tag.key().to_owned(),
+                    position: stored.position,
+                };
+                if !missing.iter().any(|told| told.is_like(&one)) {
+                    missing.push(one);
+                }
+            }
+        }
+        missing
+    }
+}
+
+/// The first event found for each type and key that lacks the tag, among at most [`PROBES`] times
+/// [`PROBE_EVENTS`] events of each older type.
+///
+/// # Errors
+/// [`ReadError`] from the store.
+pub(super) async fn probe(
+    store: &Store,
+    declared: &dyn Declared,
+) -> Result<Vec<Untagged>, ReadError> {
+    let mut missing: Vec<Untagged> = Vec::new();
+    let head = store.head().position();
+    for name in declared.older() {
+        let filter = Filter::types([name]);
+        let mut seen = Position::START;
+        for number in 0..PROBES {
+            let after = Position::new(head.get() / PROBES * number).max(seen);
+            let batch = next(store, &filter, after, head).await?;
+            for event in batch.iter() {
+                let stored = Stored::of(&event);
+                seen = stored.position;
+                for one in declared.missing(&stored) {
+                    if !missing.iter().any(|told| told.is_like(&one)) {
+                        missing.push(one);
+                    }
+                }
+            }
+            // Nothing more of it comes.
+            if batch.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// The next events after this position: none if there are none up to the head.
+async fn next(
+    store: &Store,
+    filter: &Filter,
+    mut after: Position,
+    head: Position,
+) -> Result<Batch, ReadError> {
+    loop {
+        let batch = store.read(filter, Read::after(after).upto(head).limit(PROBE_EVENTS)).await?;
+        if !batch.is_empty() || batch.upto() >= head {
+            return Ok(batch);
+        }
+        after = batch.upto();
+    }
+}

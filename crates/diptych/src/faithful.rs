@@ -1,0 +1,560 @@
+//! Refuses what would not come back from its bytes as it was.
+//!
+//! In MessagePack `None` and `()` are both nothing, and in JSON a unit struct and a float that is
+//! no number are nothing too. `Some` of any of them cannot be told from `None`. A value that does
+//! not have as many parts as it says shifts what comes after it in MessagePack. And some values of
+//! `serde_json` serialise as structs with private names, which only JSON knows.
+//!
+//! All of that is found while a value is serialised, by a layer between the value and its format.
+
+mod number;
+
+use std::{
+    cell::RefCell,
+    fmt::{self, Display, Write},
+    marker::PhantomData,
+};
+
+use serde::{
+    Serialize,
+    ser::{
+        Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant, Serializer,
+    },
+};
+
+pub(crate) use number::{NUMBER, Plain, RAW_VALUE, text};
+
+/// How a format writes what may come back as something else.
+pub(crate) trait Format {
+    /// Whether it is JSON, which has no "not a number" and no infinity, writes unit structs as
+    /// `null`, needs no length before parts, and knows the private names of `serde_json`.
+    const IS_JSON: bool;
+    /// Whether a unit struct that does not stand in a `Some` is written as nothing.
+    const UNIT_STRUCT_IS_UNIT: bool = false;
+}
+
+/// The payload of an event as JSON.
+pub(crate) struct JsonPayload;
+
+impl Format for JsonPayload {
+    const IS_JSON: bool = true;
+}
+
+/// The payload of an event as MessagePack.
+pub(crate) struct PackedPayload;
+
+impl Format for PackedPayload {
+    const IS_JSON: bool = false;
+}
+
+/// A state as MessagePack. A unit struct is nothing, because not every way through serde leads
+/// from an empty array back to the struct.
+pub(crate) struct PackedState;
+
+impl Format for PackedState {
+    const IS_JSON: bool = false;
+    const UNIT_STRUCT_IS_UNIT: bool = true;
+}
+
+/// Where in a value serialising it failed: the steps that lead there, the last one first.
+#[derive(Default)]
+pub(crate) struct Path(RefCell<Vec<Step>>);
+
+enum Step {
+    Field(&'static str),
+    Entry(String),
+    Element(usize),
+}
+
+impl Path {
+    #[cold]
+    fn step(&self, step: Step) {
+        self.0.borrow_mut().push(step);
+    }
+
+    /// What failed, with its place.
+    pub(crate) fn describe(&self, error: impl Display) -> String {
+        match self.0.borrow().is_empty() {
+            true => error.to_string(),
+            false => format!("at {self}: {error}"),
+        }
+    }
+}
+
+impl Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.borrow().iter().rev().enumerate() {
+            let dot = if at == 0 { "" } else { "." };
+            match step {
+                Step::Field(name) => write!(f, "{dot}{name}")?,
+                Step::Entry(key) => write!(f, "{dot}{key}")?,
+                Step::Element(number) => write!(f, "[{number}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value that is watched while it is serialised.
+pub(crate) struct Faithful<'a, T: ?Sized, F> {
+    value: &'a T,
+    place: Place,
+    path: &'a Path,
+    format: PhantomData<F>,
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Directly in a `Some`: nothing in the format is around it.
+    InSome,
+    Elsewhere,
+}
+
+impl<'a, T: ?Sized, F> Faithful<'a, T, F> {
+    /// `path` is told where it fails, if it does.
+    pub(crate) fn new(value: &'a T, path: &'a Path) -> Faithful<'a, T, F> {
+        Faithful { value, place: Place::Elsewhere, path, format: PhantomData }
+    }
+}
+
+impl<T: Serialize + ?Sized, F: Format> Serialize for Faithful<'_, T, F> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Faithful { value, place, path, format } = *self;
+        value.serialize(Watching { to: serializer, place, path, format })
+    }
+}
+
+/// Passes everything on, and looks at it.
+struct Watching<'a, S, F> {
+    to: S,
+    place: Place,
+    path: &'a Path,
+    format: PhantomData<F>,
+}
+
+impl<'a, S: Serializer, F: Format> Watching<'a, S, F> {
+    #[inline]
+    fn nothing(self, what: impl Display) -> Result<S, S::Error> {
+        match self.place {
+            Place::Elsewhere => Ok(self.to),
+            Place::InSome => Err(S::Error::custom(format_args!(
+                "it holds Some({what}), which would be read back as None: use a type that is not \
+                 empty, or an enum"
+            ))),
+        }
+    }
+
+    #[inline]
+    fn number(self, value: f64) -> Result<S, S::Error> {
+        if F::IS_JSON && !value.is_finite() {
+            return Err(S::Error::custom(format_args!(
+                "it holds {value}, which JSON has no number for: give it a finite number, or use \
+                 the codec MessagePack"
+            )));
+        }
+        Ok(self.to)
+    }
+
+    #[inline]
+    fn parts<C>(
+        path: &'a Path,
+        to: Result<C, S::Error>,
+        said: Option<usize>,
+    ) -> Result<Parts<'a, C, F>, S::Error> {
+        fits::<F, _>(said.unwrap_or(0))?;
+        Ok(Parts { to: to?, given: 0, said, path, format: PhantomData })
+    }
+}
+
+/// MessagePack has 32 bits for a length, and cuts off the rest.
+#[inline]
+fn fits<F: Format, E: Error>(length: usize) -> Result<(), E> {
+    match u32::try_from(length) {
+        Err(_) if !F::IS_JSON => {
+            Err(E::custom("it holds a text or list of more than 4 GiB or 2^32 parts"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A value of several parts, and how many of them it has to have.
+struct Parts<'a, C, F> {
+    to: C,
+    given: usize,
+    said: Option<usize>,
+    path: &'a Path,
+    format: PhantomData<F>,
+}
+
+impl<'a, C, F: Format> Parts<'a, C, F> {
+    /// The next part, and its number.
+    #[inline]
+    fn part<'v, T: ?Sized>(&mut self, value: &'v T) -> (Faithful<'v, T, F>, usize)
+    where
+        'a: 'v,
+    {
+        self.given += 1;
+        (Faithful::new(value, self.path), self.given - 1)
+    }
+
+    #[inline]
+    fn finish<E: Error>(self) -> Result<C, E> {
+        fits::<F, _>(self.given)?;
+        match self.said {
+            Some(said) if said != self.given && !F::IS_JSON => Err(E::custom(format_args!(
+                "something in it says that it has {said} parts and gives {}: correct its Serialize",
+                self.given
+            ))),
+            _ => Ok(self.to),
+        }
+    }
+}
+
+/// Values that have no parts and are never taken for nothing.
+macro_rules! plain {
+    ($($method:ident: $type:ty,)*) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
+            self.to.$method(value)
+        }
+    )*};
+}
+
+impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Parts<'a, S::SerializeSeq, F>;
+    type SerializeTuple = Parts<'a, S::SerializeTuple, F>;
+    type SerializeTupleStruct = Parts<'a, S::SerializeTupleStruct, F>;
+    type SerializeTupleVariant = Parts<'a, S::SerializeTupleVariant, F>;
+    type SerializeMap = Entries<'a, S::SerializeMap, F>;
+    type SerializeStruct = Fields<'a, S, F>;
+    type SerializeStructVariant = Parts<'a, S::SerializeStructVariant, F>;
+
+    plain! {
+        serialize_bool: bool,
+        serialize_i8: i8,
+        serialize_i16: i16,
+        serialize_i32: i32,
+        serialize_i64: i64,
+        serialize_i128: i128,
+        serialize_u8: u8,
+        serialize_u16: u16,
+        serialize_u32: u32,
+        serialize_u64: u64,
+        serialize_u128: u128,
+        serialize_char: char,
+    }
+
+    #[inline]
+    fn is_human_readable(&self) -> bool {
+        self.to.is_human_readable()
+    }
+
+    #[inline]
+    fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
+        self.number(value.into())?.serialize_f32(value)
+    }
+
+    #[inline]
+    fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
+        self.number(value)?.serialize_f64(value)
+    }
+
+    #[inline]
+    fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
+        fits::<F, _>(value.len())?;
+        self.to.serialize_str(value)
+    }
+
+    #[inline]
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        match F::IS_JSON {
+            // It writes the text without gathering it first.
+            true => self.to.collect_str(value),
+            false => self.serialize_str(&value.to_string()),
+        }
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<S::Ok, S::Error> {
+        fits::<F, _>(value.len())?;
+        self.to.serialize_bytes(value)
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.nothing("None")?.serialize_none()
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.nothing("()")?.serialize_unit()
+    }
+
+    #[inline]
+    fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
+        match self.place {
+            _ if F::IS_JSON => self.nothing(name)?.serialize_unit_struct(name),
+            Place::Elsewhere if F::UNIT_STRUCT_IS_UNIT => self.to.serialize_unit(),
+            _ => self.to.serialize_unit_struct(name),
+        }
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        let Watching { to, path, format, .. } = self;
+        to.serialize_some(&Faithful { value, place: Place::InSome, path, format })
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        // It is written as what is in it.
+        let Watching { to, place, path, format } = self;
+        to.serialize_newtype_struct(name, &Faithful { value, place, path, format })
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.to.serialize_unit_variant(name, index, variant)
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        let value = Faithful::<T, F>::new(value, self.path);
+        let written = self.to.serialize_newtype_variant(name, index, variant, &value);
+        written.inspect_err(|_| self.path.step(Step::Field(variant)))
+    }
+
+    #[inline]
+    fn serialize_seq(self, parts: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        Self::parts(self.path, self.to.serialize_seq(parts), parts)
+    }
+
+    #[inline]
+    fn serialize_tuple(self, parts: usize) -> Result<Self::SerializeTuple, S::Error> {
+        Self::parts(self.path, self.to.serialize_tuple(parts), Some(parts))
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        parts: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        Self::parts(self.path, self.to.serialize_tuple_struct(name, parts), Some(parts))
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        parts: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        let to = self.to.serialize_tuple_variant(name, index, variant, parts);
+        Self::parts(self.path, to, Some(parts))
+    }
+
+    #[inline]
+    fn serialize_map(self, parts: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        let keys = Self::parts(self.path, self.to.serialize_map(parts), parts)?;
+        Ok(Entries { keys, values: 0 })
+    }
+
+    #[inline]
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        parts: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        if !F::IS_JSON && name == NUMBER {
+            return Ok(Fields::Number(self.to, None));
+        }
+        if !F::IS_JSON && name == RAW_VALUE {
+            return Err(S::Error::custom(
+                "it holds a serde_json RawValue, which is not read back from MessagePack: use a \
+                 String or a serde_json Value, or the codec Json",
+            ));
+        }
+        let parts = Self::parts(self.path, self.to.serialize_struct(name, parts), Some(parts))?;
+        Ok(Fields::Parts(parts))
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        parts: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        let to = self.to.serialize_struct_variant(name, index, variant, parts);
+        Self::parts(self.path, to, Some(parts))
+    }
+}
+
+/// The traits of serde for values of several parts differ in little but their names.
+macro_rules! parts {
+    ($($of:ident $method:ident($($name:ident)?) $step:expr;)*) => {$(
+        impl<C: $of, F: Format> $of for Parts<'_, C, F> {
+            type Ok = C::Ok;
+            type Error = C::Error;
+
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: &'static str,)?
+                value: &T,
+            ) -> Result<(), C::Error> {
+                let path = self.path;
+                let (value, _number) = self.part(value);
+                let written = self.to.$method($($name,)? &value);
+                written.inspect_err(|_| path.step($step($($name,)? _number)))
+            }
+
+            #[inline]
+            fn end(self) -> Result<C::Ok, C::Error> {
+                self.finish()?.end()
+            }
+        }
+    )*};
+}
+
+fn field(name: &'static str, _: usize) -> Step {
+    Step::Field(name)
+}
+
+parts! {
+    SerializeSeq serialize_element() Step::Element;
+    SerializeTuple serialize_element() Step::Element;
+    SerializeTupleStruct serialize_field() Step::Element;
+    SerializeTupleVariant serialize_field() Step::Element;
+    SerializeStruct serialize_field(name) field;
+    SerializeStructVariant serialize_field(name) field;
+}
+
+/// A struct, or a number of `serde_json` that is written as a struct.
+enum Fields<'a, S: Serializer, F> {
+    Parts(Parts<'a, S::SerializeStruct, F>),
+    /// The text of the number, once it was given.
+    Number(S, Option<String>),
+}
+
+impl<S: Serializer, F: Format> SerializeStruct for Fields<'_, S, F> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), S::Error> {
+        match self {
+            Fields::Parts(parts) => SerializeStruct::serialize_field(parts, name, value),
+            Fields::Number(_, number) => {
+                *number = text(value);
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn end(self) -> Result<S::Ok, S::Error> {
+        let (to, number) = match self {
+            Fields::Parts(parts) => return SerializeStruct::end(parts),
+            Fields::Number(to, number) => (to, number.unwrap_or_default()),
+        };
+        match Plain::of(&number) {
+            Some(Plain::Unsigned(number)) => to.serialize_u64(number),
+            Some(Plain::Signed(number)) => to.serialize_i64(number),
+            Some(Plain::Float(number)) => to.serialize_f64(number),
+            None => Err(S::Error::custom(format_args!(
+                "it holds the JSON number {number}, which MessagePack would lose digits of: hold \
+                 it as text, or use the codec Json"
+            ))),
+        }
+    }
+}
+
+/// Parts with keys.
+struct Entries<'a, C, F> {
+    keys: Parts<'a, C, F>,
+    values: usize,
+}
+
+impl<C: SerializeMap, F: Format> SerializeMap for Entries<'_, C, F> {
+    type Ok = C::Ok;
+    type Error = C::Error;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
+        let path = self.keys.path;
+        let (key, number) = self.keys.part(key);
+        let written = self.keys.to.serialize_key(&key);
+        written.inspect_err(|_| path.step(Step::Entry(format!("(key {number})"))))
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+        self.values += 1;
+        let path = self.keys.path;
+        let written = self.keys.to.serialize_value(&Faithful::<T, F>::new(value, path));
+        written.inspect_err(|_| path.step(Step::Entry(format!("(value {})", self.values - 1))))
+    }
+
+    #[inline]
+    fn serialize_entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(
+        &mut self,
+        key: &K,
+        value: &V,
+    ) -> Result<(), C::Error> {
+        self.serialize_key(key)?;
+        self.values += 1;
+        let path = self.keys.path;
+        let written = self.keys.to.serialize_value(&Faithful::<V, F>::new(value, path));
+        written.inspect_err(|_| path.step(Step::Entry(name(key))))
+    }
+
+    #[inline]
+    fn end(self) -> Result<C::Ok, C::Error> {
+        if self.values != self.keys.given {
+            return Err(C::Error::custom(
+                "a map in it does not give a value to each key: correct its Serialize",
+            ));
+        }
+        self.keys.finish()?.end()
+    }
+}
+
+/// A key as text, for the path to its value.
+#[cold]
+fn name<K: Serialize + ?Sized>(key: &K) -> String {
+    let Ok(json) = serde_json::to_string(key) else { return "(a value)".to_owned() };
+    let mut name = String::new();
+    let _ = match serde_json::from_str::<String>(&json) {
+        Ok(text) => name.write_str(&text),
+        Err(_) => name.write_str(&json),
+    };
+    name
+}
