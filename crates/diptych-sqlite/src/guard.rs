@@ -19,6 +19,33 @@ struct State {
     rules: Rules,
     /// What was refused last, and why.
     refused: Option<String>,
+    /// SQLite rolled the transaction back while a projection was at work.
+    rolled_back: bool,
+    /// A savepoint was asked for where none is allowed yet.
+    wants_savepoints: bool,
+}
+
+/// How the code of a projection ended.
+pub(crate) struct Ran<T> {
+    /// Its answer, or the text of its panic.
+    pub(crate) outcome: Result<T, String>,
+    /// The reason of the last refusal.
+    pub(crate) refused: Option<String>,
+    /// The transaction that the code was given is gone, whatever is open now.
+    pub(crate) rolled_back: bool,
+    /// A savepoint was refused that is fine under [`Savepoints::Allowed`].
+    pub(crate) wants_savepoints: bool,
+}
+
+/// Whether a projection may use savepoints.
+///
+/// A savepoint that one event leaves open would let a later event of the same batch undo it. So
+/// they are allowed only where each event has a savepoint of this crate around it, which takes
+/// time that most projections need not spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Savepoints {
+    Refused,
+    Allowed,
 }
 
 /// What is allowed now.
@@ -36,8 +63,25 @@ pub(crate) enum Rules {
     Write {
         /// What it made.
         own: Arc<HashSet<String>>,
+        savepoints: Savepoints,
     },
 }
+
+/// Savepoints whose names begin so belong to this crate.
+const OWN_SAVEPOINTS: &str = "diptych";
+
+/// Pragmas that virtual tables read by themselves while rows are written to them.
+const PRAGMAS_OF_VIRTUAL_TABLES: [&str; 2] = ["data_version", "page_size"];
+/// Pragmas that change nothing, with or without a value.
+const READING_PRAGMAS: [&str; 7] = [
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+];
 
 impl Guard {
     /// Watches over this connection from now on.
@@ -45,6 +89,10 @@ impl Guard {
         let state = Arc::clone(&self.0);
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             let mut state = state.lock();
+            if state.rules.wants_savepoints(&context.action) {
+                state.wants_savepoints = true;
+                return Authorization::Deny;
+            }
             match state.rules.refusal(&context.action) {
                 Some(refused) => {
                     state.refused = Some(refused);
@@ -52,6 +100,13 @@ impl Guard {
                 }
                 None => Authorization::Allow,
             }
+        }))?;
+        // After a rollback a savepoint would begin another transaction, without what was written
+        // before. It looks like the first from outside.
+        let state = Arc::clone(&self.0);
+        connection.rollback_hook(Some(move || {
+            let mut state = state.lock();
+            state.rolled_back |= !matches!(state.rules, Rules::Everything);
         }))?;
         // Whatever ended the transaction: what follows would be committed by itself.
         let state = Arc::clone(&self.0);
@@ -61,44 +116,63 @@ impl Guard {
         }))
     }
 
-    /// Runs code of a projection under these rules: what it answers or panicked with, and what it
-    /// was refused.
-    pub(crate) fn during<T>(
-        &self,
-        rules: Rules,
-        run: impl FnOnce() -> T,
-    ) -> (Result<T, String>, Option<String>) {
-        *self.0.lock() = State { rules, refused: None };
+    /// Runs code of a projection under these rules.
+    pub(crate) fn during<T>(&self, rules: Rules, run: impl FnOnce() -> T) -> Ran<T> {
+        *self.0.lock() = State { rules, ..State::default() };
         let outcome = caught(run);
-        let State { refused, .. } = std::mem::take(&mut *self.0.lock());
-        (outcome, refused)
+        let state = std::mem::take(&mut *self.0.lock());
+        Ran {
+            outcome,
+            refused: state.refused,
+            rolled_back: state.rolled_back,
+            wants_savepoints: state.wants_savepoints,
+        }
     }
 }
 
 impl Rules {
+    pub(crate) fn allow_savepoints(&self) -> bool {
+        matches!(self, Rules::Write { savepoints: Savepoints::Allowed, .. })
+    }
+
+    /// Whether this is a savepoint that is refused only because none is allowed yet.
+    fn wants_savepoints(&self, action: &AuthAction<'_>) -> bool {
+        let refused = matches!(self, Rules::Write { savepoints: Savepoints::Refused, .. });
+        refused && matches!(action, AuthAction::Savepoint { .. }) && self.refusal(action).is_none()
+    }
+
     fn refusal(&self, action: &AuthAction<'_>) -> Option<String> {
         use AuthAction::{
-            AlterTable, Attach, CreateTrigger, Delete, Detach, DropIndex, DropTable, DropTrigger,
-            DropView, DropVtable, Insert, Transaction, Update,
+            AlterTable, Attach, CreateIndex, CreateTempIndex, CreateTempTable, CreateTempTrigger,
+            CreateTempView, CreateTrigger, Delete, Detach, DropIndex, DropTable, DropTempIndex,
+            DropTempTable, DropTempTrigger, DropTempView, DropTrigger, DropView, DropVtable,
+            Function, Insert, Pragma, Savepoint, Transaction, Update,
         };
         if matches!(self, Rules::Everything) {
             return None;
         }
         match *action {
-            Transaction { .. } => Some(
-                "a projection must not begin, commit or roll back: rows and checkpoint are \
-                 committed together, after it is done (a savepoint is fine)"
-                    .to_owned(),
-            ),
-            Attach { .. } | Detach { .. } => Some(
-                "a projection must not attach or detach databases: they are not committed \
-                 together with its checkpoint"
-                    .to_owned(),
-            ),
+            Transaction { .. } => Some(TRANSACTION.to_owned()),
+            Attach { .. } | Detach { .. } => Some(ATTACH.to_owned()),
+            CreateTempIndex { .. }
+            | CreateTempTable { .. }
+            | CreateTempTrigger { .. }
+            | CreateTempView { .. }
+            | DropTempIndex { .. }
+            | DropTempTable { .. }
+            | DropTempTrigger { .. }
+            | DropTempView { .. } => Some(TEMPORARY.to_owned()),
+            Pragma { pragma_name, pragma_value } => refusal_of_pragma(pragma_name, pragma_value),
+            Function { function_name } => (function_name.eq_ignore_ascii_case("total_changes"))
+                .then(|| "total_changes() depends on how long the database has been open".into()),
+            Savepoint { savepoint_name, .. } => is_own_savepoint(savepoint_name).then(|| {
+                format!("savepoint {savepoint_name} is not of the projection: take another name")
+            }),
             Insert { table_name }
             | Update { table_name, .. }
             | Delete { table_name }
             | AlterTable { table_name, .. }
+            | CreateIndex { table_name, .. }
             | CreateTrigger { table_name, .. }
             | DropTable { table_name }
             | DropVtable { table_name, .. }
@@ -120,7 +194,7 @@ impl Rules {
                 "tables are made in `create`, not in `apply`: so that a reset removes them"
                     .to_owned(),
             ),
-            Rules::Write { own } => (!own.contains(table)).then(|| {
+            Rules::Write { own, .. } => (!own.contains(table)).then(|| {
                 format!(
                     "{table} is not of this projection, which may write only to what it made in \
                      `create`: so that a reset makes the same rows again"
@@ -128,4 +202,27 @@ impl Rules {
             }),
         }
     }
+}
+
+const TRANSACTION: &str = "a projection must not begin, commit or roll back: rows and checkpoint \
+    are committed together, after it is done (a savepoint is fine)";
+const ATTACH: &str = "a projection must not attach or detach databases: they are not committed \
+    together with its checkpoint";
+const TEMPORARY: &str = "a projection must not make or remove temporary tables, views, indexes or \
+    triggers: they are gone when the database is opened again";
+
+fn refusal_of_pragma(name: &str, value: Option<&str>) -> Option<String> {
+    let is_in = |known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let reads = is_in(&READING_PRAGMAS) || value.is_none() && is_in(&PRAGMAS_OF_VIRTUAL_TABLES);
+    (!reads).then(|| {
+        format!(
+            "a projection must not use PRAGMA {name}: it outlasts the event, and is gone when the \
+             database is opened again"
+        )
+    })
+}
+
+fn is_own_savepoint(name: &str) -> bool {
+    let start = name.get(..OWN_SAVEPOINTS.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_SAVEPOINTS))
 }

@@ -100,6 +100,9 @@
 //! | `updated_at` | when the checkpoint was last moved, by the clock of who moved it |
 //! | `event` | the position and the checksum of the event there, so that another history is noticed |
 //!
+//! `diptych_schema` and `diptych_file` are for this crate: what each projection made, and whether
+//! the file and the `-wal` beside it belong together.
+//!
 //! # What survives what
 //!
 //! The database is put into WAL mode, so that readers and the projection do not wait for each
@@ -116,10 +119,18 @@
 //!
 //! It sees a plain [`rusqlite::Transaction`], and what would break the promise is refused by the
 //! database when the statement is prepared: to commit or roll back (savepoints are fine), to
-//! attach other databases, and to write to tables that it did not make in
-//! [`create`](Projection::create). If a transaction ends in some other way (a statement with
-//! `OR ROLLBACK` that fails), nothing of it can be committed and the event is refused.
+//! attach other databases, to write to tables that it did not make in
+//! [`create`](Projection::create), and to leave anything in the connection, such as a temporary
+//! table or a setting by `PRAGMA`. If a transaction ends in some other way (a statement with
+//! `OR ROLLBACK` that fails, a trigger with `RAISE(ROLLBACK)`, a full disk), nothing of it can be
+//! committed, and the event is refused if the projection passed over that.
+//!
+//! The rows do not depend on where a batch ends. A savepoint that an event leaves open ends with
+//! it. Where a foreign key is deferred, in a table of the projection or in one that refers to it,
+//! each event has a transaction of its own, so that the key is checked for each.
 
+mod bond;
+mod connection;
 mod guard;
 mod stored;
 mod target;
@@ -196,7 +207,11 @@ impl Sqlite {
         Sqlite { path: path.as_ref().to_owned(), busy_timeout: Sqlite::BUSY_TIMEOUT }
     }
 
-    /// How long to wait for others who write to the file, before it is said to be unavailable.
+    /// How long to wait for other programs that write to the file, before it is said to be
+    /// unavailable and tried again later.
+    ///
+    /// An app shows the projection as stalled after a quarter of a second. To pause it, or to stop
+    /// the app, takes no longer than a tenth, whatever this is.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Sqlite {
         self.busy_timeout = timeout;

@@ -1,7 +1,8 @@
-//! What is kept in a database about the projections in it: two tables beside theirs.
+//! Tables of this crate in a database, beside those of its projections.
 //!
 //! `diptych_checkpoint` is also there for readers, so it is in text that any tool shows.
 //! `diptych_schema` has what each projection made, as SQLite describes it: what a reset removes.
+//! `diptych_file` is for [`bond`].
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -9,6 +10,8 @@ use diptych::{
     Epoch, EventChecksum, LogId, LogIdentity, Position, Timestamp, Uuid, projection::Checkpoint,
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
+
+use crate::bond;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS diptych_checkpoint (
@@ -35,16 +38,28 @@ pub(crate) struct Stored {
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
+/// What a projection made, as it is in the database now.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) objects: Vec<Object>,
+    pub(crate) names: Arc<HashSet<String>>,
+    /// SQLite counts changes of its schema. At this count it was looked at.
+    pub(crate) schema: i64,
+    /// A foreign key of its tables, or one that refers to them, is checked only at a commit.
+    pub(crate) has_deferred_keys: bool,
+}
+
 /// A table, index, view or trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Object {
     pub(crate) kind: String,
     pub(crate) name: String,
-    sql: String,
+    pub(crate) sql: String,
 }
 
 pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
+    connection.execute_batch(bond::TABLE)?;
     // Tables that an older program made have no column for the event.
     let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
     let columns = columns.query_map(["diptych_checkpoint"], |row| row.get::<_, String>(0))?;
@@ -169,6 +184,73 @@ fn object(row: &Row<'_>) -> rusqlite::Result<Object> {
 
 pub(crate) fn names(objects: &[Object]) -> Arc<HashSet<String>> {
     Arc::new(objects.iter().map(|object| object.name.clone()).collect())
+}
+
+/// How often the schema was changed.
+pub(crate) fn schema_count(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA schema_version")?.query_row((), |row| row.get(0))
+}
+
+/// A table of these that refers to one which is not of these, and that one.
+pub(crate) fn foreign_reference(
+    connection: &Connection,
+    made: &[Object],
+) -> rusqlite::Result<Option<(String, String)>> {
+    let is_own = |name: &str| made.iter().any(|object| object.name.eq_ignore_ascii_case(name));
+    for table in made.iter().filter(|object| object.kind == "table") {
+        let referred = references(connection, &table.name)?;
+        if let Some(foreign) = referred.into_iter().find(|name| !is_own(name)) {
+            return Ok(Some((table.name.clone(), foreign)));
+        }
+    }
+    Ok(None)
+}
+
+/// The tables that the foreign keys of this one refer to.
+fn references(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut find =
+        connection.prepare_cached("SELECT \"table\" FROM pragma_foreign_key_list(?1)")?;
+    find.query_map([table], |row| row.get(0))?.collect()
+}
+
+/// Whether a key of these tables, or one that refers to them, is checked only at a commit.
+pub(crate) fn has_deferred_keys(
+    connection: &Connection,
+    made: &[Object],
+    present: &[Object],
+) -> rusqlite::Result<bool> {
+    // A table without the word has none. One that has the word elsewhere is slower for nothing.
+    let has_the_word = |table: &&Object| {
+        table.kind == "table" && table.sql.to_ascii_lowercase().contains("deferred")
+    };
+    for table in present.iter().filter(has_the_word) {
+        let is_own = |name: &str| made.iter().any(|own| own.name.eq_ignore_ascii_case(name));
+        let referred = references(connection, &table.name)?;
+        if referred.iter().any(|name| is_own(name) || is_own(&table.name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A trigger or a unique index that is on one of these tables and not of these.
+pub(crate) fn foreign_rule(
+    connection: &Connection,
+    made: &[Object],
+) -> rusqlite::Result<Option<(Object, String)>> {
+    let mut find = connection.prepare(
+        "SELECT type, name, sql, tbl_name FROM sqlite_schema
+         WHERE type = 'trigger' OR type = 'index' AND sql LIKE 'CREATE UNIQUE%'",
+    )?;
+    let mut rows = find.query(())?;
+    while let Some(row) = rows.next()? {
+        let (rule, table) = (object(row)?, row.get::<_, String>(3)?);
+        let is_own = |name: &str| made.iter().any(|own| own.name == name);
+        if is_own(&table) && !is_own(&rule.name) {
+            return Ok(Some((rule, table)));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes these, last made first. What is gone already is passed over.

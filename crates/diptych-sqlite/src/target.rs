@@ -4,33 +4,30 @@ use std::{collections::HashSet, fmt, path::Path};
 
 use diptych::{
     Recorded,
-    projection::{Checkpoint, Target, TargetError},
+    projection::{Checkpoint, RunnerHandle, Target, TargetError},
 };
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::{
     Projection, Sqlite,
-    guard::{Guard, Rules},
-    stored::{self, Object},
+    connection::{FileId, Open, Opened, Place},
+    guard::{Guard, Rules, Savepoints},
+    stored::{self, Made, Object},
     trouble::{of_commit, of_create, of_event, of_file},
 };
-
-/// How many statements of a projection are kept prepared.
-const CACHED_STATEMENTS: usize = 64;
 
 /// A [`Projection`] in a [`Sqlite`] database, to be run.
 pub struct SqliteProjection<P> {
     projection: P,
     place: Sqlite,
+    runner: Option<RunnerHandle>,
     /// Taken out while it is worked with. After trouble with the file it is opened again.
     open: Option<Open>,
-}
-
-struct Open {
-    connection: Connection,
-    guard: Guard,
-    /// To what the projection may write; none as long as it was not looked at.
-    rules: Option<Rules>,
+    /// The `-wal` that was written here, of a database that was replaced since.
+    left: Option<FileId>,
+    /// The file was overwritten, perhaps by a copy that is not complete yet: it is opened again
+    /// when the projection is told to go on.
+    is_overwritten: bool,
 }
 
 impl<P: Projection> Target for SqliteProjection<P> {
@@ -41,6 +38,7 @@ impl<P: Projection> Target for SqliteProjection<P> {
     }
 
     fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
+        self.is_overwritten = false;
         self.with(Self::prepare)
     }
 
@@ -54,28 +52,62 @@ impl<P: Projection> Target for SqliteProjection<P> {
     }
 
     fn reset(&mut self) -> Result<(), TargetError> {
+        self.is_overwritten = false;
         self.with(|this, open| {
-            let Open { connection, guard, rules } = open;
             let wanted = this.described()?;
+            open.made = None;
+            let Open { connection, guard, files, .. } = &mut *open;
             let tx = this.begin(connection)?;
-            *rules = None;
             this.make_anew(guard, &tx, &wanted)?;
-            tx.commit().map_err(this.file("the commit of a reset"))
+            files.stamp(&tx).map_err(this.file("noting a commit"))?;
+            tx.commit().map_err(this.file("the commit of a reset"))?;
+            open.committed();
+            Ok(())
+        })
+    }
+
+    fn run_by(&mut self, runner: RunnerHandle) {
+        self.runner = Some(runner);
+    }
+
+    fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
+        self.with(|this, open| {
+            let reading = || this.file("reading the checkpoint");
+            let schema = stored::schema_count(&open.connection).map_err(reading())?;
+            if open.made.as_ref().is_none_or(|made| made.schema != schema) {
+                let found = this.prepare(open)?;
+                return if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) };
+            }
+            let found = stored::checkpoint(&open.connection, this.projection.name());
+            match found.map_err(reading())? {
+                Some(found)
+                    if found.version == this.projection.version() && found.checkpoint == stored =>
+                {
+                    Ok(())
+                }
+                _ => Err(this.moved(&open.connection)),
+            }
         })
     }
 }
 
 impl<P: Projection> SqliteProjection<P> {
     pub(crate) fn new(projection: P, place: Sqlite) -> SqliteProjection<P> {
-        SqliteProjection { projection, place, open: None }
+        SqliteProjection {
+            projection,
+            place,
+            runner: None,
+            open: None,
+            left: None,
+            is_overwritten: false,
+        }
     }
 
     fn with<T>(
         &mut self,
         work: impl FnOnce(&Self, &mut Open) -> Result<T, TargetError>,
     ) -> Result<T, TargetError> {
-        let open = self.open.take().filter(|open| !has_moved(&open.connection));
-        let mut open = open.map_or_else(|| self.connect(), Ok)?;
+        let mut open = self.opened()?;
         let outcome = work(self, &mut open);
         let in_trouble =
             matches!(outcome, Err(TargetError::Unavailable { .. } | TargetError::Broken { .. }));
@@ -85,36 +117,50 @@ impl<P: Projection> SqliteProjection<P> {
         outcome
     }
 
-    fn connect(&self) -> Result<Open, TargetError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.place.path, flags);
-        let mut connection = connection.map_err(self.file("opening it"))?;
-        if connection.path().is_none_or(str::is_empty) {
-            let reason = "a database in memory is gone when it is closed: name a file".to_owned();
-            return Err(TargetError::Broken { reason, source: None });
+    /// The database at its path, which may be another one since it was last worked with.
+    fn opened(&mut self) -> Result<Open, TargetError> {
+        if let Some(mut open) = self.open.take() {
+            let place = open.look();
+            if place == Place::Same {
+                return Ok(open);
+            }
+            self.left = open.abandon();
+            self.is_overwritten = place == Place::Overwritten;
         }
-        let guard = Guard::default();
-        let set_up = |connection: &mut Connection| {
-            connection.busy_timeout(self.place.busy_timeout)?;
-            let mode: String =
-                connection
-                    .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-            // A WAL that is not synced loses commits, and nothing else. A rollback journal that is
-            // not synced may lose the database.
-            let synchronous = if mode == "wal" { "normal" } else { "full" };
-            connection.pragma_update(None, "synchronous", synchronous)?;
-            connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-            guard.watch(connection)
-        };
-        set_up(&mut connection).map_err(self.file("opening it"))?;
-        Ok(Open { connection, guard, rules: None })
+        match self.is_overwritten {
+            true => Err(self.broken(OVERWRITTEN.to_owned())),
+            false => self.connect(),
+        }
+    }
+
+    fn connect(&mut self) -> Result<Open, TargetError> {
+        loop {
+            let foreign = match Open::at(&self.place, self.runner.clone()) {
+                Ok(Opened::Sound(open)) => return Ok(open),
+                Ok(Opened::Foreign(open)) => open,
+                Ok(Opened::InMemory) => {
+                    let reason = "a database in memory is gone when it is closed: name a file";
+                    return Err(TargetError::Broken { reason: reason.to_owned(), source: None });
+                }
+                Err(_) if self.path().is_dir() => {
+                    return Err(self.broken("it is a folder: name a file".to_owned()));
+                }
+                Err(error) => return Err(self.file("opening it")(error)),
+            };
+            let is_left = self.left.take().is_some_and(|left| foreign.wal_id() == Some(left));
+            if !is_left {
+                foreign.abandon();
+                return Err(self.broken(FOREIGN.to_owned()));
+            }
+            // It was written here, into the file that was there before: this one has nothing of it.
+            let what = format!("{}: removing the -wal of another file", self.path().display());
+            foreign.remove_wal().map_err(|error| TargetError::unavailable(&what, error))?;
+        }
     }
 
     /// Makes the tables if there are none of this version, and reads the checkpoint.
     fn prepare(&self, open: &mut Open) -> Result<Option<Checkpoint>, TargetError> {
-        let Open { connection, guard, rules } = open;
+        let Open { connection, guard, made, files, .. } = &mut *open;
         let (name, version) = (self.projection.name(), self.projection.version());
         let wanted = self.described()?;
         let tx = self.begin(connection)?;
@@ -122,10 +168,7 @@ impl<P: Projection> SqliteProjection<P> {
         let reading = "reading what is stored about projections";
         let found = stored::checkpoint(&tx, name).map_err(self.file(reading))?;
         let checkpoint = match found {
-            Some(found) if found.version == version => {
-                self.check(&tx, &wanted)?;
-                found.checkpoint
-            }
+            Some(found) if found.version == version => found.checkpoint,
             Some(found) if found.version > version => {
                 return Err(self.broken(format!(
                     "projection {name} is there in version {}, and this program has version \
@@ -147,9 +190,10 @@ impl<P: Projection> SqliteProjection<P> {
                 None
             }
         };
-        let made = stored::made_by(&tx, name).map_err(self.file(reading))?;
+        *made = Some(self.check(&tx, &wanted)?);
+        files.stamp(&tx).map_err(self.file("noting a commit"))?;
         tx.commit().map_err(self.file("the commit of new tables"))?;
-        *rules = Some(Rules::Write { own: stored::names(&made) });
+        open.committed();
         Ok(checkpoint)
     }
 
@@ -161,15 +205,29 @@ impl<P: Projection> SqliteProjection<P> {
         guard.watch(&mut memory).map_err(trying())?;
         let tx = memory.transaction().map_err(trying())?;
         self.create(&guard, &tx, &[])?;
-        stored::present(&tx).map_err(trying())
+        let made = stored::present(&tx).map_err(trying())?;
+        self.refers_to_its_own(&tx, &made)?;
+        Ok(made)
     }
 
-    /// Whether the tables are there, and as `create` makes them.
-    fn check(&self, tx: &Transaction<'_>, wanted: &[Object]) -> Result<(), TargetError> {
+    /// A key that refers to a table of another projection would let the rows of one decide whether
+    /// the other can remove its own.
+    fn refers_to_its_own(&self, tx: &Transaction<'_>, made: &[Object]) -> Result<(), TargetError> {
+        let found = stored::foreign_reference(tx, made).map_err(self.file("reading its schema"))?;
+        let Some((table, foreign)) = found else { return Ok(()) };
+        Err(self.broken(format!(
+            "table {table} of projection {} refers to {foreign}, which is not of this projection: \
+             leave out REFERENCES {foreign}, or make both tables in one projection",
+            self.projection.name()
+        )))
+    }
+
+    /// Looks whether what it made is there, as `create` makes it, and obeys no other rules.
+    fn check(&self, tx: &Transaction<'_>, wanted: &[Object]) -> Result<Made, TargetError> {
         let name = self.projection.name();
-        let reading = "reading its schema";
-        let made = stored::made_by(tx, name).map_err(self.file(reading))?;
-        let [were, are] = [&made[..], wanted].map(|all| all.iter().collect::<HashSet<_>>());
+        let reading = || self.file("reading its schema");
+        let objects = stored::made_by(tx, name).map_err(reading())?;
+        let [were, are] = [&objects[..], wanted].map(|all| all.iter().collect::<HashSet<_>>());
         if let Some(changed) = were.symmetric_difference(&are).next() {
             return Err(self.broken(format!(
                 "`create` of projection {name} changed ({} {}), and its version did not: raise \
@@ -177,18 +235,29 @@ impl<P: Projection> SqliteProjection<P> {
                 changed.kind, changed.name
             )));
         }
-        let present = stored::present(tx).map_err(self.file(reading))?;
-        let is_gone = |made: &&Object| {
-            let is_it = |there: &Object| there.kind == made.kind && there.name == made.name;
-            made.kind == "table" && !present.iter().any(is_it)
-        };
-        match made.iter().find(is_gone) {
-            Some(gone) => Err(self.broken(format!(
-                "table {} of projection {name} was removed: reset the projection",
-                gone.name
-            ))),
-            None => Ok(()),
+        let present = stored::present(tx).map_err(reading())?;
+        if let Some(gone) = objects.iter().find(|made| !present.contains(made)) {
+            let is_it = |there: &&Object| there.kind == gone.kind && there.name == gone.name;
+            let was = if present.iter().any(|there| is_it(&there)) { "changed" } else { "removed" };
+            return Err(self.broken(format!(
+                "{} {} of projection {name} was {was}: reset the projection",
+                gone.kind, gone.name
+            )));
         }
+        if let Some((rule, table)) = stored::foreign_rule(tx, &objects).map_err(reading())? {
+            return Err(self.broken(format!(
+                "{} {} on table {table} is not of projection {name}, and would decide what is in \
+                 its rows: drop it, then reset the projection",
+                rule.kind, rule.name
+            )));
+        }
+        let deferred = stored::has_deferred_keys(tx, &objects, &present).map_err(reading())?;
+        Ok(Made {
+            names: stored::names(&objects),
+            objects,
+            schema: stored::schema_count(tx).map_err(reading())?,
+            has_deferred_keys: deferred,
+        })
     }
 
     /// Removes what it made whenever, whatever that was, and makes its tables.
@@ -214,6 +283,7 @@ impl<P: Projection> SqliteProjection<P> {
                 missing.kind, missing.name
             )));
         }
+        self.refers_to_its_own(tx, &made)?;
         stored::begin(tx, name, version, &made).map_err(self.file("noting its tables"))
     }
 
@@ -224,10 +294,12 @@ impl<P: Projection> SqliteProjection<P> {
         before: &[Object],
     ) -> Result<(), TargetError> {
         let rules = Rules::Create { existing: stored::names(before) };
-        let (outcome, refused) = guard.during(rules, || self.projection.create(tx));
-        let outcome = outcome.unwrap_or_else(|panic| Err(panic.into()));
-        outcome.map_err(|error| of_create(&self.place.path, error, refused))?;
-        match tx.is_autocommit() {
+        let ran = guard.during(rules, || self.projection.create(tx));
+        // A statement that was prepared here would not be looked at again in `apply`.
+        tx.flush_prepared_statement_cache();
+        let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
+        outcome.map_err(|error| of_create(&self.place.path, error, ran.refused))?;
+        match ran.rolled_back || tx.is_autocommit() {
             true => Err(self.broken(ENDED.to_owned())),
             false => Ok(()),
         }
@@ -240,25 +312,64 @@ impl<P: Projection> SqliteProjection<P> {
         from: Option<Checkpoint>,
         to: Checkpoint,
     ) -> Result<(), TargetError> {
-        if open.rules.is_none() {
+        if open.made.is_none() {
             self.prepare(open)?;
         }
-        let Open { connection, guard, rules } = open;
-        let rules = rules.clone().unwrap_or_default();
+        if self.take_in_batch(open, events, from, to)? == Batch::WantsSavepoints {
+            open.savepoints = Savepoints::Allowed;
+            self.take_in_batch(open, events, from, to)?;
+        }
+        open.committed();
+        Ok(())
+    }
+
+    fn take_in_batch(
+        &self,
+        open: &mut Open,
+        events: &[Recorded<P::Event>],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+    ) -> Result<Batch, TargetError> {
+        let Open { connection, guard, made, savepoints, files } = open;
         let (name, version) = (self.projection.name(), self.projection.version());
         let last = events.last();
         let tx = self.begin(connection)?;
-        // First, so that nothing is done by whoever is not the one to do it.
+        // First, so that nothing is done by a runner that is not the one to do it.
         let recorded_at = last.map(|event| event.recorded_at);
         let moved = stored::move_checkpoint(&tx, name, version, from, to, recorded_at);
         if !moved.map_err(self.file("moving the checkpoint"))? {
             return Err(self.moved(&tx));
         }
-        for event in events {
-            self.take_in_one(&tx, guard, rules.clone(), event)?;
-        }
+        let made = self.as_it_is_now(&tx, made)?;
         let last = last.map(|event| event.position);
-        tx.commit().map_err(|error| of_commit(&self.place.path, last, error))
+        if made.has_deferred_keys && events.first().map(|event| event.position) != last {
+            return Err(TargetError::OneByOne);
+        }
+        let rules = Rules::Write { own: made.names.clone(), savepoints: *savepoints };
+        for event in events {
+            if self.take_in_one(&tx, guard, rules.clone(), event)? == Batch::WantsSavepoints {
+                return Ok(Batch::WantsSavepoints);
+            }
+        }
+        files.stamp(&tx).map_err(self.file("noting a commit"))?;
+        tx.commit().map_err(|error| of_commit(&self.place.path, last, error))?;
+        Ok(Batch::Taken)
+    }
+
+    /// What it made. It is looked at again if the schema was changed: until the commit, no other
+    /// program can.
+    fn as_it_is_now<'a>(
+        &self,
+        tx: &Transaction<'_>,
+        made: &'a mut Option<Made>,
+    ) -> Result<&'a Made, TargetError> {
+        let count = stored::schema_count(tx).map_err(self.file("reading its schema"))?;
+        let now = match made.take() {
+            Some(made) if made.schema == count => made,
+            Some(made) => self.check(tx, &made.objects)?,
+            None => self.check(tx, &self.described()?)?,
+        };
+        Ok(made.insert(now))
     }
 
     fn take_in_one(
@@ -267,19 +378,33 @@ impl<P: Projection> SqliteProjection<P> {
         guard: &Guard,
         rules: Rules,
         event: &Recorded<P::Event>,
-    ) -> Result<(), TargetError> {
-        let (outcome, refused) = guard.during(rules, || self.projection.apply(tx, event));
-        let outcome = outcome.unwrap_or_else(|panic| Err(panic.into()));
+    ) -> Result<Batch, TargetError> {
         let at = event.position;
-        outcome.map_err(|error| of_event(&self.place.path, at, error, refused))?;
-        match tx.is_autocommit() {
-            true => Err(TargetError::event(at, ENDED)),
-            false => Ok(()),
+        let around = |sql| {
+            let done = tx.prepare_cached(sql).and_then(|mut around| around.execute(()));
+            done.map_err(|error| of_event(&self.place.path, at, error.into(), None))
+        };
+        let has_savepoint = rules.allow_savepoints();
+        if has_savepoint {
+            around("SAVEPOINT diptych_event")?;
         }
+        let ran = guard.during(rules, || self.projection.apply(tx, event));
+        if ran.wants_savepoints {
+            return Ok(Batch::WantsSavepoints);
+        }
+        let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
+        outcome.map_err(|error| of_event(&self.place.path, at, error, ran.refused))?;
+        if ran.rolled_back || tx.is_autocommit() {
+            return Err(TargetError::event(at, ENDED));
+        }
+        if has_savepoint {
+            around("RELEASE diptych_event")?;
+        }
+        Ok(Batch::Taken)
     }
 
     /// Why the checkpoint is not where it was thought to be.
-    fn moved(&self, tx: &Transaction<'_>) -> TargetError {
+    fn moved(&self, tx: &Connection) -> TargetError {
         let (name, version) = (self.projection.name(), self.projection.version());
         match stored::checkpoint(tx, name) {
             Ok(Some(found)) if found.version == version => {
@@ -319,18 +444,19 @@ impl<P: Projection> SqliteProjection<P> {
 const ENDED: &str = "the transaction ended on the way, by a statement with OR ROLLBACK or an error \
     of the database that was passed over; nothing of it was committed";
 
-/// Whether the file is not at its place any more: what is written to it, nobody will read.
-#[cfg(unix)]
-fn has_moved(connection: &Connection) -> bool {
-    let mut has_moved = 0;
-    let asked = rusqlite::FileControl::HasMoved(&mut has_moved);
-    connection.file_control(Some(rusqlite::MAIN_DB), asked).is_ok() && has_moved != 0
-}
+const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one that was there \
+    before: stop all programs that have it open and remove the -wal and the -shm, to go on from \
+    the rows in the file, or the file, too, to begin anew; then resume the projection";
 
-/// Where files cannot be removed while they are open.
-#[cfg(not(unix))]
-fn has_moved(_: &Connection) -> bool {
-    false
+const OVERWRITTEN: &str = "the database was overwritten while it was open: when the copy is \
+    complete, resume the projection to go on from the rows that are in it, or reset it";
+
+/// How a batch or an event ended that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    Taken,
+    /// It was not taken in: it is to be tried again with savepoints allowed.
+    WantsSavepoints,
 }
 
 impl<P> fmt::Debug for SqliteProjection<P> {

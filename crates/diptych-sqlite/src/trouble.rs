@@ -3,7 +3,7 @@
 use std::{error::Error, iter::successors, path::Path};
 
 use diptych::{Position, projection::TargetError};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 enum Trouble {
     /// It goes away, perhaps with some help.
@@ -17,6 +17,14 @@ enum Trouble {
 }
 
 fn trouble(error: &rusqlite::Error) -> Trouble {
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+    match extended {
+        // A folder has its name; no retry opens that.
+        ffi::SQLITE_CANTOPEN_ISDIR => return Trouble::File,
+        // The file is at its place no more: the next try opens the one that is there then.
+        ffi::SQLITE_READONLY_DBMOVED => return Trouble::Passing,
+        _ => {}
+    }
     match error.sqlite_error_code() {
         Some(
             ErrorCode::DatabaseBusy
@@ -26,13 +34,14 @@ fn trouble(error: &rusqlite::Error) -> Trouble {
             | ErrorCode::SystemIoFailure
             | ErrorCode::DiskFull
             | ErrorCode::FileLockingProtocolFailed
-            | ErrorCode::SchemaChanged,
+            | ErrorCode::SchemaChanged
+            // No descriptor is free, or a folder is not mounted yet.
+            | ErrorCode::CannotOpen,
         ) => Trouble::Passing,
         Some(
             ErrorCode::PermissionDenied
             | ErrorCode::ReadOnly
             | ErrorCode::DatabaseCorrupt
-            | ErrorCode::CannotOpen
             | ErrorCode::NotADatabase
             | ErrorCode::NoLargeFileSupport,
         ) => Trouble::File,

@@ -13,8 +13,8 @@ mod worker;
 
 use std::time::Duration;
 
-pub use control::ControlError;
 pub(crate) use control::{Control, Request};
+pub use control::{ControlError, RunnerHandle};
 pub(crate) use feed::Feed;
 #[cfg(feature = "testing")]
 pub(crate) use feed::PAGE_EVENTS;

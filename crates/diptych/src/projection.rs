@@ -11,6 +11,8 @@ use std::{error::Error, iter::successors, sync::Arc};
 
 pub use control::{NoSuchProjection, ProjectionControl, ProjectionStatus};
 
+pub use crate::follow::RunnerHandle;
+
 use diptych_store::{EventChecksum, LogIdentity, Position};
 
 use crate::{Event, Recorded, fold};
@@ -65,6 +67,23 @@ pub trait Target: Send + 'static {
     /// # Errors
     /// [`TargetError::Unavailable`] or [`TargetError::Broken`]; nothing was changed.
     fn reset(&mut self) -> Result<(), TargetError>;
+
+    /// The runner that calls it from now on. A target that waits for locks keeps the handle, so
+    /// that a pause or the end of the app need not wait for the lock.
+    fn run_by(&mut self, _handle: RunnerHandle) {}
+
+    /// Looks whether the place is still the one that was written to, and the stored checkpoint
+    /// still this one. Callers who wait for rows are answered after that.
+    ///
+    /// # Errors
+    /// [`TargetError::Moved`] if the stored checkpoint is another one, and what
+    /// [`checkpoint`](Target::checkpoint) answers.
+    fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
+        match self.checkpoint()? {
+            found if found == stored => Ok(()),
+            found => Err(TargetError::Moved { found }),
+        }
+    }
 }
 
 /// Why a target did not do something. Nothing was changed.
@@ -93,6 +112,10 @@ pub enum TargetError {
         /// The error of the projection; none if it panicked.
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
+    /// Several events cannot be taken in together, because the place checks something only at a
+    /// commit, and whether it holds must not depend on where a batch ends.
+    #[error("the events of a batch have to be taken in one position at a time")]
+    OneByOne,
     /// The place cannot be used for now: it is locked, or the disk is full.
     #[error("{reason}; it can be tried again")]
     Unavailable {
@@ -260,8 +283,8 @@ pub struct Stopped {
     pub cause: TargetError,
 }
 
-/// Takes in a batch: at once, or, if the projection refuses an event of it, event by event up to
-/// that one.
+/// Takes in a batch: at once, or event by event, if the projection refuses an event of it (then up
+/// to that one), or if the target [asks for that](TargetError::OneByOne).
 ///
 /// `events`, `from` and `to` are as in [`Target::apply`]. `checksum` is asked for that of the event
 /// at a position, where the checkpoint is to stay before an event that is refused. The answer is
@@ -280,10 +303,10 @@ pub fn take<T: Target>(
     let Err(cause) = target.apply(events, from, to) else {
         return Ok(to);
     };
-    let refused = matches!(cause, TargetError::Event { .. });
+    let divides = matches!(cause, TargetError::Event { .. } | TargetError::OneByOne);
     // What an upcaster made of one event is at one position, and no checkpoint is within it.
     let mut steps = events.chunk_by(|one, next| one.position == next.position).peekable();
-    let Some(first) = steps.peek().and_then(|step| step.first()).filter(|_| refused) else {
+    let Some(first) = steps.peek().and_then(|step| step.first()).filter(|_| divides) else {
         return Err(stopped(target, from, cause));
     };
     let mut before = |target: &T, event: &Recorded<T::Event>, reached| {

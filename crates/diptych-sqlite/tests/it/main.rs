@@ -3,10 +3,12 @@
 #![allow(clippy::print_stdout)]
 
 mod anew;
+mod ended;
 mod follow;
 mod hostile;
 #[cfg(unix)]
 mod kill;
+mod locked;
 mod odd;
 mod race;
 mod refused;
@@ -15,4 +17,5 @@ mod replaced;
 mod report;
 mod running;
 mod shop;
+mod stale_wal;
 mod trouble;

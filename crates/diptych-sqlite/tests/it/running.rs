@@ -12,7 +12,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, FollowState, Memory, Position, QueryError, Refresh, Stopped, Store,
+    App, AppBuilder, ControlError, FollowState, Memory, Position, QueryError, Refresh, Stopped,
+    Store,
     projection::{ProjectionControl, ProjectionStatus},
 };
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
@@ -195,8 +196,8 @@ async fn a_log_that_was_replaced_is_said_and_nothing_is_taken_in() {
 
         // Writers go on, and asked again it says the same.
         note(&app, [sold(2, 2, 2)]);
-        sales.resume().await.unwrap();
-        self::stopped(&sales).await;
+        let again = sales.resume().await.unwrap_err();
+        assert_eq!(again, ControlError::Stopped(self::stopped(&sales).await));
         assert_eq!(Totals::asked(&reader(&file)), before);
         app.stop().await.unwrap();
     }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -54,39 +54,41 @@ fn a_file_that_is_locked_is_tried_again() {
     }
 }
 
+/// The last row id that there is. Without another one SQLite says that it is full.
+const LAST_ID: &str = "9223372036854775807";
+
 #[test]
-fn a_disk_that_is_full_is_tried_again_when_there_is_room() {
+fn a_database_that_is_full_is_tried_again_when_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.db");
     let app = busy_app(15, 60);
-    let pages = Arc::new(AtomicU64::new(20));
-    let room = Arc::clone(&pages);
+    let is_full = Arc::new(AtomicBool::new(true));
+    let full = Arc::clone(&is_full);
     let mut odd = odd(move |tx, event| {
-        tx.pragma_update(None, "max_page_count", room.load(Ordering::SeqCst))?;
         row(tx, event)?;
-        // A page for itself.
-        tx.execute("INSERT INTO large VALUES (zeroblob(4000))", ())?;
+        if event.position.get() > 20 && full.load(Ordering::SeqCst) {
+            tx.execute(&format!("INSERT INTO large VALUES ({LAST_ID})"), ())?;
+            tx.execute("INSERT INTO large VALUES (NULL)", ())?;
+        }
         Ok(())
     });
-    odd.create = "CREATE TABLE odd (position INTEGER, cents INTEGER); CREATE TABLE large (x)";
+    odd.create = "CREATE TABLE odd (position INTEGER, cents INTEGER);
+        CREATE TABLE large (id INTEGER PRIMARY KEY AUTOINCREMENT)";
     let mut odd = Sqlite::at(&file).projection(odd);
     let reason = unavailable(trouble(follow(app.store(), &mut odd, 5)));
     assert!(reason.contains("full"), "{reason}");
     let in_step = |upto: u64| {
-        let report = reader(&file);
-        let sql = "SELECT (SELECT count(*) FROM odd), (SELECT count(*) FROM large),
-            (SELECT count(*) FROM odd WHERE position > ?1)";
-        let (rows, large, above): (u64, u64, u64) =
-            report.query_row(sql, [upto], |row| row.try_into()).unwrap();
-        assert_eq!((rows, above), (large, 0));
-        assert!(rows > 0);
+        let sql = "SELECT count(*), max(position), (SELECT count(*) FROM large) FROM odd";
+        let (rows, last, large): (u64, u64, u64) =
+            reader(&file).query_row(sql, (), |row| row.try_into()).unwrap();
+        assert!(rows > 0 && last <= upto && large == 0, "{rows} {last} {large}");
     };
     let upto = position(&mut odd).unwrap();
     in_step(upto);
     unavailable(trouble(follow(app.store(), &mut odd, 5)));
     assert_eq!(position(&mut odd), Some(upto));
 
-    pages.store(1_000, Ordering::SeqCst);
+    is_full.store(false, Ordering::SeqCst);
     follow(app.store(), &mut odd, 5).unwrap();
     assert_eq!(position(&mut odd), Some(app.store().head().position().get()));
     in_step(60);
@@ -122,12 +124,11 @@ fn a_damaged_database_is_said_to_be_so() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_and_memory_are_no_places() {
+fn a_folder_and_memory_are_no_places() {
     let folder = tempfile::tempdir().unwrap();
     let app = busy_app(18, 5);
-    let nowhere = folder.path().join("no/such/folder/report.db");
-    let reason = broken(trouble(follow(app.store(), &mut sales(&nowhere), 5)));
-    assert!(reason.contains("unable to open database file"), "{reason}");
+    let reason = broken(trouble(follow(app.store(), &mut sales(folder.path()), 5)));
+    assert!(reason.contains("it is a folder: name a file"), "{reason}");
     let reason = broken(trouble(follow(app.store(), &mut sales(Path::new(":memory:")), 5)));
     assert!(reason.contains("name a file"), "{reason}");
 }
@@ -176,6 +177,65 @@ fn a_file_that_was_removed_or_replaced_under_it_is_noticed() {
     }
     fs::rename(&backup, &file).unwrap();
     assert_eq!(position(&mut sales), Some(20));
+    follow(app.store(), &mut sales, 5).unwrap();
+    assert_eq!(assert_in_step(app.store(), &file), app.store().head().position());
+}
+
+/// "Cannot open" was taken for a fault of the file, and stopped the projection for good.
+#[test]
+fn a_folder_that_is_briefly_not_there_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let [place, away] = ["reports", "away"].map(|name| folder.path().join(name));
+    let file = place.join("report.db");
+    let app = busy_app(21, 20);
+    let reason = unavailable(trouble(follow(app.store(), &mut sales(&file), 5)));
+    assert!(reason.contains("unable to open database file"), "{reason}");
+    fs::create_dir(&place).unwrap();
+    let mut sales = sales(&file);
+    follow(app.store(), &mut sales, 5).unwrap();
+
+    fs::rename(&place, &away).unwrap();
+    happen(&app, &mut fastrand::Rng::with_seed(21), 3);
+    unavailable(trouble(follow(app.store(), &mut sales, 5)));
+    fs::rename(&away, &place).unwrap();
+    follow(app.store(), &mut sales, 5).unwrap();
+    assert_eq!(assert_in_step(app.store(), &file), app.store().head().position());
+}
+
+const DESCRIPTORS: &str = "DIPTYCH_FEW_DESCRIPTORS";
+
+/// In a process of its own, because the others would have no descriptors either.
+#[cfg(unix)]
+#[test]
+fn a_process_that_has_no_descriptor_left_tries_again() {
+    let child = "trouble::child_with_few_descriptors";
+    let ran = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 60; exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args([child, "--exact", "--nocapture", "--test-threads=1"])
+        .env(DESCRIPTORS, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let wrong = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}\n{wrong}");
+}
+
+#[cfg(unix)]
+#[test]
+fn child_with_few_descriptors() {
+    if std::env::var(DESCRIPTORS).is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.db");
+    let app = busy_app(22, 20);
+    let mut sales = sales(&file);
+    let open = || std::iter::repeat_with(|| File::open("/dev/null")).map_while(Result::ok);
+    let all: Vec<_> = open().collect();
+    let reason = unavailable(trouble(follow(app.store(), &mut sales, 5)));
+    assert!(reason.contains("unable to open database file"), "{reason}");
+    drop(all);
     follow(app.store(), &mut sales, 5).unwrap();
     assert_eq!(assert_in_step(app.store(), &file), app.store().head().position());
 }

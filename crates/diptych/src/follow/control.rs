@@ -1,6 +1,7 @@
 //! Telling a follower what to do: pause, step, resume, begin again.
 
 use std::{
+    fmt,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -9,7 +10,7 @@ use diptych_store::Position;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Progress, Stopped, progress::Halted};
+use super::{FollowState, Progress, Stopped, progress::Halted};
 
 /// Requests that may wait for one follower.
 const WAITING: usize = 16;
@@ -29,6 +30,8 @@ pub(crate) enum Request {
     Rebuild,
     /// Keep what there is outside the log.
     Save,
+    /// Look whether what it keeps outside the log is still as it left it.
+    Confirm,
 }
 
 /// Why a view or a projection did not do what it was told.
@@ -71,6 +74,41 @@ impl From<Halted> for ControlError {
 pub(super) type Reply = oneshot::Sender<Result<Position, ControlError>>;
 pub(super) type Requests = mpsc::Receiver<(Request, Reply)>;
 
+/// The runner of a projection, as its [`Target`](crate::projection::Target) sees it.
+///
+/// A target that waits for something, such as a lock that another program holds, asks it whether to
+/// go on waiting.
+#[derive(Clone)]
+pub struct RunnerHandle {
+    progress: Arc<Progress>,
+    /// Weak, because the end of the app shows in the end of the senders.
+    requests: mpsc::WeakSender<(Request, Reply)>,
+}
+
+impl RunnerHandle {
+    /// Whether the runner is to end, or is asked for something: to pause, to step, to reset. A
+    /// target then soon gives up waiting, with
+    /// [`Unavailable`](crate::projection::TargetError::Unavailable); it is called again.
+    pub fn is_wanted(&self) -> bool {
+        let is_asked = |requests: mpsc::Sender<_>| requests.capacity() < requests.max_capacity();
+        self.progress.is_ending() || self.requests.upgrade().is_none_or(is_asked)
+    }
+
+    /// Shows in the state of the projection that it waits, and for what, until it goes on.
+    pub fn waits(&self, reason: String) {
+        if self.progress.is_running() {
+            tracing::warn!(follower = self.progress.name(), reason, "following the log waits");
+            self.progress.set(FollowState::Stalled { reason });
+        }
+    }
+}
+
+impl fmt::Debug for RunnerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RunnerHandle").field(&self.progress.name()).finish()
+    }
+}
+
 /// A follower's other end.
 pub(crate) struct Control {
     pub(crate) progress: Arc<Progress>,
@@ -82,6 +120,10 @@ impl Control {
     pub(super) fn new(progress: Arc<Progress>) -> (Control, Requests) {
         let (requests, received) = mpsc::channel(WAITING);
         (Control { progress, requests, thread: Mutex::default() }, received)
+    }
+
+    pub(super) fn handle(&self) -> RunnerHandle {
+        RunnerHandle { progress: self.progress.clone(), requests: self.requests.downgrade() }
     }
 
     pub(super) fn runs_on(&self, thread: JoinHandle<()>) {

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
     Feed, FollowState, Progress, Request, Slice, Stopped,
-    control::{Control, ControlError, Reply, Requests},
+    control::{Control, ControlError, Reply, Requests, RunnerHandle},
 };
 use crate::{Event, event::Reading, fold::caught};
 
@@ -28,6 +28,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(crate) trait Follower: Send + 'static {
     type Event: Event;
 
+    /// Whether it keeps something outside the log that others can change, so that callers who
+    /// wait for it have it [confirmed](Follower::confirm).
+    const IS_OUTSIDE: bool = false;
+
+    /// The runner that calls it, told before anything else.
+    fn run_by(&mut self, _: RunnerHandle) {}
+
     /// Finds out where it is. Asked again after a failure.
     fn open(&mut self, head: &Head) -> Result<(), Halt>;
 
@@ -36,6 +43,12 @@ pub(crate) trait Follower: Send + 'static {
 
     /// Takes in what comes next. What cannot be read behind it is not its concern.
     fn take(&mut self, slice: Slice<Self::Event>) -> Result<(), Halt>;
+
+    /// Looks whether what it keeps outside the log is as it left it. If others changed it, it
+    /// goes on from what is there.
+    fn confirm(&mut self) -> Result<(), Halt> {
+        Ok(())
+    }
 
     /// Begins from the start of the log.
     fn restart(&mut self) -> Result<(), String>;
@@ -80,7 +93,7 @@ enum Idle {
 
 /// Starts the follower on a thread of its own.
 pub(crate) fn spawn<F: Follower>(
-    follower: F,
+    mut follower: F,
     feed: Arc<Feed>,
     reading: Arc<Reading<F::Event>>,
     filter: Filter,
@@ -88,6 +101,7 @@ pub(crate) fn spawn<F: Follower>(
     progress: Arc<Progress>,
 ) -> io::Result<Control> {
     let (control, requests) = Control::new(progress.clone());
+    follower.run_by(control.handle());
     feed.join(&progress);
     let worker = Worker {
         follower,
@@ -373,6 +387,7 @@ impl<F: Follower> Worker<F> {
             Request::Refresh => self.refresh(),
             Request::Rebuild => self.rebuild(),
             Request::Save => self.save(),
+            Request::Confirm => self.confirm(),
         };
         // Who asked may have gone.
         let _ = reply.send(outcome.map(|()| self.follower.position()));
@@ -423,12 +438,57 @@ impl<F: Follower> Worker<F> {
         }
         self.mode = Mode::Running;
         self.progress.set(FollowState::CatchingUp);
-        Ok(())
+        self.confirm_if_it_can()
     }
 
     fn refresh(&mut self) -> Result<(), ControlError> {
         self.rests_since = None;
-        self.halted()
+        self.halted()?;
+        self.confirm_if_it_can()
+    }
+
+    /// As [`confirm`](Worker::confirm), and no error where that is tried again anyway.
+    fn confirm_if_it_can(&mut self) -> Result<(), ControlError> {
+        match self.confirm() {
+            Err(ControlError::Failed { .. }) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Looks whether what it keeps outside the log is as it left it.
+    fn confirm(&mut self) -> Result<(), ControlError> {
+        if !F::IS_OUTSIDE {
+            return Ok(());
+        }
+        let before = self.follower.position();
+        self.progress.works();
+        // A halted one is looked at and not opened: that is for its resume.
+        let looked = match self.is_open || self.mode == Mode::Halted {
+            true => self.follower.confirm(),
+            false => self.follower.open(self.feed.head()),
+        };
+        self.progress.worked();
+        match looked {
+            Ok(()) => {
+                self.is_open |= self.mode != Mode::Halted;
+                self.goes_on();
+                if self.follower.position() < before {
+                    // The rows are gone: it makes them again, whenever it was to refresh.
+                    self.rests_since = None;
+                }
+                Ok(())
+            }
+            Err(Halt::At(stopped)) => {
+                self.stop(stopped.clone());
+                Err(ControlError::Stopped(stopped))
+            }
+            Err(Halt::Later { reason }) => {
+                self.is_open = false;
+                // So that a caller who asks again and again does not keep a processor busy.
+                self.idle(Idle::For(Some(FIRST_WAIT)));
+                Err(ControlError::Failed { reason })
+            }
+        }
     }
 
     fn rebuild(&mut self) -> Result<(), ControlError> {

@@ -8,7 +8,7 @@ use super::{Target, runner::Runner};
 use crate::{
     ControlError, FollowState, Lag, NotYet, QueryError, Receipt, SchemaError,
     event::Schema,
-    follow::{self, Control, Feed, Progress, Refresh, Request},
+    follow::{self, Control, Feed, Halted, Progress, Refresh, Request},
     lineage::{Claims, Lineage, settled},
     view::panel::Unstarted,
 };
@@ -128,14 +128,29 @@ impl ProjectionControl {
 
     async fn until(&self, need: Position, within: Duration) -> Result<Position, QueryError> {
         let progress = &self.control.progress;
-        let reached = progress.until(need);
-        match follow::within(within, reached).await {
+        match follow::within(within, self.reaches(need)).await {
             None => {
                 let have = progress.position();
                 Err(QueryError::NotYet(NotYet { need, have, within }))
             }
-            Some(Ok(())) => Ok(progress.position()),
+            Some(Ok(reached)) => Ok(reached),
             Some(Err(halted)) => Err(QueryError::halted(halted, progress.name())),
+        }
+    }
+
+    /// Waits until its rows are as far as that, and the place where they are confirms it: others
+    /// may have put another database there while no event came.
+    async fn reaches(&self, need: Position) -> Result<Position, Halted> {
+        loop {
+            self.control.progress.until(need).await?;
+            match self.control.ask(Request::Confirm).await {
+                Ok(reached) if reached >= need => return Ok(reached),
+                Err(ControlError::Stopped(stopped)) => return Err(Halted::Stopped(stopped)),
+                Err(ControlError::Ended { reason }) => return Err(Halted::Ended { reason }),
+                Err(ControlError::Closed) => return Err(Halted::Closed),
+                // It went back, or the place cannot be looked at for now.
+                Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
 
-use super::{Checkpoint, Target, TargetError, check, take};
+use super::{Checkpoint, RunnerHandle, Target, TargetError, check, take};
 use crate::{
     Recorded,
     fold::caught,
@@ -88,7 +88,7 @@ impl<T: Target> Runner<T> {
             TargetError::Moved { found } => self.goes_on(found),
             TargetError::Event { position, .. } => Err(Halt::At(Stopped { at: position, reason })),
             TargetError::Unavailable { .. } => Err(Halt::Later { reason }),
-            TargetError::Broken { .. } => {
+            TargetError::Broken { .. } | TargetError::OneByOne => {
                 Err(Halt::At(Stopped { at: self.position.plus(1), reason }))
             }
         }
@@ -158,10 +158,31 @@ impl<T: Target> Target for Calm<T> {
     fn reset(&mut self) -> Result<(), TargetError> {
         self.call("reset", T::reset)
     }
+
+    fn run_by(&mut self, handle: RunnerHandle) {
+        self.0.run_by(handle);
+    }
+
+    fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
+        self.call("confirm", |target| target.confirm(stored))
+    }
 }
 
 impl<T: Target> Follower for Runner<T> {
     type Event = T::Event;
+
+    const IS_OUTSIDE: bool = true;
+
+    fn run_by(&mut self, handle: RunnerHandle) {
+        self.target.run_by(handle);
+    }
+
+    fn confirm(&mut self) -> Result<(), Halt> {
+        match self.target.confirm(self.stored) {
+            Ok(()) => Ok(()),
+            Err(cause) => self.failed(cause),
+        }
+    }
 
     fn open(&mut self, _: &Head) -> Result<(), Halt> {
         match self.target.checkpoint() {
