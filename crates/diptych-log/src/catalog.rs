@@ -4,7 +4,6 @@
 //! part in memory is written out, when files are merged, and when a segment begins.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +16,7 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
-    cold,
+    cold, derived,
     disk::Disk,
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame, SECTION, Section},
@@ -160,8 +159,8 @@ impl Part {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
-        let found = disk.map(path).ok().map(cold::ask_for_file).and_then(Run::parse);
-        let fits = found.filter(|(run, coverage)| {
+        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let fits = found.and_then(Run::parse).filter(|(run, coverage)| {
             run.first() == self.first
                 && run.first().plus(u64::from(run.len())) == last.plus(1)
                 && coverage.segment == self.segment.sequence
@@ -206,7 +205,8 @@ impl Part {
             tracking: built.tracking,
         };
         let file = Bytes::from(run::encode(&built.columns, &coverage));
-        let written = write_file(disk, path, &file).and_then(|()| disk.map(path));
+        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
+        // The index in memory says the same: no look-up has to wait for the disk to get better.
         if let Err(error) = &written {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }
@@ -225,17 +225,6 @@ impl Part {
         let missing = || corruption(&self.segment.path, 0, "the part has no index file");
         run?.ok_or_else(|| missing().into())
     }
-}
-
-/// Writes an index file under another name first, so that half of one is never found. It is not
-/// synced: what a loss of power leaves of it is checked before it is used.
-pub(crate) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    // One may be left from before.
-    let _ = disk.remove(&temporary);
-    let file = disk.create(&temporary, bytes.len() as u64)?;
-    file.write_at(0, bytes)?;
-    disk.rename(&temporary, path)
 }
 
 /// Columns of some events of a segment, from its frames.
@@ -366,7 +355,8 @@ impl Catalog {
         high: Position,
     ) -> Result<Option<Position>, ReadError> {
         let wanted = Wanted::of(filter);
-        for (part, range) in self.within(disk, wanted, (low, high), Direction::Backwards) {
+        for within in self.within(disk, wanted, (low, high), Direction::Backwards) {
+            let (part, range) = within?;
             let found =
                 part.ask(disk, |index| index.find(filter, range, Direction::Backwards, 1))?;
             if let Some(at) = found.first() {
@@ -386,7 +376,8 @@ impl Catalog {
         let mut count = 0;
         let wanted = Wanted::One(Name::Tag(tag.as_str()));
         let range = (Position::new(1), upto);
-        for (part, (_, high)) in self.within(disk, wanted, range, Direction::Forwards) {
+        for within in self.within(disk, wanted, range, Direction::Forwards) {
+            let (part, (_, high)) = within?;
             let rank =
                 part.ask(disk, |index| index.postings(tag.as_str()).rank(high.saturating_add(1)))?;
             count += rank as u64;
@@ -402,7 +393,8 @@ impl Catalog {
         down_to: Position,
     ) -> Result<Option<KeyedCommit>, ReadError> {
         let (wanted, range) = (Wanted::One(Name::Key(name)), (down_to, Position::MAX));
-        for (part, _) in self.within(disk, wanted, range, Direction::Backwards) {
+        for within in self.within(disk, wanted, range, Direction::Backwards) {
+            let (part, _) = within?;
             if let Some(commit) = part.ask(disk, |index| index.key(name))? {
                 return Ok(Some(commit));
             }

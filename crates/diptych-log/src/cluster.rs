@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use crate::{
     Clustering,
     catalog::{Catalog, Part},
-    cold,
+    cold, derived,
     engine::Engine,
     error::{corruption, read_failed},
     index::{Coverage, Run, merge},
@@ -122,10 +122,12 @@ impl Engine {
             return;
         }
         let dir = &self.folders.segments;
-        for name in self.disk().list(dir).unwrap_or_default() {
-            if name.ends_with(".tmp") {
-                let _ = self.disk().remove(&dir.join(name));
-            }
+        let names = self.disk().list(dir).unwrap_or_else(|error| {
+            tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
+            Vec::new()
+        });
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            derived::remove_needless(self.disk(), &dir.join(name));
         }
     }
 
@@ -200,7 +202,7 @@ impl Engine {
         self.replace(parts, part);
         for path in parts.iter().filter_map(|part| part.path()) {
             if written.as_deref() != Some(path) {
-                let _ = self.disk().remove(path);
+                derived::remove_needless(self.disk(), path);
             }
         }
         tracing::debug!(file = %path.display(), "a segment is clustered");

@@ -6,7 +6,7 @@
 //! front, frame by frame; it has no use for the index, which may change under it. Of a clustered
 //! segment it makes the bytes as they arrived first.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
@@ -83,10 +83,21 @@ impl PublishedHead {
 
 /// What an earlier process published, as far as it left word of it. What it left late or torn is
 /// lower than what it published or nothing; it is never higher.
-pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Option<PublishedHead> {
+///
+/// # Errors
+/// If the file is there and cannot be read now: it may be evidence.
+pub(crate) fn left_behind(
+    disk: &dyn Disk,
+    root: &Path,
+) -> Result<Option<PublishedHead>, OpenError> {
+    let path = root.join(HEAD_FILE);
     // Read, not mapped: it will be written again.
-    let file = disk.open(&root.join(HEAD_FILE), 0).ok()?;
-    PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES).ok()?)
+    let file = match disk.open(&path, 0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(io_error("open", &path))?,
+    };
+    let bytes = file.read_at(0, PublishedHead::BYTES).map_err(io_error("read", &path))?;
+    Ok(PublishedHead::parse(&bytes))
 }
 
 /// Reads a log that another process may be writing, as far as it is published.

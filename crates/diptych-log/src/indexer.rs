@@ -12,8 +12,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Background,
-    catalog::{Catalog, Part, write_file},
+    catalog::{Catalog, Part},
     cluster::Progress,
+    derived,
     engine::Engine,
     index::{Index, Run, merge, run},
     segment::Segment,
@@ -191,7 +192,7 @@ impl Engine {
         let last = first.plus(u64::from(events)).before();
         let path = self.folders.index.join(run::file_name(segment.sequence, first, last));
         let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        write_file(self.disk(), &path, bytes).map_err(failed)?;
+        derived::write(self.disk(), &path, bytes).map_err(failed)?;
         let run = self.disk().map(&path).map_err(failed)?;
         let (run, _) = Run::parse(run)
             .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
@@ -211,9 +212,7 @@ impl Engine {
         let merged = self.write_run(&job.segment, first.first, events, &merged)?;
         self.replace(parts, merged);
         for path in parts.iter().filter_map(|part| part.path()) {
-            if let Err(error) = self.disk().remove(path) {
-                tracing::warn!(file = %path.display(), %error, "index file cannot be removed");
-            }
+            derived::remove_needless(self.disk(), path);
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ mod batches;
 mod catalog;
 mod cluster;
 mod cold;
+mod derived;
 pub mod disk;
 mod engine;
 mod error;

@@ -18,7 +18,7 @@ use crate::{
     backup::mark::{self, Kind},
     batches::Batches,
     catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
-    cold,
+    derived,
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
     error::{corruption, io_error},
@@ -45,24 +45,24 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     if let Kind::Backup(end) = mark::kind(&*disk, root)? {
         return backup::open(folders, options, lock, end);
     }
-    let published = follower::left_behind(&*disk, root);
+    let published = follower::left_behind(&*disk, root)?;
     let marked = interval::is_marked(&*disk, root)?;
     let opening = Opening { disk: &*disk, folders: &folders, published, marked, backup: None };
     let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
-    let found = opening.find_end(&mut listed, &options)?;
-    let End { last, tail, begins_anew } = found;
-    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    let lost_some = cut_off || opening.has_lost(&last, &tail);
-    let mut identity = last.header.identity;
+    let end = opening.find_end(&mut listed, &options)?;
+    let mut parts = opening.sealed_parts(&listed, end.last.header.base)?;
+    let lost_some = cut_off || opening.has_lost(&end.last, &end.tail);
+    let begins_anew = end.begins_anew;
+    let mut identity = end.last.header.identity;
     let head_file = opening.head_file()?;
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
-    parts.extend(tail.parts.iter().cloned());
+    parts.extend(end.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: Some(head_file) };
-    let engine = assemble(options, folders, held, identity, parts, last, tail);
+    let engine = assemble(options, folders, held, identity, parts, end)?;
     if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
@@ -78,12 +78,12 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Eng
     let disk = options.disk.clone();
     let opening = Opening { disk: &*disk, folders, published: None, marked: false, backup: None };
     let mut listed = opening.list_segments()?;
-    let End { last, tail, .. } = opening.find_end(&mut listed, &options)?;
-    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    parts.extend(tail.parts.iter().cloned());
-    let mut identity = last.header.identity;
+    let end = opening.find_end(&mut listed, &options)?;
+    let mut parts = opening.sealed_parts(&listed, end.last.header.base)?;
+    parts.extend(end.tail.parts.iter().cloned());
+    let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let engine = assemble(options, folders.clone(), Held::default(), identity, parts, last, tail);
+    let engine = assemble(options, folders.clone(), Held::default(), identity, parts, end)?;
     engine.begin_anew()?;
     Ok(engine)
 }
@@ -305,7 +305,7 @@ impl Opening<'_> {
             let Some((segment, first, last_position)) = run::parse_file_name(&name) else {
                 continue;
             };
-            if segment > last && self.load_run(&name).is_some() {
+            if segment > last && self.load_run(&name)?.is_some() {
                 // It was written after its segment was durable.
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
@@ -317,9 +317,11 @@ impl Opening<'_> {
         Ok(listed)
     }
 
-    fn load_run(&self, name: &str) -> Option<(Run, Coverage)> {
-        let bytes = self.disk.map(&self.folders.index.join(name)).ok();
-        bytes.map(cold::ask_for_file).and_then(Run::parse)
+    /// What is in an index file; nothing if it is gone, or no whole one of this format.
+    fn load_run(&self, name: &str) -> Result<Option<(Run, Coverage)>, OpenError> {
+        let path = self.folders.index.join(name);
+        let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
+        Ok(bytes.and_then(Run::parse))
     }
 
     /// The parts of all segments but the last, unread.
@@ -356,7 +358,7 @@ impl Opening<'_> {
     fn remove_runs(&self, runs: &[ListedRun], but: &[ListedRun]) {
         for run in runs.iter().filter(|run| !but.contains(run)) {
             let name = run::file_name(run.segment, run.first, run.last);
-            let _ = self.disk.remove(&self.folders.index.join(name));
+            derived::remove_needless(self.disk, &self.folders.index.join(name));
         }
     }
 
@@ -401,7 +403,7 @@ impl Opening<'_> {
         let mut used = Vec::new();
         for run in listed {
             let name = run::file_name(run.segment, run.first, run.last);
-            let Some((loaded, coverage)) = self.load_run(&name) else { continue };
+            let Some((loaded, coverage)) = self.load_run(&name)? else { continue };
             if coverage.checksum != header.checksum() {
                 continue;
             }
@@ -508,9 +510,9 @@ fn assemble(
     Held { lock, head_file }: Held,
     identity: LogIdentity,
     parts: Vec<Arc<Part>>,
-    last: Last,
-    tail: Tail,
-) -> Engine {
+    End { last, tail, .. }: End,
+) -> Result<Engine, OpenError> {
+    let groups = groups::list(&*options.disk, &folders, last.header.sequence)?;
     let Last { header, file, segment } = last;
     let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
@@ -522,7 +524,6 @@ fn assemble(
         }
     };
     let tracking = Arc::new(tail.tracking);
-    let groups = groups::list(&*options.disk, &folders, header.sequence);
     let newest = parts.last().cloned();
     let newest = newest
         .unwrap_or_else(|| Arc::new(Part::memory(segment.clone(), Columns::new(accepted.plus(1)))));
@@ -551,7 +552,7 @@ fn assemble(
         waiting_parts: 0,
         room: Vec::new(),
     };
-    Engine {
+    Ok(Engine {
         options,
         folders,
         identity,
@@ -567,7 +568,7 @@ fn assemble(
         head_file,
         tracking: RwLock::new(tracking),
         lock: Mutex::new(lock),
-    }
+    })
 }
 
 impl Engine {

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
         source,
     },
     catalog::{Folders, LastCommit, Rebuilt},
+    derived,
     disk::Disk,
     error::{RESTORE, io_error},
     folders,
@@ -118,7 +118,8 @@ impl<'a> Verifying<'a> {
                 runs.push(ListedRun { segment, first, last, path });
             } else if let Some((first, last)) = groups::parse_file_name(&name) {
                 let path = folders.index.join(&name);
-                let group = disk.map(&path).ok().and_then(Group::parse);
+                let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
+                let group = bytes.and_then(Group::parse);
                 groups.push(ListedGroup { first, last, path, group });
             }
         }
@@ -228,7 +229,7 @@ impl<'a> Verifying<'a> {
         }
         self.identity = Some(header.identity);
         match layout::arrived(bytes) {
-            Ok(arrived) => self.frames(segment, &header, &arrived, next),
+            Ok(arrived) => self.frames(segment, &header, &arrived, next)?,
             Err(error) => {
                 self.damaged(path, error.offset, error.what);
                 self.skip(segment, next);
@@ -250,7 +251,7 @@ impl<'a> Verifying<'a> {
         header: &Header,
         arrived: &Arrived<'_>,
         next: Option<Position>,
-    ) {
+    ) -> Result<(), OpenError> {
         let path = &listed.path;
         if header.base != self.next || header.base_time.as_micros() < self.time {
             self.damaged(path, 40, format!("it does not go on from position {}", self.next));
@@ -275,7 +276,8 @@ impl<'a> Verifying<'a> {
             Ok(recovered) => recovered,
             Err(error) => {
                 self.damaged(path, error.offset, error.what);
-                return self.skip(listed, next);
+                self.skip(listed, next);
+                return Ok(());
             }
         };
         if let Some(offset) = malformed {
@@ -295,7 +297,7 @@ impl<'a> Verifying<'a> {
         if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
             self.damaged(path, recovered.end, "records are missing before the next segment");
         }
-        self.index_of(header, recovered.end, &mut built.columns, arrived);
+        self.index_of(header, recovered.end, &mut built.columns, arrived)
     }
 
     /// Compares every index file of the segment with what a scan has found.
@@ -308,7 +310,7 @@ impl<'a> Verifying<'a> {
         end: u64,
         scanned: &mut Columns,
         arrived: &Arrived<'_>,
-    ) {
+    ) -> Result<(), OpenError> {
         let of_arrival = scanned.offsets.clone();
         let mine = |run: &ListedRun| run.segment == header.sequence;
         let (runs, others) = std::mem::take(&mut self.runs).into_iter().partition(mine);
@@ -317,8 +319,9 @@ impl<'a> Verifying<'a> {
         for listed in runs {
             self.index_files += 1;
             let path = &listed.path;
-            let found = self.disk.map(path).map(|bytes: Bytes| Run::parse(bytes));
-            let Ok(Some((run, coverage))) = found else {
+            // A file that cannot be read now is no reason to advise removing it.
+            let bytes = derived::map_if_there(self.disk, path).map_err(io_error("read", path))?;
+            let Some((run, coverage)) = bytes.and_then(Run::parse) else {
                 self.index_damaged(path, "it is not a whole index file");
                 continue;
             };
@@ -342,6 +345,7 @@ impl<'a> Verifying<'a> {
             }
         }
         self.groups_of(header, scanned);
+        Ok(())
     }
 
     /// A group may say too much of a segment, but not too little.

@@ -99,7 +99,7 @@ fn not_less_than_published(
     last: &Listed,
     end: PublishedHead,
 ) -> Result<PublishedHead, OpenError> {
-    let published = follower::left_behind(disk, &folders.root);
+    let published = follower::left_behind(disk, &folders.root)?;
     let published = published.filter(|published| published.identity == end.identity);
     let position = published.map_or(Position::START, |published| published.position);
     if position > end.position && !interval::is_marked(disk, &folders.root)? {

@@ -32,11 +32,11 @@ pub(super) fn open(
         backup: Some(end),
     };
     let mut listed = opening.list_segments()?;
-    let End { last, tail, .. } = opening.end_of_backup(&mut listed, &end, &options)?;
-    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    parts.extend(tail.parts.iter().cloned());
+    let found = opening.end_of_backup(&mut listed, &end, &options)?;
+    let mut parts = opening.sealed_parts(&listed, found.last.header.base)?;
+    parts.extend(found.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: None };
-    let engine = assemble(options, folders, held, end.identity, parts, last, tail);
+    let engine = assemble(options, folders, held, end.identity, parts, found)?;
     let reason = takes_nothing(&folder).into();
     // Who reads sees nothing of it; what comes to an end is taking commits.
     engine.state.lock().ended = Some(Unavailable::Failed { reason });

@@ -24,6 +24,7 @@ mod forgetful;
 mod groups;
 mod model;
 mod open_log;
+mod passing_errors;
 mod prepared;
 mod requests;
 mod run;
