@@ -21,7 +21,7 @@ use crate::{
     error::{corruption, read_failed},
     frame::{self, CONTROL, Frame, SECTION, Section},
     groups::{GroupFile, Placed as PlacedGroup},
-    index::{Columns, Coverage, Index, Name, Newest, Run, Wanted, newest::Commit, run},
+    index::{Columns, Coverage, Index, Name, Newest, Run, Seed, Wanted, newest::Commit, run},
     layout,
     recovery::{self, From, Placed},
     segment::{self, Segment},
@@ -62,7 +62,13 @@ enum Source {
     /// Of the newest events, or of ones that are about to be written out.
     Memory(Newest),
     /// In a file, which is read when it is first needed, and built again if it is no good.
-    File { path: PathBuf, last: Position, run: RwLock<Option<Run>> },
+    File {
+        path: PathBuf,
+        last: Position,
+        /// For when it is built again.
+        seed: Seed,
+        run: RwLock<Option<Run>>,
+    },
 }
 
 impl Part {
@@ -72,18 +78,19 @@ impl Part {
 
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: Run) -> Part {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
-        let source = Source::File { path, last, run: RwLock::new(Some(run)) };
+        let seed = run.seed();
+        let source = Source::File { path, last, seed, run: RwLock::new(Some(run)) };
         Part { segment, first, source }
     }
 
     pub(crate) fn file(
         segment: Arc<Segment>,
         folders: &Folders,
-        first: Position,
-        last: Position,
+        (first, last): (Position, Position),
+        seed: Seed,
     ) -> Part {
         let path = folders.index.join(run::file_name(segment.sequence, first, last));
-        Part { segment, first, source: Source::File { path, last, run: RwLock::new(None) } }
+        Part { segment, first, source: Source::File { path, last, seed, run: RwLock::new(None) } }
     }
 
     /// How many events, of a part whose file is read.
@@ -139,13 +146,13 @@ impl Part {
     ) -> Result<R, ReadError> {
         match &self.source {
             Source::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
-            Source::File { path, last, run } => {
+            Source::File { path, last, seed, run } => {
                 if let Some(run) = &*run.read() {
                     return Ok(question(Index::File(run)));
                 }
                 let mut slot = run.write();
                 if slot.is_none() {
-                    *slot = Some(self.load(disk, path, *last)?);
+                    *slot = Some(self.load(disk, path, *last, *seed)?);
                 }
                 match &*slot {
                     Some(run) => Ok(question(Index::File(run))),
@@ -155,7 +162,13 @@ impl Part {
         }
     }
 
-    fn load(&self, disk: &dyn Disk, path: &Path, last: Position) -> Result<Run, ReadError> {
+    fn load(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        last: Position,
+        seed: Seed,
+    ) -> Result<Run, ReadError> {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
@@ -170,17 +183,26 @@ impl Part {
             return Ok(run);
         }
         tracing::warn!(file = %path.display(), "index file is missing or damaged: built again");
-        self.rebuild(disk, path, last, checksum, &published.bytes)
+        let file = self.rebuild(last, seed, checksum, &published.bytes)?;
+        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
+        // The index in memory says the same: no look-up has to wait for the disk to get better.
+        if let Err(error) = &written {
+            tracing::warn!(file = %path.display(), %error, "index file cannot be written");
+        }
+        // What stands under that name may still be the damaged one.
+        let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
+        let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
+        parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
     }
 
+    /// The bytes of its file, made from the segment.
     fn rebuild(
         &self,
-        disk: &dyn Disk,
-        path: &Path,
         last: Position,
+        seed: Seed,
         checksum: u32,
         bytes: &Bytes,
-    ) -> Result<Run, ReadError> {
+    ) -> Result<Bytes, ReadError> {
         let mut built = Rebuilt::new(self.segment.base, self.first, last);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
         cold::ask_for_all(bytes, 0, bytes.len());
@@ -204,16 +226,7 @@ impl Part {
             time: built.time,
             tracking: built.tracking,
         };
-        let file = Bytes::from(run::encode(&built.columns, &coverage));
-        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
-        // The index in memory says the same: no look-up has to wait for the disk to get better.
-        if let Err(error) = &written {
-            tracing::warn!(file = %path.display(), %error, "index file cannot be written");
-        }
-        // What stands under that name may still be the damaged one.
-        let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
-        let parsed = parsed.map(|(run, _)| run);
-        parsed.ok_or_else(|| damaged(0, "the index that was just built is not whole").into())
+        Ok(Bytes::from(run::encode(&built.columns, &coverage, seed)))
     }
 
     /// What is in the file of a part that has one.

@@ -188,7 +188,8 @@ impl Engine {
             .and_then(Run::coverage)
             .map(|coverage| Coverage { checksum: clustered.header.checksum(), ..coverage });
         let index = coverage.filter(|_| runs.first().is_some_and(|run| run.first() == *base));
-        let index = index.and_then(|index| merge::merge_at(&runs, &clustered.offsets, &index));
+        let index =
+            index.and_then(|index| merge::merge_at(&runs, &clustered.offsets, &index, self.seed));
         let Some(index) = index else {
             return Err(corruption(path, 0, "the index and the log disagree").into());
         };

@@ -20,8 +20,8 @@ use crate::{
     engine::Engine,
     error::{io_error, read_failed},
     index::{
-        Index, Wanted,
-        group::{self, Entry, Group, Name},
+        Index, Name, Wanted,
+        group::{self, Entry, Group},
     },
 };
 
@@ -191,11 +191,15 @@ impl Engine {
             }
             let groups = members.iter().map(|member| member.file.group.get().cloned().flatten());
             let Some(groups) = groups.collect::<Option<Vec<Group>>>() else { continue };
+            if groups.iter().any(|group| group.seed != self.seed) {
+                // Their hashes are not those of this log: they are made again first.
+                continue;
+            }
             let seals = (first..=last).zip(groups.iter().flat_map(|group| {
                 (0..group.segments).map(|segment| group.seal(segment).unwrap_or(0))
             }));
             let seals: Vec<u32> = seals.map(|(_, seal)| seal).collect();
-            let bytes = group::encode(first, &seals, &group::merge(&groups));
+            let bytes = group::encode(first, &seals, &group::merge(&groups), self.seed);
             return Some(self.place_group(first, last, &bytes));
         }
         None
@@ -209,7 +213,9 @@ impl Engine {
             let of = |group: &Placed| group.file.first <= first && group.file.last >= last;
             if let Some(there) = catalog.groups.iter().find(|group| of(group)) {
                 let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
-                if there.file.group(self.disk(), parts)?.is_some() {
+                // One that is to be merged has to have hashes of this log.
+                let is_good = |group: &Group| group.segments == MANY || group.seed == self.seed;
+                if there.file.group(self.disk(), parts)?.is_some_and(is_good) {
                     continue;
                 }
             }
@@ -224,7 +230,7 @@ impl Engine {
             }
             let entries = self.names(&parts, first)?;
             let seals = seals(self.disk(), &parts, first, last)?;
-            let bytes = group::encode(first, &seals, &entries);
+            let bytes = group::encode(first, &seals, &entries, self.seed);
             return Ok(Some(self.place_group(first, last, &bytes)));
         }
         Ok(None)
@@ -236,10 +242,10 @@ impl Engine {
             let set = 1 << (part.segment.sequence - first);
             part.ask(self.disk(), |index| {
                 let Index::File(run) = index else { return };
-                let types = run.type_names().iter().map(|name| Name::Type(name).hash());
+                let types = run.type_names().iter().map(|name| Name::Type(name).hash(self.seed));
                 entries.extend(types.map(|hash| (hash, set)));
-                entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(), set)));
-                entries.extend(run.key_names().map(|name| (Name::Key(name).hash(), set)));
+                entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(self.seed), set)));
+                entries.extend(run.key_names().map(|name| (Name::Key(name).hash(self.seed), set)));
             })?;
         }
         Ok(group::collect(entries))

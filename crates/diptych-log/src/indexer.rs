@@ -156,10 +156,10 @@ impl Engine {
             // Nothing is added to it any more, so that who reads it meanwhile is not held up.
             let encoded = part.ask(self.disk(), |index| match index {
                 Index::Memory(columns) => {
-                    (run::encode(columns, &job.coverage), columns.first, columns.len())
+                    (run::encode(columns, &job.coverage, self.seed), columns.first, columns.len())
                 }
                 Index::File(run) => {
-                    (run::encode(&run.columns(), &job.coverage), run.first(), run.len())
+                    (run::encode(&run.columns(), &job.coverage, self.seed), run.first(), run.len())
                 }
             });
             let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
@@ -206,7 +206,7 @@ impl Engine {
             parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         let events = runs.iter().map(Run::len).sum();
-        let merged = merge::merge(&runs, &job.coverage);
+        let merged = merge::merge(&runs, &job.coverage, self.seed);
         // One between them could not be written: they stay as they are.
         let Some(merged) = merged else { return Ok(()) };
         let merged = self.write_run(&job.segment, first.first, events, &merged)?;

@@ -25,7 +25,7 @@ use crate::{
     folders,
     follower::{self, HEAD_FILE, PublishedHead},
     frame, groups,
-    index::{Columns, Coverage, Run, run},
+    index::{Columns, Coverage, Run, Seed, run},
     indexer::{Indexer, covers},
     interval,
     recovery::{self, From, Recovered},
@@ -47,7 +47,9 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     }
     let published = follower::left_behind(&*disk, root)?;
     let marked = interval::is_marked(&*disk, root)?;
-    let opening = Opening { disk: &*disk, folders: &folders, published, marked, backup: None };
+    let seed = Seed::of_newest(&*disk, &folders.index)?;
+    let opening =
+        Opening { disk: &*disk, folders: &folders, published, marked, backup: None, seed };
     let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
@@ -62,7 +64,7 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     }
     parts.extend(end.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: Some(head_file) };
-    let engine = assemble(options, folders, held, identity, parts, end)?;
+    let engine = assemble(options, folders, held, (identity, seed), parts, end)?;
     if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
@@ -76,14 +78,16 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
 /// Goes on in a new epoch, in a folder that somebody holds until it is one of a log.
 pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Engine, OpenError> {
     let disk = options.disk.clone();
-    let opening = Opening { disk: &*disk, folders, published: None, marked: false, backup: None };
+    let seed = Seed::of_newest(&*disk, &folders.index)?;
+    let (published, marked) = (None, false);
+    let opening = Opening { disk: &*disk, folders, published, marked, backup: None, seed };
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
     let mut parts = opening.sealed_parts(&listed, end.last.header.base)?;
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let engine = assemble(options, folders.clone(), Held::default(), identity, parts, end)?;
+    let engine = assemble(options, folders.clone(), Held::default(), (identity, seed), parts, end)?;
     engine.begin_anew()?;
     Ok(engine)
 }
@@ -166,6 +170,7 @@ struct Opening<'a> {
     marked: bool,
     /// Where a backup ends, whatever else is in its folder.
     backup: Option<PublishedHead>,
+    seed: Seed,
 }
 
 impl Opening<'_> {
@@ -305,7 +310,8 @@ impl Opening<'_> {
             let Some((segment, first, last_position)) = run::parse_file_name(&name) else {
                 continue;
             };
-            if segment > last && self.load_run(&name)?.is_some() {
+            if segment > last && self.load_run(&name)?.is_some_and(|found| found.is_about(segment))
+            {
                 // It was written after its segment was durable.
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
@@ -317,11 +323,17 @@ impl Opening<'_> {
         Ok(listed)
     }
 
-    /// What is in an index file; nothing if it is gone, or no whole one of this format.
-    fn load_run(&self, name: &str) -> Result<Option<(Run, Coverage)>, OpenError> {
+    /// What is in an index file, and what it proves; nothing if it is gone or not whole.
+    fn load_run(&self, name: &str) -> Result<Option<Found>, OpenError> {
         let path = self.folders.index.join(name);
         let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
-        Ok(bytes.and_then(Run::parse))
+        let Some(bytes) = bytes else { return Ok(None) };
+        let run = Run::parse(bytes.clone());
+        let evidence = match &run {
+            Some((_, coverage)) => Some(coverage.evidence()),
+            None => run::evidence(&bytes),
+        };
+        Ok(evidence.map(|evidence| Found { evidence, run }))
     }
 
     /// The parts of all segments but the last, unread.
@@ -348,7 +360,12 @@ impl Opening<'_> {
             }
             self.remove_runs(runs, &chain);
             parts.extend(chain.iter().map(|run| {
-                Arc::new(Part::file(segment.clone(), self.folders, run.first, run.last))
+                Arc::new(Part::file(
+                    segment.clone(),
+                    self.folders,
+                    (run.first, run.last),
+                    self.seed,
+                ))
             }));
         }
         Ok(parts)
@@ -403,15 +420,16 @@ impl Opening<'_> {
         let mut used = Vec::new();
         for run in listed {
             let name = run::file_name(run.segment, run.first, run.last);
-            let Some((loaded, coverage)) = self.load_run(&name)? else { continue };
-            if coverage.checksum != header.checksum() {
+            let Some(Found { evidence, run: whole }) = self.load_run(&name)? else { continue };
+            if evidence.checksum != header.checksum() {
                 continue;
             }
-            if coverage.end > size {
-                let what = format!("{name} proves it durable up to byte {}", coverage.end);
+            if evidence.end > size {
+                let what = format!("{name} proves it durable up to byte {}", evidence.end);
                 return Err(corruption(&segment.path, size, what).into());
             }
-            found.proven = found.proven.max(coverage.end);
+            found.proven = found.proven.max(evidence.end);
+            let Some((loaded, coverage)) = whole else { continue };
             if loaded.first() == next && loaded.len() > 0 {
                 next = next.plus(u64::from(loaded.len()));
                 let path = self.folders.index.join(name);
@@ -466,6 +484,20 @@ impl Opening<'_> {
     }
 }
 
+/// An index file, and what it proves.
+struct Found {
+    evidence: run::Evidence,
+    /// Nothing if it is of an older format.
+    run: Option<(Run, Coverage)>,
+}
+
+impl Found {
+    /// Whether it is of the segment that its name says.
+    fn is_about(&self, segment: u32) -> bool {
+        self.evidence.segment == segment
+    }
+}
+
 /// The end of the log as it was found, before anything is cut off.
 struct Unread {
     tail: Tail,
@@ -508,7 +540,7 @@ fn assemble(
     options: LogOptions,
     folders: Folders,
     Held { lock, head_file }: Held,
-    identity: LogIdentity,
+    (identity, seed): (LogIdentity, Seed),
     parts: Vec<Arc<Part>>,
     End { last, tail, .. }: End,
 ) -> Result<Engine, OpenError> {
@@ -556,6 +588,7 @@ fn assemble(
         options,
         folders,
         identity,
+        seed,
         state: Mutex::new(state),
         work: Condvar::new(),
         accepted: AtomicU64::new(accepted.get()),

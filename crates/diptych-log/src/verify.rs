@@ -18,7 +18,7 @@ use crate::{
     follower::PublishedHead,
     frame::CONTROL,
     groups,
-    index::{Columns, Name, Run, group::Group, run},
+    index::{Columns, Name, Run, group, group::Group, run},
     layout::{self, Arrived},
     recovery::{self, From},
     report::{Damage, Verified},
@@ -83,6 +83,8 @@ struct ListedGroup {
     last: u32,
     path: PathBuf,
     group: Option<Group>,
+    /// It is whole, and of an older format: it is made again when it is needed.
+    is_older: bool,
 }
 
 /// A verification that goes through the segments, in order.
@@ -119,8 +121,9 @@ impl<'a> Verifying<'a> {
             } else if let Some((first, last)) = groups::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
-                let group = bytes.and_then(Group::parse);
-                groups.push(ListedGroup { first, last, path, group });
+                let bytes = bytes.unwrap_or_default();
+                let (is_older, group) = (group::is_older(&bytes), Group::parse(bytes));
+                groups.push(ListedGroup { first, last, path, group, is_older });
             }
         }
         Ok(Verifying { backup, runs, groups, ..Verifying::nothing(disk) })
@@ -321,8 +324,12 @@ impl<'a> Verifying<'a> {
             let path = &listed.path;
             // A file that cannot be read now is no reason to advise removing it.
             let bytes = derived::map_if_there(self.disk, path).map_err(io_error("read", path))?;
-            let Some((run, coverage)) = bytes.and_then(Run::parse) else {
-                self.index_damaged(path, "it is not a whole index file");
+            let bytes = bytes.unwrap_or_default();
+            let Some((run, coverage)) = Run::parse(bytes.clone()) else {
+                // One of an older format is built again when it is needed.
+                if run::evidence(&bytes).is_none() {
+                    self.index_damaged(path, "it is not a whole index file");
+                }
                 continue;
             };
             let count = listed.last.get().wrapping_sub(listed.first.get()).wrapping_add(1);
@@ -361,7 +368,7 @@ impl<'a> Verifying<'a> {
             let tags = scanned.tags.keys().map(|name| Name::Tag(name));
             let keys = scanned.keys.keys().map(|name| Name::Key(name));
             let mut names = types.chain(tags).chain(keys);
-            let all = names.all(|name| group.find(name.hash()) >> bit & 1 == 1);
+            let all = names.all(|name| group.find_name(name) >> bit & 1 == 1);
             if !all || group.seal(bit) != Some(seal) || group.first != *first {
                 wrong.push(path.clone());
             }
@@ -383,7 +390,7 @@ impl<'a> Verifying<'a> {
     fn leftover_index(&mut self) {
         for listed in std::mem::take(&mut self.groups) {
             self.index_files += 1;
-            if listed.group.is_none() {
+            if listed.group.is_none() && !listed.is_older {
                 self.index_damaged(&listed.path, "it is not a whole group file");
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     engine::Engine,
     error::{corruption, io_error, takes_nothing},
     follower::PublishedHead,
+    index::Seed,
     segment::{self, Header, Segment},
 };
 
@@ -24,19 +25,21 @@ pub(super) fn open(
         return Err(OpenError::Backup { folder });
     }
     let disk = options.disk.clone();
+    let seed = Seed::of_newest(&*disk, &folders.index)?;
     let opening = Opening {
         disk: &*disk,
         folders: &folders,
         published: None,
         marked: false,
         backup: Some(end),
+        seed,
     };
     let mut listed = opening.list_segments()?;
     let found = opening.end_of_backup(&mut listed, &end, &options)?;
     let mut parts = opening.sealed_parts(&listed, found.last.header.base)?;
     parts.extend(found.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: None };
-    let engine = assemble(options, folders, held, end.identity, parts, found)?;
+    let engine = assemble(options, folders, held, (end.identity, seed), parts, found)?;
     let reason = takes_nothing(&folder).into();
     // Who reads sees nothing of it; what comes to an end is taking commits.
     engine.state.lock().ended = Some(Unavailable::Failed { reason });
