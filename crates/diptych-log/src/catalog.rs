@@ -16,15 +16,16 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
+    chain::{self, Chain, Checkpoint},
     cold, derived,
     disk::Disk,
     error::{corruption, read_failed},
-    frame::{self, CONTROL, Frame, SECTION, Section},
+    frame::{self, CONTROL, Frame, Link, SECTION, Section},
     groups::{GroupFile, Placed as PlacedGroup},
     index::{Columns, Coverage, Index, Name, Newest, Run, Seed, Wanted, newest::Commit, run},
     layout,
     recovery::{self, From, Placed},
-    segment::{self, Segment},
+    segment::{self, Head, Order, Published, Segment},
 };
 
 mod within;
@@ -173,17 +174,20 @@ impl Part {
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
         let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let link = self.segment.link(disk);
+        let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
         let fits = found.and_then(Run::parse).filter(|(run, coverage)| {
             run.first() == self.first
                 && run.first().plus(u64::from(run.len())) == last.plus(1)
                 && coverage.segment == self.segment.sequence
                 && coverage.checksum == checksum
+                && is_bound(run, coverage, &published, link)
         });
         if let Some((run, _)) = fits {
             return Ok(run);
         }
-        tracing::warn!(file = %path.display(), "index file is missing or damaged: built again");
-        let file = self.rebuild(last, seed, checksum, &published.bytes)?;
+        tracing::warn!(file = %path.display(), "index file is missing, damaged or of other records: built again");
+        let file = self.rebuild(last, seed, &published, link)?;
         let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
         // The index in memory says the same: no look-up has to wait for the disk to get better.
         if let Err(error) = &written {
@@ -200,10 +204,11 @@ impl Part {
         &self,
         last: Position,
         seed: Seed,
-        checksum: u32,
-        bytes: &Bytes,
+        Published { head, bytes }: &Published,
+        link: Option<Link>,
     ) -> Result<Bytes, ReadError> {
-        let mut built = Rebuilt::new(self.segment.base, self.first, last);
+        let chain = Chain::begin(head.seal);
+        let mut built = Rebuilt::new(self.segment.base, (self.first, last), chain);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
         cold::ask_for_all(bytes, 0, bytes.len());
         let arrived = layout::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
@@ -216,14 +221,25 @@ impl Part {
             let what = "records are missing that were synced before the next segment began";
             return Err(damaged(recovered.end, what).into());
         }
+        let proof = built.proof.map(|proof| match &arrived.offsets {
+            None => (proof.offset, proof.chain),
+            Some(_) => (proof.offset_clustered, proof.chain),
+        });
         if let Some(offsets) = arrived.offsets {
             built.columns.move_to(self.segment.base, &offsets);
         }
+        let (proof, chain) = match (proof, link) {
+            (Some(proof), _) => proof,
+            (None, Some(_)) => (0, built.chain),
+            (None, None) => (0, sample(&built.columns, bytes, head)),
+        };
         let coverage = Coverage {
             segment: self.segment.sequence,
-            checksum,
+            checksum: head.checksum,
             end: built.end,
             time: built.time,
+            proof,
+            chain,
             tracking: built.tracking,
         };
         Ok(Bytes::from(run::encode(&built.columns, &coverage, seed)))
@@ -240,6 +256,42 @@ impl Part {
     }
 }
 
+/// Whether an index file was made of the records of this segment.
+pub(crate) fn is_bound(
+    run: &Run,
+    coverage: &Coverage,
+    Published { head, bytes }: &Published,
+    link: Option<Link>,
+) -> bool {
+    let at_proof = usize::try_from(coverage.proof).ok().and_then(|proof| bytes.get(proof..));
+    let chain = match (coverage.proof, link) {
+        (proof @ 1.., _) => match at_proof.and_then(|bytes| Checkpoint::at(bytes, head)) {
+            Some(checkpoint) => Some(checkpoint.chain),
+            // A damaged record is no reason to do without an index that is whole.
+            None if head.order == Order::Arrival => chain::by_content(bytes, head, proof as usize),
+            None => None,
+        },
+        (0, Some(link)) => Some(Chain::from_u64(link.chain)),
+        (0, None) => Some(chain::sample(bytes, head, run.len(), |at| run.offset(at))),
+    };
+    chain == Some(coverage.chain)
+}
+
+fn sample(columns: &Columns, bytes: &[u8], head: &Head) -> Chain {
+    let offset = |at: u32| columns.offsets.get(at as usize).copied();
+    chain::sample(bytes, head, columns.len(), offset)
+}
+
+/// A checkpoint record that a scan came upon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof {
+    /// Where it is in the order of arrival.
+    pub(crate) offset: u64,
+    /// Where it is in the clustered segment.
+    pub(crate) offset_clustered: u64,
+    pub(crate) chain: Chain,
+}
+
 /// Columns of some events of a segment, from its frames.
 pub(crate) struct Rebuilt {
     base: Position,
@@ -252,6 +304,12 @@ pub(crate) struct Rebuilt {
     pub(crate) time: u64,
     /// When the last commit was recorded, as far as these frames tell.
     pub(crate) last_commit: Option<LastCommit>,
+    /// The running checksum of all frames that were scanned, and of those before.
+    pub(crate) chain: Chain,
+    /// The first checkpoint record behind the events.
+    pub(crate) proof: Option<Proof>,
+    /// Bytes of the control records so far.
+    control_bytes: u64,
 }
 
 /// When the last commit was recorded.
@@ -264,8 +322,13 @@ pub(crate) enum LastCommit {
 }
 
 impl Rebuilt {
-    /// For the events `first..=last` of a segment whose first position is `base`.
-    pub(crate) fn new(base: Position, first: Position, last: Position) -> Rebuilt {
+    /// For the events `first..=last` of a segment whose first position is `base`; `chain` is the
+    /// running checksum of what stands before the first frame that will be added.
+    pub(crate) fn new(
+        base: Position,
+        (first, last): (Position, Position),
+        chain: Chain,
+    ) -> Rebuilt {
         Rebuilt {
             base,
             last,
@@ -274,12 +337,16 @@ impl Rebuilt {
             end: segment::HEADER as u64,
             time: 0,
             last_commit: None,
+            chain,
+            proof: None,
+            control_bytes: 0,
         }
     }
 
     pub(crate) fn add(&mut self, commit: &[Placed<'_>]) {
         let (Some(first), Some(last)) = (commit.first(), commit.last()) else { return };
         let position = self.base.plus(u64::from(first.frame.position));
+        commit.iter().for_each(|placed| self.sum(placed, position > self.last));
         if position > self.last {
             return;
         }
@@ -291,6 +358,19 @@ impl Rebuilt {
         (self.end, self.time) = (last.offset + last.frame.size() as u64, last.frame.time);
         let section = first.frame.section().unwrap_or_default();
         self.remember(section, position, head, &first.frame);
+    }
+
+    /// Takes a frame into the running checksum; one behind the events may be the proof.
+    fn sum(&mut self, Placed { offset, frame }: &Placed<'_>, is_behind: bool) {
+        if frame.has(CONTROL) {
+            if is_behind && self.proof.is_none() && is_checkpoint(frame) {
+                let offset_clustered = segment::HEADER as u64 + self.control_bytes;
+                let (offset, chain) = (*offset, self.chain);
+                self.proof = Some(Proof { offset, offset_clustered, chain });
+            }
+            self.control_bytes += frame.size() as u64;
+        }
+        self.chain.add_frame(frame);
     }
 
     fn remember(&mut self, section: Section, first: Position, last: Position, frame: &Frame<'_>) {
@@ -311,6 +391,10 @@ impl Rebuilt {
             self.last_commit = Some(LastCommit::Here(frame.time));
         }
     }
+}
+
+fn is_checkpoint(frame: &Frame<'_>) -> bool {
+    frame.content().and_then(frame::take_checkpoint).is_some()
 }
 
 fn add_event(columns: &mut Columns, offset: u64, frame: &Frame<'_>) {

@@ -49,7 +49,16 @@ pub(crate) struct GroupFile {
     pub(crate) first: u32,
     pub(crate) last: u32,
     /// Nothing if it is no good: then all its segments are asked.
-    group: OnceLock<Option<Group>>,
+    group: OnceLock<Option<Good>>,
+}
+
+/// What a group file says.
+#[derive(Clone, Debug)]
+struct Good {
+    group: Group,
+    /// Segments that are always asked: nothing that is cheap to read binds the group to those of
+    /// versions without running checksums.
+    always: u64,
 }
 
 impl GroupFile {
@@ -69,11 +78,11 @@ impl GroupFile {
         parts: &[Arc<Part>],
         wanted: Wanted<'_>,
     ) -> Result<u64, ReadError> {
-        let group = self.group(disk, parts)?;
-        Ok(group.map_or(u64::MAX, |group| group.having(wanted)))
+        let good = self.good(disk, parts)?;
+        Ok(good.map_or(u64::MAX, |good| good.group.having(wanted) | good.always))
     }
 
-    fn group(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<&Group>, ReadError> {
+    fn good(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<&Good>, ReadError> {
         if let Some(group) = self.group.get() {
             return Ok(group.as_ref());
         }
@@ -82,15 +91,15 @@ impl GroupFile {
         Ok(self.group.get_or_init(|| loaded).as_ref())
     }
 
-    fn load(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<Group>, ReadError> {
+    fn load(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<Good>, ReadError> {
         let found = derived::map_if_there(disk, &self.path);
         let found = found.map_err(|error| read_failed(&self.path, &error))?.and_then(Group::parse);
         let segments = self.last - self.first + 1;
         let found = found.filter(|group| (group.first, group.segments) == (self.first, segments));
         if let Some(group) = found {
-            let seals = seals(disk, parts, self.first, self.last)?;
-            if (0..).zip(seals).all(|(segment, seal)| group.seal(segment) == Some(seal)) {
-                return Ok(Some(group));
+            let Marks { marks, always } = marks(disk, parts, self.first, self.last)?;
+            if (0..).zip(marks).all(|(segment, mark)| group.mark(segment) == Some(mark)) {
+                return Ok(Some(Good { group, always }));
             }
         }
         let file = self.path.display();
@@ -99,24 +108,28 @@ impl GroupFile {
     }
 }
 
-/// The header checksums that these segments have or had in the order of arrival, 0 for one
-/// without events.
-fn seals(
-    disk: &dyn Disk,
-    parts: &[Arc<Part>],
-    first: u32,
-    last: u32,
-) -> Result<Vec<u32>, ReadError> {
-    let mut seals = vec![0; (last - first + 1) as usize];
-    for part in parts {
-        let at = part.segment.sequence.wrapping_sub(first) as usize;
-        if let Some(seal) = seals.get_mut(at).filter(|seal| **seal == 0) {
-            let published = part.segment.published(disk);
-            let published = published.map_err(|error| read_failed(&part.segment.path, &error))?;
-            *seal = published.head.seal;
+/// What binds a group to its segments.
+struct Marks {
+    /// For each segment the running checksum of all its frames, as the next segment says it; 0 for
+    /// one without events, and where that is of a version which does not say it.
+    marks: Vec<u64>,
+    /// Those with events and without a mark.
+    always: u64,
+}
+
+fn marks(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Result<Marks, ReadError> {
+    let (mut marks, mut always) = (vec![0; (last - first + 1) as usize], 0);
+    for Part { segment, .. } in parts.iter().map(|part| &**part) {
+        let at = segment.sequence.wrapping_sub(first);
+        if let Some(mark) = marks.get_mut(at as usize).filter(|mark| **mark == 0) {
+            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, &error))?;
+            match link {
+                Some(link) => *mark = link.chain,
+                None => always |= 1_u64.checked_shl(at).unwrap_or(0),
+            }
         }
     }
-    Ok(seals)
+    Ok(Marks { marks, always })
 }
 
 /// A group among the parts of a catalog.
@@ -189,18 +202,21 @@ impl Engine {
             if members.len() != FEW as usize {
                 continue;
             }
-            let groups = members.iter().map(|member| member.file.group.get().cloned().flatten());
-            let Some(groups) = groups.collect::<Option<Vec<Group>>>() else { continue };
-            if groups.iter().any(|group| group.seed != self.seed) {
+            let goods = members.iter().map(|member| member.file.group.get()?.as_ref());
+            let Some(goods) = goods.collect::<Option<Vec<&Good>>>() else { continue };
+            if goods.iter().any(|good| good.group.seed != self.seed) {
                 // Their hashes are not those of this log: they are made again first.
                 continue;
             }
-            let seals = (first..=last).zip(groups.iter().flat_map(|group| {
-                (0..group.segments).map(|segment| group.seal(segment).unwrap_or(0))
-            }));
-            let seals: Vec<u32> = seals.map(|(_, seal)| seal).collect();
-            let bytes = group::encode(first, &seals, &group::merge(&groups), self.seed);
-            return Some(self.place_group(first, last, &bytes));
+            let groups: Vec<Group> = goods.iter().map(|good| good.group.clone()).collect();
+            let marks = groups.iter().flat_map(|group| {
+                (0..group.segments).map(|segment| group.mark(segment).unwrap_or(0))
+            });
+            let marks: Vec<u64> = marks.collect();
+            let always = goods.iter().zip((0..).step_by(FEW as usize));
+            let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
+            let bytes = group::encode(first, &marks, &group::merge(&groups), self.seed);
+            return Some(self.place_group(first, last, &bytes, always));
         }
         None
     }
@@ -214,8 +230,9 @@ impl Engine {
             if let Some(there) = catalog.groups.iter().find(|group| of(group)) {
                 let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
                 // One that is to be merged has to have hashes of this log.
-                let is_good = |group: &Group| group.segments == MANY || group.seed == self.seed;
-                if there.file.group(self.disk(), parts)?.is_some_and(is_good) {
+                let is_good =
+                    |Good { group, .. }: &Good| group.segments == MANY || group.seed == self.seed;
+                if there.file.good(self.disk(), parts)?.is_some_and(is_good) {
                     continue;
                 }
             }
@@ -229,9 +246,9 @@ impl Engine {
                 return Ok(None);
             }
             let entries = self.names(&parts, first)?;
-            let seals = seals(self.disk(), &parts, first, last)?;
-            let bytes = group::encode(first, &seals, &entries, self.seed);
-            return Ok(Some(self.place_group(first, last, &bytes)));
+            let Marks { marks, always } = marks(self.disk(), &parts, first, last)?;
+            let bytes = group::encode(first, &marks, &entries, self.seed);
+            return Ok(Some(self.place_group(first, last, &bytes, always)));
         }
         Ok(None)
     }
@@ -252,7 +269,7 @@ impl Engine {
     }
 
     /// Writes a group and takes it in; answers whether that went well.
-    fn place_group(&self, first: u32, last: u32, bytes: &[u8]) -> bool {
+    fn place_group(&self, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
         let file = GroupFile::new(&self.folders, first, last);
         let written = derived::write(self.disk(), &file.path, bytes);
         let mapped = written.and_then(|()| self.disk().map(&file.path));
@@ -264,7 +281,7 @@ impl Engine {
             Err(error) => return self.no_group(&file.path, &error.to_string()),
         };
         // It is new: nothing is set.
-        let _ = file.group.set(Some(group));
+        let _ = file.group.set(Some(Good { group, always }));
         let mut needless = Vec::new();
         {
             let mut catalog = self.catalog.write();

@@ -17,7 +17,7 @@ use crate::{
     LogOptions, OpenError,
     backup::mark::{self, Kind},
     batches::Batches,
-    catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
+    catalog::{Catalog, Folders, LastCommit, Part},
     derived,
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
@@ -25,16 +25,18 @@ use crate::{
     folders,
     follower::{self, HEAD_FILE, PublishedHead},
     frame, groups,
-    index::{Columns, Coverage, Run, Seed, run},
+    index::{Columns, Seed, run},
     indexer::{Indexer, covers},
     interval,
-    recovery::{self, From, Recovered},
     segment::{self, BadHeader, Head, Header, Segment},
     sequencer::{Queue, State},
     writer::Writer,
 };
 
 mod backup;
+mod tail;
+
+use tail::Tail;
 
 pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
     check_options(&options)?;
@@ -53,7 +55,7 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
-    let mut parts = opening.sealed_parts(&listed, end.last.header.base)?;
+    let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
     let lost_some = cut_off || opening.has_lost(&end.last, &end.tail);
     let begins_anew = end.begins_anew;
     let mut identity = end.last.header.identity;
@@ -83,7 +85,7 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Eng
     let opening = Opening { disk: &*disk, folders, published, marked, backup: None, seed };
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
-    let mut parts = opening.sealed_parts(&listed, end.last.header.base)?;
+    let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
@@ -133,17 +135,6 @@ struct Last {
     header: Header,
     file: Arc<dyn DiskFile>,
     segment: Arc<Segment>,
-}
-
-/// What the last segment holds.
-struct Tail {
-    /// Parts in files, then the one in memory.
-    parts: Vec<Arc<Part>>,
-    recovered: Recovered,
-    tracking: frame::TrackingTable,
-    last_commit: Option<LastCommit>,
-    /// Where the frames of the part in memory begin.
-    from: u64,
 }
 
 /// Where the log goes on.
@@ -198,11 +189,16 @@ impl Opening<'_> {
         let mut begins_anew = false;
         loop {
             let last = self.last_segment(listed, options)?;
+            self.must_go_on(listed, &last)?;
             let index = self.list_index(last.header.sequence)?;
             let unread = self.read_tail(&last, of_segment(&index, last.header.sequence))?;
             if self.has_lost(&last, &unread.tail) && !self.marked {
                 let at = unread.tail.recovered.end;
-                let what = "records that were published, and so durable, are not whole any more";
+                let head = self.folders.root.join(HEAD_FILE);
+                let what = format!(
+                    "records that {} says were published, and so durable, are not whole any more",
+                    head.display()
+                );
                 return Err(corruption(&last.segment.path, at, what).into());
             }
             // Every segment but the first begins with a control record, in the same write as its
@@ -323,24 +319,11 @@ impl Opening<'_> {
         Ok(listed)
     }
 
-    /// What is in an index file, and what it proves; nothing if it is gone or not whole.
-    fn load_run(&self, name: &str) -> Result<Option<Found>, OpenError> {
-        let path = self.folders.index.join(name);
-        let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let run = Run::parse(bytes.clone());
-        let evidence = match &run {
-            Some((_, coverage)) => Some(coverage.evidence()),
-            None => run::evidence(&bytes),
-        };
-        Ok(evidence.map(|evidence| Found { evidence, run }))
-    }
-
     /// The parts of all segments but the last, unread.
-    fn sealed_parts(&self, sealed: &[Listed], end: Position) -> Result<Vec<Arc<Part>>, OpenError> {
+    fn sealed_parts(&self, sealed: &[Listed], last: &Header) -> Result<Vec<Arc<Part>>, OpenError> {
         let index = self.list_index(u32::MAX)?;
         let mut parts = Vec::new();
-        let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([end]);
+        let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([last.base]);
         for (Listed { sequence, base }, next) in sealed.iter().zip(nexts) {
             let path = self.folders.segments.join(segment::file_name(*sequence, *base));
             if next < *base {
@@ -351,7 +334,8 @@ impl Opening<'_> {
                 self.remove_runs(runs, &[]);
                 continue;
             }
-            let segment = Arc::new(Segment::sealed(path, *sequence, *base));
+            let segment = Segment::sealed(path, *sequence, (*base, next), last.identity);
+            let segment = Arc::new(segment);
             let mut chain = chain(runs, *base);
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
             if !covers(&spans, *base, next.before()) {
@@ -379,101 +363,6 @@ impl Opening<'_> {
         }
     }
 
-    fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Unread, OpenError> {
-        let Last { header, file, segment } = last;
-        let failed = |what| io_error(what, &segment.path);
-        let size = file.size().map_err(failed("look at"))?;
-        let size = self.backup.map_or(size, |end| size.min(end.end));
-        let runs = self.runs_of(last, size, index)?;
-        let covered = runs.chain.last().map(|(_, coverage)| coverage.clone());
-        let covered =
-            covered.unwrap_or(Coverage { end: segment::HEADER as u64, ..Coverage::default() });
-        let next: u32 = runs.chain.iter().map(|(part, _)| part.events()).sum();
-        let from =
-            From { offset: covered.end, next, time: covered.time, checksum: header.checksum() };
-        let unread = usize::try_from(size.saturating_sub(covered.end)).unwrap_or(usize::MAX);
-        let bytes = file.read_at(covered.end, unread).map_err(failed("read"))?;
-        let first = header.base.plus(u64::from(next));
-        let mut built = Rebuilt::new(header.base, first, Position::MAX);
-        built.tracking = covered.tracking;
-        built.last_commit = (next > 0).then_some(LastCommit::Here(covered.time));
-        let recovered = recovery::recover(&bytes, from, |commit| built.add(commit))
-            .map_err(|error| corruption(&segment.path, error.offset, error.what))?;
-        if recovered.end < runs.proven {
-            let what = format!("records up to byte {} were durable and are gone", runs.proven);
-            return Err(corruption(&segment.path, recovered.end, what).into());
-        }
-        let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
-        let tracking = built.tracking;
-        parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
-        let last_commit = built.last_commit;
-        let tail = Tail { parts, recovered, tracking, last_commit, from: covered.end };
-        Ok(Unread { tail, size, start: covered.end, bytes, needless: runs.needless })
-    }
-
-    /// The index files of the last segment that can be used, and how far they prove it durable.
-    fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
-        let Last { header, segment, .. } = last;
-        let mut found =
-            LastRuns { chain: Vec::new(), proven: segment::HEADER as u64, needless: Vec::new() };
-        let mut next = header.base;
-        let mut used = Vec::new();
-        for run in listed {
-            let name = run::file_name(run.segment, run.first, run.last);
-            let Some(Found { evidence, run: whole }) = self.load_run(&name)? else { continue };
-            if evidence.checksum != header.checksum() {
-                continue;
-            }
-            if evidence.end > size {
-                let what = format!("{name} proves it durable up to byte {}", evidence.end);
-                return Err(corruption(&segment.path, size, what).into());
-            }
-            found.proven = found.proven.max(evidence.end);
-            let Some((loaded, coverage)) = whole else { continue };
-            if loaded.first() == next && loaded.len() > 0 {
-                next = next.plus(u64::from(loaded.len()));
-                let path = self.folders.index.join(name);
-                let part = Part::loaded(segment.clone(), path, loaded);
-                found.chain.push((Arc::new(part), coverage));
-                used.push(*run);
-            }
-        }
-        found.needless = listed.iter().filter(|run| !used.contains(run)).copied().collect();
-        Ok(found)
-    }
-
-    /// Cuts off what is not whole, and makes the rest durable. What was written and not proven
-    /// to be synced is written again: after a failed sync a system may show bytes that it will
-    /// never bring to the disk, and take them for clean. Where nothing is proven, that goes for
-    /// the header and for the name of the file too.
-    fn settle(&self, last: &Last, unread: &Unread) -> io::Result<()> {
-        let Last { header, file, .. } = last;
-        let Unread { tail: Tail { recovered, .. }, size, start, bytes, .. } = unread;
-        if recovered.torn {
-            let cut = size - recovered.end;
-            tracing::warn!(bytes = cut, "cut off an unfinished commit at the end of the log");
-        }
-        if *size > recovered.end {
-            file.set_size(recovered.end)?;
-        }
-        let all = recovered.unproven == segment::HEADER as u64;
-        if all {
-            file.write_at(0, &header.encode())?;
-        }
-        let range = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
-        let unproven = bytes.get(range(recovered.unproven)..range(recovered.end)).unwrap_or(&[]);
-        if !unproven.is_empty() {
-            file.write_at(recovered.unproven, unproven)?;
-        }
-        if all || *size > recovered.end || !unproven.is_empty() {
-            file.sync()?;
-        }
-        if all {
-            self.disk.sync_dir(&self.folders.segments)?;
-        }
-        Ok(())
-    }
-
     fn head_file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
         let root = &self.folders.root;
         let names = self.disk.list(root).map_err(io_error("list", root))?;
@@ -482,39 +371,6 @@ impl Opening<'_> {
         let file = if there { self.disk.open(&path, 64) } else { self.disk.create(&path, 64) };
         file.map_err(io_error("open", &path))
     }
-}
-
-/// An index file, and what it proves.
-struct Found {
-    evidence: run::Evidence,
-    /// Nothing if it is of an older format.
-    run: Option<(Run, Coverage)>,
-}
-
-impl Found {
-    /// Whether it is of the segment that its name says.
-    fn is_about(&self, segment: u32) -> bool {
-        self.evidence.segment == segment
-    }
-}
-
-/// The end of the log as it was found, before anything is cut off.
-struct Unread {
-    tail: Tail,
-    /// Of the file.
-    size: u64,
-    /// Where `bytes` begin in it.
-    start: u64,
-    bytes: Vec<u8>,
-    /// Index files that are not used.
-    needless: Vec<ListedRun>,
-}
-
-struct LastRuns {
-    chain: Vec<(Arc<Part>, Coverage)>,
-    proven: u64,
-    /// Files that others have made needless, or that are no good.
-    needless: Vec<ListedRun>,
 }
 
 fn of_segment(index: &[ListedRun], sequence: u32) -> &[ListedRun] {
@@ -569,6 +425,7 @@ fn assemble(
         segment: segment.clone(),
         segment_head: Head::of(&header),
         offset: tail.recovered.end,
+        chain: tail.chain,
         segment_from: match tail.last_commit {
             Some(LastCommit::Here(_)) => segment::HEADER as u64,
             _ => tail.recovered.end,

@@ -11,19 +11,24 @@ use crate::{
         source,
     },
     catalog::{Folders, LastCommit, Rebuilt},
+    chain::Chain,
     derived,
     disk::Disk,
     error::{RESTORE, io_error},
     folders,
     follower::PublishedHead,
-    frame::CONTROL,
+    frame::{CONTROL, Link},
     groups,
     index::{Columns, Name, Run, group, group::Group, run},
     layout::{self, Arrived},
     recovery::{self, From},
     report::{Damage, Verified},
-    segment::{self, BadHeader, Header, Order},
+    segment::{self, BadHeader, Header, may_precede},
 };
+
+mod sums;
+
+use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
 /// segment. Takes the folder's lock; changes nothing. `progress` is told bytes read and in all.
@@ -95,6 +100,10 @@ pub(crate) struct Verifying<'a> {
     runs: Vec<ListedRun>,
     groups: Vec<ListedGroup>,
     pub(crate) identity: Option<LogIdentity>,
+    /// The segment that was verified last, and what the next one has to say of it.
+    before: Option<(u32, Link)>,
+    /// Segments without a mark in a group.
+    unmarked: Vec<(u32, PathBuf)>,
     /// The position and time that the next segment has to go on from.
     next: Position,
     time: i64,
@@ -137,6 +146,8 @@ impl<'a> Verifying<'a> {
             runs: Vec::new(),
             groups: Vec::new(),
             identity: None,
+            before: None,
+            unmarked: Vec::new(),
             next: Position::new(1),
             time: i64::MIN,
             events: 0,
@@ -227,8 +238,11 @@ impl<'a> Verifying<'a> {
                 return Ok(());
             }
         };
-        if self.identity.is_some_and(|identity| identity.id != header.identity.id) {
-            self.damaged(path, 16, "the segment belongs to another log");
+        if let Some(before) = self.identity.filter(|before| !may_precede(*before, header.identity))
+        {
+            let here = header.identity;
+            let what = format!("the segment is of {here}, and those before it are of {before}");
+            self.damaged(path, 16, what);
         }
         self.identity = Some(header.identity);
         match layout::arrived(bytes) {
@@ -245,6 +259,7 @@ impl<'a> Verifying<'a> {
     /// nothing.
     fn skip(&mut self, listed: &Listed, next: Option<Position>) {
         self.next = next.unwrap_or(self.next);
+        self.before = None;
         self.runs.retain(|run| run.segment != listed.sequence);
     }
 
@@ -260,12 +275,15 @@ impl<'a> Verifying<'a> {
             self.damaged(path, 40, format!("it does not go on from position {}", self.next));
         }
         let first = header.base;
-        let mut built = Rebuilt::new(first, first, Position::MAX);
+        let seal = arrived.header.checksum();
+        let mut built = Rebuilt::new(first, (first, Position::MAX), Chain::begin(seal));
+        let mut sums = Sums::begin(seal);
         let offset = segment::HEADER as u64;
         let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let (mut commits, mut malformed) = (0, None);
         let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
         let recovered = recovery::recover(frames, from, |commit| {
+            sums.add(commit);
             built.add(commit);
             let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL)).count();
             commits += u64::from(events > 0);
@@ -300,7 +318,32 @@ impl<'a> Verifying<'a> {
         if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
             self.damaged(path, recovered.end, "records are missing before the next segment");
         }
-        self.index_of(header, recovered.end, &mut built.columns, arrived)
+        self.chained(listed, &sums, recovered.end);
+        self.index_of(header, recovered.end, &mut built.columns, (arrived, &sums))
+    }
+
+    /// Checks what the records say of those before them, in this segment and in the one before.
+    fn chained(&mut self, listed: &Listed, sums: &Sums, end: u64) {
+        let Listed { sequence, path, .. } = listed;
+        if let Some(offset) = sums.wrong() {
+            self.damaged(path, offset, "the records before this one are not those that it is of");
+        }
+        let before = self.before.filter(|(before, _)| before + 1 == *sequence);
+        if let Some(((_, found), says)) = before.zip(sums.link())
+            && found != says
+        {
+            let what = "it goes on from other records than those of the segment before: one of \
+                        the two is of another copy of the log";
+            self.damaged(path, segment::HEADER as u64, what);
+        }
+        if sums.link().is_some() {
+            let is_of = |(unmarked, _): &(u32, PathBuf)| unmarked + 1 == *sequence;
+            let marked = self.unmarked.iter().filter(|unmarked| is_of(unmarked));
+            for path in marked.map(|(_, path)| path.clone()).collect::<Vec<_>>() {
+                self.index_damaged(&path, "it says something else than the log");
+            }
+        }
+        self.before = Some((*sequence, Link { chain: sums.chain().to_u64(), bytes: end }));
     }
 
     /// Compares every index file of the segment with what a scan has found.
@@ -312,7 +355,7 @@ impl<'a> Verifying<'a> {
         header: &Header,
         end: u64,
         scanned: &mut Columns,
-        arrived: &Arrived<'_>,
+        (arrived, sums): (&Arrived<'_>, &Sums),
     ) -> Result<(), OpenError> {
         let of_arrival = scanned.offsets.clone();
         let mine = |run: &ListedRun| run.segment == header.sequence;
@@ -349,27 +392,38 @@ impl<'a> Verifying<'a> {
                 self.damaged(path, end, what);
             } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns()) {
                 self.index_damaged(path, "it says something else than the log");
+            } else {
+                let skipped = (run.first().get() - header.base.get()) as usize;
+                let offsets = of_arrival.get(skipped..).unwrap_or(&[]);
+                if !sums.bind(&run, &coverage, arrived, offsets) {
+                    self.index_damaged(path, "it is bound to other records than those of the log");
+                }
             }
         }
-        self.groups_of(header, scanned);
+        self.groups_of(header, scanned, sums.chain());
         Ok(())
     }
 
     /// A group may say too much of a segment, but not too little.
-    fn groups_of(&mut self, header: &Header, scanned: &Columns) {
+    fn groups_of(&mut self, header: &Header, scanned: &Columns, chain: Chain) {
         let of = |group: &&ListedGroup| (group.first..=group.last).contains(&header.sequence);
         let mut wrong = Vec::new();
         for ListedGroup { first, path, group, .. } in self.groups.iter().filter(of) {
             let Some(group) = group else { continue };
             let bit = header.sequence - first;
-            let seal =
-                if scanned.len() == 0 { 0 } else { header.in_order(Order::Arrival).checksum() };
+            let mark = group.mark(bit);
+            let chain = if scanned.len() == 0 { 0 } else { chain.to_u64() };
+            if mark == Some(0) && chain != 0 {
+                // That is right if the next segment is of an older version.
+                self.unmarked.push((header.sequence, path.clone()));
+            }
             let types = scanned.type_names.iter().map(|name| Name::Type(name));
             let tags = scanned.tags.keys().map(|name| Name::Tag(name));
             let keys = scanned.keys.keys().map(|name| Name::Key(name));
             let mut names = types.chain(tags).chain(keys);
             let all = names.all(|name| group.find_name(name) >> bit & 1 == 1);
-            if !all || group.seal(bit) != Some(seal) || group.first != *first {
+            let fits = [Some(0), Some(chain)].contains(&mark);
+            if !all || !fits || group.first != *first {
                 wrong.push(path.clone());
             }
         }

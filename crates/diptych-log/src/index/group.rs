@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYGRP"
-//!  8  format    u16     2
+//!  8  format    u16     3
 //! 10  width     u16     bytes of a set of segments: 1 or 8
 //! 12  first     u32     sequence of the first segment
 //! 16  segments  u32     how many, at most 8 times the width
@@ -11,8 +11,8 @@
 //! 24  bits      u32     of a hash, from the top, that say which bucket it is in
 //! 28  checksum  u32     CRC-32C of the rest of the file
 //! 32  seed      16 bytes, the key of the hash of names
-//! 48  seals     for each segment u32: the checksum of its header in the order of arrival, 0 if it
-//!               has no event
+//! 48  marks     for each segment u64: the running checksum of all its frames, as the next segment
+//!               says it, or 0 if it has no event, or the next one is of an older version
 //!     buckets   2^bits + 1 x u32: where in the hashes each begins, and where the last ends
 //!     hashes    names x u32, ascending
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
@@ -27,7 +27,7 @@ use diptych_store::{Filter, FilterItem};
 use super::hash::{Name, Seed};
 
 const MAGIC: &[u8; 8] = b"DIPTYGRP";
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 const HEADER: usize = 48;
 /// Where the seed is in it, behind the checksum.
 const SEED: usize = 32;
@@ -88,19 +88,19 @@ pub(crate) fn merge(groups: &[Group]) -> Vec<Entry> {
 }
 
 /// The bytes of a group file, of entries as [`collect`] leaves them.
-pub(crate) fn encode(first: u32, seals: &[u32], entries: &[Entry], seed: Seed) -> Vec<u8> {
-    let width: u16 = if seals.len() <= 8 { 1 } else { 8 };
+pub(crate) fn encode(first: u32, marks: &[u64], entries: &[Entry], seed: Seed) -> Vec<u8> {
+    let width: u16 = if marks.len() <= 8 { 1 } else { 8 };
     let bits = (entries.len() / BUCKET).max(1).ilog2();
     let mut out = Vec::with_capacity(HEADER + entries.len() * (4 + usize::from(width)) + 64);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&width.to_le_bytes());
     let put = |out: &mut Vec<u8>, number: u32| out.extend_from_slice(&number.to_le_bytes());
-    for number in [first, seals.len() as u32, entries.len() as u32, bits, 0] {
+    for number in [first, marks.len() as u32, entries.len() as u32, bits, 0] {
         put(&mut out, number);
     }
     out.extend_from_slice(&seed.to_bytes());
-    seals.iter().for_each(|seal| put(&mut out, *seal));
+    marks.iter().for_each(|mark| out.extend_from_slice(&mark.to_le_bytes()));
     let mut at = 0;
     for bucket in 0..=1_u64 << bits {
         let before = |(hash, _): &Entry| u64::from(*hash) >> (32 - bits) < bucket;
@@ -156,7 +156,7 @@ impl Group {
         }
         let (first, segments, names, bits) = (u32_at(12)?, u32_at(16)?, u32_at(20)?, u32_at(24)?);
         let (width, names) = (usize::from(u16_at(10)?), names as usize);
-        let buckets = HEADER + segments as usize * 4;
+        let buckets = HEADER.checked_add((segments as usize).checked_mul(8)?)?;
         let hashes = buckets.checked_add((1_usize.checked_shl(bits)? + 1).checked_mul(4)?)?;
         let sets = hashes.checked_add(names.checked_mul(4)?)?;
         let seed = Seed::from_bytes(*bytes.get(SEED..)?.first_chunk()?);
@@ -189,9 +189,10 @@ impl Group {
         }
     }
 
-    /// The seal of this segment, counted from the first.
-    pub(crate) fn seal(&self, segment: u32) -> Option<u32> {
-        self.u32_in(HEADER, segment as usize)
+    /// The mark of this segment, counted from the first.
+    pub(crate) fn mark(&self, segment: u32) -> Option<u64> {
+        let bytes = self.bytes.get(HEADER + segment as usize * 8..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry> {
@@ -257,8 +258,8 @@ mod tests {
                 .map(move |name| (Name::Tag(&format!("k:{name}")).hash(seed()), 1 << segment))
         });
         let entries = collect(entries.collect());
-        let seals: Vec<u32> = (0..segments.len() as u32).map(|segment| segment + 100).collect();
-        Group::parse(encode(first, &seals, &entries, seed()).into()).unwrap()
+        let marks: Vec<u64> = (0..segments.len() as u64).map(|segment| segment + 100).collect();
+        Group::parse(encode(first, &marks, &entries, seed()).into()).unwrap()
     }
 
     proptest! {
@@ -268,8 +269,8 @@ mod tests {
         ) {
             let eights: Vec<Group> =
                 [0, 8].map(|from| group(41 + from as u32, &segments[from..from + 8])).into();
-            let seals = [7; 16];
-            let both = Group::parse(encode(41, &seals, &merge(&eights), seed()).into()).unwrap();
+            let marks = [7; 16];
+            let both = Group::parse(encode(41, &marks, &merge(&eights), seed()).into()).unwrap();
             for name in 0..310 {
                 let expected = (0..).zip(&segments).filter(|(_, names)| names.contains(&name));
                 let expected = expected.fold(0_u64, |set, (segment, _)| set | 1 << segment);
@@ -281,13 +282,13 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let mut bytes = [&MAGIC[..], &[2, 0], &bytes].concat();
+            let mut bytes = [&MAGIC[..], &[3, 0], &bytes].concat();
             if bytes.len() > HEADER {
                 let checksum = checksum(&bytes);
                 bytes[28..SEED].copy_from_slice(&checksum.to_le_bytes());
             }
             if let Some(group) = Group::parse(bytes.into()) {
-                let _ = (group.find(7), group.entries().take(1000).count(), group.seal(3));
+                let _ = (group.find(7), group.entries().take(1000).count(), group.mark(3));
             }
         }
     }
@@ -328,11 +329,11 @@ mod tests {
     fn golden_bytes() {
         let bytes = encode(9, &[5, 0], &[(0x1000_0000, 1), (0x9000_0000, 3)], seed());
         let expected: &[u8] = &[
-            2, 0, 1, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // header
+            3, 0, 1, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // header
         ];
         assert_eq!((&bytes[..8], &bytes[8..28]), (&MAGIC[..], expected));
         let body: &[u8] = &[
-            5, 0, 0, 0, 0, 0, 0, 0, // seals
+            5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // marks
             0, 0, 0, 0, 2, 0, 0, 0, // buckets
             0, 0, 0, 0x10, 0, 0, 0, 0x90, // hashes
             1, 3, // sets

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYIDX"
-//!  8  format    u16     2
+//!  8  format    u16     3
 //! 10  width     u16     bytes of a type number: 1, 2 or 4
 //! 12  segment   u32     sequence of the segment
 //! 16  seal      u32     checksum of the segment's header
@@ -16,7 +16,9 @@
 //! 80  checksum  u32     CRC-32C of the rest of the file
 //! 84  reserved  4 bytes of zeros
 //! 88  seed      16 bytes, the key of the hash of names
-//! 104 offsets   for each 64 events: u32 where their block starts, behind these; a block is
+//! 104 proof     u64     offset of the checkpoint record that binds it, or 0
+//! 112 chain     u64     the running checksum in that record: see the module `chain`
+//! 120 offsets   for each 64 events: u32 where their block starts, behind these; a block is
 //!               u32 base, u8 width, then for each event its frame's offset minus base
 //!     types     for each event: its type's number
 //!     names     varint count, then for each: varint length, UTF-8
@@ -38,11 +40,14 @@ use super::{
     hash::{self, Kind, Name, Seed},
     postings::{self, Postings},
 };
-use crate::frame::{TrackingTable, put_bytes, put_table, take_bytes, take_table, take_text};
+use crate::{
+    chain::Chain,
+    frame::{TrackingTable, put_bytes, put_table, take_bytes, take_table, take_text},
+};
 
 const MAGIC: &[u8; 8] = b"DIPTYIDX";
-const FORMAT: u16 = 2;
-pub(crate) const HEADER: usize = 104;
+const FORMAT: u16 = 3;
+pub(crate) const HEADER: usize = 120;
 /// Where the seed is in it.
 const SEED: usize = 88;
 /// Events whose offsets share a base.
@@ -59,6 +64,12 @@ pub(crate) struct Coverage {
     pub(crate) end: u64,
     /// Time of that frame, since the segment's base time.
     pub(crate) time: u64,
+    /// Where the checkpoint record is that binds it to what it covers, which is all in front of
+    /// that: 0 in a segment of a version without them.
+    pub(crate) proof: u64,
+    /// The running checksum in that record. Without one it is that of the whole segment if the
+    /// next segment has it, and else one of a sample.
+    pub(crate) chain: Chain,
     /// Tracking of every source up to there.
     pub(crate) tracking: TrackingTable,
 }
@@ -153,6 +164,8 @@ pub(super) fn assemble(body: &Body<'_>, coverage: &Coverage) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + body.offsets.len() * 8 + tables + 256);
     out.resize(SEED, 0);
     out.extend_from_slice(&body.tags.seed.to_bytes());
+    out.extend_from_slice(&coverage.proof.to_le_bytes());
+    out.extend_from_slice(&coverage.chain.to_u64().to_le_bytes());
     let mut sections = Vec::new();
     let mut begin = |out: &Vec<u8>| sections.push(out.len() as u32);
     begin(&out);
@@ -325,6 +338,8 @@ impl Run {
             checksum: u32_at(16)?,
             end: u64_at(32)?,
             time: u64_at(40)?,
+            proof: u64_at(104)?,
+            chain: Chain::from_u64(u64_at(112)?),
             tracking: take_table(self.section(5))?.0,
         })
     }
@@ -549,6 +564,8 @@ mod tests {
             checksum: 99,
             end: 123_456,
             time: 5,
+            proof: 123_460,
+            chain: Chain::from_u64(7),
             tracking: [("billing".into(), (tracking, Position::new(2)))].into(),
         };
         (columns, coverage)
@@ -595,10 +612,17 @@ mod tests {
     fn golden_bytes() {
         let mut columns = Columns::new(Position::new(3));
         columns.push(64, "paid", ["a:1"].into_iter());
-        let coverage =
-            Coverage { segment: 2, checksum: 9, end: 90, time: 6, ..Coverage::default() };
+        let coverage = Coverage {
+            segment: 2,
+            checksum: 9,
+            end: 90,
+            time: 6,
+            proof: 95,
+            chain: Chain::from_u64(0x0102_0304_0506_0708),
+            ..Coverage::default()
+        };
         let bytes = encode(&columns, &coverage, seed());
-        assert_eq!(&bytes[..16], b"DIPTYIDX\x02\0\x01\0\x02\0\0\0");
+        assert_eq!(&bytes[..16], b"DIPTYIDX\x03\0\x01\0\x02\0\0\0");
         assert_eq!(
             bytes[16..48],
             [
@@ -613,7 +637,8 @@ mod tests {
             1, 0, 0, 0, 3, b'a', b':', b'1', 1, 0, // tags
             0, // tracking
         ];
-        assert_eq!(&bytes[SEED..HEADER], b"0123456789abcdef");
+        assert_eq!(&bytes[SEED..104], b"0123456789abcdef");
+        assert_eq!(bytes[104..HEADER], [95, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(&bytes[HEADER..], body);
     }
 

@@ -2,7 +2,7 @@
 
 use diptych_store::Unavailable;
 
-use super::{End, Held, Last, Listed, Opening, Tail, assemble, of_segment};
+use super::{End, Held, Last, Listed, Opening, assemble, of_segment, tail::Tail};
 use crate::{
     Access, LogOptions, OpenError,
     catalog::Folders,
@@ -36,7 +36,7 @@ pub(super) fn open(
     };
     let mut listed = opening.list_segments()?;
     let found = opening.end_of_backup(&mut listed, &end, &options)?;
-    let mut parts = opening.sealed_parts(&listed, found.last.header.base)?;
+    let mut parts = opening.sealed_parts(&listed, &found.last.header)?;
     parts.extend(found.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: None };
     let engine = assemble(options, folders, held, (end.identity, seed), parts, found)?;
@@ -73,6 +73,7 @@ impl Opening<'_> {
         let segment = std::sync::Arc::new(Segment::planned(dir, &header));
         segment.activate(file.clone());
         let last = Last { header, file, segment };
+        self.must_go_on(listed, &last)?;
         let index = self.list_index(sequence)?;
         let tail: Tail = self.read_tail(&last, of_segment(&index, sequence))?.tail;
         let position = base.plus(u64::from(tail.recovered.next)).before();

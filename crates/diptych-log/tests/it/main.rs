@@ -31,5 +31,6 @@ mod run;
 mod samples;
 mod simulated;
 mod snapshots;
+mod two_copies;
 mod witness;
 mod writers;
