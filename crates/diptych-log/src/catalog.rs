@@ -4,7 +4,6 @@
 //! part in memory is written out, when files are merged, and when a segment begins.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,15 +16,16 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
-    cold,
+    chain::{self, Chain, Checkpoint},
+    cold, derived,
     disk::Disk,
     error::{corruption, read_failed},
-    frame::{self, CONTROL, Frame, SECTION, Section},
+    frame::{self, CONTROL, Frame, Link, SECTION, Section},
     groups::{GroupFile, Placed as PlacedGroup},
-    index::{Columns, Coverage, Index, Name, Newest, Run, Wanted, newest::Commit, run},
+    index::{Columns, Coverage, Index, Name, Newest, Run, Seed, Wanted, newest::Commit, run},
     layout,
     recovery::{self, From, Placed},
-    segment::{self, Segment},
+    segment::{self, Head, Order, Published, Segment},
 };
 
 mod within;
@@ -63,7 +63,13 @@ enum Source {
     /// Of the newest events, or of ones that are about to be written out.
     Memory(Newest),
     /// In a file, which is read when it is first needed, and built again if it is no good.
-    File { path: PathBuf, last: Position, run: RwLock<Option<Run>> },
+    File {
+        path: PathBuf,
+        last: Position,
+        /// For when it is built again.
+        seed: Seed,
+        run: RwLock<Option<Run>>,
+    },
 }
 
 impl Part {
@@ -73,18 +79,19 @@ impl Part {
 
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: Run) -> Part {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
-        let source = Source::File { path, last, run: RwLock::new(Some(run)) };
+        let seed = run.seed();
+        let source = Source::File { path, last, seed, run: RwLock::new(Some(run)) };
         Part { segment, first, source }
     }
 
     pub(crate) fn file(
         segment: Arc<Segment>,
         folders: &Folders,
-        first: Position,
-        last: Position,
+        (first, last): (Position, Position),
+        seed: Seed,
     ) -> Part {
         let path = folders.index.join(run::file_name(segment.sequence, first, last));
-        Part { segment, first, source: Source::File { path, last, run: RwLock::new(None) } }
+        Part { segment, first, source: Source::File { path, last, seed, run: RwLock::new(None) } }
     }
 
     /// How many events, of a part whose file is read.
@@ -140,13 +147,13 @@ impl Part {
     ) -> Result<R, ReadError> {
         match &self.source {
             Source::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
-            Source::File { path, last, run } => {
+            Source::File { path, last, seed, run } => {
                 if let Some(run) = &*run.read() {
                     return Ok(question(Index::File(run)));
                 }
                 let mut slot = run.write();
                 if slot.is_none() {
-                    *slot = Some(self.load(disk, path, *last)?);
+                    *slot = Some(self.load(disk, path, *last, *seed)?);
                 }
                 match &*slot {
                     Some(run) => Ok(question(Index::File(run))),
@@ -156,33 +163,52 @@ impl Part {
         }
     }
 
-    fn load(&self, disk: &dyn Disk, path: &Path, last: Position) -> Result<Run, ReadError> {
-        let published = self.segment.published(disk);
-        let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
-        let checksum = published.head.checksum;
-        let found = disk.map(path).ok().map(cold::ask_for_file).and_then(Run::parse);
-        let fits = found.filter(|(run, coverage)| {
-            run.first() == self.first
-                && run.first().plus(u64::from(run.len())) == last.plus(1)
-                && coverage.segment == self.segment.sequence
-                && coverage.checksum == checksum
-        });
-        if let Some((run, _)) = fits {
-            return Ok(run);
-        }
-        tracing::warn!(file = %path.display(), "index file is missing or damaged: built again");
-        self.rebuild(disk, path, last, checksum, &published.bytes)
-    }
-
-    fn rebuild(
+    fn load(
         &self,
         disk: &dyn Disk,
         path: &Path,
         last: Position,
-        checksum: u32,
-        bytes: &Bytes,
+        seed: Seed,
     ) -> Result<Run, ReadError> {
-        let mut built = Rebuilt::new(self.segment.base, self.first, last);
+        let published = self.segment.published(disk);
+        let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let checksum = published.head.checksum;
+        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let link = self.segment.link(disk);
+        let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let fits = found.and_then(Run::parse).filter(|(run, coverage)| {
+            run.first() == self.first
+                && run.first().plus(u64::from(run.len())) == last.plus(1)
+                && coverage.segment == self.segment.sequence
+                && coverage.checksum == checksum
+                && is_bound(run, coverage, &published, link)
+        });
+        if let Some((run, _)) = fits {
+            return Ok(run);
+        }
+        tracing::warn!(file = %path.display(), "index file is missing, damaged or of other records: built again");
+        let file = self.rebuild(last, seed, &published, link)?;
+        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
+        // The index in memory says the same: no look-up has to wait for the disk to get better.
+        if let Err(error) = &written {
+            tracing::warn!(file = %path.display(), %error, "index file cannot be written");
+        }
+        // What stands under that name may still be the damaged one.
+        let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
+        let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
+        parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
+    }
+
+    /// The bytes of its file, made from the segment.
+    fn rebuild(
+        &self,
+        last: Position,
+        seed: Seed,
+        Published { head, bytes }: &Published,
+        link: Option<Link>,
+    ) -> Result<Bytes, ReadError> {
+        let chain = Chain::begin(head.seal);
+        let mut built = Rebuilt::new(self.segment.base, (self.first, last), chain);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
         cold::ask_for_all(bytes, 0, bytes.len());
         let arrived = layout::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
@@ -195,25 +221,28 @@ impl Part {
             let what = "records are missing that were synced before the next segment began";
             return Err(damaged(recovered.end, what).into());
         }
+        let proof = built.proof.map(|proof| match &arrived.offsets {
+            None => (proof.offset, proof.chain),
+            Some(_) => (proof.offset_clustered, proof.chain),
+        });
         if let Some(offsets) = arrived.offsets {
             built.columns.move_to(self.segment.base, &offsets);
         }
+        let (proof, chain) = match (proof, link) {
+            (Some(proof), _) => proof,
+            (None, Some(_)) => (0, built.chain),
+            (None, None) => (0, sample(&built.columns, bytes, head)),
+        };
         let coverage = Coverage {
             segment: self.segment.sequence,
-            checksum,
+            checksum: head.checksum,
             end: built.end,
             time: built.time,
+            proof,
+            chain,
             tracking: built.tracking,
         };
-        let file = Bytes::from(run::encode(&built.columns, &coverage));
-        let written = write_file(disk, path, &file).and_then(|()| disk.map(path));
-        if let Err(error) = &written {
-            tracing::warn!(file = %path.display(), %error, "index file cannot be written");
-        }
-        // What stands under that name may still be the damaged one.
-        let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
-        let parsed = parsed.map(|(run, _)| run);
-        parsed.ok_or_else(|| damaged(0, "the index that was just built is not whole").into())
+        Ok(Bytes::from(run::encode(&built.columns, &coverage, seed)))
     }
 
     /// What is in the file of a part that has one.
@@ -227,15 +256,40 @@ impl Part {
     }
 }
 
-/// Writes an index file under another name first, so that half of one is never found. It is not
-/// synced: what a loss of power leaves of it is checked before it is used.
-pub(crate) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    // One may be left from before.
-    let _ = disk.remove(&temporary);
-    let file = disk.create(&temporary, bytes.len() as u64)?;
-    file.write_at(0, bytes)?;
-    disk.rename(&temporary, path)
+/// Whether an index file was made of the records of this segment.
+pub(crate) fn is_bound(
+    run: &Run,
+    coverage: &Coverage,
+    Published { head, bytes }: &Published,
+    link: Option<Link>,
+) -> bool {
+    let at_proof = usize::try_from(coverage.proof).ok().and_then(|proof| bytes.get(proof..));
+    let chain = match (coverage.proof, link) {
+        (proof @ 1.., _) => match at_proof.and_then(|bytes| Checkpoint::at(bytes, head)) {
+            Some(checkpoint) => Some(checkpoint.chain),
+            // A damaged record is no reason to do without an index that is whole.
+            None if head.order == Order::Arrival => chain::by_content(bytes, head, proof as usize),
+            None => None,
+        },
+        (0, Some(link)) => Some(Chain::from_u64(link.chain)),
+        (0, None) => Some(chain::sample(bytes, head, run.len(), |at| run.offset(at))),
+    };
+    chain == Some(coverage.chain)
+}
+
+fn sample(columns: &Columns, bytes: &[u8], head: &Head) -> Chain {
+    let offset = |at: u32| columns.offsets.get(at as usize).copied();
+    chain::sample(bytes, head, columns.len(), offset)
+}
+
+/// A checkpoint record that a scan came upon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof {
+    /// Where it is in the order of arrival.
+    pub(crate) offset: u64,
+    /// Where it is in the clustered segment.
+    pub(crate) offset_clustered: u64,
+    pub(crate) chain: Chain,
 }
 
 /// Columns of some events of a segment, from its frames.
@@ -250,6 +304,12 @@ pub(crate) struct Rebuilt {
     pub(crate) time: u64,
     /// When the last commit was recorded, as far as these frames tell.
     pub(crate) last_commit: Option<LastCommit>,
+    /// The running checksum of all frames that were scanned, and of those before.
+    pub(crate) chain: Chain,
+    /// The first checkpoint record behind the events.
+    pub(crate) proof: Option<Proof>,
+    /// Bytes of the control records so far.
+    control_bytes: u64,
 }
 
 /// When the last commit was recorded.
@@ -262,8 +322,13 @@ pub(crate) enum LastCommit {
 }
 
 impl Rebuilt {
-    /// For the events `first..=last` of a segment whose first position is `base`.
-    pub(crate) fn new(base: Position, first: Position, last: Position) -> Rebuilt {
+    /// For the events `first..=last` of a segment whose first position is `base`; `chain` is the
+    /// running checksum of what stands before the first frame that will be added.
+    pub(crate) fn new(
+        base: Position,
+        (first, last): (Position, Position),
+        chain: Chain,
+    ) -> Rebuilt {
         Rebuilt {
             base,
             last,
@@ -272,12 +337,16 @@ impl Rebuilt {
             end: segment::HEADER as u64,
             time: 0,
             last_commit: None,
+            chain,
+            proof: None,
+            control_bytes: 0,
         }
     }
 
     pub(crate) fn add(&mut self, commit: &[Placed<'_>]) {
         let (Some(first), Some(last)) = (commit.first(), commit.last()) else { return };
         let position = self.base.plus(u64::from(first.frame.position));
+        commit.iter().for_each(|placed| self.sum(placed, position > self.last));
         if position > self.last {
             return;
         }
@@ -289,6 +358,19 @@ impl Rebuilt {
         (self.end, self.time) = (last.offset + last.frame.size() as u64, last.frame.time);
         let section = first.frame.section().unwrap_or_default();
         self.remember(section, position, head, &first.frame);
+    }
+
+    /// Takes a frame into the running checksum; one behind the events may be the proof.
+    fn sum(&mut self, Placed { offset, frame }: &Placed<'_>, is_behind: bool) {
+        if frame.has(CONTROL) {
+            if is_behind && self.proof.is_none() && is_checkpoint(frame) {
+                let offset_clustered = segment::HEADER as u64 + self.control_bytes;
+                let (offset, chain) = (*offset, self.chain);
+                self.proof = Some(Proof { offset, offset_clustered, chain });
+            }
+            self.control_bytes += frame.size() as u64;
+        }
+        self.chain.add_frame(frame);
     }
 
     fn remember(&mut self, section: Section, first: Position, last: Position, frame: &Frame<'_>) {
@@ -309,6 +391,10 @@ impl Rebuilt {
             self.last_commit = Some(LastCommit::Here(frame.time));
         }
     }
+}
+
+fn is_checkpoint(frame: &Frame<'_>) -> bool {
+    frame.content().and_then(frame::take_checkpoint).is_some()
 }
 
 fn add_event(columns: &mut Columns, offset: u64, frame: &Frame<'_>) {
@@ -366,7 +452,8 @@ impl Catalog {
         high: Position,
     ) -> Result<Option<Position>, ReadError> {
         let wanted = Wanted::of(filter);
-        for (part, range) in self.within(disk, wanted, (low, high), Direction::Backwards) {
+        for within in self.within(disk, wanted, (low, high), Direction::Backwards) {
+            let (part, range) = within?;
             let found =
                 part.ask(disk, |index| index.find(filter, range, Direction::Backwards, 1))?;
             if let Some(at) = found.first() {
@@ -386,7 +473,8 @@ impl Catalog {
         let mut count = 0;
         let wanted = Wanted::One(Name::Tag(tag.as_str()));
         let range = (Position::new(1), upto);
-        for (part, (_, high)) in self.within(disk, wanted, range, Direction::Forwards) {
+        for within in self.within(disk, wanted, range, Direction::Forwards) {
+            let (part, (_, high)) = within?;
             let rank =
                 part.ask(disk, |index| index.postings(tag.as_str()).rank(high.saturating_add(1)))?;
             count += rank as u64;
@@ -402,7 +490,8 @@ impl Catalog {
         down_to: Position,
     ) -> Result<Option<KeyedCommit>, ReadError> {
         let (wanted, range) = (Wanted::One(Name::Key(name)), (down_to, Position::MAX));
-        for (part, _) in self.within(disk, wanted, range, Direction::Backwards) {
+        for within in self.within(disk, wanted, range, Direction::Backwards) {
+            let (part, _) = within?;
             if let Some(commit) = part.ask(disk, |index| index.key(name))? {
                 return Ok(Some(commit));
             }

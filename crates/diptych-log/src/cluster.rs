@@ -24,12 +24,12 @@ use parking_lot::Mutex;
 use crate::{
     Clustering,
     catalog::{Catalog, Part},
-    cold,
+    chain, cold, derived,
     engine::Engine,
     error::{corruption, read_failed},
     index::{Coverage, Run, merge},
     layout,
-    segment::{Order, Segment},
+    segment::{Head, Order, Segment},
 };
 
 /// What goes to the disk at once, so that the syncs of commits do not have to wait for more.
@@ -122,10 +122,12 @@ impl Engine {
             return;
         }
         let dir = &self.folders.segments;
-        for name in self.disk().list(dir).unwrap_or_default() {
-            if name.ends_with(".tmp") {
-                let _ = self.disk().remove(&dir.join(name));
-            }
+        let names = self.disk().list(dir).unwrap_or_else(|error| {
+            tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
+            Vec::new()
+        });
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            derived::remove_needless(self.disk(), &dir.join(name));
         }
     }
 
@@ -172,7 +174,7 @@ impl Engine {
         parts: &[Arc<Part>],
         between: &dyn Fn(),
     ) -> Result<(), ReadError> {
-        let Segment { path, sequence, base, .. } = &**segment;
+        let Segment { path, base, .. } = &**segment;
         let failed = |error: io::Error| read_failed(path, &error);
         let runs = parts.iter().map(|part| part.run(self.disk()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
@@ -181,26 +183,30 @@ impl Engine {
         cold::ask_for_all(&published.bytes, 0, published.bytes.len());
         let clustered = layout::cluster(&published.bytes)
             .map_err(|error| corruption(path, error.offset, error.what))?;
-        let coverage = runs
-            .last()
-            .and_then(Run::coverage)
-            .map(|coverage| Coverage { checksum: clustered.header.checksum(), ..coverage });
+        let head = Head::of(&clustered.header);
+        let coverage = runs.last().and_then(Run::coverage).map(|coverage| {
+            let chain = coverage.chain;
+            let proof = chain::find_checkpoint(&clustered.bytes, &head, chain);
+            let proof = proof.filter(|_| coverage.proof > 0).unwrap_or(0);
+            Coverage { checksum: head.checksum, proof, ..coverage }
+        });
         let index = coverage.filter(|_| runs.first().is_some_and(|run| run.first() == *base));
-        let index = index.and_then(|index| merge::merge_at(&runs, &clustered.offsets, &index));
+        let index =
+            index.and_then(|index| merge::merge_at(&runs, &clustered.offsets, &index, self.seed));
         let Some(index) = index else {
             return Err(corruption(path, 0, "the index and the log disagree").into());
         };
         let events = clustered.offsets.len() as u32;
         let replaced = self.replace_file(path, clustered.bytes, &published.bytes, between);
         replaced.map_err(failed)?;
-        let now = Arc::new(Segment::sealed(path.clone(), *sequence, *base));
+        let now = Arc::new(segment.read_again());
         let part = self.write_run(&now, *base, events, &index);
         let part = part.map_err(|error| failed(io::Error::other(error)))?;
         let written = part.path().map(Path::to_owned);
         self.replace(parts, part);
         for path in parts.iter().filter_map(|part| part.path()) {
             if written.as_deref() != Some(path) {
-                let _ = self.disk().remove(path);
+                derived::remove_needless(self.disk(), path);
             }
         }
         tracing::debug!(file = %path.display(), "a segment is clustered");

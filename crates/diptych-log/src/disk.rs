@@ -92,8 +92,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Which run of the machine this is: alike as long as nothing that was written can have been
     /// lost, different after a loss of power. Nothing if the platform does not tell.
-    fn boot(&self) -> Option<String> {
-        None
+    ///
+    /// # Errors
+    /// If the platform would tell and cannot now. That is not the same as nothing, which an open
+    /// takes for a loss of power.
+    fn boot(&self) -> io::Result<Option<String>> {
+        Ok(None)
     }
 
     /// Bytes that a file takes up, prepared space included.

@@ -15,6 +15,7 @@ use crate::{
     disk::{Disk, DiskFile, DiskLock},
     follower::PublishedHead,
     frame::TrackingTable,
+    index::Seed,
     indexer::Indexer,
     segment::Segment,
     sequencer::State,
@@ -30,6 +31,8 @@ pub(crate) struct Engine {
     pub(crate) options: LogOptions,
     pub(crate) folders: Folders,
     pub(crate) identity: LogIdentity,
+    /// What names are hashed with in index and group files that are made.
+    pub(crate) seed: Seed,
     /// Assigns positions; held for as long as it takes to check and queue one commit.
     pub(crate) state: Mutex<State>,
     /// Tells the writer thread that there is work.

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use diptych_store::Position;
+use diptych_store::{LogIdentity, Position};
 
 use crate::{
     OpenError,
@@ -26,9 +26,14 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn left_in(disk: &dyn Disk, root: &Path) -> Result<Evidence, OpenError> {
-        let published = follower::left_behind(disk, root);
+        let published = follower::left_behind(disk, root)?;
         let marked = interval::is_marked(disk, root)?;
         Ok(Evidence { published, marked })
+    }
+
+    /// The log that published, and the history in which it did.
+    pub(crate) fn identity(&self) -> Option<LogIdentity> {
+        self.published.map(|published| published.identity)
     }
 
     /// Whether the log went on after the end that was found.
@@ -79,7 +84,7 @@ fn missing(published: &PublishedHead, next: Position) -> String {
 
 #[cfg(test)]
 mod tests {
-    use diptych_store::{Epoch, LogId, LogIdentity};
+    use diptych_store::{Epoch, LogId};
 
     use super::*;
 

@@ -6,7 +6,7 @@
 //! front, frame by frame; it has no use for the index, which may change under it. Of a clustered
 //! segment it makes the bytes as they arrived first.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
@@ -19,12 +19,13 @@ use crate::{
     LogOptions, OpenError,
     backup::mark::{self, BACKUP, Kind},
     catalog::Folders,
+    chain::Chain,
     disk::{Disk, DiskFile},
     error::{corruption, io_error, read_failed},
     folders,
-    frame::{self, CONTROL},
+    frame::{self, CONTROL, Frame, Link},
     layout,
-    segment::{self, Header, Order},
+    segment::{self, Header, Order, may_precede},
 };
 
 /// The file with the published head.
@@ -84,10 +85,21 @@ impl PublishedHead {
 
 /// What an earlier process published, as far as it left word of it. What it left late or torn is
 /// lower than what it published or nothing; it is never higher.
-pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Option<PublishedHead> {
+///
+/// # Errors
+/// If the file is there and cannot be read now: it may be evidence.
+pub(crate) fn left_behind(
+    disk: &dyn Disk,
+    root: &Path,
+) -> Result<Option<PublishedHead>, OpenError> {
+    let path = root.join(HEAD_FILE);
     // Read, not mapped: it will be written again.
-    let file = disk.open(&root.join(HEAD_FILE), 0).ok()?;
-    PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES).ok()?)
+    let file = match disk.open(&path, 0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(io_error("open", &path))?,
+    };
+    let bytes = file.read_at(0, PublishedHead::BYTES).map_err(io_error("read", &path))?;
+    Ok(PublishedHead::parse(&bytes))
 }
 
 /// Reads a log that another process may be writing, as far as it is published.
@@ -102,8 +114,8 @@ pub struct Follower {
     head: PublishedHead,
     after: Position,
     at: Option<Place>,
-    /// The segment that was read to its end.
-    exhausted: Option<u32>,
+    /// The segment that was read to its end, and what the next one has to say of it.
+    exhausted: Option<(u32, Link)>,
 }
 
 /// Where the next frame is.
@@ -117,6 +129,8 @@ struct Place {
     offset: usize,
     /// Of the event that the next frame holds, if it holds one.
     next: Position,
+    /// The running checksum of the frames before it.
+    chain: Chain,
 }
 
 impl Follower {
@@ -213,7 +227,7 @@ impl Follower {
             Some(place) => place,
             None => self.find(self.after.plus(1))?,
         };
-        if self.exhausted == Some(place.header.sequence) {
+        if self.exhausted.is_some_and(|(sequence, _)| sequence == place.header.sequence) {
             let what = "records that were published are missing";
             return Err(corruption(&place.path, place.offset as u64, what).into());
         }
@@ -224,7 +238,8 @@ impl Follower {
         };
         if place.offset as u64 >= size {
             // The segment is complete: the next one goes on.
-            self.exhausted = Some(place.header.sequence);
+            let link = Link { chain: place.chain.to_u64(), bytes: place.offset as u64 };
+            self.exhausted = Some((place.header.sequence, link));
             return Ok(0);
         }
         let shared = place.arrived.clone().map_or_else(|| place.file.share(0, size), Ok);
@@ -237,6 +252,10 @@ impl Follower {
             let frame = frame::parse(rest, place.header.checksum());
             let frame = frame.map_err(|flaw| damaged(flaw.text()))?;
             let end = place.offset + frame.size();
+            if place.offset == segment::HEADER {
+                self.must_follow(&place.header, &frame).map_err(&damaged)?;
+            }
+            place.chain.add_frame(&frame);
             if !frame.has(CONTROL) {
                 if place.next > self.after {
                     let content =
@@ -264,6 +283,18 @@ impl Follower {
         Ok(taken)
     }
 
+    /// The first frame of a segment has to go on from the segment that was read before.
+    fn must_follow(&self, header: &Header, first: &Frame<'_>) -> Result<(), &'static str> {
+        let before = self.exhausted.filter(|(sequence, _)| sequence + 1 == header.sequence);
+        let says = first.content().and_then(frame::take_link);
+        match before.zip(says) {
+            Some(((_, read), says)) if read != says => {
+                Err("it goes on from other records than those of the segment before")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The beginning of the segment that holds this position.
     fn find(&self, position: Position) -> Result<Place, ReadError> {
         let dir = &self.folders.segments;
@@ -278,8 +309,13 @@ impl Follower {
         let failed = |error| read_failed(&path, &error);
         let file = disk.open(&path, self.options.segment_bytes).map_err(failed)?;
         let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
+        let header = header.ok().filter(|header| header.is_of(sequence, base));
         let header =
-            header.map_err(|_| corruption(&path, 0, "the header of the segment is damaged"))?;
+            header.ok_or_else(|| corruption(&path, 0, "the header of the segment is damaged"))?;
+        if !may_precede(header.identity, self.head.identity) {
+            let what = segment::foreign(header.identity, self.head.identity);
+            return Err(corruption(&path, 0, what).into());
+        }
         let (mut header, mut arrived) = (header, None);
         if header.order == Order::Clustered {
             // From this file, which stays what it is whatever its name stands for.
@@ -290,8 +326,8 @@ impl Follower {
             header = header.in_order(Order::Arrival);
             arrived = Some(Bytes::from(found.into_owned()));
         }
-        let next = header.base;
-        Ok(Place { header, path, file, arrived, offset: segment::HEADER, next })
+        let (next, chain) = (header.base, Chain::begin(header.checksum()));
+        Ok(Place { header, path, file, arrived, offset: segment::HEADER, next, chain })
     }
 }
 

@@ -55,6 +55,11 @@ pub(crate) const CONTROL_COMMIT: u8 = 1;
 pub(crate) const CONTROL_BEGIN: u8 = 2;
 /// A control record that says that the log was closed here.
 pub(crate) const CONTROL_CLOSED: u8 = 3;
+/// A control record with the running checksum of everything in front of it in its segment (u64):
+/// see the module `chain`.
+pub(crate) const CONTROL_CHECKPOINT: u8 = 4;
+/// Bytes of the frame of a checkpoint record.
+pub(crate) const CHECKPOINT: usize = HEADER + 9;
 
 /// Appends a frame whose position, time and segment are not known yet; see [`complete`].
 ///
@@ -192,9 +197,29 @@ pub(crate) fn size(bytes: &[u8]) -> usize {
     bytes.first_chunk::<HEADER>().map_or(0, |header| HEADER + length_of(header))
 }
 
+/// The checksum and the size of the frame at the front of `bytes`, which is taken for one.
+pub(crate) fn checksum_and_size(bytes: &[u8]) -> Option<(u32, usize)> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    let peeked = peek(header)?;
+    Some((unsynced(u32::from_le_bytes(array(header, 0)), peeked.flags), peeked.size))
+}
+
+/// The checksum that a frame had before it was marked SYNCED, if it was.
+///
+/// CRC is linear: a bit that is always at the same distance from the end always has one effect.
+fn unsynced(checksum: u32, flags: u8) -> u32 {
+    if flags & SYNCED == 0 {
+        return checksum;
+    }
+    let (plain, mut marked) = ([0; HEADER], [0; HEADER]);
+    put_u48(&mut marked, 10, u64::from(SYNCED));
+    checksum ^ finish(0, &plain, 0) ^ finish(0, &marked, 0)
+}
+
 /// A frame whose checksum holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
+    checksum: u32,
     pub(crate) flags: u8,
     /// Minus the segment's first position.
     pub(crate) position: u32,
@@ -243,6 +268,7 @@ pub(crate) fn parse(bytes: &[u8], segment_checksum: u32) -> Result<Frame<'_>, Fl
     }
     let flags_and_time = u48(header, 10);
     Ok(Frame {
+        checksum,
         flags: (flags_and_time & FLAGS) as u8,
         position: u24(header, 7),
         time: flags_and_time >> FLAG_BITS,
@@ -253,6 +279,11 @@ pub(crate) fn parse(bytes: &[u8], segment_checksum: u32) -> Result<Frame<'_>, Fl
 impl<'a> Frame<'a> {
     pub(crate) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Its checksum as it was when the commit was accepted.
+    pub(crate) fn unsynced_checksum(&self) -> u32 {
+        unsynced(self.checksum, self.flags)
     }
 
     /// Bytes of the whole frame.
@@ -375,11 +406,42 @@ fn take_tracking(bytes: &[u8]) -> Option<(Tracking, &[u8])> {
 /// Every source's tracking, each with the head when it was stored; ordered by source.
 pub(crate) type TrackingTable = std::collections::BTreeMap<CompactString, (Tracking, Position)>;
 
+/// What a segment says of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// The running checksum of all its frames.
+    pub(crate) chain: u64,
+    /// How long it is.
+    pub(crate) bytes: u64,
+}
+
 /// The content of the control record that a segment begins with.
-pub(crate) fn put_begin(out: &mut Vec<u8>, time: Timestamp, table: &TrackingTable) {
+pub(crate) fn put_begin(out: &mut Vec<u8>, time: Timestamp, table: &TrackingTable, link: Link) {
     out.push(CONTROL_BEGIN);
     out.extend_from_slice(&time.as_micros().to_le_bytes());
     put_table(out, table);
+    out.extend_from_slice(&link.chain.to_le_bytes());
+    out.extend_from_slice(&link.bytes.to_le_bytes());
+}
+
+/// What the control record that a segment begins with says of the segment before; nothing in one
+/// of an older version.
+pub(crate) fn take_link(content: &[u8]) -> Option<Link> {
+    let (_, table) = content.strip_prefix(&[CONTROL_BEGIN])?.split_first_chunk::<8>()?;
+    let (chain, rest) = take_table(table)?.1.split_first_chunk::<8>()?;
+    let (bytes, _) = rest.split_first_chunk::<8>()?;
+    Some(Link { chain: u64::from_le_bytes(*chain), bytes: u64::from_le_bytes(*bytes) })
+}
+
+pub(crate) fn put_checkpoint(out: &mut Vec<u8>, chain: u64) {
+    out.push(CONTROL_CHECKPOINT);
+    out.extend_from_slice(&chain.to_le_bytes());
+}
+
+/// The running checksum in a checkpoint record, if it is one.
+pub(crate) fn take_checkpoint(content: &[u8]) -> Option<u64> {
+    let chain = content.strip_prefix(&[CONTROL_CHECKPOINT])?.try_into().ok()?;
+    Some(u64::from_le_bytes(chain))
 }
 
 pub(crate) fn take_begin(content: &[u8]) -> Option<(Timestamp, TrackingTable)> {
@@ -502,7 +564,10 @@ mod tests {
         let table = [(section.tracking.unwrap(), Position::new(4))];
         let table: TrackingTable = table.map(|entry| (entry.0.source.clone(), entry)).into();
         let (time, mut bytes) = (Timestamp::from_micros(-7), Vec::new());
-        put_begin(&mut bytes, time, &table);
-        assert_eq!(take_begin(&bytes), Some((time, table)));
+        let link = Link { chain: 0x0102_0304_0506_0708, bytes: 99 };
+        put_begin(&mut bytes, time, &table, link);
+        assert_eq!((take_begin(&bytes), take_link(&bytes)), (Some((time, table)), Some(link)));
+        // An older version left out what it did not know.
+        assert_eq!(take_link(&bytes[..bytes.len() - 16]), None);
     }
 }

@@ -10,14 +10,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use diptych_store::ReadError;
+
 use crate::{
-    catalog::{Catalog, Folders, Part, write_file},
-    cold,
+    OpenError,
+    catalog::{Catalog, Folders, Part},
+    derived,
     disk::Disk,
     engine::Engine,
+    error::{io_error, read_failed},
     index::{
-        Index, Wanted,
-        group::{self, Entry, Group, Name},
+        Index, Name, Wanted,
+        group::{self, Entry, Group},
     },
 };
 
@@ -45,7 +49,16 @@ pub(crate) struct GroupFile {
     pub(crate) first: u32,
     pub(crate) last: u32,
     /// Nothing if it is no good: then all its segments are asked.
-    group: OnceLock<Option<Group>>,
+    group: OnceLock<Option<Good>>,
+}
+
+/// What a group file says.
+#[derive(Clone, Debug)]
+struct Good {
+    group: Group,
+    /// Segments that are always asked: nothing that is cheap to read binds the group to those of
+    /// versions without running checksums.
+    always: u64,
 }
 
 impl GroupFile {
@@ -56,47 +69,67 @@ impl GroupFile {
 
     /// The segments that may have what is wanted, of whose `parts` this is: bit n stands for
     /// segment `first` + n.
-    pub(crate) fn having(&self, disk: &dyn Disk, parts: &[Arc<Part>], wanted: Wanted<'_>) -> u64 {
-        let group = self.group.get_or_init(|| self.load(disk, parts));
-        group.as_ref().map_or(u64::MAX, |group| group.having(wanted))
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read now, or a segment cannot that it is about.
+    pub(crate) fn having(
+        &self,
+        disk: &dyn Disk,
+        parts: &[Arc<Part>],
+        wanted: Wanted<'_>,
+    ) -> Result<u64, ReadError> {
+        let good = self.good(disk, parts)?;
+        Ok(good.map_or(u64::MAX, |good| good.group.having(wanted) | good.always))
     }
 
-    fn load(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Option<Group> {
-        let group = disk
-            .map(&self.path)
-            .ok()
-            .map(cold::ask_for_file)
-            .and_then(Group::parse)
-            .filter(|group| {
-                let place =
-                    (group.first, group.segments) == (self.first, self.last - self.first + 1);
-                place
-                    && seals(disk, parts, self.first, self.last).is_some_and(|seals| {
-                        (0..).zip(seals).all(|(segment, seal)| group.seal(segment) == Some(seal))
-                    })
-            });
-        if group.is_none() {
-            tracing::warn!(file = %self.path.display(), "a group file is no good: it is not used");
+    fn good(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<&Good>, ReadError> {
+        if let Some(group) = self.group.get() {
+            return Ok(group.as_ref());
         }
-        group
+        // An error is not remembered: the next one who asks tries again.
+        let loaded = self.load(disk, parts)?;
+        Ok(self.group.get_or_init(|| loaded).as_ref())
     }
 
-    fn is_good(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> bool {
-        self.group.get_or_init(|| self.load(disk, parts)).is_some()
+    fn load(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<Good>, ReadError> {
+        let found = derived::map_if_there(disk, &self.path);
+        let found = found.map_err(|error| read_failed(&self.path, &error))?.and_then(Group::parse);
+        let segments = self.last - self.first + 1;
+        let found = found.filter(|group| (group.first, group.segments) == (self.first, segments));
+        if let Some(group) = found {
+            let Marks { marks, always } = marks(disk, parts, self.first, self.last)?;
+            if (0..).zip(marks).all(|(segment, mark)| group.mark(segment) == Some(mark)) {
+                return Ok(Some(Good { group, always }));
+            }
+        }
+        let file = self.path.display();
+        tracing::warn!(%file, "a group file is missing or no good: it is not used");
+        Ok(None)
     }
 }
 
-/// The header checksums that these segments have or had in the order of arrival, 0 for one
-/// without events.
-fn seals(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Option<Vec<u32>> {
-    let mut seals = vec![0; (last - first + 1) as usize];
-    for part in parts {
-        let seal = seals.get_mut(part.segment.sequence.checked_sub(first)? as usize)?;
-        if *seal == 0 {
-            *seal = part.segment.published(disk).ok()?.head.seal;
+/// What binds a group to its segments.
+struct Marks {
+    /// For each segment the running checksum of all its frames, as the next segment says it; 0 for
+    /// one without events, and where that is of a version which does not say it.
+    marks: Vec<u64>,
+    /// Those with events and without a mark.
+    always: u64,
+}
+
+fn marks(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Result<Marks, ReadError> {
+    let (mut marks, mut always) = (vec![0; (last - first + 1) as usize], 0);
+    for Part { segment, .. } in parts.iter().map(|part| &**part) {
+        let at = segment.sequence.wrapping_sub(first);
+        if let Some(mark) = marks.get_mut(at as usize).filter(|mark| **mark == 0) {
+            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, &error))?;
+            match link {
+                Some(link) => *mark = link.chain,
+                None => always |= 1_u64.checked_shl(at).unwrap_or(0),
+            }
         }
     }
-    Some(seals)
+    Ok(Marks { marks, always })
 }
 
 /// A group among the parts of a catalog.
@@ -117,8 +150,12 @@ impl Placed {
 
 /// The group files that are there, of segments before `active`. Those that another one has made
 /// needless are removed.
-pub(crate) fn list(disk: &dyn Disk, folders: &Folders, active: u32) -> Vec<Arc<GroupFile>> {
-    let names = disk.list(&folders.index).unwrap_or_default();
+pub(crate) fn list(
+    disk: &dyn Disk,
+    folders: &Folders,
+    active: u32,
+) -> Result<Vec<Arc<GroupFile>>, OpenError> {
+    let names = disk.list(&folders.index).map_err(io_error("list", &folders.index))?;
     let mut spans: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     spans.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
     let (mut groups, mut next) = (Vec::new(), 0);
@@ -127,10 +164,10 @@ pub(crate) fn list(disk: &dyn Disk, folders: &Folders, active: u32) -> Vec<Arc<G
             groups.push(Arc::new(GroupFile::new(folders, first, last)));
             next = last + 1;
         } else {
-            let _ = disk.remove(&folders.index.join(file_name(first, last)));
+            derived::remove_needless(disk, &folders.index.join(file_name(first, last)));
         }
     }
-    groups
+    Ok(groups)
 }
 
 impl Engine {
@@ -144,8 +181,15 @@ impl Engine {
     pub(crate) fn group_one(&self) -> bool {
         let catalog = self.catalog();
         let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
-        let many = self.group_many(&catalog, active);
-        many.or_else(|| self.group_few(&catalog, active)).unwrap_or(false)
+        let made = match self.group_many(&catalog, active) {
+            None => self.group_few(&catalog, active),
+            many => Ok(many),
+        };
+        made.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no group is made now");
+            None
+        })
+        .unwrap_or(false)
     }
 
     /// Eight groups of eight that are there become one.
@@ -158,27 +202,37 @@ impl Engine {
             if members.len() != FEW as usize {
                 continue;
             }
-            let groups = members.iter().map(|member| member.file.group.get().cloned().flatten());
-            let Some(groups) = groups.collect::<Option<Vec<Group>>>() else { continue };
-            let seals = (first..=last).zip(groups.iter().flat_map(|group| {
-                (0..group.segments).map(|segment| group.seal(segment).unwrap_or(0))
-            }));
-            let seals: Vec<u32> = seals.map(|(_, seal)| seal).collect();
-            let bytes = group::encode(first, &seals, &group::merge(&groups));
-            return Some(self.place_group(first, last, &bytes));
+            let goods = members.iter().map(|member| member.file.group.get()?.as_ref());
+            let Some(goods) = goods.collect::<Option<Vec<&Good>>>() else { continue };
+            if goods.iter().any(|good| good.group.seed != self.seed) {
+                // Their hashes are not those of this log: they are made again first.
+                continue;
+            }
+            let groups: Vec<Group> = goods.iter().map(|good| good.group.clone()).collect();
+            let marks = groups.iter().flat_map(|group| {
+                (0..group.segments).map(|segment| group.mark(segment).unwrap_or(0))
+            });
+            let marks: Vec<u64> = marks.collect();
+            let always = goods.iter().zip((0..).step_by(FEW as usize));
+            let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
+            let bytes = group::encode(first, &marks, &group::merge(&groups), self.seed);
+            return Some(self.place_group(first, last, &bytes, always));
         }
         None
     }
 
     /// The first eight complete segments that are in no group become one.
-    fn group_few(&self, catalog: &Catalog, active: u32) -> Option<bool> {
+    fn group_few(&self, catalog: &Catalog, active: u32) -> Result<Option<bool>, ReadError> {
         let starts = (1..active).step_by(FEW as usize).filter(|first| first + FEW <= active);
         for first in starts {
             let last = first + FEW - 1;
             let of = |group: &Placed| group.file.first <= first && group.file.last >= last;
             if let Some(there) = catalog.groups.iter().find(|group| of(group)) {
                 let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
-                if there.file.is_good(self.disk(), parts) {
+                // One that is to be merged has to have hashes of this log.
+                let is_good =
+                    |Good { group, .. }: &Good| group.segments == MANY || group.seed == self.seed;
+                if there.file.good(self.disk(), parts)?.is_some_and(is_good) {
                     continue;
                 }
             }
@@ -189,35 +243,35 @@ impl Engine {
                 .collect();
             if parts.iter().any(|part| part.path().is_none()) {
                 // One is still to be written out.
-                return None;
+                return Ok(None);
             }
             let entries = self.names(&parts, first)?;
-            let seals = seals(self.disk(), &parts, first, last)?;
-            return Some(self.place_group(first, last, &group::encode(first, &seals, &entries)));
+            let Marks { marks, always } = marks(self.disk(), &parts, first, last)?;
+            let bytes = group::encode(first, &marks, &entries, self.seed);
+            return Ok(Some(self.place_group(first, last, &bytes, always)));
         }
-        None
+        Ok(None)
     }
 
-    fn names(&self, parts: &[Arc<Part>], first: u32) -> Option<Vec<Entry>> {
+    fn names(&self, parts: &[Arc<Part>], first: u32) -> Result<Vec<Entry>, ReadError> {
         let mut entries = Vec::new();
         for part in parts {
             let set = 1 << (part.segment.sequence - first);
-            let added = part.ask(self.disk(), |index| {
+            part.ask(self.disk(), |index| {
                 let Index::File(run) = index else { return };
-                let types = run.type_names().iter().map(|name| Name::Type(name).hash());
+                let types = run.type_names().iter().map(|name| Name::Type(name).hash(self.seed));
                 entries.extend(types.map(|hash| (hash, set)));
-                entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(), set)));
-                entries.extend(run.key_names().map(|name| (Name::Key(name).hash(), set)));
-            });
-            added.ok()?;
+                entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(self.seed), set)));
+                entries.extend(run.key_names().map(|name| (Name::Key(name).hash(self.seed), set)));
+            })?;
         }
-        Some(group::collect(entries))
+        Ok(group::collect(entries))
     }
 
     /// Writes a group and takes it in; answers whether that went well.
-    fn place_group(&self, first: u32, last: u32, bytes: &[u8]) -> bool {
+    fn place_group(&self, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
         let file = GroupFile::new(&self.folders, first, last);
-        let written = write_file(self.disk(), &file.path, bytes);
+        let written = derived::write(self.disk(), &file.path, bytes);
         let mapped = written.and_then(|()| self.disk().map(&file.path));
         let group = match mapped.map(Group::parse) {
             Ok(Some(group)) => group,
@@ -226,7 +280,8 @@ impl Engine {
             }
             Err(error) => return self.no_group(&file.path, &error.to_string()),
         };
-        let _ = file.group.set(Some(group));
+        // It is new: nothing is set.
+        let _ = file.group.set(Some(Good { group, always }));
         let mut needless = Vec::new();
         {
             let mut catalog = self.catalog.write();
@@ -243,9 +298,7 @@ impl Engine {
             groups.sort_by_key(|group| group.first);
             *catalog = Arc::new(Catalog::new(catalog.parts.clone(), groups));
         }
-        for path in needless {
-            let _ = self.disk().remove(&path);
-        }
+        needless.iter().for_each(|path| derived::remove_needless(self.disk(), path));
         true
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod columns;
 pub(crate) mod find;
 pub(crate) mod group;
+pub(crate) mod hash;
 pub(crate) mod merge;
 pub(crate) mod newest;
 pub(crate) mod postings;
@@ -11,6 +12,7 @@ pub(crate) mod run;
 
 pub(crate) use columns::Columns;
 pub(crate) use find::Index;
-pub(crate) use group::{Name, Wanted};
+pub(crate) use group::Wanted;
+pub(crate) use hash::{Name, Seed};
 pub(crate) use newest::Newest;
 pub(crate) use run::{Coverage, Run};

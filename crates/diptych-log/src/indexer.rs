@@ -12,8 +12,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Background,
-    catalog::{Catalog, Part, write_file},
+    catalog::{Catalog, Part},
     cluster::Progress,
+    derived,
     engine::Engine,
     index::{Index, Run, merge, run},
     segment::Segment,
@@ -155,10 +156,10 @@ impl Engine {
             // Nothing is added to it any more, so that who reads it meanwhile is not held up.
             let encoded = part.ask(self.disk(), |index| match index {
                 Index::Memory(columns) => {
-                    (run::encode(columns, &job.coverage), columns.first, columns.len())
+                    (run::encode(columns, &job.coverage, self.seed), columns.first, columns.len())
                 }
                 Index::File(run) => {
-                    (run::encode(&run.columns(), &job.coverage), run.first(), run.len())
+                    (run::encode(&run.columns(), &job.coverage, self.seed), run.first(), run.len())
                 }
             });
             let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
@@ -191,7 +192,7 @@ impl Engine {
         let last = first.plus(u64::from(events)).before();
         let path = self.folders.index.join(run::file_name(segment.sequence, first, last));
         let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        write_file(self.disk(), &path, bytes).map_err(failed)?;
+        derived::write(self.disk(), &path, bytes).map_err(failed)?;
         let run = self.disk().map(&path).map_err(failed)?;
         let (run, _) = Run::parse(run)
             .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
@@ -205,15 +206,13 @@ impl Engine {
             parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         let events = runs.iter().map(Run::len).sum();
-        let merged = merge::merge(&runs, &job.coverage);
+        let merged = merge::merge(&runs, &job.coverage, self.seed);
         // One between them could not be written: they stay as they are.
         let Some(merged) = merged else { return Ok(()) };
         let merged = self.write_run(&job.segment, first.first, events, &merged)?;
         self.replace(parts, merged);
         for path in parts.iter().filter_map(|part| part.path()) {
-            if let Err(error) = self.disk().remove(path) {
-                tracing::warn!(file = %path.display(), %error, "index file cannot be removed");
-            }
+            derived::remove_needless(self.disk(), path);
         }
         Ok(())
     }

@@ -17,7 +17,8 @@ pub(crate) fn was_cut_off(disk: &dyn Disk, root: &Path) -> Result<bool, OpenErro
     }
     let path = root.join(INTERVAL_MARK);
     let mark = disk.map(&path).map_err(io_error("read", &path))?;
-    let same_boot = disk.boot().is_some_and(|boot| boot.as_bytes() == &mark[..]);
+    let boot = disk.boot().map_err(io_error("ask for the run of the machine, for", &path))?;
+    let same_boot = boot.is_some_and(|boot| boot.as_bytes() == &mark[..]);
     Ok(!same_boot)
 }
 
@@ -44,8 +45,9 @@ impl Engine {
         let temporary = mark.with_extension("tmp");
         // One may be left from before.
         let _ = self.disk().remove(&temporary);
+        let boot = self.disk().boot()?.unwrap_or_default();
         let file = self.disk().create(&temporary, 64)?;
-        file.write_at(0, self.disk().boot().unwrap_or_default().as_bytes())?;
+        file.write_at(0, boot.as_bytes())?;
         file.sync()?;
         self.disk().rename(&temporary, &mark)?;
         self.disk().sync_dir(&self.folders.root)

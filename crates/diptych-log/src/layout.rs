@@ -8,10 +8,9 @@
 //! arrived can be made again, to the bit; whoever reads a segment from front to back does so
 //! from those.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, hash::RandomState};
 
 use diptych_store::encoding::{Fields, Layout};
-use foldhash::fast::RandomState;
 
 use crate::{
     frame::{self, CONTROL, Flaw, Frame, LAST},
@@ -153,7 +152,7 @@ struct Event {
     tags_end: u32,
 }
 
-/// The tags of a segment, numbered.
+/// The tags of a segment, numbered. Users choose them, so the hash is keyed at random.
 #[derive(Default)]
 struct Tags<'a> {
     numbers: HashMap<&'a str, u32, RandomState>,

@@ -169,19 +169,14 @@ impl Engine {
                 return;
             }
             if state.commits > 0 {
-                let since = state.time.as_micros() - state.segment_head.base_time.as_micros();
+                let since = state.since_base();
                 let position = state.accepted.plus(1).get() - state.segment.base.get();
                 let head = state.segment_head;
-                let mark = sequencer::control_frame(
-                    position as u32,
-                    since.max(0) as u64,
-                    head.checksum,
-                    |body| body.push(CONTROL_CLOSED),
-                );
-                let (segment, offset) = (state.segment.clone(), state.offset);
-                let end = offset + mark.len() as u64;
-                state.queue.push(&segment, head, offset, mark);
-                state.offset = end;
+                let mark =
+                    sequencer::control_frame(position as u32, since, head.checksum, |body| {
+                        body.push(CONTROL_CLOSED)
+                    });
+                state.push(mark);
             }
             sequencer::freeze(&mut state, false);
             state.commits

@@ -17,8 +17,8 @@ use crate::{
     LogOptions, OpenError,
     backup::mark::{self, Kind},
     batches::Batches,
-    catalog::{Catalog, Folders, LastCommit, Part, Rebuilt},
-    cold,
+    catalog::{Catalog, Folders, LastCommit, Part},
+    derived,
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
     error::{corruption, io_error},
@@ -26,10 +26,9 @@ use crate::{
     folders::{self, HeldFolder},
     follower::{HEAD_FILE, PublishedHead},
     frame, groups,
-    index::{Columns, Coverage, Run, run},
+    index::{Columns, Seed, run},
     indexer::{Indexer, covers},
     interval,
-    recovery::{self, From, Recovered},
     segment::{self, Head, Header, Segment},
     sequencer::{Queue, State},
     writer::Writer,
@@ -38,8 +37,10 @@ use crate::{
 mod backup;
 mod check;
 mod end;
+mod tail;
 
 pub(crate) use check::check;
+use tail::Tail;
 
 pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
     check_options(&options)?;
@@ -50,22 +51,23 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
         return backup::open(folders, options, lock, end);
     }
     let evidence = Evidence::left_in(&*disk, root)?;
-    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None };
+    let seed = Seed::of_newest(&*disk, &folders.index)?;
+    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None, seed };
     let cut_off = interval::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
-    let found = opening.find_end(&mut listed, &options)?;
-    let End { last, tail, begins_anew } = found;
-    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    let mut identity = last.header.identity;
-    let lost_some = cut_off || evidence.shows_loss(&end::end_in(&last, &tail));
+    let end = opening.find_end(&mut listed, &options)?;
+    let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
+    let lost_some = cut_off || evidence.shows_loss(&end::end_in(&end.last, &end.tail));
+    let begins_anew = end.begins_anew;
+    let mut identity = end.last.header.identity;
     let head_file = opening.head_file()?;
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
-    parts.extend(tail.parts.iter().cloned());
+    parts.extend(end.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: Some(head_file) };
-    let engine = assemble(options, folders, held, identity, parts, last, tail);
+    let engine = assemble(options, folders, held, (identity, seed), parts, end)?;
     if lost_some || begins_anew {
         // A new segment: its checksum makes sure that what was cut off, wherever a disk may
         // still have it, is never taken for a record again.
@@ -80,15 +82,16 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
 /// the held folder, which is the disk of the options.
 pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Engine, OpenError> {
     let disk = options.disk.clone();
+    let seed = Seed::of_newest(&*disk, &folders.index)?;
     let evidence = Evidence::default();
-    let opening = Opening { disk: &*disk, folders, evidence, backup: None };
+    let opening = Opening { disk: &*disk, folders, evidence, backup: None, seed };
     let mut listed = opening.list_segments()?;
-    let End { last, tail, .. } = opening.find_end(&mut listed, &options)?;
-    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    parts.extend(tail.parts.iter().cloned());
-    let mut identity = last.header.identity;
+    let end = opening.find_end(&mut listed, &options)?;
+    let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
+    parts.extend(end.tail.parts.iter().cloned());
+    let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let engine = assemble(options, folders.clone(), Held::default(), identity, parts, last, tail);
+    let engine = assemble(options, folders.clone(), Held::default(), (identity, seed), parts, end)?;
     engine.begin_anew()?;
     Ok(engine)
 }
@@ -136,17 +139,6 @@ struct Last {
     segment: Arc<Segment>,
 }
 
-/// What the last segment holds.
-struct Tail {
-    /// Parts in files, then the one in memory.
-    parts: Vec<Arc<Part>>,
-    recovered: Recovered,
-    tracking: frame::TrackingTable,
-    last_commit: Option<LastCommit>,
-    /// Where the frames of the part in memory begin.
-    from: u64,
-}
-
 /// Where the log goes on.
 struct End {
     last: Last,
@@ -168,6 +160,7 @@ struct Opening<'a> {
     evidence: Evidence,
     /// Where a backup ends, whatever else is in its folder.
     backup: Option<PublishedHead>,
+    seed: Seed,
 }
 
 impl Opening<'_> {
@@ -211,7 +204,8 @@ impl Opening<'_> {
             let Some((segment, first, last_position)) = run::parse_file_name(&name) else {
                 continue;
             };
-            if segment > last && self.load_run(&name).is_some() {
+            if segment > last && self.load_run(&name)?.is_some_and(|found| found.is_about(segment))
+            {
                 // It was written after its segment was durable.
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
@@ -223,16 +217,11 @@ impl Opening<'_> {
         Ok(listed)
     }
 
-    fn load_run(&self, name: &str) -> Option<(Run, Coverage)> {
-        let bytes = self.disk.map(&self.folders.index.join(name)).ok();
-        bytes.map(cold::ask_for_file).and_then(Run::parse)
-    }
-
     /// The parts of all segments but the last, unread.
-    fn sealed_parts(&self, sealed: &[Listed], end: Position) -> Result<Vec<Arc<Part>>, OpenError> {
+    fn sealed_parts(&self, sealed: &[Listed], last: &Header) -> Result<Vec<Arc<Part>>, OpenError> {
         let index = self.list_index(u32::MAX)?;
         let mut parts = Vec::new();
-        let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([end]);
+        let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([last.base]);
         for (Listed { sequence, base }, next) in sealed.iter().zip(nexts) {
             let path = self.folders.segments.join(segment::file_name(*sequence, *base));
             if next < *base {
@@ -243,7 +232,8 @@ impl Opening<'_> {
                 self.remove_runs(runs, &[]);
                 continue;
             }
-            let segment = Arc::new(Segment::sealed(path, *sequence, *base));
+            let segment = Segment::sealed(path, *sequence, (*base, next), last.identity);
+            let segment = Arc::new(segment);
             let mut chain = chain(runs, *base);
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
             if !covers(&spans, *base, next.before()) {
@@ -252,7 +242,12 @@ impl Opening<'_> {
             }
             self.remove_runs(runs, &chain);
             parts.extend(chain.iter().map(|run| {
-                Arc::new(Part::file(segment.clone(), self.folders, run.first, run.last))
+                Arc::new(Part::file(
+                    segment.clone(),
+                    self.folders,
+                    (run.first, run.last),
+                    self.seed,
+                ))
             }));
         }
         Ok(parts)
@@ -262,102 +257,8 @@ impl Opening<'_> {
     fn remove_runs(&self, runs: &[ListedRun], but: &[ListedRun]) {
         for run in runs.iter().filter(|run| !but.contains(run)) {
             let name = run::file_name(run.segment, run.first, run.last);
-            let _ = self.disk.remove(&self.folders.index.join(name));
+            derived::remove_needless(self.disk, &self.folders.index.join(name));
         }
-    }
-
-    fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Unread, OpenError> {
-        let Last { header, file, segment } = last;
-        let failed = |what| io_error(what, &segment.path);
-        let size = file.size().map_err(failed("look at"))?;
-        let size = self.backup.map_or(size, |end| size.min(end.end));
-        let runs = self.runs_of(last, size, index)?;
-        let covered = runs.chain.last().map(|(_, coverage)| coverage.clone());
-        let covered =
-            covered.unwrap_or(Coverage { end: segment::HEADER as u64, ..Coverage::default() });
-        let next: u32 = runs.chain.iter().map(|(part, _)| part.events()).sum();
-        let from =
-            From { offset: covered.end, next, time: covered.time, checksum: header.checksum() };
-        let unread = usize::try_from(size.saturating_sub(covered.end)).unwrap_or(usize::MAX);
-        let bytes = file.read_at(covered.end, unread).map_err(failed("read"))?;
-        let first = header.base.plus(u64::from(next));
-        let mut built = Rebuilt::new(header.base, first, Position::MAX);
-        built.tracking = covered.tracking;
-        built.last_commit = (next > 0).then_some(LastCommit::Here(covered.time));
-        let recovered = recovery::recover(&bytes, from, |commit| built.add(commit))
-            .map_err(|error| corruption(&segment.path, error.offset, error.what))?;
-        if recovered.end < runs.proven {
-            let what = format!("records up to byte {} were durable and are gone", runs.proven);
-            return Err(corruption(&segment.path, recovered.end, what).into());
-        }
-        let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
-        let tracking = built.tracking;
-        parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
-        let last_commit = built.last_commit;
-        let tail = Tail { parts, recovered, tracking, last_commit, from: covered.end };
-        Ok(Unread { tail, size, start: covered.end, bytes, needless: runs.needless })
-    }
-
-    /// The index files of the last segment that can be used, and how far they prove it durable.
-    fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
-        let Last { header, segment, .. } = last;
-        let mut found =
-            LastRuns { chain: Vec::new(), proven: segment::HEADER as u64, needless: Vec::new() };
-        let mut next = header.base;
-        let mut used = Vec::new();
-        for run in listed {
-            let name = run::file_name(run.segment, run.first, run.last);
-            let Some((loaded, coverage)) = self.load_run(&name) else { continue };
-            if coverage.checksum != header.checksum() {
-                continue;
-            }
-            if coverage.end > size {
-                let what = format!("{name} proves it durable up to byte {}", coverage.end);
-                return Err(corruption(&segment.path, size, what).into());
-            }
-            found.proven = found.proven.max(coverage.end);
-            if loaded.first() == next && loaded.len() > 0 {
-                next = next.plus(u64::from(loaded.len()));
-                let path = self.folders.index.join(name);
-                let part = Part::loaded(segment.clone(), path, loaded);
-                found.chain.push((Arc::new(part), coverage));
-                used.push(*run);
-            }
-        }
-        found.needless = listed.iter().filter(|run| !used.contains(run)).copied().collect();
-        Ok(found)
-    }
-
-    /// Cuts off what is not whole, and makes the rest durable. What was written and not proven
-    /// to be synced is written again: after a failed sync a system may show bytes that it will
-    /// never bring to the disk, and take them for clean. Where nothing is proven, that goes for
-    /// the header and for the name of the file too.
-    fn settle(&self, last: &Last, unread: &Unread) -> io::Result<()> {
-        let Last { header, file, .. } = last;
-        let Unread { tail: Tail { recovered, .. }, size, start, bytes, .. } = unread;
-        if recovered.torn {
-            let cut = size - recovered.end;
-            tracing::warn!(bytes = cut, "cut off an unfinished commit at the end of the log");
-        }
-        if *size > recovered.end {
-            file.set_size(recovered.end)?;
-        }
-        let all = recovered.unproven == segment::HEADER as u64;
-        if all {
-            file.write_at(0, &header.encode())?;
-        }
-        let range = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
-        let unproven = bytes.get(range(recovered.unproven)..range(recovered.end)).unwrap_or(&[]);
-        if !unproven.is_empty() {
-            file.write_at(recovered.unproven, unproven)?;
-        }
-        if all || *size > recovered.end || !unproven.is_empty() {
-            file.sync()?;
-        }
-        if all {
-            self.disk.sync_dir(&self.folders.segments)?;
-        }
-        Ok(())
     }
 
     fn head_file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
@@ -383,25 +284,6 @@ fn head_file_in(
     disk.open(&path, 64).map(Some).map_err(io_error("open", &path))
 }
 
-/// The end of the log as it was found, before anything is cut off.
-struct Unread {
-    tail: Tail,
-    /// Of the file.
-    size: u64,
-    /// Where `bytes` begin in it.
-    start: u64,
-    bytes: Vec<u8>,
-    /// Index files that are not used.
-    needless: Vec<ListedRun>,
-}
-
-struct LastRuns {
-    chain: Vec<(Arc<Part>, Coverage)>,
-    proven: u64,
-    /// Files that others have made needless, or that are no good.
-    needless: Vec<ListedRun>,
-}
-
 fn of_segment(index: &[ListedRun], sequence: u32) -> &[ListedRun] {
     let start = index.partition_point(|run| run.segment < sequence);
     let end = index.partition_point(|run| run.segment <= sequence);
@@ -425,11 +307,11 @@ fn assemble(
     options: LogOptions,
     folders: Folders,
     Held { lock, head_file }: Held,
-    identity: LogIdentity,
+    (identity, seed): (LogIdentity, Seed),
     parts: Vec<Arc<Part>>,
-    last: Last,
-    tail: Tail,
-) -> Engine {
+    End { last, tail, .. }: End,
+) -> Result<Engine, OpenError> {
+    let groups = groups::list(&*options.disk, &folders, last.header.sequence)?;
     let Last { header, file, segment } = last;
     let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
@@ -441,7 +323,6 @@ fn assemble(
         }
     };
     let tracking = Arc::new(tail.tracking);
-    let groups = groups::list(&*options.disk, &folders, header.sequence);
     let newest = parts.last().cloned();
     let newest = newest
         .unwrap_or_else(|| Arc::new(Part::memory(segment.clone(), Columns::new(accepted.plus(1)))));
@@ -455,6 +336,7 @@ fn assemble(
         segment: segment.clone(),
         segment_head: Head::of(&header),
         offset: tail.recovered.end,
+        chain: tail.chain,
         segment_from: match tail.last_commit {
             Some(LastCommit::Here(_)) => segment::HEADER as u64,
             _ => tail.recovered.end,
@@ -470,10 +352,11 @@ fn assemble(
         waiting_parts: 0,
         room: Vec::new(),
     };
-    Engine {
+    Ok(Engine {
         options,
         folders,
         identity,
+        seed,
         state: Mutex::new(state),
         work: Condvar::new(),
         accepted: AtomicU64::new(accepted.get()),
@@ -486,7 +369,7 @@ fn assemble(
         head_file,
         tracking: RwLock::new(tracking),
         lock: Mutex::new(lock),
-    }
+    })
 }
 
 impl Engine {

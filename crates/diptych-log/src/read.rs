@@ -47,7 +47,8 @@ impl Engine {
         let catalog = self.catalog();
         let wanted = Wanted::of(filter);
         let range = (low, high);
-        for (part, range) in catalog.within(self.disk(), wanted, range, read.direction) {
+        for within in catalog.within(self.disk(), wanted, range, read.direction) {
+            let (part, range) = within?;
             if filter.is_everything() && read.direction == Direction::Forwards {
                 batch.fill_with_all(part, range)?;
             } else {

@@ -4,7 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,11 @@ use bytes::Bytes;
 use diptych_store::{Epoch, LogId, LogIdentity, Position, Timestamp};
 use parking_lot::RwLock;
 
-use crate::disk::{Disk, DiskFile};
+use crate::{
+    chain,
+    disk::{Disk, DiskFile},
+    frame::{self, Link},
+};
 
 /// Bytes of a segment before its first frame.
 pub(crate) const HEADER: usize = 64;
@@ -165,6 +169,12 @@ pub(crate) struct Segment {
     pub(crate) sequence: u32,
     pub(crate) base: Position,
     pub(crate) path: PathBuf,
+    /// The identity of the log. The segment is of it, or of an earlier epoch.
+    identity: LogIdentity,
+    /// What follows a sealed one; read from the next segment when it is first needed.
+    following: OnceLock<Following>,
+    /// The position that the next segment begins with, of one that was sealed before the open.
+    next: Option<Position>,
     content: RwLock<Content>,
     /// Bytes up to which frames are published to readers.
     end: AtomicU64,
@@ -180,6 +190,24 @@ enum Content {
     Active { head: Head, file: Arc<dyn DiskFile> },
     /// Accepted commits go there, but the file is not created yet.
     Planned { head: Head },
+}
+
+/// What the next segment tells of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Following {
+    /// Nothing if that cannot be told from it: reading it says why.
+    identity: Option<LogIdentity>,
+    /// Nothing if it is of an older version.
+    link: Option<Link>,
+    /// How many events the segment has.
+    events: u64,
+}
+
+/// Whether a segment of the one identity can stand before one of the other: of one log, in the
+/// same or an earlier epoch.
+pub(crate) fn may_precede(before: LogIdentity, after: LogIdentity) -> bool {
+    let (earlier, later) = (before.epoch, after.epoch);
+    before.id == after.id && (earlier == later || earlier.number() < later.number())
 }
 
 /// What reading a frame needs of the header.
@@ -208,11 +236,21 @@ pub(crate) struct Published {
 }
 
 impl Segment {
-    pub(crate) fn sealed(path: PathBuf, sequence: u32, base: Position) -> Segment {
+    /// One that is complete, of a log with this identity. `next` is the position that the next
+    /// segment begins with.
+    pub(crate) fn sealed(
+        path: PathBuf,
+        sequence: u32,
+        (base, next): (Position, Position),
+        identity: LogIdentity,
+    ) -> Segment {
         Segment {
             sequence,
             base,
             path,
+            identity,
+            following: OnceLock::new(),
+            next: Some(next),
             content: RwLock::new(Content::Unread),
             end: AtomicU64::new(0),
         }
@@ -223,9 +261,71 @@ impl Segment {
             sequence: header.sequence,
             base: header.base,
             path: folder.join(file_name(header.sequence, header.base)),
+            identity: header.identity,
+            following: OnceLock::new(),
+            next: None,
             content: RwLock::new(Content::Planned { head: Head::of(header) }),
             end: AtomicU64::new(HEADER as u64),
         }
+    }
+
+    /// The same segment, whose file was replaced.
+    pub(crate) fn read_again(&self) -> Segment {
+        Segment {
+            sequence: self.sequence,
+            base: self.base,
+            path: self.path.clone(),
+            identity: self.identity,
+            following: self.following.clone(),
+            next: self.next,
+            content: RwLock::new(Content::Unread),
+            end: AtomicU64::new(0),
+        }
+    }
+
+    /// The next segment begins, and says this of it.
+    pub(crate) fn goes_on(&self, identity: LogIdentity, next: Position, link: Link) {
+        let events = next.get().saturating_sub(self.base.get());
+        let following = Following { identity: Some(identity), link: Some(link), events };
+        // It is sealed once.
+        let _ = self.following.set(following);
+    }
+
+    /// What the next segment says of it; nothing if that is of an older version, or there is none
+    /// yet.
+    pub(crate) fn link(&self, disk: &dyn Disk) -> io::Result<Option<Link>> {
+        self.following(disk).map(|following| following.link)
+    }
+
+    fn following(&self, disk: &dyn Disk) -> io::Result<Following> {
+        match (self.following.get(), self.next) {
+            (Some(following), _) => Ok(*following),
+            (None, None) => Ok(Following::default()),
+            (None, Some(next)) => {
+                let read = self.read_following(disk, next)?;
+                Ok(*self.following.get_or_init(|| read))
+            }
+        }
+    }
+
+    fn read_following(&self, disk: &dyn Disk, next: Position) -> io::Result<Following> {
+        let (sequence, mut found) = (self.sequence + 1, Following::default());
+        found.events = next.get().saturating_sub(self.base.get());
+        let path = self.path.with_file_name(file_name(sequence, next));
+        let failed = |error: io::Error| {
+            let what = format!("the next segment, {}, cannot be read: {error}", path.display());
+            io::Error::new(error.kind(), what)
+        };
+        let file = disk.open(&path, 0).map_err(failed)?;
+        let mut bytes = file.read_at(0, HEADER + frame::HEADER).map_err(failed)?;
+        let header = Header::parse(&bytes).ok().filter(|header| header.is_of(sequence, next));
+        if let Some(header) = header {
+            let size = frame::size(bytes.get(HEADER..).unwrap_or(&[]));
+            bytes = file.read_at(0, HEADER + size).map_err(failed)?;
+            found.link = chain::link_in(&bytes, &header);
+            found.identity = Some(header.identity);
+        }
+        Ok(found)
     }
 
     /// The segment is written to from now on.
@@ -284,18 +384,46 @@ impl Segment {
     /// The header in its bytes, if it is its own.
     fn own(&self, bytes: &[u8]) -> io::Result<Header> {
         let header = Header::parse(bytes).ok();
-        header.filter(|header| header.is_of(self.sequence, self.base)).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "the header of the segment is damaged")
-        })
+        let header = header.filter(|header| header.is_of(self.sequence, self.base));
+        let header = header.ok_or_else(|| no_good("the header of the segment is damaged"))?;
+        match may_precede(header.identity, self.identity) {
+            true => Ok(header),
+            false => Err(no_good(&foreign(header.identity, self.identity))),
+        }
     }
 
     fn open_sealed(&self, disk: &dyn Disk) -> io::Result<Published> {
         let bytes = disk.map(&self.path)?;
-        let head = Head::of(&self.own(&bytes)?);
+        let header = self.own(&bytes)?;
+        let (head, following) = (Head::of(&header), self.following(disk)?);
+        let beside_next = |what: &str| {
+            let next = self.base.plus(following.events);
+            let next = self.path.with_file_name(file_name(self.sequence + 1, next));
+            no_good(&format!("{what}; the next one is {}", next.display()))
+        };
+        match following.identity {
+            Some(after) if !may_precede(header.identity, after) => {
+                return Err(beside_next(&foreign(header.identity, after)));
+            }
+            _ => {}
+        }
+        if let Some(link) = following.link {
+            let ends = chain::ends_as(&bytes, &head, &link, following.events);
+            ends.map_err(|damaged| beside_next(damaged.what))?;
+        }
         self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
         *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
         Ok(Published { head, bytes })
     }
+}
+
+fn no_good(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Says that a segment is none of the log that the next one is of.
+pub(crate) fn foreign(found: LogIdentity, log: LogIdentity) -> String {
+    format!("the segment is of another log or of a later epoch: it is of {found}, the log is {log}")
 }
 
 #[cfg(test)]

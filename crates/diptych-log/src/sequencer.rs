@@ -20,9 +20,10 @@ use diptych_store::{
 
 use crate::{
     catalog::{Catalog, Part},
+    chain::Chain,
     engine::Engine,
     error::check_failed,
-    frame::{self, CONTROL, LAST, SECTION, Section, TrackingTable},
+    frame::{self, CONTROL, LAST, Link, SECTION, Section, TrackingTable},
     index::{Coverage, newest::Commit},
     segment::{self, Head, Header, Segment},
     writer::LARGE_COMMIT,
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) segment_head: Head,
     /// Where its next frame goes.
     pub(crate) offset: u64,
+    /// The running checksum of its frames up to there.
+    pub(crate) chain: Chain,
     /// Where its first commit goes, or not before that.
     pub(crate) segment_from: u64,
     /// The index of the newest events.
@@ -109,6 +112,20 @@ impl State {
         self.ended = Some(why);
         self.queue = Queue::default();
         self.unsynced_since = None;
+    }
+
+    /// Queues frames that go to the end of the segment.
+    pub(crate) fn push(&mut self, frames: Vec<u8>) {
+        self.chain.add_accepted(&frames);
+        let bytes = frames.len() as u64;
+        self.queue.push(&self.segment, self.segment_head, self.offset, frames);
+        self.offset += bytes;
+    }
+
+    /// The time of the last commit since the base time of the segment: 0 if it has none.
+    pub(crate) fn since_base(&self) -> u64 {
+        let base = self.segment_head.base_time.as_micros();
+        u64::try_from(self.time.as_micros().saturating_sub(base)).unwrap_or(0)
     }
 
     /// Whether a write or sync failed: nothing may be written any more.
@@ -347,8 +364,7 @@ impl Engine {
         let events = prepared.append.events.len() as u64;
         place(state, prepared);
         let frames = std::mem::take(&mut prepared.frames);
-        state.queue.push(&state.segment, state.segment_head, state.offset, frames);
-        state.offset += bytes as u64;
+        state.push(frames);
         state.accepted = state.accepted.plus(events);
         state.commits += 1;
         self.accepted.store(state.accepted.get(), Ordering::Release);
@@ -387,6 +403,8 @@ impl Engine {
     /// Closes the segment and plans the next. Its file is created by whoever writes.
     pub(crate) fn begin_segment(&self, state: &mut State, base_time: Timestamp) {
         freeze(state, true);
+        let link = Link { chain: state.chain.to_u64(), bytes: state.offset };
+        state.segment.goes_on(self.identity, state.accepted.plus(1), link);
         let header = Header {
             order: segment::Order::Arrival,
             sequence: state.segment.sequence + 1,
@@ -397,6 +415,7 @@ impl Engine {
         state.segment = Arc::new(Segment::planned(&self.folders.segments, &header));
         state.segment_head = Head::of(&header);
         state.offset = segment::HEADER as u64;
+        state.chain = Chain::begin(state.segment_head.seal);
         state.queue.pieces.push(Piece {
             segment: state.segment.clone(),
             checksum: state.segment_head.checksum,
@@ -408,11 +427,9 @@ impl Engine {
         // Also without any source: it is what shows that the segment was begun.
         let (time, tracking) = (state.time, &*state.tracking);
         let bytes = control_frame(0, 0, state.segment_head.checksum, |body| {
-            frame::put_begin(body, time, tracking);
+            frame::put_begin(body, time, tracking, link);
         });
-        let end = state.offset + bytes.len() as u64;
-        state.queue.push(&state.segment, state.segment_head, state.offset, bytes);
-        state.offset = end;
+        state.push(bytes);
         state.segment_from = state.offset;
         self.begin_part(state);
     }
@@ -476,18 +493,27 @@ pub(crate) fn freeze(state: &mut State, seals: bool) {
     if !has_events && !seals {
         return;
     }
-    let since = state.time.as_micros().wrapping_sub(state.segment_head.base_time.as_micros());
+    let time = state.since_base();
     let coverage = Coverage {
         segment: state.segment.sequence,
         checksum: state.segment_head.checksum,
         end: state.offset,
-        time: if state.offset > segment::HEADER as u64 { since.max(0) as u64 } else { 0 },
+        time,
+        proof: state.offset,
+        chain: state.chain,
         tracking: TrackingTable::clone(&state.tracking),
     };
+    // What binds the file of the part to these records. It comes with them, so it is durable when
+    // the file is written.
+    let position = state.accepted.plus(1).get() - state.segment.base.get();
+    let chain = state.chain.to_u64();
+    let checkpoint = control_frame(position as u32, time, state.segment_head.checksum, |body| {
+        frame::put_checkpoint(body, chain);
+    });
     let part = has_events.then(|| state.tail.clone());
     let job = Job { segment: state.segment.clone(), part, coverage, seals };
     state.waiting_parts += 1;
-    state.queue.push(&state.segment, state.segment_head, state.offset, Vec::new());
+    state.push(checkpoint);
     if let Some(piece) = state.queue.pieces.last_mut() {
         piece.jobs.push(job);
     }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
@@ -12,20 +11,26 @@ use crate::{
         source,
     },
     catalog::{Folders, LastCommit, Rebuilt},
+    chain::Chain,
+    derived,
     disk::Disk,
     error::{RESTORE, io_error},
     evidence::Evidence,
     folders,
     follower::{HEAD_FILE, PublishedHead},
-    frame::CONTROL,
+    frame::{CONTROL, Link},
     groups,
-    index::{Columns, Name, Run, group::Group, run},
+    index::{Columns, Name, Run, group, group::Group, run},
     layout::{self, Arrived},
     open,
     recovery::{self, From},
     report::{Damage, Verified},
-    segment::{self, BadHeader, Header, Order},
+    segment::{self, BadHeader, Header, may_precede},
 };
+
+mod sums;
+
+use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
 /// segment. Takes the folder's lock; changes nothing. `progress` is told bytes read and in all.
@@ -95,6 +100,8 @@ struct ListedGroup {
     last: u32,
     path: PathBuf,
     group: Option<Group>,
+    /// It is whole, and of an older format: it is made again when it is needed.
+    is_older: bool,
 }
 
 /// A verification that goes through the segments, in order.
@@ -109,6 +116,10 @@ pub(crate) struct Verifying<'a> {
     runs: Vec<ListedRun>,
     groups: Vec<ListedGroup>,
     pub(crate) identity: Option<LogIdentity>,
+    /// The segment that was verified last, and what the next one has to say of it.
+    before: Option<(u32, Link)>,
+    /// Segments without a mark in a group.
+    unmarked: Vec<(u32, PathBuf)>,
     /// The position and time that the next segment has to go on from.
     next: Position,
     time: i64,
@@ -134,8 +145,10 @@ impl<'a> Verifying<'a> {
                 runs.push(ListedRun { segment, first, last, path });
             } else if let Some((first, last)) = groups::parse_file_name(&name) {
                 let path = folders.index.join(&name);
-                let group = disk.map(&path).ok().and_then(Group::parse);
-                groups.push(ListedGroup { first, last, path, group });
+                let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
+                let bytes = bytes.unwrap_or_default();
+                let (is_older, group) = (group::is_older(&bytes), Group::parse(bytes));
+                groups.push(ListedGroup { first, last, path, group, is_older });
             }
         }
         Ok(Verifying { backup, evidence, runs, groups, ..Verifying::nothing(disk) })
@@ -151,6 +164,8 @@ impl<'a> Verifying<'a> {
             runs: Vec::new(),
             groups: Vec::new(),
             identity: None,
+            before: None,
+            unmarked: Vec::new(),
             next: Position::new(1),
             time: i64::MIN,
             events: 0,
@@ -241,12 +256,15 @@ impl<'a> Verifying<'a> {
                 return Ok(());
             }
         };
-        if self.identity.is_some_and(|identity| identity.id != header.identity.id) {
-            self.damaged(path, 16, "the segment belongs to another log");
+        if let Some(before) = self.identity.filter(|before| !may_precede(*before, header.identity))
+        {
+            let here = header.identity;
+            let what = format!("the segment is of {here}, and those before it are of {before}");
+            self.damaged(path, 16, what);
         }
         self.identity = Some(header.identity);
         match layout::arrived(bytes) {
-            Ok(arrived) => self.frames(segment, &header, &arrived, next),
+            Ok(arrived) => self.frames(segment, &header, &arrived, next)?,
             Err(error) => {
                 self.damaged(path, error.offset, error.what);
                 self.skip(segment, next);
@@ -260,6 +278,7 @@ impl<'a> Verifying<'a> {
     fn skip(&mut self, listed: &Listed, next: Option<Position>) {
         self.next = next.unwrap_or(self.next);
         self.end = None;
+        self.before = None;
         self.runs.retain(|run| run.segment != listed.sequence);
     }
 
@@ -269,18 +288,21 @@ impl<'a> Verifying<'a> {
         header: &Header,
         arrived: &Arrived<'_>,
         next: Option<Position>,
-    ) {
+    ) -> Result<(), OpenError> {
         let path = &listed.path;
         if header.base != self.next || header.base_time.as_micros() < self.time {
             self.damaged(path, 40, format!("it does not go on from position {}", self.next));
         }
         let first = header.base;
-        let mut built = Rebuilt::new(first, first, Position::MAX);
+        let seal = arrived.header.checksum();
+        let mut built = Rebuilt::new(first, (first, Position::MAX), Chain::begin(seal));
+        let mut sums = Sums::begin(seal);
         let offset = segment::HEADER as u64;
         let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let (mut commits, mut malformed) = (0, None);
         let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
         let recovered = recovery::recover(frames, from, |commit| {
+            sums.add(commit);
             built.add(commit);
             let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL)).count();
             commits += u64::from(events > 0);
@@ -294,7 +316,8 @@ impl<'a> Verifying<'a> {
             Ok(recovered) => recovered,
             Err(error) => {
                 self.damaged(path, error.offset, error.what);
-                return self.skip(listed, next);
+                self.skip(listed, next);
+                return Ok(());
             }
         };
         if let Some(offset) = malformed {
@@ -317,7 +340,32 @@ impl<'a> Verifying<'a> {
         if next.is_some_and(|next| next != self.next) || (next.is_some() && recovered.torn) {
             self.damaged(path, recovered.end, "records are missing before the next segment");
         }
-        self.index_of(header, recovered.end, &mut built.columns, arrived);
+        self.chained(listed, &sums, recovered.end);
+        self.index_of(header, recovered.end, &mut built.columns, (arrived, &sums))
+    }
+
+    /// Checks what the records say of those before them, in this segment and in the one before.
+    fn chained(&mut self, listed: &Listed, sums: &Sums, end: u64) {
+        let Listed { sequence, path, .. } = listed;
+        if let Some(offset) = sums.wrong() {
+            self.damaged(path, offset, "the records before this one are not those that it is of");
+        }
+        let before = self.before.filter(|(before, _)| before + 1 == *sequence);
+        if let Some(((_, found), says)) = before.zip(sums.link())
+            && found != says
+        {
+            let what = "it goes on from other records than those of the segment before: one of \
+                        the two is of another copy of the log";
+            self.damaged(path, segment::HEADER as u64, what);
+        }
+        if sums.link().is_some() {
+            let is_of = |(unmarked, _): &(u32, PathBuf)| unmarked + 1 == *sequence;
+            let marked = self.unmarked.iter().filter(|unmarked| is_of(unmarked));
+            for path in marked.map(|(_, path)| path.clone()).collect::<Vec<_>>() {
+                self.index_damaged(&path, "it says something else than the log");
+            }
+        }
+        self.before = Some((*sequence, Link { chain: sums.chain().to_u64(), bytes: end }));
     }
 
     /// Compares every index file of the segment with what a scan has found.
@@ -329,8 +377,8 @@ impl<'a> Verifying<'a> {
         header: &Header,
         end: u64,
         scanned: &mut Columns,
-        arrived: &Arrived<'_>,
-    ) {
+        (arrived, sums): (&Arrived<'_>, &Sums),
+    ) -> Result<(), OpenError> {
         let of_arrival = scanned.offsets.clone();
         let mine = |run: &ListedRun| run.segment == header.sequence;
         let (runs, others) = std::mem::take(&mut self.runs).into_iter().partition(mine);
@@ -339,9 +387,14 @@ impl<'a> Verifying<'a> {
         for listed in runs {
             self.index_files += 1;
             let path = &listed.path;
-            let found = self.disk.map(path).map(|bytes: Bytes| Run::parse(bytes));
-            let Ok(Some((run, coverage))) = found else {
-                self.index_damaged(path, "it is not a whole index file");
+            // A file that cannot be read now is no reason to advise removing it.
+            let bytes = derived::map_if_there(self.disk, path).map_err(io_error("read", path))?;
+            let bytes = bytes.unwrap_or_default();
+            let Some((run, coverage)) = Run::parse(bytes.clone()) else {
+                // One of an older format is built again when it is needed.
+                if run::evidence(&bytes).is_none() {
+                    self.index_damaged(path, "it is not a whole index file");
+                }
                 continue;
             };
             let count = listed.last.get().wrapping_sub(listed.first.get()).wrapping_add(1);
@@ -361,26 +414,38 @@ impl<'a> Verifying<'a> {
                 self.damaged(path, end, what);
             } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns()) {
                 self.index_damaged(path, "it says something else than the log");
+            } else {
+                let skipped = (run.first().get() - header.base.get()) as usize;
+                let offsets = of_arrival.get(skipped..).unwrap_or(&[]);
+                if !sums.bind(&run, &coverage, arrived, offsets) {
+                    self.index_damaged(path, "it is bound to other records than those of the log");
+                }
             }
         }
-        self.groups_of(header, scanned);
+        self.groups_of(header, scanned, sums.chain());
+        Ok(())
     }
 
     /// A group may say too much of a segment, but not too little.
-    fn groups_of(&mut self, header: &Header, scanned: &Columns) {
+    fn groups_of(&mut self, header: &Header, scanned: &Columns, chain: Chain) {
         let of = |group: &&ListedGroup| (group.first..=group.last).contains(&header.sequence);
         let mut wrong = Vec::new();
         for ListedGroup { first, path, group, .. } in self.groups.iter().filter(of) {
             let Some(group) = group else { continue };
             let bit = header.sequence - first;
-            let seal =
-                if scanned.len() == 0 { 0 } else { header.in_order(Order::Arrival).checksum() };
+            let mark = group.mark(bit);
+            let chain = if scanned.len() == 0 { 0 } else { chain.to_u64() };
+            if mark == Some(0) && chain != 0 {
+                // That is right if the next segment is of an older version.
+                self.unmarked.push((header.sequence, path.clone()));
+            }
             let types = scanned.type_names.iter().map(|name| Name::Type(name));
             let tags = scanned.tags.keys().map(|name| Name::Tag(name));
             let keys = scanned.keys.keys().map(|name| Name::Key(name));
             let mut names = types.chain(tags).chain(keys);
-            let all = names.all(|name| group.find(name.hash()) >> bit & 1 == 1);
-            if !all || group.seal(bit) != Some(seal) || group.first != *first {
+            let all = names.all(|name| group.find_name(name) >> bit & 1 == 1);
+            let fits = [Some(0), Some(chain)].contains(&mark);
+            if !all || !fits || group.first != *first {
                 wrong.push(path.clone());
             }
         }
@@ -401,7 +466,7 @@ impl<'a> Verifying<'a> {
     fn leftover_index(&mut self) {
         for listed in std::mem::take(&mut self.groups) {
             self.index_files += 1;
-            if listed.group.is_none() {
+            if listed.group.is_none() && !listed.is_older {
                 self.index_damaged(&listed.path, "it is not a whole group file");
             }
         }

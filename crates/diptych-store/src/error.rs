@@ -168,7 +168,7 @@ pub enum Unavailable {
     #[error("the store is closed; open it again")]
     Closed,
     /// Something below the store does not answer.
-    #[error("the store's backend does not answer; try again")]
+    #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
 }
 

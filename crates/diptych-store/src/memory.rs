@@ -2,11 +2,10 @@
 //! run on. It keeps encoded events like every store, and an index of tags and types so that a
 //! selective read does not walk the log.
 
-use std::{borrow::Cow, cmp::Reverse, collections::HashMap};
+use std::{borrow::Cow, cmp::Reverse, collections::HashMap, hash::RandomState};
 
 use bytes::{Bytes, BytesMut};
 use compact_str::CompactString;
-use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use crate::{
@@ -192,8 +191,8 @@ impl Pieces {
     }
 }
 
-/// With a hash that is fast rather than safe from names which are made to collide: what it is
-/// for, tests and models, makes its names itself.
+/// Users choose these names. The hash is keyed by the process at random, so that they cannot choose
+/// names that collide.
 type ByName<V> = HashMap<CompactString, V, RandomState>;
 
 #[derive(Debug)]

@@ -4,7 +4,6 @@ mod settings;
 
 use std::{any::TypeId, collections::HashSet, fmt, num::NonZeroUsize, sync::Arc};
 
-
 use diptych_store::{EventStore, LogIdentity, Position, ReadError, Store, Unavailable};
 use serde::{Serialize, de::DeserializeOwned};
 #[cfg(feature = "log")]

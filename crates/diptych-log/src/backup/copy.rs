@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use diptych_store::Position;
+use diptych_store::{Epoch, LogIdentity, Position};
 
 use crate::{
     BackupError, OpenError,
@@ -16,7 +16,7 @@ use crate::{
     error::{corruption, io_error},
     follower::PublishedHead,
     layout,
-    segment::{self, Header, Order},
+    segment::{self, Header, Order, may_precede},
     verify::{Listed, Verifying},
 };
 
@@ -75,6 +75,9 @@ impl Copy<'_> {
         let (mut done, mut copied) = (0, Copied::default());
         copied.kept = (plan.len() - to_do().count()) as u64;
         let mut verifying = Verifying::nothing(self.disk);
+        // Each segment has to be of the log that the copy says it is of.
+        let of_log = LogIdentity { epoch: Epoch::from_u64(0), ..self.end.identity };
+        verifying.identity = Some(of_log);
         let mut follows = false;
         for planned in &plan {
             let before = std::mem::replace(&mut follows, planned.task != Task::Keep);
@@ -87,6 +90,11 @@ impl Copy<'_> {
             self.one(planned, &mut verifying, &mut copied)?;
             done += planned.bytes;
             progress(done, all);
+        }
+        let last = verifying.identity.filter(|last| !may_precede(*last, self.end.identity));
+        if let Some(last) = last {
+            let what = segment::foreign(last, self.end.identity);
+            return Err(OpenError::from(corruption(&self.from.segments, 0, what)).into());
         }
         let dir = &self.to.segments;
         self.disk.sync_dir(dir).map_err(io_error("sync", dir))?;

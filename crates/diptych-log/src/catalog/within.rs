@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use diptych_store::{Direction, Position};
+use diptych_store::{Direction, Position, ReadError};
 
 use super::{Catalog, Part};
 use crate::{disk::Disk, index::Wanted};
@@ -35,11 +35,18 @@ pub(super) struct Asked {
 }
 
 impl<'a> Iterator for Within<'a> {
-    type Item = (&'a Arc<Part>, (u32, u32));
+    type Item = Result<(&'a Arc<Part>, (u32, u32)), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let at = self.step()?;
+            let at = match self.step() {
+                Ok(at) => at?,
+                Err(error) => {
+                    // A part that is left out would be a wrong answer: there is no going on.
+                    self.start = self.end;
+                    return Some(Err(error));
+                }
+            };
             let parts = &self.catalog.parts;
             let part = parts.get(at)?;
             let next = parts.get(at + 1).map_or(Position::MAX, |next| next.first);
@@ -51,7 +58,7 @@ impl<'a> Iterator for Within<'a> {
             if let Ok(from) = u32::try_from(from)
                 && u64::from(from) <= to
             {
-                return Some((part, (from, to.min(u32::MAX.into()) as u32)));
+                return Some(Ok((part, (from, to.min(u32::MAX.into()) as u32))));
             }
         }
     }
@@ -59,11 +66,11 @@ impl<'a> Iterator for Within<'a> {
 
 impl Within<'_> {
     /// The index of the next part that may have something.
-    fn step(&mut self) -> Option<usize> {
+    fn step(&mut self) -> Result<Option<usize>, ReadError> {
         while self.start < self.end {
             let backwards = self.direction == Direction::Backwards;
             let at = if backwards { self.end - 1 } else { self.start };
-            let asked = self.ask(at);
+            let asked = self.ask(at)?;
             if let Some(Asked { from, to, set: 0, .. }) = asked {
                 match backwards {
                     true => self.end = from.max(self.start),
@@ -80,27 +87,30 @@ impl Within<'_> {
                 sequence.checked_sub(first).is_none_or(|bit| set >> bit & 1 == 1)
             });
             if may_have {
-                return Some(at);
+                return Ok(Some(at));
             }
         }
-        None
+        Ok(None)
     }
 
     /// What the group of this part says, if it is in one.
-    fn ask(&mut self, at: usize) -> Option<Asked> {
+    fn ask(&mut self, at: usize) -> Result<Option<Asked>, ReadError> {
         if matches!(self.wanted, Wanted::Any) {
-            return None;
+            return Ok(None);
         }
         if let Some(asked) = self.group.filter(|asked| (asked.from..asked.to).contains(&at)) {
-            return Some(asked);
+            return Ok(Some(asked));
         }
         let groups = &self.catalog.groups;
         let after = groups.partition_point(|group| group.parts.start <= at);
-        let group = groups.get(after.checked_sub(1)?).filter(|group| group.parts.contains(&at))?;
+        let group = after.checked_sub(1).and_then(|before| groups.get(before));
+        let Some(group) = group.filter(|group| group.parts.contains(&at)) else {
+            return Ok(None);
+        };
         let parts = self.catalog.parts.get(group.parts.clone()).unwrap_or(&[]);
-        let set = group.file.having(self.disk, parts, self.wanted);
+        let set = group.file.having(self.disk, parts, self.wanted)?;
         let (from, to) = (group.parts.start, group.parts.end);
         self.group = Some(Asked { from, to, first: group.file.first, set });
-        self.group
+        Ok(self.group)
     }
 }

@@ -193,10 +193,16 @@ impl Disk for RealDisk {
         Ok(Box::new(RealLock { folder, file }))
     }
 
-    fn boot(&self) -> Option<String> {
-        // Linux only. Elsewhere the log takes an unclean end for a loss of power, which is safe.
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(id.trim().to_owned())
+    fn boot(&self) -> io::Result<Option<String>> {
+        // Linux only. Elsewhere, and where the file is hidden from the process, the log takes an
+        // unclean end for a loss of power, which is safe.
+        match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+            Ok(id) => Ok(Some(id.trim().to_owned())),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {

@@ -284,8 +284,8 @@ impl Disk for SimulatedDisk {
         Ok(Box::new(SimulatedLock { disk, root }))
     }
 
-    fn boot(&self) -> Option<String> {
-        Some(format!("boot {}", self.0.lock().boots))
+    fn boot(&self) -> io::Result<Option<String>> {
+        Ok(Some(format!("boot {}", self.0.lock().boots)))
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {

@@ -205,7 +205,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::run::{Coverage, encode};
+    use crate::index::{
+        Seed,
+        run::{Coverage, encode},
+    };
 
     type Event = (u8, Vec<u8>);
 
@@ -237,7 +240,7 @@ mod tests {
                 let tags = tags.iter().map(String::as_str);
                 columns.push(at as u32, &format!("t{}", event.0), tags);
             }
-            let file = Bytes::from(encode(&columns, &Coverage::default()));
+            let file = Bytes::from(encode(&columns, &Coverage::default(), Seed::random()));
             let (run, _) = Run::parse(file).unwrap();
             let matches = |(at, event): (usize, &Event)| {
                 let tags = tags(event);

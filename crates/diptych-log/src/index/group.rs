@@ -3,50 +3,36 @@
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYGRP"
-//!  8  format    u16     1
+//!  8  format    u16     3
 //! 10  width     u16     bytes of a set of segments: 1 or 8
 //! 12  first     u32     sequence of the first segment
 //! 16  segments  u32     how many, at most 8 times the width
 //! 20  names     u32     how many
 //! 24  bits      u32     of a hash, from the top, that say which bucket it is in
 //! 28  checksum  u32     CRC-32C of the rest of the file
-//! 32  seals     for each segment u32: the checksum of its header in the order of arrival, 0 if it
-//!               has no event
+//! 32  seed      16 bytes, the key of the hash of names
+//! 48  marks     for each segment u64: the running checksum of all its frames, as the next segment
+//!               says it, or 0 if it has no event, or the next one is of an older version
 //!     buckets   2^bits + 1 x u32: where in the hashes each begins, and where the last ends
 //!     hashes    names x u32, ascending
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
 //! ```
 //!
-//! Names are tags, types and keys, by a hash of 32 bits. Two with one hash share a set: then a
+//! Names are tags, types and keys, by a hash of 32 bits: see the module `hash`. Two with one hash share a set: then a
 //! segment is asked that has nothing to say. None that has something is left out.
 
 use bytes::Bytes;
 use diptych_store::{Filter, FilterItem};
 
+use super::hash::{Name, Seed};
+
 const MAGIC: &[u8; 8] = b"DIPTYGRP";
-const FORMAT: u16 = 1;
-const HEADER: usize = 32;
+const FORMAT: u16 = 3;
+const HEADER: usize = 48;
+/// Where the seed is in it, behind the checksum.
+const SEED: usize = 32;
 /// Names in a bucket, on average.
 const BUCKET: usize = 8;
-
-/// Something that an index can be asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Name<'a> {
-    Tag(&'a str),
-    Type(&'a str),
-    Key(&'a str),
-}
-
-impl Name<'_> {
-    pub(crate) fn hash(self) -> u32 {
-        let (kind, text) = match self {
-            Name::Tag(text) => (0, text),
-            Name::Type(text) => (1, text),
-            Name::Key(text) => (2, text),
-        };
-        crc32c::crc32c_append(kind, text.as_bytes())
-    }
-}
 
 /// What a look-up is for.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +68,7 @@ pub(crate) fn collect(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// The entries of several groups that follow each other.
+/// The entries of several groups that follow each other and share a seed.
 pub(crate) fn merge(groups: &[Group]) -> Vec<Entry> {
     let begin = groups.first().map_or(0, |group| group.first);
     let mut sources: Vec<_> =
@@ -102,18 +88,19 @@ pub(crate) fn merge(groups: &[Group]) -> Vec<Entry> {
 }
 
 /// The bytes of a group file, of entries as [`collect`] leaves them.
-pub(crate) fn encode(first: u32, seals: &[u32], entries: &[Entry]) -> Vec<u8> {
-    let width: u16 = if seals.len() <= 8 { 1 } else { 8 };
+pub(crate) fn encode(first: u32, marks: &[u64], entries: &[Entry], seed: Seed) -> Vec<u8> {
+    let width: u16 = if marks.len() <= 8 { 1 } else { 8 };
     let bits = (entries.len() / BUCKET).max(1).ilog2();
     let mut out = Vec::with_capacity(HEADER + entries.len() * (4 + usize::from(width)) + 64);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&width.to_le_bytes());
     let put = |out: &mut Vec<u8>, number: u32| out.extend_from_slice(&number.to_le_bytes());
-    for number in [first, seals.len() as u32, entries.len() as u32, bits, 0] {
+    for number in [first, marks.len() as u32, entries.len() as u32, bits, 0] {
         put(&mut out, number);
     }
-    seals.iter().for_each(|seal| put(&mut out, *seal));
+    out.extend_from_slice(&seed.to_bytes());
+    marks.iter().for_each(|mark| out.extend_from_slice(&mark.to_le_bytes()));
     let mut at = 0;
     for bucket in 0..=1_u64 << bits {
         let before = |(hash, _): &Entry| u64::from(*hash) >> (32 - bits) < bucket;
@@ -125,7 +112,7 @@ pub(crate) fn encode(first: u32, seals: &[u32], entries: &[Entry]) -> Vec<u8> {
         out.extend_from_slice(set.to_le_bytes().get(..usize::from(width)).unwrap_or(&[]));
     }
     let checksum = checksum(&out);
-    if let Some(place) = out.get_mut(28..HEADER) {
+    if let Some(place) = out.get_mut(28..SEED) {
         place.copy_from_slice(&checksum.to_le_bytes());
     }
     out
@@ -133,7 +120,14 @@ pub(crate) fn encode(first: u32, seals: &[u32], entries: &[Entry]) -> Vec<u8> {
 
 fn checksum(bytes: &[u8]) -> u32 {
     let header = crc32c::crc32c(bytes.get(..28).unwrap_or(&[]));
-    crc32c::crc32c_append(header, bytes.get(HEADER..).unwrap_or(&[]))
+    crc32c::crc32c_append(header, bytes.get(SEED..).unwrap_or(&[]))
+}
+
+/// Whether these bytes are a whole group file of an older format, which is of no use any more.
+pub(crate) fn is_older(bytes: &[u8]) -> bool {
+    let field = |at: usize, size: usize| bytes.get(at..at + size).unwrap_or(&[]);
+    let older = (1..FORMAT).any(|format| field(8, 2) == format.to_le_bytes());
+    bytes.starts_with(MAGIC) && older && field(28, 4) == checksum(bytes).to_le_bytes()
 }
 
 /// A group file whose checksum holds.
@@ -143,6 +137,7 @@ pub(crate) struct Group {
     /// Sequence of its first segment.
     pub(crate) first: u32,
     pub(crate) segments: u32,
+    pub(crate) seed: Seed,
     names: usize,
     bits: u32,
     width: usize,
@@ -161,15 +156,17 @@ impl Group {
         }
         let (first, segments, names, bits) = (u32_at(12)?, u32_at(16)?, u32_at(20)?, u32_at(24)?);
         let (width, names) = (usize::from(u16_at(10)?), names as usize);
-        let buckets = HEADER + segments as usize * 4;
+        let buckets = HEADER.checked_add((segments as usize).checked_mul(8)?)?;
         let hashes = buckets.checked_add((1_usize.checked_shl(bits)? + 1).checked_mul(4)?)?;
         let sets = hashes.checked_add(names.checked_mul(4)?)?;
+        let seed = Seed::from_bytes(*bytes.get(SEED..)?.first_chunk()?);
         let whole = sets.checked_add(names.checked_mul(width)?)? == bytes.len();
         let fits = bits < 32 && segments as usize <= width * 8 && [1, 8].contains(&width);
         (whole && fits).then_some(Group {
             bytes,
             first,
             segments,
+            seed,
             names,
             bits,
             width,
@@ -192,9 +189,10 @@ impl Group {
         }
     }
 
-    /// The seal of this segment, counted from the first.
-    pub(crate) fn seal(&self, segment: u32) -> Option<u32> {
-        self.u32_in(HEADER, segment as usize)
+    /// The mark of this segment, counted from the first.
+    pub(crate) fn mark(&self, segment: u32) -> Option<u64> {
+        let bytes = self.bytes.get(HEADER + segment as usize * 8..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry> {
@@ -202,7 +200,7 @@ impl Group {
     }
 
     /// The segments that may have what is hashed: bit n stands for `first` + n.
-    pub(crate) fn find(&self, hash: u32) -> u64 {
+    fn find(&self, hash: u32) -> u64 {
         let bucket = (u64::from(hash) >> (32 - self.bits)) as usize;
         let start = self.u32_in(self.buckets, bucket).unwrap_or(0) as usize;
         let end = self.u32_in(self.buckets, bucket + 1).unwrap_or(0) as usize;
@@ -216,11 +214,16 @@ impl Group {
         0
     }
 
+    /// The segments that may have this name.
+    pub(crate) fn find_name(&self, name: Name<'_>) -> u64 {
+        self.find(name.hash(self.seed))
+    }
+
     /// The segments that may have what is wanted.
     pub(crate) fn having(&self, wanted: Wanted<'_>) -> u64 {
         match wanted {
             Wanted::Any => u64::MAX,
-            Wanted::One(name) => self.find(name.hash()),
+            Wanted::One(name) => self.find_name(name),
             Wanted::Filter(filter) => {
                 filter.items().iter().fold(0, |set, item| set | self.having_item(item))
             }
@@ -228,12 +231,12 @@ impl Group {
     }
 
     fn having_item(&self, item: &FilterItem) -> u64 {
-        let types = item.types.iter().map(|name| self.find(Name::Type(name).hash()));
+        let types = item.types.iter().map(|name| self.find_name(Name::Type(name)));
         let types = match item.types.is_empty() {
             true => u64::MAX,
             false => types.fold(0, |set, one| set | one),
         };
-        let tags = item.tags.iter().map(|tag| self.find(Name::Tag(tag.as_str()).hash()));
+        let tags = item.tags.iter().map(|tag| self.find_name(Name::Tag(tag.as_str())));
         tags.fold(types, |set, one| set & one)
     }
 }
@@ -244,13 +247,19 @@ mod tests {
 
     use super::*;
 
+    fn seed() -> Seed {
+        Seed::from_bytes(*b"0123456789abcdef")
+    }
+
     fn group(first: u32, segments: &[Vec<u32>]) -> Group {
         let entries = (0..).zip(segments).flat_map(|(segment, names)| {
-            names.iter().map(move |name| (Name::Tag(&format!("k:{name}")).hash(), 1 << segment))
+            names
+                .iter()
+                .map(move |name| (Name::Tag(&format!("k:{name}")).hash(seed()), 1 << segment))
         });
         let entries = collect(entries.collect());
-        let seals: Vec<u32> = (0..segments.len() as u32).map(|segment| segment + 100).collect();
-        Group::parse(encode(first, &seals, &entries).into()).unwrap()
+        let marks: Vec<u64> = (0..segments.len() as u64).map(|segment| segment + 100).collect();
+        Group::parse(encode(first, &marks, &entries, seed()).into()).unwrap()
     }
 
     proptest! {
@@ -260,12 +269,12 @@ mod tests {
         ) {
             let eights: Vec<Group> =
                 [0, 8].map(|from| group(41 + from as u32, &segments[from..from + 8])).into();
-            let seals = [7; 16];
-            let both = Group::parse(encode(41, &seals, &merge(&eights)).into()).unwrap();
+            let marks = [7; 16];
+            let both = Group::parse(encode(41, &marks, &merge(&eights), seed()).into()).unwrap();
             for name in 0..310 {
                 let expected = (0..).zip(&segments).filter(|(_, names)| names.contains(&name));
                 let expected = expected.fold(0_u64, |set, (segment, _)| set | 1 << segment);
-                let hash = Name::Tag(&format!("k:{name}")).hash();
+                let hash = Name::Tag(&format!("k:{name}")).hash(seed());
                 prop_assert_eq!(both.find(hash), expected);
                 prop_assert_eq!(eights[0].find(hash) | eights[1].find(hash) << 8, expected);
             }
@@ -273,13 +282,13 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let mut bytes = [&MAGIC[..], &[1, 0], &bytes].concat();
+            let mut bytes = [&MAGIC[..], &[3, 0], &bytes].concat();
             if bytes.len() > HEADER {
                 let checksum = checksum(&bytes);
-                bytes[28..HEADER].copy_from_slice(&checksum.to_le_bytes());
+                bytes[28..SEED].copy_from_slice(&checksum.to_le_bytes());
             }
             if let Some(group) = Group::parse(bytes.into()) {
-                let _ = (group.find(7), group.entries().take(1000).count(), group.seal(3));
+                let _ = (group.find(7), group.entries().take(1000).count(), group.mark(3));
             }
         }
     }
@@ -287,9 +296,9 @@ mod tests {
     #[test]
     fn tags_types_and_keys_are_told_apart() {
         let entries = [Name::Tag("a:1"), Name::Type("paid"), Name::Key("k")];
-        let entries = (0..).zip(entries).map(|(at, name)| (name.hash(), 1 << at));
+        let entries = (0..).zip(entries).map(|(at, name)| (name.hash(seed()), 1 << at));
         let entries = collect(entries.collect());
-        let group = Group::parse(encode(1, &[1, 2, 3], &entries).into()).unwrap();
+        let group = Group::parse(encode(1, &[1, 2, 3], &entries, seed()).into()).unwrap();
         let set = |name| group.having(Wanted::One(name));
         assert_eq!(
             [set(Name::Tag("a:1")), set(Name::Type("paid")), set(Name::Key("k"))],
@@ -304,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_whole_is_no_group() {
-        let bytes = encode(1, &[9; 8], &collect((0..40).map(|at| (at * 99, 5)).collect()));
+        let bytes = encode(1, &[9; 8], &collect((0..40).map(|at| (at * 99, 5)).collect()), seed());
         assert!(Group::parse(bytes.clone().into()).is_some());
         for length in 0..bytes.len() {
             assert!(Group::parse(bytes[..length].to_vec().into()).is_none(), "cut at {length}");
@@ -318,17 +327,18 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let bytes = encode(9, &[5, 0], &[(0x1000_0000, 1), (0x9000_0000, 3)]);
+        let bytes = encode(9, &[5, 0], &[(0x1000_0000, 1), (0x9000_0000, 3)], seed());
         let expected: &[u8] = &[
-            1, 0, 1, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // header
+            3, 0, 1, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // header
         ];
         assert_eq!((&bytes[..8], &bytes[8..28]), (&MAGIC[..], expected));
         let body: &[u8] = &[
-            5, 0, 0, 0, 0, 0, 0, 0, // seals
+            5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // marks
             0, 0, 0, 0, 2, 0, 0, 0, // buckets
             0, 0, 0, 0x10, 0, 0, 0, 0x90, // hashes
             1, 3, // sets
         ];
+        assert_eq!(&bytes[SEED..HEADER], b"0123456789abcdef");
         assert_eq!(&bytes[HEADER..], body);
     }
 }

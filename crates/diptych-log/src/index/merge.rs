@@ -5,6 +5,7 @@ use compact_str::CompactString;
 
 use super::{
     columns::ByName,
+    hash::{Kind, Seed},
     postings,
     run::{Body, Coverage, Run, Table, assemble},
 };
@@ -12,14 +13,19 @@ use crate::frame::take_bytes;
 
 /// The bytes of an index file over all events of `runs`; nothing if one of them is malformed, or
 /// if they do not follow each other.
-pub(crate) fn merge(runs: &[Run], coverage: &Coverage) -> Option<Vec<u8>> {
+pub(crate) fn merge(runs: &[Run], coverage: &Coverage, seed: Seed) -> Option<Vec<u8>> {
     let offsets: Option<Vec<_>> =
         runs.iter().map(|run| run.offsets(0, run.len().saturating_sub(1))).collect();
-    merge_at(runs, &offsets?.concat(), coverage)
+    merge_at(runs, &offsets?.concat(), coverage, seed)
 }
 
 /// The same of events whose frames are at these offsets now.
-pub(crate) fn merge_at(runs: &[Run], offsets: &[u32], coverage: &Coverage) -> Option<Vec<u8>> {
+pub(crate) fn merge_at(
+    runs: &[Run],
+    offsets: &[u32],
+    coverage: &Coverage,
+    seed: Seed,
+) -> Option<Vec<u8>> {
     let first = runs.first()?.first();
     let mut next = first;
     let mut shifts = Vec::new();
@@ -38,8 +44,8 @@ pub(crate) fn merge_at(runs: &[Run], offsets: &[u32], coverage: &Coverage) -> Op
         let sources = runs.iter().zip(&shifts);
         sources.map(|(run, shift)| Source::new(table(run), *shift)).collect::<Option<Vec<_>>>()
     };
-    let tags = merge_tags(sources(|run| run.tables().0)?)?;
-    let keys = merge_keys(sources(|run| run.tables().1)?)?;
+    let tags = merge_tags(sources(|run| run.tables().0)?, seed)?;
+    let keys = merge_keys(sources(|run| run.tables().1)?, seed)?;
     let (types, type_names) = (&types, &type_names);
     Some(assemble(&Body { first, offsets, types, type_names, tags, keys }, coverage))
 }
@@ -91,8 +97,8 @@ fn least<'a>(sources: &[Source<'a>]) -> Option<&'a [u8]> {
     sources.iter().filter_map(|source| source.name).min()
 }
 
-fn merge_tags(mut sources: Vec<Source<'_>>) -> Option<Table> {
-    let (mut table, mut positions) = (Table::default(), Vec::new());
+fn merge_tags(mut sources: Vec<Source<'_>>, seed: Seed) -> Option<Table> {
+    let (mut table, mut positions) = (Table::with_capacity(seed, Kind::Tag, 0), Vec::new());
     while let Some(name) = least(&sources) {
         positions.clear();
         for source in sources.iter_mut().filter(|source| source.name == Some(name)) {
@@ -104,8 +110,8 @@ fn merge_tags(mut sources: Vec<Source<'_>>) -> Option<Table> {
     Some(table)
 }
 
-fn merge_keys(mut sources: Vec<Source<'_>>) -> Option<Table> {
-    let mut table = Table::default();
+fn merge_keys(mut sources: Vec<Source<'_>>, seed: Seed) -> Option<Table> {
+    let mut table = Table::with_capacity(seed, Kind::Key, 0);
     while let Some(name) = least(&sources) {
         let mut value = None;
         // The last one counts, as where they are put into one table one after another.
@@ -160,13 +166,14 @@ mod tests {
             cuts.extend([0, events.len()]);
             cuts.sort_unstable();
             let coverage = Coverage { end: 77, ..Coverage::default() };
-            let pieces = cuts.windows(2).map(|cut| encode(&build(cut[0]..cut[1]), &coverage));
+            let pieces = cuts.windows(2).map(|cut| encode(&build(cut[0]..cut[1]), &coverage, Seed::random()));
             let runs: Vec<Run> =
                 pieces.map(|bytes| Run::parse(bytes.into()).unwrap().0).collect();
-            let merged = merge(&runs, &coverage).unwrap();
-            prop_assert_eq!(merged, encode(&build(0..events.len()), &coverage));
+            let seed = Seed::random();
+            let merged = merge(&runs, &coverage, seed).unwrap();
+            prop_assert_eq!(merged, encode(&build(0..events.len()), &coverage, seed));
             if let [_, second, .., last] = &runs[..] && second.first() != last.first() {
-                prop_assert!(merge(&[last.clone(), second.clone()], &coverage).is_none());
+                prop_assert!(merge(&[last.clone(), second.clone()], &coverage, seed).is_none());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use diptych_store::Unavailable;
 
-use super::{End, Held, Last, Listed, Opening, Tail, assemble, of_segment};
+use super::{End, Held, Last, Listed, Opening, assemble, of_segment, tail::Tail};
 use crate::{
     Access, LogOptions, OpenError,
     catalog::Folders,
@@ -11,6 +11,7 @@ use crate::{
     error::{corruption, io_error, takes_nothing},
     evidence::Evidence,
     follower::PublishedHead,
+    index::Seed,
     segment::{self, Header, Segment},
 };
 
@@ -25,14 +26,15 @@ pub(super) fn open(
         return Err(OpenError::Backup { folder });
     }
     let disk = options.disk.clone();
+    let seed = Seed::of_newest(&*disk, &folders.index)?;
     let evidence = Evidence::default();
-    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: Some(end) };
+    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: Some(end), seed };
     let mut listed = opening.list_segments()?;
-    let End { last, tail, .. } = opening.end_of_backup(&mut listed, &end, &options)?;
-    let mut parts = opening.sealed_parts(&listed, last.header.base)?;
-    parts.extend(tail.parts.iter().cloned());
+    let found = opening.end_of_backup(&mut listed, &end, &options)?;
+    let mut parts = opening.sealed_parts(&listed, &found.last.header)?;
+    parts.extend(found.tail.parts.iter().cloned());
     let held = Held { lock: Some(lock), head_file: None };
-    let engine = assemble(options, folders, held, end.identity, parts, last, tail);
+    let engine = assemble(options, folders, held, (end.identity, seed), parts, found)?;
     let reason = takes_nothing(&folder).into();
     // Who reads sees nothing of it; what comes to an end is taking commits.
     engine.state.lock().ended = Some(Unavailable::Failed { reason });
@@ -66,6 +68,7 @@ impl Opening<'_> {
         let segment = std::sync::Arc::new(Segment::planned(dir, &header));
         segment.activate(file.clone());
         let last = Last { header, file, segment };
+        self.must_go_on(listed, &last)?;
         let index = self.list_index(sequence)?;
         let tail: Tail = self.read_tail(&last, of_segment(&index, sequence))?.tail;
         let position = base.plus(u64::from(tail.recovered.next)).before();

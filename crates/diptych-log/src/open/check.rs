@@ -7,6 +7,7 @@ use crate::{
     catalog::Folders,
     disk::Disk,
     evidence::Evidence,
+    index::Seed,
     interval,
 };
 
@@ -20,15 +21,16 @@ pub(crate) fn check(
     options: &LogOptions,
 ) -> Result<(), OpenError> {
     let root = &folders.root;
+    let seed = Seed::of_newest(disk, &folders.index)?;
     if let Kind::Backup(end) = mark::kind(disk, root)? {
         let evidence = Evidence::default();
-        let opening = Opening { disk, folders, evidence, backup: Some(end) };
+        let opening = Opening { disk, folders, evidence, backup: Some(end), seed };
         let mut listed = opening.list_segments()?;
         return opening.end_of_backup(&mut listed, &end, options).map(drop);
     }
     let evidence = Evidence::left_in(disk, root)?;
     interval::was_cut_off(disk, root)?;
-    let opening = Opening { disk, folders, evidence, backup: None };
+    let opening = Opening { disk, folders, evidence, backup: None, seed };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
     head_file_in(disk, folders).map(drop)
 }

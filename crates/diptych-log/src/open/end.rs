@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use diptych_store::Position;
 
-use super::{End, Last, Listed, Opening, Tail, Unread, of_segment};
+use super::{
+    End, Last, Listed, Opening, of_segment,
+    tail::{Tail, Unread},
+};
 use crate::{
     LogOptions, OpenError,
     error::{corruption, io_error},
@@ -83,6 +86,7 @@ impl Opening<'_> {
             if let Some(what) = self.evidence.durable_loss(&end_in(&last, &unread.tail)) {
                 return Err(corruption(&segment.path, end, what).into());
             }
+            self.must_go_on(listed, &last)?;
             // Every segment but the first begins with a control record, in the same write as its
             // first commit: without that it holds nothing, and what it should have told of the
             // sources is still in the segment before.

@@ -132,6 +132,20 @@ fn verify_says_where_the_damage_is() {
     assert!(damage[0].advice.contains("backup"), "{:?}", damage[0]);
 }
 
+/// The record that ends a complete segment says what was before it, and holds no event.
+#[test]
+fn a_damaged_checkpoint_record_costs_no_event() {
+    let files = files(25);
+    let log = Log::open(FOLDER, options(&disk_of(&files, usize::MAX, |_| {}))).unwrap();
+    let expected = payloads(&log).unwrap();
+    let segments: Vec<_> = (0..files.len()).filter(|at| is_segment(&files[*at].0)).collect();
+    for at in &segments[..segments.len() - 1] {
+        let disk = disk_of(&files, *at, |bytes| *bytes.last_mut().unwrap() ^= 1);
+        assert!(verify(FOLDER, &options(&disk), |_, _| ()).is_err(), "verify says so");
+        assert_eq!(open_and_read(&disk, &expected), Ok(()));
+    }
+}
+
 #[test]
 fn a_log_cut_anywhere_comes_back_to_whole_commits_or_is_refused() {
     let files = files(9);

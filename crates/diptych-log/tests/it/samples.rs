@@ -19,7 +19,7 @@ fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name)
 }
 
-/// What the sample of format 1 holds: commits with every feature, over several segments.
+/// What each sample holds: commits with every feature, over several segments.
 fn commits() -> Vec<Append> {
     let mut commits = Vec::new();
     for number in 0..60_u64 {
@@ -81,12 +81,22 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn the_sample_of_format_1_opens_and_holds_what_was_written() {
-    let sample = sample("format-1");
+    opens_and_holds(&sample("format-1"));
+}
+
+/// With records of the running checksum, and index files of format 3.
+#[test]
+fn the_sample_with_running_checksums_opens_and_holds_what_was_written() {
+    let sample = sample("format-1-checksums");
     if env::var_os("DIPTYCH_WRITE_SAMPLE").is_some() && !sample.exists() {
         write_sample(&sample);
     }
+    opens_and_holds(&sample);
+}
+
+fn opens_and_holds(sample: &Path) {
     let dir = tempfile::tempdir().unwrap();
-    copy(&sample, dir.path());
+    copy(sample, dir.path());
     let verified = verify(dir.path(), &options(), |_, _| ()).unwrap();
     let events: Vec<RawEvent> = commits().into_iter().flat_map(|append| append.events).collect();
     assert_eq!(verified.events, events.len() as u64);
@@ -95,6 +105,9 @@ fn the_sample_of_format_1_opens_and_holds_what_was_written() {
     // Also without its index, and what comes after is taken.
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     holds(dir.path(), &events);
+    // And once more, with the index that was made anew.
+    holds(dir.path(), &events);
+    verify(dir.path(), &options(), |_, _| ()).unwrap();
 }
 
 fn holds(dir: &Path, events: &[RawEvent]) {

@@ -46,10 +46,7 @@ impl Default for Settings {
             kept_names: HashMap::new(),
             requires_views: false,
             past_events: AppBuilder::PAST_EVENTS,
-            past_limits: PoolLimits {
-                folds: half_the_cores(),
-                waiting: AppBuilder::PAST_WAITING,
-            },
+            past_limits: PoolLimits { folds: half_the_cores(), waiting: AppBuilder::PAST_WAITING },
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::{
     any::TypeId,
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hash, Hasher},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,7 +17,6 @@ use std::{
 };
 
 use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 /// Commits that may be kept although they are published, because nobody had the time to let go
@@ -347,11 +346,11 @@ fn hash_tag(tag: &Tag) -> u64 {
 pub(crate) fn hash_item(item: &FilterItem) -> u64 {
     let mut hasher = HASH.build_hasher();
     for tag in &item.tags {
-        hasher.write(tag.as_str().as_bytes());
+        tag.as_str().hash(&mut hasher);
     }
     if item.tags.is_empty() {
         for name in &item.types {
-            hasher.write(name.as_bytes());
+            name.hash(&mut hasher);
         }
     }
     hasher.finish()
@@ -363,10 +362,10 @@ pub(crate) fn hash_state<F: 'static>(boundary: &Filter) -> u64 {
     TypeId::of::<F>().hash(&mut hasher);
     for item in boundary.items() {
         for tag in &item.tags {
-            hasher.write(tag.as_str().as_bytes());
+            tag.as_str().hash(&mut hasher);
         }
         for name in &item.types {
-            hasher.write(name.as_bytes());
+            name.hash(&mut hasher);
         }
     }
     hasher.finish()

@@ -1,0 +1,160 @@
+//! The hash of names in index and group files: SipHash-1-3 under a key that is random for each log.
+//!
+//! Users choose tags, types and keys. With a hash that is known to them, such as a CRC, they could
+//! choose ever more names that fall on one slot of a table, and every name would be compared with
+//! all those before it. The key must therefore stay where the index is: it is never derived from
+//! the id of the log and never part of an answer, a token or a backup.
+//!
+//! Each file carries the key that it was made with, so it can be read by itself. A log goes on with
+//! the key of its newest index file, because groups can be merged only if they share one.
+
+use std::{fmt, hash::Hasher, path::Path};
+
+use siphasher::sip::SipHasher13;
+use uuid::Uuid;
+
+use super::run;
+use crate::{OpenError, disk::Disk, error::io_error};
+
+/// The key of the hash.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seed([u8; Seed::BYTES]);
+
+impl Seed {
+    pub(crate) const BYTES: usize = 16;
+
+    pub(crate) fn random() -> Seed {
+        Seed(Uuid::new_v4().into_bytes())
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Seed::BYTES]) -> Seed {
+        Seed(bytes)
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; Seed::BYTES] {
+        self.0
+    }
+
+    /// The key of the newest index file in a folder, or a new one if there is no such file.
+    ///
+    /// # Errors
+    /// If the folder or a file cannot be read now.
+    pub(crate) fn of_newest(disk: &dyn Disk, dir: &Path) -> Result<Seed, OpenError> {
+        let mut names = disk.list(dir).map_err(io_error("list", dir))?;
+        names.retain(|name| run::parse_file_name(name).is_some());
+        names.sort_unstable();
+        for path in names.iter().rev().map(|name| dir.join(name)) {
+            let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+            let header = file.read_at(0, run::HEADER).map_err(io_error("read", &path))?;
+            if let Some(seed) = run::seed_in(&header) {
+                return Ok(seed);
+            }
+        }
+        Ok(Seed::random())
+    }
+}
+
+/// Says nothing: a key that is printed is no key.
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
+/// Something that an index can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name<'a> {
+    Tag(&'a str),
+    Type(&'a str),
+    Key(&'a str),
+}
+
+impl<'a> Name<'a> {
+    pub(crate) fn text(self) -> &'a str {
+        match self {
+            Name::Tag(text) | Name::Type(text) | Name::Key(text) => text,
+        }
+    }
+
+    pub(crate) fn hash(self, seed: Seed) -> u32 {
+        match self {
+            Name::Tag(text) => hash(seed, Kind::Tag, text.as_bytes()),
+            Name::Type(text) => hash(seed, Kind::Type, text.as_bytes()),
+            Name::Key(text) => hash(seed, Kind::Key, text.as_bytes()),
+        }
+    }
+}
+
+/// The kind of a name, which is hashed with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tag,
+    Type,
+    Key,
+}
+
+/// The low 32 bits of the hash of the name, followed by a byte for its kind.
+pub(crate) fn hash(seed: Seed, kind: Kind, name: &[u8]) -> u32 {
+    let mut hasher = SipHasher13::new_with_key(&seed.0);
+    hasher.write(name);
+    hasher.write_u8(kind as u8);
+    hasher.finish() as u32
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The hash stands in files: it must not change with the crate that computes it.
+    #[test]
+    fn golden_hashes() {
+        let seed = Seed::from_bytes(*b"0123456789abcdef");
+        let hashes = [Name::Tag("account:1"), Name::Type("paid"), Name::Key("")];
+        assert_eq!(
+            hashes.map(|name| name.hash(seed)),
+            [3_882_824_340, 1_419_626_861, 3_971_438_729]
+        );
+    }
+
+    /// Names of one CRC-32C. A CRC is linear: of 64 places, in each of which one of two letters
+    /// stands, at least 32 combinations of places change nothing, and all sums of those neither.
+    pub(crate) fn of_one_crc(count: usize) -> Vec<String> {
+        const PLACES: usize = 64;
+        let plain = [b'a'; PLACES];
+        let effect = |place: usize| {
+            let mut changed = plain;
+            changed[place] = b'b';
+            crc32c::crc32c(&plain) ^ crc32c::crc32c(&changed)
+        };
+        // Rows that are not zero yet: their effect, and the places that they combine.
+        let mut rows: Vec<(u32, u64)> =
+            (0..PLACES).map(|place| (effect(place), 1 << place)).collect();
+        for bit in 0..32 {
+            let Some(pivot) = rows.iter().position(|(effect, _)| effect >> bit & 1 == 1) else {
+                continue;
+            };
+            let (pivot, places) = rows.swap_remove(pivot);
+            for (effect, combined) in &mut rows {
+                if *effect >> bit & 1 == 1 {
+                    (*effect, *combined) = (*effect ^ pivot, *combined ^ places);
+                }
+            }
+        }
+        let name = |number: usize| {
+            let chosen = rows.iter().enumerate().filter(|(at, _)| number >> at & 1 == 1);
+            let places = chosen.fold(0, |sum, (_, (_, places))| sum ^ places);
+            let letter = |place: usize| if places >> place & 1 == 1 { 'b' } else { 'a' };
+            (0..PLACES).map(letter).collect::<String>()
+        };
+        (0..count).map(name).collect()
+    }
+
+    #[test]
+    fn names_of_one_crc_are_that() {
+        let names = of_one_crc(1_000);
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), 1_000);
+        let crc = crc32c::crc32c(names[0].as_bytes());
+        assert!(names.iter().all(|name| crc32c::crc32c(name.as_bytes()) == crc));
+    }
+}

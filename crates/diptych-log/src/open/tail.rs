@@ -1,0 +1,293 @@
+//! The end of the last segment: what its index files say of it, what a scan finds behind those,
+//! and cutting off what is not whole.
+//!
+//! The subtle thing is what may be taken for true. An index file is evidence: what it covers was
+//! durable, and was these records. One that covers more than there is, or other records, says that
+//! the segment is not what it was, or that the file is of another copy of the log. Which of the
+//! two cannot be told, so the log is not opened.
+
+use std::{io, path::Path, sync::Arc};
+
+use diptych_store::{Corruption, Position};
+
+use super::{Last, Listed, ListedRun, Opening};
+use crate::{
+    OpenError,
+    catalog::{LastCommit, Part, Rebuilt},
+    chain::{self, Chain, Checkpoint},
+    derived,
+    disk::DiskFile,
+    error::{corruption, io_error},
+    follower::HEAD_FILE,
+    frame,
+    index::{Coverage, Run, run},
+    recovery::{self, From, Recovered},
+    segment::{self, Head, Header, Order, may_precede},
+};
+
+/// What the last segment holds.
+pub(super) struct Tail {
+    /// Parts in files, then the one in memory.
+    pub(super) parts: Vec<Arc<Part>>,
+    pub(super) recovered: Recovered,
+    pub(super) tracking: frame::TrackingTable,
+    pub(super) last_commit: Option<LastCommit>,
+    /// Where the frames of the part in memory begin.
+    pub(super) from: u64,
+    /// The running checksum of all its frames.
+    pub(super) chain: Chain,
+}
+
+/// The end of the log as it was found, before anything is cut off.
+pub(super) struct Unread {
+    pub(super) tail: Tail,
+    /// Of the file.
+    size: u64,
+    /// Where `bytes` begin in it.
+    start: u64,
+    bytes: Vec<u8>,
+    /// Index files that are not used.
+    pub(super) needless: Vec<ListedRun>,
+}
+
+struct LastRuns {
+    chain: Vec<(Arc<Part>, Coverage)>,
+    proven: u64,
+    /// Files that others have made needless, or that are no good.
+    needless: Vec<ListedRun>,
+}
+
+/// An index file, and what it proves.
+pub(super) struct Found {
+    evidence: run::Evidence,
+    /// Nothing if it is of an older format.
+    run: Option<(Run, Coverage)>,
+}
+
+impl Found {
+    /// Whether it is of the segment that its name says.
+    pub(super) fn is_about(&self, segment: u32) -> bool {
+        self.evidence.segment == segment
+    }
+}
+
+impl Opening<'_> {
+    /// The last segment has to be of the log that the one before it and the published head are of:
+    /// its identity becomes that of the log.
+    pub(super) fn must_go_on(&self, before: &[Listed], last: &Last) -> Result<(), OpenError> {
+        let path = &last.segment.path;
+        let mut others = Vec::new();
+        if let Some(Listed { sequence, base }) = before.last() {
+            let before = self.folders.segments.join(segment::file_name(*sequence, *base));
+            let file = self.disk.open(&before, 0).map_err(io_error("open", &before))?;
+            let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &before))?;
+            // One that is damaged says so when it is read.
+            if let Ok(header) = Header::parse(&bytes) {
+                let events = last.header.base.get().saturating_sub(base.get());
+                self.must_follow(&*file, &before, &header, (last, events))?;
+                others.push((before, header.identity));
+            }
+        }
+        let published = self.evidence.identity();
+        let published = published.map(|identity| (self.folders.root.join(HEAD_FILE), identity));
+        for (other, identity) in others.into_iter().chain(published) {
+            if !may_precede(identity, last.header.identity) {
+                let (other, here) = (other.display(), last.header.identity);
+                return Err(two_logs(
+                    path,
+                    16,
+                    format!("it is of {here}, and {other} of {identity}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last segment has to go on from the records that the one before it ends with.
+    fn must_follow(
+        &self,
+        file: &dyn DiskFile,
+        path: &Path,
+        header: &Header,
+        (last, events): (&Last, u64),
+    ) -> Result<(), OpenError> {
+        let failed = |what| io_error(what, &last.segment.path);
+        let start =
+            last.file.read_at(0, segment::HEADER + frame::HEADER).map_err(failed("read"))?;
+        let size = frame::size(start.get(segment::HEADER..).unwrap_or(&[]));
+        let start = last.file.read_at(0, segment::HEADER + size).map_err(failed("read"))?;
+        let link = chain::link_in(&start, &last.header);
+        // The one before the last is never clustered.
+        let Some(link) = link.filter(|_| header.order == Order::Arrival) else { return Ok(()) };
+        let size = file.size().map_err(io_error("look at", path))?;
+        let end = size.saturating_sub(frame::CHECKPOINT as u64);
+        let end = file.read_at(end, frame::CHECKPOINT).map_err(io_error("read", path))?;
+        let checkpoint = Checkpoint::at(&end, &Head::of(header));
+        chain::fits(size, checkpoint, &link, events).map_err(|damaged| {
+            let what = format!("{}; the next one is {}", damaged.what, last.segment.path.display());
+            two_logs(path, damaged.offset, what)
+        })
+    }
+
+    /// What is in an index file, and what it proves; nothing if it is gone or not whole.
+    pub(super) fn load_run(&self, name: &str) -> Result<Option<Found>, OpenError> {
+        let path = self.folders.index.join(name);
+        let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let run = Run::parse(bytes.clone());
+        let evidence = match &run {
+            Some((_, coverage)) => Some(coverage.evidence()),
+            None => run::evidence(&bytes),
+        };
+        Ok(evidence.map(|evidence| Found { evidence, run }))
+    }
+
+    pub(super) fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Unread, OpenError> {
+        let Last { header, file, segment } = last;
+        let failed = |what| io_error(what, &segment.path);
+        let size = file.size().map_err(failed("look at"))?;
+        let size = self.backup.map_or(size, |end| size.min(end.end));
+        let runs = self.runs_of(last, size, index)?;
+        let covered = runs.chain.last().map(|(_, coverage)| coverage.clone());
+        let covered = covered.unwrap_or(Coverage {
+            end: segment::HEADER as u64,
+            chain: Chain::begin(header.checksum()),
+            ..Coverage::default()
+        });
+        let next: u32 = runs.chain.iter().map(|(part, _)| part.events()).sum();
+        let from =
+            From { offset: covered.end, next, time: covered.time, checksum: header.checksum() };
+        let unread = usize::try_from(size.saturating_sub(covered.end)).unwrap_or(usize::MAX);
+        let bytes = file.read_at(covered.end, unread).map_err(failed("read"))?;
+        let first = header.base.plus(u64::from(next));
+        let mut built = Rebuilt::new(header.base, (first, Position::MAX), covered.chain);
+        built.tracking = covered.tracking;
+        built.last_commit = (next > 0).then_some(LastCommit::Here(covered.time));
+        let recovered = recovery::recover(&bytes, from, |commit| built.add(commit))
+            .map_err(|error| corruption(&segment.path, error.offset, error.what))?;
+        if recovered.end < runs.proven {
+            let what = format!("records up to byte {} were durable and are gone", runs.proven);
+            return Err(corruption(&segment.path, recovered.end, what).into());
+        }
+        let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
+        let tracking = built.tracking;
+        parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
+        let (last_commit, chain) = (built.last_commit, built.chain);
+        let tail = Tail { parts, recovered, tracking, last_commit, from: covered.end, chain };
+        Ok(Unread { tail, size, start: covered.end, bytes, needless: runs.needless })
+    }
+
+    /// The index files of the last segment that can be used, and how far they prove it durable.
+    fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
+        let Last { header, segment, .. } = last;
+        let mut found =
+            LastRuns { chain: Vec::new(), proven: segment::HEADER as u64, needless: Vec::new() };
+        let mut next = header.base;
+        let mut used = Vec::new();
+        for run in listed {
+            let name = run::file_name(run.segment, run.first, run.last);
+            let Some(Found { evidence, run: whole }) = self.load_run(&name)? else { continue };
+            if !self.proves(last, &name, &evidence, size)? {
+                continue;
+            }
+            found.proven = found.proven.max(evidence.end);
+            let Some((loaded, coverage)) = whole else { continue };
+            if coverage.proof > 0 {
+                self.must_be_bound(last, &name, &coverage)?;
+                found.proven = found.proven.max(coverage.proof + frame::CHECKPOINT as u64);
+            }
+            // Where the running checksum at the end is not known, the segment is read.
+            if loaded.first() == next && loaded.len() > 0 && coverage.proof == coverage.end {
+                next = next.plus(u64::from(loaded.len()));
+                let path = self.folders.index.join(name);
+                let part = Part::loaded(segment.clone(), path, loaded);
+                found.chain.push((Arc::new(part), coverage));
+                used.push(*run);
+            }
+        }
+        found.needless = listed.iter().filter(|run| !used.contains(run)).copied().collect();
+        Ok(found)
+    }
+
+    /// Whether an index file proves something of the last segment.
+    fn proves(
+        &self,
+        Last { header, segment, .. }: &Last,
+        name: &str,
+        evidence: &run::Evidence,
+        size: u64,
+    ) -> Result<bool, OpenError> {
+        let clustered = header.in_order(Order::Clustered).checksum();
+        if evidence.segment != header.sequence || evidence.checksum == clustered {
+            return Ok(false);
+        }
+        if evidence.checksum != header.checksum() {
+            let what = format!("it is another segment than {name} is about");
+            return Err(two_logs(&segment.path, 0, what));
+        }
+        if evidence.end > size {
+            let what = format!("{name} proves it durable up to byte {}", evidence.end);
+            return Err(corruption(&segment.path, size, what).into());
+        }
+        Ok(true)
+    }
+
+    /// The checkpoint record that an index file names has to be there, and to say the same.
+    fn must_be_bound(&self, last: &Last, name: &str, coverage: &Coverage) -> Result<(), OpenError> {
+        let Last { header, file, segment } = last;
+        let bytes = file.read_at(coverage.proof, frame::CHECKPOINT);
+        let bytes = bytes.map_err(io_error("read", &segment.path))?;
+        match Checkpoint::at(&bytes, &Head::of(header)) {
+            Some(checkpoint) if checkpoint.chain == coverage.chain => Ok(()),
+            Some(_) => {
+                let what = format!("its records up to here are not those that {name} is about");
+                Err(two_logs(&segment.path, coverage.proof, what))
+            }
+            None => {
+                let what = format!("there is no whole record, and {name} rests on one");
+                Err(two_logs(&segment.path, coverage.proof, what))
+            }
+        }
+    }
+
+    /// Cuts off what is not whole, and makes the rest durable. What was written and not proven
+    /// to be synced is written again: after a failed sync a system may show bytes that it will
+    /// never bring to the disk, and take them for clean. Where nothing is proven, that goes for
+    /// the header and for the name of the file too.
+    pub(super) fn settle(&self, last: &Last, unread: &Unread) -> io::Result<()> {
+        let Last { header, file, .. } = last;
+        let Unread { tail: Tail { recovered, .. }, size, start, bytes, .. } = unread;
+        if recovered.torn {
+            let cut = size - recovered.end;
+            tracing::warn!(bytes = cut, "cut off an unfinished commit at the end of the log");
+        }
+        if *size > recovered.end {
+            file.set_size(recovered.end)?;
+        }
+        let all = recovered.unproven == segment::HEADER as u64;
+        if all {
+            file.write_at(0, &header.encode())?;
+        }
+        let range = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
+        let unproven = bytes.get(range(recovered.unproven)..range(recovered.end)).unwrap_or(&[]);
+        if !unproven.is_empty() {
+            file.write_at(recovered.unproven, unproven)?;
+        }
+        if all || *size > recovered.end || !unproven.is_empty() {
+            file.sync()?;
+        }
+        if all {
+            self.disk.sync_dir(&self.folders.segments)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file is of another log, or of a copy of this one that went another way.
+fn two_logs(path: &Path, offset: u64, what: String) -> OpenError {
+    let advice = "one of the two files is of another log or of another copy of this one: put the \
+                  right one back, or, if the wrong one is the published head or an index file, \
+                  remove it, and it is made anew";
+    let place = format!("{} at byte {offset}", path.display());
+    Corruption { place, what, advice: advice.to_owned() }.into()
+}

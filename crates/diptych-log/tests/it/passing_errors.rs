@@ -1,0 +1,234 @@
+//! A file that cannot be read now is not a file that is missing.
+//!
+//! Once, a limit on open files, a lack of memory or a read error on an index file, a group file or
+//! the published head counted as "there is no such file". With it went the proof that commits had
+//! been durable: an open cut them off without a word, and gave their positions out again in the
+//! same epoch.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use diptych_log::{
+    Background, Durability, Log, LogOptions, OpenError,
+    disk::{
+        Disk,
+        simulated::{Fault, Operation, SimulatedDisk},
+    },
+    verify,
+};
+use diptych_store::{
+    Append, Digest, EventStore, Filter, Key, LogIdentity, Position, RawEvent, Read, ReadError, Tag,
+    Unavailable,
+};
+
+const FOLDER: &str = "/data/log";
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// Small, so that a few hundred commits fill the segments of a group.
+fn options(disk: &SimulatedDisk, durability: Durability) -> LogOptions {
+    LogOptions {
+        durability,
+        segment_bytes: 1024,
+        index_bytes: 400,
+        background: Background::Inline,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+fn event(number: u64) -> RawEvent {
+    RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2))
+}
+
+fn key(number: u64) -> Key {
+    Key::new(format!("key {number}"), Digest([number as u8; 16]))
+}
+
+/// The files of a log: closed in order, or killed after the last commit.
+fn files(commits: u64, durability: Durability, closed: bool) -> Files {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(&disk, durability)).unwrap();
+    for number in 0..commits {
+        log.blocking().commit(Append::event(event(number)).key(key(number))).unwrap();
+    }
+    if closed {
+        log.close().unwrap();
+        return disk.contents();
+    }
+    disk.process_kill().contents()
+}
+
+fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(2);
+    for folder in ["segments", "index"] {
+        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
+    }
+    for (path, bytes) in files {
+        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
+    }
+    disk
+}
+
+fn is(path: &Path, ending: &str) -> bool {
+    path.to_string_lossy().ends_with(ending)
+}
+
+/// The last bytes that are not zeros are changed.
+fn spoil_the_end(bytes: &mut [u8]) {
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end] ^= 1;
+}
+
+/// Logs that have lost commits, and of which one kind of file is the only proof.
+fn with_losses() -> Vec<(&'static str, Files)> {
+    let mut cut = files(25, Durability::Synced, true);
+    let last = cut.iter().rposition(|(path, _)| is(path, ".seg")).unwrap();
+    let half = cut[last].1.len() / 2;
+    cut[last].1.truncate(half);
+    cut.retain(|(path, _)| !is(path, "head"));
+
+    let mut spoilt = files(3, Durability::Synced, false);
+    let last = spoilt.iter().rposition(|(path, _)| is(path, ".seg")).unwrap();
+    spoil_the_end(&mut spoilt[last].1);
+    spoilt.retain(|(path, _)| !is(path, ".run"));
+
+    let mut gone = files(25, Durability::Synced, true);
+    let last = gone.iter().rposition(|(path, _)| is(path, ".seg")).unwrap();
+    gone.remove(last);
+    gone.retain(|(path, _)| !is(path, "head"));
+
+    let mut nothing = files(3, Durability::Synced, false);
+    nothing.retain(|(path, _)| is(path, "head"));
+    vec![
+        ("the last segment is cut, and its index says so", cut),
+        ("the last commit is not whole, and the published head says so", spoilt),
+        ("the last segment is missing, and its index says so", gone),
+        ("the only segment is missing, and the published head says so", nothing),
+    ]
+}
+
+#[test]
+fn an_operation_that_fails_does_not_remove_the_proof_of_a_loss() {
+    for (what, files) in with_losses() {
+        let refused = |disk: &SimulatedDisk, when: &str| {
+            let error = Log::open(FOLDER, options(disk, Durability::Synced)).unwrap_err();
+            assert!(matches!(error, OpenError::Corrupt(_)), "{what}, {when}: {error}");
+        };
+        let whole = disk_of(&files);
+        let before = whole.operations();
+        refused(&whole, "nothing fails");
+        let operations = whole.operations() - before;
+        for (after, operation) in
+            (0..operations).flat_map(|after| Operation::ALL.map(|operation| (after, operation)))
+        {
+            let disk = disk_of(&files);
+            disk.fail_after(after, Fault::Io(operation));
+            let when = format!("{operation:?} fails after {after} operations");
+            let opened = Log::open(FOLDER, options(&disk, Durability::Synced));
+            let error = opened.err().unwrap_or_else(|| panic!("{what}: it opens when {when}"));
+            if let OpenError::Io { what, cause } = &error {
+                let text = error.to_string();
+                assert!(text.contains(FOLDER), "{when}: no file in {text}");
+                assert!(text.contains("simulated"), "{when}: no cause in {what}: {cause}");
+            }
+            disk.disarm();
+            refused(&disk, &when);
+        }
+    }
+}
+
+/// Everything that is read of the log; nothing where the disk failed.
+fn read_all(log: &Log, commits: u64, when: &str) -> Option<()> {
+    let log = log.blocking();
+    let answered = |error: ReadError| match &error {
+        ReadError::Unavailable(Unavailable::Backend(_)) => {
+            let text = error.to_string();
+            assert!(text.contains(FOLDER) && text.contains("simulated"), "{when}: {text}");
+        }
+        _ => panic!("{when}: {error}"),
+    };
+    for number in [0, commits / 2, commits - 1] {
+        let found = log.keyed(&format!("key {number}")).map_err(answered).ok()?;
+        assert_eq!(found.map(|commit| commit.first.get()), Some(number + 1), "{when}");
+    }
+    assert_eq!(log.keyed("no key").map_err(answered).ok()?, None);
+    let odd = Tag::new("odd", 1);
+    let counted = log.count(&odd, Position::MAX).map_err(answered).ok()?;
+    assert_eq!(counted, commits / 2, "{when}");
+    let found = log.read(&Filter::tag(odd), Read::all()).map_err(answered).ok()?;
+    assert_eq!(found.len() as u64, commits / 2, "{when}");
+    let all = log.read(&Filter::everything(), Read::all()).map_err(answered).ok()?;
+    let all: Vec<RawEvent> = all.iter().map(|event| event.to_raw()).collect();
+    assert_eq!(all, (0..commits).map(event).collect::<Vec<_>>(), "{when}");
+    Some(())
+}
+
+fn identity(files: &[(PathBuf, Vec<u8>)], durability: Durability) -> LogIdentity {
+    Log::open(FOLDER, options(&disk_of(files), durability)).unwrap().identity()
+}
+
+#[test]
+fn an_operation_that_fails_costs_neither_events_nor_the_epoch() {
+    let interval = Durability::Interval { interval: Duration::from_secs(1_000) };
+    for (commits, durability, closed) in
+        [(150, Durability::Synced, true), (30, Durability::Synced, false), (30, interval, false)]
+    {
+        let files = files(commits, durability, closed);
+        let expected = identity(&files, durability);
+        let grouped = files.iter().any(|(path, _)| is(path, ".group"));
+        assert_eq!(grouped, closed, "the closed log has groups");
+        let life =
+            |disk: &SimulatedDisk, when: &str| match Log::open(FOLDER, options(disk, durability)) {
+                Ok(log) => read_all(&log, commits, when).is_some(),
+                Err(OpenError::Io { .. }) => false,
+                Err(other) => panic!("{when}: {other}"),
+            };
+        let whole = disk_of(&files);
+        let before = whole.operations();
+        assert!(life(&whole, "nothing fails"));
+        let operations = whole.operations() - before;
+        for (after, operation) in
+            (0..operations).flat_map(|after| Operation::ALL.map(|operation| (after, operation)))
+        {
+            let disk = disk_of(&files);
+            disk.fail_after(after, Fault::Io(operation));
+            let when = format!("{operation:?} fails after {after} operations");
+            life(&disk, &when);
+            disk.disarm();
+            let log = Log::open(FOLDER, options(&disk, durability)).unwrap();
+            assert_eq!(log.identity(), expected, "{when}");
+            assert_eq!(read_all(&log, commits, &when), Some(()), "{when}: it still fails");
+            log.close().unwrap();
+            if let Err(error) = verify(FOLDER, &options(&disk, durability), |_, _| ()) {
+                panic!("{when}: {error:?}");
+            }
+        }
+    }
+}
+
+/// Once, a group file that could not be read was left out until the log was opened again.
+#[test]
+fn a_group_that_cannot_be_read_is_tried_again() {
+    let files = files(150, Durability::Synced, true);
+    // How many operations a look-up takes until it is answered.
+    let cost = |fails_after: Option<u64>| {
+        let disk = disk_of(&files);
+        let log = Log::open(FOLDER, options(&disk, Durability::Synced)).unwrap();
+        let before = disk.operations();
+        if let Some(after) = fails_after {
+            disk.fail_after(after, Fault::Io(Operation::Map));
+        }
+        let answer = (0..3).find_map(|_| log.blocking().keyed("no key").ok());
+        assert_eq!(answer, Some(None));
+        disk.operations() - before
+    };
+    let whole = cost(None);
+    for after in 0..whole {
+        let failed = cost(Some(after));
+        assert!(failed <= whole + 1, "{failed} operations instead of {whole}: all are asked");
+    }
+}

@@ -1,0 +1,349 @@
+//! Two copies of one log that go different ways, and files that get from one to the other.
+//!
+//! Once, a segment of another log was read as if it were of this one, as long as its name was
+//! right, and an index file of a copy of this log counted as long as the segment had the same
+//! header. Copy a log, write to both, copy one file across: reads left events out, and an append
+//! passed a condition that it violated.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+};
+
+use diptych_log::{
+    Background, BackupOptions, Clustering, Follower, Log, LogOptions, OpenError, VerifyError,
+    backup,
+    disk::{Disk, simulated::SimulatedDisk},
+    verify,
+};
+use diptych_store::{
+    Append, AppendCondition, AppendError, EventStore, Filter, Position, RawEvent, Read, ReadError,
+    Tag, TimeSource, Timestamp,
+};
+
+const FOLDER: &str = "/data/log";
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// Time is given, so that nothing but the events tells the copies apart.
+fn options(disk: &SimulatedDisk) -> LogOptions {
+    LogOptions {
+        segment_bytes: 2048,
+        index_bytes: 600,
+        background: Background::Inline,
+        clustering: Clustering::Off,
+        time: TimeSource::Caller,
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    }
+}
+
+fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(2);
+    for folder in ["segments", "index"] {
+        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
+    }
+    for (path, bytes) in files {
+        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
+    }
+    disk
+}
+
+/// Every event has the same size and, at one position, the same time; `way` tells the copies apart.
+/// Every seventh is the same on every way.
+fn event(number: u64, way: &str) -> RawEvent {
+    let way = if number.is_multiple_of(7) { "same" } else { way };
+    RawEvent::new("counted", format!("{number:08} {way}")).tag(Tag::new("way", way))
+}
+
+fn append(log: &Log, numbers: std::ops::Range<u64>, way: &str) {
+    for number in numbers {
+        let mut append = Append::event(event(number, way));
+        append.recorded_at = Some(Timestamp::from_micros(*BEGIN + number as i64));
+        log.blocking().commit(append).unwrap();
+    }
+}
+
+/// A log of this way up to a position, closed in order.
+fn gone_on(files: &[(PathBuf, Vec<u8>)], numbers: std::ops::Range<u64>, way: &str) -> Files {
+    let disk = disk_of(files);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    append(&log, numbers, way);
+    log.close().unwrap();
+    disk.contents()
+}
+
+const COPIED_AT: u64 = 25;
+const LAST: u64 = 420;
+
+/// When the first event was recorded: a while after the first segment began.
+static BEGIN: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_micros() + 60_000_000);
+
+struct Copies {
+    ours: Files,
+    theirs: Files,
+}
+
+/// The same with all segments clustered that can be.
+fn clustered(files: &Files) -> Files {
+    let disk = disk_of(files);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    log.blocking().cluster().unwrap();
+    log.close().unwrap();
+    disk.contents()
+}
+
+fn both_orders() -> [Copies; 2] {
+    let Copies { ours, theirs } = copies();
+    let (ours_clustered, theirs_clustered) = (clustered(&ours), clustered(&theirs));
+    let clustered = Copies { ours: ours_clustered, theirs: theirs_clustered };
+    [Copies { ours, theirs }, clustered]
+}
+
+/// One log, copied, and gone on in both copies, over several segments.
+fn copies() -> Copies {
+    let common = gone_on(&[], 1..COPIED_AT, "both");
+    let ours = gone_on(&common, COPIED_AT..LAST, "ours");
+    let theirs = gone_on(&common, COPIED_AT..LAST, "them");
+    Copies { ours, theirs }
+}
+
+fn is(path: &Path, ending: &str) -> bool {
+    path.to_string_lossy().ends_with(ending)
+}
+
+/// Those of our files that the other copy has under the same name, with other bytes.
+fn that_differ(copies: &Copies, ending: &str) -> Vec<(usize, Vec<u8>)> {
+    let ours = copies.ours.iter().enumerate().filter(|(_, (path, _))| is(path, ending));
+    let differ = ours.filter_map(|(at, (path, bytes))| {
+        let (_, theirs) = copies.theirs.iter().find(|(name, _)| name == path)?;
+        (theirs != bytes).then(|| (at, theirs.clone()))
+    });
+    differ.collect()
+}
+
+fn expected(way: &str) -> Vec<RawEvent> {
+    (1..LAST).map(|number| event(number, if number < COPIED_AT { "both" } else { way })).collect()
+}
+
+/// What is read by one tag, by everything, and what a condition says; or the damage.
+fn answers(log: &Log) -> Result<(), String> {
+    let log = log.blocking();
+    let corrupt = |error: ReadError| match error {
+        ReadError::Corrupt(corruption) => corruption.to_string(),
+        other => panic!("{other}"),
+    };
+    let all = log.read(&Filter::everything(), Read::all()).map_err(corrupt)?;
+    let all: Vec<RawEvent> = all.iter().map(|event| event.to_raw()).collect();
+    assert_eq!(all, expected("ours"), "a mixture");
+    for way in ["both", "ours", "them", "same"] {
+        let tag = Tag::new("way", way);
+        let found = log.read(&Filter::tag(tag.clone()), Read::all()).map_err(corrupt)?;
+        let found: Vec<RawEvent> = found.iter().map(|event| event.to_raw()).collect();
+        let with_tag = all.iter().filter(|event| event.tags.contains(&tag)).cloned();
+        assert_eq!(found, with_tag.collect::<Vec<_>>(), "{way}");
+        let mut append = Append::event(event(LAST, "ours"));
+        append.recorded_at = Some(Timestamp::from_micros(*BEGIN + 2_000_000));
+        append
+            .conditions
+            .push(AppendCondition { fail_if: Filter::tag(tag), after: Position::START });
+        match log.commit(append) {
+            Err(AppendError::Refused(_)) => assert!(!found.is_empty(), "{way}"),
+            Err(AppendError::Corrupt(corruption)) => return Err(corruption.to_string()),
+            Ok(_) => {
+                assert!(found.is_empty(), "a condition passes that is violated: {way}");
+                return Ok(());
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    Ok(())
+}
+
+fn open_and_ask(disk: &SimulatedDisk) -> Result<(), String> {
+    match Log::open(FOLDER, options(disk)) {
+        Ok(log) => {
+            assert_eq!(log.head().position().get(), LAST - 1);
+            answers(&log)
+        }
+        Err(OpenError::Corrupt(corruption)) => Err(corruption.to_string()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn with(files: &Files, at: usize, bytes: &[u8]) -> Files {
+    let mut files = files.clone();
+    files[at].1 = bytes.to_vec();
+    files
+}
+
+fn damage_in(disk: &SimulatedDisk, path: &Path) -> bool {
+    match verify(FOLDER, &options(disk), |_, _| ()) {
+        Ok(_) => false,
+        Err(VerifyError::Damaged(damage)) => {
+            // A segment that does not go on from the one before it names itself.
+            let close = |file: &Path| file.parent() == path.parent();
+            assert!(damage.iter().any(|damage| close(&damage.file)), "{damage:?}");
+            true
+        }
+        Err(VerifyError::Open(OpenError::Corrupt(_))) => true,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_copies_are_alike_but_for_their_events() {
+    for copies in both_orders() {
+        alike(&copies);
+    }
+}
+
+fn alike(copies: &Copies) {
+    let names = |files: &Files| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&copies.ours), names(&copies.theirs));
+    assert!(that_differ(copies, ".seg").len() > 4, "{:?}", names(&copies.ours));
+    assert!(that_differ(copies, ".run").len() > 4, "{:?}", names(&copies.ours));
+    assert!(!that_differ(copies, ".group").is_empty(), "{:?}", names(&copies.ours));
+    for (path, ours) in &copies.ours {
+        let (_, theirs) = copies.theirs.iter().find(|(name, _)| name == path).unwrap();
+        assert_eq!(ours.len(), theirs.len(), "{}", path.display());
+        if is(path, ".seg") {
+            assert_eq!(ours[..64], theirs[..64], "the headers of {}", path.display());
+        }
+    }
+    assert_eq!(open_and_ask(&disk_of(&copies.ours)), Ok(()));
+    verify(FOLDER, &options(&disk_of(&copies.ours)), |_, _| ()).unwrap();
+}
+
+#[test]
+fn an_index_or_group_file_of_a_copy_is_not_believed() {
+    let both = both_orders();
+    let files = |copies| [".run", ".group"].map(|ending| that_differ(copies, ending)).concat();
+    for (copies, (at, theirs)) in
+        both.iter().flat_map(|copies| files(copies).into_iter().map(move |file| (copies, file)))
+    {
+        let disk = disk_of(&with(&copies.ours, at, &theirs));
+        let path = &copies.ours[at].0;
+        assert!(damage_in(&disk, path), "verify misses {}", path.display());
+        // The index of the last segment is evidence as well: the open names both.
+        if let Err(problem) = open_and_ask(&disk) {
+            let name = path.file_name().unwrap().to_string_lossy();
+            assert!(problem.contains(&*name) && problem.contains("copy"), "{problem}");
+            disk.remove(path).unwrap();
+            assert_eq!(open_and_ask(&disk), Ok(()), "what it advises helps");
+        }
+    }
+}
+
+#[test]
+fn a_segment_of_a_copy_is_damage_with_its_name() {
+    let both = both_orders();
+    for (copies, (at, theirs)) in both
+        .iter()
+        .flat_map(|copies| that_differ(copies, ".seg").into_iter().map(move |file| (copies, file)))
+    {
+        let disk = disk_of(&with(&copies.ours, at, &theirs));
+        let path = &copies.ours[at].0;
+        assert!(damage_in(&disk, path), "verify misses {}", path.display());
+        let problem = open_and_ask(&disk).expect_err("a segment of a copy is used");
+        let name = path.file_name().unwrap().to_string_lossy();
+        assert!(problem.contains(&*name), "{problem}");
+        // And if its index comes with it, or there is none.
+        let number = name[..8].to_owned();
+        let both = disk_of(&with(&copies.ours, at, &theirs));
+        let none = disk_of(&with(&copies.ours, at, &theirs));
+        for (path, bytes) in &copies.theirs {
+            let name = path.file_name().unwrap().to_string_lossy();
+            if is(path, ".run") && name.starts_with(&number) {
+                both.remove(path).unwrap();
+                none.remove(path).unwrap();
+                both.create(path, 0).unwrap().write_at(0, bytes).unwrap();
+            }
+        }
+        assert!(open_and_ask(&both).is_err(), "{name} with its index");
+        assert!(open_and_ask(&none).is_err(), "{name} without an index");
+        assert!(damage_in(&both, path) && damage_in(&none, path), "verify misses {name}");
+    }
+}
+
+#[test]
+fn the_published_head_of_a_copy_does_no_harm() {
+    let common = gone_on(&[], 1..COPIED_AT, "both");
+    let ours = gone_on(&common, COPIED_AT..LAST, "ours");
+    for (longer, upto) in [(false, 60), (true, LAST + 40)] {
+        let theirs = gone_on(&common, COPIED_AT..upto, "them");
+        let head = |files: &Files| files.iter().position(|(path, _)| is(path, "log/head")).unwrap();
+        let disk = disk_of(&with(&ours, head(&ours), &theirs[head(&theirs)].1));
+        match open_and_ask(&disk) {
+            Ok(()) => assert!(!longer, "a head that is further than the log is no evidence"),
+            Err(problem) => assert!(longer && problem.contains("head"), "{problem}"),
+        }
+    }
+}
+
+/// The files of another log that has segments of the same names.
+fn another() -> Files {
+    gone_on(&[], 1..LAST, "ours")
+}
+
+#[test]
+fn a_segment_of_another_log_is_damage_with_its_name() {
+    let ours = gone_on(&[], 1..LAST, "ours");
+    let theirs = another();
+    let segments: Vec<_> = (0..ours.len()).filter(|at| is(&ours[*at].0, ".seg")).collect();
+    for at in segments {
+        let path = &ours[at].0;
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let (_, bytes) = theirs.iter().find(|(name, _)| name == path).unwrap();
+        for keeps in ["everything else", "no index", "no index and no head"] {
+            let mut files = with(&ours, at, bytes);
+            files.retain(|(path, _)| keeps == "everything else" || !is(path, ".run"));
+            files.retain(|(path, _)| keeps != "no index and no head" || !is(path, "log/head"));
+            let disk = disk_of(&files);
+            let before = disk.contents();
+            let problem = match Log::open(FOLDER, options(&disk)) {
+                Ok(log) => {
+                    let problem = log.blocking().read(&Filter::everything(), Read::all());
+                    problem.map(|_| ()).expect_err("it is read").to_string()
+                }
+                Err(error) => {
+                    let after = disk.contents();
+                    let kept =
+                        before.iter().all(|file| is(&file.0, "lock") || after.contains(file));
+                    assert!(kept, "{name}, {keeps}: something was changed");
+                    error.to_string()
+                }
+            };
+            assert!(problem.contains(&name), "{name}, {keeps}: {problem}");
+            assert!(damage_in(&disk, path), "verify misses {name}");
+            let to = Path::new("/data/backup");
+            let backup_options =
+                BackupOptions { disk: Arc::new(disk.clone()), ..BackupOptions::default() };
+            assert!(backup(FOLDER, to, &backup_options, |_, _| ()).is_err(), "{name}: a backup");
+        }
+    }
+}
+
+#[test]
+fn a_follower_does_not_go_past_a_segment_of_another_log_or_copy() {
+    let copies = copies();
+    let (_, foreign) = another().into_iter().rfind(|(path, _)| is(path, ".seg")).unwrap();
+    let last = copies.ours.iter().rposition(|(path, _)| is(path, ".seg")).unwrap();
+    let middle = that_differ(&copies, ".seg").remove(1);
+    let last = (last, foreign);
+    for (at, bytes) in [middle, last] {
+        let disk = disk_of(&with(&copies.ours, at, &bytes));
+        let mut follower = Follower::open(FOLDER, Position::START, options(&disk)).unwrap();
+        let mut seen = 0;
+        let error = loop {
+            match follower.next(&Filter::everything(), 10) {
+                Ok(batch) => {
+                    assert!(!batch.is_empty(), "it reads to the end");
+                    seen += batch.len();
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, ReadError::Corrupt(_)), "{error} after {seen}");
+    }
+}
