@@ -223,7 +223,7 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = RawEvent> {
         let ids = || proptest::option::of(any::<u128>().prop_map(Uuid::from_u128));
-        let tag = "[ab]:[a-c]{0,2}".prop_map(|tag| tag.parse::<Tag>().unwrap());
+        let tag = "[ab]:[a-c]{0,2}".prop_map(|tag| Tag::parse(&tag).unwrap());
         let tags = proptest::collection::vec(tag, 0..5);
         let further = proptest::collection::btree_map("[a-c]{1,2}", ".{0,5}", 0..3);
         let bytes = proptest::collection::vec(any::<u8>(), 0..600);

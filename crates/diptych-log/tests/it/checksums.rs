@@ -54,7 +54,7 @@ fn a_checksum_is_the_same_in_memory_in_files_clustered_reopened_and_restored() {
     let [path, copy, restored] = ["log", "backup", "restored"].map(|name| dir.path().join(name));
     let log = Log::open(&path, options()).unwrap();
     for position in 1..=EVENTS {
-        log.blocking().append(commit(position)).unwrap();
+        let _accepted = log.blocking().append(commit(position)).unwrap();
     }
     log.blocking().flush().unwrap();
     assert_eq!(of(&log), expected, "as they arrived");
