@@ -29,6 +29,7 @@ mod reads;
 mod size;
 mod subscribe;
 mod svg;
+mod tasks;
 mod writes;
 
 use std::{fs, process::ExitCode};
@@ -83,7 +84,7 @@ const PROGRAM: Program = Program {
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if child::is_one(&arguments) {
-        child::run(&arguments);
+        tasks::run(&arguments);
         return ExitCode::SUCCESS;
     }
     let options = match Options::from_arguments(&PROGRAM, arguments.into_iter()) {

@@ -11,7 +11,7 @@ use syn::{
 
 use crate::{
     attributes::{self, NAMELESS},
-    payload,
+    serde_attributes,
 };
 
 /// A struct, or an enum of events.
@@ -103,7 +103,7 @@ fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<D
     let mut errors = Errors::default();
     let on_enum = "an enum is several events: each variant has a name of its own";
     errors.take(attributes::refuse(attributes, "event", on_enum));
-    let for_all = errors.take(payload::of_enum(attributes)).unwrap_or_default();
+    let for_all = errors.take(serde_attributes::of_enum(attributes)).unwrap_or_default();
     if data.variants.is_empty() {
         let problem = "an enum without variants is no event: add one, or drop the derive";
         errors.take::<()>(Err(Error::new(ident.span(), problem)));
@@ -154,10 +154,10 @@ fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<V
         }
         fields => {
             let event = own(&attrs, &ident, &fields)?;
-            let serde = payload::of_variant(&attrs, for_all)?;
+            let serde = serde_attributes::of_variant(&attrs, for_all)?;
             let fields = fields.into_iter().filter_map(|field| {
                 let (ident, of) = (field.ident?, without_self(&field.ty, of));
-                Some(payload::metas(&field.attrs).map(|serde| Field { ident, of, serde }))
+                Some(serde_attributes::metas(&field.attrs).map(|serde| Field { ident, of, serde }))
             });
             let fields = fields.collect::<Result<Vec<_>>>()?;
             Ok(Variant::Own(OwnVariant { ident, event, fields, serde }))

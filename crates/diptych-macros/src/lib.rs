@@ -3,6 +3,7 @@
 mod attributes;
 mod declared;
 mod payload;
+mod serde_attributes;
 mod written;
 
 use proc_macro::TokenStream;

@@ -2,76 +2,12 @@
 //! written, one that owns them and is read. What serde is told about the fields holds for both.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{format_ident, quote};
 use syn::{
-    Attribute, Error, Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Result, Token,
-    ext::IdentExt, parse_quote, punctuated::Punctuated,
+    Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Result, ext::IdentExt, parse_quote,
 };
 
 use crate::declared::{Field, OwnVariant};
-
-/// What serde can be told about a variant, and is told about its payload.
-const OF_PAYLOAD: [&str; 2] = ["rename_all", "deny_unknown_fields"];
-/// How serde names a variant when the enum derives its traits as well; no part of the payload.
-const OF_NAME: [&str; 2] = ["rename", "alias"];
-
-/// Everything in the `#[serde(...)]` among these.
-pub(crate) fn metas(attributes: &[Attribute]) -> Result<Vec<Meta>> {
-    let mut metas = Vec::new();
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        let list = Punctuated::<Meta, Token![,]>::parse_terminated;
-        metas.extend(attribute.parse_args_with(list)?);
-    }
-    Ok(metas)
-}
-
-/// What serde is told about an enum and holds for the payloads of all of its variants. How it
-/// tells one variant from another is not asked: an event has its name for that.
-pub(crate) fn of_enum(attributes: &[Attribute]) -> Result<Vec<Meta>> {
-    let metas = metas(attributes)?.into_iter().filter_map(|mut meta| {
-        if meta.path().is_ident("deny_unknown_fields") {
-            return Some(meta);
-        }
-        if !meta.path().is_ident("rename_all_fields") {
-            return None;
-        }
-        let path = match &mut meta {
-            Meta::Path(path) => path,
-            Meta::List(list) => &mut list.path,
-            Meta::NameValue(pair) => &mut pair.path,
-        };
-        *path = parse_quote!(rename_all);
-        Some(meta)
-    });
-    Ok(metas.collect())
-}
-
-/// What serde is told about the payload of a variant; `for_all` is what it is told about all of
-/// them, and yields to what the variant says itself.
-pub(crate) fn of_variant(attributes: &[Attribute], for_all: &[Meta]) -> Result<Vec<Meta>> {
-    let mut own = metas(attributes)?;
-    for meta in &own {
-        if !is_one_of(meta, &OF_PAYLOAD) && !is_one_of(meta, &OF_NAME) {
-            let key = meta.path().to_token_stream();
-            let problem = format!(
-                "`{key}` cannot be said of the payload of a variant: make the event a struct \
-                 that derives Event, and hold it in the variant"
-            );
-            return Err(Error::new_spanned(meta, problem));
-        }
-    }
-    own.retain(|meta| is_one_of(meta, &OF_PAYLOAD));
-    for meta in for_all {
-        if !own.iter().any(|own| own.path().get_ident() == meta.path().get_ident()) {
-            own.push(meta.clone());
-        }
-    }
-    Ok(own)
-}
-
-fn is_one_of(meta: &Meta, keys: &[&str]) -> bool {
-    keys.iter().any(|key| meta.path().is_ident(key))
-}
 
 /// The private struct of the payload of this variant. It is called neither what a field's type
 /// may be called, nor what serde calls things in the code that it writes (`__Field`, `__D`).

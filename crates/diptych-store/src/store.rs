@@ -2,7 +2,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
     Accepted, Append, AppendError, Batch, Filter, Head, KeyedCommit, Limits, LogIdentity, Position,
-    Read, ReadError, SubscribeOptions, Subscription, Tag, Tracking,
+    Read, ReadError, Tag, Tracking,
 };
 
 /// Any place that events can live: the one trait that a backend implements.
@@ -129,16 +129,6 @@ impl Store {
     /// See [`EventStore::tracked`].
     pub async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.0.tracked(source).await
-    }
-
-    /// Everything matching after `after`: what is there, then what comes.
-    pub fn subscribe(
-        &self,
-        filter: Filter,
-        after: Position,
-        options: SubscribeOptions,
-    ) -> Subscription {
-        Subscription::new(self.clone(), filter, after, options)
     }
 }
 
