@@ -1,5 +1,5 @@
-//! Child processes of this program: starting one, reading the figures that it prints, killing it.
-//! A child's side of it is in `tasks`.
+//! Starts child processes of this program, reads the figures that they print, and kills them. The
+//! module `tasks` is the code that runs in a child.
 
 use std::{
     io::{BufRead, BufReader},
@@ -22,12 +22,12 @@ pub(crate) fn is_one(arguments: &[String]) -> bool {
     arguments.first().is_some_and(|first| first == CHILD)
 }
 
-/// The task of a child process, as its arguments tell it.
+/// A task for a child process, which gets it as arguments.
 pub(crate) struct Task<'a> {
     pub(crate) what: &'static str,
     pub(crate) kind: Kind,
     pub(crate) folder: &'a Path,
-    /// Of events, or of the round.
+    /// The number of events or of the round, depending on the task.
     pub(crate) number: u64,
     pub(crate) accounts: u64,
     pub(crate) turn: Duration,
@@ -43,7 +43,7 @@ impl Task<'_> {
         command.args(numbers).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The figures that the child printed, by their names.
+    /// Runs the child until it exits, and returns the figures that it printed, by name.
     pub(crate) fn figures(&self) -> Vec<(String, f64)> {
         let output = self.spawn().wait_with_output().unwrap();
         let Task { what, kind, .. } = self;
@@ -62,7 +62,7 @@ pub(crate) fn figure(figures: &[(String, f64)], name: &str) -> f64 {
     figures.iter().find(|(known, _)| known == name).map_or(f64::NAN, |(_, value)| *value)
 }
 
-/// Appends to a log in a process of its own, and kills that while it does.
+/// Appends to a log in a child process, and kills the child while it appends.
 pub(crate) fn append_and_kill(kind: Kind, folder: &Path, round: u64) {
     let (accounts, turn) = (ACCOUNTS, Duration::ZERO);
     let task = Task { what: "append", kind, folder, number: round, accounts, turn };
@@ -70,7 +70,7 @@ pub(crate) fn append_and_kill(kind: Kind, folder: &Path, round: u64) {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    // A random delay, so that kills do not fall into step with what the log does at intervals.
+    // The random delay keeps the kills from falling into step with periodic work of the log.
     thread::sleep(Duration::from_millis(100 + Numbers::new(round).draw() % 100));
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_lines_with_a_name() {
+    fn a_figure_is_a_line_of_name_and_value() {
         let lines = "rate=12.5\nnoise\npeak=3\n";
         let figures: Vec<_> = lines.lines().filter_map(figure_in).collect();
         assert_eq!((figure(&figures, "rate"), figure(&figures, "peak")), (12.5, 3.0));

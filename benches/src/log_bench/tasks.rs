@@ -1,4 +1,4 @@
-//! The side of a child process: what each task does there.
+//! The code of the tasks that run in child processes.
 
 use std::{
     io::{Write, stdout},
@@ -14,7 +14,7 @@ use diptych_benches::{
 
 use crate::{cold, growth, reads};
 
-/// Events of one append where the speed of loading is not measured.
+/// Events in one append, for loads whose speed is not measured.
 const LARGE_COMMIT: u64 = 10_000;
 
 /// Carries out the task that the arguments name.
@@ -45,7 +45,7 @@ fn append(kind: Kind, folder: &Path, round: u64) {
     }
 }
 
-/// Loads with no more in memory than one batch, and prints how fast, and the peak of memory.
+/// Fills a log with one batch in memory at a time, and prints the rate and the peak of memory.
 fn load(kind: Kind, folder: &Path, events: u64, accounts: u64, commit: u64) {
     let before = memory_kib("VmHWM");
     let engine: Box<dyn Engine> = (kind.open)(folder);
