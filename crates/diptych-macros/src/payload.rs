@@ -1,5 +1,6 @@
-//! The payload of a variant: two private structs with its fields, one that borrows them and is
-//! written, one that owns them and is read. What serde is told about the fields holds for both.
+//! The payload of a variant, as two private structs with the fields of the variant. `encode`
+//! serialises one that borrows the fields, and `decode` deserialises one that owns them. The
+//! `#[serde(...)]` attributes of the fields apply to both.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
@@ -9,13 +10,13 @@ use syn::{
 
 use crate::declared::{Field, OwnVariant};
 
-/// The private struct of the payload of this variant. It is called neither what a field's type
-/// may be called, nor what serde calls things in the code that it writes (`__Field`, `__D`).
+/// The name of the private structs. It differs from any likely type of a field, and from the names
+/// in serde's generated code (such as `__Field` and `__D`).
 pub(crate) fn name(variant: &Ident) -> Ident {
     format_ident!("__{}Payload", variant)
 }
 
-/// The struct that is read.
+/// The struct that `decode` deserialises.
 pub(crate) fn owned(variant: &OwnVariant) -> TokenStream {
     let OwnVariant { ident, fields, serde, .. } = variant;
     let (name, said) = (name(ident), said(ident, serde));
@@ -30,7 +31,7 @@ pub(crate) fn owned(variant: &OwnVariant) -> TokenStream {
     }
 }
 
-/// The struct that is written.
+/// The struct that `encode` serialises.
 pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
     let OwnVariant { ident, fields, serde, .. } = variant;
     let (name, said) = (name(ident), said(ident, serde));
@@ -51,12 +52,12 @@ pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
     })
 }
 
-/// What serde is told about both: its messages, and codecs that write names, call it like the
-/// variant.
+/// The attributes of both structs. They rename the struct to the variant, for serde's messages and
+/// for codecs that write names.
 fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
     let variant = variant.unraw().to_string();
     let expecting = format!("struct {variant}");
-    // Nobody reads a field that serde skips.
+    // `dead_code`, because no code reads a field that serde skips.
     quote! {
         #[serde(crate = "::diptych::private::serde", rename = #variant, expecting = #expecting)]
         #[serde(#(#serde),*)]
@@ -64,8 +65,9 @@ fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
     }
 }
 
-/// What serde is told about a borrowed field. It calls functions of the user with a reference to
-/// the field, which here is a reference itself; so functions stand between that take one off.
+/// The `#[serde(...)]` attributes of a borrowed field. Serde passes a reference to the field to the
+/// functions of the user. The field is itself a reference here, so generated functions between the
+/// two remove one level.
 fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>> {
     let Field { ident, of, serde } = field;
     let serializer = |path: &ExprPath| {
@@ -103,7 +105,7 @@ fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>>
     Ok(adapted)
 }
 
-/// The path in `key = "path"`. Where it is something else, serde says what is wrong.
+/// The path in `key = "path"`. For any other form, serde itself reports the error.
 fn called(meta: &Meta, key: &str) -> Result<Option<ExprPath>> {
     match meta {
         Meta::NameValue(MetaNameValue {

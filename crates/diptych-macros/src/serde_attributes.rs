@@ -3,13 +3,12 @@
 use quote::ToTokens;
 use syn::{Attribute, Error, Meta, Result, Token, parse_quote, punctuated::Punctuated};
 
-/// Attributes of a variant that hold for its payload.
+/// Attributes of a variant that apply to its payload.
 const OF_PAYLOAD: [&str; 2] = ["rename_all", "deny_unknown_fields"];
-/// Attributes that name a variant when the enum derives serde's traits as well; no part of the
-/// payload.
+/// Attributes that rename a variant for serde's own derives. They do not change the payload.
 const OF_NAME: [&str; 2] = ["rename", "alias"];
 
-/// Everything in the `#[serde(...)]` among these attributes.
+/// All items of the `#[serde(...)]` attributes.
 pub(crate) fn metas(attributes: &[Attribute]) -> Result<Vec<Meta>> {
     let mut metas = Vec::new();
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
@@ -19,8 +18,8 @@ pub(crate) fn metas(attributes: &[Attribute]) -> Result<Vec<Meta>> {
     Ok(metas)
 }
 
-/// The attributes of an enum that hold for the payloads of all variants. Those that tell variants
-/// apart are left out: an event has its name for that.
+/// The attributes of an enum that apply to the payloads of all variants. It leaves out attributes
+/// that tell variants apart, because an event's name does that.
 pub(crate) fn of_enum(attributes: &[Attribute]) -> Result<Vec<Meta>> {
     let metas = metas(attributes)?.into_iter().filter_map(|mut meta| {
         if meta.path().is_ident("deny_unknown_fields") {
@@ -40,8 +39,7 @@ pub(crate) fn of_enum(attributes: &[Attribute]) -> Result<Vec<Meta>> {
     Ok(metas.collect())
 }
 
-/// The attributes of the payload of a variant: its own, and those `for_all` that it does not
-/// replace.
+/// The attributes of a variant's payload: its own, and each of `for_all` that it does not override.
 pub(crate) fn of_variant(attributes: &[Attribute], for_all: &[Meta]) -> Result<Vec<Meta>> {
     let mut own = metas(attributes)?;
     for meta in &own {
