@@ -1,4 +1,4 @@
-//! The bank of the part `framework`: the model that is the same for every contender.
+//! The domain of the part `framework`: a bank that every contender uses.
 
 use std::{fmt, future::Future};
 
@@ -62,7 +62,7 @@ impl std::error::Error for Refused {}
 
 /// A contender of the part `framework`: executes a command on an account and keeps its event.
 pub(crate) trait Bank {
-    /// One with nothing in it.
+    /// A bank without accounts.
     fn fresh() -> Self;
 
     fn execute(&self, account: &str, command: Command) -> impl Future<Output = ()>;

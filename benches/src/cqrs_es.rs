@@ -1,11 +1,12 @@
-//! cqrs-es 0.5, with three stores in memory.
+//! cqrs-es 0.5 over three stores in memory.
 //!
-//! Its `MemStore` keeps each event as a value (an envelope in a map under a lock) and copies the
-//! whole history of an account twice for a command: to load it, and to add to it. It serialises
-//! nothing. And it prints two lines for each command, which is in the figures of nobody who uses
-//! cqrs-es in earnest; so there is also a store that takes the same steps and prints nothing.
-//! The third is cqrs-es' own persistence, which it has over databases, over texts in a map: the
-//! one that does what a store that keeps JSON has to do.
+//! - `PrintingStore` is its own `MemStore`, which keeps each event as a value (an envelope in a map
+//!   under a lock) and serialises nothing. For each command it copies the whole history of an
+//!   account twice: to load it, and to add to it. It also prints two lines for each command.
+//! - `SilentStore` takes these steps without the prints, because serious users of cqrs-es do not
+//!   pay for prints.
+//! - `JsonStore` is cqrs-es' own persistence, which it uses over databases, here over texts in a
+//!   map. It does all the work that a store of JSON has to do.
 
 use std::{collections::HashMap, sync::RwLock};
 
@@ -58,7 +59,7 @@ impl Aggregate for Account {
     }
 }
 
-/// cqrs-es over its own `MemStore`, with the standard output led away as long as it lives.
+/// cqrs-es over its own `MemStore`. The standard output goes to `/dev/null` while this exists.
 pub(crate) struct PrintingStore {
     framework: CqrsFramework<Account, MemStore<Account>>,
     _led_away: LedAway,
@@ -154,7 +155,7 @@ impl Bank for JsonStore {
     }
 }
 
-/// A table as a database has it for cqrs-es: payload and metadata are text.
+/// Rows as a database holds them for cqrs-es: payload and metadata are text.
 #[derive(Default)]
 struct Texts {
     rows: RwLock<HashMap<String, Vec<Text>>>,

@@ -1,6 +1,8 @@
-//! Decisions over a large log, durable: read one account, append to it if nothing of it came
-//! since. Payload of 256 bytes, one of 8 event types, tags `account:` (1 of 10,000) and
-//! `tenant:` (1 of 100): in a log of 1,000,000 events an account has about 100.
+//! Measures durable decisions over a large log. Each reads one account, and appends to it on the
+//! condition that the account has no new event.
+//!
+//! An event has a payload of 256 bytes, one of 8 types, and two tags: `account:` (1 of 10,000) and
+//! `tenant:` (1 of 100). In a log of 1,000,000 events an account has about 100.
 
 use ::diptych::{App, AppBuilder};
 use diptych_log::{Log, LogOptions};
@@ -34,7 +36,7 @@ pub(crate) fn table(options: &Options) -> Table {
     fill(options, "tephra", |entries| tephra.append_all(entries));
     let decided = Log::open(folder.path().join("log"), LogOptions::default()).unwrap();
     fill(options, "diptych-log", |entries| log::append_all(&decided, entries));
-    // Appended to freely, a log grows by millions of events: it gets one of its own.
+    // Unconditional appends add millions of events, so they get a log of their own.
     let free = Log::open(folder.path().join("free"), LogOptions::default()).unwrap();
 
     let by_tephra =

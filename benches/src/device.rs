@@ -1,4 +1,5 @@
-//! The disk and the memory as the system tells of them: flushes, sizes, caches, processes.
+//! Figures from the operating system: disk flushes, file sizes, the page cache, and the memory and
+//! open files of this process.
 
 use std::{
     fs::{self, File},
@@ -9,7 +10,7 @@ use std::{
 
 use rustix::fs::{Advice, fadvise, major, minor};
 
-/// How often the disk below a folder was told to make its cache durable.
+/// Counts the flush requests of the disk below a folder.
 pub struct Flushes {
     stat: PathBuf,
 }
@@ -19,18 +20,19 @@ fn stat_of(folder: &Path) -> Option<PathBuf> {
     Some(format!("/sys/dev/block/{}:{}/stat", major(device), minor(device)).into())
 }
 
-/// Bytes that were read from the disk below a folder since the system started; 0 if unknown.
+/// Bytes that the system has read from the disk below a folder since it started; 0 if unknown.
 pub fn read_bytes(folder: &Path) -> u64 {
     let stat = stat_of(folder).and_then(|stat| fs::read_to_string(stat).ok());
     stat.and_then(|stat| number_of(&stat, 3)).unwrap_or(0) * 512
 }
 
 impl Flushes {
-    /// Nothing where the system does not count them.
+    /// `None` if the system does not count the flushes of this disk.
     pub fn of(folder: &Path) -> Option<Flushes> {
         let flushes = Flushes { stat: stat_of(folder)? };
         let before = flushes.count()?;
-        // A file system in memory counts nothing, and some disks do not either.
+        // File systems in memory and some disks count no flushes, so one sync has to raise the
+        // count.
         let probe = folder.join("flush-probe");
         let file = File::create(&probe).ok()?;
         file.set_len(1).and_then(|()| file.sync_all()).ok()?;
@@ -38,23 +40,23 @@ impl Flushes {
         (flushes.count()? > before).then_some(flushes)
     }
 
-    /// Since the system started; not a small number.
+    /// Flush requests that the disk has completed since the system started.
     pub fn count(&self) -> Option<u64> {
         number_of(&fs::read_to_string(&self.stat).ok()?, 16)
     }
 }
 
-/// The numbers of a disk: the third is of sectors that were read, the sixteenth of flush requests
-/// that were completed.
+/// One field of a disk's statistics; the first is field 1. Field 3 counts the sectors that were
+/// read, field 16 the flush requests that were completed.
 fn number_of(stat: &str, place: usize) -> Option<u64> {
     stat.split_whitespace().nth(place - 1)?.parse().ok()
 }
 
-/// Bytes of the files of a folder.
+/// Bytes of all files in a folder.
 pub struct Sizes {
-    /// In blocks of 4 KiB that are not all zeroes.
+    /// Bytes in blocks of 4 KiB that are not all zeroes.
     pub used: u64,
-    /// What the file system has given to them.
+    /// Bytes that the file system has allocated.
     pub allocated: u64,
 }
 
@@ -81,7 +83,7 @@ fn used_bytes(piece: &[u8]) -> u64 {
     used.map(|block| block.len() as u64).sum()
 }
 
-/// The files of a folder and of those in it.
+/// All files in a folder and in its subfolders.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -94,7 +96,8 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Lets the system forget what is in the files of a folder; nobody may have them open. Says how.
+/// Drops the files of a folder from the page cache, and returns a note that says how. No process
+/// may have these files open.
 pub fn drop_cache(folder: &Path) -> &'static str {
     rustix::fs::sync();
     if fs::write("/proc/sys/vm/drop_caches", "1").is_ok() {
@@ -107,7 +110,7 @@ pub fn drop_cache(folder: &Path) -> &'static str {
     "the files were dropped from the page cache with `posix_fadvise`"
 }
 
-/// A figure of this process in KiB, such as `VmHWM` or `RssAnon`.
+/// A memory figure of this process in KiB, such as `VmHWM` or `RssAnon`; 0 if unknown.
 pub fn memory_kib(name: &str) -> u64 {
     kib_in(&fs::read_to_string("/proc/self/status").unwrap_or_default(), name).unwrap_or(0)
 }
@@ -117,7 +120,7 @@ fn kib_in(status: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Files that this process has open.
+/// The number of files that this process has open.
 pub fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1))
 }
@@ -127,14 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_the_numbers_of_a_disk_begin_with_one() {
+    fn disk_statistics_count_fields_from_one() {
         let stat = " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n";
         assert_eq!((number_of(stat, 3), number_of(stat, 16)), (Some(3), Some(16)));
         assert_eq!(number_of("1 2 3", 16), None);
     }
 
     #[test]
-    fn blocks_of_zeroes_are_not_used() {
+    fn blocks_of_zeroes_do_not_count_as_used() {
         let mut piece = vec![0; 10_000];
         assert_eq!(used_bytes(&piece), 0);
         piece[4_096] = 1;
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_found_by_its_whole_name() {
+    fn a_memory_figure_is_found_by_its_whole_name() {
         let status = "VmHWMx:\t 1 kB\nVmHWM:\t  3456 kB\nRssAnon:\t 12 kB\n";
         assert_eq!(kib_in(status, "VmHWM"), Some(3456));
         assert_eq!(kib_in(status, "RssAnon"), Some(12));

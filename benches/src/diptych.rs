@@ -1,4 +1,4 @@
-//! The framework: commands executed by an app, over a store in memory and over a log.
+//! The framework as a contender: an app executes commands, over a store in memory or over a log.
 
 use std::{
     collections::VecDeque,
@@ -77,7 +77,7 @@ impl Fold for Account {
     }
 }
 
-/// The event of the workload, typed.
+/// The workload's event as a typed event.
 pub(crate) struct Moved {
     event_type: &'static str,
     tenant: u64,
@@ -109,7 +109,7 @@ impl Event for Moved {
     }
 }
 
-/// What a decision knows of an account, as the framework folds it.
+/// The state of a decision, as a fold of the framework.
 #[derive(Default)]
 struct State(Balance);
 
@@ -122,7 +122,7 @@ impl Fold for State {
     }
 }
 
-/// Appends to an account, knowing all of it.
+/// Appends one event to an account. Its boundary is every event of the account.
 struct Move(Entry);
 
 impl Command for Move {
@@ -146,12 +146,12 @@ fn started(builder: AppBuilder) -> App {
     pollster::block_on(builder.start()).unwrap()
 }
 
-/// An app over a log that others use too.
+/// An app over a log that other contenders use too.
 pub(crate) fn over(log: &Log, cache_bytes: usize) -> App {
     started(App::over(log.clone()).cache_bytes(cache_bytes))
 }
 
-/// Reads every account once, so that an app knows them.
+/// Decides once on every account, so that the app has the state of each in its cache.
 pub(crate) fn warm(runtime: &Runtime, app: &App, accounts: u64) {
     runtime.block_on(async {
         for account in 0..accounts {
@@ -161,7 +161,7 @@ pub(crate) fn warm(runtime: &Runtime, app: &App, accounts: u64) {
     });
 }
 
-/// A task that decides on one random account after another.
+/// A task that makes one decision after another, each on a random account.
 pub(crate) async fn decide(app: App, mut numbers: Numbers, watch: Arc<Watch>) {
     while watch.goes_on() {
         app.execute(Move(Entry::random(&mut numbers))).await.unwrap();
@@ -169,7 +169,7 @@ pub(crate) async fn decide(app: App, mut numbers: Numbers, watch: Arc<Watch>) {
     }
 }
 
-/// A task that decides on the account that all decide on, one decision after another.
+/// A task that makes one decision after another, all on account 0. Every such task uses it.
 pub(crate) async fn decide_on_one_account(app: App, mut numbers: Numbers, watch: Arc<Watch>) {
     while watch.goes_on() {
         let entry = Entry { account: 0, ..Entry::random(&mut numbers) };
@@ -178,7 +178,7 @@ pub(crate) async fn decide_on_one_account(app: App, mut numbers: Numbers, watch:
     }
 }
 
-/// How many a second one lane decides that has this many on their way at a time.
+/// Decisions per second of one lane that keeps `in_flight` commands in flight.
 pub(crate) fn lane(
     runtime: &Runtime,
     app: &App,

@@ -1,4 +1,4 @@
-//! What one command costs apart from any disk: one thread, a store in memory.
+//! Measures the cost of one command without any disk: one thread, a store in memory.
 
 use std::{
     hint::black_box,
@@ -29,11 +29,12 @@ const NOTES: &[&str] = &[
     "cqrs-es' persistence is what it has over databases: here over texts in a map",
 ];
 
-/// How many accounts are in one store: few enough that memory stays small whatever the rate.
+/// Accounts in one store: few enough that memory stays small at any rate.
 const FRESH_ACCOUNTS: usize = 20_000;
 const LONG_ACCOUNTS: usize = 100;
-/// The events that an account has before, and those that the measured commands add.
+/// Events that an account has before the clock starts.
 const BEFORE: u64 = 100;
+/// Events that the measured commands then add to it.
 const ADDED: u64 = 100;
 
 pub(crate) fn tables(options: &Options) -> Vec<Table> {
@@ -65,7 +66,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     vec![first.measure(options, fresh), second.measure(options, long)]
 }
 
-/// Every command goes to an account that is not there yet.
+/// Each command opens a new account.
 fn no_history<B: Bank>(runtime: &Runtime, turn: Duration) -> f64 {
     let (mut done, mut taken) = (0, Duration::ZERO);
     while taken < turn || done == 0 {
@@ -85,7 +86,7 @@ fn no_history<B: Bank>(runtime: &Runtime, turn: Duration) -> f64 {
     done as f64 / taken.as_secs_f64()
 }
 
-/// Accounts that have 100 events get another 100; only these are measured.
+/// Adds 100 events to accounts that have 100 already. The clock runs only while it adds.
 fn long_history<B: Bank>(runtime: &Runtime, turn: Duration) -> f64 {
     let (mut done, mut taken) = (0, Duration::ZERO);
     while taken < turn || done == 0 {

@@ -1,5 +1,5 @@
-//! One account that everybody wants, durable: how close decisions on it come to appends that
-//! depend on nothing.
+//! Many callers decide on one account, and every commit is durable. The table shows how close they
+//! come to appends without a condition.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ const BY_HAND: &str = "diptych-log by hand, 256 tasks, one account";
 pub(crate) fn table(options: &Options) -> Table {
     let (folder, turn) = (options.folder(), options.turn());
     let runtime = Runtime::new().unwrap();
-    // Every turn has a log of its own: what was appended before weighs on nobody.
+    // Each turn gets a new log, so that earlier appends do not slow it down.
     let on_fresh_log = |turn: &dyn Fn(&Log) -> f64| {
         let folder = folder.path().join("log");
         let log = Log::open(&folder, LogOptions::default()).unwrap();

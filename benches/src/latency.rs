@@ -1,17 +1,18 @@
-//! How long things took: counted in buckets, so that millions of them take no memory.
+//! Distributions of durations. They are counted in buckets, so that millions take little memory.
 
 use std::time::Duration;
 
-/// Buckets between a power of two and the next: a percentile is off by less than 1 %.
+/// Buckets between a power of two and the next. With 128, a percentile is off by less than 1 %.
 const STEPS: u64 = 128;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 
 /// A distribution of durations.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
-    /// How many fell into each bucket.
+    /// The number of durations in each bucket.
     buckets: Vec<u64>,
     count: u64,
+    /// The longest duration in nanoseconds.
     most: u64,
 }
 
@@ -42,8 +43,8 @@ impl Latencies {
         self.count
     }
 
-    /// Below this many microseconds was this part of them, such as 0.99; not a number if there
-    /// are none.
+    /// A quantile in microseconds: with a part of 0.99, 99 % of the durations are at most this
+    /// long. Not a number if there are none.
     pub fn quantile(&self, part: f64) -> f64 {
         let rank = ((self.count as f64 * part).ceil() as u64).max(1);
         let mut seen = 0;
@@ -56,13 +57,13 @@ impl Latencies {
         f64::NAN
     }
 
-    /// The longest, in microseconds.
+    /// The longest duration in microseconds; not a number if there are none.
     pub fn most(&self) -> f64 {
         if self.count == 0 { f64::NAN } else { self.most as f64 / 1e3 }
     }
 }
 
-/// Small numbers have a bucket each; above, the leading digits choose it.
+/// Small numbers have a bucket each. The leading bits of larger numbers choose the bucket.
 fn bucket_of(number: u64) -> usize {
     let shift = number.checked_ilog2().unwrap_or(0).saturating_sub(STEP_BITS);
     (u64::from(shift) * STEPS + (number >> shift)) as usize
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_of_all_that_was_merged() {
+    fn quantiles_cover_all_merged_durations() {
         let (mut all, mut upper) = (Latencies::default(), Latencies::default());
         assert!(all.quantile(0.5).is_nan());
         for microseconds in 1..=500 {

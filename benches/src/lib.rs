@@ -1,5 +1,5 @@
-//! What the programs of this folder share: their options, the events that they write, the
-//! engines and the contenders that take turns, and the table of what they did.
+//! Code that the programs in this folder share: their options, the events that they write, the
+//! engines, and the tables of contenders that take turns.
 
 pub mod device;
 pub mod engines;

@@ -1,5 +1,5 @@
-//! Our stores without a framework: the same steps written out, as a program does that has only
-//! the hinge.
+//! Diptych's stores without the framework. Each step of a command is written out, as in a program
+//! that uses only the event store.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,8 @@ use crate::{
     workload::{Balance, Entry, Fold, Numbers, Watch},
 };
 
-/// Commands over the store in memory: read, decode, fold, decide, encode, append on condition.
+/// Executes commands over the store in memory: read, decode, fold, decide, encode, append on
+/// condition.
 pub(crate) struct ByHand(Store);
 
 impl Bank for ByHand {
@@ -50,19 +51,20 @@ pub(crate) fn append_all(log: &Log, entries: impl Iterator<Item = Entry>) {
     log.blocking().commit(Append::events(entries.map(|entry| entry.to_raw()))).unwrap();
 }
 
-/// Appends one event that depends on nothing.
+/// Appends one event without a condition.
 pub(crate) fn append_one(log: &Log, numbers: &mut Numbers) -> bool {
     log.blocking().commit(Append::event(Entry::random(numbers).to_raw())).unwrap();
     true
 }
 
-/// Reads one account and appends to it if nothing of it came since; whether that was so.
+/// Reads one account, and appends to it on the condition that the account has no new event. Returns
+/// false if the log refuses the append.
 pub(crate) fn decide(log: &Log, numbers: &mut Numbers, fold: Fold) -> bool {
     let entry = Entry::random(numbers);
     let fail_if = Filter::tag(Tag::new("account", entry.account));
     let (mut balance, mut read) = (Balance::default(), Read::all());
     let head = log.head().position();
-    // A batch is bounded: an account may need several.
+    // A batch is bounded, so an account may need several.
     let after = loop {
         let batch = log.blocking().read(&fail_if, read).unwrap();
         batch.iter().for_each(|event| fold.event(&mut balance, event.payload()));
@@ -76,7 +78,7 @@ pub(crate) fn decide(log: &Log, numbers: &mut Numbers, fold: Fold) -> bool {
     done(log.blocking().commit(Append::event(entry.to_raw()).condition(unchanged)))
 }
 
-/// Whether the commit was done and not refused; anything else is a fault.
+/// Returns false if the condition refused the commit. Panics on any other error.
 fn done<T>(result: Result<T, AppendError>) -> bool {
     match result {
         Ok(_) => true,
@@ -85,7 +87,7 @@ fn done<T>(result: Result<T, AppendError>) -> bool {
     }
 }
 
-/// A task that appends events that depend on nothing, one after another.
+/// A task that appends one event after another, without conditions.
 pub(crate) async fn append_freely(log: Log, mut numbers: Numbers, watch: Arc<Watch>) {
     while watch.goes_on() {
         let append = Append::event(Entry::random(&mut numbers).to_raw());
@@ -94,8 +96,8 @@ pub(crate) async fn append_freely(log: Log, mut numbers: Numbers, watch: Arc<Wat
     }
 }
 
-/// A task that decides on the account that all decide on, one decision after another. It takes
-/// the position of the account's last event for its state, which is the least a decision knows.
+/// A task that makes one decision after another, all on account 0. Its state is only the position
+/// of the account's last event, which is the least that a decision must know.
 pub(crate) async fn decide_on_one_account(log: Log, mut numbers: Numbers, watch: Arc<Watch>) {
     let fail_if = Filter::tag(Tag::new("account", 0));
     while watch.goes_on() {
@@ -114,7 +116,7 @@ pub(crate) async fn decide_on_one_account(log: Log, mut numbers: Numbers, watch:
     }
 }
 
-/// How many a second one thread appends that has this many on their way at a time.
+/// Appends per second of one thread that keeps `in_flight` appends in flight.
 pub(crate) fn pipelined(log: &Log, in_flight: usize, round: u64, turn: Duration) -> f64 {
     let (mut numbers, mut waiting) = (Numbers::of_caller(round, 0), VecDeque::new());
     let (mut count, start) = (0_u64, Instant::now());

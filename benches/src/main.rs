@@ -1,8 +1,8 @@
-//! What a command costs, beside others and beside the disk:
+//! Measures the cost of one command, next to other frameworks and to the bare disk:
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin commands`.
 //!
-//! Every part is a table of contenders that take turns over several rounds, so that what else
-//! the machine does meets all of them. Options are in [`options::usage`].
+//! Each part prints tables. The contenders of a table take turns over several rounds, so that other
+//! load on the machine affects all of them alike. [`options::usage`] lists the options.
 
 mod bank;
 mod cqrs_es;
@@ -21,7 +21,7 @@ use workload::ACCOUNTS;
 
 const PROGRAM: Program = Program {
     parts: &["framework", "decide", "hot"],
-    // With 20 for an account on average, none of them is left without.
+    // At 20 random events for an account on average, no account stays empty.
     least_events: 20 * ACCOUNTS,
     settings: &[],
 };

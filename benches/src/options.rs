@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the programs.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -14,16 +14,16 @@ options:
   --dir DIR      where logs are written: the disk that is measured (the folder for temporary files)
   --json FILE    where to write the figures as JSON as well";
 
-/// The setting that is a folder and not a number.
+/// The only setting that is a folder. All others are numbers.
 pub const PLOTS: &str = "--plots";
 
-/// What a program measures.
+/// The parts and options of one program.
 pub struct Program {
-    /// By the names of `--only`, in their order.
+    /// Names for `--only`, in the order in which the parts run by default.
     pub parts: &'static [&'static str],
-    /// Logs may not be smaller.
+    /// The smallest value that `--events` may have.
     pub least_events: u64,
-    /// What else may be set, apart from what every program has.
+    /// Options of this program alone.
     pub settings: &'static [Setting],
 }
 
@@ -40,7 +40,7 @@ pub struct Options {
     pub seconds: f64,
     pub events: u64,
     pub json: Option<PathBuf>,
-    /// Only contenders with this in their name have their turns.
+    /// Only contenders whose name contains this text take part.
     pub name: String,
     parts: Vec<&'static str>,
     dir: PathBuf,
@@ -92,30 +92,30 @@ impl Options {
         let setting = self.settings.iter_mut().find(|(known, _)| *known == name);
         let (_, kept) = setting.ok_or_else(|| format!("there is no option {name}"))?;
         value.clone_into(kept);
-        // A number that is none is said at once, and not after an hour.
+        // Reports a bad number at once, and not an hour later when its part starts.
         if name != PLOTS { self.numbers(name).map(|_| ()) } else { Ok(()) }
     }
 
-    /// A setting of this program as it was given; empty if there is none.
+    /// The text of a setting, as given or by default; empty if the program has no such setting.
     pub fn text(&self, name: &str) -> &str {
         let setting = self.settings.iter().find(|(known, _)| *known == name);
         setting.map_or("", |(_, value)| value)
     }
 
-    /// The numbers of a setting, with commas between them.
+    /// The numbers of a setting, which commas separate.
     ///
     /// # Errors
-    /// What is none.
+    /// A value that is not a number.
     pub fn numbers(&self, name: &str) -> Result<Vec<u64>, String> {
         self.text(name).split(',').map(|number| parsed(name, number)).collect()
     }
 
-    /// The number of a setting.
+    /// The first number of a setting; 0 if it has none.
     pub fn number(&self, name: &str) -> u64 {
         self.numbers(name).ok().and_then(|numbers| numbers.first().copied()).unwrap_or(0)
     }
 
-    /// The same, with one round.
+    /// These options with a single round.
     #[must_use]
     pub fn once(&self) -> Options {
         Options { rounds: 1, ..self.clone() }
@@ -125,12 +125,12 @@ impl Options {
         &self.parts
     }
 
-    /// How long a turn is.
+    /// The length of one turn.
     pub fn turn(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 
-    /// A folder that is gone when the part that asked for it is done.
+    /// A new folder below `--dir`. It is deleted when the caller drops the value.
     pub fn folder(&self) -> TempDir {
         tempfile::Builder::new().prefix("diptych-benches-").tempdir_in(&self.dir).unwrap()
     }
@@ -142,7 +142,7 @@ fn chosen(parts: &[&'static str], names: &str) -> Result<Vec<&'static str>, Stri
     chosen.ok_or_else(|| format!("the parts are {}", parts.join(", ")))
 }
 
-/// What a program says of its options.
+/// The usage text of a program.
 pub fn usage(program: &Program) -> String {
     let mut usage = format!("{USAGE}\n\nparts: {}", program.parts.join(", "));
     for (number, Setting { name, default, about }) in program.settings.iter().enumerate() {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_numbers_of_the_program() {
+    fn settings_are_numbers_that_the_program_names() {
         assert_eq!(options("").unwrap().numbers("--sizes"), Ok(vec![1, 2]));
         assert_eq!(options("--sizes 7").unwrap().number("--sizes"), 7);
         assert!(options("--sizes x").is_err());

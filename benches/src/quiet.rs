@@ -1,4 +1,4 @@
-//! The standard output without what a peer prints.
+//! Silences the standard output while a peer prints.
 
 use std::{
     fs::File,
@@ -6,7 +6,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-/// What is printed goes nowhere until this is dropped.
+/// Sends the standard output to `/dev/null` until this value is dropped.
 pub struct LedAway {
     terminal: OwnedFd,
 }

@@ -1,4 +1,4 @@
-//! What the disk gives: every other figure of a part that goes to it stands beside this one.
+//! Measures the bare disk. Every part that writes to a disk shows this figure next to the others.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
 
 pub const NAME: &str = "raw: 310 bytes appended, fdatasync";
 
-/// How often a second one thread appends the bytes of one event to a file and syncs it.
+/// Syncs per second of one thread that appends the bytes of one event to a file before each sync.
 pub fn syncs(folder: &Path, turn: Duration) -> f64 {
     let path = folder.join("raw");
     let file = File::create(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Contenders that take turns, and what is printed of them.
+//! Contenders take turns, and tables show their results.
 
 use std::{
     fmt,
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::options::Options;
 
-/// One that is measured, by what it is called in the table.
+/// A measured implementation, with its name in the table.
 pub struct Contender<'a> {
     name: &'static str,
     against: Option<&'static str>,
-    /// Has one turn, in the round of this number, and says how many a second it did; if there
-    /// are several tables, one figure for each.
+    /// Runs one turn in the round of this number. Returns the rate per second, or one figure for
+    /// each table if there are several.
     turn: Box<dyn FnMut(u64) -> Vec<f64> + 'a>,
 }
 
@@ -24,36 +24,36 @@ impl<'a> Contender<'a> {
         Contender::several(name, move |round| vec![turn(round)])
     }
 
-    /// One that has a figure for each of several tables in every turn.
+    /// A contender whose turn returns one figure for each of several tables.
     pub fn several(name: &'static str, turn: impl FnMut(u64) -> Vec<f64> + 'a) -> Contender<'a> {
         Contender { name, against: None, turn: Box::new(turn) }
     }
 
-    /// The same, compared with this row and not with the baseline of the table.
+    /// Compares this contender with the row of this name instead of the table's baseline.
     pub fn against(mut self, name: &'static str) -> Contender<'a> {
         self.against = Some(name);
         self
     }
 }
 
-/// What a contender did a second, in each round.
+/// The rate per second of one contender in each round.
 pub struct Row {
     pub name: &'static str,
-    /// The row that it is compared with.
+    /// Name of the row that this row is compared with.
     pub against: &'static str,
     pub rates: Vec<f64>,
 }
 
 pub struct Table {
-    /// The part, and what of it.
+    /// The part, then the case that this table measures.
     pub title: &'static str,
-    /// What is counted.
+    /// The unit of the figures, such as `events/s`.
     pub unit: &'static str,
-    /// The row that the others are compared with, if they do not say another.
+    /// Name of the row that all rows are compared with, unless a row names another.
     pub baseline: &'static str,
-    /// Whether one caller does one after another, so that a rate is also the cost of one.
+    /// Whether one caller works sequentially, so that a rate also gives the time of one operation.
     pub one_caller: bool,
-    /// What a reader must know to make sense of the figures.
+    /// Remarks that a reader needs to interpret the figures.
     pub notes: &'static [&'static str],
     pub rows: Vec<Row>,
 }
@@ -71,12 +71,13 @@ impl Table {
         self
     }
 
-    /// Fills the table: in every round each has one turn, and each round begins with another.
+    /// Runs all rounds and fills the table. Every contender has one turn in each round, and each
+    /// round starts with another contender.
     pub fn measure(self, options: &Options, contenders: Vec<Contender<'_>>) -> Table {
         Table::measure_all(vec![self], options, contenders).remove(0)
     }
 
-    /// Fills several tables with the figures of the same turns.
+    /// Fills several tables at once: each turn returns one figure for each table.
     pub fn measure_all(
         mut tables: Vec<Table>,
         options: &Options,
@@ -104,14 +105,14 @@ impl Table {
             }
         }
         progress("");
-        // What a contender has no figure for is not its row.
+        // A table leaves out contenders that have no figure for it.
         for table in &mut tables {
             table.rows.retain(|row| row.rates.iter().any(|rate| !rate.is_nan()));
         }
         tables
     }
 
-    /// A table of figures that were taken once, without turns.
+    /// A table of figures that were measured once, without turns.
     pub fn once(
         title: &'static str,
         unit: &'static str,
@@ -123,13 +124,13 @@ impl Table {
         Table { title, unit, baseline, one_caller: false, notes: &[], rows }
     }
 
-    /// The median of a row.
+    /// The median of the row with this name.
     pub fn median_of(&self, name: &str) -> Option<f64> {
         self.rows.iter().find(|row| row.name == name).map(|row| median(&row.rates))
     }
 
-    /// The rate of a row against its baseline's: the median of what it was in each round, because
-    /// the two had their turns at about the same time there.
+    /// The rate of a row divided by its baseline's: the median of the ratios of all rounds. Both
+    /// rates of a ratio are from one round, so that other load on the machine affected both.
     fn ratio(&self, row: &Row) -> Option<f64> {
         let baseline = self.rows.iter().find(|baseline| baseline.name == row.against);
         let pairs = row.rates.iter().zip(&baseline?.rates);
@@ -195,7 +196,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Everything that was measured, and how.
+/// All tables of a run, and the settings of the run.
 pub struct Report {
     rounds: u64,
     seconds: f64,
@@ -229,7 +230,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Digits after the point, so that a figure of one microsecond can be told from another.
+/// Digits after the point. Small figures get more, so that close ones stay distinct.
 fn digits_of(figure: f64) -> usize {
     match figure.abs() {
         large if large >= 1000.0 => 0,
@@ -257,9 +258,10 @@ fn most(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::max)
 }
 
-/// One line that says what is going on, over the one before; beside what is printed as result.
+/// Shows a progress line on the standard error, in place of the previous one. Results go to the
+/// standard output.
 pub fn progress(what: &str) {
-    // Whoever does not see it misses nothing.
+    // The benchmark does not depend on its progress line, so errors are ignored.
     let _ = write!(io::stderr(), "\r\x1b[K{what}");
     let _ = io::stderr().flush();
 }
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
+    fn the_median_is_the_middle_value_or_the_mean_of_the_middle_two() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!((least(&[3.0, 1.0, 2.0]), most(&[3.0, 1.0, 2.0])), (1.0, 3.0));

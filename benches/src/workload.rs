@@ -1,4 +1,4 @@
-//! The events of the parts that go to a disk, the same for every contender.
+//! The events of all parts that write to a disk. Every contender gets identical events.
 
 use std::{
     future::Future,
@@ -20,16 +20,16 @@ pub const TYPES: [&str; 8] =
     ["type-0", "type-1", "type-2", "type-3", "type-4", "type-5", "type-6", "type-7"];
 pub const PAYLOAD_BYTES: usize = 256;
 
-/// A small generator of numbers; the same ones in every run.
+/// A small seeded generator of random numbers, so that every run draws an identical sequence.
 pub struct Numbers(u64);
 
 impl Numbers {
     pub fn new(seed: u64) -> Numbers {
-        // Neighbouring seeds must not give the same numbers one step apart.
+        // Neighbouring seeds must not produce one sequence shifted by a step.
         Numbers(seed.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
-    /// The same for each contender; others for each caller and in each round.
+    /// A generator for one caller in one round. All contenders draw identical numbers from it.
     pub fn of_caller(round: u64, caller: u64) -> Numbers {
         Numbers::new((round + 1) * 1000 + caller)
     }
@@ -41,7 +41,7 @@ impl Numbers {
     }
 }
 
-/// An event of the workload: of one of 8 types, with two tags and a payload of 256 bytes.
+/// An event of the workload, with one of 8 types, two tags and a payload of 256 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub event_type: &'static str,
@@ -55,7 +55,7 @@ impl Entry {
         Entry::one_of(numbers, ACCOUNTS)
     }
 
-    /// The same, of one of so many accounts.
+    /// A random event of one of the accounts below `accounts`.
     pub fn one_of(numbers: &mut Numbers, accounts: u64) -> Entry {
         let number = numbers.draw();
         Entry {
@@ -66,18 +66,19 @@ impl Entry {
         }
     }
 
-    /// So many bytes as the workload has that cost nothing to make, for who measures the engine.
+    /// A payload of the workload's size that costs almost nothing to make, so that the clock
+    /// measures the engine and not the encoding.
     pub fn bytes(&self) -> Vec<u8> {
         vec![self.amount as u8; PAYLOAD_BYTES]
     }
 
-    /// JSON, filled up to the size of the workload.
+    /// A JSON payload, padded to [`PAYLOAD_BYTES`].
     pub fn payload(&self) -> String {
         let Entry { account, amount, .. } = self;
         format!(r#"{{"account":"{account}","amount":{amount},"note":"{}"}}"#, self.note())
     }
 
-    /// What the payload is filled up with.
+    /// The padding of the payload.
     pub fn note(&self) -> String {
         const NAMES: usize = r#"{"account":"","amount":,"note":""}"#.len();
         let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
@@ -91,14 +92,14 @@ impl Entry {
     }
 }
 
-/// What a decision knows of an account: the state that its events are folded into.
+/// The state of a decision, into which it folds the events of its account.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Balance {
     pub events: u64,
     pub amount: u64,
 }
 
-/// The payload as a framework gives it to a fold: owned, and all of its fields.
+/// The payload as a framework hands it to a fold: owned, with every field.
 #[derive(Deserialize)]
 struct Payload {
     account: String,
@@ -106,12 +107,12 @@ struct Payload {
     note: String,
 }
 
-/// How much of an event a contender looks at when it reads an account.
+/// How much of each event a contender processes when it reads an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fold {
-    /// The length of the payload: what a store costs without a model above it.
+    /// Only the length of the payload, so that the rate shows the store without a model above it.
     Bytes,
-    /// The payload as JSON, decoded into a value of its own.
+    /// The whole payload, decoded from JSON into an owned value.
     Json,
 }
 
@@ -129,7 +130,7 @@ impl Fold {
     }
 }
 
-/// What was done in a turn, and whether it still goes on.
+/// Counts the operations of a turn, and tells its workers when the turn is over.
 #[derive(Default)]
 pub struct Watch {
     done: AtomicU64,
@@ -145,7 +146,8 @@ impl Watch {
         self.done.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Lets the turn pass. Whoever is at work then still ends what it began, and that counts.
+    /// Waits until the turn is over. Each worker still completes its current operation, which
+    /// counts.
     fn pass(&self, turn: Duration) {
         thread::sleep(turn);
         self.over.store(true, Ordering::Relaxed);
@@ -156,8 +158,9 @@ impl Watch {
     }
 }
 
-/// How many a second so many threads do together, each one after another; `one` says whether it
-/// was done, or somebody else was faster and it is not counted.
+/// Runs `one` in a loop on `count` threads, and returns the operations per second of all threads
+/// together. An operation counts only if `one` returns true: a decision that lost against a
+/// concurrent append returns false.
 pub fn callers(
     count: u64,
     round: u64,
@@ -180,8 +183,8 @@ pub fn callers(
     watch.rate(start)
 }
 
-/// How many a second so many tasks do together. Each goes on as long as its watch does, and tells
-/// it what it did.
+/// Runs `count` tasks, and returns the operations per second of all tasks together. Each task runs
+/// until its watch says that the turn is over, and reports its operations to the watch.
 pub fn tasks<F>(
     runtime: &Runtime,
     count: u64,

@@ -1,9 +1,9 @@
-//! The chores of this repository. `cargo xtask check` is what has to pass before a change is
-//! merged, `cargo xtask test` is every suite of tests.
+//! The chores of this repository. `cargo xtask check` must pass before a change is merged.
+//! `cargo xtask test` runs every suite of tests.
 //!
-//! It depends on nothing but the standard library, so that it is there in a second.
+//! It depends only on the standard library, so that it builds in a second.
 
-// What it prints is its purpose, and a terminal that went away may end it.
+// Printing is the purpose of this program. A panic is acceptable if the terminal has gone away.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod suites;
@@ -38,12 +38,13 @@ fn main() -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is checked without running anything. The first that fails ends it: the ones after would
-/// mostly repeat what it says.
+/// Runs the checks that execute no tests. Stops at the first failure, because later checks would
+/// mostly repeat its messages.
 fn gates() -> bool {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features"];
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
-    // A workspace of its own, which nothing else here would notice to be broken.
+    // The benches are a workspace of their own, so commands for the main workspace do not cover
+    // them.
     let benches = ["--manifest-path", "benches/Cargo.toml"];
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
         && gate("formatting of benches", cargo().arg("fmt").args(benches).arg("--check"))
@@ -72,7 +73,7 @@ fn deny() -> bool {
     gate("cargo-deny", cargo().args(["deny", "--all-features", "check"]))
 }
 
-/// The cargo that runs this, at the root of the repository.
+/// The cargo that started this program, in the root folder of the repository.
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());

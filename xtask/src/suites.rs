@@ -1,4 +1,4 @@
-//! Every suite of tests, one after another, whatever becomes of the ones before.
+//! Runs every suite of tests, one after another, even after failures.
 
 use std::{
     env,
@@ -13,12 +13,12 @@ use crate::{
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
 
-/// A part of the tests that runs, or cannot run, as one.
+/// A group of tests that runs as a unit, or is left out as a unit.
 struct Suite {
     name: &'static str,
-    /// What `cargo test` is told.
+    /// Arguments for `cargo test`.
     args: &'static [&'static str],
-    /// What it needs of the system besides cargo.
+    /// Programs that the suite needs besides cargo.
     needs: &'static [Tool],
 }
 
@@ -46,7 +46,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "tidy",
-        // Built like the suite before, so that nothing is compiled again with fewer features.
+        // Uses the features of the suites before, so that cargo compiles nothing again.
         args: &["--workspace", "--all-features", "--test", "*", "--", "tidy::"],
         needs: &[GIT],
     },
@@ -57,9 +57,9 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// Runs all of them and prints the summary; whether all is well.
+/// Runs all suites and prints the summary. Returns whether none failed.
 pub(crate) fn run() -> bool {
-    // A suite that could not run is a failure where somebody relies on all of them.
+    // In CI a suite that cannot run counts as failed, because CI has to run all suites.
     let strict = env::var("CI").is_ok_and(|value| value == "true");
     let rows: Vec<Row> = SUITES.iter().map(|suite| run_one(suite, strict)).collect();
     let (text, passed) = summary(&rows);
@@ -92,7 +92,7 @@ fn run_tests(suite: &Suite) -> Outcome {
     };
     let mut tests = Tests::default();
     if let Some(output) = child.stdout.take() {
-        // A line that is not UTF-8 is the output of a test and no count of tests.
+        // A line that is not UTF-8 is a test's own output and contains no counts.
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
             println!("{line}");

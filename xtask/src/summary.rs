@@ -1,8 +1,8 @@
-//! The table at the end: what became of each suite.
+//! The table at the end, with the result of each suite.
 
 use std::fmt::Write;
 
-/// Counts of single tests, gathered from what the test programs print.
+/// Counts of tests, read from the output of the test programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tests {
     passed: u64,
@@ -32,12 +32,12 @@ impl Tests {
     }
 }
 
-/// What became of a suite.
+/// The result of a suite.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed(Tests),
     Failed(Tests),
-    /// Something that it needs is not there: what, and how to get it.
+    /// A program that the suite needs is missing. The text names it and says how to get it.
     DidNotRun(String),
 }
 
@@ -48,10 +48,10 @@ pub(crate) struct Row {
     pub(crate) seconds: f64,
 }
 
-/// The table with the totals as its last line, and whether all is well.
+/// Returns the table, with the totals as its last line, and whether no suite failed.
 ///
-/// A suite that failed without a failed test (it does not compile) and a suite that did not run
-/// count as one, so that the last line never looks better than things are.
+/// A suite that failed without a failed test (it does not compile) counts as one failed test. A
+/// suite that did not run counts as one skipped test. So the last line always shows both.
 pub(crate) fn summary(rows: &[Row]) -> (String, bool) {
     let width = rows.iter().map(|row| row.suite.len()).max().unwrap_or(0);
     let mut text = format!("{:width$}  result       passed  failed  skipped  seconds\n", "suite");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_counted_from_what_is_printed() {
+    fn tests_are_counted_from_printed_results() {
         let mut tests = Tests::default();
         tests.add("running 12 tests");
         tests.add(LINE);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_the_totals() {
+    fn the_last_line_has_the_totals() {
         let tests = Tests { passed: 12, failed: 0, skipped: 1 };
         let rows = [row("unit", Outcome::Passed(tests)), row("doc", Outcome::Passed(tests))];
         let (text, passed) = summary(&rows);
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_compile_counts_as_failed() {
+    fn a_suite_that_does_not_compile_counts_as_failed() {
         let (text, passed) = summary(&[row("unit", Outcome::Failed(Tests::default()))]);
         assert_eq!(text.lines().last(), Some("0 passed, 1 failed, 0 skipped"));
         assert!(!passed);
     }
 
     #[test]
-    fn what_did_not_run_is_named_with_what_to_do() {
+    fn a_suite_that_did_not_run_is_listed_with_its_remedy() {
         let outcome = Outcome::DidNotRun("git is missing: install the package git".into());
         let (text, passed) = summary(&[row("tidy", outcome)]);
         assert!(text.contains("tidy did not run: git is missing"), "{text}");

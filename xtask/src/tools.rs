@@ -1,4 +1,4 @@
-//! Programs of the system that a suite needs: found, or installed where that is allowed.
+//! Programs that a suite needs. They are found on the path, or installed where that is allowed.
 
 use std::{
     env, fs,
@@ -6,26 +6,26 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A program, and the package of Debian and Ubuntu that has it.
+/// A program, and the Debian and Ubuntu package that contains it.
 #[derive(Debug)]
 pub(crate) struct Tool {
     program: &'static str,
     package: &'static str,
 }
 
-/// Says which files belong to the repository.
+/// The program with which the tidy tests list the files of the repository.
 pub(crate) const GIT: Tool = Tool { program: "git", package: "git" };
 
-/// The browser that pages are tested in.
+/// The browser in which pages are tested.
 pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
 
-/// Lets a test drive that browser.
+/// The program through which a test controls that browser.
 pub(crate) const CHROMEDRIVER: Tool = Tool { program: "chromedriver", package: "chromium-driver" };
 
-/// Sees to it that the tool is there; else says what to install.
+/// Ensures that the tool is installed. The error says what to install.
 ///
-/// It installs only as root on Debian or Ubuntu: there it is a container or somebody's explicit
-/// wish. Elsewhere the system is its owner's.
+/// It installs a package only as root on Debian or Ubuntu: such a process runs in a container, or
+/// its owner started it as root on purpose. On other systems the owner decides what to install.
 pub(crate) fn install(tool: &Tool) -> Result<(), String> {
     let Tool { program, package } = tool;
     if is_installed(program) {
@@ -50,7 +50,7 @@ impl Tool {
     }
 }
 
-/// Whether there is such a program on the path.
+/// Whether a program of this name is on the path.
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let name = format!("{program}{}", env::consts::EXE_SUFFIX);
@@ -63,7 +63,8 @@ fn apt_get(args: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The owner of this process is root, as the kernel tells it without any foreign call.
+/// Whether this process runs as root. The kernel's status file tells that without a foreign
+/// function call.
 fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("Uid:"));
@@ -75,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_found_or_not() {
+    fn only_a_program_on_the_path_is_installed() {
         assert!(is_installed("cargo"));
         assert!(!is_installed("no-such-program"));
     }
 
     #[test]
-    fn a_tool_that_is_there_is_not_installed_and_a_missing_one_is_named_with_its_package() {
+    fn an_installed_tool_is_kept_and_the_error_for_a_missing_tool_names_its_package() {
         let cargo = Tool { program: "cargo", package: "no-such-package" };
         assert_eq!(install(&cargo), Ok(()));
         assert!(GIT.missing().contains("the package git"), "{}", GIT.missing());

@@ -1,4 +1,4 @@
-//! diptych-log, by its own interface and without the framework.
+//! diptych-log through its own interface, without the framework.
 
 use std::{
     collections::VecDeque,
@@ -28,13 +28,14 @@ impl Diptych {
         Diptych { log: Log::open(folder, LogOptions::default()).unwrap(), clusters: true }
     }
 
-    /// With its segments left in the order in which their events came.
+    /// Opens the log without clustering: segments keep their events in arrival order.
     pub fn unclustered(folder: &Path) -> Diptych {
         let options = LogOptions { clustering: Clustering::Off, ..LogOptions::default() };
         Diptych { log: Log::open(folder, options).unwrap(), clusters: false }
     }
 
-    /// Reads what matches, a batch after another; how many events, and up to where.
+    /// Reads all matching events, batch by batch. Returns their number, and the position up to
+    /// which the log was read.
     pub fn read(&self, filter: &Filter) -> (u64, Position) {
         let head = self.log.head().position();
         let (mut events, mut bytes, mut read) = (0, 0, Read::all());

@@ -1,4 +1,4 @@
-//! Event logs that are measured, behind one face.
+//! The event logs that are measured, behind one trait.
 
 use std::{future::Future, path::Path, pin::Pin, time::Duration};
 
@@ -9,39 +9,40 @@ pub mod sqlite;
 pub mod tephra;
 pub mod umadb;
 
-/// An append that goes on.
+/// An append in flight.
 pub type Pending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Waits for events that were not there before and says how many came.
+/// Waits for new events and returns how many came.
 pub type Subscriber = Box<dyn FnMut() -> u64 + Send>;
 
-/// An event log. Whatever was appended is durable when the call returns.
+/// An event log. Appended events are durable when the call returns.
 ///
-/// Where a duration is returned, events are made before the clock starts.
+/// Methods that return a duration prepare their events before they start the clock.
 pub trait Engine: Send + Sync {
     fn append(&self, entry: &Entry);
 
     fn append_async(&self, entry: Entry) -> Pending<'_>;
 
-    /// Appends one batch after another, each as one.
+    /// Appends one batch after another, each as one commit.
     fn append_batches(&self, batches: &[Vec<Entry>]) -> Duration;
 
-    /// Appends each event on its own, with so many on their way at a time.
+    /// Appends each event as a commit of its own, with `in_flight` appends in flight.
     fn pipelined(&self, entries: &[Entry], in_flight: usize) -> Duration;
 
-    /// Reads all events of an account, and says how many there are.
+    /// Reads all events of an account and returns their number.
     fn read_account(&self, account: u64) -> u64;
 
-    /// Reads everything in order, and says how many events there are.
+    /// Reads the whole log in order and returns the number of events.
     fn replay(&self) -> u64;
 
-    /// Reads an account and appends to it if nothing of it came since; whether that was so.
+    /// Reads an account, and appends to it on the condition that the account has no new event.
+    /// Returns false if the log refuses the append.
     fn decide(&self, entry: &Entry) -> bool;
 
-    /// From now on.
+    /// Subscribes to all events after the head.
     fn subscribe(&self) -> Option<Subscriber>;
 
-    /// Waits until the log has done what it does in the background.
+    /// Waits until the log has finished its work in the background.
     fn settle(&self) {}
 
     fn close(self: Box<Self>);
@@ -59,7 +60,7 @@ pub const TEPHRA: &str = "tephra 0.4";
 pub const UMADB: &str = "UmaDB 0.7 core";
 pub const SQLITE: &str = "SQLite, WAL, FULL";
 
-/// All of them.
+/// One kind for each engine.
 pub const KINDS: [Kind; 4] = [
     Kind { name: DIPTYCH, open: |folder| Box::new(diptych::Diptych::open(folder)) },
     Kind { name: TEPHRA, open: |folder| Box::new(tephra::Tephra::open(folder)) },
@@ -67,16 +68,16 @@ pub const KINDS: [Kind; 4] = [
     Kind { name: SQLITE, open: |folder| Box::new(sqlite::Sqlite::open(folder)) },
 ];
 
-/// Ours without what it does in the background for who reads one account.
+/// diptych-log without clustering, the background work that speeds up reads of one account.
 pub const UNCLUSTERED: Kind = Kind {
     name: "diptych-log, not clustered",
     open: |folder| Box::new(diptych::Diptych::unclustered(folder)),
 };
 
-/// Those that are read from.
+/// The kinds for the parts that read.
 pub const READ_KINDS: [Kind; 5] = [KINDS[0], UNCLUSTERED, KINDS[1], KINDS[2], KINDS[3]];
 
-/// What the rows of the engines need to be read rightly.
+/// Notes that a reader needs to interpret the rows of the engines.
 pub const ABOUT: &[&str] = &[
     "events have a payload of 256 bytes, one of 8 types, an account and a tenant as tags",
     "tephra: segments of 256 MiB; with its feature `async`",
@@ -84,7 +85,7 @@ pub const ABOUT: &[&str] = &[
     "SQLite: one writer thread, whatever waits goes into one transaction; a table of tags",
 ];
 
-/// The kind of this name.
+/// The kind with this name.
 pub fn kind(name: &str) -> Option<Kind> {
     READ_KINDS.into_iter().find(|kind| kind.name == name)
 }
@@ -92,7 +93,8 @@ pub fn kind(name: &str) -> Option<Kind> {
 /// Events in one append of a load.
 pub const COMMIT: u64 = 1_000;
 
-/// Batches of a load: the same events for each engine.
+/// Random events in batches. Equal generators produce equal batches, so that every engine gets
+/// identical events.
 pub fn batches(numbers: &mut Numbers, events: u64, accounts: u64, commit: u64) -> Vec<Vec<Entry>> {
     let batch = |first: u64| {
         let count = commit.min(events - first);
@@ -101,7 +103,7 @@ pub fn batches(numbers: &mut Numbers, events: u64, accounts: u64, commit: u64) -
     (0..events).step_by(commit as usize).map(batch).collect()
 }
 
-/// Appends so many events of so many accounts; from the same seed the same ones.
+/// Appends `events` random events of `accounts` accounts. Equal seeds produce equal events.
 pub fn load(engine: &dyn Engine, seed: u64, events: u64, accounts: u64, commit: u64) {
     const TOGETHER: u64 = 100_000;
     let mut numbers = Numbers::new(seed);

@@ -1,8 +1,8 @@
-//! Events in tables of SQLite: what a program writes by hand that needs no more than that.
+//! Events in tables of SQLite, as a program writes them by hand if it needs no more than that.
 //!
 //! The journal is a WAL with `synchronous = FULL`: a transaction is durable when it is committed.
-//! One thread writes: all requests that wait go into one transaction, and are answered after it.
-//! Every reading thread has a connection of its own.
+//! One thread writes: it puts all waiting requests into one transaction, and answers them after the
+//! commit. Every reading thread has a connection of its own.
 
 use std::{
     collections::VecDeque,
@@ -38,7 +38,7 @@ const IN_ORDER: &str =
 const CHANGED: &str = "SELECT 1 FROM tags WHERE tag = ?1 AND position > ?2 LIMIT 1";
 const HEAD: &str = "SELECT coalesce(max(position), 0) FROM events";
 
-/// Requests in one transaction, at most.
+/// The largest number of requests in one transaction.
 const TOGETHER: usize = 4_096;
 
 pub struct Sqlite {
@@ -60,7 +60,7 @@ struct Row {
     payload: Vec<u8>,
 }
 
-/// Refuse if there is an event with this tag after this position.
+/// Refuses the request if there is an event with this tag after this position.
 struct Changed {
     tag: String,
     after: i64,
@@ -100,7 +100,7 @@ fn connect(file: &Path) -> Connection {
     connection
 }
 
-/// One that reads through a mapping, which is faster.
+/// A connection that reads through a memory mapping, which is faster.
 fn connect_to_read(file: &Path) -> Connection {
     let connection = connect(file);
     connection.pragma_update(None, "mmap_size", 1_i64 << 34).unwrap();
@@ -151,7 +151,7 @@ fn row(entry: &Entry) -> Row {
     Row { event_type: entry.event_type, tags, payload: entry.bytes() }
 }
 
-/// Events of a tag, and the position of the last.
+/// Reads the events of a tag. Returns their number and the position of the last.
 fn of_tag(connection: &Connection, tag: &str) -> (u64, i64) {
     let mut read = connection.prepare_cached(OF_TAG).unwrap();
     let mut rows = read.query([tag]).unwrap();
@@ -232,7 +232,7 @@ impl Engine for Sqlite {
         self.submit(vec![row(entry)], Some(unchanged)).blocking_recv().unwrap()
     }
 
-    /// Asks again and again, with a pause of 50 microseconds between.
+    /// Polls, and pauses for 50 microseconds after a poll without events.
     fn subscribe(&self) -> Option<Subscriber> {
         let connection = connect_to_read(&self.file);
         let mut seen: i64 = connection.query_row(HEAD, (), |row| row.get(0)).unwrap();

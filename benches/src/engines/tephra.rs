@@ -1,9 +1,9 @@
 //! tephra 0.4, an embedded event store with the same kind of condition.
 //!
-//! It acknowledges an append after its writer thread has synced the batch with it (`fdatasync`,
-//! for which it has no option); appends of several threads share one sync. Segments are of the
-//! size that its documentation shows, everything else is its default. It has no cache of what
-//! was decided before: every decision reads its account.
+//! It acknowledges an append after its writer thread has synced the batch that holds it. The sync
+//! is `fdatasync`; no option changes that. Appends of several threads share one sync. Segments have
+//! the size that its documentation shows; all other settings are its defaults. It does not cache
+//! the states of decisions, so every decision reads its account.
 
 use std::{
     path::Path,
@@ -39,7 +39,8 @@ impl Tephra {
         self.handle.append(events, None).unwrap();
     }
 
-    /// Reads one account and appends to it if nothing of it came since; whether that was so.
+    /// Reads one account, and appends to it on the condition that the account has no new event.
+    /// Returns false if the log refuses the append.
     pub fn decide(&self, numbers: &mut Numbers, fold: Fold) -> bool {
         let entry = Entry::random(numbers);
         self.decide_on(&entry, fold, event(&entry))
@@ -148,7 +149,7 @@ fn event(entry: &Entry) -> Event {
     of_payload(entry, entry.payload().as_bytes())
 }
 
-/// With the bytes that cost nothing to make.
+/// An event with a payload that costs almost nothing to make.
 fn plain(entry: &Entry) -> Event {
     of_payload(entry, &entry.bytes())
 }

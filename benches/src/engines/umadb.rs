@@ -1,7 +1,8 @@
-//! The core of UmaDB 0.7 without its server: what the server does with it, without the network.
+//! The core of UmaDB 0.7, used as its server uses it, but without the network.
 //!
-//! A writer thread takes the requests that wait and commits them together, with two syncs; reads
-//! run on their callers. Storage options are the core's defaults, which are the server's.
+//! A writer thread takes all waiting requests and commits them together, with two syncs. Reads run
+//! on the threads of their callers. Storage options are the core's defaults, which the server uses
+//! too.
 
 use std::{
     path::Path,
@@ -27,11 +28,12 @@ use crate::{
     workload::{Entry, PAYLOAD_BYTES},
 };
 
-/// Requests that wait, as in its server.
+/// The largest number of requests that wait for the writer thread, as in the server.
 const QUEUE: usize = 1024;
-/// Events in one commit of the writer thread.
+/// The largest number of events in one commit of the writer thread.
 const COMMIT: usize = 2_000;
-/// Events of one read of a replay: a read is an answer in memory.
+/// Events in one read of a replay. A bound is needed because a read returns its whole answer in
+/// memory.
 const READ: u32 = 10_000;
 
 pub struct UmaDb {
@@ -47,7 +49,7 @@ impl UmaDb {
     pub fn open(folder: &Path) -> UmaDb {
         std::fs::create_dir_all(folder).unwrap();
         let mvcc = {
-            // It prints how it was opened.
+            // The core prints its options when it opens.
             let _led_away = LedAway::new();
             Arc::new(Mvcc::new(false, StorageOptions::default().db_path(folder)).unwrap())
         };

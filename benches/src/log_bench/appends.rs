@@ -1,4 +1,5 @@
-//! Callers that append for as long as a turn lasts, with the time that each append took.
+//! Callers repeat one operation until the turn is over. Threads also record the duration of each
+//! operation.
 
 use std::{
     sync::{
@@ -16,7 +17,7 @@ use diptych_benches::{
 };
 use tokio::runtime::Runtime;
 
-/// What is done before the clock starts: files, threads and batches are then as they stay.
+/// Time before the clock starts, in which files, threads and batches reach a steady state.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 pub(crate) struct Appended {
@@ -24,7 +25,7 @@ pub(crate) struct Appended {
     pub(crate) latencies: Latencies,
 }
 
-/// Whether the callers warm up, are measured, or are done.
+/// Tells the callers whether they warm up, are measured, or stop.
 #[derive(Default)]
 struct Phase {
     measured: AtomicBool,
@@ -32,7 +33,8 @@ struct Phase {
 }
 
 impl Phase {
-    /// Says so in time, and how long the measured time was; `mark` is called at its beginning.
+    /// Goes through all phases, and returns how long the measured phase was. Calls `mark` just
+    /// before that phase.
     fn pass(&self, turn: Duration, mark: impl FnOnce()) -> Duration {
         thread::sleep(WARM_UP);
         mark();
@@ -47,13 +49,14 @@ impl Phase {
         !self.over.load(Ordering::Relaxed)
     }
 
-    /// Whether what ends now counts.
+    /// Whether an operation that ends now counts.
     fn counts(&self) -> bool {
         self.measured.load(Ordering::Relaxed) && self.goes_on()
     }
 }
 
-/// Threads that do one thing after another, each with numbers of its own.
+/// Runs `one` in a loop on `count` threads, each with its own sequence of numbers. Calls `mark`
+/// just before the measured phase.
 pub(crate) fn threads(
     count: u64,
     round: u64,
@@ -89,7 +92,7 @@ pub(crate) fn threads(
     Appended { per_second: latencies.count() as f64 / taken.as_secs_f64(), latencies }
 }
 
-/// How many a second so many tasks append, each one after another.
+/// Appends per second of `count` tasks together, each of which makes one append after another.
 pub(crate) fn tasks(
     runtime: &Runtime,
     engine: &Arc<dyn Engine>,

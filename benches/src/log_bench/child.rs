@@ -1,7 +1,8 @@
-//! Processes of this program that are started to be looked at, or to be killed.
+//! Starts child processes of this program, reads the figures that they print, and kills them. The
+//! module `tasks` is the code that runs in a child.
 
 use std::{
-    io::{BufRead, BufReader, Write, stdout},
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -9,45 +10,24 @@ use std::{
 };
 
 use diptych_benches::{
-    device::memory_kib,
-    engines::{COMMIT, Engine, Kind, batches, kind},
+    engines::Kind,
     workload::{ACCOUNTS, Numbers},
 };
 
-use crate::{cold, growth, reads};
-
-/// The first argument of such a process.
+/// The first argument of a child process.
 const CHILD: &str = "--as-child";
-/// Events of one append where loading is not what is measured.
-const LARGE_COMMIT: u64 = 10_000;
 
+/// Whether these are the arguments of a child process.
 pub(crate) fn is_one(arguments: &[String]) -> bool {
     arguments.first().is_some_and(|first| first == CHILD)
 }
 
-pub(crate) fn run(arguments: &[String]) {
-    let [_, what, name, folder, number, accounts, seconds] = arguments else {
-        panic!("the arguments of a child are what, which, where and three numbers");
-    };
-    let (kind, folder) = (kind(name).unwrap(), folder.as_ref());
-    let (number, accounts) = (number.parse().unwrap(), accounts.parse().unwrap());
-    let turn = Duration::from_secs_f64(seconds.parse().unwrap());
-    match what.as_str() {
-        "append" => append(kind, folder, number),
-        "load" => load(kind, folder, number, accounts, COMMIT),
-        "load-large" => load(kind, folder, number, accounts, LARGE_COMMIT),
-        "replay" => reads::replay_in_child(kind, folder, number),
-        "read-cold" => cold::read_in_child(kind, folder, number, accounts, turn),
-        _ => growth::look(folder, accounts, turn),
-    }
-}
-
-/// What a child is to do.
+/// A task for a child process, which gets it as arguments.
 pub(crate) struct Task<'a> {
     pub(crate) what: &'static str,
     pub(crate) kind: Kind,
     pub(crate) folder: &'a Path,
-    /// Of events, or of the round.
+    /// The number of events or of the round, depending on the task.
     pub(crate) number: u64,
     pub(crate) accounts: u64,
     pub(crate) turn: Duration,
@@ -63,7 +43,7 @@ impl Task<'_> {
         command.args(numbers).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The figures that the child printed, by their names.
+    /// Runs the child until it exits, and returns the figures that it printed, by name.
     pub(crate) fn figures(&self) -> Vec<(String, f64)> {
         let output = self.spawn().wait_with_output().unwrap();
         let Task { what, kind, .. } = self;
@@ -82,7 +62,7 @@ pub(crate) fn figure(figures: &[(String, f64)], name: &str) -> f64 {
     figures.iter().find(|(known, _)| known == name).map_or(f64::NAN, |(_, value)| *value)
 }
 
-/// Appends to a log in a process of its own, and kills that while it does.
+/// Appends to a log in a child process, and kills the child while it appends.
 pub(crate) fn append_and_kill(kind: Kind, folder: &Path, round: u64) {
     let (accounts, turn) = (ACCOUNTS, Duration::ZERO);
     let task = Task { what: "append", kind, folder, number: round, accounts, turn };
@@ -90,36 +70,10 @@ pub(crate) fn append_and_kill(kind: Kind, folder: &Path, round: u64) {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    // Not always at the same place of whatever the log does at intervals.
+    // The random delay keeps the kills from falling into step with periodic work of the log.
     thread::sleep(Duration::from_millis(100 + Numbers::new(round).draw() % 100));
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
-}
-
-fn append(kind: Kind, folder: &Path, round: u64) {
-    let engine = (kind.open)(folder);
-    let mut numbers = Numbers::of_caller(round, 7);
-    println!("ready");
-    stdout().flush().unwrap();
-    loop {
-        engine.append_batches(&batches(&mut numbers, COMMIT, ACCOUNTS, COMMIT));
-    }
-}
-
-/// Loads with no more in memory than one batch, and prints how fast, and the peak of memory.
-fn load(kind: Kind, folder: &Path, events: u64, accounts: u64, commit: u64) {
-    let before = memory_kib("VmHWM");
-    let engine: Box<dyn Engine> = (kind.open)(folder);
-    let mut numbers = Numbers::new(events);
-    let mut taken = Duration::ZERO;
-    for _ in 0..events / commit {
-        taken += engine.append_batches(&batches(&mut numbers, commit, accounts, commit));
-    }
-    let peak = memory_kib("VmHWM");
-    engine.settle();
-    engine.close();
-    println!("rate={}", events as f64 / taken.as_secs_f64());
-    println!("before={before}\npeak={peak}");
 }
 
 #[cfg(test)]
@@ -127,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_lines_with_a_name() {
+    fn a_figure_is_a_line_of_name_and_value() {
         let lines = "rate=12.5\nnoise\npeak=3\n";
         let figures: Vec<_> = lines.lines().filter_map(figure_in).collect();
         assert_eq!((figure(&figures, "rate"), figure(&figures, "peak")), (12.5, 3.0));

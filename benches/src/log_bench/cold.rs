@@ -1,4 +1,4 @@
-//! Accounts of about 100 events of a log that is on the disk and not in memory.
+//! Measures reads of accounts of about 100 events, in a log that is on the disk and not in memory.
 
 use std::{
     fs::{File, Metadata},
@@ -84,7 +84,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
 /// The figures of a turn, in the order of the tables.
 const FIGURES: [&str; 5] = ["events", "first", "accounts", "kib", "open"];
 
-/// A log of which no page is mapped by anybody: of those the cache would not be dropped.
+/// Measures in a child process. The parent maps no page of the log, because the system does not
+/// drop mapped pages from its cache.
 pub(crate) fn read_in_child(kind: Kind, folder: &Path, round: u64, accounts: u64, turn: Duration) {
     let (before, start) = (read_bytes(folder), Instant::now());
     let engine = (kind.open)(folder);
@@ -101,7 +102,8 @@ pub(crate) fn read_in_child(kind: Kind, folder: &Path, round: u64, accounts: u64
     }
 }
 
-/// Readers that read one account after another; `one` says how many events it had.
+/// Runs readers that read one account after another; `one` reads an account and returns its number
+/// of events. Returns the first four of [`FIGURES`].
 fn read(
     turn: Duration,
     disk: &Path,
@@ -128,7 +130,7 @@ fn read(
     vec![per_second * events / reads, first, per_second, from_disk]
 }
 
-/// Pages of the large files of a log.
+/// The pages of a log's large files.
 struct Pages {
     files: Vec<(File, u64)>,
 }
@@ -137,7 +139,8 @@ impl Pages {
     fn of(folder: &Path) -> Pages {
         let open = |path| {
             let file = File::open(path).unwrap();
-            // A page here and there, as an index would ask for it: nothing ahead of it.
+            // The reads are of single random pages, as for an index, so the system must not read
+            // ahead.
             fadvise(&file, 0, None, Advice::Random).unwrap();
             let pages = file.metadata().as_ref().map_or(0, Metadata::len) / PAGE;
             (pages > 256).then_some((file, pages))

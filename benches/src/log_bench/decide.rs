@@ -1,5 +1,5 @@
-//! Decisions over a large log: read one account, append to it if nothing of it came since. The
-//! program `commands` has the same with states that are kept.
+//! Measures decisions over a large log. Each reads one account, and appends to it on the condition
+//! that the account has no new event. The program `commands` also measures them with cached states.
 
 use diptych_benches::{
     engines::{ABOUT, COMMIT, KINDS, TEPHRA, load},

@@ -1,4 +1,4 @@
-//! What costs more as the log grows: one log with a million accounts, looked at on the way.
+//! Measures which costs rise as the log grows: one log with a million accounts, at several sizes.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ const ACCOUNTS: u64 = 1_000_000;
 const THREADS: u64 = 64;
 const LOOKS: u64 = 2_000;
 
-/// What is looked at: name of the figure, title, unit.
+/// The figures that are measured: name, title of the table, unit.
 const FIGURES: [(&str, &str, &str); 13] = [
     ("rate", "growth: 1,000 events in an append, 1 thread, up to this size", "events/s"),
     ("threads", "growth: 64 threads append", "events/s, each synced"),
@@ -79,7 +79,7 @@ fn name_of(size: u64) -> &'static str {
     format!("{size} events").leak()
 }
 
-/// Looks at a log in a process of its own, so that its memory is nobody else's.
+/// Measures a log. It runs in a child process, so that the memory figures are of this log alone.
 pub(crate) fn look(folder: &Path, accounts: u64, turn: Duration) {
     let mut opens: Vec<_> = (0..5).map(|_| open(folder)).collect();
     opens.sort_by(f64::total_cmp);
@@ -87,7 +87,7 @@ pub(crate) fn look(folder: &Path, accounts: u64, turn: Duration) {
     let engine = Diptych::open(folder);
     let before = engine.log.head().position().get();
     let mut numbers = Numbers::new(3);
-    // Accounts that nobody else has.
+    // Accounts that the workload does not use.
     let fresh = |number| accounts * 1_000 + before + number;
     let entry = |number| Entry { account: fresh(number), ..Entry::random(&mut numbers) };
     engine.append_batches(&[(0..LOOKS).map(entry).collect()]);

@@ -1,20 +1,21 @@
-//! What the log does, beside the disk and beside other event logs:
+//! Measures the log, next to the bare disk and to other event logs:
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin log`.
 //!
 //! The parts are
-//! - `writes`: appends of one event, by 1, 8, 64 and 256 threads, by 256 tasks, and 1,024 in
-//!   flight from one thread; also how often the disk was flushed for an append;
-//! - `batch`: a thousand events in an append, and whether it slows down as the log grows;
-//! - `decide`: read an account, append on the condition that nothing came since;
-//! - `reads`: everything in order, warm and cold, and one account, alone and beside others;
-//! - `cold`: accounts of a large log that is not in memory;
+//! - `writes`: appends of one event, by 1, 8, 64 and 256 threads, by 256 tasks, and by one thread
+//!   with 1,024 in flight; also the number of disk flushes for an append;
+//! - `batch`: appends of a thousand events, and whether they slow down as the log grows;
+//! - `decide`: read an account, append on the condition that the account has no new event;
+//! - `reads`: the whole log in order, warm and cold; one account, by one reader, by 16, and by one
+//!   beside 64 writers;
+//! - `cold`: reads of accounts in a large log that is not in memory;
 //! - `open`: opening a log after it was closed and after its process was killed;
 //! - `size`: bytes on disk, and memory while loading;
-//! - `subscribe`: from an append to a subscriber;
-//! - `growth`: what of the log costs more as it grows;
+//! - `subscribe`: the time from an append until a subscriber has its event;
+//! - `growth`: the costs that rise as the log grows;
 //! - `mixed`: appends, reads, scans and subscribers at once.
 //!
-//! Every append is durable before it counts. Options are in [`options::usage`].
+//! Every append is durable before it counts. [`options::usage`] lists the options.
 
 mod appends;
 mod batch;
@@ -29,6 +30,7 @@ mod reads;
 mod size;
 mod subscribe;
 mod svg;
+mod tasks;
 mod writes;
 
 use std::{fs, process::ExitCode};
@@ -83,7 +85,7 @@ const PROGRAM: Program = Program {
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if child::is_one(&arguments) {
-        child::run(&arguments);
+        tasks::run(&arguments);
         return ExitCode::SUCCESS;
     }
     let options = match Options::from_arguments(&PROGRAM, arguments.into_iter()) {

@@ -1,4 +1,4 @@
-//! Everything at once for a while: appends, reads of accounts, scans, and a hundred subscribers.
+//! Measures everything at once: appends, reads of accounts, scans, and a hundred subscribers.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -34,7 +34,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     tables
 }
 
-/// For so many seconds; with so many appends and so many reads a second, or as many as go.
+/// Runs for `seconds`. All threads together make `rate` appends and `rate` reads per second, or as
+/// many as they can if there is no rate.
 fn run(options: &Options, seconds: u64, rate: Option<u64>) -> Vec<Table> {
     let folder = options.folder();
     let engine = Diptych::open(folder.path());
@@ -71,10 +72,11 @@ fn run(options: &Options, seconds: u64, rate: Option<u64>) -> Vec<Table> {
 
 struct Mix {
     engine: Diptych,
-    /// Appends a second of all threads together, and as many reads; as many as go if not given.
+    /// Appends per second of all threads together; reads have an equal rate. Without a rate, the
+    /// threads do as many as they can.
     rate: Option<u64>,
     over: AtomicBool,
-    /// What the times in the payloads are counted from.
+    /// The instant that the times in the payloads count from.
     clock: Instant,
 }
 
@@ -85,7 +87,7 @@ impl Mix {
         let runtime = Runtime::new().unwrap();
         let store = Store::new(self.engine.log.clone());
         let head = store.head().position();
-        // Where the last event will be, once that is known.
+        // Position of the last event, once it is known.
         let end = std::sync::Arc::new(AtomicU64::new(u64::MAX));
         let spawn = |_| {
             let (store, end) = (store.clone(), end.clone());
@@ -112,7 +114,7 @@ impl Mix {
                 ("scan of everything", scan.join().unwrap()),
             ]
         });
-        // One more event, so that every subscriber wakes up and sees that it was the last.
+        // One more event wakes every subscriber, which then sees that this was the last one.
         end.store(self.engine.log.head().position().get() + 1, Ordering::SeqCst);
         self.append(&mut Numbers::new(9));
         let delivered: Vec<_> = runtime.block_on(async {
@@ -129,16 +131,17 @@ impl Mix {
         kinds
     }
 
-    /// At the rate, if there is one: each thread its part of it.
+    /// Runs `one` at this thread's share of the rate, or without pauses if there is no rate.
     fn paced(&self, caller: u64, one: impl Fn(&mut Numbers)) -> Latencies {
         let Some(rate) = self.rate else { return self.repeated(caller, one) };
         let between = Duration::from_secs_f64(APPENDING as f64 / rate as f64);
         let (mut numbers, mut latencies) = (Numbers::of_caller(0, caller), Latencies::default());
-        // Not all of them at once.
+        // Staggers the threads, so that they do not all start at once.
         let mut due = Instant::now() + between.mul_f64((caller % APPENDING) as f64 / 8.0);
         while !self.over.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            // A sleep ends a little late: that is the clock and not the log.
+            // A sleep ends a little late, and that time is not the log's. A whole interval of delay
+            // is: the previous operation was slow, so this one counts from when it was due.
             let begun = if due.elapsed() < between { Instant::now() } else { due };
             one(&mut numbers);
             latencies.add(begun.elapsed());
@@ -158,7 +161,7 @@ impl Mix {
         latencies
     }
 
-    /// The payload says when.
+    /// Puts the current time into the payload.
     fn append(&self, numbers: &mut Numbers) {
         let mut event = event(&Entry::random(numbers));
         let now = self.clock.elapsed().as_nanos() as u64;

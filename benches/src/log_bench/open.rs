@@ -1,4 +1,5 @@
-//! Opening a log, warm, after it was closed and after its process was killed.
+//! Measures how long a warm log takes to open, after it was closed and after its process was
+//! killed.
 
 use std::{path::Path, time::Instant};
 
@@ -17,7 +18,7 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let mut loaded = [0; KINDS.len()];
     let mut tables = Vec::new();
     for (number, events) in sizes.into_iter().enumerate() {
-        // Others are asked at the first size only: their loads take long.
+        // Other logs are measured at the first size only, because they take long to load.
         let kinds = KINDS.into_iter().zip(&mut loaded);
         let kinds: Vec<_> = kinds.filter(|(kind, _)| number == 0 || kind.name == DIPTYCH).collect();
         let mut contenders = Vec::new();

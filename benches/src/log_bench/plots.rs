@@ -1,4 +1,4 @@
-//! What was measured, as pictures.
+//! Draws the results as charts.
 
 use std::{fs, io, path::Path};
 
@@ -6,7 +6,7 @@ use diptych_benches::{engines::KINDS, latency::Latencies, table::Table};
 
 use crate::svg::{Chart, Series, short};
 
-/// Where the distributions are drawn: one in so many took longer.
+/// Marks on the x axis of a distribution. At `n`, one operation in `n` took longer.
 const PARTS: [(f64, &str); 5] =
     [(2.0, "50 %"), (10.0, "90 %"), (100.0, "99 %"), (1e3, "99.9 %"), (1e4, "99.99 %")];
 
@@ -15,7 +15,7 @@ const DISK: &str = "the disk: one sync for all threads";
 type Points = Vec<(f64, f64)>;
 type Named = Vec<(&'static str, Latencies)>;
 
-/// Collects what the parts have to show.
+/// Collects the points that the parts measure.
 #[derive(Default)]
 pub(crate) struct Plots {
     by_writers: Vec<(&'static str, Points)>,
@@ -31,7 +31,8 @@ pub(crate) struct Plots {
 impl Plots {
     pub(crate) fn writers(&mut self, threads: u64, table: &Table) {
         collect(&mut self.by_writers, threads, table, |name| {
-            // What the disk gives is one line, whatever a row of it is called.
+            // The rows of the bare disk have several names and form one line. The growing file has
+            // none.
             match name.strip_prefix("raw: ") {
                 None => Some(name),
                 Some(raw) => (!raw.contains("grows")).then_some(DISK),
@@ -52,7 +53,8 @@ impl Plots {
         collect(&mut self.opened_after_kill, events, killed, Some);
     }
 
-    /// Events a second in batches and by threads, and milliseconds to open, at one size.
+    /// Adds the figures of one size: events per second in batches and by threads, and milliseconds
+    /// to open.
     pub(crate) fn grown(&mut self, events: u64, batches: f64, threads: f64, open: f64) {
         let at = events as f64;
         self.batches_by_size.push((at, batches));
@@ -60,7 +62,7 @@ impl Plots {
         self.open_by_size.push((at, open));
     }
 
-    /// Writes a file for each picture that there are figures for.
+    /// Writes a file for each chart that has points.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         for (name, chart) in self.charts() {
@@ -119,7 +121,7 @@ impl Plots {
         };
         let closed = named("closed", false, &self.opened);
         let killed = named("killed", true, &self.opened_after_kill);
-        // The two of a log stand beside each other.
+        // The legend shows both lines of a log next to each other.
         let pairs = closed.into_iter().zip(killed).flat_map(|(closed, killed)| [closed, killed]);
         by_size("Opening a log, after it was closed or killed", "ms", pairs.collect())
     }
@@ -133,7 +135,7 @@ fn by_size(title: &str, y_label: &'static str, series: Vec<Series>) -> Chart {
 
 fn distribution(what: &str, latencies: &[(&'static str, Latencies)]) -> Chart {
     let points = |latencies: &Latencies| -> Points {
-        // Ten steps for each of the powers of ten; no further than there are measurements.
+        // Ten steps for each power of ten, up to the number of measurements.
         let parts = (0..=37).map(|step| 2.0 * 10_f64.powf(f64::from(step) / 10.0));
         let most = latencies.count() as f64;
         let parts = parts.take_while(|part| *part <= most.min(1e4));
@@ -148,14 +150,14 @@ fn distribution(what: &str, latencies: &[(&'static str, Latencies)]) -> Chart {
     }
 }
 
-/// A log has its colour everywhere; the disk is a dashed line.
+/// A log has one colour in all charts. The disk is a dashed line.
 fn series(name: &str, points: &Points) -> Series {
     let kind = KINDS.iter().position(|kind| kind.name == name);
     let colour = kind.unwrap_or(if name.contains("grows") { 4 } else { 5 });
     Series { name: name.to_owned(), colour, dashed: kind.is_none(), points: points.clone() }
 }
 
-/// Adds a point for each row that has a name in the picture.
+/// Adds a point for each row that `shown` gives a name in the chart.
 fn collect(
     all: &mut Vec<(&'static str, Points)>,
     at: u64,
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_marked_once() {
+    fn equal_sizes_get_one_tick() {
         let ticks = ticks_at([4e6, 1e6, 4e6].into_iter());
         assert_eq!(ticks, [(1e6, "1M".to_owned()), (4e6, "4M".to_owned())]);
     }

@@ -1,4 +1,4 @@
-//! Everything in order, and one account of about 100 events.
+//! Measures reads of the whole log in order, and reads of one account of about 100 events.
 
 use std::{
     cell::RefCell,
@@ -29,7 +29,8 @@ const RAW: &str = "raw: the log's files read in pieces of 1 MiB, crc32c";
 const READERS: u64 = 16;
 const WRITERS: u64 = 64;
 
-/// A log that is closed and opened again where its cache is to be dropped.
+/// A log on the disk. This process opens it on first use, so that its cache can be dropped until
+/// then.
 struct Opened {
     kind: Kind,
     folder: PathBuf,
@@ -37,7 +38,8 @@ struct Opened {
 }
 
 impl Opened {
-    /// Filled by another process: nothing of it is mapped here, so that its cache can be dropped.
+    /// Fills the log in a child process. This process then maps no page of the log, so that the
+    /// cache can be dropped.
     fn filled(kind: Kind, folder: PathBuf, options: &Options) -> Opened {
         progress(&format!("reads: loading {}", kind.name));
         let opened = Opened { kind, folder, engine: RefCell::new(None) };
@@ -65,7 +67,7 @@ impl Opened {
 
 pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let folder = options.folder();
-    // The disk is measured on the files of ours.
+    // The row of the bare disk reads the files of diptych-log, so that log is always filled.
     let chosen = |kind: &Kind| kind.name.contains(&options.name) || kind.name == DIPTYCH;
     let logs: Vec<_> = READ_KINDS
         .into_iter()
@@ -96,7 +98,7 @@ fn replays(options: &Options, logs: &[Opened], raw: &Path) -> Table {
         .measure(options, contenders)
 }
 
-/// In a process of its own: how fast it opens a log and reads all of it once.
+/// Runs in a child process: measures how fast it opens a log and reads all events once.
 pub(crate) fn replay_in_child(kind: Kind, folder: &Path, events: u64) {
     let start = Instant::now();
     let engine = (kind.open)(folder);
@@ -105,7 +107,7 @@ pub(crate) fn replay_in_child(kind: Kind, folder: &Path, events: u64) {
     engine.close();
 }
 
-/// How many a second, over as many repetitions as the turn has time for.
+/// Events per second, over as many repetitions as fit into the turn.
 fn repeated(turn: Duration, once: impl Fn() -> u64) -> f64 {
     let (mut events, start) = (0, Instant::now());
     while events == 0 || start.elapsed() < turn {
@@ -133,7 +135,8 @@ fn cold_replays(options: &Options, logs: &[Opened], raw: &Path, root: &Path) -> 
     table
 }
 
-/// Reads all files of a log and sums them up, as a scan of so many events.
+/// Reads all files of a log and computes their checksum. Returns `events`, the number of events
+/// that the files hold.
 fn scan(folder: &Path, events: u64) -> u64 {
     let (mut piece, mut sum) = (vec![0; 1 << 20], 0);
     for file in files(folder) {
@@ -217,7 +220,8 @@ fn many_readers(options: &Options, logs: &[Opened]) -> Vec<Table> {
     Table::measure_all(tables, options, logs.iter().map(contender).collect())
 }
 
-/// The writers append to other accounts, so that those that are read stay as long as they are.
+/// Measures reads beside writers. The writers append to other accounts, so that the accounts that
+/// are read do not grow.
 fn beside_writers(options: &Options, logs: &[Opened]) -> Vec<Table> {
     let contender = |log| {
         let log: &Opened = log;

@@ -1,4 +1,4 @@
-//! Bytes on the disk for an event, and memory while a log is loaded.
+//! Measures the bytes on the disk for an event, and the memory while a log is loaded.
 
 use diptych_benches::{
     device::Sizes,
@@ -13,7 +13,7 @@ use crate::child::{Task, figure};
 const CONTENT: &str = "payload, type and tags alone";
 
 pub(crate) fn tables(options: &Options) -> Vec<Table> {
-    // Bytes are the same every time.
+    // Sizes do not vary between rounds.
     let once = options.once();
     let content = content(options.events);
     let mut contenders =

@@ -1,4 +1,5 @@
-//! From an append to a subscriber that waits for it, beside the append's own acknowledgement.
+//! Measures the time from an append until a waiting subscriber has its event, next to the time
+//! until the append is acknowledged.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ use diptych_benches::{
 
 use crate::writes::on_fresh_log;
 
-/// Appends that are not counted, at the beginning.
+/// Appends at the beginning that are not counted.
 const WARM_UP: u64 = 1_000;
 
 pub(crate) fn tables(options: &Options) -> Vec<Table> {
@@ -52,7 +53,7 @@ fn turn(options: &Options, engine: &dyn Engine, round: u64) -> Vec<f64> {
         return Vec::new();
     };
     let (appends, begun) = mpsc::channel::<Instant>();
-    // How many there will be, once that is known.
+    // The total number of appends, once it is known.
     let total = &AtomicU64::new(u64::MAX);
     thread::scope(|scope| {
         let delivered = scope.spawn(move || deliveries(subscriber, &begun, total));
@@ -61,7 +62,8 @@ fn turn(options: &Options, engine: &dyn Engine, round: u64) -> Vec<f64> {
         loop {
             let last = count > WARM_UP && start.elapsed() > options.turn();
             if last {
-                // Before the append that wakes the subscriber for the last time.
+                // Set before the last append, because that append wakes the subscriber for the last
+                // time.
                 total.store(count + 1, Ordering::SeqCst);
             }
             let entry = Entry::random(&mut numbers);

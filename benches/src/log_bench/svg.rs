@@ -1,4 +1,4 @@
-//! Line charts as SVG, readable on light and on dark.
+//! Line charts as SVG, readable on a light and on a dark background.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ const BELOW: f64 = 58.0;
 const LEGEND_ROW: f64 = 22.0;
 const COLUMNS: usize = 2;
 
-/// Colours on light and on dark; a class of CSS for each.
+/// Colours on a light and on a dark background. CSS classes choose between them.
 const COLOURS: [(&str, &str); 8] = [
     ("#0b5fa5", "#5fb0f5"),
     ("#c2410c", "#ff9257"),
@@ -26,14 +26,15 @@ const COLOURS: [(&str, &str); 8] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) name: String,
-    /// Its place in the colours, so that a name has the same one in every chart.
+    /// Index into [`COLOURS`], so that a name has one colour in all charts.
     pub(crate) colour: usize,
     pub(crate) dashed: bool,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Series {
-    /// Many points are a curve, few are measurements.
+    /// Whether each point gets a circle. Few points are single measurements, many points are a
+    /// curve.
     fn is_measured_at_points(&self) -> bool {
         self.points.len() <= 8
     }
@@ -44,12 +45,12 @@ pub(crate) struct Chart {
     pub(crate) title: String,
     pub(crate) x_label: &'static str,
     pub(crate) y_label: &'static str,
-    /// Where the x axis is marked, and how.
+    /// The marks on the x axis: values and labels.
     pub(crate) x_ticks: Vec<(f64, String)>,
     pub(crate) series: Vec<Series>,
 }
 
-/// Numbers along an axis, on a scale of logarithms.
+/// Maps numbers to places along an axis with a logarithmic scale.
 struct Axis {
     least: f64,
     most: f64,
@@ -66,7 +67,7 @@ impl Axis {
 }
 
 impl Chart {
-    /// Nothing if there is no point to draw.
+    /// `None` if there is no point to draw.
     pub(crate) fn to_svg(&self) -> Option<String> {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let (xs, ys) = (points().map(|point| point.0), points().map(|point| point.1));
@@ -150,7 +151,7 @@ fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
     }
 }
 
-/// A dashed line has empty circles.
+/// Draws the circle of a point. Circles of a dashed line are empty.
 fn mark(svg: &mut String, series: &Series, x: f64, y: f64) {
     let colour = series.colour % COLOURS.len();
     let fill = if series.dashed { "back".to_owned() } else { format!("d{colour}") };
@@ -201,16 +202,16 @@ fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// Powers of ten around these, and what is between them where they are few.
+/// Ticks at the powers of ten around the values, and at 2 and 5 times each power if there are few.
 fn y_ticks(least: f64, most: f64) -> Vec<f64> {
     let middle = (least * most).sqrt();
-    // A small difference must not look like a large one.
+    // Widens a narrow range, so that a small difference does not look like a large one.
     let (least, most) = (least.min(middle / 3.0), most.max(middle * 3.0));
     let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32);
     let steps: &[f64] = if last - first <= 3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let all = (first..=last).flat_map(|power| steps.iter().map(move |step| step * power_of(power)));
     let all: Vec<_> = all.collect();
-    // From the last that is not above the least to the first that is not below the most.
+    // Keeps the ticks from the last at or below `least` to the first at or above `most`.
     let from = all.iter().rposition(|tick| *tick <= least).unwrap_or(0);
     let to = all.iter().position(|tick| *tick >= most).unwrap_or(all.len() - 1);
     all[from..=to.max(from)].to_vec()
@@ -220,7 +221,7 @@ fn power_of(power: i32) -> f64 {
     10_f64.powi(power)
 }
 
-/// A number with the letter of its thousands.
+/// A number in short form, such as `1.5k` or `16M`.
 pub(crate) fn short(number: f64) -> String {
     let (number, letter) = match number {
         large if large >= 1e6 => (large / 1e6, "M"),
@@ -238,14 +239,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_include_what_is_drawn() {
+    fn ticks_enclose_all_values() {
         assert_eq!(y_ticks(3.0, 40.0), [2.0, 5.0, 10.0, 20.0, 50.0]);
         assert_eq!(y_ticks(2.0, 30_000.0).len(), 6);
         assert_eq!(y_ticks(10.0, 10.0), [2.0, 5.0, 10.0, 20.0, 50.0]);
     }
 
     #[test]
-    fn numbers_are_short() {
+    fn thousands_and_millions_get_a_letter() {
         let shorts = [0.05, 5.0, 1_500.0, 64e3, 16e6].map(short);
         assert_eq!(shorts, ["0.05", "5", "1.5k", "64k", "16M"]);
     }

@@ -1,4 +1,4 @@
-//! Appends of one event each, every one durable before its caller goes on.
+//! Measures appends of one event. Each append is durable before it is acknowledged.
 
 use std::{
     cell::RefCell,
@@ -30,7 +30,7 @@ const IN_FLIGHT: usize = 1_024;
 /// Bytes of one event in a log.
 const RECORD: usize = 310;
 
-/// Blocks that were written before.
+/// Size of the raw file whose blocks are written before the clock starts.
 const WRITTEN_BYTES: u64 = 256 << 20;
 
 const GROWING: &str = "raw: a file that grows, fdatasync";
@@ -45,7 +45,7 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     tables
 }
 
-/// A log of this kind for one turn; what was appended before weighs on nobody.
+/// Runs one turn on a new log of this kind, so that earlier appends do not slow it down.
 pub(crate) fn on_fresh_log<T>(
     options: &Options,
     kind: Kind,
@@ -116,7 +116,7 @@ fn by_threads(options: &Options, threads: u64, plots: &mut Plots) -> Vec<Table> 
     tables
 }
 
-/// What the disk gives if so many events share each sync.
+/// Name of the row for the bare disk when `events` events share each sync.
 pub(crate) fn raw_name(events: u64) -> &'static str {
     format!("raw: {events} events written together, fdatasync").leak()
 }
@@ -141,7 +141,7 @@ fn empty(threads: u64) -> Vec<Table> {
     ]
 }
 
-/// Adds the table of flushes, and refuses who cannot have synced.
+/// Adds the table of flushes, and removes the rows of logs that cannot have synced every append.
 fn durable(flushes: &Table, threads: u64, tables: &mut Vec<Table>) {
     if flushes.rows.is_empty() {
         println!("! the flushes of this disk cannot be counted: durability was not checked");
@@ -165,13 +165,13 @@ fn durable(flushes: &Table, threads: u64, tables: &mut Vec<Table>) {
     tables.push(Table { title, unit, baseline, one_caller, notes, rows: rows.collect() });
 }
 
-/// Whether each append can have had a flush before its caller went on: callers wait for theirs,
-/// so that one flush serves no more appends than there are callers.
+/// Whether a flush can have preceded every acknowledgement. A caller waits for its append, so one
+/// flush serves at most one append of each caller.
 fn can_be_durable(flushes_per_append: f64, callers: u64) -> bool {
     flushes_per_append >= 0.9 / callers as f64
 }
 
-/// The bytes of so many events, written together and synced.
+/// Writes the bytes of several events at once to a file, and syncs it.
 pub(crate) struct Raw {
     file: File,
     bytes: Vec<u8>,
@@ -180,7 +180,8 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// At the end of a file; or round and round in blocks that were written before.
+    /// Appends to a growing file, or, if `written`, overwrites the blocks of a written file over
+    /// and over.
     pub(crate) fn new(folder: &Path, written: bool, events: u64) -> Raw {
         let file = File::create(folder.join("raw")).unwrap();
         let end = if written { WRITTEN_BYTES } else { u64::MAX };
@@ -199,7 +200,7 @@ impl Raw {
         self.file.sync_data().unwrap();
     }
 
-    /// How many events a second one thread writes and syncs.
+    /// Events per second that one thread writes and syncs.
     pub(crate) fn rate(options: &Options, events: u64) -> f64 {
         let folder = options.folder();
         let raw = Raw::new(folder.path(), true, events);

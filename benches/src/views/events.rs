@@ -13,7 +13,7 @@ pub(crate) const ACCOUNTS: usize = 10_000;
 /// Events in one commit of a load.
 const TOGETHER: u64 = 1_000;
 
-/// As an application has it: JSON.
+/// An event as an application defines it, with a JSON payload.
 #[derive(Event, Serialize, Deserialize)]
 #[event("moved")]
 pub(crate) struct Moved {
@@ -23,7 +23,8 @@ pub(crate) struct Moved {
     pub(crate) note: String,
 }
 
-/// The same event, read without looking at its payload: what is left is the framework.
+/// The event `Moved`, read without its payload, so that a fold of it costs only the framework's
+/// time.
 pub(crate) struct Seen {
     cents: i64,
 }
@@ -66,7 +67,7 @@ impl Fold for Balances {
     }
 }
 
-/// The simplest view.
+/// The simplest view: one sum.
 #[derive(Clone, Default)]
 pub(crate) struct Total(i64);
 
@@ -95,7 +96,7 @@ pub(crate) fn moved(number: u64) -> Moved {
     Moved { account, cents: number as i64 % 100, note }
 }
 
-/// Appends so many events, a thousand in a commit.
+/// Appends the events of these numbers, a thousand in a commit.
 pub(crate) fn load(log: &Log, events: std::ops::Range<u64>) {
     let mut waiting = VecDeque::new();
     let mut first = events.start;
@@ -113,14 +114,14 @@ pub(crate) fn load(log: &Log, events: std::ops::Range<u64>) {
     }
 }
 
-/// A new log with so many events, closed.
+/// Creates a log with this number of events and closes it.
 pub(crate) fn log_of(folder: &Path, events: u64) {
     let log = Log::open(folder, LogOptions::default()).unwrap();
     load(&log, 0..events);
     log.close().unwrap();
 }
 
-/// What the notes of the tables say of an event.
+/// The note about an event that the tables share.
 pub(crate) const ABOUT: &str =
     "an event is about 280 bytes, of which 240 are JSON: an account of 10,000, cents, a note";
 

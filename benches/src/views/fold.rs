@@ -1,4 +1,4 @@
-//! How many events a second go into a view, on one core.
+//! Measures how many events per second one core folds into a view.
 
 use std::{fs, hint::black_box, time::Instant};
 
@@ -23,7 +23,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
                 Which::Json => app.view::<Balances>(),
                 Which::Unread => app.view::<Total>(),
                 Which::Snapshots => {
-                    // What the round before kept would leave nothing to fold.
+                    // Snapshots of the previous round would leave nothing to fold.
                     let _ = fs::remove_dir_all(folder.path().join("snapshots"));
                     let options = ViewSnapshots::default();
                     app.view::<Balances>().view_snapshots::<Balances>(options)

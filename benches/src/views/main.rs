@@ -1,9 +1,12 @@
-//! What views, queries and projections cost:
+//! Measures the cost of views, queries and projections:
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin views`.
 //!
-//! The parts are `fold` (events a second into a view), `query` (what a question costs, and what
-//! eight readers cost the folding), `visible` (from durable to seen), `sqlite` (catching up,
-//! beside the same rows written by hand) and `restart` (ten times `--events` behind a snapshot).
+//! The parts are
+//! - `fold`: events per second that go into a view;
+//! - `query`: the time of a query, and how much eight readers slow down the folding;
+//! - `visible`: the time from the sync of a commit until a query sees it;
+//! - `sqlite`: a projection that catches up, next to a loop by hand that writes equal rows;
+//! - `restart`: a start from a snapshot of ten times `--events`, with a tail to fold.
 
 mod events;
 mod fold;

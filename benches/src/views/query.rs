@@ -1,4 +1,4 @@
-//! What a query costs beyond the user's code, and what readers cost the folding.
+//! Measures the cost of a query beyond the user's code, and how much readers slow down the folding.
 
 use std::{
     hint::black_box,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 const READERS: usize = 8;
-/// Of all readers together, a second.
+/// Queries per second of all readers together.
 const QUERIES: u64 = 10_000;
 
 pub(crate) fn tables(options: &Options) -> Vec<Table> {
@@ -94,7 +94,7 @@ fn beside(options: &Options) -> Table {
     table.measure(options, contenders)
 }
 
-/// Folds a log into a view that is asked meanwhile, and says how many events a second that was.
+/// Folds a log into a view while readers query it, and returns the events per second.
 fn caught_up(options: &Options, readers: usize) -> f64 {
     let folder = options.folder();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

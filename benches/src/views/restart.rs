@@ -1,4 +1,4 @@
-//! Starting again with a snapshot far behind, and a tail to go.
+//! Measures a restart from a snapshot that covers a long history, with a short tail to fold.
 
 use std::{hint::black_box, time::Instant};
 
@@ -43,7 +43,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     };
     let contenders = vec![
         Contender::new("with the snapshot", |_| {
-            // What the round before kept at its end would make this one too easy.
+            // A snapshot that the previous round saved when it stopped would leave less to fold.
             let _ = std::fs::remove_dir_all(&saved);
             copy(&kept, &saved);
             let began = Instant::now();
@@ -59,7 +59,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     vec![restart, past(options, &runtime, view())]
 }
 
-/// The view as it was, with all that happened since behind it.
+/// Measures queries as of an earlier position, for which the app rebuilds the view.
 fn past(options: &Options, runtime: &Runtime, view: AppBuilder) -> Table {
     let app = runtime.block_on(view.start()).unwrap();
     let head = app.head().get();

@@ -1,4 +1,4 @@
-//! A projection that catches up, beside the same rows written by hand.
+//! Measures a projection that catches up, next to a loop by hand that writes equal rows.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ const CREATE: &str =
     "CREATE TABLE balance (account INTEGER PRIMARY KEY, cents INTEGER NOT NULL) STRICT";
 const ADD: &str = "INSERT INTO balance VALUES (?1, ?2)
      ON CONFLICT (account) DO UPDATE SET cents = cents + excluded.cents";
-/// Events in one transaction of the rows by hand, as many as ours takes.
+/// Events in one transaction of the loop by hand: as many as a projection takes.
 const TOGETHER: usize = 1_024;
 
 struct Balance;
@@ -73,7 +73,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     vec![table.measure(options, contenders), beside(options)]
 }
 
-/// What reports that are asked for all the time cost those who write.
+/// Measures how much a continuous report slows down a writer.
 fn beside(options: &Options) -> Table {
     let folder = options.folder();
     let rows = folder.path().join("rows.db");
@@ -182,7 +182,7 @@ fn remove(rows: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let mut file = rows.as_os_str().to_owned();
         file.push(suffix);
-        // The first time there is none.
+        // Before the first turn there are no such files.
         let _ = fs::remove_file(PathBuf::from(file));
     }
 }

@@ -1,4 +1,4 @@
-//! From durable to seen.
+//! Measures the time from the sync of a commit until a query sees its event.
 
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     vec![table]
 }
 
-/// How long each took, in seconds, sorted.
+/// The durations of one turn in seconds, sorted.
 async fn run(app: &App, options: &Options) -> Vec<f64> {
     let (app, turn) = (app.clone(), options.turn());
     let run = tokio::spawn(async move {

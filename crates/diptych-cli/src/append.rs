@@ -1,9 +1,9 @@
-//! `diptych append`: events from standard input into the log.
+//! `diptych append`: appends events from standard input to the log.
 //!
-//! Commits are submitted without waiting for the ones before: some are always in flight, so that
-//! reading the input, writing and syncing overlap. Each is acknowledged, in order, once it is
-//! durable. What is in flight is settled before an error is told, so that the error can say from
-//! which line on nothing was written.
+//! It submits commits without waiting for earlier ones, so that reading the input, writing and
+//! syncing overlap. It acknowledges each commit once it is durable, in order. After an error it
+//! first settles all commits in flight. The error can then name the line from which on nothing was
+//! written.
 
 use std::{collections::VecDeque, io};
 
@@ -22,7 +22,8 @@ use crate::{
     table::counted,
 };
 
-/// Commits that may be accepted and not yet synced. The log bounds their bytes on its side.
+/// The largest number of commits that are accepted and not yet synced. The log itself bounds their
+/// bytes.
 const IN_FLIGHT_COMMITS: usize = 64;
 
 pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
@@ -32,14 +33,14 @@ pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
             Some(one) => load.one_commit(&one),
             None => load.batches(args.batch.get()),
         };
-        // That what was accepted may be lost is worse news than where the input is wrong.
+        // A failed sync takes precedence over wrong input, because accepted commits may be lost.
         load.settle().and(loaded)?;
         load.progress.finish(&counted(load.events, "event"));
         Ok(())
     })
 }
 
-/// What makes all input one commit.
+/// The options that make all input one commit.
 struct OneCommit {
     key: Option<String>,
     condition: Option<AppendCondition>,
@@ -55,7 +56,7 @@ impl OneCommit {
     }
 }
 
-/// The loading of one input.
+/// Loads one input.
 struct Load<'a> {
     log: &'a Log,
     in_flight: VecDeque<Accepted>,
@@ -63,13 +64,13 @@ struct Load<'a> {
     progress: Progress,
 }
 
-/// What is printed of a commit.
+/// The line that acknowledges a commit.
 #[derive(Serialize)]
 struct Acknowledged {
     first: u64,
     last: u64,
     events: u64,
-    /// It was there before, under the same key.
+    /// The log had this commit already, under its key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
 }
@@ -111,7 +112,7 @@ impl<'a> Load<'a> {
         self.submit(append, batch.first_line)
     }
 
-    /// Hands a commit to the log, whose first event is on this line.
+    /// Submits a commit whose first event is on line `first_line`.
     fn submit(&mut self, append: Append, first_line: u64) -> Result<(), Failure> {
         if self.in_flight.len() == IN_FLIGHT_COMMITS {
             self.settle_first()?;
@@ -124,13 +125,13 @@ impl<'a> Load<'a> {
             Err(AppendError::Refused(Refusal::KeyTaken { first, last })) => {
                 self.acknowledge(first, last, true)
             }
-            // Whether it was written is not known: its own message says so.
+            // The outcome of this commit is unknown, as its own message says.
             Err(error @ AppendError::OutcomeUnknown(_)) => Err(error.into()),
             Err(error) => Err(Failure::from(error).and(&nothing_from(first_line))),
         }
     }
 
-    /// Waits for everything that is in flight.
+    /// Waits for all commits in flight and acknowledges them.
     fn settle(&mut self) -> Result<(), Failure> {
         while !self.in_flight.is_empty() {
             self.settle_first()?;
@@ -144,7 +145,7 @@ impl<'a> Load<'a> {
         };
         let (first, last) = (accepted.first, accepted.last);
         pollster::block_on(accepted.synced()).map_err(|error| {
-            // The later ones share its fate, and the first to fail tells the story.
+            // All later commits fail with this one, and its error tells the cause.
             self.in_flight.clear();
             let durable = format!("durable is everything before position {first}");
             Failure::from(error).and(&durable)
@@ -167,7 +168,8 @@ impl<'a> Load<'a> {
         let line = Acknowledged { first, last, events, repeated };
         let print = || ndjson::write_json(&line, &mut io::stdout().lock());
         match self.progress.print(print).map_err(Failure::from) {
-            // Nobody reads the acknowledgements; that is no reason to leave out half the input.
+            // The rest of the input is still appended if the reader of the acknowledgements is
+            // gone.
             Err(Failure::ReaderGone) => Ok(()),
             printed => printed,
         }

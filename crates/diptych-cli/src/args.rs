@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and the help that says so.
+//! The command line: commands, options, and their help.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -16,8 +16,8 @@ use crate::exit::EXIT_CODES;
 
 /// Load, read, follow and check a Diptych event log.
 ///
-/// A log is a folder. Events go in and out as NDJSON, one JSON object a line; what is said about
-/// them goes to standard error. One process at a time holds a folder.
+/// A log is a folder. Events go in and out as NDJSON, with one JSON object per line. Messages go to
+/// standard error. One process at a time holds a folder.
 #[derive(Debug, Parser)]
 #[command(name = "diptych", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -57,7 +57,7 @@ pub(crate) enum Command {
     },
 }
 
-// Documentation of these two would take the place of that of the commands they are part of.
+// No doc comments on these two types: clap would show them instead of the commands' doc comments.
 #[derive(Debug, Args)]
 pub(crate) struct Folder {
     /// The folder of the log.
@@ -82,8 +82,8 @@ impl Wait {
 
 #[derive(Debug, Args)]
 pub(crate) struct Which {
-    /// Only events that match: 'type=a,b tag=k:v tag=k2:v2' is any of the types and all of the
-    /// tags; given several times, events that match any.
+    /// Only events that match: 'type=a,b tag=k:v tag=k2:v2' means any of the types and all of the
+    /// tags. Given several times, an event has to match at least one filter.
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<Filter>,
 }
@@ -97,16 +97,16 @@ impl Which {
 
 /// Append events from standard input.
 ///
-/// Each line is {"type": "…", "data": …} and, if wanted, "tags": ["key:value", …], "version": n,
+/// Each line is {"type": "…", "data": …}, optionally with "tags": ["key:value", …], "version": n,
 /// "id": "UUID", "occurred_at": "2013-01-01T10:15:00Z" and "metadata": {"correlation": "UUID",
-/// "causation": "UUID", "actor": "…", and further names with text}. "data" is any JSON and is
-/// kept byte by byte; "data_base64" stands for bytes that are not JSON. "position" and
-/// "recorded_at" are accepted and ignored, so that the output of `diptych read` can be appended
-/// to another log. Any other field is an error, and blank lines are skipped.
+/// "causation": "UUID", "actor": "…", and other names with texts}. "data" is any JSON and is kept
+/// byte by byte. "data_base64" is for bytes that are not JSON. "position" and "recorded_at" are
+/// accepted and ignored, so that the output of `diptych read` can be appended to another log. Any
+/// other field is an error, and blank lines are skipped.
 ///
-/// A commit is written whole or not at all, and acknowledged when it is durable by one line:
+/// A commit is written whole or not at all. When it is durable, one line acknowledges it:
 /// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading: the error names
-/// the line and from which line on nothing was written.
+/// the line, and the line from which on nothing was written.
 ///
 /// Example:
 ///   echo '{"type":"opened","tags":["account:ann"],"data":{"by":"ann"}}' |
@@ -116,26 +116,27 @@ impl Which {
 pub(crate) struct AppendArgs {
     #[command(flatten)]
     pub(crate) folder: Folder,
-    /// Events in one commit; a commit that would become too large in bytes is ended before.
+    /// Events in one commit. A commit ends earlier if it would become too large in bytes.
     #[arg(long, value_name = "EVENTS", default_value = "1000")]
     pub(crate) batch: NonZeroUsize,
-    /// An idempotency key: the same events under the same key are written once, and then answered
-    /// with where they are and "repeated": true. All input becomes one commit.
+    /// An idempotency key: equal events under one key are written once. A repeated run prints their
+    /// positions and "repeated": true. All input becomes one commit.
     #[arg(long, conflicts_with = "batch")]
     pub(crate) key: Option<String>,
-    /// Refuse if an event that matches is in the log (with --after: is there after a position).
-    /// All input becomes one commit. Given several times, any match refuses.
+    /// Refuse the commit if the log has an event that matches (with --after: one after that
+    /// position). All input becomes one commit. Given several times, a match of any filter refuses
+    /// it.
     #[arg(long, value_name = "FILTER", conflicts_with = "batch")]
     pub(crate) fail_if: Vec<Filter>,
-    /// The position up to which --fail-if is not asked.
+    /// Position up to which --fail-if ignores events.
     #[arg(long, value_name = "POSITION", requires = "fail_if", value_parser = position)]
     pub(crate) after: Option<Position>,
 }
 
 /// Print events as NDJSON.
 ///
-/// What is printed can be appended to another log as it is. A payload that is not JSON on one
-/// line is printed as "data_base64".
+/// The output can be appended to another log unchanged. A payload that is not JSON on one line is
+/// printed as "data_base64".
 ///
 /// Examples:
 ///   diptych read --data bank --filter 'tag=account:ann'
@@ -154,14 +155,14 @@ pub(crate) struct ReadArgs {
     /// At most this many events.
     #[arg(long, value_name = "EVENTS")]
     pub(crate) limit: Option<usize>,
-    /// From the end of the log to its beginning.
+    /// Print from the end of the log to its beginning.
     #[arg(long)]
     pub(crate) backwards: bool,
 }
 
 /// Print the last events, then those that come, until interrupted.
 ///
-/// It follows from outside, as far as events are durable, also while another process holds the
+/// It follows from outside, up to the last durable event, even while another process holds the
 /// folder. Ctrl-C ends it.
 ///
 /// Examples:
@@ -183,12 +184,12 @@ pub(crate) struct TailArgs {
     /// Begin with this many of the last matching events.
     #[arg(long, value_name = "EVENTS", default_value_t = 10)]
     pub(crate) last: usize,
-    /// End when everything that is there is printed.
+    /// End after the last event that is in the log.
     #[arg(long)]
     pub(crate) until_head: bool,
 }
 
-/// Show what is in a log: events, bytes, segments, types, tag keys.
+/// Show the contents of a log: events, bytes, segments, types, tag keys.
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
@@ -203,8 +204,8 @@ pub(crate) struct StatsArgs {
 
 /// Check every checksum, the order of the events, and the index against the log.
 ///
-/// Nothing is changed. Exit code 0 means that all of it is in order, 2 that it is not: then every
-/// damaged place is named, with what to do.
+/// It changes nothing. Exit code 0 means that everything is in order. Exit code 2 means damage: the
+/// output names every damaged place, with what to do.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
@@ -216,13 +217,13 @@ pub(crate) struct VerifyArgs {
 
 /// Back up a log, also while another process holds it and writes to it.
 ///
-/// The folder becomes a backup, or is brought up to date: what it has is not copied again. It
-/// ends where a commit ends, and all that is new in it is verified. It can be read, verified and
-/// followed as it is; to append to it, restore it. Killed half-way, it is what it was before:
-/// repeat it.
+/// The target folder becomes a backup. If it is an earlier backup, it is brought up to date, and
+/// its contents are not copied again. A backup ends at the end of a commit, and everything new in
+/// it is verified. It can be read, verified and followed directly. To append to it, restore it. If
+/// the program is killed half-way, the backup stays as it was: run the command again.
 ///
-/// Where both folders are on one file system, complete segments get a second name and take no
-/// space; that does not protect from a disk that fails.
+/// If both folders are on one file system, complete segments get a second name and take no more
+/// space. That does not protect from a disk that fails.
 ///
 /// Example:
 ///   diptych backup --data bank --to /mnt/other-disk/bank
@@ -234,7 +235,7 @@ pub(crate) struct BackupArgs {
     /// The folder of the backup: missing, empty, or an earlier backup of the same log.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) to: PathBuf,
-    /// Copy every segment, also where a second name would do.
+    /// Copy every segment, even where a second name would do.
     #[arg(long)]
     pub(crate) copy: bool,
     /// Print one JSON object.
@@ -244,16 +245,17 @@ pub(crate) struct BackupArgs {
 
 /// Make a log of a backup, in a new epoch.
 ///
-/// It has the positions of the backup and goes on after them. What knows positions of the log
-/// before (tokens, projections, snapshots, tracking) notices the new epoch and says so. All of it
-/// is verified. Killed half-way, the folder is no log: repeat it.
+/// The log has the positions of the backup and continues after them. Holders of positions of the
+/// earlier log (tokens, projections, snapshots, tracking) notice the new epoch and report it.
+/// Everything is verified. If the program is killed half-way, the folder is not a log: run the
+/// command again.
 ///
 /// Example:
 ///   diptych restore --from /mnt/other-disk/bank --data bank
 #[derive(Debug, Args)]
 #[command(about = "Make a log of a backup, in a new epoch", verbatim_doc_comment)]
 pub(crate) struct RestoreArgs {
-    /// The folder of the backup, which stays as it is.
+    /// The folder of the backup, which is not changed.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) from: PathBuf,
     #[command(flatten)]
@@ -265,11 +267,12 @@ pub(crate) struct RestoreArgs {
 
 /// Append sample events, then read and tail them: a first look at everything.
 ///
-/// The events tell half a year of a small city library. They are appended under an idempotency
-/// key, so that a second run finds them there. Without a terminal it ends at the last event.
+/// The events tell half a year of a small city library. They are appended under an idempotency key,
+/// so that a second run does not append them again. Without a terminal the command ends at the last
+/// event.
 #[derive(Debug, Args)]
 pub(crate) struct SampleArgs {
-    /// The folder of the log, made if missing.
+    /// The folder of the log, created if missing.
     #[arg(
         long = "data",
         value_name = "DIR",
@@ -279,17 +282,17 @@ pub(crate) struct SampleArgs {
     pub(crate) dir: PathBuf,
     #[command(flatten)]
     pub(crate) wait: Wait,
-    /// End at the last event also on a terminal.
+    /// End at the last event even on a terminal.
     #[arg(long)]
     pub(crate) until_head: bool,
 }
 
-/// Load real flights, keep views of them, and serve a page to look at.
+/// Load real flights, keep views up to date, and serve a page that shows them.
 ///
-/// The flights are those of New York's three airports in January 2013; --flights takes another
+/// The flights are those of New York's three airports in January 2013. --flights takes another
 /// file, such as the whole year. Each row becomes commands (schedule, depart, land and so on) that
-/// are sent in order of when they happened. What the rules refuse is counted and kept as a fact.
-/// A second start goes on where the first one was, and loads nothing twice.
+/// are sent in the order in which they happened. Refusals by the rules are counted and kept as
+/// facts. A second start continues where the first one ended, and loads nothing twice.
 ///
 /// Examples:
 ///   diptych demo
@@ -301,7 +304,7 @@ pub(crate) struct SampleArgs {
     verbatim_doc_comment
 )]
 pub(crate) struct DemoArgs {
-    /// The folder of the log and of the report, made if missing.
+    /// The folder of the log and of the report, created if missing.
     #[arg(
         long = "data",
         value_name = "DIR",
@@ -314,10 +317,10 @@ pub(crate) struct DemoArgs {
     /// Another table of flights, as CSV, plain or compressed by gzip.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) flights: Option<PathBuf>,
-    /// Where the page is served; port 0 takes any that is free.
+    /// Address of the page. Port 0 takes any free port.
     #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN, conflicts_with = "once")]
     pub(crate) listen: SocketAddr,
-    /// A name under which the page may be asked for, besides those of this machine.
+    /// A host name that requests for the page may use, besides the names of this machine.
     #[arg(
         long = "host",
         value_name = "NAME",
@@ -325,29 +328,29 @@ pub(crate) struct DemoArgs {
         conflicts_with = "once"
     )]
     pub(crate) hosts: Vec<String>,
-    /// How fast the days go by: so many times as fast as they did, or as fast as it goes.
+    /// Speed of the days: a multiple of the original speed, or max for as fast as possible.
     #[arg(long, value_name = "TIMES", default_value = "max")]
     pub(crate) speed: Speed,
-    /// Load, say what came of it, and end.
+    /// Load, print the results, and end.
     #[arg(long)]
     pub(crate) once: bool,
-    /// Say it as one JSON object on standard output.
+    /// Print the results as one JSON object on standard output.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Send only what happened before this instant, such as 2013-01-08T00:00:00Z.
+    /// Send only commands from before this instant, such as 2013-01-08T00:00:00Z.
     #[arg(long, value_name = "INSTANT")]
     pub(crate) until: Option<Timestamp>,
 }
 
-/// Where the demo is served, if nothing else is said: the year of the flights.
+/// Default address of the demo. The port is the year of the flights.
 pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2013);
 
-/// How fast the demo goes.
+/// The speed of the demo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Speed {
-    /// As fast as it goes.
+    /// As fast as possible.
     Max,
-    /// So many times as fast as it was.
+    /// A multiple of the original speed.
     Times(f64),
 }
 
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn several_filters_match_any() {
+    fn an_event_matches_any_of_several_filters() {
         let line = ["diptych", "read", "--data", "d", "--filter", "type=a", "--filter", "tag=k:v"];
         let Command::Read(args) = Cli::try_parse_from(line).unwrap().command else {
             panic!("another command")
@@ -403,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_is_a_number_above_nothing_or_max() {
+    fn a_speed_is_a_number_above_zero_or_max() {
         assert_eq!("max".parse(), Ok(Speed::Max));
         assert_eq!("0.5".parse(), Ok(Speed::Times(0.5)));
         for wrong in ["", "0", "-1", "nan", "inf", "fast"] {
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_has_no_address() {
+    fn a_demo_without_a_page_takes_no_address() {
         let line = ["diptych", "demo", "--once", "--listen", "127.0.0.1:1"];
         assert!(Cli::try_parse_from(line).is_err());
     }

@@ -1,4 +1,5 @@
-//! `diptych backup`: a log that another process may be writing to, brought into another folder.
+//! `diptych backup`: backs a log up into another folder, even while another process writes to the
+//! log.
 
 use std::io::{self, Write};
 
@@ -49,7 +50,7 @@ fn as_line(done: &BackedUp) -> String {
     )
 }
 
-/// The same as JSON.
+/// The report as the JSON output has it.
 #[derive(Serialize)]
 struct Shown {
     log: String,
@@ -83,7 +84,8 @@ impl MaybeHeld for BackupError {
     }
 }
 
-/// What failed, and where a file or a disk did, how things stand.
+/// The failure for an error of a backup or a restore. For an I/O error it adds `stand`, the state
+/// of the backup, and the advice to try again.
 pub(crate) fn failure(error: BackupError, stand: &str) -> Failure {
     match error {
         BackupError::Open(error @ OpenError::Io { .. }) => {

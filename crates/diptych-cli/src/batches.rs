@@ -1,4 +1,4 @@
-//! Lines of input gathered to commits that a store takes.
+//! Gathers lines of input into commits within the limits of the store.
 
 use std::io::BufRead;
 
@@ -14,7 +14,7 @@ pub(crate) struct Batches<R> {
     lines: Lines<R>,
     limits: Limits,
     events_per_commit: usize,
-    /// The event that did not fit any more; the next batch begins with it.
+    /// The event that did not fit into the last batch. The next batch begins with it.
     carried: Option<Parsed>,
     encoded: Vec<u8>,
 }
@@ -29,7 +29,7 @@ struct Parsed {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) events: Vec<RawEvent>,
-    /// The line of the first one.
+    /// The number of the line with the first event.
     pub(crate) first_line: u64,
 }
 
@@ -44,7 +44,7 @@ impl<R: BufRead> Batches<R> {
         }
     }
 
-    /// The next commit's events, none at the end of the input.
+    /// Returns the events of the next commit, or `None` at the end of the input.
     pub(crate) fn next(&mut self) -> Result<Option<Gathered>, Failure> {
         let mut gathered = Gathered::default();
         let mut bytes = 0;
@@ -69,12 +69,13 @@ impl<R: BufRead> Batches<R> {
         Ok((!gathered.events.is_empty()).then_some(gathered))
     }
 
-    /// Whether there is more input. It is not looked at, so this is the last thing to ask.
+    /// Whether there is more input. This consumes a line without parsing it, so no other call may
+    /// follow.
     pub(crate) fn has_more(&mut self) -> Result<bool, Failure> {
         Ok(self.carried.is_some() || self.lines.next()?.is_some())
     }
 
-    /// Bytes of input so far.
+    /// Bytes that were read from the input so far.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.lines.read_bytes()
     }
@@ -89,7 +90,8 @@ impl<R: BufRead> Batches<R> {
         let event = ndjson::parse(text);
         let line = self.lines.number();
         let event = event.map_err(|problem| Failure::input(format!("line {line}: {problem}")))?;
-        // Encoded here as well as by the store, so that a limit is told with the line.
+        // The store encodes the event too. Encoding it here lets an error about a limit name the
+        // line.
         self.encoded.clear();
         encoding::encode(&event, &self.limits, &mut self.encoded)
             .map_err(|problem| Failure::input(format!("line {line}: {problem}")))?;
@@ -97,14 +99,14 @@ impl<R: BufRead> Batches<R> {
     }
 }
 
-/// What to say when a commit whose first event is on this line was not written.
+/// The message for a commit that was not written, with the line of its first event.
 pub(crate) fn nothing_from(line: u64) -> String {
     format!("nothing from line {line} on was written")
 }
 
-/// Alike for the same events in the same order, different for others.
+/// A digest of the events and of their order.
 ///
-/// The condition is no part of it: a request that is sent again may have read further meanwhile.
+/// It leaves out the condition, because a retry may have read further in the meantime.
 pub(crate) fn digest(events: &[RawEvent], limits: &Limits) -> Result<Digest, Invalid> {
     let (mut encoded, mut all) = (Vec::new(), Vec::new());
     for event in events {
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn input_is_cut_into_commits_of_so_many_events() {
+    fn input_is_cut_into_commits_of_the_given_size() {
         assert_eq!(sizes(batches(&EVENT.repeat(7), 3)), [(3, 1), (3, 4), (1, 7)]);
         assert_eq!(sizes(batches(&EVENT.repeat(6), 3)), [(3, 1), (3, 4)]);
         assert_eq!(sizes(batches("\n\n", 3)), []);
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_named_with_what_was_not_written() {
+    fn an_error_names_the_broken_line_and_the_first_unwritten_line() {
         let input = format!("{}\n{{\"type\":\"t\"}}\n", EVENT.repeat(4));
         let mut batches = batches(&input, 3);
         assert_eq!(batches.next().unwrap().unwrap().events.len(), 3);
@@ -159,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_beyond_a_limit_is_named_by_its_line() {
+    fn an_error_about_a_limit_names_the_line() {
         let input = format!("{EVENT}{{\"type\":\"{}\",\"data\":1}}", "t".repeat(256));
         let error = batches(&input, 3).next().unwrap_err().to_string();
         assert!(error.starts_with("line 2: ") && error.contains("type_bytes"), "{error}");
     }
 
     #[test]
-    fn what_is_left_is_noticed() {
+    fn remaining_input_is_detected() {
         let input = EVENT.repeat(4);
         for (events, more) in [(3, true), (4, false), (5, false)] {
             let mut batches = batches(&input, events);
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_events_and_their_order_apart() {
+    fn a_digest_depends_on_events_and_their_order() {
         let limits = Limits::default();
         let digest = |types: &[&str]| {
             let events: Vec<_> =

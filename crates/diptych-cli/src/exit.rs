@@ -1,4 +1,4 @@
-//! How the program ends: the exit codes, and which error means which.
+//! The exit codes of the program, and the code for each error.
 
 use std::{io, process::ExitCode};
 
@@ -36,13 +36,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not come to its end.
+/// The reason why a command stopped early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// What to say, and the code to end with.
+    /// An error, with the exit code and the message.
     #[error("{message}")]
     Stopped { exit: Exit, message: String },
-    /// Whoever reads standard output went away: nobody is left to do anything for.
+    /// The reader of standard output went away, so there is no work left.
     #[error("standard output is closed")]
     ReaderGone,
 }
@@ -56,7 +56,7 @@ impl Failure {
         Failure::new(Exit::Input, message)
     }
 
-    /// The same with more said after it.
+    /// Adds `more` to the end of the message.
     #[must_use]
     pub(crate) fn and(self, more: &str) -> Failure {
         match self {
@@ -66,7 +66,8 @@ impl Failure {
     }
 }
 
-/// An error of writing to standard output: nothing else uses plain I/O errors.
+/// Treats a plain I/O error as a failed write to standard output, because no other code here
+/// returns one.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -87,7 +88,7 @@ impl From<OpenError> for Failure {
         let exit = match &error {
             OpenError::Held { .. } => Exit::Held,
             OpenError::Corrupt(_) => Exit::Damage,
-            // Another folder was meant, or something has to be done first.
+            // The user meant another folder, or has to do something else first.
             OpenError::Unfinished { .. } | OpenError::Backup { .. } => Exit::Input,
             _ => Exit::Failed,
         };

@@ -1,4 +1,4 @@
-//! Opening the folder of a log, with patience for another process that is about to let it go.
+//! Opens the folder of a log, and retries while another process holds it.
 
 use std::{
     fs,
@@ -12,24 +12,25 @@ use diptych_log::{Log, LogOptions, OpenError, VerifyError};
 
 use crate::{args::Folder, exit::Failure};
 
-/// How long to sleep between two tries to get a folder that somebody holds.
+/// Pause between two attempts to open a folder that another process holds.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Opens the log, making it if it is missing, does `work` with it, and closes it.
+/// Opens the log, or creates it if it is missing, runs `work` with it, and closes it.
 pub(crate) fn with_log<T>(
     folder: &Folder,
     work: impl FnOnce(&Log) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let log = when_free(folder.wait.duration(), || Log::open(&folder.dir, LogOptions::default()))?;
     let done = work(&log);
-    // A failed close matters only where nothing failed before it.
+    // An error of `work` takes precedence over an error of the close.
     let closed = log.close();
     let done = done?;
     closed?;
     Ok(done)
 }
 
-/// The same for a log that must exist: a mistyped folder is an error and not a new log.
+/// Like [`with_log`], but the log must exist, so that a mistyped folder is an error and not a new
+/// log.
 pub(crate) fn with_existing_log<T>(
     folder: &Folder,
     work: impl FnOnce(&Log) -> Result<T, Failure>,
@@ -43,7 +44,7 @@ pub(crate) fn has_log(dir: &Path) -> bool {
     dir.join("segments").is_dir()
 }
 
-/// Refuses a folder without a segment of a log: reading never makes one.
+/// Refuses a folder without a segment of a log, because commands that read never create one.
 pub(crate) fn must_exist(folder: &Folder) -> Result<(), Failure> {
     let dir = &folder.dir;
     let is_segment = |entry: fs::DirEntry| entry.path().extension().is_some_and(|is| is == "seg");
@@ -54,7 +55,7 @@ pub(crate) fn must_exist(folder: &Folder) -> Result<(), Failure> {
             }
             "it has no segments".to_owned()
         }
-        // A folder that has nothing of a log, and one that is not there.
+        // The folder is missing, or nothing in it belongs to a log.
         Err(error) if error.kind() == ErrorKind::NotFound => "it has no segments".to_owned(),
         Err(error) => error.to_string(),
     };
@@ -65,7 +66,7 @@ pub(crate) fn must_exist(folder: &Folder) -> Result<(), Failure> {
     )))
 }
 
-/// Tries again while another process holds the folder, for at most `wait`.
+/// Retries `attempt` while another process holds the folder, for at most `wait`.
 pub(crate) fn when_free<T, E: MaybeHeld>(
     wait: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,
@@ -79,7 +80,7 @@ pub(crate) fn when_free<T, E: MaybeHeld>(
     }
 }
 
-/// Errors that may say that somebody holds the folder.
+/// Errors that can mean that another process holds the folder.
 pub(crate) trait MaybeHeld {
     fn is_held(&self) -> bool;
 }
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn without_patience_there_is_one_try() {
+    fn without_a_wait_there_is_one_attempt() {
         let mut tries = 0;
         let opened: Result<(), _> = when_free(Duration::ZERO, || {
             tries += 1;
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn another_error_is_not_tried_again() {
+    fn other_errors_are_not_retried() {
         let mut tries = 0;
         let opened: Result<(), _> = when_free(Duration::from_secs(60), || {
             tries += 1;

@@ -1,4 +1,4 @@
-//! Lines of input, one at a time and each of bounded length.
+//! Reads lines of input one at a time, each of bounded length.
 
 use std::io::{BufRead, Read};
 
@@ -54,7 +54,7 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// Bytes of input so far.
+    /// Bytes that were read from the input so far.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.read_bytes
     }

@@ -1,7 +1,7 @@
 //! The binary `diptych`: load, read, follow and check an event log from the command line.
 //!
-//! Events go through standard input and output as NDJSON, everything said about them goes to
-//! standard error, and the exit code tells what kind of trouble there was (see `exit.rs`).
+//! Standard input and output carry events as NDJSON. Standard error carries all messages. The exit
+//! code tells the kind of failure (see `exit.rs`).
 
 mod append;
 mod args;
@@ -34,7 +34,7 @@ use crate::{
     exit::{Exit, Failure},
 };
 
-/// Commands and views make and drop many small things.
+/// Commands and views allocate and free many small values, which this allocator does faster.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help that nobody reads to its end is not an error.
+            // A write error is ignored: the reader may close the help before its end.
             let _ = error.print();
             return if error.use_stderr() { Exit::Input.into() } else { ExitCode::SUCCESS };
         }
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
         Err(Failure::Stopped { exit, message }) => {
-            // There is nowhere left to say that standard error is gone.
+            // Ignored: there is no other place to report that standard error is closed.
             let _ = writeln!(io::stderr(), "diptych: {message}");
             exit.into()
         }
@@ -77,7 +77,7 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// The engine warns, for example of a clock that went back; whoever runs it here should see it.
+/// Shows the engine's warnings on standard error, for example of a clock that went back.
 fn show_warnings() {
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)

@@ -1,8 +1,8 @@
-//! One event as one line of JSON: what `append` takes and `read` prints.
+//! One event as one line of JSON, as `append` reads it and `read` prints it.
 //!
-//! The subtle thing: payloads pass through unchanged. JSON that stands on one line is shown as it
-//! is under `data` and stored as it was given, byte by byte; everything else travels as base64.
-//! So a log that is printed and appended to another keeps its payloads exactly.
+//! The subtle point: payloads pass through unchanged. A payload that is JSON on one line appears
+//! under `data`, and is stored byte by byte as it was given. Any other payload is written as
+//! base64. So a log that is printed and appended to another log keeps its payloads exactly.
 
 use std::{
     borrow::Cow,
@@ -23,14 +23,14 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
-/// More than any line needs that holds an event within these limits: base64 makes a payload a
-/// third larger, and an escaped character of a name takes at most six bytes.
+/// An upper bound for the length of a line with an event within these limits. Base64 makes a
+/// payload a third larger, and an escaped character of a name takes at most six bytes.
 pub(crate) fn line_bytes(limits: &Limits) -> usize {
     let names = limits.type_bytes + limits.tags_per_event * limits.tag_bytes;
     2 * limits.event_bytes + 6 * (names + limits.metadata_bytes) + (4 << 10)
 }
 
-/// Why a line is not an event.
+/// The reason why a line is not an event.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LineError {
     #[error("{problem} (column {column})")]
@@ -56,7 +56,8 @@ pub(crate) enum LineError {
 impl From<serde_json::Error> for LineError {
     fn from(error: serde_json::Error) -> LineError {
         let text = error.to_string();
-        // It counts lines within the text, which is one line here; the caller knows the number.
+        // Serde counts lines within the text, which is one line here. The caller knows the real
+        // number.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let problem = text.strip_suffix(&place).unwrap_or(&text).to_owned();
         LineError::Json { column: error.column(), problem }
@@ -86,14 +87,14 @@ struct Line<'a> {
     _recorded_at: IgnoredAny,
 }
 
-/// A field that is there is some value, `null` as well: that is data like any other.
+/// Reads a field that is present as `Some`, even if it is `null`, because `null` is valid data.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// The event on this line.
+/// Parses the event on this line.
 pub(crate) fn parse(line: &[u8]) -> Result<RawEvent, LineError> {
-    // Serde would take an array of the fields in order as well.
+    // Serde would also accept an array of the fields in order.
     if line.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
         return Err(LineError::NotAnObject);
     }
@@ -138,12 +139,12 @@ fn uuid(field: &'static str, text: &str) -> Result<Uuid, LineError> {
     parsed.map_err(|reason| LineError::Uuid { field, text: text.to_owned(), reason })
 }
 
-/// Writes the event as a line.
+/// Writes the event as one line.
 pub(crate) fn write(event: &EventRef<'_>, out: &mut impl Write) -> io::Result<()> {
     write_json(&Shown::new(event), out)
 }
 
-/// Writes anything as a line.
+/// Writes any value as one line of JSON.
 pub(crate) fn write_json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     out.write_all(b"\n")
@@ -191,10 +192,10 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// The payload, if printing it under `data` and parsing that gives the same bytes again.
+/// The payload, if printing it under `data` and parsing the line yields identical bytes.
 fn one_line_of_json(payload: &[u8]) -> Option<&RawValue> {
     let raw: &RawValue = serde_json::from_slice(payload).ok()?;
-    // Space around it would be lost, and a line break within it would end the line.
+    // Space around the JSON would be lost, and a line break inside would end the line.
     let same = raw.get().len() == payload.len();
     (same && !payload.contains(&b'\n')).then_some(raw)
 }
@@ -232,7 +233,7 @@ impl Serialize for Tags<'_> {
     }
 }
 
-/// Metadata but for `occurred_at`, which stands beside it.
+/// Metadata without `occurred_at`, which is a field of the line itself.
 struct ShownMetadata(Metadata);
 
 impl ShownMetadata {

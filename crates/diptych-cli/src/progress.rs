@@ -1,4 +1,4 @@
-//! A progress bar on standard error, where that is a terminal; else nothing.
+//! A progress bar on standard error, shown only if that is a terminal.
 
 use std::{
     fmt,
@@ -10,11 +10,11 @@ use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// How far a long piece of work is.
+/// Shows the progress of a long operation.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// For work on so many bytes, if that is known.
+    /// For work on `total_bytes` bytes, or on an unknown number of bytes.
     pub(crate) fn new(total_bytes: Option<u64>) -> Progress {
         match total_bytes {
             Some(total) => {
@@ -32,7 +32,7 @@ impl Progress {
         if !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
-        // The templates are constants and right; a bar in the default style is no reason to stop.
+        // The templates are valid constants. If one were not, a bar in the default style would do.
         let style = ProgressStyle::with_template(template);
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.with_key("rate", rate));
@@ -40,7 +40,7 @@ impl Progress {
         Progress(bar)
     }
 
-    /// For so many commands.
+    /// For work on `total` commands.
     pub(crate) fn of_commands(total: u64) -> Progress {
         let template = "{bar:30} {human_pos}/{human_len} commands {msg} {rate}, {eta} left";
         Progress::shown(ProgressBar::new(total), template)
@@ -58,7 +58,7 @@ impl Progress {
         self.0.set_position(done);
     }
 
-    /// So many are done, and it is that day.
+    /// Shows the number of commands that are done, and the day that they have reached.
     pub(crate) fn commands(&self, done: u64, day: &str) {
         self.0.set_position(done);
         self.0.set_message(day.to_owned());
@@ -68,29 +68,29 @@ impl Progress {
         self.0.set_message(format!("{} events", HumanCount(done)));
     }
 
-    /// Does `print` with the bar out of the way, should both be on one terminal.
+    /// Hides the bar while `print` runs, because both may be on one terminal.
     pub(crate) fn print<T>(&self, print: impl FnOnce() -> T) -> T {
         self.0.suspend(print)
     }
 
-    /// Puts in the place of the bar what was done and how long it took.
+    /// Replaces the bar by a line that says what was done and how long it took.
     pub(crate) fn finish(&self, done: &str) {
         self.0.finish_and_clear();
         if !self.0.is_hidden() {
             let took = self.0.elapsed().as_secs_f64();
-            // There is nowhere left to say that standard error is gone.
+            // Ignored: there is no other place to report that standard error is closed.
             let _ = writeln!(io::stderr(), "{done} in {took:.1} s");
         }
     }
 }
 
-/// So many a second, without a part of one.
+/// Writes the rate as a whole number per second.
 fn rate(state: &ProgressState, to: &mut dyn fmt::Write) {
     // Writing to a string does not fail.
     let _ = write!(to, "{}/s", HumanCount(state.per_sec() as u64));
 }
 
-/// A bar whose work failed leaves nothing behind that could be taken for a result.
+/// Clears the bar when the work fails, so that it is not mistaken for a result.
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();

@@ -1,4 +1,4 @@
-//! `diptych read`: events in either direction, as NDJSON.
+//! `diptych read`: prints events in either direction, as NDJSON.
 
 use std::io::{self, BufWriter, Write};
 
@@ -16,12 +16,12 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     })
 }
 
-/// Prints the events of a read, however many batches it takes.
+/// Prints all events of a read, which may take several batches.
 pub(crate) fn print(log: &Log, filter: &Filter, read: Read) -> Result<(), Failure> {
     each_batch(log, filter, read, print_batch)
 }
 
-/// Prints the events of one batch, so that whoever reads sees them now.
+/// Prints the events of one batch and flushes, so that the reader of the output sees them at once.
 pub(crate) fn print_batch(batch: &Batch) -> Result<(), Failure> {
     let mut out = output();
     for event in batch.iter() {
@@ -30,19 +30,20 @@ pub(crate) fn print_batch(batch: &Batch) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Standard output, for many lines.
+/// Standard output with a large buffer, for many lines.
 pub(crate) fn output() -> impl Write {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
-/// Gives the batches of a read one after another, up to the head or its limit.
+/// Passes the batches of a read to `take`, one after another, up to the head or the limit of the
+/// read.
 pub(crate) fn each_batch(
     log: &Log,
     filter: &Filter,
     mut read: Read,
     mut take: impl FnMut(&Batch) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // The folder is held, so nobody else moves the head meanwhile.
+    // This process holds the folder, so no other process moves the head meanwhile.
     read.upto = read.upto.min(log.head().position());
     loop {
         let batch = log.blocking().read(filter, read.clone())?;
@@ -65,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// A log of twenty events that gives at most three in a batch.
+    /// A log of twenty events whose batches have at most three events.
     fn with_log(test: impl FnOnce(&Log)) {
         let dir = tempfile::tempdir().unwrap();
         let mut limits = Limits::default();

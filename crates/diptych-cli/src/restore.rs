@@ -1,4 +1,4 @@
-//! `diptych restore`: a log that can be written to, of a backup.
+//! `diptych restore`: makes a log from a backup, to which events can be appended.
 
 use std::io::{self, Write};
 
@@ -45,7 +45,7 @@ fn as_line(done: &Restored) -> String {
     )
 }
 
-/// The same as JSON.
+/// The report as the JSON output has it.
 #[derive(Serialize)]
 struct Shown {
     log: String,

@@ -1,4 +1,5 @@
-//! `diptych sample`: a first look. Appends the events of a small library, reads some, tails.
+//! `diptych sample`: a first look. It appends the events of a small library, reads some, and tails
+//! the log.
 
 use std::{
     env,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 const EVENTS: &str = include_str!("../../../samples/library.ndjson");
-/// Under which the events are appended; it changes when they do.
+/// The idempotency key of the events. It has to change when the events do.
 const KEY: &str = "sample-library-1";
 const READ_EVENTS: usize = 5;
 const TAIL_EVENTS: usize = 3;
@@ -51,13 +52,13 @@ pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
     tail.follow()
 }
 
-/// What is said goes to standard error, so that standard output is NDJSON and nothing else.
+/// Prints a message to standard error, so that standard output is NDJSON and nothing else.
 fn say(text: &str) {
-    // There is nowhere left to say that standard error is gone.
+    // Ignored: there is no other place to report that standard error is closed.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Appends the events unless they are there, and says where they are.
+/// Appends the events unless the log has them, and returns a text with their positions.
 fn load(log: &Log) -> Result<String, Failure> {
     let limits = log.limits();
     let mut batches = Batches::new(EVENTS.as_bytes(), limits.clone(), limits.commit_events);
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_events_fit_in_one_commit_and_tell_several_things() {
+    fn the_events_fit_in_one_commit_and_have_several_types() {
         let limits = Limits::default();
         let mut batches = Batches::new(EVENTS.as_bytes(), limits.clone(), limits.commit_events);
         let events = batches.next().unwrap().unwrap().events;

@@ -1,4 +1,4 @@
-//! `diptych stats`: what is in a log.
+//! `diptych stats`: prints counts and sizes of a log's contents.
 
 use std::io::{self, Write};
 
@@ -47,7 +47,7 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The same as JSON.
+/// The statistics as the JSON output has them.
 #[derive(Serialize)]
 struct Shown {
     log: String,

@@ -1,10 +1,10 @@
-//! Aligned columns for people.
+//! Aligned columns for people to read.
 
 use std::io::{self, Write};
 
 use indicatif::HumanCount;
 
-/// Rows of a name and what is known of it, names padded to one width.
+/// Writes rows of a name and a fact, with all names padded to one width.
 pub(crate) fn facts(out: &mut impl Write, rows: &[(&str, String)]) -> io::Result<()> {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, fact) in rows {
@@ -13,7 +13,8 @@ pub(crate) fn facts(out: &mut impl Write, rows: &[(&str, String)]) -> io::Result
     Ok(())
 }
 
-/// The first `top` counts under a heading, numbers to the right, and how many rows are left out.
+/// Writes the first `top` counts under a heading, with the numbers aligned to the right, then the
+/// number of rows that are left out.
 pub(crate) fn counts(
     out: &mut impl Write,
     heading: (&str, &str),
@@ -35,7 +36,7 @@ pub(crate) fn counts(
     }
 }
 
-/// A number with its thousands apart.
+/// A number with separators between its thousands.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
 }
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_not_many() {
+    fn one_has_no_plural() {
         assert_eq!(
             (counted(1, "event"), counted(2_000, "event")),
             ("1 event".into(), "2,000 events".into())

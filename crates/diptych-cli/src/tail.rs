@@ -1,8 +1,8 @@
-//! `diptych tail`: the last events, then those that come.
+//! `diptych tail`: prints the last events, then new ones.
 //!
-//! One process at a time holds a folder, and that is most often the one whose events are to be
-//! followed. So tail follows from outside: it looks a few times a second at what the writer has
-//! published. Only to find where to begin it opens the log, if nobody holds it.
+//! One process at a time holds a folder, and most often that is the process whose events tail
+//! should follow. So tail follows from outside: it polls the head that the writer has published. It
+//! opens the log only to find where to begin, and only if no other process holds the folder.
 
 use std::{
     collections::VecDeque,
@@ -20,9 +20,9 @@ use crate::{
     folder, read,
 };
 
-/// How often to look when nothing comes.
+/// Pause between two polls when there are no new events.
 const LOOK: Duration = Duration::from_millis(50);
-/// Events printed between two looks at whether to end.
+/// The largest number of events that are printed between two checks for an interrupt.
 const BATCH: usize = 1_024;
 
 pub(crate) fn run(args: &TailArgs) -> Result<(), Failure> {
@@ -34,16 +34,16 @@ pub(crate) fn run(args: &TailArgs) -> Result<(), Failure> {
     if args.until_head { tail.print_once() } else { tail.follow() }
 }
 
-/// Where to begin.
+/// The place where printing begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Begin {
     /// After this position.
     After(Position),
-    /// With so many of the last matching events.
+    /// With this number of the last matching events.
     Last(usize),
 }
 
-/// What to follow.
+/// A log to follow, from a place on.
 pub(crate) struct Tail<'a> {
     pub(crate) folder: &'a Folder,
     pub(crate) filter: Filter,
@@ -51,7 +51,7 @@ pub(crate) struct Tail<'a> {
 }
 
 impl Tail<'_> {
-    /// Prints what is there.
+    /// Prints events until it has reached the head.
     pub(crate) fn print_once(&self) -> Result<(), Failure> {
         let mut follower = self.begin()?;
         loop {
@@ -62,7 +62,7 @@ impl Tail<'_> {
         }
     }
 
-    /// Prints what is there, then what comes, until the program is interrupted.
+    /// Prints events up to the head, then new ones, until the program is interrupted.
     pub(crate) fn follow(&self) -> Result<(), Failure> {
         let interrupted = on_interrupt()?;
         let mut follower = self.begin()?;
@@ -75,11 +75,12 @@ impl Tail<'_> {
             };
             if pause > Duration::ZERO && !waited && io::stderr().is_terminal() {
                 let upto = follower.upto();
-                // There is nowhere left to say that standard error is gone.
+                // Ignored: there is no other place to report that standard error is closed.
                 let _ = writeln!(io::stderr(), "(position {upto}; waiting for more, Ctrl-C ends)");
                 waited = true;
             }
-            // The sender lives as long as the program: an error is the time being up.
+            // The sender lives as long as the program, so an error means only that the pause is
+            // over.
             if interrupted.recv_timeout(pause).is_ok() {
                 return Ok(());
             }
@@ -91,7 +92,7 @@ impl Tail<'_> {
         read::print_batch(&batch)
     }
 
-    /// A follower that stands where printing begins.
+    /// Opens a follower at the position where printing begins.
     fn begin(&self) -> Result<Follower, Failure> {
         folder::must_exist(self.folder)?;
         let after = match self.begin {
@@ -104,7 +105,8 @@ impl Tail<'_> {
                     closed?;
                     start
                 }
-                // Whoever holds it goes on writing while the log is read from its front.
+                // Another process holds the folder and keeps writing, so the start is found from
+                // outside, by a scan from the front.
                 Err(OpenError::Held { .. }) => self.start_from_outside(events)?,
                 Err(other) => return Err(other.into()),
             },
@@ -128,7 +130,7 @@ impl Tail<'_> {
     }
 }
 
-/// Before the last so many matching events.
+/// The position before the last `events` matching events.
 fn start_in(log: &Log, filter: &Filter, events: usize) -> Result<Position, Failure> {
     let mut first = log.head().position().plus(1);
     if events > 0 {
@@ -140,11 +142,13 @@ fn start_in(log: &Log, filter: &Filter, events: usize) -> Result<Position, Failu
     Ok(first.before())
 }
 
-/// Gets one message when the program is asked to end, by Ctrl-C or by a polite kill.
+/// Returns a receiver of one message, which comes when the program should end: on Ctrl-C or on a
+/// termination signal.
 fn on_interrupt() -> Result<Receiver<()>, Failure> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let handler = move || {
-        // Asked a second time while the first was not heard: output is stuck, do not insist.
+        // A second signal before the first was received means that output is stuck, so exit at
+        // once.
         if sender.try_send(()).is_err() {
             std::process::exit(0);
         }

@@ -1,4 +1,4 @@
-//! `diptych verify`: every checksum, the order, and the index against the log.
+//! `diptych verify`: checks every checksum, the order of the events, and the index against the log.
 
 use std::io::{self, Write};
 
@@ -58,7 +58,7 @@ fn as_text(verified: &Verified, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-/// What is printed as JSON when all is in order.
+/// The JSON output if everything is in order.
 #[derive(Serialize)]
 struct InOrder {
     ok: bool,
@@ -86,7 +86,7 @@ impl InOrder {
     }
 }
 
-/// What is printed as JSON when something is not.
+/// The JSON output if there is damage.
 #[derive(Serialize)]
 struct Damaged {
     ok: bool,
@@ -95,7 +95,7 @@ struct Damaged {
 
 #[derive(Serialize)]
 struct Place {
-    /// File and offset, or whatever else finds it.
+    /// File and offset, or another description of the place.
     place: String,
     what: String,
     advice: String,
@@ -112,7 +112,7 @@ impl Damaged {
     }
 }
 
-/// Damage that a verification found and damage that an open met are told alike.
+/// Damage from a verification, in the form of damage from an open, so that both are printed alike.
 fn corruption(damage: Damage) -> Corruption {
     let Damage { file, offset, what, advice } = damage;
     Corruption { place: format!("{} at byte {offset}", file.display()), what, advice }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_told_with_place_and_advice() {
+    fn damage_is_reported_with_place_and_advice() {
         let damage = Damage {
             file: "data/1.segment".into(),
             offset: 4096,

@@ -1,4 +1,4 @@
-//! What stands in `#[event(...)]` and `#[tag(...)]`.
+//! Parses the attributes `#[event(...)]` and `#[tag(...)]`.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -19,7 +19,7 @@ pub(crate) struct Event {
     pub(crate) codec: Option<TokenStream>,
 }
 
-/// The attribute `#[event]` among these, if there is one.
+/// The parsed attribute `#[event]` among `attributes`, if there is one.
 pub(crate) fn event(attributes: &[Attribute]) -> Result<Option<Event>> {
     let Some(attribute) = only(attributes, "event", "an event has one name: drop this")? else {
         return Ok(None);
@@ -79,15 +79,15 @@ fn number(input: ParseStream<'_>) -> Result<u32> {
     }
 }
 
-/// The key in `#[tag]` or `#[tag("key")]` among these, if a field is a tag; `field` is the name
-/// of the field, if it has one.
+/// The tag's key, if `#[tag]` or `#[tag("key")]` is among `attributes`. `field` is the name of the
+/// field, if it has one.
 pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Option<LitStr>> {
     let Some(attribute) = only(attributes, "tag", "a field is one tag: drop this")? else {
         return Ok(None);
     };
     let key = match (&attribute.meta, field) {
         (Meta::Path(_), Some(field)) => {
-            // `r#type` is a way to write it and no part of the name.
+            // `r#` belongs to the Rust syntax and not to the name.
             return Ok(Some(LitStr::new(&field.unraw().to_string(), field.span())));
         }
         (Meta::Path(_), None) => {
@@ -110,7 +110,7 @@ pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Opt
     Ok(Some(key))
 }
 
-/// Refuses an attribute where it would mean nothing.
+/// Rejects the attribute `name` in a place where it has no meaning.
 pub(crate) fn refuse(attributes: &[Attribute], name: &str, problem: &str) -> Result<()> {
     match attributes.iter().find(|attribute| attribute.path().is_ident(name)) {
         Some(attribute) => Err(Error::new_spanned(attribute, problem)),

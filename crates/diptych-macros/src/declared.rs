@@ -1,4 +1,4 @@
-//! What an item declares, read from its syntax and checked.
+//! Reads the declaration of an event from the syntax of an item, and checks it.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use syn::{
 
 use crate::{
     attributes::{self, NAMELESS},
-    payload,
+    serde_attributes,
 };
 
 /// A struct, or an enum of events.
@@ -20,7 +20,7 @@ pub(crate) enum Declared {
     Enum { ident: Ident, variants: Vec<Variant> },
 }
 
-/// An event that the item itself names.
+/// An event that has a name in an `#[event]` of this item.
 pub(crate) struct Own {
     pub(crate) name: LitStr,
     pub(crate) version: u32,
@@ -37,18 +37,18 @@ pub(crate) struct Tag {
 }
 
 pub(crate) enum Variant {
-    /// An event of its own.
+    /// The variant is an event of its own.
     Own(OwnVariant),
-    /// One of the events of another type.
+    /// The variant holds an event of another type.
     Of { ident: Ident, inner: TokenStream },
 }
 
-/// A variant that is an event, with these fields or none.
+/// A variant that is an event of its own, with named fields or none.
 pub(crate) struct OwnVariant {
     pub(crate) ident: Ident,
     pub(crate) event: Own,
     pub(crate) fields: Vec<Field>,
-    /// What serde is told about the payload.
+    /// The `#[serde(...)]` attributes of the payload.
     pub(crate) serde: Vec<Meta>,
 }
 
@@ -56,11 +56,11 @@ pub(crate) struct OwnVariant {
 pub(crate) struct Field {
     pub(crate) ident: Ident,
     pub(crate) of: TokenStream,
-    /// What serde is told about it.
+    /// The `#[serde(...)]` attributes of the field.
     pub(crate) serde: Vec<Meta>,
 }
 
-/// Reads the item, and says everything that is wrong with it at once.
+/// Reads the item. Reports all of its errors together.
 pub(crate) fn read(input: DeriveInput) -> Result<Declared> {
     let DeriveInput { attrs, ident, generics, data, .. } = input;
     let mut errors = Errors::default();
@@ -103,7 +103,7 @@ fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<D
     let mut errors = Errors::default();
     let on_enum = "an enum is several events: each variant has a name of its own";
     errors.take(attributes::refuse(attributes, "event", on_enum));
-    let for_all = errors.take(payload::of_enum(attributes)).unwrap_or_default();
+    let for_all = errors.take(serde_attributes::of_enum(attributes)).unwrap_or_default();
     if data.variants.is_empty() {
         let problem = "an enum without variants is no event: add one, or drop the derive";
         errors.take::<()>(Err(Error::new(ident.span(), problem)));
@@ -154,10 +154,10 @@ fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<V
         }
         fields => {
             let event = own(&attrs, &ident, &fields)?;
-            let serde = payload::of_variant(&attrs, for_all)?;
+            let serde = serde_attributes::of_variant(&attrs, for_all)?;
             let fields = fields.into_iter().filter_map(|field| {
                 let (ident, of) = (field.ident?, without_self(&field.ty, of));
-                Some(payload::metas(&field.attrs).map(|serde| Field { ident, of, serde }))
+                Some(serde_attributes::metas(&field.attrs).map(|serde| Field { ident, of, serde }))
             });
             let fields = fields.collect::<Result<Vec<_>>>()?;
             Ok(Variant::Own(OwnVariant { ident, event, fields, serde }))
@@ -189,7 +189,8 @@ fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> 
     errors.finish(attributes.map(|(name, version, codec)| Own { name, version, codec, tags }))
 }
 
-/// The type with the enum's own name for `Self`: it is written where `Self` is something else.
+/// The type with the enum's name in place of `Self`, because the generated code uses it in places
+/// where `Self` is another type.
 fn without_self(of: &Type, ident: &Ident) -> TokenStream {
     renamed(of.to_token_stream(), ident)
 }
@@ -209,12 +210,12 @@ fn renamed(tokens: TokenStream, ident: &Ident) -> TokenStream {
     each.collect()
 }
 
-/// Errors so far: whoever compiles sees all of them, and not one after another.
+/// Collects errors, so that the compiler reports all of them together.
 #[derive(Default)]
 struct Errors(Option<Error>);
 
 impl Errors {
-    /// The value, or nothing and the error kept.
+    /// Returns the value, or keeps the error and returns `None`.
     fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         match (result, &mut self.0) {
             (Ok(value), _) => return Some(value),
@@ -224,12 +225,12 @@ impl Errors {
         None
     }
 
-    /// The value, if there was no error.
+    /// Returns the value, or all errors together if there are any.
     fn finish<T>(self, value: Option<T>) -> Result<T> {
         match (self.0, value) {
             (None, Some(value)) => Ok(value),
             (Some(error), _) => Err(error),
-            // Nothing is missing without an error that says why.
+            // A value is missing only after an error, so this does not happen.
             (None, None) => Err(Error::new(proc_macro2::Span::call_site(), "not an event")),
         }
     }

@@ -1,15 +1,16 @@
-//! `#[derive(Event)]` of the crate `diptych`, which re-exports it.
+//! The derive macro `Event` of the crate `diptych`, which re-exports it.
 
 mod attributes;
 mod declared;
 mod payload;
+mod serde_attributes;
 mod written;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Writes the implementation of the trait `diptych::Event` for a struct, which is one event, or
-/// an enum, which is one of several.
+/// Implements the trait `diptych::Event` for a struct, which is a single event type, or for an
+/// enum, which is a choice of several event types.
 ///
 /// ```
 /// use diptych::{Event, MessagePack};
@@ -50,41 +51,45 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// # `#[event("name", version = 2, codec = MessagePack)]`
 ///
-/// Stands before a struct, or before a variant that is an event of its own.
+/// Place it before a struct, or before a variant that is an event of its own.
 ///
-/// - The name is required. It stands in the log for ever, so it is given apart from the Rust
-///   name, which can change.
-/// - `version` is the schema version that is written now, 1 if nothing is said.
-/// - `codec` is a type that implements `diptych::Codec`, as it is called where the event is
-///   declared: `diptych::Json` if nothing is said.
+/// - The name is required. It stays in the log for ever, so it is independent of the Rust name,
+///   which can change.
+/// - `version` is the schema version of new events, 1 by default.
+/// - `codec` is the path of a type that implements `diptych::Codec`, `diptych::Json` by default.
 ///
 /// # `#[tag]` and `#[tag("key")]`
 ///
-/// Stands before a field that says what the event is about. The key is the name of the field
-/// (without `r#`), or the one that is given; the value is what the `Display` of the field says.
-/// A field of type `Option<T>` is a tag when there is a value, one of type `Vec<T>` is a tag for
-/// each element. Both are known by that name: another name for the same type is not.
+/// Place it before a field that says what the event is about. The key is the field's name (without
+/// `r#`) or the given key. The value is the text from the field's `Display`. A field of type
+/// `Option<T>` becomes a tag when there is a value. A field of type `Vec<T>` becomes one tag for
+/// each element. The macro recognises both by the names `Option` and `Vec`, so it does not see
+/// through a type alias.
 ///
 /// # Payloads
 ///
-/// The payload of a struct is what its own `Serialize` and `Deserialize` make of it.
+/// A struct's own `Serialize` and `Deserialize` define its payload.
 ///
 /// The payload of a variant is an object of its fields, and `{}` if it has none. The enum itself
-/// needs no traits of serde. In `#[serde(...)]` a field can be told everything that serde knows
-/// about fields, a variant `rename_all` and `deny_unknown_fields`, and the enum
-/// `rename_all_fields` and `deny_unknown_fields`. What is said beyond that about the enum, and
-/// `rename` and `alias` of a variant, is for an enum that derives the traits of serde as well,
-/// and changes nothing about the event. What else can be said about a whole payload is said about
-/// a struct that the variant holds.
+/// needs no traits of serde. These `#[serde(...)]` attributes apply to such payloads:
+///
+/// - on a field, every attribute that serde has for fields;
+/// - on a variant, `rename_all` and `deny_unknown_fields`;
+/// - on the enum, `rename_all_fields` and `deny_unknown_fields`.
+///
+/// The macro accepts `rename` and `alias` on a variant and any other attribute on the enum, for
+/// enums that derive the traits of serde as well. They do not change the event. Other attributes
+/// for a whole payload need a struct that the variant holds.
 ///
 /// # Enums of enums
 ///
-/// A variant that holds one value without a name, and has no `#[event]`, is any of the events of
-/// that value: a struct with one, or another enum. So a union of the events of several modules,
-/// and a subset for a rule that needs less, are enums as well, at any depth. For each such
-/// variant there is a `From`, so that `.into()` makes one of the union.
+/// A variant that holds one unnamed value, and has no `#[event]`, stands for any event of that
+/// value's type: a struct with one event type, or another enum. Enums therefore also express the
+/// union of the events of several modules, or a subset for a rule that needs less, at any depth.
+/// Each such variant gets an implementation of `From`, so that `.into()` converts an event into the
+/// union.
 ///
-/// # What it expands to
+/// # Expansion
 ///
 /// The struct above:
 ///
@@ -127,7 +132,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// }
 /// ```
 ///
-/// The enum above, of which two variants are enough to see:
+/// The enum above, reduced to two variants:
 ///
 /// ```
 /// # use diptych::Event;
@@ -201,12 +206,17 @@ use syn::{DeriveInput, parse_macro_input};
 /// # assert!(Account::has_type("payment-made"));
 /// ```
 ///
-/// # What it refuses
+/// # Rejected items
 ///
-/// Generic types, unions, and several fields without names. An event without a name. In one enum
-/// the same name twice or two variants that hold the same type, and in one event the same tag key
-/// twice: what is read could be either. That two enums in a third share a name is found when the
-/// events are first read.
+/// The macro rejects
+///
+/// - generic types, unions, and several unnamed fields;
+/// - an event without a name;
+/// - two events of one name in one enum, two variants that hold one type, and two tags of one key
+///   in one event, because a reader could not tell which one is meant.
+///
+/// The macro cannot see that two enums inside a third share a name. The first read of the events
+/// finds that.
 #[proc_macro_derive(Event, attributes(event, tag, serde))]
 pub fn event(item: TokenStream) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);

@@ -1,85 +1,22 @@
-//! The payload of a variant: two private structs with its fields, one that borrows them and is
-//! written, one that owns them and is read. What serde is told about the fields holds for both.
+//! The payload of a variant, as two private structs with the fields of the variant. `encode`
+//! serialises one that borrows the fields, and `decode` deserialises one that owns them. The
+//! `#[serde(...)]` attributes of the fields apply to both.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{format_ident, quote};
 use syn::{
-    Attribute, Error, Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Result, Token,
-    ext::IdentExt, parse_quote, punctuated::Punctuated,
+    Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Result, ext::IdentExt, parse_quote,
 };
 
 use crate::declared::{Field, OwnVariant};
 
-/// What serde can be told about a variant, and is told about its payload.
-const OF_PAYLOAD: [&str; 2] = ["rename_all", "deny_unknown_fields"];
-/// How serde names a variant when the enum derives its traits as well; no part of the payload.
-const OF_NAME: [&str; 2] = ["rename", "alias"];
-
-/// Everything in the `#[serde(...)]` among these.
-pub(crate) fn metas(attributes: &[Attribute]) -> Result<Vec<Meta>> {
-    let mut metas = Vec::new();
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        let list = Punctuated::<Meta, Token![,]>::parse_terminated;
-        metas.extend(attribute.parse_args_with(list)?);
-    }
-    Ok(metas)
-}
-
-/// What serde is told about an enum and holds for the payloads of all of its variants. How it
-/// tells one variant from another is not asked: an event has its name for that.
-pub(crate) fn of_enum(attributes: &[Attribute]) -> Result<Vec<Meta>> {
-    let metas = metas(attributes)?.into_iter().filter_map(|mut meta| {
-        if meta.path().is_ident("deny_unknown_fields") {
-            return Some(meta);
-        }
-        if !meta.path().is_ident("rename_all_fields") {
-            return None;
-        }
-        let path = match &mut meta {
-            Meta::Path(path) => path,
-            Meta::List(list) => &mut list.path,
-            Meta::NameValue(pair) => &mut pair.path,
-        };
-        *path = parse_quote!(rename_all);
-        Some(meta)
-    });
-    Ok(metas.collect())
-}
-
-/// What serde is told about the payload of a variant; `for_all` is what it is told about all of
-/// them, and yields to what the variant says itself.
-pub(crate) fn of_variant(attributes: &[Attribute], for_all: &[Meta]) -> Result<Vec<Meta>> {
-    let mut own = metas(attributes)?;
-    for meta in &own {
-        if !is_one_of(meta, &OF_PAYLOAD) && !is_one_of(meta, &OF_NAME) {
-            let key = meta.path().to_token_stream();
-            let problem = format!(
-                "`{key}` cannot be said of the payload of a variant: make the event a struct \
-                 that derives Event, and hold it in the variant"
-            );
-            return Err(Error::new_spanned(meta, problem));
-        }
-    }
-    own.retain(|meta| is_one_of(meta, &OF_PAYLOAD));
-    for meta in for_all {
-        if !own.iter().any(|own| own.path().get_ident() == meta.path().get_ident()) {
-            own.push(meta.clone());
-        }
-    }
-    Ok(own)
-}
-
-fn is_one_of(meta: &Meta, keys: &[&str]) -> bool {
-    keys.iter().any(|key| meta.path().is_ident(key))
-}
-
-/// The private struct of the payload of this variant. It is called neither what a field's type
-/// may be called, nor what serde calls things in the code that it writes (`__Field`, `__D`).
+/// The name of the private structs. It differs from any likely type of a field, and from the names
+/// in serde's generated code (such as `__Field` and `__D`).
 pub(crate) fn name(variant: &Ident) -> Ident {
     format_ident!("__{}Payload", variant)
 }
 
-/// The struct that is read.
+/// The struct that `decode` deserialises.
 pub(crate) fn owned(variant: &OwnVariant) -> TokenStream {
     let OwnVariant { ident, fields, serde, .. } = variant;
     let (name, said) = (name(ident), said(ident, serde));
@@ -94,7 +31,7 @@ pub(crate) fn owned(variant: &OwnVariant) -> TokenStream {
     }
 }
 
-/// The struct that is written.
+/// The struct that `encode` serialises.
 pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
     let OwnVariant { ident, fields, serde, .. } = variant;
     let (name, said) = (name(ident), said(ident, serde));
@@ -115,12 +52,12 @@ pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
     })
 }
 
-/// What serde is told about both: its messages, and codecs that write names, call it like the
-/// variant.
+/// The attributes of both structs. They rename the struct to the variant, for serde's messages and
+/// for codecs that write names.
 fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
     let variant = variant.unraw().to_string();
     let expecting = format!("struct {variant}");
-    // Nobody reads a field that serde skips.
+    // `dead_code`, because no code reads a field that serde skips.
     quote! {
         #[serde(crate = "::diptych::private::serde", rename = #variant, expecting = #expecting)]
         #[serde(#(#serde),*)]
@@ -128,8 +65,9 @@ fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
     }
 }
 
-/// What serde is told about a borrowed field. It calls functions of the user with a reference to
-/// the field, which here is a reference itself; so functions stand between that take one off.
+/// The `#[serde(...)]` attributes of a borrowed field. Serde passes a reference to the field to the
+/// functions of the user. The field is itself a reference here, so generated functions between the
+/// two remove one level.
 fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>> {
     let Field { ident, of, serde } = field;
     let serializer = |path: &ExprPath| {
@@ -167,7 +105,7 @@ fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>>
     Ok(adapted)
 }
 
-/// The path in `key = "path"`. Where it is something else, serde says what is wrong.
+/// The path in `key = "path"`. For any other form, serde itself reports the error.
 fn called(meta: &Meta, key: &str) -> Result<Option<ExprPath>> {
     match meta {
         Meta::NameValue(MetaNameValue {

@@ -1,4 +1,4 @@
-//! The implementation, as a person would write it.
+//! Writes the implementation, as a person would write it.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -9,7 +9,7 @@ use crate::{
     payload,
 };
 
-/// What `#[derive(Event)]` writes.
+/// The output of `#[derive(Event)]`.
 pub(crate) fn write(declared: &Declared) -> Result<TokenStream> {
     match declared {
         Declared::Struct { ident, event } => Ok(of_struct(ident, event)),
@@ -19,7 +19,7 @@ pub(crate) fn write(declared: &Declared) -> Result<TokenStream> {
 
 fn of_struct(ident: &Ident, event: &Own) -> TokenStream {
     let (name, codec, known) = (&event.name, codec(event), event_type(event));
-    // What is missing for the codec is missing at the struct.
+    // If the type lacks a trait that the codec needs, the compiler's message points at the struct.
     let this = at(ident.span());
     let encode = quote_spanned!(this=> <#codec as ::diptych::Codec>::encode::<#ident>(self));
     let decode = quote_spanned!(this=> __encoded.read::<#codec, #ident>());
@@ -44,7 +44,7 @@ fn of_struct(ident: &Ident, event: &Own) -> TokenStream {
 fn of_enum(ident: &Ident, variants: &[Variant]) -> Result<TokenStream> {
     let (mut names, mut known, mut inners) = (Vec::new(), Vec::new(), Vec::new());
     let (mut encode, mut decode) = (Vec::new(), Vec::new());
-    // One guard after another is asked, so the names that are known here come first.
+    // The guards run one after another, so the arms with names come first.
     let mut delegated = Vec::new();
     let mut conversions = Vec::new();
     for variant in variants {
@@ -124,7 +124,7 @@ fn arms(variant: &OwnVariant) -> Result<(TokenStream, TokenStream)> {
     Ok((encode, decode))
 }
 
-/// A local name that is no constant of the user.
+/// A local name for a field. Its prefix keeps it from matching a constant of the user.
 fn binding(field: &impl ToTokens) -> Ident {
     let field = field.to_token_stream().to_string();
     format_ident!("__{}", field.trim_start_matches("r#"))
@@ -146,7 +146,7 @@ fn event_type(event: &Own) -> TokenStream {
     quote!(::diptych::EventType::new(#name) #version #keys #codec)
 }
 
-/// The raw event: its name, the payload that `taken` gives, version and tags.
+/// Builds the raw event from its name, the payload expression `taken`, its version and its tags.
 fn encoded(event: &Own, taken: &TokenStream, value: impl Fn(&Tag) -> TokenStream) -> TokenStream {
     let Own { name, version, tags, .. } = event;
     let version = (*version != 1).then(|| quote!(.version(#version)));
@@ -162,9 +162,10 @@ fn encoded(event: &Own, taken: &TokenStream, value: impl Fn(&Tag) -> TokenStream
     }
 }
 
-/// The tags of a field: none or one of an `Option`, one for each element of a `Vec`.
+/// Adds the tags of a field: at most one for an `Option`, one for each element of a `Vec`.
 fn tagged(key: &LitStr, of: &Type, value: &TokenStream) -> TokenStream {
-    // What is missing for a tag is missing at the type of the field.
+    // If the type lacks a trait that a tag needs, the compiler's message points at the field's
+    // type.
     let this = at(of.span());
     match container(of) {
         Some((container, inner)) => {
@@ -184,10 +185,10 @@ fn tagged(key: &LitStr, of: &Type, value: &TokenStream) -> TokenStream {
     }
 }
 
-/// `Option<T>` and `Vec<T>` by the last word of their path, however it is written before.
+/// Recognises `Option<T>` and `Vec<T>` by the last segment of their path.
 fn container(of: &Type) -> Option<(&'static str, &Type)> {
     let last = match of {
-        // A type out of a macro of the user.
+        // A type that a macro of the user produced.
         Type::Group(group) => return container(&group.elem),
         Type::Paren(paren) => return container(&paren.elem),
         Type::Path(path) => path.path.segments.last()?,
@@ -214,7 +215,7 @@ struct Functions<'a> {
 fn implementation(functions: &Functions<'_>) -> TokenStream {
     let Functions { ident, types, encode, decode, has_type } = functions;
     let result = quote!(::std::result::Result);
-    // A deprecated event is in the log all the same.
+    // Deprecated events stay in the log, so their code must not warn.
     quote! {
         #[automatically_derived]
         #[allow(deprecated)]
@@ -252,7 +253,8 @@ fn conversion(ident: &Ident, variant: &Ident, inner: &TokenStream) -> TokenStrea
     }
 }
 
-/// Where a message should point, as code that is written and not the user's own.
+/// A span at which messages point, for generated code. The compiler resolves its names as generated
+/// code and not as the user's.
 fn at(span: Span) -> Span {
     Span::call_site().located_at(span)
 }

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
     Accepted, Append, AppendError, Batch, EventChecksum, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Position, Read, ReadError, SubscribeOptions, Subscription, Tag, Tracking,
+    LogIdentity, Position, Read, ReadError, Tag, Tracking,
 };
 
 /// Any place that events can live: the one trait that a backend implements.
@@ -177,16 +177,6 @@ impl Store {
     /// See [`EventStore::types`].
     pub async fn types(&self) -> Result<Vec<String>, ReadError> {
         self.0.types().await
-    }
-
-    /// Everything matching after `after`: what is there, then what comes.
-    pub fn subscribe(
-        &self,
-        filter: Filter,
-        after: Position,
-        options: SubscribeOptions,
-    ) -> Subscription {
-        Subscription::new(self.clone(), filter, after, options)
     }
 }
 

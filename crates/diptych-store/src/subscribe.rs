@@ -49,8 +49,21 @@ pub struct Subscription {
     live: bool,
 }
 
+/// Here and not beside the rest of the handle, because a subscription stands on the handle.
+impl Store {
+    /// Everything matching after `after`: the events that are there, then those that come.
+    pub fn subscribe(
+        &self,
+        filter: Filter,
+        after: Position,
+        options: SubscribeOptions,
+    ) -> Subscription {
+        Subscription::new(self.clone(), filter, after, options)
+    }
+}
+
 impl Subscription {
-    pub(crate) fn new(
+    fn new(
         store: Store,
         filter: Filter,
         after: Position,

@@ -1,4 +1,4 @@
-//! The left panel: what can be asked for, and the rules that decide.
+//! The left panel: the commands, and the rules that decide about them.
 
 use diptych::{Command, Filter, Fold, Recorded};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::{Banking, account};
 #[derive(Default)]
 pub(crate) struct Account {
     is_open: bool,
-    /// Wider than an amount: no number of deposits is too much for it.
+    /// Wider than an amount, so that no sum of deposits overflows it.
     pub(crate) balance_cents: u128,
 }
 
@@ -70,7 +70,7 @@ impl Command for Deposit {
         account(&self.account)
     }
 
-    /// An account stays open: whatever comes meanwhile does a deposit no harm.
+    /// No other event can invalidate a deposit, because an account never closes.
     fn conflicts_with(&self) -> Option<Filter> {
         Some(Filter::nothing())
     }

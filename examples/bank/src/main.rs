@@ -1,6 +1,6 @@
-//! A bank. What can happen is here; the rules are in `commands.rs`, where one tag is the boundary,
-//! as with an aggregate; what can be asked is in `queries.rs`. `cargo run -p example-bank`
-#![allow(clippy::print_stdout)] // It shows something.
+//! A bank. This file declares the events. The rules are in `commands.rs`, where one tag is the
+//! boundary, as with an aggregate. The queries are in `queries.rs`. `cargo run -p example-bank`
+#![allow(clippy::print_stdout)] // The example prints its results.
 
 mod commands;
 mod queries;
@@ -14,7 +14,7 @@ use crate::{
     queries::{Balance, Balances, Richest},
 };
 
-/// The hinge: both panels know the events, and nothing else of each other.
+/// The hinge. Both panels know the events, and nothing else about each other.
 #[derive(Debug, PartialEq, Event)]
 pub(crate) enum Banking {
     #[event("account-opened")]
@@ -36,7 +36,7 @@ pub(crate) enum Banking {
     },
 }
 
-/// What happened to one account.
+/// Selects the events of one account.
 fn account(account: &str) -> Filter {
     Filter::tag(Tag::new("account", account))
 }
@@ -51,7 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         app.execute(Deposit { account: account.into(), cents }).await?;
     }
 
-    // Sent twice under one key, because the first answer got lost: it is carried out once.
+    // The client lost the first answer and sends the command again under one key. It is carried out
+    // once.
     let deposit = || app.execute(Deposit { account: "ann".into(), cents: 500 }).key("slip-7");
     let (receipt, again) = (deposit().await?, deposit().await?);
     println!(
@@ -60,7 +61,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         again.last()
     );
 
-    // A view follows the log by itself. Who has just written says so, and finds the own write.
+    // A view follows the log by itself, so it may be a little behind. With the receipt, the query
+    // waits until the view contains the caller's own write.
     let richest = app.query(Richest { top: 2 }).after(&receipt).await?;
     println!("the richest, as of position {}: {:?}", richest.position, richest.value);
 
@@ -71,7 +73,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let receipt = withdraw(650).await?;
 
-    // The past is asked like the present. Of the log only this account's events are read.
+    // Queries of the past look like queries of the present. They read only this account's events.
     let ann = || Balance { account: "ann".into() };
     let now = app.query(ann()).after(&receipt).await?;
     println!("ann has {}", told(*now));
@@ -80,7 +82,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let first = app.query(ann()).as_of(Position::new(2)).await?;
     println!("ann had {} at position 2 ({} events read)", told(*first), first.cost.events);
 
-    // Every event that changed the answer, from the start of the log on.
+    // Every event that changed the answer, from the start of the log.
     println!("ann's statement:");
     let mut statement = app.history(ann(), Position::START, app.head());
     while let Some(line) = statement.next().await? {

@@ -1,4 +1,4 @@
-//! The right panel: what is shown, and the questions to it.
+//! The right panel: the view, and the queries to it.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -6,7 +6,7 @@ use diptych::{Filter, Fold, Query, Recorded};
 
 use crate::{Banking, account};
 
-/// What is on each account.
+/// The balance of each account.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Balances {
     cents: BTreeMap<String, u128>,
@@ -30,7 +30,7 @@ impl Balances {
     }
 }
 
-/// What is on one account, if there is such an account.
+/// The balance of one account, if there is such an account.
 pub(crate) struct Balance {
     pub(crate) account: String,
 }
@@ -43,13 +43,13 @@ impl Query for Balance {
         balances.cents.get(&self.account).copied()
     }
 
-    /// No other account has a part in the answer. So of the past only this one is read.
+    /// Only this account affects the answer, so a query of the past reads only its events.
     fn scope(&self) -> Filter {
         account(&self.account)
     }
 }
 
-/// The accounts with the most on them.
+/// The accounts with the highest balances.
 pub(crate) struct Richest {
     pub(crate) top: usize,
 }

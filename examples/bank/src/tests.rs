@@ -44,23 +44,24 @@ fn an_account_is_not_overdrawn() {
     poor.when(withdraw(21)).then_rejected(refused);
 }
 
-/// Once, the second of these could not be folded any more, and the account was out of order.
+/// Regression test: the balance was too narrow for two of the largest deposits. The second one
+/// could not be folded, so the account no longer accepted commands.
 #[test]
-fn an_account_takes_whatever_is_deposited() {
+fn the_largest_deposits_do_not_overflow_the_balance() {
     let rich = given([opened(), deposited(u64::MAX), deposited(u64::MAX)]);
     let state: Account = rich.state(account("a"));
     assert_eq!(state.balance_cents, 2 * u128::from(u64::MAX));
 }
 
 #[test]
-fn accounts_do_not_know_of_each_other() {
+fn an_account_ignores_events_of_other_accounts() {
     let others = Banking::Deposited { account: "b".to_owned(), cents: 1_000 };
     let state: Account = given([opened(), others, deposited(7)]).state(account("a"));
     assert_eq!(state.balance_cents, 7);
 }
 
 #[test]
-fn the_richest_are_told_first() {
+fn the_richest_accounts_come_first() {
     let in_b = Banking::Deposited { account: "b".to_owned(), cents: 9 };
     let balances: Balances = given([opened(), deposited(7), in_b]).state(Filter::everything());
     let richest = [("b".to_owned(), 9), ("a".to_owned(), 7)];

@@ -1,13 +1,13 @@
-//! The left panel: what can be asked for, and the rules that decide.
+//! The left panel: the commands, and the rules that decide about them.
 
 use diptych::{Command, Filter, Fold, Recorded, Tag};
 
 use crate::{Enrolled, Offered, School, Subscribed};
 
-/// How many courses a student takes at most.
+/// The largest number of courses for one student.
 const COURSES_PER_STUDENT: u32 = 3;
 
-/// What the rules know of one course.
+/// The state of one course, for the rules.
 #[derive(Default)]
 pub(crate) struct Seats {
     offered: Option<u32>,
@@ -26,7 +26,7 @@ impl Fold for Seats {
     }
 }
 
-/// What the rules know of one student, folded from one of the events alone.
+/// The courses of one student, for the rules. It folds only one of the event types.
 #[derive(Default)]
 pub(crate) struct Load {
     courses: Vec<String>,
@@ -40,7 +40,7 @@ impl Fold for Load {
     }
 }
 
-/// Whether a student is enrolled, folded from another.
+/// Whether a student is enrolled. It folds another event type.
 #[derive(Default)]
 pub(crate) struct Enrolment {
     is_there: bool,

@@ -1,7 +1,8 @@
-//! A course has so many seats, and a student takes so many courses: a rule that depends on two
-//! things at once has a boundary of two tags (`commands.rs`). And a list that is made of what
-//! happened to courses as to students is one view (`queries.rs`). `cargo run -p example-courses`
-#![allow(clippy::print_stdout)] // It shows something.
+//! A course has a limited number of seats, and a student takes a limited number of courses. Such a
+//! rule depends on two things at once, so its boundary has two tags (`commands.rs`). The list of
+//! courses depends on events of courses and of students, and is one view (`queries.rs`).
+//! `cargo run -p example-courses`
+#![allow(clippy::print_stdout)] // The example prints its results.
 
 mod commands;
 mod queries;
@@ -59,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         app.execute(Subscribe { course: "music".to_owned(), student: student.to_owned() }).await?;
     }
 
-    // A display at the door: each time that the answer changes, it is told.
+    // A display at the door. It gets each new answer.
     let mut door = app.watch(FreeSeats { course: "logic".to_owned() });
     let display = tokio::spawn(async move {
         let mut shown = Vec::new();
@@ -84,13 +85,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shown = display.await??;
     println!("the display at the door showed {} numbers, the last is 0", shown.len());
 
-    // Strong: whatever was durable when the question was asked is in the answer.
+    // Strong: the answer contains every event that was durable when the query began.
     let open = app.query(Open).strong().await?;
     println!("open courses: {:?}", *open);
     let music = app.query(Students { course: "music".to_owned() }).strong().await?;
     println!("in music: {}", music.join(", "));
 
-    // Which events made an answer? Those in the question's scope.
+    // Which events made an answer? Those in the query's scope.
     let why = app.explain(FreeSeats { course: "music".to_owned() }).await?;
     println!("how many seats are free there, rests on");
     for event in &why.events {

@@ -1,4 +1,4 @@
-//! The right panel: what is shown, and the questions to it.
+//! The right panel: the view, and the queries to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use diptych::{Filter, Fold, Query, Recorded, Tag};
 
 use crate::School;
 
-/// The list of courses, as it hangs beside the door: made of what happened to courses and of what
-/// happened to students, and nothing that any rule asks for.
+/// The list of courses at the door. It combines events of courses and of students, and no rule uses
+/// it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Catalogue {
     courses: BTreeMap<String, Course>,
@@ -49,7 +49,7 @@ impl Course {
     }
 }
 
-/// Courses that one can still subscribe to, and for how many seats.
+/// Courses with free seats, and the number of these seats.
 pub(crate) struct Open;
 
 impl Query for Open {
@@ -62,7 +62,7 @@ impl Query for Open {
     }
 }
 
-/// The seats of one course that are free; none if there is no such course.
+/// The number of free seats in one course; none if there is no such course.
 pub(crate) struct FreeSeats {
     pub(crate) course: String,
 }
@@ -80,7 +80,7 @@ impl Query for FreeSeats {
     }
 }
 
-/// Who is in a course, by name.
+/// The names of the students in a course.
 pub(crate) struct Students {
     pub(crate) course: String,
 }
@@ -95,7 +95,7 @@ impl Query for Students {
         students.filter_map(|student| catalogue.names.get(student)).cloned().collect()
     }
 
-    /// What a student is called is not said where the student subscribes.
+    /// The events of subscriptions do not contain names, so the scope includes all enrolments.
     fn scope(&self) -> Filter {
         let course = Filter::tag(Tag::new("course", &self.course));
         course.or(Filter::event_type("student-enrolled"))

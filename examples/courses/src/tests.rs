@@ -23,18 +23,18 @@ fn subscribe(course: &str, student: &str) -> Subscribe {
 }
 
 #[test]
-fn a_course_has_so_many_seats() {
+fn a_full_course_accepts_no_more_students() {
     let full = given([offered("logic", 1)]).and([subscribed("logic", "ann")]);
     full.when(subscribe("logic", "ben")).then_rejected(Refused::Full);
     nothing_given().when(subscribe("logic", "ben")).then_rejected(Refused::NotOffered);
 }
 
 #[test]
-fn a_student_takes_so_many_courses() {
+fn a_student_takes_a_limited_number_of_courses() {
     let busy = given(["a", "b", "c", "d"].map(|course| offered(course, 9)))
         .and(["a", "b", "c"].map(|course| subscribed(course, "ann")));
     let refused = busy.when(subscribe("d", "ann")).then_rejected(Refused::TooManyCourses);
-    // Another student is not concerned.
+    // The limit does not affect other students.
     refused.when(subscribe("d", "ben")).then([subscribed("d", "ben")]);
 }
 
@@ -58,7 +58,7 @@ fn a_student_is_enrolled_once() {
 }
 
 #[test]
-fn the_catalogue_is_of_courses_and_students() {
+fn the_catalogue_combines_courses_and_students() {
     let events = given([offered("logic", 1), offered("music", 3)])
         .and([enrolled("s7", "Ann")])
         .and([subscribed("logic", "s7"), subscribed("music", "s7"), subscribed("music", "s8")]);
@@ -91,7 +91,7 @@ async fn an_answer_depends_on_the_events_in_its_scope() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_seat_is_given_twice() {
+async fn concurrent_subscriptions_never_share_a_seat() {
     let app = App::over(Memory::new()).start().await.unwrap();
     app.execute(Offer { course: "logic".to_owned(), seats: 5 }).await.unwrap();
     let sent: Vec<_> = (0..50)

@@ -1,4 +1,4 @@
-//! The left panel: what a parish may note.
+//! The left panel: the commands of a parish.
 
 use std::convert::Infallible;
 
@@ -6,7 +6,7 @@ use diptych::{Command, Filter, Fold, Recorded, Tag};
 
 use crate::Parish;
 
-/// What the rule knows of a person.
+/// The state of a person, for the rule.
 #[derive(Default)]
 pub(crate) struct Person {
     is_registered: bool,
@@ -54,7 +54,7 @@ pub(crate) struct CorrectFather {
     pub(crate) father: &'static str,
 }
 
-/// No rule stands against it: what is known better is noted, also before the birth is.
+/// No rule rejects a correction. It may even come before the birth.
 impl Command for CorrectFather {
     type State = ();
     type Event = Parish;

@@ -1,6 +1,6 @@
-//! A family tree, in which who is whose grandfather is derived when an event comes, and not when
-//! somebody asks (`queries.rs`). `cargo run -p example-family`
-#![allow(clippy::print_stdout)] // It shows something.
+//! A family tree. An event that arrives updates the grandfathers it affects, so that queries derive
+//! nothing (`queries.rs`). `cargo run -p example-family`
+#![allow(clippy::print_stdout)] // The example prints its results.
 
 mod commands;
 mod queries;
@@ -34,7 +34,7 @@ pub(crate) enum Parish {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = App::over(Memory::new()).view::<Family>().start().await?;
     let births = [
-        // The parish of the grandson sends its register first.
+        // The grandson's parish sends its register first.
         ("Otto", Some("Paul")),
         ("Quentin", None),
         ("Paul", Some("Quentin")),
@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{person} is registered; the grandfather of Otto is {grandfather}");
     }
 
-    // One event, and everybody who descends from it is derived again.
+    // One event updates the derived rows of all descendants.
     let mistaken = app.head();
     let receipt = app.execute(CorrectFather { person: "Paul", father: "Rudolf" }).await?;
     for grandfather in ["Quentin", "Rudolf"] {
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("Paul's father is corrected; grandchildren of {grandfather}: {:?}", *children);
     }
 
-    // What was said before the correction can still be asked.
+    // Queries can still ask for the state before the correction.
     let before = app.query(GrandchildrenOf("Quentin")).as_of(mistaken).await?;
     println!("as of position {mistaken} they were those of Quentin: {:?}", *before);
 

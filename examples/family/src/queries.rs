@@ -1,5 +1,5 @@
-//! The right panel: who is in the register, what is derived from that, and questions that are
-//! look-ups.
+//! The right panel: the register, rows that are derived from it, and queries that only look them
+//! up.
 
 use diptych::{
     Fold, Query, Recorded,
@@ -8,7 +8,7 @@ use diptych::{
 
 use crate::Parish;
 
-/// Who is in the register.
+/// The registered people.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Register {
     people: Rows<String, Entry>,
@@ -45,7 +45,7 @@ impl Source for Register {
     }
 }
 
-/// The father of the father, whoever of them is registered first.
+/// The father of a person's father. The two may be registered in any order.
 pub(crate) struct PaternalGrandfather;
 
 impl Derivation for PaternalGrandfather {
@@ -63,7 +63,7 @@ impl Derivation for PaternalGrandfather {
     }
 }
 
-/// The grandchildren of each grandfather: derived from what is derived.
+/// The grandchildren of each grandfather, derived from rows that are themselves derived.
 pub(crate) struct Grandchildren;
 
 impl Derivation for Grandchildren {
@@ -80,10 +80,10 @@ impl Derivation for Grandchildren {
     }
 }
 
-/// Everything in one state, so that all of it shows the same moment.
+/// Everything in one state, so that all parts show one moment.
 pub(crate) type Family = Derived<Grandchildren>;
 
-/// The grandfather of somebody, as far as it is known.
+/// The paternal grandfather of a person, if known.
 pub(crate) struct GrandfatherOf(pub(crate) &'static str);
 
 impl Query for GrandfatherOf {
@@ -95,7 +95,7 @@ impl Query for GrandfatherOf {
     }
 }
 
-/// The grandchildren of somebody.
+/// The grandchildren of a person.
 pub(crate) struct GrandchildrenOf(pub(crate) &'static str);
 
 impl Query for GrandchildrenOf {

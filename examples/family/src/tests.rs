@@ -39,7 +39,7 @@ fn a_grandfather_is_the_father_of_the_father() {
 }
 
 #[test]
-fn who_is_registered_first_makes_no_difference() {
+fn the_order_of_registration_does_not_matter() {
     let mut backwards = fathers();
     backwards.reverse();
     assert_eq!(family(backwards), family(fathers()));
@@ -73,7 +73,7 @@ fn a_birth_is_registered_once() {
 }
 
 #[tokio::test]
-async fn the_family_is_asked_as_it_was() {
+async fn queries_of_the_past_see_the_family_before_a_correction() {
     let app = App::over(Memory::new()).view::<Family>().start().await.unwrap();
     for (person, father) in [("Otto", "Paul"), ("Paul", "Quentin")] {
         app.execute(RegisterBirth { person, father: Some(father) }).await.unwrap();

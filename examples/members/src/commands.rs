@@ -1,11 +1,11 @@
-//! The left panel: what can be asked for, and the rules that decide.
+//! The left panel: the commands, and the rules that decide about them.
 
 use diptych::{Command, Filter, Fold, Invalid, Recorded, Tag};
 use serde::Serialize;
 
 use crate::Membership;
 
-/// Whose an address is.
+/// The owner of an address.
 #[derive(Default)]
 pub(crate) struct Address {
     member: Option<String>,
@@ -22,7 +22,7 @@ impl Fold for Address {
     }
 }
 
-/// What the rules know of a member.
+/// The state of a member, for the rules.
 #[derive(Default)]
 pub(crate) struct Member {
     email: Option<String>,
@@ -100,7 +100,7 @@ impl Command for Leave {
 
     fn decide(&self, member: &Member) -> Result<Vec<Membership>, Refused> {
         let email = member.email.clone().ok_or(Refused::NoMember)?;
-        // Tagged with the address, so that whoever asks about it knows that it is free.
+        // The address is a tag, so that a rule about the address sees that it is free.
         Ok(vec![Membership::Left { member: self.member.clone(), email }])
     }
 }

@@ -1,7 +1,7 @@
-//! Uniqueness: an email address belongs to one member at a time, and can be released again. That
-//! is a fold over the address's own tag (`commands.rs`); the directory in which people look each
-//! other up (`queries.rs`) plays no role in it. `cargo run -p example-members`
-#![allow(clippy::print_stdout)] // It shows something.
+//! Uniqueness: an email address belongs to one member at a time, and can be released again. The
+//! rule folds the events with the address as their tag (`commands.rs`). It does not use the
+//! directory, in which members look each other up (`queries.rs`). `cargo run -p example-members`
+#![allow(clippy::print_stdout)] // The example prints its results.
 
 mod commands;
 mod queries;
@@ -40,7 +40,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let email = || "ann@example.org".to_owned();
     let register = |member: &str| Register { member: member.to_owned(), email: email() };
 
-    // One user's session: what was written in it is found in it, and answers never go back.
+    // One user's session. Its queries see all of its own writes, and never an older state than
+    // before.
     let session = app.session();
     app.execute(register("ann")).session(&session).await?;
     if let Err(ExecuteError::Rejected(reason)) = app.execute(register("another-ann")).await {
@@ -62,7 +63,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let found = app.query(Search { prefix: "ann".to_owned() }).session(&session).await?;
     println!("a search for ann finds {}", found.join(", "));
 
-    // Before the last event it was nobody's.
+    // Before the last event the address had no owner.
     let then = app.query(WhoHas { email: email() }).as_of(receipt.last().before()).await?;
     let whose = then.value.map_or("nobody".to_owned(), |entry| entry.member);
     println!("as of position {} the address was that of {whose}", then.position);

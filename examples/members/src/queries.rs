@@ -1,4 +1,4 @@
-//! The right panel: what is shown, and the questions to it.
+//! The right panel: the view, and the queries to it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use diptych::{Filter, Fold, Query, Recorded, Tag, Timestamp};
 
 use crate::Membership;
 
-/// Who is a member, by address and since when.
+/// The members by address, with the time at which each registered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Directory {
     by_email: BTreeMap<String, Entry>,
@@ -32,7 +32,7 @@ impl Fold for Directory {
     }
 }
 
-/// Whose an address is: a look-up.
+/// Looks up the owner of an address.
 pub(crate) struct WhoHas {
     pub(crate) email: String,
 }
@@ -50,7 +50,7 @@ impl Query for WhoHas {
     }
 }
 
-/// The members whose address begins like this.
+/// The members whose address begins with `prefix`.
 pub(crate) struct Search {
     pub(crate) prefix: String,
 }

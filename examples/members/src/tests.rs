@@ -34,13 +34,13 @@ fn a_member_registers_once_and_leaves_once() {
 }
 
 #[test]
-fn an_address_looks_like_one() {
+fn an_address_is_validated() {
     nothing_given().when(register("ann", "Ann@example.org")).then_invalid("email");
     nothing_given().when(register("ann", "ann")).then_invalid("email");
 }
 
 #[test]
-fn the_directory_has_who_did_not_leave() {
+fn the_directory_leaves_out_members_who_left() {
     let left = Membership::Left { member: "ben".to_owned(), email: "ben@b".to_owned() };
     let events = [registered("ann", "ann@a"), registered("ben", "ben@b"), left];
     let directory: Directory = given(events).state(Filter::everything());
@@ -54,7 +54,7 @@ fn the_same_events_give_the_same_directory() {
 }
 
 #[tokio::test]
-async fn whose_an_address_is_depends_on_its_own_events() {
+async fn the_owner_of_an_address_depends_on_its_own_events_alone() {
     let app = App::over(Memory::new()).view::<Directory>().start().await.unwrap();
     let session = app.session();
     for (member, email) in [("ann", "ann@a"), ("ben", "ben@b")] {

@@ -1,4 +1,4 @@
-//! The left panel: an article is sold as long as there is some of it.
+//! The left panel: an article can be sold while it is in stock.
 
 use std::convert::Infallible;
 
@@ -6,7 +6,7 @@ use diptych::{Command, Filter, Fold, Recorded, Tag};
 
 use crate::Trade;
 
-/// What the rule knows of one article.
+/// The stock of one article, for the rule.
 #[derive(Default)]
 pub(crate) struct Stock {
     pieces: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Deliver {
     pub(crate) pieces: u32,
 }
 
-/// Whatever is brought is taken.
+/// Every delivery is accepted.
 impl Command for Deliver {
     type State = ();
     type Event = Trade;

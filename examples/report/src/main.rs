@@ -1,7 +1,7 @@
-//! Two models of one shop: a rule that a sale depends on (`commands.rs`), and tables in an SQLite
-//! file for whoever asks for sums (`report.rs`). Neither knows the other: between them is the log.
+//! Two models of one shop: a rule for sales (`commands.rs`), and tables in an SQLite file for
+//! reports (`report.rs`). Neither knows the other. Only the log connects them.
 //! `cargo run -p example-report`
-#![allow(clippy::print_stdout)] // It shows something.
+#![allow(clippy::print_stdout)] // The example prints its results.
 
 mod commands;
 mod report;
@@ -66,12 +66,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("61 pears cannot be sold: {reason}");
     }
 
-    // Whoever needs the report of what was just written waits for that, and no longer.
+    // A reader that needs a report with a certain sale waits until the table contains that sale,
+    // and no longer.
     let sales = app.projection("sales")?;
     sales.after(&receipt, SOON).await?;
     print("sales by month, asked with SQL by whoever has the file:", &file)?;
 
-    // A report that is at rest holds nobody up, and says of what time it is.
+    // A paused report delays no sale, and it tells which position it shows.
     sales.pause().await?;
     sell("apples", 4, 7).await?;
     let status = sales.status();
@@ -81,18 +82,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     sales.caught_up(SOON).await?;
     print("and when it goes on:", &file)?;
 
-    // The rows can be made again at any time: the log has everything.
+    // The rows can be rebuilt at any time, because the log has every event.
     sales.reset().await?;
     sales.caught_up(SOON).await?;
     print("and made again from the start:", &file)?;
     Ok(app.stop().await?)
 }
 
-/// As any program would do it that can read SQLite.
+/// Prints the report. Any program that can read SQLite could do this.
 fn print(headline: &str, file: &Path) -> rusqlite::Result<()> {
     println!("{headline}");
     let mut report = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // In one transaction the rows and what they are of belong together.
+    // One transaction reads the rows and their position, so that the two match.
     let report = report.transaction()?;
     let mut months = report
         .prepare("SELECT month, sum(pieces), sum(cents) FROM sale GROUP BY month ORDER BY month")?;

@@ -5,7 +5,7 @@ use diptych_sqlite::{Projection, Result, Transaction};
 
 use crate::Trade;
 
-/// One row for each sale. Sums are made by whoever asks.
+/// One row for each sale. Readers compute the sums.
 pub(crate) struct Sales;
 
 impl Projection for Sales {

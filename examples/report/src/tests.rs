@@ -19,14 +19,14 @@ fn sell(pieces: u32) -> Sell {
 }
 
 #[test]
-fn what_is_not_there_is_not_sold() {
+fn only_articles_in_stock_are_sold() {
     given([delivered(7)]).when(sell(7)).then([sold(7)]);
     given([delivered(7), sold(5)]).when(sell(3)).then_rejected(TooFew { left: 2 });
     nothing_given().when(sell(1)).then_rejected(TooFew { left: 0 });
 }
 
 #[tokio::test]
-async fn the_report_has_what_was_sold() {
+async fn the_report_contains_every_sale() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("reports.db");
     let sales = Sqlite::at(&file).projection(Sales);

@@ -50,7 +50,7 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_field() {
+fn errors_name_the_wrong_field() {
     for (line, said) in [
         (r#"{"type":"t"}"#, "data is missing"),
         (r#"{"data":1}"#, "missing field `type`"),
@@ -75,7 +75,7 @@ fn what_is_wrong_is_said_with_its_field() {
 }
 
 #[test]
-fn a_plain_event_is_printed_without_what_it_does_not_have() {
+fn absent_fields_are_not_printed() {
     let line = printed(RawEvent::new("opened", br#"{"by": "ann"}"#).tag(Tag::new("a", 1)));
     let (start, rest) = line.split_once(r#","type""#).unwrap();
     assert!(start.starts_with(r#"{"position":1,"recorded_at":"20"#), "{line}");
@@ -138,14 +138,14 @@ fn events() -> impl Strategy<Value = RawEvent> {
 
 proptest! {
     #[test]
-    fn what_is_printed_is_read_as_the_same_event(event in events()) {
+    fn a_printed_event_parses_to_an_equal_event(event in events()) {
         let line = printed(event.clone());
         prop_assert_eq!(line.matches('\n').count(), 1);
         prop_assert_eq!(parse(line.as_bytes()).unwrap(), event);
     }
 
     #[test]
-    fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..100)) {
+    fn no_line_makes_the_parser_panic(line in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = parse(&line);
     }
 }

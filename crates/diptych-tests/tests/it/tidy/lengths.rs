@@ -48,18 +48,18 @@ pub(crate) fn ratchet(
     let mut problems = Vec::new();
     for (what, lines) in found {
         match listed.get(what) {
-            None => problems.push(format!("{what} has {lines} lines: split it")),
+            None => problems.push(format!("{what} is new in the list with {lines}: change it")),
             Some(listed) if lines > listed => {
-                problems.push(format!("{what} grew from {listed} to {lines} lines: split it"));
+                problems.push(format!("{what} grew from {listed} to {lines}: change it"));
             }
             Some(_) => {}
         }
     }
     for (what, listed) in listed {
         match found.get(what) {
-            None => problems.push(format!("{what} is no longer too long: take it off the list")),
+            None => problems.push(format!("{what} is right now: take it off the list")),
             Some(lines) if lines < listed => {
-                problems.push(format!("{what} shrank to {lines} lines: write that in the list"));
+                problems.push(format!("{what} shrank to {lines}: write that in the list"));
             }
             Some(_) => {}
         }
@@ -164,7 +164,10 @@ mod tests {
             ("function a.rs f 81\nfile a.rs 700", "grew from 80 to 81"),
             ("function a.rs f 79\nfile a.rs 700", "shrank to 79"),
             ("file a.rs 700", "take it off the list"),
-            ("function a.rs f 80\nfunction a.rs g 71\nfile a.rs 700", "g has 71 lines"),
+            (
+                "function a.rs f 80\nfunction a.rs g 71\nfile a.rs 700",
+                "g is new in the list with 71",
+            ),
         ] {
             let problems = ratchet(&sizes(found), &list);
             assert!(problems.len() == 1 && problems[0].contains(said), "{problems:?}");

@@ -1,0 +1,402 @@
+//! Rules over the inside of a crate: which file uses which, and how types are named. The files of a
+//! crate are its rooms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syn::{
+    Attribute, Ident, Item, ItemMod, ItemUse, UseTree, Visibility, punctuated::Punctuated,
+    visit::Visit,
+};
+
+/// A path through the modules of a crate, without `crate` before it.
+type Names = Vec<String>;
+
+/// Nouns that end like a participle.
+const NOUNS: &[&str] = &["Feed", "Need", "Seed", "Speed", "Embed"];
+/// Participles that do not end in `ed`.
+const IRREGULAR: &[&str] = &[
+    "Begun",
+    "Built",
+    "Found",
+    "Given",
+    "Gone",
+    "Heard",
+    "Held",
+    "Kept",
+    "Known",
+    "Lost",
+    "Made",
+    "Said",
+    "Seen",
+    "Sent",
+    "Shown",
+    "Spent",
+    "Taken",
+    "Thrown",
+    "Told",
+    "Understood",
+    "Written",
+];
+
+/// The files of one crate.
+pub(crate) struct House {
+    name: String,
+    rooms: BTreeMap<Names, Room>,
+}
+
+/// One file.
+struct Room {
+    path: String,
+    /// The paths that it names, each made absolute.
+    uses: BTreeSet<Names>,
+    /// Names that it hands on from elsewhere.
+    exports: BTreeMap<String, Names>,
+    types: Vec<String>,
+}
+
+impl House {
+    /// The crate of this name, whose files lie below `src`.
+    pub(crate) fn new(name: &str, src: &str, files: &[(String, String)]) -> syn::Result<House> {
+        let own: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(src)).collect();
+        let has_library = own.iter().any(|(path, _)| *path == format!("{src}lib.rs"));
+        let module = |path: &str| -> Names {
+            let within = path.strip_prefix(src).unwrap_or(path);
+            let within = within.strip_suffix(".rs").unwrap_or(within);
+            let names: Names = within.split('/').map(str::to_owned).collect();
+            match names.split_last() {
+                Some((last, above)) if last == "mod" || last == "lib" => above.to_vec(),
+                Some((last, above)) if last == "main" && !(above.is_empty() && has_library) => {
+                    above.to_vec()
+                }
+                _ => names,
+            }
+        };
+        // A folder with a `main.rs` is a program of its own.
+        let is_main = |(path, _): &&&(String, String)| path.ends_with("/main.rs");
+        let programs: Vec<Names> =
+            own.iter().filter(is_main).map(|(path, _)| module(path)).collect();
+        let modules: BTreeSet<Names> = own.iter().map(|(path, _)| module(path)).collect();
+        let mut rooms = BTreeMap::new();
+        for (path, text) in own {
+            let at = module(path);
+            let root = programs.iter().filter(|program| at.starts_with(program));
+            let root = root.max_by_key(|program| program.len()).cloned().unwrap_or_default();
+            let room = Room {
+                path: path.clone(),
+                uses: BTreeSet::new(),
+                exports: BTreeMap::new(),
+                types: Vec::new(),
+            };
+            let mut reader = Reader { modules: &modules, root, at: at.clone(), room };
+            reader.visit_file(&syn::parse_file(text)?);
+            rooms.insert(at, reader.room);
+        }
+        Ok(House { name: name.to_owned(), rooms })
+    }
+
+    /// Files that name something by the root of the crate, which hides where it comes from; each
+    /// with the number of such names.
+    pub(crate) fn imports_through_the_root(&self) -> BTreeMap<String, usize> {
+        let root = self.rooms.get(&Names::new());
+        let is_handed_on = |name: &&String| {
+            let is_module = self.rooms.contains_key(std::slice::from_ref(*name));
+            !is_module && root.is_some_and(|root| root.exports.contains_key(*name))
+        };
+        let rooms = self.rooms.iter().filter(|(at, _)| !at.is_empty());
+        let counted = rooms.map(|(_, room)| {
+            let firsts: BTreeSet<&String> =
+                room.uses.iter().filter_map(|used| used.first()).collect();
+            (format!("root-import {}", room.path), firsts.into_iter().filter(is_handed_on).count())
+        });
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Files that use each other in a circle, with the number of files in it.
+    pub(crate) fn circles(&self) -> BTreeMap<String, usize> {
+        let edges: BTreeMap<&Names, BTreeSet<&Names>> =
+            self.rooms.iter().map(|(at, room)| (at, self.used_by(at, room))).collect();
+        let reached: BTreeMap<_, _> = edges.keys().map(|at| (*at, reachable(at, &edges))).collect();
+        let mut circles = BTreeMap::new();
+        for (at, room) in &self.rooms {
+            let back = |other: &&&Names| reached[*other].contains(at);
+            let in_circle = reached[at].iter().filter(back).count();
+            if in_circle > 1 {
+                circles.insert(format!("circle {}", room.path), in_circle);
+            }
+        }
+        circles
+    }
+
+    /// Types that are named by a bare participle, and bare names of several types.
+    pub(crate) fn names(&self) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        for room in self.rooms.values() {
+            for name in &room.types {
+                *places.entry(name).or_default() += 1;
+                if is_participle(name) {
+                    found.insert(format!("participle {} {name}", room.path), 1);
+                }
+            }
+        }
+        let twice = places.into_iter().filter(|(_, places)| *places > 1);
+        found.extend(twice.map(|(name, places)| (format!("twice {} {name}", self.name), places)));
+        found
+    }
+
+    /// The rooms that a room uses. A submodule is a part of the modules above it, so what these use
+    /// of each other is no arrow.
+    fn used_by(&self, at: &Names, room: &Room) -> BTreeSet<&Names> {
+        let used = room.uses.iter().filter_map(|path| self.room_of(path, 8));
+        used.filter(|other| !other.starts_with(at) && !at.starts_with(other)).collect()
+    }
+
+    /// The room in which the item at the end of a path is defined.
+    fn room_of(&self, path: &[String], hops: usize) -> Option<&Names> {
+        let lengths = (0..=path.len()).rev();
+        let (module, room) =
+            lengths.filter_map(|length| self.rooms.get_key_value(&path[..length])).next()?;
+        let handed_on = path.get(module.len()).and_then(|name| room.exports.get(name));
+        match handed_on {
+            Some(target) if hops > 0 && target.as_slice() != path => {
+                let mut target = target.clone();
+                target.extend_from_slice(path.get(module.len() + 1..).unwrap_or(&[]));
+                self.room_of(&target, hops - 1)
+            }
+            _ => Some(module),
+        }
+    }
+}
+
+fn reachable<'a>(
+    from: &'a Names,
+    edges: &BTreeMap<&'a Names, BTreeSet<&'a Names>>,
+) -> BTreeSet<&'a Names> {
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<&Names> = edges[from].iter().copied().collect();
+    while let Some(at) = next.pop() {
+        if reached.insert(at) {
+            next.extend(&edges[at]);
+        }
+    }
+    reached
+}
+
+fn is_participle(name: &str) -> bool {
+    let is_one_word = name.chars().filter(char::is_ascii_uppercase).count() == 1;
+    let regular = name.ends_with("ed") && !NOUNS.contains(&name);
+    is_one_word && (regular || IRREGULAR.contains(&name))
+}
+
+/// Reads one file.
+struct Reader<'a> {
+    modules: &'a BTreeSet<Names>,
+    /// The module that `crate` means.
+    root: Names,
+    /// The module that is being read, modules within the file included.
+    at: Names,
+    room: Room,
+}
+
+impl Reader<'_> {
+    /// The path from the root of the sources; nothing if it leads out of the crate.
+    fn absolute(&self, names: &[String]) -> Option<Names> {
+        let (first, rest) = names.split_first()?;
+        let mut at = match first.as_str() {
+            "crate" => self.root.clone(),
+            "self" => self.at.clone(),
+            "super" => self.at.split_last()?.1.to_vec(),
+            name => {
+                let mut child = self.at.clone();
+                child.push(name.to_owned());
+                return self.modules.contains(&child).then(|| {
+                    child.extend_from_slice(rest);
+                    child
+                });
+            }
+        };
+        for name in rest {
+            match name.as_str() {
+                "super" => at = at.split_last()?.1.to_vec(),
+                name => at.push(name.to_owned()),
+            }
+        }
+        Some(at)
+    }
+
+    fn names_path(&mut self, names: &[String]) {
+        if let Some(path) = self.absolute(names) {
+            self.room.uses.insert(path);
+        }
+    }
+
+    fn use_tree(&mut self, tree: &UseTree, before: &mut Names, is_export: bool) {
+        match tree {
+            UseTree::Path(path) => {
+                before.push(path.ident.to_string());
+                self.use_tree(&path.tree, before, is_export);
+                before.pop();
+            }
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.use_tree(tree, before, is_export));
+            }
+            UseTree::Glob(_) => self.names_path(before),
+            UseTree::Name(name) => self.used(before, &name.ident, &name.ident, is_export),
+            UseTree::Rename(name) => self.used(before, &name.ident, &name.rename, is_export),
+        }
+    }
+
+    fn used(&mut self, before: &[String], name: &Ident, called: &Ident, is_export: bool) {
+        let mut path = before.to_vec();
+        if name != "self" {
+            path.push(name.to_string());
+        }
+        let Some(path) = self.absolute(&path) else { return };
+        if is_export {
+            self.room.exports.insert(called.to_string(), path.clone());
+        }
+        self.room.uses.insert(path);
+    }
+
+    fn names_type(&mut self, name: &Ident, attributes: &[Attribute]) {
+        if !attributes.iter().any(is_event) {
+            self.room.types.push(name.to_string());
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader<'_> {
+    fn visit_item(&mut self, item: &'ast Item) {
+        match item {
+            Item::Struct(item) => self.names_type(&item.ident, &item.attrs),
+            Item::Enum(item) => self.names_type(&item.ident, &item.attrs),
+            Item::Trait(item) => self.names_type(&item.ident, &item.attrs),
+            Item::Type(item) => self.names_type(&item.ident, &item.attrs),
+            _ => {}
+        }
+        syn::visit::visit_item(self, item);
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        if item.attrs.iter().any(is_cfg_test) {
+            return;
+        }
+        self.at.push(item.ident.to_string());
+        syn::visit::visit_item_mod(self, item);
+        self.at.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        let is_export = !matches!(item.vis, Visibility::Inherited);
+        self.use_tree(&item.tree, &mut Names::new(), is_export);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        if path.segments.len() > 1 {
+            let names: Names = path.segments.iter().map(|part| part.ident.to_string()).collect();
+            self.names_path(&names);
+        }
+        syn::visit::visit_path(self, path);
+    }
+}
+
+fn is_cfg_test(attribute: &Attribute) -> bool {
+    let is_test = |list: &syn::MetaList| list.tokens.to_string() == "test";
+    attribute.path().is_ident("cfg") && attribute.meta.require_list().is_ok_and(is_test)
+}
+
+/// An event is named for what happened.
+fn is_event(attribute: &Attribute) -> bool {
+    let derived = |list: &syn::MetaList| {
+        let parser = Punctuated::<syn::Path, syn::Token![,]>::parse_terminated;
+        let named = list.parse_args_with(parser).unwrap_or_default();
+        named.iter().any(|path| path.segments.last().is_some_and(|last| last.ident == "Event"))
+    };
+    attribute.path().is_ident("derive") && attribute.meta.require_list().is_ok_and(derived)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn house(files: &[(&str, &str)]) -> House {
+        let owned = |(path, text): &(&str, &str)| (format!("x/src/{path}"), (*text).to_owned());
+        let files: Vec<_> = files.iter().map(owned).collect();
+        House::new("x", "x/src/", &files).unwrap()
+    }
+
+    #[test]
+    fn an_import_through_the_root_is_found_however_it_is_written() {
+        let root = ("lib.rs", "mod a; mod b; mod c; pub use a::App; fn f() {}");
+        for used in ["use crate::App;", "use crate::{c, App};", "fn f() { crate::App::new(); }"] {
+            let house = house(&[root, ("a.rs", "pub struct App;"), ("b.rs", used)]);
+            let expected = BTreeMap::from([("root-import x/src/b.rs".to_owned(), 1)]);
+            assert_eq!(house.imports_through_the_root(), expected, "{used}");
+        }
+        for used in ["use crate::a::App;", "use crate::f;", "use other::App;", "struct App;"] {
+            let house = house(&[root, ("a.rs", "pub struct App;"), ("b.rs", used)]);
+            assert!(house.imports_through_the_root().is_empty(), "{used}");
+        }
+    }
+
+    #[test]
+    fn files_that_use_each_other_are_a_circle_also_through_the_root() {
+        let root = ("lib.rs", "mod a; mod b; mod c; pub use a::A;");
+        let circle = house(&[
+            root,
+            ("a.rs", "use crate::b::B; pub struct A;"),
+            ("b.rs", "use crate::c; pub struct B;"),
+            ("c.rs", "use super::A;"),
+        ]);
+        assert_eq!(circle.circles().into_values().collect::<Vec<_>>(), [3, 3, 3]);
+        let line = house(&[
+            root,
+            ("a.rs", "use crate::b::B; pub struct A;"),
+            ("b.rs", "use crate::c; pub struct B;"),
+            ("c.rs", "#[cfg(test)] mod tests { use crate::a::A; }"),
+        ]);
+        assert!(line.circles().is_empty());
+    }
+
+    #[test]
+    fn a_module_and_its_submodules_are_one() {
+        let house = house(&[
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b; use b::B; pub struct A;"),
+            ("a/b.rs", "use super::A; pub struct B;"),
+        ]);
+        assert!(house.circles().is_empty());
+    }
+
+    #[test]
+    fn participles_and_names_of_two_types_are_found() {
+        let house = house(&[
+            ("lib.rs", "mod a; struct Told; struct Feed; struct Kept<T>(T); enum Line {}"),
+            ("a.rs", "trait Line {} type Shown = u8; struct TagRead; enum Outcome { Read }"),
+            ("b.rs", "#[derive(Debug, diptych::Event)] struct Opened;"),
+        ]);
+        let names: Vec<_> = house.names().into_keys().collect();
+        assert_eq!(
+            names,
+            [
+                "participle x/src/a.rs Shown",
+                "participle x/src/lib.rs Kept",
+                "participle x/src/lib.rs Told",
+                "twice x Line",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_folder_with_a_program_has_a_root_of_its_own() {
+        let house = house(&[
+            ("lib.rs", "pub mod a;"),
+            ("a.rs", "pub struct A;"),
+            ("p/main.rs", "mod a; mod b;"),
+            ("p/a.rs", "use crate::b::B; pub struct A;"),
+            ("p/b.rs", "use crate::a::A; pub struct B;"),
+        ]);
+        let circles: Vec<_> = house.circles().into_keys().collect();
+        assert_eq!(circles, ["circle x/src/p/a.rs", "circle x/src/p/b.rs"]);
+    }
+}
