@@ -36,6 +36,7 @@ use diptych::{App, AppBuilder, OpenError, ViewSnapshots};
 use diptych_sqlite::Sqlite;
 
 use crate::{
+    events::SourceLoaded,
     report::FlightsByDay,
     views::{Board, Happenings, Names, Planes, Punctuality, Refusals, Routes, WeatherDelay},
 };
@@ -70,9 +71,10 @@ pub fn app(folder: impl AsRef<Path>, options: AppOptions) -> Result<AppBuilder, 
     Ok(builder.projection(Sqlite::at(folder.join("reports.db")).projection(FlightsByDay)))
 }
 
-/// With all views.
+/// With all views, and the loader's notes, which no view shows.
 pub fn views(builder: AppBuilder) -> AppBuilder {
     builder
+        .events::<SourceLoaded>()
         .view::<Board>()
         .view::<Punctuality>()
         .view::<Routes>()

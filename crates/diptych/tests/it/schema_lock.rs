@@ -147,7 +147,7 @@ fn a_field_that_is_gone_or_of_another_kind_is_a_change() {
 fn other_tags_and_another_codec_are_changes() {
     let repository = Repository::with(first);
     let tags = |lock: SchemaLock| lock.events([other_tags::deposited()]);
-    repository.refuses(tags, &[" tag account\n+tag branch\n"]);
+    repository.refuses(tags, &[" tag account\n+tag branch\n", CAUTION]);
     let packed = |lock: SchemaLock| lock.events([packed::deposited(20)]);
     repository.refuses(packed, &["-codec json\n+codec messagepack\n"]);
 }
@@ -207,6 +207,22 @@ fn a_new_version_needs_an_upcaster_and_is_recorded_beside_the_old_one() {
         second(lock).upcasters(nothing)
     };
     repository.refuses(broken, &["money-deposited version 1", "missing field `currency`"]);
+}
+
+const CAUTION: &str = "beware: events of money-deposited version 1 that are in a log do not get the \
+                       tag \"branch\" by that";
+
+/// The advice for a tag that comes later was a new version and an upcaster, which leaves the older
+/// events without the tag.
+#[test]
+fn a_version_with_a_further_tag_is_recorded_with_a_caution() {
+    let repository = Repository::with(first);
+    let second = |lock: SchemaLock| lock.events([second_by_branch::deposited()]);
+    let upcast = |lock: SchemaLock| second(lock).upcasters(with_currency());
+    let report = repository.check(upcast).unwrap_err();
+    assert!(report.contains("version 2 is not recorded") && report.contains(CAUTION), "{report}");
+    repository.record(upcast).unwrap();
+    repository.check(upcast).unwrap();
 }
 
 fn with_currency() -> Upcasters {

@@ -107,6 +107,14 @@ program!(second, Deposited, DEPOSITED.version(2), Json, {
     }
 );
 
+program!(second_by_branch, Deposited, DEPOSITED.version(2).tags(&["account", "branch"]), Json, {
+    account: String, amount: u64, currency: String
+}
+    pub(crate) fn deposited() -> Deposited {
+        Deposited { account: ann(), amount: 1, currency: "EUR".to_owned() }
+    }
+);
+
 program!(one_way, Deposited, DEPOSITED, Json, {
     account: String,
     #[serde(rename(deserialize = "sum"))]
