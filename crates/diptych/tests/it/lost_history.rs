@@ -187,6 +187,7 @@ async fn a_view_begins_with_no_snapshot_of_a_lost_history() {
     let logs = Logs::new().await;
     let app = with_view(logs.open()).start().await.unwrap();
     pay(&app, &[1_000; 5]).await;
+    assert_eq!(*app.query(Total).strong().await.unwrap(), 5_003);
     app.stop().await.unwrap();
     assert!(logs.positions().contains(&8));
 
@@ -210,6 +211,7 @@ async fn a_view_snapshot_above_the_head_is_not_used_and_removed() {
     let logs = Logs::new().await;
     let app = with_view(logs.open()).start().await.unwrap();
     pay(&app, &[1_000; 5]).await;
+    assert_eq!(*app.query(Total).strong().await.unwrap(), 5_003);
     app.stop().await.unwrap();
     logs.put_back();
     let app = with_view(logs.open()).start().await.unwrap();

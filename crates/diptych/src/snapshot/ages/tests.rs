@@ -444,6 +444,8 @@ fn a_state_that_cannot_be_written_or_read_is_none() {
         MOOD.set("");
         let reason = moody.save(&Moody(Some(None)), at(20), 0).unwrap_err();
         assert!(reason.contains("would be read back as None"), "{reason}");
+        assert_eq!(names(&*place), [""; 0], "what cannot be read is removed");
+        moody.save(&Moody(Some(Some(1))), at(10), 0).unwrap();
         let found = newest(&ages::<Moody>(&place, log, 8), 100);
         assert_eq!(found, Some((10, Moody(Some(Some(1))))));
     }
