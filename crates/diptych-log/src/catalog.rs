@@ -186,7 +186,8 @@ impl Part {
         if let Some((run, _)) = fits {
             return Ok(run);
         }
-        tracing::warn!(file = %path.display(), "index file is missing, damaged or of other records: built again");
+        let why = "index file is missing, damaged or of other records: built again";
+        tracing::warn!(file = %path.display(), "{why}");
         let file = self.rebuild(last, seed, &published, link)?;
         let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
         // The index in memory says the same: no look-up has to wait for the disk to get better.

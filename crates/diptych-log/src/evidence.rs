@@ -70,13 +70,13 @@ fn missing(published: &PublishedHead, next: Position) -> String {
     let PublishedHead { position, end, identity, segment } = published;
     if *position >= next {
         format!(
-            "events from position {next} to at least {position} were published, and so durable, \
-             and are missing or damaged"
+            "events from position {next} to at least {position} were published, and so durable, as \
+             the file head says, and are missing or damaged"
         )
     } else {
         format!(
             "records after position {}, up to byte {end} of segment {segment} of {identity}, were \
-             published, and so durable, and are missing or damaged",
+             published, and so durable, as the file head says, and are missing or damaged",
             next.before()
         )
     }

@@ -23,8 +23,9 @@
 //!
 //! How it works is in the modules, from the bytes up: `frame` and `segment` (bytes), `recovery`
 //! (what bytes hold), `layout` (in which order), `chain` (a running checksum), `index` (what is
-//! where), `sequencer` (accepting), `writer` (making durable), `indexer`, `cluster`, `read`, `open`;
-//! `backup` and `restore` copy what these leave. The format is in `docs/format.md`, and what a backup is in `docs/backup.md`.
+//! where), `sequencer` (accepting), `writer` (making durable), `indexer`, `cluster`, `read`,
+//! `open`; `backup` and `restore` copy what these leave. The format is in `docs/format.md`, and
+//! what a backup is in `docs/backup.md`.
 
 mod backup;
 mod batches;

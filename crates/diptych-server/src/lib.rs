@@ -93,12 +93,13 @@
 //!
 //! # Queries
 //!
-//! `GET /queries/{name}?arguments`, or `POST` with the arguments as JSON. The answer is the JSON
-//! of the answer, with `Diptych-Position` (of which position it is), `Diptych-Token` (the same, to
-//! be told to others as `Diptych-After`), `Diptych-Cost-Events` (what was read for it) and
+//! `GET /queries/{name}?arguments`, or `POST` with the arguments as JSON. The answer is the JSON of
+//! the answer, with `Diptych-Position` (of which position it is), `Diptych-Token` (the same, to be
+//! told to others as `Diptych-After`), `Diptych-Cost-Events` (what was read for it) and
 //! `Diptych-Stale`, if it is. Of a view that takes in nothing more for now, `Diptych-View-State`
-//! (`paused`, `stalled`, `stopped`, `ended` or `closed`) and `Diptych-View-Since` say so. How fresh it has to be, and of when, is said by parameters, or by
-//! headers of the same names (`_as_of` is `Diptych-As-Of`):
+//! (`paused`, `stalled`, `stopped`, `ended` or `closed`) and `Diptych-View-Since` say so. How fresh
+//! it has to be, and of when, is said by parameters, or by headers of the same names (`_as_of` is
+//! `Diptych-As-Of`):
 //!
 //! | parameter | what |
 //! |---|---|

@@ -98,7 +98,7 @@
 //! | `position` | everything up to here is in the rows |
 //! | `recorded_at` | when the last event in the rows was recorded |
 //! | `updated_at` | when the checkpoint was last moved, by the clock of who moved it |
-//! | `event` | the position and the checksum of the event there, so that another history is noticed |
+//! | `event` | the position and the event's checksum, so that another history is noticed |
 //!
 //! `diptych_schema` and `diptych_file` are for this crate: what each projection made, and whether
 //! the file and the `-wal` beside it belong together.

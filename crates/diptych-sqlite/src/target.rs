@@ -444,8 +444,8 @@ impl<P: Projection> SqliteProjection<P> {
 const ENDED: &str = "the transaction ended on the way, by a statement with OR ROLLBACK or an error \
     of the database that was passed over; nothing of it was committed";
 
-const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one that was there \
-    before: stop all programs that have it open and remove the -wal and the -shm, to go on from \
+const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one before: \
+    stop all programs that have it open and remove the -wal and the -shm, to go on from \
     the rows in the file, or the file, too, to begin anew; then resume the projection";
 
 const OVERWRITTEN: &str = "the database was overwritten while it was open: when the copy is \

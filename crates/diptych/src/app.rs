@@ -1,18 +1,19 @@
 //! The whole: a store, and what works on it.
 
+mod error;
 mod settings;
 
 use std::{any::TypeId, collections::HashSet, fmt, num::NonZeroUsize, sync::Arc};
 
-use diptych_store::{EventStore, LogIdentity, Position, ReadError, Store, Unavailable};
+use diptych_store::{EventStore, LogIdentity, Position, Store};
 use serde::{Serialize, de::DeserializeOwned};
 #[cfg(feature = "log")]
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Event, Execute, Figures, Fold, FollowState, Lane, LaneOptions, NoSuchView, Query,
-    QueryError, Refresh, Retries, SchemaError, Session, SessionToken, SnapshotOptions, Snapshots,
-    Untagged, Upcasters, View, ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
+    Ask, Command, Event, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, QueryError,
+    Refresh, Retries, Session, SessionToken, SnapshotOptions, Snapshots, Upcasters, View,
+    ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
     command::{core::Core, error::Failure},
     event::Schema,
     fold::kept_name,
@@ -20,9 +21,10 @@ use crate::{
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
     query::pool::FoldPool,
     snapshot::Keeping,
-    view::panel::{Panel, Plan, Plans, Unstarted},
+    view::panel::{Panel, Plan, Plans},
 };
-use settings::{Settings, unknown};
+pub use error::{StartError, StopError};
+use settings::Settings;
 
 /// A store and everything that works on it: executes commands, answers queries. Cheap to clone;
 /// clones share it.
@@ -55,86 +57,6 @@ pub struct AppBuilder {
     is_beside: bool,
     settings: Settings,
     plans: Plans,
-}
-
-/// Why an app could not be started.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// Declarations that contradict each other.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// Snapshots were asked for and have no place.
-    #[error("snapshots were asked for and have no place: name one with `snapshots_in`")]
-    NoSnapshotPlace,
-    /// The place for snapshots beside the log cannot be used.
-    #[error("the place for snapshots cannot be used: {0}; mend it, or start without snapshots")]
-    SnapshotPlace(#[source] Arc<std::io::Error>),
-    /// A view was named twice.
-    #[error("the view {view} was added twice: add it once")]
-    ViewTwice {
-        /// The Rust type of the view.
-        view: &'static str,
-    },
-    /// Snapshots were asked for of a view that is not kept.
-    #[error("snapshots were asked for of {view}, which is no view of the app: add it with `view`")]
-    SnapshotsWithoutView {
-        /// The Rust type.
-        view: &'static str,
-    },
-    /// Two types would use each other's snapshots.
-    #[error(
-        "snapshots were asked for of two types that have one name, {name}, and would use each \
-         other's: give one of them another with `Fold::NAME`"
-    )]
-    SnapshotsAlike {
-        /// The name of both.
-        name: &'static str,
-    },
-    /// Two projections have one name.
-    #[error("two projections have the name {name:?}: give each its own")]
-    ProjectionTwice {
-        /// The name.
-        name: String,
-    },
-    /// A view that the app [requires](AppBuilder::require_views) did not come as far as the log.
-    #[error(
-        "the app requires its views, and {view} did not come as far as the log: {state}; correct \
-         its fold, add an upcaster, or start without `require_views`"
-    )]
-    RequiredView {
-        /// The Rust type of the view.
-        view: &'static str,
-        /// Why it does not go on.
-        state: FollowState,
-    },
-    /// The log has events that the app does not know, and the app is
-    /// [strict](AppBuilder::strict).
-    #[error("{}", unknown(types))]
-    UnknownTypes {
-        /// Their types.
-        types: Vec<String>,
-    },
-    /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
-    #[error("{0}")]
-    Untagged(Untagged),
-    /// The log could not be read for the checks of a start.
-    #[error("the log cannot be checked against the events of the app: {0}")]
-    Unreadable(#[source] ReadError),
-    /// The system gives no thread to fold on.
-    #[error(
-        "a view has no thread to fold on: {0}; raise the limit of threads, or have fewer views"
-    )]
-    Thread(#[source] Arc<std::io::Error>),
-}
-
-/// Why an app did not stop in order. What was acknowledged is safe.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StopError {
-    /// Something that was accepted could not be synced; whoever waited for it was told.
-    #[error("the app stopped, but not everything accepted is durable: {0}")]
-    NotSynced(#[source] Unavailable),
 }
 
 impl App {
@@ -610,15 +532,6 @@ impl AppBuilder {
 fn twice(names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let mut seen = HashSet::new();
     names.into_iter().find(|name| !seen.insert(*name))
-}
-
-impl From<Unstarted> for StartError {
-    fn from(unstarted: Unstarted) -> StartError {
-        match unstarted {
-            Unstarted::Schema(error) => StartError::Schema(error),
-            Unstarted::Thread(error) => StartError::Thread(Arc::new(error)),
-        }
-    }
 }
 
 impl fmt::Debug for App {

@@ -9,18 +9,19 @@ pub(crate) mod folds;
 mod gates;
 mod lane;
 mod note;
+mod retries;
 mod unsynced;
 
 use std::error::Error;
 
 pub use cache::CacheFigures;
 pub use core::Figures;
-pub use decide::Retries;
 use diptych_store::{Filter, Position, Timestamp};
 pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
 pub use lane::{Lane, LaneOptions};
+pub use retries::Retries;
 
 use crate::Event;
 

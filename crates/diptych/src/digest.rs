@@ -15,8 +15,8 @@
 //! - A set is a sequence to serde. The parts of a hash set are in the order of their bytes; those
 //!   of every other sequence are in the order that it has.
 //! - It is not the form for people, where a type has two: a UUID is its 16 bytes.
-//! - A number of a `serde_json::Value` is the number, whatever features `serde_json` has, as long as
-//!   a `u64`, an `i64` or an `f64` holds all of its digits.
+//! - A number of a `serde_json::Value` is the number, whatever features `serde_json` has, as long
+//!   as a `u64`, an `i64` or an `f64` holds all of its digits.
 
 mod compound;
 mod state;

@@ -52,9 +52,10 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// renamed are noticed when a snapshot is read, and mean a replay.
     const VERSION: Option<u32> = None;
 
-    /// The name that snapshots of it are kept under, in place of the path of the Rust type. Give one
-    /// where two types have one path: two versions of a crate in one program, or types in blocks of
-    /// one function. With a name the type can also be moved or renamed, and its snapshots are found.
+    /// The name that snapshots of it are kept under, in place of the path of the Rust type. Give
+    /// one where two types have one path: two versions of a crate in one program, or types in
+    /// blocks of one function. With a name the type can also be moved or renamed, and its snapshots
+    /// are found.
     const NAME: Option<&'static str> = None;
 
     /// Takes in one event.

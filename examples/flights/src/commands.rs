@@ -1,9 +1,9 @@
 //! The left panel: what can be asked for, and the rules that decide.
 //!
-//! A flight is scheduled once, on a day that the files are about. Only a scheduled flight departs or is cancelled, and only a departed
-//! one lands or is diverted: rules about one flight. And a plane that is in the air cannot depart:
-//! a rule about a plane, whatever flights it is on. So to depart, a flight has a boundary of two
-//! tags, its own and its plane's.
+//! A flight is scheduled once, on a day that the files are about. Only a scheduled flight departs
+//! or is cancelled, and only a departed one lands or is diverted: rules about one flight. And a
+//! plane that is in the air cannot depart: a rule about a plane, whatever flights it is on. So to
+//! depart, a flight has a boundary of two tags, its own and its plane's.
 
 mod facts;
 mod flights;

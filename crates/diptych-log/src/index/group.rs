@@ -18,8 +18,9 @@
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
 //! ```
 //!
-//! Names are tags, types and keys, by a hash of 32 bits: see the module `hash`. Two with one hash share a set: then a
-//! segment is asked that has nothing to say. None that has something is left out.
+//! Names are tags, types and keys, by a hash of 32 bits: see the module `hash`. Two with one hash
+//! share a set: then a segment is asked that has nothing to say. None that has something is left
+//! out.
 
 use bytes::Bytes;
 use diptych_store::{Filter, FilterItem};

@@ -166,7 +166,8 @@ mod tests {
             cuts.extend([0, events.len()]);
             cuts.sort_unstable();
             let coverage = Coverage { end: 77, ..Coverage::default() };
-            let pieces = cuts.windows(2).map(|cut| encode(&build(cut[0]..cut[1]), &coverage, Seed::random()));
+            let piece = |cut: &[usize]| encode(&build(cut[0]..cut[1]), &coverage, Seed::random());
+            let pieces = cuts.windows(2).map(piece);
             let runs: Vec<Run> =
                 pieces.map(|bytes| Run::parse(bytes.into()).unwrap().0).collect();
             let seed = Seed::random();

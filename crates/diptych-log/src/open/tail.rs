@@ -122,8 +122,17 @@ impl Opening<'_> {
         let size = file.size().map_err(io_error("look at", path))?;
         let end = size.saturating_sub(frame::CHECKPOINT as u64);
         let end = file.read_at(end, frame::CHECKPOINT).map_err(io_error("read", path))?;
-        let checkpoint = Checkpoint::at(&end, &Head::of(header));
-        chain::fits(size, checkpoint, &link, events).map_err(|damaged| {
+        let head = Head::of(header);
+        let fits = match Checkpoint::at(&end, &head) {
+            Some(checkpoint) => chain::fits(size, Some(checkpoint), &link, events),
+            // Only the record that ends the segment may be damaged: its other records tell.
+            None => {
+                let whole = usize::try_from(size).unwrap_or(usize::MAX);
+                let bytes = file.read_at(0, whole).map_err(io_error("read", path))?;
+                chain::ends_as(&bytes, &head, &link, events)
+            }
+        };
+        fits.map_err(|damaged| {
             let what = format!("{}; the next one is {}", damaged.what, last.segment.path.display());
             two_logs(path, damaged.offset, what)
         })

@@ -385,6 +385,7 @@ async fn an_app_that_was_stopped_says_so() {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
     let served = Served::of(app.clone(), |server| server).await;
     served.take("a1", "ada").await;
+    assert_eq!(served.get("/queries/how-many?_consistency=strong").await.ok(), 1);
     app.stop().await.unwrap();
     let take = Request::send("take-seat", json!({ "seat": "a2", "by": "bob" }));
     served.ask(&take).await.problem(503, "stopping");

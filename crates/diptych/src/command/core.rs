@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    cache::Cache, decide::Retries, error::Failure, folds::Due, gates::Gates, unsynced::Unsynced,
+    cache::Cache, error::Failure, folds::Due, gates::Gates, retries::Retries, unsynced::Unsynced,
 };
 use crate::{
     CacheFigures, Recorded, SchemaError, Snapshots,

@@ -10,7 +10,6 @@ use std::{
     any::type_name,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
 
 use diptych_store::{
@@ -18,7 +17,6 @@ use diptych_store::{
     HistoryPoint, Invalid as NotTaken, Key, Metadata, Position, RawEvent, Read, Refusal, Synced,
     Tag,
 };
-use tokio::runtime::Handle;
 
 use super::{
     BoundaryError, Command, Conflict, Folds, KeyReused, Panicked,
@@ -34,28 +32,6 @@ use crate::{
     fold::{caught, panic_text},
     snapshot,
 };
-
-/// How often a command is decided again when others were quicker, and what it waits between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retries {
-    /// Decisions at most, 1 for no second try.
-    pub attempts: u32,
-    /// The wait before the third try is random up to this; it doubles with each try after. The
-    /// second is made at once, because what won is known by then.
-    pub first_wait: Duration,
-    /// No wait is longer than this.
-    pub longest_wait: Duration,
-}
-
-impl Default for Retries {
-    fn default() -> Retries {
-        Retries {
-            attempts: 32,
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(100),
-        }
-    }
-}
 
 /// A command with everything that was said about it.
 pub(crate) struct Request<C> {
@@ -173,7 +149,7 @@ async fn attempts<C: Command>(
                 missed,
             })));
         }
-        core.wait_before(attempt).await;
+        core.retries.wait_before(attempt).await;
         // Not only up to what was noticed: other states may be behind by more.
         need = Position::MAX;
         attempt += 1;
@@ -571,17 +547,6 @@ impl Core {
             missed.extend(batch.iter().map(|event| self.recorded(&event)));
         }
         Ok(missed)
-    }
-
-    async fn wait_before(&self, attempt: u32) {
-        let Retries { first_wait, longest_wait, .. } = self.retries;
-        let Some(doublings) = attempt.checked_sub(2) else { return };
-        if Handle::try_current().is_err() {
-            // Without a runtime there is no clock to wait by.
-            return tokio::task::yield_now().await;
-        }
-        let most = first_wait.saturating_mul(1 << doublings.min(20)).min(longest_wait);
-        tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
     }
 }
 

@@ -26,9 +26,9 @@ const LOOKS: usize = 3;
 ///
 /// The events are read from the log and folded on a thread of its own, so the view need not be one
 /// that the app keeps. [`AppBuilder::past_folds`](crate::AppBuilder::past_folds) bounds how many
-/// such folds run at once; dropping the future ends the fold within a page of events. With a [scope](Query::scope) only the events in it are
-/// read. Where the view in memory has nothing that the point does not have, it answers. The
-/// [cost](Answer::cost) says which of it was done.
+/// such folds run at once; dropping the future ends the fold within a page of events. With a
+/// [scope](Query::scope) only the events in it are read. Where the view in memory has nothing that
+/// the point does not have, it answers. The [cost](Answer::cost) says which of it was done.
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Past<'a, Q> {
     app: &'a App,

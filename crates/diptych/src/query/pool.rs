@@ -99,8 +99,8 @@ impl FoldPool {
         FoldPool { shared, threads: Mutex::default() }
     }
 
-    /// Folds this for a query of this Rust type, once a thread is free. The fold is made only if it is
-    /// admitted. It must not keep the app alive.
+    /// Folds this for a query of this Rust type, once a thread is free. The fold is made only if it
+    /// is admitted. It must not keep the app alive.
     ///
     /// # Errors
     /// [`QueryError::Busy`] if as many wait as may, [`QueryError::AppStopped`], or

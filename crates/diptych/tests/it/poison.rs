@@ -11,7 +11,7 @@ use std::{
 
 use diptych::{
     App, AppBuilder, ControlError, Encoded, Event, EventType, Fold, FollowState, Json, Memory,
-    Position, Query, QueryError, RawEvent, Recorded, SchemaError, Stopped, Store, TimeSource,
+    Position, Query, QueryError, RawEvent, Recorded, SchemaError, Stopped, Store, Tag, TimeSource,
     Upcast, Upcasters, digest,
 };
 use diptych_store::Append;
@@ -394,7 +394,7 @@ fn a_panic_over_the_second_half_of_what_was_one_event_leaves_out_the_first() {
     });
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let is_mended = poison(&ledger, 3);
-    let double = RawEvent::new("double", ledger.0.to_string());
+    let double = RawEvent::new("double", ledger.0.to_string()).tag(Tag::new("ledger", ledger.0));
     let booked = |amount| ledger.booked(amount).encode().unwrap();
     write(&store, Append::events([booked(1), double, booked(4)]));
     let app = App::over_store(store).upcasters(upcasters).view::<Ledger>().view::<Mirror>();

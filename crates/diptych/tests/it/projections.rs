@@ -195,7 +195,8 @@ fn rows_that_are_not_of_this_log_are_left_alone_until_it_is_told_to_begin_anew()
         let (at, reason) = stopped(&projection);
         assert_eq!(at, 1);
         assert!(reason.contains(message), "{reason}");
-        block_on(projection.resume()).unwrap();
+        let again = block_on(projection.resume()).unwrap_err().to_string();
+        assert!(again.contains(message), "{again}");
         assert_eq!(stopped(&projection), (at, reason));
         assert_eq!((rows.amounts(), rows.0.lock().checkpoint), (vec![], found));
         block_on(projection.reset()).unwrap();

@@ -209,8 +209,8 @@ fn a_new_version_needs_an_upcaster_and_is_recorded_beside_the_old_one() {
     repository.refuses(broken, &["money-deposited version 1", "missing field `currency`"]);
 }
 
-const CAUTION: &str = "beware: events of money-deposited version 1 that are in a log do not get the \
-                       tag \"branch\" by that";
+const CAUTION: &str = "beware: events of money-deposited version 1 that are in a log do not get \
+                       the tag \"branch\" by that";
 
 /// The advice for a tag that comes later was a new version and an upcaster, which leaves the older
 /// events without the tag.

@@ -601,8 +601,8 @@ async fn snapshots_need_a_place() {
     app.stop().await.unwrap();
 }
 
-/// A fold was given one more field, with a default, under the same version. The sum went on from the
-/// snapshot and the largest amount from nothing: half the old state, and half a new one.
+/// A fold was given one more field, with a default, under the same version. The sum went on from
+/// the snapshot and the largest amount from nothing: half the old state, and half a new one.
 #[tokio::test]
 async fn a_field_that_was_added_under_the_same_version_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();

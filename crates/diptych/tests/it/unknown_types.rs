@@ -149,6 +149,8 @@ async fn an_app_beside_another_begins_with_what_that_was_told() {
     filled(store.store().clone());
     store.stop().await.unwrap();
     let app = App::open(dir.path()).unwrap().upcasters(renamed()).events::<Greeted>().strict();
+    // The view that folds them is in the app beside it.
+    let app = app.foreign_types(["customer-moved"]);
     let app = app.past_events(7).start().await.unwrap();
     let beside = app.beside().view::<Places>().start().await.unwrap();
     assert_eq!(*beside.query(Where).await.unwrap(), ["Rome", "Bern"]);

@@ -202,8 +202,8 @@ fn shape_of(codec: &str, payloads: &[Vec<u8>]) -> Result<Option<Shape>, String> 
     Ok(Some(shape))
 }
 
-/// A caution, if events of the newer version have tags that those of the older one lack: an upcaster
-/// gives no tag.
+/// A caution, if events of the newer version have tags that those of the older one lack: an
+/// upcaster gives no tag.
 fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
     let keys = newer.tags.iter().filter(|key| !older.tags.contains(*key));
     let keys = keys.map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");

@@ -1,0 +1,41 @@
+//! Deciding a command again after a conflict.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+/// How often a command is decided again after a conflict, and the waits between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Decisions at most, 1 for no second try.
+    pub attempts: u32,
+    /// The wait before the third try is random up to this; it doubles with each try after. The
+    /// second is made at once, because what won is known by then.
+    pub first_wait: Duration,
+    /// No wait is longer than this.
+    pub longest_wait: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Retries {
+        Retries {
+            attempts: 32,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Retries {
+    /// Waits a random time before this attempt; the second is made at once.
+    pub(super) async fn wait_before(&self, attempt: u32) {
+        let Retries { first_wait, longest_wait, .. } = *self;
+        let Some(doublings) = attempt.checked_sub(2) else { return };
+        if Handle::try_current().is_err() {
+            // Without a runtime there is no clock to wait by.
+            return tokio::task::yield_now().await;
+        }
+        let most = first_wait.saturating_mul(1 << doublings.min(20)).min(longest_wait);
+        tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
+    }
+}
