@@ -148,10 +148,8 @@ async fn an_app_beside_another_begins_with_what_that_was_told() {
     let store = App::open(dir.path()).unwrap().start().await.unwrap();
     filled(store.store().clone());
     store.stop().await.unwrap();
-    let app = App::open(dir.path()).unwrap().upcasters(renamed()).events::<Greeted>().strict();
-    // The view that folds them is in the app beside it.
-    let app = app.foreign_types(["customer-moved"]);
-    let app = app.past_events(7).start().await.unwrap();
+    let app = App::open(dir.path()).unwrap().upcasters(renamed()).strict();
+    let app = app.events::<Greeted>().events::<Customers>().start().await.unwrap();
     let beside = app.beside().view::<Places>().start().await.unwrap();
     assert_eq!(*beside.query(Where).await.unwrap(), ["Rome", "Bern"]);
     // It has no views of the other, and leaves it as it is.
