@@ -36,7 +36,7 @@ use diptych::{App, AppBuilder, OpenError, ViewSnapshots};
 use diptych_sqlite::Sqlite;
 
 use crate::{
-    events::SourceLoaded,
+    events::{SourceLoaded, SourceOpened},
     report::FlightsByDay,
     views::{Board, Happenings, Names, Planes, Punctuality, Refusals, Routes, WeatherDelay},
 };
@@ -75,6 +75,7 @@ pub fn app(folder: impl AsRef<Path>, options: AppOptions) -> Result<AppBuilder, 
 pub fn views(builder: AppBuilder) -> AppBuilder {
     builder
         .events::<SourceLoaded>()
+        .events::<SourceOpened>()
         .view::<Board>()
         .view::<Punctuality>()
         .view::<Routes>()

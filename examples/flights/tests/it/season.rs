@@ -4,13 +4,13 @@ use std::convert::Infallible;
 
 use diptych::{App, Command, Event, ExecuteError, Position};
 use example_flights::{
+    AppOptions,
     commands::{Refusal, ScheduleFlight},
     events::FlightScheduled,
     load::{self, LoadError},
     source::Source,
     views::{DepartureBoard, DepartureBoardAnswer},
 };
-
 use serde::{Deserialize, Serialize};
 
 use super::{at, first_days, loaded, started};
@@ -102,6 +102,20 @@ async fn a_log_that_has_far_off_flights_already_recovers() {
     let again = started(folder.path()).await;
     assert_eq!(board(&again).await, before);
     again.stop().await.unwrap();
+}
+
+/// The note of what is taken in is shown by no view, so the next start took it for an event that
+/// the program had forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_app_knows_all_that_a_load_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = started(folder.path()).await;
+    let plan = Source::january().plan().unwrap();
+    load::open(&app, &plan).await.unwrap();
+    app.stop().await.unwrap();
+    let options = AppOptions { snapshots: None };
+    let again = example_flights::app(folder.path(), options).unwrap().strict().start().await;
+    again.unwrap().stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
