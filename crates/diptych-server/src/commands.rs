@@ -184,8 +184,8 @@ impl Sent {
         })
     }
 
-    /// What is said about a note on this command. Its key is the command's, of which that of the
-    /// note is made.
+    /// Metadata for a note on this command. The key is the command's: that of the note is made of
+    /// it.
     fn about(&self, command: &impl Command) -> Sent {
         Sent {
             key: self.key.clone(),

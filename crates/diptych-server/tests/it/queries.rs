@@ -333,7 +333,7 @@ async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
     let strong = served.get("/queries/last-remarks?_consistency=strong").await;
     let problem = strong.problem(503, "view-stopped");
     assert_eq!(problem["at"], 2, "{problem}");
-    // The reason quotes the event: whoever may see the status is told.
+    // The reason quotes the event: callers who may see the status are told it.
     assert!(!problem.to_string().contains("poison"), "{problem}");
     let status = served.get("/status").await.ok().to_string();
     assert!(status.contains("poison: queries"), "{status}");

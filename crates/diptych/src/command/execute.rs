@@ -398,7 +398,7 @@ async fn finish<R: Error + Send + 'static>(
         return Ok(receipt);
     }
     if !matches!(outcome, Outcome::Failed(_)) && core.head.is_ended() {
-        // What it rests on may not be so any more: nothing was appended that would have told.
+        // The log may have gone on elsewhere, and no append would have noticed.
         return Err(Failure::from(core.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
     // A rejection tells what was seen, too.

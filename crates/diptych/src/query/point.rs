@@ -90,7 +90,7 @@ impl App {
     /// what was recorded before it is a prefix of the log.
     ///
     /// # Errors
-    /// What the store says; also where all of the log was recorded before the instant, and the
+    /// The error of the store; also where all of the log was recorded before the instant, and the
     /// store has ended, so that more may have been.
     pub async fn position_before(&self, instant: Timestamp) -> Result<Position, ReadError> {
         let head = self.head();

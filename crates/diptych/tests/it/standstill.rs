@@ -137,7 +137,7 @@ async fn an_answer_of_a_view_that_stands_still_is_marked() {
         let since = answer.standstill.as_ref().unwrap().since;
         assert!(since >= before && since == view.status().since, "{since}");
     }
-    // What was so at a position does not depend on the view.
+    // An answer of the past does not depend on the view.
     let past = app.query(CountOf("apple")).as_of(Position::new(2)).await.unwrap();
     assert_eq!((past.value, past.standstill), (2, None));
     let strong = app.query(CountOf("apple")).strong().await.unwrap_err();
