@@ -191,7 +191,7 @@ impl Part {
         tracing::warn!(file = %path.display(), "{why}");
         let file = self.rebuild(last, seed, &published, link)?;
         let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
-        // The bytes in memory are enough: no look-up has to wait until the disk works again.
+        // The bytes in memory are enough: a look-up need not wait until the disk works again.
         if let Err(error) = &written {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }

@@ -146,7 +146,7 @@ fn begin_epoch(
     }
 }
 
-/// Replaces the advice to restore a backup, which is no use if the backup itself is damaged.
+/// Replaces the advice to restore a backup, which does not help if the backup itself is damaged.
 fn of_backup(error: BackupError) -> BackupError {
     let BackupError::Damaged(mut damage) = error else { return error };
     for place in &mut damage {

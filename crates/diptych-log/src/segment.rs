@@ -131,7 +131,7 @@ impl Header {
         (self.sequence, self.base) == (sequence, base)
     }
 
-    /// Whether it also is in the order of arrival: the last segment is never clustered.
+    /// As `is_of`, and in the order of arrival: the last segment is never clustered.
     pub(crate) fn is_last(&self, sequence: u32, base: Position) -> bool {
         self.is_of(sequence, base) && self.order == Order::Arrival
     }

@@ -72,8 +72,8 @@ impl Found {
 }
 
 impl Opening<'_> {
-    /// Checks that the last segment is of the log that the one before it and the published head are
-    /// of: its identity becomes that of the log.
+    /// Checks that the last segment belongs to one log with the segment before it and the published
+    /// head: its identity becomes that of the log.
     pub(super) fn must_go_on(&self, before: &[Listed], last: &Last) -> Result<(), OpenError> {
         let path = &last.segment.path;
         let mut others = Vec::new();
