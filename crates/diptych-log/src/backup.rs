@@ -1,8 +1,8 @@
 //! Backing up a log while it is written to. A backup is a folder like that of a log, which can be
 //! read, verified and followed, but not written to: see `docs/backup.md`.
 //!
-//! The subtle thing is what makes a backup: not the segments in its folder, but the mark that
-//! says where it ends. The mark is replaced in one step when all that it promises is durable.
+//! The subtle thing is the mark that says where a backup ends: this mark, and not the segments in
+//! its folder, makes a backup. It is replaced in one step when all that it promises is durable.
 //! Before that step the folder is the older backup, after it the newer one.
 
 use std::{path::Path, sync::Arc};
@@ -26,24 +26,24 @@ pub(crate) mod copy;
 pub(crate) mod mark;
 pub(crate) mod source;
 
-/// What becomes of segments that nothing is written to any more.
+/// How a backup takes in sealed segments, which are no longer written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sealed {
-    /// They get a second name where that is possible, which takes no time and no space; else they
-    /// are copied. Log and backup then share these bytes: it protects from a folder that is
-    /// removed or a log that is spoilt by mistake, and not from a disk that fails.
+    /// Sealed segments get a second name where that is possible, which takes no time and no space;
+    /// otherwise they are copied. Log and backup then share these bytes: the backup protects from a
+    /// folder that is removed or a log that is spoilt by mistake, and not from a disk that fails.
     #[default]
     Link,
-    /// They are copied.
+    /// Sealed segments are copied.
     Copy,
 }
 
 /// How a backup is made.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
-    /// What becomes of segments that nothing is written to any more.
+    /// How a backup takes in sealed segments, which are no longer written to.
     pub sealed: Sealed,
-    /// The files.
+    /// The disk that has the files of the log and of the backup.
     pub disk: Arc<dyn Disk>,
 }
 
@@ -53,36 +53,38 @@ impl Default for BackupOptions {
     }
 }
 
-/// What a backup came to.
+/// The report of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackedUp {
-    /// Which log, and which history of it. The backup is of the same.
+    /// The id and the epoch of the log, which the backup shares.
     pub identity: LogIdentity,
-    /// The last position that was in the backup before.
+    /// The last position in the backup before.
     pub from: Position,
-    /// The last position that is in it now.
+    /// The last position in the backup now.
     pub upto: Position,
     /// Segments that got a second name.
     pub linked: u64,
     /// Segments that were copied.
     pub copied: u64,
-    /// Segments that were there.
+    /// Segments that the backup had already.
     pub kept: u64,
     /// Bytes that were written.
     pub bytes: u64,
 }
 
 /// Brings the backup in the folder `to` up to date with the log in `from`, which another process
-/// may be writing to; makes it if the folder is missing or empty. Nothing in `from` changes.
+/// may be writing to. Creates the backup if the folder is missing or empty. Nothing in `from`
+/// changes.
 ///
-/// What it writes or links is verified, every checksum of it. It ends where a commit ends, not
-/// before what was published when it began. If it fails or is killed, the backup is what it was,
-/// and it can be repeated. `progress` is told bytes done and in all.
+/// Every checksum in the bytes that it writes or links is verified. The backup ends where a commit
+/// ends, and holds at least everything that was published when this began. If it fails or is
+/// killed, the backup stays as it was, and the call can be repeated. `progress` gets the bytes done
+/// so far and the total.
 ///
 /// # Errors
-/// [`BackupError`]: the folder is no backup of this log, the log is damaged, a file cannot be
-/// used. What was a backup before still is.
+/// [`BackupError`]: the folder is no backup of this log, the log is damaged, a file cannot be used.
+/// An existing backup stays valid.
 pub fn backup(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,
@@ -98,7 +100,7 @@ pub fn backup(
 
 impl Log {
     /// Brings the backup in a folder up to date with this log, as [`backup`] does from outside.
-    /// Others go on writing.
+    /// Commits go on meanwhile.
     ///
     /// # Errors
     /// As [`backup`].
@@ -137,7 +139,7 @@ impl Source<'_> {
         let to = Folders::new(to);
         let HeldFolder { disk, lock: _lock } = folders::create_and_hold(disk, &to)?;
         let disk = &*disk;
-        // Once more: now nobody changes it.
+        // Checked again: under the lock no other process changes the folder.
         let held = held_by(disk, &end, &to.root)?;
         if held.is_none() {
             mark::write(disk, &to.root, BACKUP, &mark::nothing_of(end.identity))?;
@@ -160,8 +162,8 @@ impl Source<'_> {
     }
 }
 
-/// The mark that a folder has of a backup of the log that ends here; an error if the folder is no
-/// place for one.
+/// The mark of the folder `to` as a backup of the log that ends here; an error if the folder cannot
+/// hold one.
 fn held_by(
     disk: &dyn Disk,
     end: &PublishedHead,
@@ -190,7 +192,7 @@ fn held_by(
     Ok(Some(held))
 }
 
-/// Refuses to go on where the folder that was written to is not at its path any more.
+/// Refuses to go on if the folder that was written to is not at its path any more.
 pub(crate) fn must_be_in_place(disk: &dyn Disk, to: &Folders) -> Result<(), BackupError> {
     disk.check_place(&to.segments).map_err(|error| {
         let problem = format!("was replaced while it was written to: {error}; repeat it");
@@ -198,7 +200,7 @@ pub(crate) fn must_be_in_place(disk: &dyn Disk, to: &Folders) -> Result<(), Back
     })
 }
 
-/// Refuses a folder that is in the other one or the same.
+/// Refuses a folder that is the other one, or lies within it.
 pub(crate) fn must_be_apart(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), BackupError> {
     let canonical = |path| disk.canonical(path).map_err(io_error("find", path));
     if canonical(to)?.starts_with(canonical(from)?) {
@@ -208,8 +210,8 @@ pub(crate) fn must_be_apart(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(
     Ok(())
 }
 
-/// Refuses a folder in which there is more than what making a folder for a log or the mark of
-/// this name leaves, if it is cut off.
+/// Refuses a folder that is not empty. Files are allowed that an interrupted creation of a log's
+/// folder, or of the mark of this name, leaves.
 pub(crate) fn must_be_empty(
     disk: &dyn Disk,
     root: &Path,
@@ -222,7 +224,7 @@ pub(crate) fn must_be_empty(
     let mut strange = list(root)?;
     strange.retain(|name| ![LOCK_FILE, "segments", "index", &unfinished].contains(&name.as_str()));
     for dir in [&folders.segments, &folders.index] {
-        // Not below what is a file: then it is strange itself.
+        // Only if the folder itself holds nothing strange.
         if strange.is_empty() {
             strange.extend(list(dir)?);
         }

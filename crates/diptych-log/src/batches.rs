@@ -1,18 +1,18 @@
 //! Threads that wait for the batch with their commit.
 //!
-//! A task is woken by its waker, one after another. For threads that costs the writer a system
+//! A task is woken by its waker, one after another. For threads this would cost the writer a system
 //! call each, while the next batch could be on its way. So all threads of one batch wait on one
-//! word, and are woken by one call; those of the next batch, which gathers meanwhile, wait on
-//! the other. This only says when to look: what became of a commit is in its `Synced`.
+//! word, and one call wakes them; those of the next batch, which gathers meanwhile, wait on the
+//! other. Waking only tells them when to look: the outcome of a commit is in its `Synced`.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 
-/// From so many waiting threads on, one gives the others the processor before it goes to sleep:
-/// by then its batch is often there, and neither sleeping nor waking costs anything. With fewer
-/// there is nobody to give it to, and it costs more than it saves.
+/// With at least this many waiting threads, each yields the processor before it goes to sleep: by
+/// then its batch is often done, and neither sleeping nor waking costs anything. With fewer threads
+/// none takes the processor, and yielding costs more than it saves.
 const MANY: usize = 40;
 const YIELDS: usize = 4;
 
@@ -37,7 +37,7 @@ impl Batches {
         if batch.is_multiple_of(2) { even } else { odd }
     }
 
-    /// Waits until this batch is done, or nothing is any more.
+    /// Waits until this batch is done, or no batch will be done any more.
     pub(crate) fn wait(&self, batch: u64) {
         let is_done = || self.done.load(Ordering::SeqCst) >= batch;
         let waiting = || self.words.iter().map(|word| word.waiting.load(Ordering::Relaxed)).sum();
@@ -67,7 +67,7 @@ impl Batches {
         self.word(batch).wake();
     }
 
-    /// Nothing will be done any more: nobody should wait.
+    /// No batch will be done any more: releases all waiting threads.
     pub(crate) fn end(&self) {
         self.done.store(u64::MAX, Ordering::SeqCst);
         self.words.iter().for_each(Word::wake);
@@ -77,8 +77,8 @@ impl Batches {
 impl Word {
     fn wake(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        // A waiter says that it waits, and then looks; this changed what it looks at, and then
-        // looks whether somebody waits. So one of the two sees the other.
+        // A waiter counts itself and then reads `changes` and `done`; both were changed before this
+        // reads the count. So one of the two sees the other.
         if self.waiting.load(Ordering::SeqCst) > 0 {
             atomic_wait::wake_all(&self.changes);
         }

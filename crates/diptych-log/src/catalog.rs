@@ -32,7 +32,7 @@ mod within;
 
 use within::Within;
 
-/// Where the files are.
+/// The folders of a log.
 #[derive(Clone, Debug)]
 pub(crate) struct Folders {
     pub(crate) root: PathBuf,
@@ -60,13 +60,13 @@ pub(crate) struct Part {
 
 #[derive(Debug)]
 enum Source {
-    /// Of the newest events, or of ones that are about to be written out.
+    /// The index of the newest events, or of events whose index is about to be written to a file.
     Memory(Newest),
-    /// In a file, which is read when it is first needed, and built again if it is no good.
+    /// In a file, which is read when it is first needed, and rebuilt if it is unusable.
     File {
         path: PathBuf,
         last: Position,
-        /// For when it is built again.
+        /// The key of the hash of names, for a rebuild.
         seed: Seed,
         run: RwLock<Option<Run>>,
     },
@@ -94,7 +94,7 @@ impl Part {
         Part { segment, first, source: Source::File { path, last, seed, run: RwLock::new(None) } }
     }
 
-    /// How many events, of a part whose file is read.
+    /// Number of events; 0 if the file of the part is not loaded.
     pub(crate) fn events(&self) -> u32 {
         match &self.source {
             Source::Memory(newest) => newest.columns().len(),
@@ -117,7 +117,8 @@ impl Part {
         }
     }
 
-    /// Adds to the part that is in memory; later, if that may be or has to be.
+    /// Adds a commit to a part in memory. It is deferred if `later` is set, or if earlier ones are
+    /// still deferred.
     pub(crate) fn add(&self, commit: Commit, later: bool) {
         let Source::Memory(newest) = &self.source else { return };
         if later || newest.is_behind() {
@@ -127,19 +128,19 @@ impl Part {
         }
     }
 
-    /// Whether something is to be added.
+    /// Whether there are deferred commits.
     pub(crate) fn is_behind(&self) -> bool {
         matches!(&self.source, Source::Memory(newest) if newest.is_behind())
     }
 
-    /// Adds what was to be added later.
+    /// Adds the deferred commits.
     pub(crate) fn settle(&self) {
         if let Source::Memory(newest) = &self.source {
             newest.settle();
         }
     }
 
-    /// Answers a question from the index, whichever way it is kept.
+    /// Answers a question from the index, in memory or in its file.
     pub(crate) fn ask<R>(
         &self,
         disk: &dyn Disk,
@@ -190,17 +191,17 @@ impl Part {
         tracing::warn!(file = %path.display(), "{why}");
         let file = self.rebuild(last, seed, &published, link)?;
         let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
-        // The index in memory says the same: no look-up has to wait for the disk to get better.
+        // The bytes in memory are enough: a look-up need not wait until the disk works again.
         if let Err(error) = &written {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }
-        // What stands under that name may still be the damaged one.
+        // After a failed write the damaged file may still have that name.
         let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
         let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
         parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
     }
 
-    /// The bytes of its file, made from the segment.
+    /// The bytes of the part's file, rebuilt from the segment.
     fn rebuild(
         &self,
         last: Position,
@@ -246,7 +247,7 @@ impl Part {
         Ok(Bytes::from(run::encode(&built.columns, &coverage, seed)))
     }
 
-    /// What is in the file of a part that has one.
+    /// The index file of a part that has one.
     pub(crate) fn run(&self, disk: &dyn Disk) -> Result<Run, ReadError> {
         let run = self.ask(disk, |index| match index {
             Index::Memory(_) => None,
@@ -257,7 +258,7 @@ impl Part {
     }
 }
 
-/// Whether an index file was made of the records of this segment.
+/// Whether an index file was made from the records of this segment.
 pub(crate) fn is_bound(
     run: &Run,
     coverage: &Coverage,
@@ -268,7 +269,7 @@ pub(crate) fn is_bound(
     let chain = match (coverage.proof, link) {
         (proof @ 1.., _) => match at_proof.and_then(|bytes| Checkpoint::at(bytes, head)) {
             Some(checkpoint) => Some(checkpoint.chain),
-            // A damaged record is no reason to do without an index that is whole.
+            // A damaged checkpoint record does not make a whole index file unusable.
             None if head.order == Order::Arrival => chain::by_content(bytes, head, proof as usize),
             None => None,
         },
@@ -283,12 +284,12 @@ fn sample(columns: &Columns, bytes: &[u8], head: &Head) -> Chain {
     chain::sample(bytes, head, columns.len(), offset)
 }
 
-/// A checkpoint record that a scan came upon.
+/// A checkpoint record that a scan found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proof {
-    /// Where it is in the order of arrival.
+    /// Its offset in the order of arrival.
     pub(crate) offset: u64,
-    /// Where it is in the clustered segment.
+    /// Its offset in the clustered segment.
     pub(crate) offset_clustered: u64,
     pub(crate) chain: Chain,
 }
@@ -361,7 +362,8 @@ impl Rebuilt {
         self.remember(section, position, head, &first.frame);
     }
 
-    /// Takes a frame into the running checksum; one behind the events may be the proof.
+    /// Adds a frame to the running checksum. The first checkpoint record behind the events becomes
+    /// the proof.
     fn sum(&mut self, Placed { offset, frame }: &Placed<'_>, is_behind: bool) {
         if frame.has(CONTROL) {
             if is_behind && self.proof.is_none() && is_checkpoint(frame) {
@@ -406,7 +408,7 @@ fn add_event(columns: &mut Columns, offset: u64, frame: &Frame<'_>) {
             let event = Fields::new(content, layout);
             columns.push(offset, event.event_type(), event.tags());
         }
-        // The position still has its place; reading the event will say what is wrong with it.
+        // The event keeps its position; reading it reports the damage.
         Err(_) => columns.push(offset, "", std::iter::empty()),
     }
 }
@@ -419,18 +421,18 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Of these parts and these groups, both in order.
+    /// A catalog of these parts and groups, both in order.
     pub(crate) fn new(parts: Vec<Arc<Part>>, groups: Vec<Arc<GroupFile>>) -> Catalog {
         let groups = groups.into_iter().map(|file| PlacedGroup::new(file, &parts)).collect();
         Catalog { parts, groups }
     }
 
-    /// The same with other parts.
+    /// A catalog of these parts, with the groups of this one.
     pub(crate) fn with(&self, parts: Vec<Arc<Part>>) -> Catalog {
         Catalog::new(parts, self.groups.iter().map(|group| group.file.clone()).collect())
     }
 
-    /// The parts that may have something of what is wanted in `low..=high`.
+    /// The parts that may have a match for `wanted` in `low..=high`.
     pub(crate) fn within<'a>(
         &'a self,
         disk: &'a dyn Disk,
@@ -464,7 +466,7 @@ impl Catalog {
         Ok(None)
     }
 
-    /// How many events at or below `upto` carry the tag.
+    /// Number of events at or below `upto` that carry the tag.
     pub(crate) fn count(
         &self,
         disk: &dyn Disk,
@@ -483,7 +485,8 @@ impl Catalog {
         Ok(count)
     }
 
-    /// The commit under this key, from the newest part down to the one that holds `down_to`.
+    /// The commit with this key. Searches from the newest part down to the part that holds
+    /// `down_to`.
     pub(crate) fn key(
         &self,
         disk: &dyn Disk,
@@ -500,7 +503,7 @@ impl Catalog {
         Ok(None)
     }
 
-    /// The same with `new` in place of the consecutive parts `old`.
+    /// A catalog with `new` in place of the consecutive parts `old`.
     pub(crate) fn replaced(&self, old: &[Arc<Part>], new: Arc<Part>) -> Catalog {
         let mut parts = Vec::with_capacity(self.parts.len());
         let mut new = Some(new);

@@ -1,15 +1,16 @@
 //! The running checksum of a segment: one number for all its frames up to some place, in the order
 //! of arrival. Pure functions over bytes.
 //!
-//! It is what binds a derived file to the records that it was made of. A checksum of the last
-//! frame, or of the segment's header, does not: two copies of one log share the header of a
+//! It binds a derived file to the records that the file was made from. A checksum of the last
+//! frame, or of the segment's header, would not: two copies of one log share the header of a
 //! segment, and one of them can go on with other events of the same sizes. The log itself carries
 //! the running checksum, in a checkpoint record behind each part of the index and in the record
 //! that the next segment begins with. So comparing one record is enough.
 //!
-//! Each frame goes into it as its own checksum and size. The flag SYNCED does not, because it is
-//! set when the frame is written and not when it is accepted. The checksum of a frame is that for
-//! the header of the order of arrival, so a clustered segment has the same running checksum.
+//! Each frame enters the running checksum as its own checksum and size. The flag SYNCED is left
+//! out, because it is set when the frame is written and not when it is accepted. The checksum of a
+//! frame is taken for the header of the order of arrival, so a clustered segment has the same
+//! running checksum.
 
 use crate::{
     frame::{self, CONTROL, Frame, Link},
@@ -23,8 +24,8 @@ use crate::{
 pub(crate) struct Chain(u64);
 
 impl Chain {
-    /// The one of a segment without frames. `seal` is the checksum of its header in the order of
-    /// arrival.
+    /// The running checksum of a segment without frames. `seal` is the checksum of its header in
+    /// the order of arrival.
     pub(crate) fn begin(seal: u32) -> Chain {
         Chain(mix(0, u64::from(seal)))
     }
@@ -37,7 +38,7 @@ impl Chain {
         self.0
     }
 
-    /// Adds the next frame. `checksum` is the one for the header of the order of arrival, and
+    /// Adds the next frame. `checksum` is computed for the header of the order of arrival, and
     /// without SYNCED.
     fn add(&mut self, checksum: u32, size: usize) {
         self.0 = mix(self.0, u64::from(checksum) | (size as u64) << 32);
@@ -57,18 +58,18 @@ impl Chain {
     }
 }
 
-/// For each `word` it maps different chains to different ones, so what differs once differs from
-/// there on.
+/// Maps different chains to different ones for each `word`: chains that differ once stay different
+/// while the same frames follow.
 fn mix(chain: u64, word: u64) -> u64 {
     let mixed = (chain ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     mixed ^ mixed >> 32
 }
 
-/// What a checkpoint record says, and the running checksum behind it.
+/// The content of a checkpoint record, and the running checksum behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
-    /// The running checksum of everything in front of it.
+    /// The running checksum of all frames before the record.
     pub(crate) chain: Chain,
     /// The running checksum with the record itself.
     pub(crate) after: Chain,
@@ -82,7 +83,7 @@ impl Checkpoint {
         Checkpoint::of(&frame::parse(bytes, head.checksum).ok()?, head)
     }
 
-    /// What this frame says, if it is a checkpoint record.
+    /// The checkpoint in this frame, if it is a checkpoint record.
     pub(crate) fn of(frame: &Frame<'_>, head: &Head) -> Option<Checkpoint> {
         let content = frame.has(CONTROL).then(|| frame.content()).flatten()?;
         let chain = Chain(frame::take_checkpoint(content)?);
@@ -100,15 +101,16 @@ fn in_arrival(checksum: u32, head: &Head) -> u32 {
     }
 }
 
-/// What the next segment says of a segment, in the record that it begins with; nothing if it is of
-/// an older version, or not whole. `bytes` are those of the next one, at least up to there.
+/// The link in the record that the next segment begins with; `None` if an older version wrote that
+/// segment, or the record is not whole. `bytes` are those of the next segment, at least up to the
+/// end of that record.
 pub(crate) fn link_in(bytes: &[u8], header: &Header) -> Option<Link> {
     let frame = frame::parse(bytes.get(segment::HEADER..)?, header.checksum()).ok()?;
     frame.has(CONTROL).then(|| frame.content()).flatten().and_then(frame::take_link)
 }
 
-/// Checks that a complete segment is the one that the next segment goes on from: its records are
-/// those that were there when the next one began. `events` is how many it has.
+/// Checks that a complete segment still ends with the records that were there when the next one
+/// began. `events` is the number of its events.
 ///
 /// # Errors
 /// [`Damaged`] if it is not.
@@ -130,8 +132,8 @@ pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Re
     fits(bytes.len() as u64, last, link, events)
 }
 
-/// The running checksum up to this place of the order of arrival, computed from all frames. It goes
-/// by the checksums that they carry, so frames that are damaged otherwise count as they were.
+/// The running checksum up to offset `end` in the order of arrival, computed from all frames. It
+/// uses the checksums that the frames carry, so a frame that is damaged elsewhere counts as it was.
 pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain> {
     let arrived = layout::arrival(bytes).ok()?;
     let mut chain = Chain::begin(head.seal);
@@ -139,7 +141,8 @@ pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain>
     Some(chain)
 }
 
-/// The same of a segment of this length and with this last checkpoint record.
+/// Checks a complete segment of this length, with this last checkpoint record, against the link in
+/// the next segment.
 ///
 /// # Errors
 /// [`Damaged`] if it is not.
@@ -163,8 +166,8 @@ pub(crate) fn fits(
     }
 }
 
-/// The checkpoint records among the control records that a clustered segment begins with, and
-/// where they are.
+/// The checkpoint records among the control records that a clustered segment begins with, each with
+/// its offset.
 fn checkpoints<'a>(
     bytes: &'a [u8],
     head: &'a Head,
@@ -179,19 +182,20 @@ fn checkpoints<'a>(
     controls.filter_map(|(start, frame)| Some((start, Checkpoint::of(&frame, head)?)))
 }
 
-/// Where the checkpoint record with this running checksum is in a clustered segment.
+/// Offset of the checkpoint record with this running checksum in a clustered segment.
 pub(crate) fn find_checkpoint(bytes: &[u8], head: &Head, chain: Chain) -> Option<u64> {
     let found = checkpoints(bytes, head).find(|(_, checkpoint)| checkpoint.chain == chain);
     found.map(|(start, _)| start as u64)
 }
 
-/// Frames that a sample has at most.
+/// Largest number of frames in a sample.
 const SAMPLED: u32 = 64;
 
-/// A checksum of some frames, for segments of versions without checkpoints: the first, the last
-/// and others between them, as far as they are whole frames at these places.
+/// A checksum of some frames, for segments that a version without checkpoints wrote: those of the
+/// first event, of the last and of others between. An event without a frame at its offset counts as
+/// zeros.
 ///
-/// `offset` is where the frame of each event starts in `bytes`.
+/// `offset` tells where the frame of each event starts in `bytes`.
 pub(crate) fn sample(
     bytes: &[u8],
     head: &Head,

@@ -1,15 +1,14 @@
-//! Clustering sealed segments: putting their frames into the other order of the module `layout`,
-//! so that who reads the events of one tag touches a few places of a segment instead of many.
+//! Clustering sealed segments: putting their frames into the other order of the module `layout`, so
+//! that a reader of the events of one tag touches a few places of a segment instead of many.
 //!
 //! A segment is clustered once the one after it is sealed too. Then that one is durable, and so
 //! is the beginning of the one after it: however an open finds the end of the log, it never has to
 //! go on in a clustered segment.
 //!
-//! The subtle thing is that the file is replaced under readers. Whoever has the old parts of the
-//! index has the old segment with it, which is mapped before its name goes to the new file, and
-//! is never opened again. Old and new are different headers, and an index file says of which
-//! header it is: whichever of the files a crash leaves, an index file that does not fit is built
-//! again.
+//! The subtle thing is that the file is replaced under readers. Readers that still hold the old
+//! parts of the index hold the old segment with them, which is mapped before its name goes to the
+//! new file, and is never opened again. Old and new file have different headers, and an index file
+//! names its header. So whichever files a crash leaves, an index file that does not fit is rebuilt.
 
 use std::{
     io,
@@ -32,26 +31,26 @@ use crate::{
     segment::{Head, Order, Segment},
 };
 
-/// What goes to the disk at once, so that the syncs of commits do not have to wait for more.
+/// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
 const CHUNK_BYTES: usize = 4 << 20;
-/// The pause after a segment, in times of what it took.
+/// The pause after a segment, as a multiple of the time that it took.
 const PAUSE: u32 = 9;
-/// The pause where somebody else clusters.
+/// The pause while another thread clusters.
 const BUSY: Duration = Duration::from_millis(50);
 
 /// How far the background has come. Held while a segment is clustered: one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<From>);
 
-/// The first segment that was not looked at.
+/// The first segment that was not considered yet.
 #[derive(Debug, Default)]
 struct From(u32);
 
-/// What there was to do.
+/// The outcome of one step.
 enum Step {
     /// Nothing any more.
     Done,
-    /// A segment was clustered, which took so long.
+    /// A segment was clustered, in this time.
     Clustered(Duration),
     /// A segment is damaged: it stays as it is.
     Damaged(ReadError),
@@ -61,24 +60,25 @@ impl Engine {
     /// Clusters a segment in the background; answers when to come again, if there may be more.
     pub(crate) fn cluster_next(&self) -> Option<Instant> {
         let Some(mut from) = self.indexer.clustered.0.try_lock() else {
-            // Somebody asked for all of it to be done, and index jobs may come meanwhile.
+            // A caller of `cluster_all` is at work, and index jobs may come meanwhile.
             return Some(Instant::now() + BUSY);
         };
         self.cluster_or_warn(&mut from)
     }
 
-    /// The same where there is no background: all that there is to do.
+    /// Clusters every segment that can be clustered, for a log without threads.
     pub(crate) fn cluster_at_once(&self) {
         let mut from = self.indexer.clustered.0.lock();
         while self.cluster_or_warn(&mut from).is_some() {}
     }
 
-    /// What fails is left for when the next segment is sealed, or for the next open.
+    /// Clusters one segment. After a failure it is tried again when the next segment is sealed, or
+    /// by the next open.
     fn cluster_or_warn(&self, from: &mut From) -> Option<Instant> {
         if self.options.clustering == Clustering::Off {
             return None;
         }
-        // It takes longer than an index should wait.
+        // Clustering takes longer than the index should wait.
         match self.cluster_one(from, &|| self.index_waiting()) {
             Ok(Step::Done) => None,
             Ok(Step::Clustered(took)) => Some(Instant::now() + took * PAUSE),
@@ -90,12 +90,12 @@ impl Engine {
                 tracing::warn!(%error, "a segment cannot be clustered, and stays as it is");
                 None
             }
-            // It is closed, or takes nothing any more.
+            // The log is closed, or has stopped taking commits.
             Err(_) => None,
         }
     }
 
-    /// Clusters every segment that can be, those included that failed before.
+    /// Clusters every segment that can be clustered, including those that failed before.
     pub(crate) fn cluster_all(&self) -> Result<(), ReadError> {
         let (mut from, mut all) = (From(0), Ok(()));
         loop {
@@ -111,12 +111,12 @@ impl Engine {
         }
     }
 
-    /// Waits until nobody clusters. As the log is closed, nobody begins to again.
+    /// Waits until no thread clusters. As the log is closed, none begins again.
     pub(crate) fn end_clustering(&self) {
         drop(self.indexer.clustered.0.lock());
     }
 
-    /// Removes what a clustering that was cut off has left.
+    /// Removes files that an interrupted clustering has left.
     pub(crate) fn remove_unfinished(&self) {
         if self.check_clusters().is_err() {
             return;
@@ -178,7 +178,7 @@ impl Engine {
         let failed = |error: io::Error| read_failed(path, &error);
         let runs = parts.iter().map(|part| part.run(self.disk()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        // From here on it is mapped, whatever its name will stand for.
+        // Mapped from here on, whatever file its name leads to later.
         let published = segment.published(self.disk()).map_err(failed)?;
         cold::ask_for_all(&published.bytes, 0, published.bytes.len());
         let clustered = layout::cluster(&published.bytes)
@@ -213,9 +213,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives the name of a segment to its clustered bytes, once they are durable and known to be
-    /// the same segment. Nothing has changed if that fails, or all of it is done, but for the
-    /// last step: then the name stands for the one or the other.
+    /// Gives the name of a segment to its clustered bytes, once they are durable and verified to be
+    /// the same segment. If this fails, nothing has changed, unless the last step failed: then the
+    /// name leads to the old or to the new file.
     fn replace_file(
         &self,
         path: &Path,
@@ -224,7 +224,7 @@ impl Engine {
         between: &dyn Fn(),
     ) -> io::Result<()> {
         let (disk, temporary) = (self.disk(), path.with_extension("tmp"));
-        // One may be left from before.
+        // An earlier attempt may have left one.
         let _ = disk.remove(&temporary);
         let replaced = || {
             let file = disk.create(&temporary, 0)?;
@@ -243,14 +243,14 @@ impl Engine {
             disk.sync_dir(&self.folders.segments)
         };
         replaced().inspect_err(|_| {
-            // A full disk should not be kept full by what is of no use.
+            // A useless file should not keep a full disk full.
             let _ = disk.remove(&temporary);
         })
     }
 }
 
-/// The parts of the first segment from this one on that can be clustered, for all that its name
-/// and those of the others say; none if there is no such segment.
+/// The parts of the first segment from `from` on that can be clustered, as far as the catalog shows
+/// without reading a header; empty if there is none.
 fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<Part>> {
     let parts = &catalog.parts;
     let mut sealed = parts.iter().rev().filter(|part| part.segment.is_sealed());

@@ -1,18 +1,18 @@
-//! Reading what is not in memory: all that will be touched is asked for at once, so that the disk
-//! works on it together, and nothing that lies beside it is read.
+//! Prefetching bytes that are not in memory: everything that a read will touch is requested at
+//! once, so that the disk works on it together and reads nothing else.
 //!
-//! What is in memory must cost nothing for that. So a few places are looked at, which is a
-//! system call each, and only if one of them is missing all the others are asked for.
+//! Bytes that are in memory must cost nothing. So only a few places are checked, which takes a
+//! system call each, and the rest is requested only if one of them is missing.
 
 use bytes::Bytes;
 
 use crate::disk::{is_resident, will_need};
 
-/// What is asked for as one, in a scan.
+/// Bytes that a scan requests at a time.
 const PIECE: usize = 1 << 20;
-/// Frames that are nearer to each other than this are asked for together with what is between.
+/// Frames that are nearer to each other than this are requested together with the bytes between.
 const GAP: usize = 16 << 10;
-/// Bytes of a frame, of most.
+/// Bytes that are enough for most frames.
 const FRAME: usize = 512;
 
 /// The frames at these offsets will be read.
@@ -44,8 +44,8 @@ pub(crate) fn ask_for_frames(bytes: &[u8], offsets: impl ExactSizeIterator<Item 
 
 /// These bytes will be read, from the front.
 ///
-/// Pieces begin at the same places whoever asks: one whose beginning is there was asked for, or
-/// read, to its end.
+/// Pieces begin at fixed places: if the beginning of a piece is in memory, an earlier call has
+/// requested or read the piece to its end.
 pub(crate) fn ask_for_all(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
     for piece in (start / PIECE * PIECE..end).step_by(PIECE) {
@@ -65,7 +65,7 @@ pub(crate) fn ask_for_file(bytes: Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-    /// What is asked for, however, changes nothing of what is read.
+    /// A request changes no bytes.
     #[test]
     fn any_range_can_be_asked_for() {
         let bytes = vec![7; 3 * PIECE + 100];

@@ -1,8 +1,8 @@
-//! The file seam: everything the engine asks of an operating system, and nothing else of it does.
+//! The file seam: the engine uses the operating system's files through this module only.
 //!
-//! Two things stand behind it: the real disk, and (feature `testing`) a simulated one that can
-//! lose, tear and reorder what was not synced, and fail any operation. What is specific to a
-//! platform lives here: flushing, mapping, locking.
+//! It has two implementations: the real disk, and (feature `testing`) a simulated one that can
+//! lose, tear and reorder unsynced writes, and fail any operation. Platform-specific code lives
+//! here: flushing, mapping, locking.
 
 use std::{
     fmt, io,
@@ -21,7 +21,7 @@ pub mod simulated;
 pub(crate) use map::{is_resident, prefetch, will_need};
 pub use real::RealDisk;
 
-/// In a folder that is locked: text about the process that locked it, for people to read.
+/// The file in a locked folder with text about the process that locked it, for people to read.
 pub(crate) const LOCK_FILE: &str = "lock";
 
 /// A place for files.
@@ -32,35 +32,36 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Creates a folder and those above it, if missing.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// The names of the files in a folder, in no order; none if there is no such folder.
+    /// The names of the files in a folder, in no order; empty if there is no such folder.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Creates a file that must not exist, to write and read. `map_bytes` is how large it is
-    /// expected to become.
+    /// Creates a file for reading and writing; it must not exist. `map_bytes` is the size that it
+    /// is expected to reach.
     fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file that must exist, to write and read.
+    /// Opens a file for reading and writing; it must exist.
     fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// The whole of a file that nobody writes to any more, mapped where that is possible.
+    /// All bytes of a file that is no longer written to, mapped where that is possible.
     ///
-    /// It holds no file descriptor. A disk that fails to deliver a mapped page later ends the
-    /// process: reads that must report this go through [`DiskFile::read_at`].
+    /// The mapping holds no file descriptor. If the disk later fails to deliver a mapped page, the
+    /// process ends: reads that must report this go through [`DiskFile::read_at`].
     fn map(&self, path: &Path) -> io::Result<Bytes>;
 
-    /// Gives a file another name, replacing what has that name.
+    /// Renames a file, replacing any file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Gives a file a second name, which must be free, in any folder. Both are the same bytes, so
-    /// this is for files that nobody writes to any more; removing one leaves the other.
+    /// Gives a file a second name, which must be free, in any folder. Both names share the bytes,
+    /// so this is for files that are no longer written to; removing one name leaves the other.
     ///
-    /// Many places cannot, such as two file systems: then the file has to be copied.
+    /// Often this is not possible, for example between two file systems: then the file has to be
+    /// copied.
     fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The one way to say where this is, also if not all of it is there: two paths that lead to
-    /// the same place become alike.
+    /// The canonical form of a path, even if its end does not exist: two paths that lead to one
+    /// place have the same form.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         std::path::absolute(path)
     }
@@ -73,34 +74,34 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// This disk, with everything in the folder at `root` reached through the folder that `root`
     /// leads to now. Callers name files as before, by paths that begin with `root`. If the folder
-    /// is moved away, its files go with it; what comes in its place is neither read nor changed.
+    /// is moved away, its files go with it; a folder that takes its place is neither read nor
+    /// changed.
     fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>>;
 
-    /// Checks that the path of a pinned folder, or of one in it, still leads there; of other
-    /// folders nothing is known, and nothing said.
+    /// Checks that the path of a pinned folder, or of one in it, still leads there. Any other
+    /// folder passes, because nothing is known about it.
     ///
     /// # Errors
-    /// The folder was moved, removed or replaced.
+    /// If the folder was moved, removed or replaced.
     fn check_place(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    /// Locks the folder at `root` for as long as the answer lives, also against this same
-    /// process. The lock is on the folder itself, which nothing that is removed from it releases;
-    /// `owner` is left in a file there, for others to read.
+    /// Locks the folder at `root` for as long as the answer lives, also against this same process.
+    /// The lock is on the folder itself, so removing a file in it does not release it. `owner` is
+    /// written to a file there, for other processes to read.
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
 
-    /// Which run of the machine this is: alike as long as nothing that was written can have been
-    /// lost, different after a loss of power. Nothing if the platform does not tell.
+    /// Identifies the run of the machine: equal as long as no written byte can have been lost,
+    /// different after a loss of power. `None` if the platform does not tell.
     ///
     /// # Errors
-    /// If the platform would tell and cannot now. That is not the same as nothing, which an open
-    /// takes for a loss of power.
+    /// If the platform could tell, but cannot now. An open takes only `None` for a loss of power.
     fn boot(&self) -> io::Result<Option<String>> {
         Ok(None)
     }
 
-    /// Bytes that a file takes up, prepared space included.
+    /// Bytes that a file occupies, space that is prepared for it included.
     fn allocated(&self, path: &Path) -> io::Result<u64>;
 }
 
@@ -109,18 +110,18 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Its length in bytes.
     fn size(&self) -> io::Result<u64>;
 
-    /// The bytes from `offset`, at most `length` of them, fewer only at the end of the file.
+    /// At most `length` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
-    /// Writes all of `bytes` at `offset`, making the file longer if need be. After an error any
-    /// part of them may have been written.
+    /// Writes all of `bytes` at `offset`, extending the file if need be. After an error any part of
+    /// them may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts or lengthens (by zeros) the file.
+    /// Truncates the file, or extends it with zeros.
     fn set_size(&self, size: u64) -> io::Result<()>;
 
-    /// Lets the disk begin with what was written there, which a sync will wait for. A hint: it
-    /// makes nothing durable, and does not fail.
+    /// Begins to write back bytes that a later sync will wait for. A hint: it makes nothing
+    /// durable, and does not fail.
     fn begin_sync(&self, _offset: u64, _length: usize) {}
 
     /// Makes everything written before durable: it survives a loss of power.
@@ -138,9 +139,9 @@ pub trait DiskLock: Send + Sync + fmt::Debug {}
 /// Why a lock was not taken.
 #[derive(Debug)]
 pub enum LockError {
-    /// Somebody holds it; what they left in the file, if it can be read.
+    /// Another process or another open log holds the lock.
     Held {
-        /// What the holder wrote about itself.
+        /// Text that the holder left in the lock file; empty if it cannot be read.
         owner: String,
     },
     /// The file system refused.

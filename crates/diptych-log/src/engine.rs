@@ -1,4 +1,4 @@
-//! What an open log shares between its callers, its writer and its indexer.
+//! The state that an open log shares between its callers, its writer and its indexer.
 
 use std::sync::{
     Arc,
@@ -31,24 +31,25 @@ pub(crate) struct Engine {
     pub(crate) options: LogOptions,
     pub(crate) folders: Folders,
     pub(crate) identity: LogIdentity,
-    /// What names are hashed with in index and group files that are made.
+    /// The key of the hash of names, for new index and group files.
     pub(crate) seed: Seed,
     /// Assigns positions; held for as long as it takes to check and queue one commit.
     pub(crate) state: Mutex<State>,
     /// Tells the writer thread that there is work.
     pub(crate) work: Condvar,
-    /// The last accepted position, for looking without the lock.
+    /// The last accepted position, for look-ups without the lock.
     pub(crate) accepted: AtomicU64,
-    /// It was closed: reads are refused. Apart from the state, so that they never wait for it.
+    /// The log was closed and refuses reads. Apart from `state`, so that reads never wait for it.
     pub(crate) closed: AtomicBool,
-    /// Held by the one who writes: the writer thread, or a caller that found it idle.
+    /// Held while writing, by the writer thread or by a caller that found it idle.
     pub(crate) writer: Mutex<Writer>,
     pub(crate) indexer: Indexer,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) publisher: HeadPublisher,
     /// For threads that wait for their commit.
     pub(crate) batches: Batches,
-    /// For processes that follow the log: see the module `follower`. A backup has none.
+    /// The published head for processes that follow the log: see the module `follower`. A backup
+    /// has none.
     pub(crate) head_file: Option<Arc<dyn DiskFile>>,
     /// Tracking of published commits.
     pub(crate) tracking: RwLock<Arc<TrackingTable>>,
@@ -89,9 +90,10 @@ impl Engine {
         PublishedHead { position, end, identity, segment: segment.sequence }
     }
 
-    /// Checks, before something new is created or acknowledged, that the folder of the log is
-    /// still where others look for it. It is written to wherever it is, and nothing else is; but
-    /// the next open would not find there what is acknowledged from now on.
+    /// Checks, before something new is created or acknowledged, that the path of the log still
+    /// leads to the folder that was opened. Writes go to that folder wherever it is, and nowhere
+    /// else; but the next open of the path would not find commits that are acknowledged from now
+    /// on.
     pub(crate) fn check_place(&self) -> Result<(), String> {
         self.disk().check_place(&self.folders.segments).map_err(|error| {
             format!(
@@ -111,7 +113,7 @@ impl Engine {
         self.publisher.publish(position, commit);
     }
 
-    /// Nothing more is taken: accepted commits that are not synced have an unknown outcome.
+    /// Stops taking commits. Accepted commits that are not synced have an unknown outcome.
     pub(crate) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the log stops taking commits");
         let why = Unavailable::Failed { reason: reason.into() };

@@ -8,12 +8,12 @@ use crate::report::Damage;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process (or this one) has the folder.
+    /// Another process (or this one) has locked the folder.
     #[error("{folder} is held by {owner}: stop it, or use another folder")]
     Held {
         /// The folder.
         folder: String,
-        /// Who holds it, such as `process 123 (diptych)`.
+        /// The holder, such as `process 123 (diptych)`.
         owner: String,
     },
     /// The log is damaged.
@@ -30,20 +30,20 @@ pub enum OpenError {
     /// The operating system refused.
     #[error("{what}: {cause}")]
     Io {
-        /// What was tried, with the path.
+        /// The operation that failed, with the path.
         what: String,
-        /// What it answered.
+        /// The error that it returned.
         #[source]
         cause: io::Error,
     },
-    /// The folder is on the way to become a log or a backup of one.
+    /// The folder holds an unfinished restore or an unfinished backup.
     #[error("{what} into {folder} was not finished: {advice}")]
     Unfinished {
         /// The folder.
         folder: String,
-        /// What was begun.
+        /// The operation that was begun.
         what: &'static str,
-        /// What to do.
+        /// Advice on how to go on.
         advice: &'static str,
     },
     /// The folder is a backup, and was to be opened to append to it.
@@ -55,7 +55,7 @@ pub enum OpenError {
     /// The options contradict each other or the format.
     #[error("{problem}")]
     Options {
-        /// Which, and what would do.
+        /// The options at fault, and values that would do.
         problem: String,
     },
 }
@@ -76,15 +76,15 @@ pub enum VerifyError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// The folder that is to be written to is not fit for it. Nothing was changed.
+    /// The target folder cannot be used. Nothing was changed.
     #[error("{folder} {problem}")]
     Target {
         /// The folder.
         folder: String,
-        /// Why not, and what to do.
+        /// The reason, and advice.
         problem: String,
     },
-    /// What is to be copied is damaged.
+    /// The source of the copy is damaged.
     #[error("{}", places(.0))]
     Damaged(Vec<Damage>),
     /// A folder is held or unfinished, a file is damaged, or the operating system refused.
@@ -117,13 +117,13 @@ pub(crate) fn corruption(path: &Path, offset: u64, what: impl Into<String>) -> C
     }
 }
 
-/// Adds what was tried to an error of the operating system.
+/// Adds the failed operation to an error of the operating system.
 pub(crate) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let what = format!("cannot {what} {}", path.display());
     move |cause| OpenError::Io { what, cause }
 }
 
-/// A read met an operating system that did not deliver.
+/// The error of a read for which the operating system did not deliver.
 pub(crate) fn read_failed(path: &Path, cause: &io::Error) -> ReadError {
     if cause.kind() == io::ErrorKind::InvalidData {
         return corruption(path, 0, cause.to_string()).into();
@@ -132,7 +132,7 @@ pub(crate) fn read_failed(path: &Path, cause: &io::Error) -> ReadError {
     ReadError::Unavailable(Unavailable::Backend(Arc::new(what)))
 }
 
-/// An append met a read that failed while its condition or key was checked.
+/// The error of an append whose condition or key could not be checked, because a read failed.
 pub(crate) fn check_failed(error: ReadError) -> AppendError {
     match error {
         ReadError::Invalid(invalid) => invalid.into(),

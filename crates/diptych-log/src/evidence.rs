@@ -1,8 +1,8 @@
-//! The word that earlier processes left of how far the log went, apart from the log itself.
+//! Evidence, beside the log itself, of how far earlier processes published it.
 //!
-//! A log whose end was cut off where a commit ends is a shorter log that is whole. Only the
-//! published head, and index files, tell that there was more. All who look for the end of a log
-//! ask here, so that one of them never finds in order what another one refuses.
+//! A log that was cut off where a commit ends looks like a shorter log that is whole. Only the
+//! published head and the index files show that there was more. Opening, verifying and backing up a
+//! log all ask this module, so that none of them accepts an end that another one refuses.
 
 use std::path::Path;
 
@@ -15,12 +15,13 @@ use crate::{
     interval, segment,
 };
 
-/// What the folder of a log says, besides its segments and index files.
+/// The evidence in the folder of a log, besides its segments and index files.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Evidence {
-    /// The head that was left last. It may be an older one, but never one that was not published.
+    /// The published head that was written last. It may be an older one, but never one that was not
+    /// published.
     published: Option<PublishedHead>,
-    /// The log was not closed in order, and did not sync every commit before it was published.
+    /// The log was not closed in order, and did not sync every commit before publishing it.
     marked: bool,
 }
 
@@ -31,12 +32,12 @@ impl Evidence {
         Ok(Evidence { published, marked })
     }
 
-    /// The log that published, and the history in which it did.
+    /// The log id and the epoch of the published head.
     pub(crate) fn identity(&self) -> Option<LogIdentity> {
         self.published.map(|published| published.identity)
     }
 
-    /// Whether the log went on after the end that was found.
+    /// Whether the log once went on behind the end that was found.
     pub(crate) fn shows_loss(&self, found: &PublishedHead) -> bool {
         let Some(published) = self.published else { return false };
         let (was, is) = (published.identity, found.identity);
@@ -45,15 +46,15 @@ impl Evidence {
             && (was.epoch.number() > is.epoch.number() || was.epoch == is.epoch && further)
     }
 
-    /// Says what is missing behind the end that was found, if it was durable. What was published
-    /// before it was synced may be gone, and is no damage.
+    /// Describes the durable records that are missing behind the end that was found. If commits
+    /// were published before they were synced, missing ones are no damage.
     pub(crate) fn durable_loss(&self, found: &PublishedHead) -> Option<String> {
         let published = self.published.filter(|_| !self.marked && self.shows_loss(found))?;
         Some(missing(&published, found.position.plus(1)))
     }
 
-    /// Says what is missing of a segment in which nothing is, whichever log it was of, if it ever
-    /// held something durable.
+    /// Describes the durable records that a segment without any once held, whichever log they were
+    /// of.
     pub(crate) fn durable_content(&self, sequence: u32, base: Position) -> Option<String> {
         let nothing = (sequence, segment::HEADER as u64);
         let held = |of: &PublishedHead| of.position >= base || place(of) > nothing;

@@ -1,4 +1,4 @@
-//! The folders of a log: making them so that they last, and taking them for oneself.
+//! The folders of a log: creating them durably, and locking them.
 
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
@@ -9,14 +9,14 @@ use crate::{
     error::io_error,
 };
 
-/// A folder that this process has for itself.
+/// A folder that this process has locked.
 pub(crate) struct HeldFolder {
-    /// Reaches the files of the folder through the folder itself, whatever becomes of its path.
+    /// Reaches the files through the folder that was opened, whatever becomes of its path.
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) lock: Box<dyn DiskLock>,
 }
 
-/// Creates the folders of a log as far as they are missing, and takes them.
+/// Creates the missing folders of a log, and locks the log.
 pub(crate) fn create_and_hold(disk: &dyn Disk, folders: &Folders) -> Result<HeldFolder, OpenError> {
     let root = folders.root.as_path();
     if let Some(above) = above(root)
@@ -34,12 +34,12 @@ pub(crate) fn create_and_hold(disk: &dyn Disk, folders: &Folders) -> Result<Held
 fn hold(disk: &dyn Disk, root: &Path) -> Result<HeldFolder, OpenError> {
     let disk = disk.pin(root).map_err(io_error("open", root))?;
     let lock = lock(&*disk, root)?;
-    // Before it was locked another folder may have come in its place.
+    // Another folder may have taken its place before it was locked.
     disk.check_place(root).map_err(io_error("hold", root))?;
     Ok(HeldFolder { disk, lock })
 }
 
-/// The disk that reaches the files of a log through its folder, which has to be there.
+/// The disk that reaches the files of a log through its folder, which must exist.
 pub(crate) fn pin(disk: &dyn Disk, root: &Path) -> Result<Arc<dyn Disk>, OpenError> {
     disk.pin(root).map_err(|error| match error.kind() {
         ErrorKind::NotFound => no_log(root),
@@ -52,9 +52,9 @@ pub(crate) fn no_log(root: &Path) -> OpenError {
     OpenError::Io { what, cause: ErrorKind::NotFound.into() }
 }
 
-/// Creates a folder as far as it is missing, from above, and makes each part durable before
-/// anything is in it. So only the lowest one that is there can still be lost, after an open that
-/// was cut off: it is made durable again.
+/// Creates a folder and the missing ones above it, from the top, and makes each name durable before
+/// anything is created below it. After an interrupted open only the lowest folder that exists can
+/// still be lost, so its name is made durable again.
 fn create(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let mut missing = Vec::new();
     let mut there = dir;
@@ -67,7 +67,7 @@ fn create(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     }
     if let Some(above) = above(there) {
         match disk.sync_dir(above) {
-            // Another user's folder, who has to have made it durable.
+            // The folder belongs to another user, who must have made its names durable.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
             synced => synced.map_err(io_error("sync", above))?,
         }
@@ -90,12 +90,12 @@ fn is_in(disk: &dyn Disk, dir: &Path, above: &Path) -> Result<bool, OpenError> {
     }
 }
 
-/// The folder above, the current one for a bare name.
+/// The folder above; for a bare name, the current folder.
 fn above(dir: &Path) -> Option<&Path> {
     dir.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
 }
 
-/// Takes a folder that is pinned.
+/// Locks a pinned folder.
 pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
     let program = std::env::args().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();

@@ -1,10 +1,10 @@
-//! Following a log that another process writes, without its lock: read only, forwards, as far as
-//! the writer has published.
+//! Following a log that another process writes, without its lock: read only, forwards, up to the
+//! published head.
 //!
-//! The writer leaves its published head in a small file, after every batch and unsynced: it is
-//! for processes that live now, and an open writes it anew. A follower reads segments from the
-//! front, frame by frame; it has no use for the index, which may change under it. Of a clustered
-//! segment it makes the bytes as they arrived first.
+//! The writer stores its published head in a small file after every batch. The file is not synced:
+//! it is for processes that run now, and an open writes it anew. A follower reads segments from the
+//! front, frame by frame. It does not use the index, which may change meanwhile. For a clustered
+//! segment it first restores the order of arrival.
 
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
@@ -31,7 +31,7 @@ use crate::{
 /// The file with the published head.
 pub(crate) const HEAD_FILE: &str = "head";
 
-/// What the file says.
+/// The content of that file.
 ///
 /// ```text
 ///  0  position  u64   the published head
@@ -83,17 +83,17 @@ impl PublishedHead {
     }
 }
 
-/// What an earlier process published, as far as it left word of it. What it left late or torn is
-/// lower than what it published or nothing; it is never higher.
+/// The published head that an earlier process left. A late or torn write makes it lower than the
+/// true one, or `None`; it is never higher.
 ///
 /// # Errors
-/// If the file is there and cannot be read now: it may be evidence.
+/// If the file exists and cannot be read now: it may be evidence.
 pub(crate) fn left_behind(
     disk: &dyn Disk,
     root: &Path,
 ) -> Result<Option<PublishedHead>, OpenError> {
     let path = root.join(HEAD_FILE);
-    // Read, not mapped: it will be written again.
+    // Read, not mapped: the file will be written again.
     let file = match disk.open(&path, 0) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(io_error("open", &path))?,
@@ -106,15 +106,15 @@ pub(crate) fn left_behind(
 #[derive(Debug)]
 pub struct Follower {
     folders: Folders,
-    /// The disk in it reaches the files through the folder that was opened.
+    /// Their disk reaches the files through the folder that was opened.
     options: LogOptions,
-    /// The file that says where the log ends. A backup replaces it, and a log makes another one
-    /// if it is missing: so it is looked up each time.
+    /// The file that says where the log ends. It is opened each time, because a backup replaces it,
+    /// and a log creates it if it is missing.
     head_file: &'static str,
     head: PublishedHead,
     after: Position,
     at: Option<Place>,
-    /// The segment that was read to its end, and what the next one has to say of it.
+    /// The segment that was read to its end, and the link that the next one must hold.
     exhausted: Option<(u32, Link)>,
 }
 
@@ -124,20 +124,20 @@ struct Place {
     header: Header,
     path: std::path::PathBuf,
     file: Arc<dyn DiskFile>,
-    /// All of it as it arrived, if the file is clustered.
+    /// All its bytes in the order of arrival, if the file is clustered.
     arrived: Option<Bytes>,
     offset: usize,
-    /// Of the event that the next frame holds, if it holds one.
+    /// Position of the event in the next frame, if that holds one.
     next: Position,
-    /// The running checksum of the frames before it.
+    /// The running checksum of the frames before `offset`.
     chain: Chain,
 }
 
 impl Follower {
-    /// Follows the log in a folder from after `position`. Takes no lock.
+    /// Follows the log in a folder, beginning behind position `after`. Takes no lock.
     ///
     /// # Errors
-    /// [`OpenError`] if there is no log that was ever opened by this version.
+    /// [`OpenError`] if there is no log, or this version never opened it.
     pub fn open(
         dir: impl AsRef<Path>,
         after: Position,
@@ -157,23 +157,23 @@ impl Follower {
         Ok(Follower { folders, options, head_file, head, after, at: None, exhausted: None })
     }
 
-    /// Which log this is, and which history of it.
+    /// The id and the epoch of the log.
     pub fn identity(&self) -> LogIdentity {
         self.head.identity
     }
 
-    /// The published head when it was looked at last.
+    /// The published head that was read last.
     pub fn head(&self) -> Position {
         self.head.position
     }
 
-    /// Everything up to here was read.
+    /// The position up to which everything was read.
     pub fn upto(&self) -> Position {
         self.after
     }
 
-    /// The next matching events, at most `limit` of them; an empty batch if nothing was published
-    /// since, or nothing of it matched. Never waits.
+    /// The next matching events, at most `limit`. The batch is empty if nothing was published
+    /// since, or nothing new matched. Never waits.
     ///
     /// # Errors
     /// [`ReadError`] if the log cannot be read on from here.
@@ -192,7 +192,7 @@ impl Follower {
         Ok(builder.finish(self.after))
     }
 
-    /// Takes note of what is published now.
+    /// Reads the published head again.
     fn look(&mut self) -> Result<(), ReadError> {
         let disk = &self.options.disk;
         let moved = |error| Unavailable::Backend(Arc::new(error));
@@ -201,7 +201,7 @@ impl Follower {
         let head = disk.open(&path, 0).and_then(|file| read_head(&*file));
         let head = head.map_err(|error| read_failed(&path, &error))?;
         if self.head_file == BACKUP && head != self.head {
-            // The last segment of a backup is not written on, but replaced by a longer one.
+            // A newer backup replaces the last segment by a longer one, and does not append to it.
             (self.at, self.exhausted) = (None, None);
         }
         if head.identity != self.head.identity {
@@ -221,7 +221,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads one frame; answers how many bytes of a matching event it has.
+    /// Reads frames up to the next matching event; answers the bytes of that event, or 0.
     fn step(&mut self, filter: &Filter, builder: &mut BatchBuilder) -> Result<usize, ReadError> {
         let mut place = match self.at.take() {
             Some(place) => place,
@@ -237,7 +237,7 @@ impl Follower {
             None => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
         };
         if place.offset as u64 >= size {
-            // The segment is complete: the next one goes on.
+            // The segment is complete: reading continues in the next one.
             let link = Link { chain: place.chain.to_u64(), bytes: place.offset as u64 };
             self.exhausted = Some((place.header.sequence, link));
             return Ok(0);
@@ -245,7 +245,7 @@ impl Follower {
         let shared = place.arrived.clone().map_or_else(|| place.file.share(0, size), Ok);
         let shared = shared.map_err(|error| read_failed(&place.path, &error))?;
         let mut taken = 0;
-        // As much as there is of this segment, up to one event that matches.
+        // Reads on in this segment, up to one event that matches.
         while taken == 0 && (place.offset as u64) < size && self.after < self.head.position {
             let damaged = |what: &str| corruption(&place.path, place.offset as u64, what);
             let rest = shared.get(place.offset..).unwrap_or(&[]);
@@ -283,7 +283,7 @@ impl Follower {
         Ok(taken)
     }
 
-    /// The first frame of a segment has to go on from the segment that was read before.
+    /// Checks that the first frame of a segment continues the segment that was read before.
     fn must_follow(&self, header: &Header, first: &Frame<'_>) -> Result<(), &'static str> {
         let before = self.exhausted.filter(|(sequence, _)| sequence + 1 == header.sequence);
         let says = first.content().and_then(frame::take_link);
@@ -301,7 +301,7 @@ impl Follower {
         let disk: &dyn Disk = &*self.options.disk;
         let names = disk.list(dir).map_err(|error| read_failed(dir, &error))?;
         let listed = names.iter().filter_map(|name| segment::parse_file_name(name));
-        // Of two that begin alike the first is empty.
+        // If two segments begin at one position, the first is empty.
         let found = listed.filter(|(_, base)| *base <= position).max();
         let (sequence, base) =
             found.ok_or_else(|| corruption(dir, 0, "the first segment is missing"))?;
@@ -318,7 +318,7 @@ impl Follower {
         }
         let (mut header, mut arrived) = (header, None);
         if header.order == Order::Clustered {
-            // From this file, which stays what it is whatever its name stands for.
+            // Read from this open file, which stays the same even if its name goes to another file.
             let size = file.size().map_err(failed)?;
             let bytes = file.read_at(0, size as usize).map_err(failed)?;
             let found = layout::arrival(&bytes)
@@ -331,7 +331,7 @@ impl Follower {
     }
 }
 
-/// Reads the file until it is read in one piece: the writer may be writing it.
+/// Reads the file, and retries while the writer is writing it.
 pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
     const ATTEMPTS: usize = 1_000;
     for _ in 0..ATTEMPTS {

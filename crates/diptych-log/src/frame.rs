@@ -9,13 +9,13 @@
 //! 16  body            commit section (if SECTION), then the encoded event or control record
 //! ```
 //!
-//! All numbers are little-endian. A commit is a run of frames up to one with LAST. The subtle
-//! flag is SYNCED: everything before this frame was durable when it was written. It is what
-//! tells a torn tail (nothing SYNCED follows the damage) from damaged history (something does).
+//! All numbers are little-endian. A commit is a run of frames up to one with LAST. The subtle flag
+//! is SYNCED: everything before this frame was durable when it was written. It distinguishes a torn
+//! tail (nothing SYNCED follows the damage) from damaged history (something does).
 //!
-//! The body comes first in the checksum, so that callers can compute that part before the
-//! position is known; the segment's checksum comes last, so that bytes of another segment or
-//! log are never taken for a frame of this one.
+//! The body comes first in the checksum, so that callers can compute that part before the position
+//! is known. The segment's checksum comes last, so that bytes of another segment or log are never
+//! taken for a frame of this one.
 
 use compact_str::CompactString;
 use diptych_store::{
@@ -48,15 +48,15 @@ const SECTION_TRACKING: u64 = 2;
 /// Reserved for a hash of the log up to this commit: 32 bytes.
 const SECTION_CHAIN: u64 = 4;
 
-/// A control record without content: a commit whose section is all there is to it.
+/// A control record without content: the commit consists of its section alone.
 pub(crate) const CONTROL_COMMIT: u8 = 1;
-/// The control record that a segment begins with: what is known from the segments before. The
-/// time of their last commit (i64, microseconds since the Unix epoch), then every source.
+/// The control record that a segment begins with, about the segments before: the time of their last
+/// commit (i64, microseconds since the Unix epoch), then every source, then the [`Link`].
 pub(crate) const CONTROL_BEGIN: u8 = 2;
-/// A control record that says that the log was closed here.
+/// The control record of a log that was closed here.
 pub(crate) const CONTROL_CLOSED: u8 = 3;
-/// A control record with the running checksum of everything in front of it in its segment (u64):
-/// see the module `chain`.
+/// A control record with the running checksum of everything before it in its segment (u64): see the
+/// module `chain`.
 pub(crate) const CONTROL_CHECKPOINT: u8 = 4;
 /// Bytes of the frame of a checkpoint record.
 pub(crate) const CHECKPOINT: usize = HEADER + 9;
@@ -64,7 +64,7 @@ pub(crate) const CHECKPOINT: usize = HEADER + 9;
 /// Appends a frame whose position, time and segment are not known yet; see [`complete`].
 ///
 /// # Errors
-/// What the body function says; `out` is then as it was.
+/// The error of the body function; `out` is then unchanged.
 pub(crate) fn prepare<E>(
     out: &mut Vec<u8>,
     flags: u8,
@@ -109,11 +109,10 @@ pub(crate) fn mark_synced(frame: &mut [u8], segment_checksum: u32) {
     put(header, 0, &checksum.to_le_bytes());
 }
 
-/// What turns the checksum of a frame of one segment into that of the same frame in another: see
-/// [`reseal`].
+/// The difference between the checksums of one frame in two segments: see [`reseal`].
 ///
-/// The segment's checksum comes last in what is summed, and CRC is linear: of two sums that differ
-/// only in those bytes, the difference does not depend on the rest.
+/// The segment's checksum comes last in the summed bytes, and CRC is linear: the difference between
+/// two sums that differ only in those bytes does not depend on the rest.
 pub(crate) fn resealing(from: u32, to: u32) -> u32 {
     crc32c::crc32c(&from.to_le_bytes()) ^ crc32c::crc32c(&to.to_le_bytes())
 }
@@ -171,13 +170,13 @@ fn length_of(header: &[u8; HEADER]) -> usize {
     u24(header, 4) as usize
 }
 
-/// What can be told of a header, which may or may not be one, before the body is looked at.
+/// The fields of bytes that may be a header, before the body is checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peeked {
     pub(crate) flags: u8,
     pub(crate) position: u32,
     pub(crate) time: u64,
-    /// Of the whole frame.
+    /// Bytes of the whole frame.
     pub(crate) size: usize,
 }
 
@@ -197,7 +196,8 @@ pub(crate) fn size(bytes: &[u8]) -> usize {
     bytes.first_chunk::<HEADER>().map_or(0, |header| HEADER + length_of(header))
 }
 
-/// The checksum and the size of the frame at the front of `bytes`, which is taken for one.
+/// The checksum without SYNCED and the size of the frame at the front of `bytes`, which is not
+/// verified.
 pub(crate) fn checksum_and_size(bytes: &[u8]) -> Option<(u32, usize)> {
     let header = bytes.first_chunk::<HEADER>()?;
     let peeked = peek(header)?;
@@ -206,7 +206,7 @@ pub(crate) fn checksum_and_size(bytes: &[u8]) -> Option<(u32, usize)> {
 
 /// The checksum that a frame had before it was marked SYNCED, if it was.
 ///
-/// CRC is linear: a bit that is always at the same distance from the end always has one effect.
+/// CRC is linear: a bit at a fixed distance from the end always changes the sum in one way.
 fn unsynced(checksum: u32, flags: u8) -> u32 {
     if flags & SYNCED == 0 {
         return checksum;
@@ -310,7 +310,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What a commit carries besides its events; in its first frame.
+/// Key and tracking of a commit, in its first frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) key: Option<Key>,
@@ -406,16 +406,16 @@ fn take_tracking(bytes: &[u8]) -> Option<(Tracking, &[u8])> {
 /// Every source's tracking, each with the head when it was stored; ordered by source.
 pub(crate) type TrackingTable = std::collections::BTreeMap<CompactString, (Tracking, Position)>;
 
-/// What a segment says of the one before it.
+/// The record that a segment holds about the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// The running checksum of all its frames.
+    /// The running checksum of all frames of that segment.
     pub(crate) chain: u64,
-    /// How long it is.
+    /// Length of that segment.
     pub(crate) bytes: u64,
 }
 
-/// The content of the control record that a segment begins with.
+/// Appends the content of the control record that a segment begins with.
 pub(crate) fn put_begin(out: &mut Vec<u8>, time: Timestamp, table: &TrackingTable, link: Link) {
     out.push(CONTROL_BEGIN);
     out.extend_from_slice(&time.as_micros().to_le_bytes());
@@ -424,8 +424,7 @@ pub(crate) fn put_begin(out: &mut Vec<u8>, time: Timestamp, table: &TrackingTabl
     out.extend_from_slice(&link.bytes.to_le_bytes());
 }
 
-/// What the control record that a segment begins with says of the segment before; nothing in one
-/// of an older version.
+/// The link in the control record that a segment begins with; `None` if an older version wrote it.
 pub(crate) fn take_link(content: &[u8]) -> Option<Link> {
     let (_, table) = content.strip_prefix(&[CONTROL_BEGIN])?.split_first_chunk::<8>()?;
     let (chain, rest) = take_table(table)?.1.split_first_chunk::<8>()?;

@@ -1,9 +1,9 @@
-//! Group files of a log: asking them, and making them.
+//! Group files of a log: querying and building them.
 //!
-//! A look-up asks the index of a segment only if its group says that this has something to say.
-//! Eight complete segments make a group, and eight of those one of 64. So what a look-up costs
-//! does not grow with the log, but for one question for each 64 segments. A segment that is in no
-//! group yet is asked.
+//! A look-up searches the index of a segment only if its group says that the segment may have the
+//! name. Eight complete segments form a group, and eight such groups are merged into one of 64. So
+//! the cost of a look-up grows with the log by only one query for each 64 segments. A segment that
+//! is in no group yet is always searched.
 
 use std::{
     path::{Path, PathBuf},
@@ -48,16 +48,16 @@ pub(crate) struct GroupFile {
     /// Sequences of its segments.
     pub(crate) first: u32,
     pub(crate) last: u32,
-    /// Nothing if it is no good: then all its segments are asked.
+    /// Holds `None` if the file is unusable: then all its segments are searched.
     group: OnceLock<Option<Good>>,
 }
 
-/// What a group file says.
+/// The content of a usable group file.
 #[derive(Clone, Debug)]
 struct Good {
     group: Group,
-    /// Segments that are always asked: nothing that is cheap to read binds the group to those of
-    /// versions without running checksums.
+    /// Segments that are always searched: an older version wrote the segment after each, so no
+    /// record that is cheap to read binds the group to them.
     always: u64,
 }
 
@@ -67,11 +67,11 @@ impl GroupFile {
         GroupFile { path, first, last, group: OnceLock::new() }
     }
 
-    /// The segments that may have what is wanted, of whose `parts` this is: bit n stands for
-    /// segment `first` + n.
+    /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
+    /// the parts of these segments.
     ///
     /// # Errors
-    /// If the file is there and cannot be read now, or a segment cannot that it is about.
+    /// If the file exists and cannot be read now, or one of its segments cannot.
     pub(crate) fn having(
         &self,
         disk: &dyn Disk,
@@ -86,7 +86,7 @@ impl GroupFile {
         if let Some(group) = self.group.get() {
             return Ok(group.as_ref());
         }
-        // An error is not remembered: the next one who asks tries again.
+        // An error is not cached: the next look-up tries again.
         let loaded = self.load(disk, parts)?;
         Ok(self.group.get_or_init(|| loaded).as_ref())
     }
@@ -108,12 +108,12 @@ impl GroupFile {
     }
 }
 
-/// What binds a group to its segments.
+/// The running checksums that bind a group to its segments.
 struct Marks {
-    /// For each segment the running checksum of all its frames, as the next segment says it; 0 for
-    /// one without events, and where that is of a version which does not say it.
+    /// For each segment the running checksum of all its frames, as the next segment records it; 0
+    /// if the segment has no events, or an older version without that record wrote the next one.
     marks: Vec<u64>,
-    /// Those with events and without a mark.
+    /// Segments with events and without a mark.
     always: u64,
 }
 
@@ -136,7 +136,7 @@ fn marks(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Result<
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) file: Arc<GroupFile>,
-    /// Indices of its parts.
+    /// Indices of its parts in the catalog.
     pub(crate) parts: std::ops::Range<usize>,
 }
 
@@ -148,8 +148,8 @@ impl Placed {
     }
 }
 
-/// The group files that are there, of segments before `active`. Those that another one has made
-/// needless are removed.
+/// The usable group files of segments before `active`. Removes the others: they lie within another
+/// group, or reach beyond these segments.
 pub(crate) fn list(
     disk: &dyn Disk,
     folders: &Folders,
@@ -171,13 +171,13 @@ pub(crate) fn list(
 }
 
 impl Engine {
-    /// Makes all groups that can be made. One that cannot be written is not missed by anybody but
-    /// who waits for an answer.
+    /// Builds all groups that can be built. A failure is only logged: without a group look-ups are
+    /// slower, but right.
     pub(crate) fn group_all(&self) {
         while self.group_one() {}
     }
 
-    /// Makes the next group, if there is one to make.
+    /// Builds the next group, if there is one to build; answers whether it was built.
     pub(crate) fn group_one(&self) -> bool {
         let catalog = self.catalog();
         let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
@@ -192,7 +192,7 @@ impl Engine {
         .unwrap_or(false)
     }
 
-    /// Eight groups of eight that are there become one.
+    /// Merges eight groups of eight into one, if there are eight to merge.
     fn group_many(&self, catalog: &Catalog, active: u32) -> Option<bool> {
         let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
         for first in starts {
@@ -205,7 +205,7 @@ impl Engine {
             let goods = members.iter().map(|member| member.file.group.get()?.as_ref());
             let Some(goods) = goods.collect::<Option<Vec<&Good>>>() else { continue };
             if goods.iter().any(|good| good.group.seed != self.seed) {
-                // Their hashes are not those of this log: they are made again first.
+                // Their hashes have another seed: they are rebuilt first.
                 continue;
             }
             let groups: Vec<Group> = goods.iter().map(|good| good.group.clone()).collect();
@@ -221,7 +221,7 @@ impl Engine {
         None
     }
 
-    /// The first eight complete segments that are in no group become one.
+    /// Builds a group of the first eight complete segments without a usable one.
     fn group_few(&self, catalog: &Catalog, active: u32) -> Result<Option<bool>, ReadError> {
         let starts = (1..active).step_by(FEW as usize).filter(|first| first + FEW <= active);
         for first in starts {
@@ -229,7 +229,7 @@ impl Engine {
             let of = |group: &Placed| group.file.first <= first && group.file.last >= last;
             if let Some(there) = catalog.groups.iter().find(|group| of(group)) {
                 let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
-                // One that is to be merged has to have hashes of this log.
+                // A group that is to be merged must have the seed of this log.
                 let is_good =
                     |Good { group, .. }: &Good| group.segments == MANY || group.seed == self.seed;
                 if there.file.good(self.disk(), parts)?.is_some_and(is_good) {
@@ -242,7 +242,7 @@ impl Engine {
                 .cloned()
                 .collect();
             if parts.iter().any(|part| part.path().is_none()) {
-                // One is still to be written out.
+                // One part is still to be written to a file.
                 return Ok(None);
             }
             let entries = self.names(&parts, first)?;
@@ -268,7 +268,7 @@ impl Engine {
         Ok(group::collect(entries))
     }
 
-    /// Writes a group and takes it in; answers whether that went well.
+    /// Writes a group and adds it to the catalog; answers whether that succeeded.
     fn place_group(&self, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
         let file = GroupFile::new(&self.folders, first, last);
         let written = derived::write(self.disk(), &file.path, bytes);
@@ -280,7 +280,7 @@ impl Engine {
             }
             Err(error) => return self.no_group(&file.path, &error.to_string()),
         };
-        // It is new: nothing is set.
+        // The file is new, so the cell is empty.
         let _ = file.group.set(Some(Good { group, always }));
         let mut needless = Vec::new();
         {

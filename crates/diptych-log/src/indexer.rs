@@ -1,4 +1,4 @@
-//! Writing out the index: each part once what it is about is durable, and one file for all of a
+//! Writing the index to files: each part once its records are durable, and one file for a whole
 //! segment once that is complete.
 
 use std::{
@@ -21,13 +21,13 @@ use crate::{
     sequencer::Job,
 };
 
-/// So many parts of about one size become one.
+/// Number of parts of about one size that are merged into one.
 const RECENT: usize = 4;
 
-/// How long no segment may have been completed before what is never urgent is done: while many
-/// commits come, they get the processor and the disk.
+/// Work that is never urgent waits until no segment was completed for this long: while many commits
+/// come, they get the processor and the disk.
 const CALM: Duration = Duration::from_secs(2);
-/// It is done all the same, with pauses, once it waits for so long.
+/// Work that has waited for this long is done anyway, with pauses.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Parts that wait for the indexer thread. Their number is bounded where they are made.
@@ -44,7 +44,7 @@ struct Jobs {
     stop: bool,
 }
 
-/// What the indexer thread has to do next.
+/// The next work of the indexer thread.
 enum Work {
     Index(Vec<Job>),
     Tidy,
@@ -70,7 +70,7 @@ impl Indexer {
 }
 
 impl Engine {
-    /// Has these parts written out: by the thread, or at once where there is none.
+    /// Has these parts written to files: by the indexer thread, or at once if there is none.
     pub(crate) fn index_all(&self, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
@@ -118,19 +118,19 @@ impl Engine {
         }
     }
 
-    /// What is never urgent: a group is made, or else a segment clustered. Answers when to come
-    /// again, if there may be more.
+    /// Does work that is never urgent: builds a group, or else clusters a segment. Answers when to
+    /// come again, if there may be more.
     fn tidy(&self) -> Option<Instant> {
         if self.group_one() { Some(Instant::now()) } else { self.cluster_next() }
     }
 
-    /// Indexes what waits, for the thread in the midst of something that takes long.
+    /// Indexes the waiting parts, for the indexer thread while it does something that takes long.
     pub(crate) fn index_waiting(&self) {
         let jobs = std::mem::take(&mut self.indexer.jobs.lock().waiting);
         jobs.into_iter().for_each(|job| self.index(job));
     }
 
-    /// Lets the thread end once it has done what waits.
+    /// Lets the thread end once it has done the waiting work.
     pub(crate) fn stop_indexer(&self) {
         self.indexer.jobs.lock().stop = true;
         self.indexer.work.notify_one();
@@ -153,7 +153,7 @@ impl Engine {
 
     fn write_part(&self, job: &Job) -> Result<(), String> {
         if let Some(part) = &job.part {
-            // Nothing is added to it any more, so that who reads it meanwhile is not held up.
+            // Nothing is added to the part any more, so this lock holds up no reader.
             let encoded = part.ask(self.disk(), |index| match index {
                 Index::Memory(columns) => {
                     (run::encode(columns, &job.coverage, self.seed), columns.first, columns.len())
@@ -199,7 +199,7 @@ impl Engine {
         Ok(Part::loaded(segment.clone(), path, run))
     }
 
-    /// One file in place of those of these parts, of which the last is what the job is about.
+    /// Merges the files of these parts into one. The job is about the last part.
     fn merge(&self, job: &Job, parts: &[Arc<Part>]) -> Result<(), String> {
         let [first, _, ..] = parts else { return Ok(()) };
         let runs =
@@ -207,7 +207,7 @@ impl Engine {
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         let events = runs.iter().map(Run::len).sum();
         let merged = merge::merge(&runs, &job.coverage, self.seed);
-        // One between them could not be written: they stay as they are.
+        // A part between them could not be written to a file: they stay as they are.
         let Some(merged) = merged else { return Ok(()) };
         let merged = self.write_run(&job.segment, first.first, events, &merged)?;
         self.replace(parts, merged);
@@ -224,8 +224,8 @@ impl Engine {
     }
 }
 
-/// The last parts of a segment, if they are so many of about one size that one file should take
-/// the place of theirs: each of them is asked by every look-up.
+/// The last parts of a segment, if at least [`RECENT`] of them are of about one size. They should
+/// be merged into one file, because every look-up searches each file.
 fn recent(parts: &[Arc<Part>]) -> Option<&[Arc<Part>]> {
     let newest = parts.last()?.events();
     let alike = |part: &&Arc<Part>| part.events() <= newest.saturating_mul(2);

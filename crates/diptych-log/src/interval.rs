@@ -1,8 +1,8 @@
-//! A log that is not synced with every commit can lose acknowledged ones, and has to notice.
+//! Detecting that a log which does not sync every commit may have lost acknowledged ones.
 //!
-//! While it is open a mark in its folder says in which run of the machine that is. A mark that is
-//! found by an open says that the log was not closed; of another run of the machine, that the
-//! power was gone, and with it perhaps commits. Then the epoch changes.
+//! While such a log is open, a mark in its folder names the run of the machine. An open that finds
+//! a mark knows that the log was not closed. If the mark names another run of the machine, the
+//! machine lost power, and commits may be lost with it. Then the epoch changes.
 
 use std::{io, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{Durability, OpenError, disk::Disk, engine::Engine, error::io_error};
 
 const INTERVAL_MARK: &str = "interval";
 
-/// Whether a log that was not synced with every commit ended with a loss of power.
+/// Whether a log that did not sync every commit ended with a loss of power.
 pub(crate) fn was_cut_off(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
     if !is_marked(disk, root)? {
         return Ok(false);
@@ -22,14 +22,14 @@ pub(crate) fn was_cut_off(disk: &dyn Disk, root: &Path) -> Result<bool, OpenErro
     Ok(!same_boot)
 }
 
-/// Whether a log that was not synced with every commit was not closed in order.
+/// Whether a log that did not sync every commit was not closed in order.
 pub(crate) fn is_marked(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
     let names = disk.list(root).map_err(io_error("list", root))?;
     Ok(names.iter().any(|name| name == INTERVAL_MARK))
 }
 
 impl Engine {
-    /// From now on commits may be acknowledged before they are synced, or not any more.
+    /// Writes the mark if commits are acknowledged before they are synced; otherwise removes it.
     pub(crate) fn remember_interval(&self) -> Result<(), OpenError> {
         let failed = |what| io_error(what, &self.folders.root);
         match self.options.durability {
@@ -38,12 +38,12 @@ impl Engine {
         }
     }
 
-    /// Under another name first: half a mark would be one of another run of the machine, and
-    /// cost the log its epoch.
+    /// Writes the mark under another name first: half a mark would count as another run of the
+    /// machine, and change the epoch of the log.
     fn write_mark(&self) -> io::Result<()> {
         let mark = self.folders.root.join(INTERVAL_MARK);
         let temporary = mark.with_extension("tmp");
-        // One may be left from before.
+        // An earlier process may have left one.
         let _ = self.disk().remove(&temporary);
         let boot = self.disk().boot()?.unwrap_or_default();
         let file = self.disk().create(&temporary, 64)?;
@@ -62,7 +62,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Everything is durable: the next open has no reason to doubt it.
+    /// Removes the mark: everything is durable, and the next open has no reason to doubt it.
     pub(crate) fn forget_interval(&self) {
         if self.options.durability != Durability::Synced
             && let Err(error) = self.remove_mark()

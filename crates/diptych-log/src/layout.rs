@@ -1,12 +1,11 @@
 //! The two orders in which the frames of a sealed segment can lie, and the way from one to the
 //! other and back. Pure functions over bytes.
 //!
-//! A segment is written in the order of arrival. Once nothing can happen to it any more its
-//! frames may be put together by tag instead, so that who reads the events of one account finds
-//! them next to each other: it is clustered. Nothing of a frame changes but its place and its
-//! checksum, which depends on the header, which says what the order is. So the bytes as they
-//! arrived can be made again, to the bit; whoever reads a segment from front to back does so
-//! from those.
+//! A segment is written in the order of arrival. Once it cannot change any more, its frames may be
+//! put together by tag instead, so that a reader of the events of one account finds them next to
+//! each other: the segment is clustered. Nothing in a frame changes except its checksum, which
+//! depends on the header, which states the order. So the bytes in the order of arrival can be
+//! restored to the bit, and reads of a whole segment use those.
 
 use std::{borrow::Cow, collections::HashMap, hash::RandomState};
 
@@ -33,10 +32,11 @@ pub(crate) struct Clustered {
 /// A segment as it arrived, whatever its order is now.
 #[derive(Debug)]
 pub(crate) struct Arrived<'a> {
-    /// Of these bytes.
+    /// The header of these bytes.
     pub(crate) header: Header,
     pub(crate) bytes: Cow<'a, [u8]>,
-    /// Of a clustered one: where the frame of each event starts in it, by position.
+    /// Where the frame of each event starts in the file, by position; `None` if it is not
+    /// clustered.
     pub(crate) offsets: Option<Vec<u32>>,
 }
 
@@ -51,11 +51,11 @@ impl Arrived<'_> {
 
 /// Clusters a whole segment in the order of arrival.
 ///
-/// Control records come first, in their order. Then come events in groups: each with the events
-/// that have the same rarest tag, of those tags that at least two events of the segment have (of
-/// two that are as rare, the one that came first); an event without such a tag is a group of its
-/// own. Groups are in the order of their first positions, and events of a group in that of theirs.
-/// Zeros at the end stay there.
+/// Control records come first, in their order. Then come events in groups. Only tags that at least
+/// two events of the segment have count: a group holds the events whose rarest such tag is the same
+/// (of two equally rare tags, the first to occur counts). An event without such a tag is a group of
+/// its own. Groups are in the order of their first positions, and events of a group in that of
+/// theirs. Zeros at the end stay there.
 ///
 /// # Errors
 /// [`Damaged`] if it is not whole, or not in the order of arrival.
@@ -91,7 +91,7 @@ pub(crate) fn cluster(bytes: &[u8]) -> Result<Clustered, Damaged> {
     Ok(Clustered { header, bytes: out, offsets })
 }
 
-/// The bytes of a segment as they arrived: these, if they are in that order.
+/// The bytes of a segment in the order of arrival; `bytes` themselves if they are in that order.
 ///
 /// # Errors
 /// [`Damaged`] if it is clustered and not whole.
@@ -99,7 +99,7 @@ pub(crate) fn arrival(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Damaged> {
     arrived(bytes).map(|arrived| arrived.bytes)
 }
 
-/// The same, and what goes with it.
+/// The bytes of a segment in the order of arrival, with their header and the places in the file.
 ///
 /// # Errors
 /// [`Damaged`] if its header is, or if it is clustered and not whole.
@@ -183,8 +183,8 @@ impl<'a> Tags<'a> {
         }
     }
 
-    /// The rarest of these that events share; of several the one that came first. So events with
-    /// the same tags are in one group, in whichever order they carry them.
+    /// The rarest of these tags that at least two events have; if several are as rare, the first to
+    /// occur. So events with the same tags are in one group, in whichever order they carry them.
     fn rarest(&self, tags: &[u32]) -> Option<u32> {
         let count = |tag: &u32| self.counts.get(*tag as usize).copied().unwrap_or(0);
         let shared = tags.iter().filter(|tag| count(tag) > 1);
@@ -214,7 +214,7 @@ fn survey(bytes: &[u8], checksum: u32) -> Result<Surveyed<'_>, Damaged> {
             control_bytes += frame.size();
             return Ok(());
         }
-        // Bytes that are no event have no tags; reading them says what is wrong.
+        // Bytes that are no event have no tags; reading them reports the damage.
         let content = frame.content().unwrap_or(&[]);
         if let Ok(layout) = Layout::of(content) {
             let number = events.len() as u32;

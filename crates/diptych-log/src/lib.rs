@@ -21,11 +21,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! How it works is in the modules, from the bytes up: `frame` and `segment` (bytes), `recovery`
-//! (what bytes hold), `layout` (in which order), `chain` (a running checksum), `index` (what is
-//! where), `sequencer` (accepting), `writer` (making durable), `indexer`, `cluster`, `read`,
-//! `open`; `backup` and `restore` copy what these leave. The format is in `docs/format.md`, and
-//! what a backup is in `docs/backup.md`.
+//! The modules document how it works, from the bytes up: `frame` and `segment` (bytes), `recovery`
+//! (whole commits), `layout` (order of frames), `chain` (a running checksum), `index` (finding
+//! events), `sequencer` (accepting) and `writer` (making durable). Above them are `indexer`,
+//! `cluster`, `read` and `open`; `backup` and `restore` copy a log. The format is in
+//! `docs/format.md`, and backups are described in `docs/backup.md`.
 
 mod backup;
 mod batches;

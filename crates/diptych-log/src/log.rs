@@ -30,8 +30,8 @@ use crate::{
 
 /// An open log. Cloning shares it; dropping the last clone closes it.
 ///
-/// It is an [`EventStore`] for tasks, and [`blocking`](Log::blocking) gives the same to threads.
-/// Reads work on mapped files and run on the caller, bounded by the limits of a batch.
+/// Tasks use it as an [`EventStore`], threads through [`blocking`](Log::blocking). Reads run on the
+/// calling thread, work on mapped files, and are bounded by the limits of a batch.
 #[derive(Clone, Debug)]
 pub struct Log(Arc<Open>);
 
@@ -44,11 +44,11 @@ struct Open {
 impl Log {
     /// Opens the log in a folder, creating both if missing.
     ///
-    /// The folder is locked: one process at a time, and within it one open log. What a killed
-    /// process or a loss of power left is cut back to the last whole commit.
+    /// The folder is locked: one process at a time, and within it one open log. After a kill or a
+    /// loss of power the log is cut back to its last whole commit.
     ///
-    /// A backup is opened to be read, as it was when it was made; it takes no commit, and says
-    /// that it has to be restored for that.
+    /// A backup opens for reading only, as it was when it was made. It refuses commits, and says
+    /// that it has to be restored first.
     ///
     /// # Errors
     /// [`OpenError`]: the folder is held, the log is damaged or newer, or files cannot be used.
@@ -73,7 +73,7 @@ impl Log {
         Ok(Log(Arc::new(open)))
     }
 
-    /// The same operations for plain threads, without futures.
+    /// The operations of this log for plain threads, without futures.
     pub fn blocking(&self) -> Blocking<'_> {
         Blocking { engine: &self.0.engine }
     }
@@ -89,11 +89,11 @@ impl Log {
         (!engine.closed.load(Ordering::Acquire)).then(|| engine.published_head())
     }
 
-    /// Writes, syncs and indexes what was accepted, and releases the folder. Other clones answer
-    /// [`Unavailable::Closed`] from then on.
+    /// Writes, syncs and indexes everything accepted, and releases the folder. From then on other
+    /// clones answer [`Unavailable::Closed`].
     ///
     /// # Errors
-    /// [`SyncError`] if something that was accepted could not be synced.
+    /// [`SyncError`] if an accepted commit could not be synced.
     pub fn close(self) -> Result<(), SyncError> {
         self.0.close()
     }
@@ -105,7 +105,7 @@ fn spawn(
     run: impl FnOnce(&Engine) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let guarded = move || {
-        // Whoever waits for a thread that is gone would wait for ever.
+        // Otherwise callers would wait for ever for a thread that is gone.
         if catch_unwind(AssertUnwindSafe(|| run(&engine))).is_err() {
             engine.fail("a thread of the log panicked: this is a mistake in the engine");
         }
@@ -124,7 +124,7 @@ impl Drop for Open {
 impl Open {
     fn close(&self) -> Result<(), SyncError> {
         let engine = &*self.engine;
-        // First, so that who closes it too waits until it is closed.
+        // Locked first, so that a concurrent close waits until this one is done.
         let mut threads = self.threads.lock();
         {
             let mut state = engine.state.lock();
@@ -141,7 +141,7 @@ impl Open {
         }
         let indexer = threads.pop();
         for writer in threads.drain(..) {
-            // A thread that panicked has done its harm; what it left is what a kill leaves.
+            // A thread that panicked has already failed the log; its files are as after a kill.
             let _ = writer.join();
         }
         engine.finish();
@@ -159,7 +159,8 @@ impl Open {
 }
 
 impl Engine {
-    /// Brings the log to an end that the next open has nothing to do about.
+    /// Writes and syncs everything and marks the log as closed: the next open has nothing to
+    /// repair.
     fn finish(&self) {
         self.write_all();
         self.sync_all();
@@ -191,8 +192,8 @@ impl Engine {
         }
     }
 
-    /// Whether everything that was accepted is durable, once nothing more is written: also where
-    /// the log failed over something else, such as an index file.
+    /// Whether everything accepted is durable, once nothing more is written. This can be so even if
+    /// the log failed, for example over an index file.
     fn is_synced(&self) -> Result<(), SyncError> {
         let (commits, ended) = {
             let state = self.state.lock();
@@ -202,7 +203,7 @@ impl Engine {
             Some(cause @ Unavailable::Failed { .. }) if self.writer.lock().dirty => {
                 Err(SyncError { cause })
             }
-            // It was published or never will be: this does not wait.
+            // Each commit was published by now or never will be, so this does not wait.
             _ => block_on(Synced::new(commits, self.head()).wait()),
         }
     }
@@ -211,7 +212,7 @@ impl Engine {
         self.options.background == Background::Inline
     }
 
-    /// Offers a commit until it is taken or refused.
+    /// Offers a commit until it is accepted or refused.
     async fn take(&self, append: Append, writes: Writes) -> Result<Accepted, AppendError> {
         let mut prepared = Prepared::new(append, &self.options.limits)?;
         let offered = poll_fn(|context| {
@@ -226,7 +227,7 @@ impl Engine {
             Offered::Accepted { accepted, batch, write } => {
                 match writes {
                     Writes::Caller if write => self.write_as_caller(),
-                    // Without threads nobody writes until the caller does.
+                    // Without threads nothing is written until the caller writes.
                     Writes::Caller if !self.must_drive() => self.batches.wait(batch),
                     _ => {}
                 }
@@ -238,7 +239,8 @@ impl Engine {
                 }
                 match rests_on.wait().await {
                     Ok(()) => Err(refusal),
-                    // Nothing of this commit was written; what it ran into may be gone.
+                    // This commit was not written, and the commits that it conflicts with may be
+                    // lost.
                     Err(SyncError { cause }) => Err(cause.into()),
                 }
             }
@@ -280,7 +282,8 @@ impl Blocking<'_> {
         Ok(block_on(accepted.synced())?)
     }
 
-    /// Appends and answers when the commit is accepted: it has its positions and is not durable.
+    /// Appends and returns when the commit is accepted: it has its positions, but is not durable
+    /// yet.
     ///
     /// # Errors
     /// As [`EventStore::append`].
@@ -288,7 +291,7 @@ impl Blocking<'_> {
         block_on(self.engine.take(append, Writes::Other))
     }
 
-    /// Writes and syncs, to the disk whatever the durability, everything accepted so far.
+    /// Writes everything accepted so far and syncs it to the disk, whatever the durability.
     ///
     /// # Errors
     /// [`SyncError`] if that failed.
@@ -338,30 +341,31 @@ impl Blocking<'_> {
         Ok(tracking.get(source).map(|(tracking, _)| tracking.clone()))
     }
 
-    /// See [`EventStore::types`]. Goes through the whole index, not through the log.
+    /// See [`EventStore::types`]. Reads the whole index, but not the log.
     ///
     /// # Errors
     /// See there.
     pub fn types(&self) -> Result<Vec<String>, ReadError> {
         self.engine.check_open()?;
-        // The head first: what is published now is in the catalog of a moment later.
+        // The head first: a catalog that is taken later holds everything published up to it.
         let head = self.engine.head().position();
         type_names(self.engine, &self.engine.catalog(), head)
     }
 
-    /// Clusters every segment that can be, now and without pauses, whatever the options say: all
-    /// complete ones but the last of them. For maintenance, and before measuring.
+    /// Clusters every complete segment but the last complete one, now and without pauses, whatever
+    /// the options say. For maintenance, and before measuring.
     ///
-    /// Meanwhile everything else goes on. Each segment is read, written and read again.
+    /// Reads and commits go on meanwhile. Each segment is read, written and read again.
     ///
     /// # Errors
-    /// [`ReadError`] if the log is closed, is a backup or takes nothing any more, if a file cannot
-    /// be written, or if a segment is damaged: that one stays as it is, and others are clustered.
+    /// [`ReadError`] if the log is closed, is a backup or has stopped taking commits, if a file
+    /// cannot be written, or if a segment is damaged: that one stays as it is, and the others are
+    /// clustered.
     pub fn cluster(&self) -> Result<(), ReadError> {
         self.engine.cluster_all()
     }
 
-    /// What is in the log. Goes through the whole index, not through the log.
+    /// Figures about the content and the files of the log. Reads the whole index, but not the log.
     ///
     /// # Errors
     /// [`ReadError`] if a file cannot be read.

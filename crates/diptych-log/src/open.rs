@@ -1,5 +1,5 @@
-//! Opening a log: find the last segment, take what the index files say of it, read the rest of
-//! it, cut off what a kill or a loss of power left unfinished. Older segments are not read.
+//! Opening a log: find the last segment, use its index files, scan the frames behind them, and cut
+//! off a commit that a kill or a loss of power left unfinished. Older segments are not read.
 
 use std::{
     io,
@@ -69,8 +69,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let held = Held { lock: Some(lock), head_file: Some(head_file) };
     let engine = assemble(options, folders, held, (identity, seed), parts, end)?;
     if lost_some || begins_anew {
-        // A new segment: its checksum makes sure that what was cut off, wherever a disk may
-        // still have it, is never taken for a record again.
+        // A new segment has a new checksum: bytes that were cut off never pass for a record again,
+        // wherever a disk may still have them.
         engine.begin_anew()?;
     }
     engine.remember_interval()?;
@@ -78,8 +78,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     Ok(engine)
 }
 
-/// Goes on in a new epoch, in a folder that the caller holds until it is one of a log; through
-/// the held folder, which is the disk of the options.
+/// Continues the log in a new epoch. The caller holds the folder until it is that of a log;
+/// `options.disk` reaches it through the held folder.
 pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Engine, OpenError> {
     let disk = options.disk.clone();
     let seed = Seed::of_newest(&*disk, &folders.index)?;
@@ -117,14 +117,14 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
     Err(OpenError::Options { problem })
 }
 
-/// A segment as its file name tells.
+/// A segment, as described by its file name.
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     sequence: u32,
     base: Position,
 }
 
-/// An index file as its name tells.
+/// An index file, as described by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ListedRun {
     segment: u32,
@@ -139,15 +139,15 @@ struct Last {
     segment: Arc<Segment>,
 }
 
-/// Where the log goes on.
+/// Where the log continues.
 struct End {
     last: Last,
     tail: Tail,
-    /// In a new segment, because something was cut off.
+    /// It continues in a new segment, because something was cut off.
     begins_anew: bool,
 }
 
-/// What is held as long as the log is open.
+/// The lock and the file that the log holds as long as it is open.
 #[derive(Default)]
 struct Held {
     lock: Option<Box<dyn DiskLock>>,
@@ -158,7 +158,7 @@ struct Opening<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
     evidence: Evidence,
-    /// Where a backup ends, whatever else is in its folder.
+    /// Where the backup ends; anything behind that in its folder is ignored.
     backup: Option<PublishedHead>,
     seed: Seed,
 }
@@ -196,7 +196,7 @@ impl Opening<'_> {
         Ok(Last { header, file, segment })
     }
 
-    /// The index files, those of one segment next to each other and in order.
+    /// The index files, ordered by segment and position.
     fn list_index(&self, last: u32) -> Result<Vec<ListedRun>, OpenError> {
         let dir = &self.folders.index;
         let mut listed = Vec::new();
@@ -206,18 +206,18 @@ impl Opening<'_> {
             };
             if segment > last && self.load_run(&name)?.is_some_and(|found| found.is_about(segment))
             {
-                // It was written after its segment was durable.
+                // An index file is written only once its records are durable.
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
             }
             listed.push(ListedRun { segment, first, last: last_position });
         }
-        // Of two that begin alike, the longer one is the merged one.
+        // If two begin at one position, the longer one is the merged one.
         listed.sort_by_key(|run| (run.segment, run.first, std::cmp::Reverse(run.last)));
         Ok(listed)
     }
 
-    /// The parts of all segments but the last, unread.
+    /// The parts of all segments but the last, not loaded yet.
     fn sealed_parts(&self, sealed: &[Listed], last: &Header) -> Result<Vec<Arc<Part>>, OpenError> {
         let index = self.list_index(u32::MAX)?;
         let mut parts = Vec::new();
@@ -237,7 +237,7 @@ impl Opening<'_> {
             let mut chain = chain(runs, *base);
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
             if !covers(&spans, *base, next.before()) {
-                // One part for all of it, which will be built when it is asked for.
+                // One part for the whole segment, which is built on first use.
                 chain = vec![ListedRun { segment: *sequence, first: *base, last: next.before() }];
             }
             self.remove_runs(runs, &chain);
@@ -253,7 +253,7 @@ impl Opening<'_> {
         Ok(parts)
     }
 
-    /// Removes index files that others have made needless.
+    /// Removes the index files that are not needed, which is all of `runs` except `but`.
     fn remove_runs(&self, runs: &[ListedRun], but: &[ListedRun]) {
         for run in runs.iter().filter(|run| !but.contains(run)) {
             let name = run::file_name(run.segment, run.first, run.last);
@@ -290,7 +290,7 @@ fn of_segment(index: &[ListedRun], sequence: u32) -> &[ListedRun] {
     index.get(start..end).unwrap_or(&[])
 }
 
-/// Files that follow each other from `first` on.
+/// The files that cover the events from `first` on without a gap.
 fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
     let mut next = first;
     let mut chain = Vec::new();
@@ -373,7 +373,7 @@ fn assemble(
 }
 
 impl Engine {
-    /// Goes on in a new segment.
+    /// Begins a new segment to continue in.
     fn begin_anew(&self) -> Result<(), OpenError> {
         {
             let mut state = self.state.lock();
@@ -384,7 +384,8 @@ impl Engine {
             self.begin_segment(&mut state, base_time);
         }
         self.write_all();
-        // Whatever the durability: a new epoch that was shown must not be forgotten again.
+        // Synced whatever the durability: once a new epoch was shown, a loss of power must not undo
+        // it.
         self.sync_all();
         match &self.state.lock().ended {
             None => Ok(()),

@@ -84,7 +84,7 @@ impl Engine {
 
     pub(crate) fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
         self.check_open()?;
-        // The head first: what is published now is in the catalog of a moment later.
+        // The head first: a catalog that is taken later holds everything published up to it.
         let head = self.head().position();
         let found = self.catalog().key(self.disk(), key, Position::new(1))?;
         Ok(found.filter(|commit| commit.last <= head))
@@ -98,18 +98,18 @@ impl Engine {
     }
 }
 
-/// How far ahead memory is asked for what a scan will read, in bytes. The processor does that by
-/// itself, but not beyond the end of a page.
+/// How far ahead of a scan memory is prefetched, in bytes. The processor does that by itself, but
+/// not beyond the end of a page.
 const AHEAD: usize = 1024;
-/// The same in frames, where one does not lie behind the other.
+/// How far ahead in frames, where one does not lie behind the other.
 const FRAMES_AHEAD: usize = 16;
-/// For how many bytes of a frame, before anything is known of those that are read.
+/// Bytes of a frame that are prefetched, before any frame of the batch was read.
 const FRAME: usize = 320;
-/// The same at most: further on the processor does so by itself.
+/// Most bytes of a frame that are prefetched: beyond them the processor does so by itself.
 const LARGE_FRAME: usize = 1024;
 
-/// How many events a batch of everything is likely to have: as many as it may, unless their bytes
-/// are more than most are.
+/// Number of events that a batch without a filter probably has: the most that it may have, unless
+/// the events are larger than usual.
 fn expected(read: &Read, (low, high): (Position, Position), limits: &Limits) -> usize {
     let range = usize::try_from(high.get() - low.get() + 1).unwrap_or(usize::MAX);
     range.min(read.limit).min(limits.batch_events).min(limits.batch_bytes / 64)
@@ -179,7 +179,7 @@ impl Filling<'_> {
             return self.fill_with_scattered(part, (low, high), &published, chunk);
         }
         let mut offset = start as usize;
-        // This batch, and the next while this one is worked on.
+        // Prefetches this batch, and the next one while the caller works on this one.
         let likely = self.engine.options.limits.batch_bytes.saturating_mul(2);
         cold::ask_for_all(&published.bytes, offset, likely);
         let mut position = part.first.plus(u64::from(low));
@@ -200,7 +200,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// The same of a clustered segment, where one event does not lie behind the other.
+    /// Every event of the range of a clustered segment, where one does not lie behind the other.
     fn fill_with_scattered(
         &mut self,
         part: &Part,
@@ -217,7 +217,7 @@ impl Filling<'_> {
         if offsets.iter().step_by(offsets.len() / 4 + 1).any(missing) {
             cold::ask_for_all(&published.bytes, 0, published.bytes.len());
         }
-        // Events of one log are often about as large.
+        // Events of one log often have about one size.
         let mut likely = FRAME;
         for offset in offsets.iter().take(FRAMES_AHEAD) {
             prefetch(&published.bytes, *offset as usize, likely);
@@ -263,7 +263,7 @@ impl Filling<'_> {
             return Err(damaged(part, offset, "a commit section is malformed"));
         };
         let size = content.len();
-        // One event is always let through.
+        // A batch takes at least one event, whatever its size.
         if self.bytes + size > self.engine.options.limits.batch_bytes && !self.builder.is_empty() {
             self.last = self.builder.last_position();
             return Ok(());
@@ -310,7 +310,7 @@ pub(crate) fn type_names(
 ) -> Result<Vec<String>, ReadError> {
     let mut names = BTreeSet::new();
     for part in &catalog.parts {
-        // Only a part in memory can reach beyond the head: a file is written of what is synced.
+        // Only a part in memory can reach beyond the head: files hold only synced events.
         let Some(published) = head.plus(1).get().checked_sub(part.first.get()) else { break };
         part.ask(engine.disk(), |index| {
             let mut add = |name: &str| {
@@ -325,7 +325,7 @@ pub(crate) fn type_names(
                     used.filter_map(|number| columns.type_names.get(*number as usize))
                         .for_each(|name| add(name));
                 }
-                // A name may be there of which the file has no event.
+                // The file may list a type without having an event of that type.
                 Index::File(run) => {
                     let counted = run.type_names().iter().zip(run.count_types());
                     counted.filter(|(_, count)| *count > 0).for_each(|(name, _)| add(name));
@@ -347,7 +347,7 @@ pub(crate) fn count_names(
 ) -> Result<(Counts, Counts), ReadError> {
     let (mut types, mut keys) = (HashMap::new(), HashMap::new());
     for part in &catalog.parts {
-        // Only a part in memory can reach beyond the head: a file is written of what is synced.
+        // Only a part in memory can reach beyond the head: files hold only synced events.
         let Some(published) = head.plus(1).get().checked_sub(part.first.get()) else { break };
         part.ask(engine.disk(), |index| {
             let mut add_tag = |tag: &str, count: usize| {

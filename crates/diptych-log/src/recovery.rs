@@ -1,9 +1,10 @@
-//! What a segment's bytes hold, and where they stop holding. Pure functions over bytes.
+//! Finding the whole commits in the bytes of a segment, and where they end. Pure functions over
+//! bytes.
 //!
-//! The tail of the last segment may be torn: writes that were not synced may be lost in part and
-//! in any order. It is cut back to the last whole commit. The subtle thing is to tell that from
-//! damage: a frame marked SYNCED was written after everything before it was durable, so damage
-//! that has one behind it is damage to history, and the log refuses to open.
+//! The tail of the last segment may be torn: unsynced writes may be lost in part and in any order.
+//! It is cut back to the last whole commit. The subtle thing is to distinguish this from damage. A
+//! frame marked SYNCED was written after everything before it was durable. So damage with such a
+//! frame behind it is damage to history, and the log refuses to open.
 
 use crate::frame::{self, CONTROL, Frame, LAST, SYNCED};
 
@@ -27,7 +28,7 @@ pub(crate) struct Placed<'a> {
     pub(crate) frame: Frame<'a>,
 }
 
-/// What was found.
+/// The end of the whole commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recovered {
     /// The offset after the last whole commit.
@@ -38,11 +39,11 @@ pub(crate) struct Recovered {
     pub(crate) time: u64,
     /// From this offset on nothing proves that the bytes are durable, only that they are there.
     pub(crate) unproven: u64,
-    /// Whether there is something behind the end that is not just zeros.
+    /// Whether bytes other than zeros stand behind the end.
     pub(crate) torn: bool,
 }
 
-/// Bytes that were whole and are not.
+/// Bytes that were whole once and are not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged {
     /// Offset in the segment.
@@ -102,7 +103,7 @@ pub(crate) fn recover(
     Ok(found)
 }
 
-/// The bytes without the zeros that they end with, but for a block of them.
+/// The bytes without the zeros at their end, except for one block of zeros.
 fn without_zeros(bytes: &[u8]) -> &[u8] {
     const BLOCK: usize = 4096;
     let mut rest = bytes;
@@ -114,13 +115,13 @@ fn without_zeros(bytes: &[u8]) -> &[u8] {
     bytes.get(..rest.len() + BLOCK).unwrap_or(bytes)
 }
 
-/// Bytes of a frame that is checksummed whatever follows it.
+/// Largest size of a frame that is checksummed whatever follows it.
 const SMALL: usize = 4096;
 
 /// Whether a whole frame marked SYNCED stands anywhere in `bytes`, at or after position `next`.
 ///
-/// A large one is checksummed only if what follows it may be a frame as well: bytes of a payload
-/// that look like a header would otherwise cost as much as their length says.
+/// A large frame is checksummed only if the bytes behind it may be a frame as well: otherwise
+/// payload bytes that look like a header would cost as much time as their length says.
 fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
     // A frame is larger than its header, which bounds how far positions can have come.
     let furthest = u64::from(next) + (bytes.len() / frame::HEADER) as u64 + 1;
@@ -132,8 +133,8 @@ fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
         let follows = follows.and_then(frame::peek);
         follows.is_none_or(|follows| plausible(&follows) && follows.time >= peeked.time)
     };
-    // No header is all zeros, but what ends in zeros may be a payload: only headers are not looked
-    // for there.
+    // No header is all zeros, so headers are not searched for in the zeros at the end; a payload
+    // may end in them.
     let candidates =
         without_zeros(bytes).windows(frame::HEADER).enumerate().filter(|(at, header)| {
             let peeked = header.first_chunk().and_then(frame::peek);

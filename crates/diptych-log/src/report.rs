@@ -4,11 +4,11 @@ use diptych_store::{LogIdentity, Position};
 
 use crate::engine::Engine;
 
-/// What is in a log.
+/// Figures about the content and the files of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Which log.
+    /// The id and the epoch of the log.
     pub identity: LogIdentity,
     /// Its last position, and so how many events it has.
     pub head: Position,
@@ -18,7 +18,7 @@ pub struct Stats {
     pub segment_bytes: u64,
     /// Bytes of the index files.
     pub index_bytes: u64,
-    /// Bytes that all of its files take up on disk.
+    /// Bytes that all its files occupy on the disk.
     pub allocated_bytes: u64,
     /// Events by type, most first.
     pub types: Vec<(String, u64)>,
@@ -28,11 +28,11 @@ pub struct Stats {
     pub sources: u64,
 }
 
-/// What a verification read and found in order.
+/// The report of a verification that found everything in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Which log.
+    /// The id and the epoch of the log.
     pub identity: LogIdentity,
     /// Events whose checksum and order hold.
     pub events: u64,
@@ -40,7 +40,7 @@ pub struct Verified {
     pub commits: u64,
     /// Segment files.
     pub segments: u64,
-    /// Index files that say the same as a scan of their segment.
+    /// Index files that agree with a scan of their segment.
     pub index_files: u64,
     /// Bytes read.
     pub bytes: u64,
@@ -53,9 +53,9 @@ pub struct Damage {
     pub file: PathBuf,
     /// The offset in bytes.
     pub offset: u64,
-    /// What is wrong there.
+    /// The damage.
     pub what: String,
-    /// What to do.
+    /// Advice on how to go on.
     pub advice: String,
 }
 
@@ -76,9 +76,9 @@ pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
             let looked = engine.disk().allocated(&path);
             let looked = looked.and_then(|all| Ok((all, engine.disk().open(&path, 0)?.size()?)));
             let (allocated, size) = match looked {
-                // An index file may give way to another one at any time.
+                // Another index file may replace one at any time.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // Not finished: it is gone in a moment.
+                // An unfinished file is gone in a moment.
                 Ok(_) if name.ends_with(".tmp") => continue,
                 looked => looked?,
             };

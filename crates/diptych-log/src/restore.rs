@@ -1,8 +1,8 @@
-//! Restoring a backup: a copy of it that can be written to, as a new epoch.
+//! Restoring a backup: a copy that can be written to, in a new epoch.
 //!
-//! The epoch is what makes it right. The log that was backed up may have gone on after the
-//! backup, so the next positions of the restored one can be taken already, by other events.
-//! Whoever knows them knows them of the old epoch.
+//! The new epoch makes this correct. The log that was backed up may have gone on after the backup,
+//! so other events may already have the next positions of the restored log. Readers that know those
+//! events know them under the old epoch.
 
 use std::{path::Path, sync::Arc};
 
@@ -24,30 +24,30 @@ use crate::{
     verify::Verifying,
 };
 
-/// What a restore came to.
+/// The report of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {
-    /// What the backup is of.
+    /// Identity of the log that was backed up.
     pub backup: LogIdentity,
-    /// What the restored log is: the same log in a new epoch.
+    /// Identity of the restored log, which has the old id and a new epoch.
     pub identity: LogIdentity,
     /// Its last position, as in the backup.
     pub upto: Position,
     /// Segments that were copied.
     pub copied: u64,
-    /// Segments that were there from a restore that was not finished.
+    /// Segments that an unfinished restore had left there.
     pub kept: u64,
     /// Bytes that were copied.
     pub bytes: u64,
 }
 
-/// Makes a log in the folder `to` of the backup in `from`: with the same id and positions and a
-/// new epoch. The folder must be missing or empty, or of a restore of this backup that was not
-/// finished. The backup does not change. It can also be a log, which nobody need stop writing to.
+/// Restores the backup in `from` as a log in the folder `to`, with its id and positions and a new
+/// epoch. The folder must be missing or empty, or hold an unfinished restore of this backup. The
+/// backup does not change. `from` can also be a log, even one that is being written to.
 ///
-/// Every checksum is verified. Until it is done the new log does not open; killed, it can be
-/// repeated. `progress` is told bytes done and in all.
+/// Every checksum is verified. The new log does not open until the restore is complete; a restore
+/// that was killed can be repeated. `progress` gets the bytes done so far and the total.
 ///
 /// # Errors
 /// [`BackupError`]: the folder is not empty, the backup is damaged, a file cannot be used.
@@ -64,7 +64,7 @@ pub fn restore(
     is_begun(&*disk, &to.root, &end)?;
     let HeldFolder { disk: held, lock } = folders::create_and_hold(&*disk, &to)?;
     let disk = &*held;
-    // Once more: now nobody changes it.
+    // Checked again: under the lock no other process changes the folder.
     if is_begun(disk, &to.root, &end)? {
         remove_derived(disk, &to)?;
     } else {
@@ -86,7 +86,8 @@ pub fn restore(
     })
 }
 
-/// Whether a restore of this backup was begun in the folder; an error if something else was.
+/// Whether the folder holds an unfinished restore of this backup; an error if it holds something
+/// else.
 fn is_begun(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<bool, BackupError> {
     match mark::read(disk, to, RESTORE)? {
         None => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| false),
@@ -101,7 +102,8 @@ fn is_begun(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<bool, Bac
     }
 }
 
-/// Removes what the last step of an earlier attempt may have left beside the segments.
+/// Removes index files and the published head, which the last step of an earlier attempt may have
+/// left.
 fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
     let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
     let index = list(&to.index)?.into_iter().map(|name| to.index.join(name));
@@ -112,7 +114,8 @@ fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Begins a segment of a new epoch, which is what makes the copied ones the log of that epoch.
+/// Begins a segment of a new epoch behind the copied ones, which makes them part of that epoch's
+/// log.
 fn begin_epoch(
     disk: &Arc<dyn Disk>,
     to: &Folders,
@@ -143,7 +146,7 @@ fn begin_epoch(
     }
 }
 
-/// Of a backup that is damaged it is no use to say that a backup should be restored.
+/// Replaces the advice to restore a backup, which does not help if the backup itself is damaged.
 fn of_backup(error: BackupError) -> BackupError {
     let BackupError::Damaged(mut damage) = error else { return error };
     for place in &mut damage {

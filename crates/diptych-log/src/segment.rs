@@ -25,17 +25,17 @@ const MAGIC: &[u8; 8] = b"DIPTYSEG";
 /// The version of the segment format that this program writes, and the newest that it reads.
 pub(crate) const FORMAT: u16 = 1;
 
-/// How the frames of a segment lie in it: see the module `layout`.
+/// The order of the frames in a segment: see the module `layout`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
     /// One after another, as they were written.
     #[default]
     Arrival,
-    /// Those of events that share a tag together.
+    /// Frames of events that share a tag are next to each other.
     Clustered,
 }
 
-/// What a segment says about itself.
+/// The header of a segment file.
 ///
 /// ```text
 ///  0  magic     8 bytes "DIPTYSEG"
@@ -115,7 +115,7 @@ impl Header {
         })
     }
 
-    /// Of a log that begins.
+    /// The header of the first segment of a new log.
     pub(crate) fn first() -> Header {
         Header {
             order: Order::Arrival,
@@ -126,12 +126,12 @@ impl Header {
         }
     }
 
-    /// Whether it is that of the segment whose name says so.
+    /// Whether it has the sequence and the base that are in the name of the file.
     pub(crate) fn is_of(&self, sequence: u32, base: Position) -> bool {
         (self.sequence, self.base) == (sequence, base)
     }
 
-    /// The same, and of one that can be the last: only others are ever clustered.
+    /// As `is_of`, and in the order of arrival: the last segment is never clustered.
     pub(crate) fn is_last(&self, sequence: u32, base: Position) -> bool {
         self.is_of(sequence, base) && self.order == Order::Arrival
     }
@@ -150,7 +150,8 @@ fn field<const N: usize>(header: &[u8; HEADER], at: usize) -> [u8; N] {
     header.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
 }
 
-/// `sequence-base.seg`, so that a listing tells all that an open needs of sealed segments.
+/// `sequence-base.seg`: from a listing, an open learns all that it needs to know about sealed
+/// segments.
 pub(crate) fn file_name(sequence: u32, base: Position) -> String {
     format!("{sequence:08}-{:020}.seg", base.get())
 }
@@ -169,14 +170,14 @@ pub(crate) struct Segment {
     pub(crate) sequence: u32,
     pub(crate) base: Position,
     pub(crate) path: PathBuf,
-    /// The identity of the log. The segment is of it, or of an earlier epoch.
+    /// The identity of the log; the segment may be of an earlier epoch.
     identity: LogIdentity,
-    /// What follows a sealed one; read from the next segment when it is first needed.
+    /// Facts about a sealed segment that the next one records; read on first use.
     following: OnceLock<Following>,
-    /// The position that the next segment begins with, of one that was sealed before the open.
+    /// The first position of the next segment, if this one was sealed before the open.
     next: Option<Position>,
     content: RwLock<Content>,
-    /// Bytes up to which frames are published to readers.
+    /// Offset up to which frames are published to readers.
     end: AtomicU64,
 }
 
@@ -186,36 +187,36 @@ enum Content {
     Unread,
     /// Sealed.
     Sealed { head: Head, bytes: Bytes },
-    /// The one that is written to.
+    /// The segment that the writer appends to.
     Active { head: Head, file: Arc<dyn DiskFile> },
-    /// Accepted commits go there, but the file is not created yet.
+    /// Accepted commits are queued for it, but its file is not created yet.
     Planned { head: Head },
 }
 
-/// What the next segment tells of a segment.
+/// Facts about a segment that the next segment records.
 #[derive(Clone, Copy, Debug, Default)]
 struct Following {
-    /// Nothing if that cannot be told from it: reading it says why.
+    /// `None` if the header of the next segment is damaged; reading that segment reports it.
     identity: Option<LogIdentity>,
-    /// Nothing if it is of an older version.
+    /// `None` if an older version wrote the next segment, or its first record is not whole.
     link: Option<Link>,
-    /// How many events the segment has.
+    /// Number of events in the segment.
     events: u64,
 }
 
-/// Whether a segment of the one identity can stand before one of the other: of one log, in the
-/// same or an earlier epoch.
+/// Whether a segment of identity `before` can precede one of identity `after`: both have one log
+/// id, and the epoch is the same or an earlier one.
 pub(crate) fn may_precede(before: LogIdentity, after: LogIdentity) -> bool {
     let (earlier, later) = (before.epoch, after.epoch);
     before.id == after.id && (earlier == later || earlier.number() < later.number())
 }
 
-/// What reading a frame needs of the header.
+/// The header fields that reading a frame needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     pub(crate) base_time: Timestamp,
     pub(crate) checksum: u32,
-    /// The checksum that its header has in the order of arrival, whichever it is in.
+    /// The checksum that this header would have in the order of arrival.
     pub(crate) seal: u32,
     pub(crate) order: Order,
 }
@@ -228,7 +229,7 @@ impl Head {
     }
 }
 
-/// The published bytes of a segment, and what reading them needs.
+/// The published bytes of a segment, with the header fields that reading them needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
     pub(crate) head: Head,
@@ -236,8 +237,8 @@ pub(crate) struct Published {
 }
 
 impl Segment {
-    /// One that is complete, of a log with this identity. `next` is the position that the next
-    /// segment begins with.
+    /// A complete segment of the log with this identity. `next` is the first position of the next
+    /// segment.
     pub(crate) fn sealed(
         path: PathBuf,
         sequence: u32,
@@ -269,7 +270,7 @@ impl Segment {
         }
     }
 
-    /// The same segment, whose file was replaced.
+    /// This segment as unread, because its file was replaced.
     pub(crate) fn read_again(&self) -> Segment {
         Segment {
             sequence: self.sequence,
@@ -283,16 +284,16 @@ impl Segment {
         }
     }
 
-    /// The next segment begins, and says this of it.
+    /// Stores the facts about this segment that the next one, which begins now, records.
     pub(crate) fn goes_on(&self, identity: LogIdentity, next: Position, link: Link) {
         let events = next.get().saturating_sub(self.base.get());
         let following = Following { identity: Some(identity), link: Some(link), events };
-        // It is sealed once.
+        // A segment is sealed only once, so the cell is empty.
         let _ = self.following.set(following);
     }
 
-    /// What the next segment says of it; nothing if that is of an older version, or there is none
-    /// yet.
+    /// The record that the next segment holds about this one; `None` if an older version wrote that
+    /// segment, or none follows yet.
     pub(crate) fn link(&self, disk: &dyn Disk) -> io::Result<Option<Link>> {
         self.following(disk).map(|following| following.link)
     }
@@ -328,7 +329,7 @@ impl Segment {
         Ok(found)
     }
 
-    /// The segment is written to from now on.
+    /// From now on the writer appends to the segment, through `file`.
     pub(crate) fn activate(&self, file: Arc<dyn DiskFile>) {
         let mut content = self.content.write();
         if let Content::Planned { head } | Content::Active { head, .. } = *content {
@@ -336,8 +337,8 @@ impl Segment {
         }
     }
 
-    /// Nothing will be written to it any more, and its index is in files: its own can be let go of
-    /// once it is read again.
+    /// Marks the segment as sealed: nothing is written to it any more, and its index is in files.
+    /// This drops the handle of its file; the next read maps the file.
     pub(crate) fn seal(&self) {
         *self.content.write() = Content::Unread;
     }
@@ -346,15 +347,15 @@ impl Segment {
         self.end.store(end, Ordering::Release);
     }
 
-    /// Bytes up to which frames are published; 0 if a sealed segment was not read yet.
+    /// Offset up to which frames are published; 0 if a sealed segment was not read yet.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Everything of it that is published.
+    /// All published bytes of the segment.
     ///
     /// # Errors
-    /// If the file cannot be read, or is not the segment that its name says.
+    /// If the file cannot be read, or does not hold the segment that its name says.
     pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<Published> {
         let content = self.content.read().clone();
         match content {
@@ -367,12 +368,12 @@ impl Segment {
         }
     }
 
-    /// Whether it is sealed, so that nothing will be written to it.
+    /// Whether it is sealed: nothing will be written to it.
     pub(crate) fn is_sealed(&self) -> bool {
         matches!(*self.content.read(), Content::Unread | Content::Sealed { .. })
     }
 
-    /// The order of a sealed one, without mapping it for that.
+    /// The order of a sealed segment. Reads the header at most, and does not map the file.
     pub(crate) fn order(&self, disk: &dyn Disk) -> io::Result<Order> {
         if let Content::Sealed { head, .. } = &*self.content.read() {
             return Ok(head.order);
@@ -381,7 +382,7 @@ impl Segment {
         self.own(&bytes).map(|header| header.order)
     }
 
-    /// The header in its bytes, if it is its own.
+    /// The header in `bytes`, if it is that of this segment.
     fn own(&self, bytes: &[u8]) -> io::Result<Header> {
         let header = Header::parse(bytes).ok();
         let header = header.filter(|header| header.is_of(self.sequence, self.base));
@@ -421,7 +422,7 @@ fn no_good(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Says that a segment is none of the log that the next one is of.
+/// The message about a segment of another log, or of a later epoch than the log.
 pub(crate) fn foreign(found: LogIdentity, log: LogIdentity) -> String {
     format!("the segment is of another log or of a later epoch: it is of {found}, the log is {log}")
 }

@@ -1,9 +1,9 @@
-//! Accepting commits: whoever appends checks its commit, gives it its positions and queues its
-//! bytes, under one lock and without touching the disk. Writing comes later and elsewhere.
+//! Accepting commits: the calling thread checks its commit, assigns positions and queues the bytes,
+//! under one lock and without touching the disk. Writing comes later and elsewhere.
 //!
-//! The subtle thing is how long the lock is held. Frames are encoded and checksummed before it;
-//! key and conditions are looked up before it, too, in everything accepted up to a moment, so
-//! that under it only what came since is left to look at, which is in memory.
+//! The subtle thing is how long the lock is held. Frames are encoded and checksummed before it is
+//! taken. Key and conditions are looked up before it, too, among everything accepted up to that
+//! moment. Under the lock only newer events are left to check, and those are in memory.
 
 use std::{
     cmp::Reverse,
@@ -32,10 +32,10 @@ use crate::{
 /// Parts of the index that may wait to be written out before appends wait for that.
 const WAITING_PARTS: usize = 4;
 
-/// What the next commit depends on.
+/// The state that accepting the next commit depends on.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// Why nothing is taken, if so.
+    /// Why commits are refused, if they are.
     pub(crate) ended: Option<Unavailable>,
     /// The last accepted position.
     pub(crate) accepted: Position,
@@ -43,78 +43,78 @@ pub(crate) struct State {
     pub(crate) commits: u64,
     pub(crate) time: Timestamp,
     pub(crate) clock_went_back: bool,
-    /// Shared with readers as of each batch; changed on a copy while they hold it.
+    /// Readers share the table of each batch; while they hold it, changes go to a copy.
     pub(crate) tracking: Arc<TrackingTable>,
     /// The segment that commits go to.
     pub(crate) segment: Arc<Segment>,
     pub(crate) segment_head: Head,
-    /// Where its next frame goes.
+    /// Offset of the next frame in that segment.
     pub(crate) offset: u64,
-    /// The running checksum of its frames up to there.
+    /// The running checksum of the segment's frames before that offset.
     pub(crate) chain: Chain,
-    /// Where its first commit goes, or not before that.
+    /// The segment holds no commit before this offset: it is empty unless `offset` is above.
     pub(crate) segment_from: u64,
     /// The index of the newest events.
     pub(crate) tail: Arc<Part>,
-    /// Where the frames that it is about begin.
+    /// Offset of the first frame that `tail` covers.
     pub(crate) tail_from: u64,
     pub(crate) queue: Queue,
-    /// The number of the batch that the queue will be.
+    /// Number of the batch that the queued commits will form.
     pub(crate) batch: u64,
-    /// Somebody writes, or was told to.
+    /// The writer thread or a caller is writing, or was told to.
     pub(crate) writing: bool,
-    /// The writer thread was told to.
+    /// The writer thread was told to write.
     pub(crate) handed_over: bool,
-    /// Written, and not synced yet: since when.
+    /// Since when written commits wait for a sync; `None` if all are synced.
     pub(crate) unsynced_since: Option<Instant>,
-    /// Threads should end.
+    /// Tells the threads to end.
     pub(crate) stop: bool,
     /// Parts that wait to be written out.
     pub(crate) waiting_parts: usize,
-    /// Callers that wait until there is room.
+    /// Wakers of callers that wait until there is room.
     pub(crate) room: Vec<Waker>,
 }
 
-/// Accepted commits that nobody has taken to write yet.
+/// Accepted commits that are not being written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) bytes: usize,
 }
 
-/// Bytes that go to one place of one segment.
+/// Bytes to write at one place of one segment.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) segment: Arc<Segment>,
     pub(crate) checksum: u32,
-    /// The segment begins with this piece.
+    /// Set if the segment begins with this piece: its file is created with this header.
     pub(crate) create: Option<Header>,
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
-    /// Parts of the index that are complete with it.
+    /// Parts of the index that are complete once this piece is written.
     pub(crate) jobs: Vec<Job>,
 }
 
-/// A part of the index to write out, once what it is about is durable.
+/// A part of the index to write to a file once the records that it covers are durable.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) segment: Arc<Segment>,
-    /// Nothing if it has no event that is not in a file already.
+    /// `None` if all its events are in files already.
     pub(crate) part: Option<Arc<Part>>,
     pub(crate) coverage: Coverage,
-    /// It is the last of its segment: all of them can become one file.
+    /// It is the last part of its segment: all of them can be merged into one file.
     pub(crate) seals: bool,
 }
 
 impl State {
     pub(crate) fn stop_taking(&mut self, why: Unavailable) {
-        // Also in place of Closed: what closing has left to do must not be done.
+        // Also replaces `Closed`: the remaining steps of closing must not run.
         self.ended = Some(why);
         self.queue = Queue::default();
         self.unsynced_since = None;
     }
 
-    /// Queues frames that go to the end of the segment.
+    /// Queues frames for the end of the segment.
     pub(crate) fn push(&mut self, frames: Vec<u8>) {
         self.chain.add_accepted(&frames);
         let bytes = frames.len() as u64;
@@ -122,7 +122,7 @@ impl State {
         self.offset += bytes;
     }
 
-    /// The time of the last commit since the base time of the segment: 0 if it has none.
+    /// Microseconds from the segment's base time to the last commit; 0 if there is none since.
     pub(crate) fn since_base(&self) -> u64 {
         let base = self.segment_head.base_time.as_micros();
         u64::try_from(self.time.as_micros().saturating_sub(base)).unwrap_or(0)
@@ -152,7 +152,7 @@ impl Prepared {
         append.check(limits)?;
         let section = Section { key: append.key.clone(), tracking: append.tracking.clone() };
         let payloads: usize = append.events.iter().map(|event| event.payload.len()).sum();
-        // One commit's worth at most: what is too large is refused before it is copied.
+        // At most the bytes of one commit: one that is too large is refused before it is copied.
         let room = payloads.min(limits.commit_bytes) + append.events.len() * 96 + 64;
         let mut frames = Vec::with_capacity(room);
         for (at, event) in append.events.iter().enumerate() {
@@ -182,7 +182,7 @@ impl Prepared {
     }
 }
 
-/// What looking before the lock has found, for everything accepted up to `upto`.
+/// The result of the look-ups before the lock, over everything accepted up to `upto`.
 #[derive(Debug, Default)]
 struct Looked {
     upto: Position,
@@ -190,37 +190,37 @@ struct Looked {
     conflict: Option<Conflict>,
 }
 
-/// The last event that any condition forbids, and the position that the condition is after. The
-/// highest is the one to answer: the last event and, where it violates several, the lowest
-/// position.
+/// The last event that violates a condition, and the position after which that condition applies.
+/// The maximum is the answer: the last such event and, if it violates several conditions, the
+/// lowest of their positions.
 type Conflict = (Position, Reverse<Position>);
 
-/// What became of a commit that was offered.
+/// The outcome of offering a commit.
 #[derive(Debug)]
 pub(crate) enum Offered {
     Accepted {
         accepted: Accepted,
         /// The batch that it will be written with.
         batch: u64,
-        /// The caller has to write: it found the writer idle and asked for that.
+        /// The caller has to write: it asked for that, and found the writer idle.
         write: bool,
     },
-    /// The answer rests on commits up to this one, and may be given once it is synced.
+    /// The refusal rests on commits up to this one, and may be returned once that one is synced.
     Refused(AppendError, Synced),
 }
 
-/// Who writes what is accepted.
+/// The thread that writes an accepted commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
-    /// Whoever is there for it.
+    /// Another than the caller: the writer thread, or a call that drives a log without threads.
     Other,
-    /// The caller, if nobody writes at the moment.
+    /// The caller, if no other thread writes at the moment.
     Caller,
 }
 
 impl Engine {
-    /// Takes a commit, refuses it, or asks to come again when there is room (then `waker` will
-    /// be woken).
+    /// Accepts a commit or refuses it. Pending means that there is no room now: `waker` is woken
+    /// when the caller can offer it again.
     pub(crate) fn offer(
         &self,
         prepared: &mut Prepared,
@@ -257,7 +257,7 @@ impl Engine {
         Ok(looked)
     }
 
-    /// What in `low..=high` violates a condition.
+    /// The conflict among the events `low..=high`, if one violates a condition.
     fn conflict(
         &self,
         catalog: &Catalog,
@@ -311,7 +311,7 @@ impl Engine {
         Ok(Offered::Accepted { accepted, batch: state.batch, write })
     }
 
-    /// Tracking, key, conditions, in this order, against everything accepted.
+    /// Checks tracking, key and conditions, in this order, against everything accepted.
     fn check(&self, state: &State, append: &Append, looked: Looked) -> Result<(), AppendError> {
         append.check_positions(state.accepted)?;
         if let Some(tracking) = &append.tracking {
@@ -346,7 +346,7 @@ impl Engine {
             Some(catalog) => self.conflict(catalog, append, (since, state.accepted))?,
             None => None,
         };
-        // What came since is above all that was looked at before.
+        // Newer events are above all positions that were looked up before the lock.
         match newest.or(looked.conflict) {
             Some((at, Reverse(after))) => Err(Refusal::Conflict { at, after }.into()),
             None => Ok(()),
@@ -400,7 +400,7 @@ impl Engine {
             && (empty || state.offset + bytes <= self.options.segment_bytes)
     }
 
-    /// Closes the segment and plans the next. Its file is created by whoever writes.
+    /// Seals the segment and plans the next one, whose file the writer creates.
     pub(crate) fn begin_segment(&self, state: &mut State, base_time: Timestamp) {
         freeze(state, true);
         let link = Link { chain: state.chain.to_u64(), bytes: state.offset };
@@ -424,7 +424,7 @@ impl Engine {
             bytes: Vec::new(),
             jobs: Vec::new(),
         });
-        // Also without any source: it is what shows that the segment was begun.
+        // Written even if there is no source: this record shows that the segment was begun.
         let (time, tracking) = (state.time, &*state.tracking);
         let bytes = control_frame(0, 0, state.segment_head.checksum, |body| {
             frame::put_begin(body, time, tracking, link);
@@ -434,22 +434,22 @@ impl Engine {
         self.begin_part(state);
     }
 
-    /// A new part of the index for the events that come.
+    /// Begins a new part of the index, for the next events.
     fn begin_part(&self, state: &mut State) {
         let columns = state.tail.begin_after(state.accepted.plus(1));
         state.tail = Arc::new(Part::memory(state.segment.clone(), columns));
         state.tail_from = state.offset;
         let mut catalog = self.catalog.write();
         let mut parts = catalog.parts.clone();
-        // A part that never got an event has nothing to say.
+        // A part that never got an event is left out.
         parts.retain(|part| part.first < state.tail.first);
         parts.push(state.tail.clone());
         *catalog = Arc::new(catalog.with(parts));
     }
 }
 
-/// Gives every frame its position and time, and adds its event to the index. That of a large
-/// commit is left to the writer.
+/// Gives every frame its position and time, and adds the events to the index. For a large commit
+/// the writer does the latter.
 fn place(state: &State, prepared: &mut Prepared) {
     let since = state.time.as_micros().wrapping_sub(state.segment_head.base_time.as_micros());
     let first = state.accepted.plus(1);
@@ -487,7 +487,7 @@ pub(crate) fn control_frame(
     bytes
 }
 
-/// The part of the index that grew so far is complete: it is to be written out.
+/// Completes the newest part of the index, and queues it to be written to a file.
 pub(crate) fn freeze(state: &mut State, seals: bool) {
     let has_events = state.tail.first <= state.accepted;
     if !has_events && !seals {
@@ -503,8 +503,8 @@ pub(crate) fn freeze(state: &mut State, seals: bool) {
         chain: state.chain,
         tracking: TrackingTable::clone(&state.tracking),
     };
-    // What binds the file of the part to these records. It comes with them, so it is durable when
-    // the file is written.
+    // The checkpoint record binds the file of the part to these records. It is written with them,
+    // so it is durable when the file is written.
     let position = state.accepted.plus(1).get() - state.segment.base.get();
     let chain = state.chain.to_u64();
     let checkpoint = control_frame(position as u32, time, state.segment_head.checksum, |body| {
@@ -520,7 +520,7 @@ pub(crate) fn freeze(state: &mut State, seals: bool) {
 }
 
 impl Queue {
-    /// Adds bytes that go to `offset` of the segment.
+    /// Adds bytes to write at `offset` of the segment.
     pub(crate) fn push(&mut self, segment: &Arc<Segment>, head: Head, offset: u64, bytes: Vec<u8>) {
         self.bytes += bytes.len();
         let same = |piece: &&mut Piece| Arc::ptr_eq(&piece.segment, segment);

@@ -9,10 +9,11 @@ use std::{
 
 use crate::{Log, disk::Disk};
 
-/// Named bytes beside the log, for whoever keeps states that can be made again from it.
+/// Named bytes beside the log, for programs that store states which they can rebuild from it.
 ///
-/// They are never synced and carry no checksum of their own: after a crash a snapshot may be
-/// torn, old or gone, and whoever wrote it has to notice. All of them can be deleted at any time.
+/// Snapshots are never synced and carry no checksum of their own: after a crash a snapshot may be
+/// torn, old or gone, and the program that wrote it has to notice. All of them can be deleted at
+/// any time.
 #[derive(Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
@@ -21,7 +22,8 @@ pub struct Snapshots {
 
 const UNFINISHED: &str = ".tmp";
 
-/// Two who save under one name do not write into one file, wherever they have the place from.
+/// Numbers the unfinished files, so that two callers that save under one name never write into one
+/// file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Log {
@@ -33,7 +35,7 @@ impl Log {
         let (disk, root) = self.place();
         let folder = root.join("snapshots");
         disk.create_dir(&folder)?;
-        // A process that was killed may have left some.
+        // A process that was killed may have left unfinished files.
         for name in disk.list(&folder)? {
             if name.ends_with(UNFINISHED) {
                 disk.remove(&folder.join(name))?;
@@ -47,7 +49,7 @@ impl Snapshots {
     /// The bytes under this name, if there are any.
     ///
     /// # Errors
-    /// What the operating system says, or that the name is none: letters, digits, and `-`.
+    /// If the operating system refuses, or the name is invalid: it has letters, digits, and `-`.
     pub fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(name)?;
         let file = match self.disk.open(&path, 0) {
@@ -58,10 +60,10 @@ impl Snapshots {
         file.read_at(0, size).map(Some)
     }
 
-    /// Keeps these bytes under this name, in place of what was there.
+    /// Stores these bytes under this name, in place of older ones.
     ///
     /// # Errors
-    /// What the operating system says; what was there is then still there.
+    /// If the operating system refuses; the older bytes are then still there.
     pub fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -71,28 +73,28 @@ impl Snapshots {
         drop(file);
         let saved = written.and_then(|()| self.disk.rename(&unfinished, &path));
         if saved.is_err() {
-            // A full disk should not be kept full by what is of no use.
+            // A useless file should not keep a full disk full.
             let _ = self.disk.remove(&unfinished);
         }
         saved
     }
 
-    /// The names that begin with this and under which something is kept, sorted; all for "".
+    /// The names of snapshots that begin with `prefix`, sorted; all for "".
     ///
     /// # Errors
-    /// What the operating system says.
+    /// If the operating system refuses.
     pub fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
         let mut names = self.disk.list(&self.folder)?;
-        // Files of others, and those that are not finished, have other names.
+        // Other programs' files, and unfinished ones, have other names.
         names.retain(|name| is_name(name) && name.starts_with(prefix));
         names.sort_unstable();
         Ok(names)
     }
 
-    /// Keeps nothing under this name any more, if something was.
+    /// Removes the snapshot with this name, if there is one.
     ///
     /// # Errors
-    /// What the operating system says, or that the name is none, as for [`load`](Self::load).
+    /// If the operating system refuses, or the name is invalid, as for [`load`](Self::load).
     pub fn remove(&self, name: &str) -> io::Result<()> {
         match self.disk.remove(&self.path(name)?) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -109,7 +111,7 @@ impl Snapshots {
     }
 }
 
-/// Whether it leads nowhere else, on any system.
+/// Whether a name stays in the folder, on any system.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     !name.is_empty() && name.bytes().all(allowed)

@@ -1,4 +1,4 @@
-//! Reading all of a log to see that it is in order. Changes nothing.
+//! Verifying a whole log by reading it. Changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -33,9 +33,10 @@ mod sums;
 use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
-/// segment. Takes the folder's lock; changes nothing. `progress` is told bytes read and in all.
+/// segment. Takes the folder's lock; changes nothing. `progress` gets the bytes read so far and the
+/// total.
 ///
-/// An unfinished commit at the end of the last segment is what a kill leaves, and no damage.
+/// An unfinished commit at the end of the last segment is no damage: a kill leaves one.
 ///
 /// # Errors
 /// [`VerifyError::Damaged`] with the first damage of each file, or why it could not be read.
@@ -65,13 +66,13 @@ pub fn verify(
     verifying.end_of_backup(&folders);
     verifying.end_of_log();
     if verifying.damage.is_empty() {
-        // A log that no open takes is not in order, for whatever reason.
+        // A log that an open would refuse is not in order, whatever the reason.
         open::check(disk, &folders, options)?;
     }
     verifying.finish()
 }
 
-/// Whether there is anything of a log, be it without segments.
+/// Whether the folder holds any file of a log, even if it has no segments.
 fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let Folders { root, segments, index } = folders;
     let names = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
@@ -79,7 +80,7 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     Ok(has_head || !names(segments)?.is_empty() || !names(index)?.is_empty())
 }
 
-/// A segment as its file name tells.
+/// A segment, as described by its file name.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
     pub(crate) sequence: u32,
@@ -94,33 +95,33 @@ struct ListedRun {
     path: PathBuf,
 }
 
-/// A group file: the sequences of its segments, and what it says if it is whole.
+/// A group file: the sequences of its segments, and its content if it is whole.
 struct ListedGroup {
     first: u32,
     last: u32,
     path: PathBuf,
     group: Option<Group>,
-    /// It is whole, and of an older format: it is made again when it is needed.
+    /// It is whole, but of an older format: it is rebuilt when it is needed.
     is_older: bool,
 }
 
 /// A verification that goes through the segments, in order.
 pub(crate) struct Verifying<'a> {
     disk: &'a dyn Disk,
-    /// Where a backup ends, whatever else is in its folder.
+    /// Where the backup ends; anything behind that in its folder is ignored.
     backup: Option<PublishedHead>,
     evidence: Evidence,
-    /// The segment that was looked at last, and where the whole commits in it end; nothing while
-    /// it is damaged.
+    /// The segment that was read last, and where the whole commits in it end; `None` while it is
+    /// damaged.
     end: Option<(PathBuf, PublishedHead)>,
     runs: Vec<ListedRun>,
     groups: Vec<ListedGroup>,
     pub(crate) identity: Option<LogIdentity>,
-    /// The segment that was verified last, and what the next one has to say of it.
+    /// The segment that was verified last, and the link that the next one must hold.
     before: Option<(u32, Link)>,
-    /// Segments without a mark in a group.
+    /// Segments without a mark in a group, each with the path of that group file.
     unmarked: Vec<(u32, PathBuf)>,
-    /// The position and time that the next segment has to go on from.
+    /// The position and time that the next segment must continue from.
     next: Position,
     time: i64,
     events: u64,
@@ -154,7 +155,7 @@ impl<'a> Verifying<'a> {
         Ok(Verifying { backup, evidence, runs, groups, ..Verifying::nothing(disk) })
     }
 
-    /// Nothing was looked at, and no index will be.
+    /// A verification that has read nothing yet, and checks no index files.
     pub(crate) fn nothing(disk: &'a dyn Disk) -> Verifying<'a> {
         Verifying {
             disk,
@@ -177,14 +178,14 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    /// Takes what is before this segment for verified.
+    /// Treats the segments before this one as verified.
     pub(crate) fn begin_at(&mut self, segment: &Listed) {
         self.checked_segments = u64::from(segment.sequence).saturating_sub(1);
         self.next = segment.base;
     }
 
     /// # Errors
-    /// If there is damage in what was looked at.
+    /// If damage was found.
     pub(crate) fn must_be_whole(&mut self) -> Result<(), BackupError> {
         match std::mem::take(&mut self.damage) {
             none if none.is_empty() => Ok(()),
@@ -227,8 +228,8 @@ impl<'a> Verifying<'a> {
         self.content(segment, &bytes, next.or(last_of_backup.map(|end| end.position.plus(1))))
     }
 
-    /// Verifies the bytes of a segment that was read, of which `next` is the position after it,
-    /// if that is known.
+    /// Verifies the bytes of a segment. `next` is the position after its last event, if that is
+    /// known.
     pub(crate) fn content(
         &mut self,
         segment: &Listed,
@@ -248,7 +249,7 @@ impl<'a> Verifying<'a> {
             Err(BadHeader::Newer(format)) => {
                 return Err(OpenError::Newer { file: path.display().to_string(), format });
             }
-            // The last one may not be finished: then nothing was ever written to it.
+            // The last segment may be unfinished: then no frame was ever written to it.
             _ if next.is_none() && bytes.len() <= segment::HEADER => return Ok(()),
             _ => {
                 self.damaged(path, 0, "the header of the segment is damaged");
@@ -273,8 +274,8 @@ impl<'a> Verifying<'a> {
         Ok(())
     }
 
-    /// The segment is damaged: what follows is measured against its name, and its index against
-    /// nothing.
+    /// Skips a damaged segment: the next one is checked against the position in its own name, and
+    /// the index files of the damaged one are not checked.
     fn skip(&mut self, listed: &Listed, next: Option<Position>) {
         self.next = next.unwrap_or(self.next);
         self.end = None;
@@ -329,7 +330,8 @@ impl<'a> Verifying<'a> {
         let (position, end) = (self.next.before(), recovered.end);
         let (identity, segment) = (header.identity, header.sequence);
         self.end = Some((path.clone(), PublishedHead { position, end, identity, segment }));
-        // Not that of any frame: a segment can begin with the time of a commit that was lost.
+        // The time of the last commit, not of the last frame: a segment can begin with the time of
+        // a commit that was lost.
         match built.last_commit {
             Some(LastCommit::Here(since)) => {
                 let since = i64::try_from(since).unwrap_or(i64::MAX);
@@ -344,7 +346,7 @@ impl<'a> Verifying<'a> {
         self.index_of(header, recovered.end, &mut built.columns, (arrived, &sums))
     }
 
-    /// Checks what the records say of those before them, in this segment and in the one before.
+    /// Checks the running checksums in the records, of this segment and of the one before.
     fn chained(&mut self, listed: &Listed, sums: &Sums, end: u64) {
         let Listed { sequence, path, .. } = listed;
         if let Some(offset) = sums.wrong() {
@@ -368,10 +370,10 @@ impl<'a> Verifying<'a> {
         self.before = Some((*sequence, Link { chain: sums.chain().to_u64(), bytes: end }));
     }
 
-    /// Compares every index file of the segment with what a scan has found.
+    /// Compares every index file of the segment with the result of the scan.
     ///
-    /// Those of a clustered segment that are of the order of arrival were left by a crash: they are
-    /// whole, if they fit to that.
+    /// A crash can leave index files for the order of arrival beside a clustered segment. They are
+    /// in order if they fit that order.
     fn index_of(
         &mut self,
         header: &Header,
@@ -387,11 +389,11 @@ impl<'a> Verifying<'a> {
         for listed in runs {
             self.index_files += 1;
             let path = &listed.path;
-            // A file that cannot be read now is no reason to advise removing it.
+            // Removing the file would be wrong advice if it only cannot be read now.
             let bytes = derived::map_if_there(self.disk, path).map_err(io_error("read", path))?;
             let bytes = bytes.unwrap_or_default();
             let Some((run, coverage)) = Run::parse(bytes.clone()) else {
-                // One of an older format is built again when it is needed.
+                // A file of an older format is rebuilt when it is needed.
                 if run::evidence(&bytes).is_none() {
                     self.index_damaged(path, "it is not a whole index file");
                 }
@@ -426,7 +428,7 @@ impl<'a> Verifying<'a> {
         Ok(())
     }
 
-    /// A group may say too much of a segment, but not too little.
+    /// A group may list a name that the segment does not have, but must not leave one out.
     fn groups_of(&mut self, header: &Header, scanned: &Columns, chain: Chain) {
         let of = |group: &&ListedGroup| (group.first..=group.last).contains(&header.sequence);
         let mut wrong = Vec::new();
@@ -436,7 +438,7 @@ impl<'a> Verifying<'a> {
             let mark = group.mark(bit);
             let chain = if scanned.len() == 0 { 0 } else { chain.to_u64() };
             if mark == Some(0) && chain != 0 {
-                // That is right if the next segment is of an older version.
+                // This is correct if an older version wrote the next segment.
                 self.unmarked.push((header.sequence, path.clone()));
             }
             let types = scanned.type_names.iter().map(|name| Name::Type(name));
@@ -476,7 +478,7 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    /// The mark of a backup promises what it was compared with when it was made.
+    /// Checks that the segments of a backup end where its mark promises.
     fn end_of_backup(&mut self, folders: &Folders) {
         let Some(end) = self.backup.filter(|_| self.damage.is_empty()) else { return };
         let found = (self.checked_segments, self.next.before(), self.identity);
@@ -489,7 +491,8 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    /// Nothing in what was read shows that a log was cut off where a commit ends.
+    /// Checks the end of the log against the evidence beside it: the segments alone do not show
+    /// that a log was cut off where a commit ends.
     fn end_of_log(&mut self) {
         let Some((path, found)) = self.end.take() else { return };
         if let Some(what) = self.evidence.durable_loss(&found) {

@@ -1,9 +1,9 @@
-//! Writing what was accepted: take the whole queue, write it, sync it, publish it. While one
-//! sync runs the next batch gathers.
+//! Writing accepted commits: take the whole queue, write it, sync it, publish it. While one sync
+//! runs the next batch gathers.
 //!
-//! One writes at a time: the writer thread, or a caller that found nobody writing and does not
-//! want to wait for a thread to wake up. Who finds more in the queue after its batch hands over
-//! to the thread.
+//! One thread writes at a time: the writer thread, or a caller that found the writer idle and does
+//! not want to wait for a thread to wake up. A caller that finds more in the queue after its batch
+//! hands over to the writer thread.
 
 use std::{
     io,
@@ -28,8 +28,8 @@ use crate::{
 /// interval: they fill memory, and appends wait for them.
 const PARTS_PER_SYNC: usize = 2;
 
-/// From so many bytes on the disk begins to work on a commit before its index is made. With many
-/// small ones it is better that those who append make it, who are not one but many.
+/// Commits of at least this size start write-back before they are indexed, by the writer. Smaller
+/// ones are indexed by the threads that append them, because those are many.
 pub(crate) const LARGE_COMMIT: usize = 64 << 10;
 
 /// Bytes of a block of a file system, mostly.
@@ -62,7 +62,8 @@ struct Taken {
 }
 
 impl Engine {
-    /// Writes one batch and hands over what came meanwhile. Whoever calls it has set `writing`.
+    /// Writes one batch, and hands newer commits over to the writer thread. The caller has set
+    /// `writing`.
     pub(crate) fn write_as_caller(&self) {
         self.write_batch();
         let mut state = self.state.lock();
@@ -75,7 +76,7 @@ impl Engine {
         }
     }
 
-    /// Writes until nothing is queued. Whoever calls it has set `writing`, which is then unset.
+    /// Writes until nothing is queued. The caller has set `writing`; this unsets it.
     pub(crate) fn write_all(&self) {
         loop {
             self.write_batch();
@@ -121,7 +122,7 @@ impl Engine {
                         state.writing = true;
                         return false;
                     }
-                    // The one who writes hands over when it is done.
+                    // The thread that writes hands over when it is done.
                     self.work.wait(&mut state);
                 }
                 Some(due) => {
@@ -173,8 +174,8 @@ impl Engine {
         }
     }
 
-    /// Cuts off what was prepared for commits that do not come any more; answers whether that went
-    /// well.
+    /// Cuts off space that was prepared for commits, as the last one was written; answers whether
+    /// that succeeded.
     pub(crate) fn cut_prepared(&self) -> bool {
         let mut writer = self.writer.lock();
         if self.state.lock().failed() {
@@ -313,13 +314,12 @@ pub(crate) fn create_segment(
 }
 
 impl Writer {
-    /// Goes on in a file that ends here.
+    /// Continues in a file whose commits end at `end`.
     pub(crate) fn new(segment: Arc<Segment>, file: Arc<dyn DiskFile>, end: u64) -> Writer {
         Writer { segment, file, dirty: false, written: end, prepared: end, jobs: Vec::new() }
     }
 
-    /// Writes zeros to where the next commits will go, with the batch that reached the end of
-    /// those that are there.
+    /// Writes zeros where the next commits will go, once a batch has used up the prepared space.
     ///
     /// A file that grows makes every sync write the file system's journal as well, which costs
     /// half as much again. Where the sync comes upon blocks that were written before, it writes
@@ -343,13 +343,14 @@ impl Writer {
             Err(error) => {
                 let file = self.segment.path.display();
                 tracing::warn!(%file, %error, "no space was prepared for the commits that come");
-                // What there is of it is cut off with the rest. It is not tried again in this file.
+                // A part of the zeros that was written is cut off with the rest. This is not tried
+                // again in this file.
                 self.prepared = u64::MAX;
             }
         }
     }
 
-    /// Cuts off what was prepared and not needed.
+    /// Cuts off prepared space that was not needed.
     pub(crate) fn cut_prepared(&mut self) -> io::Result<()> {
         if self.prepared > self.written {
             self.file.set_size(self.written)?;

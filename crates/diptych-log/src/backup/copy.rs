@@ -1,8 +1,8 @@
 //! Copying the segments of a log, up to where a commit ends.
 //!
-//! What the target already promises is never written over: a segment is written under another
-//! name, synced, read again and renamed, and what takes the place of an older tail begins with
-//! the same bytes. So a copy can stop anywhere and be repeated, and goes on where it stopped.
+//! Bytes that the target already promises are never overwritten: a segment is written under another
+//! name, synced, read again and renamed, and a segment that replaces an older tail begins with its
+//! bytes. So a copy can stop anywhere and be repeated, and goes on where it stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::{
     verify::{Listed, Verifying},
 };
 
-/// What goes to the disk in one write.
+/// Bytes that go to the disk in one write.
 const CHUNK_BYTES: usize = 1 << 20;
 
 pub(crate) struct Copy<'a> {
@@ -29,12 +29,12 @@ pub(crate) struct Copy<'a> {
     pub(crate) to: &'a Folders,
     /// Where the copy is to end.
     pub(crate) end: PublishedHead,
-    /// What the target promises to hold, if anything.
+    /// The end that the target promises to hold, if any.
     pub(crate) held: Option<PublishedHead>,
     pub(crate) sealed: Sealed,
 }
 
-/// What was done, in segments and in bytes that were written.
+/// The work that was done, in segments and in bytes that were written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Copied {
     pub(crate) linked: u64,
@@ -43,12 +43,12 @@ pub(crate) struct Copied {
     pub(crate) bytes: u64,
 }
 
-/// What has to be done about a segment.
+/// The work that a segment needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     /// Nothing: an earlier backup promises it, and it is as long as it was.
     Keep,
-    /// It is there, but nobody has promised it yet.
+    /// It is there, but no mark promises it yet.
     Check,
     Make,
 }
@@ -63,7 +63,7 @@ struct Planned {
 }
 
 impl Copy<'_> {
-    /// Copies what is missing. `progress` is told bytes done and in all.
+    /// Copies the missing segments. `progress` gets the bytes done so far and the total.
     ///
     /// When it is done every segment is durable in the target and was verified, if not now then
     /// when the mark of the target was made.
@@ -75,7 +75,7 @@ impl Copy<'_> {
         let (mut done, mut copied) = (0, Copied::default());
         copied.kept = (plan.len() - to_do().count()) as u64;
         let mut verifying = Verifying::nothing(self.disk);
-        // Each segment has to be of the log that the copy says it is of.
+        // Each segment must be of the log that the copy is of.
         let of_log = LogIdentity { epoch: Epoch::from_u64(0), ..self.end.identity };
         verifying.identity = Some(of_log);
         let mut follows = false;
@@ -101,7 +101,7 @@ impl Copy<'_> {
         Ok(copied)
     }
 
-    /// Looks at both sides, and refuses a target that is not an older state of the log.
+    /// Compares source and target, and refuses a target that is not an older state of the log.
     fn plan(&self) -> Result<Vec<Planned>, BackupError> {
         let mut source = source::segments(self.disk, self.from)?;
         source.retain(|segment| segment.sequence <= self.end.segment);
@@ -134,7 +134,7 @@ impl Copy<'_> {
         planned.collect()
     }
 
-    /// The last segment that the target promises something of.
+    /// The last segment of which the target promises at least a part.
     fn promised(&self) -> u32 {
         self.held.map_or(0, |held| held.segment)
     }
@@ -154,9 +154,10 @@ impl Copy<'_> {
         source::read(self.disk, segment, segment::HEADER as u64)
     }
 
-    /// The bytes of a segment in the order that they have to have in the target: the last one, and
-    /// the one that an older backup ends in, in that of arrival, since only so what is in front of
-    /// an end is what was there then. The log may have clustered them meanwhile.
+    /// The bytes of a segment in the order that the target needs. The last segment, and the segment
+    /// in which an older backup ends, must be in the order of arrival, because only then the bytes
+    /// before an end are those that were there at that time. The log may have clustered them
+    /// meanwhile.
     fn read(&self, segment: &Listed, bytes: u64) -> Result<Vec<u8>, OpenError> {
         let content = source::read(self.disk, segment, bytes)?;
         let is_end = segment.sequence == self.end.segment || segment.sequence == self.promised();
@@ -166,7 +167,7 @@ impl Copy<'_> {
             return Ok(content);
         }
         let whole = source::read(self.disk, segment, u64::MAX)?;
-        // If it is damaged, whoever verifies it says where.
+        // If it is damaged, its verification reports where.
         let Ok(arrived) = layout::arrival(&whole) else { return Ok(whole) };
         let mut arrived = arrived.into_owned();
         arrived.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -182,7 +183,7 @@ impl Copy<'_> {
         target_error(&self.to.root, problem)
     }
 
-    /// Removes what an unfinished copy left and this one has no use for.
+    /// Removes files of an unfinished copy that this one does not use.
     fn remove_leftovers(&self, plan: &[Planned]) -> Result<(), BackupError> {
         let dir = &self.to.segments;
         for name in self.disk.list(dir).map_err(io_error("list", dir))? {
@@ -227,7 +228,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// What takes the place of the older tail begins as that does.
+    /// Checks that the bytes that replace the older tail begin with it.
     fn must_go_on(&self, older: &Listed, content: &[u8]) -> Result<(), BackupError> {
         let Some(held) = self.held else { return Ok(()) };
         let names = self.disk.list(&self.to.segments);
@@ -243,7 +244,7 @@ impl Copy<'_> {
     }
 
     /// Gives a sealed segment a second name in the target; answers whether that is possible, and
-    /// the file is still the one that was verified.
+    /// the file still has the bytes that were verified.
     fn link(&self, from: &Listed, to: &Path, content: &[u8]) -> Result<bool, OpenError> {
         let temporary = self.temporary(to);
         if self.disk.link(&from.path, &temporary).is_err() {
@@ -254,14 +255,14 @@ impl Copy<'_> {
             self.disk.remove(&temporary).map_err(io_error("remove", &temporary))?;
             return Ok(false);
         }
-        // It is durable where its log was written, but not where it was only copied to.
+        // The source is durable where a log wrote it, but perhaps not where it was only copied to.
         let synced = self.disk.open(&temporary, 0).and_then(|file| file.sync());
         synced.map_err(io_error("sync", &temporary))?;
         self.disk.rename(&temporary, to).map_err(io_error("rename", &temporary))?;
         Ok(true)
     }
 
-    /// Under another name first, and read again before it gets its own.
+    /// Writes under another name first, and reads the file again before it gets its own name.
     fn write(&self, to: &Path, content: &[u8]) -> Result<(), OpenError> {
         let temporary = self.temporary(to);
         let written = || {
@@ -277,7 +278,7 @@ impl Copy<'_> {
             self.disk.rename(&temporary, to)
         };
         written().map_err(|error| {
-            // A full disk should not be kept full by what is of no use.
+            // A useless file should not keep a full disk full.
             let _ = self.disk.remove(&temporary);
             io_error("write", to)(error)
         })
@@ -285,13 +286,13 @@ impl Copy<'_> {
 
     fn temporary(&self, path: &Path) -> PathBuf {
         let temporary = path.with_extension("tmp");
-        // One may be left from a moment ago.
+        // An earlier attempt may have left one.
         let _ = self.disk.remove(&temporary);
         temporary
     }
 }
 
-/// Whether these are headers of one segment, be it clustered or not.
+/// Whether these are headers of one segment, clustered or not.
 fn alike(one: &[u8], other: &[u8]) -> bool {
     let parsed = |bytes| Header::parse(bytes).map(|header| header.in_order(Order::Arrival));
     one == other || parsed(one).is_ok_and(|header| parsed(other) == Ok(header))

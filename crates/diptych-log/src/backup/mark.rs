@@ -1,9 +1,9 @@
-//! Marks: files that say of a folder with segments that it is not simply a log.
+//! Marks: files that show that a folder with segments is not simply a log.
 //!
-//! Both have the form of the published head. A backup has the mark `backup`: where it ends,
+//! Both marks have the form of the published head. A backup has the mark `backup`: where it ends,
 //! whatever else may be in the folder. It is replaced in one step, once all that it promises is
-//! durable, and that step is what makes a backup. A restore that is under way has the mark
-//! `restore`, which goes when it is done.
+//! durable, and this step makes the backup. A restore that is under way has the mark `restore`,
+//! which is removed when it is done.
 
 use std::{io::ErrorKind, path::Path};
 
@@ -11,12 +11,12 @@ use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{OpenError, disk::Disk, error::io_error, follower::PublishedHead};
 
-/// In a folder that is a backup.
+/// The mark in a folder that is a backup.
 pub(crate) const BACKUP: &str = "backup";
-/// In a folder that becomes a log again.
+/// The mark in a folder into which a backup is being restored.
 pub(crate) const RESTORE: &str = "restore";
 
-/// What a folder is, going by its marks.
+/// The kind of a folder, according to its marks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// A log, or nothing yet.
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
 }
 
 /// # Errors
-/// [`OpenError::Unfinished`] if it is on the way to become something.
+/// [`OpenError::Unfinished`] if a restore or a first backup into the folder was not finished.
 pub(crate) fn kind(disk: &dyn Disk, root: &Path) -> Result<Kind, OpenError> {
     let unfinished =
         |what, advice| OpenError::Unfinished { folder: root.display().to_string(), what, advice };
@@ -40,7 +40,7 @@ pub(crate) fn kind(disk: &dyn Disk, root: &Path) -> Result<Kind, OpenError> {
     }
 }
 
-/// What a mark of a folder says, if it is there.
+/// The content of a mark of a folder, if it is there.
 pub(crate) fn read(
     disk: &dyn Disk,
     root: &Path,
@@ -52,7 +52,7 @@ pub(crate) fn read(
     }
     let path = root.join(name);
     let file = match disk.open(&path, 0) {
-        // Somebody has a folder of that name: it says nothing.
+        // A folder of that name is no mark.
         Err(error) if error.kind() == ErrorKind::IsADirectory => return Ok(None),
         file => file.map_err(io_error("open", &path))?,
     };
@@ -65,12 +65,12 @@ pub(crate) fn read(
     Ok(Some(mark))
 }
 
-/// Begins something of this log, of which nothing is there yet.
+/// The mark of a backup of this log that holds nothing yet.
 pub(crate) fn nothing_of(identity: LogIdentity) -> PublishedHead {
     PublishedHead { position: Position::START, end: 0, identity, segment: 0 }
 }
 
-/// Puts a mark in the place of what was there, in one durable step.
+/// Writes a mark in place of an older one, in one durable step.
 pub(crate) fn write(
     disk: &dyn Disk,
     root: &Path,
@@ -80,7 +80,7 @@ pub(crate) fn write(
     let path = root.join(name);
     let replaced = || {
         let temporary = path.with_extension("tmp");
-        // One may be left from before.
+        // An earlier attempt may have left one.
         let _ = disk.remove(&temporary);
         let file = disk.create(&temporary, 0)?;
         file.write_at(0, &mark.encode())?;
@@ -91,7 +91,7 @@ pub(crate) fn write(
     replaced().map_err(io_error("write", &path))
 }
 
-/// Takes a mark away, durably.
+/// Removes a mark durably.
 pub(crate) fn remove(disk: &dyn Disk, root: &Path, name: &str) -> Result<(), OpenError> {
     let path = root.join(name);
     disk.remove(&path).and_then(|()| disk.sync_dir(root)).map_err(io_error("remove", &path))

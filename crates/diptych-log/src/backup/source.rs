@@ -1,4 +1,4 @@
-//! Where a log ends, found from outside and without changing anything of it.
+//! Finding where a log ends, from outside and without changing the log.
 
 use crate::{
     OpenError,
@@ -14,11 +14,11 @@ use crate::{
     verify::Listed,
 };
 
-/// Where the log in a folder ends: after a commit, all of which is there.
+/// Where the log in a folder ends, which is always behind a whole commit.
 ///
-/// Of a log that somebody holds it is what they published. Of one that nobody holds the last
-/// segment is read, because the published head is not synced and may be an old one after a loss
-/// of power; for as long as that takes the folder is locked. The disk reaches it pinned.
+/// While a process holds the log, this is the published head. Otherwise the last segment is read,
+/// because the published head is not synced and may be an old one after a loss of power. The folder
+/// is locked during that read. `disk` reaches it pinned.
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     let listed = segments(disk, folders)?;
     if listed.is_empty() {
@@ -52,12 +52,12 @@ pub(crate) fn segments(disk: &dyn Disk, folders: &Folders) -> Result<Vec<Listed>
 }
 
 fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
-    // Once more: now nobody changes them.
+    // Listed again: under the lock no other process changes the segments.
     let mut listed = segments(disk, folders)?;
     while let Some(last) = listed.pop() {
-        // One that was begun and holds nothing is not there, as for an open.
+        // A segment that was begun and holds nothing does not count, as for an open.
         if let Some(end) = end_in(disk, &last)? {
-            // A backup is no place to hide what an open would refuse.
+            // A backup must not hide damage that an open would refuse.
             return match Evidence::left_in(disk, &folders.root)?.durable_loss(&end) {
                 None => Ok(end),
                 Some(what) => Err(corruption(&last.path, end.end, what).into()),
@@ -68,7 +68,7 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
     Err(OpenError::Io { what, cause: std::io::ErrorKind::NotFound.into() })
 }
 
-/// Where the whole commits of a last segment end, if it was ever finished.
+/// Where the whole commits of a last segment end; `None` if it holds nothing.
 fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenError> {
     let Listed { sequence, base, path } = last;
     let bytes = read(disk, last, u64::MAX)?;
@@ -93,7 +93,7 @@ fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenE
     Ok(Some(PublishedHead { position, end, identity, segment }))
 }
 
-/// The bytes of a segment, at most so many.
+/// The first `bytes` bytes of a segment, or all if it is shorter.
 pub(crate) fn read(disk: &dyn Disk, segment: &Listed, bytes: u64) -> Result<Vec<u8>, OpenError> {
     let path = &segment.path;
     let file = disk.open(path, 0).map_err(io_error("open", path))?;

@@ -1,4 +1,4 @@
-//! Going through the parts of the index that may have what is looked for, and no others.
+//! Iterating over the parts of the index that may have a match, and over no others.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use diptych_store::{Direction, Position, ReadError};
 use super::{Catalog, Part};
 use crate::{disk::Disk, index::Wanted};
 
-/// The parts that may have something in a range, each with its share of that range, relative to
-/// its first position; in order.
+/// The parts that may have a match in a range, in order. Each comes with its share of that range,
+/// relative to the first position of the part.
 pub(crate) struct Within<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) disk: &'a dyn Disk,
@@ -18,7 +18,7 @@ pub(crate) struct Within<'a> {
     /// Indices of the parts that are left.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// What the group that was asked last says of its parts.
+    /// The answer of the group that was queried last.
     pub(super) group: Option<Asked>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Iterator for Within<'a> {
             let at = match self.step() {
                 Ok(at) => at?,
                 Err(error) => {
-                    // A part that is left out would be a wrong answer: there is no going on.
+                    // Leaving out a part would make the answer wrong, so the iteration ends.
                     self.start = self.end;
                     return Some(Err(error));
                 }
@@ -65,7 +65,7 @@ impl<'a> Iterator for Within<'a> {
 }
 
 impl Within<'_> {
-    /// The index of the next part that may have something.
+    /// The index of the next part that may have a match.
     fn step(&mut self) -> Result<Option<usize>, ReadError> {
         while self.start < self.end {
             let backwards = self.direction == Direction::Backwards;
@@ -93,7 +93,7 @@ impl Within<'_> {
         Ok(None)
     }
 
-    /// What the group of this part says, if it is in one.
+    /// The answer of the group of this part, if it is in one.
     fn ask(&mut self, at: usize) -> Result<Option<Asked>, ReadError> {
         if matches!(self.wanted, Wanted::Any) {
             return Ok(None);

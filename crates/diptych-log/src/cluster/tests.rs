@@ -56,7 +56,7 @@ fn who_has_the_old_parts_goes_on_reading_what_they_are_about() {
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
     let clustered = of_new.iter().filter(|(_, order)| *order == Order::Clustered).count() as u64;
     assert!(clustered * 2 > last, "{clustered} of {last}");
-    // What was written beside the new file fits to it, and stays.
+    // The index written beside the new file fits it, and stays.
     let index = |engine: &Engine| {
         let mut names = engine.disk().list(&engine.folders.index).unwrap();
         names.sort();

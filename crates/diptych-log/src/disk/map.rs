@@ -1,12 +1,12 @@
 //! The one module with `unsafe`: mapping files into memory, and hints about memory and files.
 //!
-//! Why it is sound. A mapping is undefined behaviour if bytes behind a Rust reference change, so
-//! no reference to a whole mapping of a growing file is ever made: [`Map::share`] makes slices of
-//! only those bytes that its caller promises were written and are never changed again. The log is
-//! append-only, positions below the published head never change, what recovery cuts off was never
-//! shared, and what it writes again, it writes as it was. Another process cannot write: the folder
-//! is locked. Someone who edits or cuts the files of an open log by hand breaks this, as with every
-//! program that maps files.
+//! Why it is sound. A mapping is undefined behaviour if bytes behind a Rust reference change, so no
+//! reference to a whole mapping of a growing file is ever made: [`Map::share`] makes slices of only
+//! those bytes that its caller promises were written and are never changed again. The log is
+//! append-only, and positions below the published head never change. Bytes that recovery cuts off
+//! were never shared, and bytes that it writes again do not change. Another process cannot write:
+//! the folder is locked. A user who edits or cuts the files of an open log by hand breaks this, as
+//! with every program that maps files.
 
 #![allow(unsafe_code)]
 
@@ -25,8 +25,9 @@ impl Map {
     /// Maps the first `bytes` of a file, which may be more than it has now.
     pub(crate) fn new(file: &File, bytes: usize) -> io::Result<Map> {
         let raw = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-        // Else a page that is not in memory brings what lies around it, which can be megabytes,
-        // and of which who looks for one event needs nothing. Who needs it says so: `will_need`.
+        // Otherwise a page that is not in memory brings its surroundings, which can be megabytes,
+        // and a read of one event needs nothing from there. Scans request what they need:
+        // `will_need`.
         #[cfg(unix)]
         raw.advise(memmap2::Advice::Random)?;
         Ok(Map { raw })
@@ -46,11 +47,11 @@ impl Map {
     }
 }
 
-/// Bytes that come from memory together.
+/// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Says that these bytes, as far as they are there, are wanted soon: memory is not waited for then.
-/// They come into the second level of the cache, which takes more requests at a time.
+/// Prefetches these bytes, as far as they exist, so that a read soon after does not wait for
+/// memory. They come into the second level of the cache, which takes more requests at a time.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
@@ -79,8 +80,8 @@ impl AsRef<[u8]> for Slice {
     }
 }
 
-/// Whether the page at this place of mapped bytes is in memory: reading it then waits for no disk.
-/// Where a system does not tell, it says so of every page.
+/// Whether the page at this offset of mapped bytes is in memory, so that a read does not wait for
+/// the disk. Where a system does not tell, every page counts as in memory.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_resident(bytes: &[u8], at: usize) -> bool {
     let Some((start, _)) = pages(bytes, at, 1) else { return true };
@@ -96,8 +97,8 @@ pub(crate) fn is_resident(_bytes: &[u8], _at: usize) -> bool {
     true
 }
 
-/// Begins to read these mapped bytes, as far as they are there, and does not wait for them. A
-/// system that does not take hints reads them when they are touched.
+/// Begins to read these mapped bytes, as far as they exist, without waiting for them. A system that
+/// does not take hints reads them when they are touched.
 #[cfg(target_os = "linux")]
 pub(crate) fn will_need(bytes: &[u8], start: usize, length: usize) {
     let Some((start, length)) = pages(bytes, start, length) else { return };
@@ -124,13 +125,13 @@ fn pages(bytes: &[u8], start: usize, length: usize) -> Option<(usize, usize)> {
     Some((first, address + end - first))
 }
 
-/// Lets the disk begin with what was written to this part of a file.
+/// Begins to write back this part of a file.
 #[cfg(target_os = "linux")]
 pub(super) fn begin_write_back(file: &File, offset: u64, length: usize) {
     use std::os::fd::AsRawFd;
     let (offset, length) = (offset as libc::off64_t, length as libc::off64_t);
     // SAFETY: it takes numbers and no memory; the descriptor is open as long as `file` is borrowed.
-    // Whether it succeeds makes no difference: the sync that follows says what became of it.
+    // Whether it succeeds makes no difference: the sync that follows reports failed writes.
     unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
     }

@@ -1,9 +1,9 @@
-//! Folders that are reached through themselves, not by their path.
+//! Folders that are used through an open handle, not by their path.
 //!
 //! A path is looked up anew with each operation, and can lead to another folder each time. A pinned
 //! folder stays open instead, and so does every folder in it once it was used. Names are looked up
-//! in these, so that a folder which is moved away takes all its files along, and one that comes in
-//! its place is never written to.
+//! in these open folders. So a folder that is moved away takes all its files along, and a folder
+//! that takes its place is never written to.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ pub(super) struct Folder {
     file: File,
     /// The path that it was found at.
     path: PathBuf,
-    /// Tells it from every other folder that is there.
+    /// Device and inode, which no other existing folder has.
     id: (u64, u64),
 }
 
@@ -49,10 +49,10 @@ impl Folder {
         open_folder(self.as_fd(), Path::new("."))
     }
 
-    /// Whether its path still leads to it.
+    /// Checks that its path still leads to it.
     ///
-    /// Where that cannot be told, nothing speaks against it: what is written goes to the folder
-    /// that is open, wherever it is.
+    /// If the path cannot be looked up, the check passes: writes go to the open folder, wherever it
+    /// is.
     fn check_place(&self) -> io::Result<()> {
         let moved = match fs::metadata(&self.path) {
             Ok(found) => id(&found) != self.id,
@@ -69,7 +69,7 @@ impl Folder {
         self.file.sync_all()
     }
 
-    /// The names in it; those that are not UTF-8 are left out, since no file of a log has one.
+    /// The names in it, without those that are not UTF-8: no file of a log has such a name.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.file)? {
@@ -99,7 +99,7 @@ fn open_folder(above: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
     Ok(File::from(rustix::io::retry_on_intr(open)?))
 }
 
-/// A name and where it is looked up: in a folder that is open, or from the current one.
+/// A name and the folder to look it up in: an open one, or the current one.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     folder: Option<Arc<Folder>>,
@@ -120,19 +120,20 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A folder that stays the one it was when it was pinned, with the folders in it.
+/// A pinned folder: it stays the folder that it was when it was pinned, and so do the folders in
+/// it.
 #[derive(Debug)]
 pub(super) struct Pin {
     /// The path that callers name it by.
     pub(super) root: PathBuf,
     folder: Arc<Folder>,
-    /// Folders in it that were used, by their path from it.
+    /// Folders in it that were used, by their path relative to it.
     within: Mutex<BTreeMap<PathBuf, Arc<Folder>>>,
 }
 
 impl Pin {
     pub(super) fn new(root: &Path, folder: &Folder) -> io::Result<Pin> {
-        // Which does not depend on the current folder.
+        // An absolute path does not depend on the current folder.
         let path = std::path::absolute(&folder.path)?;
         let folder = Arc::new(Folder::new(folder.open_again()?, path)?);
         Ok(Pin { root: root.to_owned(), folder, within: Mutex::default() })
@@ -151,7 +152,7 @@ impl Pin {
         Ok(Place { folder: Some(self.folder(above)?), name: Path::new(name) })
     }
 
-    /// A folder in this one, or itself. The one that is opened first stays open.
+    /// A folder in this one, or this one itself. The handle that was opened first is kept.
     pub(super) fn folder(&self, inside: &Path) -> io::Result<Arc<Folder>> {
         if inside.as_os_str().is_empty() {
             return Ok(self.folder.clone());
@@ -165,15 +166,15 @@ impl Pin {
         Ok(self.within.lock().entry(inside.to_owned()).or_insert(opened).clone())
     }
 
-    /// Creates a folder in this one, and those between.
+    /// Creates a folder in this one, and the missing folders between.
     pub(super) fn create_dir(&self, inside: &Path) -> io::Result<()> {
         let mut between: Vec<_> = inside.ancestors().collect();
-        // From above; the last one is this folder.
+        // From the top; the last ancestor is this folder.
         between.pop();
         for inside in between.into_iter().rev() {
             let place = self.place(inside)?;
             match mkdirat(place.folder(), place.name, Mode::from_raw_mode(0o777)) {
-                // The one that was open under this name is gone.
+                // A folder that was open under this name does not exist any more.
                 Ok(()) => self.within.lock().retain(|open, _| !open.starts_with(inside)),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -183,7 +184,7 @@ impl Pin {
         Ok(())
     }
 
-    /// Whether the path of this folder, and of one in it, still leads there.
+    /// Checks that the path of this folder, and of the one at `inside`, still leads there.
     pub(super) fn check_place(&self, inside: &Path) -> io::Result<()> {
         if let Some(above) = inside.parent() {
             self.check_place(above)?;

@@ -24,12 +24,12 @@ use super::{
 /// The operating system's files.
 #[derive(Clone, Debug, Default)]
 pub struct RealDisk {
-    /// Folders whose files are reached through them, and not by path.
+    /// Folders whose files are reached through an open handle, not by path.
     pins: Vec<Arc<Pin>>,
 }
 
 impl RealDisk {
-    /// The innermost pinned folder that a path leads into, and how it goes on from there.
+    /// The innermost pinned folder that a path leads into, and the rest of the path.
     fn pinned<'a>(&self, path: &'a Path) -> Option<(&Pin, &'a Path)> {
         let inside = self.pins.iter().filter_map(|pin| Some((&**pin, pin.inside(path)?)));
         inside.max_by_key(|(pin, _)| pin.root.as_os_str().len())
@@ -45,7 +45,7 @@ impl RealDisk {
     fn folder(&self, path: &Path) -> io::Result<Arc<Folder>> {
         match self.pinned(path) {
             Some((pin, inside)) => pin.folder(inside),
-            // The empty path is that of the current folder, but not to an operating system.
+            // The empty path means the current folder, but operating systems refuse it.
             None if path.as_os_str().is_empty() => self.folder(Path::new(".")),
             None => Folder::by_path(path).map(Arc::new),
         }
@@ -59,7 +59,7 @@ impl RealDisk {
         Ok(File::from(retry_on_intr(open)?))
     }
 
-    /// Locks the folder itself, which nothing can take the place of.
+    /// Locks the folder itself, whose lock stays when files in it are replaced.
     fn lock_folder(&self, root: &Path) -> Result<Option<File>, LockError> {
         let folder = self.folder(root)?.open_again()?;
         match folder.try_lock() {
@@ -77,7 +77,7 @@ impl RealDisk {
         }
     }
 
-    /// The text that a holder left. It may be writing it just now: an empty answer is an answer.
+    /// The text that a holder left. It may be empty, because the holder may be just writing it.
     fn owner(&self, root: &Path) -> io::Result<String> {
         const MOST_BYTES: u64 = 4096;
         let mut owner = String::new();
@@ -150,7 +150,8 @@ impl Disk for RealDisk {
                     return Ok(found);
                 }
             }
-            // What ends in `..` has no name, and what is not there has nothing above it either.
+            // A path that ends in `..` has no file name: a folder that does not exist has no folder
+            // above it.
             missing.push(there.file_name().ok_or(ErrorKind::NotFound)?);
         }
         Err(ErrorKind::NotFound.into())
@@ -180,7 +181,7 @@ impl Disk for RealDisk {
         let folder = self.lock_folder(root)?;
         let path = root.join(LOCK_FILE);
         let mut file = self.open_file(&path, OFlags::RDWR | OFlags::CREATE)?;
-        // Programs from before folders were locked know only this file.
+        // Older programs lock only this file, not the folder.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -215,15 +216,15 @@ impl Disk for RealDisk {
 /// The kernel releases the locks when the handles are closed, also for a process that was killed.
 #[derive(Debug)]
 struct RealLock {
-    /// Nothing where folders cannot be locked.
+    /// `None` where folders cannot be locked.
     folder: Option<File>,
     file: File,
 }
 
 impl DiskLock for RealLock {}
 
-/// Closing the files would do, but for a process that is just being started by another thread: it
-/// has a copy of the file until it runs its own program, and with it the lock.
+/// Unlocks before the files are closed. Closing alone would not release the lock while another
+/// thread is just starting a process, which has copies of the files until it runs its own program.
 impl Drop for RealLock {
     fn drop(&mut self) {
         // If this fails, closing the files releases them, a moment later at worst.
@@ -237,7 +238,7 @@ struct RealFile {
     file: File,
     map_bytes: u64,
     map: RwLock<Option<Arc<Map>>>,
-    /// Whether the file system counts the names of files.
+    /// Whether the file system counts the names (links) of a file.
     counts_names: bool,
 }
 
@@ -368,7 +369,7 @@ mod tests {
         lock("process 2").unwrap();
     }
 
-    /// Programs from before the folder was locked lock this file, and nothing else.
+    /// Older programs lock this file, and not the folder.
     #[test]
     fn a_lock_of_the_file_alone_is_honoured() {
         let dir = tempfile::tempdir().unwrap();

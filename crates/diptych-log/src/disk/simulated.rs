@@ -1,14 +1,14 @@
 //! A disk in memory that keeps only the promises that a real one keeps.
 //!
-//! What was not synced can be lost, torn at sectors of 512 bytes, and arrive in any order; a name
-//! can be lost with a file that was synced, as long as its folder was not. Any operation can be
-//! made to fail. Everything follows from a seed: the same program on the same seed sees the same
-//! disk, so that a run that fails is run again.
+//! Unsynced writes can be lost, torn at sectors of 512 bytes, and arrive in any order; a name can
+//! be lost with a file that was synced, as long as its folder was not. Any operation can be made to
+//! fail. Everything follows from a seed: a program that runs twice on one seed sees one disk, so
+//! that a run that fails can be repeated.
 //!
-//! A crash is taken from outside: [`SimulatedDisk::power_loss`] and
-//! [`SimulatedDisk::process_kill`] give the disk that the next process finds, as a copy. The
-//! disk itself goes on, so whoever still holds files of it writes into the void, and one history
-//! can end in many ways. To stop a program in the middle, arm a [`Fault::Stop`] first.
+//! A crash is taken from outside: [`SimulatedDisk::power_loss`] and [`SimulatedDisk::process_kill`]
+//! give the disk that the next process finds, as a copy. The old disk goes on: writes to its open
+//! files do not reach the copy, and one history can end in many ways. To stop a program in the
+//! middle, arm a [`Fault::Stop`] first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,8 +57,8 @@ impl SimulatedDisk {
         })
     }
 
-    /// The disk as it is found after the power was gone: everything that was synced, and any
-    /// part of what was not, as `seed` has it. Nobody holds a lock.
+    /// The disk as it is found after a loss of power: everything that was synced, and any part of
+    /// the rest, chosen by `seed`. No lock is held.
     pub fn power_loss(&self, seed: u64) -> SimulatedDisk {
         let state = self.0.lock();
         let mut random = Random::new(seed);
@@ -74,8 +74,8 @@ impl SimulatedDisk {
         SimulatedDisk::of(after)
     }
 
-    /// The disk as it is found after the process was killed: everything that was written, synced
-    /// or not. Nobody holds a lock. What was not synced can still be lost with the power.
+    /// The disk as it is found after the process was killed: everything that was written, synced or
+    /// not. No lock is held. A loss of power can still lose unsynced writes.
     pub fn process_kill(&self) -> SimulatedDisk {
         let state = self.0.lock();
         let files = state.files.iter().map(File::after_process_kill).collect();
@@ -83,7 +83,7 @@ impl SimulatedDisk {
         SimulatedDisk::of(state.after_crash(names, files, random))
     }
 
-    /// Lets this many more operations pass and then arms the fault, in place of what was armed.
+    /// Lets this many more operations pass and then arms the fault, replacing any armed one.
     pub fn fail_after(&self, operations: u64, fault: Fault) {
         let mut state = self.0.lock();
         let from = state.operations() + operations;
@@ -100,7 +100,7 @@ impl SimulatedDisk {
         self.0.lock().stopped
     }
 
-    /// What failed so far because a fault struck or the disk was full, in order.
+    /// The operations that failed so far because a fault struck or the disk was full, in order.
     pub fn failures(&self) -> Vec<String> {
         self.0.lock().failed.clone()
     }
@@ -115,7 +115,7 @@ impl SimulatedDisk {
         self.0.lock().used_bytes()
     }
 
-    /// From now on the disk lies in this way.
+    /// From now on the disk makes this mistake.
     pub fn set_sabotage(&self, sabotage: Sabotage) {
         self.0.lock().sabotage = Some(sabotage);
     }
@@ -296,7 +296,7 @@ impl Disk for SimulatedDisk {
     }
 }
 
-/// Ends when it is dropped; a crash ends it too, since the disk after it knows of no locks.
+/// Released when it is dropped; a crash releases it too, since the next disk knows of no locks.
 #[derive(Debug)]
 struct SimulatedLock {
     disk: SimulatedDisk,
@@ -405,7 +405,7 @@ fn share(file: &mut File, start: usize, end: usize) -> io::Result<Bytes> {
 
 struct State {
     random: Random,
-    /// Every file that ever was, by number; those without a name are removed.
+    /// Every file that ever existed, by number; those without a name are removed.
     files: Vec<File>,
     names: Names,
     locks: BTreeMap<PathBuf, String>,
@@ -500,7 +500,7 @@ impl State {
         file.ok_or_else(|| io::Error::other("a file of another disk"))
     }
 
-    /// What another file left on the disk: what a sector that was never written may show.
+    /// Bytes that another file left on the disk, which a sector that was never written may show.
     fn stale(&self, number: usize, random: &mut Random) -> Vec<u8> {
         let other = random.index(self.files.len());
         let other = self.files.get(other).filter(|_| other != number);

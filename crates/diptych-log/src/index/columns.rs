@@ -1,4 +1,5 @@
-//! The index of a run of events in memory: of the newest ones, and while a file is built.
+//! The index of a run of events in memory: that of the newest events, and that of a file while it
+//! is built.
 
 use std::{collections::HashMap, hash::RandomState};
 
@@ -10,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 /// names that collide; it costs some ten nanoseconds for each look-up.
 pub(super) type ByName<V> = HashMap<CompactString, V, RandomState>;
 
-/// Most tags of a part have few events, which are kept where the list would be.
+/// Most tags of a part have few events, which are stored inline.
 pub(crate) type Positions = SmallVec<[u32; 4]>;
 
 /// Columns over the events from `first` on; positions in it are relative to that.
@@ -33,10 +34,10 @@ impl Columns {
         Columns { first, ..Columns::default() }
     }
 
-    /// The same, with room for about as much as these have.
+    /// Empty columns, with room for about as many events as `before` has.
     pub(crate) fn after(first: Position, before: &Columns) -> Columns {
         let mut columns = Columns::new(first);
-        // A part that is much smaller is nothing to go by, a larger one wastes what is not used.
+        // After a much smaller part this reserves too little, after a larger one some goes unused.
         columns.offsets.reserve(before.offsets.len());
         columns.types.reserve(before.types.len());
         columns.tags.reserve(before.tags.len());
@@ -44,7 +45,7 @@ impl Columns {
         columns
     }
 
-    /// How many events.
+    /// Number of events.
     pub(crate) fn len(&self) -> u32 {
         self.offsets.len() as u32
     }
@@ -113,7 +114,7 @@ impl Columns {
         Some(slice)
     }
 
-    /// Takes offsets in another order of their segment, which begins at `base`, in place of these.
+    /// Replaces the offsets by those in another order of the segment, which begins at `base`.
     pub(crate) fn move_to(&mut self, base: Position, offsets: &[u32]) {
         let skipped = (self.first.get() - base.get()) as usize;
         let moved = offsets.iter().skip(skipped).take(self.offsets.len());

@@ -31,7 +31,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The same of the events `low..=high`, one after another.
+    /// Where the frames of the events `low..=high` start in their segment, in order.
     pub(crate) fn offsets(self, low: u32, high: u32) -> Option<Vec<u32>> {
         match self {
             Index::Memory(columns) => {
@@ -183,7 +183,8 @@ impl<'a> Matches<'a> {
         }
     }
 
-    /// The first event from `at` on that all tags have: whoever is behind jumps, until none is.
+    /// The first event from `at` on that all tags have: each cursor that is behind jumps, until
+    /// none is.
     fn seek_tags(&mut self, walk: Walk<'a>, mut at: u32) -> Option<u32> {
         'all: loop {
             for cursor in &mut self.tags {

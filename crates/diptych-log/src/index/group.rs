@@ -1,5 +1,5 @@
 //! A group file: which of up to 64 consecutive segments have a name, so that a look-up need not
-//! ask the index of each. Derived, never synced, and built again if it is no good.
+//! search the index of each. It is derived, never synced, and rebuilt if it is unusable.
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYGRP"
@@ -18,9 +18,9 @@
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
 //! ```
 //!
-//! Names are tags, types and keys, by a hash of 32 bits: see the module `hash`. Two with one hash
-//! share a set: then a segment is asked that has nothing to say. None that has something is left
-//! out.
+//! Names are tags, types and keys, stored by a hash of 32 bits: see the module `hash`. Two names
+//! with one hash share a set, so a look-up may search a segment that has nothing. It never leaves
+//! out a segment that has something.
 
 use bytes::Bytes;
 use diptych_store::{Filter, FilterItem};
@@ -30,15 +30,15 @@ use super::hash::{Name, Seed};
 const MAGIC: &[u8; 8] = b"DIPTYGRP";
 const FORMAT: u16 = 3;
 const HEADER: usize = 48;
-/// Where the seed is in it, behind the checksum.
+/// Offset of the seed in the header, behind the checksum.
 const SEED: usize = 32;
 /// Names in a bucket, on average.
 const BUCKET: usize = 8;
 
-/// What a look-up is for.
+/// The names that a look-up needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted<'a> {
-    /// It cannot be told by names.
+    /// Names do not narrow the look-up.
     Any,
     One(Name<'a>),
     Filter(&'a Filter),
@@ -56,7 +56,7 @@ impl<'a> Wanted<'a> {
 /// The hash of a name, and the segments that have it.
 pub(crate) type Entry = (u32, u64);
 
-/// Makes one entry of those with one hash, in order.
+/// Sorts the entries, and merges those with one hash.
 pub(crate) fn collect(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.sort_unstable();
     entries.dedup_by(|(hash, set), (kept, into)| {
@@ -88,7 +88,7 @@ pub(crate) fn merge(groups: &[Group]) -> Vec<Entry> {
     }
 }
 
-/// The bytes of a group file, of entries as [`collect`] leaves them.
+/// The bytes of a group file. `entries` are as [`collect`] returns them.
 pub(crate) fn encode(first: u32, marks: &[u64], entries: &[Entry], seed: Seed) -> Vec<u8> {
     let width: u16 = if marks.len() <= 8 { 1 } else { 8 };
     let bits = (entries.len() / BUCKET).max(1).ilog2();
@@ -124,7 +124,7 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(header, bytes.get(SEED..).unwrap_or(&[]))
 }
 
-/// Whether these bytes are a whole group file of an older format, which is of no use any more.
+/// Whether these bytes are a whole group file of an older format, which cannot be used any more.
 pub(crate) fn is_older(bytes: &[u8]) -> bool {
     let field = |at: usize, size: usize| bytes.get(at..at + size).unwrap_or(&[]);
     let older = (1..FORMAT).any(|format| field(8, 2) == format.to_le_bytes());
@@ -148,7 +148,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Checks the bytes of a group file; nothing if they are not a whole one of this format.
+    /// Checks the bytes of a group file; `None` if they are not a whole one of this format.
     pub(crate) fn parse(bytes: Bytes) -> Option<Group> {
         let u16_at = |at| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let u32_at = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
@@ -190,7 +190,7 @@ impl Group {
         }
     }
 
-    /// The mark of this segment, counted from the first.
+    /// The mark of a segment, which is counted from the first of the group.
     pub(crate) fn mark(&self, segment: u32) -> Option<u64> {
         let bytes = self.bytes.get(HEADER + segment as usize * 8..)?.first_chunk()?;
         Some(u64::from_le_bytes(*bytes))
@@ -200,7 +200,7 @@ impl Group {
         (0..self.names).filter_map(|at| Some((self.u32_in(self.hashes, at)?, self.set(at)?)))
     }
 
-    /// The segments that may have what is hashed: bit n stands for `first` + n.
+    /// The segments that may have a name with this hash: bit n stands for `first` + n.
     fn find(&self, hash: u32) -> u64 {
         let bucket = (u64::from(hash) >> (32 - self.bits)) as usize;
         let start = self.u32_in(self.buckets, bucket).unwrap_or(0) as usize;

@@ -1,12 +1,12 @@
 //! The hash of names in index and group files: SipHash-1-3 under a key that is random for each log.
 //!
-//! Users choose tags, types and keys. With a hash that is known to them, such as a CRC, they could
-//! choose ever more names that fall on one slot of a table, and every name would be compared with
-//! all those before it. The key must therefore stay where the index is: it is never derived from
-//! the id of the log and never part of an answer, a token or a backup.
+//! Users choose tags, types and keys. If they knew the hash, such as a CRC, they could choose more
+//! and more names that fall on one slot of a table, and each name would be compared with all before
+//! it. The key must therefore stay where the index is: it is never derived from the id of the log
+//! and never part of an answer, a token or a backup.
 //!
-//! Each file carries the key that it was made with, so it can be read by itself. A log goes on with
-//! the key of its newest index file, because groups can be merged only if they share one.
+//! Each file carries the key that it was made with, so it can be read by itself. A log keeps the
+//! key of its newest index file, because groups can be merged only if they share one.
 
 use std::{fmt, hash::Hasher, path::Path};
 
@@ -54,14 +54,14 @@ impl Seed {
     }
 }
 
-/// Says nothing: a key that is printed is no key.
+/// Hides the key: a key that is printed is no longer secret.
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seed")
     }
 }
 
-/// Something that an index can be asked for.
+/// A name to look up in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
     Tag(&'a str),
@@ -105,7 +105,7 @@ pub(crate) fn hash(seed: Seed, kind: Kind, name: &[u8]) -> u32 {
 pub(crate) mod tests {
     use super::*;
 
-    /// The hash stands in files: it must not change with the crate that computes it.
+    /// Files contain the hash: it must not change with the crate that computes it.
     #[test]
     fn golden_hashes() {
         let seed = Seed::from_bytes(*b"0123456789abcdef");
@@ -116,8 +116,8 @@ pub(crate) mod tests {
         );
     }
 
-    /// Names of one CRC-32C. A CRC is linear: of 64 places, in each of which one of two letters
-    /// stands, at least 32 combinations of places change nothing, and all sums of those neither.
+    /// Names that share one CRC-32C. A CRC is linear: with one of two letters at each of 64 places,
+    /// at least 32 independent combinations of places leave it unchanged, and so do all their sums.
     pub(crate) fn of_one_crc(count: usize) -> Vec<String> {
         const PLACES: usize = 64;
         let plain = [b'a'; PLACES];

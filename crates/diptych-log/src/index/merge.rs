@@ -1,4 +1,4 @@
-//! One index file of several that follow each other: what is sorted in each is merged, without
+//! Merging index files that follow each other into one. Their sorted tables are merged, without
 //! building the columns again.
 
 use compact_str::CompactString;
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::frame::take_bytes;
 
-/// The bytes of an index file over all events of `runs`; nothing if one of them is malformed, or
-/// if they do not follow each other.
+/// The bytes of an index file over all events of `runs`; `None` if one of them is malformed, or if
+/// they do not follow each other.
 pub(crate) fn merge(runs: &[Run], coverage: &Coverage, seed: Seed) -> Option<Vec<u8>> {
     let offsets: Option<Vec<_>> =
         runs.iter().map(|run| run.offsets(0, run.len().saturating_sub(1))).collect();
     merge_at(runs, &offsets?.concat(), coverage, seed)
 }
 
-/// The same of events whose frames are at these offsets now.
+/// The bytes of an index file over all events of `runs`, whose frames are now at `offsets`.
 pub(crate) fn merge_at(
     runs: &[Run],
     offsets: &[u32],
@@ -69,11 +69,11 @@ fn merge_types(runs: &[Run]) -> Option<(Vec<u32>, Vec<CompactString>)> {
 
 /// The entries of a table that are not merged yet.
 struct Source<'a> {
-    /// The name of the first of them; nothing if there is none.
+    /// The name of the first entry; `None` if there is none.
     name: Option<&'a [u8]>,
     /// Its value, and what follows.
     rest: &'a [u8],
-    /// What its positions are counted from.
+    /// Number that is added to its positions.
     shift: u32,
 }
 

@@ -1,8 +1,8 @@
 //! The index of the newest events, in memory: columns, and commits that are not in them yet.
 //!
-//! A large commit leaves its part of the index to the writer, who does it while the disk already
-//! works on the bytes. Whoever asks before that does it first. So nobody sees an index without a
-//! commit that was accepted.
+//! For a large commit the writer adds the events to the index, while the disk already works on the
+//! bytes. A look-up that comes earlier adds them first. So no look-up misses a commit that was
+//! accepted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,7 +46,7 @@ impl Newest {
         columns.add(commit);
     }
 
-    /// Adds a commit before anybody asks.
+    /// Adds a commit later, at the latest before the next look-up.
     pub(crate) fn add_later(&self, commit: Commit) {
         let mut later = self.later.lock();
         later.push(commit);
@@ -58,7 +58,7 @@ impl Newest {
         self.behind.load(Ordering::Acquire)
     }
 
-    /// Adds what is to be added.
+    /// Adds the deferred commits.
     pub(crate) fn settle(&self) {
         if self.is_behind() {
             self.catch_up(&mut self.columns.write());
@@ -71,12 +71,12 @@ impl Newest {
         self.columns.read()
     }
 
-    /// The columns without what is to be added later.
+    /// The columns without the deferred commits.
     pub(crate) fn so_far(&self) -> RwLockReadGuard<'_, Columns> {
         self.columns.read()
     }
 
-    /// In order, because only who has the lock of the columns takes them out.
+    /// In order, because only the holder of the columns' lock takes commits out.
     fn catch_up(&self, columns: &mut Columns) {
         if !self.is_behind() {
             return;
@@ -115,7 +115,7 @@ mod tests {
         Commit { first: Position::new(number + 1), key: None, events, offsets }
     }
 
-    /// Whoever asks sees at least what was added before, and all of it in order.
+    /// A look-up sees at least the commits that were added before it, all of them in order.
     #[test]
     fn nobody_sees_an_index_that_is_behind() {
         const COMMITS: u64 = 20_000;

@@ -1,5 +1,5 @@
-//! An index file: the columns of a run of events of one segment. Derived from it, never synced:
-//! one that is missing, torn or of another format is built again.
+//! An index file: the columns of a run of events of one segment. It is derived from the segment and
+//! never synced; if it is missing, torn or of another format, it is rebuilt.
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYIDX"
@@ -28,8 +28,8 @@
 //!     tracking  every source up to here, as in the control record
 //! ```
 //!
-//! A table is searched from the slot that the low bits of the name's hash give, upwards: see the
-//! module `hash`.
+//! A search in a table begins at the slot that the low bits of the name's hash give, and goes
+//! upwards: see the module `hash`.
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -48,12 +48,12 @@ use crate::{
 const MAGIC: &[u8; 8] = b"DIPTYIDX";
 const FORMAT: u16 = 3;
 pub(crate) const HEADER: usize = 120;
-/// Where the seed is in it.
+/// Offset of the seed in the header.
 const SEED: usize = 88;
 /// Events whose offsets share a base.
 const BLOCK: usize = 64;
 
-/// What an index file covers, besides its columns.
+/// The records that an index file covers, and how it is bound to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Coverage {
     /// Sequence of the segment.
@@ -64,25 +64,25 @@ pub(crate) struct Coverage {
     pub(crate) end: u64,
     /// Time of that frame, since the segment's base time.
     pub(crate) time: u64,
-    /// Where the checkpoint record is that binds it to what it covers, which is all in front of
-    /// that: 0 in a segment of a version without them.
+    /// Offset of the checkpoint record that binds the file to the records before that offset; 0 if
+    /// a version without checkpoint records wrote the segment.
     pub(crate) proof: u64,
-    /// The running checksum in that record. Without one it is that of the whole segment if the
-    /// next segment has it, and else one of a sample.
+    /// The running checksum in that record. Without such a record it is that of the whole segment
+    /// if the next segment has it, and else one of a sample.
     pub(crate) chain: Chain,
-    /// Tracking of every source up to there.
+    /// Tracking of every source up to `end`.
     pub(crate) tracking: TrackingTable,
 }
 
 impl Coverage {
-    /// What a file that covers this proves.
+    /// The evidence of a file with this coverage.
     pub(crate) fn evidence(&self) -> Evidence {
         let Coverage { segment, checksum, end, .. } = *self;
         Evidence { segment, checksum, end }
     }
 }
 
-/// `segment-first-last.run`, so that a listing tells what is covered.
+/// `segment-first-last.run`, so that a listing shows which events are covered.
 pub(crate) fn file_name(segment: u32, first: Position, last: Position) -> String {
     format!("{segment:08}-{:020}-{:020}.run", first.get(), last.get())
 }
@@ -95,7 +95,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Position, Position)> {
     parts.next().is_none().then_some((segment, first, last))
 }
 
-/// What a whole index file proves: this much of this segment was durable when it was written.
+/// Evidence of a whole index file: the segment was durable up to `end` when the file was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Evidence {
     pub(crate) segment: u32,
@@ -103,12 +103,12 @@ pub(crate) struct Evidence {
     pub(crate) end: u64,
 }
 
-/// What an index file of this or an older format proves, if it is whole. An older one cannot be
-/// used any more, but what it proves stays true.
+/// The evidence of an index file of this or an older format, if it is whole. A file of an older
+/// format cannot be used any more, but its evidence stays true.
 pub(crate) fn evidence(bytes: &[u8]) -> Option<Evidence> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
     let format = u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
-    // The same places are summed in all of them.
+    // The checksum covers the same bytes in all formats.
     let checksum = crc32c::crc32c(bytes.get(..80)?);
     let checksum = crc32c::crc32c_append(checksum, bytes.get(SEED..)?);
     let whole = bytes.starts_with(MAGIC) && (1..=FORMAT).contains(&format);
@@ -149,7 +149,7 @@ pub(crate) fn encode(columns: &Columns, coverage: &Coverage, seed: Seed) -> Vec<
     assemble(&Body { first: *first, offsets, types, type_names, tags, keys }, coverage)
 }
 
-/// What an index file is made of.
+/// The columns and tables that an index file is made of.
 pub(super) struct Body<'a> {
     pub(super) first: Position,
     pub(super) offsets: &'a [u32],
@@ -216,7 +216,7 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
     let mut blocks = Vec::new();
     for block in offsets.chunks(BLOCK) {
         out.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
-        // Those of a clustered segment do not ascend.
+        // The offsets in a clustered segment do not ascend.
         let base = block.iter().min().copied().unwrap_or(0);
         let span = block.iter().max().copied().unwrap_or(0) - base;
         let width = if span < 1 << 16 { 2 } else { 4 };
@@ -230,12 +230,12 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
     out.extend_from_slice(&blocks);
 }
 
-/// A table of named entries, which come in the order of their names.
+/// A table of named entries, which are added in the order of their names.
 pub(super) struct Table {
     seed: Seed,
     kind: Kind,
     entries: Vec<u8>,
-    /// The hash of each name, and its entry's place plus 1.
+    /// The hash of each name, and the offset of its entry plus 1.
     places: Vec<(u32, u32)>,
 }
 
@@ -261,7 +261,7 @@ impl Table {
         self.slots() * 4 + self.entries.len()
     }
 
-    /// Writes it and answers how many slots it has.
+    /// Writes the table and answers the number of its slots.
     fn put(&self, out: &mut Vec<u8>) -> u32 {
         let slots = self.slots();
         let mut table = vec![0_u32; slots];
@@ -296,7 +296,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Checks the bytes of an index file; nothing if they are not a whole one of this format.
+    /// Checks the bytes of an index file; `None` if they are not a whole one of this format.
     pub(crate) fn parse(bytes: Bytes) -> Option<(Run, Coverage)> {
         let header = bytes.first_chunk::<HEADER>()?;
         let u16_at = |at| Some(u16::from_le_bytes(*header.get(at..)?.first_chunk()?));
@@ -348,7 +348,7 @@ impl Run {
         self.first
     }
 
-    /// What its names are hashed with.
+    /// The key that its names are hashed with.
     pub(crate) fn seed(&self) -> Seed {
         self.seed
     }
@@ -380,7 +380,7 @@ impl Run {
         Some(u32::from_le_bytes(*base).wrapping_add(value))
     }
 
-    /// Those of the events `low..=high`, block by block.
+    /// The offsets of the events `low..=high`, read block by block.
     pub(crate) fn offsets(&self, low: u32, high: u32) -> Option<Vec<u32>> {
         let end = (high as usize).checked_add(1)?.min(self.count as usize);
         let offsets = self.section(0);
@@ -477,7 +477,7 @@ impl Run {
         Some(KeyedCommit { first, last, digest: Digest(*digest) })
     }
 
-    /// The same columns in memory.
+    /// Copies its columns to memory.
     pub(crate) fn columns(&self) -> Columns {
         let mut columns = Columns::new(self.first);
         for at in 0..self.count {
@@ -508,7 +508,7 @@ fn u32_in(bytes: &[u8], index: usize) -> Option<u32> {
     bytes.get(index.checked_mul(4)?..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// What follows the name of the entry with this name.
+/// The bytes behind the name in the entry with this name.
 fn search<'a>(table: &'a [u8], slots: usize, name: Name<'_>, seed: Seed) -> Option<&'a [u8]> {
     if slots == 0 {
         return None;
@@ -525,7 +525,7 @@ fn search<'a>(table: &'a [u8], slots: usize, name: Name<'_>, seed: Seed) -> Opti
     None
 }
 
-/// Every entry's name and what follows it.
+/// Every entry's name, and the bytes behind the name.
 fn entries(table: &[u8], slots: usize) -> impl Iterator<Item = (&str, &[u8])> {
     let entries = slots.checked_mul(4).and_then(|start| table.get(start..)).unwrap_or(&[]);
     (0..slots).filter_map(move |slot| {
@@ -642,8 +642,8 @@ mod tests {
         assert_eq!(&bytes[HEADER..], body);
     }
 
-    /// How many slots lie between where each name of the tag table is looked for first and where
-    /// it is found, on average: what putting it there and looking it up costs.
+    /// Average number of slots between the first slot that is tried for a name of the tag table and
+    /// the slot that has it. This is the cost of adding a name and of looking it up.
     fn steps(run: &Run) -> f64 {
         let (table, slots) = (run.section(3), run.tag_slots);
         let mut steps = 0;
@@ -656,7 +656,7 @@ mod tests {
         steps as f64 / run.tags().count() as f64
     }
 
-    /// Once, tags that a user had made to have one CRC-32C all fell on one slot: an index of
+    /// Once, tags that a user had crafted to share one CRC-32C all fell on one slot: an index of
     /// 400,000 events took 26 seconds instead of 0.8, because each tag passed all before it.
     #[test]
     fn names_that_are_made_to_collide_do_not() {
@@ -668,7 +668,7 @@ mod tests {
         let encoded = encode(&columns, &Coverage::default(), Seed::random());
         let (run, _) = Run::parse(encoded.into()).unwrap();
         assert_eq!(run.tags().count(), NAMES);
-        // A table that is two thirds full at the most has less than one and a half.
+        // A table that is at most two thirds full needs fewer than one and a half.
         assert!(steps(&run) < 2.0, "{} steps for each name", steps(&run));
     }
 }

@@ -1,4 +1,4 @@
-//! Opening a backup, to read it: up to where its mark says, and without changing a segment.
+//! Opening a backup for reading, up to the end in its mark and without changing a segment.
 
 use diptych_store::Unavailable;
 
@@ -36,13 +36,13 @@ pub(super) fn open(
     let held = Held { lock: Some(lock), head_file: None };
     let engine = assemble(options, folders, held, (end.identity, seed), parts, found)?;
     let reason = takes_nothing(&folder).into();
-    // Who reads sees nothing of it; what comes to an end is taking commits.
+    // This ends only the taking of commits; reads are not affected.
     engine.state.lock().ended = Some(Unavailable::Failed { reason });
     Ok(engine)
 }
 
 impl Opening<'_> {
-    /// The end that the mark promises. Whatever is not so is damage: a backup has no torn tail.
+    /// Finds the end that the mark promises. Any difference is damage: a backup has no torn tail.
     pub(super) fn end_of_backup(
         &self,
         listed: &mut Vec<Listed>,

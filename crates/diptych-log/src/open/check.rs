@@ -11,10 +11,10 @@ use crate::{
     interval,
 };
 
-/// Goes through all that can make an open refuse the log in a folder, which the caller holds.
+/// Runs every check that can make an open refuse the log in a folder, which the caller holds.
 ///
 /// # Errors
-/// Those of an open.
+/// The errors of an open.
 pub(crate) fn check(
     disk: &dyn Disk,
     folders: &Folders,

@@ -1,5 +1,5 @@
-//! Finding where a log ends. Looking for it changes nothing: what has to be removed or cut off is
-//! only told, so that a verification can look as well.
+//! Finding where a log ends. The search changes nothing and only reports what to remove or cut off,
+//! so that a verification can search as well.
 
 use std::path::{Path, PathBuf};
 
@@ -18,15 +18,15 @@ use crate::{
 
 /// The end of a log, before anything is changed.
 pub(super) struct FoundEnd {
-    /// The last segment that holds something, and its end; nothing in a folder that never had one.
+    /// The last segment that is in use, and its end; `None` in a folder that never had one.
     last: Option<(Last, Unread)>,
-    /// Segments behind it that were never finished, the last one first.
+    /// Segments behind it that were never finished; the last one comes first.
     unfinished: Vec<PathBuf>,
-    /// One of these had a header: the log goes on in a new segment.
+    /// One of these had a header: the log continues in a new segment.
     begins_anew: bool,
 }
 
-/// Where a log ends whose last segment this is.
+/// The end of the log with this last segment.
 pub(super) fn end_in(last: &Last, tail: &Tail) -> PublishedHead {
     let Last { header, .. } = last;
     PublishedHead {
@@ -38,15 +38,15 @@ pub(super) fn end_in(last: &Last, tail: &Tail) -> PublishedHead {
 }
 
 impl Opening<'_> {
-    /// Finds the last segment that holds something, removes those behind it that were never
-    /// finished, and cuts off what is not whole.
+    /// Finds the last segment that is in use, removes the unfinished ones behind it, and cuts off
+    /// an incomplete commit.
     pub(super) fn find_end(
         &self,
         listed: &mut Vec<Listed>,
         options: &LogOptions,
     ) -> Result<End, OpenError> {
         let FoundEnd { last, unfinished, begins_anew } = self.look_for_end(listed, options)?;
-        // The last one first, so that none is ever missing between two.
+        // The last one first, so that a crash leaves no gap between segments.
         for path in &unfinished {
             self.remove_segment(path)?;
         }
@@ -60,7 +60,7 @@ impl Opening<'_> {
         };
         let path = &last.segment.path;
         self.settle(&last, &unread).map_err(io_error("repair the end of", path))?;
-        // Not before: until here they may prove that something is missing.
+        // Only now: until here they may prove that something is missing.
         self.remove_runs(&unread.needless, &[]);
         let tail = unread.tail;
         last.segment.publish(tail.recovered.end);
@@ -68,10 +68,10 @@ impl Opening<'_> {
         Ok(End { last, tail, begins_anew })
     }
 
-    /// Finds the last segment that holds something, and reads what its index does not tell.
+    /// Finds the last segment that is in use, and reads the frames that its index does not cover.
     ///
     /// # Errors
-    /// Also if there is less than anything in the folder proves to have been durable.
+    /// Also if records are missing that anything in the folder proves to have been durable.
     pub(super) fn look_for_end(
         &self,
         listed: &mut Vec<Listed>,
@@ -88,8 +88,8 @@ impl Opening<'_> {
             }
             self.must_go_on(listed, &last)?;
             // Every segment but the first begins with a control record, in the same write as its
-            // first commit: without that it holds nothing, and what it should have told of the
-            // sources is still in the segment before.
+            // first commit. Without that record it holds nothing, and the sources that the record
+            // lists are still in the segment before.
             let empty = end == segment::HEADER as u64;
             if !empty || header.sequence == 1 {
                 return Ok(FoundEnd { last: Some((last, unread)), unfinished, begins_anew });
@@ -101,7 +101,7 @@ impl Opening<'_> {
         Ok(FoundEnd { last: None, unfinished, begins_anew })
     }
 
-    /// Opens the last segment whose header was finished, and adds those behind it to `unfinished`.
+    /// Opens the last segment with a finished header, and adds those behind it to `unfinished`.
     fn last_segment(
         &self,
         listed: &mut Vec<Listed>,
@@ -124,7 +124,7 @@ impl Opening<'_> {
                 }
                 _ => {}
             }
-            // No frame is ever written before the header is durable, so a file that has no more
+            // No frame is ever written before the header is durable, so a file that is not longer
             // than a header never held anything.
             let size = file.size().map_err(io_error("look at", &path))?;
             if size > segment::HEADER as u64 {
@@ -136,9 +136,9 @@ impl Opening<'_> {
         Ok(None)
     }
 
-    /// Before a segment is taken for one that never held anything: nothing may say otherwise.
+    /// Refuses to treat a segment as never used if anything in the folder proves that it was.
     fn refuse_if_held(&self, sequence: u32, base: Position, path: &Path) -> Result<(), OpenError> {
-        // Says so itself if an index file is about this or a later segment.
+        // Fails if an index file is about this or a later segment.
         self.list_index(sequence - 1)?;
         match self.evidence.durable_content(sequence, base) {
             None => Ok(()),

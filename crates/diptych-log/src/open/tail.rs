@@ -1,10 +1,10 @@
-//! The end of the last segment: what its index files say of it, what a scan finds behind those,
-//! and cutting off what is not whole.
+//! The end of the last segment: using its index files, scanning the frames behind those, and
+//! cutting off an incomplete commit.
 //!
-//! The subtle thing is what may be taken for true. An index file is evidence: what it covers was
-//! durable, and was these records. One that covers more than there is, or other records, says that
-//! the segment is not what it was, or that the file is of another copy of the log. Which of the
-//! two cannot be told, so the log is not opened.
+//! The subtle thing is what may be trusted. An index file is evidence that the records that it
+//! covers were durable, and were these records. If it covers more bytes than there are, or other
+//! records, then either the segment has changed or the file is of another copy of the log. An open
+//! cannot tell the two cases apart, so it refuses the log.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -25,14 +25,14 @@ use crate::{
     segment::{self, Head, Header, Order, may_precede},
 };
 
-/// What the last segment holds.
+/// The content of the last segment.
 pub(super) struct Tail {
     /// Parts in files, then the one in memory.
     pub(super) parts: Vec<Arc<Part>>,
     pub(super) recovered: Recovered,
     pub(super) tracking: frame::TrackingTable,
     pub(super) last_commit: Option<LastCommit>,
-    /// Where the frames of the part in memory begin.
+    /// Offset of the first frame of the part in memory.
     pub(super) from: u64,
     /// The running checksum of all its frames.
     pub(super) chain: Chain,
@@ -41,9 +41,9 @@ pub(super) struct Tail {
 /// The end of the log as it was found, before anything is cut off.
 pub(super) struct Unread {
     pub(super) tail: Tail,
-    /// Of the file.
+    /// Bytes of the file; in a backup, at most up to its end.
     size: u64,
-    /// Where `bytes` begin in it.
+    /// Offset of `bytes` in the file.
     start: u64,
     bytes: Vec<u8>,
     /// Index files that are not used.
@@ -53,27 +53,27 @@ pub(super) struct Unread {
 struct LastRuns {
     chain: Vec<(Arc<Part>, Coverage)>,
     proven: u64,
-    /// Files that others have made needless, or that are no good.
+    /// Files that others have replaced, or that are unusable.
     needless: Vec<ListedRun>,
 }
 
 /// An index file, and what it proves.
 pub(super) struct Found {
     evidence: run::Evidence,
-    /// Nothing if it is of an older format.
+    /// `None` if it is of an older format.
     run: Option<(Run, Coverage)>,
 }
 
 impl Found {
-    /// Whether it is of the segment that its name says.
+    /// Whether it is about this segment, as its name says.
     pub(super) fn is_about(&self, segment: u32) -> bool {
         self.evidence.segment == segment
     }
 }
 
 impl Opening<'_> {
-    /// The last segment has to be of the log that the one before it and the published head are of:
-    /// its identity becomes that of the log.
+    /// Checks that the last segment belongs to one log with the segment before it and the published
+    /// head: its identity becomes that of the log.
     pub(super) fn must_go_on(&self, before: &[Listed], last: &Last) -> Result<(), OpenError> {
         let path = &last.segment.path;
         let mut others = Vec::new();
@@ -81,7 +81,7 @@ impl Opening<'_> {
             let before = self.folders.segments.join(segment::file_name(*sequence, *base));
             let file = self.disk.open(&before, 0).map_err(io_error("open", &before))?;
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &before))?;
-            // One that is damaged says so when it is read.
+            // If the header is damaged, reading that segment reports it.
             if let Ok(header) = Header::parse(&bytes) {
                 let events = last.header.base.get().saturating_sub(base.get());
                 self.must_follow(&*file, &before, &header, (last, events))?;
@@ -103,7 +103,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// The last segment has to go on from the records that the one before it ends with.
+    /// Checks that the last segment continues the records that the one before it ends with.
     fn must_follow(
         &self,
         file: &dyn DiskFile,
@@ -125,7 +125,7 @@ impl Opening<'_> {
         let head = Head::of(header);
         let fits = match Checkpoint::at(&end, &head) {
             Some(checkpoint) => chain::fits(size, Some(checkpoint), &link, events),
-            // Only the record that ends the segment may be damaged: its other records tell.
+            // Perhaps only the record at the end of the segment is damaged: its other records show.
             None => {
                 let whole = usize::try_from(size).unwrap_or(usize::MAX);
                 let bytes = file.read_at(0, whole).map_err(io_error("read", path))?;
@@ -138,7 +138,7 @@ impl Opening<'_> {
         })
     }
 
-    /// What is in an index file, and what it proves; nothing if it is gone or not whole.
+    /// The content and the evidence of an index file; `None` if it is missing or not whole.
     pub(super) fn load_run(&self, name: &str) -> Result<Option<Found>, OpenError> {
         let path = self.folders.index.join(name);
         let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
@@ -186,7 +186,7 @@ impl Opening<'_> {
         Ok(Unread { tail, size, start: covered.end, bytes, needless: runs.needless })
     }
 
-    /// The index files of the last segment that can be used, and how far they prove it durable.
+    /// The usable index files of the last segment, and up to where they prove it durable.
     fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
         let Last { header, segment, .. } = last;
         let mut found =
@@ -205,7 +205,7 @@ impl Opening<'_> {
                 self.must_be_bound(last, &name, &coverage)?;
                 found.proven = found.proven.max(coverage.proof + frame::CHECKPOINT as u64);
             }
-            // Where the running checksum at the end is not known, the segment is read.
+            // If the running checksum at its end is not known, the segment is scanned instead.
             if loaded.first() == next && loaded.len() > 0 && coverage.proof == coverage.end {
                 next = next.plus(u64::from(loaded.len()));
                 let path = self.folders.index.join(name);
@@ -241,7 +241,7 @@ impl Opening<'_> {
         Ok(true)
     }
 
-    /// The checkpoint record that an index file names has to be there, and to say the same.
+    /// Checks that the checkpoint record that an index file names is there, and agrees with it.
     fn must_be_bound(&self, last: &Last, name: &str, coverage: &Coverage) -> Result<(), OpenError> {
         let Last { header, file, segment } = last;
         let bytes = file.read_at(coverage.proof, frame::CHECKPOINT);
@@ -259,10 +259,10 @@ impl Opening<'_> {
         }
     }
 
-    /// Cuts off what is not whole, and makes the rest durable. What was written and not proven
-    /// to be synced is written again: after a failed sync a system may show bytes that it will
-    /// never bring to the disk, and take them for clean. Where nothing is proven, that goes for
-    /// the header and for the name of the file too.
+    /// Cuts off an incomplete commit, and makes the rest durable. Bytes that are not proven to be
+    /// synced are written again: after a failed sync a system may show bytes that it will never
+    /// bring to the disk, and take them for clean. If nothing is proven, the header is written
+    /// again, too, and the name of the file is made durable.
     pub(super) fn settle(&self, last: &Last, unread: &Unread) -> io::Result<()> {
         let Last { header, file, .. } = last;
         let Unread { tail: Tail { recovered, .. }, size, start, bytes, .. } = unread;
@@ -292,7 +292,7 @@ impl Opening<'_> {
     }
 }
 
-/// A file is of another log, or of a copy of this one that went another way.
+/// The error about a file of another log, or of a copy of this one that went another way.
 fn two_logs(path: &Path, offset: u64, what: String) -> OpenError {
     let advice = "one of the two files is of another log or of another copy of this one: put the \
                   right one back, or, if the wrong one is the published head or an index file, \

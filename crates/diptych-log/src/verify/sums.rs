@@ -1,5 +1,5 @@
-//! The running checksums of a segment, as verification finds them: what the records say of those
-//! before them, and what index files are bound to.
+//! The running checksums of a segment, as verification computes them. Checkpoint records, links and
+//! index files are compared with them.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Sums {
     chain: Chain,
-    /// The running checksum in front of each checkpoint record: by its place in the order of
-    /// arrival, and in the clustered segment.
+    /// The running checksum before each checkpoint record, by the record's offset in the order of
+    /// arrival. `clustered` has them by its offset in the clustered segment.
     checkpoints: BTreeMap<u64, Chain>,
     clustered: BTreeMap<u64, Chain>,
     control_bytes: u64,
-    /// What the first record says of the segment before.
+    /// The link to the segment before, in the first record.
     link: Option<Link>,
-    /// The first checkpoint record that says something else.
+    /// Offset of the first checkpoint record that does not match the records before it.
     wrong: Option<u64>,
 }
 
@@ -69,13 +69,13 @@ impl Sums {
         self.link
     }
 
-    /// Where the first checkpoint record is that says something else than the records before it.
+    /// Offset of the first checkpoint record that does not match the records before it.
     pub(super) fn wrong(&self) -> Option<u64> {
         self.wrong
     }
 
-    /// Whether an index file is bound to these records. `offsets` are those in the order of
-    /// arrival of the events that it is about.
+    /// Whether an index file is bound to these records. `offsets` are the offsets of its events in
+    /// the order of arrival.
     pub(super) fn bind(
         &self,
         run: &Run,

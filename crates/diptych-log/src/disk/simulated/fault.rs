@@ -1,11 +1,11 @@
-//! What can be asked of a disk, and what can go wrong with it.
+//! The operations of a disk, and the ways in which they fail.
 
 #[cfg(doc)]
 use super::SimulatedDisk;
 #[cfg(doc)]
 use crate::disk::{Disk, DiskFile};
 
-/// What can be asked of a disk or of one of its files.
+/// An operation of a disk or of one of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     /// [`Disk::create_dir`].
@@ -45,7 +45,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Each of them.
+    /// All operations.
     pub const ALL: [Operation; 17] = [
         Operation::CreateDir,
         Operation::List,
@@ -72,30 +72,31 @@ impl Operation {
     }
 }
 
-/// What goes wrong.
+/// A failure to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The next operation of this kind fails, and only that one.
     ///
-    /// A write that fails leaves any first part of what was to be written. A sync that fails
-    /// leaves any part of what was not synced durable, and the rest will never be, even if a
-    /// later sync succeeds; reads still show it.
+    /// A write that fails leaves any first part of its bytes. After a sync that fails, any part of
+    /// the unsynced bytes is durable, and the rest never will be, even if a later sync succeeds;
+    /// reads still show it.
     Io(Operation),
     /// The next operation that takes space finds none, and only that one. A write leaves a first
     /// part. For a disk that stays full see [`SimulatedDisk::set_capacity`].
     DiskFull,
-    /// Everything fails from here on and does nothing, but for a write that was under way: the
-    /// process or the machine stops, and what comes next is a crash.
+    /// Everything fails from here on and does nothing, except a write that was under way: the
+    /// process or the machine stops, and a crash follows.
     Stop,
 }
 
 /// A mistake of an engine, made by the disk in its place.
 ///
-/// Each is a lie, and an engine that believes it does what an engine with the mistake would do,
-/// so the engine needs no hooks for it: an engine that acknowledges before it syncs leaves the
-/// same bytes not durable as one whose sync did nothing; one that goes on after a failed sync
-/// does the same as one that was told that the sync succeeded; and one that forgets to sync the
-/// folder leaves the same names to be lost as one whose folder sync did nothing.
+/// Each of these mistakes is a lie of the disk. An engine that believes it does what an engine with
+/// the mistake would do, so the engine needs no hooks.
+///
+/// An engine that acknowledges before it syncs leaves the same bytes unsynced as one whose sync did
+/// nothing. One that goes on after a failed sync acts as if it was told that the sync succeeded.
+/// One that forgets to sync the folder risks the same names as one whose folder sync did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// A sync of a file succeeds and does nothing.

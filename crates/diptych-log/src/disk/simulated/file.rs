@@ -1,4 +1,4 @@
-//! The content of one file: what is durable, what was done since, and what a reader sees.
+//! The content of one file: its durable bytes, the changes since, and the bytes that a reader sees.
 //!
 //! The model is a page cache. A write changes whole sectors in memory, and each of them reaches
 //! the disk on its own, at any time, in any order, or never: after a loss of power a sector is as
@@ -7,7 +7,7 @@
 
 use super::Random;
 
-/// What a disk writes as a whole or not at all.
+/// Bytes that a disk writes as a whole or not at all.
 pub(super) const SECTOR: usize = 512;
 
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct File {
     durable: Vec<u8>,
     unsynced: Vec<Change>,
     current: Vec<u8>,
-    /// Ranges that were handed out by reference, which nobody may write to again.
+    /// Ranges that were handed out by reference, which must not be written to again.
     shared: Vec<(usize, usize)>,
 }
 
@@ -71,8 +71,8 @@ impl File {
         Some(bytes)
     }
 
-    /// Who shares bytes promises that they never change: on a real disk they are mapped, and a
-    /// change would be undefined behaviour. So this is not an error that could be handled.
+    /// Callers that share bytes promise that these never change: on a real disk they are mapped,
+    /// and a change would be undefined behaviour. So this is not an error that could be handled.
     fn refuse_shared(&self, start: usize, end: usize) {
         let overlaps = |&&(from, to): &&(usize, usize)| start < to && from < end;
         if let Some((from, to)) = self.shared.iter().find(overlaps) {
@@ -98,9 +98,9 @@ impl File {
         self.durable.resize(size, 0);
     }
 
-    /// The sync that failed: any part of what was done is durable, and the rest never will be,
-    /// since its pages count as clean from now on. Readers still see all of it. Only the length,
-    /// which is kept elsewhere, can still be synced.
+    /// A sync that failed: any part of the changes is durable, and the rest never will be, since
+    /// its pages count as clean from now on. Readers still see all changes. Only the length, which
+    /// is kept elsewhere, can still be synced.
     pub(super) fn fail_sync(&mut self, random: &mut Random, stale: &[u8]) {
         self.durable = self.survivor(random, stale);
         self.unsynced.clear();
@@ -120,8 +120,8 @@ impl File {
         File { shared: Vec::new(), ..self.clone() }
     }
 
-    /// What is on the disk if nothing more gets there: what was durable, and any part of what
-    /// was not.
+    /// The bytes on the disk if nothing more gets there: the durable ones, and any part of the
+    /// changes since.
     fn survivor(&self, random: &mut Random, stale: &[u8]) -> Vec<u8> {
         let fate = Fate::pick(random, self.unsynced.len());
         let mut platter =
@@ -166,8 +166,8 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     }
 }
 
-/// What becomes of the unsynced changes of one file. Pure chance per sector would almost never
-/// give the extremes, so that they are chosen as such.
+/// The fate of the unsynced changes of one file. Pure chance per sector would almost never give the
+/// extremes, so these are chosen as such.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Everything,
@@ -226,8 +226,8 @@ impl Platter<'_> {
         put(&mut self.bytes, start, sector);
     }
 
-    /// Makes it at least this long. The rest of a sector that was begun is zeros; of what was
-    /// never written there is no telling.
+    /// Makes it at least this long. The rest of a sector that was begun is zeros; sectors that were
+    /// never written can show anything.
     fn reach(&mut self, size: usize, random: &mut Random) {
         let begun = self.bytes.len().next_multiple_of(SECTOR);
         if self.bytes.len() < size {
@@ -240,11 +240,11 @@ impl Platter<'_> {
     }
 }
 
-/// What stands in sectors that belong to a file and were never written.
+/// The content of sectors that belong to a file and were never written.
 enum Filler<'a> {
     Zeros,
     Noise,
-    /// What another file left there.
+    /// Bytes that another file left there.
     Stale(&'a [u8]),
 }
 

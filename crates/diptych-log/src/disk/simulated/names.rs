@@ -10,7 +10,7 @@ use std::{
 
 use super::Random;
 
-/// What a name stands for.
+/// The folder or file that a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Folder,
@@ -123,8 +123,8 @@ impl Names {
         synced.iter().for_each(|change| change.apply(&mut self.durable));
     }
 
-    /// The names after the power was gone: those that were durable, changed by any of the
-    /// changes that were not. With a folder goes all that is in it.
+    /// The names after a loss of power: those that were durable, changed by any of the later
+    /// changes. If a folder goes, all its content goes with it.
     pub(super) fn after_power_loss(&self, random: &mut Random) -> Names {
         let percent = *random.pick(&[0, 50, 50, 100]).unwrap_or(&0);
         let mut names = self.durable.clone();

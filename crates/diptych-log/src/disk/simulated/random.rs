@@ -1,5 +1,5 @@
-/// Numbers from a seed, the same on every machine (splitmix64). For tests: whoever can see a few
-/// of them can tell all of them.
+/// Numbers from a seed, equal on every machine (splitmix64). For tests only: a few of the numbers
+/// are enough to compute all others.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,
@@ -35,7 +35,7 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// One of these; none of none.
+    /// One of `choices`; `None` if there are none.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
         choices.get(self.index(choices.len()))
     }

@@ -1,5 +1,5 @@
-//! What the simulated disk promises to tests: everything that it may do it does for some seed,
-//! and what it may not do it does for none.
+//! The promises of the simulated disk to tests: everything that it may do it does for some seed,
+//! and nothing else for any seed.
 
 use std::{collections::BTreeSet, io::ErrorKind, path::Path, sync::Arc};
 
@@ -32,7 +32,7 @@ fn content(disk: &SimulatedDisk) -> Vec<u8> {
     disk.map(path()).unwrap().to_vec()
 }
 
-/// What a loss of power leaves of the file, over all seeds.
+/// The content of the file after a loss of power, over all seeds.
 fn survivors(disk: &SimulatedDisk) -> BTreeSet<Vec<u8>> {
     (0..SEEDS).map(|seed| content(&disk.power_loss(seed))).collect()
 }
