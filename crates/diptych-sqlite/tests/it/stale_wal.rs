@@ -220,6 +220,23 @@ fn nor_with_a_copy_that_a_vacuum_made() {
     }
 }
 
+/// Rows went to a file without a name: readers did not see them, and after a kill they were gone.
+#[cfg(unix)]
+#[test]
+fn nothing_is_lost_if_only_its_wal_is_removed() {
+    for ends in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        let mut scene = Scene::new(90);
+        let mut sales = scene.running();
+        let before = sales.checkpoint().unwrap();
+        for end in ends {
+            fs::remove_file(beside(&scene.file, end)).unwrap();
+        }
+        sales.confirm(before).unwrap();
+        assert_eq!(assert_in_step(scene.app.store(), &scene.file), scene.app.head());
+        assert!(!scene.goes_on(sales), "it is told of {ends:?}");
+    }
+}
+
 /// A `-wal` that was cut off at any moment is of its file, and is not taken for a foreign one:
 /// also after a checkpoint that a reader kept from being complete.
 #[test]
