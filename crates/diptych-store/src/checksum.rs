@@ -57,7 +57,7 @@ impl fmt::Display for EventChecksum {
 pub struct ContentChecksum(u64);
 
 impl ContentChecksum {
-    /// Of this event, as a store writes it.
+    /// The checksum of this event, as a store writes it.
     pub fn of(event: &RawEvent) -> ContentChecksum {
         // Tags are a set: a store writes one that is given twice where it stood first.
         let is_first = |at: &usize| {
@@ -97,7 +97,7 @@ fn rest(event: &RawEvent) -> Rest<'_> {
     }
 }
 
-/// What an event says, wherever it is, but for its tags.
+/// The fields of an event, wherever it is, but for its tags.
 struct Content<'a> {
     event_type: &'a str,
     tags: usize,

@@ -31,8 +31,8 @@ pub(crate) struct Lineage {
     recent: Box<[Recent]>,
 }
 
-/// A position and its checksum, without a lock. Of two that are written at once a reader may see
-/// a half of each: then the two halves give a position that was not asked for.
+/// A position and its checksum, without a lock. A reader may see halves of two that are written at
+/// once: then the two halves give a position that was not asked for.
 #[derive(Default)]
 struct Recent {
     checksum: AtomicU64,
@@ -83,7 +83,7 @@ impl Lineage {
     /// The checksum of the event at this position; nothing above the head.
     ///
     /// # Errors
-    /// What the store says.
+    /// [`ReadError`] of the store.
     pub(crate) async fn checksum(
         &self,
         position: Position,
@@ -109,8 +109,8 @@ impl Lineage {
         }
     }
 
-    /// Whether what somebody carries along is of this log, as far as that is known without
-    /// reading.
+    /// Whether a position that a caller carries along is of this log, as far as that is known
+    /// without reading.
     fn check(&self, log: LogIdentity, position: Position) -> Result<(), TokenError> {
         TokenError::check(log, position, self.log, self.head())
     }
@@ -122,13 +122,13 @@ impl fmt::Debug for Lineage {
     }
 }
 
-/// What a caller carries along with a command or a query, to be compared with the log before it
-/// is answered.
+/// The tokens and sessions that a caller carries along with a command or a query. They are compared
+/// with the log before it is answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     /// The first that makes no sense here.
     failed: Option<TokenError>,
-    /// What only reading can tell.
+    /// Those that only a read of the log can settle.
     open: Vec<Claim>,
 }
 
@@ -174,7 +174,7 @@ impl Claims {
             self.fail(error);
             return Position::START;
         }
-        // What was seen in this app was of its own log, which has not changed since.
+        // A session of this app saw its own log, which has not changed since.
         if !session.is_of(lineage) {
             self.open.push(Claim::Session(session.clone()));
         }
@@ -185,7 +185,7 @@ impl Claims {
         self.failed = self.failed.or(Some(error));
     }
 
-    /// What makes no sense, as far as is known.
+    /// The first that makes no sense, as far as is known without reading.
     pub(crate) fn failed(&self) -> Option<TokenError> {
         self.failed
     }

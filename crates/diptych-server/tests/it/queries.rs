@@ -6,7 +6,7 @@ use diptych::{App, Memory};
 use serde_json::{Value, json};
 
 use crate::{
-    client::Request,
+    client::{Events, Request},
     domain::{Guestbook, Plan, cure},
     served::{Served, with_views},
     store::{Mood, Moody},
@@ -138,6 +138,42 @@ async fn an_answer_says_of_which_position_it_is_and_what_it_cost() {
         ("2".into(), "2".into())
     );
     assert_eq!(past.ok(), 2);
+}
+
+/// A client held tokens when an older copy of the log was put back, which grew past them. It has the
+/// same id and epoch, and answered as if it knew of what the client had written.
+#[tokio::test]
+async fn a_token_of_a_history_that_is_gone_is_a_problem_wherever_it_is_sent() {
+    let before = Moody::new();
+    let copy = before.older_copy();
+    let before = Served::over(before).await;
+    let receipt = before.take("a1", "ada").await.need("diptych-receipt");
+    let seen = before.get("/queries/how-many?_consistency=strong").await.need("diptych-token");
+    let served = Served::over(copy).await;
+    for target in ["/queries/how-many?_after=", "/queries/how-many?_session="] {
+        let above = served.get(&format!("{target}{seen}")).await.problem(409, "token");
+        assert!(above["detail"].as_str().unwrap().contains("the log ends at 0"), "{above}");
+    }
+    served.take("b1", "ben").await;
+    served.take("b2", "ben").await;
+    let gone = |problem: Value| {
+        let detail = problem["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("is not in this log any more"), "{detail}");
+    };
+    for token in [&receipt, &seen] {
+        gone(served.get(&format!("/queries/how-many?_after={token}")).await.problem(409, "token"));
+    }
+    let session = format!("/queries/how-many?_session={seen}");
+    gone(served.get(&session).await.problem(409, "token"));
+    let body = json!({ "seat": "a1", "by": "ada" });
+    let after = Request::send("take-seat", &body).header("Diptych-After", &receipt);
+    gone(served.ask(&after).await.problem(409, "token"));
+    let live = Request::get("/queries/how-many/live").header("last-event-id", &seen);
+    let mut events = Events::open(served.address, &live).await;
+    let sent = events.next().await.unwrap();
+    assert_eq!(sent.event, "problem");
+    gone(sent.json());
+    assert_eq!(served.head(), 2, "nothing was written");
 }
 
 #[tokio::test]

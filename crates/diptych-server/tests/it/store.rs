@@ -25,6 +25,7 @@ pub(crate) enum Mood {
 #[derive(Clone)]
 pub(crate) struct Moody {
     store: Store,
+    identity: LogIdentity,
     mood: Arc<watch::Sender<Mood>>,
     waiting: Arc<watch::Sender<usize>>,
 }
@@ -32,7 +33,13 @@ pub(crate) struct Moody {
 impl Moody {
     pub(crate) fn new() -> Moody {
         let store = Store::new(Memory::new());
-        Moody { store, mood: Arc::default(), waiting: Arc::default() }
+        let identity = store.identity();
+        Moody { store, identity, mood: Arc::default(), waiting: Arc::default() }
+    }
+
+    /// An empty log under the identity of this one: as when an older copy of it was put back.
+    pub(crate) fn older_copy(&self) -> Moody {
+        Moody { identity: self.identity, ..Moody::new() }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -86,7 +93,7 @@ impl Drop for Counted<'_> {
 
 impl EventStore for Moody {
     fn identity(&self) -> LogIdentity {
-        self.store.identity()
+        self.identity
     }
 
     fn limits(&self) -> Limits {

@@ -41,7 +41,7 @@ pub struct Execute<C> {
     lane: Option<Lane>,
     request: Request<C>,
     session: Option<Session>,
-    /// What its sender carries along.
+    /// The tokens and sessions that its sender carries along.
     claims: Claims,
     /// Something that was said about it makes no sense.
     failed: Option<Failure>,

@@ -366,7 +366,7 @@ impl<F: Fold> Slot for Box<State<F>> {
                 self.remove_snapshot(place, &name);
                 reason
             }
-            // What other code made may be of use to that code, which may run beside this.
+            // Other code may use the snapshot that it made, and may run beside this.
             Err(Unused::Unread(reason) | Unused::Foreign(reason)) => reason,
         };
         self.warn_of_snapshot(&reason);

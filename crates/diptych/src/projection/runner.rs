@@ -40,7 +40,7 @@ impl<T: Target> Runner<T> {
         self.progress.reached(self.position, events);
     }
 
-    /// Goes on from what somebody else stored, if the log still has the event that it is of.
+    /// Goes on from a stored checkpoint, if the log still has the event that it names.
     fn goes_on(&mut self, found: Option<Checkpoint>) -> Result<(), Halt> {
         let event = match found {
             Some(found) => self.looked_up(found.position)?,

@@ -43,7 +43,7 @@ impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
     }
 }
 
-/// What every snapshot begins with, in this form and in older ones.
+/// The first bytes of every snapshot, in this form and in older ones.
 const MAGIC: &[u8; 7] = b"DIPSNAP";
 /// The form of these bytes. The first did not say which event a snapshot ends with, and the second
 /// not the likeness of its state.
@@ -110,8 +110,8 @@ impl<F: Fold> Keeping<F> {
         }
     }
 
-    /// What these bytes are a snapshot of, if it is this, and the checksum of the event that it
-    /// ends with.
+    /// The state in these bytes, if this fold and this code made them, and the checksum of the event
+    /// that it ends with.
     pub(crate) fn read(
         &self,
         log: LogIdentity,

@@ -22,12 +22,12 @@ use twox_hash::XxHash3_64;
 /// Neither the order of a map or a set nor that in which fields are declared makes a difference.
 ///
 /// # Errors
-/// What the value says, if it cannot be serialised.
+/// The reason of the value, if it cannot be serialised.
 pub(super) fn likeness<T: Serialize + ?Sized>(value: &T) -> Result<u64, String> {
     value.serialize(Likeness).map_err(|Failed(reason)| reason)
 }
 
-/// What a value is, so that no two kinds are alike.
+/// The kinds of values. Each is hashed with its kind, so that no two kinds are alike.
 #[derive(Clone, Copy)]
 enum Kind {
     Bool,
@@ -73,7 +73,7 @@ fn text(text: &str) -> u64 {
     XxHash3_64::oneshot(text.as_bytes())
 }
 
-/// What a value said when it could not be serialised.
+/// The reason why a value could not be serialised.
 #[derive(Debug)]
 struct Failed(String);
 

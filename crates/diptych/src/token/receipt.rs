@@ -40,8 +40,8 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Of what was written from `first` up to this point. Nothing, with everything up to there
-    /// known, if `first` is the position after it.
+    /// The receipt of the events from `first` up to this point. If `first` is the position after it,
+    /// nothing was written, and everything up to the point was known.
     pub(crate) fn new(first: Position, last: HistoryPoint) -> Receipt {
         let HistoryPoint { log, position: last, checksum } = last;
         let events = last.get().saturating_add(1).saturating_sub(first.get());

@@ -264,7 +264,7 @@ async fn a_decision_snapshot_above_the_head_is_told_and_removed() {
     assert_eq!(logs.snapshots(), 0);
 }
 
-/// What a client holds of the history that is lost: a receipt, and the token of a session.
+/// A client holds a receipt and the tokens of a session of the history that is lost.
 async fn held(logs: &Logs) -> (Receipt, SessionToken, SessionToken) {
     let app = logs.open().view::<Sum>().start().await.unwrap();
     let session = app.session();
