@@ -47,8 +47,8 @@ pub enum StartError {
         /// The name.
         name: String,
     },
-    /// A view that the app [requires](crate::AppBuilder::require_views) did not reach the end of the
-    /// log.
+    /// A view that the app [requires](crate::AppBuilder::require_views) stopped before the end of
+    /// the log.
     #[error(
         "the app requires its views, and {view} did not come as far as the log: {state}; correct \
          its fold, add an upcaster, or start without `require_views`"
