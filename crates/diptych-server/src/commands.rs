@@ -27,16 +27,16 @@ use crate::{
     site::Site,
 };
 
-/// A command of the application, without its type.
+/// A command of the application with its type erased.
 pub(crate) struct CommandEntry {
     /// The Rust type.
     pub(crate) type_name: &'static str,
-    /// Names of the events that can come of it.
+    /// Names of the events that it can write.
     pub(crate) events: Vec<&'static str>,
     pub(crate) body: Value,
-    /// Nothing of a command that no rule rejects.
+    /// Schema of its rejection; `None` for a command that no rule rejects.
     pub(crate) rejection: Option<Value>,
-    /// Whether its rejections are kept as facts.
+    /// Whether its rejections are recorded as events.
     pub(crate) notes: bool,
     run: Run,
 }
@@ -44,7 +44,7 @@ pub(crate) struct CommandEntry {
 type Running = Pin<Box<dyn Future<Output = Result<Done, Problem>> + Send>>;
 type Run = Box<dyn Fn(App, Bytes, Sent) -> Running + Send + Sync>;
 
-/// What is said about a command beside itself.
+/// The options of a command, from the headers of its request.
 #[derive(Default)]
 pub(crate) struct Sent {
     key: Option<String>,
@@ -73,7 +73,7 @@ impl CommandEntry {
         })
     }
 
-    /// One that no rule rejects.
+    /// A command that no rule rejects.
     pub(crate) fn certain<C>(schemas: &mut SchemaGenerator) -> CommandEntry
     where
         C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
@@ -85,7 +85,7 @@ impl CommandEntry {
         })
     }
 
-    /// One whose rejections are kept as facts: `note` says by which command.
+    /// A command whose rejections are recorded as events, by the command that `note` makes.
     pub(crate) fn noting<C, N>(
         schemas: &mut SchemaGenerator,
         note: fn(&C, &C::Rejection) -> N,
@@ -138,7 +138,7 @@ impl CommandEntry {
     }
 }
 
-/// How a command went.
+/// The outcome of a command, with its session.
 struct Executed<R: std::error::Error + 'static>(
     Result<Receipt, ExecuteError<R>>,
     Option<diptych::Session>,
@@ -160,7 +160,8 @@ impl<R: std::error::Error + Send + Sync + 'static> Executed<R> {
     }
 }
 
-/// The session's token. A command that was carried out is answered without it, too.
+/// The session's token. If it cannot be made, the command is answered without it, because it was
+/// carried out.
 async fn token(session: &diptych::Session) -> Option<SessionToken> {
     let token = session.token().await;
     if let Err(error) = &token {
@@ -184,13 +185,13 @@ impl Sent {
         })
     }
 
-    /// Metadata for a note on this command. The key is the command's: that of the note is made of
-    /// it.
+    /// The options of a note on this command. It has the command's key; the note's own key is
+    /// derived from it.
     fn about(&self, command: &impl Command) -> Sent {
         Sent {
             key: self.key.clone(),
             actor: self.actor.clone(),
-            // The note does not know when it was so; what it is about may.
+            // The note itself has no instant, but the rejected command may have one.
             occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
             correlation: self.correlation,
             causation: self.causation,
@@ -239,7 +240,7 @@ impl Sent {
         Executed(self.on(execute).await, session)
     }
 
-    /// Puts on record that this command was rejected.
+    /// Records that this command was rejected.
     async fn note<C, N>(
         self,
         app: &App,
@@ -274,21 +275,21 @@ impl Sent {
     }
 }
 
-/// Whether a rejection is on record.
+/// Whether a rejection was recorded.
 enum Noted {
     Yes,
     No {
-        /// The kind of problem that the note met.
+        /// The kind of the problem that stopped the note.
         kind: &'static str,
     },
-    /// The note was accepted, and is not known to be durable.
+    /// The note was accepted, but is not known to be durable.
     Unknown {
         kind: &'static str,
     },
 }
 
 impl Noted {
-    /// The problem of the rejection, which says whether it was noted.
+    /// Adds to the problem of the rejection whether it was noted.
     fn told_in(self, problem: Problem) -> Problem {
         let (noted, kind) = match self {
             Noted::Yes => return problem.and("noted", true),
@@ -306,7 +307,7 @@ fn as_json(rejection: &impl Serialize) -> Value {
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let name = "idempotency-key";
     match header_text(headers, name)?.map(unquoted) {
-        // All who have none would share it.
+        // All clients without a key would share the empty one.
         Some("") => {
             let detail = format!("the header {name} is empty: give each command its own key");
             Err(Problem::bad("header", detail).and("header", name))
@@ -315,7 +316,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// A key as the draft of the header has it, a quoted string, or bare as most send it.
+/// The key of a quoted string, as in the draft of the header, or of a bare text, as most clients
+/// send it.
 fn unquoted(key: &str) -> &str {
     key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
 }
@@ -347,7 +349,7 @@ async fn answer(
     }
     let body = json_body(&parts.headers, body, &site.limits).await?;
     let sent = Sent::read(&site.app, &parts.headers, caller.actor).await?;
-    // A task of its own: what was begun is not given up because the client went away.
+    // The command runs in a separate task, so that it completes even if the client goes away.
     let (run, begun) = ((entry.run)(site.app.clone(), body, sent), site.begun.one());
     let running = tokio::spawn(async move {
         let done = run.await;

@@ -1,4 +1,4 @@
-//! Commands and queries of a Diptych app over HTTP: one line for each, and one to serve.
+//! Serves the commands and queries of a Diptych app over HTTP, with one line for each.
 //!
 //! ```
 //! use diptych::{App, Command, Event, Filter, Fold, Memory, Query, Recorded, Tag};
@@ -82,51 +82,51 @@
 //! # Commands
 //!
 //! `POST /commands/{name}` with the command as JSON. The answer is the receipt, in the body
-//! (`receipt`, `first`, `last`, `events`) and in the header `Diptych-Receipt`; then its events are
-//! durable. Headers say more about a command: `Idempotency-Key`, `Diptych-Occurred-At`,
-//! `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`, `Diptych-After` (a receipt or a
-//! token that it rests on), `Diptych-Unchanged-Since` (a position: nothing that it depends on came
-//! after).
+//! (`receipt`, `first`, `last`, `events`) and in the header `Diptych-Receipt`; by then the events
+//! of the command are durable. Headers say more about a command: `Idempotency-Key`,
+//! `Diptych-Occurred-At`, `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`,
+//! `Diptych-After` (a receipt or a token that it rests on), `Diptych-Unchanged-Since` (a position:
+//! nothing that it depends on came after).
 //!
-//! A command that was begun is carried out, also if its client goes away or the server stops.
-//! Fields that its type does not know are up to the type (`#[serde(deny_unknown_fields)]`).
+//! A command that has begun is carried out, even if its client goes away or the server stops. The
+//! type decides about unknown fields (`#[serde(deny_unknown_fields)]`).
 //!
 //! # Queries
 //!
-//! `GET /queries/{name}?arguments`, or `POST` with the arguments as JSON. The answer is the JSON of
-//! the answer, with `Diptych-Position` (of which position it is), `Diptych-Token` (the same, to be
-//! told to others as `Diptych-After`), `Diptych-Cost-Events` (what was read for it) and
-//! `Diptych-Stale`, if it is. Of a view that takes in nothing more for now, `Diptych-View-State`
-//! (`paused`, `stalled`, `stopped`, `ended` or `closed`) and `Diptych-View-Since` say so. How fresh
-//! it has to be, and of when, is said by parameters, or by headers of the same names (`_as_of` is
-//! `Diptych-As-Of`):
+//! `GET /queries/{name}?arguments`, or `POST` with the arguments as JSON. The body is the answer as
+//! JSON. Headers tell more: `Diptych-Position` is its position, `Diptych-Token` names that position
+//! for use as `Diptych-After`, and `Diptych-Cost-Events` is the number of events read for it.
+//! `Diptych-Stale` is there if the answer is stale. If the view stands still, `Diptych-View-State`
+//! (`paused`, `stalled`, `stopped`, `ended` or `closed`) and `Diptych-View-Since` say so.
+//! Parameters, or headers of the same names (`_as_of` is `Diptych-As-Of`), set how fresh the answer
+//! has to be, or its point in the past:
 //!
-//! | parameter | what |
+//! | parameter | meaning |
 //! |---|---|
 //! | `_consistency` | `eventual`, or `strong` |
-//! | `_after` | a receipt or token: what it speaks of is in the answer |
+//! | `_after` | a receipt or token: the answer contains its events |
 //! | `_session` | a session's token; the next one comes back in `Diptych-Session` |
-//! | `_at_most` | milliseconds: not older than that |
+//! | `_at_most` | milliseconds: maximum age of the answer |
 //! | `_within` | milliseconds to wait for it |
-//! | `_or_stale` | take what there is then, marked |
+//! | `_or_stale` | after the wait, accept a stale answer with a mark |
 //! | `_as_of` | a position: the answer as it was then |
-//! | `_recorded_before`, `_occurred_before` | an instant: what was known, or was so, until then |
+//! | `_recorded_before`, `_occurred_before` | an instant: events recorded, or occurred, before it |
 //! | `_limit` | events of an explanation |
 //!
-//! A session begins with the token of any answer. One of another log, or of before a backup was
-//! restored, is answered with `409`, and begins anew. Said in the address and in a header, it is
-//! the address that counts. Of the past, what is said about freshness plays no role.
+//! A session begins with the token of any answer. A token of another log, or from before a backup
+//! was restored, gets `409`; then begin a new session. If both the address and a header set a
+//! value, the address wins. Requirements on freshness do not apply to questions about the past.
 //!
-//! `GET /queries/{name}/explanation` lists the events that made the answer. `GET
-//! /queries/{name}/live` sends the answer and each changed one as server-sent events; the id of
-//! an event, given as `Last-Event-ID`, resumes there; of the parameters it takes `_session` alone.
-//! Trouble is an event `problem`, told once; the
-//! stream goes on when it is over, except where the id is of another log: then open it anew.
+//! `GET /queries/{name}/explanation` lists the events that made the answer.
+//! `GET /queries/{name}/live` sends the answer and each changed one as server-sent events; the id
+//! of an event, given as `Last-Event-ID`, resumes there; it takes only the parameter `_session`. A
+//! problem is sent once, as an event `problem`, and the stream continues when it is over. If the id
+//! belongs to another log, open a new stream.
 //!
 //! # Problems
 //!
-//! Whatever is not an answer is `application/problem+json`. Its `type` is `urn:diptych:` and one
-//! of these words, its `detail` is a sentence for people.
+//! Every other response is `application/problem+json`. Its `type` is `urn:diptych:` and one of
+//! these words; its `detail` is a sentence for people.
 //!
 //! | status | words |
 //! |---|---|
@@ -135,36 +135,37 @@
 //! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
 //! | 404, 405 | `unknown`, `method` |
 //! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
-//! | 409 | `conflict` (with position and type of what was `missed`), `key-reused`, `token` |
+//! | 409 | `conflict` (`missed` has position and type of events), `key-reused`, `token` |
 //! | 422 | `rejected`, with the typed reason in `rejection` |
 //! | 500 | `mistake` in the program |
 //! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped` |
 //! | 503 | `busy`, `slow`, `stopping`, `not-ready` |
 //!
-//! A problem quotes no events: a mistake says where it is, and the log of the program why. The
-//! payloads of events that a conflict missed are in `missed` for callers whom the hook admits to
-//! [`Operation::Explain`].
+//! A problem quotes no events. A `mistake` names its place, and the log of the program has the
+//! reason. The payloads of events that a conflict missed are in `missed` only for callers whom the
+//! hook admits to [`Operation::Explain`].
 //!
-//! `busy` is one request, live stream, or question about the past too many. What is asked about
-//! the past is folded on threads of the app, of which [`AppBuilder::past_folds`] has few; a client
-//! that goes away leaves its thread to the next.
+//! `busy` means that the limit of requests, live streams, or questions about the past is reached.
+//! Questions about the past are folded on a few threads of the app ([`AppBuilder::past_folds`]).
+//! When a client goes away, its thread takes the next question.
 //!
 //! [`AppBuilder::past_folds`]: diptych::AppBuilder::past_folds
 //!
-//! Only what is no HTTP has no such answer: hyper says 400, or 431 where the head is too long.
+//! Only malformed HTTP gets another answer: hyper responds with 400, or with 431 if the head is too
+//! long.
 //!
-//! # For whoever runs it
+//! # For operators
 //!
 //! `/status` and `/status/live` show the log, the commands and the views; `/health` and `/ready`
 //! are for load balancers, `/metrics` for Prometheus ([`Metrics`]). `/catalogue` and
 //! `/openapi.json` list commands, queries, events and views with their schemas, made from the
 //! types.
 //!
-//! The server listens where it is told to and answers under the names that it is told: on a
-//! loopback address those of this machine; anything else has to be named with
-//! [`host`](Server::host). A request of another site's page is refused, unless that is named
-//! with [`origin`](Server::origin). Everything is bounded by [`ServerLimits`]. It speaks plain
-//! HTTP/1.1: encryption is the work of what stands before it.
+//! The server listens on the listener that it gets. On a loopback address it answers under the
+//! names of this machine; add any other name with [`host`](Server::host). A request from a page of
+//! another site is refused, unless that site is allowed with [`origin`](Server::origin).
+//! [`ServerLimits`] bounds all resources. The server speaks plain HTTP/1.1; put a proxy in front
+//! for encryption.
 
 mod access;
 mod catalogue;
@@ -203,7 +204,7 @@ use crate::{
 /// The headers of a [`Visit`].
 pub type HeaderMap = _HeaderMap;
 
-/// What an app is asked over HTTP: put together, then [served](Server::serve).
+/// An HTTP server for an app: register commands and queries, then [serve](Server::serve).
 #[must_use = "a server does nothing before it serves"]
 pub struct Server {
     app: App,
@@ -218,12 +219,12 @@ pub struct Server {
     hosts: Hosts,
     hook: Option<Hook>,
     metrics: Option<Metrics>,
-    /// Found while it was put together, and told when it is to serve.
+    /// Mistakes in its configuration, reported when it is to serve.
     mistakes: Vec<String>,
 }
 
 impl Server {
-    /// Nothing yet can be asked of this app.
+    /// A server for this app, without commands and queries.
     pub fn new(app: App) -> Server {
         Server {
             app,
@@ -242,13 +243,13 @@ impl Server {
         }
     }
 
-    /// What the application is called, and the version of what it can be asked.
+    /// Sets the name of the application and the version of its API.
     pub fn title(mut self, title: impl Into<String>, version: impl Into<String>) -> Server {
         (self.title, self.version) = (title.into(), version.into());
         self
     }
 
-    /// This command can be sent, under this name (`schedule-flight`).
+    /// Registers a command under this name (`schedule-flight`).
     pub fn command<C>(mut self, name: &str) -> Server
     where
         C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
@@ -257,7 +258,7 @@ impl Server {
         self.with_command(name, entry)
     }
 
-    /// The same for a command that no rule rejects.
+    /// Registers a command that no rule rejects.
     pub fn certain_command<C>(mut self, name: &str) -> Server
     where
         C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
@@ -266,14 +267,14 @@ impl Server {
         self.with_command(name, entry)
     }
 
-    /// Like [`command`](Server::command), and what the rule says no to becomes a fact: after a
-    /// rejection the command `note` is executed, with the same metadata. Under an idempotency key
-    /// it is noted once for the same command and the same rejection
+    /// Like [`command`](Server::command), and records rejections: after a rejection the server
+    /// executes the command that `note` makes, with the same metadata. Under an idempotency key,
+    /// one rejection of one command is noted once
     /// ([`Execute::note_of`](diptych::Execute::note_of)).
     ///
-    /// The answer tells the rejection in any case, and in `noted` whether it is on record: `false`
-    /// if the note could not be written, `null` if that is not known, both with the type of the
-    /// problem in `note_problem`.
+    /// The answer always contains the rejection. Its member `noted` says whether the note was
+    /// written: `false` if it could not be, `null` if that is not known. In both cases
+    /// `note_problem` has the type of the problem.
     pub fn command_noting<C, N>(mut self, name: &str, note: fn(&C, &C::Rejection) -> N) -> Server
     where
         C: Command<Rejection: Serialize + JsonSchema>,
@@ -284,8 +285,8 @@ impl Server {
         self.with_command(name, entry)
     }
 
-    /// This query can be asked, under this name (`departure-board`). Its arguments are those of
-    /// its schema: others are refused, and none may begin with `_`.
+    /// Registers a query under this name (`departure-board`). Arguments outside its schema are
+    /// refused, and none may begin with `_`.
     pub fn query<Q>(mut self, name: &str) -> Server
     where
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
@@ -294,7 +295,8 @@ impl Server {
         self.with_query(name, entry)
     }
 
-    /// The same, and it can be watched: its answers are sent as they change.
+    /// Like [`query`](Server::query), and clients can watch the query: its answers are sent as they
+    /// change.
     pub fn live_query<Q>(mut self, name: &str) -> Server
     where
         Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
@@ -304,13 +306,13 @@ impl Server {
         self.with_query(name, entry)
     }
 
-    /// This event stands in the catalogue, with its schema.
+    /// Lists this event in the catalogue, with its schema.
     pub fn event<E: Event + JsonSchema>(mut self) -> Server {
         self.events.extend(EventEntry::of::<E>(&mut self.schemas));
         self
     }
 
-    /// This file is served at this path, which begins with a slash.
+    /// Serves this file at this path, which begins with a slash.
     pub fn file(mut self, path: &str, content_type: &str, bytes: &'static [u8]) -> Server {
         if !path.starts_with('/') || site::is_taken(path) {
             let problem = "a path begins with a slash, and is none that the server answers itself";
@@ -323,8 +325,9 @@ impl Server {
         self
     }
 
-    /// Asked about every request but those for health and readiness: who it is from, or why it is
-    /// not let in. Without this everybody may everything, and nobody has a name.
+    /// Sets the hook that admits requests. It is called for every request except health and
+    /// readiness, and returns the caller or the reason to refuse. Without a hook all callers are
+    /// anonymous and may do everything.
     ///
     /// ```
     /// # use diptych::{App, Memory};
@@ -355,28 +358,28 @@ impl Server {
         self
     }
 
-    /// It is also asked under this name, without a port: `flights.example.org`. Whoever looks at
-    /// its health and readiness has to say one of its names, too.
+    /// Also answers requests for this host, without a port: `flights.example.org`. Checks of health
+    /// and readiness have to use one of its names, too.
     pub fn host(mut self, name: &str) -> Server {
         self.hosts.add_host(name);
         self
     }
 
-    /// Pages of this site may ask: `https://flights.example.org`, for example where a proxy
-    /// answers under another name than it asks. What a browser lets pages of other sites read is
-    /// not widened by it.
+    /// Allows requests from pages of this site: `https://flights.example.org`, for example if a
+    /// proxy answers under another name than it uses towards this server. This sets no CORS
+    /// headers, so a browser lets pages of other sites read no more than before.
     pub fn origin(mut self, origin: &str) -> Server {
         self.hosts.add_origin(origin);
         self
     }
 
-    /// What is bounded, and how.
+    /// Sets the limits.
     pub fn limits(mut self, limits: ServerLimits) -> Server {
         self.limits = limits;
         self
     }
 
-    /// What `/metrics` shows.
+    /// Sets the metrics that `/metrics` shows.
     pub fn metrics(mut self, metrics: Metrics) -> Server {
         self.metrics = Some(metrics);
         self
@@ -424,7 +427,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The payload of an event as JSON: as it is if it is JSON, else its bytes as a list.
+/// The payload of an event as JSON. A payload that is not JSON becomes a list of its bytes.
 fn payload(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_else(|_| json!({ "bytes": bytes }))
 }

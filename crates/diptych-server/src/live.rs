@@ -27,9 +27,9 @@ use crate::{
     status,
 };
 
-/// How often the status is told.
+/// How often the status is sent.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long to wait before it is looked whether trouble is over.
+/// How long to wait before checking whether a problem is over.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `GET /queries/{name}/live`
@@ -65,7 +65,7 @@ async fn open(
     Ok(Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response())
 }
 
-/// Where a client was, if it was here before.
+/// The position of a client that reconnects.
 fn last_seen(headers: &HeaderMap) -> Result<Option<SessionToken>, Problem> {
     let Some(text) = header_text(headers, "last-event-id")? else { return Ok(None) };
     text.parse().map(Some).map_err(|error| {
@@ -85,14 +85,14 @@ struct Live {
     answers: LiveAnswers,
     /// When the next answer may go out.
     due: Instant,
-    /// What was told last, if that was trouble: it is told once.
+    /// The last problem that was sent, so that it is sent only once.
     trouble: Option<QueryError>,
     stopping: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Live {
-    /// The next event; nothing when the server stops.
+    /// The next event, or `None` when the server stops.
     async fn next(&mut self) -> Option<Event> {
         let Live { answers, due, trouble, stopping, site, .. } = self;
         let next = async {
@@ -131,7 +131,7 @@ async fn answered(site: &Site, answer: &LiveAnswer) -> Event {
     let event = Event::default().event("answer").data(data);
     match site.app.token_at(*position).await {
         Ok(token) => event.id(token.to_string()),
-        // The client resumes from the one before.
+        // The client resumes from the previous event.
         Err(error) => {
             tracing::warn!(%error, "a live answer has no token");
             event

@@ -1,4 +1,4 @@
-//! What went wrong, as a client reads it: `application/problem+json` (RFC 9457).
+//! Problems as clients read them: `application/problem+json` (RFC 9457).
 
 use axum::{
     body::Body,
@@ -14,19 +14,19 @@ use crate::payload;
 
 /// The content type of problems.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
-/// When a client should come again, where waiting helps.
+/// Seconds until a client should retry, if waiting helps.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// Why a request has no other answer.
+/// The response to a request that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Problem {
     status: StatusCode,
     /// The last part of its type, `urn:diptych:<kind>`.
     kind: &'static str,
     detail: String,
-    /// Whatever a program wants to know of it.
+    /// Further members, for programs.
     further: Map<String, Value>,
-    /// Members that take the place of others for callers who may read events.
+    /// Members that replace others for callers with the right to read events.
     events: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -46,13 +46,13 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, kind, detail)
     }
 
-    /// Nothing of this name.
+    /// The name is unknown.
     pub(crate) fn unknown(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "unknown", detail)
     }
 
-    /// A mistake of the program. The client is told where it is, and the log of the program what
-    /// it is: a panic, or an event that cannot be read, may quote events of others.
+    /// A mistake of the program. The client gets its place only; the log of the program gets the
+    /// error. A panic or a decoding error may quote events of others.
     pub(crate) fn mistake(place: &str, error: &dyn std::error::Error) -> Problem {
         let error = with_causes(error);
         tracing::error!(place, error, "a request met a mistake in the program");
@@ -60,7 +60,7 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "mistake", detail)
     }
 
-    /// It may go better later.
+    /// A retry may succeed.
     pub(crate) fn later(kind: &'static str, detail: impl Into<String>) -> Problem {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail);
         problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
@@ -76,12 +76,12 @@ impl Problem {
         self
     }
 
-    /// Whether there is more to tell callers who may read events.
+    /// Whether callers with the right to read events get more members.
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// The problem for a caller who may read events.
+    /// The problem for a caller with the right to read events.
     pub(crate) fn with_events(mut self) -> Problem {
         self.further.append(&mut self.events);
         self
@@ -115,7 +115,7 @@ impl Problem {
         response
     }
 
-    /// Why a command has no receipt. What the rule says is told by `rejection`.
+    /// The problem of a command without a receipt. `rejection` serialises the reason of the rule.
     pub(crate) fn of_command<R>(
         error: ExecuteError<R>,
         rejection: impl FnOnce(&R) -> Value,
@@ -185,8 +185,8 @@ fn mistake_of_query(error: &QueryError) -> Problem {
     Problem::mistake(place, error)
 }
 
-/// What an error says, and what it comes of where it does not say that itself: a disk that is
-/// full, for example.
+/// The text of an error, followed by causes that the text does not contain, for example a full
+/// disk.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
@@ -198,8 +198,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The missed events with position and type: with the lowest expectation they are all events of a
-/// boundary, and a caller who may send a command need not be one who may read those.
+/// Lists the missed events with position and type only. With the lowest expectation they are all
+/// events of a boundary, and the right to send a command does not include the right to read those.
 fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
     let events: Vec<Value> = conflict.missed.iter().map(missed).collect();
     let with_payloads: Vec<Value> = conflict.missed.iter().map(missed_with_payload).collect();
@@ -237,7 +237,7 @@ impl From<QueryError> for Problem {
                 .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
             QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
             QueryError::Stopped { stopped: Stopped { at, .. }, .. } => {
-                // The reason may quote the event. It is in the status, and in the program's log.
+                // The reason may quote the event, so only the status and the program's log show it.
                 let detail = format!(
                     "the view stopped before position {at}, and takes in nothing more: its status \
                      says why"
@@ -252,7 +252,7 @@ impl From<QueryError> for Problem {
                 Problem::bad("too-many-events", detail).and("limit", limit as u64)
             }
             QueryError::NotTaken(_) => Problem::bad("not-taken", detail),
-            // How the app is set up is no concern of who asks.
+            // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(
                 "busy",
                 "as many ask about the past as this server answers at once: come again, or ask for \

@@ -1,4 +1,5 @@
-//! The right panel: `GET /queries/{name}`, now, of the past, live, and explained.
+//! The right panel, `GET /queries/{name}`: questions about the present and the past, live answers,
+//! and explanations.
 
 use std::{
     any::type_name, collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration,
@@ -33,12 +34,12 @@ use crate::{
     status,
 };
 
-/// A query of the application, without its type.
+/// A query of the application with its type erased.
 pub(crate) struct QueryEntry {
     /// The Rust types of the query and of its view.
     pub(crate) type_name: &'static str,
     pub(crate) view: &'static str,
-    /// Names of the events that the view takes in.
+    /// Names of the events that the view applies.
     pub(crate) events: Vec<&'static str>,
     pub(crate) arguments: Value,
     pub(crate) answer: Value,
@@ -53,10 +54,10 @@ type Run<T> = Box<dyn Fn(App, Arguments, Asked) -> Boxed<T> + Send + Sync>;
 type Watching = Box<dyn Fn(App, Arguments, &[SessionToken]) -> Watched + Send + Sync>;
 type Watched = Result<LiveAnswers, Problem>;
 
-/// Answers as they change.
+/// A stream of changed answers.
 pub(crate) type LiveAnswers = BoxStream<'static, Result<LiveAnswer, QueryError>>;
 
-/// One of the answers to a live query.
+/// One answer of a live query.
 pub(crate) struct LiveAnswer {
     pub(crate) position: Position,
     /// The answer as JSON.
@@ -64,14 +65,14 @@ pub(crate) struct LiveAnswer {
     pub(crate) standstill: Option<Box<Standstill>>,
 }
 
-/// The arguments of a query as they came.
+/// The raw arguments of a query.
 pub(crate) enum Arguments {
     Form(String),
     Json(Bytes),
 }
 
 impl Arguments {
-    /// Arguments that the query does not know would be left out without a word.
+    /// Refuses unknown arguments, which would otherwise be ignored silently.
     fn check(self, known: &Known) -> Result<Arguments, Problem> {
         let names: Vec<String> = match (&self, known) {
             (Arguments::Form(text), _) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
@@ -80,7 +81,7 @@ impl Arguments {
                     from_json("the arguments", bytes)?;
                 object.unwrap_or_default().into_keys().collect()
             }
-            // What is not an object is told by the type.
+            // If the JSON is not an object, decoding the type reports it.
             (Arguments::Json(bytes), _) => serde_json::from_slice(bytes)
                 .map(|object: BTreeMap<String, IgnoredAny>| object.into_keys().collect())
                 .unwrap_or_default(),
@@ -105,7 +106,7 @@ impl Arguments {
     }
 }
 
-/// How a query is asked.
+/// The options of a query.
 pub(crate) struct Asked {
     is_strong: bool,
     told: Option<Told>,
@@ -117,7 +118,7 @@ pub(crate) struct Asked {
     limit: usize,
 }
 
-/// An answer as it goes out.
+/// An answer ready to send.
 pub(crate) struct Answered {
     body: Vec<u8>,
     position: Position,
@@ -128,7 +129,7 @@ pub(crate) struct Answered {
     session: Option<SessionToken>,
 }
 
-/// An explanation as it goes out.
+/// An explanation ready to send.
 struct Explained {
     body: Value,
     upto: Position,
@@ -157,7 +158,7 @@ impl QueryEntry {
         }
     }
 
-    /// One that is answered live, too.
+    /// A query that can also be watched.
     pub(crate) fn live<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
     where
         Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
@@ -168,7 +169,7 @@ impl QueryEntry {
             let watch = tokens.iter().fold(watch, |watch, token| watch.token(token));
             let answers = stream::unfold(watch, |mut watch| async {
                 let next = watch.next().await.map(|answer| {
-                    // What cannot be JSON was found when the query was asked in a test.
+                    // An answer that cannot be JSON also fails in a plain query, so tests find it.
                     let json = serde_json::to_string(&answer.value);
                     let json = json.unwrap_or_else(|_| "null".to_owned());
                     let Answer { position, standstill, .. } = answer;
@@ -247,7 +248,8 @@ impl Asked {
         if self.or_stale { ask.or_stale() } else { ask }
     }
 
-    /// A live query begins with now, and after what a session or the last event saw.
+    /// The token to begin a live query after. It begins with the present, and not before the
+    /// position of the session.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
         let Asked { is_strong, told, within, at_most, or_stale, point, session, .. } = self;
         let is_other = is_strong || or_stale || told.is_some() || point.is_some();
@@ -305,7 +307,7 @@ fn milliseconds(said: &Said<'_>, name: &str) -> Result<Option<Duration>, Problem
     Ok(said.value::<u64>(name)?.map(Duration::from_millis))
 }
 
-/// The point in the past that is asked about, if it is one.
+/// The point in the past that the query names, if any.
 fn point(said: &Said<'_>) -> Result<Option<Point>, Problem> {
     let as_of = said.position("as-of")?;
     let recorded_before = said.value::<Timestamp>("recorded-before")?;
@@ -326,7 +328,7 @@ fn point(said: &Said<'_>) -> Result<Option<Point>, Problem> {
     Ok(Some(point))
 }
 
-/// A query that was found, and what came with it.
+/// A query with the parts of its request.
 pub(crate) struct Visited<'s> {
     pub(crate) entry: &'s QueryEntry,
     pub(crate) arguments: Arguments,
@@ -334,7 +336,7 @@ pub(crate) struct Visited<'s> {
     pub(crate) headers: HeaderMap,
 }
 
-/// Lets the caller in, if the hook admits all of these operations on the query of this name.
+/// Admits the caller if the hook allows all of these operations on the query.
 pub(crate) async fn visit<'s>(
     site: &'s Site,
     name: &str,

@@ -1,10 +1,10 @@
-//! Whether a database file and the `-wal` beside it belong together.
+//! Checks that a database file and the `-wal` beside it belong together.
 //!
-//! SQLite cannot tell. A file that is replaced by an older copy, with the `-wal` of the newer one
-//! left beside it, reads as a mixture of both: wrong rows, or none at all. So every commit of this
-//! crate writes a stamp, and with it the stamp that stood in the file itself when the frames in the
-//! `-wal` began. If the file has neither that stamp nor one that was written on top of it, the
-//! `-wal` is of another file.
+//! SQLite does not check this. If a file is replaced by an older copy, and the `-wal` of the newer
+//! one is left beside it, readers see a mixture of both: wrong rows, or none at all. So every
+//! commit of this crate writes a new stamp, together with the base stamp: the one in the file
+//! itself when the frames in the `-wal` began. If the file has neither the base stamp nor a stamp
+//! written on top of the base, the `-wal` belongs to another file.
 //!
 //! The stamp in the file alone is read by a connection that ignores the `-wal`. The file is never
 //! opened except by SQLite: closing a descriptor of it would end all locks that this process has.
@@ -31,17 +31,17 @@ pub(crate) const TABLE: &str = "
         wal INTEGER NOT NULL
     );";
 
-/// Tells the row from bytes that happen to be where it was.
+/// Distinguishes the row from other bytes in its place.
 const MARK: &str = "diptych";
 
-/// What the row of `diptych_file` says; zeros where there is none.
+/// The row of `diptych_file`; zeros if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stamp {
-    /// Of the last commit.
+    /// Stamp of the last commit.
     stamp: i64,
-    /// Of the commit before it.
+    /// Stamp of the commit before the last.
     before: i64,
-    /// What was in the file when the `-wal` that has this commit began, or later.
+    /// Stamp that was in the file when the `-wal` of this commit began, or later.
     base: i64,
     /// The salt of the `-wal` when `base` was written.
     wal: i64,
@@ -54,7 +54,7 @@ pub(crate) enum Bond {
     Foreign,
 }
 
-/// The `-wal` of a database, as far as this crate looks at it: to see whether it began anew.
+/// The `-wal` of a database. This crate reads only its salt, to detect that it began anew.
 pub(crate) struct Wal {
     path: PathBuf,
     file: Option<File>,
@@ -65,10 +65,11 @@ impl Wal {
         Wal { path, file: None }
     }
 
-    /// Another one each time that SQLite begins to write it from the front; 0 if it is empty.
+    /// The salt, which changes each time that SQLite writes the `-wal` from the front again; 0 if
+    /// the `-wal` is empty.
     fn salt(&mut self) -> i64 {
         if self.file.is_none() {
-            // No lock is ever held on this file: they are all on the `-shm`.
+            // Opening it is safe: SQLite holds its locks on the `-shm`, and never on this file.
             self.file = File::open(&self.path).ok();
         }
         self.file.as_ref().and_then(|file| salt_of(file).ok()).unwrap_or(0)
@@ -89,8 +90,8 @@ fn salt_of(mut file: &File) -> io::Result<i64> {
     Ok(i64::from_be_bytes(salts))
 }
 
-/// Notes another commit, which this transaction is to be. `whole` is the stamp at which everything
-/// in the `-wal` was known to be in the file, too. The answer is the new stamp.
+/// Writes the stamp of the commit that this transaction will be. `whole` is the stamp at which the
+/// file was known to contain all of the `-wal`. Returns the new stamp.
 pub(crate) fn advance(
     tx: &Connection,
     file: &Path,
@@ -101,12 +102,12 @@ pub(crate) fn advance(
     let base = match now {
         Some(now) if now.wal == salt && whole != Some(now.stamp) => now.base,
         now => {
-            // The `-wal` began anew, or may begin with this commit: it gets the first page, so that
-            // what is compared later does not come from a file that is put there.
+            // The `-wal` began anew, or may begin with this commit. Write the first page into it,
+            // so that a later comparison does not read that page from a file that was put there.
             let version: i64 = tx.query_row("PRAGMA user_version", (), |row| row.get(0))?;
             tx.execute_batch(&format!("PRAGMA user_version = {version}"))?;
             match now {
-                // From here on nothing in the `-wal` is needed but what is written now and later.
+                // The file has all older frames, so only those written from now on are needed.
                 Some(now) if whole == Some(now.stamp) => now.stamp,
                 now => match in_file(file) {
                     Ok(found) => found.unwrap_or_default().stamp,
@@ -130,13 +131,13 @@ fn random() -> i64 {
     (random | 1).cast_signed()
 }
 
-/// Looks whether the file and its `-wal` belong together.
+/// Checks that the file and its `-wal` belong together.
 pub(crate) fn bond(connection: &Connection, file: &Path) -> rusqlite::Result<Bond> {
-    // While this reads, no checkpoint goes further in the file than what this sees.
+    // While this transaction reads, no checkpoint moves frames that it does not see into the file.
     let tx = connection.unchecked_transaction()?;
     let seen = match self::seen(&tx) {
         Ok(seen) => seen,
-        // If the file by itself is sound, the mixture is what is not.
+        // If the file alone is sound, the mixture with the `-wal` is the fault.
         Err(error) => match is_no_database(&error) && in_file(file).is_ok() {
             true => return Ok(Bond::Foreign),
             false => return Err(error),
@@ -154,10 +155,10 @@ pub(crate) fn bond(connection: &Connection, file: &Path) -> rusqlite::Result<Bon
     Ok(bond)
 }
 
-/// How often a stamp is read again that does not fit.
+/// How often a stamp that does not fit is read again.
 const TRIES: usize = 3;
 
-/// What a reader sees of the stamp.
+/// The stamp as a reader sees it.
 #[derive(Clone, Copy)]
 struct Seen {
     stamp: Stamp,
@@ -182,7 +183,7 @@ fn is_no_database(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-/// What the row says to every reader.
+/// The row as every reader sees it.
 fn through_wal(connection: &Connection) -> rusqlite::Result<Option<Stamp>> {
     let find = connection.prepare_cached("SELECT stamp, before, base, wal, mark FROM diptych_file");
     let mut find = match find {
@@ -206,7 +207,7 @@ fn is_unknown_table(error: &rusqlite::Error) -> bool {
         && error.to_string().contains("no such table")
 }
 
-/// What the row says in the file alone.
+/// The row in the file alone.
 fn in_file(file: &Path) -> rusqlite::Result<Option<Stamp>> {
     through_wal(&alone(file)?)
 }

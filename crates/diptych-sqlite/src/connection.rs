@@ -1,5 +1,5 @@
-//! An open database: how it is opened, how long it waits for locks, and whether the files at its
-//! path are still those that it has open.
+//! An open database. It opens the files, waits for locks, and checks that the files at its path are
+//! still those that it has open.
 
 use std::{
     ffi::OsString,
@@ -24,30 +24,30 @@ use crate::{
     stored::Made,
 };
 
-/// How many statements of a projection are kept prepared.
+/// Capacity of the cache of prepared statements.
 const CACHED_STATEMENTS: usize = 64;
 
-/// From this size on, in pages, the `-wal` is moved into the file after a commit. It is what
-/// SQLite takes by itself.
+/// Size of the `-wal`, in pages, from which it is moved into the file after a commit. This is
+/// SQLite's default.
 const CHECKPOINT_PAGES: i32 = 1_000;
 
-/// Waits between two tries to get a lock; the last is repeated.
+/// Waits between two tries to get a lock. The last one repeats.
 const LOCK_WAITS_MS: [u64; 6] = [1, 2, 5, 10, 15, 25];
 /// After this time a wait for a lock shows in the state of the projection.
 const SHOWN_AFTER: Duration = Duration::from_millis(250);
-/// How long a lock is waited for at most if the runner is asked for something else.
+/// Longest wait for a lock while the runner has another request.
 const WANTED_LIMIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Open {
     pub(crate) connection: Connection,
     pub(crate) guard: Guard,
-    /// What was found when the tables were last looked at; none as long as they were not.
+    /// The result of the last check of the tables; `None` before the first check.
     pub(crate) made: Option<Made>,
     pub(crate) savepoints: Savepoints,
     pub(crate) files: BoundFiles,
 }
 
-/// The files of an open database, and what is known of how they belong together.
+/// The files of an open database, and the knowledge whether they belong together.
 pub(crate) struct BoundFiles {
     /// The database file itself.
     main: PathBuf,
@@ -57,26 +57,26 @@ pub(crate) struct BoundFiles {
     wal_pages: Arc<AtomicI32>,
     /// The stamp of the last commit here.
     stamp: Option<i64>,
-    /// The stamp at which everything in the `-wal` was in the file, too.
+    /// The stamp at which the file contained all of the `-wal`.
     whole: Option<i64>,
-    /// As they were last looked at; none as long as it is not sure that they belong together.
+    /// The files at the last check; `None` while it is not certain that they belong together.
     seen: Option<Files>,
 }
 
-/// What became of the files under an open database.
+/// The result of comparing an open database with the files at its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// They are those that it has open.
+    /// The files are those that it has open.
     Same,
-    /// Others are at their place, or none.
+    /// The path has other files, or none.
     Moved,
-    /// The file has other contents, which none of its writers wrote.
+    /// The file has contents that no writer of the database wrote.
     Overwritten,
 }
 
 impl Open {
-    /// Opens the database and looks whether it and its `-wal` belong together. Nothing is written
-    /// to it if they do not.
+    /// Opens the database and checks that it and its `-wal` belong together. If they do not,
+    /// nothing is written.
     pub(crate) fn at(place: &Sqlite, runner: Option<RunnerHandle>) -> rusqlite::Result<Opened> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -112,7 +112,7 @@ impl Open {
         place: &Sqlite,
         runner: Option<RunnerHandle>,
     ) -> rusqlite::Result<()> {
-        // A `-wal` that turns out to be of another file must not get into this one.
+        // A `-wal` that may belong to another file must not be moved into this one on close.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         let mut patience = Patience {
             limit: place.busy_timeout,
@@ -134,7 +134,8 @@ impl Open {
         let synchronous = if files.has_wal { "normal" } else { "full" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        // In place of checkpoints by SQLite, which does not look whether the file is the same.
+        // This replaces SQLite's own checkpoints, which do not check that the file is still the
+        // same.
         let pages = Arc::clone(&files.wal_pages);
         connection.wal_hook(Some(move |_: &mut Checkpoints, now| {
             pages.store(now, Ordering::Relaxed);
@@ -143,7 +144,7 @@ impl Open {
         self.guard.watch(connection)
     }
 
-    /// What became of the files since they were last looked at.
+    /// Compares the files with those at the last check.
     pub(crate) fn look(&mut self) -> Place {
         self.files.look(&self.connection)
     }
@@ -153,17 +154,17 @@ impl Open {
         self.files.committed(&self.connection);
     }
 
-    /// Closes it and leaves all files as they are. The answer is the `-wal` that it wrote.
+    /// Closes it and leaves all files as they are. Returns the id of the `-wal` that it wrote.
     pub(crate) fn abandon(mut self) -> Option<FileId> {
         self.files.seen.take().and_then(|files| files.wal)
     }
 
-    /// The `-wal` that is at its place now.
+    /// The id of the `-wal` that is at the path now.
     pub(crate) fn wal_id(&self) -> Option<FileId> {
         Files::at(&self.files.main).wal
     }
 
-    /// Closes it and removes the `-wal` and the `-shm`, which are of another file.
+    /// Closes it and removes the `-wal` and the `-shm`, which belong to another file.
     pub(crate) fn remove_wal(self) -> io::Result<()> {
         let files = ["-wal", "-shm"].map(|end| beside(&self.files.main, end));
         self.abandon();
@@ -182,7 +183,7 @@ impl Drop for Open {
         self.files.wal.close();
         let is_sound = self.files.seen.is_some() && self.look() == Place::Same;
         let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        // If it cannot be set, it stays as it was: the `-wal` is left beside the file.
+        // If this fails, the setting stays, and the `-wal` is left beside the file.
         let _ = self.connection.set_db_config(config, !is_sound);
     }
 }
@@ -192,7 +193,7 @@ impl BoundFiles {
         fs::metadata(beside(&self.main, "-wal")).is_ok_and(|wal| wal.len() > 0)
     }
 
-    /// Notes in a transaction that it is about to be committed.
+    /// Writes the stamp of a transaction that is about to commit.
     pub(crate) fn stamp(&mut self, tx: &Connection) -> rusqlite::Result<()> {
         if self.has_wal {
             self.stamp = Some(bond::advance(tx, &self.main, &mut self.wal, self.whole)?);
@@ -207,8 +208,8 @@ impl BoundFiles {
         }
     }
 
-    /// Moves the `-wal` into the file, as far as readers allow. If that fails nothing is lost: it
-    /// is tried again after the next commit.
+    /// Moves the `-wal` into the file, as far as readers allow. A failure loses nothing: the next
+    /// commit tries again.
     fn checkpoint(&mut self, connection: &Connection) {
         if self.seen.is_some() && self.look(connection) != Place::Same {
             return;
@@ -237,7 +238,7 @@ impl BoundFiles {
         match bond::bond(connection, &self.main) {
             Ok(Bond::Foreign) => return Place::Overwritten,
             Ok(Bond::Sound) => {}
-            // The next statement says it.
+            // The next statement reports the error.
             Err(_) => return Place::Same,
         }
         if seen.wal == now.wal && seen.shm == now.shm {
@@ -245,7 +246,7 @@ impl BoundFiles {
             return Place::Same;
         }
         if now.wal.is_none() {
-            // What is in the removed `-wal` is known to this connection alone.
+            // Only this connection still sees the frames of the removed `-wal`.
             let sql = "PRAGMA wal_checkpoint(FULL)";
             let _: rusqlite::Result<i64> = connection.query_row(sql, (), |row| row.get(0));
         }
@@ -256,7 +257,7 @@ impl BoundFiles {
 /// A database that was opened.
 pub(crate) enum Opened {
     Sound(Open),
-    /// Its `-wal` is of another file.
+    /// Its `-wal` belongs to another file.
     Foreign(Open),
     InMemory,
 }
@@ -271,7 +272,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// Whether to try again, after that many tries.
+    /// Waits, and returns whether to try again after this number of tries.
     fn waits(&mut self, tries: i32) -> bool {
         if tries == 0 {
             self.since = Instant::now();
@@ -300,7 +301,7 @@ impl Patience {
     }
 }
 
-/// A file, whatever its name is.
+/// Identity of a file, independent of its name.
 pub(crate) type FileId = (u64, u64);
 
 /// The files of a database, as their folder shows them.
@@ -348,13 +349,13 @@ fn id(metadata: &Metadata) -> Option<FileId> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Where files cannot be replaced while they are open.
+/// On these systems files cannot be replaced while they are open.
 #[cfg(not(unix))]
 fn id(_: &Metadata) -> Option<FileId> {
     None
 }
 
-/// By the clock that no copying program sets.
+/// Uses ctime, which copying programs cannot set.
 #[cfg(unix)]
 fn changed(metadata: &Metadata) -> Option<(i64, i64)> {
     use std::os::unix::fs::MetadataExt;
@@ -367,7 +368,7 @@ fn changed(metadata: &Metadata) -> Option<(i64, i64)> {
     Some((since.as_secs().cast_signed(), since.subsec_nanos().into()))
 }
 
-/// Whether the file is not at its place any more: rows that are written to it reach no reader.
+/// Whether the file is no longer at its path. Rows written to such a file reach no reader.
 #[cfg(unix)]
 fn has_moved(connection: &Connection) -> bool {
     let mut has_moved = 0;
@@ -375,7 +376,7 @@ fn has_moved(connection: &Connection) -> bool {
     connection.file_control(Some(rusqlite::MAIN_DB), asked).is_ok() && has_moved != 0
 }
 
-/// Where files cannot be removed while they are open.
+/// On these systems files cannot be removed while they are open.
 #[cfg(not(unix))]
 fn has_moved(_: &Connection) -> bool {
     false

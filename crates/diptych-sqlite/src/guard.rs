@@ -1,5 +1,5 @@
-//! What a projection's own statements may do. SQLite asks when a statement is prepared, and again
-//! before anything is committed.
+//! Rules for the statements of a projection. SQLite asks the guard when a statement is prepared,
+//! and again before each commit.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -10,67 +10,67 @@ use rusqlite::{
     hooks::{AuthAction, AuthContext, Authorization},
 };
 
-/// Who is at work on a connection, and what they may do. Clones share it.
+/// The rules that now apply to a connection. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Guard(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     rules: Rules,
-    /// What was refused last, and why.
+    /// Reason of the last refusal.
     refused: Option<String>,
     /// SQLite rolled the transaction back while a projection was at work.
     rolled_back: bool,
-    /// A savepoint was asked for where none is allowed yet.
+    /// A statement asked for a savepoint while none is allowed yet.
     wants_savepoints: bool,
 }
 
-/// How the code of a projection ended.
+/// The outcome of running code of a projection.
 pub(crate) struct Ran<T> {
-    /// Its answer, or the text of its panic.
+    /// Its result, or the text of its panic.
     pub(crate) outcome: Result<T, String>,
     /// The reason of the last refusal.
     pub(crate) refused: Option<String>,
-    /// The transaction that the code was given is gone, whatever is open now.
+    /// The transaction that the code got has ended, whatever is open now.
     pub(crate) rolled_back: bool,
-    /// A savepoint was refused that is fine under [`Savepoints::Allowed`].
+    /// A savepoint was refused that [`Savepoints::Allowed`] would permit.
     pub(crate) wants_savepoints: bool,
 }
 
 /// Whether a projection may use savepoints.
 ///
 /// A savepoint that one event leaves open would let a later event of the same batch undo it. So
-/// they are allowed only where each event has a savepoint of this crate around it, which takes
-/// time that most projections need not spend.
+/// they are allowed only if this crate wraps each event in a savepoint, at a cost that most
+/// projections need not pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Savepoints {
     Refused,
     Allowed,
 }
 
-/// What is allowed now.
+/// The operations that are allowed now.
 #[derive(Clone, Default)]
 pub(crate) enum Rules {
     /// This crate is at work.
     #[default]
     Everything,
-    /// A projection makes its tables, and leaves alone what was there before.
+    /// A projection makes its tables, and must not change existing objects.
     Create {
-        /// What was there before.
+        /// Names of the existing objects.
         existing: Arc<HashSet<String>>,
     },
     /// A projection writes rows.
     Write {
-        /// What it made.
+        /// Names of the objects that it made.
         own: Arc<HashSet<String>>,
         savepoints: Savepoints,
     },
 }
 
-/// Savepoints whose names begin so belong to this crate.
+/// Prefix of the names of this crate's savepoints.
 const OWN_SAVEPOINTS: &str = "diptych";
 
-/// Pragmas that virtual tables read by themselves while rows are written to them.
+/// Pragmas that virtual tables read internally while rows are written to them.
 const PRAGMAS_OF_VIRTUAL_TABLES: [&str; 2] = ["data_version", "page_size"];
 /// Pragmas that change nothing, with or without a value.
 const READING_PRAGMAS: [&str; 7] = [
@@ -84,7 +84,7 @@ const READING_PRAGMAS: [&str; 7] = [
 ];
 
 impl Guard {
-    /// Watches over this connection from now on.
+    /// Guards this connection from now on.
     pub(crate) fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let state = Arc::clone(&self.0);
         connection.authorizer(Some(move |context: AuthContext<'_>| {
@@ -101,14 +101,14 @@ impl Guard {
                 None => Authorization::Allow,
             }
         }))?;
-        // After a rollback a savepoint would begin another transaction, without what was written
-        // before. It looks like the first from outside.
+        // After a rollback a savepoint would begin another transaction, without the earlier writes.
+        // From outside it looks like the first one, so note the rollback.
         let state = Arc::clone(&self.0);
         connection.rollback_hook(Some(move || {
             let mut state = state.lock();
             state.rolled_back |= !matches!(state.rules, Rules::Everything);
         }))?;
-        // Whatever ended the transaction: what follows would be committed by itself.
+        // After the transaction has ended, each further statement would commit by itself.
         let state = Arc::clone(&self.0);
         connection.commit_hook(Some(move || {
             let is_ours = matches!(state.lock().rules, Rules::Everything);
@@ -189,7 +189,7 @@ impl Rules {
             Rules::Create { existing } => existing.contains(table).then(|| {
                 format!("{table} was there before: `create` may not change it; take another name")
             }),
-            // Every statement that makes or removes something writes to the schema.
+            // Every statement that makes or removes an object writes to the schema.
             Rules::Write { .. } if table.starts_with("sqlite_") => Some(
                 "tables are made in `create`, not in `apply`: so that a reset removes them"
                     .to_owned(),

@@ -1,9 +1,9 @@
 //! Projections into SQLite: tables shaped for questions, kept in step with the log.
 //!
-//! A [`Projection`] is given a transaction and an event. The rows that it writes and its
-//! checkpoint (how far it came, and in which log) are committed together, so the rows are always
-//! what a fold of the log up to the checkpoint gives: after a crash, a failed batch, a loss of
-//! power, and when two run the same projection.
+//! A [`Projection`] is given a transaction and an event. Its rows and its checkpoint (the log, and
+//! the position in it) are committed together. So the rows always equal a fold of the log up to the
+//! checkpoint: after a crash, a failed batch, a loss of power, and when two programs run one
+//! projection.
 //!
 //! ```
 //! use diptych::{Event, Recorded, projection::Target};
@@ -46,14 +46,14 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let file = folder.path().join("reports.db");
 //! let mut sales = Sqlite::at(&file).projection(Sales);
-//! assert_eq!(sales.checkpoint()?, None); // it made its tables, and has taken in nothing
+//! assert_eq!(sales.checkpoint()?, None); // it made its tables and applied no events yet
 //! # Ok(()) }
 //! ```
 //!
 //! # Reading
 //!
 //! The file is a plain SQLite database: any program may read it, at any time, and sees whole
-//! batches. The table `diptych_checkpoint` says to readers how fresh the rows are.
+//! batches. The table `diptych_checkpoint` tells readers how fresh the rows are.
 //!
 //! ```
 //! use diptych_sqlite::rusqlite::{Connection, OpenFlags};
@@ -91,43 +91,43 @@
 //! # Ok(()) }
 //! ```
 //!
-//! | column | what |
+//! | column | meaning |
 //! |---|---|
 //! | `name`, `version` | which projection, and the version of it that made the tables |
 //! | `log`, `epoch` | the log that the rows are of; null before the first batch |
 //! | `position` | everything up to here is in the rows |
 //! | `recorded_at` | when the last event in the rows was recorded |
-//! | `updated_at` | when the checkpoint was last moved, by the clock of who moved it |
-//! | `event` | the position and the event's checksum, so that another history is noticed |
+//! | `updated_at` | when the checkpoint was last moved, by the clock of its writer |
+//! | `event` | the position and the event's checksum, to detect another history |
 //!
-//! `diptych_schema` and `diptych_file` are for this crate: what each projection made, and whether
-//! the file and the `-wal` beside it belong together.
+//! `diptych_schema` and `diptych_file` are for this crate. They record the objects that each
+//! projection made, and the stamps that bind the file to its `-wal`.
 //!
 //! # What survives what
 //!
-//! The database is put into WAL mode, so that readers and the projection do not wait for each
-//! other, and is synced when the WAL is moved into the file, not at each commit
-//! (`synchronous=NORMAL`). After a crash of the process nothing is lost. After a loss of power the
-//! last batches may be gone, rows and checkpoint alike, and are taken in again from the log. On a
-//! file system that has no WAL mode, a rollback journal is used and every commit is synced.
+//! The database runs in WAL mode, so that readers and the projection do not wait for each other. It
+//! is synced when the WAL is moved into the file, and not at each commit (`synchronous=NORMAL`). A
+//! crash of the process loses nothing. After a loss of power the last batches may be gone, rows and
+//! checkpoint alike, and are applied again from the log. On a file system that has no WAL mode, a
+//! rollback journal is used and every commit is synced.
 //!
 //! Several projections may share one file. Each has its own connection, its own row in
-//! `diptych_checkpoint`, and tables that it alone writes to. One writes at a time, so projections
-//! that are all busy are faster in files of their own.
+//! `diptych_checkpoint`, and tables that it alone writes to. Only one can write at a time, so busy
+//! projections are faster in separate files.
 //!
 //! # What a projection may do
 //!
-//! It sees a plain [`rusqlite::Transaction`], and what would break the promise is refused by the
-//! database when the statement is prepared: to commit or roll back (savepoints are fine), to
-//! attach other databases, to write to tables that it did not make in
-//! [`create`](Projection::create), and to leave anything in the connection, such as a temporary
-//! table or a setting by `PRAGMA`. If a transaction ends in some other way (a statement with
-//! `OR ROLLBACK` that fails, a trigger with `RAISE(ROLLBACK)`, a full disk), nothing of it can be
-//! committed, and the event is refused if the projection passed over that.
+//! It gets a plain [`rusqlite::Transaction`]. The database refuses statements that would break the
+//! promise when they are prepared: to commit or roll back (savepoints are fine), to attach other
+//! databases, to write to tables that it did not make in [`create`](Projection::create), and to
+//! leave anything in the connection, such as a temporary table or a setting by `PRAGMA`. A
+//! transaction can also end in other ways (a statement with `OR ROLLBACK` that fails, a trigger
+//! with `RAISE(ROLLBACK)`, a full disk). Then none of its changes can be committed, and if the
+//! projection ignored the error, the event is refused.
 //!
 //! The rows do not depend on where a batch ends. A savepoint that an event leaves open ends with
-//! it. Where a foreign key is deferred, in a table of the projection or in one that refers to it,
-//! each event has a transaction of its own, so that the key is checked for each.
+//! the event. If a table of the projection, or one that refers to it, has a deferred foreign key,
+//! each event gets its own transaction, so that the key is checked for each.
 
 mod bond;
 mod connection;
@@ -145,20 +145,20 @@ use diptych::{Event, Recorded};
 pub use rusqlite::{self, Transaction};
 pub use target::SqliteProjection;
 
-/// What the methods of a [`Projection`] answer: any error at all, with `?`.
+/// The result of the methods of a [`Projection`]. Any error converts with `?`.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Rows made from events.
 ///
-/// The rows are all that it knows: it is not changed by an event, because what is in memory does
-/// not go back with a transaction. Like a fold it takes nothing but the events (and its own rows)
-/// into account: no clock, no chance, no tables of others. Then the rows can be made again.
+/// Keep all state in the rows: `apply` cannot change the projection itself, because memory does not
+/// roll back with a transaction. Like a fold it depends only on the events and its own rows: no
+/// clock, no randomness, no other tables. So the rows can always be made again.
 pub trait Projection: Send + 'static {
-    /// What it takes in.
+    /// The events that it applies.
     type Event: Event;
 
-    /// Its name, unique in the database and in the app. Another name is another projection, which
-    /// begins at the start of the log and needs tables of other names.
+    /// Its name, unique in the database and in the app. Under another name it is another
+    /// projection, which begins at the start of the log and needs tables with other names.
     fn name(&self) -> &str;
 
     /// Raise it when the tables change, or when `apply` makes other rows of the same events.
@@ -171,23 +171,23 @@ pub trait Projection: Send + 'static {
         1
     }
 
-    /// Makes its tables, indexes, views and triggers, none of which are there.
+    /// Makes its tables, indexes, views and triggers, none of which exist yet.
     ///
-    /// What is made here is noted, and removed by a reset or a new version. It is run again in
-    /// memory at each start, to see whether it changed.
+    /// The objects made here are noted, and a reset or a new version removes them. Each start runs
+    /// `create` again in memory to detect changes.
     ///
     /// # Errors
     /// Any; the projection does not run then.
     fn create(&self, tx: &Transaction<'_>) -> Result;
 
-    /// Takes in one event: writes rows.
+    /// Applies one event by writing rows.
     ///
-    /// An error of a statement has to be answered, not passed over: after some (a full disk) the
-    /// rest of the event would be written without what failed.
+    /// Return the errors of statements and never ignore them: after some errors (a full disk) the
+    /// rest of the event would be written without the failed part.
     ///
     /// # Errors
-    /// Any. The projection stops before this event, and says the error and its position. If what
-    /// it says is that the database is locked or full, the event is tried again.
+    /// Any. The projection stops before this event, and reports the error and its position. If the
+    /// error says that the database is locked or full, the event is retried.
     fn apply(&self, tx: &Transaction<'_>, event: &Recorded<Self::Event>) -> Result;
 }
 
@@ -199,7 +199,7 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// How long a projection waits for others who write to the file, if nothing else is said.
+    /// The default time that a projection waits for other writers of the file.
     pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// The database in this file.
@@ -207,11 +207,11 @@ impl Sqlite {
         Sqlite { path: path.as_ref().to_owned(), busy_timeout: Sqlite::BUSY_TIMEOUT }
     }
 
-    /// How long to wait for other programs that write to the file, before it is said to be
-    /// unavailable and tried again later.
+    /// How long to wait for other programs that write to the file. After that the file counts as
+    /// unavailable, and the step is retried later.
     ///
-    /// An app shows the projection as stalled after a quarter of a second. To pause it, or to stop
-    /// the app, takes no longer than a tenth, whatever this is.
+    /// An app shows the projection as stalled after a quarter of a second. Pausing it, or stopping
+    /// the app, takes at most a tenth of a second, whatever this timeout is.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Sqlite {
         self.busy_timeout = timeout;

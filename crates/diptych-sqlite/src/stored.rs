@@ -1,7 +1,7 @@
 //! Tables of this crate in a database, beside those of its projections.
 //!
-//! `diptych_checkpoint` is also there for readers, so it is in text that any tool shows.
-//! `diptych_schema` has what each projection made, as SQLite describes it: what a reset removes.
+//! `diptych_checkpoint` is also for readers, so it uses text that any tool shows. `diptych_schema`
+//! lists the objects that each projection made, as SQLite describes them. A reset removes these.
 //! `diptych_file` is for [`bond`].
 
 use std::{collections::HashSet, sync::Arc};
@@ -32,18 +32,18 @@ const TABLES: &str = "
         PRIMARY KEY (type, name)
     );";
 
-/// What `diptych_checkpoint` says of a projection.
+/// The row of a projection in `diptych_checkpoint`.
 pub(crate) struct Stored {
     pub(crate) version: u32,
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
-/// What a projection made, as it is in the database now.
+/// The objects that a projection made, as they are in the database now.
 #[derive(Clone, Debug)]
 pub(crate) struct Made {
     pub(crate) objects: Vec<Object>,
     pub(crate) names: Arc<HashSet<String>>,
-    /// SQLite counts changes of its schema. At this count it was looked at.
+    /// SQLite's counter of schema changes at the time of the last check.
     pub(crate) schema: i64,
     /// A foreign key of its tables, or one that refers to them, is checked only at a commit.
     pub(crate) has_deferred_keys: bool,
@@ -70,8 +70,8 @@ pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// The event that a checkpoint is of: its position, and its checksum. An older program moves the
-/// position and leaves this as it is, which the position in it tells.
+/// The event of a checkpoint: its position and its checksum. An older program moves the position
+/// column and leaves this column as it is; the position in the text reveals that.
 fn event_text(checkpoint: Checkpoint) -> Option<String> {
     let checksum = checkpoint.checksum?;
     Some(format!("{}:{checksum}", checkpoint.position))
@@ -107,7 +107,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored { version, checkpoint })
 }
 
-/// Moves the checkpoint, if it and the version are exactly these: whether they were.
+/// Moves the checkpoint if it and the version are exactly these. Returns whether it moved.
 pub(crate) fn move_checkpoint(
     connection: &Connection,
     name: &str,
@@ -141,7 +141,7 @@ pub(crate) fn move_checkpoint(
     Ok(changed == 1)
 }
 
-/// Notes that a projection made these, and has taken in nothing yet.
+/// Notes that a projection made these objects and has applied no events yet.
 pub(crate) fn begin(
     connection: &Connection,
     name: &str,
@@ -161,7 +161,7 @@ pub(crate) fn begin(
     Ok(())
 }
 
-/// What this projection made when it began, in the order in which it did.
+/// The objects that this projection made when it began, in order of creation.
 pub(crate) fn made_by(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Object>> {
     let mut find = connection.prepare(
         "SELECT type, name, sql FROM diptych_schema WHERE projection = ?1 ORDER BY rowid",
@@ -169,7 +169,7 @@ pub(crate) fn made_by(connection: &Connection, name: &str) -> rusqlite::Result<V
     find.query_map([name], object)?.collect()
 }
 
-/// What there is, but for what SQLite makes by itself.
+/// All objects in the database, without SQLite's internal ones.
 pub(crate) fn present(connection: &Connection) -> rusqlite::Result<Vec<Object>> {
     let mut find = connection.prepare(
         "SELECT type, name, sql FROM sqlite_schema
@@ -186,12 +186,13 @@ pub(crate) fn names(objects: &[Object]) -> Arc<HashSet<String>> {
     Arc::new(objects.iter().map(|object| object.name.clone()).collect())
 }
 
-/// How often the schema was changed.
+/// SQLite's counter of schema changes.
 pub(crate) fn schema_count(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA schema_version")?.query_row((), |row| row.get(0))
 }
 
-/// A table of these that refers to one which is not of these, and that one.
+/// Finds a table among `made` with a foreign key to a table that is not among them. Returns both
+/// names.
 pub(crate) fn foreign_reference(
     connection: &Connection,
     made: &[Object],
@@ -219,7 +220,8 @@ pub(crate) fn has_deferred_keys(
     made: &[Object],
     present: &[Object],
 ) -> rusqlite::Result<bool> {
-    // A table without the word has none. One that has the word elsewhere is slower for nothing.
+    // A table without the word has no deferred key. A table that has the word elsewhere is only
+    // checked needlessly.
     let has_the_word = |table: &&Object| {
         table.kind == "table" && table.sql.to_ascii_lowercase().contains("deferred")
     };
@@ -233,7 +235,7 @@ pub(crate) fn has_deferred_keys(
     Ok(false)
 }
 
-/// A trigger or a unique index that is on one of these tables and not of these.
+/// Finds a trigger or unique index on a table among `made` that is not itself among them.
 pub(crate) fn foreign_rule(
     connection: &Connection,
     made: &[Object],
@@ -253,12 +255,12 @@ pub(crate) fn foreign_rule(
     Ok(None)
 }
 
-/// Removes these, last made first. What is gone already is passed over.
+/// Removes these objects, last made first. Skips objects that are already gone.
 pub(crate) fn remove(connection: &Connection, objects: &[Object]) -> rusqlite::Result<()> {
-    // Tables that refer to each other go together, in whatever order.
+    // Lets tables that refer to each other go in any order.
     connection.pragma_update(None, "defer_foreign_keys", true)?;
     let is_virtual = |object: &&Object| object.sql.starts_with("CREATE VIRTUAL");
-    // A virtual table takes along tables of its own, which must not be removed under it.
+    // Dropping a virtual table also drops its own tables, which must not be removed before it.
     let (first, rest): (Vec<_>, Vec<_>) = objects.iter().rev().partition(is_virtual);
     for Object { kind, name, .. } in first.into_iter().chain(rest) {
         let name = name.replace('"', "\"\"");

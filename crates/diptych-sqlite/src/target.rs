@@ -21,12 +21,12 @@ pub struct SqliteProjection<P> {
     projection: P,
     place: Sqlite,
     runner: Option<RunnerHandle>,
-    /// Taken out while it is worked with. After trouble with the file it is opened again.
+    /// Taken out during each operation. After an error of the file it is opened again.
     open: Option<Open>,
-    /// The `-wal` that was written here, of a database that was replaced since.
+    /// The `-wal` that this projection wrote for a database that was replaced since.
     left: Option<FileId>,
-    /// The file was overwritten, perhaps by a copy that is not complete yet: it is opened again
-    /// when the projection is told to go on.
+    /// The file was overwritten, perhaps by a copy that is not complete yet. It is opened again
+    /// when the projection is resumed.
     is_overwritten: bool,
 }
 
@@ -117,7 +117,7 @@ impl<P: Projection> SqliteProjection<P> {
         outcome
     }
 
-    /// The database at its path, which may be another one since it was last worked with.
+    /// The database at its path, which may have been replaced since the last operation.
     fn opened(&mut self) -> Result<Open, TargetError> {
         if let Some(mut open) = self.open.take() {
             let place = open.look();
@@ -152,13 +152,14 @@ impl<P: Projection> SqliteProjection<P> {
                 foreign.abandon();
                 return Err(self.broken(FOREIGN.to_owned()));
             }
-            // It was written here, into the file that was there before: this one has nothing of it.
+            // This projection wrote that `-wal` for the previous file, and it holds no data of this
+            // one.
             let what = format!("{}: removing the -wal of another file", self.path().display());
             foreign.remove_wal().map_err(|error| TargetError::unavailable(&what, error))?;
         }
     }
 
-    /// Makes the tables if there are none of this version, and reads the checkpoint.
+    /// Makes the tables if they do not exist in this version, and reads the checkpoint.
     fn prepare(&self, open: &mut Open) -> Result<Option<Checkpoint>, TargetError> {
         let Open { connection, guard, made, files, .. } = &mut *open;
         let (name, version) = (self.projection.name(), self.projection.version());
@@ -197,7 +198,7 @@ impl<P: Projection> SqliteProjection<P> {
         Ok(checkpoint)
     }
 
-    /// What `create` makes, tried out in memory.
+    /// Runs `create` in memory and returns the objects that it makes.
     fn described(&self) -> Result<Vec<Object>, TargetError> {
         let guard = Guard::default();
         let trying = || self.file("trying `create` in memory");
@@ -210,7 +211,7 @@ impl<P: Projection> SqliteProjection<P> {
         Ok(made)
     }
 
-    /// A key that refers to a table of another projection would let the rows of one decide whether
+    /// Refuses foreign keys to tables of other projections: the rows of one would decide whether
     /// the other can remove its own.
     fn refers_to_its_own(&self, tx: &Transaction<'_>, made: &[Object]) -> Result<(), TargetError> {
         let found = stored::foreign_reference(tx, made).map_err(self.file("reading its schema"))?;
@@ -222,7 +223,8 @@ impl<P: Projection> SqliteProjection<P> {
         )))
     }
 
-    /// Looks whether what it made is there, as `create` makes it, and obeys no other rules.
+    /// Checks that the objects of the projection exist as `create` makes them, and that no foreign
+    /// rules act on them.
     fn check(&self, tx: &Transaction<'_>, wanted: &[Object]) -> Result<Made, TargetError> {
         let name = self.projection.name();
         let reading = || self.file("reading its schema");
@@ -260,7 +262,7 @@ impl<P: Projection> SqliteProjection<P> {
         })
     }
 
-    /// Removes what it made whenever, whatever that was, and makes its tables.
+    /// Removes all objects that any version of it made, and makes its tables.
     fn make_anew(
         &self,
         guard: &Guard,
@@ -295,7 +297,7 @@ impl<P: Projection> SqliteProjection<P> {
     ) -> Result<(), TargetError> {
         let rules = Rules::Create { existing: stored::names(before) };
         let ran = guard.during(rules, || self.projection.create(tx));
-        // A statement that was prepared here would not be looked at again in `apply`.
+        // The guard would not check a cached statement again in `apply`.
         tx.flush_prepared_statement_cache();
         let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
         outcome.map_err(|error| of_create(&self.place.path, error, ran.refused))?;
@@ -334,7 +336,7 @@ impl<P: Projection> SqliteProjection<P> {
         let (name, version) = (self.projection.name(), self.projection.version());
         let last = events.last();
         let tx = self.begin(connection)?;
-        // First, so that nothing is done by a runner that is not the one to do it.
+        // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
         let recorded_at = last.map(|event| event.recorded_at);
         let moved = stored::move_checkpoint(&tx, name, version, from, to, recorded_at);
         if !moved.map_err(self.file("moving the checkpoint"))? {
@@ -356,8 +358,8 @@ impl<P: Projection> SqliteProjection<P> {
         Ok(Batch::Taken)
     }
 
-    /// What it made. It is looked at again if the schema was changed: until the commit, no other
-    /// program can.
+    /// The objects that it made, checked again if the schema changed. Until the commit no other
+    /// program can change it.
     fn as_it_is_now<'a>(
         &self,
         tx: &Transaction<'_>,
@@ -403,7 +405,7 @@ impl<P: Projection> SqliteProjection<P> {
         Ok(Batch::Taken)
     }
 
-    /// Why the checkpoint is not where it was thought to be.
+    /// The error for a checkpoint that is not where this runner expected it.
     fn moved(&self, tx: &Connection) -> TargetError {
         let (name, version) = (self.projection.name(), self.projection.version());
         match stored::checkpoint(tx, name) {
@@ -444,18 +446,18 @@ impl<P: Projection> SqliteProjection<P> {
 const ENDED: &str = "the transaction ended on the way, by a statement with OR ROLLBACK or an error \
     of the database that was passed over; nothing of it was committed";
 
-const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one before: \
-    stop all programs that have it open and remove the -wal and the -shm, to go on from \
+const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one that \
+    was there before: stop all programs that have it open and remove the -wal and the -shm, to go on from \
     the rows in the file, or the file, too, to begin anew; then resume the projection";
 
 const OVERWRITTEN: &str = "the database was overwritten while it was open: when the copy is \
     complete, resume the projection to go on from the rows that are in it, or reset it";
 
-/// How a batch or an event ended that is not refused.
+/// The outcome of a batch or an event that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Batch {
     Taken,
-    /// It was not taken in: it is to be tried again with savepoints allowed.
+    /// It was not applied. Try it again with savepoints allowed.
     WantsSavepoints,
 }
 

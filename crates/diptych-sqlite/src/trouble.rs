@@ -1,4 +1,4 @@
-//! What an error of SQLite means: come back later, have it mended, or mind the event.
+//! Classifies errors of SQLite: retry later, fix the file, or fix the handling of the event.
 
 use std::{error::Error, iter::successors, path::Path};
 
@@ -6,22 +6,22 @@ use diptych::{Position, projection::TargetError};
 use rusqlite::{ErrorCode, ffi};
 
 enum Trouble {
-    /// It goes away, perhaps with some help.
+    /// A retry may succeed.
     Passing,
     /// The file is not what it should be, or cannot be written.
     File,
     /// The guard refused the statement.
     Refused,
-    /// It is about the statement.
+    /// The statement itself failed.
     Statement,
 }
 
 fn trouble(error: &rusqlite::Error) -> Trouble {
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     match extended {
-        // A folder has its name; no retry opens that.
+        // The path is a folder; no retry can open it.
         ffi::SQLITE_CANTOPEN_ISDIR => return Trouble::File,
-        // The file is at its place no more: the next try opens the one that is there then.
+        // The file is no longer at its path. The next try opens the file that is there by then.
         ffi::SQLITE_READONLY_DBMOVED => return Trouble::Passing,
         _ => {}
     }
@@ -50,7 +50,7 @@ fn trouble(error: &rusqlite::Error) -> Trouble {
     }
 }
 
-/// Of what this crate itself did with this file.
+/// The error of an operation of this crate on this file.
 pub(crate) fn of_file(path: &Path, doing: &str, error: rusqlite::Error) -> TargetError {
     let what = format!("{}: {doing}", path.display());
     match trouble(&error) {
@@ -61,8 +61,8 @@ pub(crate) fn of_file(path: &Path, doing: &str, error: rusqlite::Error) -> Targe
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// Of what a projection did with an event. `refused` is what the guard said last, which tells
-/// more than SQLite's "not authorized".
+/// The error of a projection on an event. `refused` is the guard's last message, which tells more
+/// than SQLite's "not authorized".
 pub(crate) fn of_event(
     path: &Path,
     position: Position,
@@ -84,8 +84,8 @@ pub(crate) fn of_event(
     error
 }
 
-/// Of a commit of what was made of events up to this position. What is checked only then, such
-/// as a deferred foreign key, is said to be of the last.
+/// The error of a commit of events up to this position. A check that runs only at the commit, such
+/// as a deferred foreign key, is reported for the last event.
 pub(crate) fn of_commit(
     path: &Path,
     last: Option<Position>,
@@ -97,7 +97,7 @@ pub(crate) fn of_commit(
     }
 }
 
-/// Of what a projection did to make its tables.
+/// The error of a projection that makes its tables.
 pub(crate) fn of_create(path: &Path, error: Cause, refused: Option<String>) -> TargetError {
     let refused = refused.map_or(String::new(), |refused| format!(" ({refused})"));
     let what = format!("{}: `create` of the projection failed{refused}", path.display());
@@ -107,7 +107,7 @@ pub(crate) fn of_create(path: &Path, error: Cause, refused: Option<String>) -> T
     }
 }
 
-/// What SQLite said, wherever in the error that is.
+/// The first SQLite error in the chain of causes.
 fn trouble_within(error: &(dyn Error + 'static)) -> Option<Trouble> {
     let mut causes = successors(Some(error), |&cause| cause.source());
     causes.find_map(|cause| cause.downcast_ref().map(trouble))

@@ -1,9 +1,9 @@
-//! A checksum of one event at its place in the log: alike for the same event at the same place, in
-//! every store, and different for others.
+//! A checksum of one event at its position in the log. It is equal in every store for an equal
+//! event at that position, and different for other events.
 //!
-//! A position alone names another event when an older copy of a log was put back and grew again.
-//! So everything that is kept outside a log (snapshots, checkpoints, tokens) says the checksum of
-//! the event at its position, too, and is compared with the log when it is met again.
+//! If an older copy of a log is put back and grows again, a position alone can name another event.
+//! So everything that is kept outside a log (snapshots, checkpoints, tokens) also carries the
+//! checksum of the event at its position, and is compared with the log before use.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use twox_hash::XxHash3_64;
 
 use crate::{EventRef, Metadata, Position, RawEvent, Tag, Timestamp, encoding::Rest};
 
-/// The checksum of one event at its place: of everything that a read says of the event, its
-/// position and its `recorded_at` included.
+/// The checksum of one event at its position. It covers every field that a read returns, including
+/// the position and `recorded_at`.
 ///
 /// It does not depend on how a store keeps the event, so it survives clustering, a backup and a
-/// copy into another kind of store. It finds accidents and keeps no attacker off.
+/// copy into another kind of store. It detects accidents, but does not stop an attacker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventChecksum(u64);
 
 impl EventChecksum {
-    /// That of [`Position::START`], where no event is.
+    /// The checksum of [`Position::START`], which has no event.
     pub const START: EventChecksum = EventChecksum(0);
 
     /// The checksum of this event.
@@ -34,7 +34,7 @@ impl EventChecksum {
         content.checksum(event.tags()).at(event.position(), event.recorded_at())
     }
 
-    /// The checksum with this number, as it was written down.
+    /// The checksum with this number, as it was stored.
     pub const fn from_u64(number: u64) -> EventChecksum {
         EventChecksum(number)
     }
@@ -52,14 +52,14 @@ impl fmt::Display for EventChecksum {
     }
 }
 
-/// The checksum of an event that has no place yet: what is known before it is appended.
+/// The checksum of an event without a position, as it is known before the append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentChecksum(u64);
 
 impl ContentChecksum {
     /// The checksum of this event, as a store writes it.
     pub fn of(event: &RawEvent) -> ContentChecksum {
-        // Tags are a set: a store writes one that is given twice where it stood first.
+        // Tags are a set: a store writes a repeated tag once, at its first place.
         let is_first = |at: &usize| {
             let tag = event.tags.get(*at);
             event.tags.iter().position(|other| Some(other) == tag) == Some(*at)
@@ -74,7 +74,7 @@ impl ContentChecksum {
         content.checksum(distinct().filter_map(|at| event.tags.get(at).map(Tag::as_str)))
     }
 
-    /// The checksum of the event at this place.
+    /// The checksum of the event at this position and time.
     pub fn at(self, position: Position, recorded_at: Timestamp) -> EventChecksum {
         let mut place = [0; 16];
         let (first, last) = place.split_at_mut(8);
@@ -97,7 +97,7 @@ fn rest(event: &RawEvent) -> Rest<'_> {
     }
 }
 
-/// The fields of an event, wherever it is, but for its tags.
+/// The fields of an event that do not depend on its position, without the tags.
 struct Content<'a> {
     event_type: &'a str,
     tags: usize,
@@ -106,8 +106,8 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// One piece after another, in an order that never changes. Which pieces there are is hashed
-    /// before them, so that no two events have the same pieces.
+    /// Hashes one piece after another, in an order that never changes. The head tells which pieces
+    /// follow, so that no two events give equal pieces.
     fn checksum<'t>(&self, tags: impl Iterator<Item = &'t str>) -> ContentChecksum {
         let Rest { version, id, occurred_at, correlation, causation, actor, further } = &self.rest;
         let is_there = [
@@ -120,7 +120,7 @@ impl Content<'_> {
         let mut head = [0; 17];
         let numbers = [u64::from(*version), self.tags as u64, further.len() as u64];
         for (bytes, number) in head.chunks_exact_mut(4).zip(numbers) {
-            // Limits of stores are far below what is cut off here.
+            // The cast is safe, because the limits of stores are far below 32 bits.
             bytes.copy_from_slice(&(number as u32).to_le_bytes());
         }
         for (byte, is_there) in head.iter_mut().skip(12).zip(is_there) {
@@ -149,7 +149,7 @@ impl Content<'_> {
     }
 }
 
-/// The hash of a piece after what was hashed before. It is of the length of the piece, too.
+/// Adds a piece to the hash so far. The length of the piece counts, too.
 #[inline]
 fn add(before: u64, piece: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(before, piece)
@@ -180,7 +180,7 @@ mod tests {
         ContentChecksum::of(event).at(position.into(), Timestamp::from_micros(micros))
     }
 
-    /// Tokens and databases keep checksums for years, and every store has to give the same.
+    /// Tokens and databases keep checksums for years, and every store has to give equal ones.
     #[test]
     fn the_checksum_never_changes() {
         assert_eq!(at(&RawEvent::new("a", ""), 1, 0).to_string(), "0b91ed047e9eaf86");

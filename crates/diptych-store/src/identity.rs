@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{EventChecksum, Position};
 
-/// Which log: random, given once when it is created.
+/// The id of a log: random, and fixed when the log is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(Uuid);
 
@@ -31,11 +31,11 @@ impl fmt::Display for LogId {
     }
 }
 
-/// Which history of that log. It changes when a backup is restored or acknowledged commits are
-/// lost: positions of another epoch may mean other events.
+/// The history of a log. The epoch changes when a backup is restored or acknowledged commits are
+/// lost. In another epoch a position may name another event.
 ///
-/// The upper half counts the changes, the lower half is random, so that two restores of one
-/// backup do not come out alike.
+/// The upper half counts the changes. The lower half is random, so that two restores of one backup
+/// get different epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
@@ -61,7 +61,7 @@ impl Epoch {
         self.0
     }
 
-    /// How many histories there have been, 1 for the first.
+    /// The number of the history, 1 for the first.
     pub const fn number(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -78,13 +78,13 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// A log and its history: what receipts, checkpoints, tracking and snapshots carry, so that a
-/// position is never taken for one of another log.
+/// A log and its history. Receipts, checkpoints, tracking and snapshots carry it, so that a
+/// position is never used with another log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogIdentity {
-    /// Which log.
+    /// The id of the log.
     pub id: LogId,
-    /// Which history of it.
+    /// The history of the log.
     pub epoch: Epoch,
 }
 
@@ -103,15 +103,15 @@ impl fmt::Display for LogIdentity {
 
 /// A place in one history of one log: the position, and the checksum of the event there.
 ///
-/// An older copy of a log that is put back has the same identity, and at the same positions other
-/// events. With the checksum both are told apart by looking at one event.
+/// An older copy of a log that is put back keeps its identity, and can get other events at the same
+/// positions. The checksum of one event distinguishes the two histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HistoryPoint {
-    /// The log, and the history of it.
+    /// The log and its history.
     pub log: LogIdentity,
     /// The position.
     pub position: Position,
-    /// That of the event at the position.
+    /// Checksum of the event at the position.
     pub checksum: EventChecksum,
 }
 

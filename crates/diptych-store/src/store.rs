@@ -5,39 +5,39 @@ use crate::{
     LogIdentity, Position, Read, ReadError, Tag, Tracking,
 };
 
-/// Any place that events can live: the one trait that a backend implements.
+/// A place where events are stored. This is the one trait that a backend implements.
 ///
-/// It moves named bytes and knows no domain types. Retry, caching, upcasting and snapshots are
-/// not its concern. All of its promises are in the conformance suite (feature `testing`); the
-/// ones that matter most:
+/// It moves named bytes and knows no domain types. It does not retry, cache, upcast or take
+/// snapshots. The conformance suite (feature `testing`) checks all of its promises; the most
+/// important ones are:
 ///
 /// - A commit is atomic, positions are dense and in commit order, and `recorded_at` never
 ///   decreases.
 /// - [`append`](EventStore::append) answers when the commit is *accepted*: it has its positions
 ///   and every later check sees it. It is durable once its [`Accepted::synced`] says so, and
 ///   only then do reads, [`head`](EventStore::head), look-ups and refusals show it.
-/// - After a failed write or sync the store takes nothing more until it is opened again.
+/// - After a failed write or sync the store accepts nothing more until it is opened again.
 /// - Dropping a future may leave its commit done or not done, never half done.
 pub trait EventStore: Send + Sync + 'static {
-    /// Which log this is, and which history of it.
+    /// The id and the epoch of the log.
     fn identity(&self) -> LogIdentity;
 
-    /// What the store takes at most.
+    /// The limits of the store.
     fn limits(&self) -> Limits;
 
-    /// The last published position, and waiting for the next.
+    /// The published head: the last published position, and a way to wait for the next.
     fn head(&self) -> Head;
 
     /// Commits the events, if tracking, key and conditions allow it, in this order.
     ///
-    /// Waits while the store has as much unsynced as it may hold.
+    /// Waits while the store holds its limit of unsynced commits.
     fn append(&self, append: Append) -> impl Future<Output = Result<Accepted, AppendError>> + Send;
 
     /// Reads one batch of matching events.
     ///
-    /// A batch may hold fewer events than asked for, or none; its `upto` says how far it came,
-    /// and is beyond where the read began unless there was nothing to consider. A position above
-    /// the head as [`Read::after`] is an error.
+    /// A batch may hold fewer events than asked for, or none; its `upto` says how far the log was
+    /// considered, and is beyond the start of the read unless there was nothing to consider. A
+    /// position above the head as [`Read::after`] is an error.
     fn read(
         &self,
         filter: &Filter,
@@ -65,17 +65,17 @@ pub trait EventStore: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Option<KeyedCommit>, ReadError>> + Send;
 
-    /// How far this source was taken in.
+    /// The position up to which this source was imported.
     fn tracked(
         &self,
         source: &str,
     ) -> impl Future<Output = Result<Option<Tracking>, ReadError>> + Send;
 
-    /// The names of the event types in the log, up to the head: each once, in order. For checks
-    /// at a start.
+    /// The names of the event types in the log up to the head, each once, in order. Apps use it for
+    /// checks when they start.
     ///
-    /// A store without this method reads the whole log for it. One that has an index of types
-    /// answers from that.
+    /// The default reads the whole log. A store with an index of types should answer from the
+    /// index.
     fn types(&self) -> impl Future<Output = Result<Vec<String>, ReadError>> + Send {
         read_types(self)
     }
@@ -97,7 +97,7 @@ async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, Re
     Ok(types.into_iter().collect())
 }
 
-/// A store of any kind: the plain, cloneable handle that everything above holds.
+/// A plain, cloneable handle on a store of any kind. All code above the store holds one.
 #[derive(Clone)]
 pub struct Store(Arc<dyn Erased>);
 
@@ -107,17 +107,17 @@ impl Store {
         Store(Arc::new(store))
     }
 
-    /// Which log this is, and which history of it.
+    /// The id and the epoch of the log.
     pub fn identity(&self) -> LogIdentity {
         self.0.identity()
     }
 
-    /// What the store takes at most.
+    /// The limits of the store.
     pub fn limits(&self) -> Limits {
         self.0.limits()
     }
 
-    /// The last published position, and waiting for the next.
+    /// The published head: the last published position, and a way to wait for the next.
     pub fn head(&self) -> Head {
         self.0.head()
     }
@@ -156,8 +156,8 @@ impl Store {
         self.0.tracked(source).await
     }
 
-    /// The checksum of the event at this position; nothing if the position is above the head. It
-    /// costs the read of one event.
+    /// The checksum of the event at this position, or `None` above the head. It costs a read of one
+    /// event.
     ///
     /// # Errors
     /// As [`EventStore::read`].
@@ -188,7 +188,8 @@ impl fmt::Debug for Store {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The same with boxed futures, so that a store can be held without its type.
+/// An object-safe [`EventStore`] with boxed futures, so that a handle need not know the store's
+/// type.
 trait Erased: Send + Sync {
     fn identity(&self) -> LogIdentity;
     fn limits(&self) -> Limits;

@@ -1,4 +1,4 @@
-//! The whole: a store, and what works on it.
+//! An app: a store with the commands, views, queries and projections over it.
 
 mod error;
 mod settings;
@@ -26,8 +26,8 @@ use crate::{
 pub use error::{StartError, StopError};
 use settings::Settings;
 
-/// A store and everything that works on it: executes commands, answers queries. Cheap to clone;
-/// clones share it.
+/// A store and everything that works on it: executes commands and answers queries. Cheap to clone;
+/// clones share one app.
 #[derive(Clone)]
 pub struct App {
     // The views and folds of the past are dropped before the log, which they read.
@@ -36,7 +36,7 @@ pub struct App {
     pub(crate) core: Arc<Core>,
     /// How many events an answer of the past may keep in memory.
     pub(crate) past_events: usize,
-    /// With what an app beside this one begins.
+    /// The settings that an app beside this one inherits.
     beside: Arc<Settings>,
     /// Whether another app is to close the log.
     #[cfg(feature = "log")]
@@ -45,11 +45,11 @@ pub struct App {
     log: Option<diptych_log::Log>,
 }
 
-/// An app that is being put together.
+/// Builds an app.
 #[must_use = "an app does nothing before it is started"]
 pub struct AppBuilder {
     store: Store,
-    /// The log that this app opened, or the app beside which this one is.
+    /// The log that this app opened, or that the app beside it opened.
     #[cfg(feature = "log")]
     log: Option<diptych_log::Log>,
     /// Whether another app is to close the log.
@@ -103,12 +103,12 @@ impl App {
         }
     }
 
-    /// An app beside this one, over the same store: for a new view of a running program. It begins
-    /// with everything that this one was told: upcasters, known events, checks, retries, budgets,
+    /// An app beside this one, over the same store: for a new view of a running program. It
+    /// inherits the settings of this one: upcasters, known events, checks, retries, budgets,
     /// decision snapshots and their place. It has none of this one's views and projections.
     ///
-    /// Commands may go through either. Stopping the other leaves this one as it is. Stopping this
-    /// one ends the other, if this one opened the log.
+    /// Commands may go through either. Stopping the new app leaves this one running. Stopping this
+    /// one ends the new app, if this one opened the log.
     pub fn beside(&self) -> AppBuilder {
         let mut builder = App::over_store(self.core.store.clone());
         builder.settings = (*self.beside).clone();
@@ -120,8 +120,8 @@ impl App {
         builder
     }
 
-    /// Sends a command: fold its boundary, decide, append what was decided on the condition that
-    /// nothing came in between.
+    /// Sends a command: folds its boundary, decides, and appends the decision on the condition that
+    /// no event came in between.
     pub fn execute<C: Command>(&self, command: C) -> Execute<C> {
         Execute::new(self.clone(), None, command)
     }
@@ -157,8 +157,8 @@ impl App {
     /// The session that this token was taken from, as it was then.
     ///
     /// # Errors
-    /// [`QueryError::Token`] if the token is of another log, of another history of it, or of an
-    /// event that is not in it any more; others if the log cannot be read.
+    /// [`QueryError::Token`] if the token belongs to another log or another history, or names an
+    /// event that the log no longer has; other errors if the log cannot be read.
     pub async fn resume_session(&self, token: &SessionToken) -> Result<Session, QueryError> {
         let (session, mut claims) = (self.session(), Claims::default());
         for (point, known) in token.logs() {
@@ -169,9 +169,9 @@ impl App {
         Ok(session)
     }
 
-    /// The token of somebody who saw everything up to this position and wrote nothing: what an
-    /// [answer's position](crate::Answer::position) becomes when it is carried elsewhere. It names
-    /// the event at that position, which may have to be read for that.
+    /// A token that stands for having seen everything up to this position, without any writes. Use
+    /// it to carry an [answer's position](crate::Answer::position) elsewhere. The token names the
+    /// event at the position, which may cost a read.
     ///
     /// # Errors
     /// [`QueryError`] if the log has no such position, or cannot be read.
@@ -181,12 +181,12 @@ impl App {
         session.token().await
     }
 
-    /// Which history the log has.
+    /// The history of the log.
     pub(crate) fn lineage(&self) -> &Arc<Lineage> {
         &self.core.lineage
     }
 
-    /// A view, to look after: how it is, pause, step, resume, rebuild.
+    /// A handle on a view: status, pause, step, resume, rebuild.
     ///
     /// # Errors
     /// [`NoSuchView`] if the app does not keep it.
@@ -194,12 +194,12 @@ impl App {
         self.panel.control()
     }
 
-    /// How each view is, in the order in which they were added.
+    /// The status of each view, in the order in which they were added.
     pub fn views(&self) -> Vec<ViewStatus> {
         self.panel.status()
     }
 
-    /// A projection, to look after: how it is, waiting for it, pause, step, resume, reset.
+    /// A handle on a projection: status, waiting, pause, step, resume, reset.
     ///
     /// # Errors
     /// [`NoSuchProjection`] if the app does not run it.
@@ -207,7 +207,7 @@ impl App {
         self.panel.projection(name)
     }
 
-    /// How each projection is, in the order in which they were added.
+    /// The status of each projection, in the order in which they were added.
     pub fn projections(&self) -> Vec<ProjectionStatus> {
         self.panel.projections()
     }
@@ -222,30 +222,31 @@ impl App {
         &self.core.store
     }
 
-    /// Which log this is, and which history of it.
+    /// The id and the epoch of the log.
     pub fn identity(&self) -> LogIdentity {
         self.core.identity
     }
 
-    /// Whether a clone [stopped](App::stop) it, or is about to: then it takes no commands, and its
-    /// views take in nothing more.
+    /// Whether a clone [stopped](App::stop) it, or is about to. A stopped app takes no commands,
+    /// and its views apply no more events.
     pub fn is_stopped(&self) -> bool {
         self.core.running.is_stopped()
     }
 
-    /// What was done since the app was started.
+    /// Counters since the app was started.
     pub fn figures(&self) -> Figures {
         self.core.figures()
     }
 
-    /// Takes no further commands, ends folds of the past within a page of events, waits until
-    /// running commands have their answers and everything that was accepted is durable, stops the
-    /// views, and closes the log if the app opened it. All clones are stopped. Views still answer
-    /// queries that do not ask how fresh the answer is, with [a mark](crate::Answer::standstill).
-    /// Dropping an app instead is safe, too: acknowledged commands are durable.
+    /// Stops the app and all its clones. It takes no further commands and ends folds of the past
+    /// within a page of events. It waits until running commands have their answers and every
+    /// accepted commit is durable. Then it stops the views, and closes the log if the app opened
+    /// it. Views still answer queries that do not ask how fresh the answer is, with [a
+    /// mark](crate::Answer::standstill). Dropping an app instead is safe, too: acknowledged
+    /// commands are durable.
     ///
     /// # Errors
-    /// [`StopError`] if something that was accepted could not be synced.
+    /// [`StopError`] if an accepted commit could not be synced.
     pub async fn stop(self) -> Result<(), StopError> {
         self.past.stop().await;
         let drained = self.core.drain().await;
@@ -254,7 +255,7 @@ impl App {
         if let Some(log) = self.log.filter(|_| !self.is_beside) {
             let closed = match Handle::try_current() {
                 Ok(runtime) => runtime.spawn_blocking(move || log.close()).await.unwrap_or(Ok(())),
-                // Without a runtime it is this thread's to wait.
+                // Without a runtime this thread itself waits.
                 Err(_) => log.close(),
             };
             if let Err(error) = closed {
@@ -269,47 +270,47 @@ impl App {
 }
 
 impl AppBuilder {
-    /// What decision states may take in memory, if nothing else is said.
+    /// Default for the memory that decision states may use.
     pub const CACHE_BYTES: usize = 64 << 20;
-    /// How many events an answer of the past may keep in memory, if nothing else is said.
+    /// Default for the number of events that an answer of the past may keep in memory.
     pub const PAST_EVENTS: usize = 5_000_000;
-    /// How many questions about the past may wait for a thread, if nothing else is said.
+    /// Default for the number of questions about the past that may wait for a thread.
     pub const PAST_WAITING: usize = 64;
 
-    /// How events that older programs wrote are read.
+    /// Sets how events of older programs are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
         self.settings.upcasters = upcasters;
         self
     }
 
-    /// Says that the app knows the events of `E`. What views and projections fold is known without
-    /// that; so this is for events that commands alone read or write.
+    /// Declares that the app knows the events of `E`. The app knows the events of its views and
+    /// projections anyway, so this is for events that only commands read or write.
     ///
-    /// At its start the app compares the events that it knows with the log:
+    /// When it starts, the app compares its known events with the log:
     ///
-    /// - A type in the log that is none of theirs, and that no upcaster takes, is warned of, or an
-    ///   error if the app is [strict](AppBuilder::strict). Most likely the type was renamed or
-    ///   split, and the upcaster is missing: folds do not see the events. An app that knows no
-    ///   events does not look.
-    /// - A stored event that lacks a tag which it would be given today is an error
-    ///   ([`StartError::Untagged`]): a rule over that tag does not see the event. Of each type that
-    ///   has upcasters or a version above 1, up to 16 events after each of 16 places of the log
-    ///   are looked at. Events that only commands read, and that are not declared here, are looked
-    ///   at when the first command asks for them.
+    /// - A type in the log that no known event and no upcaster takes causes a warning, or an error
+    ///   if the app is [strict](AppBuilder::strict). Most likely the type was renamed or split, and
+    ///   the upcaster is missing, so folds do not see its events. An app without known events skips
+    ///   this check.
+    /// - A stored event that lacks a tag which it would get today is an error
+    ///   ([`StartError::Untagged`]), because a rule over that tag does not see the event. The check
+    ///   covers each type that has upcasters or a version above 1, and reads up to 16 of its events
+    ///   after each of 16 places of the log. Events that only commands read, and that are not
+    ///   declared here, are checked when the first command asks for them.
     pub fn events<E: Event>(mut self) -> AppBuilder {
         self.settings.declared.push(Schema::declared::<E>);
         self
     }
 
-    /// Makes it an error of the start that the log has a type which no known event and no upcaster
-    /// takes. Without this it is warned of.
+    /// Refuses to start if the log has a type that no known event and no upcaster takes. Without
+    /// this the app only warns.
     pub fn strict(mut self) -> AppBuilder {
         self.settings.is_strict = true;
         self
     }
 
-    /// Says that events of these types are for other programs on the same log, so that the start
-    /// does not take them for events whose upcaster is missing.
+    /// Declares that events of these types are for other programs on the same log, so that the
+    /// start does not report a missing upcaster for them.
     pub fn foreign_types<N: Into<String>>(
         mut self,
         types: impl IntoIterator<Item = N>,
@@ -318,8 +319,8 @@ impl AppBuilder {
         self
     }
 
-    /// Says that stored events of this type need not carry the tag of this key, though they would
-    /// be given it today: no rule over the tag has to see them.
+    /// Allows stored events of this type to lack the tag of this key, though new ones carry it. Use
+    /// it if no rule over the tag has to see the older events.
     pub fn accept_untagged(
         mut self,
         event_type: impl Into<String>,
@@ -329,14 +330,14 @@ impl AppBuilder {
         self
     }
 
-    /// How many bytes the states of decisions may take in memory; 0 for none, so that every
-    /// command reads its boundary.
+    /// How many bytes the states of decisions may use in memory. With 0 nothing is cached, and
+    /// every command reads its boundary.
     pub fn cache_bytes(mut self, bytes: usize) -> AppBuilder {
         self.settings.cache_bytes = bytes;
         self
     }
 
-    /// What is done when others were quicker.
+    /// How often, and after which waits, a command is decided again after a conflict.
     pub fn retries(mut self, retries: Retries) -> AppBuilder {
         self.settings.retries = retries;
         self
@@ -347,26 +348,26 @@ impl AppBuilder {
         self.view_with::<V>(ViewOptions::default())
     }
 
-    /// The same with these options.
+    /// Like [`view`](AppBuilder::view), with options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
         self.plans.views.push(Box::new(Plan::<V>::new(options)));
         self.events::<V::Event>()
     }
 
-    /// Makes [`start`](AppBuilder::start) fail with [`StartError::RequiredView`] where a view
-    /// stops before an event that it cannot take in. Without it the app starts, and that view
-    /// answers as of the position before the event, with [a mark](crate::Answer::standstill).
+    /// Makes [`start`](AppBuilder::start) fail with [`StartError::RequiredView`] if a view stops
+    /// before an event that it cannot apply. Without it the app starts, and that view answers as of
+    /// the position before the event, with [a mark](crate::Answer::standstill).
     pub fn require_views(mut self) -> AppBuilder {
         self.settings.requires_views = true;
         self
     }
 
-    /// Keeps rows outside the log in step with it. Starting the app does not wait for them.
+    /// Keeps rows outside the log in step with it. The start of the app does not wait for them.
     pub fn projection(self, target: impl Target) -> AppBuilder {
         self.projection_with(target, Refresh::Live)
     }
 
-    /// The same, taking in what comes when this says.
+    /// Like [`projection`](AppBuilder::projection), with a choice of when to apply new events.
     pub fn projection_with<T: Target>(mut self, target: T, refresh: Refresh) -> AppBuilder {
         let plan = projection::control::Plan { target, refresh };
         self.plans.projections.push(Box::new(plan));
@@ -374,44 +375,42 @@ impl AppBuilder {
     }
 
     /// How many events one answer may keep in memory at once to put them in order of when they
-    /// [occurred](crate::Point::occurred_before). Where the order of the log is the same, none is
-    /// kept.
+    /// [occurred](crate::Point::occurred_before). If the log already has that order, none is kept.
     pub fn past_events(mut self, events: usize) -> AppBuilder {
         self.settings.past_events = events;
         self
     }
 
-    /// How many folds of the past run at once, each on a thread of its own; half the cores of the
-    /// machine and at least one, if nothing else is said. So commands, queries of now and views
-    /// keep the other cores, however many ask about the past.
+    /// How many folds of the past run at once, each on its own thread. The default is half the
+    /// cores of the machine, and at least one. Commands, queries of the present and views keep the
+    /// other cores, whatever the number of questions about the past.
     ///
     /// Questions about the [past](crate::Ask::as_of), [differences](App::diff),
-    /// [histories](App::history), [explanations](App::explain) and
-    /// [checks of a scope](App::check_scope) share them. An answer that the view in memory has
-    /// needs none.
+    /// [histories](App::history), [explanations](App::explain) and [checks of a
+    /// scope](App::check_scope) share these threads. If the view in memory has the answer, no
+    /// thread is needed.
     pub fn past_folds(mut self, folds: NonZeroUsize) -> AppBuilder {
         self.settings.past_limits.folds = folds;
         self
     }
 
-    /// How many questions about the past may wait until one of those that are
-    /// [folded](AppBuilder::past_folds) ends. One more is told
-    /// [`QueryError::Busy`](crate::QueryError::Busy) at once.
+    /// How many questions about the past may wait until a running [fold](AppBuilder::past_folds)
+    /// ends. A further question fails with [`QueryError::Busy`](crate::QueryError::Busy) at once.
     pub fn past_waiting(mut self, questions: usize) -> AppBuilder {
         self.settings.past_limits.waiting = questions;
         self
     }
 
-    /// Keeps states that `F` has in decisions outside the log, so that a long history is not
-    /// folded from its beginning after a restart. An app that opened its log keeps them beside
-    /// it; any other needs [`snapshots_in`](AppBuilder::snapshots_in).
+    /// Keeps the decision states of `F` outside the log, so that a restart need not fold a long
+    /// history from its beginning. An app that opened its log keeps them beside it; any other needs
+    /// [`snapshots_in`](AppBuilder::snapshots_in).
     ///
-    /// A snapshot is used by the executable that made it alone, unless the fold has a
+    /// Only the executable that made a snapshot uses it, unless the fold has a
     /// [version](Fold::VERSION).
     ///
     /// Snapshots are written as MessagePack, which cannot tell `Some` of nothing from `None`: a
-    /// state that holds a `Some(None)` or a `Some(())` is not kept, with a warning. What a type
-    /// does not serialise (`#[serde(skip)]`) is not in the snapshot.
+    /// state that holds a `Some(None)` or a `Some(())` is not kept, with a warning. Fields that are
+    /// not serialised (`#[serde(skip)]`) are not in the snapshot.
     pub fn decision_snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
     where
         F: Fold + Serialize + DeserializeOwned,
@@ -423,13 +422,14 @@ impl AppBuilder {
         self
     }
 
-    /// Keeps this view outside the log, too, so that it need not be folded from the start of the
-    /// log when the app is started again, and so that the past is near. Snapshots are made in the
-    /// background, and when the app is [stopped](App::stop). An app that opened its log keeps
-    /// them beside it; any other needs [`snapshots_in`](AppBuilder::snapshots_in).
+    /// Keeps snapshots of this view outside the log. A restarted app need not fold the view from
+    /// the start of the log, and questions about the past have a nearby state to begin with.
+    /// Snapshots are made in the background, and when the app is [stopped](App::stop). An app that
+    /// opened its log keeps them beside it; any other needs
+    /// [`snapshots_in`](AppBuilder::snapshots_in).
     ///
-    /// A snapshot is used by the executable that made it alone, unless the fold has a
-    /// [version](Fold::VERSION). While one is written there is one copy of the view more.
+    /// Only the executable that made a snapshot uses it, unless the fold has a
+    /// [version](Fold::VERSION). While a snapshot is written there is one more copy of the view.
     pub fn view_snapshots<V>(mut self, options: ViewSnapshots) -> AppBuilder
     where
         V: View + Serialize + DeserializeOwned,
@@ -446,8 +446,8 @@ impl AppBuilder {
         self
     }
 
-    /// Starts it. This answers when every view has reached the end that the log has now, or
-    /// stopped before an event that it cannot take in.
+    /// Starts the app. Returns when every view has reached the end that the log has now, or has
+    /// stopped before an event that it cannot apply.
     ///
     /// # Errors
     /// [`StartError`] if declarations contradict each other or do not fit the log, snapshots have
@@ -528,7 +528,7 @@ impl AppBuilder {
     }
 }
 
-/// A name that is among these twice.
+/// The first name that occurs twice.
 fn twice(names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let mut seen = HashSet::new();
     names.into_iter().find(|name| !seen.insert(*name))

@@ -1,22 +1,23 @@
-//! A digest of any value that serde can serialise: the same for the same value, on every machine
-//! and in every build.
+//! A digest of any value that serde can serialise. Equal values have equal digests, on every
+//! machine and in every build.
 //!
-//! The value is written in a canonical form, and the form is hashed. Digests of requests stand
-//! in logs for ever, so the form never changes. Every piece begins with a tag that says what it
-//! is, and says where it ends, so no two values are written alike:
+//! The value is written in a canonical form, and the form is hashed. Logs keep digests of requests
+//! for ever, so the form never changes. Every piece begins with a tag for its kind and marks its
+//! end, so no two values are written alike:
 //!
 //! - Names of structs, enums, variants and fields are written as serde gives them, so that
 //!   `#[serde(rename)]` keeps a digest when a Rust name changes. A struct with
 //!   `#[serde(flatten)]` is a map to serde, and its name is not seen.
-//! - Integers of all widths are alike if they are equal, and so are both widths of floats. There
-//!   is one zero and one "not a number".
+//! - Equal integers of different widths are alike, and so are equal floats of both widths. There is
+//!   one zero and one "not a number".
 //! - Fields of structs and entries of maps are in the order of their bytes: neither the order in
 //!   which fields are declared nor that in which a map is walked makes a difference.
-//! - A set is a sequence to serde. The parts of a hash set are in the order of their bytes; those
-//!   of every other sequence are in the order that it has.
-//! - It is not the form for people, where a type has two: a UUID is its 16 bytes.
-//! - A number of a `serde_json::Value` is the number, whatever features `serde_json` has, as long
-//!   as a `u64`, an `i64` or an `f64` holds all of its digits.
+//! - A set is a sequence to serde. The parts of a hash set are in the order of their bytes; the
+//!   parts of every other sequence keep their order.
+//! - Types with two forms use the compact one, and not the human-readable one: a UUID is its 16
+//!   bytes.
+//! - A number of a `serde_json::Value` is digested as a number, whatever features `serde_json` has,
+//!   as long as a `u64`, an `i64` or an `f64` holds all its digits.
 
 mod compound;
 mod state;
@@ -35,10 +36,10 @@ use compound::{Entries, Fields, Sequence};
 pub use state::{DigestSyntaxError, StateDigest};
 use unordered::is_unordered;
 
-/// What is hashed before every value, so that the form can have a successor.
+/// Hashed before every value, so that a later form gives other digests.
 const CONTEXT: &str = "diptych, digest of a value, form 1";
 
-/// What a piece is; the first byte of each. Numbers are never used for something else.
+/// The kinds of pieces, which are their first bytes. A number is never reused for another kind.
 mod tag {
     pub(super) const END: u8 = 0;
     pub(super) const UNIT: u8 = 1;
@@ -71,15 +72,15 @@ mod tag {
 pub struct DigestError {
     /// The Rust type.
     pub what: &'static str,
-    /// What it says.
+    /// The message of the value.
     pub reason: String,
 }
 
-/// The digest of a state: 32 bytes that are alike for alike states, on every machine and in
-/// every build, and different for others.
+/// The digest of a state: 32 bytes that are equal for equal states, on every machine and in every
+/// build, and different for other states.
 ///
-/// With it two states are compared without having both: that of a view and of the same one
-/// elsewhere, or that of today and of a test that was committed last year.
+/// Two states can be compared by digest without having both: a view here and its copy elsewhere, or
+/// today's state and the one of a test that was committed last year.
 ///
 /// ```
 /// use diptych::digest;
@@ -99,24 +100,24 @@ pub struct DigestError {
 ///
 /// # What is alike
 ///
-/// The digest is of what serde is given.
+/// The digest covers the values that the state gives to serde.
 ///
-/// - The order of a map makes no difference, and neither does that in which fields are declared.
-///   A `HashMap` has the digest of a `BTreeMap` with the same entries.
+/// - The order of a map and the order of field declarations make no difference. A `HashMap` has the
+///   digest of a `BTreeMap` with the same entries.
 /// - The order of a sequence counts, and to serde a set is one. The order of a `HashSet` makes no
-///   difference: it is known by the name of its type, also where it is that of another crate. A set
-///   that is not called so, or that serialises itself part by part, has another digest each
-///   time: use a `HashSet` or a `BTreeSet`. These two have different digests.
+///   difference: it is recognised by the name of its type, also in another crate. A hash set with
+///   another name, or one that serialises itself part by part, has a different digest each time:
+///   use a `HashSet` or a `BTreeSet`. These two have different digests.
 /// - Equal integers are alike whatever their width, and so are equal floats. An integer and a
 ///   float are not. There is one zero and one "not a number".
-/// - Names count, as serde knows them: of structs, enums, variants and fields. With
+/// - Names of structs, enums, variants and fields count, as serde knows them. With
 ///   `#[serde(rename)]` a digest stays when a Rust name changes.
-/// - `None`, `()`, an empty list and an empty text are four different things, and `Some` of a
-///   thing is another one than the thing.
-/// - What is not serialised (`#[serde(skip)]`) makes no difference.
+/// - `None`, `()`, an empty list and an empty text all have different digests, and so do `Some` of
+///   a value and the value itself.
+/// - Fields that are not serialised (`#[serde(skip)]`) make no difference.
 ///
 /// # Errors
-/// [`DigestError`] if the value says that it cannot be serialised.
+/// [`DigestError`] if the value cannot be serialised.
 pub fn digest<T: Serialize + ?Sized>(state: &T) -> Result<StateDigest, DigestError> {
     let mut hashing = Hashing::new();
     match state.serialize(Canonical(&mut hashing)) {
@@ -128,7 +129,7 @@ pub fn digest<T: Serialize + ?Sized>(state: &T) -> Result<StateDigest, DigestErr
 /// The digest of a request, for an idempotency key: the first half of its [`digest`].
 ///
 /// # Errors
-/// [`DigestError`] if the value says that it cannot be serialised.
+/// [`DigestError`] if the value cannot be serialised.
 pub(crate) fn request_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest, DigestError> {
     let mut half = Digest::default();
     half.0.iter_mut().zip(digest(value)?.to_bytes()).for_each(|(byte, of)| *byte = of);
@@ -140,17 +141,19 @@ trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }
 
-/// Hashes in large pieces, which is several times quicker than in those of single values.
+/// Buffers the form and hashes it in large pieces, which is several times faster than hashing
+/// single values.
 struct Hashing {
     hasher: blake3::Hasher,
     waiting: Vec<u8>,
 }
 
-/// A hasher that knows the context, which takes as long as the hashing of a small command.
+/// A hasher with the context already applied, because that takes as long as hashing a small
+/// command.
 static BEGUN: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key(CONTEXT));
 
 const PIECE_BYTES: usize = 16 << 10;
-/// As many as most commands have.
+/// First capacity of the buffer: enough for most commands.
 const FIRST_BYTES: usize = 512;
 
 impl Hashing {
@@ -179,7 +182,7 @@ impl Sink for Hashing {
     }
 }
 
-/// What has to be put in order before it is hashed.
+/// A buffer for parts that have to be sorted before they are hashed.
 impl Sink for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
@@ -219,7 +222,7 @@ impl<'a, S: Sink> Canonical<'a, S> {
     }
 }
 
-/// What a value said when it could not be serialised.
+/// The message of a value that could not be serialised.
 #[derive(Debug)]
 struct Failed(String);
 
@@ -309,7 +312,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         const NOT_A_NUMBER: u64 = 0x7ff8 << 48;
         let bits = match value {
             _ if value.is_nan() => NOT_A_NUMBER,
-            // Also of a negative zero, which is equal to it.
+            // Matches negative zero, too, which is equal to zero.
             0.0 => 0,
             _ => value.to_bits(),
         };

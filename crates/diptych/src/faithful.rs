@@ -1,11 +1,11 @@
-//! Refuses what would not come back from its bytes as it was.
+//! Refuses values that could not be read back from their bytes unchanged.
 //!
-//! In MessagePack `None` and `()` are both nothing, and in JSON a unit struct and a float that is
-//! no number are nothing too. `Some` of any of them cannot be told from `None`. A value that does
-//! not have as many parts as it says shifts what comes after it in MessagePack. And some values of
-//! `serde_json` serialise as structs with private names, which only JSON knows.
+//! MessagePack writes `None` and `()` as nil. JSON writes both as `null`, and also a unit struct
+//! and a float that is not a number. So a reader cannot tell `Some` of any of these from `None`. In
+//! MessagePack, a value with another number of parts than it announced shifts all bytes after it.
+//! Some values of `serde_json` serialise as structs with private names, which only JSON knows.
 //!
-//! All of that is found while a value is serialised, by a layer between the value and its format.
+//! A layer between the value and its format finds all of this while the value is serialised.
 
 mod number;
 
@@ -25,12 +25,12 @@ use serde::{
 
 pub(crate) use number::{NUMBER, Plain, RAW_VALUE, text};
 
-/// How a format writes what may come back as something else.
+/// How a format writes values that may be read back as others.
 pub(crate) trait Format {
     /// Whether it is JSON, which has no "not a number" and no infinity, writes unit structs as
     /// `null`, needs no length before parts, and knows the private names of `serde_json`.
     const IS_JSON: bool;
-    /// Whether a unit struct that does not stand in a `Some` is written as nothing.
+    /// Whether a unit struct outside a `Some` is written as nil.
     const UNIT_STRUCT_IS_UNIT: bool = false;
 }
 
@@ -48,8 +48,8 @@ impl Format for PackedPayload {
     const IS_JSON: bool = false;
 }
 
-/// A state as MessagePack. A unit struct is nothing, because not every way through serde leads
-/// from an empty array back to the struct.
+/// A state as MessagePack. A unit struct is written as nil, because serde cannot always read the
+/// struct back from an empty array.
 pub(crate) struct PackedState;
 
 impl Format for PackedState {
@@ -57,7 +57,7 @@ impl Format for PackedState {
     const UNIT_STRUCT_IS_UNIT: bool = true;
 }
 
-/// Where in a value serialising it failed: the steps that lead there, the last one first.
+/// The path to the part of a value that failed to serialise: its steps, the last one first.
 #[derive(Default)]
 pub(crate) struct Path(RefCell<Vec<Step>>);
 
@@ -73,7 +73,7 @@ impl Path {
         self.0.borrow_mut().push(step);
     }
 
-    /// What failed, with its place.
+    /// The error with its place in the value.
     pub(crate) fn describe(&self, error: impl Display) -> String {
         match self.0.borrow().is_empty() {
             true => error.to_string(),
@@ -96,7 +96,7 @@ impl Display for Path {
     }
 }
 
-/// A value that is watched while it is serialised.
+/// A value that is checked while it is serialised.
 pub(crate) struct Faithful<'a, T: ?Sized, F> {
     value: &'a T,
     place: Place,
@@ -107,13 +107,13 @@ pub(crate) struct Faithful<'a, T: ?Sized, F> {
 /// Where a value stands.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Directly in a `Some`: nothing in the format is around it.
+    /// Directly in a `Some`, which the format does not mark.
     InSome,
     Elsewhere,
 }
 
 impl<'a, T: ?Sized, F> Faithful<'a, T, F> {
-    /// `path` is told where it fails, if it does.
+    /// `path` receives the place of a failure.
     pub(crate) fn new(value: &'a T, path: &'a Path) -> Faithful<'a, T, F> {
         Faithful { value, place: Place::Elsewhere, path, format: PhantomData }
     }
@@ -127,7 +127,7 @@ impl<T: Serialize + ?Sized, F: Format> Serialize for Faithful<'_, T, F> {
     }
 }
 
-/// Passes everything on, and looks at it.
+/// Checks each value and passes it on.
 struct Watching<'a, S, F> {
     to: S,
     place: Place,
@@ -180,7 +180,7 @@ fn fits<F: Format, E: Error>(length: usize) -> Result<(), E> {
     }
 }
 
-/// A value of several parts, and how many of them it has to have.
+/// A value of several parts, with the number of parts that it announced.
 struct Parts<'a, C, F> {
     to: C,
     given: usize,
@@ -213,7 +213,7 @@ impl<'a, C, F: Format> Parts<'a, C, F> {
     }
 }
 
-/// Values that have no parts and are never taken for nothing.
+/// Values that have no parts and are never written as nil.
 macro_rules! plain {
     ($($method:ident: $type:ty,)*) => {$(
         #[inline]
@@ -273,7 +273,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
     #[inline]
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         match F::IS_JSON {
-            // It writes the text without gathering it first.
+            // JSON writes the text without a buffer.
             true => self.to.collect_str(value),
             false => self.serialize_str(&value.to_string()),
         }
@@ -316,7 +316,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        // It is written as what is in it.
+        // A newtype is written as its inner value.
         let Watching { to, place, path, format } = self;
         to.serialize_newtype_struct(name, &Faithful { value, place, path, format })
     }

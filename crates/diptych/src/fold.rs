@@ -1,5 +1,5 @@
-//! State made by applying events one after another: what a command decides over, and what a
-//! query is answered from.
+//! State made by applying events one after another. Commands decide over it, and queries are
+//! answered from it.
 
 use std::{
     any::{Any, type_name},
@@ -12,8 +12,8 @@ use crate::{Event, Recorded, SchemaError};
 
 /// State made by applying events one after another.
 ///
-/// A fold is pure: the same events give the same state, whenever and wherever. Time, randomness
-/// and what other systems said arrive in events. It starts from `Default`.
+/// A fold is pure: equal events give an equal state, at any time and on any machine. Time,
+/// randomness and answers of other systems arrive in events. A fold starts from `Default`.
 ///
 /// ```
 /// use diptych::{Event, Fold, Recorded};
@@ -39,32 +39,31 @@ use crate::{Event, Recorded, SchemaError};
 /// }
 /// ```
 pub trait Fold: Default + Send + Sync + 'static {
-    /// What it is made from: its types narrow every filter that the fold is used with.
+    /// The events that it applies. Their types narrow every filter that the fold is used with.
     type Event: Event;
 
-    /// Raise it when `apply`, the state or what an upcaster makes changes its meaning. That there
-    /// is another upcaster, or another version of an event, is noticed.
+    /// Raise it when `apply`, the state or the result of an upcaster changes its meaning. Added
+    /// upcasters and new versions of events are detected without it.
     ///
-    /// A state that was kept outside the log is used again only by what made it. Without a
-    /// version that is the very same executable. A fold that gives one takes the responsibility,
-    /// and its snapshots are used across builds. `testing::Given::check_digest` (feature
-    /// `testing`) notices when it has to be raised. Fields of the state that were added, removed or
-    /// renamed are noticed when a snapshot is read, and mean a replay.
+    /// Only the code that made a snapshot uses it. Without a version, that is the same executable.
+    /// A fold with a version takes responsibility for its code, and its snapshots are used across
+    /// builds. `testing::Given::check_digest` (feature `testing`) detects when it has to be raised.
+    /// Added, removed or renamed fields of the state are detected when a snapshot is read, and
+    /// cause a replay.
     const VERSION: Option<u32> = None;
 
-    /// The name that snapshots of it are kept under, in place of the path of the Rust type. Give
-    /// one where two types have one path: two versions of a crate in one program, or types in
-    /// blocks of one function. With a name the type can also be moved or renamed, and its snapshots
-    /// are found.
+    /// The name that its snapshots are kept under, in place of the path of the Rust type. Set one
+    /// if two types have one path: two versions of a crate in one program, or types in blocks of
+    /// one function. With a name, the snapshots are also found after the type was moved or renamed.
     const NAME: Option<&'static str> = None;
 
-    /// Takes in one event.
+    /// Applies one event.
     fn apply(&mut self, event: &Recorded<Self::Event>);
 
-    /// About how many bytes the state holds beyond its own size, for budgets and figures.
+    /// Estimate of the bytes that the state holds beyond its own size, for budgets and statistics.
     ///
-    /// Without an answer a state that owns nothing counts nothing, and any other as many bytes
-    /// as the payloads that went into it: too much for a state that only counts.
+    /// The default estimate is 0 for a type that owns nothing (it needs no drop), and the bytes of
+    /// the applied payloads for any other type. That is too much for a state that only counts.
     fn heap_bytes(&self) -> Option<usize> {
         None
     }
@@ -75,7 +74,7 @@ pub(crate) fn kept_name<F: Fold>() -> &'static str {
     F::NAME.unwrap_or_else(type_name::<F>)
 }
 
-/// A fold could not take in an event. What it had so far is not used any more.
+/// A fold could not apply an event. Its state is not used any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{fold} cannot take in the event at position {position}: {cause}")]
 pub struct FoldError {
@@ -83,12 +82,12 @@ pub struct FoldError {
     pub fold: &'static str,
     /// Where the event is.
     pub position: Position,
-    /// What went wrong.
+    /// The failure.
     #[source]
     pub cause: FoldFailure,
 }
 
-/// Why a fold could not take in an event.
+/// Why a fold could not apply an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FoldFailure {
@@ -100,13 +99,13 @@ pub enum FoldFailure {
     Panicked(String),
 }
 
-/// Runs something that a program brought along, and says so if it panicked.
+/// Runs code of the application and turns a panic into an error text.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let outcome = catch_unwind(AssertUnwindSafe(run));
     outcome.map_err(|panic| format!("it panicked: {}", panic_text(&*panic)))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

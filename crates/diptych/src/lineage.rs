@@ -1,8 +1,9 @@
-//! Whether what was kept outside the log is of the history that the log has now.
+//! Checks that data kept outside the log belongs to the history that the log has now.
 //!
-//! An older copy of a log that was put back has the same id and epoch, and grows past the
-//! positions that snapshots, checkpoints and tokens name. So each of them also says the checksum
-//! of the event at its position, and is compared with the log here before it is used.
+//! A restored older copy of a log keeps its id and epoch, and can grow past the positions that
+//! snapshots, checkpoints and tokens name. So each of them also carries the checksum of the event
+//! at its position. This module compares it with the log before the snapshot, checkpoint or token
+//! is used.
 
 use std::{
     fmt,
@@ -19,7 +20,7 @@ use diptych_store::{
 
 use crate::{QueryError, Session, TokenError, follow};
 
-/// Checksums that are kept in memory: enough for what was just written and seen.
+/// Number of checksums kept in memory: enough for the events just written and seen.
 const RECENT: usize = 256;
 
 /// The history of the log that an app works on.
@@ -27,12 +28,12 @@ pub(crate) struct Lineage {
     store: Store,
     log: LogIdentity,
     head: Head,
-    /// Checksums that were needed lately, each at its position modulo the size.
+    /// Recently used checksums, each in the slot of its position modulo the size.
     recent: Box<[Recent]>,
 }
 
-/// A position and its checksum, without a lock. A reader may see halves of two that are written at
-/// once: then the two halves give a position that was not asked for.
+/// A position and its checksum, read without a lock. If two writes race, a reader may see one field
+/// of each. The two fields then yield a position that was not asked for, and the lookup misses.
 #[derive(Default)]
 struct Recent {
     checksum: AtomicU64,
@@ -58,7 +59,7 @@ impl Lineage {
         &self.store
     }
 
-    /// Notes the checksum of an event that has its place.
+    /// Caches the checksum of an event whose position is final.
     pub(crate) fn note(&self, position: Position, checksum: EventChecksum) {
         if let Some(recent) = self.recent(position) {
             recent.checksum.store(checksum.to_u64(), Ordering::Relaxed);
@@ -80,10 +81,10 @@ impl Lineage {
         self.recent.get(position.get() as usize % RECENT)
     }
 
-    /// The checksum of the event at this position; nothing above the head.
+    /// The checksum of the event at this position, or `None` above the head.
     ///
     /// # Errors
-    /// [`ReadError`] of the store.
+    /// [`ReadError`] from the store.
     pub(crate) async fn checksum(
         &self,
         position: Position,
@@ -101,7 +102,8 @@ impl Lineage {
     /// This position of the log, with the checksum there.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] if there is no such position yet, and what the store says.
+    /// [`Invalid::AboveHead`] if the log has no such position yet, or another [`ReadError`] from
+    /// the store.
     pub(crate) async fn point(&self, position: Position) -> Result<HistoryPoint, ReadError> {
         match self.checksum(position).await? {
             Some(checksum) => Ok(HistoryPoint { log: self.log, position, checksum }),
@@ -109,8 +111,8 @@ impl Lineage {
         }
     }
 
-    /// Whether a position that a caller carries along is of this log, as far as that is known
-    /// without reading.
+    /// Checks that a position of `log` can belong to this log, as far as this is known without a
+    /// read.
     fn check(&self, log: LogIdentity, position: Position) -> Result<(), TokenError> {
         TokenError::check(log, position, self.log, self.head())
     }
@@ -122,13 +124,13 @@ impl fmt::Debug for Lineage {
     }
 }
 
-/// The tokens and sessions that a caller carries along with a command or a query. They are compared
-/// with the log before it is answered.
+/// The tokens that a caller passes with a command or a query. They are compared with the log before
+/// the caller gets an answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
-    /// The first that makes no sense here.
+    /// The first error that was found without a read.
     failed: Option<TokenError>,
-    /// Those that only a read of the log can settle.
+    /// Claims that need a read of the log.
     open: Vec<Claim>,
 }
 
@@ -139,7 +141,7 @@ enum Claim {
     Session(Session),
 }
 
-/// Why it is not certain that what a caller carries along is of this history.
+/// Why the tokens of a caller could not be matched with this history.
 #[derive(Clone, Debug)]
 pub(crate) enum ClaimError {
     Token(TokenError),
@@ -147,7 +149,7 @@ pub(crate) enum ClaimError {
 }
 
 impl Claims {
-    /// The position, if it is one that the log has.
+    /// The position to wait for, if the log can have it.
     pub(crate) fn point(&mut self, lineage: &Lineage, point: HistoryPoint) -> Position {
         let HistoryPoint { log, position, checksum } = point;
         let checked = lineage.check(log, position).map(|()| lineage.known(position));
@@ -163,7 +165,7 @@ impl Claims {
         Position::START
     }
 
-    /// This position of a session, if it is one that the log has.
+    /// This position of a session, if the log can have it.
     pub(crate) fn session(
         &mut self,
         lineage: &Arc<Lineage>,
@@ -174,7 +176,7 @@ impl Claims {
             self.fail(error);
             return Position::START;
         }
-        // A session of this app saw its own log, which has not changed since.
+        // A session of this app saw only its own log, which has not changed since.
         if !session.is_of(lineage) {
             self.open.push(Claim::Session(session.clone()));
         }
@@ -185,17 +187,17 @@ impl Claims {
         self.failed = self.failed.or(Some(error));
     }
 
-    /// The first that makes no sense, as far as is known without reading.
+    /// The first error that is known so far.
     pub(crate) fn failed(&self) -> Option<TokenError> {
         self.failed
     }
 
-    /// Whether there is nothing to read for them.
+    /// Whether every claim was verified without a read.
     pub(crate) fn are_settled(&self) -> bool {
         self.failed.is_none() && self.open.is_empty()
     }
 
-    /// Compares them with the log.
+    /// Compares the open claims with the log.
     pub(crate) async fn settle(self, lineage: &Lineage) -> Result<(), ClaimError> {
         if let Some(error) = self.failed {
             return Err(ClaimError::Token(error));
@@ -214,7 +216,7 @@ impl Claims {
     }
 }
 
-/// Compares what a caller carries along with the log, and waits for that no longer than `within`.
+/// Compares the tokens of a caller with the log, for no longer than `within`.
 pub(crate) async fn settled(
     claims: Claims,
     lineage: Arc<Lineage>,

@@ -1,8 +1,8 @@
-//! Rows outside the log that are kept in step with it: what every backend of projections shares,
-//! whatever database it writes to.
+//! Rows outside the log that are kept in step with it. Every backend of projections shares this
+//! module, whatever database it writes to.
 //!
-//! The one rule is that rows and checkpoint change together. Whoever finds a checkpoint knows that
-//! the rows are what a fold of the log up to there gives, and nothing else.
+//! The one rule is that rows and checkpoint change together. So the rows beside a checkpoint are
+//! exactly the result of folding the log up to it.
 
 pub(crate) mod control;
 mod runner;
@@ -17,43 +17,43 @@ use diptych_store::{EventChecksum, LogIdentity, Position};
 
 use crate::{Event, Recorded, fold};
 
-/// Where a projection stands: of which log, and of which history of it, and up to where it was
-/// taken in.
+/// The place that a projection has reached: the log, its history, and the position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The log that the rows are of.
     pub log: LogIdentity,
-    /// Everything up to here was taken in.
+    /// All events up to here were applied.
     pub position: Position,
-    /// That of the event at the position, so that the rows are not taken for those of another
-    /// history. None in what an older program stored.
+    /// Checksum of the event at the position. It tells the rows from those of another history.
+    /// `None` in a checkpoint that an older program stored.
     pub checksum: Option<EventChecksum>,
 }
 
 /// A place outside the log that is kept in step with it. Backends implement it.
 ///
-/// Everything here blocks, and is called on a thread on which it may.
+/// All methods may block: they are called on a thread where blocking is allowed.
 pub trait Target: Send + 'static {
-    /// What it takes in.
+    /// The events that it applies.
     type Event: Event;
 
     /// The name of the projection, unique in its app and in its database.
     fn name(&self) -> &str;
 
-    /// The checkpoint as it is stored now; none if nothing was taken in. What is missing of the
-    /// place is created.
+    /// Reads the stored checkpoint; `None` if no event was applied yet. Creates missing parts of
+    /// the place, such as tables.
     ///
     /// # Errors
     /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
     fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError>;
 
-    /// Takes in these events and moves the checkpoint from `from` to `to`, all or nothing.
+    /// Applies these events and moves the checkpoint from `from` to `to`, all or nothing.
     ///
-    /// They are all that there are between the two, in the order of the log; several at one
-    /// position are what an upcaster made of one. Without events only the checkpoint moves.
+    /// `events` holds every event between the two checkpoints, in log order. Several events at one
+    /// position come from one stored event that an upcaster split. Without events only the
+    /// checkpoint moves.
     ///
     /// # Errors
-    /// [`TargetError`]; nothing was changed. [`TargetError::Moved`] if the stored checkpoint is
+    /// [`TargetError`], and nothing was changed. [`TargetError::Moved`] if the stored checkpoint is
     /// not exactly `from`.
     fn apply(
         &mut self,
@@ -62,22 +62,22 @@ pub trait Target: Send + 'static {
         to: Checkpoint,
     ) -> Result<(), TargetError>;
 
-    /// Removes all rows and the checkpoint, all or nothing, so that it begins anew.
+    /// Removes all rows and the checkpoint, all or nothing, so that the projection starts over.
     ///
     /// # Errors
     /// [`TargetError::Unavailable`] or [`TargetError::Broken`]; nothing was changed.
     fn reset(&mut self) -> Result<(), TargetError>;
 
-    /// The runner that calls it from now on. A target that waits for locks keeps the handle, so
-    /// that a pause or the end of the app need not wait for the lock.
+    /// Passes a handle of the runner that calls this target from now on. A target that waits for
+    /// locks keeps the handle, so that a pause or the end of the app need not wait for the lock.
     fn run_by(&mut self, _handle: RunnerHandle) {}
 
-    /// Looks whether the place is still the one that was written to, and the stored checkpoint
-    /// still this one. Callers who wait for rows are answered after that.
+    /// Confirms that the place written to is still there and still stores this checkpoint. Callers
+    /// who wait for rows get their answer after this check.
     ///
     /// # Errors
-    /// [`TargetError::Moved`] if the stored checkpoint is another one, and what
-    /// [`checkpoint`](Target::checkpoint) answers.
+    /// [`TargetError::Moved`] if another checkpoint is stored, and the errors of
+    /// [`checkpoint`](Target::checkpoint).
     fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
         match self.checkpoint()? {
             found if found == stored => Ok(()),
@@ -86,17 +86,17 @@ pub trait Target: Send + 'static {
     }
 }
 
-/// Why a target did not do something. Nothing was changed.
+/// Why a target refused or failed. Nothing was changed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Somebody else moved the checkpoint: another runner of the same projection, or a reset.
+    /// Another runner of the same projection, or a reset, moved the checkpoint.
     #[error(
         "somebody else moved the checkpoint, it is now {}; go on from there, or let only one \
          run it", place(.found)
     )]
     Moved {
-        /// What is stored now.
+        /// The checkpoint that is stored now.
         found: Option<Checkpoint>,
     },
     /// The projection itself refused an event, or panicked over it.
@@ -107,29 +107,29 @@ pub enum TargetError {
     Event {
         /// Where the event is.
         position: Position,
-        /// What the projection said.
+        /// The message of the projection.
         reason: String,
         /// The error of the projection; none if it panicked.
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
-    /// Several events cannot be taken in together, because the place checks something only at a
-    /// commit, and whether it holds must not depend on where a batch ends.
+    /// Several events cannot be applied together, because the place has checks that run only at a
+    /// commit. The result of such a check must not depend on where a batch ends.
     #[error("the events of a batch have to be taken in one position at a time")]
     OneByOne,
     /// The place cannot be used for now: it is locked, or the disk is full.
     #[error("{reason}; it can be tried again")]
     Unavailable {
-        /// What is in the way.
+        /// The obstacle.
         reason: String,
-        /// What the database said.
+        /// The error of the database.
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
-    /// The place cannot be used until someone mends it.
+    /// The place cannot be used until it is fixed.
     #[error("{reason}")]
     Broken {
-        /// What is wrong, and what to do.
+        /// The fault, and how to fix it.
         reason: String,
-        /// What the database said.
+        /// The error of the database.
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
 }
@@ -145,14 +145,14 @@ impl TargetError {
         TargetError::Event { position, reason: told(&*error), source: Some(error.into()) }
     }
 
-    /// It cannot be done for now: `what`, and why.
+    /// The operation `what` cannot be done for now, because of `error`.
     pub fn unavailable(what: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> TargetError {
         let error: Box<dyn Error + Send + Sync> = error.into();
         let reason = format!("{what}: {}", told(&*error));
         TargetError::Unavailable { reason, source: Some(error.into()) }
     }
 
-    /// It cannot be done until somebody mends it: `what`, and why.
+    /// The operation `what` fails until the cause, `error`, is fixed.
     pub fn broken(what: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> TargetError {
         let error: Box<dyn Error + Send + Sync> = error.into();
         let reason = format!("{what}: {}", told(&*error));
@@ -160,16 +160,15 @@ impl TargetError {
     }
 }
 
-/// Runs code that a projection brought along; an error if it panicked, with what it said. For
-/// authors of targets.
+/// Runs code of a projection and turns a panic into an error. For authors of targets.
 ///
 /// # Errors
-/// What it said, as text.
+/// The message of the panic.
 pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     fold::caught(run)
 }
 
-/// An error and what it says it was caused by, where it does not repeat that itself.
+/// The text of an error and of its causes, without causes that the text already contains.
 fn told(error: &(dyn Error + 'static)) -> String {
     let mut told = error.to_string();
     for cause in successors(error.source(), |&cause| cause.source()) {
@@ -187,65 +186,65 @@ fn place(found: &Option<Checkpoint>) -> String {
     })
 }
 
-/// The rows are of another log than this one. Nothing is skipped and nothing is guessed.
+/// The rows belong to another log. Nothing is skipped and nothing is guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplacedError {
-    /// They are of another log.
+    /// The rows belong to another log.
     #[error(
         "the rows are of log {}, and this is log {}: give the database that belongs to this \
          log, or reset the projection", .stored.log.id, .log.id
     )]
     OtherLog {
-        /// What the rows are of.
+        /// The checkpoint of the rows.
         stored: Checkpoint,
-        /// The log that there is.
+        /// The log that is open now.
         log: LogIdentity,
     },
-    /// They are of this log before a backup of it was restored, or before it lost commits.
+    /// The rows were made before a backup of this log was restored, or before it lost commits.
     #[error(
         "the rows are of epoch {} of this log, and it is in epoch {} now: it was restored or \
          lost commits, and the rows may have events that it has not; reset the projection, or \
          restore the database to the same point and epoch", .stored.log.epoch, .log.epoch
     )]
     OtherEpoch {
-        /// What the rows are of.
+        /// The checkpoint of the rows.
         stored: Checkpoint,
-        /// The log that there is.
+        /// The log that is open now.
         log: LogIdentity,
     },
-    /// They have more than the log has, which its epoch does not explain.
+    /// The rows are ahead of the log, and its epoch does not explain why.
     #[error(
         "the rows are of position {}, and the log ends at {head}: an older copy of its files was \
          put in place; put the newer one back, or reset the projection", .stored.position
     )]
     AboveHead {
-        /// What the rows are of.
+        /// The checkpoint of the rows.
         stored: Checkpoint,
         /// The last position of the log.
         head: Position,
     },
-    /// At their position the log has another event than the one that is in them.
+    /// At the position of the rows the log now has another event.
     #[error(
         "the rows are of position {} of a history that the log has no more, there is another \
          event now: an older copy of its files was put in place and went on; put the newer one \
          back, or reset the projection", .stored.position
     )]
     OtherHistory {
-        /// What the rows are of.
+        /// The checkpoint of the rows.
         stored: Checkpoint,
     },
 }
 
-/// After which position a projection with this checkpoint goes on in this log.
+/// The position after which a projection with this checkpoint continues in this log.
 ///
-/// `head` must have been read after the checkpoint was: else a checkpoint that another runner
-/// moved in between looks as if it were above it. `event` is the
-/// [checksum](diptych_store::Store::checksum) of the event that this log has at the position of
-/// the checkpoint; none if it has no such position.
+/// Read `head` after the checkpoint. Otherwise a checkpoint that another runner moved in between
+/// can seem to be above the head. `event` is the [checksum](diptych_store::Store::checksum) of the
+/// event that this log has at the position of the checkpoint, or `None` if the log has no such
+/// position.
 ///
 /// # Errors
-/// [`ReplacedError`] if its rows are not of this log.
+/// [`ReplacedError`] if the rows do not belong to this log.
 pub fn check(
     found: Option<Checkpoint>,
     log: LogIdentity,
@@ -270,29 +269,29 @@ pub fn check(
     Ok(stored.position)
 }
 
-/// How far a projection came with a batch that it could not take in whole.
+/// How far a projection came with a batch that it could not apply completely.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("projection {projection}: {cause}")]
 pub struct Stopped {
     /// The name of the projection.
     pub projection: String,
-    /// The checkpoint up to which it came: everything there was taken in.
+    /// The checkpoint that it reached: all events up to there were applied.
     pub reached: Option<Checkpoint>,
-    /// What it could not get past.
+    /// The error that stopped it.
     #[source]
     pub cause: TargetError,
 }
 
-/// Takes in a batch: at once, or event by event, if the projection refuses an event of it (then up
-/// to that one), or if the target [asks for that](TargetError::OneByOne).
+/// Applies a batch in one step. If the projection refuses an event, or the target [asks for single
+/// steps](TargetError::OneByOne), it applies event by event, up to the refused one.
 ///
-/// `events`, `from` and `to` are as in [`Target::apply`]. `checksum` is asked for that of the event
-/// at a position, where the checkpoint is to stay before an event that is refused. The answer is
-/// the checkpoint that is stored now.
+/// `events`, `from` and `to` are as in [`Target::apply`]. `checksum` returns the checksum of the
+/// event at a position; it is called for each checkpoint between two events. Returns the checkpoint
+/// that is stored now.
 ///
 /// # Errors
-/// [`Stopped`]. What came before the event that was refused is taken in, each event in a step of
-/// its own, and the checkpoint is just before it.
+/// [`Stopped`]. The events before the refused one are applied, each in its own step, and the
+/// checkpoint is just before the refused event.
 pub fn take<T: Target>(
     target: &mut T,
     events: &[Recorded<T::Event>],
@@ -304,7 +303,8 @@ pub fn take<T: Target>(
         return Ok(to);
     };
     let divides = matches!(cause, TargetError::Event { .. } | TargetError::OneByOne);
-    // What an upcaster made of one event is at one position, and no checkpoint is within it.
+    // Events that an upcaster made from one stored event share a position, and no checkpoint falls
+    // between them.
     let mut steps = events.chunk_by(|one, next| one.position == next.position).peekable();
     let Some(first) = steps.peek().and_then(|step| step.first()).filter(|_| divides) else {
         return Err(stopped(target, from, cause));
@@ -318,7 +318,7 @@ pub fn take<T: Target>(
     };
     let mut reached = from;
     if first.position.before() > from.map_or(Position::START, |from| from.position) {
-        // Nothing of the batch is up to here, so it is taken in.
+        // The batch has no events up to here, so only the checkpoint moves.
         let upto = before(target, first, reached)?;
         reached = Some(step(target, &[], reached, upto)?);
     }

@@ -1,4 +1,4 @@
-//! Why an app did not start, or did not stop in order.
+//! Errors of starting and stopping an app.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub enum StartError {
         /// The Rust type of the view.
         view: &'static str,
     },
-    /// Snapshots were asked for of a view that is not kept.
+    /// Snapshots were requested for a type that is no view of the app.
     #[error("snapshots were asked for of {view}, which is no view of the app: add it with `view`")]
     SnapshotsWithoutView {
         /// The Rust type.
@@ -47,8 +47,8 @@ pub enum StartError {
         /// The name.
         name: String,
     },
-    /// A view that the app [requires](crate::AppBuilder::require_views) did not reach the end of the
-    /// log.
+    /// A view that the app [requires](crate::AppBuilder::require_views) stopped before the end of
+    /// the log.
     #[error(
         "the app requires its views, and {view} did not come as far as the log: {state}; correct \
          its fold, add an upcaster, or start without `require_views`"
@@ -66,7 +66,8 @@ pub enum StartError {
         /// Their types.
         types: Vec<String>,
     },
-    /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
+    /// A stored event lacks a tag that its type has today, so a rule over that tag would not see
+    /// the event.
     #[error("{0}")]
     Untagged(Untagged),
     /// The log could not be read for the checks of a start.
@@ -79,11 +80,11 @@ pub enum StartError {
     Thread(#[source] Arc<std::io::Error>),
 }
 
-/// Why an app did not stop in order. What was acknowledged is safe.
+/// Why an app did not stop cleanly. Acknowledged commits are durable.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {
-    /// Something that was accepted could not be synced; whoever waited for it was told.
+    /// An accepted commit could not be synced. Its caller got an unknown outcome.
     #[error("the app stopped, but not everything accepted is durable: {0}")]
     NotSynced(#[source] Unavailable),
 }

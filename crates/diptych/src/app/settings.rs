@@ -1,4 +1,4 @@
-//! What an app is told that an app beside it needs, too; and whether that fits the log.
+//! The settings that an app shares with an app beside it, and their check against the log.
 
 use std::{any::TypeId, collections::HashMap, num::NonZeroUsize, sync::Arc, thread};
 
@@ -11,7 +11,7 @@ use crate::{
     query::pool::PoolLimits,
 };
 
-/// What an app was told that an app beside it needs, too.
+/// The settings that an app shares with an app beside it.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) upcasters: Upcasters,
@@ -56,7 +56,7 @@ fn half_the_cores() -> NonZeroUsize {
     NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Events that the app knows, found in its schema.
+/// Finds a known event type in the schema of the app.
 pub(super) type Declare = fn(&Schema) -> Result<Arc<dyn Declared>, SchemaError>;
 
 impl Settings {
@@ -70,14 +70,14 @@ impl Settings {
                 return Err(StartError::Untagged(untagged.clone()));
             }
         }
-        // An app of which no event is known cannot tell its own from others.
+        // An app without known events cannot tell its own types from others.
         if declared.is_empty() {
             return Ok(());
         }
         let mut types = match store.types().await {
             Ok(types) => types,
             Err(error) if self.is_strict => return Err(StartError::Unreadable(error)),
-            // Those who read the log meet it, and say so in their own way.
+            // The readers of the log will meet the error and report it themselves.
             Err(_) => return Ok(()),
         };
         types.retain(|name| {
@@ -95,10 +95,10 @@ impl Settings {
     }
 }
 
-/// Names that a message has at most.
+/// Maximum number of type names in a message.
 const NAMED_TYPES: usize = 16;
 
-/// Which types are unknown, and what to do.
+/// A message that lists the unknown types and says how to fix them.
 pub(super) fn unknown(types: &[String]) -> String {
     let named = types.iter().take(NAMED_TYPES).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = match types.len().saturating_sub(NAMED_TYPES) {

@@ -29,21 +29,21 @@ use crate::{
     meters::CommandMeters,
 };
 
-/// A command on its way: say more about it, then await it.
+/// A command being built: add options, then await it.
 ///
-/// Awaited, it answers with the [`Receipt`] once its events are durable. Dropped before that, it
-/// may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled it is
-/// to be polled on or dropped: what it holds meanwhile others on its boundary wait for, a tenth of
-/// a second at most, and [`App::stop`] waits for it to end.
+/// Awaiting it returns the [`Receipt`] once its events are durable. If it is dropped before that,
+/// it may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled,
+/// keep polling it or drop it: meanwhile other commands on its boundary wait for up to a tenth of a
+/// second, and [`App::stop`] waits for it to end.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<C> {
     app: App,
     lane: Option<Lane>,
     request: Request<C>,
     session: Option<Session>,
-    /// The tokens and sessions that its sender carries along.
+    /// The tokens that its sender passes.
     claims: Claims,
-    /// Something that was said about it makes no sense.
+    /// The error of an invalid option.
     failed: Option<Failure>,
 }
 
@@ -55,11 +55,12 @@ impl<C: Command> Execute<C> {
         Execute { app, lane, request, session, claims, failed }
     }
 
-    /// At most once, however often it is sent: the key is remembered with the commit for ever.
+    /// Makes the command idempotent: it commits at most once under this key. The log keeps the key
+    /// with the commit for ever.
     ///
-    /// The same command under the same key gets the receipt of the first commit, also where the
-    /// rule would now reject it. Another command under it is [`ExecuteError::KeyReused`]: the
-    /// two are told apart by their serialised content, with the name of the type as serde knows
+    /// A retry under the same key gets the receipt of the first commit, even if the rule would now
+    /// reject the command. A different command under the key is [`ExecuteError::KeyReused`].
+    /// Commands are compared by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
     ///
     /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
@@ -78,14 +79,12 @@ impl<C: Command> Execute<C> {
         self.under(made)
     }
 
-    /// Puts on record, once, that a command which was sent under `key` was rejected: this command
-    /// is the note.
+    /// Records once that a command sent under `key` was rejected. This command is the note.
     ///
-    /// However often the same command is sent under the same key and rejected for the same reason,
-    /// it is noted once; for another reason it is noted again. The note is kept under a key made
-    /// of a digest of all three, which begins with `diptych:`. No caller can
-    /// [choose](Execute::key) such a key, so none can prevent a note by using its key first, or by
-    /// the length of its own.
+    /// Repeated rejections of one command under one key for one reason are noted once; another
+    /// reason is noted again. The note is kept under a key made of a digest of all three, which
+    /// begins with `diptych:`. No caller can [choose](Execute::key) such a key, so none can prevent
+    /// a note by using its key first, or by the length of its own.
     pub fn note_of<N, R>(self, key: impl AsRef<str>, command: &N, rejection: &R) -> Execute<C>
     where
         N: Serialize + ?Sized,
@@ -105,89 +104,92 @@ impl<C: Command> Execute<C> {
         self
     }
 
-    /// Who sends it.
+    /// Sets the sender of the command.
     pub fn actor(mut self, actor: impl AsRef<str>) -> Execute<C> {
         self.request.metadata.actor = Some(CompactString::new(actor));
         self
     }
 
-    /// When it was so, where that differs from when it is recorded, and from what the command
-    /// [says itself](Command::occurred_at).
+    /// Sets when the facts occurred, if that differs from the time of recording. It overrides the
+    /// command's [own instant](Command::occurred_at).
     pub fn occurred_at(mut self, instant: Timestamp) -> Execute<C> {
         self.request.metadata.occurred_at = Some(instant);
         self
     }
 
-    /// The conversation that it belongs to.
+    /// Sets the conversation that the command belongs to.
     pub fn correlation(mut self, id: Uuid) -> Execute<C> {
         self.request.metadata.correlation = Some(id);
         self
     }
 
-    /// What caused it.
+    /// Sets the id of the cause.
     pub fn causation(mut self, id: Uuid) -> Execute<C> {
         self.request.metadata.causation = Some(id);
         self
     }
 
-    /// This event caused it: what comes of the command names it as its cause, and belongs to the
-    /// same conversation.
+    /// Names this event as the cause. The command's events carry its id as their causation, and
+    /// join its conversation.
     pub fn caused_by<E>(self, event: &Recorded<E>) -> Execute<C> {
         self.causation(event.id).correlation(event.correlation())
     }
 
-    /// Whatever else should be known about what comes of it.
+    /// Adds further metadata to the command's events.
     pub fn further(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
         let (name, value) = (CompactString::new(name), CompactString::new(value));
         self.request.metadata.further.insert(name, value);
         self
     }
 
-    /// Only if nothing in the boundary came after this position: that of an answer or receipt
-    /// that the sender of the command had before its eyes. Otherwise it is a
-    /// [`Conflict`](ExecuteError::Conflict) that lists what was missed, and not decided again.
+    /// Requires that no event in the boundary came after this position, which the sender took from
+    /// an answer or a receipt. Otherwise the command fails with a
+    /// [`Conflict`](ExecuteError::Conflict) that lists the missed events, and is not decided again.
     ///
-    /// A command whose boundary has no events, because it has no state for example, is refused
-    /// with [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
-    /// hold whatever happened.
+    /// A command whose boundary has no events, because it has no state for example, is refused with
+    /// [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
+    /// always hold.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
         self.request.expected = Some(Expected::Position(position));
         self
     }
 
-    /// Only if the stream has this many events. The boundary has to be one tag: the stream.
-    /// Otherwise it is a [`Conflict`](ExecuteError::Conflict) that lists what was missed.
+    /// Requires that the stream has exactly `revision` events. The boundary has to be one tag, the
+    /// stream. Otherwise the command fails with a [`Conflict`](ExecuteError::Conflict) that lists
+    /// the missed events.
     pub fn expected_revision(mut self, revision: u64) -> Execute<C> {
         self.request.expected = Some(Expected::Revision(revision));
         self
     }
 
-    /// Decided on everything that was written and seen in this session, which notes what comes of
-    /// it (*writes follow reads*): where that was written, or, of a rejection, what it rests on.
+    /// Decides on a state that includes everything written and seen in this session (*writes follow
+    /// reads*). The session records the position of the commit, or the position that a rejection
+    /// rests on.
     pub fn session(mut self, session: &Session) -> Execute<C> {
         self.session = Some(session.clone());
         self.claims.session(self.app.lineage(), session, session.known());
         self
     }
 
-    /// Decided on everything that another session wrote and saw, up to when this token was taken.
+    /// Decides on a state that includes everything that another session wrote and saw until this
+    /// token was taken.
     pub fn token(self, token: &SessionToken) -> Execute<C> {
         token.logs().fold(self, |execute, (point, _)| execute.knowing(point))
     }
 
-    /// Decided on what this command wrote.
+    /// Decides on a state that includes the events of this earlier command.
     pub fn after(self, receipt: &Receipt) -> Execute<C> {
         self.knowing(receipt.point())
     }
 
-    /// A decision knows everything up to the head, so a position below it is known.
+    /// A decision knows all events up to the head, so a position of this log needs only a check.
     fn knowing(mut self, point: HistoryPoint) -> Execute<C> {
         self.claims.point(self.app.lineage(), point);
         self
     }
 
-    /// Waits until the command is decided and has its place, not until it is durable: that is
-    /// what awaiting the [`Pending`] answer is for.
+    /// Waits until the command is decided and has its positions. To wait until it is durable, await
+    /// the [`Pending`] answer.
     pub async fn submit(self) -> Pending<C::Rejection> {
         let (app, session) = (self.app.clone(), self.session.clone());
         let observed = Observed::begin(&app.core, &self);
@@ -259,19 +261,20 @@ impl<C> fmt::Debug for Execute<C> {
     }
 }
 
-/// The answer to a command that was [submitted](Execute::submit): comes when it is durable.
+/// The answer to a [submitted](Execute::submit) command, which completes once the command is
+/// durable.
 ///
-/// Dropping it changes nothing: the command is decided, and what it wrote will be there.
+/// Dropping it cancels nothing: the command is decided, and its events are accepted.
 #[must_use = "the command is not durable before its answer is there"]
 pub struct Pending<R: Error + 'static> {
     wait: Wait<R>,
     session: Option<Session>,
-    /// Until it is answered.
+    /// Present until the command is answered.
     observed: Option<Observed>,
 }
 
-/// What an answer waits for. The one that is almost always there costs nothing before it is
-/// asked for, when it is often ready.
+/// The event that an answer waits for. The common case, `Sync`, allocates only if the sync is not
+/// done at the first poll.
 enum Wait<R: Error + 'static> {
     Sync { receipt: Receipt, sync: Synced, waiting: Option<Boxed<Result<(), SyncError>>> },
     Finish(Boxed<Result<Receipt, ExecuteError<R>>>),
@@ -315,10 +318,10 @@ impl<R: Error + 'static> fmt::Debug for Pending<R> {
     }
 }
 
-/// A command as it is seen from outside: how long it takes, and in which span.
+/// Observes a command for metrics and tracing.
 struct Observed {
     span: Span,
-    /// Since when, and where that is told.
+    /// The start of the command, and its metrics.
     measured: Option<(Instant, Arc<CommandMeters>)>,
 }
 
@@ -356,13 +359,13 @@ impl Observed {
     }
 }
 
-/// What is left of a command when it has its place.
+/// The rest of a command after its decision.
 struct Answerable<R> {
     decided: Result<Decided<R>, Failure>,
     key: Option<Key>,
 }
 
-/// Waits for what the answer rests on.
+/// Waits until the events that the answer rests on are durable.
 async fn finish<R: Error + Send + 'static>(
     core: &Core,
     decided: Answerable<R>,
@@ -370,7 +373,7 @@ async fn finish<R: Error + Send + 'static>(
 ) -> Result<Receipt, ExecuteError<R>> {
     let Answerable { decided, key } = decided;
     let decided = match decided {
-        // What fails now may have been done before, by a program that could.
+        // An earlier program without this mistake may have committed the command under its key.
         Err(failure) if key.is_some() && failure.is_mistake() => {
             let rests_on = core.last_accepted();
             Decided::Settled { outcome: Outcome::Failed(failure), rests_on }
@@ -391,17 +394,19 @@ async fn finish<R: Error + Send + 'static>(
         Decided::Settled { outcome, rests_on } => (outcome, rests_on),
     };
     core.published_upto(rests_on).await?;
-    // Only now, because what it was decided from may be the first sending of this command.
+    // The key is looked up only now, because the decision may rest on the first sending of this
+    // command.
     if let Some(key) = key
         && let Some(receipt) = core.committed_under(&key).await?
     {
         return Ok(receipt);
     }
     if !matches!(outcome, Outcome::Failed(_)) && core.head.is_ended() {
-        // The log may have gone on elsewhere, and no append would have noticed.
+        // The state that it rests on may be outdated: without an append no condition has confirmed
+        // it.
         return Err(Failure::from(core.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
-    // A rejection tells what was seen, too.
+    // A rejection also shows the state to the session.
     if let Some(session) = session {
         session.saw(rests_on);
     }
@@ -435,7 +440,7 @@ impl Core {
         Ok(Some(self.receipt(first, last).await?))
     }
 
-    /// The receipt of what is in the log from `first` to `last`.
+    /// The receipt of the events from `first` to `last`.
     pub(crate) async fn receipt(
         &self,
         first: Position,

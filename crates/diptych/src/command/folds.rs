@@ -24,14 +24,14 @@ use crate::{
     snapshot::{Keeping, Kept, Unsealed, Unused},
 };
 
-/// What a command decides over: one fold, a tuple of up to eight, or `()` for a command without
-/// a rule. Each fold has a filter of its own.
+/// The states that a command decides over: one fold, a tuple of up to eight, or `()` for a command
+/// without a rule. Each fold has its own filter.
 ///
-/// It is implemented for these, and for nothing else.
+/// The trait is implemented for exactly these types.
 pub trait Folds: 'static {
-    /// A [`Filter`], or a tuple of them.
+    /// A [`Filter`], or a tuple of filters.
     type Boundary: Send;
-    /// A reference to the state, or a tuple of them.
+    /// A reference to the state, or a tuple of references.
     type Ref<'a>;
 
     #[doc(hidden)]
@@ -57,72 +57,72 @@ pub trait Folds: 'static {
     fn gates(boundary: &Self::Boundary, each: &mut dyn FnMut(u64));
 }
 
-/// At most as many as the longest tuple has, so that going through them allocates nothing.
+/// One entry for each place of the longest tuple, so that a walk over the slots allocates nothing.
 type SlotRefs<'a> = [Option<&'a mut dyn Slot>; 8];
 
-/// One fold's state while a command works with it, without its type.
+/// The type-erased state of one fold while a command works with it.
 pub trait Slot: Send {
-    /// Everything in the filter up to here is in the state.
+    /// The state contains all matching events up to here.
     fn position(&self) -> Position;
-    /// What is folded.
+    /// The filter of the events that are folded.
     fn filter(&self) -> &Filter;
-    /// What was asked for, before it was narrowed.
+    /// The filter that the command gave, before it was narrowed.
     fn boundary(&self) -> &Filter;
-    /// Whether nothing was read yet.
+    /// Whether no events were read yet.
     fn is_cold(&self) -> bool;
-    /// Takes in what was read.
+    /// Applies the events of a batch.
     fn fold(&mut self, batch: &Batch) -> Result<(), FoldError>;
-    /// Takes in one event.
+    /// Applies one event.
     fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError>;
-    /// Takes in what was accepted and is not published yet, complete up to `upto`.
+    /// Applies accepted events that are not published yet; `found` is complete up to `upto`.
     fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError>;
-    /// Nothing in the filter came up to here.
+    /// Notes that no matching event came up to here.
     fn considered(&mut self, upto: Position);
-    /// Decodes those of the command's own events that are in the filter, and says how many.
+    /// Decodes the command's own events that match the filter. Returns their number.
     fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError>;
-    /// Takes in what was prepared, now that it has its place.
+    /// Applies the prepared events, now that their positions are known.
     fn advance(
         &mut self,
         first: Position,
         last: Position,
         recorded_at: Timestamp,
     ) -> Result<(), FoldError>;
-    /// The state is not whole: nobody may use it again.
+    /// Marks the state as incomplete, so that it is never used again.
     fn spoil(&mut self);
-    /// Begins from what was kept outside the log, if it is of use, and says which event that ends
-    /// with. Whether the log has that event is for the caller to find out.
+    /// Loads a usable snapshot and returns the point that it ends with. The caller checks that the
+    /// log has that event.
     fn recall(
         &mut self,
         place: &dyn Snapshots,
         log: LogIdentity,
         head: Position,
     ) -> Option<HistoryPoint>;
-    /// Begins anew: what was kept is of no use for this reason, and is removed.
+    /// Starts over from an empty state and removes the snapshot, which is useless for this reason.
     fn forget(&mut self, place: &dyn Snapshots, reason: &str);
-    /// The state as it is to be kept outside the log, if it is time.
+    /// A snapshot of the state, if one is due.
     fn due(&mut self, log: LogIdentity) -> Option<Due>;
-    /// The fold's events, unless it is known that no stored one lacks a tag.
+    /// The fold's events, or `None` if the stored ones are known to lack no tag.
     fn unchecked(&self) -> Option<Arc<dyn Declared>>;
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
 }
 
-/// A snapshot that is to be saved once its position is published.
+/// A snapshot to save once its position is published.
 pub struct Due {
     pub(crate) name: String,
     pub(crate) position: Position,
     pub(crate) snapshot: Unsealed,
 }
 
-/// A fold's state, complete up to a position: what the cache keeps.
+/// A fold's state, complete up to a position. The cache keeps these.
 pub struct State<F: Fold> {
     pub(crate) fold: F,
     pub(crate) position: Position,
-    /// Nothing was read yet.
+    /// No events were read yet.
     is_cold: bool,
-    /// An event was left half-way in it.
+    /// An event was applied only in part.
     pub(crate) is_spoilt: bool,
-    /// As the command gave it; with the fold's type it is the name of the state.
+    /// The filter that the command gave. Together with the fold's type it identifies the state.
     pub(crate) boundary: Filter,
     /// The hash of its name.
     pub(crate) hash: u64,
@@ -130,11 +130,12 @@ pub struct State<F: Fold> {
     pub(crate) filter: Filter,
     reading: Arc<Reading<F::Event>>,
     keeping: Option<Arc<Keeping<F>>>,
-    /// Events that went into it since it was kept outside the log.
+    /// Number of events applied since the last snapshot.
     events_since: u64,
-    /// What went into it, in bytes: the measure of a state that does not say its size.
+    /// Payload bytes of the applied events: the size estimate for a state that does not report its
+    /// own.
     pub(crate) payload_bytes: usize,
-    /// The command's own events, until they have their place.
+    /// The command's own events, until their positions are known.
     own: Vec<Own<F::Event>>,
 }
 
@@ -168,9 +169,10 @@ impl<F: Fold> State<F> {
         })
     }
 
-    /// About how much memory it takes.
+    /// Estimate of the memory that it uses, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        // One that cannot say it is not kept. Its command is answered like any other.
+        // A state whose `heap_bytes` panics is too large for the cache. Its command is answered
+        // like any other.
         let heap = match caught(|| self.fold.heap_bytes()) {
             Ok(Some(bytes)) => bytes,
             Ok(None) if !std::mem::needs_drop::<F>() => 0,
@@ -178,7 +180,7 @@ impl<F: Fold> State<F> {
             Err(_) => usize::MAX,
         };
         let filters = filter_bytes(&self.boundary) + filter_bytes(&self.filter);
-        // What a fold says of itself may be anything.
+        // A fold may report any number, so the sum saturates.
         heap.saturating_add(size_of::<State<F>>() + filters)
     }
 
@@ -186,7 +188,7 @@ impl<F: Fold> State<F> {
         let State { reading, fold, boundary, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
         self.events_since += 1;
-        // What an upcaster makes was selected by the name that it had before.
+        // The filter selected the stored name. An upcaster may have given the event another one.
         let wanted = |name: &str| stored.is_in(boundary, name);
         reading.read(&stored.encoded, wanted, |event| {
             fold.apply(&reading.recorded(stored, event));
@@ -208,13 +210,13 @@ impl<F: Fold> State<F> {
         tracing::warn!(fold, %boundary, reason, "a snapshot is of no use: replaying");
     }
 
-    /// Runs something that calls the fold, which may panic or refuse.
+    /// Runs code that calls the fold, which may panic or refuse an event.
     fn guarded(
         &mut self,
         run: impl FnOnce(&mut Self, &mut Position) -> Result<(), SchemaError>,
     ) -> Result<(), FoldError> {
         let mut position = self.position;
-        // A state that was left half-way is not used again: whoever gets the error drops it.
+        // A half-applied state is not used again: the caller that gets the error drops it.
         let outcome = catch_unwind(AssertUnwindSafe(|| run(self, &mut position)));
         let cause = match outcome {
             Ok(Ok(())) => return Ok(()),
@@ -366,7 +368,7 @@ impl<F: Fold> Slot for Box<State<F>> {
                 self.remove_snapshot(place, &name);
                 reason
             }
-            // Other code may use the snapshot that it made, and may run beside this.
+            // A snapshot of other code is left alone: that code may run beside this program.
             Err(Unused::Unread(reason) | Unused::Foreign(reason)) => reason,
         };
         self.warn_of_snapshot(&reason);
@@ -438,7 +440,7 @@ impl<F: Fold> Folds for F {
     }
 
     fn keep(mut slots: Box<State<F>>, cache: &Cache) {
-        // What came to nothing is still there, and the room for it: no budget counts that.
+        // Drop leftover events of an aborted attempt; the cache budget does not count this buffer.
         slots.own = Vec::new();
         cache.put(slots);
     }

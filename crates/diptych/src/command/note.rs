@@ -1,4 +1,4 @@
-//! Keys of notes: putting on record, once, that a command was rejected.
+//! Keys of notes, which record once that a command was rejected.
 
 use diptych_store::{Digest, Key};
 use serde::Serialize;
@@ -6,11 +6,11 @@ use serde::Serialize;
 use super::Invalid;
 use crate::{DigestError, digest::digest};
 
-/// Keys that begin so are made by this crate. A caller who could choose one could stand in the way
-/// of what is written under it.
+/// Prefix of keys that only this crate makes. A caller who could choose such a key could block the
+/// note under it.
 pub(super) const OWN_KEYS: &str = "diptych:";
 
-/// Refuses a caller's key that begins like one of this crate.
+/// Refuses a caller's key with the prefix of this crate.
 pub(super) fn check_key(key: &str) -> Result<(), Invalid> {
     if !key.starts_with(OWN_KEYS) {
         return Ok(());
@@ -38,7 +38,7 @@ pub(super) fn note_key(
     rejection: &(impl Serialize + ?Sized),
 ) -> Result<Key, DigestError> {
     let name = format!("{OWN_KEYS}note:{}", digest(&Note { key, command, rejection })?);
-    // All that the note is about is in the name, so a second note under it is the same note.
+    // The name covers the whole content of the note, so a second note under it is a duplicate.
     let same = Digest::of(name.as_bytes());
     Ok(Key::new(name, same))
 }

@@ -7,10 +7,10 @@ use tokio::runtime::Handle;
 /// How often a command is decided again after a conflict, and the waits between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// Decisions at most, 1 for no second try.
+    /// Maximum number of decisions; 1 means no retry.
     pub attempts: u32,
-    /// The wait before the third try is random up to this; it doubles with each try after. The
-    /// second is made at once, because what won is known by then.
+    /// Upper bound of the random wait before the third try. It doubles with each later try. The
+    /// second try starts at once, because the winning events are known by then.
     pub first_wait: Duration,
     /// No wait is longer than this.
     pub longest_wait: Duration,

@@ -1,13 +1,13 @@
 //! Sets without an order of their own.
 //!
-//! To serde a hash set is a sequence, in whatever order its table gives. It cannot be told from a
-//! list by its parts, but by its type: serde hands a collection to `Serializer::collect_seq` as a
-//! whole, and `type_name` names it. Where that fails (a set that serialises itself part by part,
-//! or goes through `erased_serde`), it is digested in the order that it gives.
+//! To serde a hash set is a sequence in the order of its table. Its parts do not distinguish it
+//! from a list, but its type does: serde hands a collection to `Serializer::collect_seq` as a
+//! whole, and `type_name` names it. A set that serialises itself part by part, or goes through
+//! `erased_serde`, is not recognised. Such a set is digested in the order that it gives.
 
 use std::any::type_name;
 
-/// Adapters of an iterator whose parts have no other order for it.
+/// Iterator adapters that keep the order of the parts.
 const ADAPTERS: [&str; 5] =
     ["cloned::Cloned", "copied::Copied", "filter::Filter", "filter_map::FilterMap", "map::Map"];
 /// Modules of hash tables, whose iterators have no order.
@@ -18,7 +18,7 @@ const TABLES: [&str; 4] = [
     "hashbrown::set::",
 ];
 
-/// Whether what is iterated over is a hash set, or parts of a hash table.
+/// Whether the iterator `I` runs over a hash set or parts of a hash table.
 pub(super) fn is_unordered<I>() -> bool {
     is_unordered_name(type_name::<I>())
 }
@@ -29,7 +29,7 @@ fn is_unordered_name(mut name: &str) -> bool {
         let (path, parameters) = name.split_once('<').unwrap_or((name, ""));
         let adapter = path.strip_prefix("core::iter::adapters::");
         if adapter.is_some_and(|adapter| ADAPTERS.contains(&adapter)) {
-            // The first parameter is what it adapts.
+            // The first parameter is the adapted iterator.
             name = parameters;
             continue;
         }
@@ -51,7 +51,8 @@ mod tests {
         is_unordered::<I>()
     }
 
-    /// `type_name` promises nothing: if this fails with a new compiler, the names have changed.
+    /// `type_name` has no stability guarantee: if this fails with a new compiler, the names have
+    /// changed.
     #[test]
     fn hash_sets_and_parts_of_hash_tables_are_known_by_their_type() {
         let set = HashSet::from([1, 2]);

@@ -20,13 +20,13 @@ pub trait Codec {
     /// The value as bytes.
     ///
     /// # Errors
-    /// [`SchemaError::Encode`] if it cannot hold the value.
+    /// [`SchemaError::Encode`] if the codec cannot represent the value.
     fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, SchemaError>;
 
     /// The value in these bytes.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A description of the fault in the bytes.
     fn decode<T: DeserializeOwned>(
         bytes: &[u8],
     ) -> Result<T, Box<dyn Error + Send + Sync + 'static>>;
@@ -35,9 +35,9 @@ pub trait Codec {
 /// JSON text, the default: every tool reads it, and fields that a reader does not know are
 /// passed over.
 ///
-/// Every finite float is read back to the bit. A value that would be read back as another is not
-/// encoded, wherever in the event it stands: a float that is infinite or not a number, and `Some`
-/// of `None`, of `()` or of a unit struct, because JSON has `null` for all of them.
+/// Every finite float is read back to the bit. A value that would be read back as another is
+/// refused, at any depth in the event. This concerns floats that are infinite or not a number, and
+/// `Some` of `None`, of `()` or of a unit struct: JSON writes `null` in each case.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
@@ -60,10 +60,10 @@ impl Codec for Json {
 /// [MessagePack](https://msgpack.org), by `rmp-serde`: smaller and faster than JSON, exact for
 /// every number, and with the names of fields, so that unknown ones are passed over.
 ///
-/// A value that would be read back as another is not encoded, wherever in the event it stands:
-/// `Some` of `None` or of `()`, because MessagePack has one nothing, and a number of a
-/// `serde_json::Value` with more digits than a `u64`, an `i64` or an `f64` holds, which there can
-/// be under the feature `arbitrary_precision` of `serde_json`. Bytes after the value are an error.
+/// A value that would be read back as another is refused, at any depth in the event. This concerns
+/// `Some` of `None` or of `()`, because MessagePack has a single nil. It also concerns a number of
+/// a `serde_json::Value` with more digits than a `u64`, an `i64` or an `f64` holds, which exists
+/// only with the feature `arbitrary_precision` of `serde_json`. Bytes after the value are an error.
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePack;
 
@@ -87,7 +87,7 @@ impl Codec for MessagePack {
 }
 
 /// # Errors
-/// If bytes follow the value that was read: they are of another codec, or of two values.
+/// If bytes follow the value: then the payload is of another codec, or holds two values.
 pub(crate) fn packed_end(
     deserializer: &mut Deserializer<ReadRefReader<'_, [u8]>>,
 ) -> Result<(), &'static str> {

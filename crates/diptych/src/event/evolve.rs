@@ -11,11 +11,11 @@ use foldhash::fast::RandomState;
 use super::{Codec, Encoded, EventType, Json, JsonObject, SchemaError};
 use crate::fold::caught;
 
-/// Steps from a stored event to one of today, so that a mistake in the declarations is an error
-/// and not an endless loop.
+/// Maximum number of steps from a stored event to one of today, so that a mistake in the
+/// declarations is an error and not an endless loop.
 const STEPS: u32 = 64;
 
-/// What an upcaster may fail with.
+/// The error of an upcaster.
 pub type UpcastError = Box<dyn Error + Send + Sync + 'static>;
 
 type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
@@ -23,9 +23,9 @@ type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send 
 /// How events that were written by older programs become events that this one knows.
 ///
 /// Each upcaster takes one type at one version, and gives one event, several, or none; they are
-/// chained until no upcaster takes the result. The log stays as it is. Wherever events are read,
-/// by decisions, views or projections, the same upcasters are applied, and whoever asks for a
-/// type is also given what can become that type.
+/// chained until no upcaster takes the result. The log stays as it is. Decisions, views and
+/// projections all apply the same upcasters. A reader that asks for a type also gets the events
+/// that can become that type.
 ///
 /// ```
 /// use diptych::{JsonObject, Upcast, Upcasters};
@@ -135,7 +135,7 @@ impl Upcasters {
         self.step(event_type.clone(), version, [event_type], Arc::new(step))
     }
 
-    /// The same event under another name, whatever its version.
+    /// Renames an event type, for all its versions.
     #[must_use]
     pub fn rename(
         mut self,
@@ -175,7 +175,7 @@ impl Upcasters {
         self.step(event_type.into(), version, into, Arc::new(step))
     }
 
-    /// 1 to none: the event says nothing any more.
+    /// 1 to none: the event is dropped.
     #[must_use]
     pub fn drop(self, event_type: impl Into<Cow<'static, str>>, version: u32) -> Upcasters {
         self.step(event_type.into(), version, [], Arc::new(|_: &Encoded<'_>| Ok(Vec::new())))
@@ -196,7 +196,7 @@ impl Upcasters {
         self
     }
 
-    /// Whether such an event is changed.
+    /// Whether an upcaster changes this event.
     pub(crate) fn concern(&self, event: &Encoded<'_>) -> bool {
         if self.by_type.is_empty() {
             return false;
@@ -206,14 +206,14 @@ impl Upcasters {
         })
     }
 
-    /// Whether events of this type can be changed. A fold that asks for something else may be
-    /// given them to look at.
+    /// Whether an upcaster can change events of this type. A fold that asks for another type may
+    /// get them as candidates.
     pub(crate) fn know(&self, event_type: &str) -> bool {
         !self.by_type.is_empty() && self.by_type.contains_key(event_type)
     }
 
-    /// Whether the event is of a version that its type came to by upcasters, and goes on with:
-    /// then it is not for want of one that it stays what it is.
+    /// Whether upcasters of this type lead up to the version of the event and end there. Then the
+    /// event stays as it is by intent, and not because an upcaster is missing.
     pub(crate) fn led_to(&self, event: &Encoded<'_>) -> bool {
         self.by_type.get(event.event_type).is_some_and(|of_type| {
             let last = of_type.by_version.keys().max();
@@ -223,12 +223,12 @@ impl Upcasters {
     }
 
     /// # Errors
-    /// [`SchemaError::Declaration`] if no event of this type and version reaches whoever asks
-    /// for it, because all of them are made into something else first.
+    /// [`SchemaError::Declaration`] if no event of this type and version reaches a fold that asks
+    /// for it, because upcasters turn all of them into other events first.
     pub(crate) fn check_current(&self, known: &EventType) -> Result<(), SchemaError> {
         let Some(of_type) = self.by_type.get(known.name) else { return Ok(()) };
         let (name, version) = (known.name, known.version);
-        // What is dropped may still be known.
+        // A program may still know a type whose events are dropped.
         let is_changed = of_type.by_version.contains_key(&version) && !of_type.becomes.is_empty();
         let problem = match &of_type.renamed {
             _ if is_changed => format!(
@@ -243,8 +243,8 @@ impl Upcasters {
         Err(SchemaError::Declaration { problem })
     }
 
-    /// What is declared about these names, as text: which versions are changed, and into what. A
-    /// state that was made when something else was declared is not to be gone on with.
+    /// The declarations about these names as text: the versions that change, and their results. A
+    /// state made under other declarations must not be continued.
     pub(crate) fn declared<'a>(
         &self,
         names: impl IntoIterator<Item = &'a Cow<'static, str>>,
@@ -284,7 +284,7 @@ impl Upcasters {
         found
     }
 
-    /// What the event is today: itself, others, or nothing.
+    /// The events that this event is today: itself, others, or none.
     ///
     /// # Errors
     /// [`SchemaError::Upcast`] if an upcaster fails, [`SchemaError::Declaration`] if they lead
@@ -295,8 +295,8 @@ impl Upcasters {
             version: encoded.version,
             payload: encoded.payload.to_vec(),
         };
-        // With how many steps led there. The last one is looked at first, so that a circle comes
-        // to its end however many events are made on the way.
+        // Each entry has the number of steps that led to it. The last entry is taken first, so that
+        // a circle reaches the limit whatever the number of events made on the way.
         let mut open = vec![(first, 0)];
         let mut done = Vec::new();
         while let Some((mut this, steps)) = open.pop() {
@@ -330,7 +330,7 @@ impl Upcasters {
         }
     }
 
-    /// A name that is another's other name, and so on, back to itself.
+    /// Finds a name whose renames lead back to itself.
     fn circle(&self) -> Option<String> {
         let renamed = |name: &Cow<'static, str>| self.by_type.get(name)?.renamed.as_ref();
         let is_in_circle = |name: &Cow<'static, str>| {
@@ -454,7 +454,7 @@ mod tests {
         let itself = Upcasters::new().rename("z", "b").rename("b", "b");
         assert!(itself.check().unwrap_err().to_string().starts_with("b is renamed"));
         Upcasters::new().rename("a", "b").rename("b", "c").check().unwrap();
-        // Twice as many with every step.
+        // The number of events doubles with every step.
         let split = |_: &Encoded<'_>| Ok(vec![Upcast::json("a", 1, &json!({}))?; 2]);
         let many = Upcasters::new().split("a", 1, &["a"], split);
         for upcasters in [names, many] {

@@ -23,8 +23,8 @@ use super::{Codec, Json, UpcastError};
 /// # Ok::<_, diptych::UpcastError>(())
 /// ```
 ///
-/// A name that stands in the object twice is kept as it is, too. Naming such a field is an error,
-/// because it has two values.
+/// Two fields with one name are kept as they are, too. Access to such a name is an error, because
+/// it has two values.
 #[derive(Clone, Default)]
 pub struct JsonObject<'a> {
     fields: Vec<Field<'a>>,
@@ -45,7 +45,7 @@ impl<'a> JsonObject<'a> {
         JsonObject::default()
     }
 
-    /// The object that this JSON is.
+    /// Parses a JSON object.
     ///
     /// # Errors
     /// If it is not JSON, or not an object.
@@ -61,7 +61,7 @@ impl<'a> JsonObject<'a> {
         self.fields.iter().map(|field| &*field.name)
     }
 
-    /// The value of a field, read as `T`: nothing if there is no such field.
+    /// The value of a field, read as `T`, or `None` if there is no such field.
     ///
     /// # Errors
     /// If the value is not a `T`, or the name stands in the object twice.
@@ -73,7 +73,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// The value of a field as the JSON that stands there: nothing if there is no such field.
+    /// The JSON text of a field's value, or `None` if there is no such field.
     ///
     /// # Errors
     /// If the name stands in the object twice.
@@ -82,7 +82,7 @@ impl<'a> JsonObject<'a> {
         Ok(field.map(|field| &*field.value))
     }
 
-    /// Gives a field this value, in the place of the one that it has, or as the last field.
+    /// Sets the value of a field, in place, or appends the field if it is missing.
     ///
     /// # Errors
     /// If the value cannot be written as JSON, or the name stands in the object twice.
@@ -95,7 +95,7 @@ impl<'a> JsonObject<'a> {
         self.put(name.into(), value.into())
     }
 
-    /// Takes a field away and gives its value, read as `T`: nothing if there is no such field.
+    /// Removes a field and returns its value, read as `T`, or `None` if there is no such field.
     ///
     /// # Errors
     /// If the value is not a `T`, or the name stands in the object twice.
@@ -105,7 +105,7 @@ impl<'a> JsonObject<'a> {
         Ok(value)
     }
 
-    /// Takes a field away, and says whether there was one.
+    /// Removes a field. Returns whether there was one.
     ///
     /// # Errors
     /// If the name stands in the object twice.
@@ -114,8 +114,7 @@ impl<'a> JsonObject<'a> {
         Ok(at.map(|at| self.fields.remove(at)).is_some())
     }
 
-    /// Gives a field another name. Its value and its place stay. Says whether there was such a
-    /// field.
+    /// Renames a field; its value and place stay. Returns whether there was such a field.
     ///
     /// # Errors
     /// If there is a field of the new name, or the old name stands in the object twice.
@@ -131,8 +130,7 @@ impl<'a> JsonObject<'a> {
         Ok(true)
     }
 
-    /// Changes the fields of the object that a field holds, and says whether there was such a
-    /// field.
+    /// Changes the fields of an object inside a field. Returns whether there was such a field.
     ///
     /// # Errors
     /// If the value is not an object, the name stands in this object twice, or the change fails.
@@ -151,8 +149,8 @@ impl<'a> JsonObject<'a> {
         Ok(true)
     }
 
-    /// Gives a field the value that a field of another object has, byte for byte. Says whether
-    /// there was such a field.
+    /// Copies the value of a field of another object, byte for byte. Returns whether there was such
+    /// a field.
     ///
     /// # Errors
     /// If one of the names stands in its object twice.
@@ -178,7 +176,7 @@ impl<'a> JsonObject<'a> {
         Ok(())
     }
 
-    /// Which field has this name.
+    /// The index of the field with this name.
     fn at(&self, name: &str) -> Result<Option<usize>, UpcastError> {
         let mut named = self.fields.iter().enumerate().filter(|(_, field)| field.name == name);
         match (named.next(), named.next()) {
@@ -209,7 +207,7 @@ impl fmt::Debug for JsonObject<'_> {
     }
 }
 
-/// Keeps the text of its fields where the format is JSON text, and is a `RawValue` to any other.
+/// Keeps the text of its fields if the format is JSON text. Any other format sees a `RawValue`.
 impl Serialize for JsonObject<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let json = RawValue::from_string(self.to_string()).map_err(ser::Error::custom)?;
@@ -217,7 +215,7 @@ impl Serialize for JsonObject<'_> {
     }
 }
 
-/// Takes in the fields of an object as the text that they are.
+/// Reads the fields of an object and keeps their text.
 struct Fields;
 
 impl<'de> Visitor<'de> for Fields {

@@ -1,5 +1,5 @@
-//! One way from a stored event to what a fold is given: upcast, check the version, decode. All
-//! who read go through here.
+//! The one way from a stored event to the event that a fold gets: upcast, check the version,
+//! decode. All readers use it.
 
 use std::{
     any::type_name,
@@ -16,14 +16,14 @@ use uuid::Uuid;
 use super::{Encoded, Event, EventType, Recorded, SchemaError, Untagged, Upcasters, derived_id};
 use crate::{command::BoundaryError, fold::caught};
 
-/// How events of `E` are selected in one log, and read.
+/// Selects and reads the events of `E` in one log.
 pub(crate) struct Reading<E> {
     types: Vec<EventType>,
     /// Names in the log that are, or can become, one of the types.
     stored: Vec<Cow<'static, str>>,
     upcasters: Arc<Upcasters>,
     log: LogId,
-    /// Which tags stored events lack, once that was looked for.
+    /// Tags that stored events lack, once they were checked.
     untagged: OnceLock<Vec<Untagged>>,
     event: PhantomData<fn() -> E>,
 }
@@ -122,7 +122,8 @@ impl<E: Event> Reading<E> {
     /// match nothing, and the rule would be silently off.
     pub(crate) fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
         match filter.items() {
-            // Without a type nothing is asked for, and an item without types asks for all.
+            // Without any type the filter matches nothing. An item without types matches every
+            // type.
             _ if self.stored.is_empty() => Ok(Filter::nothing()),
             [item] => Ok(self.narrow_item(item)?.into()),
             items => items.iter().map(|item| self.narrow_item(item)).collect(),
@@ -142,7 +143,7 @@ impl<E: Event> Reading<E> {
         &self.upcasters
     }
 
-    /// Whether it was looked for events that lack a tag, and there are none.
+    /// Whether stored events were checked for missing tags and lack none.
     pub(crate) fn lacks_no_tag(&self) -> bool {
         self.untagged.get().is_some_and(Vec::is_empty)
     }
@@ -194,10 +195,12 @@ impl<E: Event> Reading<E> {
         keys
     }
 
-    /// Gives what the stored event is today, if `E` has it: nothing, once, or several times.
+    /// Passes the events that the stored event is today to `each`, as far as they belong to `E`:
+    /// none, one or several.
     ///
-    /// `wanted` is asked where upcasters are known of the type: whether the boundary has an event
-    /// of that type there. What can become such an event was selected with it.
+    /// If the type has upcasters, `wanted` tells whether the boundary contains an event of the
+    /// resulting type. The selection also contains events that only could have become such an
+    /// event.
     pub(crate) fn read(
         &self,
         encoded: &Encoded<'_>,
@@ -215,7 +218,7 @@ impl<E: Event> Reading<E> {
                 }
             }
         } else if !self.has(name) && !self.upcasters.led_to(encoded) {
-            // It might have become something that was asked for.
+            // With an upcaster it might have become an event that was asked for.
             return Err(encoded.unknown::<E>());
         } else if self.has(name) && wanted(name) {
             each(self.decode(encoded)?);
@@ -223,7 +226,7 @@ impl<E: Event> Reading<E> {
         Ok(())
     }
 
-    /// What is selected, and made of it, as text.
+    /// The selected names and their upcasters, as text.
     pub(crate) fn declared(&self) -> String {
         self.upcasters.declared(&self.stored)
     }
@@ -233,7 +236,7 @@ impl<E: Event> Reading<E> {
     }
 
     /// # Errors
-    /// [`SchemaError::Declaration`] if `E` has an event that no fold will ever be given.
+    /// [`SchemaError::Declaration`] if `E` has an event that no fold can ever get.
     pub(crate) fn check_current(&self) -> Result<(), SchemaError> {
         self.types.iter().try_for_each(|known| self.upcasters.check_current(known))
     }
@@ -269,11 +272,11 @@ impl<E: Event> Reading<E> {
         derived_id(self.log, position)
     }
 
-    /// Checks an event that is about to be written against what its type declares.
+    /// Checks an event against the declarations of its type before it is written.
     ///
     /// # Errors
-    /// [`SchemaError::Declaration`] if type, version or a tag key is not declared: it would not
-    /// be found again.
+    /// [`SchemaError::Declaration`] if type, version or a tag key is not declared: readers would
+    /// not find the event again.
     pub(crate) fn check(&self, event: &RawEvent) -> Result<(), SchemaError> {
         let known = self.types.iter().find(|known| known.name == event.event_type);
         let Some(known) = known.filter(|known| known.version == event.version) else {

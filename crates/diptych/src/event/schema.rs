@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{BoundaryError, Event, Fold, SchemaError, Upcasters, snapshot::Keeping};
 
-/// How events are read in one log: the upcasters, and what was worked out from them.
+/// How events are read in one log: the upcasters, and the readings derived from them.
 pub struct Schema {
     upcasters: Arc<Upcasters>,
     log: LogId,
@@ -24,7 +24,7 @@ pub struct Schema {
     /// Types and keys of tags that older events need not carry.
     accepted: Vec<Accepted>,
     readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
-    /// How states are kept outside the log, for the folds that are.
+    /// How states are kept outside the log, for each fold with snapshots.
     keepings: Keepings,
 }
 
@@ -47,7 +47,7 @@ impl Schema {
         Ok(Schema { upcasters, log, tag_bytes, accepted: Vec::new(), readings, keepings })
     }
 
-    /// Lets older events of these types be without tags of these keys.
+    /// Allows older events of these types to lack the tags of these keys.
     pub(crate) fn accept_untagged(mut self, accepted: Vec<Accepted>) -> Schema {
         self.accepted = accepted;
         self
@@ -58,8 +58,8 @@ impl Schema {
         self.upcasters.know(event_type)
     }
 
-    /// Tags that stored events of these lack, but for those that are accepted. It is looked for
-    /// once.
+    /// Tags that stored events of these types lack, without the accepted ones. The log is checked
+    /// only once.
     ///
     /// # Errors
     /// [`ReadError`] from the store.
@@ -79,7 +79,7 @@ impl Schema {
         Ok(declared.untagged().get_or_init(|| missing))
     }
 
-    /// How states of `F` are kept outside the log, if they are.
+    /// How states of `F` are kept outside the log, if `F` has snapshots.
     pub(crate) fn keeping<F: Fold>(&self) -> Option<Arc<Keeping<F>>> {
         self.keepings.get(&TypeId::of::<F>())?.clone().downcast().ok()
     }

@@ -1,13 +1,13 @@
-//! Tags that came later.
+//! Tags that a type got after some of its events were written.
 //!
-//! A tag is written with its event, so an event that was written before its type had the tag is
-//! not found by it: a rule over that tag does not see the event. To find that out, some stored
-//! events are read as events of today and encoded again. A tag that an event would be given today
-//! and does not carry is missing. So a tag of an `Option` that is `None`, or of an empty list, is
-//! missing nowhere, and one that is made of another field since, or in another spelling, is.
+//! A tag is written with its event. An event that was written before its type had the tag is not
+//! found by it, so a rule over that tag does not see the event. To detect this, the app decodes
+//! some stored events as events of today and encodes them again. A tag that the new encoding has
+//! and the stored event lacks is missing. A tag of an `Option` that is `None`, or of an empty list,
+//! is missing nowhere. A tag that is now made from another field, or spelt otherwise, is missing.
 //!
-//! How many events are looked at is bounded. Events that no upcaster concerns, of a type at
-//! version 1, are not looked at: to give such a type a tag takes a new version.
+//! The number of checked events is bounded. Types at version 1 without an upcaster are not checked:
+//! such a type needs a new version to get a tag.
 
 use std::{borrow::Cow, fmt, sync::OnceLock};
 
@@ -16,12 +16,12 @@ use diptych_store::{Batch, Filter, Position, Read, ReadError, Store};
 use super::{Event, Reading, Stored};
 use crate::fold::caught;
 
-/// Places of the log, evenly spaced, from which events of each older type are looked at.
+/// Number of evenly spaced places of the log from which events of each older type are checked.
 pub(super) const PROBES: u64 = 16;
-/// Events that are looked at from each of these places on.
+/// Number of events that are checked from each of these places.
 pub(super) const PROBE_EVENTS: usize = 16;
 
-/// A stored event lacks a tag that it would be given if it were written today.
+/// A stored event lacks a tag that it would get if it were written today.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Untagged {
@@ -38,12 +38,12 @@ pub struct Untagged {
 }
 
 impl Untagged {
-    /// Whether the other says the same of another event.
+    /// Whether both miss one tag of one event type.
     fn is_like(&self, other: &Untagged) -> bool {
         self.event_type == other.event_type && self.key == other.key
     }
 
-    /// Whether a boundary with this filter would have to see the event, and does not.
+    /// Whether a boundary with this filter should see the event and does not.
     pub(crate) fn concerns(&self, boundary: &Filter) -> bool {
         boundary.items().iter().any(|item| {
             let types = &item.types;
@@ -71,9 +71,9 @@ impl fmt::Display for Untagged {
 pub trait Declared: Send + Sync {
     /// Whether an event of this name is, or can become, one of these events.
     fn knows(&self, event_type: &str) -> bool;
-    /// Which tags stored events lack, once that was looked for.
+    /// The tags that stored events lack, once they were checked.
     fn untagged(&self) -> &OnceLock<Vec<Untagged>>;
-    /// Names in the log under which there may be older events of types with tags.
+    /// Names in the log that may have older events of types with tags.
     fn older(&self) -> Vec<Cow<'static, str>>;
     /// The tags that this event lacks.
     fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged>;
@@ -103,7 +103,7 @@ impl<E: Event> Declared for Reading<E> {
 
     fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged> {
         let mut today = Vec::new();
-        // An event that cannot be read is an error wherever it is folded.
+        // An unreadable event is reported by the fold that needs it.
         let encode = |event: E| today.extend(caught(|| event.encode()).ok());
         let read = self.read(&stored.encoded, |_| true, encode);
         if read.is_err() {
@@ -156,7 +156,7 @@ pub(super) async fn probe(
                     }
                 }
             }
-            // Nothing more of it comes.
+            // The log has no further events of this name.
             if batch.is_empty() {
                 break;
             }
@@ -165,7 +165,8 @@ pub(super) async fn probe(
     Ok(missing)
 }
 
-/// The next events after this position: none if there are none up to the head.
+/// The next matching events after this position, or an empty batch if there are none up to the
+/// head.
 async fn next(
     store: &Store,
     filter: &Filter,

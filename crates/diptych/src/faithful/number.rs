@@ -1,9 +1,9 @@
-//! Numbers of `serde_json` as other formats are given them.
+//! Numbers of `serde_json` for formats other than JSON.
 //!
-//! Under the feature `arbitrary_precision`, which any crate of a program can turn on for all of
-//! them, a `serde_json::Number` serialises as a struct with a private name that holds its text.
-//! JSON itself knows the name. Any other format would write an object, for ever, where it writes a
-//! number without the feature.
+//! With the feature `arbitrary_precision`, a `serde_json::Number` serialises as a struct with a
+//! private name that holds its text. Any crate of a program can turn the feature on for the whole
+//! program. JSON knows the private name. Any other format would permanently store an object where
+//! it stores a number without the feature.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(crate) enum Plain {
 }
 
 impl Plain {
-    /// The number with this text, unless it would lose digits.
+    /// The number with this text, or `None` if it would lose digits.
     pub(crate) fn of(text: &str) -> Option<Plain> {
         if let Ok(number) = text.parse() {
             return Some(Plain::Unsigned(number));

@@ -1,4 +1,4 @@
-//! How far a follower is, and why it does not go on: for queries that wait, and for people.
+//! The position and the state of a follower, for waiting queries and for people.
 
 use std::{
     fmt,
@@ -13,28 +13,28 @@ use tokio::time::Instant;
 
 use crate::meters::FollowerMeters;
 
-/// What a view or a projection is doing.
+/// The state of a view or a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FollowState {
     /// It has not reached the end of the log since it was started.
     CatchingUp,
-    /// It reached the end of the log, and takes in what comes.
+    /// It reached the end of the log, and applies new events as they come.
     Live,
-    /// It is as it was at its last [refresh](crate::Refresh), and waits for the next.
+    /// It applies nothing until its next [refresh](crate::Refresh).
     Resting,
-    /// It was told to wait.
+    /// It was paused.
     Paused,
-    /// It cannot go on for now, and tries again.
+    /// It cannot continue for now, and retries.
     Stalled {
-        /// What it waits for.
+        /// The obstacle.
         reason: String,
     },
-    /// It stands before an event that it cannot take in.
+    /// It stopped before an event that it cannot apply.
     Stopped(Stopped),
-    /// The log gives nothing more.
+    /// The log has ended.
     Ended {
-        /// What the log says.
+        /// The error of the log.
         reason: String,
     },
     /// The app was stopped.
@@ -42,19 +42,20 @@ pub enum FollowState {
 }
 
 impl FollowState {
-    /// Whether it takes in nothing more for now, although the log may go on.
+    /// Whether it applies no more events for now, although the log may go on.
     fn is_standstill(&self) -> bool {
         !matches!(self, FollowState::CatchingUp | FollowState::Live | FollowState::Resting)
     }
 }
 
-/// A view takes in nothing more for now, although the log may go on: its answers stay as they are.
+/// A view that applies no more events for now, although the log may go on. Its answers do not
+/// change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standstill {
-    /// Why: paused, stalled, stopped, ended or closed.
+    /// The reason: paused, stalled, stopped, ended or closed.
     pub state: FollowState,
-    /// Since when it has been in that state, by the clock of this machine.
+    /// When it entered that state, by the clock of this machine.
     pub since: Timestamp,
 }
 
@@ -64,17 +65,17 @@ impl fmt::Display for Standstill {
     }
 }
 
-/// Why a view or a projection stopped, and where.
+/// The position at which a view or a projection stopped, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stopped before position {at}: {reason}; mend it, then resume or rebuild")]
 pub struct Stopped {
-    /// The event that it could not take in. Everything before it is in.
+    /// The event that it could not apply. All events before it are applied.
     pub at: Position,
-    /// What went wrong.
+    /// The error.
     pub reason: String,
 }
 
-/// How far behind the log something is.
+/// How far a follower is behind the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Positions between it and the head, matching or not.
@@ -98,24 +99,25 @@ impl fmt::Display for FollowState {
     }
 }
 
-/// After this time with one page it is said that a follower does not go on.
+/// A follower that works on one page for this time counts as stalled.
 const STUCK: Duration = Duration::from_secs(5);
 
-/// Where a follower is.
+/// The progress of a follower, shared with queries.
 pub(crate) struct Progress {
     name: String,
     meters: FollowerMeters,
     position: AtomicU64,
     events: AtomicU64,
-    /// Whether it goes on by itself.
+    /// Whether it continues by itself.
     running: AtomicBool,
     /// Whether it is to end.
     ending: AtomicBool,
-    /// Whether it takes in nothing more for now: read by each query, which takes no lock.
+    /// Whether it applies no more events for now. Each query reads this without a lock.
     still: AtomicBool,
     doing: Mutex<Doing>,
     times: Mutex<Times>,
-    /// Wakes whoever waits for a position; another one each time that the follower stops.
+    /// Wakes the callers that wait for a position. It is replaced each time that the follower
+    /// stops.
     arrivals: Mutex<HeadPublisher>,
 }
 
@@ -135,15 +137,15 @@ impl Doing {
 
 #[derive(Clone, Copy)]
 struct Times {
-    /// When everything in the log was known to be taken in.
+    /// The last time at which the follower was known to have the whole log.
     complete_at: Option<Instant>,
-    /// Since when it is known not to be.
+    /// The time since which it is known to be behind.
     behind_since: Option<Instant>,
-    /// Since when it reads or takes in one and the same page.
+    /// The time since which it works on the current page.
     works_since: Option<Instant>,
 }
 
-/// Nobody should wait for this follower.
+/// The reason why a wait for this follower is pointless.
 #[derive(Clone, Debug)]
 pub(crate) enum Halted {
     Stopped(Stopped),
@@ -152,7 +154,7 @@ pub(crate) enum Halted {
 }
 
 impl Progress {
-    /// `kind` is what it is called where it is measured.
+    /// `kind` names the kind of follower in metrics.
     pub(crate) fn new(kind: &'static str, name: String, position: Position) -> Progress {
         Progress {
             meters: FollowerMeters::new(kind, &name),
@@ -180,7 +182,7 @@ impl Progress {
         Position::new(self.position.load(Ordering::Acquire))
     }
 
-    /// Events taken in since it was started.
+    /// Number of events applied since it was started.
     pub(crate) fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
     }
@@ -201,12 +203,12 @@ impl Progress {
         self.doing.lock().state.clone()
     }
 
-    /// Since when it has been in its state.
+    /// When it entered its state.
     pub(crate) fn since(&self) -> Timestamp {
         self.doing.lock().since
     }
 
-    /// Why what it shows stays as it is for now, if so.
+    /// Why its state does not change for now, if it stands still.
     pub(crate) fn standstill(&self) -> Option<Box<Standstill>> {
         if !self.still.load(Ordering::Acquire) {
             return None;
@@ -226,27 +228,27 @@ impl Progress {
         Lag { positions, time }
     }
 
-    /// Lets whoever measures know how far behind it is.
+    /// Reports the lag to the metrics.
     pub(super) fn measure(&self, head: Position) {
         self.meters.lag(self.lag(head));
     }
 
-    /// It begins to read, or to take in.
+    /// Notes that it begins to read or apply a page.
     pub(super) fn works(&self) {
         self.times.lock().works_since = Some(Instant::now());
     }
 
-    /// It is done with that, one way or another.
+    /// Notes that the work on the page has ended, with or without success.
     pub(super) fn worked(&self) {
         self.times.lock().works_since = None;
     }
 
-    /// Somebody looks at it from outside: it may not come to saying how it is.
+    /// Updates lag and state from outside, because a stuck follower cannot report its own.
     pub(super) fn look(&self, head: Position) {
         if self.position() < head {
             self.fell_behind();
             if self.position() >= head {
-                // It came there meanwhile.
+                // It caught up meanwhile.
                 self.caught_up();
             }
         }
@@ -268,18 +270,18 @@ impl Progress {
         }
     }
 
-    /// When it was last known that nothing in the log was missing.
+    /// The last time at which the follower was known to have the whole log.
     pub(crate) fn complete_at(&self) -> Option<Instant> {
         self.times.lock().complete_at
     }
 
-    /// Somebody saw at that moment that nothing in the log was missing.
+    /// Notes that a caller saw the follower at the end of the log at this time.
     pub(crate) fn was_complete(&self, at: Instant) {
         let mut times = self.times.lock();
         times.complete_at = times.complete_at.max(Some(at));
     }
 
-    /// The head moved, and what came is not taken in yet.
+    /// Notes that the head moved ahead of the follower.
     pub(super) fn fell_behind(&self) {
         self.times.lock().behind_since.get_or_insert_with(Instant::now);
     }
@@ -288,19 +290,19 @@ impl Progress {
         self.times.lock().behind_since = None;
     }
 
-    /// Everything up to here is taken in, and can be seen.
+    /// Notes that all events up to here are applied and visible.
     pub(crate) fn reached(&self, position: Position, events: usize) {
         self.took_in(events);
         let before = self.position.swap(position.get(), Ordering::AcqRel);
         let mut arrivals = self.arrivals.lock();
         if position.get() < before {
-            // Begun again: those who wait have to wait longer.
+            // The follower started over, so waiting callers have to wait longer.
             *arrivals = HeadPublisher::new(position);
         }
         arrivals.publish(position, CommitNumber(0));
     }
 
-    /// So many events were folded, and can perhaps not be seen yet.
+    /// Counts `events` as folded; they may not be visible yet.
     pub(crate) fn took_in(&self, events: usize) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
         self.meters.took_in(events);
@@ -323,14 +325,14 @@ impl Progress {
             Halted::of(&doing.state).is_some()
         };
         if halted {
-            // Those who wait find out why.
+            // Waiting callers wake and find the reason in the state.
             *self.arrivals.lock() = HeadPublisher::new(self.position());
         }
     }
 
-    /// What a query waits on, or why it need not.
+    /// The head that a query waits on, or the reason why waiting is pointless.
     pub(crate) fn arrivals(&self) -> Result<Head, Halted> {
-        // In this order: a halt that comes in between ends the head that is given here.
+        // The order matters: a halt that comes in between ends the head that is returned here.
         let head = self.arrivals.lock().head();
         match Halted::of(&self.doing.lock().state) {
             Some(halted) => Err(halted),
@@ -338,8 +340,8 @@ impl Progress {
         }
     }
 
-    /// Whether the end of the log that `head` shows is its end: not once the app is stopped or the
-    /// store has ended, because the log may go on elsewhere. Asked after `head` was read.
+    /// Checks that `head` shows the current end of the log. Once the app is stopped or the store
+    /// has ended it does not, because the log may go on elsewhere. Call this after reading `head`.
     pub(crate) fn check_current(&self, head: &Head) -> Result<(), Halted> {
         if self.is_ending() {
             return Err(Halted::Closed);
@@ -350,10 +352,11 @@ impl Progress {
         }
     }
 
-    /// Waits until everything up to here is taken in.
+    /// Waits until all events up to here are applied.
     pub(crate) async fn until(&self, position: Position) -> Result<(), Halted> {
         while self.position() < position {
-            // An end is looked at again: it may have been a restart.
+            // After an end the loop checks the state again, because the follower may have started
+            // over.
             let _ = self.arrivals()?.after(position.before()).await;
         }
         Ok(())
@@ -361,7 +364,7 @@ impl Progress {
 }
 
 impl Halted {
-    /// The store gives nothing more.
+    /// The store has ended.
     pub(crate) fn ended(head: &Head) -> Halted {
         let why = head.ended().unwrap_or(Unavailable::Closed);
         Halted::Ended { reason: why.to_string() }
@@ -381,7 +384,7 @@ impl Halted {
 mod tests {
     use super::*;
 
-    /// A fold that never returned left the view live, and its lag at 0, for whoever looked.
+    /// A fold that never returned left the view in state live and its lag at 0 in every report.
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_come_back_is_said_to_be_stalled() {
         let progress = Progress::new("view", "slow".to_owned(), Position::new(7));

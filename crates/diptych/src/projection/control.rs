@@ -1,4 +1,4 @@
-//! The projections of an app from outside.
+//! Handles to look after the projections of an app.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,24 +24,25 @@ pub struct NoSuchProjection {
     pub name: String,
 }
 
-/// How a projection is.
+/// The status of a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProjectionStatus {
     /// Its name.
     pub projection: String,
-    /// Everything up to here is in its rows. The stored checkpoint may be lower, where nothing
-    /// came for it since.
+    /// All events up to here are in its rows. The stored checkpoint may be lower if no matching
+    /// event came since.
     pub position: Position,
-    /// What it is doing, and why it does not go on, if so.
+    /// Its state, with the reason if it stands still.
     pub state: FollowState,
     /// How far it is behind the log.
     pub lag: Lag,
-    /// Events that it took in since the app was started.
+    /// Number of events applied since the app was started.
     pub events: u64,
 }
 
-/// A projection of an app, to look after: see [`App::projection`](crate::App::projection).
+/// A handle to look after one projection of an app: see
+/// [`App::projection`](crate::App::projection).
 #[derive(Clone)]
 pub struct ProjectionControl {
     control: Arc<Control>,
@@ -49,7 +50,7 @@ pub struct ProjectionControl {
     head: diptych_store::Head,
 }
 
-/// A projection that is to be run, before there is a store to read.
+/// A projection before the start of the app, when there is no store to read yet.
 pub(crate) trait Planned: Send {
     fn name(&self) -> String;
     fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError>;
@@ -87,7 +88,7 @@ impl ProjectionControl {
         ProjectionControl { control, lineage: feed.lineage().clone(), head: feed.head().clone() }
     }
 
-    /// How it is.
+    /// Its status.
     pub fn status(&self) -> ProjectionStatus {
         let progress = &self.control.progress;
         ProjectionStatus {
@@ -99,11 +100,11 @@ impl ProjectionControl {
         }
     }
 
-    /// Waits until what this command wrote is in the rows, and says up to where they are.
+    /// Waits until the events of this command are in the rows. Returns the position of the rows.
     ///
     /// # Errors
-    /// [`QueryError::NotYet`] if that takes longer than `within`, and the others where it will
-    /// not come.
+    /// [`QueryError::NotYet`] if that takes longer than `within`; other errors if the rows will not
+    /// get there.
     pub async fn after(&self, receipt: &Receipt, within: Duration) -> Result<Position, QueryError> {
         let mut claims = Claims::default();
         claims.point(&self.lineage, receipt.point());
@@ -113,14 +114,16 @@ impl ProjectionControl {
         self.until(receipt.last(), within).await
     }
 
-    /// Waits until everything that is durable now is in the rows, and says up to where they are.
+    /// Waits until every event that is durable now is in the rows. Returns the position of the
+    /// rows.
     ///
     /// # Errors
     /// As [`after`](ProjectionControl::after).
     pub async fn caught_up(&self, within: Duration) -> Result<Position, QueryError> {
         let progress = &self.control.progress;
         let need = self.head.position();
-        // In this order: a head that has not ended by now was the end of the log before.
+        // The order matters: if the head has not ended by now, the position read before was the end
+        // of the log.
         let current = progress.check_current(&self.head);
         current.map_err(|halted| QueryError::halted(halted, progress.name()))?;
         self.until(need, within).await
@@ -138,8 +141,8 @@ impl ProjectionControl {
         }
     }
 
-    /// Waits until its rows are as far as that, and the place where they are confirms it: others
-    /// may have put another database there while no event came.
+    /// Waits until the rows reach `need` and the target confirms it. While no event came, another
+    /// database may have been put in its place.
     async fn reaches(&self, need: Position) -> Result<Position, Halted> {
         loop {
             self.control.progress.until(need).await?;
@@ -148,13 +151,13 @@ impl ProjectionControl {
                 Err(ControlError::Stopped(stopped)) => return Err(Halted::Stopped(stopped)),
                 Err(ControlError::Ended { reason }) => return Err(Halted::Ended { reason }),
                 Err(ControlError::Closed) => return Err(Halted::Closed),
-                // It went back, or the place cannot be looked at for now.
+                // The rows went back, or the target cannot confirm for now.
                 Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
             }
         }
     }
 
-    /// Makes it wait: once this answers, nothing more is written to its rows.
+    /// Pauses the projection. Once this returns, nothing more is written to its rows.
     ///
     /// # Errors
     /// [`ControlError`] if it is stopped.
@@ -162,7 +165,7 @@ impl ProjectionControl {
         self.control.ask(Request::Pause).await
     }
 
-    /// Takes in one event, if there is one for it. It has to be paused.
+    /// Applies the next matching event, if any. The projection has to be paused.
     ///
     /// # Errors
     /// [`ControlError`] if it is not paused, or stopped.
@@ -170,7 +173,7 @@ impl ProjectionControl {
         self.control.ask(Request::Step).await
     }
 
-    /// Goes on by itself, after a pause, or after a failure whose cause was mended.
+    /// Continues after a pause, or after a failure whose cause was fixed.
     ///
     /// # Errors
     /// [`ControlError`] if the log or the app has ended.
@@ -178,7 +181,7 @@ impl ProjectionControl {
         self.control.ask(Request::Resume).await
     }
 
-    /// Takes in what came, whatever its [`Refresh`] says. This answers when that has begun.
+    /// Applies the events that came, whatever its [`Refresh`] says. Returns when that has begun.
     ///
     /// # Errors
     /// [`ControlError`] if it is stopped.
@@ -186,11 +189,11 @@ impl ProjectionControl {
         self.control.ask(Request::Refresh).await
     }
 
-    /// Removes all rows and begins from the start of the log, also after a failure. This answers
+    /// Removes all rows and starts over from the start of the log, also after a failure. Returns
     /// when the rows are gone.
     ///
     /// # Errors
-    /// [`ControlError`] with what the database says.
+    /// [`ControlError`] with the error of the database.
     pub async fn reset(&self) -> Result<(), ControlError> {
         self.control.ask(Request::Rebuild).await.map(drop)
     }

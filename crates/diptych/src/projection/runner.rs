@@ -1,5 +1,5 @@
-//! Keeping a target in step with the log: what is between the thread that follows the log and
-//! whatever database the rows are in.
+//! Keeps a target in step with the log. The runner stands between the thread that follows the log
+//! and the database that holds the rows.
 
 use std::sync::Arc;
 
@@ -13,16 +13,17 @@ use crate::{
     lineage::Lineage,
 };
 
-/// Positions without an event for the projection after which the checkpoint is moved all the
-/// same, so that not all of them are considered again after a restart.
+/// After this number of positions without a matching event the checkpoint moves anyway, so that a
+/// restart does not consider all of them again.
 const UNSAVED: u64 = 16_384;
 
 pub(super) struct Runner<T> {
     target: Calm<T>,
     lineage: Arc<Lineage>,
-    /// What is stored.
+    /// The stored checkpoint.
     stored: Option<Checkpoint>,
-    /// Up to where the rows are right. What is above the checkpoint has nothing for them.
+    /// The position up to which the rows are complete. Between the stored checkpoint and here no
+    /// event matches.
     position: Position,
     progress: Arc<Progress>,
 }
@@ -33,14 +34,15 @@ impl<T: Target> Runner<T> {
         Runner { target, lineage, stored: None, position, progress }
     }
 
-    /// The rows are now those of this checkpoint.
+    /// Notes that the rows are now at this checkpoint.
     fn is_at(&mut self, stored: Option<Checkpoint>, events: usize) {
         self.stored = stored;
         self.position = stored.map_or(Position::START, |stored| stored.position);
         self.progress.reached(self.position, events);
     }
 
-    /// Goes on from a stored checkpoint, if the log still has the event that it names.
+    /// Continues from a checkpoint found in the database, if the log still has the event that it
+    /// names.
     fn goes_on(&mut self, found: Option<Checkpoint>) -> Result<(), Halt> {
         let event = match found {
             Some(found) => self.looked_up(found.position)?,
@@ -76,7 +78,7 @@ impl<T: Target> Runner<T> {
         })
     }
 
-    /// The checkpoint at this position.
+    /// Builds the checkpoint of this position.
     fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, Halt> {
         let checksum = self.looked_up(position)?;
         Ok(Checkpoint { log: self.lineage.log(), position, checksum })
@@ -94,7 +96,7 @@ impl<T: Target> Runner<T> {
         }
     }
 
-    /// Moves the checkpoint to where the rows are right.
+    /// Moves the stored checkpoint to the position up to which the rows are complete.
     fn store_position(&mut self) -> Result<(), Halt> {
         let to = self.checkpoint_at(self.position)?;
         match self.target.apply(&[], self.stored, to) {
@@ -107,8 +109,8 @@ impl<T: Target> Runner<T> {
     }
 }
 
-/// The checksum of the event that the log has at this position; nothing above its head. Waits for
-/// the store, unless the follower is to end.
+/// The checksum of the event at this position of the log, or `None` above the head. Waits for the
+/// store, unless the follower is to end.
 fn looked_up(
     lineage: &Lineage,
     progress: &Progress,
@@ -118,7 +120,7 @@ fn looked_up(
     checksum.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))
 }
 
-/// A target whose panics are errors, so that it can be mended and let go on.
+/// A target whose panics are errors, so that the projection can be fixed and resumed.
 struct Calm<T>(T);
 
 impl<T: Target> Calm<T> {
@@ -257,7 +259,7 @@ impl<T: Target> Follower for Runner<T> {
         if stored < self.position
             && let Err(reason) = self.save()
         {
-            // Nothing is lost: it will be considered again.
+            // Nothing is lost: the next start considers these positions again.
             tracing::debug!(projection = self.target.name(), reason, "the checkpoint stays behind");
         }
     }

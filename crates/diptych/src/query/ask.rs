@@ -1,4 +1,5 @@
-//! Asking a view as it is now: at once if it is fresh enough, else when it is.
+//! Queries to a view in memory. A query is answered at once if the view is fresh enough, and waits
+//! otherwise.
 
 use std::{
     any::type_name,
@@ -27,24 +28,24 @@ use crate::{
     view::copies::{Image, Live},
 };
 
-/// A query on its way: say how fresh the answer has to be, then await it.
+/// A query being built: set how fresh the answer has to be, then await it.
 ///
-/// Without a word it is answered at once from the view as it is (*eventual*). What is said adds
-/// up: the answer satisfies all of it. If the view is not far enough, the query waits for it,
-/// without polling, and at most as long as [`within`](Ask::within) says.
+/// By default it is answered at once from the view as it is (*eventual*). Requirements combine: the
+/// answer satisfies all of the given ones. If the view is not far enough, the query waits for it
+/// without polling, for at most the time given to [`within`](Ask::within).
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Ask<'a, Q> {
     pub(super) app: &'a App,
     pub(super) query: Q,
     wanted: Wanted,
-    /// Whose writes are to be in the answer.
+    /// The session whose writes the answer must contain.
     writes: Option<Session>,
-    /// Who is not to go back, and notes what it saw.
+    /// The session for which answers never go back. It records the position of the answer.
     reads: Option<Session>,
     pub(super) claims: Claims,
 }
 
-/// What was said about an answer.
+/// The requirements on an answer.
 #[derive(Clone, Debug)]
 struct Wanted {
     position: Position,
@@ -54,47 +55,48 @@ struct Wanted {
     takes_stale: bool,
 }
 
-/// An answer, and what it is an answer of. It dereferences to its value.
+/// An answer with its position. It dereferences to its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer<T> {
     /// The answer itself.
     pub value: T,
-    /// Everything up to here is in it, and nothing after. Of an answer about what
-    /// [occurred](crate::Point::occurred_before) before an instant: everything up to here was
-    /// considered.
+    /// The answer contains all events up to here, and none after. An answer about events that
+    /// [occurred](crate::Point::occurred_before) before an instant considered all events up to
+    /// here.
     pub position: Position,
-    /// The position that it should have been of, at least, where it is not, or where the end of the
-    /// log is not known any more: only if [`or_stale`](Ask::or_stale) allowed that.
+    /// The position that was required, if the answer is older, or if the end of the log is not
+    /// known any more. It is set only if [`or_stale`](Ask::or_stale) allows such answers.
     pub stale: Option<Position>,
-    /// Why the view takes in nothing more, if it did not when it answered: it was paused, stands
-    /// before an event that it cannot take in, or its log or app has ended. The next answer will be
-    /// of the same position, whatever happens in the log. Answers of the past have none.
+    /// Why the view stood still when it answered: it was paused, cannot apply an event, or its log
+    /// or app has ended. The next answer will have the same position, whatever happens in the log.
+    /// Answers of the past have no standstill.
     pub standstill: Option<Box<Standstill>>,
-    /// What it cost.
+    /// The cost of the answer.
     pub cost: Cost,
 }
 
-/// What an answer cost: with which state it began, and what had to be read from there on.
+/// The cost of an answer: the state that it began with, and the number of events read from there
+/// on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cost {
     /// Events that were read from the log; 0 if the view in memory had the answer.
     pub events: u64,
-    /// The position of the state that it began with: of the view in memory, of a snapshot, or of
-    /// the point before; [`Position::START`] if there was none.
+    /// The position of the state that it began with: the view in memory, a snapshot, or the
+    /// previous point. [`Position::START`] if there was none.
     pub from: Position,
 }
 
 impl Cost {
-    /// That of an answer of a view in memory at this position.
+    /// The cost of an answer from a view in memory at this position.
     pub(super) fn memory(from: Position) -> Cost {
         Cost { events: 0, from }
     }
 }
 
 impl<T> Answer<T> {
-    /// The answer of a view in memory.
+    /// An answer from a view in memory.
     pub(super) fn live(
         value: T,
         position: Position,
@@ -103,7 +105,7 @@ impl<T> Answer<T> {
         Answer { value, position, stale: None, standstill, cost: Cost::memory(position) }
     }
 
-    /// An answer from events of the log that do not change any more.
+    /// An answer from a part of the log that can no longer change.
     pub(super) fn past(value: T, position: Position, cost: Cost) -> Answer<T> {
         Answer { value, position, stale: None, standstill: None, cost }
     }
@@ -131,7 +133,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
         Ask { app, query, wanted, writes: None, reads: None, claims: Claims::default() }
     }
 
-    /// *Strong*: everything that was durable when the query is first polled is in the answer.
+    /// *Strong*: the answer contains all events that are durable when the query is first polled.
     ///
     /// An app that was stopped, and one whose store has ended, cannot know what is durable: the
     /// answer is [`AppStopped`](QueryError::AppStopped) or [`Ended`](QueryError::Ended).
@@ -140,46 +142,46 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self
     }
 
-    /// *Causal*, and reading one's own write: what this command wrote is in the answer.
+    /// *Causal*, and reading one's own write: the answer contains the events of this command.
     pub fn after(self, receipt: &Receipt) -> Self {
         self.at_least(receipt.point())
     }
 
-    /// Everything that was written or seen in this session, until the query is first polled, is
-    /// in the answer, and the session notes what it saw: own writes are read, and answers never
-    /// go back (*session*).
+    /// The answer contains all that was written or seen in this session until the query is first
+    /// polled, and the session records its position. So own writes are read, and answers never go
+    /// back (*session*).
     pub fn session(self, session: &Session) -> Self {
         self.own_writes(session).monotonic(session)
     }
 
-    /// What was written in this session is in the answer (*read your writes*).
+    /// The answer contains the writes of this session (*read your writes*).
     pub fn own_writes(mut self, session: &Session) -> Self {
         self.writes = Some(session.clone());
         self.at_least_of(session, session.written())
     }
 
-    /// The answer is not older than what was seen in this session, which notes what it saw
+    /// The answer is not older than earlier answers in this session, which records its position
     /// (*monotonic reads*).
     pub fn monotonic(mut self, session: &Session) -> Self {
         self.reads = Some(session.clone());
         self.at_least_of(session, session.seen())
     }
 
-    /// *Causal*: what another session wrote and saw, up to when this token was taken, is in the
-    /// answer.
+    /// *Causal*: the answer contains all that another session wrote and saw until this token was
+    /// taken.
     pub fn token(self, token: &SessionToken) -> Self {
         token.logs().fold(self, |ask, (point, _)| ask.at_least(point))
     }
 
-    /// *Bounded staleness*: everything that was durable this long ago is in the answer. The age of
-    /// a view is the time since it was last known to be at the head. Of an app that was stopped it
-    /// is an error, as [`strong`](Ask::strong) is.
+    /// *Bounded staleness*: the answer contains all events that were durable `age` ago. The age of
+    /// a view is the time since it was last known to be at the head. For a stopped app this is an
+    /// error, as with [`strong`](Ask::strong).
     pub fn at_most(mut self, age: Duration) -> Self {
         self.wanted.age = Some(self.wanted.age.map_or(age, |other| other.min(age)));
         self
     }
 
-    /// How long to wait, 5 seconds if nothing is said. Then the answer is
+    /// How long to wait; the default is 5 seconds. After that the query fails with
     /// [`NotYet`](QueryError::NotYet). Outside of a tokio runtime nothing ends the wait; in one,
     /// its clock has to be enabled.
     pub fn within(mut self, longest: Duration) -> Self {
@@ -187,14 +189,14 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self
     }
 
-    /// Rather than [`NotYet`](QueryError::NotYet), the answer as the view has it then, marked as
-    /// [stale](Answer::stale). It is also given of a view that stopped, and of an app that did.
+    /// Instead of failing with [`NotYet`](QueryError::NotYet), answers from the view as it is then,
+    /// marked as [stale](Answer::stale). A view or an app that stopped answers, too.
     pub fn or_stale(mut self) -> Self {
         self.wanted.takes_stale = true;
         self
     }
 
-    /// How long it waits, at most.
+    /// The longest time that it waits.
     pub(super) fn longest_wait(&self) -> Duration {
         self.wanted.within
     }
@@ -227,19 +229,19 @@ impl<Q> fmt::Debug for Ask<'_, Q> {
     }
 }
 
-/// The answer to a query, once it is there. Where the view is fresh enough, nothing is allocated
-/// and nothing waited for, unless a token names an event that has to be looked up.
+/// The future of an answer. If the view is fresh enough, it neither allocates nor waits, unless a
+/// token names an event that has to be looked up.
 #[must_use = "a query does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Answering<'a, Q> {
     ask: Ask<'a, Q>,
-    /// The position that is needed, once the query was polled: what came later need not be in.
+    /// The required position, fixed at the first poll. Later events are not required.
     began: Option<Position>,
     settling: Option<Settling>,
     wait: Option<Wait>,
 }
 
-/// Comparing what the caller carries along with the log.
+/// The running comparison of the caller's tokens with the log.
 struct Settling(Pin<Box<dyn Future<Output = Result<(), QueryError>> + Send>>);
 
 impl fmt::Debug for Settling {
@@ -252,7 +254,7 @@ type Arrival = Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>;
 
 struct Wait {
     arrival: Option<Arrival>,
-    /// Nothing without a runtime that has a clock.
+    /// `None` without a tokio runtime.
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
@@ -310,10 +312,10 @@ impl<Q: Query> Future for Answering<'_, Q> {
     }
 }
 
-/// The position that an answer has to be of, at least.
+/// The lowest position that an answer may have.
 enum Need {
     Position(Position),
-    /// It was asked for everything that is durable, and how far that goes is not known any more.
+    /// The query requires all durable events, and the end of the log is not known any more.
     Unknown {
         at_least: Position,
         halted: Halted,
@@ -321,7 +323,7 @@ enum Need {
 }
 
 impl<Q: Query> Ask<'_, Q> {
-    /// Compares what the caller carries along with the log.
+    /// Compares the caller's tokens with the log.
     fn settle(
         &mut self,
         settling: &mut Option<Settling>,
@@ -341,9 +343,10 @@ impl<Q: Query> Ask<'_, Q> {
         outcome
     }
 
-    /// The position that the answer has to be of, at least, asked now.
+    /// Computes the lowest position that the answer may have, as of now.
     fn need(&self, live: &Live<Q::View>) -> Need {
-        // Again: more may have been written and seen since the query was put together.
+        // The session is read again, because it may have written and seen more since the query was
+        // built.
         let written = self.writes.as_ref().map(Session::written).unwrap_or_default();
         let seen = self.reads.as_ref().map(Session::seen).unwrap_or_default();
         let wanted = self.wanted.position.max(written).max(seen);
@@ -352,7 +355,8 @@ impl<Q: Query> Ask<'_, Q> {
         }
         let asked = self.wanted.age.map(|age| (Instant::now(), age));
         let head = self.app.head();
-        // In this order: a head that has not ended by now was the end of the log before.
+        // The order matters: if the head has not ended by now, the position read before was the end
+        // of the log.
         if let Err(halted) = live.progress.check_current(&self.app.core.head) {
             return Need::Unknown { at_least: wanted.max(head), halted };
         }
@@ -369,7 +373,7 @@ impl<Q: Query> Ask<'_, Q> {
         })
     }
 
-    /// Waits for the view to come this far.
+    /// Waits until the view reaches this position.
     fn wait(
         &self,
         wait: &mut Option<Wait>,
@@ -428,7 +432,7 @@ impl<Q: Query> Ask<'_, Q> {
     }
 }
 
-/// What a query says of this state.
+/// Answers a query from this state, and turns a panic into an error.
 pub(super) fn answer<Q: Query>(query: &Q, state: &Q::View) -> Result<Q::Answer, QueryError> {
     let answer = catch_unwind(AssertUnwindSafe(|| query.answer(state)));
     answer.map_err(|panic| {

@@ -14,43 +14,43 @@ pub enum QueryError {
     /// A mistake in the program: the app keeps no such view.
     #[error(transparent)]
     NoSuchView(#[from] NoSuchView),
-    /// What the caller carries along makes no sense here.
+    /// A token of the caller does not belong to this log or its history.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The view did not come that far in time.
+    /// The view did not reach the position in time.
     #[error(transparent)]
     NotYet(NotYet),
-    /// The view stopped before it came that far.
+    /// The view stopped before it reached the position.
     #[error("{follower} {stopped}")]
     Stopped {
         /// The Rust type of the view, or the name of the projection.
         follower: String,
-        /// Where, and why.
+        /// The event before which it stopped, and the reason.
         stopped: Stopped,
     },
-    /// The log ended before the view came that far, or before the end of the log could be known.
+    /// The log ended before the view reached the position, or before the end of the log was known.
     #[error(
         "the log ended, and what is durable beyond the view is not known: {reason}; open the log \
          again, then ask again"
     )]
     Ended {
-        /// What the log says.
+        /// The error of the log.
         reason: String,
     },
     /// A mistake in the program: the answer panicked.
     #[error(transparent)]
     Panicked(QueryPanicked),
-    /// The app was stopped before the view was far enough, or before the end of the log could be
+    /// The app was stopped before the view reached the position, or before the end of the log was
     /// known.
     #[error("the app was stopped: start it again, and ask again")]
     AppStopped,
-    /// The log has not come that far.
+    /// The position is above the end of the log.
     #[error(
         "position {position} was asked for, and the log ends at {head}: ask for that or less; if \
          this log gave the position, commits were lost"
     )]
     AboveHead {
-        /// What was asked for.
+        /// The requested position.
         position: Position,
         /// The end of the log.
         head: Position,
@@ -60,7 +60,7 @@ pub enum QueryError {
     Scope {
         /// The Rust type of the query.
         query: &'static str,
-        /// What is wrong with it.
+        /// The fault in the scope.
         #[source]
         error: BoundaryError,
     },
@@ -70,17 +70,17 @@ pub enum QueryError {
     /// The events of the past could not be folded.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// Too many events to put them in order of when they occurred.
+    /// There are too many events to sort them by the time when they occurred.
     #[error(
         "to fold events in order of when they occurred, more than {limit} would have to be kept \
          in memory: give the query a scope, ask for less of the log, or raise `past_events` of \
          the app"
     )]
     TooManyEvents {
-        /// How many may be.
+        /// The limit: `past_events` of the app.
         limit: usize,
     },
-    /// The past is asked about more often than the app folds it at once.
+    /// Too many questions about the past run or wait already.
     #[error(
         "the past is folded for {folds} at once, and {waiting} more may wait for that: ask again \
          later, ask the view as it is now, or raise `past_folds` or `past_waiting` of the app"
@@ -88,13 +88,13 @@ pub enum QueryError {
     Busy {
         /// How many folds run at once: `past_folds` of the app.
         folds: usize,
-        /// How many may wait for one of them to end: `past_waiting` of the app.
+        /// How many more may wait: `past_waiting` of the app.
         waiting: usize,
     },
     /// The system gives no thread to fold the past on.
     #[error("the past has no thread to be folded on: {reason}; raise the limit of threads")]
     NoThread {
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
     /// The store does not take the question: the scope is beyond a limit.
@@ -106,7 +106,7 @@ pub enum QueryError {
     /// The log cannot be read now.
     #[error("the log cannot be read: {reason}")]
     Unavailable {
-        /// What the store says.
+        /// The error of the store.
         reason: String,
     },
 }
@@ -133,28 +133,28 @@ impl From<ReadError> for QueryError {
     }
 }
 
-/// A view or a projection was not far enough, and did not come so far in time.
+/// A view or a projection did not reach the needed position in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is at position {have}, and {need} was asked for: it did not come that far within \
      {within:?}; ask again, for longer or for less"
 )]
 pub struct NotYet {
-    /// The position that the answer had to be of, at least.
+    /// The lowest position that was acceptable.
     pub need: Position,
-    /// The position that it is at.
+    /// The position of the view or projection.
     pub have: Position,
-    /// How long was waited.
+    /// How long the query waited.
     pub within: Duration,
 }
 
-/// An answer panicked. The view is as it was.
+/// An answer panicked. The view is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`answer` of {query} panicked: {message}; the view is not touched")]
 pub struct QueryPanicked {
     /// The Rust type of the query.
     pub query: &'static str,
-    /// What the panic said.
+    /// The message of the panic.
     pub message: String,
 }
 

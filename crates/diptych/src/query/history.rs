@@ -14,10 +14,10 @@ use super::{
 };
 use crate::App;
 
-/// Events between two looks whether the caller still waits: an answer may take longer than an
-/// event.
+/// Events between two checks that the caller still waits. They are few, because an answer may take
+/// longer than an event.
 const TURN_EVENTS: usize = 64;
-/// Changed answers that are worked out ahead of the caller.
+/// Number of changed answers that are computed ahead of the caller.
 const AHEAD_ANSWERS: usize = 64;
 
 /// The answers to one query over a range of the log: see [`App::history`].
@@ -26,18 +26,18 @@ pub struct History<Q: Query> {
     query: Arc<Q>,
     from: Position,
     to: Position,
-    /// Answers that were worked out and not asked for yet.
+    /// Computed answers that were not asked for yet.
     ahead: VecDeque<Answer<Q::Answer>>,
     state: State<Q>,
 }
 
 enum State<Q: Query> {
     NotBegun,
-    /// There is something, but for the moment in which a turn is begun.
+    /// `None` only while a turn is being started.
     Going(Option<Box<Going<Q>>>),
-    /// A thread works out what comes next. It ends by itself within a page.
+    /// A thread computes the next answers. It ends by itself within a page.
     Turning(Folding<Turned<Q>>),
-    /// Nothing more comes, and why, if that is not the end.
+    /// No more answers follow. Holds the error if the history ended early.
     Done(Option<QueryError>),
 }
 
@@ -50,23 +50,23 @@ struct Going<Q: Query> {
     page: Batch,
     /// The next event of the page.
     index: usize,
-    /// What the next answer cost so far.
+    /// Cost of the next answer so far.
     cost: Cost,
 }
 
-/// What came of one turn.
+/// The result of one turn.
 struct Turned<Q: Query> {
     answers: VecDeque<Answer<Q::Answer>>,
-    /// How it goes on, or why not.
+    /// The state to continue from, or the error that ends the history.
     next: Result<Option<Box<Going<Q>>>, QueryError>,
 }
 
 impl App {
-    /// The answer to this query as of one position, and then each changed answer with the
-    /// position of the event that changed it, up to and with another. Events of one commit are
-    /// taken one by one, as in [`Ask::as_of`](crate::Ask::as_of).
+    /// The answer to this query as of `from`, and then each changed answer with the position of the
+    /// event that changed it, up to and including `to`. Events of one commit are applied one by
+    /// one, as in [`Ask::as_of`](crate::Ask::as_of).
     ///
-    /// It takes an answer for every event in the query's [scope](Query::scope).
+    /// It computes an answer for every event in the query's [scope](Query::scope).
     pub fn history<Q>(&self, query: Q, from: Position, to: Position) -> History<Q>
     where
         Q: Query<Answer: Clone + PartialEq>,
@@ -77,12 +77,12 @@ impl App {
 }
 
 impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
-    /// The next answer; nothing once there are no more. The [cost](Answer::cost) is what came
-    /// since the answer before. Dropping the future loses nothing but time.
+    /// The next answer, or `None` after the last one. The [cost](Answer::cost) counts the events
+    /// since the answer before. Dropping the future loses only time.
     ///
     /// # Errors
-    /// [`QueryError`] as of the query at that point; then again the same. After
-    /// [`QueryError::Busy`] it goes on when it is asked again.
+    /// [`QueryError`] of the query at that point; further calls return it again. After
+    /// [`QueryError::Busy`] the next call continues.
     pub async fn next(&mut self) -> Result<Option<Answer<Q::Answer>>, QueryError> {
         loop {
             if let Some(answer) = self.ahead.pop_front() {
@@ -106,7 +106,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
                     self.ahead = answers;
                     next
                 }
-                // Nothing was begun, so nothing is lost.
+                // The turn did not begin, so nothing is lost.
                 Err(error @ QueryError::Busy { .. }) => return Err(error),
                 Err(error) => Err(error),
             };
@@ -119,7 +119,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
     }
 
     async fn begin(&self) -> Result<Turned<Q>, QueryError> {
-        // The end is looked at first: what lies above the head is known at once.
+        // The end is checked first, because a position above the head fails at once.
         self.app.prefix(Point::at(self.to)).await?;
         let prefix = self.app.prefix(Point::at(self.from)).await?;
         let refold = Refold::new::<Q>(&self.app, self.query.scope())?;
@@ -144,7 +144,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
     }
 }
 
-/// Begins a turn, and takes what goes on out of its place if it could be begun.
+/// Starts a turn. Takes the state out of its place only if the pool admits the turn.
 fn turn<Q: Query<Answer: Clone + PartialEq>>(
     app: &App,
     going: &mut Option<Box<Going<Q>>>,
@@ -167,7 +167,7 @@ fn turn<Q: Query<Answer: Clone + PartialEq>>(
 }
 
 impl<Q: Query<Answer: Clone + PartialEq>> Going<Q> {
-    /// Goes on for a page at most. Says whether there may be more.
+    /// Continues for one page at most. Returns whether there may be more.
     async fn turn(
         &mut self,
         answers: &mut VecDeque<Answer<Q::Answer>>,

@@ -1,5 +1,5 @@
-//! Asking about the past: the events up to a point are folded again, and the question is put to
-//! what comes of it.
+//! Queries about the past. The events up to a point are folded again, and the resulting view
+//! answers the query.
 
 use std::{
     any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin, sync::Arc, time::Duration,
@@ -19,16 +19,16 @@ use crate::{
     view::copies::Image,
 };
 
-/// How often it is looked whether a view in memory has the answer, if it goes on meanwhile.
+/// How often a query checks whether the view in memory has the answer, while the view moves on.
 const LOOKS: usize = 3;
 
-/// A query about the past on its way: see [`Ask::as_of`].
+/// A query about the past being built: see [`Ask::as_of`].
 ///
-/// The events are read from the log and folded on a thread of its own, so the view need not be one
-/// that the app keeps. [`AppBuilder::past_folds`](crate::AppBuilder::past_folds) bounds how many
-/// such folds run at once; dropping the future ends the fold within a page of events. With a
-/// [scope](Query::scope) only the events in it are read. Where the view in memory has nothing that
-/// the point does not have, it answers. The [cost](Answer::cost) says which of it was done.
+/// The events are read from the log and folded on a separate thread, so the app need not keep the
+/// view. [`AppBuilder::past_folds`](crate::AppBuilder::past_folds) bounds how many such folds run
+/// at once; dropping the future ends the fold within a page of events. With a [scope](Query::scope)
+/// only the events in it are read. If the view in memory equals the view at the point, it answers
+/// instead. The [cost](Answer::cost) tells which way was taken.
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Past<'a, Q> {
     app: &'a App,
@@ -41,18 +41,18 @@ pub struct Past<'a, Q> {
 impl<'a, Q: Query> Ask<'a, Q> {
     /// The answer as it was when the log ended at this position.
     ///
-    /// What was said about how fresh the answer has to be plays no role any more: the log is asked.
+    /// Requirements on the freshness of the answer no longer apply, because the log itself is read.
     pub fn as_of(self, position: Position) -> Past<'a, Q> {
         self.at(Point::at(position))
     }
 
-    /// The answer from what was recorded before this instant: what was known until then.
+    /// The answer from the events recorded before this instant: the knowledge of that time.
     pub fn recorded_before(self, instant: Timestamp) -> Past<'a, Q> {
         self.at(Point::now().recorded_before(instant))
     }
 
-    /// The answer from what occurred before this instant, as far as is known now, in order of
-    /// when it occurred: what was so until then.
+    /// The answer from the events that occurred before this instant, as far as they are known now,
+    /// in order of when they occurred.
     pub fn occurred_before(self, instant: Timestamp) -> Past<'a, Q> {
         self.at(Point::now().occurred_before(instant))
     }
@@ -66,20 +66,20 @@ impl<'a, Q: Query> Ask<'a, Q> {
 }
 
 impl<Q: Query> Past<'_, Q> {
-    /// The same without the events after this position.
+    /// Leaves out the events after this position.
     pub fn as_of(mut self, position: Position) -> Self {
         self.point = self.point.as_of(position);
         self
     }
 
-    /// The same without the events that were recorded at this instant or later.
+    /// Leaves out the events recorded at this instant or later.
     pub fn recorded_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.recorded_before(instant);
         self
     }
 
-    /// The same without the events that occurred at this instant or later, and with the others in
-    /// order of when they occurred.
+    /// Leaves out the events that occurred at this instant or later, and puts the others in order
+    /// of when they occurred.
     pub fn occurred_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.occurred_before(instant);
         self
@@ -118,15 +118,15 @@ pub struct Difference<T> {
 }
 
 impl<T: PartialEq> Difference<T> {
-    /// Whether the answers are not the same.
+    /// Whether the two answers differ.
     pub fn is_changed(&self) -> bool {
         self.before.value != self.after.value
     }
 }
 
 impl App {
-    /// What one query answers at two points. If both are a part of the log in its order, the
-    /// events up to the earlier one are folded once for both.
+    /// The answers of one query at two points. If both points are prefixes of the log in its order,
+    /// the events up to the earlier one are folded once for both.
     ///
     /// # Errors
     /// [`QueryError`] as of the query at each of the points.
@@ -149,30 +149,30 @@ impl App {
     }
 }
 
-/// A query, and how its view is folded again. It goes to the thread that folds, so it owns all
-/// that it needs and does not keep the app alive.
+/// A query with the means to fold its view again. It moves to the folding thread, so it owns its
+/// parts and does not keep the app alive.
 struct Replay<Q: Query> {
     query: Q,
     refold: Refold<Q::View>,
 }
 
-/// How a view is folded again.
+/// The means to fold a view again.
 pub(super) struct Refold<V: View> {
     pub(super) selection: Selection<V::Event>,
     /// The snapshots of the view, if any are kept.
     ages: Option<Arc<Ages<V>>>,
 }
 
-/// A view as it was.
+/// A view at a point in the past.
 pub(super) struct Folded<V> {
     pub(super) view: V,
-    /// Everything up to here is in it.
+    /// It contains all events up to here.
     pub(super) upto: Position,
     pub(super) cost: Cost,
 }
 
 impl<Q: Query> Replay<Q> {
-    /// From the events in the query's scope.
+    /// Uses the events in the query's scope.
     fn new(app: &App, query: Q) -> Result<Replay<Q>, QueryError> {
         let refold = Refold::new::<Q>(app, query.scope())?;
         Ok(Replay { query, refold })
@@ -202,7 +202,7 @@ impl<Q: Query> Replay<Q> {
         app.past.start(type_name::<Q>(), || fold)?.await
     }
 
-    /// The answers at two points, each with that of the view in memory if it has it.
+    /// Folds the answers at two points. A point whose answer is already known is not folded.
     async fn fold_both(
         &self,
         (first, at_first): At<Q::Answer>,
@@ -229,8 +229,8 @@ impl<Q: Query> Replay<Q> {
         Ok((at_first, at_last))
     }
 
-    /// The answer of the view in memory, if it has nothing that the point does not have, and the
-    /// other way round.
+    /// The answer of the view in memory, if the view and the point contain exactly the same
+    /// matching events.
     async fn live(
         &self,
         app: &App,
@@ -241,10 +241,11 @@ impl<Q: Query> Replay<Q> {
             return Ok(None);
         }
         let selection = &self.refold.selection;
-        // A few events in a scope are read sooner than a view comes along; a whole log is not.
+        // Reading a few events in a scope is faster than waiting for the view; reading a whole log
+        // is not.
         let is_late = live.now().position() < prefix.upto && live.progress.is_running();
         if is_late && selection.is_whole() && Handle::try_current().is_ok() {
-            // If it does not come that far, the log has what is missing.
+            // If the view does not get there in time, the events are read from the log.
             let _ = timeout(Ask::<Q>::WITHIN, live.progress.until(prefix.upto)).await;
         }
         let upto = prefix.upto;
@@ -253,14 +254,14 @@ impl<Q: Query> Replay<Q> {
         if at == upto || prefix.is_open && at >= upto {
             return self.answer_of_live(&image, prefix).map(Some);
         }
-        // No copy of the view is held while the log is asked: folding may need it.
+        // Release the copy of the view before reading the log, because folding may need the copy.
         drop(image);
         let mut bound = at.max(upto);
         for _ in 0..LOOKS {
             if selection.last(bound).await? > at.min(upto) {
                 return Ok(None);
             }
-            // Up to the bound there is nothing for the view that the point does not have.
+            // Up to the bound no event matches that only one of the view and the point contains.
             let image = live.held();
             if image.position() <= bound {
                 return self.answer_of_live(&image, prefix).map(Some);
@@ -286,7 +287,7 @@ impl<Q: Query> Replay<Q> {
 type At<T> = (Prefix, Option<Answer<T>>);
 
 impl<V: View> Refold<V> {
-    /// From the events in this scope of the query.
+    /// Uses the events in this scope of the query.
     pub(super) fn new<Q: Query<View = V>>(
         app: &App,
         scope: Filter,
@@ -311,10 +312,10 @@ impl<V: View> Refold<V> {
         Ok(folded)
     }
 
-    /// Where the fold of all of the view's events, in order of the log, may begin: with a state
-    /// that is of `upto` or an earlier position. Reads a snapshot on this thread.
+    /// The state from which to fold all of the view's events in log order, at `upto` or an earlier
+    /// position. Reads a snapshot on this thread.
     fn begin(&self, upto: Position) -> Result<(V, Position), QueryError> {
-        // Whatever is above is of use to others: the log goes on meanwhile.
+        // Snapshots above `upto` are kept for other queries, because the log grows meanwhile.
         let newest = |ages: &Arc<Ages<V>>| ages.newest(upto, Position::new(u64::MAX));
         match self.ages.as_ref().and_then(newest) {
             Some(Kept { fold, position, .. }) => Ok((fold, position)),
@@ -322,7 +323,7 @@ impl<V: View> Refold<V> {
         }
     }
 
-    /// Goes on to a later position. The cost is that of going on.
+    /// Continues the fold to a later position. The cost becomes the cost of this step.
     async fn fold_on(&self, folded: &mut Folded<V>, upto: Position) -> Result<(), QueryError> {
         let from = folded.upto;
         let events = self.selection.in_log_order(&mut folded.view, from, upto).await?;
@@ -343,7 +344,7 @@ impl<V: View> Folded<V> {
     }
 }
 
-/// A view that has taken in nothing.
+/// A view without any events.
 pub(super) fn fresh<V: View>() -> Result<V, QueryError> {
     catch_unwind(V::default).map_err(|panic| {
         let (fold, position) = (type_name::<V>(), Position::START);

@@ -1,4 +1,4 @@
-//! Points in the past: which part of the log is known, and which of it counts.
+//! Points in the past: the part of the log that is known, and the events in it that count.
 
 use diptych_store::{Corruption, Filter, Position, Read, ReadError, Timestamp};
 
@@ -7,14 +7,13 @@ use crate::{App, follow::Halted};
 
 /// A point in time, in one of the two meanings that time has, or in both.
 ///
-/// - What was *known*: the events up to a position ([`at`](Point::at)), or those that were recorded
-///   before an instant ([`recorded_before`](Point::recorded_before)). Both are a prefix of the
-///   log.
-/// - What was *so*: of what is known, the events that occurred before an instant
-///   ([`occurred_before`](Point::occurred_before)), in order of when they occurred; those of the
-///   same instant in order of the log.
+/// - The time of *knowing*: the events up to a position ([`at`](Point::at)), or the events recorded
+///   before an instant ([`recorded_before`](Point::recorded_before)). Both are a prefix of the log.
+/// - The time of *occurring*: among the known events, those that occurred before an instant
+///   ([`occurred_before`](Point::occurred_before)), in order of when they occurred. Events of one
+///   instant are in log order.
 ///
-/// What is said adds up: *what did we know on Monday about Sunday* is
+/// The conditions combine: *our knowledge on Monday about Sunday* is
 /// `Point::now().recorded_before(monday).occurred_before(sunday)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
@@ -24,25 +23,24 @@ pub struct Point {
 }
 
 impl Point {
-    /// Everything that is in the log when it is asked for, in order of the log.
+    /// All events in the log at the time of the question, in log order.
     pub fn now() -> Point {
         Point::default()
     }
 
-    /// The events up to and with this position, and nothing after.
+    /// The events up to and including this position.
     pub fn at(position: Position) -> Point {
         Point::now().as_of(position)
     }
 
-    /// The same without the events after this position.
+    /// Leaves out the events after this position.
     #[must_use]
     pub fn as_of(mut self, position: Position) -> Point {
         self.position = Some(self.position.map_or(position, |other| other.min(position)));
         self
     }
 
-    /// The same without the events that were recorded at this instant or later: what was known
-    /// until then.
+    /// Leaves out the events recorded at this instant or later. The rest was known before it.
     #[must_use]
     pub fn recorded_before(mut self, instant: Timestamp) -> Point {
         let earlier = self.recorded_before.map_or(instant, |other| other.min(instant));
@@ -50,8 +48,8 @@ impl Point {
         self
     }
 
-    /// The same without the events that occurred at this instant or later, and with the others in
-    /// order of when they occurred: what was so until then.
+    /// Leaves out the events that occurred at this instant or later, and puts the others in order
+    /// of when they occurred.
     #[must_use]
     pub fn occurred_before(mut self, instant: Timestamp) -> Point {
         let earlier = self.occurred_before.map_or(instant, |other| other.min(instant));
@@ -60,38 +58,39 @@ impl Point {
     }
 }
 
-/// The point of everything up to this position.
+/// The point that contains all events up to this position.
 impl From<Position> for Point {
     fn from(position: Position) -> Point {
         Point::at(position)
     }
 }
 
-/// A point as it was found in one log.
+/// A point resolved in one log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prefix {
-    /// What is known: everything up to here.
+    /// All events up to here are known.
     pub(super) upto: Position,
-    /// What of it counts, in order of when it occurred; else all of it, in order of the log.
+    /// If set, only events that occurred before this instant count, in order of when they occurred.
+    /// Otherwise all events count, in log order.
     pub(super) occurred_before: Option<Timestamp>,
-    /// Whether what came meanwhile may be in it, too.
+    /// Whether events that came meanwhile may be included.
     pub(super) is_open: bool,
 }
 
 impl Prefix {
-    /// Whether its events are a part of the log, in order of the log.
+    /// Whether its events are a prefix of the log, in log order.
     pub(super) fn is_in_log_order(&self) -> bool {
         self.occurred_before.is_none()
     }
 }
 
 impl App {
-    /// The last position that was recorded before this instant, [`Position::START`] if none was:
-    /// what was recorded before it is a prefix of the log.
+    /// The last position that was recorded before this instant, or [`Position::START`] if there is
+    /// none. The events recorded before an instant are always a prefix of the log.
     ///
     /// # Errors
-    /// The error of the store; also where all of the log was recorded before the instant, and the
-    /// store has ended, so that more may have been.
+    /// [`ReadError`] from the store. It is also an error if the store has ended and the whole known
+    /// log was recorded before the instant, because more such events may exist elsewhere.
     pub async fn position_before(&self, instant: Timestamp) -> Result<Position, ReadError> {
         let head = self.head();
         let last = self.last_recorded_before(instant, head).await?;
@@ -101,7 +100,7 @@ impl App {
         }
     }
 
-    /// The part of the log that a point means now.
+    /// Resolves a point to a part of the log as it is now.
     pub(super) async fn prefix(&self, point: Point) -> Result<Prefix, QueryError> {
         let head = self.head();
         let mut upto = point.position.unwrap_or(head);
@@ -111,7 +110,7 @@ impl App {
         if let Some(instant) = point.recorded_before {
             upto = self.last_recorded_before(instant, upto).await?;
         }
-        // Where an event above was recorded, the prefix does not change any more.
+        // If the log has an event above the prefix, the prefix can no longer change.
         let is_prefix_known = point.position.is_some() || upto < head;
         if !is_prefix_known && self.core.head.is_ended() {
             let halted = Halted::ended(&self.core.head);
@@ -121,15 +120,15 @@ impl App {
         Ok(Prefix { upto, occurred_before: point.occurred_before, is_open })
     }
 
-    /// The same at or below `upto`.
+    /// The last position at or below `upto` that was recorded before this instant.
     async fn last_recorded_before(
         &self,
         instant: Timestamp,
         upto: Position,
     ) -> Result<Position, ReadError> {
-        // Everything at or below `low` is before, everything above `high` is not.
+        // All events at or below `low` were recorded before the instant, and none above `high` was.
         let (mut low, mut high) = (Position::START, upto);
-        // Most ask about the end of the log.
+        // Most callers ask about the end of the log.
         let mut probe = upto;
         while low < high {
             match self.recorded_at(probe).await? < instant {

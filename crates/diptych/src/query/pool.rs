@@ -1,8 +1,8 @@
 //! The threads that fold the past: few, so that commands and views keep the other cores.
 //!
-//! A fold is a future that one thread of the pool polls until it is done. It yields after each
-//! page of events. There the thread looks whether the caller still waits and whether the app
-//! goes on, and drops the fold if not.
+//! A fold is a future that one thread of the pool polls until it is done. It yields after each page
+//! of events. After each yield the thread checks that the caller still waits and that the app still
+//! runs. If not, it drops the fold.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +28,7 @@ use crate::{
     follow::unless,
 };
 
-/// How much of the past is folded at once.
+/// Bounds on the folds of the past.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolLimits {
     /// Folds that run at once, each on a thread.
@@ -37,19 +37,19 @@ pub(crate) struct PoolLimits {
     pub(crate) waiting: usize,
 }
 
-/// The threads that fold the past for one app. They are started when they are needed, and stay.
+/// The threads that fold the past for one app. They are started on demand, and stay.
 pub(crate) struct FoldPool {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the threads and the callers share.
+/// State shared by the threads and the callers.
 struct Shared {
     limits: PoolLimits,
     jobs: Mutex<Jobs>,
     /// A job waits, or the pool was stopped.
     changed: Condvar,
-    /// Nothing runs any more in a pool that was stopped.
+    /// Signals that a stopped pool has no running folds left.
     ended: Notify,
 }
 
@@ -68,23 +68,24 @@ struct Job {
     /// Taken by the thread that runs it.
     fold: Mutex<Option<BoxedFold>>,
     turn: Mutex<Turn>,
-    /// The caller's runtime: the store may need one to be read.
+    /// The caller's runtime, because reads of some stores need one.
     runtime: Option<Handle>,
 }
 
 type BoxedFold = Pin<Box<dyn Future<Output = Tell> + Send>>;
-/// Tells the caller, once the thread is free for others.
+/// Sends the answer to the caller, once the thread is free for other folds.
 type Tell = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Turn {
     /// The thread that runs it.
     thread: Option<Thread>,
-    /// Nothing waits for it any more.
+    /// No caller waits for it any more.
     is_given_up: bool,
 }
 
-/// A fold on its way. Dropping it gives the fold up: its thread is free again within a page.
+/// A running or waiting fold. Dropping it cancels the fold, and its thread is free again within a
+/// page.
 #[must_use = "a fold that is dropped is given up"]
 pub(super) struct Folding<T> {
     shared: Arc<Shared>,
@@ -99,11 +100,11 @@ impl FoldPool {
         FoldPool { shared, threads: Mutex::default() }
     }
 
-    /// Folds this for a query of this Rust type, once a thread is free. The fold is made only if it
-    /// is admitted. It must not keep the app alive.
+    /// Runs a fold for a query of this Rust type, once a thread is free. `fold` is called only if
+    /// the pool admits it. The fold must not keep the app alive.
     ///
     /// # Errors
-    /// [`QueryError::Busy`] if as many wait as may, [`QueryError::AppStopped`], or
+    /// [`QueryError::Busy`] if the queue is full, [`QueryError::AppStopped`], or
     /// [`QueryError::NoThread`].
     pub(super) fn start<T: Send + 'static, F>(
         &self,
@@ -134,7 +135,7 @@ impl FoldPool {
         Ok(Folding { shared: self.shared.clone(), job, answer })
     }
 
-    /// Whether one more fold may wait, and sees to a thread for it.
+    /// Checks that one more fold may wait, and starts a thread for it if needed.
     fn admit(&self, jobs: &mut Jobs) -> Result<(), QueryError> {
         let PoolLimits { folds, waiting } = self.shared.limits;
         if jobs.is_stopped {
@@ -149,7 +150,7 @@ impl FoldPool {
         }
         match self.start_thread(jobs.threads) {
             Ok(()) => jobs.threads += 1,
-            // Without another thread it waits for those that there are.
+            // Without another thread the fold waits for the existing ones.
             Err(_) if jobs.threads > 0 => {}
             Err(error) => return Err(QueryError::NoThread { reason: error.to_string() }),
         }
@@ -163,8 +164,8 @@ impl FoldPool {
         Ok(())
     }
 
-    /// Begins no other fold, ends those that run, and waits until they have ended. Their callers
-    /// are told that the app was stopped.
+    /// Starts no further folds, cancels the running ones, and waits until they have ended. Their
+    /// callers get [`QueryError::AppStopped`].
     pub(crate) async fn stop(&self) {
         self.shared.end();
         loop {
@@ -177,19 +178,19 @@ impl FoldPool {
     }
 }
 
-/// No thread of the pool reads the log any more once the app is gone.
+/// Ends all threads, so that none of them reads the log after the app is gone.
 impl Drop for FoldPool {
     fn drop(&mut self) {
         self.shared.end();
         let own = thread::current().id();
-        // A query may own the app that it is asked of, and be dropped by a thread of the pool.
+        // A query may own its app, so a thread of the pool can be the one to drop the pool.
         let others = self.threads.get_mut().drain(..).filter(|other| other.thread().id() != own);
         others.for_each(|thread| drop(thread.join()));
     }
 }
 
 impl Shared {
-    /// The life of a thread.
+    /// The loop of a thread.
     fn work(&self) {
         while let Some(job) = self.next() {
             let run = caught(|| job.run());
@@ -208,7 +209,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a job; nothing once the pool was stopped.
+    /// Waits for a job. Returns `None` once the pool was stopped.
     fn next(&self) -> Option<Arc<Job>> {
         let mut jobs = self.jobs.lock();
         loop {
@@ -236,7 +237,7 @@ impl Shared {
 }
 
 impl Job {
-    /// Folds to the end, or until nothing waits for it.
+    /// Folds to the end, or until the caller gives up.
     fn run(&self) -> Option<Tell> {
         let _entered = self.runtime.as_ref().map(Handle::enter);
         let mut fold = self.fold.lock().take()?;
@@ -252,7 +253,7 @@ impl Job {
         }
     }
 
-    /// Drops a fold that was not begun, which tells its caller.
+    /// Drops a fold that has not begun. Its caller then gets an error.
     fn discard(&self) {
         drop(self.fold.lock().take());
     }
@@ -262,7 +263,7 @@ impl<T> Future for Folding<T> {
     type Output = Result<T, QueryError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A fold without an answer was dropped by a pool that was stopped.
+        // Only a stopped pool drops a fold without an answer.
         let answer = Pin::new(&mut self.answer).poll(context);
         answer.map(|answer| answer.unwrap_or(Err(QueryError::AppStopped)))
     }
@@ -275,7 +276,7 @@ impl<T> Drop for Folding<T> {
     }
 }
 
-/// A panic of the application's code or of the store is the query's error.
+/// Turns a panic of the application's code or of the store into an error of the query.
 async fn caught_fold<T>(
     query: &'static str,
     fold: impl Future<Output = Result<T, QueryError>>,

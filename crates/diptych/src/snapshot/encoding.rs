@@ -1,5 +1,5 @@
-//! The bytes of one state: MessagePack with the names of fields, and the likeness of the state, by
-//! which it is found when another one comes out of the same bytes.
+//! The bytes of one state: MessagePack with the names of fields, then the likeness of the state.
+//! The likeness shows whether a reader gets another state from the same bytes.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -9,7 +9,7 @@ use crate::{
     faithful::{Faithful, PackedState, Path},
 };
 
-/// Writes a state after these bytes, unless it would be read back as another one.
+/// Appends a state to these bytes. Fails if the state would be read back as another one.
 pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>, String> {
     let path = Path::default();
     match rmp_serde::encode::write_named(&mut to, &Faithful::<T, PackedState>::new(state, &path)) {
@@ -19,8 +19,8 @@ pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>
     Ok(to)
 }
 
-/// Reads what [`encode`] wrote, unless another state comes of it: one of which a field was not
-/// written, or in which something has no place any more.
+/// Reads a state that [`encode`] wrote. Fails if the result differs, because a field was not
+/// written or the type has no place for a stored one.
 pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let (bytes, written) = bytes.split_last_chunk().ok_or("it is cut off")?;
     let state: T = MessagePack::decode(bytes).map_err(|error| error.to_string())?;

@@ -32,7 +32,7 @@ pub(crate) struct Kept<F> {
 }
 
 impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
-    /// Nothing if it cannot be told which program this is.
+    /// `None` if the executable cannot be identified.
     pub(crate) fn new(every_events: u64) -> Option<Keeping<F>> {
         Some(Keeping {
             every_events: every_events.max(1),
@@ -45,16 +45,16 @@ impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
 
 /// The first bytes of every snapshot, in this form and in older ones.
 const MAGIC: &[u8; 7] = b"DIPSNAP";
-/// The form of these bytes. The first did not say which event a snapshot ends with, and the second
-/// not the likeness of its state.
+/// The version of the form. Form 1 lacked the checksum of the last event, and form 2 lacked the
+/// likeness of the state.
 const FORM: u8 = b'3';
 const CHECK_BYTES: usize = 32;
 
-/// A snapshot that is written, but for which event it ends with: that may have no place yet.
+/// A snapshot that lacks only the checksum of its last event, which may have no position yet.
 pub(crate) struct Unsealed(Vec<u8>);
 
 impl Unsealed {
-    /// The snapshot as bytes, of a state that ends with the event that has this checksum.
+    /// Completes the bytes of the snapshot with the checksum of the last event in its state.
     pub(crate) fn seal(self, checksum: EventChecksum) -> Vec<u8> {
         let Unsealed(mut bytes) = self;
         bytes.extend_from_slice(&checksum.to_u64().to_le_bytes());
@@ -69,13 +69,13 @@ impl Unsealed {
 pub(crate) enum Unused {
     /// It could not be read, this time.
     Unread(String),
-    /// It is of other code, or of another log.
+    /// Other code made it, or it belongs to another log.
     Foreign(String),
-    /// It never will be of use.
+    /// It can never be used.
     Useless(String),
 }
 
-/// The log went another way than the one that a snapshot of this position is of.
+/// The reason to drop a snapshot at this position: the log has another history now.
 pub(crate) fn of_a_lost_history(position: Position) -> String {
     format!(
         "it was made of a history that the log has no more: at position {position} there is \
@@ -110,8 +110,7 @@ impl<F: Fold> Keeping<F> {
         }
     }
 
-    /// The state in these bytes, if this fold and this code made them, and the checksum of the event
-    /// that it ends with.
+    /// Reads a snapshot of this state from `bytes`, with the checksum of its last event.
     pub(crate) fn read(
         &self,
         log: LogIdentity,
@@ -151,7 +150,7 @@ impl<F: Fold> Keeping<F> {
         }
     }
 
-    /// What has to be the same for a snapshot to be of use.
+    /// The header of a snapshot. A reader uses only snapshots with an equal header.
     pub(super) fn head(&self, log: LogIdentity, name: &str, declared: &str) -> Vec<u8> {
         let mut code = blake3::Hasher::new();
         code.update(&self.fingerprint).update(declared.as_bytes());
@@ -175,8 +174,8 @@ fn parts(bytes: &[u8]) -> Option<(Position, u64, &[u8], EventChecksum)> {
     Some((position, u64::from_le_bytes(*payload_bytes), state, checksum))
 }
 
-/// Which code a state is made by: what a fold says of itself, else the very executable and the very
-/// type in it, because two types of one executable may have one name.
+/// Identifies the code that makes a state: the version of the fold, or else the executable and the
+/// type in it. The name alone is not enough, because two types of one executable may share it.
 fn fingerprint<F: Fold>() -> Option<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(kept_name::<F>().as_bytes());
@@ -195,7 +194,8 @@ fn fingerprint<F: Fold>() -> Option<[u8; 32]> {
     Some(*hasher.finalize().as_bytes())
 }
 
-/// Notes what the id of a type gives to be hashed, which is the same in every run of an executable.
+/// Collects the bytes that a `TypeId` feeds to a hasher. They are equal in every run of one
+/// executable.
 #[derive(Default)]
 struct TypeBytes(Vec<u8>);
 
@@ -209,7 +209,7 @@ impl Hasher for TypeBytes {
     }
 }
 
-/// The digest of the running program's file.
+/// Digest of the file of the running program.
 static EXECUTABLE: LazyLock<Option<[u8; 32]>> = LazyLock::new(|| {
     let program = std::env::current_exe().and_then(std::fs::File::open);
     let mut hasher = blake3::Hasher::new();

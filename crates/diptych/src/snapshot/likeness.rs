@@ -1,10 +1,10 @@
-//! Whether a state that was read back is the one that was written.
+//! Checks that a state was read back as it was written.
 //!
-//! A snapshot says the likeness of its state: a hash of everything that serde was given. When it
-//! is read, the likeness of what came of it is worked out anew, by the code that there is now. A
-//! field that was added, removed or renamed makes another one, at any depth, also where
-//! `#[serde(default)]` or an alias lets the state be read: else it would be half the old state
-//! and half a new one.
+//! A snapshot stores the likeness of its state: a hash of all values that the state gives to serde.
+//! A reader decodes the state and computes the likeness again, with today's code. An added, removed
+//! or renamed field changes the likeness, at any depth, even if `#[serde(default)]` or an alias
+//! makes the bytes readable. Without this check the result could be half an old state and half a
+//! new one.
 
 use std::fmt;
 
@@ -17,17 +17,17 @@ use serde::{
 };
 use twox_hash::XxHash3_64;
 
-/// The hash of everything that serde is given of this value.
+/// The hash of everything that this value gives to serde.
 ///
-/// Neither the order of a map or a set nor that in which fields are declared makes a difference.
+/// The order of maps, sets and field declarations makes no difference.
 ///
 /// # Errors
-/// The reason of the value, if it cannot be serialised.
+/// The message of a value that cannot be serialised.
 pub(super) fn likeness<T: Serialize + ?Sized>(value: &T) -> Result<u64, String> {
     value.serialize(Likeness).map_err(|Failed(reason)| reason)
 }
 
-/// The kinds of values. Each is hashed with its kind, so that no two kinds are alike.
+/// The kind of a value. It is hashed too, so that no two kinds are alike.
 #[derive(Clone, Copy)]
 enum Kind {
     Bool,
@@ -73,7 +73,7 @@ fn text(text: &str) -> u64 {
     XxHash3_64::oneshot(text.as_bytes())
 }
 
-/// The reason why a value could not be serialised.
+/// The message of a value that could not be serialised.
 #[derive(Debug)]
 struct Failed(String);
 
@@ -99,13 +99,14 @@ struct Ordered {
     kind: Kind,
 }
 
-/// Parts whose order does not count: what serde is given of a set is a sequence.
+/// Parts whose order does not count. Sequences are included, because serde sees a set as a
+/// sequence.
 struct Unordered {
     /// Name and kind of the whole.
     of: u64,
     sum: u64,
     parts: u64,
-    /// That of the key whose value comes next.
+    /// Hash of the key whose value comes next.
     key: u64,
 }
 
@@ -116,7 +117,7 @@ impl Unordered {
 
     #[inline]
     fn add(&mut self, part: u64) {
-        // Mixed once more, so that a sum of hashes says as much as the hashes do.
+        // Each hash is mixed once more, so that the plain sum does not lose information.
         self.sum = self.sum.wrapping_add(mix(part, self.of));
         self.parts += 1;
     }
@@ -147,7 +148,7 @@ impl Serializer for Likeness {
     type SerializeStruct = Unordered;
     type SerializeStructVariant = Unordered;
 
-    /// As the format of snapshots has it.
+    /// As in the format of snapshots.
     fn is_human_readable(&self) -> bool {
         false
     }

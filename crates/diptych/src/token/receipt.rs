@@ -10,15 +10,16 @@ use super::{
 
 /// The version of tokens that this program writes, and their first byte.
 pub(super) const VERSION: u8 = 2;
-/// The version that did not say which event is at its position.
+/// The older version, without the checksum of the event at its position.
 pub(super) const UNBOUND: u8 = 1;
-/// The longest text that is looked at, with room for later versions.
+/// Longest text that is parsed, with room for later versions.
 const LONGEST: usize = 128;
 
-/// Where a command was written: what a caller holds to ask for an answer that knows of it.
+/// The place in the log that a command was written to. A caller passes it to a query that must see
+/// the command.
 ///
-/// As text, and for serde, it is a short token that fits in a header or an address. Its content
-/// is nobody's concern but that of the program that gave it.
+/// As text, and for serde, it is a short token that fits in a header or an address. Treat the text
+/// as opaque: only the program that issued it interprets it.
 ///
 /// ```
 /// use diptych::Receipt;
@@ -33,15 +34,15 @@ const LONGEST: usize = 128;
 pub struct Receipt {
     log: LogIdentity,
     last: Position,
-    /// How many there are, at most as many as positions up to `last`.
+    /// Number of events; never more than the positions up to `last`.
     events: u64,
-    /// That of the event at `last`.
+    /// Checksum of the event at `last`.
     checksum: EventChecksum,
 }
 
 impl Receipt {
-    /// The receipt of the events from `first` up to this point. If `first` is the position after it,
-    /// nothing was written, and everything up to the point was known.
+    /// The receipt of the events from `first` up to `last`. If `first` is the position after
+    /// `last`, nothing was written, and the command knew the log up to `last`.
     pub(crate) fn new(first: Position, last: HistoryPoint) -> Receipt {
         let HistoryPoint { log, position: last, checksum } = last;
         let events = last.get().saturating_add(1).saturating_sub(first.get());
@@ -53,7 +54,7 @@ impl Receipt {
         HistoryPoint { log: self.log, position: self.last, checksum: self.checksum }
     }
 
-    /// The log, and the history of it, that the positions belong to.
+    /// The log and the history that the positions belong to.
     pub fn log(&self) -> LogIdentity {
         self.log
     }
@@ -64,8 +65,8 @@ impl Receipt {
         Position::new(self.last.get().saturating_sub(self.events)).plus(1)
     }
 
-    /// The position of the last event that was written. If none was, the one up to which the
-    /// command knew the log when it decided so.
+    /// The position of the last event that was written. If none was, the position up to which the
+    /// command knew the log when it decided.
     pub fn last(&self) -> Position {
         self.last
     }
@@ -81,9 +82,9 @@ impl Receipt {
     }
 }
 
-/// The token: version, id and epoch of the log, last position, number of events, checksum of the
-/// last event, and a check over all of that, in base64 for addresses. Later versions keep the
-/// first byte and the check.
+/// The token in base64 for addresses: version, id and epoch of the log, last position, number of
+/// events, checksum of the last event, and a check over all of these fields. Later versions keep
+/// the first byte and the check.
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![VERSION];
@@ -185,13 +186,13 @@ mod tests {
         text.parse()
     }
 
-    /// Receipts are kept by others, and a newer program must read them.
+    /// Other systems keep receipts, and a newer program must read them.
     #[test]
     fn the_token_never_changes() {
         let log = receipt(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f, 1 << 32 | 42, 0, 0).log;
         let receipt = Receipt::new(Position::new(6), point(log, 7));
         assert_eq!(receipt.to_string(), "AgABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcC__________hXoQ");
-        // The check value that catalogues give for this CRC.
+        // The published check value of this CRC.
         assert_eq!(check(b"123456789"), 0x29b1);
     }
 
@@ -217,7 +218,7 @@ mod tests {
         assert_eq!(read(&token(&[3, 1])), Err(TokenSyntaxError::Version { version: 3 }));
         assert_eq!(read(&token(&[0, 1])), Err(TokenSyntaxError::Malformed));
         assert_eq!(read(&token(&[2, 1])), Err(TokenSyntaxError::Malformed));
-        // As an older program wrote it, which cannot say which event it is of.
+        // A receipt of an older program, without the checksum of its event.
         let outdated = read("AQABAgMEBQYHCAkKCwwNDg8AAAABAAAAKgcCDn4");
         assert_eq!(outdated, Err(TokenSyntaxError::Outdated { version: 1 }));
     }
@@ -262,7 +263,7 @@ mod tests {
             prop_assert!(made == receipt || receipt.last == Position::MAX);
         }
 
-        /// All of them, not almost all: that is what the check was chosen for.
+        /// The check detects every such change, not only almost every one. It was chosen for that.
         #[test]
         fn a_change_of_one_character_is_refused(receipt in any_receipt()) {
             let text = receipt.to_string();

@@ -19,21 +19,21 @@ use crate::{QueryError, lineage::Lineage};
 
 /// The first byte of a session's token; those of receipts are far below.
 pub(super) const VERSION: u8 = 66;
-/// The version that did not say which event is at its position.
+/// The older version, without the checksum of the event at its position.
 pub(super) const UNBOUND: u8 = 65;
-/// Logs that one token may name.
+/// Maximum number of logs that one token may name.
 const LOGS: usize = 16;
-/// The longest text that is looked at.
+/// Longest text that is parsed.
 const LONGEST: usize = 1_152;
 
-/// What one user wrote and saw, so that answers never go back behind it. Cheap to clone; clones
-/// are one session.
+/// Records the writes and reads of one user, so that answers never go back behind them. Cheap to
+/// clone; clones share one session.
 ///
-/// Given to a [query](crate::Ask::session), it is answered at or after everything that was
-/// written and seen in the session. Given to a [command](crate::Execute::session), what the
-/// command is decided on includes all that. Both note what they did.
+/// A [query](crate::Ask::session) with a session is answered at or after everything that was
+/// written and seen in it. A [command](crate::Execute::session) with a session is decided on a
+/// state that includes all these events. Both record their positions in the session.
 ///
-/// A session ends with its last clone, and another one inherits nothing; to go on in another
+/// A session ends with its last clone, and a new one inherits nothing. To continue in another
 /// process, carry its [token](Session::token).
 #[derive(Clone, Debug)]
 pub struct Session(Arc<Shared>);
@@ -51,26 +51,26 @@ impl Session {
         Session(Arc::new(Shared { lineage, written, seen }))
     }
 
-    /// The last position that was written in it.
+    /// The last position that this session wrote.
     pub fn written(&self) -> Position {
         Position::new(self.0.written.load(Ordering::Acquire))
     }
 
-    /// The highest position that an answer in it was of.
+    /// The highest position of an answer in this session.
     pub fn seen(&self) -> Position {
         Position::new(self.0.seen.load(Ordering::Acquire))
     }
 
-    /// The log that it is of.
+    /// The log that the session belongs to.
     pub fn log(&self) -> LogIdentity {
         self.0.lineage.log()
     }
 
-    /// The session as it is now, to carry elsewhere. It names the event that was written or seen
-    /// last, which may have to be read for that.
+    /// The session as it is now, to carry elsewhere. The token names the event that was written or
+    /// seen last, which may cost a read.
     ///
     /// # Errors
-    /// [`QueryError`] with what the log says, if it cannot be read.
+    /// [`QueryError`] if the log cannot be read.
     pub async fn token(&self) -> Result<SessionToken, QueryError> {
         let (written, seen) = (self.written(), self.seen());
         let HistoryPoint { log, checksum, .. } = self.0.lineage.point(written.max(seen)).await?;
@@ -94,7 +94,8 @@ impl Session {
     }
 
     pub(crate) fn wrote(&self, receipt: &Receipt) {
-        // One that wrote nothing was decided on all up to there, and that was seen.
+        // A command that wrote nothing was decided on the log up to there, so the session has seen
+        // it.
         let position = match receipt.is_empty() {
             true => &self.0.seen,
             false => &self.0.written,
@@ -112,22 +113,22 @@ impl Session {
     }
 }
 
-/// A [`Session`] to carry elsewhere: for each log, what was written and seen of it.
+/// A [`Session`] to carry elsewhere: for each log, the positions that were written and seen.
 ///
-/// As text, and for serde, it is a short token that fits in a header or a cookie. It says where
-/// somebody was, and grants nothing.
+/// As text, and for serde, it is a short token that fits in a header or a cookie. It holds
+/// positions only, and grants no rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionToken {
     logs: BTreeMap<LogId, Known>,
 }
 
-/// What is known of one log.
+/// The positions of a session in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Known {
     epoch: Epoch,
     pub(crate) written: Position,
     pub(crate) seen: Position,
-    /// That of the event at the higher of the two.
+    /// Checksum of the event at the higher of the two.
     checksum: EventChecksum,
 }
 
@@ -138,7 +139,7 @@ impl Known {
 }
 
 impl SessionToken {
-    /// For each log, the highest position and the event there, and what is known.
+    /// For each log, the highest position with the event there, and all known positions.
     pub(crate) fn logs(&self) -> impl Iterator<Item = (HistoryPoint, Known)> {
         self.logs.iter().map(|(id, known)| {
             let log = LogIdentity { id: *id, epoch: known.epoch };
@@ -189,7 +190,7 @@ fn read_fields(mut fields: &[u8]) -> Option<SessionToken> {
         let seen = Position::new(take_number(&mut rest)?);
         let (checksum, rest) = rest.split_first_chunk()?;
         let checksum = EventChecksum::from_u64(u64::from_be_bytes(*checksum));
-        // A token has one text: the logs are in order, each once.
+        // Each token has exactly one text: the logs are in order, each once.
         if logs.last_key_value().is_some_and(|(last, _)| *last >= id) || logs.len() >= LOGS {
             return None;
         }

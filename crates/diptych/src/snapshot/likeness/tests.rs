@@ -19,7 +19,7 @@ fn is_refused<New: Serialize + DeserializeOwned + fmt::Debug>(old: &impl Seriali
     assert!(reason.contains("another state is read from it"), "{reason}");
 }
 
-/// One release of a type, of which others have other fields.
+/// One release of a type; other releases have other fields.
 macro_rules! release {
     ($name:ident: $($(#[$meta:meta])* $field:ident: $type:ty),*) => {
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ fn old() -> Old {
     Old { sum: 7, names: vec!["a".to_owned(), "b".to_owned()] }
 }
 
-/// A fold was given one more field, with a default so that old snapshots can be read. The sum went
-/// on from the snapshot and the new count from nothing.
+/// A fold got one more field, with a default so that old snapshots stay readable. The sum then
+/// continued from the snapshot, and the new count started from zero.
 #[test]
 fn a_field_that_was_added_with_a_default_makes_another_state() {
     release!(New: sum: u64, names: Vec<String>, #[serde(default)] count: u64);
@@ -102,7 +102,7 @@ fn a_change_is_found_at_any_depth() {
     read_as::<Deep<Old>>(&deep(old())).unwrap();
     is_refused::<Flat<New>>(&Flat { one: 1, rest: old() });
     read_as::<Flat<Old>>(&Flat { one: 1, rest: old() }).unwrap();
-    // Where there is none, there is nothing that could be half of it.
+    // Without a value of the changed type, no part of the state can differ.
     read_as::<Deep<New>>(&Deep::<Old>::Map(BTreeMap::from([("a".to_owned(), vec![None])])))
         .unwrap();
 }
@@ -121,7 +121,7 @@ fn part_of_a_tuple_that_was_added_makes_another_state() {
     read_as::<One>(&One(1, 2)).unwrap();
 }
 
-/// It is written and not read: whatever it holds is gone after a restart.
+/// The field is written and not read, so a restart would lose its value.
 #[test]
 fn a_field_that_is_not_read_back_makes_another_state() {
     release!(Forgetful: sum: u64, #[serde(skip_deserializing)] names: Vec<String>);
