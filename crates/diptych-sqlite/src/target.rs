@@ -447,8 +447,8 @@ const ENDED: &str = "the transaction ended on the way, by a statement with OR RO
     of the database that was passed over; nothing of it was committed";
 
 const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one that \
-    was there before: stop all programs that have it open and remove the -wal and the -shm, to go on from \
-    the rows in the file, or the file, too, to begin anew; then resume the projection";
+    was there before: stop all programs that have it open and remove the -wal and the -shm, to go \
+    on from the rows in the file, or the file, too, to begin anew; then resume the projection";
 
 const OVERWRITTEN: &str = "the database was overwritten while it was open: when the copy is \
     complete, resume the projection to go on from the rows that are in it, or reset it";

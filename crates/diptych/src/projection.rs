@@ -274,7 +274,7 @@ pub fn check(
 #[error("projection {projection}: {cause}")]
 pub struct Stopped {
     /// The name of the projection.
-    pub projection: String,
+    pub projection: Box<str>,
     /// The checkpoint that it reached: all events up to there were applied.
     pub reached: Option<Checkpoint>,
     /// The error that stopped it.
@@ -345,5 +345,5 @@ fn step<T: Target>(
 }
 
 fn stopped<T: Target>(target: &T, reached: Option<Checkpoint>, cause: TargetError) -> Stopped {
-    Stopped { projection: target.name().to_owned(), reached, cause }
+    Stopped { projection: target.name().into(), reached, cause }
 }

@@ -23,7 +23,7 @@ fn options() -> LogOptions {
 /// The commit that makes the event at this position.
 fn commit(position: u64) -> Append {
     let tags = [Tag::new("account", position % 7), Tag::new("all", 1)];
-    let actor = (position % 3 == 0).then(|| "ann".into());
+    let actor = position.is_multiple_of(3).then(|| "ann".into());
     let event = RawEvent::new("counted", format!("event {position}")).version(2);
     let event = event.metadata(Metadata { actor, ..Metadata::default() });
     let event = tags.into_iter().fold(event, RawEvent::tag);

@@ -140,8 +140,8 @@ async fn an_answer_says_of_which_position_it_is_and_what_it_cost() {
     assert_eq!(past.ok(), 2);
 }
 
-/// A client held tokens when an older copy of the log was put back, which grew past them. It has the
-/// same id and epoch, and answered as if it knew of what the client had written.
+/// A client held tokens when an older copy of the log was put back, which grew past them. It has
+/// the same id and epoch, and answered as if it knew of what the client had written.
 #[tokio::test]
 async fn a_token_of_a_history_that_is_gone_is_a_problem_wherever_it_is_sent() {
     let before = Moody::new();

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-/// Habits, each with the number that 10,000 words may have.
-const HABITS: &[(&str, f64, fn(&str) -> bool)] = &[
+/// A name, the number that 10,000 words may have, and whether a sentence has the habit.
+type Habit = (&'static str, f64, fn(&str) -> bool);
+
+/// The habits that count.
+const HABITS: &[Habit] = &[
     ("headless", 3.2, is_headless),
     ("who-as-a-noun", 0.0, has_who_as_a_noun),
     ("somebody", 2.0, names_somebody),
