@@ -196,7 +196,7 @@ impl diptych::Command for Rate {
 #[tokio::test]
 async fn a_command_whose_event_would_be_read_back_as_another_is_refused() {
     let app = App::over(Memory::new()).start().await.unwrap();
-    let error = app.execute(Rate(f32::NAN)).await.unwrap_err();
+    let error = app.execute(Rate(f64::NAN)).await.unwrap_err();
     assert!(matches!(&error, ExecuteError::Schema(SchemaError::Encode { .. })), "{error:?}");
     assert!(error.to_string().contains("at stars: it holds NaN"), "{error}");
     app.execute(Rate(4.5)).await.unwrap();
