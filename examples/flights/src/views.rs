@@ -1,6 +1,6 @@
 //! The right panel: what is shown. One file for each view, with the questions to it.
 //!
-//! Every view is folded from the same [`Happening`](crate::events::Happening)s, and each keeps what
+//! Every view is folded from the same [`Happening`]s, and each keeps what
 //! its questions need and nothing else. None looks into another: what the board shows of a flight
 //! and what the airline's figures count of it came over the hinge twice.
 
