@@ -28,16 +28,17 @@ export async function explain(name, args = {}) {
   return (await reach(`queries/${name}/explanation?${search(args)}`)).json();
 }
 
+/** The headers of a command. One that says itself when it was so has no header for that. */
+export function headersOf(body, key, occurredAt) {
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
+  return body.at === undefined ? { ...headers, "Diptych-Occurred-At": occurredAt } : headers;
+}
+
 /** Sends a command; the receipt. The key makes that it is carried out once, however often sent. */
 export async function send(name, body, key, occurredAt) {
+  const headers = headersOf(body, key, occurredAt);
   const response = await reach(`commands/${name}`, {
-    method: "POST",
-    headers: {
-      "Content-Type": "application/json",
-      "Idempotency-Key": key,
-      "Diptych-Occurred-At": occurredAt,
-    },
-    body: JSON.stringify(body),
+    method: "POST", headers, body: JSON.stringify(body),
   });
   return response.json();
 }

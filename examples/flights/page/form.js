@@ -1,5 +1,5 @@
 // The form that sends commands, and what became of them: a receipt, or the reason why not.
-import { ask, Problem, send } from "./api.js";
+import { ask, headersOf, Problem, send } from "./api.js";
 import { statusOf, whereOn } from "./board.js";
 import { $, fact, h, say } from "./dom.js";
 import {
@@ -191,9 +191,9 @@ export function startForm({ clock, board, onShow, onFlight }) {
 
   function preview() {
     const { name, body: content, occurredAt } = request();
-    say($("request"), `POST /commands/${name}\nContent-Type: application/json\n`
-      + `Idempotency-Key: ${key}\nDiptych-Occurred-At: ${occurredAt}\n\n`
-      + JSON.stringify(content, null, 2));
+    const headers = Object.entries(headersOf(content, key, occurredAt));
+    const head = headers.map(([header, value]) => `${header}: ${value}\n`).join("");
+    say($("request"), `POST /commands/${name}\n${head}\n${JSON.stringify(content, null, 2)}`);
   }
 
   function hints() {
