@@ -81,8 +81,8 @@ async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denied> {
         return Ok(());
     }
     Err(Denied::forbidden(format!(
-        "Diptych-Occurred-At is {at}, and these flights are from {first} to {last}: give an \
-         instant of theirs, or leave the header out, for each command says when it was so"
+        "Diptych-Occurred-At is {at}, far from these flights: give an instant from {first} to \
+         {last}, or leave the header out, for each command says when it was so"
     )))
 }
 

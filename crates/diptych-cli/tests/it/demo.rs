@@ -306,7 +306,7 @@ fn a_command_of_another_time_leaves_the_live_board_as_it_is() {
         let path = format!("{path} HTTP/1.1\r\ndiptych-occurred-at: {instant}\r\nx-rest:");
         let (status, denied) = served.ask(&path, &beside);
         assert_eq!(status, 403, "{denied}");
-        assert!(denied.contains("give an instant of theirs"), "{denied}");
+        assert!(denied.contains("far from these flights: give an instant from"), "{denied}");
     }
     assert_eq!(served.get(board), before);
 }
