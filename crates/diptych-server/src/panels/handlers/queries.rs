@@ -25,13 +25,13 @@ use tokio::time::timeout;
 
 use crate::{
     ServerLimits,
-    access::Operation,
-    catalogue::{Known, event_names},
+    door::access::Operation,
+    door::problem::Problem,
+    door::request::{Name, SESSION, Said, Told, from_json, header_value, json_body, pairs},
+    panels::handlers::catalogue::{Known, event_names},
+    panels::handlers::status,
+    panels::site::Site,
     payload,
-    problem::Problem,
-    request::{Name, SESSION, Said, Told, from_json, header_value, json_body, pairs},
-    site::Site,
-    status,
 };
 
 /// A query of the application with its type erased.

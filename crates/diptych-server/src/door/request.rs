@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::{ServerLimits, problem::Problem};
+use crate::{ServerLimits, door::problem::Problem};
 
 /// Who carries this on is in a session.
 pub(crate) const SESSION: &str = "diptych-session";

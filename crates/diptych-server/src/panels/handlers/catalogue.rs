@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Server,
-    access::Operation,
-    commands::CommandEntry,
+    door::access::Operation,
+    door::request::PARAMETERS,
     merged,
-    queries::{QueryEntry, json_response},
-    request::PARAMETERS,
-    site::Site,
+    panels::handlers::commands::CommandEntry,
+    panels::handlers::queries::{QueryEntry, json_response},
+    panels::site::Site,
 };
 
 /// Where schemas that others refer to stand, in both documents.

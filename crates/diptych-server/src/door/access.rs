@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, pin::Pin};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::Authority};
 
-use crate::problem::Problem;
+use crate::door::problem::Problem;
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

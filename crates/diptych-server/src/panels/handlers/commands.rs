@@ -20,11 +20,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    access::Operation,
-    catalogue::event_names,
-    problem::Problem,
-    request::{Name, SESSION, Said, Told, from_json, header_text, header_value, json_body},
-    site::Site,
+    door::access::Operation,
+    door::problem::Problem,
+    door::request::{Name, SESSION, Said, Told, from_json, header_text, header_value, json_body},
+    panels::handlers::catalogue::event_names,
+    panels::site::Site,
 };
 
 /// A command of the application with its type erased.

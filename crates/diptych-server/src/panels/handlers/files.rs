@@ -9,9 +9,9 @@ use axum::{
 };
 
 use crate::{
-    access::Operation,
-    problem::Problem,
-    site::{Site, method_problem},
+    door::access::Operation,
+    door::problem::Problem,
+    panels::site::{Site, method_problem},
 };
 
 /// What a page may do: run and show what comes with it, ask this server, and nothing else. So

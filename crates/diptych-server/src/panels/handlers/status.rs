@@ -11,7 +11,10 @@ use diptych::{FollowState, Lag, ViewStatus, projection::ProjectionStatus};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 
-use crate::{access::Operation, merged, problem::Problem, queries::json_response, site::Site};
+use crate::{
+    door::access::Operation, door::problem::Problem, merged,
+    panels::handlers::queries::json_response, panels::site::Site,
+};
 
 /// Upper ends of the bins in which durations are counted, in seconds.
 const SECONDS: [f64; 12] =

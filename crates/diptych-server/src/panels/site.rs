@@ -34,14 +34,14 @@ use tower_http::{
 
 use crate::{
     Metrics, Server, ServerLimits,
-    access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
-    catalogue,
-    commands::{self, CommandEntry},
-    files::{self, File},
-    live,
-    problem::Problem,
-    queries::{self, QueryEntry},
-    status,
+    door::access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    door::problem::Problem,
+    panels::handlers::catalogue,
+    panels::handlers::commands::{self, CommandEntry},
+    panels::handlers::files::{self, File},
+    panels::handlers::live,
+    panels::handlers::queries::{self, QueryEntry},
+    panels::handlers::status,
 };
 
 /// Answers that are shorter are not worth the time to compress.

@@ -23,8 +23,8 @@ use tokio::{
 
 use crate::{
     Server, ServerLimits,
-    connection::{Received, Taken},
-    site::{Site, router},
+    door::connection::{Received, Taken},
+    panels::site::{Site, router},
 };
 
 /// How long to wait before the next try, where the system has no connection to give.

@@ -19,12 +19,12 @@ use tokio::{
 };
 
 use crate::{
-    access::Operation,
-    problem::Problem,
-    queries::{LiveAnswer, LiveAnswers, Visited, visit},
-    request::{Name, header_text},
-    site::Site,
-    status,
+    door::access::Operation,
+    door::problem::Problem,
+    door::request::{Name, header_text},
+    panels::handlers::queries::{LiveAnswer, LiveAnswers, Visited, visit},
+    panels::handlers::status,
+    panels::site::Site,
 };
 
 /// How often the status is sent.
