@@ -11,14 +11,14 @@ use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    Background,
+    append::accept::Job,
     catalog::{Catalog, Part},
-    cluster::Progress,
-    derived,
     engine::Engine,
+    folder::derived,
+    format::segment::Segment,
     index::{Index, Run, merge, run},
-    segment::Segment,
-    sequencer::Job,
+    maintain::cluster::Progress,
+    options::Background,
 };
 
 /// Number of parts of about one size that are merged into one.

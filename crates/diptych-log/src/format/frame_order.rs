@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::HashMap, hash::RandomState};
 
 use diptych_store::encoding::{Fields, Layout};
 
-use crate::{
+use crate::format::{
     frame::{self, CONTROL, Flaw, Frame, LAST},
     recovery::{Damaged, Placed},
     segment::{self, Header, Order},

@@ -15,13 +15,15 @@ use std::{
 use diptych_store::{CommitNumber, Position};
 
 use crate::{
-    Durability,
+    append::accept::{Job, Piece, Queue},
     catalog::Folders,
     disk::{Disk, DiskFile},
     engine::Engine,
-    frame::{self, TrackingTable},
-    segment::{self, Header, Segment},
-    sequencer::{Job, Piece, Queue},
+    format::{
+        frame::{self, TrackingTable},
+        segment::{self, Header, Segment},
+    },
+    options::Durability,
 };
 
 /// Parts of the index that may wait for a sync before one is made for them, however long the

@@ -14,9 +14,11 @@ use diptych_store::{Epoch, LogId, LogIdentity, Position, Timestamp};
 use parking_lot::RwLock;
 
 use crate::{
-    chain,
     disk::{Disk, DiskFile},
-    frame::{self, Link},
+    format::{
+        chain,
+        frame::{self, Link},
+    },
 };
 
 /// Bytes of a segment before its first frame.

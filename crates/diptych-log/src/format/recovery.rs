@@ -6,7 +6,7 @@
 //! frame marked SYNCED was written after everything before it was durable. So damage with such a
 //! frame behind it is damage to history, and the log refuses to open.
 
-use crate::frame::{self, CONTROL, Frame, LAST, SYNCED};
+use crate::format::frame::{self, CONTROL, Frame, LAST, SYNCED};
 
 /// Where reading begins: after frames that are known to be whole.
 #[derive(Clone, Copy, Debug)]

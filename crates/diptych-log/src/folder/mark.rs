@@ -9,7 +9,11 @@ use std::{io::ErrorKind, path::Path};
 
 use diptych_store::{Corruption, LogIdentity, Position};
 
-use crate::{OpenError, disk::Disk, error::io_error, follower::PublishedHead};
+use crate::{
+    disk::Disk,
+    error::{OpenError, io_error},
+    read::follower::PublishedHead,
+};
 
 /// The mark in a folder that is a backup.
 pub(crate) const BACKUP: &str = "backup";

@@ -19,14 +19,16 @@ use diptych_store::{
 };
 
 use crate::{
+    append::writer::LARGE_COMMIT,
     catalog::{Catalog, Part},
-    chain::Chain,
     engine::Engine,
     error::check_failed,
-    frame::{self, CONTROL, LAST, Link, SECTION, Section, TrackingTable},
+    format::{
+        chain::Chain,
+        frame::{self, CONTROL, LAST, Link, SECTION, Section, TrackingTable},
+        segment::{self, Head, Header, Segment},
+    },
     index::{Coverage, newest::Commit},
-    segment::{self, Head, Header, Segment},
-    writer::LARGE_COMMIT,
 };
 
 /// Parts of the index that may wait to be written out before appends wait for that.

@@ -6,7 +6,7 @@ use diptych_store::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{SECTION, SYNCED, Section};
+use crate::format::frame::{SECTION, SYNCED, Section};
 
 fn header() -> Header {
     Header {

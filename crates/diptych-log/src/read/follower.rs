@@ -16,16 +16,20 @@ use diptych_store::{
 };
 
 use crate::{
-    LogOptions, OpenError,
-    backup::mark::{self, BACKUP, Kind},
     catalog::Folders,
-    chain::Chain,
     disk::{Disk, DiskFile},
-    error::{corruption, io_error, read_failed},
-    folders,
-    frame::{self, CONTROL, Frame, Link},
-    layout,
-    segment::{self, Header, Order, may_precede},
+    error::{OpenError, corruption, io_error, read_failed},
+    folder::{
+        hold,
+        mark::{self, BACKUP, Kind},
+    },
+    format::{
+        chain::Chain,
+        frame::{self, CONTROL, Frame, Link},
+        frame_order,
+        segment::{self, Header, Order, may_precede},
+    },
+    options::LogOptions,
 };
 
 /// The file with the published head.
@@ -144,7 +148,7 @@ impl Follower {
         options: LogOptions,
     ) -> Result<Follower, OpenError> {
         let folders = Folders::new(dir.as_ref());
-        let disk = folders::pin(&*options.disk, &folders.root)?;
+        let disk = hold::pin(&*options.disk, &folders.root)?;
         let (head_file, head) = match mark::kind(&*disk, &folders.root)? {
             Kind::Backup(end) => (BACKUP, end),
             Kind::Log => {
@@ -321,7 +325,7 @@ impl Follower {
             // Read from this open file, which stays the same even if its name goes to another file.
             let size = file.size().map_err(failed)?;
             let bytes = file.read_at(0, size as usize).map_err(failed)?;
-            let found = layout::arrival(&bytes)
+            let found = frame_order::arrival(&bytes)
                 .map_err(|error| corruption(&path, error.offset, error.what))?;
             header = header.in_order(Order::Arrival);
             arrived = Some(Bytes::from(found.into_owned()));
@@ -349,7 +353,7 @@ mod tests {
     use diptych_store::{Append, RawEvent, Tag};
 
     use super::*;
-    use crate::Log;
+    use crate::log::Log;
 
     fn options() -> LogOptions {
         LogOptions { segment_bytes: 2048, index_bytes: 1024, ..LogOptions::default() }

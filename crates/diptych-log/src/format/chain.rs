@@ -12,9 +12,9 @@
 //! frame is taken for the header of the order of arrival, so a clustered segment has the same
 //! running checksum.
 
-use crate::{
+use crate::format::{
     frame::{self, CONTROL, Frame, Link},
-    layout,
+    frame_order,
     recovery::Damaged,
     segment::{self, Head, Header, Order},
 };
@@ -135,7 +135,7 @@ pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Re
 /// The running checksum up to offset `end` in the order of arrival, computed from all frames. It
 /// uses the checksums that the frames carry, so a frame that is damaged elsewhere counts as it was.
 pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain> {
-    let arrived = layout::arrival(bytes).ok()?;
+    let arrived = frame_order::arrival(bytes).ok()?;
     let mut chain = Chain::begin(head.seal);
     chain.add_accepted(arrived.get(segment::HEADER..end)?);
     Some(chain)
@@ -221,7 +221,7 @@ mod tests {
     use diptych_store::{LogIdentity, Position, Timestamp};
 
     use super::*;
-    use crate::frame::LAST;
+    use crate::format::frame::LAST;
 
     fn header() -> Header {
         Header {

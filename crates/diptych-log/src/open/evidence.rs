@@ -9,10 +9,11 @@ use std::path::Path;
 use diptych_store::{LogIdentity, Position};
 
 use crate::{
-    OpenError,
     disk::Disk,
-    follower::{self, PublishedHead},
-    interval, segment,
+    error::OpenError,
+    folder::unclean,
+    format::segment,
+    read::follower::{self, PublishedHead},
 };
 
 /// The evidence in the folder of a log, besides its segments and index files.
@@ -28,7 +29,7 @@ pub(crate) struct Evidence {
 impl Evidence {
     pub(crate) fn left_in(disk: &dyn Disk, root: &Path) -> Result<Evidence, OpenError> {
         let published = follower::left_behind(disk, root)?;
-        let marked = interval::is_marked(disk, root)?;
+        let marked = unclean::is_marked(disk, root)?;
         Ok(Evidence { published, marked })
     }
 

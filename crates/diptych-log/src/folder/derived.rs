@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{cold, disk::Disk};
+use crate::disk::{Disk, prefetch};
 
 /// The bytes of a file; `None` if there is no such file.
 ///
@@ -24,7 +24,7 @@ use crate::{cold, disk::Disk};
 /// Any other error of the operating system.
 pub(crate) fn map_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Bytes>> {
     match disk.map(path) {
-        Ok(bytes) => Ok(Some(cold::ask_for_file(bytes))),
+        Ok(bytes) => Ok(Some(prefetch::ask_for_file(bytes))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

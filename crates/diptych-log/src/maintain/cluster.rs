@@ -21,14 +21,17 @@ use diptych_store::{ReadError, Unavailable};
 use parking_lot::Mutex;
 
 use crate::{
-    Clustering,
     catalog::{Catalog, Part},
-    chain, cold, derived,
+    disk::prefetch,
     engine::Engine,
     error::{corruption, read_failed},
+    folder::derived,
+    format::{
+        chain, frame_order,
+        segment::{Head, Order, Segment},
+    },
     index::{Coverage, Run, merge},
-    layout,
-    segment::{Head, Order, Segment},
+    options::Clustering,
 };
 
 /// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
@@ -180,8 +183,8 @@ impl Engine {
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
         // Mapped from here on, whatever file its name leads to later.
         let published = segment.published(self.disk()).map_err(failed)?;
-        cold::ask_for_all(&published.bytes, 0, published.bytes.len());
-        let clustered = layout::cluster(&published.bytes)
+        prefetch::ask_for_all(&published.bytes, 0, published.bytes.len());
+        let clustered = frame_order::cluster(&published.bytes)
             .map_err(|error| corruption(path, error.offset, error.what))?;
         let head = Head::of(&clustered.header);
         let coverage = runs.last().and_then(Run::coverage).map(|coverage| {
@@ -236,7 +239,7 @@ impl Engine {
             let length = clustered.len();
             drop(clustered);
             let read = file.read_at(0, length)?;
-            if layout::arrival(&read).ok().as_deref() != Some(arrival) {
+            if frame_order::arrival(&read).ok().as_deref() != Some(arrival) {
                 return Err(io::Error::other("it reads differently from what was written"));
             }
             disk.rename(&temporary, path)?;

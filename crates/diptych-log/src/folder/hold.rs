@@ -3,10 +3,9 @@
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use crate::{
-    OpenError,
     catalog::Folders,
     disk::{Disk, DiskLock, LockError},
-    error::io_error,
+    error::{OpenError, io_error},
 };
 
 /// A folder that this process has locked.

@@ -6,7 +6,12 @@
 
 use std::{io, path::Path};
 
-use crate::{Durability, OpenError, disk::Disk, engine::Engine, error::io_error};
+use crate::{
+    disk::Disk,
+    engine::Engine,
+    error::{OpenError, io_error},
+    options::Durability,
+};
 
 const INTERVAL_MARK: &str = "interval";
 

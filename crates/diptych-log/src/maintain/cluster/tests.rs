@@ -4,7 +4,12 @@ use diptych_store::{
 };
 
 use super::*;
-use crate::{Background, Log, LogOptions, frame, open};
+use crate::{
+    format::frame,
+    log::Log,
+    open,
+    options::{Background, LogOptions},
+};
 
 fn options() -> LogOptions {
     LogOptions {

@@ -9,18 +9,19 @@ use std::{path::Path, sync::Arc};
 use diptych_store::{LogIdentity, Position};
 
 use crate::{
-    Background, BackupError, Clustering, Durability, LogOptions, OpenError, Sealed,
     backup::{
-        copy::Copy,
-        mark::{self, RESTORE},
-        must_be_apart, must_be_empty, must_be_in_place, source, target_error,
+        Sealed, copy::Copy, must_be_apart, must_be_empty, must_be_in_place, source, target_error,
     },
     catalog::Folders,
     disk::Disk,
-    error::io_error,
-    folders::{self, HeldFolder},
-    follower::{HEAD_FILE, PublishedHead},
+    error::{BackupError, OpenError, io_error},
+    folder::{
+        hold::{self, HeldFolder},
+        mark::{self, RESTORE},
+    },
     open,
+    options::{Background, Clustering, Durability, LogOptions},
+    read::follower::{HEAD_FILE, PublishedHead},
     verify::Verifying,
 };
 
@@ -58,11 +59,11 @@ pub fn restore(
     progress: impl FnMut(u64, u64),
 ) -> Result<Restored, BackupError> {
     let (from, to) = (Folders::new(from.as_ref()), Folders::new(to.as_ref()));
-    let disk = folders::pin(&*options.disk, &from.root)?;
+    let disk = hold::pin(&*options.disk, &from.root)?;
     let end = source::end_of(&*disk, &from)?;
     must_be_apart(&*disk, &from.root, &to.root)?;
     is_begun(&*disk, &to.root, &end)?;
-    let HeldFolder { disk: held, lock } = folders::create_and_hold(&*disk, &to)?;
+    let HeldFolder { disk: held, lock } = hold::create_and_hold(&*disk, &to)?;
     let disk = &*held;
     // Checked again: under the lock no other process changes the folder.
     if is_begun(disk, &to.root, &end)? {

@@ -13,12 +13,11 @@ use std::{
 use diptych_store::ReadError;
 
 use crate::{
-    OpenError,
     catalog::{Catalog, Folders, Part},
-    derived,
     disk::Disk,
     engine::Engine,
-    error::{io_error, read_failed},
+    error::{OpenError, io_error, read_failed},
+    folder::derived,
     index::{
         Index, Name, Wanted,
         group::{self, Entry, Group},
