@@ -3,8 +3,14 @@ use std::{fmt, future::Future};
 use compact_str::CompactString;
 
 use crate::{
-    CommitNumber, Filter, Head, Invalid, Limits, LogIdentity, Position, RawEvent, Refusal,
-    SyncError, Timestamp,
+    error::{Invalid, Refusal, SyncError},
+    event::RawEvent,
+    filter::Filter,
+    head::{CommitNumber, Head},
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    time::Timestamp,
 };
 
 /// One commit: events that are written together or not at all, and what must hold for it.

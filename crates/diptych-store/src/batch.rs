@@ -2,8 +2,12 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    Invalid, Metadata, Position, RawEvent, Tag, Timestamp,
     encoding::{Fields, Layout, Malformed, Rest},
+    error::Invalid,
+    event::{Metadata, RawEvent},
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
 };
 
 /// In which order a read goes through the log.

@@ -23,7 +23,12 @@ use std::collections::BTreeMap;
 use compact_str::CompactString;
 use uuid::Uuid;
 
-use crate::{Invalid, Limits, Metadata, RawEvent, Timestamp};
+use crate::{
+    error::Invalid,
+    event::{Metadata, RawEvent},
+    limits::Limits,
+    time::Timestamp,
+};
 
 const VERSION: u8 = 0x01;
 const ID: u8 = 0x02;
@@ -424,7 +429,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Tag;
+    use crate::tag::Tag;
 
     fn decode(bytes: &[u8]) -> RawEvent {
         let fields = Fields::new(bytes, Layout::of(bytes).unwrap());

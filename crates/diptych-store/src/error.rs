@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, sync::Arc};
 
-use crate::{LogIdentity, Position};
+use crate::{identity::LogIdentity, position::Position};
 
 /// The caller asked for something that no store would do; ask differently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

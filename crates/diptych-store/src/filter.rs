@@ -1,6 +1,6 @@
 use std::{borrow::Cow, fmt, iter, str::FromStr, sync::Arc};
 
-use crate::{EventRef, Invalid, Limits, Tag};
+use crate::{batch::EventRef, error::Invalid, limits::Limits, tag::Tag};
 
 /// Which events: those that match any of its items. Cheap to clone: clones share the items.
 ///

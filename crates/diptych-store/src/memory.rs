@@ -9,11 +9,19 @@ use compact_str::CompactString;
 use parking_lot::RwLock;
 
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, BatchBuilder, CommitNumber, Corruption,
-    Direction, EventStore, Filter, FilterItem, Head, HeadPublisher, Invalid, Key, KeyedCommit,
-    Limits, LogIdentity, Position, RawEvent, Read, ReadError, Refusal, Synced, Tag, TimeSource,
-    Timestamp, Tracking,
+    append::{Accepted, Append, AppendCondition, Key, KeyedCommit, Synced, Tracking},
+    batch::{Batch, BatchBuilder, Direction, Read},
     encoding::{self, Fields, Layout},
+    error::{AppendError, Corruption, Invalid, ReadError, Refusal},
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    head::{CommitNumber, Head, HeadPublisher},
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    store::EventStore,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 /// A store in memory, gone with the process. A commit is published as soon as it is accepted.

@@ -2,7 +2,13 @@
 //! for staying live. Nothing is buffered but the batch in the caller's hands, so a slow reader
 //! slows nobody down and costs no memory.
 
-use crate::{Batch, Filter, Invalid, Position, Read, ReadError, Store, SubscribeError};
+use crate::{
+    batch::{Batch, Read},
+    error::{Invalid, ReadError, SubscribeError},
+    filter::Filter,
+    position::Position,
+    store::Store,
+};
 
 /// How a subscription reads.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use crate::Invalid;
+use crate::error::Invalid;
 
 /// An instant: microseconds since the Unix epoch, UTC.
 ///

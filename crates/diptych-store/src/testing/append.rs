@@ -14,8 +14,14 @@ use super::{
     probe::{condition, event, key, numbers, one, parse, plain},
 };
 use crate::{
-    Append, ContentChecksum, EventChecksum, Invalid, Metadata, Position, RawEvent, Read, Timestamp,
+    append::Append,
+    batch::Read,
+    checksum::{ContentChecksum, EventChecksum},
     encoding,
+    error::Invalid,
+    event::{Metadata, RawEvent},
+    position::Position,
+    time::Timestamp,
 };
 
 pub(super) fn positions_are_dense_from_one(bench: &Bench<'_>) {

@@ -4,7 +4,10 @@ use super::{
     Bench,
     probe::{Probe, condition, event, key, one, plain},
 };
-use crate::{Append, Refusal, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    error::Refusal,
+};
 
 /// A log with an event `taken`, a key `taken` and a source `journal` taken in up to 5.
 fn prepared(bench: &Bench<'_>) -> Probe {

@@ -2,14 +2,20 @@
 
 use super::{
     Bench,
-    probe::{Probe, condition, event, key, numbers, one, plain},
+    probe::{Probe, condition, event, key, numbers, one, parse, plain, tag},
 };
-use crate::{Append, AppendCondition, AppendError, Position, Read, Refusal, Tracking};
+use crate::{
+    append::{Accepted, Append, AppendCondition, Tracking},
+    batch::Read,
+    error::{AppendError, Refusal},
+    event::RawEvent,
+    position::Position,
+};
 
 const CONTENDERS: usize = 64;
 
 /// The winner's position, or what the loser was told.
-fn settle(answer: Result<crate::Accepted, AppendError>) -> Result<Position, Refusal> {
+fn settle(answer: Result<Accepted, AppendError>) -> Result<Position, Refusal> {
     match answer {
         // Synced, so that whoever looks after this finds it.
         Ok(accepted) => Ok(pollster::block_on(accepted.synced()).expect("synced").first),
@@ -104,8 +110,7 @@ pub(super) fn a_loser_finds_what_beat_it(bench: &Bench<'_>) {
             if let Err(refusal) = answer {
                 let at = conflict_at(&refusal);
                 assert!(probe.head() >= at.get(), "{at} beat it and is not published");
-                let seen =
-                    probe.seen(&super::probe::parse("tag=seat:1"), Read::after(known.into()));
+                let seen = probe.seen(&parse("tag=seat:1"), Read::after(known.into()));
                 assert!(numbers(&seen).contains(&at.get()), "{at} beat it and is not there");
             }
         });
@@ -123,8 +128,8 @@ pub(super) fn retries_lose_no_update(bench: &Bench<'_>) {
                 assert!(attempts <= 80, "more conflicts than commits");
                 // The payload is the revision that the writer decided from.
                 let revision = probe.count("counter:1", known);
-                let next = crate::RawEvent::new("counted", revision.to_string());
-                let append = Append::event(next.tag(super::probe::tag("counter:1")));
+                let next = RawEvent::new("counted", revision.to_string());
+                let append = Append::event(next.tag(tag("counter:1")));
                 match settle(probe.append(append.condition(condition("tag=counter:1", known)))) {
                     Ok(_) => break,
                     Err(refusal) => known = conflict_at(&refusal).get(),
@@ -157,7 +162,7 @@ pub(super) fn parallel_tracking_takes_in_once(bench: &Bench<'_>) {
     // Eight readers of one source, each taking in everything, in order.
     probe.parallel(8, |_, probe| {
         for position in 1..=20_u64 {
-            let taken = crate::RawEvent::new("taken", position.to_string());
+            let taken = RawEvent::new("taken", position.to_string());
             let append = Append::event(taken).tracking(Tracking::new("s", position));
             match settle(probe.append(append)) {
                 Ok(_) => {}

@@ -4,7 +4,11 @@ use super::{
     Bench,
     probe::{Probe, condition, event, one, plain},
 };
-use crate::{Append, Invalid, Position, Refusal};
+use crate::{
+    append::Append,
+    error::{AppendError, Invalid, Refusal},
+    position::Position,
+};
 
 /// Events `a b a b a` at 1 to 5, one commit each.
 fn five(bench: &Bench<'_>) -> Probe {
@@ -38,7 +42,7 @@ fn conflict(probe: &Probe, fail_if: &str, after: u64) -> Option<u64> {
             probe.synced(accepted);
             None
         }
-        Err(crate::AppendError::Refused(Refusal::Conflict { at, .. })) => Some(at.get()),
+        Err(AppendError::Refused(Refusal::Conflict { at, .. })) => Some(at.get()),
         Err(other) => panic!("{fail_if} after {after}: {other}"),
     }
 }

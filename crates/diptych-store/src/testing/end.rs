@@ -4,7 +4,12 @@ use super::{
     Bench,
     probe::{Probe, one, parse, plain},
 };
-use crate::{AppendError, Delivery, Position, SubscribeError, SubscribeOptions};
+use crate::{
+    append::Append,
+    error::{AppendError, SubscribeError},
+    position::Position,
+    subscribe::{Delivery, SubscribeOptions},
+};
 
 fn ended(bench: &Bench<'_>) -> Probe {
     let probe = bench.probe();
@@ -15,7 +20,7 @@ fn ended(bench: &Bench<'_>) -> Probe {
 
 pub(super) fn an_ended_store_takes_nothing_more(bench: &Bench<'_>) {
     let probe = ended(bench);
-    for append in [one(), crate::Append::events(plain(2))] {
+    for append in [one(), Append::events(plain(2))] {
         let answer = probe.append(append);
         assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
     }

@@ -4,7 +4,10 @@ use super::{
     Bench,
     probe::{Probe, event},
 };
-use crate::{Filter, FilterItem, Read};
+use crate::{
+    batch::Read,
+    filter::{Filter, FilterItem},
+};
 
 fn prepared(bench: &Bench<'_>) -> Probe {
     let probe = bench.probe();

@@ -4,7 +4,7 @@ use super::{
     Bench,
     probe::{plain, tag},
 };
-use crate::{Position, Tracking};
+use crate::{append::Tracking, position::Position};
 
 pub(super) fn a_fresh_log_is_empty(bench: &Bench<'_>) {
     let probe = bench.probe();

@@ -8,7 +8,13 @@ use super::{
     probe::{condition, event, key, numbers, one, tag},
 };
 use crate::{
-    Append, Filter, FilterItem, Invalid, Metadata, Position, RawEvent, Read, Refusal, Tag, Tracking,
+    append::{Append, AppendCondition, Tracking},
+    batch::Read,
+    error::{Invalid, Refusal},
+    event::{Metadata, RawEvent},
+    filter::{Filter, FilterItem},
+    position::Position,
+    tag::Tag,
 };
 
 /// Names that some store somewhere takes for each other, or for something else.
@@ -117,7 +123,7 @@ pub(super) fn hostile_tags_are_told_apart(bench: &Bench<'_>) {
     }
     let last = tags.len() as u64;
     let filter = Filter::tag(tags[0].clone()).or(Filter::tag(tags[1].clone()));
-    let clear = crate::AppendCondition { fail_if: filter, after: 2.into() };
+    let clear = AppendCondition { fail_if: filter, after: 2.into() };
     assert_eq!(probe.commit(one().condition(clear)).last.get(), last + 1);
 }
 

@@ -4,7 +4,10 @@ use super::{
     Bench,
     probe::{event, key, one, plain},
 };
-use crate::{Append, Digest, Invalid, KeyedCommit, Refusal};
+use crate::{
+    append::{Append, Digest, Key, KeyedCommit, Tracking},
+    error::{Invalid, Refusal},
+};
 
 pub(super) fn a_key_finds_its_commit(bench: &Bench<'_>) {
     let probe = bench.probe();
@@ -49,11 +52,11 @@ pub(super) fn another_request_under_a_used_key_is_told_so(bench: &Bench<'_>) {
 
 pub(super) fn digests_are_compared_whole(bench: &Bench<'_>) {
     let probe = bench.probe();
-    probe.commit(one().key(crate::Key::new("k", Digest([7; 16]))));
+    probe.commit(one().key(Key::new("k", Digest([7; 16]))));
     for at in 0..16 {
         let mut digest = Digest([7; 16]);
         digest.0[at] ^= 1;
-        let refusal = probe.refused(one().key(crate::Key::new("k", digest)));
+        let refusal = probe.refused(one().key(Key::new("k", digest)));
         assert!(matches!(refusal, Refusal::KeyReused { .. }), "byte {at}: {refusal:?}");
     }
     assert_eq!(probe.keyed("k").unwrap().digest, Digest([7; 16]));
@@ -63,7 +66,7 @@ pub(super) fn a_key_without_events_is_invalid(bench: &Bench<'_>) {
     let probe = bench.probe();
     let without = Append::default().key(key("k", "r"));
     assert_eq!(probe.invalid(without.clone()), Invalid::KeyWithoutEvents);
-    let tracked = without.tracking(crate::Tracking::new("s", 1));
+    let tracked = without.tracking(Tracking::new("s", 1));
     assert_eq!(probe.invalid(tracked), Invalid::KeyWithoutEvents);
     assert_eq!((probe.keyed("k"), probe.tracked("s")), (None, None));
 }
@@ -77,7 +80,7 @@ pub(super) fn a_key_has_a_name(bench: &Bench<'_>) {
 
 pub(super) fn keys_are_a_space_of_their_own(bench: &Bench<'_>) {
     let probe = bench.probe();
-    let tracked = Append::event(event("k", &["k:1"])).tracking(crate::Tracking::new("s", 1));
+    let tracked = Append::event(event("k", &["k:1"])).tracking(Tracking::new("s", 1));
     probe.commit(tracked);
     for name in ["k", "k:1", "s"] {
         assert_eq!(probe.keyed(name), None, "{name:?} is no key");

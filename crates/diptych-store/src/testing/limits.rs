@@ -5,7 +5,11 @@ use super::{
     probe::{Probe, condition, event, key, one, parse, plain, small},
 };
 use crate::{
-    Append, AppendError, Invalid, Metadata, Position, RawEvent, Read, ReadError, Tracking,
+    append::{Append, Tracking},
+    batch::Read,
+    error::{AppendError, Invalid, ReadError},
+    event::{Metadata, RawEvent},
+    position::Position,
 };
 
 fn limit_name(invalid: &Invalid) -> &'static str {

@@ -4,7 +4,7 @@ use super::{
     Bench,
     probe::{Probe, event, plain},
 };
-use crate::Position;
+use crate::position::Position;
 
 fn prepared(bench: &Bench<'_>) -> Probe {
     let probe = bench.probe();

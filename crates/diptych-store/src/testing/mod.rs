@@ -61,7 +61,11 @@ use std::{
 pub use cases::cases;
 use probe::Probe;
 
-use crate::{EventStore, Limits, Store, TimeSource};
+use crate::{
+    limits::Limits,
+    store::{EventStore, Store},
+    time::TimeSource,
+};
 
 /// How a case wants its store to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -21,8 +21,14 @@ use super::{
     probe::{Probe, event, key, numbers, parse, small, tag},
 };
 use crate::{
-    Append, AppendCondition, AppendError, Direction, Epoch, Filter, FilterItem, LogId, LogIdentity,
-    Position, RawEvent, Read, Timestamp, Tracking,
+    append::{Append, AppendCondition, Tracking},
+    batch::{Direction, Read},
+    error::AppendError,
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    identity::{Epoch, LogId, LogIdentity},
+    position::Position,
+    time::Timestamp,
 };
 
 const RUNS: u32 = 48;

@@ -2,8 +2,13 @@
 
 use super::probe::Seen;
 use crate::{
-    Append, AppendCondition, Direction, Filter, Invalid, Key, KeyedCommit, Position, RawEvent,
-    Read, Refusal, Tag, Tracking,
+    append::{Append, AppendCondition, Key, KeyedCommit, Tracking},
+    batch::{Direction, Read},
+    error::{Invalid, Refusal},
+    event::RawEvent,
+    filter::Filter,
+    position::Position,
+    tag::Tag,
 };
 
 #[derive(Debug, Default)]

@@ -5,7 +5,10 @@ use super::{
     probe::{Probe, event, numbers, parse, plain, small},
     read::read,
 };
-use crate::{Direction, Read};
+use crate::{
+    batch::{Direction, Read},
+    event::RawEvent,
+};
 
 /// 60 events; every third carries `k:1`, every seventh is of type `rare`.
 fn sixty(probe: &Probe) {
@@ -80,7 +83,7 @@ pub(super) fn a_batch_holds_at_most_batch_events(bench: &Bench<'_>) {
 
 pub(super) fn a_batch_holds_at_most_batch_bytes(bench: &Bench<'_>) {
     let probe = bench.probe_with(&small());
-    let sized = |bytes: usize| crate::RawEvent::new("sized", vec![0; bytes]);
+    let sized = |bytes: usize| RawEvent::new("sized", vec![0; bytes]);
     // 300 bytes hold two of the large ones and no third, or a large one and some small ones.
     let sizes = [10, 150, 120, 10, 150, 150, 10, 10, 190, 190, 120, 10, 10];
     for bytes in sizes {
@@ -110,7 +113,7 @@ pub(super) fn one_event_is_always_let_through(bench: &Bench<'_>) {
     setup.limits.batch_bytes = 20;
     let probe = bench.probe_with(&setup);
     for _ in 0..4 {
-        probe.put([crate::RawEvent::new("large", vec![0; 100])]);
+        probe.put([RawEvent::new("large", vec![0; 100])]);
     }
     for read in [Read::all(), Read::backwards()] {
         let batch = probe.read(&parse("*"), read);

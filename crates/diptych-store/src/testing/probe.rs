@@ -16,9 +16,17 @@ use parking_lot::Mutex;
 
 use super::{Hooks, Setup, Subject};
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, Committed, Digest, Direction,
-    EventChecksum, Filter, Invalid, Key, KeyedCommit, Limits, Position, RawEvent, Read, ReadError,
-    Refusal, Store, Tag, TimeSource, Timestamp, Tracking,
+    append::{Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Tracking},
+    batch::{Batch, Direction, Read},
+    checksum::EventChecksum,
+    error::{AppendError, Invalid, ReadError, Refusal},
+    event::RawEvent,
+    filter::Filter,
+    limits::Limits,
+    position::Position,
+    store::Store,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 #[derive(Clone)]

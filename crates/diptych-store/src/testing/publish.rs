@@ -4,9 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     Bench,
-    probe::{Probe, Seen, event, key, numbers, parse},
+    probe::{Probe, Seen, event, key, numbers, parse, tag},
 };
-use crate::{Append, Position, Read, Tag, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    batch::Read,
+    position::Position,
+};
 
 const WRITERS: usize = 6;
 const READERS: usize = 2;
@@ -92,7 +96,7 @@ pub(super) fn the_head_never_goes_back(bench: &Bench<'_>) {
 
 pub(super) fn look_ups_agree_with_the_head(bench: &Bench<'_>) {
     let probe = bench.probe();
-    let tag: Tag = super::probe::tag("writer:2");
+    let tag = tag("writer:2");
     while_writing(&probe, |probe| {
         let head = probe.head();
         let read = probe.seen(&tag.clone().into(), Read::all().upto(head.into()));

@@ -4,7 +4,12 @@ use super::{
     Bench,
     probe::{Probe, Seen, event, numbers, parse, plain},
 };
-use crate::{Direction, Filter, Invalid, Position, Read, ReadError};
+use crate::{
+    batch::{Direction, Read},
+    error::{Invalid, ReadError},
+    filter::Filter,
+    position::Position,
+};
 
 /// Ten events at 1 to 10: `odd` at odd positions, `even` at even ones.
 fn ten(bench: &Bench<'_>) -> Probe {

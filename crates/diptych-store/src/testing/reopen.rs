@@ -5,8 +5,12 @@ use super::{
     probe::{Probe, caller_time, condition, event, key, one, plain},
 };
 use crate::{
-    Append, Digest, KeyedCommit, LogIdentity, Metadata, Position, RawEvent, Refusal, Timestamp,
-    Tracking,
+    append::{Append, Digest, KeyedCommit, Tracking},
+    error::Refusal,
+    event::{Metadata, RawEvent},
+    identity::LogIdentity,
+    position::Position,
+    time::Timestamp,
 };
 
 /// Some commits of every kind, and the log opened again.

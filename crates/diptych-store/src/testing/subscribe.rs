@@ -13,7 +13,9 @@ use super::{
     probe::{Probe, event, parse, plain},
 };
 use crate::{
-    Delivery, Invalid, Position, ReadError, SubscribeError, SubscribeOptions, Subscription,
+    error::{Invalid, ReadError, SubscribeError},
+    position::Position,
+    subscribe::{Delivery, SubscribeOptions, Subscription},
 };
 
 fn options(batch_events: usize, behind_events: u64) -> SubscribeOptions {

@@ -4,7 +4,11 @@ use super::{
     Bench,
     probe::{Probe, caller_time, condition, key, one, plain},
 };
-use crate::{Append, Invalid, Timestamp, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    error::Invalid,
+    time::Timestamp,
+};
 
 fn at(append: Append, micros: i64) -> Append {
     Append { recorded_at: Some(Timestamp::from_micros(micros)), ..append }

@@ -4,7 +4,12 @@ use super::{
     Bench,
     probe::{condition, one, plain},
 };
-use crate::{Append, Epoch, Invalid, LogIdentity, Position, Refusal, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    error::{Invalid, Refusal},
+    identity::{Epoch, LogIdentity},
+    position::Position,
+};
 
 pub(super) fn tracking_is_stored_with_the_commit(bench: &Bench<'_>) {
     let probe = bench.probe();

@@ -25,9 +25,18 @@ use write::Written;
 
 use super::{Setup, Subject};
 use crate::{
-    Accepted, Append, AppendError, Batch, CommitNumber, Corruption, Epoch, EventStore, Filter,
-    Head, HeadPublisher, Key, KeyedCommit, Limits, LogId, LogIdentity, Position, RawEvent, Read,
-    ReadError, Store, Synced, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    append::{Accepted, Append, Key, KeyedCommit, Synced, Tracking},
+    batch::{Batch, Read},
+    error::{AppendError, Corruption, ReadError, Unavailable},
+    event::RawEvent,
+    filter::Filter,
+    head::{CommitNumber, Head, HeadPublisher},
+    identity::{Epoch, LogId, LogIdentity},
+    limits::Limits,
+    position::Position,
+    store::{EventStore, Store},
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 /// A store with at most one flaw. Cloning shares it.

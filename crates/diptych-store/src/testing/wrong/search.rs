@@ -2,8 +2,13 @@
 
 use super::{Flaw, State, Stored, Wrong, broken};
 use crate::{
-    Batch, BatchBuilder, Direction, Filter, FilterItem, Invalid, Position, RawEvent, Read,
-    ReadError, Tag, Timestamp,
+    batch::{Batch, BatchBuilder, Direction, Read},
+    error::{Invalid, ReadError},
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
 };
 
 impl Wrong {

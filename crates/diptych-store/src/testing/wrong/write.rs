@@ -6,9 +6,15 @@ use parking_lot::MutexGuard;
 
 use super::{Flaw, State, Stored, Tracked, Wrong, dawdle};
 use crate::{
-    Append, AppendCondition, AppendError, CommitNumber, Digest, Invalid, Key, KeyedCommit, Limits,
-    Metadata, Position, RawEvent, Refusal, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
     encoding,
+    error::{AppendError, Invalid, Refusal, Unavailable},
+    event::{Metadata, RawEvent},
+    head::CommitNumber,
+    limits::Limits,
+    position::Position,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 /// What came of a commit.
