@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Hooks, Setup, Subject};
+use super::{Hooks, Setup, TestStore};
 use crate::{
     append::{Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Tracking},
     batch::{Batch, Direction, Read},
@@ -45,8 +45,8 @@ pub(super) struct Seen {
 }
 
 impl Probe {
-    pub(super) fn new(subject: Subject, patience: Duration) -> Probe {
-        Probe { store: subject.store, patience, hooks: Arc::new(Mutex::new(subject.hooks)) }
+    pub(super) fn new(test_store: TestStore, patience: Duration) -> Probe {
+        Probe { store: test_store.store, patience, hooks: Arc::new(Mutex::new(test_store.hooks)) }
     }
 
     /// What the future answers, or a panic if that takes too long.

@@ -1,6 +1,6 @@
 //! How a wrong store reads and looks up.
 
-use super::{Flaw, State, Stored, Wrong, broken};
+use super::{Flaw, State, Stored, WrongStore, broken};
 use crate::{
     batch::{Batch, BatchBuilder, Direction, Read},
     error::{Invalid, ReadError},
@@ -11,7 +11,7 @@ use crate::{
     time::Timestamp,
 };
 
-impl Wrong {
+impl WrongStore {
     pub(super) fn search(&self, filter: &Filter, mut read: Read) -> Result<Batch, ReadError> {
         self.check_filter(filter)?;
         let mut state = self.0.state.lock();

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::atomic::Ordering};
 
 use parking_lot::MutexGuard;
 
-use super::{Flaw, State, Stored, Tracked, Wrong, dawdle};
+use super::{Flaw, State, Stored, Tracked, WrongStore, dawdle};
 use crate::{
     append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
     encoding,
@@ -26,7 +26,7 @@ pub(super) struct Written {
     pub(super) commit: u64,
 }
 
-impl Wrong {
+impl WrongStore {
     /// The commit's positions, its instant and its number.
     pub(super) fn commit(&self, append: Append) -> Result<Written, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
