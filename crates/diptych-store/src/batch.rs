@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use crate::{
     encoding::{Fields, Layout, Malformed, Rest},
-    error::Invalid,
+    error::InvalidRequest,
     event::{Metadata, RawEvent},
     position::Position,
     tag::Tag,
@@ -200,10 +200,13 @@ impl BatchBuilder {
     /// position to consider, low to high.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] if it begins above the head.
-    pub fn range(read: &Read, head: Position) -> Result<Option<(Position, Position)>, Invalid> {
+    /// [`InvalidRequest::AboveHead`] if it begins above the head.
+    pub fn range(
+        read: &Read,
+        head: Position,
+    ) -> Result<Option<(Position, Position)>, InvalidRequest> {
         if read.after > head {
-            return Err(Invalid::AboveHead { position: read.after, head });
+            return Err(InvalidRequest::AboveHead { position: read.after, head });
         }
         let last = read.upto.min(head);
         Ok((read.after < last && read.limit > 0).then(|| (read.after.plus(1), last)))

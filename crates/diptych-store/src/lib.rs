@@ -55,7 +55,8 @@ pub use append::{
 pub use batch::{Batch, BatchBuilder, Direction, EventRef, Read};
 pub use checksum::{ContentChecksum, EventChecksum, HistoryPoint};
 pub use error::{
-    AppendError, Corruption, Invalid, ReadError, Refusal, SubscribeError, SyncError, Unavailable,
+    AppendError, Corruption, InvalidRequest, ReadError, Refusal, SubscribeError, SyncError,
+    Unavailable,
 };
 pub use event::{Metadata, RawEvent};
 pub use filter::{Filter, FilterItem, FilterSyntaxError};

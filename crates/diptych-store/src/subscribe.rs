@@ -4,7 +4,7 @@
 
 use crate::{
     batch::{Batch, Read},
-    error::{Invalid, ReadError, SubscribeError},
+    error::{InvalidRequest, ReadError, SubscribeError},
     filter::Filter,
     position::Position,
     store::Store,
@@ -92,7 +92,7 @@ impl Subscription {
         loop {
             let position = head.position();
             if self.after > position {
-                let wrong = Invalid::AboveHead { position: self.after, head: position };
+                let wrong = InvalidRequest::AboveHead { position: self.after, head: position };
                 return Err(self.failed(wrong.into()));
             }
             let behind = position.get() - self.after.get();

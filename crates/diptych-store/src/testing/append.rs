@@ -18,7 +18,7 @@ use crate::{
     batch::Read,
     checksum::{ContentChecksum, EventChecksum},
     encoding,
-    error::Invalid,
+    error::InvalidRequest,
     event::{Metadata, RawEvent},
     position::Position,
     time::Timestamp,
@@ -146,7 +146,7 @@ pub(super) fn bytes_are_the_encoding_of_the_event(suite: &Suite<'_>) {
 pub(super) fn an_event_has_a_type(suite: &Suite<'_>) {
     let probe = suite.probe();
     let append = Append::events([event("good", &[]), event("", &["k:1"])]);
-    assert_eq!(probe.invalid(append), Invalid::NoType);
+    assert_eq!(probe.invalid(append), InvalidRequest::NoType);
     assert_eq!((probe.head(), probe.everything()), (0, vec![]));
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     append::Append,
-    error::{AppendError, Invalid, Refusal},
+    error::{AppendError, InvalidRequest, Refusal},
     position::Position,
 };
 
@@ -145,7 +145,7 @@ pub(super) fn a_condition_on_nothing_never_refuses(suite: &Suite<'_>) {
 pub(super) fn a_condition_above_the_head_is_invalid(suite: &Suite<'_>) {
     let probe = five(suite);
     for after in [Position::new(6), Position::MAX] {
-        let expected = Invalid::AboveHead { position: after, head: 5.into() };
+        let expected = InvalidRequest::AboveHead { position: after, head: 5.into() };
         assert_eq!(probe.invalid(one().condition(condition("type=a", after))), expected);
         let nothing = Append::default().condition(condition("nothing", after));
         assert_eq!(probe.invalid(nothing), expected);
@@ -221,7 +221,8 @@ pub(super) fn several_conditions_see_what_was_just_accepted(suite: &Suite<'_>) {
 
 pub(super) fn any_condition_above_the_head_is_invalid(suite: &Suite<'_>) {
     let probe = five(suite);
-    let invalid = |position: u64| Invalid::AboveHead { position: position.into(), head: 5.into() };
+    let invalid =
+        |position: u64| InvalidRequest::AboveHead { position: position.into(), head: 5.into() };
     for append in either_way(("type=c", 0), ("type=c", 6)) {
         assert_eq!(probe.invalid(append), invalid(6));
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     append::{Append, AppendCondition, Tracking},
     batch::Read,
-    error::{Invalid, Refusal},
+    error::{InvalidRequest, Refusal},
     event::{Metadata, RawEvent},
     filter::{Filter, FilterItem},
     position::Position,
@@ -250,5 +250,5 @@ pub(super) fn a_long_name_in_a_filter_finds_nothing(suite: &Suite<'_>) {
     assert_eq!(probe.tracked(&"s".repeat(100_000)), None);
     assert_eq!(probe.count(&format!("k:{}", "1".repeat(9_000)), Position::MAX), 0);
     let invalid = probe.invalid(one().key(key(&"k".repeat(100_000), "r")));
-    assert!(matches!(invalid, Invalid::TooLarge { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::TooLarge { .. }), "{invalid:?}");
 }

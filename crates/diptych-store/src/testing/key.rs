@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     append::{Append, Digest, Key, KeyedCommit, Tracking},
-    error::{Invalid, Refusal},
+    error::{InvalidRequest, Refusal},
 };
 
 pub(super) fn a_key_finds_its_commit(suite: &Suite<'_>) {
@@ -65,16 +65,16 @@ pub(super) fn digests_are_compared_whole(suite: &Suite<'_>) {
 pub(super) fn a_key_without_events_is_invalid(suite: &Suite<'_>) {
     let probe = suite.probe();
     let without = Append::default().key(key("k", "r"));
-    assert_eq!(probe.invalid(without.clone()), Invalid::KeyWithoutEvents);
+    assert_eq!(probe.invalid(without.clone()), InvalidRequest::KeyWithoutEvents);
     let tracked = without.tracking(Tracking::new("s", 1));
-    assert_eq!(probe.invalid(tracked), Invalid::KeyWithoutEvents);
+    assert_eq!(probe.invalid(tracked), InvalidRequest::KeyWithoutEvents);
     assert_eq!((probe.keyed("k"), probe.tracked("s")), (None, None));
 }
 
 pub(super) fn a_key_has_a_name(suite: &Suite<'_>) {
     let probe = suite.probe();
     let invalid = probe.invalid(one().key(key("", "r")));
-    assert!(matches!(invalid, Invalid::NoName { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::NoName { .. }), "{invalid:?}");
     assert_eq!(probe.head(), 0);
 }
 

@@ -7,14 +7,14 @@ use super::{
 use crate::{
     append::{Append, Tracking},
     batch::Read,
-    error::{AppendError, Invalid, ReadError},
+    error::{AppendError, InvalidRequest, ReadError},
     event::{Metadata, RawEvent},
     position::Position,
 };
 
-fn limit_name(invalid: &Invalid) -> &'static str {
+fn limit_name(invalid: &InvalidRequest) -> &'static str {
     match invalid {
-        Invalid::TooLarge { name, .. } | Invalid::TooMany { name, .. } => name,
+        InvalidRequest::TooLarge { name, .. } | InvalidRequest::TooMany { name, .. } => name,
         other => panic!("no limit is exceeded: {other:?}"),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     append::{Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Tracking},
     batch::{Batch, Direction, Read},
     checksum::EventChecksum,
-    error::{AppendError, Invalid, ReadError, Refusal},
+    error::{AppendError, InvalidRequest, ReadError, Refusal},
     event::RawEvent,
     filter::Filter,
     limits::Limits,
@@ -107,7 +107,7 @@ impl Probe {
         }
     }
 
-    pub(super) fn invalid(&self, append: Append) -> Invalid {
+    pub(super) fn invalid(&self, append: Append) -> InvalidRequest {
         match self.append(append) {
             Err(AppendError::Invalid(invalid)) => invalid,
             other => panic!("the append should be invalid: {other:?}"),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     batch::{Direction, Read},
-    error::{Invalid, ReadError},
+    error::{InvalidRequest, ReadError},
     filter::Filter,
     position::Position,
 };
@@ -94,7 +94,7 @@ pub(super) fn a_read_from_above_the_head_is_invalid(suite: &Suite<'_>) {
     for direction in [Direction::Forwards, Direction::Backwards] {
         for (after, filter) in [(11, "*"), (u64::MAX, "*"), (11, "type=zzz")] {
             let above = read(after, u64::MAX, direction, usize::MAX);
-            let expected = Invalid::AboveHead { position: after.into(), head: 10.into() };
+            let expected = InvalidRequest::AboveHead { position: after.into(), head: 10.into() };
             match probe.try_read(&parse(filter), above) {
                 Err(ReadError::Invalid(invalid)) => assert_eq!(invalid, expected),
                 other => panic!("after {after}: {other:?}"),

@@ -13,7 +13,7 @@ use super::{
     probe::{Probe, event, parse, plain},
 };
 use crate::{
-    error::{Invalid, ReadError, SubscribeError},
+    error::{InvalidRequest, ReadError, SubscribeError},
     position::Position,
     subscribe::{Delivery, SubscribeOptions, Subscription},
 };
@@ -178,7 +178,7 @@ pub(super) fn a_subscription_from_above_the_head_is_an_error(suite: &Suite<'_>) 
         match answer {
             Err(SubscribeError::Read {
                 after: at,
-                cause: ReadError::Invalid(Invalid::AboveHead { position, head }),
+                cause: ReadError::Invalid(InvalidRequest::AboveHead { position, head }),
             }) => {
                 assert_eq!((at.get(), position.get(), head.get()), (after, after, 2));
             }

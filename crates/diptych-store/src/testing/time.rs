@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     append::{Append, Tracking},
-    error::Invalid,
+    error::InvalidRequest,
     time::Timestamp,
 };
 
@@ -49,7 +49,7 @@ pub(super) fn what_was_recorded_stays(suite: &Suite<'_>) {
 pub(super) fn a_store_with_a_clock_takes_no_time(suite: &Suite<'_>) {
     let probe = suite.probe();
     let invalid = probe.invalid(at(one().key(key("k", "r")), 5));
-    assert!(matches!(invalid, Invalid::RecordedAt { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::RecordedAt { .. }), "{invalid:?}");
     assert_eq!((probe.head(), probe.keyed("k")), (0, None));
 }
 
@@ -73,7 +73,7 @@ pub(super) fn the_callers_time_has_to_be_given(suite: &Suite<'_>) {
     let probe = suite.probe_with(&caller_time());
     let append = one().key(key("k", "r")).tracking(Tracking::new("s", 1));
     let invalid = probe.invalid(append);
-    assert!(matches!(invalid, Invalid::RecordedAt { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::RecordedAt { .. }), "{invalid:?}");
     assert_eq!((probe.head(), probe.keyed("k"), probe.tracked("s")), (0, None, None));
 }
 

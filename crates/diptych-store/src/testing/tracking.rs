@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     append::{Append, Tracking},
-    error::{Invalid, Refusal},
+    error::{InvalidRequest, Refusal},
     identity::{Epoch, LogIdentity},
     position::Position,
 };
@@ -139,6 +139,6 @@ pub(super) fn tracking_alone_in_an_empty_log(suite: &Suite<'_>) {
 pub(super) fn a_source_has_a_name(suite: &Suite<'_>) {
     let probe = suite.probe();
     let invalid = probe.invalid(one().tracking(Tracking::new("", 1)));
-    assert!(matches!(invalid, Invalid::NoName { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::NoName { .. }), "{invalid:?}");
     assert_eq!(probe.head(), 0);
 }

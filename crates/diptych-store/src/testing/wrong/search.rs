@@ -3,7 +3,7 @@
 use super::{Flaw, State, Stored, WrongStore, broken};
 use crate::{
     batch::{Batch, BatchBuilder, Direction, Read},
-    error::{Invalid, ReadError},
+    error::{InvalidRequest, ReadError},
     event::RawEvent,
     filter::{Filter, FilterItem},
     position::Position,
@@ -70,7 +70,7 @@ impl WrongStore {
         }
     }
 
-    fn check_filter(&self, filter: &Filter) -> Result<(), Invalid> {
+    fn check_filter(&self, filter: &Filter) -> Result<(), InvalidRequest> {
         let limits = self.enforced();
         filter.check(&limits)?;
         if !self.is(Flaw::FailsOnLongNames) {
@@ -79,7 +79,9 @@ impl WrongStore {
         let types = filter.items().iter().flat_map(|item| &item.types);
         let longest = types.map(|name| name.len()).max().unwrap_or(0);
         match longest > limits.type_bytes {
-            true => Err(Invalid::too_large("type", longest, limits.type_bytes, "type_bytes")),
+            true => {
+                Err(InvalidRequest::too_large("type", longest, limits.type_bytes, "type_bytes"))
+            }
             false => Ok(()),
         }
     }
@@ -222,7 +224,7 @@ impl WrongStore {
     fn looked_up(&self, upto: Position) -> Result<Position, ReadError> {
         let head = self.published();
         if upto > head && self.is(Flaw::RefusesLookUpsAboveTheHead) {
-            return Err(Invalid::AboveHead { position: upto, head }.into());
+            return Err(InvalidRequest::AboveHead { position: upto, head }.into());
         }
         Ok(upto.min(head))
     }

@@ -8,7 +8,7 @@ use super::{Flaw, State, Stored, Tracked, WrongStore, dawdle};
 use crate::{
     append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
     encoding,
-    error::{AppendError, Invalid, Refusal, Unavailable},
+    error::{AppendError, InvalidRequest, Refusal, Unavailable},
     event::{Metadata, RawEvent},
     head::CommitNumber,
     limits::Limits,
@@ -160,7 +160,7 @@ impl WrongStore {
         limits
     }
 
-    fn check_limits(&self, append: &Append) -> Result<(), Invalid> {
+    fn check_limits(&self, append: &Append) -> Result<(), InvalidRequest> {
         let limits = self.enforced();
         if !self.is(Flaw::BoundsEachFilterAlone) {
             return append.check(&limits);
@@ -169,14 +169,14 @@ impl WrongStore {
         Append { conditions: Vec::new(), ..append.clone() }.check(&limits)
     }
 
-    fn check_size(&self, append: &Append) -> Result<(), Invalid> {
+    fn check_size(&self, append: &Append) -> Result<(), InvalidRequest> {
         let (limits, mut bytes) = (self.enforced(), Vec::new());
         for event in &append.events {
             encoding::encode(event, &limits, &mut bytes)?;
         }
         let limit = limits.commit_bytes;
         match bytes.len() > limit {
-            true => Err(Invalid::too_large("commit", bytes.len(), limit, "commit_bytes")),
+            true => Err(InvalidRequest::too_large("commit", bytes.len(), limit, "commit_bytes")),
             false => Ok(()),
         }
     }
@@ -246,7 +246,7 @@ impl WrongStore {
         let (sources, limit) = (sources.len() + 1, self.enforced().tracking_sources);
         if sources > limit {
             let what = "tracking sources";
-            return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+            return Err(InvalidRequest::too_many(what, sources, limit, "tracking_sources").into());
         }
         Ok(())
     }
@@ -388,7 +388,7 @@ impl WrongStore {
         }
     }
 
-    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, Invalid> {
+    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, InvalidRequest> {
         let last = state.recorded_at;
         match self.0.flaw {
             Some(Flaw::ClockGoesBack) => {
