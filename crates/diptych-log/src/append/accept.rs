@@ -14,8 +14,8 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, CommitNumber, Invalid, KeyedCommit, Limits,
-    Position, Refusal, Synced, TimeSource, Timestamp, Unavailable, encoding,
+    Accepted, Append, AppendCondition, AppendError, CommitNumber, InvalidRequest, KeyedCommit,
+    Limits, Position, Refusal, Synced, TimeSource, Timestamp, Unavailable, encoding,
 };
 
 use crate::{
@@ -149,8 +149,8 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// # Errors
-    /// [`Invalid`] if it is beyond the limits.
-    pub(crate) fn new(append: Append, limits: &Limits) -> Result<Prepared, Invalid> {
+    /// [`InvalidRequest`] if it is beyond the limits.
+    pub(crate) fn new(append: Append, limits: &Limits) -> Result<Prepared, InvalidRequest> {
         append.check(limits)?;
         let section = Section { key: append.key.clone(), tracking: append.tracking.clone() };
         let payloads: usize = append.events.iter().map(|event| event.payload.len()).sum();
@@ -170,14 +170,14 @@ impl Prepared {
             let bytes = frames.len();
             if bytes > limits.commit_bytes + (at + 1) * frame::HEADER {
                 let limit = limits.commit_bytes;
-                return Err(Invalid::too_large("commit", bytes, limit, "commit_bytes"));
+                return Err(InvalidRequest::too_large("commit", bytes, limit, "commit_bytes"));
             }
         }
         if append.events.is_empty() && append.tracking.is_some() {
             frame::prepare(&mut frames, SECTION | CONTROL | LAST, |body| {
                 section.encode(body);
                 body.push(frame::CONTROL_COMMIT);
-                Ok::<_, Invalid>(())
+                Ok::<_, InvalidRequest>(())
             })?;
         }
         Ok(Prepared { append, frames })
@@ -324,7 +324,7 @@ impl Engine {
                     (state.tracking.len() + 1, self.options.limits.tracking_sources);
                 if sources > limit {
                     let (what, name) = ("tracking sources", "tracking_sources");
-                    return Err(Invalid::too_many(what, sources, limit, name).into());
+                    return Err(InvalidRequest::too_many(what, sources, limit, name).into());
                 }
             }
         }
