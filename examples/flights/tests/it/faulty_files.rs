@@ -1,4 +1,4 @@
-//! Files that are not what they should be: each gives a clear answer, and nothing of it is sent.
+//! Faulty files: each is rejected with a clear error, and no command of it is sent.
 
 use std::io::Write;
 
@@ -29,13 +29,13 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Other flights in the same row.
+/// The row with another flight number.
 fn numbered(number: u32) -> String {
     ROW.replace("1545", &number.to_string())
 }
 
 #[test]
-fn a_whole_file_is_taken_compressed_or_not() {
+fn a_whole_file_is_read_compressed_or_plain() {
     let text = table(&[ROW, &numbered(1)]) + "\n";
     for (name, bytes) in [("a.csv", text.clone().into_bytes()), ("a.csv.gz", gzip(&text))] {
         let plan = Source::of(name, bytes).unwrap().plan().unwrap();
@@ -81,7 +81,7 @@ fn a_bad_value_is_named_by_row_and_column() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_named_by_row_and_column() {
+fn bytes_that_are_not_utf_8_are_named_by_row_and_column() {
     let mut bytes = table(&[ROW, &numbered(1)]).into_bytes();
     let at = bytes.len() - "R,IAH,227,1400,5,15,2013-01-01T10:00:00Z".len();
     bytes[at] = 0xff;
@@ -90,13 +90,13 @@ fn bytes_that_are_no_text_are_named_by_row_and_column() {
 }
 
 #[test]
-fn a_flight_that_is_there_twice_is_named_with_both_rows() {
+fn a_repeated_flight_is_named_with_both_rows() {
     let text = error("a.csv", table(&[ROW, &numbered(1), ROW])).to_string();
     assert!(text.starts_with("a.csv, row 3: UA1545-EWR-2013-01-01 is in row 1 already"), "{text}");
 }
 
 #[test]
-fn a_file_that_was_half_downloaded_says_how_much_is_there() {
+fn the_error_about_a_truncated_file_counts_its_whole_rows() {
     let rows: Vec<_> = (1..5_000).map(numbered).collect();
     let rows: Vec<_> = rows.iter().map(String::as_str).collect();
     let whole = gzip(&(table(&rows) + "\n"));
@@ -106,38 +106,38 @@ fn a_file_that_was_half_downloaded_says_how_much_is_there() {
         assert_eq!(reason, "it ends in the middle");
         assert!(rows > 100 && rows < 5_000, "{rows}");
     }
-    // Some of it is something else, which the checksum at the end shows at the latest.
+    // A flipped bit is found at the latest by the checksum at the end.
     let mut torn = whole.clone();
     let checksum = whole.len() - 8;
     torn[checksum] ^= 1;
     let text = error("a.csv.gz", torn).to_string();
     assert!(text.starts_with("a.csv.gz is damaged after 4999 whole rows: corrupt"), "{text}");
-    // As text it ends in a row.
+    // A truncated plain file ends within a row.
     let text = table(&[&numbered(1), ROW]);
     let text = error("a.csv", &text.as_bytes()[..text.len() - 30]).to_string();
     assert!(text.starts_with("a.csv, row 2, column "), "{text}");
 }
 
 #[test]
-fn a_file_that_is_not_compressed_is_told_from_one_that_is() {
+fn compression_is_detected_from_name_and_contents() {
     assert!(matches!(error("a.csv.gz", table(&[ROW])), SourceError::NotGzip { .. }));
     assert!(matches!(error("a.csv.gz", ""), SourceError::NotGzip { .. }));
     assert!(matches!(error("a.csv", [0x1f, 0x8b, 0, 0]), SourceError::Damaged { .. }));
 }
 
 #[test]
-fn a_line_without_an_end_does_not_fill_the_memory() {
+fn an_endless_line_does_not_fill_the_memory() {
     let endless = gzip(&(table(&[ROW]) + "\n" + &"9".repeat(50 << 20)));
     let text = error("a.csv.gz", endless).to_string();
     assert!(text.contains("a line has more than 16384 bytes"), "{text}");
-    // A quote does not make one value of many lines.
+    // A quote does not join lines to one value.
     let quoted = table(&[&ROW.replace("N14228", "\"N14228"), &numbered(1)]);
     let text = error("a.csv", quoted).to_string();
     assert!(text.starts_with("a.csv, row 1, column tailnum: "), "{text}");
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let text = Source::file("/nowhere/a.csv.gz").err().unwrap().to_string();
     assert!(text.starts_with("/nowhere/a.csv.gz cannot be read: "), "{text}");
 }

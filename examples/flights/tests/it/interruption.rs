@@ -1,4 +1,4 @@
-//! A load that was interrupted, and goes on.
+//! Loads that continue after an interruption.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 
 use diptych::Position;
 use example_flights::{
-    load::{LoadOptions, Loaded, Pace, Progress, is_loaded, load},
+    load::{LoadOptions, LoadReport, Pace, Progress, is_loaded, load},
     source::Source,
     summary::summary,
 };
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::{at, first_days, loaded, started};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_was_told_to_stop_goes_on_where_it_was() {
+async fn a_stopped_load_continues_where_it_was() {
     let plan = first_days();
     let whole = {
         let folder = tempfile::tempdir().unwrap();
@@ -35,7 +35,7 @@ async fn a_load_that_was_told_to_stop_goes_on_where_it_was() {
     loop {
         let app = started(folder.path()).await;
         let (progress, _) = watch::channel(Progress::default());
-        // Each time it comes further.
+        // Each round comes further.
         let (mut looks, most) = (0, 60 * (stops + 1));
         let stop = std::future::poll_fn(|_| {
             looks += 1;
@@ -43,7 +43,7 @@ async fn a_load_that_was_told_to_stop_goes_on_where_it_was() {
         });
         let loaded = load(&app, &plan, LoadOptions::default(), &progress, stop).await.unwrap();
         assert_eq!(loaded.found, before);
-        // And the note of what is taken in.
+        // The log also has the note at the start of the load.
         assert_eq!(loaded.settled as u64 + 1, app.head().get());
         let told = *progress.borrow();
         assert_eq!((told.settled, told.total), (loaded.settled, loaded.total));
@@ -53,14 +53,14 @@ async fn a_load_that_was_told_to_stop_goes_on_where_it_was() {
             break;
         }
         stops += 1;
-        // As it is when the process ends: nothing is told to stop in order.
+        // Dropped without an orderly stop, as when the process ends.
         drop(app);
     }
     assert!(stops > 2, "{stops}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_was_dropped_goes_on_where_the_log_ends() {
+async fn a_dropped_load_continues_where_the_log_ends() {
     let plan = first_days();
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
@@ -76,19 +76,19 @@ async fn a_load_that_was_dropped_goes_on_where_the_log_ends() {
     let app = started(folder.path()).await;
     let there = app.head().get() as usize - 1;
     assert!(there > 1_000 && there < plan.commands(), "{there}");
-    let Loaded { found, settled, total } = loaded(&app, &plan).await;
+    let LoadReport { found, settled, total } = loaded(&app, &plan).await;
     assert_eq!((found, settled, total), (there, plan.commands(), plan.commands()));
     assert_eq!(summary(&app).await.unwrap().refused, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_taken_in_is_not_looked_through_again() {
+async fn a_loaded_file_is_not_loaded_again() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     let source = small();
     let plan = source.plan().unwrap();
     assert!(!is_loaded(&app, plan.source()).await.unwrap());
-    // A part of it is no whole file.
+    // A part of the file does not count as the file.
     loaded(&app, &plan.clone().until(at("2013-01-01T12:00:00Z"))).await;
     assert!(!is_loaded(&app, plan.source()).await.unwrap());
     loaded(&app, &plan).await;
@@ -97,15 +97,15 @@ async fn a_file_that_was_taken_in_is_not_looked_through_again() {
     let again = loaded(&app, &plan).await;
     assert_eq!((again.found, app.head()), (plan.commands(), head));
 
-    // A file that has more takes in the rest.
+    // A file with more flights loads only the rest.
     let more = Source::january().plan().unwrap().until(at("2013-01-02T00:00:00Z"));
-    let Loaded { found, settled, total } = loaded(&app, &more).await;
+    let LoadReport { found, settled, total } = loaded(&app, &more).await;
     assert!(found >= plan.commands() && settled == total, "{found} of {total}");
-    // Two files were opened, and one was taken in as a whole.
+    // Two files were opened, and one was loaded as a whole.
     assert_eq!(app.head().get() as usize, total + 3);
 }
 
-/// The first flights of January, as a file of its own.
+/// The first flights of January as a separate file.
 fn small() -> Source {
     let text = "\
 year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,\
@@ -117,7 +117,7 @@ flight,tailnum,origin,dest,air_time,distance,hour,minute,time_hour
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn time_goes_by_as_fast_as_was_said() {
+async fn a_load_keeps_the_requested_speed() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     let plan = small().plan().unwrap();
@@ -126,7 +126,7 @@ async fn time_goes_by_as_fast_as_was_said() {
     let (progress, mut told) = watch::channel(Progress::default());
     let is_over = Arc::new(AtomicBool::new(false));
     let over = is_over.clone();
-    // 16 minutes and then 211 in the air, in a quarter of a second and then 3.5 s: stopped before.
+    // At this speed, 16 minutes take a quarter of a second and 211 minutes in the air 3.5 seconds.
     let options = LoadOptions { pace: Pace::Times(3_600.0), ..LoadOptions::default() };
     let began = Instant::now();
     let stop = async {
@@ -135,7 +135,7 @@ async fn time_goes_by_as_fast_as_was_said() {
     };
     let loaded = load(&app, &plan, options, &progress, stop).await.unwrap();
     assert!(is_over.load(Ordering::Relaxed));
-    // Both flights left, 16 minutes apart; neither has landed, which takes hours.
+    // Both flights departed, 16 minutes apart, and none has landed, because that takes hours.
     assert!(began.elapsed() > Duration::from_millis(250), "{:?}", began.elapsed());
     assert!(!loaded.is_whole());
     assert!(app.head() > Position::new(ahead as u64 + 1));

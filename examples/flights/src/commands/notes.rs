@@ -1,4 +1,4 @@
-//! Commands about what came of others, and of files.
+//! Commands that record the outcome of other commands, and the progress of loading files.
 
 use std::convert::Infallible;
 
@@ -12,10 +12,11 @@ use crate::{
     ids::FlightId,
 };
 
-/// A command of which a refusal goes on record, too: as a fact, in place of what was refused.
+/// A command whose refusal is recorded as an event, in place of its own events.
 ///
-/// So whatever comes of it is one commit under its key, and a load that was interrupted and goes on
-/// leaves the same log as one that was not. A plain command that is refused leaves nothing.
+/// So every outcome is one commit under the command's key. An interrupted load that is run again
+/// leaves the same log as a load without interruption. A plain command that is refused commits
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OnRecord<C>(pub C);
 
@@ -44,21 +45,21 @@ impl<C: FlightCommand> Command for OnRecord<C> {
     }
 }
 
-/// Puts on record that a command was refused: for whoever was told so already.
+/// Records that a command was refused. The client has the refusal as its answer already.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteRefusal {
-    /// The flight that the command was about.
+    /// The flight of the command.
     pub flight: FlightId,
-    /// The command, such as `depart-flight`.
+    /// Name of the command, such as `depart-flight`.
     pub command: CompactString,
-    /// The rule, such as `plane-in-the-air`.
+    /// Name of the rule, such as `plane-in-the-air`.
     pub rule: CompactString,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
 impl NoteRefusal {
-    /// That this was the answer to this command.
+    /// Builds the record of a refusal from the command and its answer.
     pub fn of<C: FlightCommand>(command: &C, refusal: &Refusal) -> NoteRefusal {
         NoteRefusal {
             flight: command.flight(),
@@ -86,7 +87,7 @@ impl Command for NoteRefusal {
     }
 }
 
-/// Puts on record which days a file is about, before anything of it is taken in.
+/// Records the days that a file covers, before any command of the file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteOpened(pub SourceOpened);
 
@@ -102,7 +103,7 @@ impl Command for NoteOpened {
     }
 }
 
-/// Puts on record that a whole file was taken in, so that it need not be looked through again.
+/// Records that a whole file was loaded, so that a later load need not look up each command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteLoaded(pub SourceLoaded);
 

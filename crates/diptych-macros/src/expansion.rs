@@ -5,15 +5,15 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{GenericArgument, Ident, LitStr, PathArguments, Result, Type, spanned::Spanned};
 
 use crate::{
-    declared::{Declared, Own, OwnVariant, Tag, Variant},
+    declaration::{Declaration, Own, OwnVariant, Tag, Variant},
     payload,
 };
 
 /// The output of `#[derive(Event)]`.
-pub(crate) fn write(declared: &Declared) -> Result<TokenStream> {
+pub(crate) fn write(declared: &Declaration) -> Result<TokenStream> {
     match declared {
-        Declared::Struct { ident, event } => Ok(of_struct(ident, event)),
-        Declared::Enum { ident, variants } => of_enum(ident, variants),
+        Declaration::Struct { ident, event } => Ok(of_struct(ident, event)),
+        Declaration::Enum { ident, variants } => of_enum(ident, variants),
     }
 }
 

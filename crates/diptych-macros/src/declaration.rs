@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A struct, or an enum of events.
-pub(crate) enum Declared {
+pub(crate) enum Declaration {
     Struct { ident: Ident, event: Own },
     Enum { ident: Ident, variants: Vec<Variant> },
 }
@@ -61,7 +61,7 @@ pub(crate) struct Field {
 }
 
 /// Reads the item. Reports all of its errors together.
-pub(crate) fn read(input: DeriveInput) -> Result<Declared> {
+pub(crate) fn read(input: DeriveInput) -> Result<Declaration> {
     let DeriveInput { attrs, ident, generics, data, .. } = input;
     let mut errors = Errors::default();
     errors.take(without_generics(&generics));
@@ -87,7 +87,7 @@ fn without_generics(generics: &Generics) -> Result<()> {
     }
 }
 
-fn read_struct(attributes: &[Attribute], ident: Ident, data: &DataStruct) -> Result<Declared> {
+fn read_struct(attributes: &[Attribute], ident: Ident, data: &DataStruct) -> Result<Declaration> {
     let mut errors = Errors::default();
     if let Fields::Unnamed(fields) = &data.fields
         && fields.unnamed.len() != 1
@@ -96,10 +96,10 @@ fn read_struct(attributes: &[Attribute], ident: Ident, data: &DataStruct) -> Res
         errors.take::<()>(Err(Error::new_spanned(fields, problem)));
     }
     let event = errors.take(own(attributes, &ident, &data.fields));
-    errors.finish(event.map(|event| Declared::Struct { ident, event }))
+    errors.finish(event.map(|event| Declaration::Struct { ident, event }))
 }
 
-fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<Declared> {
+fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<Declaration> {
     let mut errors = Errors::default();
     let on_enum = "an enum is several events: each variant has a name of its own";
     errors.take(attributes::refuse(attributes, "event", on_enum));
@@ -128,7 +128,7 @@ fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<D
         }
         variants.push(variant);
     }
-    errors.finish(Some(Declared::Enum { ident, variants }))
+    errors.finish(Some(Declaration::Enum { ident, variants }))
 }
 
 fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<Variant> {
