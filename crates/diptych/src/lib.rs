@@ -174,7 +174,7 @@ pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
 pub use diptych_store::{
     Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
-    FilterSyntaxError, Invalid as NotTaken, Limits, LogId, LogIdentity, Memory, Metadata, Position,
+    FilterSyntaxError, InvalidRequest, Limits, LogId, LogIdentity, Memory, Metadata, Position,
     RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{

@@ -11,7 +11,7 @@ use std::{
 };
 
 use diptych_store::{
-    EventChecksum, Head, HistoryPoint, Invalid, LogIdentity, Position, ReadError, Store,
+    EventChecksum, Head, HistoryPoint, InvalidRequest, LogIdentity, Position, ReadError, Store,
 };
 
 /// Number of checksums kept in memory: enough for the events just written and seen.
@@ -97,12 +97,12 @@ impl Lineage {
     /// This position of the log, with the checksum there.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] if the log has no such position yet, or another [`ReadError`] from
-    /// the store.
+    /// [`InvalidRequest::AboveHead`] if the log has no such position yet, or another [`ReadError`]
+    /// from the store.
     pub(crate) async fn point(&self, position: Position) -> Result<HistoryPoint, ReadError> {
         match self.checksum(position).await? {
             Some(checksum) => Ok(HistoryPoint { log: self.log, position, checksum }),
-            None => Err(Invalid::AboveHead { position, head: self.head() }.into()),
+            None => Err(InvalidRequest::AboveHead { position, head: self.head() }.into()),
         }
     }
 }

@@ -1,8 +1,8 @@
 use std::error::Error;
 
 use diptych_store::{
-    AppendError, Corruption, Invalid as NotTaken, Position, RawEvent, ReadError, Refusal,
-    SyncError, Unavailable,
+    AppendError, Corruption, InvalidRequest, Position, RawEvent, ReadError, Refusal, SyncError,
+    Unavailable,
 };
 
 use super::Invalid;
@@ -36,7 +36,7 @@ pub enum ExecuteError<R: Error + 'static> {
     /// The store does not take it: it is beyond a limit, or names a position that the log has
     /// not reached.
     #[error(transparent)]
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     /// A mistake in the program: the boundary cannot match what it seems to ask for.
     #[error(transparent)]
     Boundary(BoundaryError),
@@ -146,7 +146,7 @@ pub enum Failure {
     Conflict(Conflict),
     KeyReused(KeyReused),
     Token(TokenError),
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     Boundary(BoundaryError),
     Schema(SchemaError),
     Fold(FoldError),

@@ -1,6 +1,6 @@
 //! The caller's expectation of where the boundary ends, as a condition of the append.
 
-use diptych_store::{AppendCondition, Filter, Invalid as NotTaken, Position, RawEvent, Read, Tag};
+use diptych_store::{AppendCondition, Filter, InvalidRequest, Position, RawEvent, Read, Tag};
 
 use super::{Command, Conflict, Folds, error::Failure, panel::LeftPanel, unsynced::Above};
 use crate::event::{BoundaryError, Recorded};
@@ -39,7 +39,7 @@ pub(super) async fn expected<C: Command>(
     let head = published(panel, &filter).await?;
     if after > head {
         // A rejection and an empty outcome are not appended, so the store cannot refuse it.
-        let above = NotTaken::AboveHead { position: after, head };
+        let above = InvalidRequest::AboveHead { position: after, head };
         return Ok(Err(Failure::NotTaken(above)));
     }
     let last = panel.store.last(&filter, head).await?;

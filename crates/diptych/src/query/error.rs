@@ -1,4 +1,4 @@
-use diptych_store::{Corruption, Invalid as NotTaken, Position, ReadError};
+use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
 
 use crate::{
     event::{BoundaryError, SchemaError},
@@ -101,7 +101,7 @@ pub enum QueryError {
     },
     /// The store does not take the question: the scope is beyond a limit.
     #[error(transparent)]
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     /// The log is damaged where it had to be read.
     #[error(transparent)]
     Corrupt(Corruption),
@@ -126,7 +126,7 @@ impl From<ClaimError> for QueryError {
 impl From<ReadError> for QueryError {
     fn from(error: ReadError) -> QueryError {
         match error {
-            ReadError::Invalid(NotTaken::AboveHead { position, head }) => {
+            ReadError::Invalid(InvalidRequest::AboveHead { position, head }) => {
                 QueryError::AboveHead { position, head }
             }
             ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),
