@@ -16,3 +16,4 @@ pub(crate) mod read_hooks;
 pub(crate) mod releases;
 pub(crate) mod rows;
 pub(crate) mod school;
+pub(crate) mod view_digest;

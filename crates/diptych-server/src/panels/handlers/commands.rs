@@ -14,7 +14,10 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, Request, Response, header},
 };
-use diptych::{App, Command, Event, Execute, ExecuteError, Receipt, SessionToken, Timestamp, Uuid};
+use diptych::{
+    App, Command, CommandError, Event, Execute, ExecuteError, Receipt, SessionToken, Timestamp,
+    Uuid,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -267,7 +270,8 @@ impl Sent {
             Err(error) => {
                 let command = type_name::<C>();
                 tracing::error!(command, %error, "a rejection could not be noted");
-                let is_unknown = matches!(error, ExecuteError::OutcomeUnknown(_));
+                let is_unknown =
+                    matches!(error, ExecuteError::Failed(CommandError::OutcomeUnknown(_)));
                 let kind = Problem::of_command(error, |_| Value::Null).kind();
                 if is_unknown { Noted::Unknown { kind } } else { Noted::No { kind } }
             }

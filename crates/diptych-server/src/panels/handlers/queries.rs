@@ -221,7 +221,7 @@ impl Asked {
         let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
         let token = app.token_at(position).await?;
         let session = match session {
-            Some(session) => Some(session.token().await?),
+            Some(session) => Some(session.token().await.map_err(QueryError::from)?),
             None => None,
         };
         Ok(Answered { body, position, stale, standstill, events: cost.events, token, session })
@@ -259,7 +259,7 @@ impl Asked {
             return Err(Problem::bad("parameter", detail));
         }
         match session {
-            Some(session) => Ok(Some(session.token().await?)),
+            Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
             None => Ok(None),
         }
     }
