@@ -171,6 +171,11 @@ impl fmt::Display for Digest {
 }
 
 /// How far another log was taken in, stored with the commit that takes it in: exactly once.
+///
+/// The origin names the log and its epoch, and not the event at the position. If an older copy of
+/// that log is put back and grows past the position, its new events up to there are not taken in,
+/// without an error. A reader of the source that must notice this compares the
+/// [checksum](crate::Store::checksum) of the event at the position before it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
     /// The name under which this log knows the other.
