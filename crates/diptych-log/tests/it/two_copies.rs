@@ -53,10 +53,11 @@ fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
 }
 
 /// Every event has the same size and, at one position, the same time; `way` tells the copies apart.
-/// Every seventh is the same on every way.
+/// Every seventh is the same on every way. Events of the ways `pay1` and `pay2` have equal tags.
 fn event(number: u64, way: &str) -> RawEvent {
     let way = if number.is_multiple_of(7) { "same" } else { way };
-    RawEvent::new("counted", format!("{number:08} {way}")).tag(Tag::new("way", way))
+    let tag = if way.starts_with("pay") { "paid" } else { way };
+    RawEvent::new("counted", format!("{number:08} {way}")).tag(Tag::new("way", tag))
 }
 
 fn append(log: &Log, numbers: std::ops::Range<u64>, way: &str) {
@@ -240,6 +241,21 @@ fn an_index_or_group_file_of_a_copy_is_not_believed() {
             disk.remove(path).unwrap();
             assert_eq!(open_and_ask(&disk), Ok(()), "what it advises helps");
         }
+    }
+}
+
+/// Its columns are right, so look-ups cannot show that it is bound to other records.
+#[test]
+fn verify_names_an_index_file_of_a_copy_that_has_the_same_names() {
+    let common = gone_on(&[], 1..COPIED_AT, "both");
+    let [ours, theirs] = ["pay1", "pay2"].map(|way| gone_on(&common, COPIED_AT..LAST, way));
+    let copies = Copies { ours, theirs };
+    let differ = that_differ(&copies, ".run");
+    assert!(differ.len() > 4);
+    for (at, theirs) in differ {
+        let path = &copies.ours[at].0;
+        let disk = disk_of(&with(&copies.ours, at, &theirs));
+        assert!(damage_in(&disk, path), "verify misses {}", path.display());
     }
 }
 
