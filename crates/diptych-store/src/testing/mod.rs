@@ -49,6 +49,7 @@ mod reopen;
 mod subscribe;
 mod time;
 mod tracking;
+mod wrapped;
 pub mod wrong;
 
 use std::{
@@ -60,6 +61,7 @@ use std::{
 
 pub use cases::cases;
 use probe::Probe;
+pub use wrapped::{Call, Reply, Wrapped};
 
 use crate::{EventStore, Limits, Store, TimeSource};
 

@@ -8,7 +8,7 @@ use diptych::{
 };
 use diptych_store::Append;
 
-use crate::support::counted_store::{Watched, write_event};
+use crate::support::counted_store::{CountedStore, write_event};
 
 /// Version 1 had the tag `customer` alone, and the same fields but `referrer`.
 #[derive(Clone, Debug, PartialEq, Event)]
@@ -100,14 +100,14 @@ impl Command for Leave {
     }
 }
 
-fn with(events: impl IntoIterator<Item = RawEvent>) -> Watched {
-    let store = Watched::new(Memory::new());
+fn with(events: impl IntoIterator<Item = RawEvent>) -> CountedStore {
+    let store = CountedStore::new(Memory::new());
     store.write(Append::events(events));
     store
 }
 
-fn over(store: &Watched) -> AppBuilder {
-    App::over(store.clone()).upcasters(upcasters())
+fn over(store: &CountedStore) -> AppBuilder {
+    App::over(store.store()).upcasters(upcasters())
 }
 
 async fn untagged(start: AppBuilder) -> diptych::Untagged {
@@ -197,7 +197,7 @@ async fn types_that_were_never_changed_are_not_looked_at() {
         customer: u64,
     }
     let store = with((0..100).map(|customer| Left { customer }.encode().unwrap()));
-    App::over(store.clone()).events::<Left>().start().await.unwrap();
+    App::over(store.store()).events::<Left>().start().await.unwrap();
     assert_eq!(store.reads(), 0);
     let store = with((0..10_000).map(new));
     over(&store).events::<Customers>().start().await.unwrap();
