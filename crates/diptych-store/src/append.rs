@@ -3,8 +3,14 @@ use std::{fmt, future::Future};
 use compact_str::CompactString;
 
 use crate::{
-    CommitNumber, Filter, Head, Invalid, Limits, LogIdentity, Position, RawEvent, Refusal,
-    SyncError, Timestamp,
+    error::{InvalidRequest, Refusal, SyncError},
+    event::RawEvent,
+    filter::Filter,
+    head::{CommitNumber, Head},
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    time::Timestamp,
 };
 
 /// One commit: events that are written together or not at all, and what must hold for it.
@@ -63,22 +69,27 @@ impl Append {
     /// Whether the request is within a store's limits, apart from what only encoding tells.
     ///
     /// # Errors
-    /// [`Invalid`] with what is wrong.
-    pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
+    /// [`InvalidRequest`] with what is wrong.
+    pub fn check(&self, limits: &Limits) -> Result<(), InvalidRequest> {
         let (events, allowed) = (self.events.len(), limits.commit_events);
         if events > allowed {
-            return Err(Invalid::too_many("events in a commit", events, allowed, "commit_events"));
+            return Err(InvalidRequest::too_many(
+                "events in a commit",
+                events,
+                allowed,
+                "commit_events",
+            ));
         }
         let (conditions, allowed) = (self.conditions.len(), limits.commit_conditions);
         if conditions > allowed {
             let what = "conditions of a commit";
-            return Err(Invalid::too_many(what, conditions, allowed, "commit_conditions"));
+            return Err(InvalidRequest::too_many(what, conditions, allowed, "commit_conditions"));
         }
         // Together, because together they are looked up.
         Filter::check_all(self.conditions.iter().map(|condition| &condition.fail_if), limits)?;
         if let Some(key) = &self.key {
             if self.events.is_empty() {
-                return Err(Invalid::KeyWithoutEvents);
+                return Err(InvalidRequest::KeyWithoutEvents);
             }
             check_name("key", &key.name, limits.key_bytes, "key_bytes")?;
         }
@@ -91,10 +102,10 @@ impl Append {
     /// Whether no condition is after a position above this head; for authors of stores.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] with the highest such position.
-    pub fn check_positions(&self, head: Position) -> Result<(), Invalid> {
+    /// [`InvalidRequest::AboveHead`] with the highest such position.
+    pub fn check_positions(&self, head: Position) -> Result<(), InvalidRequest> {
         match self.conditions.iter().map(|condition| condition.after).max() {
-            Some(position) if position > head => Err(Invalid::AboveHead { position, head }),
+            Some(position) if position > head => Err(InvalidRequest::AboveHead { position, head }),
             _ => Ok(()),
         }
     }
@@ -105,12 +116,12 @@ fn check_name(
     name: &str,
     allowed: usize,
     limit: &'static str,
-) -> Result<(), Invalid> {
+) -> Result<(), InvalidRequest> {
     if name.is_empty() {
-        return Err(Invalid::NoName { what });
+        return Err(InvalidRequest::NoName { what });
     }
     if name.len() > allowed {
-        return Err(Invalid::too_large(what, name.len(), allowed, limit));
+        return Err(InvalidRequest::too_large(what, name.len(), allowed, limit));
     }
     Ok(())
 }

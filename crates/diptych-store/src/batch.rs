@@ -2,8 +2,12 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    Invalid, Metadata, Position, RawEvent, Tag, Timestamp,
     encoding::{Fields, Layout, Malformed, Rest},
+    error::InvalidRequest,
+    event::{Metadata, RawEvent},
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
 };
 
 /// In which order a read goes through the log.
@@ -196,10 +200,13 @@ impl BatchBuilder {
     /// position to consider, low to high.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] if it begins above the head.
-    pub fn range(read: &Read, head: Position) -> Result<Option<(Position, Position)>, Invalid> {
+    /// [`InvalidRequest::AboveHead`] if it begins above the head.
+    pub fn range(
+        read: &Read,
+        head: Position,
+    ) -> Result<Option<(Position, Position)>, InvalidRequest> {
         if read.after > head {
-            return Err(Invalid::AboveHead { position: read.after, head });
+            return Err(InvalidRequest::AboveHead { position: read.after, head });
         }
         let last = read.upto.min(head);
         Ok((read.after < last && read.limit > 0).then(|| (read.after.plus(1), last)))

@@ -9,7 +9,15 @@ use std::fmt;
 
 use twox_hash::XxHash3_64;
 
-use crate::{EventRef, Metadata, Position, RawEvent, Tag, Timestamp, encoding::Rest};
+use crate::{
+    batch::EventRef,
+    encoding::Rest,
+    event::{Metadata, RawEvent},
+    identity::LogIdentity,
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
+};
 
 /// The checksum of one event at its position. It covers every field that a read returns, including
 /// the position and `recorded_at`.
@@ -82,6 +90,20 @@ impl ContentChecksum {
         last.copy_from_slice(&recorded_at.as_micros().to_le_bytes());
         EventChecksum(add(self.0, &place))
     }
+}
+
+/// A place in one history of one log: the position, and the checksum of the event there.
+///
+/// An older copy of a log that is put back keeps its identity, and can get other events at the same
+/// positions. The checksum of one event distinguishes the two histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HistoryPoint {
+    /// The log and its history.
+    pub log: LogIdentity,
+    /// The position.
+    pub position: Position,
+    /// Checksum of the event at the position.
+    pub checksum: EventChecksum,
 }
 
 fn rest(event: &RawEvent) -> Rest<'_> {
@@ -161,7 +183,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Append, Filter, Memory, Read, Store};
+    use crate::{append::Append, batch::Read, filter::Filter, memory::Memory, store::Store};
 
     fn full() -> RawEvent {
         let metadata = Metadata {

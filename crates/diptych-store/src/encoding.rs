@@ -23,7 +23,12 @@ use std::collections::BTreeMap;
 use compact_str::CompactString;
 use uuid::Uuid;
 
-use crate::{Invalid, Limits, Metadata, RawEvent, Timestamp};
+use crate::{
+    error::InvalidRequest,
+    event::{Metadata, RawEvent},
+    limits::Limits,
+    time::Timestamp,
+};
 
 const VERSION: u8 = 0x01;
 const ID: u8 = 0x02;
@@ -39,8 +44,8 @@ const RESERVED: u8 = 0x80;
 /// Tags are a set: one given twice is written once, where it stood first.
 ///
 /// # Errors
-/// [`Invalid`] if the event is beyond `limits` or has no type; `out` is then as it was.
-pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<(), Invalid> {
+/// [`InvalidRequest`] if the event is beyond `limits` or has no type; `out` is then as it was.
+pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<(), InvalidRequest> {
     encode_laid_out(event, limits, out).map(|_| ())
 }
 
@@ -49,7 +54,7 @@ pub(crate) fn encode_laid_out(
     event: &RawEvent,
     limits: &Limits,
     out: &mut Vec<u8>,
-) -> Result<Layout, Invalid> {
+) -> Result<Layout, InvalidRequest> {
     check(event, limits)?;
     let start = out.len();
     // What stands before a payload is bounded far below 4 GiB.
@@ -94,7 +99,7 @@ pub(crate) fn encode_laid_out(
     let bytes = out.len() - start;
     if bytes > limits.event_bytes {
         out.truncate(start);
-        return Err(Invalid::too_large("event", bytes, limits.event_bytes, "event_bytes"));
+        return Err(InvalidRequest::too_large("event", bytes, limits.event_bytes, "event_bytes"));
     }
     Ok(Layout { type_at, tags_at, rest_at, payload_at, tag_count })
 }
@@ -114,16 +119,20 @@ fn flags(event: &RawEvent) -> u8 {
     .fold(0, |flags, (flag, present)| if present { flags | flag } else { flags })
 }
 
-fn check(event: &RawEvent, limits: &Limits) -> Result<(), Invalid> {
+fn check(event: &RawEvent, limits: &Limits) -> Result<(), InvalidRequest> {
     if event.event_type.is_empty() {
-        return Err(Invalid::NoType);
+        return Err(InvalidRequest::NoType);
     }
     let bounded = |what, length: usize, limit: usize, name| {
-        if length > limit { Err(Invalid::too_large(what, length, limit, name)) } else { Ok(()) }
+        if length > limit {
+            Err(InvalidRequest::too_large(what, length, limit, name))
+        } else {
+            Ok(())
+        }
     };
     bounded("event type", event.event_type.len(), limits.type_bytes, "type_bytes")?;
     if event.tags.len() > limits.tags_per_event {
-        return Err(Invalid::too_many(
+        return Err(InvalidRequest::too_many(
             "tags of an event",
             event.tags.len(),
             limits.tags_per_event,
@@ -424,7 +433,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Tag;
+    use crate::tag::Tag;
 
     fn decode(bytes: &[u8]) -> RawEvent {
         let fields = Fields::new(bytes, Layout::of(bytes).unwrap());

@@ -1,11 +1,11 @@
 use std::{error::Error as StdError, sync::Arc};
 
-use crate::{LogIdentity, Position};
+use crate::{identity::LogIdentity, position::Position};
 
 /// The caller asked for something that no store would do; ask differently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalid {
+pub enum InvalidRequest {
     /// An event has an empty type.
     #[error("an event has no type: give it a stable name such as money-withdrawn")]
     NoType,
@@ -62,20 +62,25 @@ pub enum Invalid {
     },
 }
 
-impl Invalid {
+impl InvalidRequest {
     /// Something has more bytes than the limit of this name allows.
     pub fn too_large(
         what: &'static str,
         bytes: usize,
         limit: usize,
         name: &'static str,
-    ) -> Invalid {
-        Invalid::TooLarge { what, bytes, limit, name }
+    ) -> InvalidRequest {
+        InvalidRequest::TooLarge { what, bytes, limit, name }
     }
 
     /// There is more of something than the limit of this name allows.
-    pub fn too_many(what: &'static str, count: usize, limit: usize, name: &'static str) -> Invalid {
-        Invalid::TooMany { what, count, limit, name }
+    pub fn too_many(
+        what: &'static str,
+        count: usize,
+        limit: usize,
+        name: &'static str,
+    ) -> InvalidRequest {
+        InvalidRequest::TooMany { what, count, limit, name }
     }
 }
 
@@ -190,7 +195,7 @@ pub struct Corruption {
 pub enum AppendError {
     /// The request itself is wrong. Nothing was written.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidRequest),
     /// The store refused it for what is in the log. Nothing was written.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
@@ -223,7 +228,7 @@ pub struct SyncError {
 pub enum ReadError {
     /// The request itself is wrong.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidRequest),
     /// Bytes of the log are damaged.
     #[error(transparent)]
     Corrupt(#[from] Corruption),

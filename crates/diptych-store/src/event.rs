@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use compact_str::CompactString;
 use uuid::Uuid;
 
-use crate::{Tag, Timestamp};
+use crate::{tag::Tag, time::Timestamp};
 
 /// An event as named bytes: what a store moves. It knows no domain types.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use std::{borrow::Cow, fmt, iter, str::FromStr, sync::Arc};
 
-use crate::{EventRef, Invalid, Limits, Tag};
+use crate::{batch::EventRef, error::InvalidRequest, limits::Limits, tag::Tag};
 
 /// Which events: those that match any of its items. Cheap to clone: clones share the items.
 ///
@@ -156,8 +156,8 @@ impl Filter {
     /// Whether the filter is within a store's limits.
     ///
     /// # Errors
-    /// [`Invalid`] with the limit that it exceeds.
-    pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
+    /// [`InvalidRequest`] with the limit that it exceeds.
+    pub fn check(&self, limits: &Limits) -> Result<(), InvalidRequest> {
         Filter::check_all(iter::once(self), limits)
     }
 
@@ -165,7 +165,7 @@ impl Filter {
     pub(crate) fn check_all<'f>(
         filters: impl Iterator<Item = &'f Filter>,
         limits: &Limits,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), InvalidRequest> {
         let (mut items, mut terms) = (0, 0);
         for filter in filters {
             items += filter.items.len();
@@ -174,11 +174,21 @@ impl Filter {
         }
         let allowed = limits.filter_items;
         if items > allowed {
-            return Err(Invalid::too_many("items in filters", items, allowed, "filter_items"));
+            return Err(InvalidRequest::too_many(
+                "items in filters",
+                items,
+                allowed,
+                "filter_items",
+            ));
         }
         let allowed = limits.filter_terms;
         if terms > allowed {
-            return Err(Invalid::too_many("terms in filters", terms, allowed, "filter_terms"));
+            return Err(InvalidRequest::too_many(
+                "terms in filters",
+                terms,
+                allowed,
+                "filter_terms",
+            ));
         }
         Ok(())
     }

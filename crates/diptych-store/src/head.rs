@@ -25,7 +25,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Position, SyncError, Unavailable};
+use crate::{
+    error::{SyncError, Unavailable},
+    position::Position,
+};
 
 /// The how-many-th commit since the store was opened; commits without events count too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

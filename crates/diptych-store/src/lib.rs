@@ -53,14 +53,15 @@ pub use append::{
     Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Synced, Tracking,
 };
 pub use batch::{Batch, BatchBuilder, Direction, EventRef, Read};
-pub use checksum::{ContentChecksum, EventChecksum};
+pub use checksum::{ContentChecksum, EventChecksum, HistoryPoint};
 pub use error::{
-    AppendError, Corruption, Invalid, ReadError, Refusal, SubscribeError, SyncError, Unavailable,
+    AppendError, Corruption, InvalidRequest, ReadError, Refusal, SubscribeError, SyncError,
+    Unavailable,
 };
 pub use event::{Metadata, RawEvent};
 pub use filter::{Filter, FilterItem, FilterSyntaxError};
 pub use head::{CommitNumber, Ended, Head, HeadPublisher};
-pub use identity::{Epoch, HistoryPoint, LogId, LogIdentity};
+pub use identity::{Epoch, LogId, LogIdentity};
 pub use limits::Limits;
 pub use memory::Memory;
 pub use position::Position;

@@ -9,11 +9,19 @@ use compact_str::CompactString;
 use parking_lot::RwLock;
 
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, BatchBuilder, CommitNumber, Corruption,
-    Direction, EventStore, Filter, FilterItem, Head, HeadPublisher, Invalid, Key, KeyedCommit,
-    Limits, LogIdentity, Position, RawEvent, Read, ReadError, Refusal, Synced, Tag, TimeSource,
-    Timestamp, Tracking,
+    append::{Accepted, Append, AppendCondition, Key, KeyedCommit, Synced, Tracking},
+    batch::{Batch, BatchBuilder, Direction, Read},
     encoding::{self, Fields, Layout},
+    error::{AppendError, Corruption, InvalidRequest, ReadError, Refusal},
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    head::{CommitNumber, Head, HeadPublisher},
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    store::EventStore,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 /// A store in memory, gone with the process. A commit is published as soon as it is accepted.
@@ -129,7 +137,7 @@ impl EventStore for Memory {
 }
 
 impl Memory {
-    fn encode(&self, append: &Append) -> Result<Encoded, Invalid> {
+    fn encode(&self, append: &Append) -> Result<Encoded, InvalidRequest> {
         let limit = self.limits.commit_bytes;
         let room = append.events.iter().map(room).fold(0_usize, usize::saturating_add);
         let mut encoded = Encoded {
@@ -142,7 +150,7 @@ impl Memory {
             let layout = encoding::encode_laid_out(event, &self.limits, &mut encoded.bytes)?;
             let end = encoded.bytes.len();
             if end > limit {
-                return Err(Invalid::too_large("commit", end, limit, "commit_bytes"));
+                return Err(InvalidRequest::too_large("commit", end, limit, "commit_bytes"));
             }
             encoded.layouts.push((end - start, layout));
         }
@@ -261,7 +269,9 @@ impl Log {
             let (sources, limit) = (self.tracking.len() + 1, limits.tracking_sources);
             if sources > limit {
                 let what = "tracking sources";
-                return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+                return Err(
+                    InvalidRequest::too_many(what, sources, limit, "tracking_sources").into()
+                );
             }
             return Ok(());
         };

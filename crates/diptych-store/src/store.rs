@@ -1,8 +1,16 @@
 use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    Accepted, Append, AppendError, Batch, EventChecksum, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Position, Read, ReadError, Tag, Tracking,
+    append::{Accepted, Append, KeyedCommit, Tracking},
+    batch::{Batch, Read},
+    checksum::EventChecksum,
+    error::{AppendError, ReadError},
+    filter::Filter,
+    head::Head,
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    tag::Tag,
 };
 
 /// A place where events are stored. This is the one trait that a backend implements.

@@ -2,7 +2,13 @@
 //! for staying live. Nothing is buffered but the batch in the caller's hands, so a slow reader
 //! slows nobody down and costs no memory.
 
-use crate::{Batch, Filter, Invalid, Position, Read, ReadError, Store, SubscribeError};
+use crate::{
+    batch::{Batch, Read},
+    error::{InvalidRequest, ReadError, SubscribeError},
+    filter::Filter,
+    position::Position,
+    store::Store,
+};
 
 /// How a subscription reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +92,7 @@ impl Subscription {
         loop {
             let position = head.position();
             if self.after > position {
-                let wrong = Invalid::AboveHead { position: self.after, head: position };
+                let wrong = InvalidRequest::AboveHead { position: self.after, head: position };
                 return Err(self.failed(wrong.into()));
             }
             let behind = position.get() - self.after.get();

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use crate::Invalid;
+use crate::error::InvalidRequest;
 
 /// An instant: microseconds since the Unix epoch, UTC.
 ///
@@ -47,9 +47,13 @@ impl TimeSource {
     /// The instant to record a commit at, given what the append brought and the last one.
     ///
     /// # Errors
-    /// [`Invalid::RecordedAt`] if the append brought an instant that is not wanted, or none.
-    pub fn next(self, given: Option<Timestamp>, last: Timestamp) -> Result<Timestamp, Invalid> {
-        let wrong = |problem| Err(Invalid::RecordedAt { problem });
+    /// [`InvalidRequest::RecordedAt`] if the append brought an instant that is not wanted, or none.
+    pub fn next(
+        self,
+        given: Option<Timestamp>,
+        last: Timestamp,
+    ) -> Result<Timestamp, InvalidRequest> {
+        let wrong = |problem| Err(InvalidRequest::RecordedAt { problem });
         match (self, given) {
             (TimeSource::Clock, None) => Ok(Timestamp::now().max(last)),
             (TimeSource::Caller, Some(at)) => Ok(at.max(last)),

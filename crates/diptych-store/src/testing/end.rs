@@ -1,29 +1,34 @@
 //! The end of a store that is closed or has failed while it is held: errors, never silence.
 
 use super::{
-    Bench,
+    Suite,
     probe::{Probe, one, parse, plain},
 };
-use crate::{AppendError, Delivery, Position, SubscribeError, SubscribeOptions};
+use crate::{
+    append::Append,
+    error::{AppendError, SubscribeError},
+    position::Position,
+    subscribe::{Delivery, SubscribeOptions},
+};
 
-fn ended(bench: &Bench<'_>) -> Probe {
-    let probe = bench.probe();
+fn ended(suite: &Suite<'_>) -> Probe {
+    let probe = suite.probe();
     probe.put(plain(3));
     probe.end();
     probe
 }
 
-pub(super) fn an_ended_store_takes_nothing_more(bench: &Bench<'_>) {
-    let probe = ended(bench);
-    for append in [one(), crate::Append::events(plain(2))] {
+pub(super) fn an_ended_store_takes_nothing_more(suite: &Suite<'_>) {
+    let probe = ended(suite);
+    for append in [one(), Append::events(plain(2))] {
         let answer = probe.append(append);
         assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
     }
     assert_eq!(probe.head(), 3);
 }
 
-pub(super) fn an_ended_store_says_so(bench: &Bench<'_>) {
-    let probe = ended(bench);
+pub(super) fn an_ended_store_says_so(suite: &Suite<'_>) {
+    let probe = ended(suite);
     let head = probe.store.head();
     assert!(head.ended().is_some());
     assert_eq!(head.position(), Position::new(3));
@@ -32,8 +37,8 @@ pub(super) fn an_ended_store_says_so(bench: &Bench<'_>) {
     assert!(probe.wait("head", head.after(3.into())).is_err());
 }
 
-pub(super) fn the_end_wakes_who_waits(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_end_wakes_who_waits(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(3));
     let head = probe.store.head();
     let waits = probe.parallel(4, |number, probe| {
@@ -46,8 +51,8 @@ pub(super) fn the_end_wakes_who_waits(bench: &Bench<'_>) {
     assert!(waits.iter().all(|ended| *ended));
 }
 
-pub(super) fn what_is_synced_stays_so_after_the_end(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn what_is_synced_stays_so_after_the_end(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let accepted = probe.append(one()).unwrap();
     let sync = accepted.sync.clone();
     probe.synced(accepted);
@@ -55,8 +60,8 @@ pub(super) fn what_is_synced_stays_so_after_the_end(bench: &Bench<'_>) {
     assert!(probe.wait("sync", sync.wait()).is_ok());
 }
 
-pub(super) fn the_end_leaves_no_commit_hanging(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_end_leaves_no_commit_hanging(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let synced = probe.parallel(6, |number, probe| {
         if number == 0 {
             assert!(probe.eventually(|| probe.head() >= 20), "nothing is published");
@@ -77,8 +82,8 @@ pub(super) fn the_end_leaves_no_commit_hanging(bench: &Bench<'_>) {
     assert!(probe.head() >= last, "{last} was synced and is not published");
 }
 
-pub(super) fn the_end_ends_a_subscription_with_an_error(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_end_ends_a_subscription_with_an_error(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(5));
     let mut subscription =
         probe.store.subscribe(parse("*"), Position::START, SubscribeOptions::default());

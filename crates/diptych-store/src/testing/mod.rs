@@ -2,18 +2,18 @@
 //! function that makes fresh stores. A backend's test file is this:
 //!
 //! ```
-//! use diptych_store::{Memory, testing::{Setup, Subject}};
+//! use diptych_store::{Memory, testing::{Setup, TestStore}};
 //!
-//! fn fresh(setup: &Setup) -> Option<Subject> {
+//! fn fresh(setup: &Setup) -> Option<TestStore> {
 //!     let memory = Memory::new().limits(setup.limits.clone()).time(setup.time);
-//!     Some(Subject::new(memory))
+//!     Some(TestStore::new(memory))
 //! }
 //! diptych_store::conformance!(fresh, lacks: [Reopening, Ending]);
 //! # fn main() {}
 //! ```
 //!
 //! A store that outlives its handles says how it is opened again, and one that can be closed
-//! while it is held says how: see [`Subject::reopen`] and [`Subject::end`].
+//! while it is held says how: see [`TestStore::reopen`] and [`TestStore::end`].
 //!
 //! The macro makes one `#[test]` of every case. What a backend cannot do it says with `lacks`;
 //! a case that needs it is then reported as not applicable. A case that is not applicable
@@ -63,7 +63,11 @@ pub use cases::cases;
 use probe::Probe;
 pub use wrapped::{Call, Reply, Wrapped};
 
-use crate::{EventStore, Limits, Store, TimeSource};
+use crate::{
+    limits::Limits,
+    store::{EventStore, Store},
+    time::TimeSource,
+};
 
 /// How a case wants its store to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +79,7 @@ pub struct Setup {
 }
 
 /// A store under test, and what can be done with it besides using it.
-pub struct Subject {
+pub struct TestStore {
     store: Store,
     hooks: Hooks,
 }
@@ -86,31 +90,31 @@ struct Hooks {
     end: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Subject {
+impl TestStore {
     /// This store, which can neither be reopened nor ended.
-    pub fn new(store: impl EventStore) -> Subject {
-        Subject { store: Store::new(store), hooks: Hooks::default() }
+    pub fn new(store: impl EventStore) -> TestStore {
+        TestStore { store: Store::new(store), hooks: Hooks::default() }
     }
 
     /// The same, and this opens it again with the same setup. The case has waited for its
-    /// commits, and dropped its handles and the [end](Subject::end) hook with what that holds.
+    /// commits, and dropped its handles and the [end](TestStore::end) hook with what that holds.
     #[must_use]
-    pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> Subject {
+    pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> TestStore {
         self.hooks.reopen = Some(Box::new(open));
         self
     }
 
     /// The same, and this closes it, or makes it fail, while handles are held.
     #[must_use]
-    pub fn end(mut self, end: impl FnOnce() + Send + 'static) -> Subject {
+    pub fn end(mut self, end: impl FnOnce() + Send + 'static) -> TestStore {
         self.hooks.end = Some(Box::new(end));
         self
     }
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for TestStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject")
+        f.debug_struct("TestStore")
             .field("store", &self.store)
             .field("reopens", &self.hooks.reopen.is_some())
             .field("ends", &self.hooks.end.is_some())
@@ -122,9 +126,9 @@ impl fmt::Debug for Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// [`Subject::reopen`]: the store outlives its handles.
+    /// [`TestStore::reopen`]: the store outlives its handles.
     Reopening,
-    /// [`Subject::end`]: the store can be closed, or made to fail, while it is held.
+    /// [`TestStore::end`]: the store can be closed, or made to fail, while it is held.
     Ending,
     /// A store with [`TimeSource::Caller`].
     CallerTime,
@@ -133,20 +137,20 @@ pub enum Need {
 }
 
 /// Where cases get their stores from, and how long they wait.
-pub struct Bench<'a> {
-    fresh: &'a dyn Fn(&Setup) -> Option<Subject>,
+pub struct Suite<'a> {
+    fresh: &'a dyn Fn(&Setup) -> Option<TestStore>,
     patience: Duration,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Suite<'a> {
     /// Fresh, empty stores from this function; `None` where the backend has no such store.
-    pub fn new(fresh: &'a dyn Fn(&Setup) -> Option<Subject>) -> Bench<'a> {
-        Bench { fresh, patience: Duration::from_secs(60) }
+    pub fn new(fresh: &'a dyn Fn(&Setup) -> Option<TestStore>) -> Suite<'a> {
+        Suite { fresh, patience: Duration::from_secs(60) }
     }
 
     /// The same with this bound on every single wait; a store that takes longer hangs.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Bench<'a> {
+    pub fn patience(mut self, patience: Duration) -> Suite<'a> {
         self.patience = patience;
         self
     }
@@ -155,10 +159,10 @@ impl<'a> Bench<'a> {
         let default = Setup::default();
         match need {
             Need::Reopening => {
-                (self.fresh)(&default).is_some_and(|subject| subject.hooks.reopen.is_some())
+                (self.fresh)(&default).is_some_and(|test_store| test_store.hooks.reopen.is_some())
             }
             Need::Ending => {
-                (self.fresh)(&default).is_some_and(|subject| subject.hooks.end.is_some())
+                (self.fresh)(&default).is_some_and(|test_store| test_store.hooks.end.is_some())
             }
             Need::CallerTime => (self.fresh)(&probe::caller_time()).is_some(),
             Need::SmallLimits => (self.fresh)(&probe::small()).is_some(),
@@ -170,14 +174,14 @@ impl<'a> Bench<'a> {
     }
 
     fn probe_with(&self, setup: &Setup) -> Probe {
-        let subject = (self.fresh)(setup).expect("the backend makes a store with this setup");
-        Probe::new(subject, self.patience)
+        let test_store = (self.fresh)(setup).expect("the backend makes a store with this setup");
+        Probe::new(test_store, self.patience)
     }
 }
 
-impl fmt::Debug for Bench<'_> {
+impl fmt::Debug for Suite<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bench").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Suite").field("patience", &self.patience).finish_non_exhaustive()
     }
 }
 
@@ -190,7 +194,7 @@ pub struct Case {
     pub proves: &'static str,
     /// What it needs that a backend may lack.
     pub needs: &'static [Need],
-    run: fn(&Bench<'_>),
+    run: fn(&Suite<'_>),
 }
 
 /// What came of a case.
@@ -206,12 +210,12 @@ pub enum Outcome {
 }
 
 impl Case {
-    /// Runs the case on fresh stores of this bench.
-    pub fn run(&self, bench: &Bench<'_>) -> Outcome {
-        if let Some(&need) = self.needs.iter().find(|need| !bench.has(**need)) {
+    /// Runs the case on fresh stores of this suite.
+    pub fn run(&self, suite: &Suite<'_>) -> Outcome {
+        if let Some(&need) = self.needs.iter().find(|need| !suite.has(**need)) {
             return Outcome::NotApplicable(need);
         }
-        match panic::catch_unwind(AssertUnwindSafe(|| (self.run)(bench))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| (self.run)(suite))) {
             Ok(()) => Outcome::Passed,
             Err(panic) => Outcome::Failed(message(&*panic)),
         }
@@ -225,8 +229,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Runs every case; what came of each.
-pub fn run_all(bench: &Bench<'_>) -> Vec<(&'static Case, Outcome)> {
-    let outcomes = cases().iter().map(|case| (case, case.run(bench)));
+pub fn run_all(suite: &Suite<'_>) -> Vec<(&'static Case, Outcome)> {
+    let outcomes = cases().iter().map(|case| (case, case.run(suite)));
     outcomes.collect()
 }
 
@@ -234,15 +238,15 @@ pub fn run_all(bench: &Bench<'_>) -> Vec<(&'static Case, Outcome)> {
 ///
 /// # Panics
 /// If the case fails, or if `lacks` is not what the backend lacks.
-pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<Subject>, lacks: &[Need]) {
+pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<TestStore>, lacks: &[Need]) {
     let case = cases().iter().find(|case| case.name == name);
     let case = case.expect("the case exists");
-    let bench = Bench::new(fresh);
+    let suite = Suite::new(fresh);
     if let Some(need) = lacks.iter().find(|need| case.needs.contains(need)) {
-        let found = bench.has(*need);
+        let found = suite.has(*need);
         assert!(!found, "the store does not lack {need:?}: leave the word out");
     }
-    match case.run(&bench) {
+    match case.run(&suite) {
         Outcome::Passed => {}
         Outcome::NotApplicable(need) if lacks.contains(&need) => {
             eprintln!("not applicable, the store lacks {need:?}: {}", case.proves);
@@ -256,7 +260,7 @@ pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<Subject>, lacks: &[Nee
 
 /// Makes one `#[test]` of every case of the suite; see [`testing`](crate::testing).
 ///
-/// `conformance!(fresh)` takes a `fn(&Setup) -> Option<Subject>`;
+/// `conformance!(fresh)` takes a `fn(&Setup) -> Option<TestStore>`;
 /// `conformance!(fresh, lacks: [Reopening])` says what the backend cannot do.
 #[macro_export]
 macro_rules! conformance {

@@ -16,13 +16,19 @@ use proptest::{
 use uuid::Uuid;
 
 use super::{
-    Bench, Setup,
+    Setup, Suite,
     oracle::{Denied, Oracle},
     probe::{Probe, event, key, numbers, parse, small, tag},
 };
 use crate::{
-    Append, AppendCondition, AppendError, Direction, Epoch, Filter, FilterItem, LogId, LogIdentity,
-    Position, RawEvent, Read, Timestamp, Tracking,
+    append::{Append, AppendCondition, Tracking},
+    batch::{Direction, Read},
+    error::AppendError,
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    identity::{Epoch, LogId, LogIdentity},
+    position::Position,
+    time::Timestamp,
 };
 
 const RUNS: u32 = 48;
@@ -75,28 +81,28 @@ enum Operation {
     Reopen,
 }
 
-pub(super) fn generated_operations_agree_with_the_model(bench: &Bench<'_>) {
-    run(bench, &Setup::default(), false);
+pub(super) fn generated_operations_agree_with_the_model(suite: &Suite<'_>) {
+    run(suite, &Setup::default(), false);
 }
 
-pub(super) fn generated_operations_agree_in_small_batches(bench: &Bench<'_>) {
+pub(super) fn generated_operations_agree_in_small_batches(suite: &Suite<'_>) {
     let mut setup = Setup::default();
     setup.limits.batch_events = small().limits.batch_events;
     setup.limits.batch_bytes = 60;
-    run(bench, &setup, false);
+    run(suite, &setup, false);
 }
 
-pub(super) fn generated_operations_agree_across_reopening(bench: &Bench<'_>) {
-    run(bench, &Setup::default(), true);
+pub(super) fn generated_operations_agree_across_reopening(suite: &Suite<'_>) {
+    run(suite, &Setup::default(), true);
 }
 
-fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
+fn run(suite: &Suite<'_>, setup: &Setup, reopening: bool) {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let seed = number("DIPTYCH_SEED").unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
     let runs = number("DIPTYCH_MODEL_RUNS").map_or(RUNS, |runs| runs.try_into().unwrap());
     let operations = vec(operation(reopening), 1..40);
     let outcome = runner(seed, runs).run(&operations, |operations| {
-        play(bench.probe_with(setup), operations).map_err(TestCaseError::fail)
+        play(suite.probe_with(setup), operations).map_err(TestCaseError::fail)
     });
     match outcome {
         Ok(()) => {}

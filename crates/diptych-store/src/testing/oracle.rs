@@ -2,8 +2,13 @@
 
 use super::probe::Seen;
 use crate::{
-    Append, AppendCondition, Direction, Filter, Invalid, Key, KeyedCommit, Position, RawEvent,
-    Read, Refusal, Tag, Tracking,
+    append::{Append, AppendCondition, Key, KeyedCommit, Tracking},
+    batch::{Direction, Read},
+    error::{InvalidRequest, Refusal},
+    event::RawEvent,
+    filter::Filter,
+    position::Position,
+    tag::Tag,
 };
 
 #[derive(Debug, Default)]
@@ -17,7 +22,7 @@ pub(super) struct Oracle {
 /// Why there are no positions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    Invalid(Invalid),
+    Invalid(InvalidRequest),
     Refused(Refusal),
 }
 
@@ -42,12 +47,12 @@ impl Oracle {
 
     fn check(&self, append: &Append) -> Result<(), Denied> {
         if append.key.is_some() && append.events.is_empty() {
-            return Err(Denied::Invalid(Invalid::KeyWithoutEvents));
+            return Err(Denied::Invalid(InvalidRequest::KeyWithoutEvents));
         }
         let head = self.head();
         let above = append.conditions.iter().map(|condition| condition.after);
         if let Some(position) = above.filter(|after| *after > head).max() {
-            return Err(Denied::Invalid(Invalid::AboveHead { position, head }));
+            return Err(Denied::Invalid(InvalidRequest::AboveHead { position, head }));
         }
         if let Some(tracking) = &append.tracking {
             self.check_tracking(tracking).map_err(Denied::Refused)?;

@@ -14,11 +14,19 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Hooks, Setup, Subject};
+use super::{Hooks, Setup, TestStore};
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, Committed, Digest, Direction,
-    EventChecksum, Filter, Invalid, Key, KeyedCommit, Limits, Position, RawEvent, Read, ReadError,
-    Refusal, Store, Tag, TimeSource, Timestamp, Tracking,
+    append::{Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Tracking},
+    batch::{Batch, Direction, Read},
+    checksum::EventChecksum,
+    error::{AppendError, InvalidRequest, ReadError, Refusal},
+    event::RawEvent,
+    filter::Filter,
+    limits::Limits,
+    position::Position,
+    store::Store,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 #[derive(Clone)]
@@ -37,8 +45,8 @@ pub(super) struct Seen {
 }
 
 impl Probe {
-    pub(super) fn new(subject: Subject, patience: Duration) -> Probe {
-        Probe { store: subject.store, patience, hooks: Arc::new(Mutex::new(subject.hooks)) }
+    pub(super) fn new(test_store: TestStore, patience: Duration) -> Probe {
+        Probe { store: test_store.store, patience, hooks: Arc::new(Mutex::new(test_store.hooks)) }
     }
 
     /// What the future answers, or a panic if that takes too long.
@@ -99,7 +107,7 @@ impl Probe {
         }
     }
 
-    pub(super) fn invalid(&self, append: Append) -> Invalid {
+    pub(super) fn invalid(&self, append: Append) -> InvalidRequest {
         match self.append(append) {
             Err(AppendError::Invalid(invalid)) => invalid,
             other => panic!("the append should be invalid: {other:?}"),

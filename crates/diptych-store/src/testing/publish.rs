@@ -3,10 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Bench,
-    probe::{Probe, Seen, event, key, numbers, parse},
+    Suite,
+    probe::{Probe, Seen, event, key, numbers, parse, tag},
 };
-use crate::{Append, Position, Read, Tag, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    batch::Read,
+    position::Position,
+};
 
 const WRITERS: usize = 6;
 const READERS: usize = 2;
@@ -40,8 +44,8 @@ fn upto(probe: &Probe, head: u64) -> Vec<Seen> {
     probe.seen(&parse("*"), Read::all().upto(head.into()))
 }
 
-pub(super) fn what_the_head_says_is_readable(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn what_the_head_says_is_readable(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
         let after = head.saturating_sub(40);
@@ -52,8 +56,8 @@ pub(super) fn what_the_head_says_is_readable(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn nothing_appears_at_or_below_an_observed_position(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn nothing_appears_at_or_below_an_observed_position(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
         let before = upto(probe, head);
@@ -67,8 +71,8 @@ pub(super) fn nothing_appears_at_or_below_an_observed_position(bench: &Bench<'_>
     });
 }
 
-pub(super) fn a_head_is_never_inside_a_commit(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_head_is_never_inside_a_commit(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
         assert_eq!(head % EVENTS, 0, "the head {head} is inside a commit of {EVENTS} events");
@@ -77,8 +81,8 @@ pub(super) fn a_head_is_never_inside_a_commit(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn the_head_never_goes_back(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_head_never_goes_back(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let (held, mut highest) = (probe.store.head(), 0);
         for _ in 0..20 {
@@ -90,9 +94,9 @@ pub(super) fn the_head_never_goes_back(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn look_ups_agree_with_the_head(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    let tag: Tag = super::probe::tag("writer:2");
+pub(super) fn look_ups_agree_with_the_head(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    let tag = tag("writer:2");
     while_writing(&probe, |probe| {
         let head = probe.head();
         let read = probe.seen(&tag.clone().into(), Read::all().upto(head.into()));
@@ -102,8 +106,8 @@ pub(super) fn look_ups_agree_with_the_head(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn look_ups_show_only_what_is_published(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut waiting = Vec::new();
     for number in 1..=30 {
         let name = number.to_string();
@@ -124,8 +128,8 @@ pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn what_is_done_is_published(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn what_is_done_is_published(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for number in 1..=30 {
         let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
         let sync = accepted.sync.clone();
@@ -135,8 +139,8 @@ pub(super) fn what_is_done_is_published(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn what_is_not_waited_for_is_published_too(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn what_is_not_waited_for_is_published_too(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let head = probe.store.head();
     let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
     // Nobody polls the sync: the commit is made by the store, not by who waits for it.

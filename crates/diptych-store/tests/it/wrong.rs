@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use diptych_store::testing::{
-    Bench, Outcome, Setup, Subject, cases, run_all,
+    Outcome, Setup, Suite, TestStore, cases, run_all,
     wrong::{self, Flaw},
 };
 
@@ -31,8 +31,8 @@ fn assert_fails(name: &str, flaw: Flaw) {
     let Some(case) = cases().iter().find(|case| case.name == name) else {
         panic!("there is no case {name}");
     };
-    let fresh = |setup: &Setup| Some(wrong::subject(Some(flaw), setup));
-    let outcome = case.run(&Bench::new(&fresh).patience(PATIENCE));
+    let fresh = |setup: &Setup| Some(wrong::test_store(Some(flaw), setup));
+    let outcome = case.run(&Suite::new(&fresh).patience(PATIENCE));
     assert!(matches!(outcome, Outcome::Failed(_)), "{name} does not find {flaw:?}: {outcome:?}");
 }
 
@@ -53,19 +53,19 @@ fn every_flaw_is_found_by_a_case() {
 
 #[test]
 fn without_a_flaw_it_passes_every_case() {
-    let fresh = |setup: &Setup| Some(wrong::subject(None, setup));
-    for (case, outcome) in run_all(&Bench::new(&fresh)) {
+    let fresh = |setup: &Setup| Some(wrong::test_store(None, setup));
+    for (case, outcome) in run_all(&Suite::new(&fresh)) {
         assert_eq!(outcome, Outcome::Passed, "{}", case.name);
     }
 }
 
 #[test]
 fn what_a_store_lacks_is_not_passed_over_in_silence() {
-    let fresh = |setup: &Setup| -> Option<Subject> {
+    let fresh = |setup: &Setup| -> Option<TestStore> {
         let plain = *setup == Setup::default();
-        plain.then(|| Subject::new(wrong::Wrong::new(None, setup)))
+        plain.then(|| TestStore::new(wrong::WrongStore::new(None, setup)))
     };
-    for (case, outcome) in run_all(&Bench::new(&fresh)) {
+    for (case, outcome) in run_all(&Suite::new(&fresh)) {
         match case.needs.first() {
             Some(need) => assert_eq!(outcome, Outcome::NotApplicable(*need), "{}", case.name),
             None => assert_eq!(outcome, Outcome::Passed, "{}", case.name),

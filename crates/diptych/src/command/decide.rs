@@ -14,8 +14,7 @@ use std::{
 
 use diptych_store::{
     Accepted, Append, AppendCondition, AppendError, ContentChecksum, EventChecksum, Filter,
-    HistoryPoint, Invalid as NotTaken, Key, Metadata, Position, RawEvent, Read, Refusal, Synced,
-    Tag,
+    HistoryPoint, InvalidRequest, Key, Metadata, Position, RawEvent, Read, Refusal, Synced, Tag,
 };
 
 use super::{
@@ -27,10 +26,10 @@ use super::{
     unsynced::{Above, Within},
 };
 use crate::{
-    Event, Receipt, Recorded, SchemaError, Snapshots,
-    event::{Reading, Schema, encoded},
+    event::{Event, Reading, Recorded, Schema, SchemaError, encoded},
     fold::{caught, panic_text},
-    snapshot,
+    snapshot::{self, Snapshots},
+    token::Receipt,
 };
 
 /// A command with everything that was said about it.
@@ -478,7 +477,7 @@ impl Core {
         let head = self.published(&filter).await?;
         if after > head {
             // A rejection and an empty outcome are not appended, so the store cannot refuse it.
-            let above = NotTaken::AboveHead { position: after, head };
+            let above = InvalidRequest::AboveHead { position: after, head };
             return Ok(Err(Failure::NotTaken(above)));
         }
         let last = self.store.last(&filter, head).await?;

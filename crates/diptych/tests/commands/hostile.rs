@@ -10,7 +10,8 @@ use std::{
 
 use diptych::{
     App, BoundaryError, Command, Encoded, Event, EventType, ExecuteError, Filter, FilterItem, Fold,
-    FoldFailure, Invalid, Json, Limits, Memory, NotTaken, RawEvent, Recorded, SchemaError, Tag,
+    FoldFailure, Invalid, InvalidRequest, Json, Limits, Memory, RawEvent, Recorded, SchemaError,
+    Tag,
 };
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ async fn app(store: &CountedStore) -> App {
 }
 
 /// What it was, and that nothing was written and the app goes on.
-async fn not_taken<C: Command>(app: &App, command: diptych::Execute<C>) -> NotTaken {
+async fn not_taken<C: Command>(app: &App, command: diptych::Execute<C>) -> InvalidRequest {
     let head = app.store().head().position();
     let error = command.await.unwrap_err();
     assert_eq!(app.store().head().position(), head, "something was written");
@@ -65,8 +66,8 @@ async fn what_is_beyond_a_limit_is_not_taken() {
     });
     let app = app(&store).await;
     app.execute(open("a")).await.unwrap();
-    let limit = |invalid: &NotTaken| match invalid {
-        NotTaken::TooLarge { name, .. } | NotTaken::TooMany { name, .. } => *name,
+    let limit = |invalid: &InvalidRequest| match invalid {
+        InvalidRequest::TooLarge { name, .. } | InvalidRequest::TooMany { name, .. } => *name,
         other => panic!("{other}"),
     };
     let one = |amount| deposited("a", amount);
@@ -90,7 +91,7 @@ async fn what_is_beyond_a_limit_is_not_taken() {
         assert_eq!(limit(&not_taken(&app, key).await), "key_bytes");
     }
     let nameless = not_taken(&app, app.execute(deposit("a", 1)).key("")).await;
-    assert!(matches!(nameless, NotTaken::NoName { .. }), "{nameless}");
+    assert!(matches!(nameless, InvalidRequest::NoName { .. }), "{nameless}");
     // A tag that the fold does not ask for is checked by the store alone.
     let tag = app.execute(say::<Account, _>(&account("a"), [deposited(&"t".repeat(43), 1)]));
     assert_eq!(limit(&not_taken(&app, tag).await), "tag_bytes");
@@ -116,7 +117,7 @@ async fn a_boundary_has_as_many_items_as_the_store_takes() {
     assert_eq!(heard::<Banking>(&app, &most).await.unwrap().len(), 1);
     let more = app.execute(say::<Account, _>(&of(300), [deposited("7", 1)]));
     let invalid = not_taken(&app, more).await;
-    assert!(matches!(invalid, NotTaken::TooMany { count: 300, limit: 256, .. }), "{invalid}");
+    assert!(matches!(invalid, InvalidRequest::TooMany { count: 300, limit: 256, .. }), "{invalid}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Stores that are deliberately wrong: the proof that each case of the suite finds something.
 //!
-//! A [`Wrong`] store is the plainest possible one, a vector and linear scans, with at most one
+//! A [`WrongStore`] is the plainest possible one, a vector and linear scans, with at most one
 //! [`Flaw`]. Without a flaw it passes every case, with one it fails those that are about it.
 
 mod flaw;
@@ -23,16 +23,25 @@ pub use flaw::Flaw;
 use parking_lot::Mutex;
 use write::Written;
 
-use super::{Setup, Subject};
+use super::{Setup, TestStore};
 use crate::{
-    Accepted, Append, AppendError, Batch, CommitNumber, Corruption, Epoch, EventStore, Filter,
-    Head, HeadPublisher, Key, KeyedCommit, Limits, LogId, LogIdentity, Position, RawEvent, Read,
-    ReadError, Store, Synced, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    append::{Accepted, Append, Key, KeyedCommit, Synced, Tracking},
+    batch::{Batch, Read},
+    error::{AppendError, Corruption, ReadError, Unavailable},
+    event::RawEvent,
+    filter::Filter,
+    head::{CommitNumber, Head, HeadPublisher},
+    identity::{Epoch, LogId, LogIdentity},
+    limits::Limits,
+    position::Position,
+    store::{EventStore, Store},
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 /// A store with at most one flaw. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Wrong(Arc<Inner>);
+pub struct WrongStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -83,21 +92,21 @@ struct Tracked {
     alone: bool,
 }
 
-/// A subject for the suite with this flaw, or without any; it reopens and ends.
-pub fn subject(flaw: Option<Flaw>, setup: &Setup) -> Subject {
-    let wrong = Wrong::new(flaw, setup);
+/// A store for the suite with this flaw, or without any; it reopens and ends.
+pub fn test_store(flaw: Option<Flaw>, setup: &Setup) -> TestStore {
+    let wrong = WrongStore::new(flaw, setup);
     // Reopening takes the place of what was open before.
     let (mut open, ending) = (wrong.clone(), wrong.clone());
-    Subject::new(wrong).end(move || ending.end()).reopen(move || {
+    TestStore::new(wrong).end(move || ending.end()).reopen(move || {
         open = open.reopened();
         Store::new(open.clone())
     })
 }
 
-impl Wrong {
+impl WrongStore {
     /// An empty log with this flaw, or without any.
-    pub fn new(flaw: Option<Flaw>, setup: &Setup) -> Wrong {
-        static SHARED: OnceLock<Wrong> = OnceLock::new();
+    pub fn new(flaw: Option<Flaw>, setup: &Setup) -> WrongStore {
+        static SHARED: OnceLock<WrongStore> = OnceLock::new();
         let state = State {
             events: Vec::new(),
             next: 1,
@@ -112,7 +121,7 @@ impl Wrong {
             Some(Flaw::IdentityIsTheSameEverywhere) => constant_identity(),
             _ => LogIdentity::random(),
         };
-        let fresh = || Wrong::with(flaw, identity, setup.limits.clone(), setup.time, state);
+        let fresh = || WrongStore::with(flaw, identity, setup.limits.clone(), setup.time, state);
         let wrong = match flaw {
             Some(Flaw::SharesOneLog) => SHARED.get_or_init(fresh).clone(),
             _ => fresh(),
@@ -130,14 +139,14 @@ impl Wrong {
         limits: Limits,
         time: TimeSource,
         state: State,
-    ) -> Wrong {
+    ) -> WrongStore {
         let head = match flaw {
             Some(Flaw::ReopeningForgetsTheHead) => 0,
             _ => state.last,
         };
         let publisher = HeadPublisher::new(head.into());
         publisher.publish(head.into(), CommitNumber(state.commits));
-        Wrong(Arc::new(Inner {
+        WrongStore(Arc::new(Inner {
             flaw,
             identity,
             limits,
@@ -160,7 +169,7 @@ impl Wrong {
     }
 
     /// The same log, opened again.
-    fn reopened(&self) -> Wrong {
+    fn reopened(&self) -> WrongStore {
         let mut identity = self.0.identity;
         let Inner { flaw, limits, time, state, .. } = &*self.0;
         let mut state = state.lock().clone();
@@ -189,7 +198,7 @@ impl Wrong {
             }
             _ => {}
         }
-        Wrong::with(*flaw, identity, limits.clone(), *time, state)
+        WrongStore::with(*flaw, identity, limits.clone(), *time, state)
     }
 
     fn is(&self, flaw: Flaw) -> bool {
@@ -239,7 +248,7 @@ fn broken(what: &str) -> Corruption {
     }
 }
 
-impl EventStore for Wrong {
+impl EventStore for WrongStore {
     fn identity(&self) -> LogIdentity {
         match self.is(Flaw::IdentityChanges) {
             true => LogIdentity::random(),

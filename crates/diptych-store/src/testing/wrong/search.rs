@@ -1,12 +1,17 @@
 //! How a wrong store reads and looks up.
 
-use super::{Flaw, State, Stored, Wrong, broken};
+use super::{Flaw, State, Stored, WrongStore, broken};
 use crate::{
-    Batch, BatchBuilder, Direction, Filter, FilterItem, Invalid, Position, RawEvent, Read,
-    ReadError, Tag, Timestamp,
+    batch::{Batch, BatchBuilder, Direction, Read},
+    error::{InvalidRequest, ReadError},
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
 };
 
-impl Wrong {
+impl WrongStore {
     pub(super) fn search(&self, filter: &Filter, mut read: Read) -> Result<Batch, ReadError> {
         self.check_filter(filter)?;
         let mut state = self.0.state.lock();
@@ -65,7 +70,7 @@ impl Wrong {
         }
     }
 
-    fn check_filter(&self, filter: &Filter) -> Result<(), Invalid> {
+    fn check_filter(&self, filter: &Filter) -> Result<(), InvalidRequest> {
         let limits = self.enforced();
         filter.check(&limits)?;
         if !self.is(Flaw::FailsOnLongNames) {
@@ -74,7 +79,9 @@ impl Wrong {
         let types = filter.items().iter().flat_map(|item| &item.types);
         let longest = types.map(|name| name.len()).max().unwrap_or(0);
         match longest > limits.type_bytes {
-            true => Err(Invalid::too_large("type", longest, limits.type_bytes, "type_bytes")),
+            true => {
+                Err(InvalidRequest::too_large("type", longest, limits.type_bytes, "type_bytes"))
+            }
             false => Ok(()),
         }
     }
@@ -217,7 +224,7 @@ impl Wrong {
     fn looked_up(&self, upto: Position) -> Result<Position, ReadError> {
         let head = self.published();
         if upto > head && self.is(Flaw::RefusesLookUpsAboveTheHead) {
-            return Err(Invalid::AboveHead { position: upto, head }.into());
+            return Err(InvalidRequest::AboveHead { position: upto, head }.into());
         }
         Ok(upto.min(head))
     }

@@ -4,11 +4,17 @@ use std::{cmp::Reverse, sync::atomic::Ordering};
 
 use parking_lot::MutexGuard;
 
-use super::{Flaw, State, Stored, Tracked, Wrong, dawdle};
+use super::{Flaw, State, Stored, Tracked, WrongStore, dawdle};
 use crate::{
-    Append, AppendCondition, AppendError, CommitNumber, Digest, Invalid, Key, KeyedCommit, Limits,
-    Metadata, Position, RawEvent, Refusal, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
     encoding,
+    error::{AppendError, InvalidRequest, Refusal, Unavailable},
+    event::{Metadata, RawEvent},
+    head::CommitNumber,
+    limits::Limits,
+    position::Position,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 /// What came of a commit.
@@ -20,7 +26,7 @@ pub(super) struct Written {
     pub(super) commit: u64,
 }
 
-impl Wrong {
+impl WrongStore {
     /// The commit's positions, its instant and its number.
     pub(super) fn commit(&self, append: Append) -> Result<Written, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
@@ -154,7 +160,7 @@ impl Wrong {
         limits
     }
 
-    fn check_limits(&self, append: &Append) -> Result<(), Invalid> {
+    fn check_limits(&self, append: &Append) -> Result<(), InvalidRequest> {
         let limits = self.enforced();
         if !self.is(Flaw::BoundsEachFilterAlone) {
             return append.check(&limits);
@@ -163,14 +169,14 @@ impl Wrong {
         Append { conditions: Vec::new(), ..append.clone() }.check(&limits)
     }
 
-    fn check_size(&self, append: &Append) -> Result<(), Invalid> {
+    fn check_size(&self, append: &Append) -> Result<(), InvalidRequest> {
         let (limits, mut bytes) = (self.enforced(), Vec::new());
         for event in &append.events {
             encoding::encode(event, &limits, &mut bytes)?;
         }
         let limit = limits.commit_bytes;
         match bytes.len() > limit {
-            true => Err(Invalid::too_large("commit", bytes.len(), limit, "commit_bytes")),
+            true => Err(InvalidRequest::too_large("commit", bytes.len(), limit, "commit_bytes")),
             false => Ok(()),
         }
     }
@@ -240,7 +246,7 @@ impl Wrong {
         let (sources, limit) = (sources.len() + 1, self.enforced().tracking_sources);
         if sources > limit {
             let what = "tracking sources";
-            return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+            return Err(InvalidRequest::too_many(what, sources, limit, "tracking_sources").into());
         }
         Ok(())
     }
@@ -382,7 +388,7 @@ impl Wrong {
         }
     }
 
-    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, Invalid> {
+    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, InvalidRequest> {
         let last = state.recorded_at;
         match self.0.flaw {
             Some(Flaw::ClockGoesBack) => {
