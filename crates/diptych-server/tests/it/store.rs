@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use diptych::{EventStore, Filter, Limits, LogIdentity, Memory, Position, Store, Tag};
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking, Unavailable,
+    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
+    Unavailable,
 };
 use tokio::sync::watch;
 
@@ -104,7 +105,7 @@ impl EventStore for Moody {
         self.store.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.pass().await?;
         self.store.append(append).await
     }

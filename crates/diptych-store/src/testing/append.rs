@@ -103,7 +103,7 @@ pub(super) fn a_dropped_append_is_whole_or_not_there(suite: &Suite<'_>) {
 
 pub(super) fn every_field_comes_back(suite: &Suite<'_>) {
     let probe = suite.probe();
-    let further = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
+    let extra = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
     let full = event("full", &["account:ann", "tenant:7"])
         .version(300)
         .id(Uuid::from_u128(u128::MAX))
@@ -112,7 +112,7 @@ pub(super) fn every_field_comes_back(suite: &Suite<'_>) {
             correlation: Some(Uuid::from_u128(2)),
             causation: Some(Uuid::from_u128(3)),
             actor: Some("ann".into()),
-            further: BTreeMap::from(further),
+            extra: BTreeMap::from(extra),
         });
     let extreme =
         RawEvent::new("extreme", b"").version(u32::MAX).id(Uuid::nil()).metadata(Metadata {

@@ -300,7 +300,7 @@ macro_rules! __conformance_cases {
             limit_tags_per_event: limits, [SmallLimits],
                 "An event may have `tags_per_event` and no more.";
             limit_metadata_bytes: limits, [SmallLimits],
-                "Actor and further metadata may have `metadata_bytes` and no more.";
+                "Actor and extra metadata may have `metadata_bytes` and no more.";
             limit_commit_events: limits, [SmallLimits],
                 "A commit may have `commit_events` and no more.";
             limit_commit_bytes: limits, [SmallLimits],

@@ -5,7 +5,7 @@ use super::{
     probe::{Probe, condition, event, key, numbers, one, parse, plain, tag},
 };
 use crate::{
-    append::{Accepted, Append, AppendCondition, Tracking},
+    append::{AcceptedCommit, Append, AppendCondition, Tracking},
     batch::Read,
     error::{AppendError, Refusal},
     event::RawEvent,
@@ -15,7 +15,7 @@ use crate::{
 const CONTENDERS: usize = 64;
 
 /// The winner's position, or what the loser was told.
-fn settle(answer: Result<Accepted, AppendError>) -> Result<Position, Refusal> {
+fn settle(answer: Result<AcceptedCommit, AppendError>) -> Result<Position, Refusal> {
     match answer {
         // Synced, so that whoever looks after this finds it.
         Ok(accepted) => Ok(pollster::block_on(accepted.synced()).expect("synced").first),

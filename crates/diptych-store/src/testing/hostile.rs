@@ -154,11 +154,11 @@ pub(super) fn hostile_sources_are_told_apart(suite: &Suite<'_>) {
 
 pub(super) fn hostile_metadata_comes_back(suite: &Suite<'_>) {
     let probe = suite.probe();
-    let further: BTreeMap<_, _> =
+    let extra: BTreeMap<_, _> =
         names().iter().map(|name| (name.as_str().into(), name.as_str().into())).collect();
     let by = |actor: &String| Metadata {
         actor: Some(actor.as_str().into()),
-        further: further.clone(),
+        extra: extra.clone(),
         ..Metadata::default()
     };
     let events: Vec<_> = names().iter().map(|name| event("e", &[]).metadata(by(name))).collect();

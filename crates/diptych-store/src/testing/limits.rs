@@ -69,11 +69,10 @@ pub(super) fn limit_tags_per_event(suite: &Suite<'_>) {
 }
 
 pub(super) fn limit_metadata_bytes(suite: &Suite<'_>) {
-    let by = |actor: usize, further: usize| {
+    let by = |actor: usize, extra: usize| {
         let metadata = Metadata {
             actor: Some("a".repeat(actor).into()),
-            further: [("f".repeat(further / 2).into(), "v".repeat(further - further / 2).into())]
-                .into(),
+            extra: [("f".repeat(extra / 2).into(), "v".repeat(extra - extra / 2).into())].into(),
             ..Metadata::default()
         };
         Append::event(event("e", &[]).metadata(metadata))

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Setup, Suite,
-    oracle::{Denied, Oracle},
+    oracle::{Denial, Oracle},
     probe::{Probe, event, key, numbers, parse, small, tag},
 };
 use crate::{
@@ -182,7 +182,7 @@ fn answer(
     probe: &Probe,
     append: Append,
     said: &mut Vec<(Position, Timestamp)>,
-) -> Result<Result<(Position, Position), Denied>, String> {
+) -> Result<Result<(Position, Position), Denial>, String> {
     match probe.append(append) {
         Ok(accepted) => {
             if accepted.first <= accepted.last {
@@ -191,8 +191,8 @@ fn answer(
             let committed = probe.synced(accepted);
             Ok(Ok((committed.first, committed.last)))
         }
-        Err(AppendError::Invalid(invalid)) => Ok(Err(Denied::Invalid(invalid))),
-        Err(AppendError::Refused(refusal)) => Ok(Err(Denied::Refused(refusal))),
+        Err(AppendError::Invalid(invalid)) => Ok(Err(Denial::Invalid(invalid))),
+        Err(AppendError::Refused(refusal)) => Ok(Err(Denial::Refused(refusal))),
         Err(other) => Err(other.to_string()),
     }
 }

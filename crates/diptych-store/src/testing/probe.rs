@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 
 use super::{Hooks, Setup, TestStore};
 use crate::{
-    append::{Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Tracking},
+    append::{
+        AcceptedCommit, Append, AppendCondition, Digest, Key, KeyedCommit, SyncedCommit, Tracking,
+    },
     batch::{Batch, Direction, Read},
     checksum::EventChecksum,
     error::{AppendError, InvalidRequest, ReadError, Refusal},
@@ -38,7 +40,7 @@ pub(super) struct Probe {
 
 /// An event as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenEvent {
     pub(super) position: u64,
     pub(super) recorded_at: Timestamp,
     pub(super) event: RawEvent,
@@ -77,12 +79,12 @@ impl Probe {
         true
     }
 
-    pub(super) fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    pub(super) fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.wait("append", self.store.append(append))
     }
 
     /// Commits and waits until that is synced.
-    pub(super) fn commit(&self, append: Append) -> Committed {
+    pub(super) fn commit(&self, append: Append) -> SyncedCommit {
         let accepted = match self.append(append) {
             Ok(accepted) => accepted,
             Err(error) => panic!("the append should be accepted: {error}"),
@@ -90,7 +92,7 @@ impl Probe {
         self.synced(accepted)
     }
 
-    pub(super) fn synced(&self, accepted: Accepted) -> Committed {
+    pub(super) fn synced(&self, accepted: AcceptedCommit) -> SyncedCommit {
         self.wait("sync", accepted.synced()).expect("it is synced")
     }
 
@@ -126,12 +128,12 @@ impl Probe {
     }
 
     /// Every match of the read, batch by batch in its own order.
-    pub(super) fn seen(&self, filter: &Filter, mut read: Read) -> Vec<Seen> {
+    pub(super) fn seen(&self, filter: &Filter, mut read: Read) -> Vec<SeenEvent> {
         let mut seen = Vec::new();
         let end = read.upto.min(self.store.head().position());
         loop {
             let batch = self.read(filter, read.clone());
-            seen.extend(batch.iter().map(|event| Seen {
+            seen.extend(batch.iter().map(|event| SeenEvent {
                 position: event.position().get(),
                 recorded_at: event.recorded_at(),
                 event: event.to_raw(),
@@ -153,7 +155,7 @@ impl Probe {
         }
     }
 
-    pub(super) fn everything(&self) -> Vec<Seen> {
+    pub(super) fn everything(&self) -> Vec<SeenEvent> {
         self.seen(&Filter::everything(), Read::all())
     }
 
@@ -283,7 +285,7 @@ fn check_batch(filter: &Filter, read: &Read, head: RangeInclusive<u64>, batch: &
     assert!(sound, "{context}: upto {upto} is not how far it can have come");
 }
 
-pub(super) fn numbers(seen: &[Seen]) -> Vec<u64> {
+pub(super) fn numbers(seen: &[SeenEvent]) -> Vec<u64> {
     seen.iter().map(|seen| seen.position).collect()
 }
 

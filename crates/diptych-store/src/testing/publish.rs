@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     Suite,
-    probe::{Probe, Seen, event, key, numbers, parse, tag},
+    probe::{Probe, SeenEvent, event, key, numbers, parse, tag},
 };
 use crate::{
     append::{Append, Tracking},
@@ -40,7 +40,7 @@ fn while_writing(probe: &Probe, look: impl Fn(&Probe) + Sync) {
     assert_eq!(probe.head(), ALL);
 }
 
-fn upto(probe: &Probe, head: u64) -> Vec<Seen> {
+fn upto(probe: &Probe, head: u64) -> Vec<SeenEvent> {
     probe.seen(&parse("*"), Read::all().upto(head.into()))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Suite,
-    probe::{Probe, Seen, event, numbers, parse, plain},
+    probe::{Probe, SeenEvent, event, numbers, parse, plain},
 };
 use crate::{
     batch::{Direction, Read},
@@ -25,7 +25,7 @@ pub(super) fn read(after: u64, upto: u64, direction: Direction, limit: usize) ->
 }
 
 fn positions(probe: &Probe, filter: &str, read: Read) -> Vec<u64> {
-    let seen: Vec<Seen> = probe.seen(&parse(filter), read);
+    let seen: Vec<SeenEvent> = probe.seen(&parse(filter), read);
     numbers(&seen)
 }
 

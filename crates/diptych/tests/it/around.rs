@@ -10,7 +10,7 @@ use std::{
 
 use diptych::{EventStore, Filter, Limits, LogIdentity, Position, Store, Tag};
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
+    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
 };
 
 /// Where a call is.
@@ -88,7 +88,7 @@ impl EventStore for Around {
         self.store.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         (self.hook)(Moment::BeforeAppend).await;
         let answer = self.store.append(append).await;
         (self.hook)(Moment::AfterAppend).await;

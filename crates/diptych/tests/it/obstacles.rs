@@ -20,7 +20,8 @@ use diptych::{
     Tag, ViewOptions, ViewSnapshots,
 };
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking, Unavailable,
+    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
+    Unavailable,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,7 +122,7 @@ impl EventStore for Tired {
         self.store.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.store.append(append).await
     }
 

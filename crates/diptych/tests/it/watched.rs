@@ -17,7 +17,7 @@ use diptych::{
     testing::Clock,
 };
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
+    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
 };
 use parking_lot::Mutex;
 use tracing::{
@@ -180,7 +180,7 @@ impl EventStore for Watched {
         self.0.store.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.called();
         self.0.appends.fetch_add(1, Ordering::SeqCst);
         self.turn().await;

@@ -4,7 +4,9 @@
 use std::{future::Future, pin::Pin};
 
 use diptych::{EventStore, Filter, Limits, LogIdentity, Position, ReadError, Store, Tag};
-use diptych_store::{Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, Tracking};
+use diptych_store::{
+    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, Tracking,
+};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type BeforeRead = dyn Fn(&Filter, &Read) -> Boxed<Result<(), ReadError>> + Send + Sync;
@@ -52,7 +54,7 @@ impl EventStore for Wrapped {
         self.store.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.store.append(append).await
     }
 

@@ -21,11 +21,11 @@ use std::{
 use bytes::Bytes;
 pub use flaw::Flaw;
 use parking_lot::Mutex;
-use write::Written;
+use write::CommitAnswer;
 
 use super::{Setup, TestStore};
 use crate::{
-    append::{Accepted, Append, Key, KeyedCommit, Synced, Tracking},
+    append::{AcceptedCommit, Append, CommitSync, Key, KeyedCommit, Tracking},
     batch::{Batch, Read},
     error::{AppendError, Corruption, ReadError, Unavailable},
     event::RawEvent,
@@ -59,7 +59,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct State {
     /// In the order of their positions.
-    events: Vec<Stored>,
+    events: Vec<EventRow>,
     /// The position that the next event gets.
     next: u64,
     commits: u64,
@@ -68,13 +68,13 @@ struct State {
     recorded_at: Timestamp,
     keys: Vec<(Key, Position, Position)>,
     /// The newest last.
-    tracking: Vec<Tracked>,
+    tracking: Vec<TrackingRow>,
     /// What was read already.
     taken: Position,
 }
 
 #[derive(Clone, Debug)]
-struct Stored {
+struct EventRow {
     position: Position,
     recorded_at: Timestamp,
     commit: u64,
@@ -85,7 +85,7 @@ struct Stored {
 }
 
 #[derive(Clone, Debug)]
-struct Tracked {
+struct TrackingRow {
     tracking: Tracking,
     /// The head when it was stored.
     at: Position,
@@ -272,19 +272,19 @@ impl EventStore for WrongStore {
         }
     }
 
-    async fn append(&self, mut append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         if self.is(Flaw::WritesInTwoSteps) && !append.events.is_empty() {
             self.commit(Append::event(append.events.remove(0)))?;
             yield_once().await;
         }
-        let Written { first, last, recorded_at, commit } = self.commit(append)?;
+        let CommitAnswer { first, last, recorded_at, commit } = self.commit(append)?;
         let commit = match self.0.flaw {
             Some(Flaw::NeverSyncs) => commit + 1_000_000,
             Some(Flaw::PublishesOneCommitLate) => 0,
             _ => commit,
         };
-        let sync = Synced::new(CommitNumber(commit), self.0.publisher.head());
-        Ok(Accepted { first, last, recorded_at, sync })
+        let sync = CommitSync::new(CommitNumber(commit), self.0.publisher.head());
+        Ok(AcceptedCommit { first, last, recorded_at, sync })
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {

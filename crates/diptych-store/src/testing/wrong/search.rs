@@ -1,6 +1,6 @@
 //! How a wrong store reads and looks up.
 
-use super::{Flaw, State, Stored, WrongStore, broken};
+use super::{EventRow, Flaw, State, WrongStore, broken};
 use crate::{
     batch::{Batch, BatchBuilder, Direction, Read},
     error::{InvalidRequest, ReadError},
@@ -93,14 +93,14 @@ impl WrongStore {
         filter: &Filter,
         (low, high): (Position, Position),
         read: &Read,
-    ) -> Vec<&'a Stored> {
+    ) -> Vec<&'a EventRow> {
         let items = self.understood(state, filter);
         let taken = match self.is(Flaw::ReadsTakeAway) {
             true => state.taken,
             false => Position::START,
         };
         let within =
-            |stored: &&Stored| (low..=high).contains(&stored.position) && stored.position > taken;
+            |stored: &&EventRow| (low..=high).contains(&stored.position) && stored.position > taken;
         let mut found = Vec::new();
         for stored in state.events.iter().filter(within) {
             let times = self.times_matched(&items, &stored.event);
@@ -123,7 +123,7 @@ impl WrongStore {
     fn batch(
         &self,
         state: &State,
-        found: &[&Stored],
+        found: &[&EventRow],
         read: &Read,
     ) -> Result<(BatchBuilder, Option<Position>), ReadError> {
         let unlimited = self.is(Flaw::IgnoresBatchLimits);
@@ -168,7 +168,7 @@ impl WrongStore {
         let upto = self.looked_up(upto)?;
         let upto = if self.is(Flaw::LastIgnoresUpto) { Position::MAX } else { upto };
         let items = self.understood(&state, filter);
-        let matches = |stored: &&Stored| {
+        let matches = |stored: &&EventRow| {
             stored.position <= upto && self.times_matched(&items, &stored.event) > 0
         };
         let mut found = self.window(&state).filter(matches).map(|stored| stored.position);
@@ -184,8 +184,8 @@ impl WrongStore {
         let upto = self.looked_up(upto)?;
         let upto = if self.is(Flaw::CountExcludesUpto) { upto.before() } else { upto };
         let items = [FilterItem::everything().and_tag(tag.clone())];
-        let matches = |stored: &&Stored| self.times_matched(&items, &stored.event) > 0;
-        let within = |stored: &&Stored| stored.position <= upto;
+        let matches = |stored: &&EventRow| self.times_matched(&items, &stored.event) > 0;
+        let within = |stored: &&EventRow| stored.position <= upto;
         let tagged = || self.window(&state).filter(matches).filter(within);
         match self.0.flaw {
             Some(Flaw::UnknownTagIsAnError) if tagged().next().is_none() => {
@@ -229,7 +229,7 @@ impl WrongStore {
         Ok(upto.min(head))
     }
 
-    fn window<'a>(&self, state: &'a State) -> impl DoubleEndedIterator<Item = &'a Stored> {
+    fn window<'a>(&self, state: &'a State) -> impl DoubleEndedIterator<Item = &'a EventRow> {
         let skipped = match self.is(Flaw::LooksUpTheNewest1000) {
             true => state.events.len().saturating_sub(1_000),
             false => 0,

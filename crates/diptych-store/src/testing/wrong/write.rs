@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::atomic::Ordering};
 
 use parking_lot::MutexGuard;
 
-use super::{Flaw, State, Stored, Tracked, WrongStore, dawdle};
+use super::{EventRow, Flaw, State, TrackingRow, WrongStore, dawdle};
 use crate::{
     append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
     encoding,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What came of a commit.
-pub(super) struct Written {
+pub(super) struct CommitAnswer {
     pub(super) first: Position,
     pub(super) last: Position,
     pub(super) recorded_at: Timestamp,
@@ -28,7 +28,7 @@ pub(super) struct Written {
 
 impl WrongStore {
     /// The commit's positions, its instant and its number.
-    pub(super) fn commit(&self, append: Append) -> Result<Written, AppendError> {
+    pub(super) fn commit(&self, append: Append) -> Result<CommitAnswer, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
@@ -67,7 +67,7 @@ impl WrongStore {
             _ => recorded_at,
         };
         let (first, last, commit) = self.write(&mut state, append, recorded_at);
-        Ok(Written { first, last, recorded_at: recorded_at_said, commit })
+        Ok(CommitAnswer { first, last, recorded_at: recorded_at_said, commit })
     }
 
     /// The request as it is understood.
@@ -287,7 +287,7 @@ impl WrongStore {
             last: if self.is(Flaw::KeysFindTheFirstEventOnly) { first } else { last },
             digest: key.digest,
         });
-        let tagged = |stored: &&Stored| stored.event.tags.iter().any(|tag| tag.as_str() == name);
+        let tagged = |stored: &&EventRow| stored.event.tags.iter().any(|tag| tag.as_str() == name);
         match (found, self.is(Flaw::TakesTagsForKeys)) {
             (None, true) => state.events.iter().find(tagged).map(|stored| KeyedCommit {
                 first: stored.position,
@@ -299,7 +299,11 @@ impl WrongStore {
     }
 
     /// What is stored of this source.
-    pub(super) fn tracking_in<'a>(&self, state: &'a State, source: &str) -> Option<&'a Tracked> {
+    pub(super) fn tracking_in<'a>(
+        &self,
+        state: &'a State,
+        source: &str,
+    ) -> Option<&'a TrackingRow> {
         let together = self.is(Flaw::TracksAllSourcesTogether);
         let mut newest_first = state.tracking.iter().rev();
         newest_first.find(|stored| together || stored.tracking.source == source)
@@ -348,7 +352,7 @@ impl WrongStore {
         };
         let everything = self.is(Flaw::TakesEveryConditionForEverything);
         let items = self.understood(state, fail_if);
-        let conflicts = |stored: &&Stored| {
+        let conflicts = |stored: &&EventRow| {
             let matches = everything || self.times_matched(&items, &stored.event) > 0;
             low <= stored.position && stored.commit != newest && matches
         };
@@ -488,7 +492,7 @@ impl WrongStore {
         position: Position,
         recorded_at: Timestamp,
         commit: u64,
-    ) -> Stored {
+    ) -> EventRow {
         let (mut bytes, limits) = (Vec::new(), self.enforced());
         encoding::encode(event, &limits, &mut bytes).expect("what is too large was refused");
         let mut found_by = event.clone();
@@ -499,7 +503,7 @@ impl WrongStore {
             }
         }
         found_by.tags = tags;
-        Stored {
+        EventRow {
             position,
             recorded_at,
             commit,
@@ -515,7 +519,7 @@ impl WrongStore {
             if self.is(Flaw::TracksWithoutOrigin) {
                 tracking.origin = None;
             }
-            Tracked { tracking, at, alone }
+            TrackingRow { tracking, at, alone }
         }));
     }
 
