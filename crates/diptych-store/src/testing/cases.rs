@@ -32,23 +32,23 @@ macro_rules! __conformance_cases {
                 "Positions are dense, in commit order, and start at 1.";
             events_of_a_commit_keep_their_order: append, [],
                 "The events of a commit stand next to each other, in the order given.";
-            a_commit_of_many_events_is_whole: append, [],
+            a_commit_of_many_events_is_complete: append, [],
                 "A commit of thousands of events is written whole.";
-            accepted_says_where_the_events_are: append, [],
+            accepted_positions_are_those_of_the_events: append, [],
                 "The positions that a commit is answered with are those of its events.";
-            what_is_synced_is_readable: append, [],
+            a_synced_commit_is_readable: append, [],
                 "Once a commit is synced, head, reads and look-ups show it.";
             several_can_wait_for_one_sync: append, [],
                 "Any number of clones can wait for the sync of one commit, also later.";
             look_ups_show_only_what_is_published: publish, [],
                 "Look-ups show a commit only once it is published.";
-            what_is_done_is_published: publish, [],
+            a_sync_is_done_once_its_commit_is_published: publish, [],
                 "A sync says that it is done once its commit is published, and not before.";
-            what_is_not_waited_for_is_published_too: publish, [],
+            a_commit_is_published_without_a_wait_for_its_sync: publish, [],
                 "An accepted commit is published whether or not its sync is waited for.";
-            a_dropped_append_is_whole_or_not_there: append, [],
+            a_dropped_append_is_complete_or_absent: append, [],
                 "A dropped append leaves its commit done or not done, never half done.";
-            every_field_comes_back: append, [],
+            every_field_is_read_as_written: append, [],
                 "Type, version, tags, payload, id and metadata of an event come back as given.";
             bytes_are_the_encoding_of_the_event: append, [],
                 "An event's bytes in a batch are its encoding, the same in every store.";
@@ -64,11 +64,11 @@ macro_rules! __conformance_cases {
                 "Without events and tracking nothing is written and no position is used.";
             an_append_of_nothing_is_checked: append, [],
                 "Without events and tracking the checks are still made and answered.";
-            an_append_of_nothing_waits_for_what_it_saw: append, [],
+            an_append_of_nothing_is_synced_after_the_commits_it_saw: append, [],
                 "Checks alone are synced once what they saw is.";
             a_fresh_log_accepts_an_append_of_nothing: append, [],
                 "Checks alone on an empty log answer with positions 1 and 0.";
-            reading_twice_gives_the_same: append, [],
+            reading_takes_nothing_away: append, [],
                 "Reading takes nothing away: the same read gives the same events.";
 
             tracking_is_checked_before_the_key: checks, [],
@@ -85,11 +85,11 @@ macro_rules! __conformance_cases {
                 "A refused commit does not remember its key.";
             a_refused_commit_moves_no_tracking: checks, [],
                 "A refused commit does not store its tracking.";
-            the_store_goes_on_after_a_refusal: checks, [],
+            a_refusal_does_not_stop_the_store: checks, [],
                 "A refusal is an outcome: the store takes the next commit as if nothing was.";
-            checks_see_what_was_just_accepted: checks, [],
+            checks_see_accepted_commits: checks, [],
                 "Every check sees all commits accepted before, synced or not.";
-            a_refusal_rests_on_what_is_readable: checks, [],
+            a_refusal_rests_on_published_commits: checks, [],
                 "What a refusal rests on is published when the refusal is answered.";
 
             a_match_after_the_position_is_a_conflict: condition, [],
@@ -128,7 +128,7 @@ macro_rules! __conformance_cases {
                 "Of several conditions each considers what is after its own position.";
             a_conflict_over_several_conditions_names_the_last_match: condition, [],
                 "A conflict says the last match of any condition, and the position it is after.";
-            several_conditions_see_what_was_just_accepted: condition, [],
+            every_condition_sees_accepted_commits: condition, [],
                 "Every one of several conditions sees what was accepted before, synced or not.";
             any_condition_above_the_head_is_invalid: condition, [],
                 "One condition above the head makes a commit invalid, whatever the others say.";
@@ -137,9 +137,9 @@ macro_rules! __conformance_cases {
                 "A key finds the first and last position and the digest of its commit.";
             an_unused_key_finds_nothing: key, [],
                 "A key is found by its whole name only.";
-            the_same_request_again_is_told_where_it_was_committed: key, [],
+            a_repeated_request_gets_the_positions_of_the_first: key, [],
                 "The same request under its key is refused with the first commit's positions.";
-            another_request_under_a_used_key_is_told_so: key, [],
+            another_request_under_a_used_key_is_refused_as_reused: key, [],
                 "Another request under a used key is told that the key was reused.";
             digests_are_compared_whole: key, [],
                 "All 16 bytes of a digest tell requests apart.";
@@ -154,11 +154,11 @@ macro_rules! __conformance_cases {
 
             tracking_is_stored_with_the_commit: tracking, [],
                 "Source, origin and position are stored with their commit.";
-            tracking_takes_only_what_is_further: tracking, [],
+            tracking_accepts_only_higher_positions: tracking, [],
                 "A position of a source that is not greater is refused with what is stored.";
-            tracking_may_leap: tracking, [],
+            tracking_may_skip_positions: tracking, [],
                 "A source's positions may leave gaps.";
-            a_tracking_refusal_says_where_it_was_taken_in: tracking, [],
+            a_tracking_refusal_names_the_head_of_the_import: tracking, [],
                 "A tracking refusal says the head at which the tracking was stored.";
             another_origin_is_refused: tracking, [],
                 "Another log or epoch under the same source name is refused.";
@@ -191,7 +191,7 @@ macro_rules! __conformance_cases {
                 "A filter on everything gives every event.";
             nothing_is_no_event: filter, [],
                 "A filter without items gives no event.";
-            what_is_not_there_is_not_found: filter, [],
+            unknown_types_and_tags_match_nothing: filter, [],
                 "Types and tags that no event has are no error and find nothing.";
 
             a_read_gives_events_in_order: read, [],
@@ -214,11 +214,11 @@ macro_rules! __conformance_cases {
                 "Backwards the limit counts from the high end.";
             a_limit_of_zero_considers_nothing: read, [],
                 "A read of no events considers nothing, and says so.";
-            upto_covers_what_did_not_match: read, [],
+            upto_covers_events_that_do_not_match: read, [],
                 "A batch's `upto` covers what did not match, up to the head.";
-            upto_stops_before_what_was_not_given: read, [],
+            upto_stops_before_a_match_left_out: read, [],
                 "A batch's `upto` never passes a match that was not given.";
-            upto_backwards_stops_above_what_was_not_given: read, [],
+            upto_backwards_stops_above_a_match_left_out: read, [],
                 "Backwards `upto` never passes a match that was not given.";
             upto_is_within_the_bounds: read, [],
                 "A batch's `upto` stays within its read, in both directions.";
@@ -229,7 +229,7 @@ macro_rules! __conformance_cases {
                 "Reading on after `upto` gives every match once, whatever the limits.";
             paging_backwards_gives_every_match_once: page, [],
                 "Reading on below `upto` gives every match once, whatever the limits.";
-            small_batches_lose_and_repeat_nothing: page, [SmallLimits],
+            small_batches_neither_lose_nor_repeat_events: page, [SmallLimits],
                 "Batches cut by the store's limits lose and repeat nothing.";
 
             last_is_the_last_match: lookup, [],
@@ -250,72 +250,72 @@ macro_rules! __conformance_cases {
                 "`types` says each type of an event in the log once, in order.";
             a_tag_given_twice_counts_once: lookup, [],
                 "A tag given twice on one event counts once.";
-            look_ups_see_large_logs: lookup, [],
+            look_ups_are_right_in_a_large_log: lookup, [],
                 "`last` and `count` hold on a log of thousands of events.";
 
             a_fresh_log_is_empty: head, [],
                 "A fresh log has head 0 and nothing in it.";
             the_head_is_the_last_position: head, [],
                 "The head is the last event's position.";
-            a_head_that_is_held_moves: head, [],
+            a_held_head_moves: head, [],
                 "A head that is held moves with the log.";
-            who_waits_for_the_head_is_woken: head, [],
+            a_wait_for_the_head_wakes: head, [],
                 "Who waits for a position is woken when it is published.";
             a_log_keeps_its_identity: head, [],
                 "A log's id and epoch stay the same while it is open.";
             every_log_has_its_own_identity: head, [],
                 "Two logs have different ids.";
-            logs_are_apart: head, [],
+            two_logs_share_nothing: head, [],
                 "Two logs share nothing.";
 
             recorded_at_never_decreases: time, [],
                 "`recorded_at` never decreases along the log.";
             a_commit_is_recorded_at_one_instant: time, [],
                 "All events of a commit have the same `recorded_at`.";
-            what_was_recorded_stays: time, [],
+            recorded_at_of_an_event_never_changes: time, [],
                 "`recorded_at` of an event never changes.";
-            a_store_with_a_clock_takes_no_time: time, [],
+            a_store_with_a_clock_refuses_a_given_time: time, [],
                 "A store that keeps its own time refuses to be given one.";
             the_callers_time_is_recorded: time, [CallerTime],
                 "A store told to take time from its caller records that time.";
             the_callers_time_is_raised_to_the_last: time, [CallerTime],
                 "A caller's time that went back is raised to the last one.";
-            the_callers_time_has_to_be_given: time, [CallerTime],
+            a_missing_caller_time_is_invalid: time, [CallerTime],
                 "A store told to take time from its caller refuses a commit without.";
-            a_refused_commit_leaves_no_time: time, [CallerTime],
+            the_time_of_a_refused_commit_does_not_count: time, [CallerTime],
                 "A refused commit's time does not count as the last one.";
-            accepted_says_when_it_is_recorded: time, [],
+            accepted_reports_its_recorded_at: time, [],
                 "What is accepted says the `recorded_at` that is read later.";
-            accepted_says_the_callers_time_as_recorded: time, [CallerTime],
+            accepted_reports_the_callers_time_as_recorded: time, [CallerTime],
                 "A caller's time is said as it is recorded, not as it was given.";
-            without_a_commit_accepted_says_the_last_time: time, [],
+            an_append_of_nothing_reports_the_last_time: time, [],
                 "Where nothing is recorded the last instant is said.";
 
-            limit_event_bytes: limits, [SmallLimits],
+            event_bytes_is_enforced: limits, [SmallLimits],
                 "An event may have `event_bytes` and no more.";
-            limit_type_bytes: limits, [SmallLimits],
+            type_bytes_is_enforced: limits, [SmallLimits],
                 "A type may have `type_bytes` and no more.";
-            limit_tag_bytes: limits, [SmallLimits],
+            tag_bytes_is_enforced: limits, [SmallLimits],
                 "A tag may have `tag_bytes` and no more.";
-            limit_tags_per_event: limits, [SmallLimits],
+            tags_per_event_is_enforced: limits, [SmallLimits],
                 "An event may have `tags_per_event` and no more.";
-            limit_metadata_bytes: limits, [SmallLimits],
+            metadata_bytes_is_enforced: limits, [SmallLimits],
                 "Actor and extra metadata may have `metadata_bytes` and no more.";
-            limit_commit_events: limits, [SmallLimits],
+            commit_events_is_enforced: limits, [SmallLimits],
                 "A commit may have `commit_events` and no more.";
-            limit_commit_bytes: limits, [SmallLimits],
+            commit_bytes_is_enforced: limits, [SmallLimits],
                 "A commit may have `commit_bytes` and no more.";
-            limit_commit_conditions: limits, [SmallLimits],
+            commit_conditions_is_enforced: limits, [SmallLimits],
                 "A commit may have `commit_conditions` and no more.";
-            limit_key_bytes: limits, [SmallLimits],
+            key_bytes_is_enforced: limits, [SmallLimits],
                 "A key may have `key_bytes` and no more.";
-            limit_source_bytes: limits, [SmallLimits],
+            source_bytes_is_enforced: limits, [SmallLimits],
                 "A source may have `source_bytes` and no more.";
-            limit_tracking_sources: limits, [SmallLimits],
+            tracking_sources_is_enforced: limits, [SmallLimits],
                 "A log may have `tracking_sources` and no more.";
-            limit_filter_items: limits, [SmallLimits],
+            filter_items_is_enforced: limits, [SmallLimits],
                 "A filter may have `filter_items` and no more, wherever it is used.";
-            limit_filter_terms: limits, [SmallLimits],
+            filter_terms_is_enforced: limits, [SmallLimits],
                 "A filter may have `filter_terms` and no more, wherever it is used.";
             filters_of_a_commit_are_bounded_together: limits, [SmallLimits],
                 "Items and terms of all conditions of a commit count together.";
@@ -323,11 +323,11 @@ macro_rules! __conformance_cases {
                 "A batch has at most `batch_events`.";
             a_batch_holds_at_most_batch_bytes: page, [SmallLimits],
                 "A batch has at most `batch_bytes`, and no event is passed over.";
-            one_event_is_always_let_through: page, [SmallLimits],
+            an_event_larger_than_a_batch_is_read_alone: page, [SmallLimits],
                 "An event larger than `batch_bytes` is read alone.";
-            a_late_event_beyond_a_limit_leaves_nothing: limits, [SmallLimits],
+            an_invalid_last_event_leaves_nothing_of_its_commit: limits, [SmallLimits],
                 "A commit whose last event is invalid leaves nothing of the first.";
-            a_store_says_its_limits: limits, [SmallLimits],
+            a_store_enforces_the_limits_it_reports: limits, [SmallLimits],
                 "The limits that a store says are those that it holds to.";
 
             hostile_types_are_told_apart: hostile, [],
@@ -338,7 +338,7 @@ macro_rules! __conformance_cases {
                 "Keys of any text are told apart.";
             hostile_sources_are_told_apart: hostile, [],
                 "Sources of any text are told apart.";
-            hostile_metadata_comes_back: hostile, [],
+            hostile_metadata_is_read_as_written: hostile, [],
                 "Metadata of any text comes back.";
             a_tag_is_not_found_by_its_prefix: hostile, [],
                 "A tag that begins like another is not taken for it.";
@@ -361,13 +361,13 @@ macro_rules! __conformance_cases {
                 "Where boundaries overlap, those who share a part exclude each other.";
             conditions_that_overlap_exclude_each_other: concurrent, [],
                 "The same where each part of a boundary is a condition of its own.";
-            a_loser_finds_what_beat_it: concurrent, [],
+            a_loser_finds_the_winning_event: concurrent, [],
                 "The position that a loser is told is published and holds what beat it.";
             retries_lose_no_update: concurrent, [],
                 "Read, decide, retry on conflict: no update is lost.";
             one_of_many_sends_of_a_key_is_committed: concurrent, [],
                 "Of 100 parallel sends of a key one is committed; the others learn where.";
-            parallel_tracking_takes_in_once: concurrent, [],
+            parallel_imports_take_each_position_once: concurrent, [],
                 "Parallel intake of one source takes every position in once, in order.";
             parallel_commits_share_no_position: concurrent, [],
                 "Parallel commits get dense positions that no other has.";
@@ -376,7 +376,7 @@ macro_rules! __conformance_cases {
             parallel_commits_are_recorded_in_order: concurrent, [],
                 "`recorded_at` never decreases under parallel commits either.";
 
-            what_the_head_says_is_readable: publish, [],
+            events_up_to_an_observed_head_are_readable: publish, [],
                 "Everything up to an observed head can be read at once.";
             nothing_appears_at_or_below_an_observed_position: publish, [],
                 "What is at or below an observed position never changes.";
@@ -391,15 +391,15 @@ macro_rules! __conformance_cases {
                 "A subscription gives what is there, says so, then what comes.";
             a_subscription_to_an_empty_log_is_live_at_once: subscribe, [],
                 "A subscription to an empty log is live at once.";
-            a_subscriber_that_waits_is_woken: subscribe, [],
+            a_waiting_subscription_wakes: subscribe, [],
                 "A subscription that waits is woken by the next commit.";
-            a_selective_subscription_catches_up_too: subscribe, [],
+            a_selective_subscription_catches_up: subscribe, [],
                 "A subscription whose filter matches little or nothing catches up.";
-            a_live_subscription_hears_what_does_not_match: subscribe, [],
+            a_live_subscription_advances_over_other_events: subscribe, [],
                 "A live subscription moves on over what does not match.";
             a_subscription_misses_nothing_while_8_writers_append: subscribe, [],
                 "Under parallel commits a subscription gives each match once, in order.";
-            a_slow_subscriber_is_told_that_it_fell_behind: subscribe, [],
+            a_slow_subscription_reports_that_it_fell_behind: subscribe, [],
                 "A live subscription that falls behind says by how much.";
             a_subscription_from_above_the_head_is_an_error: subscribe, [],
                 "A subscription from a position that the log has not reached is an error.";
@@ -407,18 +407,18 @@ macro_rules! __conformance_cases {
                 "Dropping the wait for a delivery loses nothing.";
             subscriptions_do_not_take_from_each_other: subscribe, [],
                 "Subscriptions are independent of each other.";
-            a_subscription_goes_on_where_another_stopped: subscribe, [],
+            a_subscription_continues_where_another_stopped: subscribe, [],
                 "A subscription from where another stopped continues it.";
 
-            an_ended_store_takes_nothing_more: end, [Ending],
+            an_ended_store_accepts_no_commits: end, [Ending],
                 "A store that has ended refuses every append as unavailable.";
-            an_ended_store_says_so: end, [Ending],
+            an_ended_store_ends_its_head: end, [Ending],
                 "A store that has ended says so to who waits for its head.";
-            the_end_wakes_who_waits: end, [Ending],
+            the_end_wakes_waiters: end, [Ending],
                 "The end of a store wakes who waits for its head.";
-            what_is_synced_stays_so_after_the_end: end, [Ending],
+            a_synced_commit_stays_synced_after_the_end: end, [Ending],
                 "A synced commit stays synced after the end of its store.";
-            the_end_leaves_no_commit_hanging: end, [Ending],
+            the_end_answers_every_wait_for_a_sync: end, [Ending],
                 "Who waits for a sync while the store ends gets an answer.";
             the_end_ends_a_subscription_with_an_error: end, [Ending],
                 "A subscription ends with an error that says where to go on.";
@@ -429,7 +429,7 @@ macro_rules! __conformance_cases {
                 "After reopening, every event has the checksum that it had.";
             the_head_outlives_the_store: reopen, [Reopening],
                 "The head is the same after reopening.";
-            positions_go_on_after_reopening: reopen, [Reopening],
+            positions_continue_after_reopening: reopen, [Reopening],
                 "Positions go on after reopening.";
             keys_outlive_the_store: reopen, [Reopening],
                 "Keys, positions and digests are there after reopening.";
@@ -437,9 +437,9 @@ macro_rules! __conformance_cases {
                 "Tracking with its origin is there after reopening.";
             tracking_alone_outlives_the_store: reopen, [Reopening],
                 "Tracking that was committed without events is there after reopening.";
-            conditions_see_what_was_there_before: reopen, [Reopening],
+            conditions_see_events_from_before_reopening: reopen, [Reopening],
                 "Conditions see the events from before reopening.";
-            look_ups_see_what_was_there_before: reopen, [Reopening],
+            look_ups_see_events_from_before_reopening: reopen, [Reopening],
                 "Reads, `last` and `count` see the events from before reopening.";
             the_identity_outlives_the_store: reopen, [Reopening],
                 "Id and epoch stay the same after a clean close.";

@@ -88,7 +88,7 @@ pub(super) fn a_refused_commit_moves_no_tracking(suite: &Suite<'_>) {
     probe.commit(one().tracking(Tracking::new("left", 1)));
 }
 
-pub(super) fn the_store_goes_on_after_a_refusal(suite: &Suite<'_>) {
+pub(super) fn a_refusal_does_not_stop_the_store(suite: &Suite<'_>) {
     let probe = prepared(suite);
     for number in 2..20 {
         refuse_in_every_way(&probe);
@@ -96,7 +96,7 @@ pub(super) fn the_store_goes_on_after_a_refusal(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn checks_see_what_was_just_accepted(suite: &Suite<'_>) {
+pub(super) fn checks_see_accepted_commits(suite: &Suite<'_>) {
     let probe = suite.probe();
     // Nothing is waited for in between: the checks rest on accepted commits, synced or not.
     let first = Append::event(event("a", &[])).key(key("k", "r"));
@@ -110,7 +110,7 @@ pub(super) fn checks_see_what_was_just_accepted(suite: &Suite<'_>) {
     probe.synced(first);
 }
 
-pub(super) fn a_refusal_rests_on_what_is_readable(suite: &Suite<'_>) {
+pub(super) fn a_refusal_rests_on_published_commits(suite: &Suite<'_>) {
     let probe = suite.probe();
     for number in 1..=20 {
         let name = number.to_string();

@@ -100,7 +100,7 @@ fn take_neighbouring_seats(
     assert!((seats.div_ceil(3)..=seats / 2).contains(&took), "{took} took seats");
 }
 
-pub(super) fn a_loser_finds_what_beat_it(suite: &Suite<'_>) {
+pub(super) fn a_loser_finds_the_winning_event(suite: &Suite<'_>) {
     let probe = suite.probe();
     for _ in 0..10 {
         let known = probe.head();
@@ -157,7 +157,7 @@ pub(super) fn one_of_many_sends_of_a_key_is_committed(suite: &Suite<'_>) {
     assert_eq!(probe.everything().len(), 5);
 }
 
-pub(super) fn parallel_tracking_takes_in_once(suite: &Suite<'_>) {
+pub(super) fn parallel_imports_take_each_position_once(suite: &Suite<'_>) {
     let probe = suite.probe();
     // Eight readers of one source, each taking in everything, in order.
     probe.parallel(8, |_, probe| {

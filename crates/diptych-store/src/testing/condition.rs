@@ -199,7 +199,7 @@ pub(super) fn a_conflict_over_several_conditions_names_the_last_match(suite: &Su
     }
 }
 
-pub(super) fn several_conditions_see_what_was_just_accepted(suite: &Suite<'_>) {
+pub(super) fn every_condition_sees_accepted_commits(suite: &Suite<'_>) {
     let probe = five(suite);
     // Nothing is waited for in between: the checks rest on accepted commits, synced or not.
     let accepted = [event("b", &[]), event("c", &[])].map(|event| {

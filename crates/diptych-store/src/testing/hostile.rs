@@ -152,7 +152,7 @@ pub(super) fn hostile_sources_are_told_apart(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn hostile_metadata_comes_back(suite: &Suite<'_>) {
+pub(super) fn hostile_metadata_is_read_as_written(suite: &Suite<'_>) {
     let probe = suite.probe();
     let extra: BTreeMap<_, _> =
         names().iter().map(|name| (name.as_str().into(), name.as_str().into())).collect();

@@ -27,7 +27,7 @@ pub(super) fn an_unused_key_finds_nothing(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn the_same_request_again_is_told_where_it_was_committed(suite: &Suite<'_>) {
+pub(super) fn a_repeated_request_gets_the_positions_of_the_first(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(1));
     let append = Append::events(plain(3)).key(key("k", "request"));
@@ -40,7 +40,7 @@ pub(super) fn the_same_request_again_is_told_where_it_was_committed(suite: &Suit
     assert_eq!(probe.head(), 8);
 }
 
-pub(super) fn another_request_under_a_used_key_is_told_so(suite: &Suite<'_>) {
+pub(super) fn another_request_under_a_used_key_is_refused_as_reused(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.commit(Append::events(plain(2)).key(key("k", "request")));
     let expected = Refusal::KeyReused { first: 1.into(), last: 2.into() };

@@ -89,7 +89,7 @@ pub(super) fn a_tag_given_twice_counts_once(suite: &Suite<'_>) {
     assert_eq!(probe.positions("tag=k:1"), [1, 2]);
 }
 
-pub(super) fn look_ups_see_large_logs(suite: &Suite<'_>) {
+pub(super) fn look_ups_are_right_in_a_large_log(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put([event("first", &["k:1"])]);
     for _ in 0..20 {

@@ -61,7 +61,7 @@ pub(super) fn paging_backwards_gives_every_match_once(suite: &Suite<'_>) {
     pages(&probe, Direction::Backwards);
 }
 
-pub(super) fn small_batches_lose_and_repeat_nothing(suite: &Suite<'_>) {
+pub(super) fn small_batches_neither_lose_nor_repeat_events(suite: &Suite<'_>) {
     let probe = suite.probe_with(&small());
     sixty(&probe);
     pages(&probe, Direction::Forwards);
@@ -108,7 +108,7 @@ pub(super) fn a_batch_holds_at_most_batch_bytes(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn one_event_is_always_let_through(suite: &Suite<'_>) {
+pub(super) fn an_event_larger_than_a_batch_is_read_alone(suite: &Suite<'_>) {
     let mut setup = small();
     setup.limits.batch_bytes = 20;
     let probe = suite.probe_with(&setup);

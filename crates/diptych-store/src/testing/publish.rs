@@ -44,7 +44,7 @@ fn upto(probe: &Probe, head: u64) -> Vec<SeenEvent> {
     probe.seen(&parse("*"), Read::all().upto(head.into()))
 }
 
-pub(super) fn what_the_head_says_is_readable(suite: &Suite<'_>) {
+pub(super) fn events_up_to_an_observed_head_are_readable(suite: &Suite<'_>) {
     let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
@@ -128,7 +128,7 @@ pub(super) fn look_ups_show_only_what_is_published(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn what_is_done_is_published(suite: &Suite<'_>) {
+pub(super) fn a_sync_is_done_once_its_commit_is_published(suite: &Suite<'_>) {
     let probe = suite.probe();
     for number in 1..=30 {
         let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
@@ -139,7 +139,7 @@ pub(super) fn what_is_done_is_published(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn what_is_not_waited_for_is_published_too(suite: &Suite<'_>) {
+pub(super) fn a_commit_is_published_without_a_wait_for_its_sync(suite: &Suite<'_>) {
     let probe = suite.probe();
     let head = probe.store.head();
     let accepted = probe.append(Append::event(event("e", &[]))).unwrap();

@@ -134,7 +134,7 @@ pub(super) fn a_limit_of_zero_considers_nothing(suite: &Suite<'_>) {
     assert!(batch.is_empty() && batch.upto() > Position::new(10), "{}", batch.upto());
 }
 
-pub(super) fn upto_covers_what_did_not_match(suite: &Suite<'_>) {
+pub(super) fn upto_covers_events_that_do_not_match(suite: &Suite<'_>) {
     let probe = ten(suite);
     probe.put(plain(7));
     // However many batches it takes, the last one is at the head, with or without a match.
@@ -148,7 +148,7 @@ pub(super) fn upto_covers_what_did_not_match(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn upto_stops_before_what_was_not_given(suite: &Suite<'_>) {
+pub(super) fn upto_stops_before_a_match_left_out(suite: &Suite<'_>) {
     let probe = ten(suite);
     for limit in 1..5 {
         let batch = probe.read(&parse("type=odd"), Read::all().limit(limit));
@@ -159,7 +159,7 @@ pub(super) fn upto_stops_before_what_was_not_given(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn upto_backwards_stops_above_what_was_not_given(suite: &Suite<'_>) {
+pub(super) fn upto_backwards_stops_above_a_match_left_out(suite: &Suite<'_>) {
     let probe = ten(suite);
     for limit in 1..5 {
         let batch = probe.read(&parse("type=even"), Read::backwards().limit(limit));

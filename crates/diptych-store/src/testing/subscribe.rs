@@ -81,7 +81,7 @@ pub(super) fn a_subscription_to_an_empty_log_is_live_at_once(suite: &Suite<'_>) 
     assert_eq!(follow(&probe, &mut subscription, 1), [1]);
 }
 
-pub(super) fn a_subscriber_that_waits_is_woken(suite: &Suite<'_>) {
+pub(super) fn a_waiting_subscription_wakes(suite: &Suite<'_>) {
     let probe = suite.probe();
     let mut subscription = subscribe(&probe, "*", 0);
     catch_up(&probe, &mut subscription, 0);
@@ -102,7 +102,7 @@ pub(super) fn a_subscriber_that_waits_is_woken(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_selective_subscription_catches_up_too(suite: &Suite<'_>) {
+pub(super) fn a_selective_subscription_catches_up(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put([event("rare", &["k:1"])]);
     probe.put(plain(50));
@@ -114,7 +114,7 @@ pub(super) fn a_selective_subscription_catches_up_too(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_live_subscription_hears_what_does_not_match(suite: &Suite<'_>) {
+pub(super) fn a_live_subscription_advances_over_other_events(suite: &Suite<'_>) {
     let probe = suite.probe();
     let mut subscription = subscribe(&probe, "type=rare", 0);
     catch_up(&probe, &mut subscription, 0);
@@ -150,7 +150,7 @@ pub(super) fn a_subscription_misses_nothing_while_8_writers_append(suite: &Suite
     assert_eq!(delivered[writers + 1], probe.positions("type=even"));
 }
 
-pub(super) fn a_slow_subscriber_is_told_that_it_fell_behind(suite: &Suite<'_>) {
+pub(super) fn a_slow_subscription_reports_that_it_fell_behind(suite: &Suite<'_>) {
     let probe = suite.probe();
     let mut subscription = probe.store.subscribe(parse("*"), Position::START, options(100, 3));
     catch_up(&probe, &mut subscription, 0);
@@ -227,7 +227,7 @@ pub(super) fn subscriptions_do_not_take_from_each_other(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_subscription_goes_on_where_another_stopped(suite: &Suite<'_>) {
+pub(super) fn a_subscription_continues_where_another_stopped(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put((0..30).map(|number| event(if number % 5 == 0 { "a" } else { "b" }, &[])));
     let (mut positions, mut after) = (Vec::new(), Position::START);
