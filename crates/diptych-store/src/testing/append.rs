@@ -1,4 +1,4 @@
-//! What a commit is: dense positions, whole or not at all, and every field as it was given.
+//! Commits: dense positions, atomic writes, and every field as it was given.
 
 use std::{
     collections::BTreeMap,
@@ -76,7 +76,7 @@ pub(super) fn several_can_wait_for_one_sync(suite: &Suite<'_>) {
         probe.wait("sync", sync.clone().wait()).unwrap();
         assert_eq!(probe.head(), 1);
     });
-    // It stays so.
+    // The sync can be awaited again later.
     probe.wait("sync", sync.wait()).unwrap();
     probe.synced(accepted);
 }
@@ -89,7 +89,7 @@ pub(super) fn a_dropped_append_is_complete_or_absent(suite: &Suite<'_>) {
         let mut context = Context::from_waker(Waker::noop());
         let _ = pin!(probe.store.append(append)).poll(&mut context);
     }
-    // What was under way is settled once a later commit is synced.
+    // Dropped appends are decided once a later commit is synced.
     probe.put(plain(1));
     for name in &names {
         let found = probe.positions(&format!("type={name}"));
@@ -97,7 +97,7 @@ pub(super) fn a_dropped_append_is_complete_or_absent(suite: &Suite<'_>) {
             .keyed(name)
             .map_or(Vec::new(), |commit| (commit.first.get()..=commit.last.get()).collect());
         assert_eq!(found, expected, "{name}");
-        assert!(matches!(found.len(), 0 | 3), "{name} is half there: {found:?}");
+        assert!(matches!(found.len(), 0 | 3), "the commit {name} is incomplete: {found:?}");
     }
 }
 
@@ -201,7 +201,7 @@ pub(super) fn an_append_of_nothing_is_synced_after_the_commits_it_saw(suite: &Su
         let accepted = probe.append(one()).unwrap();
         let checked = probe.commit(Append::default());
         assert_eq!(checked.last.get(), number);
-        assert!(probe.head() >= number, "it rests on what is not published");
+        assert!(probe.head() >= number, "it saw a commit that is not published");
         probe.synced(accepted);
     }
 }

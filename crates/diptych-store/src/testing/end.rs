@@ -1,4 +1,4 @@
-//! The end of a store that is closed or has failed while it is held: errors, never silence.
+//! The end of a store that is closed or fails while handles exist: each wait gets an error.
 
 use super::{
     Suite,
@@ -32,7 +32,7 @@ pub(super) fn an_ended_store_ends_its_head(suite: &Suite<'_>) {
     let head = probe.store.head();
     assert!(head.ended().is_some());
     assert_eq!(head.position(), Position::new(3));
-    // What was published counts, what never will be is an error.
+    // A wait for a published position succeeds, and a wait for a later one is an error.
     assert!(probe.wait("head", head.after(2.into())).is_ok());
     assert!(probe.wait("head", head.after(3.into())).is_err());
 }
@@ -70,7 +70,7 @@ pub(super) fn the_end_answers_every_wait_for_a_sync(suite: &Suite<'_>) {
         }
         let mut last = 0;
         while let Ok(accepted) = probe.append(one()) {
-            // Known to be durable, or an error: not forgotten.
+            // Each wait ends, with a durable commit or an error.
             match probe.wait("sync", accepted.synced()) {
                 Ok(committed) => last = committed.last.get(),
                 Err(_) => break,
@@ -114,5 +114,5 @@ pub(super) fn the_end_ends_a_subscription_with_an_error(suite: &Suite<'_>) {
 
 fn expect_end(error: &SubscribeError, at: u64) {
     let (SubscribeError::Ended { after, .. } | SubscribeError::Read { after, .. }) = error;
-    assert_eq!(after.get(), at, "it says where to go on");
+    assert_eq!(after.get(), at, "the error has the position to continue after");
 }

@@ -1,4 +1,5 @@
-//! Idempotency keys: one commit for one key, for ever, in a space of its own.
+//! Idempotency keys: one commit for each key, for ever. Keys share no names with types, tags or
+//! sources.
 
 use super::{
     Suite,
@@ -35,7 +36,7 @@ pub(super) fn a_repeated_request_gets_the_positions_of_the_first(suite: &Suite<'
     probe.put(plain(4));
     let expected = Refusal::KeyTaken { first: 2.into(), last: 4.into() };
     assert_eq!(probe.refused(append.clone()), expected);
-    // What makes it the same request is the digest, not the events.
+    // The digest identifies the request, and not its events.
     assert_eq!(probe.refused(one().key(key("k", "request"))), expected);
     assert_eq!(probe.head(), 8);
 }

@@ -1,4 +1,4 @@
-//! Limits: each is refused by its name, and nothing is written.
+//! Limits: a request beyond a limit is refused with the name of the limit, and writes nothing.
 
 use super::{
     Suite,
@@ -19,7 +19,7 @@ fn limit_name(invalid: &InvalidRequest) -> &'static str {
     }
 }
 
-/// `most` is taken, `more` is refused by this limit and leaves nothing.
+/// Checks that `most` is accepted, and that `more` is refused by this limit and writes nothing.
 #[track_caller]
 fn bounded(suite: &Suite<'_>, limit: &str, most: Append, more: Append) {
     let probe = suite.probe_with(&small());
@@ -118,7 +118,7 @@ pub(super) fn tracking_sources_is_enforced(suite: &Suite<'_>) {
         probe.commit(tracked(source, 1));
     }
     refuses(&probe, "tracking_sources", &tracked("d", 1));
-    // The sources that are there go on.
+    // Known sources continue.
     probe.commit(tracked("a", 2));
     assert_eq!(probe.head(), 4);
 }

@@ -1,4 +1,4 @@
-//! `last` and `count`: a boundary's last position, a tag's revision and ranks.
+//! `last` and `count`: the last position of a boundary, the revision of a tag, and ranks.
 
 use super::{
     Suite,
@@ -57,7 +57,7 @@ pub(super) fn count_is_the_revision_of_a_tag(suite: &Suite<'_>) {
     assert_eq!(probe.count("k:2", 5), 1);
     probe.put([event("a", &["k:1"]), event("a", &["k:1"])]);
     assert_eq!(probe.count("k:1", Position::MAX), 5);
-    assert_eq!(probe.count("k:1", 5), 3, "an older revision stays what it was");
+    assert_eq!(probe.count("k:1", 5), 3, "an older revision does not change");
 }
 
 pub(super) fn count_upto_an_event_is_its_rank(suite: &Suite<'_>) {

@@ -1,4 +1,4 @@
-//! The simplest store that can be: vectors and linear scans. What the model test compares with.
+//! The model for generated operations: the simplest store, with vectors and linear scans.
 
 use super::probe::SeenEvent;
 use crate::{
@@ -15,11 +15,11 @@ use crate::{
 pub(super) struct Oracle {
     events: Vec<RawEvent>,
     keys: Vec<(Key, Position, Position)>,
-    /// The newest last, with the head at the time.
+    /// In the order of the commits, each with the head after it.
     tracking: Vec<(Tracking, Position)>,
 }
 
-/// Why there are no positions.
+/// An append without positions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Denial {
     Invalid(InvalidRequest),
@@ -105,7 +105,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The positions that match, low to high.
+    /// The matching positions, low to high.
     fn matching<'a>(&'a self, filter: &'a Filter) -> impl DoubleEndedIterator<Item = u64> + 'a {
         let numbered = self.events.iter().enumerate();
         numbered.filter_map(move |(index, event)| {
@@ -115,7 +115,7 @@ impl Oracle {
         })
     }
 
-    /// What a read gives when it is read to its end.
+    /// The positions of a complete read, in its order.
     pub(super) fn read(&self, filter: &Filter, read: &Read) -> Vec<u64> {
         let bounds = |number: &u64| read.after.get() < *number && *number <= read.upto.get();
         let within = self.matching(filter).filter(bounds);
@@ -125,7 +125,7 @@ impl Oracle {
         }
     }
 
-    /// Whether these are the events that the log has at their positions.
+    /// Whether the log has these events at their positions.
     pub(super) fn holds(&self, seen: &[SeenEvent]) -> bool {
         seen.iter().all(|seen| {
             let index = usize::try_from(seen.position - 1);

@@ -1,4 +1,4 @@
-//! What outlives the handles: everything that was synced, as it was.
+//! Reopening: everything that was synced outlives the handles, unchanged.
 
 use super::{
     Setup, Suite,
@@ -13,7 +13,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Some commits of every kind, and the log opened again.
+/// A log with commits of every kind, opened again.
 fn reopened(suite: &Suite<'_>) -> Probe {
     let probe = suite.probe();
     probe.put([event("a", &["k:1"]), event("b", &["k:1", "l:1"])]);

@@ -1,4 +1,4 @@
-//! `recorded_at`: one instant for a commit, never decreasing, from where the store was told.
+//! `recorded_at`: one instant for each commit, never decreasing, from the clock or the caller.
 
 use super::{
     Suite,
@@ -85,7 +85,7 @@ pub(super) fn the_time_of_a_refused_commit_does_not_count(suite: &Suite<'_>) {
     assert_eq!(recorded(&probe), [10, 20]);
 }
 
-/// What is accepted with these events, and what is read of the last of them.
+/// The `recorded_at` of the accepted commit, and that of the last event in a later read.
 fn said_and_read(probe: &Probe, append: Append) -> (i64, i64) {
     let accepted = probe.append(append).unwrap();
     let said = accepted.recorded_at.as_micros();
@@ -106,7 +106,7 @@ pub(super) fn accepted_reports_the_callers_time_as_recorded(suite: &Suite<'_>) {
     for (given, expected) in [(100, 100), (50, 100), (i64::MIN, 100), (101, 101)] {
         assert_eq!(said_and_read(&probe, at(one(), given)), (expected, expected));
     }
-    // Tracking alone is a commit, and time does not go back behind it.
+    // Tracking without events is a commit, so later times are raised to its time.
     let tracking = at(Append::default().tracking(Tracking::new("s", 1)), 200);
     assert_eq!(said_and_read(&probe, tracking), (200, 101));
     assert_eq!(said_and_read(&probe, at(one(), 150)), (200, 200));

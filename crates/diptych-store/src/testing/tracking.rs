@@ -1,4 +1,4 @@
-//! Tracking: another log is taken in exactly once.
+//! Tracking: another log is imported exactly once.
 
 use super::{
     Suite,

@@ -1,5 +1,5 @@
-//! Every case finds something, and every flaw is found: a wrong store fails the case that is
-//! about its flaw, and the same store without a flaw passes them all.
+//! Proof of the conformance suite: each case fails for a store with a flaw that it is about, each
+//! flaw makes a case fail, and a store without a flaw passes all cases.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,12 +8,13 @@ use diptych_store::testing::{
     wrong::{self, Flaw},
 };
 
-/// A store that hangs is found out after this long. No right one takes as long for one answer.
+/// The longest wait for one answer. A flawed store that hangs fails after this time; a store without
+/// a flaw is much faster.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
 macro_rules! proofs {
     ($($case:ident: $($flaw:ident)+,)*) => {
-        /// For every case, wrong stores that fail it.
+        /// For each case, the flaws that make it fail.
         const PROOFS: &[(&str, &[Flaw])] = &[$((stringify!($case), &[$(Flaw::$flaw),+])),*];
 
         $(
@@ -33,11 +34,14 @@ fn assert_fails(name: &str, flaw: Flaw) {
     };
     let fresh = |setup: &Setup| Some(wrong::test_store(Some(flaw), setup));
     let outcome = case.run(&Suite::new(&fresh).patience(PATIENCE));
-    assert!(matches!(outcome, Outcome::Failed(_)), "{name} does not find {flaw:?}: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Failed(_)),
+        "{name} does not fail for {flaw:?}: {outcome:?}"
+    );
 }
 
 #[test]
-fn every_case_is_proven_by_a_wrong_store() {
+fn every_case_fails_for_a_flaw() {
     let proven: BTreeSet<_> = PROOFS.iter().map(|(name, _)| *name).collect();
     let all: BTreeSet<_> = cases().iter().map(|case| case.name).collect();
     assert_eq!(all, proven);
@@ -45,14 +49,14 @@ fn every_case_is_proven_by_a_wrong_store() {
 }
 
 #[test]
-fn every_flaw_is_found_by_a_case() {
+fn every_flaw_fails_a_case() {
     let found = |flaw: &Flaw| PROOFS.iter().any(|(_, flaws)| flaws.contains(flaw));
     let unfound: Vec<_> = Flaw::ALL.iter().filter(|flaw| !found(flaw)).collect();
     assert!(unfound.is_empty(), "{unfound:?}");
 }
 
 #[test]
-fn without_a_flaw_it_passes_every_case() {
+fn a_store_without_a_flaw_passes_every_case() {
     let fresh = |setup: &Setup| Some(wrong::test_store(None, setup));
     for (case, outcome) in run_all(&Suite::new(&fresh)) {
         assert_eq!(outcome, Outcome::Passed, "{}", case.name);
@@ -60,7 +64,7 @@ fn without_a_flaw_it_passes_every_case() {
 }
 
 #[test]
-fn what_a_store_lacks_is_not_passed_over_in_silence() {
+fn a_case_that_needs_a_lacking_ability_is_not_applicable() {
     let fresh = |setup: &Setup| -> Option<TestStore> {
         let plain = *setup == Setup::default();
         plain.then(|| TestStore::new(wrong::WrongStore::new(None, setup)))

@@ -1,4 +1,4 @@
-//! How a wrong store reads and looks up.
+//! Reads and look-ups of a wrong store.
 
 use super::{EventRow, Flaw, State, WrongStore, broken};
 use crate::{
@@ -45,13 +45,13 @@ impl WrongStore {
             (None, Direction::Forwards) => high,
             (None, Direction::Backwards) => low,
         };
-        let upto = self.said(upto, cut.is_some(), given, &read, (low, high));
+        let upto = self.upto(upto, cut.is_some(), given, &read, (low, high));
         state.taken = state.taken.max(taken.unwrap_or_default());
         Ok(builder.finish(upto))
     }
 
     /// The `upto` of the batch.
-    fn said(
+    fn upto(
         &self,
         upto: Position,
         cut: bool,
@@ -86,7 +86,7 @@ impl WrongStore {
         }
     }
 
-    /// What matches within these bounds, in the order of the read, up to its limit.
+    /// The matching events within these bounds, in the order of the read.
     fn found<'a>(
         &self,
         state: &'a State,
@@ -119,7 +119,7 @@ impl WrongStore {
         found
     }
 
-    /// As much of it as a batch takes, and where that was cut.
+    /// The first of the found events, as many as fit in a batch, and the last one of a cut batch.
     fn batch(
         &self,
         state: &State,
@@ -220,7 +220,7 @@ impl WrongStore {
         Ok(types)
     }
 
-    /// How far a look-up may look.
+    /// The last position that a look-up considers.
     fn looked_up(&self, upto: Position) -> Result<Position, ReadError> {
         let head = self.published();
         if upto > head && self.is(Flaw::RefusesLookUpsAboveTheHead) {
@@ -237,7 +237,7 @@ impl WrongStore {
         state.events.iter().skip(skipped)
     }
 
-    /// The items of a filter as they are understood.
+    /// The items of a filter as this store understands them.
     pub(super) fn understood(&self, state: &State, filter: &Filter) -> Vec<FilterItem> {
         let mut items = filter.items().to_vec();
         match self.0.flaw {
@@ -261,7 +261,7 @@ impl WrongStore {
         items
     }
 
-    /// How many of the items the event matches; at most once, for a store that is right.
+    /// The number of times that a read returns the event: 0 or 1 in a store that is right.
     pub(super) fn times_matched(&self, items: &[FilterItem], event: &RawEvent) -> usize {
         let matched = items.iter().filter(|item| self.matches(item, event)).count();
         match self.is(Flaw::RepeatsOverlaps) {

@@ -1,4 +1,4 @@
-//! How a wrong store commits.
+//! Commits of a wrong store.
 
 use std::{cmp::Reverse, sync::atomic::Ordering};
 
@@ -17,17 +17,17 @@ use crate::{
     time::{TimeSource, Timestamp},
 };
 
-/// What came of a commit.
+/// The values that an append answers with.
 pub(super) struct CommitAnswer {
     pub(super) first: Position,
     pub(super) last: Position,
     pub(super) recorded_at: Timestamp,
-    /// Its number.
+    /// The number of the commit.
     pub(super) commit: u64,
 }
 
 impl WrongStore {
-    /// The commit's positions, its instant and its number.
+    /// Commits, as far as the flaw allows.
     pub(super) fn commit(&self, append: Append) -> Result<CommitAnswer, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
@@ -70,7 +70,7 @@ impl WrongStore {
         Ok(CommitAnswer { first, last, recorded_at: recorded_at_said, commit })
     }
 
-    /// The request as it is understood.
+    /// The request as this store understands it.
     fn received(&self, mut append: Append) -> Append {
         for event in &mut append.events {
             self.receive(event);
@@ -133,7 +133,7 @@ impl WrongStore {
         }
     }
 
-    /// The limits that it holds to.
+    /// The limits that this store enforces.
     pub(super) fn enforced(&self) -> Limits {
         let mut limits = self.0.limits.clone();
         let change = match self.0.flaw {
@@ -298,7 +298,7 @@ impl WrongStore {
         }
     }
 
-    /// What is stored of this source.
+    /// The tracking of this source.
     pub(super) fn tracking_in<'a>(
         &self,
         state: &'a State,
@@ -332,7 +332,7 @@ impl WrongStore {
         Err(Refusal::Conflict { at, after })
     }
 
-    /// What violates the condition of this number.
+    /// The event that violates the condition of this number.
     fn conflict(&self, state: &State, append: &Append, number: usize) -> Option<Position> {
         let AppendCondition { ref fail_if, after } = append.conditions[number];
         let low = match self.0.flaw {
@@ -370,7 +370,7 @@ impl WrongStore {
         }
     }
 
-    /// What a refusal leaves behind.
+    /// The changes that a refusal wrongly makes.
     fn refuse(&self, state: &mut MutexGuard<'_, State>, append: &Append) {
         match self.0.flaw {
             Some(Flaw::WritesBeforeItChecks) => {
@@ -494,7 +494,8 @@ impl WrongStore {
         commit: u64,
     ) -> EventRow {
         let (mut bytes, limits) = (Vec::new(), self.enforced());
-        encoding::encode(event, &limits, &mut bytes).expect("what is too large was refused");
+        encoding::encode(event, &limits, &mut bytes)
+            .expect("an event that is too large was refused");
         let mut found_by = event.clone();
         let mut tags: Vec<Tag> = Vec::new();
         for tag in &event.tags {
