@@ -67,7 +67,7 @@ struct Load<'a> {
 
 /// The line that acknowledges a commit.
 #[derive(Serialize)]
-struct Acknowledged {
+struct Acknowledgement {
     first: u64,
     last: u64,
     events: u64,
@@ -166,7 +166,7 @@ impl<'a> Load<'a> {
             self.progress.events(self.events);
         }
         let (first, last) = (first.get(), last.get());
-        let line = Acknowledged { first, last, events, repeated };
+        let line = Acknowledgement { first, last, events, repeated };
         let print = || ndjson::write_json(&line, &mut io::stdout().lock());
         match self.progress.print(print).map_err(Failure::from) {
             // The rest of the input is still appended if the reader of the acknowledgements is

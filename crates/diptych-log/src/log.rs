@@ -16,16 +16,15 @@ use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::{
-    Background, LogOptions, OpenError, Stats,
+    append::accept::{self, Offered, Prepared, Writes},
     disk::Disk,
     engine::Engine,
-    error::read_failed,
-    follower::PublishedHead,
-    frame::CONTROL_CLOSED,
+    error::{OpenError, read_failed},
+    format::frame::CONTROL_CLOSED,
     open,
-    read::{count_names, type_names},
-    report,
-    sequencer::{self, Offered, Prepared, Writes},
+    options::{Background, LogOptions},
+    read::{count_names, follower::PublishedHead, type_names},
+    report::{self, Stats},
 };
 
 /// An open log. Cloning shares it; dropping the last clone closes it.
@@ -173,13 +172,12 @@ impl Engine {
                 let since = state.since_base();
                 let position = state.accepted.plus(1).get() - state.segment.base.get();
                 let head = state.segment_head;
-                let mark =
-                    sequencer::control_frame(position as u32, since, head.checksum, |body| {
-                        body.push(CONTROL_CLOSED)
-                    });
+                let mark = accept::control_frame(position as u32, since, head.checksum, |body| {
+                    body.push(CONTROL_CLOSED)
+                });
                 state.push(mark);
             }
-            sequencer::freeze(&mut state, false);
+            accept::freeze(&mut state, false);
             state.commits
         };
         tracing::debug!(commits, "the log is closed");

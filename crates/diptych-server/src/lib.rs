@@ -167,38 +167,27 @@
 //! [`ServerLimits`] bounds all resources. The server speaks plain HTTP/1.1; put a proxy in front
 //! for encryption.
 
-mod access;
-mod catalogue;
-mod commands;
-mod connection;
-mod files;
-mod live;
-mod options;
-mod problem;
-mod queries;
-mod request;
-mod serve;
-mod site;
-mod status;
+mod door;
+mod panels;
 
 use std::{collections::BTreeMap, convert::Infallible, fmt, future::Future};
 
-pub use access::{Caller, Denied, Operation, Visit};
 use axum::http::HeaderMap as _HeaderMap;
 use diptych::{App, Command, Event, Query};
-pub use options::ServerLimits;
+pub use door::access::{Caller, Denied, Operation, Visit};
+pub use door::limits::ServerLimits;
+pub use door::serve::ServeError;
+pub use panels::handlers::status::{Metrics, MetricsError};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-pub use serve::ServeError;
-pub use status::{Metrics, MetricsError};
 
 use crate::{
-    access::{Hook, Hosts, hook},
-    catalogue::EventEntry,
-    commands::CommandEntry,
-    files::File,
-    queries::QueryEntry,
+    door::access::{Hook, Hosts, hook},
+    panels::handlers::catalogue::EventEntry,
+    panels::handlers::commands::CommandEntry,
+    panels::handlers::files::File,
+    panels::handlers::queries::QueryEntry,
 };
 
 /// The headers of a [`Visit`].
@@ -234,7 +223,7 @@ impl Server {
             queries: BTreeMap::new(),
             events: Vec::new(),
             files: BTreeMap::new(),
-            schemas: catalogue::schemas(),
+            schemas: panels::handlers::catalogue::schemas(),
             limits: ServerLimits::default(),
             hosts: Hosts::default(),
             hook: None,
@@ -314,7 +303,7 @@ impl Server {
 
     /// Serves this file at this path, which begins with a slash.
     pub fn file(mut self, path: &str, content_type: &str, bytes: &'static [u8]) -> Server {
-        if !path.starts_with('/') || site::is_taken(path) {
+        if !path.starts_with('/') || panels::site::is_taken(path) {
             let problem = "a path begins with a slash, and is none that the server answers itself";
             self.mistakes.push(format!("the file {path:?}: {problem}"));
         }

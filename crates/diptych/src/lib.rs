@@ -169,8 +169,6 @@ pub use command::{
 pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
-#[cfg(feature = "derive")]
-pub use diptych_macros::Event;
 pub use diptych_store::{
     Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
     FilterSyntaxError, InvalidRequest, Limits, LogId, LogIdentity, Memory, Metadata, Position,

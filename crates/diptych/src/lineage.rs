@@ -18,7 +18,11 @@ use diptych_store::{
     EventChecksum, Head, HistoryPoint, InvalidRequest, LogIdentity, Position, ReadError, Store,
 };
 
-use crate::{QueryError, Session, TokenError, follow};
+use crate::{
+    follow,
+    query::QueryError,
+    token::{Session, TokenError},
+};
 
 /// Number of checksums kept in memory: enough for the events just written and seen.
 const RECENT: usize = 256;

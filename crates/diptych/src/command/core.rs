@@ -15,11 +15,12 @@ use super::{
     cache::Cache, error::Failure, folds::Due, gates::Gates, retries::Retries, unsynced::Unsynced,
 };
 use crate::{
-    CacheFigures, Recorded, SchemaError, Snapshots,
-    event::{Declared, Schema, derived_id},
+    command::CacheFigures,
+    event::{Declared, Recorded, Schema, SchemaError, derived_id},
     fold::caught,
     lineage::Lineage,
     meters::Meters,
+    snapshot::Snapshots,
 };
 
 /// Snapshots that may be on their way at once.

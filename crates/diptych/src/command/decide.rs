@@ -27,10 +27,10 @@ use super::{
     unsynced::{Above, Within},
 };
 use crate::{
-    Event, Receipt, Recorded, SchemaError, Snapshots,
-    event::{Reading, Schema, encoded},
+    event::{Event, Reading, Recorded, Schema, SchemaError, encoded},
     fold::{caught, panic_text},
-    snapshot,
+    snapshot::{self, Snapshots},
+    token::Receipt,
 };
 
 /// A command with everything that was said about it.

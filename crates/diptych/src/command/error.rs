@@ -6,7 +6,12 @@ use diptych_store::{
 };
 
 use super::{BoundaryError, Invalid};
-use crate::{FoldError, Recorded, SchemaError, TokenError, lineage::ClaimError};
+use crate::{
+    event::{Recorded, SchemaError},
+    fold::FoldError,
+    lineage::ClaimError,
+    token::TokenError,
+};
 
 /// Why a command has no receipt. Unless it is [`OutcomeUnknown`](ExecuteError::OutcomeUnknown),
 /// nothing was written.

@@ -25,8 +25,12 @@ use super::{
     note::{check_key, note_key},
 };
 use crate::{
-    App, Receipt, Recorded, Session, SessionToken, digest::request_digest, lineage::Claims,
+    app::App,
+    digest::request_digest,
+    event::Recorded,
+    lineage::Claims,
     meters::CommandMeters,
+    token::{Receipt, Session, SessionToken},
 };
 
 /// A command being built: add options, then await it.

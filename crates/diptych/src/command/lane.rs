@@ -9,7 +9,7 @@ use super::{
     decide::{Decided, Request, decide},
     error::Failure,
 };
-use crate::App;
+use crate::app::App;
 
 /// Commands in the order in which they are submitted, also while earlier ones are not durable.
 ///

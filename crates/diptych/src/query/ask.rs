@@ -21,10 +21,11 @@ use tokio::{
 
 use super::{NotYet, Query, QueryError, QueryPanicked};
 use crate::{
-    App, Receipt, Session, SessionToken, Standstill,
+    app::App,
     fold::panic_text,
-    follow::Halted,
+    follow::{Halted, Standstill},
     lineage::{Claims, settled},
+    token::{Receipt, Session, SessionToken},
     view::copies::{Image, Live},
 };
 

@@ -3,8 +3,13 @@ use std::time::Duration;
 use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
 
 use crate::{
-    BoundaryError, FoldError, NoSuchView, SchemaError, Stopped, TokenError, follow::Halted,
+    command::BoundaryError,
+    event::SchemaError,
+    fold::FoldError,
+    follow::{Halted, Stopped},
     lineage::ClaimError,
+    token::TokenError,
+    view::NoSuchView,
 };
 
 /// Why a query has no answer.

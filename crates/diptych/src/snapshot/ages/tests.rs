@@ -8,7 +8,10 @@ use diptych_store::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::*;
-use crate::{Encoded, Event, EventType, MemorySnapshots, Recorded, SchemaError};
+use crate::{
+    event::{Encoded, Event, EventType, Recorded, SchemaError},
+    snapshot::MemorySnapshots,
+};
 
 struct Happened;
 
