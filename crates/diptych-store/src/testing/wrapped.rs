@@ -1,7 +1,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    Accepted, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
+    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
     LogIdentity, Position, Read, ReadError, Store, Tag, Tracking,
 };
 
@@ -61,7 +61,7 @@ pub enum Call<'a> {
 #[non_exhaustive]
 pub enum Reply<'a> {
     /// To [`EventStore::append`].
-    Append(&'a Result<Accepted, AppendError>),
+    Append(&'a Result<AcceptedCommit, AppendError>),
     /// To [`EventStore::read`], with the request.
     Read(&'a Filter, &'a Read, &'a Result<Batch, ReadError>),
     /// To [`EventStore::last`].
@@ -159,7 +159,7 @@ impl EventStore for Wrapped {
         self.store.head()
     }
 
-    async fn append(&self, mut append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         self.begin(Call::Append(&mut append)).await.map_err(append_error)?;
         let reply = self.store.append(append).await;
         self.end(Reply::Append(&reply)).await;

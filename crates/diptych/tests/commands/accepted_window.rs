@@ -207,10 +207,10 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
         let note = "n".repeat(700);
         let accept = |rig: &Rig| {
             vec![
-                begin(rig.app.execute(offer("b", 1)).key("1").further("n", &note)),
-                begin(rig.app.execute(join_both(["a", "b"], "ann")).key("2").further("n", &note)),
-                begin(rig.app.execute(leave("a", "ann")).key("3").further("n", &note)),
-                begin(rig.app.execute(join("a", "bob")).key("4").further("n", &note)),
+                begin(rig.app.execute(offer("b", 1)).key("1").extra("n", &note)),
+                begin(rig.app.execute(join_both(["a", "b"], "ann")).key("2").extra("n", &note)),
+                begin(rig.app.execute(leave("a", "ann")).key("3").extra("n", &note)),
+                begin(rig.app.execute(join("a", "bob")).key("4").extra("n", &note)),
             ]
         };
         let mut sent = accept(&rig);

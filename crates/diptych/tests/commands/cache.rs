@@ -569,7 +569,7 @@ async fn what_a_store_refuses_leaves_the_state_as_it_was() {
     for _ in 0..3 {
         let reused = app.execute(deposit("a", 1)).key("k").await.unwrap_err();
         assert!(matches!(reused, ExecuteError::KeyReused(_)), "{reused}");
-        let large = app.execute(deposit("a", 1)).further("n", "x".repeat(1 << 20)).await;
+        let large = app.execute(deposit("a", 1)).extra("n", "x".repeat(1 << 20)).await;
         assert!(matches!(large, Err(ExecuteError::NotTaken(_))), "{large:?}");
     }
     app.execute(deposit("a", 1)).await.unwrap();

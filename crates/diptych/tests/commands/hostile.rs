@@ -84,8 +84,8 @@ async fn what_is_beyond_a_limit_is_not_taken() {
     assert_eq!(limit(&not_taken(&app, large).await), "commit_bytes");
     let actor = app.execute(deposit("a", 1)).actor("x".repeat(10 << 20));
     assert_eq!(limit(&not_taken(&app, actor).await), "metadata_bytes");
-    let further = app.execute(deposit("a", 1)).further("x".repeat(500), "y".repeat(501));
-    assert_eq!(limit(&not_taken(&app, further).await), "metadata_bytes");
+    let extra = app.execute(deposit("a", 1)).extra("x".repeat(500), "y".repeat(501));
+    assert_eq!(limit(&not_taken(&app, extra).await), "metadata_bytes");
     for bytes in [101, 10 << 20] {
         let key = app.execute(deposit("a", 1)).key("k".repeat(bytes));
         assert_eq!(limit(&not_taken(&app, key).await), "key_bytes");

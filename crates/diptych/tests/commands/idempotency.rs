@@ -355,7 +355,7 @@ fn after_a_failed_sync_everything_is_sent_again_and_is_there_once() {
         let amounts = [3, 3, 5];
         for (key, amount) in amounts.into_iter().enumerate() {
             let execute = rig.app.execute(deposit("a", amount)).key(format!("{key} more"));
-            sent.push(send(execute.further("note", &note)));
+            sent.push(send(execute.extra("note", &note)));
         }
         rig.fail();
         for sent in &mut sent {

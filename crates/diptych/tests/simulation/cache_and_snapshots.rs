@@ -435,7 +435,7 @@ impl World {
             Kind::Open => text(app.execute(Open(send)).await),
             Kind::Close => text(app.execute(Close(send)).await),
             Kind::Move => text(app.execute(Move(send)).actor("ann").await),
-            Kind::Note => text(app.execute(Note(send)).further("a", "").await),
+            Kind::Note => text(app.execute(Note(send)).extra("a", "").await),
             Kind::Audit => text(app.execute(Audit(send)).await),
             Kind::Free => text(app.execute(Free(send)).await),
             Kind::Bomb => text(app.execute(Bomb(send)).await),
