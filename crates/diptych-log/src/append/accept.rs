@@ -14,8 +14,8 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, CommitNumber, InvalidRequest, KeyedCommit,
-    Limits, Position, Refusal, Synced, TimeSource, Timestamp, Unavailable, encoding,
+    AcceptedCommit, Append, AppendCondition, AppendError, CommitNumber, CommitSync, InvalidRequest,
+    KeyedCommit, Limits, Position, Refusal, TimeSource, Timestamp, Unavailable, encoding,
 };
 
 use crate::{
@@ -201,14 +201,14 @@ type Conflict = (Position, Reverse<Position>);
 #[derive(Debug)]
 pub(crate) enum Offered {
     Accepted {
-        accepted: Accepted,
+        accepted: AcceptedCommit,
         /// The batch that it will be written with.
         batch: u64,
         /// The caller has to write: it asked for that, and found the writer idle.
         write: bool,
     },
     /// The refusal rests on commits up to this one, and may be returned once that one is synced.
-    Refused(AppendError, Synced),
+    Refused(AppendError, CommitSync),
 }
 
 /// The thread that writes an accepted commit.
@@ -288,22 +288,22 @@ impl Engine {
         let head = self.publisher.head();
         match self.check(state, &prepared.append, looked) {
             Err(error @ AppendError::Refused(_)) => {
-                let rests_on = Synced::new(CommitNumber(state.commits), head);
+                let rests_on = CommitSync::new(CommitNumber(state.commits), head);
                 return Ok(Offered::Refused(error, rests_on));
             }
             checked => checked?,
         }
         let first = state.accepted.plus(1);
         if prepared.frames.is_empty() {
-            let sync = Synced::new(CommitNumber(state.commits), head);
+            let sync = CommitSync::new(CommitNumber(state.commits), head);
             let (last, recorded_at) = (state.accepted, state.time);
-            let accepted = Accepted { first, last, recorded_at, sync };
+            let accepted = AcceptedCommit { first, last, recorded_at, sync };
             return Ok(Offered::Accepted { accepted, batch: 0, write: false });
         }
         self.accept(state, prepared)?;
-        let sync = Synced::new(CommitNumber(state.commits), head);
+        let sync = CommitSync::new(CommitNumber(state.commits), head);
         let (last, recorded_at) = (state.accepted, state.time);
-        let accepted = Accepted { first, last, recorded_at, sync };
+        let accepted = AcceptedCommit { first, last, recorded_at, sync };
         let idle = !std::mem::replace(&mut state.writing, true);
         let write = idle && writes == Writes::Caller;
         if idle && !write {

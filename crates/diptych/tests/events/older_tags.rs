@@ -8,7 +8,7 @@ use diptych::{
 };
 use diptych_store::Append;
 
-use crate::support::counted_store::{Watched, write_event};
+use crate::support::counted_store::{CountedStore, write_event};
 
 /// Version 1 had the tag `customer` alone, and the same fields but `referrer`.
 #[derive(Clone, Debug, PartialEq, Event)]
@@ -100,14 +100,14 @@ impl Command for Leave {
     }
 }
 
-fn with(events: impl IntoIterator<Item = RawEvent>) -> Watched {
-    let store = Watched::new(Memory::new());
+fn with(events: impl IntoIterator<Item = RawEvent>) -> CountedStore {
+    let store = CountedStore::new(Memory::new());
     store.write(Append::events(events));
     store
 }
 
-fn over(store: &Watched) -> AppBuilder {
-    App::over(store.clone()).upcasters(upcasters())
+fn over(store: &CountedStore) -> AppBuilder {
+    App::over(store.store()).upcasters(upcasters())
 }
 
 async fn untagged(start: AppBuilder) -> diptych::Untagged {
@@ -207,9 +207,9 @@ async fn a_tag_that_was_added_without_a_new_version_is_found_by_the_first_event(
         event
     });
     let store = with(untagged_at_first);
-    let found = untagged(App::over(store.clone()).events::<Left>()).await;
+    let found = untagged(App::over(store.store()).events::<Left>()).await;
     assert_eq!((&*found.key, found.position.get()), ("customer", 1));
-    App::over(store)
+    App::over(store.store())
         .accept_untagged("customer-left", "customer")
         .events::<Left>()
         .start()
@@ -220,7 +220,7 @@ async fn a_tag_that_was_added_without_a_new_version_is_found_by_the_first_event(
 #[tokio::test]
 async fn the_check_of_tags_reads_a_bounded_number_of_events() {
     let store = with((0..100).map(|customer| Left { customer }.encode().unwrap()));
-    App::over(store.clone()).events::<Left>().start().await.unwrap();
+    App::over(store.store()).events::<Left>().start().await.unwrap();
     assert_eq!(store.reads(), 1);
     assert!((1..=16).contains(&store.events_read()), "{}", store.events_read());
     let store = with((0..10_000).map(new));
