@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{Damage, LogOptions, OpenError, Verified, VerifyError, verify};
+use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, verify};
 use diptych_store::Corruption;
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     Err(Failure::new(Exit::Damage, as_lines(&places)))
 }
 
-fn as_text(verified: &Verified, out: &mut impl Write) -> io::Result<()> {
+fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "everything is in order")?;
     facts(
         out,
@@ -72,7 +72,7 @@ struct InOrder {
 }
 
 impl InOrder {
-    fn of(verified: &Verified) -> InOrder {
+    fn of(verified: &VerifyReport) -> InOrder {
         InOrder {
             ok: true,
             log: verified.identity.id.to_string(),
