@@ -10,20 +10,20 @@ use std::{path::Path, sync::Arc};
 use diptych_store::{LogIdentity, Position, Unavailable};
 
 use crate::{
-    BackupError, Log, OpenError,
-    backup::{
-        copy::Copy,
-        mark::{BACKUP, RESTORE},
-    },
+    backup::copy::Copy,
     catalog::Folders,
     disk::{Disk, LOCK_FILE, RealDisk},
-    error::io_error,
-    folders::{self, HeldFolder},
-    follower::PublishedHead,
+    error::{BackupError, OpenError, io_error},
+    folder::{
+        hold::{self, HeldFolder},
+        mark::{self, BACKUP, RESTORE},
+    },
+    log::Log,
+    read::follower::PublishedHead,
 };
 
 pub(crate) mod copy;
-pub(crate) mod mark;
+pub(crate) mod restore;
 pub(crate) mod source;
 
 /// How a backup takes in sealed segments, which are no longer written to.
@@ -92,7 +92,7 @@ pub fn backup(
     progress: impl FnMut(u64, u64),
 ) -> Result<BackedUp, BackupError> {
     let folders = Folders::new(from.as_ref());
-    let disk = folders::pin(&*options.disk, &folders.root)?;
+    let disk = hold::pin(&*options.disk, &folders.root)?;
     let end = source::end_of(&*disk, &folders)?;
     let from = Source { disk: &*disk, folders: &folders, end };
     from.back_up(to.as_ref(), options.sealed, progress)
@@ -137,7 +137,7 @@ impl Source<'_> {
         must_be_apart(disk, &from.root, to)?;
         held_by(disk, &end, to)?;
         let to = Folders::new(to);
-        let HeldFolder { disk, lock: _lock } = folders::create_and_hold(disk, &to)?;
+        let HeldFolder { disk, lock: _lock } = hold::create_and_hold(disk, &to)?;
         let disk = &*disk;
         // Checked again: under the lock no other process changes the folder.
         let held = held_by(disk, &end, &to.root)?;

@@ -16,18 +16,21 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
-    chain::{self, Chain, Checkpoint},
-    cold, derived,
-    disk::Disk,
+    catalog::filters::{GroupFile, Placed as PlacedGroup},
+    disk::{Disk, prefetch},
     error::{corruption, read_failed},
-    frame::{self, CONTROL, Frame, Link, SECTION, Section},
-    groups::{GroupFile, Placed as PlacedGroup},
+    folder::derived,
+    format::{
+        chain::{self, Chain, Checkpoint},
+        frame::{self, CONTROL, Frame, Link, SECTION, Section},
+        frame_order,
+        recovery::{self, From, Placed},
+        segment::{self, Head, Order, Published, Segment},
+    },
     index::{Columns, Coverage, Index, Name, Newest, Run, Seed, Wanted, newest::Commit, run},
-    layout,
-    recovery::{self, From, Placed},
-    segment::{self, Head, Order, Published, Segment},
 };
 
+pub(crate) mod filters;
 mod within;
 
 use within::Within;
@@ -212,8 +215,9 @@ impl Part {
         let chain = Chain::begin(head.seal);
         let mut built = Rebuilt::new(self.segment.base, (self.first, last), chain);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
-        cold::ask_for_all(bytes, 0, bytes.len());
-        let arrived = layout::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
+        prefetch::ask_for_all(bytes, 0, bytes.len());
+        let arrived =
+            frame_order::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
         let offset = segment::HEADER as u64;
         let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);

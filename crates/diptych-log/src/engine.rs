@@ -9,17 +9,14 @@ use diptych_store::{CommitNumber, Head, HeadPublisher, LogIdentity, Position, Un
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
-    LogOptions,
-    batches::Batches,
+    append::{accept::State, batch_waiters::Batches, writer::Writer},
     catalog::{Catalog, Folders},
     disk::{Disk, DiskFile, DiskLock},
-    follower::PublishedHead,
-    frame::TrackingTable,
+    format::{frame::TrackingTable, segment::Segment},
     index::Seed,
-    indexer::Indexer,
-    segment::Segment,
-    sequencer::State,
-    writer::Writer,
+    maintain::indexer::Indexer,
+    options::LogOptions,
+    read::follower::PublishedHead,
 };
 
 /// An open log.

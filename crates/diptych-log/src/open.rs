@@ -14,29 +14,36 @@ use diptych_store::{HeadPublisher, LogIdentity, Position, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
-    LogOptions, OpenError,
-    backup::mark::{self, Kind},
-    batches::Batches,
-    catalog::{Catalog, Folders, LastCommit, Part},
-    derived,
+    append::{
+        accept::{Queue, State},
+        batch_waiters::Batches,
+        writer::Writer,
+    },
+    catalog::{Catalog, Folders, LastCommit, Part, filters},
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
-    error::{corruption, io_error},
-    evidence::Evidence,
-    folders::{self, HeldFolder},
-    follower::{HEAD_FILE, PublishedHead},
-    frame, groups,
+    error::{OpenError, corruption, io_error},
+    folder::{
+        derived,
+        hold::{self, HeldFolder},
+        mark::{self, Kind},
+        unclean,
+    },
+    format::{
+        frame,
+        segment::{self, Head, Header, Segment},
+    },
     index::{Columns, Seed, run},
-    indexer::{Indexer, covers},
-    interval,
-    segment::{self, Head, Header, Segment},
-    sequencer::{Queue, State},
-    writer::Writer,
+    maintain::indexer::{Indexer, covers},
+    open::evidence::Evidence,
+    options::LogOptions,
+    read::follower::{HEAD_FILE, PublishedHead},
 };
 
 mod backup;
 mod check;
 mod end;
+pub(crate) mod evidence;
 mod tail;
 
 pub(crate) use check::check;
@@ -45,7 +52,7 @@ use tail::Tail;
 pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
     check_options(&options)?;
     let folders = Folders::new(root);
-    let HeldFolder { disk, lock } = folders::create_and_hold(&*options.disk, &folders)?;
+    let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, &folders)?;
     let options = LogOptions { disk: disk.clone(), ..options };
     if let Kind::Backup(end) = mark::kind(&*disk, root)? {
         return backup::open(folders, options, lock, end);
@@ -53,7 +60,7 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let evidence = Evidence::left_in(&*disk, root)?;
     let seed = Seed::of_newest(&*disk, &folders.index)?;
     let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None, seed };
-    let cut_off = interval::was_cut_off(&*disk, root)?;
+    let cut_off = unclean::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
@@ -185,7 +192,7 @@ impl Opening<'_> {
     fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
         let header = Header::first();
         let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
-        let file = crate::writer::create_segment(
+        let file = crate::append::writer::create_segment(
             self.disk,
             self.folders,
             &segment,
@@ -311,7 +318,7 @@ fn assemble(
     parts: Vec<Arc<Part>>,
     End { last, tail, .. }: End,
 ) -> Result<Engine, OpenError> {
-    let groups = groups::list(&*options.disk, &folders, last.header.sequence)?;
+    let groups = filters::list(&*options.disk, &folders, last.header.sequence)?;
     let Last { header, file, segment } = last;
     let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {

@@ -12,14 +12,17 @@ use diptych_store::{
 
 use crate::{
     catalog::{Catalog, Part},
-    cold,
     disk::{is_resident, prefetch},
     engine::Engine,
     error::{corruption, read_failed},
-    frame::{self, CONTROL, Frame},
+    format::{
+        frame::{self, CONTROL, Frame},
+        segment::{Order, Published},
+    },
     index::{Index, Wanted},
-    segment::{Order, Published},
 };
+
+pub(crate) mod follower;
 
 /// Where in a part to look, and the first thing to know about it.
 type Range = (u32, u32);
@@ -153,7 +156,7 @@ impl Filling<'_> {
             let Some((_, offset)) = place else { return };
             prefetch(&published.bytes, *offset as usize, bytes);
         };
-        cold::ask_for_frames(&published.bytes, found.iter().map(|(_, offset)| *offset));
+        prefetch::ask_for_frames(&published.bytes, found.iter().map(|(_, offset)| *offset));
         let mut likely = FRAME;
         found.iter().take(FRAMES_AHEAD).for_each(|place| fetch(Some(place), likely));
         for (number, &(at, offset)) in found.iter().enumerate() {
@@ -181,7 +184,7 @@ impl Filling<'_> {
         let mut offset = start as usize;
         // Prefetches this batch, and the next one while the caller works on this one.
         let likely = self.engine.options.limits.batch_bytes.saturating_mul(2);
-        cold::ask_for_all(&published.bytes, offset, likely);
+        prefetch::ask_for_all(&published.bytes, offset, likely);
         let mut position = part.first.plus(u64::from(low));
         let last = part.first.plus(u64::from(high));
         while position <= last {
@@ -215,7 +218,7 @@ impl Filling<'_> {
         let mut position = part.first.plus(u64::from(low));
         let missing = |offset: &u32| !is_resident(&published.bytes, *offset as usize);
         if offsets.iter().step_by(offsets.len() / 4 + 1).any(missing) {
-            cold::ask_for_all(&published.bytes, 0, published.bytes.len());
+            prefetch::ask_for_all(&published.bytes, 0, published.bytes.len());
         }
         // Events of one log often have about one size.
         let mut likely = FRAME;

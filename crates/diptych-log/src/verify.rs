@@ -5,27 +5,30 @@ use std::path::{Path, PathBuf};
 use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
-    BackupError, LogOptions, OpenError, VerifyError,
-    backup::{
-        mark::{self, Kind},
-        source,
-    },
-    catalog::{Folders, LastCommit, Rebuilt},
-    chain::Chain,
-    derived,
+    backup::source,
+    catalog::{Folders, LastCommit, Rebuilt, filters},
     disk::Disk,
-    error::{RESTORE, io_error},
-    evidence::Evidence,
-    folders,
-    follower::{HEAD_FILE, PublishedHead},
-    frame::{CONTROL, Link},
-    groups,
-    index::{Columns, Name, Run, group, group::Group, run},
-    layout::{self, Arrived},
-    open,
-    recovery::{self, From},
+    error::{BackupError, OpenError, RESTORE, VerifyError, io_error},
+    folder::{
+        derived, hold,
+        mark::{self, Kind},
+    },
+    format::{
+        chain::Chain,
+        frame::{CONTROL, Link},
+        frame_order::{self, Arrived},
+        recovery::{self, From},
+        segment::{self, BadHeader, Header, may_precede},
+    },
+    index::{
+        Columns, Name, Run,
+        group::{self, Group},
+        run,
+    },
+    open::{self, evidence::Evidence},
+    options::LogOptions,
+    read::follower::{HEAD_FILE, PublishedHead},
     report::{Damage, Verified},
-    segment::{self, BadHeader, Header, may_precede},
 };
 
 mod sums;
@@ -46,11 +49,11 @@ pub fn verify(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
     let folders = Folders::new(dir.as_ref());
-    let disk = &*folders::pin(&*options.disk, &folders.root)?;
+    let disk = &*hold::pin(&*options.disk, &folders.root)?;
     if !has_log(disk, &folders)? {
-        return Err(folders::no_log(&folders.root).into());
+        return Err(hold::no_log(&folders.root).into());
     }
-    let _lock = folders::lock(disk, &folders.root)?;
+    let _lock = hold::lock(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
     let mut segments = source::segments(disk, &folders)?;
     if let Some(end) = verifying.backup {
@@ -144,7 +147,7 @@ impl<'a> Verifying<'a> {
             if let Some((segment, first, last)) = run::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 runs.push(ListedRun { segment, first, last, path });
-            } else if let Some((first, last)) = groups::parse_file_name(&name) {
+            } else if let Some((first, last)) = filters::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
                 let bytes = bytes.unwrap_or_default();
@@ -264,7 +267,7 @@ impl<'a> Verifying<'a> {
             self.damaged(path, 16, what);
         }
         self.identity = Some(header.identity);
-        match layout::arrived(bytes) {
+        match frame_order::arrived(bytes) {
             Ok(arrived) => self.frames(segment, &header, &arrived, next)?,
             Err(error) => {
                 self.damaged(path, error.offset, error.what);

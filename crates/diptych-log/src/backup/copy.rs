@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use diptych_store::{Epoch, LogIdentity, Position};
 
 use crate::{
-    BackupError, OpenError,
     backup::{Sealed, source, target_error},
     catalog::Folders,
     disk::Disk,
-    error::{corruption, io_error},
-    follower::PublishedHead,
-    layout,
-    segment::{self, Header, Order, may_precede},
+    error::{BackupError, OpenError, corruption, io_error},
+    format::{
+        frame_order,
+        segment::{self, Header, Order, may_precede},
+    },
+    read::follower::PublishedHead,
     verify::{Listed, Verifying},
 };
 
@@ -168,7 +169,7 @@ impl Copy<'_> {
         }
         let whole = source::read(self.disk, segment, u64::MAX)?;
         // If it is damaged, its verification reports where.
-        let Ok(arrived) = layout::arrival(&whole) else { return Ok(whole) };
+        let Ok(arrived) = frame_order::arrival(&whole) else { return Ok(whole) };
         let mut arrived = arrived.into_owned();
         arrived.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(arrived)

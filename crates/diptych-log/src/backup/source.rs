@@ -1,16 +1,19 @@
 //! Finding where a log ends, from outside and without changing the log.
 
 use crate::{
-    OpenError,
-    backup::mark::{self, Kind},
     catalog::Folders,
     disk::Disk,
-    error::{corruption, io_error},
-    evidence::Evidence,
-    folders,
-    follower::{self, HEAD_FILE, PublishedHead},
-    recovery::{self, From},
-    segment::{self, BadHeader, Header},
+    error::{OpenError, corruption, io_error},
+    folder::{
+        hold,
+        mark::{self, Kind},
+    },
+    format::{
+        recovery::{self, From},
+        segment::{self, BadHeader, Header},
+    },
+    open::evidence::Evidence,
+    read::follower::{self, HEAD_FILE, PublishedHead},
     verify::Listed,
 };
 
@@ -22,12 +25,12 @@ use crate::{
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     let listed = segments(disk, folders)?;
     if listed.is_empty() {
-        return Err(folders::no_log(&folders.root));
+        return Err(hold::no_log(&folders.root));
     }
     if let Kind::Backup(end) = mark::kind(disk, &folders.root)? {
         return Ok(end);
     }
-    match folders::lock(disk, &folders.root) {
+    match hold::lock(disk, &folders.root) {
         Ok(_lock) => scanned(disk, folders),
         Err(OpenError::Held { .. }) => {
             let path = folders.root.join(HEAD_FILE);

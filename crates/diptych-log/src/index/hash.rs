@@ -14,7 +14,10 @@ use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
 use super::run;
-use crate::{OpenError, disk::Disk, error::io_error};
+use crate::{
+    disk::Disk,
+    error::{OpenError, io_error},
+};
 
 /// The key of the hash.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

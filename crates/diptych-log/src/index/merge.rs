@@ -9,7 +9,7 @@ use super::{
     postings,
     run::{Body, Coverage, Run, Table, assemble},
 };
-use crate::frame::take_bytes;
+use crate::format::frame::take_bytes;
 
 /// The bytes of an index file over all events of `runs`; `None` if one of them is malformed, or if
 /// they do not follow each other.

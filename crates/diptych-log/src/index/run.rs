@@ -40,7 +40,7 @@ use super::{
     hash::{self, Kind, Name, Seed},
     postings::{self, Postings},
 };
-use crate::{
+use crate::format::{
     chain::Chain,
     frame::{TrackingTable, put_bytes, put_table, take_bytes, take_table, take_text},
 };

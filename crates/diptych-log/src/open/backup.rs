@@ -4,15 +4,15 @@ use diptych_store::Unavailable;
 
 use super::{End, Held, Last, Listed, Opening, assemble, of_segment, tail::Tail};
 use crate::{
-    Access, LogOptions, OpenError,
     catalog::Folders,
     disk::DiskLock,
     engine::Engine,
-    error::{corruption, io_error, takes_nothing},
-    evidence::Evidence,
-    follower::PublishedHead,
+    error::{OpenError, corruption, io_error, takes_nothing},
+    format::segment::{self, Header, Segment},
     index::Seed,
-    segment::{self, Header, Segment},
+    open::evidence::Evidence,
+    options::{Access, LogOptions},
+    read::follower::PublishedHead,
 };
 
 pub(super) fn open(

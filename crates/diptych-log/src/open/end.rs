@@ -10,10 +10,10 @@ use super::{
     tail::{Tail, Unread},
 };
 use crate::{
-    LogOptions, OpenError,
-    error::{corruption, io_error},
-    follower::PublishedHead,
-    segment::{self, BadHeader, Header, Segment},
+    error::{OpenError, corruption, io_error},
+    format::segment::{self, BadHeader, Header, Segment},
+    options::LogOptions,
+    read::follower::PublishedHead,
 };
 
 /// The end of a log, before anything is changed.

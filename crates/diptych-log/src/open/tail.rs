@@ -12,17 +12,18 @@ use diptych_store::{Corruption, Position};
 
 use super::{Last, Listed, ListedRun, Opening};
 use crate::{
-    OpenError,
     catalog::{LastCommit, Part, Rebuilt},
-    chain::{self, Chain, Checkpoint},
-    derived,
     disk::DiskFile,
-    error::{corruption, io_error},
-    follower::HEAD_FILE,
-    frame,
+    error::{OpenError, corruption, io_error},
+    folder::derived,
+    format::{
+        chain::{self, Chain, Checkpoint},
+        frame,
+        recovery::{self, From, Recovered},
+        segment::{self, Head, Header, Order, may_precede},
+    },
     index::{Coverage, Run, run},
-    recovery::{self, From, Recovered},
-    segment::{self, Head, Header, Order, may_precede},
+    read::follower::HEAD_FILE,
 };
 
 /// The content of the last segment.

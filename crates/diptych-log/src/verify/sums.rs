@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    chain::{self, Chain},
-    frame::{self, CONTROL, Link},
+    format::{
+        chain::{self, Chain},
+        frame::{self, CONTROL, Link},
+        frame_order::Arrived,
+        recovery::Placed,
+        segment::{self, Head},
+    },
     index::{Coverage, Run},
-    layout::Arrived,
-    recovery::Placed,
-    segment::{self, Head},
 };
 
 /// The running checksums of a segment that is scanned.

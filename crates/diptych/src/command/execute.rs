@@ -11,7 +11,7 @@ use std::{
 
 use compact_str::CompactString;
 use diptych_store::{
-    HistoryPoint, Key, Metadata, Position, SyncError, Synced, Timestamp, Unavailable,
+    CommitSync, HistoryPoint, Key, Metadata, Position, SyncError, Timestamp, Unavailable,
 };
 use serde::Serialize;
 use tracing::{Instrument, Span, field::Empty};
@@ -25,8 +25,12 @@ use super::{
     note::{check_key, note_key},
 };
 use crate::{
-    App, Receipt, Recorded, Session, SessionToken, digest::request_digest, lineage::Claims,
+    app::App,
+    digest::request_digest,
+    event::Recorded,
+    lineage::Claims,
     meters::CommandMeters,
+    token::{Receipt, Session, SessionToken},
 };
 
 /// A command being built: add options, then await it.
@@ -135,10 +139,10 @@ impl<C: Command> Execute<C> {
         self.causation(event.id).correlation(event.correlation())
     }
 
-    /// Adds further metadata to the command's events.
-    pub fn further(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
+    /// Adds extra metadata to the command's events.
+    pub fn extra(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
         let (name, value) = (CompactString::new(name), CompactString::new(value));
-        self.request.metadata.further.insert(name, value);
+        self.request.metadata.extra.insert(name, value);
         self
     }
 
@@ -276,7 +280,7 @@ pub struct Pending<R: Error + 'static> {
 /// The event that an answer waits for. The common case, `Sync`, allocates only if the sync is not
 /// done at the first poll.
 enum Wait<R: Error + 'static> {
-    Sync { receipt: Receipt, sync: Synced, waiting: Option<Boxed<Result<(), SyncError>>> },
+    Sync { receipt: Receipt, sync: CommitSync, waiting: Option<Boxed<Result<(), SyncError>>> },
     Finish(Boxed<Result<Receipt, ExecuteError<R>>>),
 }
 

@@ -12,11 +12,11 @@ use super::{
     Answer, Ask, Cost, Point, Query, QueryError, ask::answer, point::Prefix, replay::Selection,
 };
 use crate::{
-    App, FoldError, FoldFailure, View,
-    fold::panic_text,
+    app::App,
+    fold::{FoldError, FoldFailure, panic_text},
     lineage::{Claims, settled},
     snapshot::{Ages, Kept},
-    view::copies::Image,
+    view::{View, copies::Image},
 };
 
 /// How often a query checks whether the view in memory has the answer, while the view moves on.

@@ -3,7 +3,7 @@
 use diptych_store::{Corruption, Filter, Position, Read, ReadError, Timestamp};
 
 use super::QueryError;
-use crate::{App, follow::Halted};
+use crate::{app::App, follow::Halted};
 
 /// A point in time, in one of the two meanings that time has, or in both.
 ///

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{View, copies::Live};
 use crate::{
-    ControlError, DigestError, FollowState, Lag, StateDigest, digest,
+    digest::{DigestError, StateDigest, digest},
     fold::caught,
-    follow::{Control, Request},
+    follow::{Control, ControlError, FollowState, Lag, Request},
 };
 
 /// The app keeps no such view.
