@@ -5,12 +5,11 @@ use diptych_store::{
     Unavailable,
 };
 
-use super::{BoundaryError, Invalid};
+use super::Invalid;
 use crate::{
-    event::{Recorded, SchemaError},
+    event::{BoundaryError, Recorded, SchemaError},
     fold::FoldError,
-    lineage::ClaimError,
-    token::TokenError,
+    token::{ClaimError, TokenError},
 };
 
 /// Why a command has no receipt. Unless it is [`OutcomeUnknown`](ExecuteError::OutcomeUnknown),
@@ -215,6 +214,8 @@ impl From<ClaimError> for Failure {
         match error {
             ClaimError::Token(error) => Failure::Token(error),
             ClaimError::Read(error) => error.into(),
+            // A command sets no limit to this wait.
+            ClaimError::Late { .. } => Failure::Unavailable(Unavailable::Closed),
         }
     }
 }
