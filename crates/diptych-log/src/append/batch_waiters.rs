@@ -3,7 +3,7 @@
 //! A task is woken by its waker, one after another. For threads this would cost the writer a system
 //! call each, while the next batch could be on its way. So all threads of one batch wait on one
 //! word, and one call wakes them; those of the next batch, which gathers meanwhile, wait on the
-//! other. Waking only tells them when to look: the outcome of a commit is in its `Synced`.
+//! other. Waking only tells them when to look: the outcome of a commit is in its `CommitSync`.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -18,7 +18,7 @@ const YIELDS: usize = 4;
 
 /// Which batches are done.
 #[derive(Debug, Default)]
-pub(crate) struct Batches {
+pub(crate) struct BatchWaiters {
     /// The last batch that is done.
     done: AtomicU64,
     /// One for batches of even number, one for those of odd.
@@ -31,7 +31,7 @@ struct Word {
     waiting: AtomicUsize,
 }
 
-impl Batches {
+impl BatchWaiters {
     fn word(&self, batch: u64) -> &Word {
         let [even, odd] = &self.words;
         if batch.is_multiple_of(2) { even } else { odd }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn no_wake_up_is_lost() {
         const BATCHES: u64 = 3_000;
-        let batches = Arc::new(Batches::default());
+        let batches = Arc::new(BatchWaiters::default());
         let waiters: Vec<_> = (0..150)
             .map(|_| {
                 let batches = batches.clone();
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_end_lets_everybody_go() {
-        let batches = Arc::new(Batches::default());
+        let batches = Arc::new(BatchWaiters::default());
         let waiters: Vec<_> = (5..15)
             .map(|batch| {
                 let batches = batches.clone();

@@ -1,4 +1,4 @@
-//! What a commit is: dense positions, whole or not at all, and every field as it was given.
+//! Commits: dense positions, atomic writes, and every field as it was given.
 
 use std::{
     collections::BTreeMap,
@@ -40,14 +40,14 @@ pub(super) fn events_of_a_commit_keep_their_order(suite: &Suite<'_>) {
     assert_eq!(payloads, expected);
 }
 
-pub(super) fn a_commit_of_many_events_is_whole(suite: &Suite<'_>) {
+pub(super) fn a_commit_of_many_events_is_complete(suite: &Suite<'_>) {
     let probe = suite.probe();
     assert_eq!(probe.put(plain(3_000)), (1, 3_000));
     let expected: Vec<u64> = (1..=3_000).collect();
     assert_eq!(numbers(&probe.everything()), expected);
 }
 
-pub(super) fn accepted_says_where_the_events_are(suite: &Suite<'_>) {
+pub(super) fn accepted_positions_are_those_of_the_events(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(2));
     let accepted = probe.append(Append::events([event("a", &[]), event("b", &[])])).unwrap();
@@ -58,7 +58,7 @@ pub(super) fn accepted_says_where_the_events_are(suite: &Suite<'_>) {
     assert_eq!(probe.positions("type=b"), [last.get()]);
 }
 
-pub(super) fn what_is_synced_is_readable(suite: &Suite<'_>) {
+pub(super) fn a_synced_commit_is_readable(suite: &Suite<'_>) {
     let probe = suite.probe();
     for number in 1..=20 {
         let (_, last) = probe.put(plain(1));
@@ -76,12 +76,12 @@ pub(super) fn several_can_wait_for_one_sync(suite: &Suite<'_>) {
         probe.wait("sync", sync.clone().wait()).unwrap();
         assert_eq!(probe.head(), 1);
     });
-    // It stays so.
+    // The sync can be awaited again later.
     probe.wait("sync", sync.wait()).unwrap();
     probe.synced(accepted);
 }
 
-pub(super) fn a_dropped_append_is_whole_or_not_there(suite: &Suite<'_>) {
+pub(super) fn a_dropped_append_is_complete_or_absent(suite: &Suite<'_>) {
     let probe = suite.probe();
     let names: Vec<_> = (0..40).map(|number| format!("commit{number}")).collect();
     for name in &names {
@@ -89,7 +89,7 @@ pub(super) fn a_dropped_append_is_whole_or_not_there(suite: &Suite<'_>) {
         let mut context = Context::from_waker(Waker::noop());
         let _ = pin!(probe.store.append(append)).poll(&mut context);
     }
-    // What was under way is settled once a later commit is synced.
+    // Dropped appends are decided once a later commit is synced.
     probe.put(plain(1));
     for name in &names {
         let found = probe.positions(&format!("type={name}"));
@@ -97,13 +97,13 @@ pub(super) fn a_dropped_append_is_whole_or_not_there(suite: &Suite<'_>) {
             .keyed(name)
             .map_or(Vec::new(), |commit| (commit.first.get()..=commit.last.get()).collect());
         assert_eq!(found, expected, "{name}");
-        assert!(matches!(found.len(), 0 | 3), "{name} is half there: {found:?}");
+        assert!(matches!(found.len(), 0 | 3), "the commit {name} is incomplete: {found:?}");
     }
 }
 
-pub(super) fn every_field_comes_back(suite: &Suite<'_>) {
+pub(super) fn every_field_is_read_as_written(suite: &Suite<'_>) {
     let probe = suite.probe();
-    let further = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
+    let extra = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
     let full = event("full", &["account:ann", "tenant:7"])
         .version(300)
         .id(Uuid::from_u128(u128::MAX))
@@ -112,7 +112,7 @@ pub(super) fn every_field_comes_back(suite: &Suite<'_>) {
             correlation: Some(Uuid::from_u128(2)),
             causation: Some(Uuid::from_u128(3)),
             actor: Some("ann".into()),
-            further: BTreeMap::from(further),
+            extra: BTreeMap::from(extra),
         });
     let extreme =
         RawEvent::new("extreme", b"").version(u32::MAX).id(Uuid::nil()).metadata(Metadata {
@@ -195,13 +195,13 @@ pub(super) fn an_append_of_nothing_is_checked(suite: &Suite<'_>) {
     probe.commit(check(1));
 }
 
-pub(super) fn an_append_of_nothing_waits_for_what_it_saw(suite: &Suite<'_>) {
+pub(super) fn an_append_of_nothing_is_synced_after_the_commits_it_saw(suite: &Suite<'_>) {
     let probe = suite.probe();
     for number in 1..=20 {
         let accepted = probe.append(one()).unwrap();
         let checked = probe.commit(Append::default());
         assert_eq!(checked.last.get(), number);
-        assert!(probe.head() >= number, "it rests on what is not published");
+        assert!(probe.head() >= number, "it saw a commit that is not published");
         probe.synced(accepted);
     }
 }
@@ -212,7 +212,7 @@ pub(super) fn a_fresh_log_accepts_an_append_of_nothing(suite: &Suite<'_>) {
     assert_eq!((committed.first.get(), committed.last.get()), (1, 0));
 }
 
-pub(super) fn reading_twice_gives_the_same(suite: &Suite<'_>) {
+pub(super) fn reading_takes_nothing_away(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(10));
     let first = probe.everything();

@@ -1,4 +1,4 @@
-//! The checks of an append: their order, and that a refused one leaves nothing behind.
+//! The checks of an append: their order, and that a refused append writes nothing.
 
 use super::{
     Suite,
@@ -9,7 +9,7 @@ use crate::{
     error::Refusal,
 };
 
-/// A log with an event `taken`, a key `taken` and a source `journal` taken in up to 5.
+/// A log with an event `taken`, a key `taken` and a source `journal` imported up to 5.
 fn prepared(suite: &Suite<'_>) -> Probe {
     let probe = suite.probe();
     let taken = Append::event(event("taken", &["k:taken"]));
@@ -51,7 +51,7 @@ pub(super) fn every_check_has_to_pass(suite: &Suite<'_>) {
     probe.commit(fresh().condition(condition("type=taken", 1)));
 }
 
-/// What a refused append could have left: refused for each of the three reasons.
+/// Appends that are refused for each of the three reasons. A faulty store could store parts of them.
 fn refuse_in_every_way(probe: &Probe) {
     let events = || Append::events([event("left", &["k:left"]), event("left", &["k:left"])]);
     let left = Tracking::new("left", 1);
@@ -88,7 +88,7 @@ pub(super) fn a_refused_commit_moves_no_tracking(suite: &Suite<'_>) {
     probe.commit(one().tracking(Tracking::new("left", 1)));
 }
 
-pub(super) fn the_store_goes_on_after_a_refusal(suite: &Suite<'_>) {
+pub(super) fn a_refusal_does_not_stop_the_store(suite: &Suite<'_>) {
     let probe = prepared(suite);
     for number in 2..20 {
         refuse_in_every_way(&probe);
@@ -96,9 +96,9 @@ pub(super) fn the_store_goes_on_after_a_refusal(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn checks_see_what_was_just_accepted(suite: &Suite<'_>) {
+pub(super) fn checks_see_accepted_commits(suite: &Suite<'_>) {
     let probe = suite.probe();
-    // Nothing is waited for in between: the checks rest on accepted commits, synced or not.
+    // No sync is awaited in between: the checks rest on accepted commits, synced or not.
     let first = Append::event(event("a", &[])).key(key("k", "r"));
     let first = probe.append(first.tracking(Tracking::new("s", 1))).unwrap();
     let conflict = probe.refused(one().condition(condition("type=a", 0)));
@@ -110,7 +110,7 @@ pub(super) fn checks_see_what_was_just_accepted(suite: &Suite<'_>) {
     probe.synced(first);
 }
 
-pub(super) fn a_refusal_rests_on_what_is_readable(suite: &Suite<'_>) {
+pub(super) fn a_refusal_rests_on_published_commits(suite: &Suite<'_>) {
     let probe = suite.probe();
     for number in 1..=20 {
         let name = number.to_string();
@@ -118,7 +118,7 @@ pub(super) fn a_refusal_rests_on_what_is_readable(suite: &Suite<'_>) {
         let accepted = probe.append(append.clone()).unwrap();
         probe.refused(append);
         assert!(probe.head() >= number, "refused by a commit that is not published");
-        assert!(probe.keyed(&name).is_some(), "refused by a key that is not there");
+        assert!(probe.keyed(&name).is_some(), "refused by a key that is not found");
         probe.synced(accepted);
     }
 }

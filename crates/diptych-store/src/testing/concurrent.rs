@@ -1,11 +1,11 @@
-//! Contention: real threads that start together, one winner for one boundary.
+//! Contention: real threads that start together, with one winner for each boundary.
 
 use super::{
     Suite,
     probe::{Probe, condition, event, key, numbers, one, parse, plain, tag},
 };
 use crate::{
-    append::{Accepted, Append, AppendCondition, Tracking},
+    append::{AcceptedCommit, Append, AppendCondition, Tracking},
     batch::Read,
     error::{AppendError, Refusal},
     event::RawEvent,
@@ -14,10 +14,10 @@ use crate::{
 
 const CONTENDERS: usize = 64;
 
-/// The winner's position, or what the loser was told.
-fn settle(answer: Result<Accepted, AppendError>) -> Result<Position, Refusal> {
+/// The position of the winner, or the refusal of a loser.
+fn settle(answer: Result<AcceptedCommit, AppendError>) -> Result<Position, Refusal> {
     match answer {
-        // Synced, so that whoever looks after this finds it.
+        // The sync makes the commit visible to readers.
         Ok(accepted) => Ok(pollster::block_on(accepted.synced()).expect("synced").first),
         Err(AppendError::Refused(refusal)) => Err(refusal),
         Err(other) => panic!("neither accepted nor refused: {other}"),
@@ -100,7 +100,7 @@ fn take_neighbouring_seats(
     assert!((seats.div_ceil(3)..=seats / 2).contains(&took), "{took} took seats");
 }
 
-pub(super) fn a_loser_finds_what_beat_it(suite: &Suite<'_>) {
+pub(super) fn a_loser_finds_the_winning_event(suite: &Suite<'_>) {
     let probe = suite.probe();
     for _ in 0..10 {
         let known = probe.head();
@@ -109,9 +109,9 @@ pub(super) fn a_loser_finds_what_beat_it(suite: &Suite<'_>) {
             let answer = settle(probe.append(append.condition(condition("tag=seat:1", known))));
             if let Err(refusal) = answer {
                 let at = conflict_at(&refusal);
-                assert!(probe.head() >= at.get(), "{at} beat it and is not published");
+                assert!(probe.head() >= at.get(), "{at} won and is not published");
                 let seen = probe.seen(&parse("tag=seat:1"), Read::after(known.into()));
-                assert!(numbers(&seen).contains(&at.get()), "{at} beat it and is not there");
+                assert!(numbers(&seen).contains(&at.get()), "{at} won and is not found");
             }
         });
     }
@@ -126,7 +126,7 @@ pub(super) fn retries_lose_no_update(suite: &Suite<'_>) {
             loop {
                 attempts += 1;
                 assert!(attempts <= 80, "more conflicts than commits");
-                // The payload is the revision that the writer decided from.
+                // The payload is the revision that the writer decided on.
                 let revision = probe.count("counter:1", known);
                 let next = RawEvent::new("counted", revision.to_string());
                 let append = Append::event(next.tag(tag("counter:1")));
@@ -157,9 +157,9 @@ pub(super) fn one_of_many_sends_of_a_key_is_committed(suite: &Suite<'_>) {
     assert_eq!(probe.everything().len(), 5);
 }
 
-pub(super) fn parallel_tracking_takes_in_once(suite: &Suite<'_>) {
+pub(super) fn parallel_imports_take_each_position_once(suite: &Suite<'_>) {
     let probe = suite.probe();
-    // Eight readers of one source, each taking in everything, in order.
+    // Eight threads import the whole source, each in order.
     probe.parallel(8, |_, probe| {
         for position in 1..=20_u64 {
             let taken = RawEvent::new("taken", position.to_string());
@@ -167,7 +167,7 @@ pub(super) fn parallel_tracking_takes_in_once(suite: &Suite<'_>) {
             match settle(probe.append(append)) {
                 Ok(_) => {}
                 Err(Refusal::AlreadyTracked { tracked, .. }) => {
-                    assert!(tracked.get() >= position, "{position} was not taken in yet");
+                    assert!(tracked.get() >= position, "{position} was not imported yet");
                 }
                 Err(other) => panic!("{other:?}"),
             }
@@ -216,7 +216,7 @@ pub(super) fn parallel_commits_are_recorded_in_order(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.parallel(8, |_, probe| {
         for _ in 0..10 {
-            // Only the next one waits for it: many are on their way at once.
+            // No sync is awaited, which leaves many commits unsynced at once.
             let _ = probe.append(one()).unwrap();
         }
     });

@@ -1,4 +1,4 @@
-//! Append conditions: what refuses a commit, and what the refusal says.
+//! Append conditions: which events refuse a commit, and the content of the refusal.
 
 use super::{
     Suite,
@@ -23,7 +23,7 @@ fn on(fail_if: &str, after: u64) -> Append {
     one().condition(condition(fail_if, after))
 }
 
-/// On all of these conditions: what fails it, and after which position.
+/// An append on all of these conditions, each a filter and a position.
 fn on_all(conditions: &[(&str, u64)]) -> Append {
     let conditions = conditions.iter().map(|&(fail_if, after)| condition(fail_if, after));
     conditions.fold(one(), Append::condition)
@@ -34,7 +34,7 @@ fn either_way<'a>(first: (&'a str, u64), second: (&'a str, u64)) -> [Append; 2] 
     [on_all(&[first, second]), on_all(&[second, first])]
 }
 
-/// What the condition answers: the position of the conflict, if there is one.
+/// The position of the conflict with this condition, if there is one.
 fn conflict(probe: &Probe, fail_if: &str, after: u64) -> Option<u64> {
     let check = Append::default().condition(condition(fail_if, after));
     match probe.append(check) {
@@ -177,11 +177,11 @@ pub(super) fn a_commit_needs_all_of_its_conditions(suite: &Suite<'_>) {
 pub(super) fn each_condition_counts_from_its_own_position(suite: &Suite<'_>) {
     let probe = five(suite);
     for known in either_way(("type=a", 5), ("type=b", 4)) {
-        // The last `a` is above the position that the other condition is after.
+        // The last `a` is above the position of the other condition.
         probe.commit(Append { events: Vec::new(), ..known });
     }
     for missed in either_way(("type=a", 3), ("type=b", 5)) {
-        // It is at the position that the other condition is after.
+        // The last `a` is at the position of the other condition.
         let expected = Refusal::Conflict { at: 5.into(), after: 3.into() };
         assert_eq!(probe.refused(missed), expected);
     }
@@ -191,17 +191,21 @@ pub(super) fn a_conflict_over_several_conditions_names_the_last_match(suite: &Su
     let probe = five(suite);
     for append in either_way(("type=b", 0), ("type=a", 2)) {
         let expected = Refusal::Conflict { at: 5.into(), after: 2.into() };
-        assert_eq!(probe.refused(append), expected, "the position that belongs to the match");
+        assert_eq!(probe.refused(append), expected, "the position of the condition that matched");
     }
     for append in either_way(("type=a", 3), ("type=a or type=b", 1)) {
         let expected = Refusal::Conflict { at: 5.into(), after: 1.into() };
-        assert_eq!(probe.refused(append), expected, "the lowest of those that it violates");
+        assert_eq!(
+            probe.refused(append),
+            expected,
+            "the lowest position of the violated conditions"
+        );
     }
 }
 
-pub(super) fn several_conditions_see_what_was_just_accepted(suite: &Suite<'_>) {
+pub(super) fn every_condition_sees_accepted_commits(suite: &Suite<'_>) {
     let probe = five(suite);
-    // Nothing is waited for in between: the checks rest on accepted commits, synced or not.
+    // No sync is awaited in between: the checks rest on accepted commits, synced or not.
     let accepted = [event("b", &[]), event("c", &[])].map(|event| {
         let appended = probe.append(Append::event(event));
         appended.unwrap()
@@ -227,10 +231,10 @@ pub(super) fn any_condition_above_the_head_is_invalid(suite: &Suite<'_>) {
         assert_eq!(probe.invalid(append), invalid(6));
     }
     for append in either_way(("nothing", 8), ("type=c", 6)) {
-        assert_eq!(probe.invalid(append), invalid(8), "the highest of them");
+        assert_eq!(probe.invalid(append), invalid(8), "the highest position");
     }
     for append in either_way(("type=a", 0), ("type=c", 6)) {
-        assert_eq!(probe.invalid(append), invalid(6), "a violated one does not go before it");
+        assert_eq!(probe.invalid(append), invalid(6), "a violated condition does not hide it");
     }
     assert_eq!(probe.head(), 5);
 }

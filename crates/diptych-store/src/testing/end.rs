@@ -1,4 +1,4 @@
-//! The end of a store that is closed or has failed while it is held: errors, never silence.
+//! The end of a store that is closed or fails while handles exist: each wait gets an error.
 
 use super::{
     Suite,
@@ -18,7 +18,7 @@ fn ended(suite: &Suite<'_>) -> Probe {
     probe
 }
 
-pub(super) fn an_ended_store_takes_nothing_more(suite: &Suite<'_>) {
+pub(super) fn an_ended_store_accepts_no_commits(suite: &Suite<'_>) {
     let probe = ended(suite);
     for append in [one(), Append::events(plain(2))] {
         let answer = probe.append(append);
@@ -27,17 +27,17 @@ pub(super) fn an_ended_store_takes_nothing_more(suite: &Suite<'_>) {
     assert_eq!(probe.head(), 3);
 }
 
-pub(super) fn an_ended_store_says_so(suite: &Suite<'_>) {
+pub(super) fn an_ended_store_ends_its_head(suite: &Suite<'_>) {
     let probe = ended(suite);
     let head = probe.store.head();
     assert!(head.ended().is_some());
     assert_eq!(head.position(), Position::new(3));
-    // What was published counts, what never will be is an error.
+    // A wait for a published position succeeds, and a wait for a later one is an error.
     assert!(probe.wait("head", head.after(2.into())).is_ok());
     assert!(probe.wait("head", head.after(3.into())).is_err());
 }
 
-pub(super) fn the_end_wakes_who_waits(suite: &Suite<'_>) {
+pub(super) fn the_end_wakes_waiters(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(3));
     let head = probe.store.head();
@@ -51,7 +51,7 @@ pub(super) fn the_end_wakes_who_waits(suite: &Suite<'_>) {
     assert!(waits.iter().all(|ended| *ended));
 }
 
-pub(super) fn what_is_synced_stays_so_after_the_end(suite: &Suite<'_>) {
+pub(super) fn a_synced_commit_stays_synced_after_the_end(suite: &Suite<'_>) {
     let probe = suite.probe();
     let accepted = probe.append(one()).unwrap();
     let sync = accepted.sync.clone();
@@ -60,7 +60,7 @@ pub(super) fn what_is_synced_stays_so_after_the_end(suite: &Suite<'_>) {
     assert!(probe.wait("sync", sync.wait()).is_ok());
 }
 
-pub(super) fn the_end_leaves_no_commit_hanging(suite: &Suite<'_>) {
+pub(super) fn the_end_answers_every_wait_for_a_sync(suite: &Suite<'_>) {
     let probe = suite.probe();
     let synced = probe.parallel(6, |number, probe| {
         if number == 0 {
@@ -70,7 +70,7 @@ pub(super) fn the_end_leaves_no_commit_hanging(suite: &Suite<'_>) {
         }
         let mut last = 0;
         while let Ok(accepted) = probe.append(one()) {
-            // Known to be durable, or an error: not forgotten.
+            // Each wait ends, with a durable commit or an error.
             match probe.wait("sync", accepted.synced()) {
                 Ok(committed) => last = committed.last.get(),
                 Err(_) => break,
@@ -114,5 +114,5 @@ pub(super) fn the_end_ends_a_subscription_with_an_error(suite: &Suite<'_>) {
 
 fn expect_end(error: &SubscribeError, at: u64) {
     let (SubscribeError::Ended { after, .. } | SubscribeError::Read { after, .. }) = error;
-    assert_eq!(after.get(), at, "it says where to go on");
+    assert_eq!(after.get(), at, "the error has the position to continue after");
 }

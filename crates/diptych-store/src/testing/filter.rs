@@ -90,7 +90,7 @@ pub(super) fn nothing_is_no_event(suite: &Suite<'_>) {
     assert_eq!(probe.last("nothing", 5), None);
 }
 
-pub(super) fn what_is_not_there_is_not_found(suite: &Suite<'_>) {
+pub(super) fn unknown_types_and_tags_match_nothing(suite: &Suite<'_>) {
     let probe = prepared(suite);
     finds(&probe, "type=zzz", &[]);
     finds(&probe, "tag=zzz:1", &[]);

@@ -23,14 +23,14 @@ pub(super) fn the_head_is_the_last_position(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_head_that_is_held_moves(suite: &Suite<'_>) {
+pub(super) fn a_held_head_moves(suite: &Suite<'_>) {
     let probe = suite.probe();
     let held = probe.store.head();
     probe.put(plain(3));
     assert_eq!(held.position(), Position::new(3));
 }
 
-pub(super) fn who_waits_for_the_head_is_woken(suite: &Suite<'_>) {
+pub(super) fn a_wait_for_the_head_wakes(suite: &Suite<'_>) {
     let probe = suite.probe();
     let head = probe.store.head();
     let waits = [Position::START, Position::new(1), Position::new(4)];
@@ -58,7 +58,7 @@ pub(super) fn every_log_has_its_own_identity(suite: &Suite<'_>) {
     assert_ne!(one.store.identity().id, other.store.identity().id);
 }
 
-pub(super) fn logs_are_apart(suite: &Suite<'_>) {
+pub(super) fn two_logs_share_nothing(suite: &Suite<'_>) {
     let (one, other) = (suite.probe(), suite.probe());
     one.put(plain(3));
     assert_eq!((one.head(), other.head()), (3, 0));

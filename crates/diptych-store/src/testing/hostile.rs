@@ -1,5 +1,5 @@
-//! Hostile names: whatever a type, tag, key or source may hold comes back byte for byte and is
-//! taken for nothing else.
+//! Hostile names: types, tags, keys and sources of any text are stored byte for byte, and are not
+//! confused with others.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
     tag::Tag,
 };
 
-/// Names that some store somewhere takes for each other, or for something else.
+/// Names that a faulty store could confuse with others.
 const NAMES: &[&str] = &[
     "a",
     "A",
@@ -86,7 +86,7 @@ const NAMES: &[&str] = &[
     "a&b",
 ];
 
-/// These and two long ones that differ at their ends.
+/// `NAMES`, and two long names that differ only at the end.
 fn names() -> Vec<String> {
     let long = "long".repeat(50);
     let names = NAMES.iter().map(|name| (*name).to_owned());
@@ -152,13 +152,13 @@ pub(super) fn hostile_sources_are_told_apart(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn hostile_metadata_comes_back(suite: &Suite<'_>) {
+pub(super) fn hostile_metadata_is_read_as_written(suite: &Suite<'_>) {
     let probe = suite.probe();
-    let further: BTreeMap<_, _> =
+    let extra: BTreeMap<_, _> =
         names().iter().map(|name| (name.as_str().into(), name.as_str().into())).collect();
     let by = |actor: &String| Metadata {
         actor: Some(actor.as_str().into()),
-        further: further.clone(),
+        extra: extra.clone(),
         ..Metadata::default()
     };
     let events: Vec<_> = names().iter().map(|name| event("e", &[]).metadata(by(name))).collect();

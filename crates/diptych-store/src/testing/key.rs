@@ -1,4 +1,5 @@
-//! Idempotency keys: one commit for one key, for ever, in a space of its own.
+//! Idempotency keys: one commit for each key, for ever. Keys share no names with types, tags or
+//! sources.
 
 use super::{
     Suite,
@@ -27,7 +28,7 @@ pub(super) fn an_unused_key_finds_nothing(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn the_same_request_again_is_told_where_it_was_committed(suite: &Suite<'_>) {
+pub(super) fn a_repeated_request_gets_the_positions_of_the_first(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(1));
     let append = Append::events(plain(3)).key(key("k", "request"));
@@ -35,12 +36,12 @@ pub(super) fn the_same_request_again_is_told_where_it_was_committed(suite: &Suit
     probe.put(plain(4));
     let expected = Refusal::KeyTaken { first: 2.into(), last: 4.into() };
     assert_eq!(probe.refused(append.clone()), expected);
-    // What makes it the same request is the digest, not the events.
+    // The digest identifies the request, and not its events.
     assert_eq!(probe.refused(one().key(key("k", "request"))), expected);
     assert_eq!(probe.head(), 8);
 }
 
-pub(super) fn another_request_under_a_used_key_is_told_so(suite: &Suite<'_>) {
+pub(super) fn another_request_under_a_used_key_is_refused_as_reused(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.commit(Append::events(plain(2)).key(key("k", "request")));
     let expected = Refusal::KeyReused { first: 1.into(), last: 2.into() };

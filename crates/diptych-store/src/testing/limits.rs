@@ -1,4 +1,4 @@
-//! Limits: each is refused by its name, and nothing is written.
+//! Limits: a request beyond a limit is refused with the name of the limit, and writes nothing.
 
 use super::{
     Suite,
@@ -19,7 +19,7 @@ fn limit_name(invalid: &InvalidRequest) -> &'static str {
     }
 }
 
-/// `most` is taken, `more` is refused by this limit and leaves nothing.
+/// Checks that `most` is accepted, and that `more` is refused by this limit and writes nothing.
 #[track_caller]
 fn bounded(suite: &Suite<'_>, limit: &str, most: Append, more: Append) {
     let probe = suite.probe_with(&small());
@@ -46,34 +46,33 @@ fn refuses(probe: &Probe, limit: &str, more: &Append) {
     }
 }
 
-pub(super) fn limit_event_bytes(suite: &Suite<'_>) {
+pub(super) fn event_bytes_is_enforced(suite: &Suite<'_>) {
     // An encoded event of this type has 4 bytes besides its payload.
     let sized = |bytes: usize| Append::event(RawEvent::new("e", vec![0; bytes - 4]));
     bounded(suite, "event_bytes", sized(200), sized(201));
 }
 
-pub(super) fn limit_type_bytes(suite: &Suite<'_>) {
+pub(super) fn type_bytes_is_enforced(suite: &Suite<'_>) {
     let typed = |bytes| Append::event(event(&"t".repeat(bytes), &[]));
     bounded(suite, "type_bytes", typed(16), typed(17));
 }
 
-pub(super) fn limit_tag_bytes(suite: &Suite<'_>) {
+pub(super) fn tag_bytes_is_enforced(suite: &Suite<'_>) {
     let tagged = |bytes: usize| Append::event(event("e", &[&format!("k:{:0<1$}", "", bytes - 2)]));
     bounded(suite, "tag_bytes", tagged(24), tagged(25));
 }
 
-pub(super) fn limit_tags_per_event(suite: &Suite<'_>) {
+pub(super) fn tags_per_event_is_enforced(suite: &Suite<'_>) {
     let tags = ["k:1", "k:2", "k:3", "k:4", "k:5"];
     let tagged = |count| Append::event(event("e", &tags[..count]));
     bounded(suite, "tags_per_event", tagged(4), tagged(5));
 }
 
-pub(super) fn limit_metadata_bytes(suite: &Suite<'_>) {
-    let by = |actor: usize, further: usize| {
+pub(super) fn metadata_bytes_is_enforced(suite: &Suite<'_>) {
+    let by = |actor: usize, extra: usize| {
         let metadata = Metadata {
             actor: Some("a".repeat(actor).into()),
-            further: [("f".repeat(further / 2).into(), "v".repeat(further - further / 2).into())]
-                .into(),
+            extra: [("f".repeat(extra / 2).into(), "v".repeat(extra - extra / 2).into())].into(),
             ..Metadata::default()
         };
         Append::event(event("e", &[]).metadata(metadata))
@@ -82,13 +81,13 @@ pub(super) fn limit_metadata_bytes(suite: &Suite<'_>) {
     bounded(suite, "metadata_bytes", by(1, 31), by(33, 0));
 }
 
-pub(super) fn limit_commit_events(suite: &Suite<'_>) {
+pub(super) fn commit_events_is_enforced(suite: &Suite<'_>) {
     let of = |count| Append::events(plain(count)).key(key("k", "r"));
     let most = Append::events(plain(8));
     bounded(suite, "commit_events", most, of(9));
 }
 
-pub(super) fn limit_commit_bytes(suite: &Suite<'_>) {
+pub(super) fn commit_bytes_is_enforced(suite: &Suite<'_>) {
     let of = |sizes: [usize; 4]| {
         Append::events(sizes.map(|bytes| RawEvent::new("e", vec![0; bytes - 4])))
     };
@@ -97,39 +96,39 @@ pub(super) fn limit_commit_bytes(suite: &Suite<'_>) {
     bounded(suite, "commit_bytes", of([150, 150, 150, 150]), more);
 }
 
-pub(super) fn limit_commit_conditions(suite: &Suite<'_>) {
+pub(super) fn commit_conditions_is_enforced(suite: &Suite<'_>) {
     let on = |count| (0..count).fold(one(), |append, _| append.condition(condition("nothing", 0)));
     bounded(suite, "commit_conditions", on(3), on(4));
 }
 
-pub(super) fn limit_key_bytes(suite: &Suite<'_>) {
+pub(super) fn key_bytes_is_enforced(suite: &Suite<'_>) {
     let keyed = |bytes| one().key(key(&"k".repeat(bytes), "r"));
     bounded(suite, "key_bytes", keyed(16), keyed(17));
 }
 
-pub(super) fn limit_source_bytes(suite: &Suite<'_>) {
+pub(super) fn source_bytes_is_enforced(suite: &Suite<'_>) {
     let tracked = |bytes| one().tracking(Tracking::new("s".repeat(bytes), 1));
     bounded(suite, "source_bytes", tracked(16), tracked(17));
 }
 
-pub(super) fn limit_tracking_sources(suite: &Suite<'_>) {
+pub(super) fn tracking_sources_is_enforced(suite: &Suite<'_>) {
     let probe = suite.probe_with(&small());
     let tracked = |source: &str, position: u64| one().tracking(Tracking::new(source, position));
     for source in ["a", "b", "c"] {
         probe.commit(tracked(source, 1));
     }
     refuses(&probe, "tracking_sources", &tracked("d", 1));
-    // The sources that are there go on.
+    // Known sources continue.
     probe.commit(tracked("a", 2));
     assert_eq!(probe.head(), 4);
 }
 
-pub(super) fn limit_filter_items(suite: &Suite<'_>) {
+pub(super) fn filter_items_is_enforced(suite: &Suite<'_>) {
     let most = "type=a or type=b or type=c";
     filter_bounded(suite, "filter_items", most, "type=a or type=b or type=c or type=d");
 }
 
-pub(super) fn limit_filter_terms(suite: &Suite<'_>) {
+pub(super) fn filter_terms_is_enforced(suite: &Suite<'_>) {
     let most = "type=a,b tag=k:1 or type=c tag=k:1 tag=k:2";
     filter_bounded(suite, "filter_terms", most, "type=a,b,c tag=k:1 or type=c tag=k:1 tag=k:2");
 }
@@ -161,7 +160,7 @@ fn filter_bounded(suite: &Suite<'_>, limit: &str, most: &str, more: &str) {
     }
 }
 
-pub(super) fn a_late_event_beyond_a_limit_leaves_nothing(suite: &Suite<'_>) {
+pub(super) fn an_invalid_last_event_leaves_nothing_of_its_commit(suite: &Suite<'_>) {
     let probe = suite.probe_with(&small());
     let good = event("good", &["k:1"]);
     for bad in [RawEvent::new("bad", vec![0; 500]), event("", &[])] {
@@ -175,7 +174,7 @@ pub(super) fn a_late_event_beyond_a_limit_leaves_nothing(suite: &Suite<'_>) {
     assert_eq!(probe.put([good]), (1, 1));
 }
 
-pub(super) fn a_store_says_its_limits(suite: &Suite<'_>) {
+pub(super) fn a_store_enforces_the_limits_it_reports(suite: &Suite<'_>) {
     let probe = suite.probe_with(&small());
     assert_eq!(probe.store.limits(), small().limits);
     let said = suite.probe().store.limits();

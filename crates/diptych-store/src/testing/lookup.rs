@@ -1,4 +1,4 @@
-//! `last` and `count`: a boundary's last position, a tag's revision and ranks.
+//! `last` and `count`: the last position of a boundary, the revision of a tag, and ranks.
 
 use super::{
     Suite,
@@ -57,7 +57,7 @@ pub(super) fn count_is_the_revision_of_a_tag(suite: &Suite<'_>) {
     assert_eq!(probe.count("k:2", 5), 1);
     probe.put([event("a", &["k:1"]), event("a", &["k:1"])]);
     assert_eq!(probe.count("k:1", Position::MAX), 5);
-    assert_eq!(probe.count("k:1", 5), 3, "an older revision stays what it was");
+    assert_eq!(probe.count("k:1", 5), 3, "an older revision does not change");
 }
 
 pub(super) fn count_upto_an_event_is_its_rank(suite: &Suite<'_>) {
@@ -89,7 +89,7 @@ pub(super) fn a_tag_given_twice_counts_once(suite: &Suite<'_>) {
     assert_eq!(probe.positions("tag=k:1"), [1, 2]);
 }
 
-pub(super) fn look_ups_see_large_logs(suite: &Suite<'_>) {
+pub(super) fn look_ups_are_right_in_a_large_log(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put([event("first", &["k:1"])]);
     for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! The conformance suite: what every [`EventStore`] promises, as many small named cases over a
-//! function that makes fresh stores. A backend's test file is this:
+//! The conformance suite: each promise of [`EventStore`] is a small named case. The cases get their
+//! stores from a function of the backend, so the test file of a backend is this:
 //!
 //! ```
 //! use diptych_store::{Memory, testing::{Setup, TestStore}};
@@ -12,19 +12,20 @@
 //! # fn main() {}
 //! ```
 //!
-//! A store that outlives its handles says how it is opened again, and one that can be closed
-//! while it is held says how: see [`TestStore::reopen`] and [`TestStore::end`].
+//! A store that outlives its handles also provides a function that opens it again, and a store that
+//! can be closed while handles exist one that closes it: see [`TestStore::reopen`] and
+//! [`TestStore::end`].
 //!
-//! The macro makes one `#[test]` of every case. What a backend cannot do it says with `lacks`;
-//! a case that needs it is then reported as not applicable. A case that is not applicable
-//! without such a word fails, and so does a word that is not true.
+//! The macro makes one `#[test]` of each case. A backend lists in `lacks` the needs that it cannot
+//! meet. A case with such a [`Need`] is then reported as not applicable. A test fails if the
+//! backend lacks a need that is not in the list, or meets one that is.
 //!
-//! Cases poll futures on plain threads and give up after a bounded wait: a backend that needs a
-//! runtime enters it inside its own methods.
+//! Cases poll futures on plain threads, and give up after a bounded wait. A backend that needs an
+//! async runtime enters it inside its own methods.
 //!
-//! Every case is proven by a store of [`wrong`] that fails it.
+//! For each case there is a store in [`wrong`] that fails it, which proves the case.
 
-// Cases are test code: a broken expectation panics, and the panic is the report.
+// Cases are test code: they panic if an expectation is not met, and the panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod append;
@@ -49,6 +50,7 @@ mod reopen;
 mod subscribe;
 mod time;
 mod tracking;
+mod wrapped;
 pub mod wrong;
 
 use std::{
@@ -60,6 +62,7 @@ use std::{
 
 pub use cases::cases;
 use probe::Probe;
+pub use wrapped::{Call, Reply, Wrapped};
 
 use crate::{
     limits::Limits,
@@ -67,16 +70,16 @@ use crate::{
     time::TimeSource,
 };
 
-/// How a case wants its store to be made.
+/// The settings of the store that a case needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
-    /// What the store takes at most.
+    /// The limits of the store.
     pub limits: Limits,
-    /// Where it takes `recorded_at` from.
+    /// The source of its `recorded_at`.
     pub time: TimeSource,
 }
 
-/// A store under test, and what can be done with it besides using it.
+/// A store under test, with functions that reopen and end it.
 pub struct TestStore {
     store: Store,
     hooks: Hooks,
@@ -89,20 +92,20 @@ struct Hooks {
 }
 
 impl TestStore {
-    /// This store, which can neither be reopened nor ended.
+    /// A store that can be neither reopened nor ended.
     pub fn new(store: impl EventStore) -> TestStore {
         TestStore { store: Store::new(store), hooks: Hooks::default() }
     }
 
-    /// The same, and this opens it again with the same setup. The case has waited for its
-    /// commits, and dropped its handles and the [end](TestStore::end) hook with what that holds.
+    /// Sets the function that opens the store again with the same setup. Before a case calls it, it
+    /// waits for its commits, and drops its handles and the [end](TestStore::end) function.
     #[must_use]
     pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> TestStore {
         self.hooks.reopen = Some(Box::new(open));
         self
     }
 
-    /// The same, and this closes it, or makes it fail, while handles are held.
+    /// Sets the function that closes the store, or makes it fail, while handles exist.
     #[must_use]
     pub fn end(mut self, end: impl FnOnce() + Send + 'static) -> TestStore {
         self.hooks.end = Some(Box::new(end));
@@ -120,13 +123,13 @@ impl fmt::Debug for TestStore {
     }
 }
 
-/// What a case needs that a backend may lack.
+/// An ability that some cases need, and that a backend may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
     /// [`TestStore::reopen`]: the store outlives its handles.
     Reopening,
-    /// [`TestStore::end`]: the store can be closed, or made to fail, while it is held.
+    /// [`TestStore::end`]: the store can be closed, or made to fail, while handles exist.
     Ending,
     /// A store with [`TimeSource::Caller`].
     CallerTime,
@@ -134,19 +137,20 @@ pub enum Need {
     SmallLimits,
 }
 
-/// Where cases get their stores from, and how long they wait.
+/// The settings of a run: the function that makes stores, and the longest wait.
 pub struct Suite<'a> {
     fresh: &'a dyn Fn(&Setup) -> Option<TestStore>,
     patience: Duration,
 }
 
 impl<'a> Suite<'a> {
-    /// Fresh, empty stores from this function; `None` where the backend has no such store.
+    /// Takes fresh, empty stores from this function. It returns `None` if the backend has no store
+    /// with that setup.
     pub fn new(fresh: &'a dyn Fn(&Setup) -> Option<TestStore>) -> Suite<'a> {
         Suite { fresh, patience: Duration::from_secs(60) }
     }
 
-    /// The same with this bound on every single wait; a store that takes longer hangs.
+    /// Sets the longest time of one wait. A store that needs longer fails the case.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Suite<'a> {
         self.patience = patience;
@@ -183,32 +187,32 @@ impl fmt::Debug for Suite<'_> {
     }
 }
 
-/// One promise of a store, and how to find out whether it is kept.
+/// One promise of a store, with its test.
 #[derive(Debug)]
 pub struct Case {
     /// Its name, unique among all cases.
     pub name: &'static str,
     /// The promise.
     pub proves: &'static str,
-    /// What it needs that a backend may lack.
+    /// The abilities that it needs, and that a backend may lack.
     pub needs: &'static [Need],
     run: fn(&Suite<'_>),
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The promise is kept.
+    /// The store keeps the promise.
     Passed,
-    /// The backend lacks this, so there is nothing to find out.
+    /// The case did not run, because the backend lacks this ability.
     NotApplicable(Need),
-    /// The promise is broken, in this way.
+    /// The store breaks the promise, as this text describes.
     Failed(String),
 }
 
 impl Case {
-    /// Runs the case on fresh stores of this suite.
+    /// Runs the case on fresh stores.
     pub fn run(&self, suite: &Suite<'_>) -> Outcome {
         if let Some(&need) = self.needs.iter().find(|need| !suite.has(**need)) {
             return Outcome::NotApplicable(need);
@@ -226,7 +230,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "it panicked without a message".to_owned())
 }
 
-/// Runs every case; what came of each.
+/// Runs every case and returns its outcome.
 pub fn run_all(suite: &Suite<'_>) -> Vec<(&'static Case, Outcome)> {
     let outcomes = cases().iter().map(|case| (case, case.run(suite)));
     outcomes.collect()
@@ -235,14 +239,14 @@ pub fn run_all(suite: &Suite<'_>) -> Vec<(&'static Case, Outcome)> {
 /// Runs the case of this name for [`conformance!`](crate::conformance).
 ///
 /// # Panics
-/// If the case fails, or if `lacks` is not what the backend lacks.
+/// Panics if the case fails, or if `lacks` is wrong.
 pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<TestStore>, lacks: &[Need]) {
     let case = cases().iter().find(|case| case.name == name);
     let case = case.expect("the case exists");
     let suite = Suite::new(fresh);
     if let Some(need) = lacks.iter().find(|need| case.needs.contains(need)) {
         let found = suite.has(*need);
-        assert!(!found, "the store does not lack {need:?}: leave the word out");
+        assert!(!found, "the store does not lack {need:?}: remove it from `lacks`");
     }
     match case.run(&suite) {
         Outcome::Passed => {}
@@ -250,7 +254,7 @@ pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<TestStore>, lacks: &[N
             eprintln!("not applicable, the store lacks {need:?}: {}", case.proves);
         }
         Outcome::NotApplicable(need) => {
-            panic!("the store lacks {need:?}: give what it takes, or say `lacks: [{need:?}]`")
+            panic!("the store lacks {need:?}: provide it, or write `lacks: [{need:?}]`")
         }
         Outcome::Failed(how) => panic!("broken promise: {}\n{how}", case.proves),
     }
@@ -258,8 +262,8 @@ pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<TestStore>, lacks: &[N
 
 /// Makes one `#[test]` of every case of the suite; see [`testing`](crate::testing).
 ///
-/// `conformance!(fresh)` takes a `fn(&Setup) -> Option<TestStore>`;
-/// `conformance!(fresh, lacks: [Reopening])` says what the backend cannot do.
+/// `conformance!(fresh)` takes a `fn(&Setup) -> Option<TestStore>`.
+/// `conformance!(fresh, lacks: [Reopening])` also lists the needs that the backend cannot meet.
 #[macro_export]
 macro_rules! conformance {
     ($fresh:expr) => {

@@ -1,4 +1,4 @@
-//! Reading a log batch by batch: every match once, whatever the sizes.
+//! Reading a log batch by batch: every match once, with any sizes.
 
 use super::{
     Suite,
@@ -10,7 +10,7 @@ use crate::{
     event::RawEvent,
 };
 
-/// 60 events; every third carries `k:1`, every seventh is of type `rare`.
+/// Writes 60 events. Every third one carries `k:1`, every seventh one is of type `rare`.
 fn sixty(probe: &Probe) {
     for number in 1..=60 {
         let event_type = if number % 7 == 0 { "rare" } else { "often" };
@@ -61,7 +61,7 @@ pub(super) fn paging_backwards_gives_every_match_once(suite: &Suite<'_>) {
     pages(&probe, Direction::Backwards);
 }
 
-pub(super) fn small_batches_lose_and_repeat_nothing(suite: &Suite<'_>) {
+pub(super) fn small_batches_neither_lose_nor_repeat_events(suite: &Suite<'_>) {
     let probe = suite.probe_with(&small());
     sixty(&probe);
     pages(&probe, Direction::Forwards);
@@ -84,7 +84,7 @@ pub(super) fn a_batch_holds_at_most_batch_events(suite: &Suite<'_>) {
 pub(super) fn a_batch_holds_at_most_batch_bytes(suite: &Suite<'_>) {
     let probe = suite.probe_with(&small());
     let sized = |bytes: usize| RawEvent::new("sized", vec![0; bytes]);
-    // 300 bytes hold two of the large ones and no third, or a large one and some small ones.
+    // 300 bytes are room for two large events, or for one large and some small ones.
     let sizes = [10, 150, 120, 10, 150, 150, 10, 10, 190, 190, 120, 10, 10];
     for bytes in sizes {
         probe.put([sized(bytes)]);
@@ -108,7 +108,7 @@ pub(super) fn a_batch_holds_at_most_batch_bytes(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn one_event_is_always_let_through(suite: &Suite<'_>) {
+pub(super) fn an_event_larger_than_a_batch_is_read_alone(suite: &Suite<'_>) {
     let mut setup = small();
     setup.limits.batch_bytes = 20;
     let probe = suite.probe_with(&setup);

@@ -1,8 +1,8 @@
-//! One read: its bounds, its order, its limit, and how far its batch says that it came.
+//! One read: its bounds, its order, its limit, and the `upto` of its batch.
 
 use super::{
     Suite,
-    probe::{Probe, Seen, event, numbers, parse, plain},
+    probe::{Probe, SeenEvent, event, numbers, parse, plain},
 };
 use crate::{
     batch::{Direction, Read},
@@ -25,7 +25,7 @@ pub(super) fn read(after: u64, upto: u64, direction: Direction, limit: usize) ->
 }
 
 fn positions(probe: &Probe, filter: &str, read: Read) -> Vec<u64> {
-    let seen: Vec<Seen> = probe.seen(&parse(filter), read);
+    let seen: Vec<SeenEvent> = probe.seen(&parse(filter), read);
     numbers(&seen)
 }
 
@@ -134,10 +134,10 @@ pub(super) fn a_limit_of_zero_considers_nothing(suite: &Suite<'_>) {
     assert!(batch.is_empty() && batch.upto() > Position::new(10), "{}", batch.upto());
 }
 
-pub(super) fn upto_covers_what_did_not_match(suite: &Suite<'_>) {
+pub(super) fn upto_covers_events_that_do_not_match(suite: &Suite<'_>) {
     let probe = ten(suite);
     probe.put(plain(7));
-    // However many batches it takes, the last one is at the head, with or without a match.
+    // After enough batches the last one is at the head, with or without a match.
     for filter in ["type=zzz", "tag=p:0", "type=odd", "nothing"] {
         let filter = parse(filter);
         let mut after = Position::new(2);
@@ -148,25 +148,25 @@ pub(super) fn upto_covers_what_did_not_match(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn upto_stops_before_what_was_not_given(suite: &Suite<'_>) {
+pub(super) fn upto_stops_before_a_match_left_out(suite: &Suite<'_>) {
     let probe = ten(suite);
     for limit in 1..5 {
         let batch = probe.read(&parse("type=odd"), Read::all().limit(limit));
         let next = Position::new(2 * batch.len() as u64 + 1);
-        assert!(batch.upto() < next, "{next} was not given, upto {}", batch.upto());
+        assert!(batch.upto() < next, "{next} is not in the batch, upto {}", batch.upto());
         let last = batch.iter().last().unwrap().position();
-        assert!(batch.upto() >= last, "{last} was given, upto {}", batch.upto());
+        assert!(batch.upto() >= last, "{last} is in the batch, upto {}", batch.upto());
     }
 }
 
-pub(super) fn upto_backwards_stops_above_what_was_not_given(suite: &Suite<'_>) {
+pub(super) fn upto_backwards_stops_above_a_match_left_out(suite: &Suite<'_>) {
     let probe = ten(suite);
     for limit in 1..5 {
         let batch = probe.read(&parse("type=even"), Read::backwards().limit(limit));
         let next = Position::new(10 - 2 * batch.len() as u64);
-        assert!(batch.upto() > next, "{next} was not given, upto {}", batch.upto());
+        assert!(batch.upto() > next, "{next} is not in the batch, upto {}", batch.upto());
         let last = batch.iter().last().unwrap().position();
-        assert!(batch.upto() <= last, "{last} was given, upto {}", batch.upto());
+        assert!(batch.upto() <= last, "{last} is in the batch, upto {}", batch.upto());
     }
 }
 
@@ -175,7 +175,7 @@ pub(super) fn upto_is_within_the_bounds(suite: &Suite<'_>) {
     for filter in ["*", "type=odd", "type=zzz"] {
         let filter = parse(filter);
         for direction in [Direction::Forwards, Direction::Backwards] {
-            // The checks of every batch are the assertion.
+            // The probe checks the bounds of each batch.
             let mut bounded = read(3, 8, direction, usize::MAX);
             for _ in 0..10 {
                 let batch = probe.read(&filter, bounded.clone());

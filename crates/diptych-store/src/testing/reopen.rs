@@ -1,4 +1,4 @@
-//! What outlives the handles: everything that was synced, as it was.
+//! Reopening: everything that was synced outlives the handles, unchanged.
 
 use super::{
     Setup, Suite,
@@ -13,7 +13,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Some commits of every kind, and the log opened again.
+/// A log with commits of every kind, opened again.
 fn reopened(suite: &Suite<'_>) -> Probe {
     let probe = suite.probe();
     probe.put([event("a", &["k:1"]), event("b", &["k:1", "l:1"])]);
@@ -53,7 +53,7 @@ pub(super) fn the_head_outlives_the_store(suite: &Suite<'_>) {
     assert_eq!(reached, Position::new(6));
 }
 
-pub(super) fn positions_go_on_after_reopening(suite: &Suite<'_>) {
+pub(super) fn positions_continue_after_reopening(suite: &Suite<'_>) {
     let probe = reopened(suite);
     assert_eq!(probe.put(plain(2)), (7, 8));
     let probe = probe.reopen();
@@ -98,7 +98,7 @@ pub(super) fn tracking_alone_outlives_the_store(suite: &Suite<'_>) {
     assert!(matches!(refusal, Refusal::AlreadyTracked { .. }), "{refusal:?}");
 }
 
-pub(super) fn conditions_see_what_was_there_before(suite: &Suite<'_>) {
+pub(super) fn conditions_see_events_from_before_reopening(suite: &Suite<'_>) {
     let probe = reopened(suite);
     for (fail_if, at) in [("tag=l:1", 2), ("type=a", 1), ("tag=k:1", 2), ("*", 6)] {
         let expected = Refusal::Conflict { at: at.into(), after: Position::START };
@@ -107,7 +107,7 @@ pub(super) fn conditions_see_what_was_there_before(suite: &Suite<'_>) {
     probe.commit(one().condition(condition("tag=k:1", 2)));
 }
 
-pub(super) fn look_ups_see_what_was_there_before(suite: &Suite<'_>) {
+pub(super) fn look_ups_see_events_from_before_reopening(suite: &Suite<'_>) {
     let probe = reopened(suite);
     assert_eq!(probe.positions("tag=k:1"), [1, 2]);
     assert_eq!(probe.positions("type=plain"), [3, 4, 5, 6]);

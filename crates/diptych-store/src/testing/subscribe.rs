@@ -1,4 +1,4 @@
-//! Subscriptions over the store: what is there, then what comes, and never silence.
+//! Subscriptions: existing events, then live ones, and an error at the end.
 
 use std::{
     future::Future,
@@ -31,7 +31,7 @@ fn next(probe: &Probe, subscription: &mut Subscription) -> Delivery {
     probe.wait("subscription", subscription.next()).expect("the subscription goes on")
 }
 
-/// Everything delivered until it has caught up with this head or a later one.
+/// The positions that are delivered until the subscription has caught up with this head.
 fn catch_up(probe: &Probe, subscription: &mut Subscription, head: u64) -> Vec<u64> {
     let mut positions = Vec::new();
     let most_deliveries = 10 * (head + 10);
@@ -47,7 +47,7 @@ fn catch_up(probe: &Probe, subscription: &mut Subscription, head: u64) -> Vec<u6
     panic!("it did not catch up with {head}; it is at {}", subscription.upto());
 }
 
-/// So many further events, live.
+/// The positions of the next `count` events.
 fn follow(probe: &Probe, subscription: &mut Subscription, count: usize) -> Vec<u64> {
     let mut positions = Vec::new();
     let most_deliveries = 10 * (count + 10);
@@ -59,7 +59,7 @@ fn follow(probe: &Probe, subscription: &mut Subscription, count: usize) -> Vec<u
             return positions;
         }
     }
-    panic!("{count} events were to come; there are {positions:?}");
+    panic!("{count} events were expected, and {positions:?} were delivered");
 }
 
 pub(super) fn a_subscription_catches_up_and_goes_live(suite: &Suite<'_>) {
@@ -81,7 +81,7 @@ pub(super) fn a_subscription_to_an_empty_log_is_live_at_once(suite: &Suite<'_>) 
     assert_eq!(follow(&probe, &mut subscription, 1), [1]);
 }
 
-pub(super) fn a_subscriber_that_waits_is_woken(suite: &Suite<'_>) {
+pub(super) fn a_waiting_subscription_wakes(suite: &Suite<'_>) {
     let probe = suite.probe();
     let mut subscription = subscribe(&probe, "*", 0);
     catch_up(&probe, &mut subscription, 0);
@@ -89,7 +89,7 @@ pub(super) fn a_subscriber_that_waits_is_woken(suite: &Suite<'_>) {
     for number in 1..=10 {
         let mut next = pin!(subscription.next());
         assert!(next.as_mut().poll(&mut context).is_pending(), "there is nothing new");
-        // It waits in one thread while another commits.
+        // One thread waits while another one commits.
         thread::scope(|scope| {
             let waiting = scope.spawn(|| probe.wait("subscription", next));
             probe.put(plain(1));
@@ -102,7 +102,7 @@ pub(super) fn a_subscriber_that_waits_is_woken(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_selective_subscription_catches_up_too(suite: &Suite<'_>) {
+pub(super) fn a_selective_subscription_catches_up(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put([event("rare", &["k:1"])]);
     probe.put(plain(50));
@@ -114,7 +114,7 @@ pub(super) fn a_selective_subscription_catches_up_too(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_live_subscription_hears_what_does_not_match(suite: &Suite<'_>) {
+pub(super) fn a_live_subscription_advances_over_other_events(suite: &Suite<'_>) {
     let probe = suite.probe();
     let mut subscription = subscribe(&probe, "type=rare", 0);
     catch_up(&probe, &mut subscription, 0);
@@ -122,7 +122,7 @@ pub(super) fn a_live_subscription_hears_what_does_not_match(suite: &Suite<'_>) {
     match next(&probe, &mut subscription) {
         Delivery::Batch(batch) => {
             assert!(batch.is_empty());
-            assert!(batch.upto() > Position::START, "an empty batch says how far it came");
+            assert!(batch.upto() > Position::START, "an empty batch advances");
         }
         other => panic!("{other:?}"),
     }
@@ -150,7 +150,7 @@ pub(super) fn a_subscription_misses_nothing_while_8_writers_append(suite: &Suite
     assert_eq!(delivered[writers + 1], probe.positions("type=even"));
 }
 
-pub(super) fn a_slow_subscriber_is_told_that_it_fell_behind(suite: &Suite<'_>) {
+pub(super) fn a_slow_subscription_reports_that_it_fell_behind(suite: &Suite<'_>) {
     let probe = suite.probe();
     let mut subscription = probe.store.subscribe(parse("*"), Position::START, options(100, 3));
     catch_up(&probe, &mut subscription, 0);
@@ -200,7 +200,7 @@ pub(super) fn a_dropped_wait_loses_no_event(suite: &Suite<'_>) {
         let mut positions = Vec::new();
         let mut context = Context::from_waker(Waker::noop());
         let all = probe.eventually(|| {
-            // Polled once and dropped, whether it was ready or not.
+            // The future is polled once and dropped, ready or not.
             let polled = pin!(subscription.next()).poll(&mut context);
             if let std::task::Poll::Ready(Ok(Delivery::Batch(batch))) = polled {
                 positions.extend(batch.iter().map(|event| event.position().get()));
@@ -227,7 +227,7 @@ pub(super) fn subscriptions_do_not_take_from_each_other(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_subscription_goes_on_where_another_stopped(suite: &Suite<'_>) {
+pub(super) fn a_subscription_continues_where_another_stopped(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put((0..30).map(|number| event(if number % 5 == 0 { "a" } else { "b" }, &[])));
     let (mut positions, mut after) = (Vec::new(), Position::START);

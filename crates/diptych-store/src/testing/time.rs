@@ -1,4 +1,4 @@
-//! `recorded_at`: one instant for a commit, never decreasing, from where the store was told.
+//! `recorded_at`: one instant for each commit, never decreasing, from the clock or the caller.
 
 use super::{
     Suite,
@@ -38,7 +38,7 @@ pub(super) fn a_commit_is_recorded_at_one_instant(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn what_was_recorded_stays(suite: &Suite<'_>) {
+pub(super) fn recorded_at_of_an_event_never_changes(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(3));
     let before = recorded(&probe);
@@ -46,7 +46,7 @@ pub(super) fn what_was_recorded_stays(suite: &Suite<'_>) {
     assert_eq!(recorded(&probe)[..3], before[..]);
 }
 
-pub(super) fn a_store_with_a_clock_takes_no_time(suite: &Suite<'_>) {
+pub(super) fn a_store_with_a_clock_refuses_a_given_time(suite: &Suite<'_>) {
     let probe = suite.probe();
     let invalid = probe.invalid(at(one().key(key("k", "r")), 5));
     assert!(matches!(invalid, InvalidRequest::RecordedAt { .. }), "{invalid:?}");
@@ -69,7 +69,7 @@ pub(super) fn the_callers_time_is_raised_to_the_last(suite: &Suite<'_>) {
     assert_eq!(recorded(&probe), [100, 100, 100, 100, 100, 100, 101, 101]);
 }
 
-pub(super) fn the_callers_time_has_to_be_given(suite: &Suite<'_>) {
+pub(super) fn a_missing_caller_time_is_invalid(suite: &Suite<'_>) {
     let probe = suite.probe_with(&caller_time());
     let append = one().key(key("k", "r")).tracking(Tracking::new("s", 1));
     let invalid = probe.invalid(append);
@@ -77,7 +77,7 @@ pub(super) fn the_callers_time_has_to_be_given(suite: &Suite<'_>) {
     assert_eq!((probe.head(), probe.keyed("k"), probe.tracked("s")), (0, None, None));
 }
 
-pub(super) fn a_refused_commit_leaves_no_time(suite: &Suite<'_>) {
+pub(super) fn the_time_of_a_refused_commit_does_not_count(suite: &Suite<'_>) {
     let probe = suite.probe_with(&caller_time());
     probe.commit(at(one(), 10));
     probe.refused(at(one().condition(condition("*", 0)), 1_000));
@@ -85,7 +85,7 @@ pub(super) fn a_refused_commit_leaves_no_time(suite: &Suite<'_>) {
     assert_eq!(recorded(&probe), [10, 20]);
 }
 
-/// What is accepted with these events, and what is read of the last of them.
+/// The `recorded_at` of the accepted commit, and that of the last event in a later read.
 fn said_and_read(probe: &Probe, append: Append) -> (i64, i64) {
     let accepted = probe.append(append).unwrap();
     let said = accepted.recorded_at.as_micros();
@@ -93,7 +93,7 @@ fn said_and_read(probe: &Probe, append: Append) -> (i64, i64) {
     (said, *recorded(probe).last().unwrap())
 }
 
-pub(super) fn accepted_says_when_it_is_recorded(suite: &Suite<'_>) {
+pub(super) fn accepted_reports_its_recorded_at(suite: &Suite<'_>) {
     let probe = suite.probe();
     for events in [1, 3, 1] {
         let (said, read) = said_and_read(&probe, Append::events(plain(events)));
@@ -101,18 +101,18 @@ pub(super) fn accepted_says_when_it_is_recorded(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn accepted_says_the_callers_time_as_recorded(suite: &Suite<'_>) {
+pub(super) fn accepted_reports_the_callers_time_as_recorded(suite: &Suite<'_>) {
     let probe = suite.probe_with(&caller_time());
     for (given, expected) in [(100, 100), (50, 100), (i64::MIN, 100), (101, 101)] {
         assert_eq!(said_and_read(&probe, at(one(), given)), (expected, expected));
     }
-    // Tracking alone is a commit, and time does not go back behind it.
+    // Tracking without events is a commit, so later times are raised to its time.
     let tracking = at(Append::default().tracking(Tracking::new("s", 1)), 200);
     assert_eq!(said_and_read(&probe, tracking), (200, 101));
     assert_eq!(said_and_read(&probe, at(one(), 150)), (200, 200));
 }
 
-pub(super) fn without_a_commit_accepted_says_the_last_time(suite: &Suite<'_>) {
+pub(super) fn an_append_of_nothing_reports_the_last_time(suite: &Suite<'_>) {
     let probe = suite.probe();
     let nothing = || probe.append(Append::default()).unwrap().recorded_at;
     assert_eq!(nothing(), Timestamp::NEVER);

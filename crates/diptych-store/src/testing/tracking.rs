@@ -1,4 +1,4 @@
-//! Tracking: another log is taken in exactly once.
+//! Tracking: another log is imported exactly once.
 
 use super::{
     Suite,
@@ -26,7 +26,7 @@ pub(super) fn tracking_is_stored_with_the_commit(suite: &Suite<'_>) {
     assert_eq!(probe.tracked("s").unwrap().position, 9.into());
 }
 
-pub(super) fn tracking_takes_only_what_is_further(suite: &Suite<'_>) {
+pub(super) fn tracking_accepts_only_higher_positions(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.commit(one().tracking(Tracking::new("s", 5)));
     for position in [0, 1, 4, 5] {
@@ -41,7 +41,7 @@ pub(super) fn tracking_takes_only_what_is_further(suite: &Suite<'_>) {
     probe.commit(one().tracking(Tracking::new("s", 6)));
 }
 
-pub(super) fn tracking_may_leap(suite: &Suite<'_>) {
+pub(super) fn tracking_may_skip_positions(suite: &Suite<'_>) {
     let probe = suite.probe();
     for position in [3, 4, 1_000, u64::MAX] {
         probe.commit(one().tracking(Tracking::new("s", position)));
@@ -49,7 +49,7 @@ pub(super) fn tracking_may_leap(suite: &Suite<'_>) {
     }
 }
 
-pub(super) fn a_tracking_refusal_says_where_it_was_taken_in(suite: &Suite<'_>) {
+pub(super) fn a_tracking_refusal_names_the_head_of_the_import(suite: &Suite<'_>) {
     let probe = suite.probe();
     probe.put(plain(2));
     probe.commit(Append::events(plain(3)).tracking(Tracking::new("s", 1)));

@@ -13,8 +13,8 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, ContentChecksum, EventChecksum, Filter,
-    HistoryPoint, Key, Metadata, Position, RawEvent, Refusal, Synced,
+    AcceptedCommit, Append, AppendCondition, AppendError, CommitSync, ContentChecksum,
+    EventChecksum, Filter, HistoryPoint, Key, Metadata, Position, RawEvent, Refusal,
 };
 
 use super::{
@@ -43,7 +43,7 @@ pub(crate) struct Request<C> {
 pub(crate) enum Decided<R> {
     Accepted {
         receipt: Receipt,
-        sync: Synced,
+        sync: CommitSync,
     },
     /// It was committed before, under its key.
     Duplicate(Receipt),
@@ -233,7 +233,7 @@ async fn append<C: Command>(
         Err(error) => return Err(error.into()),
     };
     panel.accepted(&accepted, kept);
-    let Accepted { first, last, recorded_at, sync } = accepted;
+    let AcceptedCommit { first, last, recorded_at, sync } = accepted;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
         // With a narrower condition something may have come between that is not in the state.
         if narrowed.is_some() && first.before() != slot.position() {
@@ -304,8 +304,8 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
     if given.actor.is_some() {
         own.actor.clone_from(&given.actor);
     }
-    for (name, value) in &given.further {
-        own.further.insert(name.clone(), value.clone());
+    for (name, value) in &given.extra {
+        own.extra.insert(name.clone(), value.clone());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use diptych_store::Synced;
+use diptych_store::CommitSync;
 use tokio::sync::Mutex;
 
 use super::{
@@ -33,7 +33,7 @@ pub(crate) struct LaneOrder(Arc<Mutex<InFlight>>);
 /// Commands that are decided and not durable.
 struct InFlight {
     options: LaneOptions,
-    syncs: VecDeque<Synced>,
+    syncs: VecDeque<CommitSync>,
 }
 
 impl LaneOrder {
@@ -65,7 +65,7 @@ impl InFlight {
             let _ = first.wait().await;
             // Only now, because this future may be dropped while it waits.
             self.syncs.pop_front();
-            while self.syncs.front().is_some_and(Synced::is_done) {
+            while self.syncs.front().is_some_and(CommitSync::is_done) {
                 self.syncs.pop_front();
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use diptych_store::{
-    Accepted, EventRef, Filter, Head, Key, LogIdentity, Position, RawEvent, Store,
+    AcceptedCommit, EventRef, Filter, Head, Key, LogIdentity, Position, RawEvent, Store,
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
@@ -117,7 +117,7 @@ impl LeftPanel {
     }
 
     /// Notes what was accepted; `events` are its events, if they were kept.
-    pub(crate) fn accepted(&self, accepted: &Accepted, events: Option<Arc<[RawEvent]>>) {
+    pub(crate) fn accepted(&self, accepted: &AcceptedCommit, events: Option<Arc<[RawEvent]>>) {
         self.figures.accepted.fetch_add(1, Ordering::Relaxed);
         self.last_accepted.fetch_max(accepted.last.get(), Ordering::Relaxed);
         if accepted.sync.is_done() {

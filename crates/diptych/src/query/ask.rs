@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Ended, HistoryPoint, Position};
+use diptych_store::{HistoryPoint, Position, Unavailable};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep},
@@ -250,7 +250,7 @@ impl fmt::Debug for Settling {
     }
 }
 
-type Arrival = Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>;
+type Arrival = Pin<Box<dyn Future<Output = Result<Position, Unavailable>> + Send>>;
 
 struct Wait {
     arrival: Option<Arrival>,

@@ -6,12 +6,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use diptych::{App, CommandError, ExecuteError, Unavailable};
+use diptych::{App, CommandError, ExecuteError, Store, Unavailable};
 use diptych_log::disk::simulated::{Operation, SimulatedDisk};
 
 use crate::support::{
     bank::{self, Deposited, Withdrawn, deposit, open, withdraw},
-    call_hooks::{Around, Moment},
+    call_hooks::{Moment, around},
     manual_sync::{self, Held, Rig, begin, positions, raw, rejected, send},
     school::{self, compare, compare_back, end, join, join_both, leave, offer, order, visit},
 };
@@ -223,10 +223,10 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
         let note = "n".repeat(700);
         let accept = |rig: &Rig| {
             vec![
-                begin(rig.app.execute(offer("b", 1)).key("1").further("n", &note)),
-                begin(rig.app.execute(join_both(["a", "b"], "ann")).key("2").further("n", &note)),
-                begin(rig.app.execute(leave("a", "ann")).key("3").further("n", &note)),
-                begin(rig.app.execute(join("a", "bob")).key("4").further("n", &note)),
+                begin(rig.app.execute(offer("b", 1)).key("1").extra("n", &note)),
+                begin(rig.app.execute(join_both(["a", "b"], "ann")).key("2").extra("n", &note)),
+                begin(rig.app.execute(leave("a", "ann")).key("3").extra("n", &note)),
+                begin(rig.app.execute(join("a", "bob")).key("4").extra("n", &note)),
             ]
         };
         let mut sent = accept(&rig);
@@ -419,7 +419,7 @@ fn a_store_that_begins_to_sync_late_is_noticed() {
     let disk = SimulatedDisk::new(1);
     let (log, eager) = (manual_sync::open(&disk), Arc::new(AtomicBool::new(true)));
     let (inner, flushes) = (log.clone(), eager.clone());
-    let store = Around::new(log.clone(), move |moment| {
+    let store = around(Store::new(log.clone()), move |moment| {
         if moment == Moment::AfterAppend && flushes.load(Ordering::Relaxed) {
             inner.blocking().flush().unwrap();
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::{
     bank::{Banking, Opened, deposit, open},
-    counted_store::{Watched, everything},
+    counted_store::{CountedStore, everything},
     probe::{Heard, Say, look, say},
 };
 
@@ -26,8 +26,8 @@ impl Fold for All {
     }
 }
 
-async fn app(store: &Watched) -> App {
-    App::over(store.clone()).start().await.unwrap()
+async fn app(store: &CountedStore) -> App {
+    App::over(store.store()).start().await.unwrap()
 }
 
 fn id(number: u128) -> uuid::Uuid {
@@ -36,7 +36,7 @@ fn id(number: u128) -> uuid::Uuid {
 
 #[tokio::test]
 async fn what_is_said_of_a_command_is_said_of_each_of_its_events() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let everywhere = Filter::everything();
     let opened = Opened { account: "a".to_owned(), owner: "ann".to_owned() };
@@ -44,17 +44,17 @@ async fn what_is_said_of_a_command_is_said_of_each_of_its_events() {
     let at = Timestamp::from_micros(-1);
     let said = |execute: Execute<Say<All, Banking>>| {
         let execute = execute.actor("ann").occurred_at(at).correlation(id(1)).causation(id(2));
-        execute.further("ip", "::1").further("", "").further("ip", "\u{1f980}\n")
+        execute.extra("ip", "::1").extra("", "").extra("ip", "\u{1f980}\n")
     };
     let receipt = said(app.execute(say::<All, _>(&everywhere, events()))).await.unwrap();
     assert_eq!(receipt.events(), 2);
-    let further = BTreeMap::from([("ip".into(), "\u{1f980}\n".into()), ("".into(), "".into())]);
+    let extra = BTreeMap::from([("ip".into(), "\u{1f980}\n".into()), ("".into(), "".into())]);
     let expected = Metadata {
         occurred_at: Some(at),
         correlation: Some(id(1)),
         causation: Some(id(2)),
         actor: Some("ann".into()),
-        further,
+        extra,
     };
     let seen = look::<All>(&app, &everywhere).await.unwrap();
     for event in &seen.0 {
@@ -88,7 +88,7 @@ impl Event for Dated {
         let mut event = RawEvent::new("dated", Json::encode(self)?).tag(Tag::new("page", 1));
         event.metadata.occurred_at = Some(Timestamp::from_micros(self.0));
         event.metadata.actor = Some("event".into());
-        event.metadata.further.insert("event".into(), "1".into());
+        event.metadata.extra.insert("event".into(), "1".into());
         event.id = Some(id(self.0.unsigned_abs().into()));
         Ok(event)
     }
@@ -100,11 +100,11 @@ impl Event for Dated {
 
 #[tokio::test]
 async fn what_an_event_says_of_itself_stays_where_the_command_says_nothing() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = Filter::tag(Tag::new("page", 1));
     let dated = || say::<Heard<Dated>, _>(&page, [Dated(5), Dated(7)]);
-    app.execute(dated()).further("command", "2").await.unwrap();
+    app.execute(dated()).extra("command", "2").await.unwrap();
     app.execute(dated()).actor("command").occurred_at(Timestamp::from_micros(9)).await.unwrap();
     let events = everything(store.inner());
     let metadata: Vec<_> = events.iter().map(|(_, _, event)| &event.metadata).collect();
@@ -112,8 +112,8 @@ async fn what_an_event_says_of_itself_stays_where_the_command_says_nothing() {
     assert_eq!(times, [5, 7, 9, 9]);
     let actors: Vec<_> = metadata.iter().map(|of| of.actor.clone().unwrap()).collect();
     assert_eq!(actors, ["event", "event", "command", "command"]);
-    assert!(metadata.iter().all(|of| of.further["event"] == "1"));
-    assert_eq!(metadata[1].further["command"], "2");
+    assert!(metadata.iter().all(|of| of.extra["event"] == "1"));
+    assert_eq!(metadata[1].extra["command"], "2");
     assert_eq!(events[1].2.id, Some(id(7)));
 }
 
@@ -139,7 +139,7 @@ impl Command for Told {
 
 #[tokio::test]
 async fn a_command_says_when_it_was_so_unless_its_sender_does() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(Told(5)).await.unwrap();
     app.execute(Told(5)).occurred_at(Timestamp::from_micros(9)).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_command_says_when_it_was_so_unless_its_sender_does() {
 
 #[tokio::test]
 async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let all = Filter::everything();
     app.execute(open("a")).await.unwrap();
