@@ -8,7 +8,7 @@ use std::{
 };
 
 use ::diptych::{
-    App, AppBuilder, Codec, Command, Encoded, Event, EventType, Filter, Fold, Json, Log, Memory,
+    App, AppBuilder, Codec, Command, EncodedEvent, Event, EventType, Filter, Fold, Json, Log, Memory,
     RawEvent, Recorded, SchemaError, Tag,
 };
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ impl Event for BankEvent {
         Ok(RawEvent::new(self.name(), Json::encode(self)?).tag(Tag::new("account", account)))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<BankEvent, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<BankEvent, SchemaError> {
         encoded.read::<Json, _>()
     }
 }
@@ -102,7 +102,7 @@ impl Event for Movement {
         Ok(event.tag(Tag::new("tenant", self.tenant)))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Movement, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Movement, SchemaError> {
         let known = TYPES.iter().find(|name| **name == encoded.event_type);
         let event_type = known.ok_or_else(|| encoded.unknown::<Movement>())?;
         Ok(Movement { event_type, tenant: 0, payload: encoded.read::<Json, _>()? })

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, path::Path};
 
 use diptych::{
-    App, Encoded, Event, EventType, Fold, Log, LogOptions, Query, RawEvent, Recorded, SchemaError,
+    App, EncodedEvent, Event, EventType, Fold, Log, LogOptions, Query, RawEvent, Recorded, SchemaError,
 };
 use diptych_store::{Append, EventStore};
 use pollster::block_on;
@@ -38,7 +38,7 @@ impl Event for UnreadMovement {
         unreachable!("it is only read")
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<UnreadMovement, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<UnreadMovement, SchemaError> {
         Ok(UnreadMovement { cents: encoded.payload.len() as i64 })
     }
 }

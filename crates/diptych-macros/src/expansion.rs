@@ -229,7 +229,7 @@ fn implementation(functions: &Functions<'_>) -> TokenStream {
             }
 
             fn decode(
-                __encoded: &::diptych::Encoded<'_>,
+                __encoded: &::diptych::EncodedEvent<'_>,
             ) -> #result<Self, ::diptych::SchemaError> {
                 #decode
             }

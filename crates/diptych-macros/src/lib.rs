@@ -102,7 +102,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// #     orders: Vec<String>,
 /// #     cents: u64,
 /// # }
-/// use diptych::{Codec, Encoded, Event, EventType, RawEvent, SchemaError, Tag};
+/// use diptych::{Codec, EncodedEvent, Event, EventType, RawEvent, SchemaError, Tag};
 ///
 /// impl Event for Paid {
 ///     fn types() -> Vec<EventType> {
@@ -119,7 +119,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///         Ok(event)
 ///     }
 ///
-///     fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError> {
+///     fn decode(encoded: &EncodedEvent<'_>) -> Result<Self, SchemaError> {
 ///         match encoded.event_type {
 ///             "payment-made" => encoded.read::<MessagePack, Paid>(),
 ///             _ => Err(encoded.unknown::<Self>()),
@@ -145,7 +145,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// #     Opened { account: u64, owner: Option<String> },
 /// #     Paid(Paid),
 /// # }
-/// use diptych::{Codec, Encoded, EventType, Json, RawEvent, SchemaError, Tag};
+/// use diptych::{Codec, EncodedEvent, EventType, Json, RawEvent, SchemaError, Tag};
 ///
 /// impl Event for Account {
 ///     fn types() -> Vec<EventType> {
@@ -173,7 +173,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///         }
 ///     }
 ///
-///     fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError> {
+///     fn decode(encoded: &EncodedEvent<'_>) -> Result<Self, SchemaError> {
 ///         match encoded.event_type {
 ///             "account-opened" => {
 ///                 #[derive(Deserialize)]
@@ -202,7 +202,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// # let event = Account::Opened { account: 4, owner: None };
 /// # let raw = event.encode().unwrap();
 /// # let (event_type, version, payload) = (&*raw.event_type, 1, &*raw.payload);
-/// # assert_eq!(Account::decode(&Encoded { event_type, version, payload }), Ok(event));
+/// # assert_eq!(Account::decode(&EncodedEvent { event_type, version, payload }), Ok(event));
 /// # assert!(Account::has_type("payment-made"));
 /// ```
 ///

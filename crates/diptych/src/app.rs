@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     command::{
-        Command, Execute, Figures, Lane, LaneOptions, Retries, error::CommandError,
+        Command, CommandStats, Execute, Lane, LaneOptions, Retries, error::CommandError,
         panel::LeftPanel,
     },
     event::{Event, Schema, Upcasters},
@@ -24,7 +24,7 @@ use crate::{
     pool::ThreadPool,
     projection::{NoSuchProjection, Target},
     query::{Ask, Query, QueryError, RightPanel, Watch},
-    snapshot::{Keeping, SnapshotOptions, Snapshots, ViewSnapshots},
+    snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots, ViewSnapshots},
     token::{Claims, Session, SessionToken},
     view::{NoSuchView, View, ViewOptions},
 };
@@ -234,8 +234,8 @@ impl App {
     }
 
     /// Counters since the app was started.
-    pub fn figures(&self) -> Figures {
-        self.left.figures()
+    pub fn stats(&self) -> CommandStats {
+        self.left.stats()
     }
 
     /// Stops the app and all its clones. It takes no further commands and ends folds of the past
@@ -293,7 +293,7 @@ impl AppBuilder {
     ///   the upcaster is missing, so folds do not see its events. An app without known events skips
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
-    ///   ([`StartError::Untagged`]), because a rule over that tag does not see the event. The check
+    ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. The check
     ///   reads up to 16 events of each type, after each of 16 places of the log; of a type at version
     ///   1 without upcasters, only its first 16. Events that only commands read, and that are not
     ///   declared here, are checked when the first command asks for them.
@@ -414,8 +414,8 @@ impl AppBuilder {
     where
         F: Fold + Serialize + DeserializeOwned,
     {
-        if let Some(keeping) = Keeping::<F>::new(options.every_events) {
-            self.settings.keepings.insert(keeping);
+        if let Some(policy) = SnapshotPolicy::<F>::new(options.every_events) {
+            self.settings.policies.insert(policy);
         }
         self
     }
@@ -432,8 +432,8 @@ impl AppBuilder {
     where
         V: View + Serialize + DeserializeOwned,
     {
-        if let Some(keeping) = Keeping::<V>::new(options.every_events) {
-            self.plans.snapshots.add(keeping, options.keep);
+        if let Some(policy) = SnapshotPolicy::<V>::new(options.every_events) {
+            self.plans.snapshots.add(policy, options.keep);
         }
         self
     }
@@ -454,15 +454,15 @@ impl AppBuilder {
         let limits = self.store.limits();
         self.check_plans()?;
         if self.settings.snapshots.is_none()
-            && !(self.settings.keepings.is_empty() && self.plans.snapshots.is_empty())
+            && !(self.settings.policies.is_empty() && self.plans.snapshots.is_empty())
         {
             self.settings.snapshots = Some(self.beside_the_log()?);
         }
         self.plans.snapshots.place = self.settings.snapshots.clone();
         let log = self.store.identity().id;
         let AppBuilder { store, settings, plans, .. } = self;
-        let Settings { upcasters, keepings, untagged, snapshots, .. } = settings.clone();
-        let snapshots = snapshots.filter(|_| !keepings.is_empty());
+        let Settings { upcasters, policies, untagged, snapshots, .. } = settings.clone();
+        let snapshots = snapshots.filter(|_| !policies.is_empty());
         let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
         settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));
@@ -478,7 +478,7 @@ impl AppBuilder {
         let past_events = settings.past_events;
         let right = RightPanel::new(lineage.clone(), schema.clone(), started, past, past_events);
         let Settings { cache_bytes, retries, .. } = settings;
-        let left = LeftPanel::new(lineage, schema, keepings, cache_bytes, retries, snapshots);
+        let left = LeftPanel::new(lineage, schema, policies, cache_bytes, retries, snapshots);
         Ok(App {
             right: Arc::new(right),
             left: Arc::new(left),
@@ -494,7 +494,7 @@ impl AppBuilder {
         if let Some(view) = self.plans.snapshots_without_view() {
             return Err(StartError::SnapshotsWithoutView { view });
         }
-        let states = twice(self.settings.keepings.names());
+        let states = twice(self.settings.policies.names());
         if let Some(name) = states.or_else(|| twice(self.plans.snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });
         }

@@ -1,5 +1,6 @@
 //! The left panel: requests, the rules that answer them, and how they are carried out.
 
+mod accepted;
 mod cache;
 mod catch_up;
 pub(crate) mod decide;
@@ -15,18 +16,17 @@ mod note;
 pub(crate) mod panel;
 mod retries;
 pub(crate) mod state;
-mod unsynced;
 
 use std::error::Error;
 
-pub use cache::CacheFigures;
+pub use cache::CacheStats;
 use diptych_store::{Filter, Timestamp};
-pub use error::{CommandError, Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
+pub use error::{CommandError, CommandPanic, Conflict, ExecuteError, KeyReused, OutcomeUnknown};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
 pub use lane::Lane;
 pub use lane_order::LaneOptions;
-pub use panel::Figures;
+pub use panel::CommandStats;
 pub use retries::Retries;
 
 use crate::event::Event;

@@ -355,12 +355,12 @@ impl<'de, D: Derivations<Source: Deserialize<'de>>> Deserialize<'de> for Derived
     fn deserialize<R: Deserializer<'de>>(reader: R) -> Result<Derived<D>, R::Error> {
         #[derive(Deserialize)]
         #[serde(rename = "Derived")]
-        struct Written<S> {
+        struct StoredFold<S> {
             source: S,
             #[serde(rename = "derived")]
             _derived: IgnoredAny,
         }
-        let written = Written::deserialize(reader)?;
+        let written = StoredFold::deserialize(reader)?;
         Ok(Derived::new(written.source))
     }
 }

@@ -122,7 +122,7 @@ pub fn digest<T: Serialize + ?Sized>(state: &T) -> Result<StateDigest, DigestErr
     let mut hashing = Hashing::new();
     match state.serialize(Canonical(&mut hashing)) {
         Ok(()) => Ok(StateDigest::from_bytes(hashing.finish())),
-        Err(Failed(reason)) => Err(DigestError { what: type_name::<T>(), reason }),
+        Err(DigestFailure(reason)) => Err(DigestError { what: type_name::<T>(), reason }),
     }
 }
 
@@ -209,40 +209,40 @@ impl<'a, S: Sink> Canonical<'a, S> {
         self.sized(name.as_bytes())
     }
 
-    fn done(self) -> Result<(), Failed> {
+    fn done(self) -> Result<(), DigestFailure> {
         Ok(())
     }
 
-    fn sequence(self) -> Result<Sequence<'a, S>, Failed> {
+    fn sequence(self) -> Result<Sequence<'a, S>, DigestFailure> {
         Ok(Sequence::new(self.0))
     }
 
-    fn entries(self, len: usize) -> Result<Entries<'a, S>, Failed> {
+    fn entries(self, len: usize) -> Result<Entries<'a, S>, DigestFailure> {
         Ok(Entries::new(self.0, len))
     }
 }
 
 /// The message of a value that could not be serialised.
 #[derive(Debug)]
-struct Failed(String);
+struct DigestFailure(String);
 
-impl fmt::Display for Failed {
+impl fmt::Display for DigestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for DigestFailure {}
 
-impl ser::Error for Failed {
-    fn custom<T: fmt::Display>(reason: T) -> Failed {
-        Failed(reason.to_string())
+impl ser::Error for DigestFailure {
+    fn custom<T: fmt::Display>(reason: T) -> DigestFailure {
+        DigestFailure(reason.to_string())
     }
 }
 
 impl<'a, S: Sink> Serializer for Canonical<'a, S> {
     type Ok = ();
-    type Error = Failed;
+    type Error = DigestFailure;
     type SerializeSeq = Sequence<'a, S>;
     type SerializeTuple = Sequence<'a, S>;
     type SerializeTupleStruct = Sequence<'a, S>;
@@ -255,27 +255,27 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         false
     }
 
-    fn serialize_bool(self, value: bool) -> Result<(), Failed> {
+    fn serialize_bool(self, value: bool) -> Result<(), DigestFailure> {
         self.tag(if value { tag::TRUE } else { tag::FALSE }).done()
     }
 
-    fn serialize_i8(self, value: i8) -> Result<(), Failed> {
+    fn serialize_i8(self, value: i8) -> Result<(), DigestFailure> {
         self.serialize_i128(value.into())
     }
 
-    fn serialize_i16(self, value: i16) -> Result<(), Failed> {
+    fn serialize_i16(self, value: i16) -> Result<(), DigestFailure> {
         self.serialize_i128(value.into())
     }
 
-    fn serialize_i32(self, value: i32) -> Result<(), Failed> {
+    fn serialize_i32(self, value: i32) -> Result<(), DigestFailure> {
         self.serialize_i128(value.into())
     }
 
-    fn serialize_i64(self, value: i64) -> Result<(), Failed> {
+    fn serialize_i64(self, value: i64) -> Result<(), DigestFailure> {
         self.serialize_i128(value.into())
     }
 
-    fn serialize_i128(self, value: i128) -> Result<(), Failed> {
+    fn serialize_i128(self, value: i128) -> Result<(), DigestFailure> {
         let Ok(value) = u128::try_from(value) else {
             self.tag(tag::NEGATIVE).0.put(&value.to_le_bytes());
             return Ok(());
@@ -283,32 +283,32 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self.serialize_u128(value)
     }
 
-    fn serialize_u8(self, value: u8) -> Result<(), Failed> {
+    fn serialize_u8(self, value: u8) -> Result<(), DigestFailure> {
         self.serialize_u128(value.into())
     }
 
-    fn serialize_u16(self, value: u16) -> Result<(), Failed> {
+    fn serialize_u16(self, value: u16) -> Result<(), DigestFailure> {
         self.serialize_u128(value.into())
     }
 
-    fn serialize_u32(self, value: u32) -> Result<(), Failed> {
+    fn serialize_u32(self, value: u32) -> Result<(), DigestFailure> {
         self.serialize_u128(value.into())
     }
 
-    fn serialize_u64(self, value: u64) -> Result<(), Failed> {
+    fn serialize_u64(self, value: u64) -> Result<(), DigestFailure> {
         self.serialize_u128(value.into())
     }
 
-    fn serialize_u128(self, value: u128) -> Result<(), Failed> {
+    fn serialize_u128(self, value: u128) -> Result<(), DigestFailure> {
         self.tag(tag::INTEGER).0.put(&value.to_le_bytes());
         Ok(())
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Failed> {
+    fn serialize_f32(self, value: f32) -> Result<(), DigestFailure> {
         self.serialize_f64(value.into())
     }
 
-    fn serialize_f64(self, value: f64) -> Result<(), Failed> {
+    fn serialize_f64(self, value: f64) -> Result<(), DigestFailure> {
         const NOT_A_NUMBER: u64 = 0x7ff8 << 48;
         let bits = match value {
             _ if value.is_nan() => NOT_A_NUMBER,
@@ -320,32 +320,32 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         Ok(())
     }
 
-    fn serialize_char(self, value: char) -> Result<(), Failed> {
+    fn serialize_char(self, value: char) -> Result<(), DigestFailure> {
         self.tag(tag::CHAR).0.put(&u32::from(value).to_le_bytes());
         Ok(())
     }
 
-    fn serialize_str(self, value: &str) -> Result<(), Failed> {
+    fn serialize_str(self, value: &str) -> Result<(), DigestFailure> {
         self.tag(tag::TEXT).name(value).done()
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<(), Failed> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), DigestFailure> {
         self.tag(tag::BYTES).sized(value).done()
     }
 
-    fn serialize_none(self) -> Result<(), Failed> {
+    fn serialize_none(self) -> Result<(), DigestFailure> {
         self.tag(tag::NONE).done()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failed> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), DigestFailure> {
         value.serialize(self.tag(tag::SOME))
     }
 
-    fn serialize_unit(self) -> Result<(), Failed> {
+    fn serialize_unit(self) -> Result<(), DigestFailure> {
         self.tag(tag::UNIT).done()
     }
 
-    fn serialize_unit_struct(self, name: &'static str) -> Result<(), Failed> {
+    fn serialize_unit_struct(self, name: &'static str) -> Result<(), DigestFailure> {
         self.tag(tag::UNIT_STRUCT).name(name).done()
     }
 
@@ -354,7 +354,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         name: &'static str,
         _: u32,
         variant: &'static str,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), DigestFailure> {
         self.tag(tag::UNIT_VARIANT).name(name).name(variant).done()
     }
 
@@ -362,7 +362,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), DigestFailure> {
         value.serialize(self.tag(tag::NEWTYPE_STRUCT).name(name))
     }
 
@@ -372,15 +372,15 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), DigestFailure> {
         value.serialize(self.tag(tag::NEWTYPE_VARIANT).name(name).name(variant))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Sequence<'a, S>, Failed> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Sequence<'a, S>, DigestFailure> {
         self.tag(tag::SEQUENCE).sequence()
     }
 
-    fn collect_seq<I>(self, parts: I) -> Result<(), Failed>
+    fn collect_seq<I>(self, parts: I) -> Result<(), DigestFailure>
     where
         I: IntoIterator<Item: Serialize>,
     {
@@ -394,7 +394,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         }
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Sequence<'a, S>, Failed> {
+    fn serialize_tuple(self, _: usize) -> Result<Sequence<'a, S>, DigestFailure> {
         self.tag(tag::TUPLE).sequence()
     }
 
@@ -402,7 +402,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         self,
         name: &'static str,
         _: usize,
-    ) -> Result<Sequence<'a, S>, Failed> {
+    ) -> Result<Sequence<'a, S>, DigestFailure> {
         self.tag(tag::TUPLE_STRUCT).name(name).sequence()
     }
 
@@ -412,15 +412,19 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Sequence<'a, S>, Failed> {
+    ) -> Result<Sequence<'a, S>, DigestFailure> {
         self.tag(tag::TUPLE_VARIANT).name(name).name(variant).sequence()
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Entries<'a, S>, Failed> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Entries<'a, S>, DigestFailure> {
         self.tag(tag::MAP).entries(len.unwrap_or_default())
     }
 
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Fields<'a, S>, Failed> {
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Fields<'a, S>, DigestFailure> {
         match name {
             NUMBER => Ok(Fields::Number(self, None)),
             _ => self.tag(tag::STRUCT).name(name).entries(len).map(Fields::Entries),
@@ -433,7 +437,7 @@ impl<'a, S: Sink> Serializer for Canonical<'a, S> {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Entries<'a, S>, Failed> {
+    ) -> Result<Entries<'a, S>, DigestFailure> {
         self.tag(tag::STRUCT_VARIANT).name(name).name(variant).entries(len)
     }
 }

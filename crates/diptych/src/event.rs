@@ -25,18 +25,18 @@ pub use codec::{Codec, Json, MessagePack};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use evolve::{Upcast, Upcasters};
-pub use missing_tag::Untagged;
+pub use missing_tag::MissingTag;
 pub use object::JsonObject;
-pub(crate) use reading::{Reading, Stored, encoded};
-pub(crate) use schema::{Accepted, Schema};
-pub(crate) use tagging::Declared;
+pub(crate) use reading::{Reading, StoredEvent, encoded};
+pub(crate) use schema::{Schema, TagExemption};
+pub(crate) use tagging::AnyReading;
 
 /// An event, or one of several: a struct, or an enum of them.
 ///
 /// `#[derive(Event)]` writes what a person would write. By hand it is
 ///
 /// ```
-/// use diptych::{Codec, Encoded, Event, EventType, Json, RawEvent, SchemaError, Tag};
+/// use diptych::{Codec, EncodedEvent, Event, EventType, Json, RawEvent, SchemaError, Tag};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub(crate) use tagging::Declared;
 ///         Ok(event.tag(Tag::new("account", &self.account)))
 ///     }
 ///
-///     fn decode(encoded: &Encoded<'_>) -> Result<Deposited, SchemaError> {
+///     fn decode(encoded: &EncodedEvent<'_>) -> Result<Deposited, SchemaError> {
 ///         encoded.read::<Json, _>()
 ///     }
 /// }
@@ -75,7 +75,7 @@ pub trait Event: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// [`SchemaError`] if the bytes are not such an event.
-    fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError>;
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Self, SchemaError>;
 
     /// Whether an event of this name is one of the [`types`](Event::types).
     fn has_type(name: &str) -> bool {
@@ -127,7 +127,7 @@ impl EventType {
 
 /// An event as it stands in the log, or as an upcaster made it: what [`Event::decode`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoded<'a> {
+pub struct EncodedEvent<'a> {
     /// The stable name of its type.
     pub event_type: &'a str,
     /// The schema version of the payload.
@@ -136,7 +136,7 @@ pub struct Encoded<'a> {
     pub payload: &'a [u8],
 }
 
-impl Encoded<'_> {
+impl EncodedEvent<'_> {
     /// The payload, read by this codec.
     ///
     /// # Errors
@@ -272,7 +272,7 @@ pub enum SchemaError {
     },
     /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
     #[error("{0}")]
-    Untagged(Untagged),
+    MissingTag(MissingTag),
     /// Declarations that contradict each other.
     #[error("{problem}")]
     Declaration {

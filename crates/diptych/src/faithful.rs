@@ -59,9 +59,9 @@ impl Format for PackedState {
 
 /// The path to the part of a value that failed to serialise: its steps, the last one first.
 #[derive(Default)]
-pub(crate) struct Path(RefCell<Vec<Step>>);
+pub(crate) struct Path(RefCell<Vec<PathStep>>);
 
-enum Step {
+enum PathStep {
     Field(&'static str),
     Entry(String),
     Element(usize),
@@ -69,7 +69,7 @@ enum Step {
 
 impl Path {
     #[cold]
-    fn step(&self, step: Step) {
+    fn step(&self, step: PathStep) {
         self.0.borrow_mut().push(step);
     }
 
@@ -87,9 +87,9 @@ impl Display for Path {
         for (at, step) in self.0.borrow().iter().rev().enumerate() {
             let dot = if at == 0 { "" } else { "." };
             match step {
-                Step::Field(name) => write!(f, "{dot}{name}")?,
-                Step::Entry(key) => write!(f, "{dot}{key}")?,
-                Step::Element(number) => write!(f, "[{number}]")?,
+                PathStep::Field(name) => write!(f, "{dot}{name}")?,
+                PathStep::Entry(key) => write!(f, "{dot}{key}")?,
+                PathStep::Element(number) => write!(f, "[{number}]")?,
             }
         }
         Ok(())
@@ -230,8 +230,8 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
     type SerializeTuple = Parts<'a, S::SerializeTuple, F>;
     type SerializeTupleStruct = Parts<'a, S::SerializeTupleStruct, F>;
     type SerializeTupleVariant = Parts<'a, S::SerializeTupleVariant, F>;
-    type SerializeMap = Entries<'a, S::SerializeMap, F>;
-    type SerializeStruct = Fields<'a, S, F>;
+    type SerializeMap = CheckedEntries<'a, S::SerializeMap, F>;
+    type SerializeStruct = CheckedFields<'a, S, F>;
     type SerializeStructVariant = Parts<'a, S::SerializeStructVariant, F>;
 
     plain! {
@@ -341,7 +341,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
     ) -> Result<S::Ok, S::Error> {
         let value = Faithful::<T, F>::new(value, self.path);
         let written = self.to.serialize_newtype_variant(name, index, variant, &value);
-        written.inspect_err(|_| self.path.step(Step::Field(variant)))
+        written.inspect_err(|_| self.path.step(PathStep::Field(variant)))
     }
 
     #[inline]
@@ -378,7 +378,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
     #[inline]
     fn serialize_map(self, parts: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         let keys = Self::parts(self.path, self.to.serialize_map(parts), parts)?;
-        Ok(Entries { keys, values: 0 })
+        Ok(CheckedEntries { keys, values: 0 })
     }
 
     #[inline]
@@ -388,7 +388,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         parts: usize,
     ) -> Result<Self::SerializeStruct, S::Error> {
         if !F::IS_JSON && name == NUMBER {
-            return Ok(Fields::Number(self.to, None));
+            return Ok(CheckedFields::Number(self.to, None));
         }
         if !F::IS_JSON && name == RAW_VALUE {
             return Err(S::Error::custom(
@@ -397,7 +397,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
             ));
         }
         let parts = Self::parts(self.path, self.to.serialize_struct(name, parts), Some(parts))?;
-        Ok(Fields::Parts(parts))
+        Ok(CheckedFields::Parts(parts))
     }
 
     #[inline]
@@ -440,27 +440,27 @@ macro_rules! parts {
     )*};
 }
 
-fn field(name: &'static str, _: usize) -> Step {
-    Step::Field(name)
+fn field(name: &'static str, _: usize) -> PathStep {
+    PathStep::Field(name)
 }
 
 parts! {
-    SerializeSeq serialize_element() Step::Element;
-    SerializeTuple serialize_element() Step::Element;
-    SerializeTupleStruct serialize_field() Step::Element;
-    SerializeTupleVariant serialize_field() Step::Element;
+    SerializeSeq serialize_element() PathStep::Element;
+    SerializeTuple serialize_element() PathStep::Element;
+    SerializeTupleStruct serialize_field() PathStep::Element;
+    SerializeTupleVariant serialize_field() PathStep::Element;
     SerializeStruct serialize_field(name) field;
     SerializeStructVariant serialize_field(name) field;
 }
 
 /// A struct, or a number of `serde_json` that is written as a struct.
-enum Fields<'a, S: Serializer, F> {
+enum CheckedFields<'a, S: Serializer, F> {
     Parts(Parts<'a, S::SerializeStruct, F>),
     /// The text of the number, once it was given.
     Number(S, Option<String>),
 }
 
-impl<S: Serializer, F: Format> SerializeStruct for Fields<'_, S, F> {
+impl<S: Serializer, F: Format> SerializeStruct for CheckedFields<'_, S, F> {
     type Ok = S::Ok;
     type Error = S::Error;
 
@@ -471,8 +471,8 @@ impl<S: Serializer, F: Format> SerializeStruct for Fields<'_, S, F> {
         value: &T,
     ) -> Result<(), S::Error> {
         match self {
-            Fields::Parts(parts) => SerializeStruct::serialize_field(parts, name, value),
-            Fields::Number(_, number) => {
+            CheckedFields::Parts(parts) => SerializeStruct::serialize_field(parts, name, value),
+            CheckedFields::Number(_, number) => {
                 *number = text(value);
                 Ok(())
             }
@@ -482,8 +482,8 @@ impl<S: Serializer, F: Format> SerializeStruct for Fields<'_, S, F> {
     #[inline]
     fn end(self) -> Result<S::Ok, S::Error> {
         let (to, number) = match self {
-            Fields::Parts(parts) => return SerializeStruct::end(parts),
-            Fields::Number(to, number) => (to, number.unwrap_or_default()),
+            CheckedFields::Parts(parts) => return SerializeStruct::end(parts),
+            CheckedFields::Number(to, number) => (to, number.unwrap_or_default()),
         };
         match Plain::of(&number) {
             Some(Plain::Unsigned(number)) => to.serialize_u64(number),
@@ -498,12 +498,12 @@ impl<S: Serializer, F: Format> SerializeStruct for Fields<'_, S, F> {
 }
 
 /// Parts with keys.
-struct Entries<'a, C, F> {
+struct CheckedEntries<'a, C, F> {
     keys: Parts<'a, C, F>,
     values: usize,
 }
 
-impl<C: SerializeMap, F: Format> SerializeMap for Entries<'_, C, F> {
+impl<C: SerializeMap, F: Format> SerializeMap for CheckedEntries<'_, C, F> {
     type Ok = C::Ok;
     type Error = C::Error;
 
@@ -512,7 +512,7 @@ impl<C: SerializeMap, F: Format> SerializeMap for Entries<'_, C, F> {
         let path = self.keys.path;
         let (key, number) = self.keys.part(key);
         let written = self.keys.to.serialize_key(&key);
-        written.inspect_err(|_| path.step(Step::Entry(format!("(key {number})"))))
+        written.inspect_err(|_| path.step(PathStep::Entry(format!("(key {number})"))))
     }
 
     #[inline]
@@ -520,7 +520,7 @@ impl<C: SerializeMap, F: Format> SerializeMap for Entries<'_, C, F> {
         self.values += 1;
         let path = self.keys.path;
         let written = self.keys.to.serialize_value(&Faithful::<T, F>::new(value, path));
-        written.inspect_err(|_| path.step(Step::Entry(format!("(value {})", self.values - 1))))
+        written.inspect_err(|_| path.step(PathStep::Entry(format!("(value {})", self.values - 1))))
     }
 
     #[inline]
@@ -533,7 +533,7 @@ impl<C: SerializeMap, F: Format> SerializeMap for Entries<'_, C, F> {
         self.values += 1;
         let path = self.keys.path;
         let written = self.keys.to.serialize_value(&Faithful::<V, F>::new(value, path));
-        written.inspect_err(|_| path.step(Step::Entry(name(key))))
+        written.inspect_err(|_| path.step(PathStep::Entry(name(key))))
     }
 
     #[inline]

@@ -26,8 +26,8 @@ pub(crate) use followers::Followers;
 #[cfg(feature = "testing")]
 pub(crate) use page::Page;
 pub(crate) use page::Slice;
-pub use progress::{FollowState, Lag, Standstill, Stopped};
-pub(crate) use progress::{Halted, Progress};
+pub use progress::{FollowState, FollowerStop, Lag, Standstill};
+pub(crate) use progress::{HaltCause, Progress};
 pub(crate) use status::StateReport;
 pub use status::{FollowerKind, FollowerMemory, FollowerStatus};
 pub use worker::Refresh;

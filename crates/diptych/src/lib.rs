@@ -166,8 +166,8 @@ mod wait;
 
 pub use app::{App, AppBuilder, StartError, StopError};
 pub use command::{
-    CacheFigures, Command, CommandError, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
-    KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Retries,
+    CacheStats, Command, CommandError, CommandPanic, CommandStats, Conflict, Execute, ExecuteError,
+    Folds, Invalid, KeyReused, Lane, LaneOptions, OutcomeUnknown, Pending, Retries,
 };
 pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
 #[cfg(feature = "log")]
@@ -178,18 +178,16 @@ pub use diptych_store::{
     RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
-    BoundaryError, Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded,
-    SchemaError, Untagged, Upcast, UpcastError, Upcasters,
+    BoundaryError, Codec, EncodedEvent, Event, EventType, Json, JsonObject, MessagePack,
+    MissingTag, Recorded, SchemaError, Upcast, UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
 pub use follow::{
-    ControlError, FollowState, FollowerControl, FollowerKind, FollowerMemory, FollowerStatus, Lag,
-    NotYet, Refresh, Standstill, Stopped, WaitError,
+    ControlError, FollowState, FollowerControl, FollowerKind, FollowerMemory, FollowerStatus,
+    FollowerStop, Lag, NotYet, Refresh, Standstill, WaitError,
 };
 pub use past::{Difference, Explain, Explanation, History, NarrowScope, Past, Point, ScopeError};
-pub use query::{
-    Answer, Answering, Ask, Cost, Query, QueryError, QueryPanicked, ViewDigest, Watch,
-};
+pub use query::{Answer, Answering, Ask, Cost, Query, QueryError, QueryPanic, ViewDigest, Watch};
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots};
 pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;

@@ -283,7 +283,7 @@ pub struct NoSuchProjection {
 /// How far a projection came with a batch that it could not apply completely.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("projection {projection}: {cause}")]
-pub struct Stopped {
+pub struct BatchError {
     /// The name of the projection.
     pub projection: Box<str>,
     /// The checkpoint that it reached: all events up to there were applied.
@@ -301,7 +301,7 @@ pub struct Stopped {
 /// that is stored now.
 ///
 /// # Errors
-/// [`Stopped`]. The events before the refused one are applied, each in its own step, and the
+/// [`BatchError`]. The events before the refused one are applied, each in its own step, and the
 /// checkpoint is just before the refused event.
 pub fn take<T: Target>(
     target: &mut T,
@@ -309,7 +309,7 @@ pub fn take<T: Target>(
     from: Option<Checkpoint>,
     to: Checkpoint,
     mut checksum: impl FnMut(Position) -> Result<EventChecksum, TargetError>,
-) -> Result<Checkpoint, Stopped> {
+) -> Result<Checkpoint, BatchError> {
     let Err(cause) = target.apply(events, from, to) else {
         return Ok(to);
     };
@@ -348,13 +348,13 @@ fn step<T: Target>(
     events: &[Recorded<T::Event>],
     from: Option<Checkpoint>,
     to: Checkpoint,
-) -> Result<Checkpoint, Stopped> {
+) -> Result<Checkpoint, BatchError> {
     match target.apply(events, from, to) {
         Ok(()) => Ok(to),
         Err(cause) => Err(stopped(target, from, cause)),
     }
 }
 
-fn stopped<T: Target>(target: &T, reached: Option<Checkpoint>, cause: TargetError) -> Stopped {
-    Stopped { projection: target.name().into(), reached, cause }
+fn stopped<T: Target>(target: &T, reached: Option<Checkpoint>, cause: TargetError) -> BatchError {
+    BatchError { projection: target.name().into(), reached, cause }
 }

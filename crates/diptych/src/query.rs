@@ -11,7 +11,7 @@ pub(crate) use ask::answer;
 pub use ask::{Answer, Answering, Ask, Cost};
 pub use digest::ViewDigest;
 use diptych_store::Filter;
-pub use error::{QueryError, QueryPanicked};
+pub use error::{QueryError, QueryPanic};
 pub(crate) use panel::RightPanel;
 pub use watch::Watch;
 

@@ -4,19 +4,22 @@
 //! A snapshot says which log it is of, up to which position, which event is there, and which code
 //! made it. Whatever does not fit, is damaged or cannot be read means a warning and a replay.
 
-mod ages;
 mod encoding;
-mod keeping;
 mod likeness;
+mod policy;
+mod view_store;
 
 use std::{collections::BTreeMap, io};
 
 use parking_lot::Mutex;
 
-pub(crate) use ages::Ages;
 #[cfg(feature = "testing")]
 pub(crate) use encoding::{decode, encode};
-pub(crate) use keeping::{Keeping, Keepings, Kept, Unsealed, Unused, of_a_lost_history};
+pub(crate) use policy::{
+    SavedState, SnapshotPolicies, SnapshotPolicy, SnapshotProblem, UnsealedSnapshot,
+    of_a_lost_history,
+};
+pub(crate) use view_store::ViewSnapshotStore;
 
 /// A place outside the log for named bytes that can be made again.
 ///

@@ -1,9 +1,9 @@
 //! The right panel: folds that are kept up to date in memory, so that queries are answered from
 //! them.
 
-pub(crate) mod copies;
-pub(crate) mod keeps;
+pub(crate) mod left_right;
 mod report;
+pub(crate) mod snapshots;
 mod views;
 
 pub(crate) use views::Views;

@@ -117,7 +117,7 @@ async fn sent(what: &str, app: &App, plan: &Plan) -> Result<LoadReport, AnyError
         "{what}: {durable:.2} s, {rate:.0} commands/s; in the views after {shown:.2} s, in the \
          report after {reported:.2} s"
     );
-    let cache = app.figures().cache;
+    let cache = app.stats().cache;
     println!(
         "  cache of decisions: {} hits, {} misses, {} evictions",
         cache.hits, cache.misses, cache.evictions

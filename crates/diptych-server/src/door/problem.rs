@@ -5,8 +5,8 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use diptych::{
-    BoundaryError, CommandError, Conflict, ExecuteError, FoldError, Invalid, KeyReused, NotYet,
-    OutcomeUnknown, QueryError, RawEvent, Recorded, Stopped,
+    BoundaryError, CommandError, Conflict, ExecuteError, FoldError, FollowerStop, Invalid,
+    KeyReused, NotYet, OutcomeUnknown, QueryError, RawEvent, Recorded,
 };
 use serde_json::{Map, Value, json};
 
@@ -248,7 +248,7 @@ impl From<QueryError> for Problem {
                 .and("have", have.get())
                 .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
             QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
-            QueryError::Stopped { stopped: Stopped { at, .. }, .. } => {
+            QueryError::Stopped { stopped: FollowerStop { at, .. }, .. } => {
                 // The reason may quote the event, so only the status and the program's log show it.
                 let detail = format!(
                     "the view stopped before position {at}, and applies no more events: its status \

@@ -309,7 +309,7 @@ async fn asking_changes_nothing() {
         served.ask(&Request::new("HEAD", target)).await;
     }
     served.ask(&Request::post("/queries/seats", "{}")).await.ok();
-    assert_eq!((served.head(), served.app.figures().accepted), (3, 3));
+    assert_eq!((served.head(), served.app.stats().accepted), (3, 3));
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
 //! Runs a projection: reads the log in batches and hands them to it, until it is at the head.
 
 use diptych::{
-    Encoded, Event, EventRef, Filter, LogIdentity, Read, Recorded, Store, Uuid,
-    projection::{Checkpoint, ReplacedError, Stopped, Target, TargetError, check, take},
+    EncodedEvent, Event, EventRef, Filter, LogIdentity, Read, Recorded, Store, Uuid,
+    projection::{BatchError, Checkpoint, ReplacedError, Target, TargetError, check, take},
 };
 use pollster::block_on;
 
 #[derive(Debug)]
 pub(crate) enum End {
     Replaced(ReplacedError),
-    Stopped(Stopped),
+    Stopped(BatchError),
     Target(TargetError),
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn follow_from<T: Target>(
         let to = Checkpoint { log, position, checksum: checksum(position).ok() };
         match take(target, &events, at, to, checksum) {
             Ok(reached) => at = Some(reached),
-            Err(Stopped { cause: TargetError::Moved { found }, .. }) => {
+            Err(BatchError { cause: TargetError::Moved { found }, .. }) => {
                 moved += 1;
                 at = found;
             }
@@ -68,7 +68,7 @@ pub(crate) fn follow_from<T: Target>(
 }
 
 pub(crate) fn decoded<E: Event>(event: &EventRef<'_>) -> Recorded<E> {
-    let encoded = Encoded {
+    let encoded = EncodedEvent {
         event_type: event.event_type(),
         version: event.version(),
         payload: event.payload(),
@@ -82,7 +82,7 @@ pub(crate) fn decoded<E: Event>(event: &EventRef<'_>) -> Recorded<E> {
     }
 }
 
-pub(crate) fn stopped(end: Result<u64, End>) -> Stopped {
+pub(crate) fn stopped(end: Result<u64, End>) -> BatchError {
     match end {
         Err(End::Stopped(stopped)) => stopped,
         other => panic!("it did not stop: {other:?}"),

@@ -12,8 +12,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, ControlError, FollowState, FollowerControl, FollowerStatus, Memory, Position,
-    Refresh, Stopped, Store, WaitError,
+    App, AppBuilder, ControlError, FollowState, FollowerControl, FollowerStatus, FollowerStop,
+    Memory, Position, Refresh, Store, WaitError,
 };
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
 
@@ -46,7 +46,7 @@ fn wait_for(sales: &FollowerControl, wanted: impl Fn(&FollowState) -> bool) -> F
     }
 }
 
-async fn stopped(sales: &FollowerControl) -> Stopped {
+async fn stopped(sales: &FollowerControl) -> FollowerStop {
     match sales.caught_up(LONG).await {
         Err(WaitError::Stopped { stopped, .. }) => {
             assert_eq!(sales.status().state, FollowState::Stopped(stopped.clone()));

@@ -6,7 +6,7 @@ use diptych_store::{ReadError, Unavailable};
 
 use super::followers::StartFailure;
 use crate::{
-    event::{SchemaError, Untagged},
+    event::{MissingTag, SchemaError},
     follow::FollowState,
 };
 
@@ -72,7 +72,7 @@ pub enum StartError {
     /// A stored event lacks a tag that its type has today, so a rule over that tag would not see
     /// the event.
     #[error("{0}")]
-    Untagged(Untagged),
+    MissingTag(MissingTag),
     /// The log could not be read for the checks of a start.
     #[error("the log cannot be checked against the events of the app: {0}")]
     Unreadable(#[source] ReadError),

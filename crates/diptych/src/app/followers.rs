@@ -20,11 +20,11 @@ use crate::{
     follow::{self, Feed, FollowerControl, FollowerKind, Followers, Progress, Refresh},
     lineage::Lineage,
     projection::{Target, runner::Runner},
-    snapshot::{Ages, Keeping, Snapshots},
+    snapshot::{SnapshotPolicy, Snapshots, ViewSnapshotStore},
     view::{
         View, ViewOptions, Views,
-        copies::{Copies, Live},
-        keeps::Keeps,
+        left_right::{LeftRight, ShownView},
+        snapshots::SnapshotWriter,
     },
 };
 
@@ -165,12 +165,14 @@ impl<V: View> FollowerPlan for ViewPlan<V> {
         let (kind, feed) = (FollowerKind::View, &start.feed);
         let progress = Progress::new(kind.name(), type_name::<V>().to_owned(), Position::START);
         let progress = Arc::new(progress);
-        let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
-        let ages = start.snapshots.ages::<V>(feed.lineage(), &reading);
-        let copies = Copies::new(live.clone(), self.options, ages.clone().map(Keeps::new));
-        let worker = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress)?;
+        let live = Arc::new(ShownView::new(V::default(), Position::START, progress.clone()));
+        let snapshots = start.snapshots.snapshots::<V>(feed.lineage(), &reading);
+        let copies =
+            LeftRight::new(live.clone(), self.options, snapshots.clone().map(SnapshotWriter::new));
+        let worker =
+            follow::spawn(copies, feed.clone(), reading, filter, Refresh::ShownView, progress)?;
         let control = FollowerControl::new(kind, worker, feed, Some(live.clone()));
-        start.views.add(live, ages, control.clone());
+        start.views.add(live, snapshots, control.clone());
         start.followers.add(control);
         Ok(())
     }
@@ -218,15 +220,15 @@ struct PlannedSnapshots {
     view: &'static str,
     /// The name that its snapshots are kept under.
     name: &'static str,
-    /// An `Arc<Keeping<V>>`.
-    keeping: Arc<dyn Any + Send + Sync>,
+    /// An `Arc<SnapshotPolicy<V>>`.
+    policy: Arc<dyn Any + Send + Sync>,
     keep: usize,
 }
 
 impl SnapshotPlan {
-    pub(super) fn add<V: View>(&mut self, keeping: Keeping<V>, keep: usize) {
-        let (view, name, keeping) = (type_name::<V>(), kept_name::<V>(), Arc::new(keeping));
-        self.views.insert(TypeId::of::<V>(), PlannedSnapshots { view, name, keeping, keep });
+    pub(super) fn add<V: View>(&mut self, policy: SnapshotPolicy<V>, keep: usize) {
+        let (view, name, policy) = (type_name::<V>(), kept_name::<V>(), Arc::new(policy));
+        self.views.insert(TypeId::of::<V>(), PlannedSnapshots { view, name, policy, keep });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -238,14 +240,14 @@ impl SnapshotPlan {
         self.views.values().map(|planned| planned.name)
     }
 
-    fn ages<V: View>(
+    fn snapshots<V: View>(
         &self,
         lineage: &Arc<Lineage>,
         reading: &Reading<V::Event>,
-    ) -> Option<Arc<Ages<V>>> {
-        let PlannedSnapshots { keeping, keep, .. } = self.views.get(&TypeId::of::<V>())?;
-        let (place, keeping) = (self.place.clone()?, keeping.clone().downcast().ok()?);
+    ) -> Option<Arc<ViewSnapshotStore<V>>> {
+        let PlannedSnapshots { policy, keep, .. } = self.views.get(&TypeId::of::<V>())?;
+        let (place, policy) = (self.place.clone()?, policy.clone().downcast().ok()?);
         let (lineage, declared) = (lineage.clone(), reading.declared());
-        Some(Arc::new(Ages::new(keeping, *keep, place, lineage, declared)))
+        Some(Arc::new(ViewSnapshotStore::new(policy, *keep, place, lineage, declared)))
     }
 }

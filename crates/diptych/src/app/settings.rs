@@ -7,9 +7,9 @@ use diptych_store::Store;
 use super::{AppBuilder, StartError, error::unknown};
 use crate::{
     command::Retries,
-    event::{Accepted, Declared, Schema, SchemaError, Upcasters},
+    event::{AnyReading, Schema, SchemaError, TagExemption, Upcasters},
     pool::PoolLimits,
-    snapshot::{Keepings, Snapshots},
+    snapshot::{SnapshotPolicies, Snapshots},
 };
 
 /// The settings that an app shares with an app beside it.
@@ -20,11 +20,11 @@ pub(super) struct Settings {
     /// Event types in the log that the app leaves to others.
     pub(super) foreign: Vec<String>,
     pub(super) is_strict: bool,
-    pub(super) untagged: Vec<Accepted>,
+    pub(super) untagged: Vec<TagExemption>,
     pub(super) cache_bytes: usize,
     pub(super) retries: Retries,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
-    pub(super) keepings: Keepings,
+    pub(super) policies: SnapshotPolicies,
     pub(super) requires_views: bool,
     pub(super) past_events: usize,
     pub(super) past_limits: PoolLimits,
@@ -41,7 +41,7 @@ impl Default for Settings {
             cache_bytes: AppBuilder::CACHE_BYTES,
             retries: Retries::default(),
             snapshots: None,
-            keepings: Keepings::default(),
+            policies: SnapshotPolicies::default(),
             requires_views: false,
             past_events: AppBuilder::PAST_EVENTS,
             past_limits: PoolLimits {
@@ -58,7 +58,7 @@ fn half_the_cores() -> NonZeroUsize {
 }
 
 /// Finds a known event type in the schema of the app.
-pub(super) type Declare = fn(&Schema) -> Result<Arc<dyn Declared>, SchemaError>;
+pub(super) type Declare = fn(&Schema) -> Result<Arc<dyn AnyReading>, SchemaError>;
 
 impl Settings {
     /// Compares the events that the app knows with those in the log.
@@ -68,7 +68,7 @@ impl Settings {
         for declared in &declared {
             let untagged = schema.untagged(store, &**declared).await;
             if let Some(untagged) = untagged.map_err(StartError::Unreadable)?.first() {
-                return Err(StartError::Untagged(untagged.clone()));
+                return Err(StartError::MissingTag(untagged.clone()));
             }
         }
         // An app without known events cannot tell its own types from others.

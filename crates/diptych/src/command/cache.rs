@@ -35,23 +35,23 @@ pub struct Cache {
     turn: AtomicUsize,
 }
 
-type Shard = LruCache<Key, Option<Kept>, RandomState>;
+type Shard = LruCache<CacheKey, Option<CacheEntry>, RandomState>;
 
 #[derive(PartialEq, Eq)]
-struct Key {
+struct CacheKey {
     /// Of the others, made once for each command.
     hash: u64,
     fold: TypeId,
     boundary: Filter,
 }
 
-impl Hash for Key {
+impl Hash for CacheKey {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_u64(self.hash);
     }
 }
 
-struct Kept {
+struct CacheEntry {
     state: Box<dyn Any + Send>,
     bytes: usize,
 }
@@ -59,7 +59,7 @@ struct Kept {
 /// What the cache of decision states holds and does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CacheFigures {
+pub struct CacheStats {
     /// States in it.
     pub states: usize,
     /// About how many bytes they take.
@@ -91,13 +91,13 @@ impl Cache {
     }
 
     /// Takes the state out.
-    pub(crate) fn take<F: Fold>(&self, hash: u64, boundary: &Filter) -> Option<Box<State<F>>> {
+    pub(crate) fn take<F: Fold>(&self, hash: u64, boundary: &Filter) -> Option<Box<FoldState<F>>> {
         if self.budget_bytes == 0 {
             return None;
         }
-        let key = Key { hash, fold: TypeId::of::<F>(), boundary: boundary.clone() };
+        let key = CacheKey { hash, fold: TypeId::of::<F>(), boundary: boundary.clone() };
         let kept = self.shard(&key)?.lock().get_mut(&key).and_then(Option::take);
-        let Some(Kept { state, bytes }) = kept else {
+        let Some(CacheEntry { state, bytes }) = kept else {
             self.misses.fetch_add(1, Ordering::Relaxed);
             self.metrics.misses.increment(1);
             return None;
@@ -109,15 +109,15 @@ impl Cache {
     }
 
     /// Keeps a state that is whole.
-    pub(crate) fn put<F: Fold>(&self, state: Box<State<F>>) {
+    pub(crate) fn put<F: Fold>(&self, state: Box<FoldState<F>>) {
         let bytes = state.bytes();
-        if state.is_spoilt || bytes.saturating_add(ENTRY_BYTES) > self.budget_bytes {
+        if state.is_poisoned || bytes.saturating_add(ENTRY_BYTES) > self.budget_bytes {
             return;
         }
         let (hash, boundary) = (state.hash, state.boundary.clone());
-        let key = Key { hash, fold: TypeId::of::<F>(), boundary };
+        let key = CacheKey { hash, fold: TypeId::of::<F>(), boundary };
         let Some(shard) = self.shard(&key) else { return };
-        let kept = Some(Kept { state, bytes });
+        let kept = Some(CacheEntry { state, bytes });
         {
             let mut shard = shard.lock();
             if let Some(place) = shard.get_mut(&key) {
@@ -135,7 +135,7 @@ impl Cache {
         }
     }
 
-    fn shard(&self, key: &Key) -> Option<&Mutex<Shard>> {
+    fn shard(&self, key: &CacheKey) -> Option<&Mutex<Shard>> {
         // The table hashes the hash again, so that its bits are free to be used here.
         self.shards.get(key.hash as usize % SHARDS)
     }
@@ -170,12 +170,12 @@ impl Cache {
         }
     }
 
-    pub(crate) fn figures(&self) -> CacheFigures {
+    pub(crate) fn stats(&self) -> CacheStats {
         let filled = |shard: &Mutex<Shard>| {
             let shard = shard.lock();
             shard.iter().filter(|(_, kept)| kept.is_some()).count()
         };
-        CacheFigures {
+        CacheStats {
             states: self.shards.iter().map(filled).sum(),
             bytes: self.bytes.load(Ordering::Relaxed),
             budget_bytes: self.budget_bytes,

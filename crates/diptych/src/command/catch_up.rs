@@ -3,10 +3,10 @@
 use diptych_store::{HistoryPoint, Position, Read};
 
 use super::{
+    accepted::{Above, Within},
     error::CommandError,
     panel::LeftPanel,
     state::Slot,
-    unsynced::{Above, Within},
 };
 use crate::snapshot::{self, Snapshots};
 
@@ -20,12 +20,12 @@ pub(super) async fn catch_up(
     if slot.is_cold() {
         let head = panel.head.position();
         if let Some(place) = &panel.snapshots {
-            recall(panel, slot, &**place, head).await?;
+            load_snapshot(panel, slot, &**place, head).await?;
         }
         read(panel, slot, head).await?;
     } else {
         let head = panel.head.position();
-        let wanted = match panel.unsynced.may_have_written(slot.filter(), slot.position()) {
+        let wanted = match panel.accepted_window.may_have_written(slot.filter(), slot.position()) {
             true => head,
             false => need,
         };
@@ -34,7 +34,7 @@ pub(super) async fn catch_up(
     }
     loop {
         let head = panel.head.position();
-        match panel.unsynced.above(slot.filter(), slot.position(), head) {
+        match panel.accepted_window.above(slot.filter(), slot.position(), head) {
             Above::Nothing => return Ok(()),
             Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
             Above::Unknown { .. } if slot.position() < head => read(panel, slot, head).await?,
@@ -69,7 +69,7 @@ pub(super) async fn overtaken(
         if slot.position() >= newest {
             return Ok(None);
         }
-        match panel.unsynced.within(slot.filter(), slot.position(), newest) {
+        match panel.accepted_window.within(slot.filter(), slot.position(), newest) {
             Within::Nothing => slot.considered(newest),
             Within::Match(at) => return Ok(Some(at)),
             Within::Unknown => panel.published_upto(newest).await?,
@@ -78,13 +78,14 @@ pub(super) async fn overtaken(
 }
 
 /// Begins from what was kept outside the log, if that is of the history that the log has.
-async fn recall(
+async fn load_snapshot(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
     place: &dyn Snapshots,
     head: Position,
 ) -> Result<(), CommandError> {
-    let Some(HistoryPoint { position, checksum, .. }) = slot.recall(place, panel.identity, head)
+    let Some(HistoryPoint { position, checksum, .. }) =
+        slot.load_snapshot(place, panel.identity, head)
     else {
         return Ok(());
     };

@@ -18,7 +18,7 @@ use diptych_store::{
 };
 
 use super::{
-    Command, Conflict, Folds, KeyReused, Panicked,
+    Command, CommandPanic, Conflict, Folds, KeyReused,
     catch_up::{catch_up, overtaken},
     error::{CommandError, refused},
     expectation::{Expectation, expected, missed, union},
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A command with everything that was said about it.
-pub(crate) struct Request<C> {
+pub(crate) struct CommandRequest<C> {
     pub(crate) command: C,
     pub(crate) key: Option<Key>,
     pub(crate) metadata: Metadata,
@@ -40,7 +40,7 @@ pub(crate) struct Request<C> {
 }
 
 /// A command that was decided. Its place among others is fixed, and it is not durable yet.
-pub(crate) enum Decided<R> {
+pub(crate) enum Decision<R> {
     Accepted {
         receipt: Receipt,
         sync: CommitSync,
@@ -49,12 +49,12 @@ pub(crate) enum Decided<R> {
     Duplicate(Receipt),
     /// Nothing was written, for a reason that rests on everything up to here.
     Settled {
-        outcome: Outcome<R>,
+        outcome: SettledOutcome<R>,
         rests_on: Position,
     },
 }
 
-pub(crate) enum Outcome<R> {
+pub(crate) enum SettledOutcome<R> {
     Rejected(R),
     Empty,
     Failed(CommandError),
@@ -62,11 +62,11 @@ pub(crate) enum Outcome<R> {
 
 pub(crate) async fn decide<C: Command>(
     panel: &LeftPanel,
-    request: &Request<C>,
-) -> Result<Decided<C::Rejection>, CommandError> {
+    request: &CommandRequest<C>,
+) -> Result<Decision<C::Rejection>, CommandError> {
     if let Err(invalid) = request.command.validate() {
-        let outcome = Outcome::Failed(CommandError::Invalid(invalid));
-        return Ok(Decided::Settled { outcome, rests_on: Position::START });
+        let outcome = SettledOutcome::Failed(CommandError::Invalid(invalid));
+        return Ok(Decision::Settled { outcome, rests_on: Position::START });
     }
     let boundary = request.command.boundary();
     let mut gates = Hashes::default();
@@ -81,7 +81,7 @@ pub(crate) async fn decide<C: Command>(
     let decided = attempts(panel, request, &mut slots).await?;
     if panel.snapshots.is_some() {
         for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {
-            slot.due(panel.identity).into_iter().for_each(|due| panel.save(due));
+            slot.snapshot_if_due(panel.identity).into_iter().for_each(|due| panel.save(due));
         }
     }
     <C::State as Folds>::keep(slots, &panel.cache);
@@ -89,8 +89,8 @@ pub(crate) async fn decide<C: Command>(
 }
 
 /// What one try came to.
-enum Tried<R> {
-    Decided(Decided<R>),
+enum Attempt<R> {
+    Decision(Decision<R>),
     /// Something came that the decision did not know, up to here.
     Overtaken {
         at: Position,
@@ -100,9 +100,9 @@ enum Tried<R> {
 
 async fn attempts<C: Command>(
     panel: &LeftPanel,
-    request: &Request<C>,
+    request: &CommandRequest<C>,
     slots: &mut <C::State as Folds>::Slots,
-) -> Result<Decided<C::Rejection>, CommandError> {
+) -> Result<Decision<C::Rejection>, CommandError> {
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
     let begun = panel.head.position();
@@ -125,8 +125,8 @@ async fn attempts<C: Command>(
             None => try_once(panel, request, slots, &narrowed, None).await?,
         };
         let (at, after) = match tried {
-            Tried::Decided(decided) => return Ok(decided),
-            Tried::Overtaken { at, after } => (at, after),
+            Attempt::Decision(decided) => return Ok(decided),
+            Attempt::Overtaken { at, after } => (at, after),
         };
         panel.conflict();
         if attempt >= panel.retries.attempts {
@@ -147,26 +147,26 @@ async fn attempts<C: Command>(
     }
 }
 
-fn settled<R>(failure: CommandError) -> Decided<R> {
-    Decided::Settled { outcome: Outcome::Failed(failure), rests_on: Position::START }
+fn settled<R>(failure: CommandError) -> Decision<R> {
+    Decision::Settled { outcome: SettledOutcome::Failed(failure), rests_on: Position::START }
 }
 
 async fn try_once<C: Command>(
     panel: &LeftPanel,
-    request: &Request<C>,
+    request: &CommandRequest<C>,
     slots: &mut <C::State as Folds>::Slots,
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
-) -> Result<Tried<C::Rejection>, CommandError> {
+) -> Result<Attempt<C::Rejection>, CommandError> {
     let states = <C::State as Folds>::states(slots);
     let answer = catch_unwind(AssertUnwindSafe(|| request.command.decide(states)));
     let outcome = match answer {
         Ok(Ok(events)) if !events.is_empty() => {
             return append(panel, request, slots, narrowed, expected, &events).await;
         }
-        Ok(Ok(_)) => Outcome::Empty,
-        Ok(Err(rejection)) => Outcome::Rejected(rejection),
-        Err(panic) => Outcome::Failed(CommandError::Panicked(Panicked {
+        Ok(Ok(_)) => SettledOutcome::Empty,
+        Ok(Err(rejection)) => SettledOutcome::Rejected(rejection),
+        Err(panic) => SettledOutcome::Failed(CommandError::Panicked(CommandPanic {
             command: type_name::<C>(),
             message: panic_text(&*panic),
         })),
@@ -178,25 +178,25 @@ async fn try_once<C: Command>(
     for slot in refs.into_iter().flatten() {
         let after = slot.position();
         if let Some(at) = overtaken(panel, slot, newest).await? {
-            return Ok(Tried::Overtaken { at, after });
+            return Ok(Attempt::Overtaken { at, after });
         }
         rests_on = rests_on.max(slot.position());
     }
-    if let Outcome::Failed(failure) = outcome {
+    if let SettledOutcome::Failed(failure) = outcome {
         // A rule that panicked may have left its state half changed: it is not kept.
         return Err(failure);
     }
-    Ok(Tried::Decided(Decided::Settled { outcome, rests_on }))
+    Ok(Attempt::Decision(Decision::Settled { outcome, rests_on }))
 }
 
 async fn append<C: Command>(
     panel: &LeftPanel,
-    request: &Request<C>,
+    request: &CommandRequest<C>,
     slots: &mut <C::State as Folds>::Slots,
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
     events: &[C::Event],
-) -> Result<Tried<C::Rejection>, CommandError> {
+) -> Result<Attempt<C::Rejection>, CommandError> {
     let reading = panel.schema.reading::<C::Event>()?;
     let events = encode(&reading, events, &request.metadata)?;
     let mut conditions = Vec::with_capacity(2);
@@ -229,7 +229,9 @@ async fn append<C: Command>(
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return after_refusal(panel, request, refusal).await,
         // The states are as true as before, and kept.
-        Err(error @ AppendError::Invalid(_)) => return Ok(Tried::Decided(settled(error.into()))),
+        Err(error @ AppendError::Invalid(_)) => {
+            return Ok(Attempt::Decision(settled(error.into())));
+        }
         Err(error) => return Err(error.into()),
     };
     panel.accepted(&accepted, kept);
@@ -242,32 +244,32 @@ async fn append<C: Command>(
         if let Err(error) = slot.advance(first, last, recorded_at) {
             // The commit stands. Whoever needs the state next meets the error.
             tracing::error!(%error, "an event that was just written cannot be folded");
-            slot.spoil();
+            slot.poison();
         }
     }
     let checksum = content.map_or(EventChecksum::START, |content| content.at(last, recorded_at));
     panel.lineage.note(last, checksum);
     let point = HistoryPoint { log: panel.identity, position: last, checksum };
     let receipt = Receipt::new(first, point);
-    Ok(Tried::Decided(Decided::Accepted { receipt, sync }))
+    Ok(Attempt::Decision(Decision::Accepted { receipt, sync }))
 }
 
 /// The outcome of an append that the store refused.
 async fn after_refusal<C: Command>(
     panel: &LeftPanel,
-    request: &Request<C>,
+    request: &CommandRequest<C>,
     refusal: Refusal,
-) -> Result<Tried<C::Rejection>, CommandError> {
+) -> Result<Attempt<C::Rejection>, CommandError> {
     match refusal {
-        Refusal::Conflict { at, after } => Ok(Tried::Overtaken { at, after }),
+        Refusal::Conflict { at, after } => Ok(Attempt::Overtaken { at, after }),
         Refusal::KeyTaken { first, last } => {
             let receipt = panel.receipt(first, last).await?;
-            Ok(Tried::Decided(Decided::Duplicate(receipt)))
+            Ok(Attempt::Decision(Decision::Duplicate(receipt)))
         }
         Refusal::KeyReused { first, last } => {
             let key = request.key.as_ref().map_or_else(String::new, |key| key.name.to_string());
             let reused = KeyReused { key, first, last };
-            Ok(Tried::Decided(settled(CommandError::KeyReused(reused))))
+            Ok(Attempt::Decision(settled(CommandError::KeyReused(reused))))
         }
         other => Err(refused(other)),
     }

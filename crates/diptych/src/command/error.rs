@@ -56,7 +56,7 @@ pub enum CommandError {
     Fold(#[from] FoldError),
     /// A mistake in the program: the rule panicked.
     #[error(transparent)]
-    Panicked(Panicked),
+    Panicked(CommandPanic),
     /// The log is damaged where the decision had to read it.
     #[error(transparent)]
     Corrupt(Corruption),
@@ -132,7 +132,7 @@ pub struct KeyReused {
 /// A rule panicked. Nothing was written, and the state that it was given is read anew next time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`decide` of {command} panicked: {message}; nothing was written")]
-pub struct Panicked {
+pub struct CommandPanic {
     /// The Rust type of the command.
     pub command: &'static str,
     /// What the panic said.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Command, ExecuteError, Invalid, OutcomeUnknown,
-    decide::{Decided, Outcome, Request, decide},
+    decide::{CommandRequest, Decision, SettledOutcome, decide},
     error::CommandError,
     expectation::Expectation,
     lane_order::LaneOrder,
@@ -43,7 +43,7 @@ use crate::{
 pub struct Execute<C> {
     panel: Arc<LeftPanel>,
     lane: Option<LaneOrder>,
-    request: Request<C>,
+    request: CommandRequest<C>,
     session: Option<Session>,
     /// The tokens that its sender passes.
     claims: Claims,
@@ -54,7 +54,7 @@ pub struct Execute<C> {
 impl<C: Command> Execute<C> {
     pub(crate) fn new(panel: Arc<LeftPanel>, lane: Option<LaneOrder>, command: C) -> Execute<C> {
         let metadata = Metadata { occurred_at: command.occurred_at(), ..Metadata::default() };
-        let request = Request { command, key: None, metadata, expected: None };
+        let request = CommandRequest { command, key: None, metadata, expected: None };
         let (session, claims, failed) = (None, Claims::default(), None);
         Execute { panel, lane, request, session, claims, failed }
     }
@@ -206,18 +206,20 @@ impl<C: Command> Execute<C> {
     /// the [`Pending`] answer.
     pub async fn submit(self) -> Pending<C::Rejection> {
         let (panel, session) = (self.panel.clone(), self.session.clone());
-        let observed = Observed::begin(&panel, &self);
+        let observed = Observation::begin(&panel, &self);
         let span = observed.span.clone();
         let answerable = match panel.running.begin() {
             Ok(_running) => self.decide(&panel).instrument(span).await,
             Err(failure) => Answerable { decided: Err(failure), key: None },
         };
         let wait = match answerable.decided {
-            Ok(Decided::Accepted { receipt, sync }) => Wait::Sync { receipt, sync, waiting: None },
+            Ok(Decision::Accepted { receipt, sync }) => {
+                AnswerWait::Sync { receipt, sync, waiting: None }
+            }
             _ => {
                 let session = session.clone();
                 let finished = async move { finish(&panel, answerable, session.as_ref()).await };
-                Wait::Finish(Box::pin(finished))
+                AnswerWait::Finish(Box::pin(finished))
             }
         };
         Pending { wait, session, observed: Some(observed) }
@@ -240,17 +242,17 @@ impl<C: Command> Execute<C> {
     }
 }
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<C: Command> IntoFuture for Execute<C> {
     type Output = Result<Receipt, ExecuteError<C::Rejection>>;
-    type IntoFuture = Boxed<Self::Output>;
+    type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (panel, session) = (self.panel.clone(), self.session.clone());
             let _running = panel.running.begin()?;
-            let observed = Observed::begin(&panel, &self);
+            let observed = Observation::begin(&panel, &self);
             let span = observed.span.clone();
             let answer = async {
                 let answerable = self.decide(&panel).await;
@@ -281,17 +283,17 @@ impl<C> fmt::Debug for Execute<C> {
 /// Dropping it cancels nothing: the command is decided, and its events are accepted.
 #[must_use = "the command is not durable before its answer is there"]
 pub struct Pending<R: Error + 'static> {
-    wait: Wait<R>,
+    wait: AnswerWait<R>,
     session: Option<Session>,
     /// Present until the command is answered.
-    observed: Option<Observed>,
+    observed: Option<Observation>,
 }
 
 /// The event that an answer waits for. The common case, `Sync`, allocates only if the sync is not
 /// done at the first poll.
-enum Wait<R: Error + 'static> {
-    Sync { receipt: Receipt, sync: CommitSync, waiting: Option<Boxed<Result<(), SyncError>>> },
-    Finish(Boxed<Result<Receipt, ExecuteError<R>>>),
+enum AnswerWait<R: Error + 'static> {
+    Sync { receipt: Receipt, sync: CommitSync, waiting: Option<BoxFuture<Result<(), SyncError>>> },
+    Finish(BoxFuture<Result<Receipt, ExecuteError<R>>>),
 }
 
 impl<R: Error + 'static> Future for Pending<R> {
@@ -309,12 +311,12 @@ impl<R: Error + 'static> Future for Pending<R> {
     }
 }
 
-impl<R: Error + 'static> Wait<R> {
+impl<R: Error + 'static> AnswerWait<R> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Receipt, ExecuteError<R>>> {
         let (receipt, synced) = match self {
-            Wait::Finish(finish) => return finish.as_mut().poll(context),
-            Wait::Sync { receipt, sync, .. } if sync.is_done() => (*receipt, Ok(())),
-            Wait::Sync { receipt, sync, waiting } => {
+            AnswerWait::Finish(finish) => return finish.as_mut().poll(context),
+            AnswerWait::Sync { receipt, sync, .. } if sync.is_done() => (*receipt, Ok(())),
+            AnswerWait::Sync { receipt, sync, waiting } => {
                 let waiting = waiting.get_or_insert_with(|| Box::pin(sync.clone().wait()));
                 match waiting.as_mut().poll(context) {
                     Poll::Pending => return Poll::Pending,
@@ -333,14 +335,14 @@ impl<R: Error + 'static> fmt::Debug for Pending<R> {
 }
 
 /// Observes a command for metrics and tracing.
-struct Observed {
+struct Observation {
     span: Span,
     /// The start of the command, and its metrics.
     measured: Option<(Instant, Arc<OneCommandMetrics>)>,
 }
 
-impl Observed {
-    fn begin<C: Command>(panel: &LeftPanel, execute: &Execute<C>) -> Observed {
+impl Observation {
+    fn begin<C: Command>(panel: &LeftPanel, execute: &Execute<C>) -> Observation {
         let Metadata { correlation, causation, .. } = &execute.request.metadata;
         let span = tracing::debug_span!(
             "execute",
@@ -351,7 +353,7 @@ impl Observed {
             last = Empty,
             error = Empty,
         );
-        Observed { span, measured: panel.metrics.now().zip(panel.metrics.command::<C>()) }
+        Observation { span, measured: panel.metrics.now().zip(panel.metrics.command::<C>()) }
     }
 
     fn end<R: Error + 'static>(self, answer: &Result<Receipt, ExecuteError<R>>) {
@@ -375,7 +377,7 @@ impl Observed {
 
 /// The rest of a command after its decision.
 struct Answerable<R> {
-    decided: Result<Decided<R>, CommandError>,
+    decided: Result<Decision<R>, CommandError>,
     key: Option<Key>,
 }
 
@@ -390,22 +392,22 @@ async fn finish<R: Error + Send + 'static>(
         // An earlier program without this mistake may have committed the command under its key.
         Err(failure) if key.is_some() && failure.is_mistake() => {
             let rests_on = panel.last_accepted();
-            Decided::Settled { outcome: Outcome::Failed(failure), rests_on }
+            Decision::Settled { outcome: SettledOutcome::Failed(failure), rests_on }
         }
         decided => decided?,
     };
     let (outcome, rests_on) = match decided {
-        Decided::Duplicate(receipt) => return Ok(receipt),
-        Decided::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
-        Decided::Accepted { receipt, sync } => {
+        Decision::Duplicate(receipt) => return Ok(receipt),
+        Decision::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
+        Decision::Accepted { receipt, sync } => {
             let synced = sync.wait().await;
-            panel.unsynced.tidy(panel.head.position());
+            panel.accepted_window.tidy(panel.head.position());
             return match synced {
                 Ok(()) => Ok(receipt),
                 Err(error) => Err(unknown(receipt, error).into()),
             };
         }
-        Decided::Settled { outcome, rests_on } => (outcome, rests_on),
+        Decision::Settled { outcome, rests_on } => (outcome, rests_on),
     };
     panel.published_upto(rests_on).await?;
     // The key is looked up only now, because the decision may rest on the first sending of this
@@ -415,7 +417,7 @@ async fn finish<R: Error + Send + 'static>(
     {
         return Ok(receipt);
     }
-    if !matches!(outcome, Outcome::Failed(_)) && panel.head.is_ended() {
+    if !matches!(outcome, SettledOutcome::Failed(_)) && panel.head.is_ended() {
         // The state that it rests on may be outdated: without an append no condition has confirmed
         // it.
         return Err(CommandError::from(panel.head.ended().unwrap_or(Unavailable::Closed)).into());
@@ -425,9 +427,9 @@ async fn finish<R: Error + Send + 'static>(
         session.saw(rests_on);
     }
     match outcome {
-        Outcome::Rejected(rejection) => Err(ExecuteError::Rejected(rejection)),
-        Outcome::Empty => Ok(panel.receipt(rests_on.plus(1), rests_on).await?),
-        Outcome::Failed(failure) => Err(failure.into()),
+        SettledOutcome::Rejected(rejection) => Err(ExecuteError::Rejected(rejection)),
+        SettledOutcome::Empty => Ok(panel.receipt(rests_on.plus(1), rests_on).await?),
+        SettledOutcome::Failed(failure) => Err(failure.into()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use diptych_store::{AppendCondition, Filter, InvalidRequest, Position, RawEvent, Read, Tag};
 
-use super::{Command, Conflict, Folds, error::CommandError, panel::LeftPanel, unsynced::Above};
+use super::{Command, Conflict, Folds, accepted::Above, error::CommandError, panel::LeftPanel};
 use crate::event::{BoundaryError, Recorded};
 
 /// The end of the boundary as the caller of a command knows it.
@@ -101,7 +101,7 @@ async fn at_revision(
 async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, CommandError> {
     loop {
         let head = panel.head.position();
-        match panel.unsynced.above(filter, head, head) {
+        match panel.accepted_window.above(filter, head, head) {
             Above::Nothing => return Ok(head),
             Above::Known { upto: until, .. } | Above::Unknown { until } => {
                 panel.head.after(until.before()).await?;

@@ -3,12 +3,12 @@
 use diptych_store::Filter;
 
 use super::{
+    accepted::{hash_item, hash_state},
     cache::Cache,
     error::CommandError,
-    state::{Slot, State},
-    unsynced::{hash_item, hash_state},
+    state::{FoldState, Slot},
 };
-use crate::{event::Schema, fold::Fold, snapshot::Keepings};
+use crate::{event::Schema, fold::Fold, snapshot::SnapshotPolicies};
 
 /// The states that a command decides over: one fold, a tuple of up to eight, or `()` for a command
 /// without a rule. Each fold has its own filter.
@@ -44,7 +44,7 @@ pub trait Folds: 'static {
 pub struct StateSource<'a> {
     pub(super) schema: &'a Schema,
     /// `None` if no state is kept outside the log.
-    pub(super) keepings: Option<&'a Keepings>,
+    pub(super) policies: Option<&'a SnapshotPolicies>,
     pub(super) cache: Option<&'a Cache>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> StateSource<'a> {
     /// States that begin anew.
     #[cfg(feature = "testing")]
     pub(crate) fn uncached(schema: &'a Schema) -> StateSource<'a> {
-        StateSource { schema, keepings: None, cache: None }
+        StateSource { schema, policies: None, cache: None }
     }
 }
 
@@ -62,28 +62,28 @@ type SlotRefs<'a> = [Option<&'a mut dyn Slot>; 8];
 impl<F: Fold> Folds for F {
     type Boundary = Filter;
     type Ref<'a> = &'a F;
-    type Slots = Box<State<F>>;
+    type Slots = Box<FoldState<F>>;
 
-    fn open(boundary: Filter, from: &StateSource<'_>) -> Result<Box<State<F>>, CommandError> {
+    fn open(boundary: Filter, from: &StateSource<'_>) -> Result<Box<FoldState<F>>, CommandError> {
         let hash = hash_state::<F>(&boundary);
         match from.cache.and_then(|cache| cache.take(hash, &boundary)) {
             Some(state) => Ok(state),
             None => {
-                let keeping = from.keepings.and_then(Keepings::get::<F>);
-                Ok(Box::new(State::new(boundary, hash, from.schema, keeping)?))
+                let policy = from.policies.and_then(SnapshotPolicies::get::<F>);
+                Ok(Box::new(FoldState::new(boundary, hash, from.schema, policy)?))
             }
         }
     }
 
-    fn slots(slots: &mut Box<State<F>>) -> SlotRefs<'_> {
+    fn slots(slots: &mut Box<FoldState<F>>) -> SlotRefs<'_> {
         [Some(slots), None, None, None, None, None, None, None]
     }
 
-    fn states(slots: &Box<State<F>>) -> &F {
+    fn states(slots: &Box<FoldState<F>>) -> &F {
         &slots.fold
     }
 
-    fn keep(mut slots: Box<State<F>>, cache: &Cache) {
+    fn keep(mut slots: Box<FoldState<F>>, cache: &Cache) {
         slots.drop_own_events();
         cache.put(slots);
     }
@@ -124,7 +124,7 @@ macro_rules! tuple {
         impl<$($fold: Fold),+> Folds for ($($fold,)+) {
             type Boundary = ($(filter_of!($fold),)+);
             type Ref<'a> = ($(&'a $fold,)+);
-            type Slots = ($(Box<State<$fold>>,)+);
+            type Slots = ($(Box<FoldState<$fold>>,)+);
 
             fn open(
                 boundary: Self::Boundary,

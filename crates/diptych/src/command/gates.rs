@@ -35,7 +35,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct Gates(Box<[Mutex<()>]>);
 
 /// Whoever holds it is alone on its boundary.
-pub(crate) struct Entered<'a> {
+pub(crate) struct GateGuards<'a> {
     _first: Option<MutexGuard<'a, ()>>,
     _more: Vec<MutexGuard<'a, ()>>,
 }
@@ -64,14 +64,14 @@ impl Default for Gates {
 
 impl Gates {
     /// Waits for the gates of boundaries with these hashes.
-    pub(crate) async fn enter(&self, hashes: Hashes) -> Entered<'_> {
+    pub(crate) async fn enter(&self, hashes: Hashes) -> GateGuards<'_> {
         let Hashes { first, mut more } = hashes;
         if more.is_empty() {
             let first = match first {
                 Some(hash) => self.gate(hash % GATES as u64).await,
                 None => None,
             };
-            return Entered { _first: first, _more: Vec::new() };
+            return GateGuards { _first: first, _more: Vec::new() };
         }
         more.extend(first);
         more.iter_mut().for_each(|hash| *hash %= GATES as u64);
@@ -82,7 +82,7 @@ impl Gates {
         for gate in more {
             guards.extend(self.gate(gate).await);
         }
-        Entered { _first: None, _more: guards }
+        GateGuards { _first: None, _more: guards }
     }
 
     /// The guard of a gate; none if it took too long.

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Command,
-    decide::{Decided, Request, decide},
+    decide::{CommandRequest, Decision, decide},
     error::CommandError,
     panel::LeftPanel,
 };
@@ -45,12 +45,12 @@ impl LaneOrder {
     pub(super) async fn decide<C: Command>(
         &self,
         panel: &LeftPanel,
-        request: &Request<C>,
-    ) -> Result<Decided<C::Rejection>, CommandError> {
+        request: &CommandRequest<C>,
+    ) -> Result<Decision<C::Rejection>, CommandError> {
         let mut in_flight = self.0.lock().await;
         in_flight.make_room().await;
         let decided = decide(panel, request).await?;
-        if let Decided::Accepted { sync, .. } = &decided {
+        if let Decision::Accepted { sync, .. } = &decided {
             in_flight.syncs.push_back(sync.clone());
         }
         Ok(decided)

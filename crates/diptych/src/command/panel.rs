@@ -12,14 +12,15 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    CacheFigures, KeyReused, cache::Cache, error::CommandError, folds::StateSource, gates::Gates,
-    metrics::CommandMetrics, retries::Retries, state::Due, unsynced::Unsynced,
+    CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, error::CommandError,
+    folds::StateSource, gates::Gates, metrics::CommandMetrics, retries::Retries,
+    state::SnapshotToSave,
 };
 use crate::{
-    event::{Declared, Recorded, Schema, SchemaError, derived_id},
+    event::{AnyReading, Recorded, Schema, SchemaError, derived_id},
     lineage::Lineage,
     panics::caught,
-    snapshot::{Keepings, Snapshots},
+    snapshot::{SnapshotPolicies, Snapshots},
     token::Receipt,
 };
 
@@ -37,12 +38,12 @@ pub(crate) struct LeftPanel {
     /// Which history the log has.
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) schema: Arc<Schema>,
-    pub(crate) keepings: Keepings,
+    pub(crate) policies: SnapshotPolicies,
     pub(crate) cache: Cache,
     pub(crate) gates: Gates,
-    pub(crate) unsynced: Unsynced,
+    pub(crate) accepted_window: AcceptedWindow,
     pub(crate) retries: Retries,
-    pub(crate) figures: Counters,
+    pub(crate) counters: Counters,
     pub(crate) metrics: CommandMetrics,
     pub(crate) running: Running,
     pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
@@ -63,20 +64,20 @@ pub(crate) struct Counters {
 /// What the left panel did since the app was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Figures {
+pub struct CommandStats {
     /// Commands whose events were accepted.
     pub accepted: u64,
     /// Decisions that something came in between of, so that they were made again or given up.
     pub conflicts: u64,
     /// States of decisions that are kept.
-    pub cache: CacheFigures,
+    pub cache: CacheStats,
 }
 
 impl LeftPanel {
     pub(crate) fn new(
         lineage: Arc<Lineage>,
         schema: Arc<Schema>,
-        keepings: Keepings,
+        policies: SnapshotPolicies,
         cache_bytes: usize,
         retries: Retries,
         snapshots: Option<Arc<dyn Snapshots>>,
@@ -87,12 +88,12 @@ impl LeftPanel {
             store: lineage.store().clone(),
             lineage,
             schema,
-            keepings,
+            policies,
             cache: Cache::new(cache_bytes),
             gates: Gates::default(),
-            unsynced: Unsynced::default(),
+            accepted_window: AcceptedWindow::default(),
             retries,
-            figures: Counters::default(),
+            counters: Counters::default(),
             metrics: CommandMetrics::new(),
             running: Running::default(),
             snapshots,
@@ -106,7 +107,7 @@ impl LeftPanel {
     pub(super) fn states(&self) -> StateSource<'_> {
         StateSource {
             schema: &self.schema,
-            keepings: Some(&self.keepings),
+            policies: Some(&self.policies),
             cache: Some(&self.cache),
         }
     }
@@ -118,7 +119,7 @@ impl LeftPanel {
 
     /// Notes what was accepted; `events` are its events, if they were kept.
     pub(crate) fn accepted(&self, accepted: &AcceptedCommit, events: Option<Arc<[RawEvent]>>) {
-        self.figures.accepted.fetch_add(1, Ordering::Relaxed);
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         self.last_accepted.fetch_max(accepted.last.get(), Ordering::Relaxed);
         if accepted.sync.is_done() {
             if events.is_some() {
@@ -130,22 +131,22 @@ impl LeftPanel {
         let head = self.head.position();
         match events {
             Some(events) => {
-                self.unsynced.enter(accepted.first, accepted.recorded_at, events, head);
+                self.accepted_window.enter(accepted.first, accepted.recorded_at, events, head);
             }
-            None => self.unsynced.enter_unknown(accepted.last, head),
+            None => self.accepted_window.enter_unknown(accepted.last, head),
         }
     }
 
     /// # Errors
-    /// [`SchemaError::Untagged`] if a stored event lacks a tag that the boundary asks for.
+    /// [`SchemaError::MissingTag`] if a stored event lacks a tag that the boundary asks for.
     pub(crate) async fn sees_older(
         &self,
-        declared: &dyn Declared,
+        declared: &dyn AnyReading,
         boundary: &Filter,
     ) -> Result<(), CommandError> {
         let untagged = self.schema.untagged(&self.store, declared).await?;
         match untagged.iter().find(|untagged| untagged.concerns(boundary)) {
-            Some(untagged) => Err(SchemaError::Untagged(untagged.clone()).into()),
+            Some(untagged) => Err(SchemaError::MissingTag(untagged.clone()).into()),
             None => Ok(()),
         }
     }
@@ -161,17 +162,17 @@ impl LeftPanel {
         }
     }
 
-    pub(crate) fn figures(&self) -> Figures {
-        Figures {
-            accepted: self.figures.accepted.load(Ordering::Relaxed),
-            conflicts: self.figures.conflicts.load(Ordering::Relaxed),
-            cache: self.cache.figures(),
+    pub(crate) fn stats(&self) -> CommandStats {
+        CommandStats {
+            accepted: self.counters.accepted.load(Ordering::Relaxed),
+            conflicts: self.counters.conflicts.load(Ordering::Relaxed),
+            cache: self.cache.stats(),
         }
     }
 
     /// Something came in between of a decision and its append.
     pub(crate) fn conflict(&self) {
-        self.figures.conflicts.fetch_add(1, Ordering::Relaxed);
+        self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
         self.metrics.conflicts.increment(1);
     }
 
@@ -224,7 +225,7 @@ impl LeftPanel {
     }
 
     /// Keeps a state outside the log in the background, once what it rests on is published.
-    pub(crate) fn save(&self, due: Due) {
+    pub(crate) fn save(&self, due: SnapshotToSave) {
         let (Some(place), Ok(runtime)) = (self.snapshots.clone(), Handle::try_current()) else {
             return;
         };
@@ -236,7 +237,7 @@ impl LeftPanel {
         }
         let (head, lineage) = (self.head.clone(), self.lineage.clone());
         let save = async move {
-            let Due { name, position, snapshot } = due;
+            let SnapshotToSave { name, position, snapshot } = due;
             if head.position() < position && head.after(position.before()).await.is_err() {
                 return;
             }

@@ -12,12 +12,14 @@ use diptych_store::{
 };
 use uuid::Uuid;
 
-use super::{error::CommandError, unsynced::Found};
+use super::{accepted::AcceptedEvent, error::CommandError};
 use crate::{
-    event::{BoundaryError, Declared, Reading, Recorded, Schema, SchemaError, Stored, encoded},
+    event::{
+        AnyReading, BoundaryError, Reading, Recorded, Schema, SchemaError, StoredEvent, encoded,
+    },
     fold::{Fold, FoldError, FoldFailure},
     panics::{caught, panic_text},
-    snapshot::{Keeping, Kept, Snapshots, Unsealed, Unused},
+    snapshot::{SavedState, SnapshotPolicy, SnapshotProblem, Snapshots, UnsealedSnapshot},
 };
 
 /// The type-erased state of one fold while a command works with it.
@@ -33,9 +35,9 @@ pub trait Slot: Send {
     /// Applies the events of a batch.
     fn fold(&mut self, batch: &Batch) -> Result<(), FoldError>;
     /// Applies one event.
-    fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError>;
+    fn fold_one(&mut self, stored: &StoredEvent<'_>) -> Result<(), FoldError>;
     /// Applies accepted events that are not published yet; `found` is complete up to `upto`.
-    fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError>;
+    fn fold_accepted(&mut self, found: &[AcceptedEvent], upto: Position) -> Result<(), FoldError>;
     /// Notes that no matching event came up to here.
     fn considered(&mut self, upto: Position);
     /// Decodes the command's own events that match the filter. Returns their number.
@@ -48,10 +50,10 @@ pub trait Slot: Send {
         recorded_at: Timestamp,
     ) -> Result<(), FoldError>;
     /// Marks the state as incomplete, so that it is never used again.
-    fn spoil(&mut self);
+    fn poison(&mut self);
     /// Loads a usable snapshot and returns the point that it ends with. The caller checks that the
     /// log has that event.
-    fn recall(
+    fn load_snapshot(
         &mut self,
         place: &dyn Snapshots,
         log: LogIdentity,
@@ -60,28 +62,28 @@ pub trait Slot: Send {
     /// Starts over from an empty state and removes the snapshot, which is useless for this reason.
     fn forget(&mut self, place: &dyn Snapshots, reason: &str);
     /// A snapshot of the state, if one is due.
-    fn due(&mut self, log: LogIdentity) -> Option<Due>;
+    fn snapshot_if_due(&mut self, log: LogIdentity) -> Option<SnapshotToSave>;
     /// The fold's events, or `None` if the stored ones are known to lack no tag.
-    fn unchecked(&self) -> Option<Arc<dyn Declared>>;
+    fn unchecked(&self) -> Option<Arc<dyn AnyReading>>;
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
 }
 
 /// A snapshot to save once its position is published.
-pub struct Due {
+pub struct SnapshotToSave {
     pub(crate) name: String,
     pub(crate) position: Position,
-    pub(crate) snapshot: Unsealed,
+    pub(crate) snapshot: UnsealedSnapshot,
 }
 
 /// A fold's state, complete up to a position. The cache keeps these.
-pub struct State<F: Fold> {
+pub struct FoldState<F: Fold> {
     pub(crate) fold: F,
     pub(crate) position: Position,
     /// No events were read yet.
     is_cold: bool,
     /// An event was applied only in part.
-    pub(crate) is_spoilt: bool,
+    pub(crate) is_poisoned: bool,
     /// The filter that the command gave. Together with the fold's type it identifies the state.
     pub(crate) boundary: Filter,
     /// The hash of its name.
@@ -89,7 +91,7 @@ pub struct State<F: Fold> {
     /// Narrowed to the fold's types.
     pub(crate) filter: Filter,
     reading: Arc<Reading<F::Event>>,
-    keeping: Option<Arc<Keeping<F>>>,
+    policy: Option<Arc<SnapshotPolicy<F>>>,
     /// Number of events applied since the last snapshot.
     events_since: u64,
     /// Payload bytes of the applied events: the size estimate for a state that does not report its
@@ -107,27 +109,27 @@ struct Own<E> {
     event: E,
 }
 
-impl<F: Fold> State<F> {
+impl<F: Fold> FoldState<F> {
     pub(super) fn new(
         boundary: Filter,
         hash: u64,
         schema: &Schema,
-        keeping: Option<Arc<Keeping<F>>>,
-    ) -> Result<State<F>, CommandError> {
+        policy: Option<Arc<SnapshotPolicy<F>>>,
+    ) -> Result<FoldState<F>, CommandError> {
         schema.check_tags(&boundary)?;
         let reading = schema.reading::<F::Event>()?;
         reading.check_current()?;
         let filter = reading.narrow(&boundary)?;
-        Ok(State {
+        Ok(FoldState {
             fold: F::default(),
             position: Position::START,
             is_cold: true,
-            is_spoilt: false,
+            is_poisoned: false,
             boundary,
             hash,
             filter,
             reading,
-            keeping,
+            policy,
             events_since: 0,
             payload_bytes: 0,
             own: Vec::new(),
@@ -146,7 +148,7 @@ impl<F: Fold> State<F> {
         };
         let filters = filter_bytes(&self.boundary) + filter_bytes(&self.filter);
         // A fold may report any number, so the sum saturates.
-        heap.saturating_add(size_of::<State<F>>() + filters)
+        heap.saturating_add(size_of::<FoldState<F>>() + filters)
     }
 
     /// Drops leftover events of an aborted attempt. The cache budget does not count this buffer.
@@ -154,8 +156,8 @@ impl<F: Fold> State<F> {
         self.own = Vec::new();
     }
 
-    fn take(&mut self, stored: &Stored<'_>) -> Result<(), SchemaError> {
-        let State { reading, fold, boundary, .. } = self;
+    fn take(&mut self, stored: &StoredEvent<'_>) -> Result<(), SchemaError> {
+        let FoldState { reading, fold, boundary, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
         self.events_since += 1;
         // The filter selected the stored name. An upcaster may have given the event another one.
@@ -206,7 +208,7 @@ fn filter_bytes(filter: &Filter) -> usize {
     filter.items().iter().map(of_item).sum()
 }
 
-impl<F: Fold> Slot for Box<State<F>> {
+impl<F: Fold> Slot for Box<FoldState<F>> {
     fn position(&self) -> Position {
         self.position
     }
@@ -227,7 +229,7 @@ impl<F: Fold> Slot for Box<State<F>> {
         self.guarded(|state, at| {
             for event in batch.iter() {
                 *at = event.position();
-                state.take(&Stored::of(&event))?;
+                state.take(&StoredEvent::of(&event))?;
             }
             Ok(())
         })?;
@@ -235,19 +237,19 @@ impl<F: Fold> Slot for Box<State<F>> {
         Ok(())
     }
 
-    fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError> {
+    fn fold_one(&mut self, stored: &StoredEvent<'_>) -> Result<(), FoldError> {
         self.guarded(|state, at| {
             *at = stored.position;
             state.take(stored)
         })
     }
 
-    fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError> {
+    fn fold_accepted(&mut self, found: &[AcceptedEvent], upto: Position) -> Result<(), FoldError> {
         self.guarded(|state, at| {
             for found in found {
                 *at = found.position;
                 if let Some(event) = found.event() {
-                    state.take(&Stored::accepted(event, found.position, found.recorded_at))?;
+                    state.take(&StoredEvent::accepted(event, found.position, found.recorded_at))?;
                 }
             }
             Ok(())
@@ -264,7 +266,7 @@ impl<F: Fold> Slot for Box<State<F>> {
     fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError> {
         self.own.clear();
         let mut read = 0;
-        let State { own, reading, boundary, filter, .. } = &mut **self;
+        let FoldState { own, reading, boundary, filter, .. } = &mut **self;
         for (index, raw) in (0..).zip(events) {
             let tags = || raw.tags.iter().map(Tag::as_str);
             if !filter.matches_parts(&raw.event_type, tags) {
@@ -293,7 +295,7 @@ impl<F: Fold> Slot for Box<State<F>> {
         recorded_at: Timestamp,
     ) -> Result<(), FoldError> {
         self.guarded(|state, at| {
-            let State { own, fold, reading, payload_bytes, events_since, .. } = state;
+            let FoldState { own, fold, reading, payload_bytes, events_since, .. } = state;
             *events_since += own.len() as u64;
             for Own { index, id, metadata, payload_bytes: bytes, event } in std::mem::take(own) {
                 let position = first.plus(index);
@@ -308,24 +310,24 @@ impl<F: Fold> Slot for Box<State<F>> {
         Ok(())
     }
 
-    fn spoil(&mut self) {
-        self.is_spoilt = true;
+    fn poison(&mut self) {
+        self.is_poisoned = true;
     }
 
-    fn recall(
+    fn load_snapshot(
         &mut self,
         place: &dyn Snapshots,
         log: LogIdentity,
         head: Position,
     ) -> Option<HistoryPoint> {
-        let keeping = self.keeping.clone()?;
-        let name = Keeping::<F>::name(&self.boundary);
+        let policy = self.policy.clone()?;
+        let name = SnapshotPolicy::<F>::name(&self.boundary);
         let declared = self.reading.declared();
         let read = match caught(|| place.load(&name)) {
             Ok(Ok(None)) => return None,
-            Ok(Ok(Some(bytes))) => keeping.read(log, &name, &declared, &bytes, head),
-            Ok(Err(error)) => Err(Unused::Unread(error.to_string())),
-            Err(panic) => Err(Unused::Unread(panic)),
+            Ok(Ok(Some(bytes))) => policy.read(log, &name, &declared, &bytes, head),
+            Ok(Err(error)) => Err(SnapshotProblem::Unread(error.to_string())),
+            Err(panic) => Err(SnapshotProblem::Unread(panic)),
         };
         let reason = match read {
             Ok((kept, checksum)) => {
@@ -334,12 +336,12 @@ impl<F: Fold> Slot for Box<State<F>> {
                 self.payload_bytes = usize::try_from(kept.payload_bytes).unwrap_or(usize::MAX);
                 return Some(HistoryPoint { log, position: kept.position, checksum });
             }
-            Err(Unused::Useless(reason)) => {
+            Err(SnapshotProblem::Useless(reason)) => {
                 self.remove_snapshot(place, &name);
                 reason
             }
             // A snapshot of other code is left alone: that code may run beside this program.
-            Err(Unused::Unread(reason) | Unused::Foreign(reason)) => reason,
+            Err(SnapshotProblem::Unread(reason) | SnapshotProblem::Foreign(reason)) => reason,
         };
         self.warn_of_snapshot(&reason);
         None
@@ -349,23 +351,23 @@ impl<F: Fold> Slot for Box<State<F>> {
         self.fold = F::default();
         self.position = Position::START;
         self.payload_bytes = 0;
-        self.remove_snapshot(place, &Keeping::<F>::name(&self.boundary));
+        self.remove_snapshot(place, &SnapshotPolicy::<F>::name(&self.boundary));
         self.warn_of_snapshot(reason);
     }
 
-    fn due(&mut self, log: LogIdentity) -> Option<Due> {
-        let keeping = self.keeping.as_ref()?;
-        if self.events_since < keeping.every_events || self.is_spoilt {
+    fn snapshot_if_due(&mut self, log: LogIdentity) -> Option<SnapshotToSave> {
+        let policy = self.policy.as_ref()?;
+        if self.events_since < policy.every_events || self.is_poisoned {
             return None;
         }
-        let name = Keeping::<F>::name(&self.boundary);
+        let name = SnapshotPolicy::<F>::name(&self.boundary);
         let position = self.position;
         let payload_bytes = self.payload_bytes as u64;
-        let kept = Kept { fold: &self.fold, position, payload_bytes };
-        let written = keeping.write(log, &name, &self.reading.declared(), kept);
+        let kept = SavedState { fold: &self.fold, position, payload_bytes };
+        let written = policy.write(log, &name, &self.reading.declared(), kept);
         self.events_since = 0;
         match written {
-            Ok(snapshot) => Some(Due { name, position, snapshot }),
+            Ok(snapshot) => Some(SnapshotToSave { name, position, snapshot }),
             Err(reason) => {
                 let (fold, boundary) = (type_name::<F>(), &self.boundary);
                 tracing::warn!(fold, %boundary, reason, "a state cannot be kept as a snapshot");
@@ -374,9 +376,9 @@ impl<F: Fold> Slot for Box<State<F>> {
         }
     }
 
-    fn unchecked(&self) -> Option<Arc<dyn Declared>> {
+    fn unchecked(&self) -> Option<Arc<dyn AnyReading>> {
         let is_checked = self.reading.lacks_no_tag();
-        (!is_checked).then(|| self.reading.clone() as Arc<dyn Declared>)
+        (!is_checked).then(|| self.reading.clone() as Arc<dyn AnyReading>)
     }
 
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {

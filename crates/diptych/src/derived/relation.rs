@@ -37,10 +37,10 @@ impl<A: Ord + Clone, B: Ord> Relation<A, B> {
     }
 
     pub(super) fn remove(&mut self, one: &A, other: &B) {
-        match self.of.get_mut(one).map_or(Removed::Nothing, |few| few.remove(other)) {
-            Removed::Nothing => return,
-            Removed::One => {}
-            Removed::Last => drop(self.of.remove(one)),
+        match self.of.get_mut(one).map_or(Removal::Nothing, |few| few.remove(other)) {
+            Removal::Nothing => return,
+            Removal::One => {}
+            Removal::Last => drop(self.of.remove(one)),
         }
         self.pairs -= 1;
     }
@@ -58,7 +58,7 @@ impl<A: Ord + Clone, B: Ord> Relation<A, B> {
 }
 
 /// What came of a removal.
-pub(super) enum Removed {
+pub(super) enum Removal {
     /// It was not there.
     Nothing,
     One,
@@ -90,20 +90,20 @@ impl<B: Ord> Few<B> {
         }
     }
 
-    pub(super) fn remove(&mut self, gone: &B) -> Removed {
+    pub(super) fn remove(&mut self, gone: &B) -> Removal {
         match self {
-            Few::One(one) if one == gone => Removed::Last,
-            Few::One(_) => Removed::Nothing,
+            Few::One(one) if one == gone => Removal::Last,
+            Few::One(_) => Removal::Nothing,
             Few::More(more) => {
                 if !more.remove(gone) {
-                    return Removed::Nothing;
+                    return Removal::Nothing;
                 }
                 if more.len() == 1
                     && let Some(one) = more.pop_first()
                 {
                     *self = Few::One(one);
                 }
-                Removed::One
+                Removal::One
             }
         }
     }

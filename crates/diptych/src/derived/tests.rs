@@ -26,7 +26,7 @@ enum Step {
     #[event("thing-flickered")]
     Flickered { thing: u8 },
     #[event("things-kept")]
-    Kept,
+    SavedState,
     /// Everything is as it was when it was kept.
     #[event("things-restored")]
     Restored,
@@ -64,7 +64,7 @@ impl Fold for Things {
                 rows.remove(&thing);
                 before.into_iter().for_each(|row| drop(rows.insert(thing, row)));
             }
-            Step::Kept => self.kept = rows.clone(),
+            Step::SavedState => self.kept = rows.clone(),
             Step::Restored => *rows = self.kept.clone(),
         }
     }
@@ -164,7 +164,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (key.clone(), 0_u8..4).prop_map(|(thing, group)| Step::Joined { thing, group }),
         4 => key.clone().prop_map(|thing| Step::Removed { thing }),
         2 => key.prop_map(|thing| Step::Flickered { thing }),
-        1 => Just(Step::Kept),
+        1 => Just(Step::SavedState),
         1 => Just(Step::Restored),
     ]
 }

@@ -8,7 +8,7 @@ use serde::{
     },
 };
 
-use super::{Canonical, Failed, Sink, tag};
+use super::{Canonical, DigestFailure, Sink, tag};
 use crate::faithful::{NUMBER, Plain, text};
 
 /// Parts whose order counts. Not every sequence knows its length before, so they end with a mark
@@ -23,12 +23,12 @@ impl<'a, S: Sink> Sequence<'a, S> {
         Sequence { to, parts: 0 }
     }
 
-    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), DigestFailure> {
         self.parts += 1;
         value.serialize(Canonical(self.to))
     }
 
-    fn finish(self) -> Result<(), Failed> {
+    fn finish(self) -> Result<(), DigestFailure> {
         self.to.put(&[tag::END]);
         self.to.put(&self.parts.to_le_bytes());
         Ok(())
@@ -39,7 +39,7 @@ impl<'a, S: Sink> Sequence<'a, S> {
 pub(super) fn in_order_of_bytes<S: Sink>(
     to: &mut S,
     parts: impl IntoIterator<Item: Serialize>,
-) -> Result<(), Failed> {
+) -> Result<(), DigestFailure> {
     let mut entries = Entries::new(to, 0);
     parts.into_iter().try_for_each(|part| entries.key(&part))?;
     entries.finish()
@@ -67,19 +67,19 @@ impl<'a, S: Sink> Entries<'a, S> {
         Entries { to, entries, starts }
     }
 
-    fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+    fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), DigestFailure> {
         self.starts.push(self.entries.len());
         key.serialize(Canonical(&mut self.entries))
     }
 
-    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), DigestFailure> {
         if self.starts.is_empty() {
-            return Err(Failed("a map gave a value before its key".to_owned()));
+            return Err(DigestFailure("a map gave a value before its key".to_owned()));
         }
         value.serialize(Canonical(&mut self.entries))
     }
 
-    fn finish(self) -> Result<(), Failed> {
+    fn finish(self) -> Result<(), DigestFailure> {
         let Entries { to, entries, starts } = self;
         let ends = starts.iter().skip(1).copied().chain([entries.len()]);
         let of = |(start, end): (&usize, usize)| entries.get(*start..end).unwrap_or_default();
@@ -97,13 +97,13 @@ macro_rules! sequence {
     ($($of:ident $method:ident)*) => {$(
         impl<S: Sink> $of for Sequence<'_, S> {
             type Ok = ();
-            type Error = Failed;
+            type Error = DigestFailure;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), DigestFailure> {
                 self.part(value)
             }
 
-            fn end(self) -> Result<(), Failed> {
+            fn end(self) -> Result<(), DigestFailure> {
                 self.finish()
             }
         }
@@ -119,23 +119,23 @@ sequence! {
 
 impl<S: Sink> SerializeMap for Entries<'_, S> {
     type Ok = ();
-    type Error = Failed;
+    type Error = DigestFailure;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), DigestFailure> {
         self.key(key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), DigestFailure> {
         self.value(value)
     }
 
-    fn end(self) -> Result<(), Failed> {
+    fn end(self) -> Result<(), DigestFailure> {
         self.finish()
     }
 }
 
 impl<S: Sink> Entries<'_, S> {
-    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Failed> {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), DigestFailure> {
         self.key(name)?;
         self.value(value)
     }
@@ -143,17 +143,17 @@ impl<S: Sink> Entries<'_, S> {
 
 impl<S: Sink> SerializeStructVariant for Entries<'_, S> {
     type Ok = ();
-    type Error = Failed;
+    type Error = DigestFailure;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), DigestFailure> {
         self.field(name, value)
     }
 
-    fn end(self) -> Result<(), Failed> {
+    fn end(self) -> Result<(), DigestFailure> {
         self.finish()
     }
 }
@@ -166,13 +166,13 @@ pub(super) enum Fields<'a, S> {
 
 impl<S: Sink> SerializeStruct for Fields<'_, S> {
     type Ok = ();
-    type Error = Failed;
+    type Error = DigestFailure;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), DigestFailure> {
         match self {
             Fields::Entries(entries) => entries.field(name, value),
             Fields::Number(_, number) => {
@@ -182,7 +182,7 @@ impl<S: Sink> SerializeStruct for Fields<'_, S> {
         }
     }
 
-    fn end(self) -> Result<(), Failed> {
+    fn end(self) -> Result<(), DigestFailure> {
         let (to, number) = match self {
             Fields::Entries(entries) => return entries.finish(),
             Fields::Number(to, number) => (to, number.unwrap_or_default()),

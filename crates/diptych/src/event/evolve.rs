@@ -7,14 +7,14 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Codec, Encoded, EventType, Json, JsonObject, SchemaError, UpcastError};
+use super::{Codec, EncodedEvent, EventType, Json, JsonObject, SchemaError, UpcastError};
 use crate::panics::caught;
 
 /// Maximum number of steps from a stored event to one of today, so that a mistake in the
 /// declarations is an error and not an endless loop.
 const STEPS: u32 = 64;
 
-type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
+type UpcastStep = Arc<dyn Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
 
 /// How events that were written by older programs become events that this one knows.
 ///
@@ -56,7 +56,7 @@ pub struct Upcasters {
 #[derive(Clone, Default)]
 struct OfType {
     renamed: Option<Cow<'static, str>>,
-    by_version: BTreeMap<u32, Step>,
+    by_version: BTreeMap<u32, UpcastStep>,
     /// Types that its events can become in one step.
     becomes: BTreeSet<Cow<'static, str>>,
 }
@@ -86,9 +86,9 @@ impl Upcast {
         Ok(Upcast { event_type: event_type.into(), version, payload })
     }
 
-    pub(crate) fn encoded(&self) -> Encoded<'_> {
+    pub(crate) fn encoded(&self) -> EncodedEvent<'_> {
         let Upcast { event_type, version, payload } = self;
-        Encoded { event_type, version: *version, payload }
+        EncodedEvent { event_type, version: *version, payload }
     }
 }
 
@@ -120,11 +120,11 @@ impl Upcasters {
         self,
         event_type: impl Into<Cow<'static, str>>,
         version: u32,
-        change: impl Fn(&Encoded<'_>) -> Result<Vec<u8>, UpcastError> + Send + Sync + 'static,
+        change: impl Fn(&EncodedEvent<'_>) -> Result<Vec<u8>, UpcastError> + Send + Sync + 'static,
     ) -> Upcasters {
         let event_type = event_type.into();
         let name = event_type.clone();
-        let step = move |old: &Encoded<'_>| {
+        let step = move |old: &EncodedEvent<'_>| {
             let (payload, version) = (change(old)?, version.saturating_add(1));
             Ok(vec![Upcast { event_type: name.clone(), version, payload }])
         };
@@ -154,11 +154,11 @@ impl Upcasters {
         event_type: impl Into<Cow<'static, str>>,
         version: u32,
         into: &[&'static str],
-        split: impl Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync + 'static,
+        split: impl Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync + 'static,
     ) -> Upcasters {
         let into: Vec<_> = into.iter().map(|name| Cow::Borrowed(*name)).collect();
         let allowed = into.clone();
-        let step = move |old: &Encoded<'_>| {
+        let step = move |old: &EncodedEvent<'_>| {
             let made = split(old)?;
             match made.iter().find(|made| !allowed.contains(&made.event_type)) {
                 None => Ok(made),
@@ -174,7 +174,7 @@ impl Upcasters {
     /// 1 to none: the event is dropped.
     #[must_use]
     pub fn drop(self, event_type: impl Into<Cow<'static, str>>, version: u32) -> Upcasters {
-        self.step(event_type.into(), version, [], Arc::new(|_: &Encoded<'_>| Ok(Vec::new())))
+        self.step(event_type.into(), version, [], Arc::new(|_: &EncodedEvent<'_>| Ok(Vec::new())))
     }
 
     fn step(
@@ -182,7 +182,7 @@ impl Upcasters {
         event_type: Cow<'static, str>,
         version: u32,
         becomes: impl IntoIterator<Item = Cow<'static, str>>,
-        step: Step,
+        step: UpcastStep,
     ) -> Upcasters {
         let of_type = self.by_type.entry(event_type.clone()).or_default();
         of_type.becomes.extend(becomes);
@@ -193,7 +193,7 @@ impl Upcasters {
     }
 
     /// Whether an upcaster changes this event.
-    pub(crate) fn concern(&self, event: &Encoded<'_>) -> bool {
+    pub(crate) fn concern(&self, event: &EncodedEvent<'_>) -> bool {
         if self.by_type.is_empty() {
             return false;
         }
@@ -210,7 +210,7 @@ impl Upcasters {
 
     /// Whether upcasters of this type lead up to the version of the event and end there. Then the
     /// event stays as it is by intent, and not because an upcaster is missing.
-    pub(crate) fn led_to(&self, event: &Encoded<'_>) -> bool {
+    pub(crate) fn led_to(&self, event: &EncodedEvent<'_>) -> bool {
         self.by_type.get(event.event_type).is_some_and(|of_type| {
             let last = of_type.by_version.keys().max();
             of_type.becomes.contains(event.event_type)
@@ -285,7 +285,7 @@ impl Upcasters {
     /// # Errors
     /// [`SchemaError::Upcast`] if an upcaster fails, [`SchemaError::Declaration`] if they lead
     /// in a circle.
-    pub(crate) fn apply(&self, encoded: &Encoded<'_>) -> Result<Vec<Upcast>, SchemaError> {
+    pub(crate) fn apply(&self, encoded: &EncodedEvent<'_>) -> Result<Vec<Upcast>, SchemaError> {
         let first = Upcast {
             event_type: Cow::Owned(encoded.event_type.to_owned()),
             version: encoded.version,
@@ -344,7 +344,7 @@ impl Upcasters {
     }
 }
 
-fn endless(stored: &Encoded<'_>, this: &Upcast) -> SchemaError {
+fn endless(stored: &EncodedEvent<'_>, this: &Upcast) -> SchemaError {
     let problem = format!(
         "the upcasters of {} version {} lead in a circle, or through more than {STEPS} steps: they \
          came to {} version {}",
@@ -375,8 +375,8 @@ mod tests {
 
     use super::*;
 
-    fn encoded<'a>(event_type: &'a str, version: u32, payload: &'a [u8]) -> Encoded<'a> {
-        Encoded { event_type, version, payload }
+    fn encoded<'a>(event_type: &'a str, version: u32, payload: &'a [u8]) -> EncodedEvent<'a> {
+        EncodedEvent { event_type, version, payload }
     }
 
     fn texts(upcasts: &[Upcast]) -> Vec<String> {
@@ -451,7 +451,7 @@ mod tests {
         assert!(itself.check().unwrap_err().to_string().starts_with("b is renamed"));
         Upcasters::new().rename("a", "b").rename("b", "c").check().unwrap();
         // The number of events doubles with every step.
-        let split = |_: &Encoded<'_>| Ok(vec![Upcast::json("a", 1, &json!({}))?; 2]);
+        let split = |_: &EncodedEvent<'_>| Ok(vec![Upcast::json("a", 1, &json!({}))?; 2]);
         let many = Upcasters::new().split("a", 1, &["a"], split);
         for upcasters in [names, many] {
             let error = upcasters.apply(&encoded("a", 1, b"")).unwrap_err();

@@ -7,7 +7,7 @@ use diptych_store::{Filter, Position};
 /// A stored event lacks a tag that it would get if it were written today.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Untagged {
+pub struct MissingTag {
     /// The name that its type has today.
     pub event_type: &'static str,
     /// The name of its type as it is stored.
@@ -20,9 +20,9 @@ pub struct Untagged {
     pub position: Position,
 }
 
-impl Untagged {
+impl MissingTag {
     /// Whether both miss one tag of one event type.
-    pub(super) fn is_like(&self, other: &Untagged) -> bool {
+    pub(super) fn is_like(&self, other: &MissingTag) -> bool {
         self.event_type == other.event_type && self.key == other.key
     }
 
@@ -36,9 +36,9 @@ impl Untagged {
     }
 }
 
-impl fmt::Display for Untagged {
+impl fmt::Display for MissingTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Untagged { event_type, stored_type, stored_version, key, position } = self;
+        let MissingTag { event_type, stored_type, stored_version, key, position } = self;
         write!(
             f,
             "the event at position {position}, {stored_type} version {stored_version}, does not \

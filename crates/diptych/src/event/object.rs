@@ -51,7 +51,7 @@ impl<'a> JsonObject<'a> {
     /// If it is not JSON, or not an object.
     pub fn parse(json: &'a [u8]) -> Result<JsonObject<'a>, UpcastError> {
         let mut json = serde_json::Deserializer::from_slice(json);
-        let fields = json.deserialize_map(Fields)?;
+        let fields = json.deserialize_map(ObjectFields)?;
         json.end()?;
         Ok(JsonObject { fields })
     }
@@ -216,9 +216,9 @@ impl Serialize for JsonObject<'_> {
 }
 
 /// Reads the fields of an object and keeps their text.
-struct Fields;
+struct ObjectFields;
 
-impl<'de> Visitor<'de> for Fields {
+impl<'de> Visitor<'de> for ObjectFields {
     type Value = Vec<Field<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

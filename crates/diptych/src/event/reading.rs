@@ -14,7 +14,7 @@ use diptych_store::{
 use uuid::Uuid;
 
 use super::{
-    BoundaryError, Encoded, Event, EventType, Recorded, SchemaError, Untagged, Upcasters,
+    BoundaryError, EncodedEvent, Event, EventType, MissingTag, Recorded, SchemaError, Upcasters,
     derived_id,
 };
 use crate::panics::caught;
@@ -27,16 +27,16 @@ pub(crate) struct Reading<E> {
     upcasters: Arc<Upcasters>,
     log: LogId,
     /// Tags that stored events lack, once they were checked.
-    untagged: OnceLock<Vec<Untagged>>,
+    untagged: OnceLock<Vec<MissingTag>>,
     event: PhantomData<fn() -> E>,
 }
 
 /// A stored event, borrowed from wherever it is: a batch, or a commit that was just accepted.
 #[derive(Clone, Debug)]
-pub struct Stored<'a> {
+pub struct StoredEvent<'a> {
     pub(crate) position: Position,
     pub(crate) recorded_at: Timestamp,
-    pub(crate) encoded: Encoded<'a>,
+    pub(crate) encoded: EncodedEvent<'a>,
     pub(crate) id: Option<Uuid>,
     pub(crate) metadata: Metadata,
     tags: Tags<'a>,
@@ -48,12 +48,12 @@ enum Tags<'a> {
     Given(&'a [Tag]),
 }
 
-impl<'a> Stored<'a> {
-    pub(crate) fn of(event: &EventRef<'a>) -> Stored<'a> {
-        Stored {
+impl<'a> StoredEvent<'a> {
+    pub(crate) fn of(event: &EventRef<'a>) -> StoredEvent<'a> {
+        StoredEvent {
             position: event.position(),
             recorded_at: event.recorded_at(),
-            encoded: Encoded {
+            encoded: EncodedEvent {
                 event_type: event.event_type(),
                 version: event.version(),
                 payload: event.payload(),
@@ -68,8 +68,8 @@ impl<'a> Stored<'a> {
         event: &'a RawEvent,
         position: Position,
         recorded_at: Timestamp,
-    ) -> Stored<'a> {
-        Stored {
+    ) -> StoredEvent<'a> {
+        StoredEvent {
             position,
             recorded_at,
             encoded: encoded(event),
@@ -97,8 +97,8 @@ impl<'a> Stored<'a> {
     }
 }
 
-pub(crate) fn encoded(event: &RawEvent) -> Encoded<'_> {
-    Encoded { event_type: &event.event_type, version: event.version, payload: &event.payload }
+pub(crate) fn encoded(event: &RawEvent) -> EncodedEvent<'_> {
+    EncodedEvent { event_type: &event.event_type, version: event.version, payload: &event.payload }
 }
 
 impl<E: Event> Reading<E> {
@@ -151,7 +151,7 @@ impl<E: Event> Reading<E> {
         self.untagged.get().is_some_and(Vec::is_empty)
     }
 
-    pub(super) fn untagged(&self) -> &OnceLock<Vec<Untagged>> {
+    pub(super) fn untagged(&self) -> &OnceLock<Vec<MissingTag>> {
         &self.untagged
     }
 
@@ -206,7 +206,7 @@ impl<E: Event> Reading<E> {
     /// event.
     pub(crate) fn read(
         &self,
-        encoded: &Encoded<'_>,
+        encoded: &EncodedEvent<'_>,
         wanted: impl Fn(&str) -> bool,
         mut each: impl FnMut(E),
     ) -> Result<(), SchemaError> {
@@ -245,7 +245,7 @@ impl<E: Event> Reading<E> {
     }
 
     /// Decodes an event that has been through the upcasters.
-    pub(crate) fn decode(&self, encoded: &Encoded<'_>) -> Result<E, SchemaError> {
+    pub(crate) fn decode(&self, encoded: &EncodedEvent<'_>) -> Result<E, SchemaError> {
         let Some(known) = self.types.iter().find(|known| known.name == encoded.event_type) else {
             return Err(encoded.unknown::<E>());
         };
@@ -259,8 +259,8 @@ impl<E: Event> Reading<E> {
         caught(|| E::decode(encoded)).unwrap_or_else(|panic| Err(encoded.not_decoded(panic)))
     }
 
-    pub(crate) fn recorded(&self, stored: &Stored<'_>, event: E) -> Recorded<E> {
-        let Stored { position, recorded_at, id, .. } = *stored;
+    pub(crate) fn recorded(&self, stored: &StoredEvent<'_>, event: E) -> Recorded<E> {
+        let StoredEvent { position, recorded_at, id, .. } = *stored;
         Recorded {
             position,
             recorded_at,

@@ -11,8 +11,8 @@ use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use super::{
-    BoundaryError, Event, Reading, SchemaError, Untagged, Upcasters,
-    tagging::{Declared, probe},
+    BoundaryError, Event, MissingTag, Reading, SchemaError, Upcasters,
+    tagging::{AnyReading, probe},
 };
 
 /// How events are read in one log: the upcasters, and the readings derived from them.
@@ -21,12 +21,12 @@ pub(crate) struct Schema {
     log: LogId,
     tag_bytes: usize,
     /// Types and keys of tags that older events need not carry.
-    accepted: Vec<Accepted>,
+    accepted: Vec<TagExemption>,
     readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
 }
 
 /// The name of an event type, and the key of a tag.
-pub(crate) type Accepted = (String, String);
+pub(crate) type TagExemption = (String, String);
 
 impl Schema {
     /// # Errors
@@ -42,7 +42,7 @@ impl Schema {
     }
 
     /// Allows older events of these types to lack the tags of these keys.
-    pub(crate) fn accept_untagged(mut self, accepted: Vec<Accepted>) -> Schema {
+    pub(crate) fn accept_untagged(mut self, accepted: Vec<TagExemption>) -> Schema {
         self.accepted = accepted;
         self
     }
@@ -60,21 +60,22 @@ impl Schema {
     pub(crate) async fn untagged<'a>(
         &self,
         store: &Store,
-        declared: &'a dyn Declared,
-    ) -> Result<&'a [Untagged], ReadError> {
+        declared: &'a dyn AnyReading,
+    ) -> Result<&'a [MissingTag], ReadError> {
         if let Some(known) = declared.untagged().get() {
             return Ok(known);
         }
         let mut missing = probe(store, declared).await?;
         missing.retain(|missing| {
-            let accepts = |(of, key): &Accepted| of == missing.event_type && *key == missing.key;
+            let accepts =
+                |(of, key): &TagExemption| of == missing.event_type && *key == missing.key;
             !self.accepted.iter().any(accepts)
         });
         Ok(declared.untagged().get_or_init(|| missing))
     }
 
     /// Events of `E`, for the checks that need no type.
-    pub(crate) fn declared<E: Event>(&self) -> Result<Arc<dyn Declared>, SchemaError> {
+    pub(crate) fn declared<E: Event>(&self) -> Result<Arc<dyn AnyReading>, SchemaError> {
         Ok(self.reading::<E>()?)
     }
 

@@ -13,7 +13,7 @@ use std::{borrow::Cow, sync::OnceLock};
 
 use diptych_store::{Batch, Filter, Position, Read, ReadError, Store};
 
-use super::{Event, Reading, Stored, Untagged};
+use super::{Event, MissingTag, Reading, StoredEvent};
 use crate::panics::caught;
 
 /// Number of evenly spaced places of the log from which events of each changed type are checked.
@@ -22,24 +22,24 @@ pub(super) const PROBES: u64 = 16;
 pub(super) const PROBE_EVENTS: usize = 16;
 
 /// Events of some Rust type, for the checks that need no type.
-pub trait Declared: Send + Sync {
+pub trait AnyReading: Send + Sync {
     /// Whether an event of this name is, or can become, one of these events.
     fn knows(&self, event_type: &str) -> bool;
     /// The tags that stored events lack, once they were checked.
-    fn untagged(&self) -> &OnceLock<Vec<Untagged>>;
+    fn untagged(&self) -> &OnceLock<Vec<MissingTag>>;
     /// Names in the log that may have older events of types with tags, each with the number of
     /// places where it is checked.
     fn older(&self) -> Vec<(Cow<'static, str>, u64)>;
     /// The tags that this event lacks.
-    fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged>;
+    fn missing(&self, stored: &StoredEvent<'_>) -> Vec<MissingTag>;
 }
 
-impl<E: Event> Declared for Reading<E> {
+impl<E: Event> AnyReading for Reading<E> {
     fn knows(&self, event_type: &str) -> bool {
         self.selects(event_type)
     }
 
-    fn untagged(&self) -> &OnceLock<Vec<Untagged>> {
+    fn untagged(&self) -> &OnceLock<Vec<MissingTag>> {
         self.untagged()
     }
 
@@ -59,7 +59,7 @@ impl<E: Event> Declared for Reading<E> {
         names
     }
 
-    fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged> {
+    fn missing(&self, stored: &StoredEvent<'_>) -> Vec<MissingTag> {
         let mut today = Vec::new();
         // An unreadable event is reported by the fold that needs it.
         let encode = |event: E| today.extend(caught(|| event.encode()).ok());
@@ -67,12 +67,12 @@ impl<E: Event> Declared for Reading<E> {
         if read.is_err() {
             return Vec::new();
         }
-        let mut missing: Vec<Untagged> = Vec::new();
+        let mut missing: Vec<MissingTag> = Vec::new();
         for event in today.into_iter().flatten() {
             let known = self.types().iter().find(|known| known.name == event.event_type);
             let Some(known) = known else { continue };
             for tag in event.tags.iter().filter(|tag| !stored.carries(tag)) {
-                let one = Untagged {
+                let one = MissingTag {
                     event_type: known.name,
                     stored_type: stored.encoded.event_type.to_owned(),
                     stored_version: stored.encoded.version,
@@ -95,9 +95,9 @@ impl<E: Event> Declared for Reading<E> {
 /// [`ReadError`] from the store.
 pub(super) async fn probe(
     store: &Store,
-    declared: &dyn Declared,
-) -> Result<Vec<Untagged>, ReadError> {
-    let mut missing: Vec<Untagged> = Vec::new();
+    declared: &dyn AnyReading,
+) -> Result<Vec<MissingTag>, ReadError> {
+    let mut missing: Vec<MissingTag> = Vec::new();
     let head = store.head().position();
     for (name, places) in declared.older() {
         let filter = Filter::types([name]);
@@ -106,7 +106,7 @@ pub(super) async fn probe(
             let after = Position::new(head.get() / PROBES * number).max(seen);
             let batch = next(store, &filter, after, head).await?;
             for event in batch.iter() {
-                let stored = Stored::of(&event);
+                let stored = StoredEvent::of(&event);
                 seen = stored.position;
                 for one in declared.missing(&stored) {
                     if !missing.iter().any(|told| told.is_like(&one)) {

@@ -10,14 +10,14 @@ use diptych_store::Position;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FollowState, Progress, Stopped, progress::Halted};
+use super::{FollowState, FollowerStop, Progress, progress::HaltCause};
 
 /// Requests that may wait for one follower.
 const WAITING: usize = 16;
 
 /// What a follower is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum FollowerRequest {
     /// Take in nothing more by itself.
     Pause,
     /// Take in one event.
@@ -40,7 +40,7 @@ pub(crate) enum Request {
 pub enum ControlError {
     /// It is stopped, or stopped while it did that.
     #[error(transparent)]
-    Stopped(Stopped),
+    Stopped(FollowerStop),
     /// It goes on by itself: only a paused one is stepped.
     #[error("it is not paused, and goes on by itself: pause it first")]
     NotPaused,
@@ -61,18 +61,18 @@ pub enum ControlError {
     Closed,
 }
 
-impl From<Halted> for ControlError {
-    fn from(halted: Halted) -> ControlError {
+impl From<HaltCause> for ControlError {
+    fn from(halted: HaltCause) -> ControlError {
         match halted {
-            Halted::Stopped(stopped) => ControlError::Stopped(stopped),
-            Halted::Ended { reason } => ControlError::Ended { reason },
-            Halted::Closed => ControlError::Closed,
+            HaltCause::Stopped(stopped) => ControlError::Stopped(stopped),
+            HaltCause::Ended { reason } => ControlError::Ended { reason },
+            HaltCause::Closed => ControlError::Closed,
         }
     }
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Position, ControlError>>;
-pub(super) type Requests = mpsc::Receiver<(Request, Reply)>;
+pub(super) type Requests = mpsc::Receiver<(FollowerRequest, Reply)>;
 
 /// The runner of a projection, as its [`Target`](crate::projection::Target) sees it.
 ///
@@ -82,7 +82,7 @@ pub(super) type Requests = mpsc::Receiver<(Request, Reply)>;
 pub struct RunnerHandle {
     progress: Arc<Progress>,
     /// Weak, because the end of the app shows in the end of the senders.
-    requests: mpsc::WeakSender<(Request, Reply)>,
+    requests: mpsc::WeakSender<(FollowerRequest, Reply)>,
 }
 
 impl RunnerHandle {
@@ -112,7 +112,7 @@ impl fmt::Debug for RunnerHandle {
 /// The thread of a follower, seen from outside.
 pub(crate) struct WorkerControl {
     pub(crate) progress: Arc<Progress>,
-    requests: mpsc::Sender<(Request, Reply)>,
+    requests: mpsc::Sender<(FollowerRequest, Reply)>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -131,7 +131,7 @@ impl WorkerControl {
     }
 
     /// Sends a request, and waits until it is done.
-    pub(crate) async fn ask(&self, request: Request) -> Result<Position, ControlError> {
+    pub(crate) async fn ask(&self, request: FollowerRequest) -> Result<Position, ControlError> {
         let (reply, answer) = oneshot::channel();
         self.requests.send((request, reply)).await.map_err(|_| ControlError::Closed)?;
         answer.await.unwrap_or(Err(ControlError::Closed))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diptych_store::Position;
 
-use super::progress::{Halted, Stopped};
+use super::progress::{FollowerStop, HaltCause};
 use crate::token::{ClaimError, TokenError};
 
 /// A view or a projection did not reach the needed position in time.
@@ -38,7 +38,7 @@ pub enum WaitError {
         /// The Rust type of the view, or the name of the projection.
         follower: String,
         /// The event before which it stopped, and the reason.
-        stopped: Stopped,
+        stopped: FollowerStop,
     },
     /// The log ended before it reached the position, or before the end of the log was known.
     #[error(
@@ -61,13 +61,13 @@ pub enum WaitError {
 }
 
 impl WaitError {
-    pub(crate) fn halted(halted: Halted, follower: &str) -> WaitError {
+    pub(crate) fn halted(halted: HaltCause, follower: &str) -> WaitError {
         match halted {
-            Halted::Stopped(stopped) => {
+            HaltCause::Stopped(stopped) => {
                 WaitError::Stopped { follower: follower.to_owned(), stopped }
             }
-            Halted::Ended { reason } => WaitError::Ended { reason },
-            Halted::Closed => WaitError::AppStopped,
+            HaltCause::Ended { reason } => WaitError::Ended { reason },
+            HaltCause::Closed => WaitError::AppStopped,
         }
     }
 }

@@ -42,12 +42,12 @@ pub(crate) struct Feed {
     head: Head,
     /// Everything that any follower wants.
     all: Filter,
-    pages: Mutex<VecDeque<Arc<Shared>>>,
+    pages: Mutex<VecDeque<Arc<SharedPage>>>,
     followers: RwLock<Vec<Weak<Progress>>>,
 }
 
 /// A page that is there for several, or is being read for them.
-struct Shared {
+struct SharedPage {
     after: Position,
     /// The end of the page, 0 as long as it is not read.
     upto: AtomicU64,
@@ -118,9 +118,9 @@ impl Feed {
     }
 
     /// The page that others want too, if it is there or should be.
-    fn shared(&self, who: &Progress, after: Position) -> Option<Arc<Shared>> {
+    fn shared(&self, who: &Progress, after: Position) -> Option<Arc<SharedPage>> {
         let mut pages = self.pages.lock();
-        let covers = |page: &&Arc<Shared>| {
+        let covers = |page: &&Arc<SharedPage>| {
             page.after == after
                 || page.after < after && after.get() < page.upto.load(Ordering::Acquire)
         };
@@ -138,7 +138,7 @@ impl Feed {
             return None;
         }
         let (upto, page) = (AtomicU64::new(0), OnceLock::new());
-        let shared = Arc::new(Shared { after, upto, page });
+        let shared = Arc::new(SharedPage { after, upto, page });
         pages.push_back(shared.clone());
         while pages.len() > PAGES {
             pages.pop_front();

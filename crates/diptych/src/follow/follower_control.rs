@@ -6,9 +6,9 @@ use diptych_store::{Head, Position};
 
 use super::{
     Feed,
-    control::{ControlError, Request, WorkerControl},
+    control::{ControlError, FollowerRequest, WorkerControl},
     error::{NotYet, WaitError},
-    progress::{Halted, Progress},
+    progress::{HaltCause, Progress},
     status::{FollowerKind, FollowerStatus, StateReport},
 };
 use crate::{
@@ -122,14 +122,14 @@ impl FollowerControl {
 
     /// Waits until `need` is reached and the follower confirms it. While no event came, another
     /// database may have been put in the place of a projection.
-    async fn reaches(&self, need: Position) -> Result<Position, Halted> {
+    async fn reaches(&self, need: Position) -> Result<Position, HaltCause> {
         loop {
             self.progress().until(need).await?;
-            match self.worker.ask(Request::Confirm).await {
+            match self.worker.ask(FollowerRequest::Confirm).await {
                 Ok(reached) if reached >= need => return Ok(reached),
-                Err(ControlError::Stopped(stopped)) => return Err(Halted::Stopped(stopped)),
-                Err(ControlError::Ended { reason }) => return Err(Halted::Ended { reason }),
-                Err(ControlError::Closed) => return Err(Halted::Closed),
+                Err(ControlError::Stopped(stopped)) => return Err(HaltCause::Stopped(stopped)),
+                Err(ControlError::Ended { reason }) => return Err(HaltCause::Ended { reason }),
+                Err(ControlError::Closed) => return Err(HaltCause::Closed),
                 // The rows went back, or the database cannot confirm for now.
                 Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
             }
@@ -142,7 +142,7 @@ impl FollowerControl {
     /// # Errors
     /// [`ControlError`] if it is stopped.
     pub async fn pause(&self) -> Result<Position, ControlError> {
-        self.worker.ask(Request::Pause).await
+        self.worker.ask(FollowerRequest::Pause).await
     }
 
     /// Applies the next matching event, if there is one, and returns the position that was reached.
@@ -151,7 +151,7 @@ impl FollowerControl {
     /// # Errors
     /// [`ControlError`] if it is not paused, or stopped.
     pub async fn step(&self) -> Result<Position, ControlError> {
-        self.worker.ask(Request::Step).await
+        self.worker.ask(FollowerRequest::Step).await
     }
 
     /// Continues after a pause, or after a failure whose cause was fixed.
@@ -159,7 +159,7 @@ impl FollowerControl {
     /// # Errors
     /// [`ControlError`] if the log or the app has ended.
     pub async fn resume(&self) -> Result<Position, ControlError> {
-        self.worker.ask(Request::Resume).await
+        self.worker.ask(FollowerRequest::Resume).await
     }
 
     /// Applies the events that came, whatever its [`Refresh`](super::Refresh) says. Returns when
@@ -168,7 +168,7 @@ impl FollowerControl {
     /// # Errors
     /// [`ControlError`] if it is stopped.
     pub async fn refresh(&self) -> Result<Position, ControlError> {
-        self.worker.ask(Request::Refresh).await
+        self.worker.ask(FollowerRequest::Refresh).await
     }
 
     /// Starts over from the start of the log, also after a pause or a failure.
@@ -183,7 +183,7 @@ impl FollowerControl {
     /// [`ControlError`] if the app was stopped, `Default` of the view panicked, or the database
     /// failed.
     pub async fn rebuild(&self) -> Result<(), ControlError> {
-        self.worker.ask(Request::Rebuild).await.map(drop)
+        self.worker.ask(FollowerRequest::Rebuild).await.map(drop)
     }
 
     /// Stores the state outside the log now: a view as a snapshot, a projection its checkpoint.
@@ -191,7 +191,7 @@ impl FollowerControl {
     /// # Errors
     /// [`ControlError`] if the app keeps no snapshots of the view, or the state cannot be written.
     pub async fn save(&self) -> Result<Position, ControlError> {
-        self.worker.ask(Request::Save).await
+        self.worker.ask(FollowerRequest::Save).await
     }
 }
 

@@ -10,7 +10,7 @@ use diptych_store::{Batch, EventChecksum, Position};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::event::{Event, Reading, Recorded, SchemaError, Stored};
+use crate::event::{Event, Reading, Recorded, SchemaError, StoredEvent};
 
 /// A part of the log that was read at once, and what it decodes to.
 pub(crate) struct Page {
@@ -37,7 +37,7 @@ pub(super) enum End {
 type Decoding = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
 
 /// The events of a page that are events of `E`.
-struct Decoded<E> {
+struct DecodedPage<E> {
     events: Vec<Recorded<E>>,
     /// What could not be read; nothing behind it was.
     failed: Option<(Position, SchemaError)>,
@@ -56,7 +56,7 @@ impl Page {
         let after = position(events.first()).unwrap_or_default().before();
         let upto = position(events.last()).unwrap_or_default();
         let range = 0..events.len();
-        let decoded = Arc::new(Decoded { events, failed: None, payload_bytes: 0 });
+        let decoded = Arc::new(DecodedPage { events, failed: None, payload_bytes: 0 });
         let page = Arc::new(Page::new(upto, End::Commit, Vec::new()));
         Slice { page, decoded, range, after, upto, is_cut: false }
     }
@@ -77,7 +77,7 @@ impl Page {
         Slice { page: self.clone(), decoded, range, after, upto, is_cut: false }
     }
 
-    fn decoded<E: Event>(&self, reading: &Reading<E>) -> Arc<Decoded<E>> {
+    fn decoded<E: Event>(&self, reading: &Reading<E>) -> Arc<DecodedPage<E>> {
         let decoding = {
             let mut decoded = self.decoded.lock();
             let known = decoded.iter().find(|(of, _)| *of == TypeId::of::<E>());
@@ -98,10 +98,10 @@ impl Page {
         }
     }
 
-    fn decode<E: Event>(&self, reading: &Reading<E>) -> Decoded<E> {
+    fn decode<E: Event>(&self, reading: &Reading<E>) -> DecodedPage<E> {
         let size = self.batches.iter().map(Batch::len).sum();
         let mut decoded =
-            Decoded { events: Vec::with_capacity(size), failed: None, payload_bytes: 0 };
+            DecodedPage { events: Vec::with_capacity(size), failed: None, payload_bytes: 0 };
         for event in self.batches.iter().flat_map(Batch::iter) {
             if event.position() > self.upto {
                 break;
@@ -109,7 +109,7 @@ impl Page {
             if !reading.selects(event.event_type()) {
                 continue;
             }
-            let stored = Stored::of(&event);
+            let stored = StoredEvent::of(&event);
             let before = decoded.events.len();
             let read = reading.read(
                 &stored.encoded,
@@ -133,7 +133,7 @@ impl Page {
 /// What a follower takes in at once: decoded events, in order, and how far they go.
 pub(crate) struct Slice<E> {
     page: Arc<Page>,
-    decoded: Arc<Decoded<E>>,
+    decoded: Arc<DecodedPage<E>>,
     range: Range<usize>,
     /// Everything above this…
     pub(crate) after: Position,

@@ -31,7 +31,7 @@ pub enum FollowState {
         reason: String,
     },
     /// It stopped before an event that it cannot apply.
-    Stopped(Stopped),
+    Stopped(FollowerStop),
     /// The log has ended.
     Ended {
         /// The error of the log.
@@ -68,7 +68,7 @@ impl fmt::Display for Standstill {
 /// The position at which a view or a projection stopped, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stopped before position {at}: {reason}; mend it, then resume or rebuild")]
-pub struct Stopped {
+pub struct FollowerStop {
     /// The event that it could not apply. All events before it are applied.
     pub at: Position,
     /// The error.
@@ -147,8 +147,8 @@ struct Times {
 
 /// The reason why a wait for this follower is pointless.
 #[derive(Clone, Debug)]
-pub(crate) enum Halted {
-    Stopped(Stopped),
+pub(crate) enum HaltCause {
+    Stopped(FollowerStop),
     Ended { reason: String },
     Closed,
 }
@@ -244,7 +244,7 @@ impl Progress {
     }
 
     /// Updates lag and state from outside, because a stuck follower cannot report its own.
-    pub(super) fn look(&self, head: Position) {
+    pub(super) fn observe(&self, head: Position) {
         if self.position() < head {
             self.fell_behind();
             if self.position() >= head {
@@ -291,8 +291,8 @@ impl Progress {
     }
 
     /// Notes that all events up to here are applied and visible.
-    pub(crate) fn reached(&self, position: Position, events: usize) {
-        self.took_in(events);
+    pub(crate) fn advance_to(&self, position: Position, events: usize) {
+        self.count_events(events);
         let before = self.position.swap(position.get(), Ordering::AcqRel);
         let mut arrivals = self.arrivals.lock();
         if position.get() < before {
@@ -303,7 +303,7 @@ impl Progress {
     }
 
     /// Counts `events` as folded; they may not be visible yet.
-    pub(crate) fn took_in(&self, events: usize) {
+    pub(crate) fn count_events(&self, events: usize) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
         self.metrics.count_events(events);
     }
@@ -322,7 +322,7 @@ impl Progress {
             let mut doing = self.doing.lock();
             self.still.store(state.is_standstill(), Ordering::Release);
             doing.change(state);
-            Halted::of(&doing.state).is_some()
+            HaltCause::of(&doing.state).is_some()
         };
         if halted {
             // Waiting callers wake and find the reason in the state.
@@ -331,10 +331,10 @@ impl Progress {
     }
 
     /// The head that a query waits on, or the reason why waiting is pointless.
-    pub(crate) fn arrivals(&self) -> Result<Head, Halted> {
+    pub(crate) fn arrivals(&self) -> Result<Head, HaltCause> {
         // The order matters: a halt that comes in between ends the head that is returned here.
         let head = self.arrivals.lock().head();
-        match Halted::of(&self.doing.lock().state) {
+        match HaltCause::of(&self.doing.lock().state) {
             Some(halted) => Err(halted),
             None => Ok(head),
         }
@@ -342,18 +342,18 @@ impl Progress {
 
     /// Checks that `head` shows the current end of the log. Once the app is stopped or the store
     /// has ended it does not, because the log may go on elsewhere. Call this after reading `head`.
-    pub(crate) fn check_current(&self, head: &Head) -> Result<(), Halted> {
+    pub(crate) fn check_current(&self, head: &Head) -> Result<(), HaltCause> {
         if self.is_ending() {
-            return Err(Halted::Closed);
+            return Err(HaltCause::Closed);
         }
         match head.is_ended() {
-            true => Err(Halted::ended(head)),
+            true => Err(HaltCause::ended(head)),
             false => Ok(()),
         }
     }
 
     /// Waits until all events up to here are applied.
-    pub(crate) async fn until(&self, position: Position) -> Result<(), Halted> {
+    pub(crate) async fn until(&self, position: Position) -> Result<(), HaltCause> {
         while self.position() < position {
             // After an end the loop checks the state again, because the follower may have started
             // over.
@@ -363,18 +363,18 @@ impl Progress {
     }
 }
 
-impl Halted {
+impl HaltCause {
     /// The store has ended.
-    pub(crate) fn ended(head: &Head) -> Halted {
+    pub(crate) fn ended(head: &Head) -> HaltCause {
         let why = head.ended().unwrap_or(Unavailable::Closed);
-        Halted::Ended { reason: why.to_string() }
+        HaltCause::Ended { reason: why.to_string() }
     }
 
-    fn of(state: &FollowState) -> Option<Halted> {
+    fn of(state: &FollowState) -> Option<HaltCause> {
         match state {
-            FollowState::Stopped(stopped) => Some(Halted::Stopped(stopped.clone())),
-            FollowState::Ended { reason } => Some(Halted::Ended { reason: reason.clone() }),
-            FollowState::Closed => Some(Halted::Closed),
+            FollowState::Stopped(stopped) => Some(HaltCause::Stopped(stopped.clone())),
+            FollowState::Ended { reason } => Some(HaltCause::Ended { reason: reason.clone() }),
+            FollowState::Closed => Some(HaltCause::Closed),
             _ => None,
         }
     }
@@ -390,12 +390,12 @@ mod tests {
         let progress = Progress::new("view", "slow".to_owned(), Position::new(7));
         progress.caught_up();
         progress.set(FollowState::Live);
-        progress.works();
+        progress.begin_work();
         tokio::time::advance(Duration::from_secs(4)).await;
-        progress.look(Position::new(9));
+        progress.observe(Position::new(9));
         assert_eq!(progress.state(), FollowState::Live);
         tokio::time::advance(Duration::from_secs(2)).await;
-        progress.look(Position::new(9));
+        progress.observe(Position::new(9));
         let FollowState::Stalled { reason } = progress.state() else { panic!("it is stalled") };
         assert!(reason.contains("6 s") && reason.contains("position 7"), "{reason}");
         let lag = progress.lag(Position::new(9));
@@ -407,15 +407,15 @@ mod tests {
     async fn one_that_does_something_each_time_is_not() {
         let progress = Progress::new("view", "busy".to_owned(), Position::START);
         for position in 1..10 {
-            progress.works();
+            progress.begin_work();
             tokio::time::advance(Duration::from_secs(4)).await;
-            progress.worked();
-            progress.reached(Position::new(position), 1);
-            progress.look(Position::new(10));
+            progress.end_work();
+            progress.advance_to(Position::new(position), 1);
+            progress.observe(Position::new(10));
             assert_eq!(progress.state(), FollowState::CatchingUp);
         }
         tokio::time::advance(Duration::from_secs(60)).await;
-        progress.look(Position::new(10));
+        progress.observe(Position::new(10));
         assert_eq!(progress.state(), FollowState::CatchingUp, "it is not at work");
     }
 }

@@ -35,7 +35,7 @@ impl Pulse {
             let _entered = runtime.as_ref().map(Handle::enter);
             while !ends.load(Ordering::SeqCst) {
                 let head = head.position();
-                followers.iter().for_each(|follower| follower.look(head));
+                followers.iter().for_each(|follower| follower.observe(head));
                 thread::park_timeout(INTERVAL);
             }
         })?;

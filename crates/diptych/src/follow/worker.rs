@@ -15,8 +15,8 @@ use diptych_store::{Filter, Head, Position, ReadError, Unavailable};
 use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
-    Feed, FollowState, Progress, Slice, Stopped,
-    control::{ControlError, Reply, Request, Requests, RunnerHandle, WorkerControl},
+    Feed, FollowState, FollowerStop, Progress, Slice,
+    control::{ControlError, FollowerRequest, Reply, Requests, RunnerHandle, WorkerControl},
 };
 use crate::{
     event::{Event, Reading},
@@ -82,7 +82,7 @@ pub enum Refresh {
 #[derive(Debug)]
 pub(crate) enum Halt {
     /// There is an event that it cannot take in. What was before it is in.
-    At(Stopped),
+    At(FollowerStop),
     /// It cannot for now.
     Later { reason: String },
 }
@@ -131,7 +131,7 @@ pub(crate) fn spawn<F: Follower>(
         if let Err(panic) = caught(move || worker.run())
             && at.state() != FollowState::Closed
         {
-            let stopped = Stopped { at: at.position().plus(1), reason: panic };
+            let stopped = FollowerStop { at: at.position().plus(1), reason: panic };
             tracing::error!(follower = at.name(), %stopped, "following the log ended");
             at.set(FollowState::Stopped(stopped));
         }
@@ -166,7 +166,7 @@ struct Worker<F: Follower> {
     rests_since: Option<Instant>,
     requests: Requests,
     /// A request that came while there was nothing to do.
-    asked: Option<(Request, Reply)>,
+    asked: Option<(FollowerRequest, Reply)>,
     mode: Mode,
     /// Before the next try, after something failed.
     wait: Duration,
@@ -183,7 +183,7 @@ impl<F: Follower> Worker<F> {
                     continue;
                 }
                 Ok(None) => {}
-                Err(Gone) => return self.close(),
+                Err(Ending) => return self.close(),
             }
             match self.mode {
                 Mode::Running if !self.is_open => self.open(),
@@ -203,9 +203,9 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    fn asked(&mut self) -> Result<Option<(Request, Reply)>, Gone> {
+    fn asked(&mut self) -> Result<Option<(FollowerRequest, Reply)>, Ending> {
         if self.progress.is_ending() {
-            return Err(Gone);
+            return Err(Ending);
         }
         if let Some(request) = self.asked.take() {
             return Ok(Some(request));
@@ -213,14 +213,14 @@ impl<F: Follower> Worker<F> {
         match self.requests.try_recv() {
             Ok(request) => Ok(Some(request)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Gone),
+            Err(TryRecvError::Disconnected) => Err(Ending),
         }
     }
 
     fn open(&mut self) {
-        self.progress.works();
+        self.progress.begin_work();
         let opened = self.follower.open(self.feed.head());
-        self.progress.worked();
+        self.progress.end_work();
         match opened {
             Ok(()) => {
                 self.is_open = true;
@@ -264,12 +264,12 @@ impl<F: Follower> Worker<F> {
     /// Takes in a page, or the part of one.
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
-        self.progress.works();
+        self.progress.begin_work();
         let read = self.feed.next(&self.progress, &self.reading, &self.filter, after);
         let slice = match read {
             Ok(slice) => part(slice),
             Err(error) => {
-                self.progress.worked();
+                self.progress.end_work();
                 return self.not_read(error, after);
             }
         };
@@ -286,7 +286,7 @@ impl<F: Follower> Worker<F> {
             true => span.in_scope(|| self.follower.take(slice)),
             false => Ok(()),
         };
-        self.progress.worked();
+        self.progress.end_work();
         match (taken, failed) {
             (Ok(()), None) => {
                 self.goes_on();
@@ -299,7 +299,7 @@ impl<F: Follower> Worker<F> {
                 }
             }
             (Ok(()), Some((at, error))) if self.follower.position() == at.before() => {
-                self.stop(Stopped { at, reason: error.to_string() });
+                self.stop(FollowerStop { at, reason: error.to_string() });
             }
             // It went elsewhere: somebody else moved the checkpoint.
             (Ok(()), Some(_)) => self.goes_on(),
@@ -314,11 +314,11 @@ impl<F: Follower> Worker<F> {
             _ if self.progress.is_ending() => {}
             ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
             ReadError::Unavailable(_) => self.ended(error.to_string()),
-            _ => self.stop(Stopped { at: after.plus(1), reason: error.to_string() }),
+            _ => self.stop(FollowerStop { at: after.plus(1), reason: error.to_string() }),
         }
     }
 
-    fn stop(&mut self, stopped: Stopped) {
+    fn stop(&mut self, stopped: FollowerStop) {
         // What somebody mended may be anywhere.
         self.is_open = false;
         tracing::error!(follower = self.progress.name(), %stopped, "following the log");
@@ -383,15 +383,15 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    fn serve(&mut self, request: Request, reply: Reply) {
+    fn serve(&mut self, request: FollowerRequest, reply: Reply) {
         let outcome = match request {
-            Request::Pause => self.pause(),
-            Request::Step => self.step(),
-            Request::Resume => self.resume(),
-            Request::Refresh => self.refresh(),
-            Request::Rebuild => self.rebuild(),
-            Request::Save => self.save(),
-            Request::Confirm => self.confirm(),
+            FollowerRequest::Pause => self.pause(),
+            FollowerRequest::Step => self.step(),
+            FollowerRequest::Resume => self.resume(),
+            FollowerRequest::Refresh => self.refresh(),
+            FollowerRequest::Rebuild => self.rebuild(),
+            FollowerRequest::Save => self.save(),
+            FollowerRequest::Confirm => self.confirm(),
         };
         // Who asked may have gone.
         let _ = reply.send(outcome.map(|()| self.follower.position()));
@@ -465,13 +465,13 @@ impl<F: Follower> Worker<F> {
             return Ok(());
         }
         let before = self.follower.position();
-        self.progress.works();
+        self.progress.begin_work();
         // A halted one is looked at and not opened: that is for its resume.
         let looked = match self.is_open || self.mode == Mode::Halted {
             true => self.follower.confirm(),
             false => self.follower.open(self.feed.head()),
         };
-        self.progress.worked();
+        self.progress.end_work();
         match looked {
             Ok(()) => {
                 self.is_open |= self.mode != Mode::Halted;
@@ -523,7 +523,7 @@ impl<F: Follower> Worker<F> {
 }
 
 /// It is to end.
-struct Gone;
+struct Ending;
 
 /// Waits for this on the thread of a follower; an end of the follower comes first. So nobody
 /// waits in vain for a store that does not answer, or that needs the very thread which waits

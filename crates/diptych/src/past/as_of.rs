@@ -10,7 +10,7 @@ use super::{Point, job::start, point::Prefix, refold::Refold};
 use crate::{
     query::{Answer, Ask, Cost, Query, QueryError, RightPanel, answer},
     token::{Claims, settled},
-    view::copies::Image,
+    view::left_right::Version,
 };
 
 /// How often a query checks whether the view in memory has the answer, while the view moves on.
@@ -148,8 +148,8 @@ impl<Q: Query> Replay<Q> {
     /// Folds the answers at two points. A point whose answer is already known is not folded.
     async fn fold_both(
         &self,
-        (first, at_first): At<Q::Answer>,
-        (last, at_last): At<Q::Answer>,
+        (first, at_first): PointAnswer<Q::Answer>,
+        (last, at_last): PointAnswer<Q::Answer>,
     ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
         let Replay { query, refold } = self;
         let is_in_log_order = first.is_in_log_order() && last.is_in_log_order();
@@ -216,7 +216,7 @@ impl<Q: Query> Replay<Q> {
 
     fn answer_of_live(
         &self,
-        image: &Image<Q::View>,
+        image: &Version<Q::View>,
         prefix: Prefix,
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let (at, upto) = (image.position(), prefix.upto);
@@ -227,4 +227,4 @@ impl<Q: Query> Replay<Q> {
 }
 
 /// A point, and its answer if that is known already.
-type At<T> = (Prefix, Option<Answer<T>>);
+type PointAnswer<T> = (Prefix, Option<Answer<T>>);

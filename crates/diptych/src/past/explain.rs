@@ -105,7 +105,7 @@ async fn explained<E: Event>(
     prefix: Prefix,
     limit: usize,
 ) -> Result<Explanation<E>, QueryError> {
-    let begin = || Listed { events: Vec::new(), limit, first_left_out: None };
+    let begin = || EventList { events: Vec::new(), limit, first_left_out: None };
     let (listed, events) = match prefix.occurred_before {
         Some(before) => selection.as_occurred(prefix.upto, before, || Ok(begin())).await?,
         None => {
@@ -114,7 +114,7 @@ async fn explained<E: Event>(
             (listed, events)
         }
     };
-    let Listed { events: list, first_left_out, .. } = listed;
+    let EventList { events: list, first_left_out, .. } = listed;
     let upto = match first_left_out {
         Some(position) if prefix.is_in_log_order() => position.before(),
         _ => prefix.upto,
@@ -136,13 +136,13 @@ impl<Q> fmt::Debug for Explain<'_, Q> {
 }
 
 /// Events, up to a limit.
-struct Listed<E> {
+struct EventList<E> {
     events: Vec<Recorded<E>>,
     limit: usize,
     first_left_out: Option<Position>,
 }
 
-impl<E: Send> Taker<E> for Listed<E> {
+impl<E: Send> Taker<E> for EventList<E> {
     fn take(&mut self, event: Recorded<E>) {
         if self.is_full() {
             return;

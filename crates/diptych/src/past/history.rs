@@ -28,15 +28,15 @@ pub struct History<Q: Query> {
     to: Position,
     /// Computed answers that were not asked for yet.
     ahead: VecDeque<Answer<Q::Answer>>,
-    state: State<Q>,
+    state: HistoryState<Q>,
 }
 
-enum State<Q: Query> {
+enum HistoryState<Q: Query> {
     NotBegun,
     /// `None` only while a turn is being started.
     Going(Option<Box<Going<Q>>>),
     /// A thread computes the next answers. It ends by itself within a page.
-    Turning(PastFold<Turned<Q>>),
+    Turning(PastFold<HistoryTurn<Q>>),
     /// No more answers follow. Holds the error if the history ended early.
     Done(Option<QueryError>),
 }
@@ -55,7 +55,7 @@ struct Going<Q: Query> {
 }
 
 /// The result of one turn.
-struct Turned<Q: Query> {
+struct HistoryTurn<Q: Query> {
     answers: VecDeque<Answer<Q::Answer>>,
     /// The state to continue from, or the error that ends the history.
     next: Result<Option<Box<Going<Q>>>, QueryError>,
@@ -69,7 +69,7 @@ impl<Q: Query> History<Q> {
         to: Position,
     ) -> History<Q> {
         let query = Arc::new(query);
-        History { panel, query, from, to, ahead: VecDeque::new(), state: State::NotBegun }
+        History { panel, query, from, to, ahead: VecDeque::new(), state: HistoryState::NotBegun }
     }
 }
 
@@ -86,20 +86,20 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
                 return Ok(Some(answer));
             }
             let turned = match &mut self.state {
-                State::NotBegun => self.begin().await,
-                State::Going(going) => match turn(&self.panel, going) {
+                HistoryState::NotBegun => self.begin().await,
+                HistoryState::Going(going) => match turn(&self.panel, going) {
                     Ok(folding) => {
-                        self.state = State::Turning(folding);
+                        self.state = HistoryState::Turning(folding);
                         continue;
                     }
                     Err(error) => Err(error),
                 },
-                State::Turning(folding) => folding.await,
-                State::Done(None) => return Ok(None),
-                State::Done(Some(error)) => return Err(error.clone()),
+                HistoryState::Turning(folding) => folding.await,
+                HistoryState::Done(None) => return Ok(None),
+                HistoryState::Done(Some(error)) => return Err(error.clone()),
             };
             let next = match turned {
-                Ok(Turned { answers, next }) => {
+                Ok(HistoryTurn { answers, next }) => {
                     self.ahead = answers;
                     next
                 }
@@ -108,14 +108,14 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
                 Err(error) => Err(error),
             };
             self.state = match next {
-                Ok(Some(going)) => State::Going(Some(going)),
-                Ok(None) => State::Done(None),
-                Err(error) => State::Done(Some(error)),
+                Ok(Some(going)) => HistoryState::Going(Some(going)),
+                Ok(None) => HistoryState::Done(None),
+                Err(error) => HistoryState::Done(Some(error)),
             };
         }
     }
 
-    async fn begin(&self) -> Result<Turned<Q>, QueryError> {
+    async fn begin(&self) -> Result<HistoryTurn<Q>, QueryError> {
         // The end is checked first, because a position above the head fails at once.
         Prefix::resolve(&self.panel, Point::at(self.to)).await?;
         let prefix = Prefix::resolve(&self.panel, Point::at(self.from)).await?;
@@ -135,7 +135,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
                 index: 0,
                 cost: Cost::memory(cursor.at),
             };
-            Ok(Turned { answers: VecDeque::from([answer]), next: Ok(Some(Box::new(going))) })
+            Ok(HistoryTurn { answers: VecDeque::from([answer]), next: Ok(Some(Box::new(going))) })
         };
         start::<Q, _, _>(&self.panel, || begin)?.await
     }
@@ -145,7 +145,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
 fn turn<Q: Query<Answer: Clone + PartialEq>>(
     panel: &RightPanel,
     going: &mut Option<Box<Going<Q>>>,
-) -> Result<PastFold<Turned<Q>>, QueryError> {
+) -> Result<PastFold<HistoryTurn<Q>>, QueryError> {
     start::<Q, _, _>(panel, || {
         let going = going.take();
         async move {
@@ -158,7 +158,7 @@ fn turn<Q: Query<Answer: Clone + PartialEq>>(
                 },
                 None => Ok(None),
             };
-            Ok(Turned { answers, next })
+            Ok(HistoryTurn { answers, next })
         }
     })
 }

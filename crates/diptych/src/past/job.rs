@@ -11,7 +11,7 @@ use std::{
 use crate::{
     panics::panic_text,
     pool::PoolAnswer,
-    query::{Query, QueryError, QueryPanicked, RightPanel},
+    query::{Query, QueryError, QueryPanic, RightPanel},
 };
 
 /// A fold of the past that waits or runs. Dropping it cancels the fold within a page of events.
@@ -54,7 +54,7 @@ async fn caught_fold<T>(
             Ok(polled) => polled,
             Err(panic) => {
                 let message = panic_text(&*panic);
-                Poll::Ready(Err(QueryError::Panicked(QueryPanicked { query, message })))
+                Poll::Ready(Err(QueryError::Panicked(QueryPanic { query, message })))
             }
         });
     polled.await

@@ -4,7 +4,7 @@ use diptych_store::{Corruption, Filter, Position, Read, ReadError, Store, Timest
 use tokio::task::yield_now;
 
 use crate::{
-    follow::Halted,
+    follow::HaltCause,
     query::{QueryError, RightPanel},
 };
 
@@ -94,7 +94,7 @@ impl Prefix {
         // If the log has an event above the prefix, the prefix can no longer change.
         let is_prefix_known = point.position.is_some() || upto < head;
         if !is_prefix_known && panel.head.is_ended() {
-            let halted = Halted::ended(&panel.head);
+            let halted = HaltCause::ended(&panel.head);
             return Err(QueryError::halted(halted, "the log"));
         }
         let is_open = point == Point::now();

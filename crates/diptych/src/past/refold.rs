@@ -9,7 +9,7 @@ use crate::{
     fold::{FoldError, FoldFailure},
     panics::panic_text,
     query::{Answer, Cost, Query, QueryError, RightPanel, answer},
-    snapshot::{Ages, Kept},
+    snapshot::{SavedState, ViewSnapshotStore},
     view::View,
 };
 
@@ -17,11 +17,11 @@ use crate::{
 pub(super) struct Refold<V: View> {
     pub(super) selection: Selection<V::Event>,
     /// The snapshots of the view, if any are kept.
-    ages: Option<Arc<Ages<V>>>,
+    snapshots: Option<Arc<ViewSnapshotStore<V>>>,
 }
 
 /// A view at a point in the past.
-pub(super) struct Folded<V> {
+pub(super) struct RefoldedView<V> {
     pub(super) view: V,
     /// It contains all events up to here.
     pub(super) upto: Position,
@@ -35,21 +35,21 @@ impl<V: View> Refold<V> {
         scope: Filter,
     ) -> Result<Refold<V>, QueryError> {
         let selection = Selection::new::<Q>(panel, scope)?;
-        Ok(Refold { selection, ages: panel.views.ages::<V>() })
+        Ok(Refold { selection, snapshots: panel.views.snapshots::<V>() })
     }
 
     /// The view at this point, folded from the log.
-    pub(super) async fn folded(&self, prefix: Prefix) -> Result<Folded<V>, QueryError> {
+    pub(super) async fn folded(&self, prefix: Prefix) -> Result<RefoldedView<V>, QueryError> {
         let upto = prefix.upto;
         if let Some(before) = prefix.occurred_before {
             let (view, events) = self.selection.as_occurred(upto, before, fresh::<V>).await?;
-            return Ok(Folded { view, upto, cost: Cost { events, from: Position::START } });
+            return Ok(RefoldedView { view, upto, cost: Cost { events, from: Position::START } });
         }
         let (view, from) = match self.selection.is_whole() {
             true => self.begin(upto)?,
             false => (fresh::<V>()?, Position::START),
         };
-        let mut folded = Folded { view, upto: from, cost: Cost { events: 0, from } };
+        let mut folded = RefoldedView { view, upto: from, cost: Cost { events: 0, from } };
         self.fold_on(&mut folded, upto).await?;
         Ok(folded)
     }
@@ -58,9 +58,10 @@ impl<V: View> Refold<V> {
     /// position. Reads a snapshot on this thread.
     fn begin(&self, upto: Position) -> Result<(V, Position), QueryError> {
         // Snapshots above `upto` are kept for other queries, because the log grows meanwhile.
-        let newest = |ages: &Arc<Ages<V>>| ages.newest(upto, Position::new(u64::MAX));
-        match self.ages.as_ref().and_then(newest) {
-            Some(Kept { fold, position, .. }) => Ok((fold, position)),
+        let newest =
+            |snapshots: &Arc<ViewSnapshotStore<V>>| snapshots.newest(upto, Position::new(u64::MAX));
+        match self.snapshots.as_ref().and_then(newest) {
+            Some(SavedState { fold, position, .. }) => Ok((fold, position)),
             None => Ok((fresh::<V>()?, Position::START)),
         }
     }
@@ -68,7 +69,7 @@ impl<V: View> Refold<V> {
     /// Continues the fold to a later position. The cost becomes the cost of this step.
     pub(super) async fn fold_on(
         &self,
-        folded: &mut Folded<V>,
+        folded: &mut RefoldedView<V>,
         upto: Position,
     ) -> Result<(), QueryError> {
         let from = folded.upto;
@@ -79,12 +80,12 @@ impl<V: View> Refold<V> {
     }
 }
 
-impl<V: View> Folded<V> {
+impl<V: View> RefoldedView<V> {
     pub(super) fn answer<Q: Query<View = V>>(
         &self,
         query: &Q,
     ) -> Result<Answer<Q::Answer>, QueryError> {
-        let Folded { view, upto, cost } = self;
+        let RefoldedView { view, upto, cost } = self;
         let value = answer(query, view)?;
         Ok(Answer::past(value, *upto, *cost))
     }

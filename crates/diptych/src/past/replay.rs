@@ -15,7 +15,7 @@ use diptych_store::{Batch, EventRef, Filter, Position, Read, Store, Timestamp};
 use tokio::task::yield_now;
 
 use crate::{
-    event::{Event, Reading, Recorded, SchemaError, Stored},
+    event::{Event, Reading, Recorded, SchemaError, StoredEvent},
     fold::{Fold, FoldError, FoldFailure},
     panics::{caught, panic_text},
     query::{Query, QueryError, RightPanel},
@@ -116,7 +116,7 @@ impl<E: Event> Selection<E> {
         let run = || -> Result<(), SchemaError> {
             for event in events {
                 at.set(event.position());
-                let stored = Stored::of(&event);
+                let stored = StoredEvent::of(&event);
                 // What an upcaster makes was selected by the name that it had before.
                 let wanted = |name: &str| stored.is_in(&self.scope, name);
                 self.reading.read(&stored.encoded, wanted, |event| {

@@ -8,7 +8,7 @@ use super::{
     Point,
     job::start,
     point::Prefix,
-    refold::{Folded, Refold},
+    refold::{Refold, RefoldedView},
 };
 use crate::query::{Query, QueryError, RightPanel};
 
@@ -73,7 +73,7 @@ async fn refolded<Q: Query>(
     panel: &RightPanel,
     scope: Filter,
     prefix: Prefix,
-) -> Result<Folded<Q::View>, QueryError> {
+) -> Result<RefoldedView<Q::View>, QueryError> {
     let refold = Refold::new::<Q>(panel, scope)?;
     start::<Q, _, _>(panel, || async move { refold.folded(prefix).await })?.await
 }

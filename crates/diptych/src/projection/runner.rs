@@ -8,7 +8,7 @@ use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
 use super::{Checkpoint, RunnerHandle, Target, TargetError, check, take};
 use crate::{
     event::Recorded,
-    follow::{Follower, Halt, Progress, Slice, Stopped, unless_ending},
+    follow::{Follower, FollowerStop, Halt, Progress, Slice, unless_ending},
     lineage::Lineage,
     panics::caught,
 };
@@ -38,7 +38,7 @@ impl<T: Target> Runner<T> {
     fn is_at(&mut self, stored: Option<Checkpoint>, events: usize) {
         self.stored = stored;
         self.position = stored.map_or(Position::START, |stored| stored.position);
-        self.progress.reached(self.position, events);
+        self.progress.advance_to(self.position, events);
     }
 
     /// Continues from a checkpoint found in the database, if the log still has the event that it
@@ -50,7 +50,7 @@ impl<T: Target> Runner<T> {
         };
         if let Err(error) = check(found, self.lineage.log(), self.lineage.head(), event) {
             let (at, reason) = (self.position.plus(1), error.to_string());
-            return Err(Halt::At(Stopped { at, reason }));
+            return Err(Halt::At(FollowerStop { at, reason }));
         }
         self.is_at(found, 0);
         match found {
@@ -73,7 +73,7 @@ impl<T: Target> Runner<T> {
             let reason = error.to_string();
             match error {
                 ReadError::Unavailable(_) => Halt::Later { reason },
-                _ => Halt::At(Stopped { at: self.position.plus(1), reason }),
+                _ => Halt::At(FollowerStop { at: self.position.plus(1), reason }),
             }
         })
     }
@@ -88,10 +88,12 @@ impl<T: Target> Runner<T> {
         let reason = cause.to_string();
         match cause {
             TargetError::Moved { found } => self.goes_on(found),
-            TargetError::Event { position, .. } => Err(Halt::At(Stopped { at: position, reason })),
+            TargetError::Event { position, .. } => {
+                Err(Halt::At(FollowerStop { at: position, reason }))
+            }
             TargetError::Unavailable { .. } => Err(Halt::Later { reason }),
             TargetError::Broken { .. } | TargetError::OneByOne => {
-                Err(Halt::At(Stopped { at: self.position.plus(1), reason }))
+                Err(Halt::At(FollowerStop { at: self.position.plus(1), reason }))
             }
         }
     }
@@ -200,7 +202,7 @@ impl<T: Target> Follower for Runner<T> {
     fn take(&mut self, slice: Slice<T::Event>) -> Result<(), Halt> {
         if slice.events().is_empty() {
             self.position = slice.upto;
-            self.progress.reached(slice.upto, 0);
+            self.progress.advance_to(slice.upto, 0);
             let stored = self.stored.map_or(0, |stored| stored.position.get());
             return match slice.upto.get() - stored > UNSAVED {
                 true => self.store_position(),

@@ -19,12 +19,12 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{Query, QueryError, QueryPanicked, RightPanel};
+use super::{Query, QueryError, QueryPanic, RightPanel};
 use crate::{
-    follow::{Halted, NotYet, Standstill},
+    follow::{HaltCause, NotYet, Standstill},
     panics::panic_text,
     token::{ClaimError, Claims, Receipt, Session, SessionToken, settled},
-    view::copies::{Image, Live},
+    view::left_right::{ShownView, Version},
 };
 
 /// A query being built: set how fresh the answer has to be, then await it.
@@ -36,7 +36,7 @@ use crate::{
 pub struct Ask<'a, Q> {
     panel: &'a RightPanel,
     query: Q,
-    wanted: Wanted,
+    wanted: Requirements,
     /// The session whose writes the answer must contain.
     writes: Option<Session>,
     /// The session for which answers never go back. It records the position of the answer.
@@ -46,7 +46,7 @@ pub struct Ask<'a, Q> {
 
 /// The requirements on an answer.
 #[derive(Clone, Debug)]
-struct Wanted {
+struct Requirements {
     position: Position,
     is_strong: bool,
     age: Option<Duration>,
@@ -122,7 +122,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
     pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
     pub(crate) fn new(panel: &'a RightPanel, query: Q) -> Ask<'a, Q> {
-        let wanted = Wanted {
+        let wanted = Requirements {
             position: Position::START,
             is_strong: false,
             age: None,
@@ -318,7 +318,7 @@ enum Need {
     /// The query requires all durable events, and the end of the log is not known any more.
     Unknown {
         at_least: Position,
-        halted: Halted,
+        halted: HaltCause,
     },
 }
 
@@ -344,7 +344,7 @@ impl<Q: Query> Ask<'_, Q> {
     }
 
     /// Computes the lowest position that the answer may have, as of now.
-    fn need(&self, live: &Live<Q::View>) -> Need {
+    fn need(&self, live: &ShownView<Q::View>) -> Need {
         // The session is read again, because it may have written and seen more since the query was
         // built.
         let written = self.writes.as_ref().map(Session::written).unwrap_or_default();
@@ -377,7 +377,7 @@ impl<Q: Query> Ask<'_, Q> {
     fn wait(
         &self,
         wait: &mut Option<Wait>,
-        live: &Live<Q::View>,
+        live: &ShownView<Q::View>,
         need: Position,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), QueryError>> {
@@ -418,8 +418,8 @@ impl<Q: Query> Ask<'_, Q> {
 
     fn answer(
         &self,
-        live: &Live<Q::View>,
-        image: &Image<Q::View>,
+        live: &ShownView<Q::View>,
+        image: &Version<Q::View>,
         stale: Option<Position>,
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let position = image.position();
@@ -437,6 +437,6 @@ pub(crate) fn answer<Q: Query>(query: &Q, state: &Q::View) -> Result<Q::Answer, 
     let answer = catch_unwind(AssertUnwindSafe(|| query.answer(state)));
     answer.map_err(|panic| {
         let (query, message) = (type_name::<Q>(), panic_text(&*panic));
-        QueryError::Panicked(QueryPanicked { query, message })
+        QueryError::Panicked(QueryPanic { query, message })
     })
 }

@@ -3,7 +3,7 @@ use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
 use crate::{
     event::{BoundaryError, SchemaError},
     fold::FoldError,
-    follow::{Halted, NotYet, Stopped, WaitError},
+    follow::{FollowerStop, HaltCause, NotYet, WaitError},
     pool::{PoolError, PoolLimits},
     token::{ClaimError, TokenError},
     view::NoSuchView,
@@ -28,7 +28,7 @@ pub enum QueryError {
         /// The Rust type of the view, or the name of the projection.
         follower: String,
         /// The event before which it stopped, and the reason.
-        stopped: Stopped,
+        stopped: FollowerStop,
     },
     /// The log ended before the view reached the position, or before the end of the log was known.
     #[error(
@@ -41,7 +41,7 @@ pub enum QueryError {
     },
     /// A mistake in the program: the answer panicked.
     #[error(transparent)]
-    Panicked(QueryPanicked),
+    Panicked(QueryPanic),
     /// The app was stopped before the view reached the position, or before the end of the log was
     /// known.
     #[error("the app was stopped: start it again, and ask again")]
@@ -139,7 +139,7 @@ impl From<ReadError> for QueryError {
 /// An answer panicked. The view is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`answer` of {query} panicked: {message}; the view is not touched")]
-pub struct QueryPanicked {
+pub struct QueryPanic {
     /// The Rust type of the query.
     pub query: &'static str,
     /// The message of the panic.
@@ -147,7 +147,7 @@ pub struct QueryPanicked {
 }
 
 impl QueryError {
-    pub(crate) fn halted(halted: Halted, follower: &str) -> QueryError {
+    pub(crate) fn halted(halted: HaltCause, follower: &str) -> QueryError {
         WaitError::halted(halted, follower).into()
     }
 }

@@ -24,12 +24,12 @@ use twox_hash::XxHash3_64;
 /// # Errors
 /// The message of a value that cannot be serialised.
 pub(super) fn likeness<T: Serialize + ?Sized>(value: &T) -> Result<u64, String> {
-    value.serialize(Likeness).map_err(|Failed(reason)| reason)
+    value.serialize(Likeness).map_err(|SerializeFailure(reason)| reason)
 }
 
 /// The kind of a value. It is hashed too, so that no two kinds are alike.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ValueKind {
     Bool,
     Signed,
     Unsigned,
@@ -64,7 +64,7 @@ fn mix(one: u64, other: u64) -> u64 {
 }
 
 #[inline]
-fn of(kind: Kind, hash: u64) -> u64 {
+fn of(kind: ValueKind, hash: u64) -> u64 {
     mix(kind as u64 + 1, hash)
 }
 
@@ -75,33 +75,33 @@ fn text(text: &str) -> u64 {
 
 /// The message of a value that could not be serialised.
 #[derive(Debug)]
-struct Failed(String);
+struct SerializeFailure(String);
 
-impl fmt::Display for Failed {
+impl fmt::Display for SerializeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for SerializeFailure {}
 
-impl ser::Error for Failed {
-    fn custom<T: fmt::Display>(reason: T) -> Failed {
-        Failed(reason.to_string())
+impl ser::Error for SerializeFailure {
+    fn custom<T: fmt::Display>(reason: T) -> SerializeFailure {
+        SerializeFailure(reason.to_string())
     }
 }
 
 struct Likeness;
 
 /// Parts whose order counts.
-struct Ordered {
+struct OrderedParts {
     hash: u64,
-    kind: Kind,
+    kind: ValueKind,
 }
 
 /// Parts whose order does not count. Sequences are included, because serde sees a set as a
 /// sequence.
-struct Unordered {
+struct UnorderedParts {
     /// Name and kind of the whole.
     of: u64,
     sum: u64,
@@ -110,9 +110,9 @@ struct Unordered {
     key: u64,
 }
 
-impl Unordered {
-    fn new(kind: Kind, name: u64) -> Unordered {
-        Unordered { of: of(kind, name), sum: 0, parts: 0, key: 0 }
+impl UnorderedParts {
+    fn new(kind: ValueKind, name: u64) -> UnorderedParts {
+        UnorderedParts { of: of(kind, name), sum: 0, parts: 0, key: 0 }
     }
 
     #[inline]
@@ -130,23 +130,23 @@ impl Unordered {
 macro_rules! numbers {
     ($($method:ident: $type:ty, $kind:ident;)*) => {$(
         #[inline]
-        fn $method(self, value: $type) -> Result<u64, Failed> {
+        fn $method(self, value: $type) -> Result<u64, SerializeFailure> {
             let width = size_of::<$type>() as u64;
-            Ok(of(Kind::$kind, mix(width, value as u64)))
+            Ok(of(ValueKind::$kind, mix(width, value as u64)))
         }
     )*};
 }
 
 impl Serializer for Likeness {
     type Ok = u64;
-    type Error = Failed;
-    type SerializeSeq = Unordered;
-    type SerializeTuple = Ordered;
-    type SerializeTupleStruct = Ordered;
-    type SerializeTupleVariant = Ordered;
-    type SerializeMap = Unordered;
-    type SerializeStruct = Unordered;
-    type SerializeStructVariant = Unordered;
+    type Error = SerializeFailure;
+    type SerializeSeq = UnorderedParts;
+    type SerializeTuple = OrderedParts;
+    type SerializeTupleStruct = OrderedParts;
+    type SerializeTupleVariant = OrderedParts;
+    type SerializeMap = UnorderedParts;
+    type SerializeStruct = UnorderedParts;
+    type SerializeStructVariant = UnorderedParts;
 
     /// As in the format of snapshots.
     fn is_human_readable(&self) -> bool {
@@ -166,45 +166,45 @@ impl Serializer for Likeness {
         serialize_char: char, Char;
     }
 
-    fn serialize_i128(self, value: i128) -> Result<u64, Failed> {
-        Ok(of(Kind::Signed, mix((value >> 64) as u64, value as u64)))
+    fn serialize_i128(self, value: i128) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Signed, mix((value >> 64) as u64, value as u64)))
     }
 
-    fn serialize_u128(self, value: u128) -> Result<u64, Failed> {
-        Ok(of(Kind::Unsigned, mix((value >> 64) as u64, value as u64)))
+    fn serialize_u128(self, value: u128) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Unsigned, mix((value >> 64) as u64, value as u64)))
     }
 
-    fn serialize_f32(self, value: f32) -> Result<u64, Failed> {
-        Ok(of(Kind::Float, mix(4, value.to_bits().into())))
+    fn serialize_f32(self, value: f32) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Float, mix(4, value.to_bits().into())))
     }
 
-    fn serialize_f64(self, value: f64) -> Result<u64, Failed> {
-        Ok(of(Kind::Float, mix(8, value.to_bits())))
+    fn serialize_f64(self, value: f64) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Float, mix(8, value.to_bits())))
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Result<u64, Failed> {
-        Ok(of(Kind::Text, text(value)))
+    fn serialize_str(self, value: &str) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Text, text(value)))
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<u64, Failed> {
-        Ok(of(Kind::Bytes, XxHash3_64::oneshot(value)))
+    fn serialize_bytes(self, value: &[u8]) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Bytes, XxHash3_64::oneshot(value)))
     }
 
-    fn serialize_none(self) -> Result<u64, Failed> {
-        Ok(of(Kind::None, 0))
+    fn serialize_none(self) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::None, 0))
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, Failed> {
-        Ok(of(Kind::Some, value.serialize(Likeness)?))
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Some, value.serialize(Likeness)?))
     }
 
-    fn serialize_unit(self) -> Result<u64, Failed> {
-        Ok(of(Kind::Unit, 0))
+    fn serialize_unit(self) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::Unit, 0))
     }
 
-    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, Failed> {
-        Ok(of(Kind::UnitStruct, text(name)))
+    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::UnitStruct, text(name)))
     }
 
     fn serialize_unit_variant(
@@ -212,16 +212,16 @@ impl Serializer for Likeness {
         name: &'static str,
         _: u32,
         variant: &'static str,
-    ) -> Result<u64, Failed> {
-        Ok(of(Kind::UnitVariant, mix(text(name), text(variant))))
+    ) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::UnitVariant, mix(text(name), text(variant))))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<u64, Failed> {
-        Ok(of(Kind::NewtypeStruct, mix(text(name), value.serialize(Likeness)?)))
+    ) -> Result<u64, SerializeFailure> {
+        Ok(of(ValueKind::NewtypeStruct, mix(text(name), value.serialize(Likeness)?)))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -230,21 +230,25 @@ impl Serializer for Likeness {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<u64, Failed> {
+    ) -> Result<u64, SerializeFailure> {
         let name = mix(text(name), text(variant));
-        Ok(of(Kind::NewtypeVariant, mix(name, value.serialize(Likeness)?)))
+        Ok(of(ValueKind::NewtypeVariant, mix(name, value.serialize(Likeness)?)))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Unordered, Failed> {
-        Ok(Unordered::new(Kind::Sequence, 0))
+    fn serialize_seq(self, _: Option<usize>) -> Result<UnorderedParts, SerializeFailure> {
+        Ok(UnorderedParts::new(ValueKind::Sequence, 0))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Ordered, Failed> {
-        Ok(Ordered { hash: 0, kind: Kind::Tuple })
+    fn serialize_tuple(self, _: usize) -> Result<OrderedParts, SerializeFailure> {
+        Ok(OrderedParts { hash: 0, kind: ValueKind::Tuple })
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Ordered, Failed> {
-        Ok(Ordered { hash: text(name), kind: Kind::TupleStruct })
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        _: usize,
+    ) -> Result<OrderedParts, SerializeFailure> {
+        Ok(OrderedParts { hash: text(name), kind: ValueKind::TupleStruct })
     }
 
     fn serialize_tuple_variant(
@@ -253,16 +257,20 @@ impl Serializer for Likeness {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Ordered, Failed> {
-        Ok(Ordered { hash: mix(text(name), text(variant)), kind: Kind::TupleVariant })
+    ) -> Result<OrderedParts, SerializeFailure> {
+        Ok(OrderedParts { hash: mix(text(name), text(variant)), kind: ValueKind::TupleVariant })
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Unordered, Failed> {
-        Ok(Unordered::new(Kind::Map, 0))
+    fn serialize_map(self, _: Option<usize>) -> Result<UnorderedParts, SerializeFailure> {
+        Ok(UnorderedParts::new(ValueKind::Map, 0))
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Unordered, Failed> {
-        Ok(Unordered::new(Kind::Struct, text(name)))
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        _: usize,
+    ) -> Result<UnorderedParts, SerializeFailure> {
+        Ok(UnorderedParts::new(ValueKind::Struct, text(name)))
     }
 
     fn serialize_struct_variant(
@@ -271,25 +279,25 @@ impl Serializer for Likeness {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Unordered, Failed> {
-        Ok(Unordered::new(Kind::StructVariant, mix(text(name), text(variant))))
+    ) -> Result<UnorderedParts, SerializeFailure> {
+        Ok(UnorderedParts::new(ValueKind::StructVariant, mix(text(name), text(variant))))
     }
 }
 
 /// The traits of serde for tuples differ in the name of one method.
 macro_rules! ordered {
     ($($of:ident $method:ident;)*) => {$(
-        impl $of for Ordered {
+        impl $of for OrderedParts {
             type Ok = u64;
-            type Error = Failed;
+            type Error = SerializeFailure;
 
             #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializeFailure> {
                 self.hash = mix(self.hash, value.serialize(Likeness)?).wrapping_add(1);
                 Ok(())
             }
 
-            fn end(self) -> Result<u64, Failed> {
+            fn end(self) -> Result<u64, SerializeFailure> {
                 Ok(of(self.kind, self.hash))
             }
         }
@@ -302,36 +310,42 @@ ordered! {
     SerializeTupleVariant serialize_field;
 }
 
-impl SerializeSeq for Unordered {
+impl SerializeSeq for UnorderedParts {
     type Ok = u64;
-    type Error = Failed;
+    type Error = SerializeFailure;
 
     #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn serialize_element<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), SerializeFailure> {
         self.add(value.serialize(Likeness)?);
         Ok(())
     }
 
-    fn end(self) -> Result<u64, Failed> {
+    fn end(self) -> Result<u64, SerializeFailure> {
         Ok(self.finish())
     }
 }
 
-impl SerializeMap for Unordered {
+impl SerializeMap for UnorderedParts {
     type Ok = u64;
-    type Error = Failed;
+    type Error = SerializeFailure;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerializeFailure> {
         self.key = key.serialize(Likeness)?;
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn serialize_value<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), SerializeFailure> {
         self.add(mix(self.key, value.serialize(Likeness)?));
         Ok(())
     }
 
-    fn end(self) -> Result<u64, Failed> {
+    fn end(self) -> Result<u64, SerializeFailure> {
         Ok(self.finish())
     }
 }
@@ -339,26 +353,26 @@ impl SerializeMap for Unordered {
 /// The traits of serde for structs differ in nothing but their names.
 macro_rules! fields {
     ($($of:ident)*) => {$(
-        impl $of for Unordered {
+        impl $of for UnorderedParts {
             type Ok = u64;
-            type Error = Failed;
+            type Error = SerializeFailure;
 
             #[inline]
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 name: &'static str,
                 value: &T,
-            ) -> Result<(), Failed> {
+            ) -> Result<(), SerializeFailure> {
                 self.add(mix(text(name), value.serialize(Likeness)?));
                 Ok(())
             }
 
-            fn skip_field(&mut self, name: &'static str) -> Result<(), Failed> {
-                self.add(mix(text(name), of(Kind::Skipped, 0)));
+            fn skip_field(&mut self, name: &'static str) -> Result<(), SerializeFailure> {
+                self.add(mix(text(name), of(ValueKind::Skipped, 0)));
                 Ok(())
             }
 
-            fn end(self) -> Result<u64, Failed> {
+            fn end(self) -> Result<u64, SerializeFailure> {
                 Ok(self.finish())
             }
         }

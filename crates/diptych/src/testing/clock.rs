@@ -65,19 +65,19 @@ impl Ids {
 
 /// A store in memory that records by a [`Clock`], for tests of a whole app.
 #[derive(Debug)]
-pub struct Controlled {
+pub struct ControlledClock {
     memory: Memory,
     clock: Clock,
 }
 
-impl Controlled {
+impl ControlledClock {
     /// An empty log that records by this clock.
-    pub fn new(clock: Clock) -> Controlled {
-        Controlled { memory: Memory::new().time(TimeSource::Caller), clock }
+    pub fn new(clock: Clock) -> ControlledClock {
+        ControlledClock { memory: Memory::new().time(TimeSource::Caller), clock }
     }
 }
 
-impl EventStore for Controlled {
+impl EventStore for ControlledClock {
     fn identity(&self) -> LogIdentity {
         self.memory.identity()
     }

@@ -13,7 +13,7 @@ use diptych_store::{LogId, Position, RawEvent, Timestamp};
 
 use super::unified_difference;
 use crate::{
-    event::{Event, Reading, SchemaError, Stored, Upcasters},
+    event::{Event, Reading, SchemaError, StoredEvent, Upcasters},
     fold::Fold,
 };
 
@@ -41,7 +41,7 @@ const LATER: i64 = 1_000_000;
 /// not noticed. The events are encoded, and decoded for each run.
 ///
 /// ```
-/// # use diptych::{Encoded, Event, EventType, Json, RawEvent, SchemaError};
+/// # use diptych::{EncodedEvent, Event, EventType, Json, RawEvent, SchemaError};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Deposited { amount: u64 }
 /// # impl Event for Deposited {
@@ -49,7 +49,7 @@ const LATER: i64 = 1_000_000;
 /// #     fn encode(&self) -> Result<RawEvent, SchemaError> {
 /// #         Ok(RawEvent::new("money-deposited", serde_json::to_vec(self).unwrap()))
 /// #     }
-/// #     fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError> {
+/// #     fn decode(encoded: &EncodedEvent<'_>) -> Result<Self, SchemaError> {
 /// #         encoded.read::<Json, _>()
 /// #     }
 /// # }
@@ -96,7 +96,7 @@ struct Runs<F: Fold> {
 }
 
 /// Two states that differ, made from as many events.
-struct Pair<F> {
+struct TwoRuns<F> {
     events: usize,
     states: (F, F),
 }
@@ -139,7 +139,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         let Some(event) = self.events.get(at) else { return Ok(()) };
         let recorded_at = BEGAN.saturating_add((at as i64).saturating_mul(LATER));
         let position = Position::new(at as u64).plus(1);
-        let stored = Stored::accepted(event, position, Timestamp::from_micros(recorded_at));
+        let stored = StoredEvent::accepted(event, position, Timestamp::from_micros(recorded_at));
         let recorded = |event| self.reading.recorded(&stored, event);
         self.reading.read(&stored.encoded, |_| true, |event| state.apply(&recorded(event)))
     }
@@ -154,7 +154,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
     /// Two runs on this thread that take turns, so that they are compared on the way too: a
     /// difference that goes away again is one as well. Also gives how many events there were
     /// when they were found equal last.
-    fn side_by_side(&self) -> Result<(usize, Option<Pair<F>>), SchemaError> {
+    fn side_by_side(&self) -> Result<(usize, Option<TwoRuns<F>>), SchemaError> {
         let all = self.events.len();
         let step = all / COMPARISONS + 1;
         let (mut one, mut other) = (F::default(), F::default());
@@ -165,7 +165,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
             let events = at + 1;
             if events % step == 0 || events == all {
                 if one != other {
-                    return Ok((equal, Some(Pair { events, states: (one, other) })));
+                    return Ok((equal, Some(TwoRuns { events, states: (one, other) })));
                 }
                 equal = events;
             }
@@ -175,7 +175,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
 
     /// Runs over so many events one after another: on a fresh thread, on another that does it
     /// twice, and here.
-    fn apart(&self, events: usize) -> Result<Option<Pair<F>>, SchemaError> {
+    fn apart(&self, events: usize) -> Result<Option<TwoRuns<F>>, SchemaError> {
         let run = || {
             thread::sleep(PAUSE);
             self.fold(events)
@@ -185,11 +185,11 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         let (second, third) = on_a_fresh_thread(twice)?;
         let others = [second, third, run()?];
         let other = others.into_iter().find(|other| *other != first);
-        Ok(other.map(|other| Pair { events, states: (first, other) }))
+        Ok(other.map(|other| TwoRuns { events, states: (first, other) }))
     }
 
     /// The shortest prefix that makes a difference, between one that made none and one that did.
-    fn narrow(&self, mut equal: usize, mut differs: Pair<F>) -> Result<Pair<F>, SchemaError> {
+    fn narrow(&self, mut equal: usize, mut differs: TwoRuns<F>) -> Result<TwoRuns<F>, SchemaError> {
         while differs.events > equal + 1 {
             let middle = equal.midpoint(differs.events);
             let mut found = None;
@@ -207,7 +207,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         Ok(differs)
     }
 
-    fn report(&self, pair: &Pair<F>) -> Different {
+    fn report(&self, pair: &TwoRuns<F>) -> Different {
         let (one, other) = &pair.states;
         let (one, other) = (format!("{one:#?}\n"), format!("{other:#?}\n"));
         let after = match pair.events.checked_sub(1).and_then(|last| self.events.get(last)) {

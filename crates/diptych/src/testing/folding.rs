@@ -9,7 +9,7 @@ use crate::{
     follow::{Follower, PAGE_EVENTS, Page, Progress, Slice},
     view::{
         View, ViewOptions,
-        copies::{Copies, Live},
+        left_right::{LeftRight, ShownView},
     },
 };
 
@@ -76,8 +76,8 @@ impl<V: View> Folding<V> {
     /// If the fold does.
     pub fn run(&self) -> V {
         let progress = Progress::new("view", String::new(), Position::START);
-        let live = Arc::new(Live::new(V::default(), Position::START, Arc::new(progress)));
-        let mut copies = Copies::new(live.clone(), ViewOptions::default(), None);
+        let live = Arc::new(ShownView::new(V::default(), Position::START, Arc::new(progress)));
+        let mut copies = LeftRight::new(live.clone(), ViewOptions::default(), None);
         for slice in &self.slices {
             if let Err(halt) = copies.take(slice.clone()) {
                 panic!("{halt:?}");

@@ -14,7 +14,7 @@ use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp}
 use super::difference;
 use crate::{
     command::{Command, Folds, Invalid, decide::narrow, folds::StateSource, state::Slot},
-    event::{Event, Schema, Stored, Upcasters, encoded},
+    event::{Event, Schema, StoredEvent, Upcasters, encoded},
     fold::Fold,
     panics::panic_text,
 };
@@ -228,7 +228,7 @@ impl Given {
         let tags = || event.tags.iter().map(Tag::as_str);
         if slot.filter().matches_parts(&event.event_type, tags) {
             let position = Position::new(at as u64 + 1);
-            slot.fold_one(&Stored::accepted(event, position, *recorded_at))?;
+            slot.fold_one(&StoredEvent::accepted(event, position, *recorded_at))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 
 use diptych_store::{LogId, RawEvent};
 
-use crate::event::{Encoded, Event, EventType, Reading, SchemaError, Upcasters, encoded};
+use crate::event::{EncodedEvent, Event, EventType, Reading, SchemaError, Upcasters, encoded};
 
 /// What has to be said to record.
 const VARIABLE: &str = "DIPTYCH_SCHEMAS";
@@ -24,7 +24,7 @@ const RECORD: &str = "record";
 /// notices it before a log does:
 ///
 /// ```no_run
-/// # use diptych::{Encoded, Event, EventType, Json, RawEvent, SchemaError, Upcasters};
+/// # use diptych::{EncodedEvent, Event, EventType, Json, RawEvent, SchemaError, Upcasters};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Deposited { account: String, amount: u64 }
 /// # impl Event for Deposited {
@@ -32,7 +32,7 @@ const RECORD: &str = "record";
 /// #     fn encode(&self) -> Result<RawEvent, SchemaError> {
 /// #         Ok(RawEvent::new("money-deposited", serde_json::to_vec(self).unwrap()))
 /// #     }
-/// #     fn decode(encoded: &Encoded<'_>) -> Result<Self, SchemaError> {
+/// #     fn decode(encoded: &EncodedEvent<'_>) -> Result<Self, SchemaError> {
 /// #         encoded.read::<Json, _>()
 /// #     }
 /// # }
@@ -92,7 +92,7 @@ struct Family {
 }
 
 /// Reads an event at its current version, and writes it again.
-type Reader = Box<dyn Fn(&Encoded<'_>) -> Result<RawEvent, SchemaError>>;
+type Reader = Box<dyn Fn(&EncodedEvent<'_>) -> Result<RawEvent, SchemaError>>;
 
 /// An event type as it is now.
 struct Current {

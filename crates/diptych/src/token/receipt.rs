@@ -134,13 +134,13 @@ impl Serialize for Receipt {
 
 impl<'de> Deserialize<'de> for Receipt {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Receipt, D::Error> {
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(ReceiptVisitor)
     }
 }
 
-struct Text;
+struct ReceiptVisitor;
 
-impl de::Visitor<'_> for Text {
+impl de::Visitor<'_> for ReceiptVisitor {
     type Value = Receipt;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,10 +36,10 @@ const LONGEST: usize = 1_152;
 /// A session ends with its last clone, and a new one inherits nothing. To continue in another
 /// process, carry its [token](Session::token).
 #[derive(Clone, Debug)]
-pub struct Session(Arc<Shared>);
+pub struct Session(Arc<SessionState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SessionState {
     lineage: Arc<Lineage>,
     written: AtomicU64,
     seen: AtomicU64,
@@ -48,7 +48,7 @@ struct Shared {
 impl Session {
     pub(crate) fn new(lineage: Arc<Lineage>) -> Session {
         let (written, seen) = (AtomicU64::new(0), AtomicU64::new(0));
-        Session(Arc::new(Shared { lineage, written, seen }))
+        Session(Arc::new(SessionState { lineage, written, seen }))
     }
 
     /// The last position that this session wrote.
@@ -74,7 +74,7 @@ impl Session {
     pub async fn token(&self) -> Result<SessionToken, ReadError> {
         let (written, seen) = (self.written(), self.seen());
         let HistoryPoint { log, checksum, .. } = self.0.lineage.point(written.max(seen)).await?;
-        let known = Known { epoch: log.epoch, written, seen, checksum };
+        let known = SessionPositions { epoch: log.epoch, written, seen, checksum };
         Ok(SessionToken { logs: BTreeMap::from([(log.id, known)]) })
     }
 
@@ -107,7 +107,7 @@ impl Session {
         self.0.seen.fetch_max(position.get(), Ordering::AcqRel);
     }
 
-    pub(crate) fn join(&self, known: Known) {
+    pub(crate) fn join(&self, known: SessionPositions) {
         self.0.written.fetch_max(known.written.get(), Ordering::AcqRel);
         self.saw(known.seen);
     }
@@ -119,12 +119,12 @@ impl Session {
 /// positions only, and grants no rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionToken {
-    logs: BTreeMap<LogId, Known>,
+    logs: BTreeMap<LogId, SessionPositions>,
 }
 
 /// The positions of a session in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Known {
+pub(crate) struct SessionPositions {
     epoch: Epoch,
     pub(crate) written: Position,
     pub(crate) seen: Position,
@@ -132,7 +132,7 @@ pub(crate) struct Known {
     checksum: EventChecksum,
 }
 
-impl Known {
+impl SessionPositions {
     pub(crate) fn position(&self) -> Position {
         self.written.max(self.seen)
     }
@@ -140,7 +140,7 @@ impl Known {
 
 impl SessionToken {
     /// For each log, the highest position with the event there, and all known positions.
-    pub(crate) fn logs(&self) -> impl Iterator<Item = (HistoryPoint, Known)> {
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (HistoryPoint, SessionPositions)> {
         self.logs.iter().map(|(id, known)| {
             let log = LogIdentity { id: *id, epoch: known.epoch };
             let (position, checksum) = (known.position(), known.checksum);
@@ -194,7 +194,7 @@ fn read_fields(mut fields: &[u8]) -> Option<SessionToken> {
         if logs.last_key_value().is_some_and(|(last, _)| *last >= id) || logs.len() >= LOGS {
             return None;
         }
-        logs.insert(id, Known { epoch, written, seen, checksum });
+        logs.insert(id, SessionPositions { epoch, written, seen, checksum });
         fields = rest;
     }
     fields.is_empty().then_some(SessionToken { logs })
@@ -208,9 +208,9 @@ impl Serialize for SessionToken {
 
 impl<'de> Deserialize<'de> for SessionToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SessionToken, D::Error> {
-        struct Text;
+        struct SessionTokenVisitor;
 
-        impl de::Visitor<'_> for Text {
+        impl de::Visitor<'_> for SessionTokenVisitor {
             type Value = SessionToken;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,6 +222,6 @@ impl<'de> Deserialize<'de> for SessionToken {
             }
         }
 
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(SessionTokenVisitor)
     }
 }

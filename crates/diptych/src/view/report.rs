@@ -2,13 +2,13 @@
 
 use diptych_store::Position;
 
-use super::{View, copies::Live};
+use super::{View, left_right::ShownView};
 use crate::{
     follow::{FollowerMemory, StateReport},
     panics::caught,
 };
 
-impl<V: View> StateReport for Live<V> {
+impl<V: View> StateReport for ShownView<V> {
     fn position(&self) -> Position {
         self.now().position()
     }

@@ -8,37 +8,37 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{NoSuchView, View, copies::Live};
-use crate::{follow::FollowerControl, snapshot::Ages};
+use super::{NoSuchView, View, left_right::ShownView};
+use crate::{follow::FollowerControl, snapshot::ViewSnapshotStore};
 
 /// The views of an app.
 #[derive(Default)]
 pub(crate) struct Views(HashMap<TypeId, ViewEntry, RandomState>);
 
 struct ViewEntry {
-    /// An `Arc<Live<V>>`.
+    /// An `Arc<ShownView<V>>`.
     live: Arc<dyn Any + Send + Sync>,
-    /// An `Arc<Ages<V>>`.
-    ages: Option<Arc<dyn Any + Send + Sync>>,
+    /// An `Arc<ViewSnapshotStore<V>>`.
+    snapshots: Option<Arc<dyn Any + Send + Sync>>,
     control: FollowerControl,
 }
 
 impl Views {
     pub(crate) fn add<V: View>(
         &mut self,
-        live: Arc<Live<V>>,
-        ages: Option<Arc<Ages<V>>>,
+        live: Arc<ShownView<V>>,
+        snapshots: Option<Arc<ViewSnapshotStore<V>>>,
         control: FollowerControl,
     ) {
-        let ages = ages.map(|ages| ages as Arc<dyn Any + Send + Sync>);
-        self.0.insert(TypeId::of::<V>(), ViewEntry { live, ages, control });
+        let snapshots = snapshots.map(|snapshots| snapshots as Arc<dyn Any + Send + Sync>);
+        self.0.insert(TypeId::of::<V>(), ViewEntry { live, snapshots, control });
     }
 
     /// # Errors
     /// [`NoSuchView`] if the app does not keep it.
-    pub(crate) fn live<V: View>(&self) -> Result<&Live<V>, NoSuchView> {
+    pub(crate) fn live<V: View>(&self) -> Result<&ShownView<V>, NoSuchView> {
         let live = self.0.get(&TypeId::of::<V>());
-        let live = live.and_then(|entry| entry.live.downcast_ref::<Live<V>>());
+        let live = live.and_then(|entry| entry.live.downcast_ref::<ShownView<V>>());
         live.ok_or(NoSuchView { view: type_name::<V>() })
     }
 
@@ -51,7 +51,7 @@ impl Views {
     }
 
     /// The snapshots of this view, if any are kept.
-    pub(crate) fn ages<V: View>(&self) -> Option<Arc<Ages<V>>> {
-        self.0.get(&TypeId::of::<V>())?.ages.clone()?.downcast().ok()
+    pub(crate) fn snapshots<V: View>(&self) -> Option<Arc<ViewSnapshotStore<V>>> {
+        self.0.get(&TypeId::of::<V>())?.snapshots.clone()?.downcast().ok()
     }
 }

@@ -35,7 +35,7 @@ fn commands_on_one_boundary_are_accepted_without_a_sync() {
         assert_eq!(positions(&moved.done().unwrap()), (at, at));
     }
     assert_eq!(positions(&drawn.done().unwrap()), (52, 52));
-    assert_eq!(rig.app.figures().conflicts, 0);
+    assert_eq!(rig.app.stats().conflicts, 0);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn folds_and_boundaries_that_overlap_see_what_the_others_wrote() {
     let mut back = send(app.execute(compare_back("a", "cid")));
     taken.push(send(app.execute(end("a"))));
     let mut ended = send(app.execute(visit("a")));
-    assert_eq!((rig.head(), app.figures().conflicts), (0, 0));
+    assert_eq!((rig.head(), app.stats().conflicts), (0, 0));
     rig.flush();
     let places: Vec<_> = taken.iter_mut().map(|sent| positions(&sent.done().unwrap())).collect();
     assert_eq!(places, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 7), (8, 8), (9, 9)]);
@@ -67,7 +67,7 @@ fn folds_and_boundaries_that_overlap_see_what_the_others_wrote() {
     assert_eq!(rejected(ended.done()), school::No::NotOpen);
     compared.iter_mut().for_each(|sent| assert!(sent.done().unwrap().is_empty()));
     assert!(back.done().unwrap().is_empty());
-    assert_eq!(app.figures().conflicts, 0);
+    assert_eq!(app.stats().conflicts, 0);
 }
 
 /// Once, a state in the cache did not know what a command with another fold had written to its
@@ -84,7 +84,7 @@ fn what_another_fold_wrote_is_known_also_when_it_is_durable() {
     let mut joined = send(rig.app.execute(join("a", "bob")));
     rig.flush();
     joined.done().unwrap();
-    assert_eq!(rig.app.figures().conflicts, 0);
+    assert_eq!(rig.app.stats().conflicts, 0);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn what_was_waited_for_is_in_the_decision() {
     // The student's events begin above the gap.
     let mut left = send(rig.app.execute(leave("a", "ann")));
     let mut joined = send(rig.app.execute(join("a", "bob")));
-    assert_eq!(rig.app.figures().accepted, 3, "one waits");
+    assert_eq!(rig.app.stats().accepted, 3, "one waits");
     rig.flush();
     assert_eq!(positions(&ordered.done().unwrap()), (4, 4));
     left.waits();
@@ -342,7 +342,7 @@ fn what_was_waited_for_is_in_the_decision() {
     rig.flush();
     left.done().unwrap();
     joined.done().unwrap();
-    assert_eq!(rig.app.figures().conflicts, 0);
+    assert_eq!(rig.app.stats().conflicts, 0);
 }
 
 /// Once, a rejection could rest on two states of which one was older than the other: one waited
@@ -432,14 +432,14 @@ fn a_store_that_begins_to_sync_late_is_noticed() {
     eager.store(false, Ordering::Relaxed);
     let mut opened = send(app.execute(open("a")));
     let mut moved = send(app.execute(deposit("a", 5)));
-    assert_eq!(app.figures().accepted, 201, "the second waits until it knows the first");
+    assert_eq!(app.stats().accepted, 201, "the second waits until it knows the first");
     log.blocking().flush().unwrap();
     opened.done().unwrap();
     moved.waits();
     let mut drawn = send(app.execute(withdraw("a", 5)));
-    assert_eq!(app.figures().accepted, 203, "from now on nobody waits");
+    assert_eq!(app.stats().accepted, 203, "from now on nobody waits");
     log.blocking().flush().unwrap();
     moved.done().unwrap();
     drawn.done().unwrap();
-    assert_eq!(app.figures().conflicts, 0);
+    assert_eq!(app.stats().conflicts, 0);
 }

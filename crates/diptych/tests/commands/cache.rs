@@ -10,8 +10,8 @@ use std::{
 };
 
 use diptych::{
-    App, CacheFigures, Command, CommandError, ExecuteError, Filter, Fold, Memory, RawEvent,
-    Recorded, Retries, Tag,
+    App, CacheStats, Command, CommandError, ExecuteError, Filter, Fold, Memory, RawEvent, Recorded,
+    Retries, Tag,
 };
 use diptych_store::Append;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -109,8 +109,8 @@ impl<F: Fold<Event = Book>> Command for Write<F> {
     }
 }
 
-fn cache(app: &App) -> CacheFigures {
-    app.figures().cache
+fn cache(app: &App) -> CacheStats {
+    app.stats().cache
 }
 
 async fn app(bytes: usize) -> App {
@@ -182,10 +182,10 @@ async fn without_a_budget_nothing_is_kept_or_counted() {
     let app = app(0).await;
     app.execute(open("a")).await.unwrap();
     app.execute(deposit("a", 5)).await.unwrap();
-    assert_eq!(cache(&app), CacheFigures::default());
+    assert_eq!(cache(&app), CacheStats::default());
 }
 
-async fn fills<F: Fold<Event = Book>>(budget: usize) -> CacheFigures {
+async fn fills<F: Fold<Event = Book>>(budget: usize) -> CacheStats {
     let app = app(budget).await;
     for round in 0..6 {
         for page in 0..40_usize {

@@ -342,7 +342,7 @@ async fn tries_are_bounded_and_the_last_says_who_won() {
         assert_eq!((lost.at.get(), lost.after.get()), (at, at - 1));
         assert_eq!(missed(&lost), [of(at, "money-deposited")]);
         assert_eq!(app.store().head().position().get(), at, "nothing was written");
-        assert_eq!(app.figures().conflicts, u64::from(attempts));
+        assert_eq!(app.stats().conflicts, u64::from(attempts));
         assert!(lost.to_string().contains(&format!("position {at}")), "{lost}");
         waits_are_bounded(&tries.lock()[1..], retries);
         assert!(begun.elapsed() <= longest_wait * attempts);
@@ -372,7 +372,7 @@ async fn who_was_overtaken_decides_again_over_what_came() {
     // It has nothing of its own, and four deposits come in its way.
     let drawn = app.execute(withdraw("a", 0)).await.unwrap();
     assert_eq!(positions(&drawn), (6, 6));
-    assert_eq!(app.figures().conflicts, 4);
+    assert_eq!(app.stats().conflicts, 4);
     let over = app.execute(withdraw("a", 5)).await;
     assert_eq!(rejected(over), bank::No::Overdrawn { balance: 4, amount: 5 });
 }
@@ -417,7 +417,7 @@ async fn an_expectation_is_not_narrowed() {
     app.execute(offer("x", 1)).await.unwrap();
     *visits.lock() = true;
     app.execute(visit("x")).await.unwrap();
-    assert_eq!((app.store().head().position().get(), app.figures().conflicts), (3, 0));
+    assert_eq!((app.store().head().position().get(), app.stats().conflicts), (3, 0));
     let lost = app.execute(visit("x")).unchanged_since(Position::new(3)).await;
     assert_eq!(missed(&conflict(lost)), [of(4, "course-visited")]);
     let lost = app.execute(visit("x")).expected_revision(4).await;
@@ -449,13 +449,13 @@ fn what_a_narrower_condition_allows_is_no_conflict_and_what_it_names_is() {
         rig.flush();
         visit.done().unwrap();
     }
-    assert_eq!(rig.app.figures().conflicts, 0);
+    assert_eq!(rig.app.stats().conflicts, 0);
     // Behind the app's back: it is accepted, and nobody has told the app.
     let ended = raw("course-ended", &school::Course { course: "x".to_owned() }, &["course:x"]);
     rig.write(ended);
     let mut late = begin(rig.app.execute(visit("x")));
     assert_eq!(rejected(late.done()), school::No::NotOpen);
-    assert_eq!(rig.app.figures().conflicts, 1);
+    assert_eq!(rig.app.stats().conflicts, 1);
 }
 
 /// Deposits once and no more, but names nothing that matters as its conflict.
@@ -501,7 +501,7 @@ async fn a_narrowed_command_sees_everything_published_before_it_began() {
     let other = App::over_store(store.clone()).start().await.unwrap();
     assert_eq!(rejected(other.execute(Gift).await), bank::No::AlreadyOpen);
     assert_eq!(rejected(app.execute(Gift).await), bank::No::AlreadyOpen);
-    assert_eq!(app.figures().conflicts, 0);
+    assert_eq!(app.stats().conflicts, 0);
 }
 
 /// Deposits that are narrowed let each other through, also from two apps and with nothing synced.
@@ -517,7 +517,7 @@ fn narrowed_commands_of_two_apps_are_accepted_without_a_sync() {
         sent.push(send(other.execute(visit("x"))));
     }
     let mut own = send(rig.app.execute(visit("x")));
-    assert_eq!((rig.head(), rig.app.figures().conflicts, other.figures().conflicts), (1, 0, 0));
+    assert_eq!((rig.head(), rig.app.stats().conflicts, other.stats().conflicts), (1, 0, 0));
     rig.flush();
     sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     own.done().unwrap();

@@ -9,8 +9,8 @@ use std::{
 };
 
 use diptych::{
-    App, BoundaryError, Command, CommandError, Encoded, Event, EventType, ExecuteError, Filter,
-    FilterItem, Fold, FoldFailure, Invalid, InvalidRequest, Json, Limits, Memory, RawEvent,
+    App, BoundaryError, Command, CommandError, EncodedEvent, Event, EventType, ExecuteError,
+    Filter, FilterItem, Fold, FoldFailure, Invalid, InvalidRequest, Json, Limits, Memory, RawEvent,
     Recorded, SchemaError, Tag,
 };
 use diptych_store::Append;
@@ -307,10 +307,10 @@ async fn conflicts_are_with_what_some_fold_knows() {
     app.execute(Narrow::<()>((), Filter::nothing())).await.unwrap();
     // With nothing at all, whatever others write.
     look::<Account>(&app, &account("a")).await.unwrap();
-    let conflicts = app.figures().conflicts;
+    let conflicts = app.stats().conflicts;
     store.other_writes(Append::event(deposited("a", 5).encode().unwrap()));
     app.execute(Narrow::<Account>(account("a"), Filter::nothing())).await.unwrap();
-    assert_eq!(app.figures().conflicts, conflicts);
+    assert_eq!(app.stats().conflicts, conflicts);
     let state = look::<Account>(&app, &account("a")).await.unwrap();
     assert_eq!((state.events, state.balance), (4, 8));
 }
@@ -329,7 +329,7 @@ async fn nothing_and_everything_are_boundaries_too() {
         told(&app, &all, [deposited("a", 1)]).await.unwrap();
         assert_eq!(heard::<Banking>(&app, &all).await.unwrap().len() as u64, 4 * round);
     }
-    assert_eq!(app.figures().conflicts, 3, "everything is in the way of everything");
+    assert_eq!(app.stats().conflicts, 3, "everything is in the way of everything");
     let empty = app.execute(say::<Heard<Banking>, Banking>(&nothing, [])).await.unwrap();
     assert!(empty.is_empty());
 }
@@ -427,7 +427,7 @@ impl Event for Odd {
         }
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Odd, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Odd, SchemaError> {
         match encoded.read::<Json, String>()?.as_str() {
             "one way" => Err(encoded.not_decoded("it is one way")),
             "one way, panics" => panic!("one way"),
@@ -516,7 +516,7 @@ async fn a_fold_that_breaks_on_a_commands_own_event_breaks_no_receipt() {
     assert_eq!((receipt.first().get(), receipt.last().get()), (3, 4));
     let told = warnings.one();
     assert!(told.contains("position 4") && told.contains("boom"), "{told}");
-    assert_eq!(app.figures().cache.states, 0);
+    assert_eq!(app.stats().cache.states, 0);
     for _ in 0..2 {
         let failed = write("fine").await.unwrap_err();
         let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{failed}") };
@@ -563,7 +563,7 @@ async fn the_cache_survives_a_state_that_cannot_be_dropped() {
             crate::support::counted_store::now(opened.into_future())
         }));
         panics += u32::from(opened.is_err());
-        assert!(app.figures().cache.bytes <= 2_000);
+        assert!(app.stats().cache.bytes <= 2_000);
     }
     assert_eq!(panics, 1);
     assert_eq!(app.store().head().position().get(), 101, "what was decided was written");

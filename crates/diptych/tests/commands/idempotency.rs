@@ -99,7 +99,7 @@ fn a_hundred_sends_of_what_is_not_synced_yet_are_one() {
     for sent in &mut sent[..100] {
         assert_eq!(positions(&sent.done().unwrap()), (1, 1));
     }
-    assert_eq!((rig.head(), rig.app.figures().accepted), (1, 1));
+    assert_eq!((rig.head(), rig.app.stats().accepted), (1, 1));
 }
 
 /// A store whose every call lets others go first has all the places at which a future can be

@@ -46,7 +46,7 @@ fn commands_that_wait_keep_their_order() {
     let lane = rig.app.lane_with(LaneOptions { in_flight: 1 });
     let mut sent = vec![send(lane.execute(open("a")))];
     sent.extend((1..=20).map(|amount| send(lane.execute(deposit("a", amount)))));
-    assert_eq!(rig.app.figures().accepted, 1);
+    assert_eq!(rig.app.stats().accepted, 1);
     let mut answers = vec![None; sent.len()];
     for _ in 0..sent.len() {
         rig.flush();
@@ -73,14 +73,14 @@ fn no_more_are_in_flight_than_allowed() {
     // What writes nothing has no part in it.
     let mut rejections: Vec<_> = (0..5).map(|_| send(lane.execute(open("a")))).collect();
     sent.extend((0..2).map(|_| send(lane.execute(deposit("a", 1)))));
-    assert_eq!(rig.app.figures().accepted, 3);
+    assert_eq!(rig.app.stats().accepted, 3);
     let mut fourth = send(lane.execute(deposit("a", 1)));
     let mut fifth = send(lane.execute(withdraw("a", 9)));
-    assert_eq!(rig.app.figures().accepted, 3);
+    assert_eq!(rig.app.stats().accepted, 3);
     rig.flush();
     fourth.waits();
     fifth.waits();
-    assert_eq!(rig.app.figures().accepted, 4);
+    assert_eq!(rig.app.stats().accepted, 4);
     sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     for rejection in &mut rejections {
         assert_eq!(rejected(rejection.done()), bank::No::AlreadyOpen);
@@ -101,7 +101,7 @@ fn callers_that_go_away_make_no_room() {
     }
     let mut last = send(lane.execute(open("d")));
     last.waits();
-    assert_eq!(rig.app.figures().accepted, 2);
+    assert_eq!(rig.app.stats().accepted, 2);
     rig.flush();
     last.waits();
     rig.flush();
@@ -119,7 +119,7 @@ fn a_rejection_holds_nobody_back() {
         let _empty = send(lane.execute(deposit("a", 0)));
         let _moved = send(lane.execute(deposit("a", 1)));
         accepted += 1;
-        assert_eq!(rig.app.figures().accepted, accepted);
+        assert_eq!(rig.app.stats().accepted, accepted);
     }
     assert_eq!(rig.head(), 0);
 }
@@ -212,7 +212,7 @@ fn a_command_sees_all_of_its_lane_whatever_its_condition() {
         first.done().unwrap();
         let no = bank::No::Overdrawn { balance: 0, amount: 10 };
         assert_eq!(rejected(second.done()), no);
-        assert_eq!(rig.app.figures().conflicts, 0);
+        assert_eq!(rig.app.stats().conflicts, 0);
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use diptych::{
-    App, Codec, Command, CommandError, Encoded, Event, EventType, Execute, ExecuteError, Filter,
-    Fold, Json, Memory, Metadata, Position, RawEvent, Recorded, SchemaError, Tag, Timestamp,
+    App, Codec, Command, CommandError, EncodedEvent, Event, EventType, Execute, ExecuteError,
+    Filter, Fold, Json, Memory, Metadata, Position, RawEvent, Recorded, SchemaError, Tag,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +94,7 @@ impl Event for Dated {
         Ok(event)
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Dated, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Dated, SchemaError> {
         encoded.read::<Json, _>()
     }
 }

@@ -1,6 +1,6 @@
 //! The same declarations, once derived and once written by a person.
 
-use diptych::{Encoded, Event, RawEvent};
+use diptych::{EncodedEvent, Event, RawEvent};
 
 use super::{encoded, json};
 
@@ -36,7 +36,7 @@ mod derived {
 
 mod written {
     use diptych::{
-        Codec, Encoded, Event, EventType, Json, MessagePack, RawEvent, SchemaError, Tag,
+        Codec, EncodedEvent, Event, EventType, Json, MessagePack, RawEvent, SchemaError, Tag,
     };
     use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ mod written {
             Ok(event)
         }
 
-        fn decode(encoded: &Encoded<'_>) -> Result<Paid, SchemaError> {
+        fn decode(encoded: &EncodedEvent<'_>) -> Result<Paid, SchemaError> {
             match encoded.event_type {
                 "money-paid" => encoded.read::<MessagePack, _>(),
                 _ => Err(encoded.unknown::<Paid>()),
@@ -108,7 +108,7 @@ mod written {
             }
         }
 
-        fn decode(encoded: &Encoded<'_>) -> Result<Account, SchemaError> {
+        fn decode(encoded: &EncodedEvent<'_>) -> Result<Account, SchemaError> {
             match encoded.event_type {
                 "account-opened" => {
                     let Opened { account, owner } = encoded.read::<Json, _>()?;
@@ -143,7 +143,7 @@ macro_rules! both {
 
 /// What both read, or what both say, but for the path of their type.
 fn same<D: Event + std::fmt::Debug, W: Event + std::fmt::Debug>(raw: &RawEvent) -> String {
-    let encoded: Encoded<'_> = encoded(raw);
+    let encoded: EncodedEvent<'_> = encoded(raw);
     let (derived, written) = (D::decode(&encoded), W::decode(&encoded));
     let derived = format!("{derived:?}").replace("derived::", "");
     assert_eq!(derived, format!("{written:?}").replace("written::", ""));

@@ -8,7 +8,7 @@ mod unions;
 
 use std::fmt::Debug;
 
-use diptych::{Encoded, Event, RawEvent, SchemaError};
+use diptych::{EncodedEvent, Event, RawEvent, SchemaError};
 
 /// The event in bytes, which is the same event when it is read, by a type that has it.
 fn written<E: Event + PartialEq + Debug>(event: E) -> RawEvent {
@@ -24,8 +24,8 @@ fn written<E: Event + PartialEq + Debug>(event: E) -> RawEvent {
     raw
 }
 
-fn encoded(raw: &RawEvent) -> Encoded<'_> {
-    Encoded { event_type: &raw.event_type, version: raw.version, payload: &raw.payload }
+fn encoded(raw: &RawEvent) -> EncodedEvent<'_> {
+    EncodedEvent { event_type: &raw.event_type, version: raw.version, payload: &raw.payload }
 }
 
 fn json(event_type: &str, payload: &str) -> RawEvent {

@@ -4,7 +4,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use diptych::{
-    App, AppBuilder, CommandError, Encoded, Event, ExecuteError, Filter, Log, LogOptions,
+    App, AppBuilder, CommandError, EncodedEvent, Event, ExecuteError, Filter, Log, LogOptions,
     MemorySnapshots, RawEvent, SchemaError, SnapshotOptions, Tag, Upcast, Upcasters,
     testing::{given, nothing_given},
 };
@@ -49,7 +49,7 @@ async fn a_cached_state_takes_in_what_an_older_program_writes_now() {
             let known: Vec<_> = expected(is).into_iter().filter(upto).collect();
             assert_eq!(heard::<Today>(&app, &boundary).await.unwrap(), known, "{boundary} {at}");
         }
-        assert_eq!(app.figures().cache.misses, 1);
+        assert_eq!(app.stats().cache.misses, 1);
     }
 }
 
@@ -91,7 +91,7 @@ impl Event for Old {
         Ok(self.0.clone())
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Old, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Old, SchemaError> {
         let event = RawEvent::new(encoded.event_type.to_owned(), encoded.payload);
         Ok(Old(event.version(encoded.version)))
     }
@@ -175,7 +175,7 @@ async fn a_type_that_was_split_can_live_on() {
         Named(Named) = "customer-named", 1, [account];
     });
     events!(Part { Named(Named) = "customer-named", 1, [account]; });
-    let split = |old: &Encoded<'_>| {
+    let split = |old: &EncodedEvent<'_>| {
         let old: Value = serde_json::from_slice(old.payload)?;
         let opened = Upcast::json("account-opened", 2, &json!({ "account": old["account"] }))?;
         let named = json!({ "account": old["account"], "name": old["owner"] });
@@ -232,19 +232,19 @@ async fn a_commit_of_an_old_name_conflicts() {
     let store = memory();
     let app = app(&store).await;
     for old in [4, 1, 7] {
-        let before = app.figures().conflicts;
+        let before = app.stats().conflicts;
         heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap();
         store.other_writes(Append::event(history().remove(old)));
         let receipt = told(&app, &of(&["customer-moved"]), [moved("Oslo")]).await.unwrap();
-        assert_eq!(app.figures().conflicts, before + 1);
+        assert_eq!(app.stats().conflicts, before + 1);
         let lines = heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap();
         assert!(lines.last().unwrap().starts_with(&receipt.last().to_string()), "{lines:?}");
     }
     // What can become nothing that is asked for does not.
     store.other_writes(Append::event(history().remove(5)));
-    let before = app.figures().conflicts;
+    let before = app.stats().conflicts;
     told(&app, &of(&["customer-moved"]), [moved("Oslo")]).await.unwrap();
-    assert_eq!(app.figures().conflicts, before);
+    assert_eq!(app.stats().conflicts, before);
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Events that nobody can read, and upcasters that cannot be: an error that names it.
 
 use diptych::{
-    App, BoundaryError, CommandError, Encoded, Event, ExecuteError, Filter, FoldFailure, Memory,
-    RawEvent, SchemaError, StartError, Tag, Upcast, Upcasters,
+    App, BoundaryError, CommandError, EncodedEvent, Event, ExecuteError, Filter, FoldFailure,
+    Memory, RawEvent, SchemaError, StartError, Tag, Upcast, Upcasters,
 };
 use diptych_store::Append;
 use serde_json::json;
@@ -71,9 +71,9 @@ async fn a_type_that_nobody_knows_is_not_even_read() {
 #[tokio::test]
 async fn an_upcaster_that_does_not_do_its_work_is_named() {
     let (new, name) = (Upcasters::new, "account-opened");
-    let list = |_: &Encoded<'_>| Ok(b"[]".to_vec());
-    let again = |_: &Encoded<'_>| Ok(vec![Upcast::json("account-opened", 1, &1)?]);
-    let other = |_: &Encoded<'_>| Ok(vec![Upcast::json("other", 1, &1)?]);
+    let list = |_: &EncodedEvent<'_>| Ok(b"[]".to_vec());
+    let again = |_: &EncodedEvent<'_>| Ok(vec![Upcast::json("account-opened", 1, &1)?]);
+    let other = |_: &EncodedEvent<'_>| Ok(vec![Upcast::json("other", 1, &1)?]);
     let broken = [
         ("fails", new().object(name, 1, |_| Err("fails".into()))),
         ("it panicked: boom", new().payload(name, 1, |_| panic!("boom"))),
@@ -143,7 +143,7 @@ async fn a_fold_without_events_is_given_none() {
             match *self {}
         }
 
-        fn decode(encoded: &Encoded<'_>) -> Result<Nothing, SchemaError> {
+        fn decode(encoded: &EncodedEvent<'_>) -> Result<Nothing, SchemaError> {
             Err(encoded.unknown::<Nothing>())
         }
     }

@@ -110,9 +110,9 @@ fn over(store: &CountedStore) -> AppBuilder {
     App::over(store.store()).upcasters(upcasters())
 }
 
-async fn untagged(start: AppBuilder) -> diptych::Untagged {
+async fn untagged(start: AppBuilder) -> diptych::MissingTag {
     match start.start().await {
-        Err(StartError::Untagged(untagged)) => untagged,
+        Err(StartError::MissingTag(untagged)) => untagged,
         other => panic!("the start should tell of an event without a tag: {other:?}"),
     }
 }
@@ -126,7 +126,7 @@ async fn an_app_whose_events_lack_a_tag_in_the_log_does_not_start() {
         let found = untagged(start).await;
         assert_eq!((found.event_type, &*found.key), ("customer-registered", "email"));
         assert_eq!((found.stored_version, found.position.get()), (1, 2));
-        let text = StartError::Untagged(found).to_string();
+        let text = StartError::MissingTag(found).to_string();
         for part in ["position 2", "version 1", "a rule over that tag does not see it"] {
             assert!(text.contains(part), "{text}");
         }
@@ -141,7 +141,10 @@ async fn a_command_over_a_tag_that_older_events_lack_is_refused() {
     for _ in 0..2 {
         let error = app.execute(Register(2, "c1@example.org")).await.unwrap_err();
         assert!(
-            matches!(&error, ExecuteError::Failed(CommandError::Schema(SchemaError::Untagged(_)))),
+            matches!(
+                &error,
+                ExecuteError::Failed(CommandError::Schema(SchemaError::MissingTag(_)))
+            ),
             "{error:?}"
         );
         assert!(error.to_string().contains("does not carry the tag email"), "{error}");

@@ -2,7 +2,7 @@
 
 use diptych::{
     Epoch, Event, EventChecksum, LogIdentity, Metadata, Position, Recorded, Timestamp, Uuid,
-    projection::{Checkpoint, ReplacedError, Stopped, Target, TargetError, check, take},
+    projection::{BatchError, Checkpoint, ReplacedError, Target, TargetError, check, take},
 };
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +88,7 @@ fn take_in(
     events: &[Recorded<Counted>],
     from: Option<Checkpoint>,
     to: Checkpoint,
-) -> Result<Checkpoint, Stopped> {
+) -> Result<Checkpoint, BatchError> {
     take(rows, events, from, to, |position| Ok(checksum(position)))
 }
 

@@ -424,7 +424,7 @@ impl World {
                 outcome
             }
         };
-        let cache = self.app.figures().cache;
+        let cache = self.app.stats().cache;
         assert!(cache.bytes <= self.budget, "{cache:?}");
         assert!(self.budget > 0 || cache == Default::default(), "{cache:?}");
         outcome
@@ -469,7 +469,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     prop_assert_eq!(&everything(tiny.store.inner()), &expected);
     prop_assert_eq!(&everything(warm.store.inner()), &expected);
     prop_assert_eq!(&everything(kept.store.inner()), &expected);
-    let hits = warm.app.figures().cache.hits;
+    let hits = warm.app.stats().cache.hits;
     prop_assert!(steps.len() < 40 || hits > 0, "nothing came from the cache");
     Ok(())
 }

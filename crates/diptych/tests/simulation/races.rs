@@ -168,7 +168,7 @@ async fn boundaries_that_do_not_overlap_never_conflict() {
     let in_memory = App::over(yielding(Memory::new())).start().await.unwrap();
     for app in [on_log, in_memory] {
         accounts(std::slice::from_ref(&app)).await;
-        assert_eq!((app.figures().conflicts, app.figures().accepted), (0, TASKS * 81));
+        assert_eq!((app.stats().conflicts, app.stats().accepted), (0, TASKS * 81));
         assert_eq!(world(app.store()).await.1, TASKS * 81);
     }
     // Nor do several apps, each of which has what it works on to itself.
@@ -180,7 +180,7 @@ async fn boundaries_that_do_not_overlap_never_conflict() {
     }
     accounts(&apps).await;
     assert_eq!(EventStore::head(&log).position().get(), TASKS * 81);
-    assert_eq!(apps.iter().map(|app| app.figures().conflicts).sum::<u64>(), 0);
+    assert_eq!(apps.iter().map(|app| app.stats().conflicts).sum::<u64>(), 0);
 }
 
 /// All on one account in one app: each decides over what the one before wrote, also where every
@@ -199,7 +199,7 @@ async fn one_account(app: App) {
         drawn += u64::from(task.await.unwrap());
     }
     assert_eq!((drawn, app.store().head().position().get()), (100, 102));
-    assert_eq!(app.figures().conflicts, 0);
+    assert_eq!(app.stats().conflicts, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

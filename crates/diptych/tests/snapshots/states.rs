@@ -143,7 +143,7 @@ async fn a_state_from_a_snapshot_is_as_large_as_it_was() {
         let app = over(&store, &place).decision_snapshots::<Heard<Entries>>(EVERY);
         let app = app.start().await.unwrap();
         heard::<Entries>(&app, &page()).await.unwrap();
-        sizes.push(app.figures().cache.bytes);
+        sizes.push(app.stats().cache.bytes);
         app.stop().await.unwrap();
     }
     assert_eq!(store.events_read(), 1_000);
@@ -331,7 +331,7 @@ async fn what_knew_other_upcasters_is_replayed_with_a_warning() {
     write_event(store.inner(), corrected);
     fill(&store, 1);
     once::<Ledger>(&store, &place).await;
-    let split = |_: &diptych::Encoded<'_>| {
+    let split = |_: &diptych::EncodedEvent<'_>| {
         Ok(vec![Upcast::json("entered", 1, &json!({ "page": 1, "amount": 1_000 }))?])
     };
     let upcasters = || Upcasters::new().split("corrected", 1, &["entered"], split);

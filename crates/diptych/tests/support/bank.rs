@@ -1,8 +1,8 @@
 //! A bank without the derive: what a domain looks like when everything is written by hand.
 
 use diptych::{
-    Codec, Command, Encoded, Event, EventType, Filter, Fold, Invalid, Json, RawEvent, Recorded,
-    SchemaError, Tag,
+    Codec, Command, EncodedEvent, Event, EventType, Filter, Fold, Invalid, Json, RawEvent,
+    Recorded, SchemaError, Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ impl Event for Banking {
         }
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Banking, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Banking, SchemaError> {
         match encoded.event_type {
             "account-opened" => encoded.read::<Json, _>().map(Banking::Opened),
             "money-deposited" => encoded.read::<Json, _>().map(Banking::Deposited),

@@ -29,7 +29,7 @@ macro_rules! events {
                 }
             }
 
-            fn decode(encoded: &diptych::Encoded<'_>) -> Result<$name, diptych::SchemaError> {
+            fn decode(encoded: &diptych::EncodedEvent<'_>) -> Result<$name, diptych::SchemaError> {
                 match encoded.event_type {
                     $($event => encoded.read::<diptych::Json, _>().map($name::$variant),)+
                     _ => Err(encoded.unknown::<$name>()),

@@ -1,7 +1,7 @@
 //! A domain in its third release: what its older releases wrote, and the upcasters for it.
 
 use diptych::{
-    App, Encoded, Event, Filter, Limits, Memory, RawEvent, Tag, Upcast, UpcastError, Upcasters,
+    App, EncodedEvent, Event, Filter, Limits, Memory, RawEvent, Tag, Upcast, UpcastError, Upcasters,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ pub(crate) fn upcasters() -> Upcasters {
         .drop("heartbeat", 1)
 }
 
-fn change(old: &Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> {
+fn change(old: &EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastError> {
     let old: Value = serde_json::from_slice(old.payload)?;
     let named = json!({ "account": old["account"], "called": old["called"] });
     let moved = json!({ "account": old["account"], "to": old["to"] });

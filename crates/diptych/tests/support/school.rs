@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use diptych::{
-    Codec, Command, Encoded, Event, EventType, Filter, FilterItem, Fold, Json, RawEvent, Recorded,
-    SchemaError, Tag,
+    Codec, Command, EncodedEvent, Event, EventType, Filter, FilterItem, Fold, Json, RawEvent,
+    Recorded, SchemaError, Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ impl Event for Schooling {
         Ok(event.tag(course_tag(&place.course)).tag(student_tag(&place.student)))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Schooling, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Schooling, SchemaError> {
         match encoded.event_type {
             "course-offered" => encoded.read::<Json, _>().map(Schooling::Offered),
             "course-ended" => encoded.read::<Json, _>().map(Schooling::Ended),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use diptych::{
-    Codec, Encoded, Event, EventType, Fold, Json, RawEvent, Recorded, SchemaError, Timestamp,
+    Codec, EncodedEvent, Event, EventType, Fold, Json, RawEvent, Recorded, SchemaError, Timestamp,
     testing::check_determinism,
 };
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ impl Event for Paid {
         Ok(RawEvent::new("paid", Json::encode(self)?))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Paid, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Paid, SchemaError> {
         encoded.read::<Json, _>()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use diptych::{
-    App, Codec, Command, Encoded, Event, EventType, ExecuteError, Filter, Fold, Invalid, Json,
+    App, Codec, Command, EncodedEvent, Event, EventType, ExecuteError, Filter, Fold, Invalid, Json,
     Metadata, RawEvent, Recorded, SchemaError, Tag, Timestamp, Upcasters,
     testing::{Clock, Controlled, Given, Ids, given, nothing_given},
 };
@@ -154,7 +154,7 @@ impl Event for Odd {
         }
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Odd, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Odd, SchemaError> {
         match encoded.read::<Json, String>()?.as_str() {
             "one way" => Err(encoded.not_decoded("it is one way")),
             "bomb" => Ok(Odd("bomb")),

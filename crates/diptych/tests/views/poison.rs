@@ -10,9 +10,9 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, ControlError, Encoded, Event, EventType, Fold, FollowState, Json, Memory,
-    Position, Query, QueryError, RawEvent, Recorded, SchemaError, Stopped, Store, Tag, TimeSource,
-    Upcast, Upcasters, digest,
+    App, AppBuilder, ControlError, EncodedEvent, Event, EventType, Fold, FollowState, FollowerStop,
+    Json, Memory, Position, Query, QueryError, RawEvent, Recorded, SchemaError, Store, Tag,
+    TimeSource, Upcast, Upcasters, digest,
 };
 use diptych_store::Append;
 use pollster::block_on;
@@ -56,7 +56,7 @@ fn poison(ledger: &Hooked, amount: i64) -> Arc<AtomicBool> {
     is_mended
 }
 
-fn stopped(app: &App) -> Stopped {
+fn stopped(app: &App) -> FollowerStop {
     let error = block_on(app.query(Look).strong().into_future()).unwrap_err();
     let QueryError::Stopped { stopped, .. } = error else { panic!("{error}") };
     let status = app.view::<Ledger>().unwrap().status();
@@ -252,7 +252,7 @@ impl Event for Noted {
         Ok(RawEvent::new("noted", json).version(2))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Noted, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Noted, SchemaError> {
         let noted: Noted = encoded.read::<Json, _>()?;
         match noted.text == "torn" && !NO_TORN_PAGES.load(Ordering::SeqCst) {
             true => Err(encoded.not_decoded("the page is torn")),
@@ -314,7 +314,7 @@ fn noting(store: &Store) -> AppBuilder {
     App::over_store(store.clone()).view::<Notes>().view::<Letters>().view::<Remarks>()
 }
 
-fn no_notes(app: &App) -> Stopped {
+fn no_notes(app: &App) -> FollowerStop {
     let error = block_on(app.query(AllNotes).strong().into_future()).unwrap_err();
     let QueryError::Stopped { stopped, .. } = error else { panic!("{error}") };
     stopped

@@ -10,8 +10,8 @@ use std::{
 };
 
 use diptych::{
-    App, Corruption, Encoded, Event, EventType, Filter, Fold, FollowState, Json, Memory, Query,
-    QueryError, RawEvent, ReadError, Recorded, SchemaError, Store, Unavailable,
+    App, Corruption, EncodedEvent, Event, EventType, Filter, Fold, FollowState, Json, Memory,
+    Query, QueryError, RawEvent, ReadError, Recorded, SchemaError, Store, Unavailable,
 };
 use diptych_store::{
     Append,
@@ -46,7 +46,7 @@ impl Event for Ticked {
         Ok(RawEvent::new("ticked", serde_json::to_vec(self).unwrap()))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Ticked, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Ticked, SchemaError> {
         DECODED.fetch_add(1, Ordering::SeqCst);
         encoded.read::<Json, _>()
     }

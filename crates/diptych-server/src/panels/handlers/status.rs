@@ -23,7 +23,7 @@ use crate::{
 /// The present state of log, commands, views and projections.
 pub(crate) fn status(site: &Site) -> Value {
     let app = &site.app;
-    let (log, figures) = (app.identity(), app.figures());
+    let (log, figures) = (app.identity(), app.stats());
     json!({
         "title": site.entries.title,
         "log": {

@@ -28,7 +28,7 @@ enum Choice<T> {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Untagged {
+enum MissingTag {
     Unit,
     Number(u64),
     Text(String),
@@ -86,7 +86,7 @@ fn some_of_nothing_is_refused_wherever_it_is() {
     is_refused(Some(Wrapped(None::<u8>)));
     is_refused(Some(Wrapped(Wrapped(()))));
     is_refused(Wrapped(Some(None::<u8>)));
-    is_refused(Some(Untagged::Unit));
+    is_refused(Some(MissingTag::Unit));
     is_refused(Some(serde_json::Value::Null));
     let some = Some(None::<u8>);
     is_refused(vec![None, some, Some(Some(1))]);
@@ -132,7 +132,11 @@ fn what_can_be_told_apart_comes_back() {
     comes_back(Choice::Newtype(()));
     comes_back(Ok::<(), Option<()>>(()));
     comes_back(Some(Err::<(), Option<()>>(None)));
-    comes_back(vec![Untagged::Unit, Untagged::Number(u64::MAX), Untagged::Text(String::new())]);
+    comes_back(vec![
+        MissingTag::Unit,
+        MissingTag::Number(u64::MAX),
+        MissingTag::Text(String::new()),
+    ]);
     comes_back(vec![Tagged::Unit, Tagged::Struct { one: None }, Tagged::Struct { one: Some(1) }]);
     comes_back(Some(Adjacent::Newtype(None::<u8>)));
     comes_back(Some(Adjacent::<u8>::Unit));

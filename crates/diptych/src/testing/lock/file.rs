@@ -55,15 +55,15 @@ impl Entry {
 /// The file as it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct LockFile {
     #[serde(rename = "diptych-schemas")]
     format: u32,
-    events: Vec<WrittenEntry>,
+    events: Vec<LockEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenEntry {
+struct LockEntry {
     r#type: String,
     version: u32,
     codec: String,
@@ -93,7 +93,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
-    let Written { format, events } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let LockFile { format, events } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if format != FORMAT {
         return Err(format!("its form is {format}, and this version of diptych knows {FORMAT}"));
     }
@@ -110,9 +110,9 @@ fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-impl WrittenEntry {
+impl LockEntry {
     fn parse(self) -> Result<Entry, String> {
-        let WrittenEntry { r#type: event_type, version, codec, tags, shape, samples } = self;
+        let LockEntry { r#type: event_type, version, codec, tags, shape, samples } = self;
         let shape = shape.map(|lines| Shape::parse(&lines)).transpose()?;
         if shape.is_some() != Shape::is_known(&codec) {
             return Err(format!("an event of the codec {codec} has a shape, or should have one"));
@@ -131,7 +131,7 @@ impl WrittenEntry {
         Ok(Entry { event_type, version, codec, tags, shape, samples })
     }
 
-    fn of(entry: &Entry) -> Result<WrittenEntry, String> {
+    fn of(entry: &Entry) -> Result<LockEntry, String> {
         let sample = |payload: &Vec<u8>| {
             let text = if entry.codec == Json::NAME {
                 String::from_utf8_lossy(payload).into_owned()
@@ -140,7 +140,7 @@ impl WrittenEntry {
             };
             RawValue::from_string(text).map_err(|error| error.to_string())
         };
-        Ok(WrittenEntry {
+        Ok(LockEntry {
             r#type: entry.event_type.clone(),
             version: entry.version,
             codec: entry.codec.clone(),
@@ -156,9 +156,9 @@ impl WrittenEntry {
 /// # Errors
 /// Why it was not written.
 pub(super) fn write(path: &Path, entries: &[Entry]) -> Result<(), String> {
-    let mut events: Vec<_> = entries.iter().map(WrittenEntry::of).collect::<Result<_, _>>()?;
+    let mut events: Vec<_> = entries.iter().map(LockEntry::of).collect::<Result<_, _>>()?;
     events.sort_by(|one, other| (&one.r#type, one.version).cmp(&(&other.r#type, other.version)));
-    let written = Written { format: FORMAT, events };
+    let written = LockFile { format: FORMAT, events };
     let mut text = serde_json::to_string_pretty(&written).map_err(|error| error.to_string())?;
     text.push('\n');
     replace(path, text.as_bytes()).map_err(|error| format!("the file cannot be written: {error}"))

@@ -17,13 +17,13 @@ use crate::{
 
 /// Kinds of values by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape(BTreeMap<String, BTreeSet<Kind>>);
+pub(super) struct Shape(BTreeMap<String, BTreeSet<JsonKind>>);
 
 /// The path of the whole payload.
 const ROOT: &str = "$";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum JsonKind {
     Bool,
     Bytes,
     List,
@@ -33,14 +33,14 @@ enum Kind {
     String,
 }
 
-const KINDS: [(Kind, &str); 7] = [
-    (Kind::Bool, "bool"),
-    (Kind::Bytes, "bytes"),
-    (Kind::List, "list"),
-    (Kind::Null, "null"),
-    (Kind::Number, "number"),
-    (Kind::Object, "object"),
-    (Kind::String, "string"),
+const KINDS: [(JsonKind, &str); 7] = [
+    (JsonKind::Bool, "bool"),
+    (JsonKind::Bytes, "bytes"),
+    (JsonKind::List, "list"),
+    (JsonKind::Null, "null"),
+    (JsonKind::Number, "number"),
+    (JsonKind::Object, "object"),
+    (JsonKind::String, "string"),
 ];
 
 /// How a shape differs from what was recorded.
@@ -65,7 +65,7 @@ impl Shape {
     /// # Errors
     /// If it is not of this codec.
     pub(super) fn add(&mut self, codec: &str, payload: &[u8]) -> Result<(), String> {
-        let root = At { shape: self, path: ROOT.to_owned() };
+        let root = PathWalker { shape: self, path: ROOT.to_owned() };
         if codec == MessagePack::NAME {
             let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
             root.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
@@ -105,14 +105,15 @@ impl Shape {
                 .ok_or_else(|| format!("{line:?} is no line of a shape, like `amount: number`"))?;
             shape.0.insert(path, kinds);
         }
-        shape.0.entry(ROOT.to_owned()).or_insert_with(|| BTreeSet::from([Kind::Object]));
+        shape.0.entry(ROOT.to_owned()).or_insert_with(|| BTreeSet::from([JsonKind::Object]));
         Ok(shape)
     }
 
     /// How `now` differs from this, which was recorded.
     pub(super) fn compare(&self, now: &Shape) -> Change {
         let gone = self.0.keys().any(|path| !now.0.contains_key(path));
-        let differs = |(path, kinds): &(&String, &BTreeSet<Kind>)| self.0.get(*path) != Some(kinds);
+        let differs =
+            |(path, kinds): &(&String, &BTreeSet<JsonKind>)| self.0.get(*path) != Some(kinds);
         let differing: Vec<_> = now.0.iter().filter(differs).map(|(path, _)| path).collect();
         if gone || !differing.iter().all(|path| self.was_unknown(path)) {
             Change::Other
@@ -127,8 +128,8 @@ impl Shape {
     fn was_unknown(&self, path: &str) -> bool {
         self.0.iter().any(|(above, kinds)| {
             let Some(rest) = path.strip_prefix(above.as_str()) else { return false };
-            let null = kinds.iter().all(|kind| *kind == Kind::Null);
-            let list = kinds.iter().all(|kind| matches!(kind, Kind::Null | Kind::List));
+            let null = kinds.iter().all(|kind| *kind == JsonKind::Null);
+            let list = kinds.iter().all(|kind| matches!(kind, JsonKind::Null | JsonKind::List));
             let element = format!("{above}[]");
             match rest.as_bytes().first() {
                 // A payload that is nothing, as of a struct without fields, is known as that.
@@ -143,14 +144,14 @@ impl Shape {
     }
 }
 
-fn is_object(kinds: &BTreeSet<Kind>) -> bool {
-    kinds.iter().eq([&Kind::Object])
+fn is_object(kinds: &BTreeSet<JsonKind>) -> bool {
+    kinds.iter().eq([&JsonKind::Object])
 }
 
-fn parse_line(line: &str) -> Option<(String, BTreeSet<Kind>)> {
+fn parse_line(line: &str) -> Option<(String, BTreeSet<JsonKind>)> {
     let (path, names) = line.rsplit_once(": ")?;
     let kind = |name: &str| KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
-    let kinds: BTreeSet<Kind> = names.split('|').map(kind).collect::<Option<_>>()?;
+    let kinds: BTreeSet<JsonKind> = names.split('|').map(kind).collect::<Option<_>>()?;
     Some((path.to_owned(), kinds))
 }
 
@@ -166,18 +167,18 @@ fn field(path: &str, name: Option<&str>) -> String {
 }
 
 /// Collects what is at a path, from any format that describes itself.
-struct At<'a> {
+struct PathWalker<'a> {
     shape: &'a mut Shape,
     path: String,
 }
 
-impl At<'_> {
-    fn is(&mut self, kind: Kind) {
+impl PathWalker<'_> {
+    fn is(&mut self, kind: JsonKind) {
         self.shape.0.entry(self.path.clone()).or_default().insert(kind);
     }
 }
 
-impl<'de> DeserializeSeed<'de> for At<'_> {
+impl<'de> DeserializeSeed<'de> for PathWalker<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -189,13 +190,13 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
 macro_rules! plain {
     ($($visit:ident($of:ty) $kind:ident)*) => {$(
         fn $visit<E: de::Error>(mut self, _: $of) -> Result<(), E> {
-            self.is(Kind::$kind);
+            self.is(JsonKind::$kind);
             Ok(())
         }
     )*};
 }
 
-impl<'de> de::Visitor<'de> for At<'_> {
+impl<'de> de::Visitor<'de> for PathWalker<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -214,7 +215,7 @@ impl<'de> de::Visitor<'de> for At<'_> {
     }
 
     fn visit_unit<E: de::Error>(mut self) -> Result<(), E> {
-        self.is(Kind::Null);
+        self.is(JsonKind::Null);
         Ok(())
     }
 
@@ -231,10 +232,10 @@ impl<'de> de::Visitor<'de> for At<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        self.is(Kind::List);
+        self.is(JsonKind::List);
         let path = format!("{}[]", self.path);
         loop {
-            let element = At { shape: &mut *self.shape, path: path.clone() };
+            let element = PathWalker { shape: &mut *self.shape, path: path.clone() };
             if elements.next_element_seed(element)?.is_none() {
                 return Ok(());
             }
@@ -246,13 +247,13 @@ impl<'de> de::Visitor<'de> for At<'_> {
         // Under its feature `arbitrary_precision` serde_json gives a number as a map with this key.
         if name.as_ref().is_some_and(|name| name.as_deref() == Some(NUMBER)) {
             entries.next_value::<IgnoredAny>()?;
-            self.is(Kind::Number);
+            self.is(JsonKind::Number);
             return Ok(());
         }
-        self.is(Kind::Object);
+        self.is(JsonKind::Object);
         while let Some(this) = name {
             let path = field(&self.path, this.as_deref());
-            entries.next_value_seed(At { shape: &mut *self.shape, path })?;
+            entries.next_value_seed(PathWalker { shape: &mut *self.shape, path })?;
             name = entries.next_key_seed(Name)?;
         }
         Ok(())
@@ -371,12 +372,12 @@ mod tests {
     #[test]
     fn messagepack_shows_what_json_cannot() {
         #[derive(Serialize)]
-        struct Packed {
+        struct ManyMaps {
             by_number: HashMap<u8, u64>,
             by_pair: HashMap<(u8, u8), ()>,
             by_name: HashMap<&'static str, f32>,
         }
-        let packed = Packed {
+        let packed = ManyMaps {
             by_number: [(1, 1), (2, u64::MAX)].into(),
             by_pair: [((1, 2), ())].into(),
             by_name: [("x", 1.0)].into(),

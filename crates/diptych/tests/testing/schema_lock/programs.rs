@@ -1,6 +1,8 @@
 //! The same event in programs of different times.
 
-use diptych::{Codec, Encoded, Event, EventType, Json, MessagePack, RawEvent, SchemaError, Tag};
+use diptych::{
+    Codec, EncodedEvent, Event, EventType, Json, MessagePack, RawEvent, SchemaError, Tag,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// An event in a module of its own, as the derive would write it.
@@ -25,7 +27,7 @@ macro_rules! program {
                     Ok(event)
                 }
 
-                fn decode(encoded: &Encoded<'_>) -> Result<$event, SchemaError> {
+                fn decode(encoded: &EncodedEvent<'_>) -> Result<$event, SchemaError> {
                     encoded.read::<$codec, _>()
                 }
             }
@@ -208,7 +210,7 @@ impl Event for Account {
         Ok(RawEvent::new(name, Json::encode(self)?))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Account, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<Account, SchemaError> {
         #[derive(Deserialize)]
         struct Opened {
             owner: String,

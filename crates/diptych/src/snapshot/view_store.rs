@@ -9,7 +9,7 @@ use std::{any::type_name, collections::BTreeSet, sync::Arc, time::Duration};
 use diptych_store::{EventChecksum, Position};
 use parking_lot::Mutex;
 
-use super::{Keeping, Kept, Snapshots, Unused, of_a_lost_history};
+use super::{SavedState, SnapshotPolicy, SnapshotProblem, Snapshots, of_a_lost_history};
 use crate::{
     fold::{Fold, kept_name},
     lineage::Lineage,
@@ -21,8 +21,8 @@ use crate::{
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The snapshots of one view.
-pub(crate) struct Ages<F> {
-    keeping: Arc<Keeping<F>>,
+pub(crate) struct ViewSnapshotStore<F> {
+    policy: Arc<SnapshotPolicy<F>>,
     keep: usize,
     place: Arc<dyn Snapshots>,
     lineage: Arc<Lineage>,
@@ -37,35 +37,35 @@ pub(crate) struct Ages<F> {
 
 /// What the place has of this view.
 #[derive(Default)]
-struct Found {
+struct FoundSnapshots {
     /// By this code and of this log; the oldest first.
     own: Vec<(Position, String)>,
     /// By other code, or of another log.
     foreign: Vec<String>,
 }
 
-impl<F: Fold> Ages<F> {
+impl<F: Fold> ViewSnapshotStore<F> {
     /// Those of a view whose events are selected and read as `declared`: at most `keep`.
     pub(crate) fn new(
-        keeping: Arc<Keeping<F>>,
+        policy: Arc<SnapshotPolicy<F>>,
         keep: usize,
         place: Arc<dyn Snapshots>,
         lineage: Arc<Lineage>,
         declared: String,
-    ) -> Ages<F> {
+    ) -> ViewSnapshotStore<F> {
         let log = lineage.log();
         let hex = |bytes: &[u8], digits| -> String {
             blake3::hash(bytes).to_hex().chars().take(digits).collect()
         };
         let view = format!("view-{}-", hex(kept_name::<F>().as_bytes(), 32));
-        let code = format!("{}-", hex(&keeping.head(log, "", &declared), 16));
+        let code = format!("{}-", hex(&policy.head(log, "", &declared), 16));
         let useless = Mutex::default();
-        Ages { keeping, keep, place, lineage, declared, view, code, useless }
+        ViewSnapshotStore { policy, keep, place, lineage, declared, view, code, useless }
     }
 
     /// A snapshot is due after this many events since the last.
     pub(crate) fn every_events(&self) -> u64 {
-        self.keeping.every_events
+        self.policy.every_events
     }
 
     /// Keeps this state, which is complete up to `position` and was made of payloads of so many
@@ -80,8 +80,8 @@ impl<F: Fold> Ages<F> {
         payload_bytes: u64,
     ) -> Result<(), String> {
         let name = self.name(position);
-        let kept = Kept { fold: state, position, payload_bytes };
-        let unsealed = self.keeping.write(self.lineage.log(), &name, &self.declared, kept)?;
+        let kept = SavedState { fold: state, position, payload_bytes };
+        let unsealed = self.policy.write(self.lineage.log(), &name, &self.declared, kept)?;
         let checksum = self.checksum(position)?.ok_or("the log has no event at its position")?;
         let bytes = unsealed.seal(checksum);
         match caught(|| self.place.save(&name, &bytes)) {
@@ -100,9 +100,9 @@ impl<F: Fold> Ages<F> {
 
     /// The newest one at or below `upto` that is of use, in a log that ends at `head`. Those that
     /// turn out to be of no use are removed. Waits for the store, on the calling thread.
-    pub(crate) fn newest(&self, upto: Position, head: Position) -> Option<Kept<F>> {
+    pub(crate) fn newest(&self, upto: Position, head: Position) -> Option<SavedState<F>> {
         let view = type_name::<F>();
-        let Found { own, foreign } = match self.find() {
+        let FoundSnapshots { own, foreign } = match self.find() {
             Ok(found) => found,
             Err(reason) => {
                 tracing::warn!(view, reason, "snapshots cannot be listed: replaying");
@@ -118,7 +118,7 @@ impl<F: Fold> Ages<F> {
             });
             let unused = match loaded {
                 Ok((kept, Ok(true))) => return Some(kept),
-                Ok((_, Ok(false))) => Unused::Useless(of_a_lost_history(position)),
+                Ok((_, Ok(false))) => SnapshotProblem::Useless(of_a_lost_history(position)),
                 Ok((_, Err(reason))) => {
                     tracing::warn!(view, reason, "snapshots cannot be compared with the log");
                     return None;
@@ -126,9 +126,9 @@ impl<F: Fold> Ages<F> {
                 Err(unused) => unused,
             };
             let reason = match unused {
-                Unused::Unread(reason) => reason,
+                SnapshotProblem::Unread(reason) => reason,
                 // Its name says that it is of this code.
-                Unused::Useless(reason) | Unused::Foreign(reason) => {
+                SnapshotProblem::Useless(reason) | SnapshotProblem::Foreign(reason) => {
                     self.useless.lock().insert(name);
                     reason
                 }
@@ -161,13 +161,13 @@ impl<F: Fold> Ages<F> {
         format!("{}{}{:020}", self.view, self.code, position.get())
     }
 
-    fn find(&self) -> Result<Found, String> {
+    fn find(&self) -> Result<FoundSnapshots, String> {
         let names = match caught(|| self.place.names(&self.view)) {
             Ok(Ok(names)) => names,
             Ok(Err(error)) => return Err(error.to_string()),
             Err(panic) => return Err(panic),
         };
-        let mut found = Found::default();
+        let mut found = FoundSnapshots::default();
         for name in names {
             let Some((code, position)) = self.split(&name) else { continue };
             match code == self.code {
@@ -203,29 +203,29 @@ impl<F: Fold> Ages<F> {
         name: &str,
         position: Position,
         head: Position,
-    ) -> Result<(Kept<F>, EventChecksum), Unused> {
+    ) -> Result<(SavedState<F>, EventChecksum), SnapshotProblem> {
         if position > head {
             let reason = format!("it is of position {position}, and the log ends at {head}");
-            return Err(Unused::Useless(reason));
+            return Err(SnapshotProblem::Useless(reason));
         }
         let bytes = match caught(|| self.place.load(name)) {
             Ok(Ok(Some(bytes))) => bytes,
-            Ok(Ok(None)) => return Err(Unused::Unread("it is gone".to_owned())),
-            Ok(Err(error)) => return Err(Unused::Unread(error.to_string())),
-            Err(panic) => return Err(Unused::Unread(panic)),
+            Ok(Ok(None)) => return Err(SnapshotProblem::Unread("it is gone".to_owned())),
+            Ok(Err(error)) => return Err(SnapshotProblem::Unread(error.to_string())),
+            Err(panic) => return Err(SnapshotProblem::Unread(panic)),
         };
-        let read = self.keeping.read(self.lineage.log(), name, &self.declared, &bytes, head);
+        let read = self.policy.read(self.lineage.log(), name, &self.declared, &bytes, head);
         let (kept, checksum) = read?;
         if kept.position != position {
-            return Err(Unused::Useless(format!("it is of position {}", kept.position)));
+            return Err(SnapshotProblem::Useless(format!("it is of position {}", kept.position)));
         }
         Ok((kept, checksum))
     }
 
     fn remove_the_rest(&self, saved: Position) -> Result<(), String> {
-        let Found { own, foreign } = self.find()?;
+        let FoundSnapshots { own, foreign } = self.find()?;
         let positions = own.into_iter().map(|(position, _)| position).collect();
-        let unit = self.keeping.every_events;
+        let unit = self.policy.every_events;
         let many = superfluous(positions, saved, self.keep, unit);
         self.remove(foreign.into_iter().chain(many.into_iter().map(|at| self.name(at))))
     }
@@ -235,7 +235,7 @@ impl<F: Fold> Ages<F> {
     /// # Errors
     /// Why some are still there. They are not used, as long as this lives.
     pub(crate) fn forget(&self) -> Result<(), String> {
-        let Found { own, foreign } = self.find()?;
+        let FoundSnapshots { own, foreign } = self.find()?;
         self.useless.lock().extend(own.into_iter().map(|(_, name)| name));
         self.remove(foreign.into_iter())
     }

@@ -27,10 +27,10 @@ const KEPT_BYTES: usize = 4 << 20;
 
 /// The events of commits that were accepted and are not published yet.
 #[derive(Default)]
-pub(crate) struct Unsynced {
+pub(crate) struct AcceptedWindow {
     /// Whether there is anything, so that a store that publishes at once costs nothing.
     any: AtomicBool,
-    window: Mutex<Window>,
+    window: Mutex<AcceptedCommits>,
     latest: Latest,
 }
 
@@ -67,7 +67,7 @@ impl Latest {
 }
 
 #[derive(Default)]
-struct Window {
+struct AcceptedCommits {
     /// In the order of their positions.
     commits: VecDeque<Commit>,
     /// Of their payloads.
@@ -91,14 +91,14 @@ struct Commit {
 }
 
 /// An event that was accepted.
-pub struct Found {
+pub struct AcceptedEvent {
     pub(crate) position: Position,
     pub(crate) recorded_at: Timestamp,
     events: Arc<[RawEvent]>,
     index: usize,
 }
 
-impl Found {
+impl AcceptedEvent {
     pub(crate) fn event(&self) -> Option<&RawEvent> {
         self.events.get(self.index)
     }
@@ -109,7 +109,7 @@ pub(crate) enum Above {
     /// Nothing in here matches.
     Nothing,
     /// These match, and between the state's position and `upto` everything is known.
-    Known { found: Vec<Found>, upto: Position },
+    Known { found: Vec<AcceptedEvent>, upto: Position },
     /// Something matches at or below `until`, and what is between is not known: it has to be
     /// published and read.
     Unknown { until: Position },
@@ -125,7 +125,7 @@ pub(crate) enum Within {
     Unknown,
 }
 
-impl Unsynced {
+impl AcceptedWindow {
     /// Enters a commit. `head` is what is published.
     pub(crate) fn enter(
         &self,
@@ -190,7 +190,7 @@ impl Unsynced {
     }
 }
 
-impl Window {
+impl AcceptedCommits {
     fn enter(
         &mut self,
         first: u64,
@@ -299,7 +299,7 @@ impl Window {
             let commit = self.commit(position)?;
             let index = usize::try_from(position - commit.first).ok()?;
             let (recorded_at, events) = (commit.recorded_at, commit.events.clone());
-            Some(Found { position: Position::new(position), recorded_at, events, index })
+            Some(AcceptedEvent { position: Position::new(position), recorded_at, events, index })
         });
         Above::Known { found: found.collect(), upto }
     }
@@ -380,14 +380,14 @@ mod tests {
         tags.fold(RawEvent::new(event_type, b"{}"), RawEvent::tag)
     }
 
-    fn enter(unsynced: &Unsynced, first: u64, events: Vec<RawEvent>, head: u64) {
+    fn enter(accepted_window: &AcceptedWindow, first: u64, events: Vec<RawEvent>, head: u64) {
         let at = Timestamp::from_micros(first as i64);
-        unsynced.enter(Position::new(first), at, events.into(), Position::new(head));
+        accepted_window.enter(Position::new(first), at, events.into(), Position::new(head));
     }
 
-    fn ask(unsynced: &Unsynced, filter: &str, position: u64, head: u64) -> String {
+    fn ask(accepted_window: &AcceptedWindow, filter: &str, position: u64, head: u64) -> String {
         let filter: Filter = filter.parse().unwrap();
-        match unsynced.above(&filter, Position::new(position), Position::new(head)) {
+        match accepted_window.above(&filter, Position::new(position), Position::new(head)) {
             Above::Nothing => "nothing".to_owned(),
             Above::Unknown { until } => format!("unknown until {until}"),
             Above::Known { found, upto } => {
@@ -399,39 +399,39 @@ mod tests {
 
     #[test]
     fn what_follows_without_a_gap_is_known() {
-        let unsynced = Unsynced::default();
-        enter(&unsynced, 11, vec![event("a", &["k:1"]), event("b", &["k:1", "k:2"])], 10);
-        enter(&unsynced, 13, vec![event("a", &["k:2"])], 10);
-        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "[11, 12] upto 12");
-        assert_eq!(ask(&unsynced, "tag=k:2", 10, 10), "[12, 13] upto 13");
-        assert_eq!(ask(&unsynced, "tag=k:1 tag=k:2", 10, 10), "[12] upto 12");
-        assert_eq!(ask(&unsynced, "type=a tag=k:1 or type=a", 10, 10), "[11, 13] upto 13");
-        assert_eq!(ask(&unsynced, "tag=k:1", 12, 10), "nothing");
-        assert_eq!(ask(&unsynced, "tag=k:3", 10, 10), "nothing");
-        assert_eq!(ask(&unsynced, "nothing", 10, 10), "nothing");
+        let accepted_window = AcceptedWindow::default();
+        enter(&accepted_window, 11, vec![event("a", &["k:1"]), event("b", &["k:1", "k:2"])], 10);
+        enter(&accepted_window, 13, vec![event("a", &["k:2"])], 10);
+        assert_eq!(ask(&accepted_window, "tag=k:1", 10, 10), "[11, 12] upto 12");
+        assert_eq!(ask(&accepted_window, "tag=k:2", 10, 10), "[12, 13] upto 13");
+        assert_eq!(ask(&accepted_window, "tag=k:1 tag=k:2", 10, 10), "[12] upto 12");
+        assert_eq!(ask(&accepted_window, "type=a tag=k:1 or type=a", 10, 10), "[11, 13] upto 13");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 12, 10), "nothing");
+        assert_eq!(ask(&accepted_window, "tag=k:3", 10, 10), "nothing");
+        assert_eq!(ask(&accepted_window, "nothing", 10, 10), "nothing");
     }
 
     #[test]
     fn a_gap_and_what_was_not_read_yet_are_unknown() {
-        let unsynced = Unsynced::default();
-        enter(&unsynced, 11, vec![event("a", &["k:1"])], 10);
-        enter(&unsynced, 13, vec![event("a", &["k:1"])], 10);
-        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "unknown until 13");
-        assert_eq!(ask(&unsynced, "tag=k:1", 12, 10), "[13] upto 13");
+        let accepted_window = AcceptedWindow::default();
+        enter(&accepted_window, 11, vec![event("a", &["k:1"])], 10);
+        enter(&accepted_window, 13, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask(&accepted_window, "tag=k:1", 10, 10), "unknown until 13");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 12, 10), "[13] upto 13");
         // The one between was accepted earlier and is entered later.
-        enter(&unsynced, 12, vec![event("a", &["k:2"])], 10);
-        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "[11, 13] upto 13");
-        assert_eq!(ask(&unsynced, "tag=k:1", 7, 10), "unknown until 13");
+        enter(&accepted_window, 12, vec![event("a", &["k:2"])], 10);
+        assert_eq!(ask(&accepted_window, "tag=k:1", 10, 10), "[11, 13] upto 13");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 7, 10), "unknown until 13");
     }
 
     #[test]
     fn where_a_tag_was_written_last_is_known_for_longer() {
-        let unsynced = Unsynced::default();
-        enter(&unsynced, 5, vec![event("a", &["k:1", "k:2"])], 9);
-        enter(&unsynced, 11, vec![event("a", &["k:2"])], 10);
+        let accepted_window = AcceptedWindow::default();
+        enter(&accepted_window, 5, vec![event("a", &["k:1", "k:2"])], 9);
+        enter(&accepted_window, 11, vec![event("a", &["k:2"])], 10);
         let written = |filter: &str, position| {
             let filter: Filter = filter.parse().unwrap();
-            unsynced.may_have_written(&filter, Position::new(position))
+            accepted_window.may_have_written(&filter, Position::new(position))
         };
         assert!(written("tag=k:1", 4) && !written("tag=k:1", 5));
         assert!(written("tag=k:2", 10) && !written("tag=k:2", 11));
@@ -442,33 +442,38 @@ mod tests {
 
     #[test]
     fn what_is_published_is_forgotten() {
-        let unsynced = Unsynced::default();
-        enter(&unsynced, 1, vec![event("a", &["k:1"]), event("a", &["k:1"])], 0);
-        enter(&unsynced, 3, vec![event("a", &["k:1", "k:1"])], 0);
-        assert_eq!(ask(&unsynced, "tag=k:1", 0, 2), "unknown until 3");
-        assert_eq!(ask(&unsynced, "tag=k:1", 2, 2), "[3] upto 3");
-        assert_eq!(ask(&unsynced, "tag=k:1", 2, 3), "nothing");
-        assert!(unsynced.window.lock().by_tag.is_empty());
-        enter(&unsynced, 2, vec![event("a", &["k:1"])], 3);
-        assert!(unsynced.window.lock().commits.is_empty());
+        let accepted_window = AcceptedWindow::default();
+        enter(&accepted_window, 1, vec![event("a", &["k:1"]), event("a", &["k:1"])], 0);
+        enter(&accepted_window, 3, vec![event("a", &["k:1", "k:1"])], 0);
+        assert_eq!(ask(&accepted_window, "tag=k:1", 0, 2), "unknown until 3");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 2, 2), "[3] upto 3");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 2, 3), "nothing");
+        assert!(accepted_window.window.lock().by_tag.is_empty());
+        enter(&accepted_window, 2, vec![event("a", &["k:1"])], 3);
+        assert!(accepted_window.window.lock().commits.is_empty());
     }
 
     #[test]
     fn below_a_commit_that_was_not_kept_nothing_is_known() {
-        let unsynced = Unsynced::default();
-        unsynced.enter_unknown(Position::new(11), Position::new(10));
-        assert_eq!(ask(&unsynced, "tag=k:9", 10, 10), "unknown until 11");
-        enter(&unsynced, 12, vec![event("a", &["k:1"])], 10);
-        assert_eq!(ask(&unsynced, "tag=k:1", 10, 10), "unknown until 11");
-        assert_eq!(ask(&unsynced, "tag=k:1", 11, 10), "[12] upto 12");
-        assert_eq!(ask(&unsynced, "tag=k:1", 11, 11), "[12] upto 12");
-        assert_eq!(ask(&unsynced, "tag=k:9", 11, 12), "nothing");
-        assert!(!unsynced.any.load(Ordering::Relaxed));
+        let accepted_window = AcceptedWindow::default();
+        accepted_window.enter_unknown(Position::new(11), Position::new(10));
+        assert_eq!(ask(&accepted_window, "tag=k:9", 10, 10), "unknown until 11");
+        enter(&accepted_window, 12, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask(&accepted_window, "tag=k:1", 10, 10), "unknown until 11");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 11, 10), "[12] upto 12");
+        assert_eq!(ask(&accepted_window, "tag=k:1", 11, 11), "[12] upto 12");
+        assert_eq!(ask(&accepted_window, "tag=k:9", 11, 12), "nothing");
+        assert!(!accepted_window.any.load(Ordering::Relaxed));
     }
 
-    fn ask_within(unsynced: &Unsynced, filter: &str, position: u64, upto: u64) -> String {
+    fn ask_within(
+        accepted_window: &AcceptedWindow,
+        filter: &str,
+        position: u64,
+        upto: u64,
+    ) -> String {
         let filter: Filter = filter.parse().unwrap();
-        match unsynced.within(&filter, Position::new(position), Position::new(upto)) {
+        match accepted_window.within(&filter, Position::new(position), Position::new(upto)) {
             Within::Nothing => "nothing".to_owned(),
             Within::Unknown => "unknown".to_owned(),
             Within::Match(at) => at.to_string(),
@@ -477,19 +482,19 @@ mod tests {
 
     #[test]
     fn a_state_is_compared_with_a_newer_one_up_to_its_end() {
-        let unsynced = Unsynced::default();
-        enter(&unsynced, 11, vec![event("a", &["k:1"])], 10);
-        enter(&unsynced, 12, vec![event("a", &["k:2"]), event("b", &["k:2"])], 10);
-        enter(&unsynced, 14, vec![event("a", &["k:1"])], 10);
-        assert_eq!(ask_within(&unsynced, "tag=k:2", 10, 11), "nothing");
-        assert_eq!(ask_within(&unsynced, "tag=k:1", 10, 13), "11");
-        assert_eq!(ask_within(&unsynced, "tag=k:1", 11, 13), "nothing");
-        assert_eq!(ask_within(&unsynced, "tag=k:2", 10, 14), "13");
+        let accepted_window = AcceptedWindow::default();
+        enter(&accepted_window, 11, vec![event("a", &["k:1"])], 10);
+        enter(&accepted_window, 12, vec![event("a", &["k:2"]), event("b", &["k:2"])], 10);
+        enter(&accepted_window, 14, vec![event("a", &["k:1"])], 10);
+        assert_eq!(ask_within(&accepted_window, "tag=k:2", 10, 11), "nothing");
+        assert_eq!(ask_within(&accepted_window, "tag=k:1", 10, 13), "11");
+        assert_eq!(ask_within(&accepted_window, "tag=k:1", 11, 13), "nothing");
+        assert_eq!(ask_within(&accepted_window, "tag=k:2", 10, 14), "13");
         // A gap between, and what is beyond everything that is known.
-        assert_eq!(ask_within(&unsynced, "tag=k:2", 9, 14), "unknown");
-        assert_eq!(ask_within(&unsynced, "tag=k:2", 14, 15), "unknown");
-        enter(&unsynced, 16, vec![event("a", &["k:3"])], 12);
-        assert_eq!(ask_within(&unsynced, "tag=k:2", 14, 16), "unknown");
-        assert_eq!(ask_within(&unsynced, "tag=k:2", 11, 14), "unknown", "published by now");
+        assert_eq!(ask_within(&accepted_window, "tag=k:2", 9, 14), "unknown");
+        assert_eq!(ask_within(&accepted_window, "tag=k:2", 14, 15), "unknown");
+        enter(&accepted_window, 16, vec![event("a", &["k:3"])], 12);
+        assert_eq!(ask_within(&accepted_window, "tag=k:2", 14, 16), "unknown");
+        assert_eq!(ask_within(&accepted_window, "tag=k:2", 11, 14), "unknown", "published by now");
     }
 }

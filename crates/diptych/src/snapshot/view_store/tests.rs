@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::*;
 use crate::{
-    event::{Encoded, Event, EventType, Recorded, SchemaError},
+    event::{EncodedEvent, Event, EventType, Recorded, SchemaError},
     snapshot::MemorySnapshots,
 };
 
-struct Happened;
+struct Noted;
 
-impl Event for Happened {
+impl Event for Noted {
     fn types() -> Vec<EventType> {
         vec![EventType::new("happened")]
     }
@@ -24,8 +24,8 @@ impl Event for Happened {
         Ok(RawEvent::new("happened", "{}"))
     }
 
-    fn decode(_: &Encoded<'_>) -> Result<Happened, SchemaError> {
-        Ok(Happened)
+    fn decode(_: &EncodedEvent<'_>) -> Result<Noted, SchemaError> {
+        Ok(Noted)
     }
 }
 
@@ -33,17 +33,17 @@ impl Event for Happened {
 macro_rules! view {
     ($version:expr) => {
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        struct View {
+        struct Noting {
             events: u64,
             by_name: BTreeMap<String, u64>,
         }
 
-        impl Fold for View {
-            type Event = Happened;
+        impl Fold for Noting {
+            type Event = Noted;
 
             const VERSION: Option<u32> = $version;
 
-            fn apply(&mut self, _: &Recorded<Happened>) {
+            fn apply(&mut self, _: &Recorded<Noted>) {
                 self.events += 1;
             }
         }
@@ -52,17 +52,23 @@ macro_rules! view {
 
 view!(Some(1));
 
-fn view(events: u64) -> View {
-    View { events, by_name: [("a".to_owned(), events), ("b".to_owned(), 1)].into() }
+fn view(events: u64) -> Noting {
+    Noting { events, by_name: [("a".to_owned(), events), ("b".to_owned(), 1)].into() }
 }
 
-fn ages<F: Fold + Serialize + de::DeserializeOwned>(
+fn store_of<F: Fold + Serialize + de::DeserializeOwned>(
     place: &Arc<impl Snapshots>,
     log: LogIdentity,
     keep: usize,
-) -> Ages<F> {
-    let keeping = Arc::new(Keeping::new(10).unwrap());
-    Ages::new(keeping, keep, Arc::new(Arc::clone(place)), lineage(log, 0), "happened".to_owned())
+) -> ViewSnapshotStore<F> {
+    let policy = Arc::new(SnapshotPolicy::new(10).unwrap());
+    ViewSnapshotStore::new(
+        policy,
+        keep,
+        Arc::new(Arc::clone(place)),
+        lineage(log, 0),
+        "happened".to_owned(),
+    )
 }
 
 /// A log that has an event at every position there is, each of which says of which history it is.
@@ -126,17 +132,17 @@ fn at(position: u64) -> Position {
 }
 
 /// The position and the state of the newest, in a log that ends there.
-fn newest<F: Fold>(ages: &Ages<F>, head: u64) -> Option<(u64, F)> {
-    upto(ages, head, head)
+fn newest<F: Fold>(snapshots: &ViewSnapshotStore<F>, head: u64) -> Option<(u64, F)> {
+    upto(snapshots, head, head)
 }
 
-fn upto<F: Fold>(ages: &Ages<F>, upto: u64, head: u64) -> Option<(u64, F)> {
-    let kept = ages.newest(at(upto), at(head))?;
+fn upto<F: Fold>(snapshots: &ViewSnapshotStore<F>, upto: u64, head: u64) -> Option<(u64, F)> {
+    let kept = snapshots.newest(at(upto), at(head))?;
     Some((kept.position.get(), kept.fold))
 }
 
-fn positions<F: Fold>(ages: &Ages<F>) -> Vec<u64> {
-    ages.positions().unwrap().into_iter().map(Position::get).collect()
+fn positions<F: Fold>(snapshots: &ViewSnapshotStore<F>) -> Vec<u64> {
+    snapshots.positions().unwrap().into_iter().map(Position::get).collect()
 }
 
 fn names(place: &impl Snapshots) -> Vec<String> {
@@ -146,32 +152,32 @@ fn names(place: &impl Snapshots) -> Vec<String> {
 #[test]
 fn the_newest_that_is_not_too_new_is_found() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    let ages = ages::<View>(&place, log, 8);
-    assert_eq!(newest(&ages, u64::MAX), None);
-    assert_eq!(positions(&ages), [0; 0]);
+    let snapshots = store_of::<Noting>(&place, log, 8);
+    assert_eq!(newest(&snapshots, u64::MAX), None);
+    assert_eq!(positions(&snapshots), [0; 0]);
     for position in [100, 9, 1_000_000_000_000, 10, 99] {
-        ages.save(&view(position), at(position), 0).unwrap();
+        snapshots.save(&view(position), at(position), 0).unwrap();
     }
-    assert_eq!(positions(&ages), [9, 10, 99, 100, 1_000_000_000_000]);
+    assert_eq!(positions(&snapshots), [9, 10, 99, 100, 1_000_000_000_000]);
     const LAST: u64 = 1_000_000_000_000;
     for (asked, found) in [(9, 9), (10, 10), (11, 10), (98, 10), (99, 99), (LAST, LAST)] {
-        assert_eq!(upto(&ages, asked, u64::MAX), Some((found, view(found))), "{asked}");
+        assert_eq!(upto(&snapshots, asked, u64::MAX), Some((found, view(found))), "{asked}");
     }
-    assert_eq!(upto(&ages, 8, u64::MAX), None);
+    assert_eq!(upto(&snapshots, 8, u64::MAX), None);
     let name = &names(&*place)[0];
     assert!(name.starts_with("view-") && name.ends_with("-00000000000000000009"), "{name}");
     assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{name}");
     // The same position again.
-    ages.save(&view(7), at(100), 0).unwrap();
-    assert_eq!(upto(&ages, 100, u64::MAX), Some((100, view(7))));
-    assert_eq!(positions(&ages).len(), 5);
+    snapshots.save(&view(7), at(100), 0).unwrap();
+    assert_eq!(upto(&snapshots, 100, u64::MAX), Some((100, view(7))));
+    assert_eq!(positions(&snapshots).len(), 5);
 }
 
 #[test]
 fn what_is_damaged_is_skipped_for_an_older_one_and_removed() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    ages::<View>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
-    ages::<View>(&place, log, 8).save(&view(20), at(20), 0).unwrap();
+    store_of::<Noting>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
+    store_of::<Noting>(&place, log, 8).save(&view(20), at(20), 0).unwrap();
     let name = names(&*place).pop().unwrap();
     let bytes = place.load(&name).unwrap().unwrap();
     let mut damaged = Vec::new();
@@ -189,48 +195,48 @@ fn what_is_damaged_is_skipped_for_an_older_one_and_removed() {
     // Whole, and of another place.
     damaged.push(place.load(&names(&*place)[0]).unwrap().unwrap());
     for bytes in damaged {
-        let ages = ages::<View>(&place, log, 8);
+        let snapshots = store_of::<Noting>(&place, log, 8);
         place.save(&name, &bytes).unwrap();
-        let (found, warnings) = Heard::during(|| newest(&ages, 100));
+        let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
         assert_eq!(found, Some((10, view(10))));
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("trying an older one"), "{warnings:?}");
         assert!(warnings[0].contains("position=20") && warnings[0].contains("View"));
         // It was said once, and it is no age any more.
-        assert_eq!(Heard::during(|| newest(&ages, 100)), (Some((10, view(10))), vec![]));
-        assert_eq!(positions(&ages), [10]);
+        assert_eq!(WarningLog::during(|| newest(&snapshots, 100)), (Some((10, view(10))), vec![]));
+        assert_eq!(positions(&snapshots), [10]);
         assert_eq!(names(&*place).len(), 1);
-        ages.save(&view(30), at(30), 0).unwrap();
-        assert_eq!(positions(&ages), [10, 30]);
+        snapshots.save(&view(30), at(30), 0).unwrap();
+        assert_eq!(positions(&snapshots), [10, 30]);
         assert_eq!(names(&*place).len(), 2);
-        place.remove(&ages.name(at(30))).unwrap();
+        place.remove(&snapshots.name(at(30))).unwrap();
     }
-    let ages = ages::<View>(&place, log, 8);
+    let snapshots = store_of::<Noting>(&place, log, 8);
     place.save(&name, &bytes).unwrap();
-    assert_eq!(newest(&ages, 100), Some((20, view(20))));
+    assert_eq!(newest(&snapshots, 100), Some((20, view(20))));
 }
 
 #[test]
 fn one_that_is_written_anew_is_of_use_again() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    let ages = ages::<View>(&place, log, 8);
-    place.save(&ages.name(at(10)), b"?").unwrap();
-    assert_eq!(Heard::during(|| newest(&ages, 10)).1.len(), 1);
-    ages.save(&view(10), at(10), 0).unwrap();
-    assert_eq!(newest(&ages, 10), Some((10, view(10))));
+    let snapshots = store_of::<Noting>(&place, log, 8);
+    place.save(&snapshots.name(at(10)), b"?").unwrap();
+    assert_eq!(WarningLog::during(|| newest(&snapshots, 10)).1.len(), 1);
+    snapshots.save(&view(10), at(10), 0).unwrap();
+    assert_eq!(newest(&snapshots, 10), Some((10, view(10))));
 }
 
 /// The bytes say another position than the name, and nothing else is wrong with them.
 #[test]
 fn a_name_and_its_bytes_are_of_one_position() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    let ages = ages::<View>(&place, log, 8);
-    let name = ages.name(at(20));
-    let kept = Kept { fold: &view(10), position: at(10), payload_bytes: 0 };
-    let bytes = ages.keeping.write(log, &name, "happened", kept).unwrap();
+    let snapshots = store_of::<Noting>(&place, log, 8);
+    let name = snapshots.name(at(20));
+    let kept = SavedState { fold: &view(10), position: at(10), payload_bytes: 0 };
+    let bytes = snapshots.policy.write(log, &name, "happened", kept).unwrap();
     let bytes = bytes.seal(EventChecksum::from_u64(1));
     place.save(&name, &bytes).unwrap();
-    let (found, warnings) = Heard::during(|| newest(&ages, 100));
+    let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
     assert_eq!(found, None);
     assert!(warnings[0].contains("it is of position 10"), "{warnings:?}");
 }
@@ -238,20 +244,20 @@ fn a_name_and_its_bytes_are_of_one_position() {
 #[test]
 fn one_above_the_end_of_the_log_is_skipped_and_removed() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    let before = ages::<View>(&place, log, 8);
+    let before = store_of::<Noting>(&place, log, 8);
     for position in [10, 20, 30] {
         before.save(&view(position), at(position), 0).unwrap();
     }
-    let ages = ages::<View>(&place, log, 8);
+    let snapshots = store_of::<Noting>(&place, log, 8);
     // The past is asked for: what is newer is well.
-    assert_eq!(Heard::during(|| upto(&ages, 19, 30)), (Some((10, view(10))), vec![]));
-    let (found, warnings) = Heard::during(|| newest(&ages, 29));
+    assert_eq!(WarningLog::during(|| upto(&snapshots, 19, 30)), (Some((10, view(10))), vec![]));
+    let (found, warnings) = WarningLog::during(|| newest(&snapshots, 29));
     assert_eq!(found, Some((20, view(20))));
     assert!(warnings[0].contains("of position 30, and the log ends at 29"), "{warnings:?}");
     assert_eq!(names(&*place).len(), 2);
     // The log goes on, with other events: it is never taken for one of those.
-    assert_eq!(newest(&ages, 35), Some((20, view(20))));
-    ages.save(&view(25), at(25), 0).unwrap();
+    assert_eq!(newest(&snapshots, 35), Some((20, view(20))));
+    snapshots.save(&view(25), at(25), 0).unwrap();
     assert_eq!(names(&*place).len(), 3);
     assert_eq!(newest(&before, 35), Some((25, view(25))));
 }
@@ -262,21 +268,21 @@ fn one_above_the_end_of_the_log_is_skipped_and_removed() {
 fn one_of_a_history_that_is_gone_is_skipped_and_removed() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
     let in_history = |history: i64| {
-        let keeping = Arc::new(Keeping::<View>::new(10).unwrap());
+        let policy = Arc::new(SnapshotPolicy::<Noting>::new(10).unwrap());
         let place: Arc<dyn Snapshots> = place.clone();
-        Ages::new(keeping, 8, place, lineage(log, history), "happened".to_owned())
+        ViewSnapshotStore::new(policy, 8, place, lineage(log, history), "happened".to_owned())
     };
     let (before, now) = (in_history(1), in_history(2));
     for position in [10, 20] {
         before.save(&view(position), at(position), 0).unwrap();
     }
     now.save(&view(15), at(15), 0).unwrap();
-    let (found, warnings) = Heard::during(|| newest(&now, 100));
+    let (found, warnings) = WarningLog::during(|| newest(&now, 100));
     assert_eq!(found, Some((15, view(15))));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("at position 20 there is another event"), "{warnings:?}");
     assert_eq!(positions(&now), [10, 15]);
-    let (found, warnings) = Heard::during(|| upto(&now, 12, 100));
+    let (found, warnings) = WarningLog::during(|| upto(&now, 12, 100));
     assert_eq!((found, warnings.len()), (None, 1), "{warnings:?}");
     assert_eq!(names(&*place), [now.name(at(15))]);
 }
@@ -290,29 +296,34 @@ fn those_of_another_log_epoch_or_declaration_are_not_used_and_removed_later() {
     ];
     for other in others {
         let place = Arc::new(MemorySnapshots::default());
-        let foreign = ages::<View>(&place, other, 8);
+        let foreign = store_of::<Noting>(&place, other, 8);
         foreign.save(&view(10), at(10), 0).unwrap();
         foreign.save(&view(20), at(20), 0).unwrap();
-        let ages = ages::<View>(&place, log, 8);
-        let (found, warnings) = Heard::during(|| newest(&ages, 100));
-        assert_eq!((found, warnings.len(), positions(&ages)), (None, 1, vec![]));
+        let snapshots = store_of::<Noting>(&place, log, 8);
+        let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
+        assert_eq!((found, warnings.len(), positions(&snapshots)), (None, 1, vec![]));
         assert!(warnings[0].contains("of another log: replaying"), "{warnings:?}");
         assert!(warnings[0].contains("snapshots=2"), "{warnings:?}");
         // Under this one's name it is refused for what is in it.
         let bytes = place.load(&foreign.name(at(20))).unwrap().unwrap();
-        place.save(&ages.name(at(20)), &bytes).unwrap();
-        let (found, warnings) = Heard::during(|| newest(&ages, 100));
+        place.save(&snapshots.name(at(20)), &bytes).unwrap();
+        let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
         assert_eq!((found, warnings.len()), (None, 2), "{warnings:?}");
-        ages.save(&view(15), at(15), 0).unwrap();
-        assert_eq!(names(&*place), [ages.name(at(15))]);
+        snapshots.save(&view(15), at(15), 0).unwrap();
+        assert_eq!(names(&*place), [snapshots.name(at(15))]);
         assert_eq!(newest(&foreign, 100), None);
     }
     let place = Arc::new(MemorySnapshots::default());
-    ages::<View>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
-    let keeping = Arc::new(Keeping::<View>::new(10).unwrap());
-    let ages =
-        Ages::new(keeping, 8, place, lineage(log, 0), "happened, and what became it".to_owned());
-    assert_eq!(newest(&ages, 100), None);
+    store_of::<Noting>(&place, log, 8).save(&view(10), at(10), 0).unwrap();
+    let policy = Arc::new(SnapshotPolicy::<Noting>::new(10).unwrap());
+    let snapshots = ViewSnapshotStore::new(
+        policy,
+        8,
+        place,
+        lineage(log, 0),
+        "happened, and what became it".to_owned(),
+    );
+    assert_eq!(newest(&snapshots, 100), None);
 }
 
 /// Releases of one program, whose types have one name.
@@ -322,11 +333,11 @@ fn those_of_another_version_or_executable_are_not_used() {
     macro_rules! release {
         ($version:expr) => {{
             view!($version);
-            let ages = ages::<View>(&place, log, 8);
-            let found = newest(&ages, 100).map(|(_, view)| view.events);
-            ages.save(&View::default(), at(10), 0).unwrap();
+            let snapshots = store_of::<Noting>(&place, log, 8);
+            let found = newest(&snapshots, 100).map(|(_, view)| view.events);
+            snapshots.save(&Noting::default(), at(10), 0).unwrap();
             assert_eq!(names(&*place).len(), 1);
-            let again = newest(&ages, 100).map(|(_, view)| view.events);
+            let again = newest(&snapshots, 100).map(|(_, view)| view.events);
             assert_eq!(again, Some(0));
             found
         }};
@@ -339,19 +350,20 @@ fn those_of_another_version_or_executable_are_not_used() {
     assert_eq!(release!(Some(2)), None);
     // Another executable: the fingerprint is another, and nothing else.
     view!(None);
-    let mut keeping = Keeping::<View>::new(10).unwrap();
-    let ours = Ages::new(
-        Arc::new(Keeping::new(10).unwrap()),
+    let mut policy = SnapshotPolicy::<Noting>::new(10).unwrap();
+    let ours = ViewSnapshotStore::new(
+        Arc::new(SnapshotPolicy::new(10).unwrap()),
         8,
         place.clone(),
         lineage(log, 0),
         String::new(),
     );
-    ours.save(&View::default(), at(10), 0).unwrap();
-    keeping.fingerprint[31] ^= 1;
-    let theirs = Ages::new(Arc::new(keeping), 8, place.clone(), lineage(log, 0), String::new());
+    ours.save(&Noting::default(), at(10), 0).unwrap();
+    policy.fingerprint[31] ^= 1;
+    let theirs =
+        ViewSnapshotStore::new(Arc::new(policy), 8, place.clone(), lineage(log, 0), String::new());
     assert_eq!(newest(&theirs, 100), None);
-    assert_eq!(newest(&ours, 100), Some((10, View::default())));
+    assert_eq!(newest(&ours, 100), Some((10, Noting::default())));
 }
 
 #[test]
@@ -360,18 +372,18 @@ fn what_is_not_of_this_view_is_left_alone() {
     struct Other;
 
     impl Fold for Other {
-        type Event = Happened;
+        type Event = Noted;
 
-        fn apply(&mut self, _: &Recorded<Happened>) {}
+        fn apply(&mut self, _: &Recorded<Noted>) {}
     }
 
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-    let ages = ages::<View>(&place, log, 1);
-    let other = Arc::new(Keeping::<Other>::new(10).unwrap());
-    let mine = ages.name(at(10));
+    let snapshots = store_of::<Noting>(&place, log, 1);
+    let other = Arc::new(SnapshotPolicy::<Other>::new(10).unwrap());
+    let mine = snapshots.name(at(10));
     let (prefix, digits) = mine.split_at(mine.len() - 20);
     let theirs = [
-        Ages::new(other, 1, place.clone(), lineage(log, 0), String::new()).name(at(5)),
+        ViewSnapshotStore::new(other, 1, place.clone(), lineage(log, 0), String::new()).name(at(5)),
         "0123456789abcdef0123456789abcdef".to_owned(),
         "view-".to_owned(),
         prefix.to_owned(),
@@ -381,19 +393,19 @@ fn what_is_not_of_this_view_is_left_alone() {
         format!("{prefix}{digits}0"),
         format!("{prefix}{digits}.tmp"),
         format!("{}x{digits}", &prefix[..prefix.len() - 1]),
-        ages.view.clone() + "note",
-        ages.view.clone() + "\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}",
+        snapshots.view.clone() + "note",
+        snapshots.view.clone() + "\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}",
     ];
     for name in &theirs {
         place.save(name, b"theirs").unwrap();
     }
-    assert_eq!(Heard::during(|| newest(&ages, u64::MAX)), (None, vec![]));
+    assert_eq!(WarningLog::during(|| newest(&snapshots, u64::MAX)), (None, vec![]));
     for position in 1..30 {
-        ages.save(&view(position), at(position), 0).unwrap();
+        snapshots.save(&view(position), at(position), 0).unwrap();
     }
-    assert_eq!(positions(&ages), [29]);
+    assert_eq!(positions(&snapshots), [29]);
     let mut expected = theirs.to_vec();
-    expected.push(ages.name(at(29)));
+    expected.push(snapshots.name(at(29)));
     expected.sort();
     assert_eq!(names(&*place), expected);
 }
@@ -407,9 +419,9 @@ thread_local! {
 struct Moody(Option<Option<u64>>);
 
 impl Fold for Moody {
-    type Event = Happened;
+    type Event = Noted;
 
-    fn apply(&mut self, _: &Recorded<Happened>) {}
+    fn apply(&mut self, _: &Recorded<Noted>) {}
 }
 
 impl Serialize for Moody {
@@ -436,27 +448,27 @@ impl<'de> Deserialize<'de> for Moody {
 fn a_state_that_cannot_be_written_or_read_is_none() {
     for (mood, says) in [("fails", "no"), ("panics", "panicked: oh")] {
         let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
-        let moody = ages::<Moody>(&place, log, 8);
+        let moody = store_of::<Moody>(&place, log, 8);
         moody.save(&Moody(Some(Some(1))), at(10), 0).unwrap();
         MOOD.set(mood);
         let reason = moody.save(&Moody(None), at(20), 0).unwrap_err();
         assert!(reason.contains(says), "{reason}");
         assert_eq!(positions(&moody), [10]);
-        let (found, warnings) = Heard::during(|| newest(&moody, 100));
+        let (found, warnings) = WarningLog::during(|| newest(&moody, 100));
         assert!(found.is_none() && warnings[0].contains(says), "{warnings:?}");
         MOOD.set("");
         let reason = moody.save(&Moody(Some(None)), at(20), 0).unwrap_err();
         assert!(reason.contains("would be read back as None"), "{reason}");
         assert_eq!(names(&*place), [""; 0], "what cannot be read is removed");
         moody.save(&Moody(Some(Some(1))), at(10), 0).unwrap();
-        let found = newest(&ages::<Moody>(&place, log, 8), 100);
+        let found = newest(&store_of::<Moody>(&place, log, 8), 100);
         assert_eq!(found, Some((10, Moody(Some(Some(1))))));
     }
 }
 
 /// A place of which some parts are out of order.
 #[derive(Default)]
-struct Place {
+struct TestPlace {
     kept: MemorySnapshots,
     /// What fails, or panics.
     broken: Mutex<(&'static str, &'static str)>,
@@ -464,7 +476,7 @@ struct Place {
     name: Mutex<String>,
 }
 
-impl Place {
+impl TestPlace {
     fn asked(&self, what: &str, name: &str) -> io::Result<()> {
         let (broken, how) = *self.broken.lock();
         let only = self.name.lock().clone();
@@ -476,7 +488,7 @@ impl Place {
     }
 }
 
-impl Snapshots for Place {
+impl Snapshots for TestPlace {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         self.asked("load", name)?;
         self.kept.load(name)
@@ -503,52 +515,52 @@ impl Snapshots for Place {
 #[test]
 fn a_disk_that_fails_costs_nothing_but_time() {
     for how in ["fails", "panics"] {
-        let (place, log) = (Arc::new(Place::default()), LogIdentity::random());
-        let ages = ages::<View>(&place, log, 2);
+        let (place, log) = (Arc::new(TestPlace::default()), LogIdentity::random());
+        let snapshots = store_of::<Noting>(&place, log, 2);
         let breaks = |what: &'static str| *place.broken.lock() = (what, how);
         for position in [10, 20] {
-            ages.save(&view(position), at(position), 0).unwrap();
+            snapshots.save(&view(position), at(position), 0).unwrap();
         }
         breaks("save");
-        assert!(ages.save(&view(30), at(30), 0).unwrap_err().contains("out of order"));
-        assert_eq!(newest(&ages, 100), Some((20, view(20))));
+        assert!(snapshots.save(&view(30), at(30), 0).unwrap_err().contains("out of order"));
+        assert_eq!(newest(&snapshots, 100), Some((20, view(20))));
         breaks("names");
-        let (found, warnings) = Heard::during(|| newest(&ages, 100));
+        let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
         assert!(found.is_none() && warnings[0].contains("cannot be listed"), "{warnings:?}");
-        assert!(ages.positions().unwrap_err().contains("out of order"));
-        let (saved, warnings) = Heard::during(|| ages.save(&view(30), at(30), 0));
+        assert!(snapshots.positions().unwrap_err().contains("out of order"));
+        let (saved, warnings) = WarningLog::during(|| snapshots.save(&view(30), at(30), 0));
         assert_eq!((saved, warnings.len()), (Ok(()), 1));
         breaks("remove");
-        let (saved, warnings) = Heard::during(|| ages.save(&view(40), at(40), 0));
+        let (saved, warnings) = WarningLog::during(|| snapshots.save(&view(40), at(40), 0));
         assert_eq!((saved, warnings.len()), (Ok(()), 1));
         assert!(warnings[0].contains("cannot be removed") && warnings[0].contains("out of order"));
         breaks("");
-        assert_eq!(positions(&ages), [10, 20, 30, 40]);
-        assert_eq!(newest(&ages, 100), Some((40, view(40))));
-        ages.save(&view(50), at(50), 0).unwrap();
-        assert_eq!(positions(&ages).len(), 2);
+        assert_eq!(positions(&snapshots), [10, 20, 30, 40]);
+        assert_eq!(newest(&snapshots, 100), Some((40, view(40))));
+        snapshots.save(&view(50), at(50), 0).unwrap();
+        assert_eq!(positions(&snapshots).len(), 2);
     }
 }
 
 #[test]
 fn one_that_cannot_be_read_this_time_is_left_alone() {
     for how in ["fails", "panics"] {
-        let (place, log) = (Arc::new(Place::default()), LogIdentity::random());
-        let ages = ages::<View>(&place, log, 8);
+        let (place, log) = (Arc::new(TestPlace::default()), LogIdentity::random());
+        let snapshots = store_of::<Noting>(&place, log, 8);
         for position in [10, 20] {
-            ages.save(&view(position), at(position), 0).unwrap();
+            snapshots.save(&view(position), at(position), 0).unwrap();
         }
         *place.broken.lock() = ("load", how);
-        *place.name.lock() = ages.name(at(20));
-        let (found, warnings) = Heard::during(|| newest(&ages, 100));
+        *place.name.lock() = snapshots.name(at(20));
+        let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
         assert_eq!((found, warnings.len()), (Some((10, view(10))), 1));
         assert!(warnings[0].contains("out of order"), "{warnings:?}");
         // The view goes on from the older one.
-        ages.save(&view(15), at(15), 0).unwrap();
-        assert_eq!(newest(&ages, 100), Some((15, view(15))));
+        snapshots.save(&view(15), at(15), 0).unwrap();
+        assert_eq!(newest(&snapshots, 100), Some((15, view(15))));
         *place.broken.lock() = ("", "");
-        assert_eq!(newest(&ages, 100), Some((20, view(20))));
-        assert_eq!(positions(&ages), [10, 15, 20]);
+        assert_eq!(newest(&snapshots, 100), Some((20, view(20))));
+        assert_eq!(positions(&snapshots), [10, 15, 20]);
     }
 }
 
@@ -608,18 +620,18 @@ fn what_was_just_saved_stays_also_below_the_work_of_another_process() {
 
 /// What was warned of on this thread.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
+struct WarningLog(Arc<Mutex<Vec<String>>>);
 
-impl Heard {
+impl WarningLog {
     fn during<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
-        let heard = Heard::default();
+        let heard = WarningLog::default();
         let answer = tracing::subscriber::with_default(heard.clone(), run);
         let warnings = std::mem::take(&mut *heard.0.lock());
         (answer, warnings)
     }
 }
 
-impl tracing::Subscriber for Heard {
+impl tracing::Subscriber for WarningLog {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         *metadata.level() <= tracing::Level::WARN
     }

@@ -9,12 +9,12 @@ use std::{
 use diptych_store::Position;
 use tokio::runtime::Handle;
 
-use super::{View, copies::Image};
-use crate::snapshot::{Ages, Kept};
+use super::{View, left_right::Version};
+use crate::snapshot::{SavedState, ViewSnapshotStore};
 
 /// The snapshots of a view, from the side that folds.
-pub(crate) struct Keeps<V: View> {
-    ages: Arc<Ages<V>>,
+pub(crate) struct SnapshotWriter<V: View> {
+    snapshots: Arc<ViewSnapshotStore<V>>,
     events_since: u64,
     /// What is kept, as far as this app did it.
     kept: Position,
@@ -22,14 +22,14 @@ pub(crate) struct Keeps<V: View> {
     saving: Option<JoinHandle<Result<Position, String>>>,
 }
 
-impl<V: View> Keeps<V> {
-    pub(crate) fn new(ages: Arc<Ages<V>>) -> Keeps<V> {
-        Keeps { ages, events_since: 0, kept: Position::START, saving: None }
+impl<V: View> SnapshotWriter<V> {
+    pub(crate) fn new(snapshots: Arc<ViewSnapshotStore<V>>) -> SnapshotWriter<V> {
+        SnapshotWriter { snapshots, events_since: 0, kept: Position::START, saving: None }
     }
 
     /// What to begin with in a log that ends there.
-    pub(super) fn newest(&mut self, head: Position) -> Option<Kept<V>> {
-        let newest = self.ages.newest(head, head);
+    pub(super) fn newest(&mut self, head: Position) -> Option<SavedState<V>> {
+        let newest = self.snapshots.newest(head, head);
         self.kept = newest.as_ref().map_or(Position::START, |kept| kept.position);
         newest
     }
@@ -40,20 +40,20 @@ impl<V: View> Keeps<V> {
         if self.saving.as_ref().is_some_and(JoinHandle::is_finished) {
             self.settle();
         }
-        self.events_since >= self.ages.every_events() && self.saving.is_none()
+        self.events_since >= self.snapshots.every_events() && self.saving.is_none()
     }
 
     /// Keeps this image, beside the folding, which goes on with another copy.
-    pub(super) fn begin(&mut self, image: Arc<Image<V>>) {
+    pub(super) fn begin(&mut self, image: Arc<Version<V>>) {
         self.events_since = 0;
-        let ages = self.ages.clone();
+        let snapshots = self.snapshots.clone();
         let name = format!("diptych snapshot of {}", type_name::<V>());
         // The store is asked for the last event, and may need the runtime for that.
         let runtime = Handle::try_current().ok();
         let saving = thread::Builder::new().name(name).spawn(move || {
             let _entered = runtime.as_ref().map(Handle::enter);
             let position = image.position();
-            let saved = ages.save(&image.state, position, image.payload_bytes());
+            let saved = snapshots.save(&image.state, position, image.payload_bytes());
             saved.map(|()| position)
         });
         match saving {
@@ -63,11 +63,11 @@ impl<V: View> Keeps<V> {
     }
 
     /// Keeps this image now, unless it is kept.
-    pub(super) fn now(&mut self, image: &Image<V>) -> Result<(), String> {
+    pub(super) fn now(&mut self, image: &Version<V>) -> Result<(), String> {
         self.settle();
         let position = image.position();
         if position > self.kept {
-            self.ages.save(&image.state, position, image.payload_bytes())?;
+            self.snapshots.save(&image.state, position, image.payload_bytes())?;
             (self.kept, self.events_since) = (position, 0);
         }
         Ok(())
@@ -77,7 +77,7 @@ impl<V: View> Keeps<V> {
     pub(super) fn forget(&mut self) {
         self.settle();
         (self.kept, self.events_since) = (Position::START, 0);
-        if let Err(reason) = self.ages.forget() {
+        if let Err(reason) = self.snapshots.forget() {
             let view = type_name::<V>();
             tracing::warn!(view, reason, "snapshots of a view that is rebuilt are still there");
         }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How states of one fold are written and read.
-pub(crate) struct Keeping<F> {
+pub(crate) struct SnapshotPolicy<F> {
     /// A snapshot is due after this many events since the last.
     pub(crate) every_events: u64,
     encode: fn(&F, Vec<u8>) -> Result<Vec<u8>, String>,
@@ -29,19 +29,19 @@ pub(crate) struct Keeping<F> {
 
 /// How states are kept outside the log, for each fold with snapshots.
 #[derive(Clone, Default)]
-pub(crate) struct Keepings(HashMap<TypeId, NamedKeeping, RandomState>);
+pub(crate) struct SnapshotPolicies(HashMap<TypeId, NamedPolicy, RandomState>);
 
-/// The name that the snapshots of a fold are kept under, and its `Keeping<F>`.
-type NamedKeeping = (&'static str, Arc<dyn Any + Send + Sync>);
+/// The name that the snapshots of a fold are kept under, and its `SnapshotPolicy<F>`.
+type NamedPolicy = (&'static str, Arc<dyn Any + Send + Sync>);
 
-impl Keepings {
-    pub(crate) fn insert<F: Fold>(&mut self, keeping: Keeping<F>) {
-        self.0.insert(TypeId::of::<F>(), (kept_name::<F>(), Arc::new(keeping)));
+impl SnapshotPolicies {
+    pub(crate) fn insert<F: Fold>(&mut self, policy: SnapshotPolicy<F>) {
+        self.0.insert(TypeId::of::<F>(), (kept_name::<F>(), Arc::new(policy)));
     }
 
-    pub(crate) fn get<F: Fold>(&self) -> Option<Arc<Keeping<F>>> {
-        let (_, keeping) = self.0.get(&TypeId::of::<F>())?;
-        keeping.clone().downcast().ok()
+    pub(crate) fn get<F: Fold>(&self) -> Option<Arc<SnapshotPolicy<F>>> {
+        let (_, policy) = self.0.get(&TypeId::of::<F>())?;
+        policy.clone().downcast().ok()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -55,16 +55,16 @@ impl Keepings {
 }
 
 /// A state as it was kept.
-pub(crate) struct Kept<F> {
+pub(crate) struct SavedState<F> {
     pub(crate) fold: F,
     pub(crate) position: Position,
     pub(crate) payload_bytes: u64,
 }
 
-impl<F: Fold + Serialize + DeserializeOwned> Keeping<F> {
+impl<F: Fold + Serialize + DeserializeOwned> SnapshotPolicy<F> {
     /// `None` if the executable cannot be identified.
-    pub(crate) fn new(every_events: u64) -> Option<Keeping<F>> {
-        Some(Keeping {
+    pub(crate) fn new(every_events: u64) -> Option<SnapshotPolicy<F>> {
+        Some(SnapshotPolicy {
             every_events: every_events.max(1),
             encode: encoding::encode,
             decode: encoding::decode,
@@ -81,12 +81,12 @@ const FORM: u8 = b'3';
 const CHECK_BYTES: usize = 32;
 
 /// A snapshot that lacks only the checksum of its last event, which may have no position yet.
-pub(crate) struct Unsealed(Vec<u8>);
+pub(crate) struct UnsealedSnapshot(Vec<u8>);
 
-impl Unsealed {
+impl UnsealedSnapshot {
     /// Completes the bytes of the snapshot with the checksum of the last event in its state.
     pub(crate) fn seal(self, checksum: EventChecksum) -> Vec<u8> {
-        let Unsealed(mut bytes) = self;
+        let UnsealedSnapshot(mut bytes) = self;
         bytes.extend_from_slice(&checksum.to_u64().to_le_bytes());
         let check = blake3::hash(&bytes);
         bytes.extend_from_slice(check.as_bytes());
@@ -96,7 +96,7 @@ impl Unsealed {
 
 /// Why a snapshot is not used.
 #[derive(Debug)]
-pub(crate) enum Unused {
+pub(crate) enum SnapshotProblem {
     /// It could not be read, this time.
     Unread(String),
     /// Other code made it, or it belongs to another log.
@@ -113,7 +113,7 @@ pub(crate) fn of_a_lost_history(position: Position) -> String {
     )
 }
 
-impl<F: Fold> Keeping<F> {
+impl<F: Fold> SnapshotPolicy<F> {
     /// The name of the snapshot of the state with this boundary.
     pub(crate) fn name(boundary: &Filter) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -128,14 +128,14 @@ impl<F: Fold> Keeping<F> {
         log: LogIdentity,
         name: &str,
         declared: &str,
-        kept: Kept<&F>,
-    ) -> Result<Unsealed, String> {
-        let Kept { fold, position, payload_bytes } = kept;
+        kept: SavedState<&F>,
+    ) -> Result<UnsealedSnapshot, String> {
+        let SavedState { fold, position, payload_bytes } = kept;
         let mut bytes = self.head(log, name, declared);
         bytes.extend_from_slice(&position.get().to_le_bytes());
         bytes.extend_from_slice(&payload_bytes.to_le_bytes());
         match catch_unwind(AssertUnwindSafe(|| (self.encode)(fold, bytes))) {
-            Ok(bytes) => Ok(Unsealed(bytes?)),
+            Ok(bytes) => Ok(UnsealedSnapshot(bytes?)),
             Err(panic) => Err(format!("its Serialize panicked: {}", panic_text(&*panic))),
         }
     }
@@ -148,8 +148,8 @@ impl<F: Fold> Keeping<F> {
         declared: &str,
         bytes: &[u8],
         head: Position,
-    ) -> Result<(Kept<F>, EventChecksum), Unused> {
-        let useless = |reason: &str| Unused::Useless(reason.to_owned());
+    ) -> Result<(SavedState<F>, EventChecksum), SnapshotProblem> {
+        let useless = |reason: &str| SnapshotProblem::Useless(reason.to_owned());
         let Some((bytes, check)) = bytes.split_last_chunk::<CHECK_BYTES>() else {
             return Err(useless("it is cut off"));
         };
@@ -161,21 +161,21 @@ impl<F: Fold> Keeping<F> {
         }
         let Some(bytes) = bytes.strip_prefix(self.head(log, name, declared).as_slice()) else {
             let reason = "it was made by other code, or of another log".to_owned();
-            return Err(Unused::Foreign(reason));
+            return Err(SnapshotProblem::Foreign(reason));
         };
         let Some((position, payload_bytes, state, checksum)) = parts(bytes) else {
             return Err(useless("it is cut off"));
         };
         if position > head {
             let reason = format!("it is of position {position}, and the log ends at {head}");
-            return Err(Unused::Useless(reason));
+            return Err(SnapshotProblem::Useless(reason));
         }
         match catch_unwind(AssertUnwindSafe(|| (self.decode)(state))) {
-            Ok(Ok(fold)) => Ok((Kept { fold, position, payload_bytes }, checksum)),
-            Ok(Err(reason)) => Err(Unused::Useless(reason)),
+            Ok(Ok(fold)) => Ok((SavedState { fold, position, payload_bytes }, checksum)),
+            Ok(Err(reason)) => Err(SnapshotProblem::Useless(reason)),
             Err(panic) => {
                 let reason = format!("its Deserialize panicked: {}", panic_text(&*panic));
-                Err(Unused::Useless(reason))
+                Err(SnapshotProblem::Useless(reason))
             }
         }
     }

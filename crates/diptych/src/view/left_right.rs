@@ -22,13 +22,13 @@ use diptych_store::{Head, Position};
 
 use super::{
     View, ViewOptions,
-    keeps::{self, Keeps},
+    snapshots::{self, SnapshotWriter},
 };
 use crate::{
     fold::{FoldError, FoldFailure},
-    follow::{FollowState, Follower, Halt, Progress, Slice, Stopped},
+    follow::{FollowState, Follower, FollowerStop, Halt, Progress, Slice},
     panics::{caught, panic_text},
-    snapshot::Kept,
+    snapshot::SavedState,
 };
 
 /// Queries take microseconds: so long is waited for one before the view is cloned.
@@ -37,7 +37,7 @@ const FOR_A_QUERY: Duration = Duration::from_millis(1);
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 
 /// A view as it was at a position.
-pub(crate) struct Image<V> {
+pub(crate) struct Version<V> {
     pub(crate) state: V,
     /// Everything up to here is in the state. It may grow while the image is shown, when what
     /// came is nothing for this view.
@@ -48,7 +48,7 @@ pub(crate) struct Image<V> {
     _alive: Arc<()>,
 }
 
-impl<V> Image<V> {
+impl<V> Version<V> {
     pub(crate) fn position(&self) -> Position {
         Position::new(self.position.load(Ordering::Acquire))
     }
@@ -59,26 +59,26 @@ impl<V> Image<V> {
 }
 
 /// What of a view is shown.
-pub(crate) struct Live<V> {
-    now: ArcSwap<Image<V>>,
+pub(crate) struct ShownView<V> {
+    now: ArcSwap<Version<V>>,
     alive: Arc<()>,
     pub(crate) progress: Arc<Progress>,
 }
 
-impl<V> Live<V> {
-    pub(crate) fn new(state: V, position: Position, progress: Arc<Progress>) -> Live<V> {
+impl<V> ShownView<V> {
+    pub(crate) fn new(state: V, position: Position, progress: Arc<Progress>) -> ShownView<V> {
         let alive = Arc::new(());
         let image = image(state, position, 0, &alive);
-        Live { now: ArcSwap::new(Arc::new(image)), alive, progress }
+        ShownView { now: ArcSwap::new(Arc::new(image)), alive, progress }
     }
 
     /// The view as it is now. It is to be given back soon: it is one of few.
-    pub(crate) fn now(&self) -> Guard<Arc<Image<V>>> {
+    pub(crate) fn now(&self) -> Guard<Arc<Version<V>>> {
         self.now.load()
     }
 
     /// The same, for longer.
-    pub(crate) fn held(&self) -> Arc<Image<V>> {
+    pub(crate) fn held(&self) -> Arc<Version<V>> {
         self.now.load_full()
     }
 
@@ -88,20 +88,20 @@ impl<V> Live<V> {
     }
 }
 
-fn image<V>(state: V, position: Position, payload_bytes: u64, alive: &Arc<()>) -> Image<V> {
+fn image<V>(state: V, position: Position, payload_bytes: u64, alive: &Arc<()>) -> Version<V> {
     let position = AtomicU64::new(position.get());
-    Image { state, position, payload_bytes: AtomicU64::new(payload_bytes), _alive: alive.clone() }
+    Version { state, position, payload_bytes: AtomicU64::new(payload_bytes), _alive: alive.clone() }
 }
 
 /// The side that folds.
-pub(crate) struct Copies<V: View> {
-    live: Arc<Live<V>>,
+pub(crate) struct LeftRight<V: View> {
+    live: Arc<ShownView<V>>,
     options: ViewOptions,
-    retired: Option<Retired<V>>,
+    retired: Option<RetiredVersion<V>>,
     /// A copy that is made beside the one that is shown, and shown when it is whole: from the
     /// start of the log, or with a commit that is spread over several slices.
-    anew: Option<Image<V>>,
-    keeps: Option<Keeps<V>>,
+    anew: Option<Version<V>>,
+    writer: Option<SnapshotWriter<V>>,
     is_open: bool,
     rebuild: Rebuild,
 }
@@ -115,31 +115,31 @@ enum Rebuild {
 }
 
 /// The copy that was shown before, and what it lacks.
-struct Retired<V: View> {
-    image: Arc<Image<V>>,
+struct RetiredVersion<V: View> {
+    image: Arc<Version<V>>,
     owed: Option<Slice<V::Event>>,
 }
 
-impl<V: View> Copies<V> {
+impl<V: View> LeftRight<V> {
     pub(crate) fn new(
-        live: Arc<Live<V>>,
+        live: Arc<ShownView<V>>,
         options: ViewOptions,
-        keeps: Option<Keeps<V>>,
-    ) -> Copies<V> {
-        Copies {
+        writer: Option<SnapshotWriter<V>>,
+    ) -> LeftRight<V> {
+        LeftRight {
             live,
             options,
             retired: None,
             anew: None,
-            keeps,
+            writer,
             is_open: false,
             rebuild: Rebuild::No,
         }
     }
 
     /// A copy that is as the one that is shown, to fold into.
-    fn hidden(&mut self) -> Result<Image<V>, Halt> {
-        if let Some(Retired { image, owed }) = self.retired.take()
+    fn hidden(&mut self) -> Result<Version<V>, Halt> {
+        if let Some(RetiredVersion { image, owed }) = self.retired.take()
             && let Some(mut image) = self.sole(image)
         {
             if owed.is_none_or(|slice| image.take(&slice).is_ok()) {
@@ -152,7 +152,7 @@ impl<V: View> Copies<V> {
 
     /// The copy, once no query is at work with it; nothing if that takes long and there may be
     /// another.
-    fn sole(&self, mut image: Arc<Image<V>>) -> Option<Image<V>> {
+    fn sole(&self, mut image: Arc<Version<V>>) -> Option<Version<V>> {
         let (began, progress) = (Instant::now(), &self.live.progress);
         // What it was doing before it had to wait; it may have been told to be paused.
         let mut before = None;
@@ -182,24 +182,24 @@ impl<V: View> Copies<V> {
         sole
     }
 
-    fn cloned(&self) -> Result<Image<V>, Halt> {
+    fn cloned(&self) -> Result<Version<V>, Halt> {
         let now = self.live.held();
         let position = now.position();
         match caught(|| now.state.clone()) {
             Ok(state) => Ok(image(state, position, now.payload_bytes(), &self.live.alive)),
             Err(panic) => {
                 let reason = format!("the view could not be cloned: {panic}");
-                Err(Halt::At(Stopped { at: position.plus(1), reason }))
+                Err(Halt::At(FollowerStop { at: position.plus(1), reason }))
             }
         }
     }
 
     /// Shows this copy, which has taken in the slice.
-    fn show(&mut self, hidden: Image<V>, slice: Slice<V::Event>) {
+    fn show(&mut self, hidden: Version<V>, slice: Slice<V::Event>) {
         let events = slice.events().len();
         let image = self.live.now.swap(Arc::new(hidden));
-        self.live.progress.reached(slice.upto, slice.events().len());
-        let mut retired = Retired { image, owed: Some(slice) };
+        self.live.progress.advance_to(slice.upto, slice.events().len());
+        let mut retired = RetiredVersion { image, owed: Some(slice) };
         // At once if nobody is at work with it: then the events need not be kept.
         if let Some(image) = Arc::get_mut(&mut retired.image)
             && let Some(slice) = retired.owed.take()
@@ -214,23 +214,23 @@ impl<V: View> Copies<V> {
 
     /// Keeps the copy that nobody is shown, if it is time.
     fn keep_after(&mut self, events: usize) {
-        let Some(keeps) = &mut self.keeps else { return };
-        if !keeps.is_due_after(events) || self.rebuild != Rebuild::No {
+        let Some(writer) = &mut self.writer else { return };
+        if !writer.is_due_after(events) || self.rebuild != Rebuild::No {
             return;
         }
         let retired = self.retired.as_ref().filter(|retired| retired.owed.is_none());
         let image = retired.map(|retired| retired.image.clone());
-        keeps.begin(image.unwrap_or_else(|| self.live.held()));
+        writer.begin(image.unwrap_or_else(|| self.live.held()));
     }
 
     /// Nothing up to here is for this view.
     fn considered(&self, upto: Position) {
         self.live.now().position.fetch_max(upto.get(), Ordering::AcqRel);
-        self.live.progress.reached(upto, 0);
+        self.live.progress.advance_to(upto, 0);
     }
 
     /// Takes a slice into the copy that is made beside the one that is shown.
-    fn take_anew(&mut self, mut anew: Image<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
+    fn take_anew(&mut self, mut anew: Version<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
         if let Err(stopped) = anew.take(slice) {
             discard(anew);
             if self.rebuild == Rebuild::Going {
@@ -243,11 +243,11 @@ impl<V: View> Copies<V> {
     }
 
     /// Shows the copy that was made beside the other, or goes on with it.
-    fn show_anew(&mut self, anew: Image<V>, slice: &Slice<V::Event>) {
+    fn show_anew(&mut self, anew: Version<V>, slice: &Slice<V::Event>) {
         anew.position.store(slice.upto.get(), Ordering::Release);
         if slice.upto < self.live.now().position() || !slice.is_whole() {
             self.anew = Some(anew);
-            self.live.progress.took_in(slice.events().len());
+            self.live.progress.count_events(slice.events().len());
             return;
         }
         discard(self.retired.take());
@@ -255,23 +255,23 @@ impl<V: View> Copies<V> {
         if self.rebuild == Rebuild::Going {
             self.rebuild = Rebuild::No;
         }
-        self.live.progress.reached(slice.upto, slice.events().len());
+        self.live.progress.advance_to(slice.upto, slice.events().len());
         discard(image);
     }
 }
 
-impl<V: View> Follower for Copies<V> {
+impl<V: View> Follower for LeftRight<V> {
     type Event = V::Event;
 
     fn open(&mut self, head: &Head) -> Result<(), Halt> {
         if std::mem::replace(&mut self.is_open, true) {
             return Ok(());
         }
-        let Some(keeps) = &mut self.keeps else { return Ok(()) };
-        if let Some(Kept { fold, position, payload_bytes }) = keeps.newest(head.position()) {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if let Some(SavedState { fold, position, payload_bytes }) = writer.newest(head.position()) {
             let image = image(fold, position, payload_bytes, &self.live.alive);
             self.live.now.store(Arc::new(image));
-            self.live.progress.reached(position, 0);
+            self.live.progress.advance_to(position, 0);
         }
         Ok(())
     }
@@ -320,22 +320,22 @@ impl<V: View> Follower for Copies<V> {
         // Nothing is folded into it until the new one has taken the place of the other.
         discard((self.retired.take(), self.anew.take()));
         self.rebuild = Rebuild::Going;
-        if let Some(keeps) = &mut self.keeps {
-            keeps.forget();
+        if let Some(writer) = &mut self.writer {
+            writer.forget();
         }
         self.anew = Some(image(state, Position::START, 0, &self.live.alive));
         Ok(())
     }
 
     fn save(&mut self) -> Result<(), String> {
-        match &mut self.keeps {
+        match &mut self.writer {
             Some(_) if self.rebuild != Rebuild::No => {
                 Err("the view was told to be rebuilt and has not \
                  come as far again: wait for that, or rebuild it once more"
                     .to_owned())
             }
-            Some(keeps) => keeps.now(&self.live.held()),
-            None => Err("the app keeps no snapshots of this view: ask for them with \
+            Some(writer) => writer.now(&self.live.held()),
+            None => Err("the app writer no snapshots of this view: ask for them with \
                          `AppBuilder::view_snapshots`"
                 .to_owned()),
         }
@@ -345,15 +345,16 @@ impl<V: View> Follower for Copies<V> {
         if self.rebuild != Rebuild::No {
             return;
         }
-        if let Some(Err(reason)) = self.keeps.as_mut().map(|keeps| keeps.now(&self.live.held())) {
-            keeps::warn::<V>(&reason);
+        if let Some(Err(reason)) = self.writer.as_mut().map(|writer| writer.now(&self.live.held()))
+        {
+            snapshots::warn::<V>(&reason);
         }
     }
 }
 
-impl<V: View> Image<V> {
+impl<V: View> Version<V> {
     /// Takes in the events of a slice. After a failure the state is not whole.
-    fn take(&mut self, slice: &Slice<V::Event>) -> Result<(), Stopped> {
+    fn take(&mut self, slice: &Slice<V::Event>) -> Result<(), FollowerStop> {
         let at = Cell::new(Position::START);
         let state = &mut self.state;
         let run = || {
@@ -366,7 +367,7 @@ impl<V: View> Image<V> {
             let cause = FoldFailure::Panicked(panic_text(&*panic));
             let (fold, position) = (type_name::<V>(), at.get());
             let reason = FoldError { fold, position, cause }.to_string();
-            return Err(Stopped { at: position, reason });
+            return Err(FollowerStop { at: position, reason });
         }
         let bytes = slice.payload_bytes() as u64;
         self.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
