@@ -144,24 +144,24 @@
 extern crate self as diptych;
 
 mod app;
-mod command;
+pub mod command;
 pub mod derived;
-mod digest;
-mod event;
+pub mod digest;
+pub mod event;
 mod faithful;
-mod fold;
-mod follow;
+pub mod fold;
+pub mod follow;
 mod lineage;
 mod panics;
-mod past;
+pub mod past;
 mod pool;
 pub mod projection;
-mod query;
-mod snapshot;
+pub mod query;
+pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod token;
-mod view;
+pub mod token;
+pub mod view;
 mod wait;
 
 pub use app::{App, AppBuilder, StartError, StopError};
@@ -193,7 +193,24 @@ pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;
 pub use view::{NoSuchView, View, ViewOptions};
 
-/// What `#[derive(Event)]` needs.
+/// Stores of events: the contract, its words, and the store in memory.
+///
+/// The conformance suite for authors of stores is in `diptych-store` itself.
+pub mod store {
+    pub use diptych_store::{
+        Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
+        FilterSyntaxError, InvalidRequest, Limits, LogId, LogIdentity, Memory, Metadata, Position,
+        RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
+    };
+}
+
+/// The embedded log, which keeps events in a folder.
+#[cfg(feature = "log")]
+pub mod log {
+    pub use diptych_log::{Durability, Log, LogOptions, OpenError};
+}
+
+/// Support for the code that `#[derive(Event)]` writes.
 #[doc(hidden)]
 pub mod private {
     pub use serde;
