@@ -1,4 +1,4 @@
-//! The left panel: requests, the rules that answer them, and how they are carried out.
+//! The left panel: commands, the rules that decide on them, and their execution.
 
 mod accepted;
 mod cache;
@@ -33,9 +33,9 @@ use crate::event::Event;
 
 /// A request to change something, and the rule that decides on it.
 ///
-/// `decide` is pure and synchronous: the state it is given and the command itself are all it
-/// knows. It answers with events, with none if there is nothing to do, or with a typed rejection.
-/// It cannot answer with anything else: to see something, ask a query.
+/// `decide` is pure and synchronous: it knows only the given state and the command itself. It
+/// answers with events, with none if there is nothing to do, or with a typed rejection. It cannot
+/// answer with data: a query does that.
 ///
 /// ```
 /// use diptych::{Command, Event, Filter, Fold, Recorded, Tag};
@@ -119,62 +119,62 @@ use crate::event::Event;
 /// }
 /// ```
 pub trait Command: Send + Sync + 'static {
-    /// What the rule needs to know: a fold, a tuple of folds, or `()`.
+    /// The state that the rule decides over: a fold, a tuple of folds, or `()`.
     type State: Folds;
-    /// What can come of it.
+    /// The events that the rule can decide on.
     type Event: Event;
-    /// Why the rule can say no.
+    /// The reasons for which the rule rejects the command.
     type Rejection: Error + Send + Sync + 'static;
 
-    /// What the rule depends on, for each fold: one tag is a classic aggregate, several are a
-    /// dynamic consistency boundary. It is narrowed to the fold's types.
+    /// The events that the rule depends on, for each fold: one tag is a classic aggregate, several
+    /// are a dynamic consistency boundary. It is narrowed to the fold's types.
     fn boundary(&self) -> <Self::State as Folds>::Boundary;
 
     /// The rule.
     ///
     /// # Errors
-    /// The rejection, if it says no.
+    /// The rejection.
     fn decide(
         &self,
         state: <Self::State as Folds>::Ref<'_>,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
-    /// Whether the command makes sense by itself: shape, ranges, lengths. What depends on the
-    /// state of anything is a rule and belongs in [`decide`](Command::decide).
+    /// Checks that the command makes sense by itself: shape, ranges, lengths. A check that depends on
+    /// state is a rule and belongs in [`decide`](Command::decide).
     ///
     /// # Errors
-    /// [`Invalid`] with what is wrong.
+    /// [`Invalid`] with the fault.
     fn validate(&self) -> Result<(), Invalid> {
         Ok(())
     }
 
-    /// When it was so, for a command that knows: a landing is told later than it was. What is said
-    /// with [`Execute::occurred_at`] goes before it.
+    /// When the facts occurred, for a command that knows it: a landing is reported after it happened.
+    /// [`Execute::occurred_at`] overrides it.
     fn occurred_at(&self) -> Option<Timestamp> {
         None
     }
 
-    /// What must not have come since the state was read, if that is less than the boundary.
+    /// The events that conflict with the decision, if these are fewer than the boundary.
     ///
-    /// A deposit reads the account to know that it is open; another deposit meanwhile does no
-    /// harm, but a closing does. Without an answer anything in the boundary is a conflict.
+    /// A deposit reads the account to know that it is open. Another deposit meanwhile does no harm,
+    /// but a closing does. With `None` every event in the boundary is a conflict.
     fn conflicts_with(&self) -> Option<Filter> {
         None
     }
 }
 
-/// A command that makes no sense, whatever happened before: ask differently.
+/// A command that makes no sense, whatever happened before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Invalid {
-    /// Which field, as a caller knows it.
+    /// The field, as a caller knows it.
     pub field: String,
-    /// What is wrong with it, and what would do.
+    /// The fault, and how to correct it.
     pub problem: String,
 }
 
 impl Invalid {
-    /// This problem with this field.
+    /// The fault `problem` of this field.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Invalid {
         Invalid { field: field.into(), problem: problem.into() }
     }

@@ -1,7 +1,7 @@
-//! What goes over the hinge, typed: events, how they become named bytes and come back.
+//! Typed events, and how they become named bytes and are read again.
 //!
-//! A type name stands in the log for ever, so it is given apart from the Rust name. What changed
-//! since an event was written is said once, in [`Upcasters`], and applied wherever one is read.
+//! A type name stands in the log for ever, so it is given apart from the Rust name. Changes since an
+//! event was written are declared once, in [`Upcasters`], and applied wherever the event is read.
 
 mod boundary;
 mod codec;
@@ -33,7 +33,7 @@ pub(crate) use tagging::AnyReading;
 
 /// An event, or one of several: a struct, or an enum of them.
 ///
-/// `#[derive(Event)]` writes what a person would write. By hand it is
+/// `#[derive(Event)]` writes this implementation:
 ///
 /// ```
 /// use diptych::{Codec, EncodedEvent, Event, EventType, Json, RawEvent, SchemaError, Tag};
@@ -61,7 +61,7 @@ pub(crate) use tagging::AnyReading;
 /// }
 /// ```
 pub trait Event: Send + Sync + Sized + 'static {
-    /// Every event that this can be: name, current schema version, tag keys.
+    /// The type of every event that this can be: name, current schema version, tag keys.
     fn types() -> Vec<EventType>;
 
     /// The event as named bytes, at the current version of its type.
@@ -103,21 +103,21 @@ impl EventType {
         EventType { name, version: 1, tags: &[], codec: Json::NAME }
     }
 
-    /// The same at this version.
+    /// Sets the version.
     #[must_use]
     pub const fn version(mut self, version: u32) -> EventType {
         self.version = version;
         self
     }
 
-    /// The same with tags of these keys.
+    /// Sets the keys of the tags.
     #[must_use]
     pub const fn tags(mut self, keys: &'static [&'static str]) -> EventType {
         self.tags = keys;
         self
     }
 
-    /// The same with a payload of this codec.
+    /// Sets the codec of the payload.
     #[must_use]
     pub const fn codec<C: Codec>(mut self) -> EventType {
         self.codec = C::NAME;
@@ -125,7 +125,7 @@ impl EventType {
     }
 }
 
-/// An event as it stands in the log, or as an upcaster made it: what [`Event::decode`] reads.
+/// An event as it stands in the log, or as an upcaster made it: the input of [`Event::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedEvent<'a> {
     /// The stable name of its type.
@@ -140,12 +140,12 @@ impl EncodedEvent<'_> {
     /// The payload, read by this codec.
     ///
     /// # Errors
-    /// [`SchemaError::Decode`] with what the codec says.
+    /// [`SchemaError::Decode`] with the error of the codec.
     pub fn read<C: Codec, T: DeserializeOwned>(&self) -> Result<T, SchemaError> {
         C::decode(self.payload).map_err(|error| self.not_decoded(error))
     }
 
-    /// The error that the payload is not what it should be.
+    /// The error that the payload cannot be decoded.
     pub fn not_decoded(&self, reason: impl ToString) -> SchemaError {
         let (event_type, reason) = (self.event_type.to_owned(), reason.to_string());
         SchemaError::Decode { event_type, version: self.version, reason }
@@ -167,22 +167,21 @@ pub struct Recorded<E = RawEvent> {
     pub recorded_at: Timestamp,
     /// Its id: as its writer gave it, else derived from log and position.
     pub id: Uuid,
-    /// When it was so, why, and by whom.
+    /// When it occurred, its cause, and who sent it.
     pub metadata: Metadata,
-    /// What happened.
+    /// The event itself.
     pub event: E,
 }
 
 impl<E> Recorded<E> {
-    /// When it was so: as its writer said, else when it was recorded.
+    /// When it occurred: the instant that its writer gave, or else when it was recorded.
     pub fn occurred_at(&self) -> Timestamp {
         self.metadata.occurred_at.unwrap_or(self.recorded_at)
     }
 
-    /// The conversation that it belongs to: as its writer said, else the one that it begins.
-    ///
-    /// Of a command that writes several events and was given no
-    /// [correlation](crate::Execute::correlation), each begins one of its own.
+    /// The conversation that it belongs to: the one that its writer gave, or else one that begins
+    /// with it. If a command without a [correlation](crate::Execute::correlation) writes several
+    /// events, each begins its own.
     pub fn correlation(&self) -> Uuid {
         self.metadata.correlation.unwrap_or(self.id)
     }
@@ -209,19 +208,19 @@ pub(crate) fn derived_id(log: LogId, position: Position) -> Uuid {
 /// The error of an [upcaster](Upcasters).
 pub type UpcastError = Box<dyn Error + Send + Sync + 'static>;
 
-/// Events as the program knows them and as they are in the log do not fit.
+/// The declared events and the stored events do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// The codec cannot hold the value, or would give back another one.
+    /// The codec cannot hold the value, or would decode another value.
     #[error("{what} cannot be encoded: {reason}")]
     Encode {
         /// The Rust type.
         what: &'static str,
-        /// What the codec says.
+        /// The error of the codec.
         reason: String,
     },
-    /// The payload is not what its type and version promise.
+    /// The payload does not fit its type and version.
     #[error(
         "{event_type} version {version} cannot be decoded: {reason}; if its shape changed, give \
          it a new version and an upcaster"
@@ -231,7 +230,7 @@ pub enum SchemaError {
         event_type: String,
         /// The schema version.
         version: u32,
-        /// What the codec says.
+        /// The error of the codec.
         reason: String,
     },
     /// An event type that the reader has no event for.
@@ -247,7 +246,7 @@ pub enum SchemaError {
         /// The Rust type that should have read it.
         wanted: &'static str,
     },
-    /// A version that is neither the current one nor has an upcaster.
+    /// A version that is not current and has no upcaster.
     #[error(
         "{event_type} version {version} is not known, the program writes version {current}: \
          add an upcaster from {version}, or run a newer program"
@@ -267,7 +266,7 @@ pub enum SchemaError {
         event_type: String,
         /// The schema version that it takes.
         version: u32,
-        /// What it says.
+        /// Its error.
         reason: String,
     },
     /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
@@ -276,7 +275,7 @@ pub enum SchemaError {
     /// Declarations that contradict each other.
     #[error("{problem}")]
     Declaration {
-        /// Which, and what would do.
+        /// The contradiction, and how to correct it.
         problem: String,
     },
 }

@@ -1,5 +1,4 @@
-//! The right panel: folds that are kept up to date in memory, so that queries are answered from
-//! them.
+//! Views: folds that are kept up to date in memory, and answer queries.
 
 pub(crate) mod left_right;
 mod report;
@@ -12,24 +11,24 @@ use crate::fold::Fold;
 
 /// A fold that is kept up to date in memory and asked by queries: any fold that can be cloned.
 ///
-/// It is kept twice. What came is folded into the copy that nobody sees, that one is shown, and
-/// then the other is brought up to date; so queries never wait for folding, and never see half of
-/// a commit. It is cloned when it is started, when a query is still at work with the copy that
-/// is to be brought up to date, and after a failure.
+/// There are two copies of it. New events are folded into the hidden copy, which is then shown, and
+/// the other copy gets them afterwards. So queries never wait for folding, and never see half of a
+/// commit. The view is cloned when it is started, when a query still uses the copy that has to be
+/// brought up to date, and after a failure.
 ///
 /// The two copies must not share anything that `apply` changes, as with an `Arc<Mutex<_>>` in it.
 pub trait View: Fold + Clone {}
 
 impl<V: Fold + Clone> View for V {}
 
-/// How a view is kept.
+/// Options of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ViewOptions {
-    /// How many copies there are at most, at least 2. The third and further ones are for queries
-    /// that take long: folding goes on beside them. With as many copies as this in use, folding
-    /// waits for a query to end.
+    /// Maximum number of copies, at least 2. The third and further copies are for queries that take
+    /// long, so that folding goes on beside them. When all copies are in use, folding waits for a
+    /// query to end.
     ///
-    /// A snapshot that is being written has a copy for that time, as a long query does.
+    /// A snapshot holds a copy while it is written, as a long query does.
     pub copies: usize,
 }
 

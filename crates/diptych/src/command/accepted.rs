@@ -1,10 +1,10 @@
-//! What this process had accepted and is not published yet: so that a decision can rest on it,
-//! while reads of the store show synced events only.
+//! The events of commits that this process accepted and that are not published yet. A decision can
+//! rest on them, while reads of the store return synced events only.
 //!
-//! A state at position p may take in an event from here only if everything between is known: up
-//! to the published head by reading, above it because the commits in here follow each other
-//! without a gap. A gap is a commit of another process, or one that is just being entered; then
-//! the decision waits until it is published, as it would without any of this.
+//! A state at position p may apply an event from here only if every event between is known: up to
+//! the published head by reading, above it because the commits in here follow each other without a
+//! gap. A gap is a commit of another process, or a commit that is being entered. Then the decision
+//! waits until the gap is published, as it would without this window.
 
 use std::{
     any::TypeId,
@@ -19,24 +19,24 @@ use std::{
 use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
 use parking_lot::Mutex;
 
-/// Commits that may be kept although they are published, because nobody had the time to let go
-/// of them.
+/// Commits that may be kept although they are published, until a caller has time to drop them.
 const KEPT_COMMITS: usize = 1024;
-/// The same, in bytes of their payloads.
+/// Bytes of payloads that may be kept although they are published.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// The events of commits that were accepted and are not published yet.
 #[derive(Default)]
 pub(crate) struct AcceptedWindow {
-    /// Whether there is anything, so that a store that publishes at once costs nothing.
+    /// Whether the window holds anything. With a store that publishes at once it stays empty, and
+    /// the lock is not taken.
     any: AtomicBool,
     window: Mutex<AcceptedCommits>,
     latest: Latest,
 }
 
-/// Where a tag was written last by this process, also when that is published by now: a state that
-/// is older is read up to date before a decision instead of after its conflict, which would wait
-/// for a sync.
+/// The last position at which this process wrote each tag, published or not. A state that is older
+/// is brought up to date before the decision instead of after a conflict, which would wait for a
+/// sync.
 ///
 /// Tags share a place by their hash, so this is a hint that can only be too new.
 struct Latest(Box<[AtomicU64]>);
@@ -70,27 +70,27 @@ impl Latest {
 struct AcceptedCommits {
     /// In the order of their positions.
     commits: VecDeque<Commit>,
-    /// Of their payloads.
+    /// Bytes of their payloads.
     bytes: usize,
-    /// Positions by the hash of a tag. A collision does no harm: matches are looked at.
+    /// Positions by the hash of a tag. A collision does no harm, because each match is checked.
     by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
-    /// Everything at or below it is published, and is not here any more.
+    /// All events up to here are published, and are dropped from the window.
     published: u64,
-    /// Up to here there may be commits whose events were not kept, so that nothing is known
-    /// before it is published.
+    /// Up to here there may be commits whose events were not kept. Nothing is known about them
+    /// before this position is published.
     unknown: u64,
 }
 
 struct Commit {
     first: u64,
     last: u64,
-    /// From here to its end there is no gap.
+    /// There is no gap from here to the end of the commit.
     run: u64,
     recorded_at: Timestamp,
     events: Arc<[RawEvent]>,
 }
 
-/// An event that was accepted.
+/// An accepted event.
 pub struct AcceptedEvent {
     pub(crate) position: Position,
     pub(crate) recorded_at: Timestamp,
@@ -104,29 +104,29 @@ impl AcceptedEvent {
     }
 }
 
-/// What is known about matches above a state's position.
+/// The known matches above the position of a state.
 pub(crate) enum Above {
-    /// Nothing in here matches.
+    /// No event in the window matches.
     Nothing,
-    /// These match, and between the state's position and `upto` everything is known.
+    /// These events match, and every event between the state's position and `upto` is known.
     Known { found: Vec<AcceptedEvent>, upto: Position },
-    /// Something matches at or below `until`, and what is between is not known: it has to be
-    /// published and read.
+    /// An event at or below `until` matches, and some events before it are not known. They have to
+    /// be published and read.
     Unknown { until: Position },
 }
 
-/// What is known about matches between two positions.
+/// The known matches between two positions.
 pub(crate) enum Within {
     /// There is none.
     Nothing,
     /// The last of them is here.
     Match(Position),
-    /// What is between is not known, or is published by now.
+    /// Some events between are not known, or are published by now.
     Unknown,
 }
 
 impl AcceptedWindow {
-    /// Enters a commit. `head` is what is published.
+    /// Enters a commit. `head` is the published position.
     pub(crate) fn enter(
         &self,
         first: Position,
@@ -151,8 +151,8 @@ impl AcceptedWindow {
         self.any.store(!window.is_empty(), Ordering::Release);
     }
 
-    /// Whether this process may have written something that matches above `position`; not of a
-    /// filter without tags, which is always told that it has not.
+    /// Whether this process may have written a matching event above `position`. For a filter without
+    /// tags the answer is always `false`.
     pub(crate) fn may_have_written(&self, filter: &Filter, position: Position) -> bool {
         filter.items().iter().any(|item| {
             let newer = |tag: &Tag| self.latest.of(tag) > position.get();
@@ -160,7 +160,7 @@ impl AcceptedWindow {
         })
     }
 
-    /// What matches above a state's `position`. `head` is what is published.
+    /// The matches above a state's `position`. `head` is the published position.
     pub(crate) fn above(&self, filter: &Filter, position: Position, head: Position) -> Above {
         if !self.any.load(Ordering::Acquire) {
             return Above::Nothing;
@@ -175,8 +175,8 @@ impl AcceptedWindow {
         window.above(filter, position.get())
     }
 
-    /// Lets go of what is published, unless somebody decides at this moment: for those who have
-    /// their answer, so that it is not done while a boundary waits.
+    /// Drops published commits, unless another command uses the window at this moment. A command
+    /// calls this after its answer, when no boundary waits for it.
     pub(crate) fn tidy(&self, head: Position) {
         if let Some(mut window) = self.window.try_lock() {
             window.published = window.published.max(head.get());
@@ -184,7 +184,7 @@ impl AcceptedWindow {
         }
     }
 
-    /// What matches above `position`, up to `upto`.
+    /// The matches above `position`, up to `upto`.
     pub(crate) fn within(&self, filter: &Filter, position: Position, upto: Position) -> Within {
         self.window.lock().within(filter, position.get(), upto.get())
     }
@@ -232,7 +232,7 @@ impl AcceptedCommits {
         }
     }
 
-    /// Lets go of what is published.
+    /// Drops published commits.
     fn forget(&mut self) {
         while let Some(commit) = self.commits.front()
             && commit.last <= self.published
@@ -333,16 +333,16 @@ impl AcceptedCommits {
     }
 }
 
-/// One for all, so that everyone has the same hash of a tag; random, so that nobody outside can
-/// choose tags that collide.
+/// One hash for the whole process, so that a tag has one hash everywhere. It is random, so that an
+/// attacker cannot choose tags that collide.
 static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 fn hash_tag(tag: &Tag) -> u64 {
     HASH.hash_one(tag.as_str())
 }
 
-/// What stands for an item when commands on one boundary look for each other: its tags, or its
-/// types where it has no tags.
+/// The hash by which commands on one boundary find each other: of the item's tags, or of its types
+/// if it has no tags.
 pub(crate) fn hash_item(item: &FilterItem) -> u64 {
     let mut hasher = HASH.build_hasher();
     for tag in &item.tags {

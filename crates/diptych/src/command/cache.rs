@@ -1,9 +1,9 @@
-//! States of decisions by fold and filter, so that a command on a boundary that was used lately
-//! reads nothing.
+//! States of decisions by fold and filter, so that a command on a recently used boundary reads
+//! nothing.
 //!
-//! A state is taken out while a command works with it and put back when it is whole again. A
-//! panic or a future that is dropped half-way thus leaves nothing behind but a miss. Whether a
-//! state is still true is not the cache's concern: the append's condition says so.
+//! A command takes a state out of the cache, and puts it back when the state is complete again. So a
+//! panic or a dropped future leaves only a miss behind. The cache does not check whether a state is
+//! current: the append's condition does.
 
 use std::{
     any::{Any, TypeId},
@@ -20,7 +20,7 @@ use super::{metrics::CacheMetrics, state::State};
 use crate::fold::Fold;
 
 const SHARDS: usize = 16;
-/// What an entry takes beside its state: key, links, table.
+/// Bytes of an entry beside its state: key, links, table.
 const ENTRY_BYTES: usize = 160;
 
 pub struct Cache {
@@ -31,7 +31,7 @@ pub struct Cache {
     misses: AtomicU64,
     metrics: CacheMetrics,
     evictions: AtomicU64,
-    /// The shard that lets go next, so that all of them do alike.
+    /// The shard that evicts next, so that all shards evict alike.
     turn: AtomicUsize,
 }
 
@@ -39,7 +39,7 @@ type Shard = LruCache<CacheKey, Option<CacheEntry>, RandomState>;
 
 #[derive(PartialEq, Eq)]
 struct CacheKey {
-    /// Of the others, made once for each command.
+    /// Hash of the other fields, computed once for each command.
     hash: u64,
     fold: TypeId,
     boundary: Filter,
@@ -56,21 +56,21 @@ struct CacheEntry {
     bytes: usize,
 }
 
-/// What the cache of decision states holds and does.
+/// The content and the counters of the cache of decision states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// States in it.
+    /// Cached states.
     pub states: usize,
-    /// About how many bytes they take.
+    /// Estimate of the bytes that they use.
     pub bytes: usize,
-    /// How many they may take.
+    /// The budget for these bytes.
     pub budget_bytes: usize,
-    /// States that a command found.
+    /// States that a command found in the cache.
     pub hits: u64,
-    /// States that had to be read.
+    /// States that had to be read from the log.
     pub misses: u64,
-    /// States that had to go to keep within the budget.
+    /// States that were evicted to keep within the budget.
     pub evictions: u64,
 }
 
@@ -79,7 +79,7 @@ impl Cache {
         let shard = || Mutex::new(LruCache::unbounded_with_hasher(RandomState::default()));
         Cache {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            // Half of all there can be, so that what is in it and one more can be added up.
+            // At most half the range, so that adding one more state cannot overflow.
             budget_bytes: budget_bytes.min(usize::MAX / 2),
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
@@ -90,7 +90,7 @@ impl Cache {
         }
     }
 
-    /// Takes the state out.
+    /// Takes a state out.
     pub(crate) fn take<F: Fold>(&self, hash: u64, boundary: &Filter) -> Option<Box<FoldState<F>>> {
         if self.budget_bytes == 0 {
             return None;
@@ -108,7 +108,7 @@ impl Cache {
         state.downcast().ok()
     }
 
-    /// Keeps a state that is whole.
+    /// Puts a complete state back.
     pub(crate) fn put<F: Fold>(&self, state: Box<FoldState<F>>) {
         let bytes = state.bytes();
         if state.is_poisoned || bytes.saturating_add(ENTRY_BYTES) > self.budget_bytes {
@@ -140,11 +140,10 @@ impl Cache {
         self.shards.get(key.hash as usize % SHARDS)
     }
 
-    /// Lets go of what was used least lately, in every shard alike, until the rest fits; but not of
-    /// the one that just came, which nothing was used later than, though it may be alone in its
-    /// shard.
+    /// Evicts the least recently used states, from every shard alike, until the rest fits. It does
+    /// not evict the state that was just put back, even if that is alone in its shard.
     fn evict(&self, hash: u64, fold: TypeId) {
-        // How many in a row had nothing: with all of them empty there is nothing to let go.
+        // Number of empty shards in a row. With all shards empty there is nothing to evict.
         let mut empty = 0;
         while self.bytes.load(Ordering::Relaxed) > self.budget_bytes && empty < SHARDS {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;

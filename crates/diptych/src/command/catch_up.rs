@@ -1,4 +1,4 @@
-//! Bringing a decision's states up to date, and telling whether one is.
+//! Brings the states of a decision up to date, and checks whether a state is.
 
 use diptych_store::{HistoryPoint, Position, Read};
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::snapshot::{self, Snapshots};
 
-/// Brings a state up to everything published at least up to `need`, and to what this process
-/// had accepted since.
+/// Applies all published events, at least up to `need`, and the events that this process accepted
+/// since.
 pub(super) async fn catch_up(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
@@ -29,7 +29,7 @@ pub(super) async fn catch_up(
             true => head,
             false => need,
         };
-        // What is needed may be accepted and not published: then it is found below.
+        // An event may be accepted and not published: the loop below finds it in the window.
         read(panel, slot, wanted.min(head)).await?;
     }
     loop {
@@ -39,7 +39,7 @@ pub(super) async fn catch_up(
             Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
             Above::Unknown { .. } if slot.position() < head => read(panel, slot, head).await?,
             Above::Unknown { until } => {
-                // What was waited for is nowhere but in the log now.
+                // The events are published now, and have to be read from the log.
                 let head = panel.head.after(until.before()).await?;
                 read(panel, slot, head).await?;
             }
@@ -47,11 +47,11 @@ pub(super) async fn catch_up(
     }
 }
 
-/// Whether something came that is not in the state, as far as is published and up to
-/// `newest`, the end of the newest state of the same decision: then where.
+/// The position of an event that the state lacks, among the published events and those up to
+/// `newest`, the end of the newest state of the same decision.
 ///
-/// A state beyond what is published is complete up to its own position and no further, so
-/// beside one that is newer it might never have been.
+/// A state above the published position is complete up to its own position only. Beside a newer
+/// state, it could show a combination that never existed.
 pub(super) async fn overtaken(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
@@ -77,7 +77,7 @@ pub(super) async fn overtaken(
     }
 }
 
-/// Begins from what was kept outside the log, if that is of the history that the log has.
+/// Loads a snapshot, if it belongs to the history of the log.
 async fn load_snapshot(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
@@ -102,7 +102,7 @@ async fn read(panel: &LeftPanel, slot: &mut dyn Slot, upto: Position) -> Result<
         let done = batch.upto() >= upto;
         slot.fold(&batch)?;
         if !done {
-            // A long history is folded in turns with what else runs on this thread.
+            // Folding a long history yields to other tasks on this thread.
             tokio::task::yield_now().await;
         }
     }

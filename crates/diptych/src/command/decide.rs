@@ -1,10 +1,10 @@
-//! Carrying out one command: bring its states up to date, decide, append on the condition that
-//! nothing came which the decision did not know.
+//! Carries out one command: brings its states up to date, decides, and appends on the condition that
+//! no unknown event came in between.
 //!
-//! The subtle thing is what an answer rests on. Events rest on the append's condition, which the
-//! store checks. A rejection or an empty outcome has nothing to check it, so a state from the
-//! cache is confirmed by the last position of its filter first; and where the state has events
-//! that are not synced yet, the answer waits for them.
+//! The subtle point is the evidence for an answer. Events rest on the append's condition, which the
+//! store checks. A rejection or an empty outcome is not appended, so a state from the cache is first
+//! confirmed by the last position of its filter. If the state has events that are not synced yet, the
+//! answer waits for their sync.
 
 use std::{
     any::type_name,
@@ -31,7 +31,7 @@ use crate::{
     token::Receipt,
 };
 
-/// A command with everything that was said about it.
+/// A command with its options.
 pub(crate) struct CommandRequest<C> {
     pub(crate) command: C,
     pub(crate) key: Option<Key>,
@@ -39,7 +39,7 @@ pub(crate) struct CommandRequest<C> {
     pub(crate) expected: Option<Expectation>,
 }
 
-/// A command that was decided. Its place among others is fixed, and it is not durable yet.
+/// The decision of a command. Its place among others is fixed, and it is not durable yet.
 pub(crate) enum Decision<R> {
     Accepted {
         receipt: Receipt,
@@ -47,7 +47,7 @@ pub(crate) enum Decision<R> {
     },
     /// It was committed before, under its key.
     Duplicate(Receipt),
-    /// Nothing was written, for a reason that rests on everything up to here.
+    /// Nothing was written, for a reason that rests on the events up to here.
     Settled {
         outcome: SettledOutcome<R>,
         rests_on: Position,
@@ -88,10 +88,10 @@ pub(crate) async fn decide<C: Command>(
     Ok(decided)
 }
 
-/// What one try came to.
+/// The outcome of one attempt.
 enum Attempt<R> {
     Decision(Decision<R>),
-    /// Something came that the decision did not know, up to here.
+    /// Events came, up to here, that the decision did not know.
     Overtaken {
         at: Position,
         after: Position,
@@ -106,8 +106,8 @@ async fn attempts<C: Command>(
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
     let begun = panel.head.position();
-    // With a narrower condition the store does not notice a state that is behind. With one try
-    // what it notices is a conflict, and what came before the command is none.
+    // With a narrower condition the store does not notice a state that is behind. With one attempt
+    // everything that it notices is a conflict, and events before the command must not be one.
     let behind = narrowed.is_none() && panel.retries.attempts > 1;
     let mut need = if behind { Position::START } else { begun };
     let mut attempt = 1;
@@ -141,7 +141,7 @@ async fn attempts<C: Command>(
             })));
         }
         panel.retries.wait_before(attempt).await;
-        // Not only up to what was noticed: other states may be behind by more.
+        // Not only up to the conflict, because other states may be further behind.
         need = Position::MAX;
         attempt += 1;
     }
@@ -203,7 +203,7 @@ async fn append<C: Command>(
     let mut known = Position::MAX;
     let mut all_read = false;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
-        // Here, because what cannot be read again must not be written.
+        // Checked here, because an event that cannot be read again must not be written.
         all_read |= slot.prepare(&events)? == events.len();
         known = known.min(slot.position());
         if narrowed.is_none() && !slot.filter().items().is_empty() {
@@ -228,7 +228,7 @@ async fn append<C: Command>(
     let accepted = match answer {
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return after_refusal(panel, request, refusal).await,
-        // The states are as true as before, and kept.
+        // The states are still current, and are kept.
         Err(error @ AppendError::Invalid(_)) => {
             return Ok(Attempt::Decision(settled(error.into())));
         }
@@ -237,12 +237,12 @@ async fn append<C: Command>(
     panel.accepted(&accepted, kept);
     let AcceptedCommit { first, last, recorded_at, sync } = accepted;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
-        // With a narrower condition something may have come between that is not in the state.
+        // With a narrower condition, events may have come in between that are not in the state.
         if narrowed.is_some() && first.before() != slot.position() {
             continue;
         }
         if let Err(error) = slot.advance(first, last, recorded_at) {
-            // The commit stands. Whoever needs the state next meets the error.
+            // The commit stands. The next command that needs the state gets the error.
             tracing::error!(%error, "an event that was just written cannot be folded");
             slot.poison();
         }
@@ -275,7 +275,8 @@ async fn after_refusal<C: Command>(
     }
 }
 
-/// Reads what is about to be written, which no state of the command has read as a whole.
+/// Reads the events that are about to be written, because no state of the command read all of
+/// them.
 fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), CommandError> {
     events.iter().try_for_each(|event| reading.decode(&encoded(event)).map(drop))?;
     Ok(())
@@ -297,8 +298,7 @@ fn encode<E: Event>(
     Ok(encoded)
 }
 
-/// What was said on `execute` is about every event; what the event says of itself stays where
-/// nothing was said.
+/// Metadata of `execute` applies to every event. Where it is not set, the event's own value stays.
 fn add_metadata(own: &mut Metadata, given: &Metadata) {
     own.occurred_at = given.occurred_at.or(own.occurred_at);
     own.correlation = given.correlation.or(own.correlation);
@@ -311,7 +311,7 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
     }
 }
 
-/// What a command narrows its condition to has to be something that its folds know.
+/// The filter to which a command narrows its condition, narrowed to the events of its folds.
 pub(crate) fn narrow<C: Command>(
     schema: &Schema,
     slots: &mut <C::State as Folds>::Slots,

@@ -79,7 +79,7 @@ impl CommandError {
     }
 }
 
-/// Something came that the decision did not know.
+/// An event came that the decision did not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("conflict: {}", self.story())]
 pub struct Conflict {
@@ -89,12 +89,12 @@ pub struct Conflict {
     pub after: Position,
     /// How often the command was decided.
     pub attempts: u32,
-    /// What came since, in order; at most [`Conflict::MISSED_EVENTS`] of it.
+    /// The events since then, in order; at most [`Conflict::MISSED_EVENTS`].
     pub missed: Vec<Recorded<RawEvent>>,
 }
 
 impl Conflict {
-    /// How many missed events a conflict lists.
+    /// Maximum number of missed events that a conflict lists.
     pub const MISSED_EVENTS: usize = 100;
 
     fn story(&self) -> String {
@@ -129,13 +129,13 @@ pub struct KeyReused {
     pub last: Position,
 }
 
-/// A rule panicked. Nothing was written, and the state that it was given is read anew next time.
+/// A rule panicked. Nothing was written. The next command reads the state anew.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`decide` of {command} panicked: {message}; nothing was written")]
 pub struct CommandPanic {
     /// The Rust type of the command.
     pub command: &'static str,
-    /// What the panic said.
+    /// The message of the panic.
     pub message: String,
 }
 
@@ -151,7 +151,7 @@ pub struct OutcomeUnknown {
     pub first: Position,
     /// Where they end.
     pub last: Position,
-    /// What happened to the store.
+    /// The failure of the store.
     pub cause: Unavailable,
 }
 
@@ -177,7 +177,7 @@ impl From<ReadError> for CommandError {
     }
 }
 
-/// An append that has no positions, apart from what is an outcome of its own.
+/// The error of an append without positions, except refusals that are outcomes of their own.
 impl From<AppendError> for CommandError {
     fn from(error: AppendError) -> CommandError {
         match error {
@@ -193,7 +193,7 @@ impl From<AppendError> for CommandError {
     }
 }
 
-/// What a store refuses is an outcome of its own: these are what is left.
+/// The error of a refusal that is no outcome of its own.
 pub(crate) fn refused(refusal: Refusal) -> CommandError {
     AppendError::Refused(refusal).into()
 }

@@ -1,8 +1,8 @@
-//! Commands of one process on one boundary go one after another, so that each decides over what
-//! the one before wrote instead of running into it.
+//! Commands of one process on one boundary go one after another, so that each decides over the events
+//! of the one before instead of running into a conflict.
 //!
-//! It is for speed alone: what makes a decision right is the condition of its append. So it does
-//! no harm that boundaries share a gate by chance, or that two which overlap have different ones.
+//! Gates serve only speed: the condition of its append makes a decision right. So boundaries may
+//! share a gate by chance, and two overlapping boundaries may have different gates.
 
 use std::{hint::spin_loop, time::Duration};
 
@@ -13,28 +13,27 @@ use tokio::{
     time::timeout,
 };
 
-/// Enough that commands on different boundaries seldom share one.
+/// Number of gates: enough that commands on different boundaries seldom share one.
 const GATES: usize = 1024;
 
-/// How often a gate is tried before others on this thread get their turn.
+/// How often a command tries a gate before it yields to other tasks on its thread.
 ///
-/// A decision over a state in memory takes a few microseconds and waits for nothing, so whoever
-/// holds the gate is running on another thread and is about to leave. Queueing for it would cost
-/// a task switch for every command, which is most of what a command on a hot boundary costs.
+/// A decision over a state in memory takes a few microseconds and waits for nothing, so the holder of
+/// the gate runs on another thread and is about to leave. Queueing would cost a task switch for every
+/// command, which is most of the cost of a command on a hot boundary.
 const SPINS: u32 = 64;
-/// How often that is repeated before the command queues: then somebody reads from a disk.
+/// How often a command yields before it queues: then the holder probably reads from a disk.
 const YIELDS: u32 = 8;
 
-/// How long a command waits for a gate before it goes on without.
+/// How long a command waits for a gate before it continues without it.
 ///
-/// Whoever holds a gate may be a future that waited for something in there and is not polled any
-/// more. It must not hold up others for ever: they do without the gate, and the condition of
-/// their append takes care of the rest.
+/// The holder of a gate may be a future that is not polled any more. It must not block others for
+/// ever: they continue without the gate, and the condition of their append keeps them right.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Gates(Box<[Mutex<()>]>);
 
-/// Whoever holds it is alone on its boundary.
+/// The held gates of one command. They open when this is dropped.
 pub(crate) struct GateGuards<'a> {
     _first: Option<MutexGuard<'a, ()>>,
     _more: Vec<MutexGuard<'a, ()>>,

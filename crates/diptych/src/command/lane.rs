@@ -2,11 +2,11 @@ use std::{fmt, sync::Arc};
 
 use super::{Command, Execute, LaneOptions, lane_order::LaneOrder, panel::LeftPanel};
 
-/// Commands in the order in which they are submitted, also while earlier ones are not durable.
+/// Commands decided in the order in which they are submitted, while earlier ones are not durable yet.
 ///
-/// A loader or a consumer of messages gets pipelined speed and the same result every time:
-/// the next command is decided as soon as the one before has its place in the log, and one sync
-/// covers all that gathered meanwhile. Cloning shares the lane.
+/// A loader or a consumer of messages gets pipelined speed and the same result every time: the next
+/// command is decided as soon as the one before has its positions, and one sync covers all commands
+/// that gathered meanwhile. Clones share the lane.
 ///
 /// ```
 /// # use diptych::{App, Command, ExecuteError, Receipt};
@@ -27,8 +27,8 @@ use super::{Command, Execute, LaneOptions, lane_order::LaneOrder, panel::LeftPan
 /// }
 /// ```
 ///
-/// The order is that in which the futures are first polled. Where a commit could not be synced,
-/// its answer says so, and no command after it is taken.
+/// The order is that in which the futures are first polled. If a commit cannot be synced, its answer
+/// is an error, and no later command is accepted.
 #[derive(Clone)]
 pub struct Lane {
     panel: Arc<LeftPanel>,

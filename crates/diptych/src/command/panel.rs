@@ -24,18 +24,18 @@ use crate::{
     token::Receipt,
 };
 
-/// Snapshots that may be on their way at once.
+/// Snapshots that may be written at once.
 const SAVES: usize = 64;
-/// Commits in a row after which a store is taken to publish what it accepts at once.
+/// Commits in a row that were published at once, after which the store is assumed to do so.
 const PROMPT: u32 = 64;
 
 /// The left panel of an app.
 pub(crate) struct LeftPanel {
     pub(crate) store: Store,
-    /// The store's, which is asked for all the time.
+    /// The head of the store, kept here because every command asks for it.
     pub(crate) head: Head,
     pub(crate) identity: LogIdentity,
-    /// Which history the log has.
+    /// The history of the log.
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) schema: Arc<Schema>,
     pub(crate) policies: SnapshotPolicies,
@@ -48,8 +48,8 @@ pub(crate) struct LeftPanel {
     pub(crate) running: Running,
     pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
     saves: Mutex<JoinSet<()>>,
-    /// How many commits in a row were published by the time they were accepted: of a store that
-    /// always does that nothing is copied for the time between.
+    /// Number of commits in a row that were published by the time they were accepted. For a store
+    /// that always does that, no events are copied into the window.
     prompt: AtomicU32,
     /// The last position that was accepted for a command.
     last_accepted: AtomicU64,
@@ -61,15 +61,15 @@ pub(crate) struct Counters {
     accepted: AtomicU64,
 }
 
-/// What the left panel did since the app was started.
+/// Counters of commands since the app was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandStats {
     /// Commands whose events were accepted.
     pub accepted: u64,
-    /// Decisions that something came in between of, so that they were made again or given up.
+    /// Decisions invalidated by a concurrent commit. Each was made again or given up.
     pub conflicts: u64,
-    /// States of decisions that are kept.
+    /// The cache of decision states.
     pub cache: CacheStats,
 }
 
@@ -112,12 +112,12 @@ impl LeftPanel {
         }
     }
 
-    /// Whether the events of a commit are to be kept until it is published.
+    /// Whether the events of a commit have to be kept until it is published.
     pub(crate) fn keeps_accepted(&self) -> bool {
         self.prompt.load(Ordering::Relaxed) < PROMPT
     }
 
-    /// Notes what was accepted; `events` are its events, if they were kept.
+    /// Notes an accepted commit; `events` are its events, if they were kept.
     pub(crate) fn accepted(&self, accepted: &AcceptedCommit, events: Option<Arc<[RawEvent]>>) {
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         self.last_accepted.fetch_max(accepted.last.get(), Ordering::Relaxed);
@@ -170,7 +170,7 @@ impl LeftPanel {
         }
     }
 
-    /// Something came in between of a decision and its append.
+    /// Counts a decision that a concurrent commit invalidated.
     pub(crate) fn conflict(&self) {
         self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
         self.metrics.conflicts.increment(1);
@@ -181,8 +181,8 @@ impl LeftPanel {
         Position::new(self.last_accepted.load(Ordering::Relaxed))
     }
 
-    /// Lets no further command begin, and waits until those that run have their answers and
-    /// everything that was accepted is synced.
+    /// Admits no further command, and waits until the running commands have their answers and every
+    /// accepted commit is synced.
     pub(crate) async fn drain(&self) -> Result<(), CommandError> {
         self.running.stop().await;
         let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
@@ -190,7 +190,7 @@ impl LeftPanel {
             true => self.head.after(last.before()).await.map(drop),
             false => Ok(()),
         };
-        // Also where that failed: what is being saved is of what was synced before.
+        // Also after a failure: the snapshots that are being written contain synced events only.
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
         Ok(synced?)
@@ -224,14 +224,14 @@ impl LeftPanel {
         Ok(Receipt::new(first, self.lineage.point(last).await?))
     }
 
-    /// Keeps a state outside the log in the background, once what it rests on is published.
+    /// Writes a snapshot in the background, once the events in its state are published.
     pub(crate) fn save(&self, due: SnapshotToSave) {
         let (Some(place), Ok(runtime)) = (self.snapshots.clone(), Handle::try_current()) else {
             return;
         };
         let mut saves = self.saves.lock();
         while saves.try_join_next().is_some() {}
-        // A snapshot may be left out; the next one comes.
+        // A snapshot may be left out, because the next one follows.
         if saves.len() >= SAVES {
             return;
         }
@@ -241,7 +241,7 @@ impl LeftPanel {
             if head.position() < position && head.after(position.before()).await.is_err() {
                 return;
             }
-            // Only now the log has the event that the snapshot ends with.
+            // Only now the log has the event at the end of the snapshot.
             let checksum = match lineage.point(position).await {
                 Ok(point) => point.checksum,
                 Err(error) => {
@@ -264,15 +264,15 @@ impl LeftPanel {
     }
 }
 
-/// How many commands run, and whether others may begin.
+/// The number of running commands, and whether further commands may begin.
 #[derive(Default)]
 pub(crate) struct Running {
-    /// Twice the number of commands, plus one when no other may begin.
+    /// Twice the number of running commands, plus one when no further command may begin.
     state: AtomicUsize,
     ended: Notify,
 }
 
-/// A command that runs.
+/// A running command. Dropping it ends the command.
 pub(crate) struct Run<'a>(&'a Running);
 
 impl Running {

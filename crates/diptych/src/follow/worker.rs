@@ -1,5 +1,5 @@
-//! The thread of one follower: reads the log on from where it is, hands what it finds to the
-//! follower, and in between does what it is told.
+//! The thread of one follower: it reads the log, passes the events to the follower, and serves
+//! requests in between.
 
 use std::{
     future::Future,
@@ -24,74 +24,74 @@ use crate::{
     wait::{self, unpark_this_thread},
 };
 
-/// The wait before something is tried again; it doubles with each time.
+/// The first wait before a retry; it doubles with each retry.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// What takes in the events of one type. It says itself where it is, to its [`Progress`].
+/// A consumer of the events of one type. It publishes its position in its [`Progress`].
 pub(crate) trait Follower: Send + 'static {
     type Event: Event;
 
-    /// Whether it keeps something outside the log that others can change, so that callers who
-    /// wait for it have it [confirmed](Follower::confirm).
+    /// Whether it keeps state outside the log that other programs can change, so that a caller's
+    /// wait ends with a [confirmation](Follower::confirm).
     const IS_OUTSIDE: bool = false;
 
-    /// The runner that calls it, told before anything else.
+    /// Passes the handle of the runner, before any other call.
     fn run_by(&mut self, _: RunnerHandle) {}
 
-    /// Finds out where it is. Asked again after a failure.
+    /// Finds its position. Called again after a failure.
     fn open(&mut self, head: &Head) -> Result<(), Halt>;
 
-    /// Where to go on reading.
+    /// All events up to here are applied.
     fn position(&self) -> Position;
 
-    /// Takes in what comes next. What cannot be read behind it is not its concern.
+    /// Applies the next events. An unreadable event after the slice is the worker's concern.
     fn take(&mut self, slice: Slice<Self::Event>) -> Result<(), Halt>;
 
-    /// Looks whether what it keeps outside the log is as it left it. If others changed it, it
-    /// goes on from what is there.
+    /// Checks that its state outside the log is unchanged. If other programs changed it, the
+    /// follower continues from the state that it finds.
     fn confirm(&mut self) -> Result<(), Halt> {
         Ok(())
     }
 
-    /// Begins from the start of the log.
+    /// Starts over from the start of the log.
     fn restart(&mut self) -> Result<(), String>;
 
-    /// Keeps what there is outside the log.
+    /// Stores its state outside the log.
     fn save(&mut self) -> Result<(), String>;
 
-    /// The end is near, one way or another.
+    /// Called once, when the worker ends.
     fn close(&mut self) {}
 }
 
-/// When a projection takes in what came.
+/// When a projection applies new events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refresh {
     /// At once.
     #[default]
     Live,
-    /// So long after it was last at the end of the log.
+    /// This duration after it was last at the end of the log.
     Every(Duration),
     /// When it is [told to](super::FollowerControl::refresh), and when it is
     /// started.
     OnDemand,
 }
 
-/// Why a follower did not take in everything.
+/// Why a follower did not apply a whole slice.
 #[derive(Debug)]
 pub(crate) enum Halt {
-    /// There is an event that it cannot take in. What was before it is in.
+    /// It cannot apply an event. All events before it are applied.
     At(FollowerStop),
-    /// It cannot for now.
+    /// It cannot apply events for now, and is called again.
     Later { reason: String },
 }
 
-/// What there is to wait for when there is nothing to do, besides a request.
+/// An event that ends an idle wait, besides a request.
 enum Idle {
-    /// The log to go on.
+    /// The log has new events.
     News,
-    /// Nothing, or so long: what came is to wait.
+    /// This time has passed, if there is a limit. New events do not end the wait.
     For(Option<Duration>),
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn spawn<F: Follower>(
         wait: FIRST_WAIT,
         not_stepped: None,
     };
-    // The store may need the runtime of whoever started the app.
+    // The store may need the runtime that the app was started on.
     let runtime = Handle::try_current().ok();
     let name = format!("diptych {}", progress.name());
     let thread = thread::Builder::new().name(name).spawn(move || {
@@ -142,7 +142,7 @@ pub(crate) fn spawn<F: Follower>(
 
 enum Rest {
     No,
-    /// So long, or until it is told.
+    /// This long, or until a request if there is no limit.
     For(Option<Duration>),
 }
 
@@ -162,15 +162,15 @@ struct Worker<F: Follower> {
     refresh: Refresh,
     progress: Arc<Progress>,
     is_open: bool,
-    /// When it was last at the end of the log, if it need not go on by itself since.
+    /// When it was last at the end of the log; `None` if it has to continue.
     rests_since: Option<Instant>,
     requests: Requests,
-    /// A request that came while there was nothing to do.
+    /// A request that ended an idle wait.
     asked: Option<(FollowerRequest, Reply)>,
     mode: Mode,
-    /// Before the next try, after something failed.
+    /// The wait before the next retry.
     wait: Duration,
-    /// Why a step came to nothing, though it may be tried again.
+    /// Why the last step applied nothing, though it can be retried.
     not_stepped: Option<String>,
 }
 
@@ -231,7 +231,7 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    /// What it did last was no failure.
+    /// Notes a success after failures.
     fn goes_on(&mut self) {
         self.wait = FIRST_WAIT;
         if self.mode == Mode::Running
@@ -241,7 +241,7 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    /// Whether it is to let what came wait.
+    /// Whether new events have to wait.
     fn rest(&mut self) -> Rest {
         let Some(since) = self.rests_since else { return Rest::No };
         let left = match self.refresh {
@@ -261,7 +261,7 @@ impl<F: Follower> Worker<F> {
         self.follower.position() < self.feed.head().position()
     }
 
-    /// Takes in a page, or the part of one.
+    /// Applies a page, or a part of it.
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
         self.progress.begin_work();
@@ -291,7 +291,7 @@ impl<F: Follower> Worker<F> {
             (Ok(()), None) => {
                 self.goes_on();
                 self.progress.measure(self.feed.head().position());
-                // Unless it went elsewhere.
+                // The follower may have gone back meanwhile.
                 if let Some(at) = complete_at
                     && self.follower.position() >= upto
                 {
@@ -301,7 +301,7 @@ impl<F: Follower> Worker<F> {
             (Ok(()), Some((at, error))) if self.follower.position() == at.before() => {
                 self.stop(FollowerStop { at, reason: error.to_string() });
             }
-            // It went elsewhere: somebody else moved the checkpoint.
+            // Another program moved the checkpoint.
             (Ok(()), Some(_)) => self.goes_on(),
             (Err(Halt::At(stopped)), _) => self.stop(stopped),
             (Err(Halt::Later { reason }), _) => self.stall(reason),
@@ -310,7 +310,7 @@ impl<F: Follower> Worker<F> {
 
     fn not_read(&mut self, error: ReadError, after: Position) {
         match error {
-            // It was not waited for.
+            // The read was cut short by the end.
             _ if self.progress.is_ending() => {}
             ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
             ReadError::Unavailable(_) => self.ended(error.to_string()),
@@ -319,7 +319,7 @@ impl<F: Follower> Worker<F> {
     }
 
     fn stop(&mut self, stopped: FollowerStop) {
-        // What somebody mended may be anywhere.
+        // The position may have changed when the cause was fixed.
         self.is_open = false;
         tracing::error!(follower = self.progress.name(), %stopped, "following the log");
         self.mode = Mode::Halted;
@@ -343,7 +343,7 @@ impl<F: Follower> Worker<F> {
         self.idle(Idle::For(Some(wait)));
     }
 
-    /// Waits for a request, and for this.
+    /// Waits for a request, or for the given event.
     fn idle(&mut self, idle: Idle) {
         if self.is_behind() {
             self.progress.fell_behind();
@@ -393,7 +393,7 @@ impl<F: Follower> Worker<F> {
             FollowerRequest::Save => self.save(),
             FollowerRequest::Confirm => self.confirm(),
         };
-        // Who asked may have gone.
+        // The caller may have gone.
         let _ = reply.send(outcome.map(|()| self.follower.position()));
     }
 
@@ -451,7 +451,7 @@ impl<F: Follower> Worker<F> {
         self.confirm_if_it_can()
     }
 
-    /// As [`confirm`](Worker::confirm), and no error where that is tried again anyway.
+    /// As [`confirm`](Worker::confirm), without an error if a retry follows anyway.
     fn confirm_if_it_can(&mut self) -> Result<(), ControlError> {
         match self.confirm() {
             Err(ControlError::Failed { .. }) => Ok(()),
@@ -459,14 +459,14 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    /// Looks whether what it keeps outside the log is as it left it.
+    /// Checks that the state outside the log is unchanged.
     fn confirm(&mut self) -> Result<(), ControlError> {
         if !F::IS_OUTSIDE {
             return Ok(());
         }
         let before = self.follower.position();
         self.progress.begin_work();
-        // A halted one is looked at and not opened: that is for its resume.
+        // A halted follower is only checked. `resume` opens it again.
         let looked = match self.is_open || self.mode == Mode::Halted {
             true => self.follower.confirm(),
             false => self.follower.open(self.feed.head()),
@@ -477,7 +477,7 @@ impl<F: Follower> Worker<F> {
                 self.is_open |= self.mode != Mode::Halted;
                 self.goes_on();
                 if self.follower.position() < before {
-                    // The rows are gone: it makes them again, whenever it was to refresh.
+                    // The rows are gone, and are made again now, whatever the refresh option is.
                     self.rests_since = None;
                 }
                 Ok(())
@@ -488,7 +488,7 @@ impl<F: Follower> Worker<F> {
             }
             Err(Halt::Later { reason }) => {
                 self.is_open = false;
-                // So that a caller who asks again and again does not keep a processor busy.
+                // Limits how often a caller can repeat the request.
                 self.idle(Idle::For(Some(FIRST_WAIT)));
                 Err(ControlError::Failed { reason })
             }
@@ -513,7 +513,7 @@ impl<F: Follower> Worker<F> {
         self.progress.set(FollowState::Closed);
     }
 
-    /// Why it does not go on, if it cannot.
+    /// The reason why it cannot continue, if there is one.
     fn halted(&self) -> Result<(), ControlError> {
         match self.progress.arrivals() {
             Ok(_) => Ok(()),
@@ -522,12 +522,12 @@ impl<F: Follower> Worker<F> {
     }
 }
 
-/// It is to end.
+/// The thread has to end.
 struct Ending;
 
-/// Waits for this on the thread of a follower; an end of the follower comes first. So nobody
-/// waits in vain for a store that does not answer, or that needs the very thread which waits
-/// for the follower.
+/// Waits for `what` on the thread of a follower, unless the follower has to end. So the end of the
+/// app does not wait for a store that does not answer, or that needs the thread which waits for the
+/// follower.
 pub(crate) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
     wait::unless(|| who.is_ending(), what)
 }

@@ -1,9 +1,9 @@
-//! A view's copies, left and right: one is shown, the other is folded into.
+//! A view's copies, left and right: queries see one, events are folded into the other.
 //!
-//! A slice of events is folded into the hidden copy, which is then shown in place of the other.
-//! The one that was shown until then is retired, and owes the same slice; it takes that in as
-//! soon as no query is at work with it. If one still is when the next slice comes, it is left to
-//! that query, and a clone takes its place.
+//! A slice of events is folded into the hidden copy, which is then shown in place of the other. The
+//! copy that was shown before is retired, and lacks that slice. It gets the slice once no query uses
+//! it. If a query still uses it when the next slice comes, the copy is left to that query, and a
+//! clone takes its place.
 
 use std::{
     any::type_name,
@@ -31,20 +31,21 @@ use crate::{
     snapshot::SavedState,
 };
 
-/// Queries take microseconds: so long is waited for one before the view is cloned.
+/// How long folding waits for a running query before it clones the view. Most queries take
+/// microseconds.
 const FOR_A_QUERY: Duration = Duration::from_millis(1);
-/// How long the thread sleeps between two looks whether a query is done, if that takes longer.
+/// How long the thread sleeps between two checks whether a long query has ended.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 
 /// A view as it was at a position.
 pub(crate) struct Version<V> {
     pub(crate) state: V,
-    /// Everything up to here is in the state. It may grow while the image is shown, when what
-    /// came is nothing for this view.
+    /// All events up to here are applied. It may grow while the version is shown, when no new event
+    /// matches the view.
     position: AtomicU64,
-    /// Payloads that went into the state, in bytes.
+    /// Bytes of the payloads that were applied.
     payload_bytes: AtomicU64,
-    /// Counts the images that there are.
+    /// Counts the existing versions.
     _alive: Arc<()>,
 }
 
@@ -58,7 +59,7 @@ impl<V> Version<V> {
     }
 }
 
-/// What of a view is shown.
+/// The version of a view that queries see.
 pub(crate) struct ShownView<V> {
     now: ArcSwap<Version<V>>,
     alive: Arc<()>,
@@ -72,17 +73,17 @@ impl<V> ShownView<V> {
         ShownView { now: ArcSwap::new(Arc::new(image)), alive, progress }
     }
 
-    /// The view as it is now. It is to be given back soon: it is one of few.
+    /// The version that is shown now, for a short use: folding may need the copy.
     pub(crate) fn now(&self) -> Guard<Arc<Version<V>>> {
         self.now.load()
     }
 
-    /// The same, for longer.
+    /// The version that is shown now, for a longer use.
     pub(crate) fn held(&self) -> Arc<Version<V>> {
         self.now.load_full()
     }
 
-    /// How many copies there are.
+    /// Number of existing copies.
     pub(crate) fn copies(&self) -> usize {
         Arc::strong_count(&self.alive) - 1
     }
@@ -93,20 +94,21 @@ fn image<V>(state: V, position: Position, payload_bytes: u64, alive: &Arc<()>) -
     Version { state, position, payload_bytes: AtomicU64::new(payload_bytes), _alive: alive.clone() }
 }
 
-/// The side that folds.
+/// The copies of a view, for the thread that folds.
 pub(crate) struct LeftRight<V: View> {
     live: Arc<ShownView<V>>,
     options: ViewOptions,
     retired: Option<RetiredVersion<V>>,
-    /// A copy that is made beside the one that is shown, and shown when it is whole: from the
-    /// start of the log, or with a commit that is spread over several slices.
+    /// A copy that is folded beside the shown one, and shown once it is complete: a rebuild from the
+    /// start of the log, or a commit that spans several slices.
     anew: Option<Version<V>>,
     writer: Option<SnapshotWriter<V>>,
     is_open: bool,
     rebuild: Rebuild,
 }
 
-/// Whoever asks for a rebuild does not trust what is shown: until it is there, nothing is kept.
+/// A rebuild means that the shown version is not trusted, so no snapshot is taken until the rebuild
+/// is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rebuild {
     No,
@@ -114,7 +116,7 @@ enum Rebuild {
     Failed,
 }
 
-/// The copy that was shown before, and what it lacks.
+/// The copy that was shown before, and the slice that it lacks.
 struct RetiredVersion<V: View> {
     image: Arc<Version<V>>,
     owed: Option<Slice<V::Event>>,
@@ -137,7 +139,7 @@ impl<V: View> LeftRight<V> {
         }
     }
 
-    /// A copy that is as the one that is shown, to fold into.
+    /// A copy equal to the shown one, to fold into.
     fn hidden(&mut self) -> Result<Version<V>, Halt> {
         if let Some(RetiredVersion { image, owed }) = self.retired.take()
             && let Some(mut image) = self.sole(image)
@@ -150,11 +152,10 @@ impl<V: View> LeftRight<V> {
         self.cloned()
     }
 
-    /// The copy, once no query is at work with it; nothing if that takes long and there may be
-    /// another.
+    /// The copy, once no query uses it. `None` if that takes long and one more copy is allowed.
     fn sole(&self, mut image: Arc<Version<V>>) -> Option<Version<V>> {
         let (began, progress) = (Instant::now(), &self.live.progress);
-        // What it was doing before it had to wait; it may have been told to be paused.
+        // The state before the wait, to restore it: the view may be paused.
         let mut before = None;
         let sole = loop {
             image = match Arc::try_unwrap(image) {
@@ -165,7 +166,7 @@ impl<V: View> LeftRight<V> {
                 thread::yield_now();
                 continue;
             }
-            // Whoever stops the app does not wait for queries.
+            // Stopping the app does not wait for queries.
             if self.live.copies() < self.options.copies.max(2) || progress.is_ending() {
                 break None;
             }
@@ -194,13 +195,13 @@ impl<V: View> LeftRight<V> {
         }
     }
 
-    /// Shows this copy, which has taken in the slice.
+    /// Shows this copy, to which the slice was applied.
     fn show(&mut self, hidden: Version<V>, slice: Slice<V::Event>) {
         let events = slice.events().len();
         let image = self.live.now.swap(Arc::new(hidden));
         self.live.progress.advance_to(slice.upto, slice.events().len());
         let mut retired = RetiredVersion { image, owed: Some(slice) };
-        // At once if nobody is at work with it: then the events need not be kept.
+        // If no query uses it, it gets the slice at once, and the events need not be kept.
         if let Some(image) = Arc::get_mut(&mut retired.image)
             && let Some(slice) = retired.owed.take()
             && image.take(&slice).is_err()
@@ -212,7 +213,7 @@ impl<V: View> LeftRight<V> {
         self.keep_after(events);
     }
 
-    /// Keeps the copy that nobody is shown, if it is time.
+    /// Takes a snapshot of the hidden copy, if one is due.
     fn keep_after(&mut self, events: usize) {
         let Some(writer) = &mut self.writer else { return };
         if !writer.is_due_after(events) || self.rebuild != Rebuild::No {
@@ -223,13 +224,13 @@ impl<V: View> LeftRight<V> {
         writer.begin(image.unwrap_or_else(|| self.live.held()));
     }
 
-    /// Nothing up to here is for this view.
+    /// Notes that no event up to here matches this view.
     fn considered(&self, upto: Position) {
         self.live.now().position.fetch_max(upto.get(), Ordering::AcqRel);
         self.live.progress.advance_to(upto, 0);
     }
 
-    /// Takes a slice into the copy that is made beside the one that is shown.
+    /// Applies a slice to the copy that is folded beside the shown one.
     fn take_anew(&mut self, mut anew: Version<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
         if let Err(stopped) = anew.take(slice) {
             discard(anew);
@@ -242,7 +243,7 @@ impl<V: View> LeftRight<V> {
         Ok(())
     }
 
-    /// Shows the copy that was made beside the other, or goes on with it.
+    /// Shows the copy that was folded beside the other, or continues with it.
     fn show_anew(&mut self, anew: Version<V>, slice: &Slice<V::Event>) {
         anew.position.store(slice.upto.get(), Ordering::Release);
         if slice.upto < self.live.now().position() || !slice.is_whole() {
@@ -299,7 +300,7 @@ impl<V: View> Follower for LeftRight<V> {
             }
             return Ok(());
         };
-        // It was left half-way. What comes before the event is folded into another.
+        // A part of the slice was applied. The events before the failing one go to another copy.
         discard(hidden);
         let good = slice.before(stopped.at);
         if good.events().is_empty() {
@@ -317,7 +318,7 @@ impl<V: View> Follower for LeftRight<V> {
 
     fn restart(&mut self) -> Result<(), String> {
         let state = caught(V::default)?;
-        // Nothing is folded into it until the new one has taken the place of the other.
+        // Neither copy gets events until the new one has taken the place of the shown one.
         discard((self.retired.take(), self.anew.take()));
         self.rebuild = Rebuild::Going;
         if let Some(writer) = &mut self.writer {
@@ -353,7 +354,7 @@ impl<V: View> Follower for LeftRight<V> {
 }
 
 impl<V: View> Version<V> {
-    /// Takes in the events of a slice. After a failure the state is not whole.
+    /// Applies the events of a slice. After a failure the state is incomplete.
     fn take(&mut self, slice: &Slice<V::Event>) -> Result<(), FollowerStop> {
         let at = Cell::new(Position::START);
         let state = &mut self.state;
@@ -376,7 +377,7 @@ impl<V: View> Version<V> {
     }
 }
 
-/// Drops what holds a view, which may do anything then.
+/// Drops a value that holds a view. The code of the application may panic then.
 fn discard<T>(what: T) {
     if let Err(panic) = caught(|| drop(what)) {
         tracing::warn!(panic, "a copy of a view could not be dropped in order");

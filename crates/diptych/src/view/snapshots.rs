@@ -1,4 +1,4 @@
-//! Keeping a view outside the log: when, and beside the folding.
+//! Snapshots of a view, written beside the folding.
 
 use std::{
     any::type_name,
@@ -12,13 +12,13 @@ use tokio::runtime::Handle;
 use super::{View, left_right::Version};
 use crate::snapshot::{SavedState, ViewSnapshotStore};
 
-/// The snapshots of a view, from the side that folds.
+/// Writes the snapshots of a view, for the thread that folds.
 pub(crate) struct SnapshotWriter<V: View> {
     snapshots: Arc<ViewSnapshotStore<V>>,
     events_since: u64,
-    /// What is kept, as far as this app did it.
+    /// The position of the last snapshot that this app wrote or loaded.
     kept: Position,
-    /// What is on its way.
+    /// The thread that writes a snapshot now.
     saving: Option<JoinHandle<Result<Position, String>>>,
 }
 
@@ -27,7 +27,7 @@ impl<V: View> SnapshotWriter<V> {
         SnapshotWriter { snapshots, events_since: 0, kept: Position::START, saving: None }
     }
 
-    /// What to begin with in a log that ends there.
+    /// The newest usable snapshot in a log that ends at `head`.
     pub(super) fn newest(&mut self, head: Position) -> Option<SavedState<V>> {
         let newest = self.snapshots.newest(head, head);
         self.kept = newest.as_ref().map_or(Position::START, |kept| kept.position);
@@ -43,7 +43,7 @@ impl<V: View> SnapshotWriter<V> {
         self.events_since >= self.snapshots.every_events() && self.saving.is_none()
     }
 
-    /// Keeps this image, beside the folding, which goes on with another copy.
+    /// Writes a snapshot of this version on a thread. Folding goes on with another copy.
     pub(super) fn begin(&mut self, image: Arc<Version<V>>) {
         self.events_since = 0;
         let snapshots = self.snapshots.clone();
@@ -62,7 +62,7 @@ impl<V: View> SnapshotWriter<V> {
         }
     }
 
-    /// Keeps this image now, unless it is kept.
+    /// Writes a snapshot of this version now, unless there is one.
     pub(super) fn now(&mut self, image: &Version<V>) -> Result<(), String> {
         self.settle();
         let position = image.position();
@@ -73,7 +73,7 @@ impl<V: View> SnapshotWriter<V> {
         Ok(())
     }
 
-    /// Keeps nothing of what was kept.
+    /// Removes all snapshots.
     pub(super) fn forget(&mut self) {
         self.settle();
         (self.kept, self.events_since) = (Position::START, 0);
@@ -83,7 +83,7 @@ impl<V: View> SnapshotWriter<V> {
         }
     }
 
-    /// Waits for what is on its way.
+    /// Waits for the snapshot that is being written.
     fn settle(&mut self) {
         match self.saving.take().map(JoinHandle::join) {
             Some(Ok(Ok(position))) => self.kept = position,
