@@ -139,8 +139,8 @@ pub trait Command: Send + Sync + 'static {
         state: <Self::State as Folds>::Ref<'_>,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
-    /// Checks that the command makes sense by itself: shape, ranges, lengths. A check that depends on
-    /// state is a rule and belongs in [`decide`](Command::decide).
+    /// Checks that the command makes sense by itself: shape, ranges, lengths. A check that depends
+    /// on state is a rule and belongs in [`decide`](Command::decide).
     ///
     /// # Errors
     /// [`Invalid`] with the fault.
@@ -148,8 +148,8 @@ pub trait Command: Send + Sync + 'static {
         Ok(())
     }
 
-    /// When the facts occurred, for a command that knows it: a landing is reported after it happened.
-    /// [`Execute::occurred_at`] overrides it.
+    /// When the facts occurred, for a command that knows it: a landing is reported after it
+    /// happened. [`Execute::occurred_at`] overrides it.
     fn occurred_at(&self) -> Option<Timestamp> {
         None
     }

@@ -1,7 +1,8 @@
 //! Typed events, and how they become named bytes and are read again.
 //!
-//! A type name stands in the log for ever, so it is given apart from the Rust name. Changes since an
-//! event was written are declared once, in [`Upcasters`], and applied wherever the event is read.
+//! A type name stands in the log for ever, so it is given apart from the Rust name. Changes since
+//! an event was written are declared once, in [`Upcasters`], and applied wherever the event is
+//! read.
 
 mod boundary;
 mod codec;

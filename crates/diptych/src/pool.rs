@@ -1,8 +1,8 @@
 //! A few threads for long computations, so that commands and views keep the other cores.
 //!
-//! A job is a future that one thread of the pool polls until it is done. It yields often. After each
-//! yield the thread checks that the caller still waits and that the pool still runs. If not, it
-//! drops the job.
+//! A job is a future that one thread of the pool polls until it is done. It yields often. After
+//! each yield the thread checks that the caller still waits and that the pool still runs. If not,
+//! it drops the job.
 
 use std::{
     collections::VecDeque,

@@ -151,8 +151,8 @@ impl AcceptedWindow {
         self.any.store(!window.is_empty(), Ordering::Release);
     }
 
-    /// Whether this process may have written a matching event above `position`. For a filter without
-    /// tags the answer is always `false`.
+    /// Whether this process may have written a matching event above `position`. For a filter
+    /// without tags the answer is always `false`.
     pub(crate) fn may_have_written(&self, filter: &Filter, position: Position) -> bool {
         filter.items().iter().any(|item| {
             let newer = |tag: &Tag| self.latest.of(tag) > position.get();

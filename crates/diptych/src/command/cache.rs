@@ -1,9 +1,9 @@
 //! States of decisions by fold and filter, so that a command on a recently used boundary reads
 //! nothing.
 //!
-//! A command takes a state out of the cache, and puts it back when the state is complete again. So a
-//! panic or a dropped future leaves only a miss behind. The cache does not check whether a state is
-//! current: the append's condition does.
+//! A command takes a state out of the cache, and puts it back when the state is complete again. So
+//! a panic or a dropped future leaves only a miss behind. The cache does not check whether a state
+//! is current: the append's condition does.
 
 use std::{
     any::{Any, TypeId},

@@ -1,10 +1,10 @@
-//! Carries out one command: brings its states up to date, decides, and appends on the condition that
-//! no unknown event came in between.
+//! Carries out one command: brings its states up to date, decides, and appends on the condition
+//! that no unknown event came in between.
 //!
 //! The subtle point is the evidence for an answer. Events rest on the append's condition, which the
-//! store checks. A rejection or an empty outcome is not appended, so a state from the cache is first
-//! confirmed by the last position of its filter. If the state has events that are not synced yet, the
-//! answer waits for their sync.
+//! store checks. A rejection or an empty outcome is not appended, so a state from the cache is
+//! first confirmed by the last position of its filter. If the state has events that are not synced
+//! yet, the answer waits for their sync.
 
 use std::{
     any::type_name,

@@ -31,8 +31,8 @@ pub enum CommandError {
     /// The command makes no sense by itself.
     #[error("invalid: {0}")]
     Invalid(#[source] Invalid),
-    /// Concurrent commits won at every attempt, or an event came after the position or revision that
-    /// the caller expected.
+    /// Concurrent commits won at every attempt, or an event came after the position or revision
+    /// that the caller expected.
     #[error(transparent)]
     Conflict(Conflict),
     /// The idempotency key belongs to another command.

@@ -1,5 +1,5 @@
-//! Commands of one process on one boundary go one after another, so that each decides over the events
-//! of the one before instead of running into a conflict.
+//! Commands of one process on one boundary go one after another, so that each decides over the
+//! events of the one before instead of running into a conflict.
 //!
 //! Gates serve only speed: the condition of its append makes a decision right. So boundaries may
 //! share a gate by chance, and two overlapping boundaries may have different gates.
@@ -18,9 +18,9 @@ const GATES: usize = 1024;
 
 /// How often a command tries a gate before it yields to other tasks on its thread.
 ///
-/// A decision over a state in memory takes a few microseconds and waits for nothing, so the holder of
-/// the gate runs on another thread and is about to leave. Queueing would cost a task switch for every
-/// command, which is most of the cost of a command on a hot boundary.
+/// A decision over a state in memory takes a few microseconds and waits for nothing, so the holder
+/// of the gate runs on another thread and is about to leave. Queueing would cost a task switch for
+/// every command, which is most of the cost of a command on a hot boundary.
 const SPINS: u32 = 64;
 /// How often a command yields before it queues: then the holder probably reads from a disk.
 const YIELDS: u32 = 8;

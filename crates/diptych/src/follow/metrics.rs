@@ -1,5 +1,5 @@
-//! Metrics of followers, through the `metrics` facade. A recorder has to be installed before the app
-//! is started.
+//! Metrics of followers, through the `metrics` facade. A recorder has to be installed before the
+//! app is started.
 
 use metrics::{Counter, Gauge, counter, gauge};
 

@@ -1,9 +1,9 @@
 //! A view's copies, left and right: queries see one, events are folded into the other.
 //!
 //! A slice of events is folded into the hidden copy, which is then shown in place of the other. The
-//! copy that was shown before is retired, and lacks that slice. It gets the slice once no query uses
-//! it. If a query still uses it when the next slice comes, the copy is left to that query, and a
-//! clone takes its place.
+//! copy that was shown before is retired, and lacks that slice. It gets the slice once no query
+//! uses it. If a query still uses it when the next slice comes, the copy is left to that query, and
+//! a clone takes its place.
 
 use std::{
     any::type_name,
@@ -99,8 +99,8 @@ pub(crate) struct LeftRight<V: View> {
     live: Arc<ShownView<V>>,
     options: ViewOptions,
     retired: Option<RetiredVersion<V>>,
-    /// A copy that is folded beside the shown one, and shown once it is complete: a rebuild from the
-    /// start of the log, or a commit that spans several slices.
+    /// A copy that is folded beside the shown one, and shown once it is complete: a rebuild from
+    /// the start of the log, or a commit that spans several slices.
     anew: Option<Version<V>>,
     writer: Option<SnapshotWriter<V>>,
     is_open: bool,
