@@ -50,6 +50,7 @@ mod reopen;
 mod subscribe;
 mod time;
 mod tracking;
+mod wrapped;
 pub mod wrong;
 
 use std::{
@@ -61,6 +62,7 @@ use std::{
 
 pub use cases::cases;
 use probe::Probe;
+pub use wrapped::{Call, Reply, Wrapped};
 
 use crate::{
     limits::Limits,

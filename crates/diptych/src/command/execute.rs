@@ -67,6 +67,11 @@ impl<C: Command> Execute<C> {
     /// Commands are compared by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
     ///
+    /// A hash set in the command is compared without its order if serde gets it as a whole, as from
+    /// `#[derive(Serialize)]`. An own `Serialize` that gives the parts of a hash set one by one
+    /// looks like a list, in an order that differs each time: a retry would then be
+    /// [`ExecuteError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
+    ///
     /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
     /// [`note_of`](Execute::note_of).
     pub fn key(self, key: impl AsRef<str>) -> Execute<C>
@@ -152,7 +157,12 @@ impl<C: Command> Execute<C> {
     ///
     /// A command whose boundary has no events, because it has no state for example, is refused with
     /// [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
-    /// always hold.
+    /// always hold. A position above the head is an error too.
+    ///
+    /// A position does not say to which history of the log it belongs. If an older copy of the log
+    /// may have been put back and have grown past it, also pass the receipt
+    /// ([`after`](Execute::after)) or the [`token`](Execute::token) that it came with: these name
+    /// the event, and are errors in another history.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
         self.request.expected = Some(Expected::Position(position));
         self

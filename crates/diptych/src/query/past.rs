@@ -42,6 +42,9 @@ impl<'a, Q: Query> Ask<'a, Q> {
     /// The answer as it was when the log ended at this position.
     ///
     /// Requirements on the freshness of the answer no longer apply, because the log itself is read.
+    /// A position above the head is [`QueryError::AboveHead`]. A position does not say to which
+    /// history of the log it belongs: if an older copy of the log may have been put back, also pass
+    /// the [`token`](Ask::token) that the position came with.
     pub fn as_of(self, position: Position) -> Past<'a, Q> {
         self.at(Point::at(position))
     }

@@ -114,7 +114,8 @@ impl<V: View> ViewControl<V> {
 
     /// The digest of the view as it is now, and up to where that is: equal views have equal
     /// digests, so "rebuilt equals live" is one comparison. It works as long as it takes to
-    /// serialise the view, and folding goes on beside it with one copy more.
+    /// serialise the view, and folding goes on beside it with one copy more. In a task, call it
+    /// through `spawn_blocking`, so that a large view does not hold up other tasks.
     ///
     /// # Errors
     /// [`DigestError`] if the view says that it cannot be serialised.

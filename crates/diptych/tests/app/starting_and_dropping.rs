@@ -18,6 +18,7 @@ use diptych::{
     StartError, Store,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
+use diptych_store::testing::{Call, Wrapped};
 use metrics::{
     Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
@@ -29,7 +30,6 @@ use crate::support::{
         Booked, Hooked, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, comes, small, write,
     },
     manual_sync::{Rig, now},
-    read_hooks::Wrapped,
     rows::Rows,
 };
 
@@ -73,10 +73,11 @@ fn what_is_not_there_or_there_twice_is_said() {
 fn a_million_reads_touch_no_store() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let reads = Arc::new(AtomicU64::new(0));
-    let counted = Wrapped::new(store.clone()).before_read({
+    let counted = Wrapped::over(store.clone()).before({
         let reads = reads.clone();
-        move |_, _| {
-            reads.fetch_add(1, Ordering::SeqCst);
+        move |call| {
+            let is_read = matches!(call, Call::Read(..));
+            reads.fetch_add(u64::from(is_read), Ordering::SeqCst);
             async { Ok(()) }
         }
     });
@@ -151,12 +152,14 @@ fn a_view_that_waits_for_its_store_is_stopped_all_the_same() {
             runtime.unwrap().block_on(async {
                 let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
                 let is_asked = Arc::new(AtomicBool::new(false));
-                let silent = Wrapped::new(store.clone()).before_read({
+                let silent = Wrapped::over(store.clone()).before({
                     let is_asked = is_asked.clone();
-                    move |_, _| {
-                        is_asked.store(true, Ordering::SeqCst);
+                    move |call| {
+                        let is_read = matches!(call, Call::Read(..));
+                        is_asked.fetch_or(is_read, Ordering::SeqCst);
                         async move {
                             match needs_runtime {
+                                _ if !is_read => {}
                                 true => tokio::time::sleep(Duration::from_secs(3_600)).await,
                                 false => pending().await,
                             }

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, task::Poll};
 
-use diptych::{App, EventStore, ExecuteError, LaneOptions, Log, LogOptions, Memory, StopError};
+use diptych::{
+    App, EventStore, ExecuteError, LaneOptions, Log, LogOptions, Memory, StopError, Store,
+};
 use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, SimulatedDisk},
@@ -10,7 +12,7 @@ use diptych_log::{
 
 use crate::support::{
     bank::{self, deposit, open, withdraw},
-    call_hooks::{Around, Moment},
+    call_hooks::{Moment, around},
     manual_sync::{Held, Rig, begin, positions, rejected, send},
 };
 
@@ -246,7 +248,7 @@ async fn stopping_says_that_closing_failed() {
 async fn stopping_waits_for_a_commit_that_nobody_heard_of_yet() {
     let log = Rig::new().log;
     let (sender, gate) = tokio::sync::watch::channel(false);
-    let store = Around::new(log.clone(), move |moment| {
+    let store = around(Store::new(log.clone()), move |moment| {
         let mut gate = gate.clone();
         async move {
             if moment == Moment::AfterAppend {

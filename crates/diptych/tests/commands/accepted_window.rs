@@ -6,12 +6,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use diptych::{App, ExecuteError, Unavailable};
+use diptych::{App, ExecuteError, Store, Unavailable};
 use diptych_log::disk::simulated::{Operation, SimulatedDisk};
 
 use crate::support::{
     bank::{self, Deposited, Withdrawn, deposit, open, withdraw},
-    call_hooks::{Around, Moment},
+    call_hooks::{Moment, around},
     manual_sync::{self, Held, Rig, begin, positions, raw, rejected, send},
     school::{self, compare, compare_back, end, join, join_both, leave, offer, order, visit},
 };
@@ -400,7 +400,7 @@ fn a_store_that_begins_to_sync_late_is_noticed() {
     let disk = SimulatedDisk::new(1);
     let (log, eager) = (manual_sync::open(&disk), Arc::new(AtomicBool::new(true)));
     let (inner, flushes) = (log.clone(), eager.clone());
-    let store = Around::new(log.clone(), move |moment| {
+    let store = around(Store::new(log.clone()), move |moment| {
         if moment == Moment::AfterAppend && flushes.load(Ordering::Relaxed) {
             inner.blocking().flush().unwrap();
         }

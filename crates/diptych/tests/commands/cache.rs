@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::support::{
     bank::{Account, No, deposit, open, withdraw},
-    counted_store::{Watched, write_event},
+    counted_store::{CountedStore, write_event},
     declare::events,
 };
 
@@ -259,8 +259,8 @@ fn deposited(account: &str, amount: u64) -> RawEvent {
 
 #[tokio::test]
 async fn a_no_from_a_cached_state_is_confirmed_by_what_others_wrote_since() {
-    let store = Watched::new(Memory::new());
-    let app = App::over(store.clone()).start().await.unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     let refused = app.execute(withdraw("a", 10)).await.unwrap_err();
     let ExecuteError::Rejected(reason) = refused else { panic!("{refused}") };
@@ -306,8 +306,8 @@ impl Command for Settle {
 
 #[tokio::test]
 async fn an_empty_outcome_from_a_cached_state_is_confirmed_too() {
-    let store = Watched::new(Memory::new());
-    let app = App::over(store.clone()).start().await.unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     assert!(app.execute(Settle).await.unwrap().is_empty());
     write_event(store.inner(), deposited("a", 3));
@@ -321,8 +321,8 @@ async fn an_empty_outcome_from_a_cached_state_is_confirmed_too() {
 async fn what_came_before_the_command_is_no_conflict_where_one_try_is_made() {
     let retries = Retries { attempts: 1, ..Retries::default() };
     for bytes in [0, 1 << 20] {
-        let store = Watched::new(Memory::new());
-        let app = App::over(store.clone()).retries(retries).cache_bytes(bytes);
+        let store = CountedStore::new(Memory::new());
+        let app = App::over(store.store()).retries(retries).cache_bytes(bytes);
         let app = app.start().await.unwrap();
         app.execute(open("a")).await.unwrap();
         write_event(store.inner(), deposited("a", 7));
@@ -408,8 +408,8 @@ async fn a_state_is_not_used_again_after_its_rule_panicked() {
 
 #[tokio::test]
 async fn a_state_is_not_used_again_after_apply_panicked_half_way() {
-    let store = Watched::new(Memory::new());
-    let app = App::over(store.clone()).start().await.unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
     app.execute(write::<Marked>(1, &["one"])).await.unwrap();
     let more = ["two", "bomb", "four"].map(|text| diptych::Event::encode(&line(1, text)).unwrap());
     store.write(Append::events(more));
@@ -439,8 +439,8 @@ fn abandon<C: Command>(app: &App, command: C, polls: u32) -> bool {
 
 #[tokio::test]
 async fn a_future_dropped_anywhere_leaves_at_most_a_miss() {
-    let store = Watched::new(Memory::new());
-    let app = App::over(store.clone()).start().await.unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     let (mut ended, mut committed) = (0, 0);
     for polls in 0..40 {
@@ -545,9 +545,9 @@ impl Command for Count {
 /// no budget counted them.
 #[tokio::test]
 async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let retries = Retries { attempts: 1, ..Retries::default() };
-    let app = App::over(store.clone()).retries(retries).start().await.unwrap();
+    let app = App::over(store.store()).retries(retries).start().await.unwrap();
     app.execute(Count(1)).await.unwrap();
     assert_eq!(LIVE.get(), 0);
     let other = diptych::Event::encode(&Counting::Counted(Counted::new(1))).unwrap();

@@ -7,14 +7,14 @@ use diptych::{
     App, BoundaryError, Command, Conflict, EventStore, ExecuteError, Filter, FilterItem, Folds,
     Memory, Position, RawEvent, Receipt, Retries, Tag,
 };
-use diptych_store::{Append, Store};
+use diptych_store::{Append, Store, testing::Wrapped};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::support::{
     bank::{self, Account, Banking, Deposited, Opened, deposit, open, withdraw},
-    call_hooks::{Around, Moment},
+    call_hooks::{Moment, around},
     manual_sync::{Rig, begin, now, positions, raw, rejected, send},
     school::{self, end, join, offer, order, visit},
 };
@@ -294,11 +294,11 @@ fn deposited() -> RawEvent {
 }
 
 /// A store in which somebody deposits before the first so many appends.
-fn contended(times: u64) -> (Around, Arc<Mutex<Vec<Instant>>>) {
+fn contended(times: u64) -> (Wrapped, Arc<Mutex<Vec<Instant>>>) {
     let store = Store::new(Memory::new());
     let (inner, tries) = (store.clone(), Arc::new(Mutex::new(Vec::new())));
     let noted = tries.clone();
-    let around = Around::of(store, move |moment| {
+    let store = around(store, move |moment| {
         let (inner, noted) = (inner.clone(), noted.clone());
         async move {
             if moment == Moment::BeforeAppend {
@@ -311,7 +311,7 @@ fn contended(times: u64) -> (Around, Arc<Mutex<Vec<Instant>>>) {
             }
         }
     });
-    (around, tries)
+    (store, tries)
 }
 
 #[tokio::test(start_paused = true)]
@@ -391,7 +391,7 @@ async fn an_expectation_is_not_narrowed() {
     let store = Store::new(Memory::new());
     let (inner, visits) = (store.clone(), Arc::new(Mutex::new(false)));
     let comes = visits.clone();
-    let around = Around::of(store, move |moment| {
+    let store = around(store, move |moment| {
         let comes = moment == Moment::BeforeAppend && *comes.lock();
         let inner = inner.clone();
         async move {
@@ -402,7 +402,7 @@ async fn an_expectation_is_not_narrowed() {
             }
         }
     });
-    let app = App::over(around).start().await.unwrap();
+    let app = App::over(store).start().await.unwrap();
     app.execute(offer("x", 1)).await.unwrap();
     *visits.lock() = true;
     app.execute(visit("x")).await.unwrap();

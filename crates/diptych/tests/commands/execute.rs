@@ -5,7 +5,7 @@ use diptych_store::Append;
 
 use crate::support::{
     bank::{Account, Banking, Deposited, No, deposit, open, withdraw},
-    counted_store::{Watched, now},
+    counted_store::{CountedStore, now},
 };
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn a_command_writes_what_it_decides_and_a_rule_can_say_no() {
 }
 
 /// Meets another writer in every decision.
-struct Overtaken(Watched);
+struct Overtaken(CountedStore);
 
 impl Command for Overtaken {
     type State = Account;
@@ -46,8 +46,8 @@ impl Command for Overtaken {
 /// Once, the wait between two tries and the closing of the log panicked there.
 #[test]
 fn without_a_runtime_commands_are_carried_out_too() {
-    let store = Watched::new(Memory::new());
-    let app = now(App::over(store.clone()).start()).unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = now(App::over(store.store()).start()).unwrap();
     let conflict = pollster::block_on(app.execute(Overtaken(store)).into_future()).unwrap_err();
     let ExecuteError::Conflict(conflict) = conflict else { panic!("{conflict}") };
     assert_eq!(conflict.attempts, Retries::default().attempts);

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::{
     bank::{Account, Banking, Deposited, No, Opened, deposit, open, withdraw},
-    counted_store::{Warnings, Watched, everything, write_event},
+    counted_store::{CountedStore, Warnings, everything, write_event},
     declare::events,
     probe::{Heard, Never, heard, look, say, told},
 };
@@ -31,14 +31,14 @@ fn deposited(account: &str, amount: u64) -> Banking {
     Banking::Deposited(Deposited { account: account.to_owned(), amount })
 }
 
-fn limited(change: impl FnOnce(&mut Limits)) -> Watched {
+fn limited(change: impl FnOnce(&mut Limits)) -> CountedStore {
     let mut limits = Limits::default();
     change(&mut limits);
-    Watched::new(Memory::new().limits(limits))
+    CountedStore::new(Memory::new().limits(limits))
 }
 
-async fn app(store: &Watched) -> App {
-    App::over(store.clone()).start().await.unwrap()
+async fn app(store: &CountedStore) -> App {
+    App::over(store.store()).start().await.unwrap()
 }
 
 /// What it was, and that nothing was written and the app goes on.
@@ -102,7 +102,7 @@ async fn what_is_beyond_a_limit_is_not_taken() {
 
 #[tokio::test]
 async fn a_boundary_has_as_many_items_as_the_store_takes() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(open("a")).await.unwrap();
     let of = |items: u64| -> Filter {
@@ -122,13 +122,13 @@ async fn a_boundary_has_as_many_items_as_the_store_takes() {
 
 #[tokio::test]
 async fn a_payload_that_cannot_be_read_says_where_it_is() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(open("a")).await.unwrap();
     app.execute(open("b")).await.unwrap();
     let garbage = [&b""[..], b"null", b"{\"account\":\"a\",\"amount\":-1}", b"\xff\0"];
     for payload in garbage {
-        let store = Watched::new(Memory::new());
+        let store = CountedStore::new(Memory::new());
         let app = self::app(&store).await;
         app.execute(open("a")).await.unwrap();
         write_event(
@@ -186,9 +186,9 @@ async fn a_tag_can_hold_any_text_and_is_no_other() {
     let texts: Vec<&str> = TEXTS.iter().copied().chain([longest.as_str()]).collect();
     assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), texts.len());
     let dir = tempfile::tempdir().unwrap();
-    let memory = Watched::new(Memory::new());
+    let memory = CountedStore::new(Memory::new());
     let apps = [
-        App::over(memory.clone()).start().await.unwrap(),
+        App::over(memory.store()).start().await.unwrap(),
         App::over(Memory::new()).cache_bytes(0).start().await.unwrap(),
         App::open(dir.path()).unwrap().start().await.unwrap(),
     ];
@@ -210,7 +210,7 @@ async fn a_tag_can_hold_any_text_and_is_no_other() {
 
 #[tokio::test]
 async fn a_tag_that_no_event_can_carry_is_refused_in_a_boundary() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(open("a")).await.unwrap();
     for bytes in [513, 10 << 20] {
@@ -253,7 +253,7 @@ where
 
 #[tokio::test]
 async fn what_no_fold_knows_is_refused_in_a_boundary_and_in_conflicts() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let tagged = |key: &str| Filter::tag(Tag::new(key, 1));
     let typed = |name: &'static str| Filter::event_type(name);
@@ -292,7 +292,7 @@ async fn what_no_fold_knows_is_refused_in_a_boundary_and_in_conflicts() {
 /// with: it was a condition after the last position that there can be, which no log has reached.
 #[tokio::test]
 async fn conflicts_are_with_what_some_fold_knows() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let entered = Filter::event_type("entered");
     let both =
@@ -316,7 +316,7 @@ async fn conflicts_are_with_what_some_fold_knows() {
 
 #[tokio::test]
 async fn nothing_and_everything_are_boundaries_too() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let (nothing, all) = (Filter::nothing(), Filter::everything());
     for round in 1..=3 {
@@ -367,7 +367,7 @@ impl Command for Panics {
 
 #[tokio::test]
 async fn a_panic_of_a_command_ends_that_command_and_no_other() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(open("a")).await.unwrap();
     let lane = app.lane();
@@ -452,7 +452,7 @@ impl Command for Free {
 /// it: whoever does would find what nobody can read.
 #[tokio::test]
 async fn what_could_not_be_read_again_is_not_written() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = |page: u64| Filter::tag(Tag::new("page", page));
     told(&app, &page(1), [Odd("fine")]).await.unwrap();
@@ -501,7 +501,7 @@ impl Fold for Fragile {
 #[tokio::test]
 async fn a_fold_that_breaks_on_a_commands_own_event_breaks_no_receipt() {
     let (warnings, _listening) = Warnings::listen();
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = Filter::tag(Tag::new("page", 1));
     let entry = |text: &str| Entries::Entry(Entry { page: 1, text: text.to_owned() });

@@ -9,7 +9,7 @@ use diptych_store::Read;
 
 use crate::support::{
     bank::{self, deposit, open, withdraw},
-    call_hooks::Around,
+    call_hooks::yielding,
     manual_sync::{self, Held, Rig, begin, now, positions, rejected, send},
     school::{join_both, offer},
 };
@@ -109,7 +109,7 @@ fn an_answer_that_was_lost_anywhere_is_found_again_in_memory() {
     for lane in [false, true] {
         let mut polls = 0;
         loop {
-            let app = now(App::over(Around::yielding(Memory::new())).start()).unwrap();
+            let app = now(App::over(yielding(Memory::new())).start()).unwrap();
             let done = lose_and_ask_again(&app, lane, polls, || {});
             opened_once(&app, polls);
             polls += 1;
@@ -127,7 +127,7 @@ fn an_answer_that_was_lost_anywhere_is_found_again_where_nothing_is_synced() {
         let mut polls = 0;
         loop {
             let log = manual_sync::open(&SimulatedDisk::new(1));
-            let store = Around::yielding(log.clone());
+            let store = yielding(log.clone());
             let app = now(App::over(store).cache_bytes(cache_bytes).start()).unwrap();
             let flush = || log.blocking().flush().unwrap();
             let done = lose_and_ask_again(&app, lane, polls, flush);

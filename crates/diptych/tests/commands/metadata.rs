@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::{
     bank::{Banking, Opened, deposit, open},
-    counted_store::{Watched, everything},
+    counted_store::{CountedStore, everything},
     probe::{Heard, Say, look, say},
 };
 
@@ -26,8 +26,8 @@ impl Fold for All {
     }
 }
 
-async fn app(store: &Watched) -> App {
-    App::over(store.clone()).start().await.unwrap()
+async fn app(store: &CountedStore) -> App {
+    App::over(store.store()).start().await.unwrap()
 }
 
 fn id(number: u128) -> uuid::Uuid {
@@ -36,7 +36,7 @@ fn id(number: u128) -> uuid::Uuid {
 
 #[tokio::test]
 async fn what_is_said_of_a_command_is_said_of_each_of_its_events() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let everywhere = Filter::everything();
     let opened = Opened { account: "a".to_owned(), owner: "ann".to_owned() };
@@ -100,7 +100,7 @@ impl Event for Dated {
 
 #[tokio::test]
 async fn what_an_event_says_of_itself_stays_where_the_command_says_nothing() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = Filter::tag(Tag::new("page", 1));
     let dated = || say::<Heard<Dated>, _>(&page, [Dated(5), Dated(7)]);
@@ -139,7 +139,7 @@ impl Command for Told {
 
 #[tokio::test]
 async fn a_command_says_when_it_was_so_unless_its_sender_does() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(Told(5)).await.unwrap();
     app.execute(Told(5)).occurred_at(Timestamp::from_micros(9)).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_command_says_when_it_was_so_unless_its_sender_does() {
 
 #[tokio::test]
 async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
-    let store = Watched::new(Memory::new());
+    let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let all = Filter::everything();
     app.execute(open("a")).await.unwrap();

@@ -60,7 +60,7 @@ async fn a_snapshot_goes_on_with_what_an_older_program_wrote() {
         for cut in 0..=history().len() {
             let (store, place) = (memory(), Arc::new(MemorySnapshots::default()));
             let start = || {
-                let app = App::over(store.clone()).upcasters(upcasters());
+                let app = App::over(store.store()).upcasters(upcasters());
                 app.decision_snapshots::<Heard<Today>>(options).snapshots_in(place.clone())
             };
             let mut before = history();
@@ -184,7 +184,7 @@ async fn a_type_that_was_split_can_live_on() {
     let into = ["account-opened", "customer-named"];
     let upcasters = Upcasters::new().split("account-opened", 1, &into, split);
     let store = memory();
-    let app = App::over(store.clone()).upcasters(upcasters.clone()).start().await.unwrap();
+    let app = App::over(store.store()).upcasters(upcasters.clone()).start().await.unwrap();
     write_event(store.inner(), history().remove(0));
     let whole = [
         Whole::Opened(Slim { account: 7 }),
@@ -196,7 +196,7 @@ async fn a_type_that_was_split_can_live_on() {
     for fresh in [false, true] {
         let app = match fresh {
             false => app.clone(),
-            true => App::over(store.clone()).upcasters(upcasters.clone()).start().await.unwrap(),
+            true => App::over(store.store()).upcasters(upcasters.clone()).start().await.unwrap(),
         };
         let part = heard::<Part>(&app, &of(&[])).await.unwrap();
         let named = heard::<Whole>(&app, &of(&["customer-named"])).await.unwrap();

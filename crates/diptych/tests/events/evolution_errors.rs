@@ -8,13 +8,13 @@ use diptych_store::Append;
 use serde_json::json;
 
 use crate::support::{
-    counted_store::{Watched, write_event},
+    counted_store::{CountedStore, write_event},
     probe::{Heard, heard, look, say, told},
     releases::{Today, app, history, memory, named, of, opened, raw, upcasters},
 };
 
-async fn fails(store: &Watched, upcasters: Upcasters) -> SchemaError {
-    let app = App::over(store.clone()).upcasters(upcasters).start().await.unwrap();
+async fn fails(store: &CountedStore, upcasters: Upcasters) -> SchemaError {
+    let app = App::over(store.store()).upcasters(upcasters).start().await.unwrap();
     let head = store.inner().head().position();
     let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
     assert_eq!(store.inner().head().position(), head, "nothing is written");
@@ -110,7 +110,7 @@ async fn an_upcaster_of_what_is_current_is_refused() {
     ];
     for upcasters in wrong {
         let store = memory();
-        let app = App::over(store.clone()).upcasters(upcasters).start().await.unwrap();
+        let app = App::over(store.store()).upcasters(upcasters).start().await.unwrap();
         let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
         let ExecuteError::Schema(SchemaError::Declaration { problem }) = error else {
             panic!("{error}")

@@ -1,8 +1,7 @@
-//! Tests of events: the derive, upcasters, tags, and types that a program does not know.
+//! Tests of events: upcasters, tags, and types that a program does not know.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout)]
 
-mod derive;
 mod evolution;
 mod evolution_errors;
 mod older_tags;

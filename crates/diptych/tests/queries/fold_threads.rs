@@ -16,16 +16,16 @@ use std::{
 
 use diptych::{
     App, AppBuilder, Fold, Log, LogOptions, Memory, Position, Query, QueryError, QueryPanicked,
-    ReadError, Recorded, Store, Timestamp,
+    Recorded, Store, Timestamp,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
+use diptych_store::testing::{Call, Wrapped};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::support::{
     journal::{Journal, Lines, Moved, Whole, plain, write},
     manual_sync::Held,
-    read_hooks::Wrapped,
 };
 
 /// Nothing here takes as long as this, unless the rule is broken.
@@ -110,9 +110,10 @@ impl Reads {
     fn of(store: Store) -> (Wrapped, Reads) {
         let reads = Reads { reads: watch::Sender::default(), is_held: Arc::default() };
         let (counted, is_held) = (reads.reads.clone(), reads.is_held.clone());
-        let store = Wrapped::new(store).before_read(move |_, _| {
-            counted.send_modify(|reads| *reads += 1);
-            let is_held = is_held.swap(false, Ordering::SeqCst);
+        let store = Wrapped::over(store).before(move |call| {
+            let is_read = matches!(call, Call::Read(..));
+            counted.send_modify(|reads| *reads += usize::from(is_read));
+            let is_held = is_read && is_held.swap(false, Ordering::SeqCst);
             async move {
                 match is_held {
                     true => pending().await,
@@ -300,9 +301,11 @@ async fn a_log_is_free_once_the_app_is_gone_whatever_was_folded() {
 async fn a_store_that_panics_is_the_error_of_its_query_alone() {
     let is_broken = Arc::new(AtomicBool::new(false));
     let breaks = is_broken.clone();
-    let store = Wrapped::new(Store::new(Memory::new())).before_read(move |_, _| {
-        assert!(!breaks.swap(false, Ordering::SeqCst), "the store is broken");
-        async { Ok::<(), ReadError>(()) }
+    let store = Wrapped::new(Memory::new()).before(move |call| {
+        if let Call::Read(..) = call {
+            assert!(!breaks.swap(false, Ordering::SeqCst), "the store is broken");
+        }
+        async { Ok(()) }
     });
     let app = one_at_a_time(App::over(store), 0).start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;

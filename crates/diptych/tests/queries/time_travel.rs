@@ -1,6 +1,10 @@
 //! Time travel as a program uses it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::{Future as _, poll_fn},
+    sync::Arc,
+};
 
 use diptych::{
     App, Event, Filter, Fold, FoldFailure, Log, LogOptions, Memory, Point, Position, Query,
@@ -12,7 +16,7 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    counted_store::Watched,
+    counted_store::{self, CountedStore},
     journal::{
         Entry, Journal, Lines, When, Whole, micros, oracle, plain, write, write_as_recorded,
     },
@@ -58,10 +62,36 @@ async fn an_answer_of_the_past_is_that_of_a_fresh_fold() {
     }
 }
 
+/// The search read 21 events of a log of a million in one turn. Each may wait for the disk, so it
+/// held up the other tasks of its thread for all of them.
+#[tokio::test]
+async fn the_search_for_an_instant_reads_one_event_in_a_turn() {
+    const EVENTS: u64 = 1_000;
+    let store = CountedStore::new(Memory::new().time(TimeSource::Caller));
+    for at in 1..=EVENTS {
+        let append = Append::event(RawEvent::new("counted", "1"));
+        let recorded_at = Some(micros(at as i64));
+        counted_store::write(store.inner(), Append { recorded_at, ..append });
+    }
+    let app = App::over(store.store()).start().await.unwrap();
+    for instant in [1, 2, 500, 777, EVENTS] {
+        let before = store.reads();
+        let mut search = Box::pin(app.position_before(micros(instant as i64)));
+        let mut turns = 0;
+        let found = poll_fn(|context| {
+            turns += 1;
+            assert!(store.reads() - before <= turns, "{} reads", store.reads() - before);
+            search.as_mut().poll(context)
+        });
+        assert_eq!(found.await.unwrap(), Position::new(instant - 1));
+        assert!((2..=11).contains(&turns), "{turns} turns");
+    }
+}
+
 #[tokio::test]
 async fn a_scope_makes_it_cheap_and_the_answer_says_so() {
-    let store = Watched::new(Memory::new());
-    let app = App::over(store.clone()).start().await.unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
     write(&app, &plain(5_000, 500, 10_000)).await;
     let before = store.events_read();
     let lines = app.query(Lines(7)).as_of(Position::new(4_000)).await.unwrap();
@@ -76,8 +106,8 @@ async fn a_scope_makes_it_cheap_and_the_answer_says_so() {
 
 #[tokio::test]
 async fn the_view_in_memory_answers_where_it_has_the_same() {
-    let store = Watched::new(Memory::new());
-    let app = App::over(store.clone()).view::<Journal>().start().await.unwrap();
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).view::<Journal>().start().await.unwrap();
     let mut entries = plain(1_000, 10, 2_000);
     entries.extend([Entry { account: None, ..entries[0] }; 10]);
     write(&app, &entries).await;
@@ -221,7 +251,7 @@ impl Query for Story {
 async fn what_older_programs_wrote_is_in_the_past_as_it_is_read_today() {
     let store = memory();
     store.write(Append::events(history()));
-    let app = App::over(store).upcasters(upcasters()).start().await.unwrap();
+    let app = App::over(store.store()).upcasters(upcasters()).start().await.unwrap();
     let position = |line: &String| line.split(' ').next().unwrap().parse::<u64>().unwrap();
     for (scope, is) in questions() {
         for at in 0..=history().len() as u64 {
@@ -247,7 +277,7 @@ async fn what_older_programs_wrote_is_in_the_past_as_it_is_read_today() {
 async fn a_limit_does_not_cut_an_event_in_two() {
     let store = memory();
     store.write(Append::events(history()));
-    let app = App::over(store).upcasters(upcasters()).start().await.unwrap();
+    let app = App::over(store.store()).upcasters(upcasters()).start().await.unwrap();
     for (limit, events, upto) in [(0, 0, 0), (1, 1, 1), (2, 1, 1), (3, 3, 3), (4, 4, 4)] {
         let explained = app.explain(Story(of(&[]))).limit(limit).await.unwrap();
         assert_eq!(explained.events.len(), events, "{limit}");

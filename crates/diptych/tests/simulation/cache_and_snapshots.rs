@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    counted_store::{Watched, everything},
+    counted_store::{CountedStore, everything},
     declare::events,
 };
 
@@ -363,8 +363,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn start(store: &Watched, budget: usize, place: &Option<Arc<MemorySnapshots>>) -> App {
-    let mut app = App::over(store.clone()).cache_bytes(budget);
+async fn start(store: &CountedStore, budget: usize, place: &Option<Arc<MemorySnapshots>>) -> App {
+    let mut app = App::over(store.store()).cache_bytes(budget);
     if let Some(place) = place {
         let every = SnapshotOptions { every_events: 3 };
         app = app.snapshots_in(place.clone()).decision_snapshots::<Balance>(every);
@@ -377,7 +377,7 @@ struct World {
     app: App,
     /// Where states are kept over a restart, if they are.
     place: Option<Arc<MemorySnapshots>>,
-    store: Watched,
+    store: CountedStore,
     clock: Clock,
     budget: usize,
 }
@@ -393,7 +393,7 @@ impl World {
         // So that a boundary is read in several batches.
         limits.batch_events = 3;
         let memory = Memory::new().limits(limits).time(TimeSource::Caller);
-        let store = Watched::as_log(memory, identity, Some(clock.clone()));
+        let store = CountedStore::as_log(memory, identity, Some(clock.clone()));
         let app = start(&store, budget, &place).await;
         World { app, place, store, clock, budget }
     }

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::support::{
     bank::{self, Deposited},
-    call_hooks::Around,
+    call_hooks::yielding,
     manual_sync::{Held, now, raw},
     model::{Wish, World, account, course, student},
     school::{self, Course},
@@ -188,7 +188,7 @@ impl Run {
         let apps = [(); 2].map(|()| {
             let cache = *self.random.pick(&[0, 3_000, 1 << 20, 1 << 20]).unwrap();
             let builder = match yields {
-                true => App::over(Around::yielding(log.clone())),
+                true => App::over(yielding(log.clone())),
                 false => App::over(log.clone()),
             };
             now(builder.cache_bytes(cache).start()).unwrap()

@@ -9,7 +9,7 @@ use diptych_store::{Read, Store};
 
 use crate::support::{
     bank::{deposit, open, withdraw},
-    call_hooks::Around,
+    call_hooks::yielding,
     model::{World, account, course, student},
     school::{self, COURSES_EACH, compare, compare_back, join, join_both, leave, offer},
 };
@@ -112,7 +112,7 @@ async fn races_on(apps: Vec<App>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_race_breaks_a_rule_in_one_app_in_memory() {
     // Every call to the store lets others go first.
-    let store = Around::yielding(Memory::new());
+    let store = yielding(Memory::new());
     races_on(vec![App::over(store).start().await.unwrap()]).await;
 }
 
@@ -130,7 +130,7 @@ async fn no_race_breaks_a_rule_in_three_apps_on_a_log() {
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
     let mut apps = Vec::new();
     for cache_bytes in [0, 4_000, 1 << 20] {
-        let store = Around::yielding(log.clone());
+        let store = yielding(log.clone());
         apps.push(App::over(store).cache_bytes(cache_bytes).start().await.unwrap());
     }
     races_on(apps).await;
@@ -163,7 +163,7 @@ async fn boundaries_that_do_not_overlap_never_conflict() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
     let on_log = App::over(log.clone()).start().await.unwrap();
-    let in_memory = App::over(Around::yielding(Memory::new())).start().await.unwrap();
+    let in_memory = App::over(yielding(Memory::new())).start().await.unwrap();
     for app in [on_log, in_memory] {
         accounts(std::slice::from_ref(&app)).await;
         assert_eq!((app.figures().conflicts, app.figures().accepted), (0, TASKS * 81));
@@ -204,7 +204,7 @@ async fn one_account(app: App) {
 async fn commands_of_one_app_on_one_boundary_never_conflict() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
-    one_account(App::over(Around::yielding(log)).start().await.unwrap()).await;
-    let store = Around::yielding(Memory::new());
+    one_account(App::over(yielding(log)).start().await.unwrap()).await;
+    let store = yielding(Memory::new());
     one_account(App::over(store).cache_bytes(0).start().await.unwrap()).await;
 }

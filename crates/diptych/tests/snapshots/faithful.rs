@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::support::{
     bank::{Banking, Deposited},
-    counted_store::{Warnings, Watched, write_event},
+    counted_store::{CountedStore, Warnings, write_event},
     probe::look,
 };
 use diptych::Event;
@@ -31,19 +31,19 @@ impl Fold for Limits {
     }
 }
 
-fn write(store: &Watched, amount: u64) {
+fn write(store: &CountedStore, amount: u64) {
     let deposited = Deposited { account: "a".to_owned(), amount };
     write_event(store.inner(), Banking::Deposited(deposited).encode().unwrap());
 }
 
 /// The state after a start, and how many events were read for it.
-async fn once<F>(store: &Watched, place: &Arc<MemorySnapshots>) -> (F, u64)
+async fn once<F>(store: &CountedStore, place: &Arc<MemorySnapshots>) -> (F, u64)
 where
     F: Fold + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
     let before = store.events_read();
     let every = SnapshotOptions { every_events: 1 };
-    let app = App::over(store.clone()).snapshots_in(place.clone()).decision_snapshots::<F>(every);
+    let app = App::over(store.store()).snapshots_in(place.clone()).decision_snapshots::<F>(every);
     let app = app.start().await.unwrap();
     let state = look::<F>(&app, &Filter::tag(Tag::new("account", "a"))).await.unwrap();
     app.stop().await.unwrap();
@@ -54,7 +54,7 @@ where
 #[tokio::test]
 async fn a_state_that_would_be_read_back_as_another_is_not_kept() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     write(&store, 5);
     let limits = |limit| Limits { by_account: [("a".to_owned(), Some(limit))].into() };
     assert_eq!(once(&store, &place).await, (limits(Some(5)), 1));

@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::json;
 
 use crate::support::{
-    counted_store::{Warnings, Watched, write_event},
+    counted_store::{CountedStore, Warnings, write_event},
     declare::events,
     probe::{Heard, heard, look, say, told},
 };
@@ -73,7 +73,7 @@ fn page() -> Filter {
 }
 
 /// So many events of 1, 2, 3 and so on.
-fn fill(store: &Watched, events: u64) {
+fn fill(store: &CountedStore, events: u64) {
     let from = store.inner().head().position().get() + 1;
     for amount in from..from + events {
         write_event(store.inner(), entry(amount).encode().unwrap());
@@ -86,12 +86,12 @@ fn sum(events: u64) -> Ledger {
 
 const EVERY: SnapshotOptions = SnapshotOptions { every_events: 1 };
 
-fn over(store: &Watched, place: &Arc<MemorySnapshots>) -> AppBuilder {
-    App::over(store.clone()).snapshots_in(place.clone())
+fn over(store: &CountedStore, place: &Arc<MemorySnapshots>) -> AppBuilder {
+    App::over(store.store()).snapshots_in(place.clone())
 }
 
 /// Starts, looks, stops: the state and how many events were read for it.
-async fn once<F>(store: &Watched, place: &Arc<MemorySnapshots>) -> (F, u64)
+async fn once<F>(store: &CountedStore, place: &Arc<MemorySnapshots>) -> (F, u64)
 where
     F: Fold + Clone + std::fmt::Debug + Serialize + de::DeserializeOwned,
 {
@@ -112,7 +112,7 @@ fn kept(place: &MemorySnapshots) -> (String, Vec<u8>) {
 #[tokio::test]
 async fn after_a_restart_only_what_came_since_is_read() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 5_000);
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_000), 5_000));
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_000), 0));
@@ -136,7 +136,7 @@ async fn after_a_restart_only_what_came_since_is_read() {
 
 #[tokio::test]
 async fn a_state_from_a_snapshot_is_as_large_as_it_was() {
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 1_000);
     let mut sizes = Vec::new();
     for _ in 0..2 {
@@ -188,7 +188,7 @@ async fn a_log_keeps_them_beside_it() {
 #[tokio::test]
 async fn what_is_damaged_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(20), 20));
     let (name, bytes) = kept(&place);
@@ -222,11 +222,11 @@ async fn what_is_damaged_is_replayed_with_a_warning() {
 #[tokio::test]
 async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     once::<Ledger>(&store, &place).await;
     let (name, bytes) = kept(&place);
-    let LogIdentity { id, epoch } = EventStore::identity(&store);
+    let LogIdentity { id, epoch } = EventStore::identity(&store.store());
     let other = LogIdentity::random();
     for identity in [LogIdentity { id, epoch: epoch.next() }, LogIdentity { epoch, ..other }] {
         let other = store.again_as(identity);
@@ -235,7 +235,7 @@ async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
         assert!(warnings.one().contains("of another log"));
     }
     // A log of that name that is shorter: some of it was lost, and nobody said so.
-    let shorter = Watched::as_log(Memory::new(), LogIdentity { id, epoch }, None);
+    let shorter = CountedStore::as_log(Memory::new(), LogIdentity { id, epoch }, None);
     fill(&shorter, 19);
     place.save(&name, &bytes).unwrap();
     assert_eq!(once::<Ledger>(&shorter, &place).await, (sum(19), 19));
@@ -260,7 +260,7 @@ async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
 #[tokio::test]
 async fn what_another_version_made_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     let first = {
         ledger!(Some(1), 1);
@@ -294,7 +294,7 @@ async fn what_another_version_made_is_replayed_with_a_warning() {
 #[tokio::test]
 async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     let first = {
         ledger!(Some(1), 1);
@@ -325,7 +325,7 @@ async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
 #[tokio::test]
 async fn what_knew_other_upcasters_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     let corrected = diptych::RawEvent::new("corrected", "{}").tag(Tag::new("page", 1));
     write_event(store.inner(), corrected);
@@ -386,7 +386,7 @@ impl<'de> Deserialize<'de> for Moody {
 #[tokio::test]
 async fn what_cannot_be_written_or_read_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     for mood in ["serialize fails", "serialize panics"] {
         MOOD.set(mood);
@@ -410,7 +410,7 @@ async fn what_cannot_be_written_or_read_is_replayed_with_a_warning() {
 /// What comes after the snapshot cannot be folded: that is the error, as without it.
 #[tokio::test]
 async fn an_event_that_cannot_be_folded_is_an_error_after_a_snapshot_too() {
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     once::<Ledger>(&store, &place).await;
     let garbage = diptych::RawEvent::new("entered", "?").tag(Tag::new("page", 1));
@@ -479,9 +479,9 @@ impl Snapshots for Place {
 async fn a_place_that_is_out_of_order_fails_no_command() {
     let (warnings, _listening) = Warnings::listen();
     for mood in ["fails", "panics"] {
-        let (store, place) = (Watched::new(Memory::new()), Place::default());
+        let (store, place) = (CountedStore::new(Memory::new()), Place::default());
         *place.0.mood.lock() = mood;
-        let app = App::over(store.clone()).snapshots_in(place.clone());
+        let app = App::over(store.store()).snapshots_in(place.clone());
         let app = app.decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
         for amount in 1..=3 {
             app.execute(say::<Ledger, _>(&page(), [entry(amount)])).await.unwrap();
@@ -607,7 +607,7 @@ async fn snapshots_need_a_place() {
 #[tokio::test]
 async fn a_field_that_was_added_under_the_same_version_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
-    let (store, place) = (Watched::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     {
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

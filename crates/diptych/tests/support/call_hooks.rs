@@ -1,19 +1,15 @@
-//! A store with something around each of its calls, so that a test can be where nobody else is:
-//! between a decision and its append, or between an append and its answer.
+//! A store that runs a hook between a decision and its append, or between an append and its answer.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use diptych::{EventStore, Filter, Limits, LogIdentity, Position, Store, Tag};
-use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
-};
+use diptych::{EventStore, Store};
+use diptych_store::testing::{Call, Reply, Wrapped};
 
-/// Where a call is.
+/// Where a call is. Look-ups and reads are one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     BeforeAppend,
@@ -22,43 +18,46 @@ pub(crate) enum Moment {
     AfterLook,
 }
 
-type Hook = dyn Fn(Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
-
-pub(crate) struct Around {
+/// Awaits the hook before and after each call, apart from the check of types at a start.
+pub(crate) fn around<F>(
     store: Store,
-    hook: Arc<Hook>,
+    hook: impl Fn(Moment) -> F + Clone + Send + Sync + 'static,
+) -> Wrapped
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let before = hook.clone();
+    let begin = move |call: Call<'_>| {
+        let hook = match call {
+            Call::Append(_) => Some(before(Moment::BeforeAppend)),
+            Call::Types => None,
+            _ => Some(before(Moment::BeforeLook)),
+        };
+        async move {
+            if let Some(hook) = hook {
+                hook.await;
+            }
+            Ok(())
+        }
+    };
+    let end = move |reply: Reply<'_>| {
+        let hook = match reply {
+            Reply::Append(_) => Some(hook(Moment::AfterAppend)),
+            Reply::Types(_) => None,
+            _ => Some(hook(Moment::AfterLook)),
+        };
+        async move {
+            if let Some(hook) = hook {
+                hook.await;
+            }
+        }
+    };
+    Wrapped::over(store).before(begin).after(end)
 }
 
-impl Around {
-    pub(crate) fn new<F>(
-        store: impl EventStore,
-        hook: impl Fn(Moment) -> F + Send + Sync + 'static,
-    ) -> Around
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        Around::of(Store::new(store), hook)
-    }
-
-    /// The same of a store that others use too.
-    pub(crate) fn of<F>(store: Store, hook: impl Fn(Moment) -> F + Send + Sync + 'static) -> Around
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        Around { store, hook: Arc::new(move |moment| Box::pin(hook(moment))) }
-    }
-
-    /// Each call lets others go first, before it is made and after.
-    pub(crate) fn yielding(store: impl EventStore) -> Around {
-        Around::new(store, |_| YieldOnce(false))
-    }
-
-    async fn look<T>(&self, call: impl Future<Output = T>) -> T {
-        (self.hook)(Moment::BeforeLook).await;
-        let answer = call.await;
-        (self.hook)(Moment::AfterLook).await;
-        answer
-    }
+/// Each call yields once before it is made and once after.
+pub(crate) fn yielding(store: impl EventStore) -> Wrapped {
+    around(Store::new(store), |_| YieldOnce(false))
 }
 
 struct YieldOnce(bool);
@@ -72,50 +71,5 @@ impl Future for YieldOnce {
         }
         context.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl EventStore for Around {
-    fn identity(&self) -> LogIdentity {
-        self.store.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.store.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.store.head()
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        (self.hook)(Moment::BeforeAppend).await;
-        let answer = self.store.append(append).await;
-        (self.hook)(Moment::AfterAppend).await;
-        answer
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.look(self.store.read(filter, read)).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.look(self.store.last(filter, upto)).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.look(self.store.count(tag, upto)).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.look(self.store.keyed(key)).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.look(self.store.tracked(source)).await
-    }
-
-    async fn types(&self) -> Result<Vec<String>, ReadError> {
-        self.store.types().await
     }
 }

@@ -1,5 +1,5 @@
-//! A store that is watched: it counts what is asked of it, lets another writer in at a chosen
-//! moment, and can be slow. And a listener to what the crate warns of.
+//! A store that counts its calls, lets another writer append before a call, and can be slow.
+//! Beside it, a listener to the warnings of the crate.
 
 use std::{
     fmt::{self, Debug},
@@ -13,11 +13,11 @@ use std::{
 };
 
 use diptych::{
-    EventStore, Filter, Limits, LogIdentity, Position, RawEvent, Store, Tag, Timestamp,
-    testing::Clock,
+    EventStore, Filter, LogIdentity, Position, RawEvent, Store, Timestamp, testing::Clock,
 };
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
+    Append, Read,
+    testing::{Call, Reply, Wrapped},
 };
 use parking_lot::Mutex;
 use tracing::{
@@ -26,112 +26,165 @@ use tracing::{
     span,
 };
 
-/// A store through which everything passes, and what was seen.
+/// A store that counts its calls.
 #[derive(Clone)]
-pub(crate) struct Watched(Arc<Seen>);
+pub(crate) struct CountedStore {
+    wrapped: Wrapped,
+    seen: Arc<Seen>,
+}
 
 struct Seen {
     store: Store,
-    identity: LogIdentity,
-    /// When what is appended is recorded, for a store that wants to be told.
+    /// The clock by which appends are recorded, for a store that takes the time from its caller.
     clock: Option<Clock>,
     reads: AtomicU64,
     events_read: AtomicU64,
     appends: AtomicU64,
     slow: AtomicBool,
-    /// What another writer appends before anything else is done.
+    /// Another writer appends this before the next call.
     other: Mutex<Option<Append>>,
 }
 
-impl Watched {
-    pub(crate) fn new(store: impl EventStore) -> Watched {
+impl CountedStore {
+    pub(crate) fn new(store: impl EventStore) -> CountedStore {
         let identity = store.identity();
-        Watched::as_log(store, identity, None)
+        CountedStore::as_log(store, identity, None)
     }
 
-    /// A store that says it is this log, and records by this clock.
+    /// A store that reports this identity, and records by this clock.
     pub(crate) fn as_log(
         store: impl EventStore,
         identity: LogIdentity,
         clock: Option<Clock>,
-    ) -> Watched {
-        Watched::of(Store::new(store), identity, clock)
+    ) -> CountedStore {
+        CountedStore::over(Store::new(store), identity, clock)
     }
 
-    /// The same store, under the name of this log.
-    pub(crate) fn again_as(&self, identity: LogIdentity) -> Watched {
-        Watched::of(self.0.store.clone(), identity, None)
+    /// A second counter over the inner store, under this identity.
+    pub(crate) fn again_as(&self, identity: LogIdentity) -> CountedStore {
+        CountedStore::over(self.inner().clone(), identity, None)
     }
 
-    fn of(store: Store, identity: LogIdentity, clock: Option<Clock>) -> Watched {
-        Watched(Arc::new(Seen {
-            store,
-            identity,
+    fn over(store: Store, identity: LogIdentity, clock: Option<Clock>) -> CountedStore {
+        let seen = Arc::new(Seen {
+            store: store.clone(),
             clock,
             reads: AtomicU64::new(0),
             events_read: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             slow: AtomicBool::new(false),
             other: Mutex::new(None),
-        }))
+        });
+        let before = seen.clone();
+        let begin = move |call: Call<'_>| {
+            before.count(call);
+            let turn = before.turn();
+            async move {
+                turn.await;
+                Ok(())
+            }
+        };
+        let after = seen.clone();
+        let end = move |reply: Reply<'_>| {
+            if let Reply::Read(filter, read, Ok(batch)) = reply
+                && !is_look(filter, read)
+            {
+                after.events_read.fetch_add(batch.len() as u64, Ordering::SeqCst);
+            }
+            after.turn()
+        };
+        let wrapped = Wrapped::over(store).identity(move || identity).before(begin).after(end);
+        CountedStore { wrapped, seen }
     }
 
-    /// The store itself, unwatched: where other writers write.
+    /// The store for an app.
+    pub(crate) fn store(&self) -> Wrapped {
+        self.wrapped.clone()
+    }
+
+    /// The inner store, whose calls are not counted: other writers use it.
     pub(crate) fn inner(&self) -> &Store {
-        &self.0.store
+        &self.seen.store
     }
 
     /// Reads so far.
     pub(crate) fn reads(&self) -> u64 {
-        self.0.reads.load(Ordering::SeqCst)
+        self.seen.reads.load(Ordering::SeqCst)
     }
 
-    /// Events that reads gave so far.
+    /// Events that reads returned so far.
     pub(crate) fn events_read(&self) -> u64 {
-        self.0.events_read.load(Ordering::SeqCst)
+        self.seen.events_read.load(Ordering::SeqCst)
     }
 
     /// Appends that were tried so far.
     pub(crate) fn appends(&self) -> u64 {
-        self.0.appends.load(Ordering::SeqCst)
+        self.seen.appends.load(Ordering::SeqCst)
     }
 
-    /// From now on every call waits a turn before it does something, and another after it.
+    /// From now on each call yields once before it is made and once after.
     pub(crate) fn slow(&self) {
-        self.0.slow.store(true, Ordering::SeqCst);
+        self.seen.slow.store(true, Ordering::SeqCst);
     }
 
-    /// From now on no call waits.
+    /// From now on no call yields.
     pub(crate) fn quick(&self) {
-        self.0.slow.store(false, Ordering::SeqCst);
+        self.seen.slow.store(false, Ordering::SeqCst);
     }
 
-    /// Another writer appends this when the store is asked for something next, just before.
+    /// Another writer appends this just before the next call.
     pub(crate) fn other_writes(&self, append: Append) {
-        *self.0.other.lock() = Some(append);
+        *self.seen.other.lock() = Some(append);
     }
 
     /// Another writer appends this now.
     pub(crate) fn write(&self, append: Append) {
-        write(&self.0.store, self.timed(append));
+        self.seen.write(append);
     }
+}
 
-    fn timed(&self, mut append: Append) -> Append {
-        append.recorded_at = self.0.clock.as_ref().map(Clock::now);
-        append
-    }
-
-    fn called(&self) {
-        if let Some(append) = self.0.other.lock().take() {
-            self.write(append);
+impl Seen {
+    fn count(&self, call: Call<'_>) {
+        if let Call::Append(_) | Call::Read(..) | Call::Last(..) = call {
+            let other = self.other.lock().take();
+            if let Some(append) = other {
+                self.write(append);
+            }
+        }
+        match call {
+            Call::Append(append) => {
+                self.appends.fetch_add(1, Ordering::SeqCst);
+                self.stamp(append);
+            }
+            Call::Read(filter, read) if !is_look(filter, read) => {
+                self.reads.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
         }
     }
 
-    async fn turn(&self) {
-        if self.0.slow.load(Ordering::SeqCst) {
-            tokio::task::yield_now().await;
+    fn write(&self, mut append: Append) {
+        self.stamp(&mut append);
+        write(&self.store, append);
+    }
+
+    fn stamp(&self, append: &mut Append) {
+        append.recorded_at = self.clock.as_ref().map(Clock::now);
+    }
+
+    fn turn(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let is_slow = self.slow.load(Ordering::SeqCst);
+        async move {
+            if is_slow {
+                tokio::task::yield_now().await;
+            }
         }
     }
+}
+
+/// Whether this reads the one event that a snapshot or a token names. Such reads do not count.
+fn is_look(filter: &Filter, read: &Read) -> bool {
+    read.upto == read.after.plus(1) && *filter == Filter::everything()
 }
 
 /// Appends this to a store that answers at once.
@@ -165,67 +218,6 @@ pub(crate) fn everything(store: &Store) -> Vec<(Position, Timestamp, RawEvent)> 
         after = batch.upto();
     }
     events
-}
-
-impl EventStore for Watched {
-    fn identity(&self) -> LogIdentity {
-        self.0.identity
-    }
-
-    fn limits(&self) -> Limits {
-        self.0.store.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.0.store.head()
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        self.called();
-        self.0.appends.fetch_add(1, Ordering::SeqCst);
-        self.turn().await;
-        let appended = self.0.store.append(self.timed(append)).await;
-        self.turn().await;
-        appended
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.called();
-        // A look at the one event that a snapshot or a token names is not counted.
-        let is_look = read.upto == read.after.plus(1) && *filter == Filter::everything();
-        self.0.reads.fetch_add(u64::from(!is_look), Ordering::SeqCst);
-        self.turn().await;
-        let batch = self.0.store.read(filter, read).await?;
-        let events = if is_look { 0 } else { batch.len() as u64 };
-        self.0.events_read.fetch_add(events, Ordering::SeqCst);
-        self.turn().await;
-        Ok(batch)
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.called();
-        self.turn().await;
-        let last = self.0.store.last(filter, upto).await;
-        self.turn().await;
-        last
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.0.store.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.turn().await;
-        self.0.store.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.0.store.tracked(source).await
-    }
-
-    async fn types(&self) -> Result<Vec<String>, ReadError> {
-        self.0.store.types().await
-    }
 }
 
 /// What was warned of on this thread while the listener was there.

@@ -12,7 +12,6 @@ pub(crate) mod ledger;
 pub(crate) mod manual_sync;
 pub(crate) mod model;
 pub(crate) mod probe;
-pub(crate) mod read_hooks;
 pub(crate) mod releases;
 pub(crate) mod rows;
 pub(crate) mod school;

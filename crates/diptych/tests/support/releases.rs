@@ -6,7 +6,7 @@ use diptych::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::{counted_store::Watched, declare::events};
+use crate::support::{counted_store::CountedStore, declare::events};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Opened {
@@ -139,12 +139,12 @@ pub(crate) fn expected(is: IsOf) -> Vec<String> {
 }
 
 /// A store whose batches are small.
-pub(crate) fn memory() -> Watched {
+pub(crate) fn memory() -> CountedStore {
     let mut limits = Limits::default();
     limits.batch_events = 2;
-    Watched::new(Memory::new().limits(limits))
+    CountedStore::new(Memory::new().limits(limits))
 }
 
-pub(crate) async fn app(store: &Watched) -> App {
-    App::over(store.clone()).upcasters(upcasters()).start().await.unwrap()
+pub(crate) async fn app(store: &CountedStore) -> App {
+    App::over(store.store()).upcasters(upcasters()).start().await.unwrap()
 }

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use crate::support::{
     bank::{Account, Banking, Deposited, No, Opened, Withdrawn, deposit, open, withdraw},
-    counted_store::{Watched, everything},
+    counted_store::{CountedStore, everything},
     probe::{Look, Never, look, say},
 };
 
@@ -304,8 +304,8 @@ fn what_a_fold_sees_is_the_same_in_every_run() {
 async fn a_controlled_store_records_by_its_clock() {
     let clock = Clock::new();
     assert_eq!(clock.now().to_string(), "2000-01-01T00:00:00Z");
-    let store = Watched::new(Controlled::new(clock.clone()));
-    let app = App::over(store.clone()).start().await.unwrap();
+    let store = CountedStore::new(Controlled::new(clock.clone()));
+    let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     clock.advance(Duration::from_millis(1_500));
     app.execute(deposit("a", 1)).await.unwrap();
@@ -327,7 +327,7 @@ async fn a_controlled_store_records_by_its_clock() {
         everything(store.inner()).iter().map(|(_, at, _)| at.to_string()).collect();
     assert_eq!(stored, expected);
     assert_eq!(clock.now(), Timestamp::from_micros(0));
-    let fresh = App::over(store.clone()).start().await.unwrap();
+    let fresh = App::over(store.store()).start().await.unwrap();
     assert_eq!(look::<All>(&fresh, &account("a")).await.unwrap(), state);
 }
 

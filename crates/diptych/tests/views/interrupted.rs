@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::{IntoFuture, pending},
+    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,13 +16,12 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Command, ControlError, Event, EventStore, Filter, Fold, FollowState, Limits,
-    LogIdentity, Memory, MemorySnapshots, Position, Query, QueryError, Recorded, Snapshots, Store,
-    Tag, ViewOptions, ViewSnapshots,
+    App, AppBuilder, Command, ControlError, Event, Fold, FollowState, Memory, MemorySnapshots,
+    Position, Query, QueryError, Recorded, Snapshots, Store, ViewOptions, ViewSnapshots,
 };
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking,
-    Unavailable,
+    Append, Unavailable,
+    testing::{Call, Wrapped},
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,69 +93,43 @@ impl Command for Say {
     }
 }
 
-/// A store whose batches are small, that is asked for a last event in vain, or is read in vain
-/// from some position on.
+/// A store with small batches. A test lets reads from some position on fail, or the look-up of a
+/// last event hang.
 #[derive(Clone)]
-struct Tired {
+struct FaultyStore {
     store: Store,
-    has_no_last: Arc<AtomicBool>,
+    last_hangs: Arc<AtomicBool>,
     ends_at: Arc<AtomicU64>,
 }
 
-impl Tired {
-    fn new() -> Tired {
-        let (has_no_last, ends_at) = (Arc::default(), Arc::new(AtomicU64::new(u64::MAX)));
-        Tired { store: Store::new(Memory::new()), has_no_last, ends_at }
-    }
-}
-
-impl EventStore for Tired {
-    fn identity(&self) -> LogIdentity {
-        self.store.identity()
+impl FaultyStore {
+    fn new() -> FaultyStore {
+        let (last_hangs, ends_at) = (Arc::default(), Arc::new(AtomicU64::new(u64::MAX)));
+        FaultyStore { store: Store::new(Memory::new()), last_hangs, ends_at }
     }
 
-    fn limits(&self) -> Limits {
-        self.store.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.store.head()
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        self.store.append(append).await
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        if read.after.get() >= self.ends_at.load(Ordering::SeqCst) {
-            let cause = std::io::Error::other("asleep");
-            return Err(ReadError::Unavailable(Unavailable::Backend(Arc::new(cause))));
-        }
-        let upto = read.after.plus(10).min(read.upto);
-        self.store.read(filter, read.upto(upto)).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        if self.has_no_last.load(Ordering::SeqCst) {
-            pending::<()>().await;
-        }
-        self.store.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.store.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.store.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.store.tracked(source).await
-    }
-
-    async fn types(&self) -> Result<Vec<String>, ReadError> {
-        self.store.types().await
+    fn store(&self) -> Wrapped {
+        let FaultyStore { store, last_hangs, ends_at } = self.clone();
+        Wrapped::over(store).before(move |call| {
+            let (mut fails, mut hangs) = (false, false);
+            match call {
+                Call::Read(_, read) => {
+                    fails = read.after.get() >= ends_at.load(Ordering::SeqCst);
+                    read.upto = read.after.plus(10).min(read.upto);
+                }
+                Call::Last(..) => hangs = last_hangs.load(Ordering::SeqCst),
+                _ => {}
+            }
+            async move {
+                if hangs {
+                    pending::<()>().await;
+                }
+                match fails {
+                    true => Err(Unavailable::Backend(Arc::new(io::Error::other("asleep"))).into()),
+                    false => Ok(()),
+                }
+            }
+        })
     }
 }
 
@@ -170,15 +144,15 @@ async fn say(store: &Store) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_over_what_cannot_be_read_ends_and_so_does_the_app() {
-    let tired = Tired::new();
-    let app = App::over(tired.clone()).view::<Heard>().start().await.unwrap();
+    let faulty = FaultyStore::new();
+    let app = App::over(faulty.store()).view::<Heard>().start().await.unwrap();
     let view = app.view::<Heard>().unwrap();
     view.pause().await.unwrap();
     for _ in 0..50 {
-        write(&tired.store, Unheard {}).await;
+        write(&faulty.store, Unheard {}).await;
     }
     // Some pages have nothing for the view, and the next one is not there.
-    tired.ends_at.store(20, Ordering::SeqCst);
+    faulty.ends_at.store(20, Ordering::SeqCst);
     let stepped = tokio::time::timeout(LONG, view.step()).await;
     assert!(matches!(stepped, Ok(Err(ControlError::Failed { .. }))), "{stepped:?}");
     assert_eq!(view.status().state, FollowState::Paused);
@@ -192,21 +166,21 @@ async fn a_step_over_what_cannot_be_read_ends_and_so_does_the_app() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_the_past_that_is_put_aside_holds_back_no_view() {
-    let tired = Tired::new();
-    let app = App::over(tired.clone()).view_with::<Heard>(ViewOptions { copies: 2 });
+    let faulty = FaultyStore::new();
+    let app = App::over(faulty.store()).view_with::<Heard>(ViewOptions { copies: 2 });
     let app = app.start().await.unwrap();
     for _ in 0..5 {
-        say(&tired.store).await;
+        say(&faulty.store).await;
     }
     assert_eq!(*app.query(Texts).strong().await.unwrap(), 5);
-    tired.has_no_last.store(true, Ordering::SeqCst);
+    faulty.last_hangs.store(true, Ordering::SeqCst);
     let mut past = app.query(Texts).as_of(Position::new(3)).into_future();
     assert!(past.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     for _ in 0..5 {
-        say(&tired.store).await;
+        say(&faulty.store).await;
         app.query(Texts).strong().within(LONG).await.unwrap();
     }
-    tired.has_no_last.store(false, Ordering::SeqCst);
+    faulty.last_hangs.store(false, Ordering::SeqCst);
     drop(past);
     assert_eq!(*app.query(Texts).as_of(Position::new(3)).await.unwrap(), 3);
 }

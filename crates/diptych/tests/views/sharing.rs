@@ -13,7 +13,10 @@ use diptych::{
     App, Corruption, Encoded, Event, EventType, Filter, Fold, FollowState, Json, Memory, Query,
     QueryError, RawEvent, ReadError, Recorded, SchemaError, Store, Unavailable,
 };
-use diptych_store::Append;
+use diptych_store::{
+    Append,
+    testing::{Call, Wrapped},
+};
 use parking_lot::Mutex;
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
@@ -24,7 +27,6 @@ use crate::support::{
         write,
     },
     manual_sync::now,
-    read_hooks::Wrapped,
 };
 
 /// Counts how often it is decoded.
@@ -75,10 +77,11 @@ impl<const VIEW: usize> Query for SumOf<VIEW> {
 /// A store that counts its reads.
 fn counted(store: &Store) -> (Wrapped, Arc<AtomicU64>) {
     let reads = Arc::new(AtomicU64::new(0));
-    let counted = Wrapped::new(store.clone()).before_read({
+    let counted = Wrapped::over(store.clone()).before({
         let reads = reads.clone();
-        move |_, _| {
-            reads.fetch_add(1, Ordering::SeqCst);
+        move |call| {
+            let is_read = matches!(call, Call::Read(..));
+            reads.fetch_add(u64::from(is_read), Ordering::SeqCst);
             async { Ok(()) }
         }
     });
@@ -171,8 +174,11 @@ fn failing(
     store: &Store,
     fails: impl Fn(&Filter) -> Option<ReadError> + Send + Sync + 'static,
 ) -> Wrapped {
-    Wrapped::new(store.clone()).before_read(move |filter, _| {
-        let error = fails(filter);
+    Wrapped::over(store.clone()).before(move |call| {
+        let error = match call {
+            Call::Read(filter, _) => fails(filter),
+            _ => None,
+        };
         async move { error.map_or(Ok(()), Err) }
     })
 }

@@ -1,4 +1,5 @@
-//! `#[derive(Event)]` writes what a person would write.
+//! Tests of `#[derive(Event)]`: it writes what a person would write.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod by_hand;
 mod fields;
