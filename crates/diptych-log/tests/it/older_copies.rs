@@ -17,8 +17,8 @@ use diptych_log::{
     verify,
 };
 use diptych_store::{
-    Append, AppendCondition, AppendError, Digest, Filter, Key, Position, RawEvent, Read, Tag,
-    TimeSource, Timestamp,
+    Append, AppendCondition, AppendError, Digest, EventStore, Filter, Key, Position, RawEvent,
+    Read, Tag, TimeSource, Timestamp,
 };
 
 const FOLDER: &str = "/data/log";
@@ -116,7 +116,7 @@ fn upgraded(way: &str, end: End) -> Files {
     }
     let disk = disk_of(&files);
     let log = Log::open(FOLDER, options(&disk)).unwrap();
-    assert_eq!(log.blocking().head(), Position::new(UPGRADED_AT - 1));
+    assert_eq!(log.head().position(), Position::new(UPGRADED_AT - 1));
     append(&log, UPGRADED_AT..LAST, short);
     log.close().unwrap();
     disk.contents()

@@ -1,113 +1,117 @@
-//! Who may ask: the hosts and origins that are listened to, and the hook that an application has
-//! for the rest.
+//! Access: the hosts and origins that the server accepts, and the application's hook, which names
+//! the caller or refuses.
 
 use std::{future::Future, net::SocketAddr, pin::Pin};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::Authority};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header, uri::Authority,
+};
 
 use crate::door::problem::Problem;
 
-/// What a request is about.
+/// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// To execute the command of this name.
+    /// Executing the command of this name.
     Command(String),
-    /// To ask the query of this name: now, of the past, live, or for an explanation.
+    /// Asking the query of this name: now, about the past, live, or for an explanation.
     Query(String),
-    /// To read the events behind an answer of the query, or a conflict of the command, of this
-    /// name: their payloads, actors and times. Asked in addition to [`Query`](Operation::Query) or
-    /// [`Command`](Operation::Command), which have to be admitted, too.
+    /// Reading the events behind an answer of the query, or behind a conflict of the command, of
+    /// this name: their payloads, actors and times. The hook is asked about this in addition to
+    /// [`Query`](Operation::Query) or [`Command`](Operation::Command), and has to admit both.
     Explain(String),
-    /// To read what there is: the catalogue, the OpenAPI document.
+    /// Reading the catalogue or the OpenAPI document.
     Catalogue,
-    /// To see how the app is: its status and its metrics.
+    /// Reading the status or the metrics of the app.
     Status,
-    /// To fetch a file.
+    /// Fetching a file.
     File,
 }
 
-/// A request, before anything is done about it.
+/// A request as the hook sees it, before it has any effect.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Visit {
-    /// What it is about.
+    /// The operation that it asks for.
     pub operation: Operation,
-    /// Its headers: who it is from stands in one of them, or in a cookie.
+    /// Its headers, one of which usually identifies the caller.
     pub headers: HeaderMap,
-    /// Where it came from.
+    /// The address of the client, or of the proxy before the server. With
+    /// [`Server::into_router`](crate::Server::into_router) it is `None`, unless the program adds
+    /// `ConnectInfo<SocketAddr>` to its requests.
     pub peer: Option<SocketAddr>,
 }
 
-/// Who asks, as it is noted with the events of a command.
+/// The caller of an admitted request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// The actor of what comes of the request.
+    /// The actor that the events of a command get.
     pub actor: Option<String>,
 }
 
 impl Caller {
-    /// Somebody without a name.
+    /// A caller without a name.
     pub fn anonymous() -> Caller {
         Caller::default()
     }
 
-    /// Somebody with this name.
+    /// A caller with this name.
     pub fn named(actor: impl Into<String>) -> Caller {
         Caller { actor: Some(actor.into()) }
     }
 }
 
-/// A request that is not let in.
+/// The refusal of a request, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
+pub struct Denial {
     status: StatusCode,
     reason: String,
     challenge: Option<HeaderValue>,
 }
 
-impl Denied {
-    /// Nobody knows who asks: 401. The challenge says how to tell, such as `Bearer`; one that is
-    /// no header value is left out.
-    pub fn unknown(reason: impl Into<String>, challenge: &str) -> Denied {
+impl Denial {
+    /// The caller is not known: 401. The challenge names the way to authenticate, such as `Bearer`.
+    /// A challenge that cannot be the value of a header is left out.
+    pub fn unknown(reason: impl Into<String>, challenge: &str) -> Denial {
         let challenge = HeaderValue::from_str(challenge).ok();
-        Denied { status: StatusCode::UNAUTHORIZED, reason: reason.into(), challenge }
+        Denial { status: StatusCode::UNAUTHORIZED, reason: reason.into(), challenge }
     }
 
-    /// Whoever asks may not do that: 403.
-    pub fn forbidden(reason: impl Into<String>) -> Denied {
-        Denied { status: StatusCode::FORBIDDEN, reason: reason.into(), challenge: None }
+    /// The caller may not do that: 403.
+    pub fn forbidden(reason: impl Into<String>) -> Denial {
+        Denial { status: StatusCode::FORBIDDEN, reason: reason.into(), challenge: None }
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Problem {
-        let problem = Problem::new(denied.status, "denied", denied.reason);
-        match denied.challenge {
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Problem {
+        let problem = Problem::new(denial.status, "denied", denial.reason);
+        match denial.challenge {
             Some(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
             None => problem,
         }
     }
 }
 
-type Admission = Pin<Box<dyn Future<Output = Result<Caller, Denied>> + Send>>;
+type Admission = Pin<Box<dyn Future<Output = Result<Caller, Denial>> + Send>>;
 pub(crate) type Hook = Box<dyn Fn(Visit) -> Admission + Send + Sync>;
 
-/// The hook as it is kept.
+/// Erases the type of a hook.
 pub(crate) fn hook<F, Fut>(admit: F) -> Hook
 where
     F: Fn(Visit) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Caller, Denied>> + Send + 'static,
+    Fut: Future<Output = Result<Caller, Denial>> + Send + 'static,
 {
     Box::new(move |visit| Box::pin(admit(visit)))
 }
 
-/// Names under which the server is reached.
+/// The names of the server, and the sites that may use it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hosts {
     /// Lower case, without a port, and without the brackets of an address.
     names: Vec<String>,
-    /// Other sites whose pages may ask.
+    /// Other sites whose pages may send requests.
     origins: Vec<String>,
 }
 
@@ -130,31 +134,34 @@ impl Hosts {
         self.names.is_empty()
     }
 
-    /// Whether a request is for this server, and not from the page of another site. Without this,
-    /// any page that somebody opens could ask a server on their machine, under a name that its
-    /// owner points there.
-    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Refuses requests for another host and requests from pages of other sites. Without this
+    /// check, any page that a user opens could send requests to a server on the machine of that
+    /// user, under a name that the owner of the page points there.
+    pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        let (uri, headers) = (request.uri(), request.headers());
         let problem =
             |status, what: &str| Problem::new(status, "host", format!("{what}: nothing was done"));
         let refuse = |what: &str| problem(StatusCode::FORBIDDEN, what);
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => text(host).and_then(|host| host.parse::<Authority>().ok()),
+            // HTTP/2 has the pseudo-header `:authority` instead.
+            (None, _) if request.version() >= Version::HTTP_2 => uri.authority().cloned(),
             _ => None,
         };
         let host = host.ok_or_else(|| {
-            let what = "the request has no Host that can be read, or more than one";
+            let what = "the request has no readable Host, or more than one";
             problem(StatusCode::BAD_REQUEST, what)
         })?;
         let asked = [Some(&host), uri.authority()];
         if !asked.into_iter().flatten().all(|host| self.is_ours(host)) {
-            let what = format!("the host {:?} is not this server", host.as_str());
+            let what = format!("the host {:?} is not a name of this server", host.as_str());
             return Err(refuse(&what));
         }
         match headers.get(header::ORIGIN) {
-            Some(origin) if !self.is_welcome(origin, &host) => {
-                Err(refuse("the page of another site asks, which is not welcome here"))
-            }
+            Some(origin) if !self.is_welcome(origin, &host) => Err(refuse(
+                "pages of this origin may not send requests: allow it with `Server::origin`",
+            )),
             _ => Ok(()),
         }
     }
@@ -179,7 +186,7 @@ fn text(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()
 }
 
-/// What every answer says to the browser.
+/// Headers of every response that restrict what a browser does with it.
 pub(crate) const GUARDS: [(HeaderName, HeaderValue); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -193,6 +200,13 @@ pub(crate) const GUARDS: [(HeaderName, HeaderValue); 3] = [
 mod tests {
     use super::*;
 
+    fn request(uri: &str, version: Version, headers: &HeaderMap) -> Request<()> {
+        let mut request = Request::new(());
+        (*request.uri_mut(), *request.version_mut()) = (uri.parse().unwrap(), version);
+        *request.headers_mut() = headers.clone();
+        request
+    }
+
     fn check(host: &str, origin: Option<&str>) -> bool {
         let mut hosts = Hosts::default();
         hosts.add_loopback();
@@ -203,19 +217,19 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
-        hosts.check(&Uri::from_static("/"), &headers).is_ok()
+        hosts.check(&request("/", Version::HTTP_11, &headers)).is_ok()
     }
 
     #[test]
-    fn a_host_is_ours_under_any_port_and_any_case() {
+    fn a_named_host_is_accepted_with_any_port_and_in_any_case() {
         for host in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:80", "flights.example"] {
             assert!(check(host, None), "{host}");
         }
     }
 
-    /// A page could have its own name point to this machine, and ask.
+    /// The owner of a page could point a name of theirs to this machine.
     #[test]
-    fn another_name_is_not_ours() {
+    fn other_hosts_are_refused() {
         let hosts =
             ["evil.example", "localhost.evil.example", "me@localhost", "127.0.0.2", "[::2]"];
         for host in hosts {
@@ -224,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_is_not_welcome_unless_it_was_named() {
+    fn pages_of_other_sites_are_refused_unless_their_origin_was_named() {
         assert!(check("localhost:80", Some("http://localhost:80")));
         assert!(check("flights.example", Some("https://flights.example")));
         assert!(check("localhost", Some("https://friend.example")));
@@ -237,13 +251,34 @@ mod tests {
     fn no_host_and_two_hosts_are_refused() {
         let mut hosts = Hosts::default();
         hosts.add_loopback();
+        let check = |uri: &str, headers: &HeaderMap| {
+            hosts.check(&request(uri, Version::HTTP_11, headers)).is_ok()
+        };
         let mut headers = HeaderMap::new();
-        assert!(hosts.check(&Uri::from_static("/"), &headers).is_err());
+        assert!(!check("/", &headers));
+        assert!(!check("http://localhost/", &headers), "HTTP/1.1 needs the header");
         headers.append(header::HOST, HeaderValue::from_static("localhost"));
         headers.append(header::HOST, HeaderValue::from_static("localhost"));
-        assert!(hosts.check(&Uri::from_static("/"), &headers).is_err());
+        assert!(!check("/", &headers));
         headers.remove(header::HOST);
         headers.append(header::HOST, HeaderValue::from_static("localhost"));
-        assert!(hosts.check(&Uri::from_static("http://evil.example/"), &headers).is_err());
+        assert!(!check("http://evil.example/", &headers));
+        assert!(check("http://localhost/", &headers));
+    }
+
+    /// HTTP/2 sends the host as `:authority`, which is part of the address here.
+    #[test]
+    fn over_http_2_the_authority_is_the_host() {
+        let mut hosts = Hosts::default();
+        hosts.add_host("flights.example");
+        let check = |uri: &str, origin: Option<&'static str>| {
+            let origin = origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin)));
+            hosts.check(&request(uri, Version::HTTP_2, &origin.into_iter().collect())).is_ok()
+        };
+        assert!(check("https://flights.example/", None));
+        assert!(check("https://flights.example/", Some("https://flights.example")));
+        assert!(!check("https://flights.example/", Some("https://evil.example")));
+        assert!(!check("https://evil.example/", None));
+        assert!(!check("/", None));
     }
 }

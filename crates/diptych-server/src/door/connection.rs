@@ -1,4 +1,4 @@
-//! Clients that are slow, or send what nobody reads: bounded here, below the requests.
+//! Bounds for slow clients and for bodies that no handler reads, below the level of requests.
 
 use std::{
     future::Future,
@@ -18,18 +18,18 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-/// A stream whose other end has to take what is sent to it: else a client that reads nothing
+/// A stream whose writes fail after a time without progress. Otherwise a client that reads nothing
 /// would keep its connection, and its answer, for ever.
-pub(crate) struct Taken {
+pub(crate) struct TimedStream {
     stream: TcpStream,
-    longest: Duration,
-    /// Set while the other end takes nothing.
-    stuck: Option<Pin<Box<Sleep>>>,
+    write_time: Duration,
+    /// The end of the wait, set while the client reads nothing.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Taken {
-    pub(crate) fn new(stream: TcpStream, longest: Duration) -> Taken {
-        Taken { stream, longest, stuck: None }
+impl TimedStream {
+    pub(crate) fn new(stream: TcpStream, write_time: Duration) -> TimedStream {
+        TimedStream { stream, write_time, deadline: None }
     }
 
     fn in_time<T>(
@@ -38,17 +38,17 @@ impl Taken {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stuck = None;
+            self.deadline = None;
             return written;
         }
-        let longest = self.longest;
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(longest)));
-        ready!(stuck.as_mut().poll(context));
+        let write_time = self.write_time;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(write_time)));
+        ready!(deadline.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Taken {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -58,7 +58,7 @@ impl AsyncRead for Taken {
     }
 }
 
-impl AsyncWrite for Taken {
+impl AsyncWrite for TimedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,22 +90,24 @@ impl AsyncWrite for Taken {
     }
 }
 
-/// The body of a request. What is left of it when nobody wants it any more is read and thrown
-/// away, within bounds: a connection that is closed while its client still sends is reset, and
-/// the answer that says why is lost with it.
-pub(crate) struct Received {
+/// The body of a request. When it is dropped, a task reads and discards the rest, within bounds. If
+/// the connection closed while its client still sends, it would be reset, and the client would lose
+/// the answer.
+pub(crate) struct DrainedBody {
     body: Option<Incoming>,
+    /// Maximum bytes to discard.
     bytes: usize,
+    /// Maximum time to discard.
     time: Duration,
 }
 
-impl Received {
-    pub(crate) fn new(body: Incoming, bytes: usize, time: Duration) -> Received {
-        Received { body: Some(body), bytes, time }
+impl DrainedBody {
+    pub(crate) fn new(body: Incoming, bytes: usize, time: Duration) -> DrainedBody {
+        DrainedBody { body: Some(body), bytes, time }
     }
 }
 
-impl Body for Received {
+impl Body for DrainedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -128,7 +130,7 @@ impl Body for Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for DrainedBody {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         if self.bytes > 0

@@ -1,39 +1,40 @@
-//! What is bounded, each by a name.
+//! The limits of a server.
 
 use std::time::Duration;
 
-/// The limits of a server. Whoever is beyond one is told which.
+/// The limits of a server. A client that exceeds one gets a problem that names it, or its
+/// connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerLimits {
-    /// Bytes that the body of a request may have.
+    /// Maximum bytes of the body of a request.
     pub body_bytes: usize,
-    /// Requests that are answered at once; one more is told to come again.
+    /// Requests answered at one time. Further requests get 503 `busy`.
     pub requests: usize,
-    /// Live streams that are open at once; one more is told to come again.
+    /// Live streams open at one time. Further requests for streams get 503 `busy`.
     pub streams: usize,
-    /// Connections that are open at once; one more waits until another is closed.
+    /// Connections open at one time. Further connections wait until another one closes.
     pub connections: usize,
-    /// How long the head of a request may take to arrive, and how long a connection may be idle.
+    /// Time for the head of a request to arrive, and time that a connection may be idle.
     pub head_time: Duration,
-    /// How long the body of a request may take to arrive.
+    /// Time for the body of a request to arrive.
     pub body_time: Duration,
-    /// Bytes of a body that nobody wants which are thrown away, so that its sender comes to read
-    /// the answer. Beyond that the connection is closed.
+    /// Bytes of an unread body that the server reads and discards after its answer. The client can
+    /// then finish sending and read the answer. With more bytes the connection is closed.
     pub discarded_bytes: usize,
-    /// How long a client may take nothing of an answer that is sent to it. Then its connection is
-    /// closed.
+    /// Time that a client may read nothing of an answer that waits for it. After that its
+    /// connection is closed.
     pub write_time: Duration,
-    /// How long a request may take to be answered once it is there.
+    /// Time to answer a request that has arrived.
     pub answer_time: Duration,
-    /// How long a query may be told to wait for its view.
+    /// Maximum time that a query waits for its view, also if the request asks for more.
     pub wait_time: Duration,
-    /// Events that an explanation has at most.
+    /// Maximum number of events in an explanation.
     pub explained_events: usize,
-    /// The time between two answers of a live stream, at least. Those in between are left out,
-    /// never the latest.
+    /// Minimum time between two answers of a live stream. Answers in between are left out, but
+    /// never the latest one.
     pub live_interval: Duration,
-    /// How long connections have to end when the server stops.
+    /// Time for connections and commands to end when the server stops.
     pub stop_time: Duration,
 }
 

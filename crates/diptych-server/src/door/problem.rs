@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use diptych::{
     BoundaryError, Conflict, ExecuteError, FoldError, Invalid, KeyReused, NotYet, OutcomeUnknown,
@@ -10,7 +10,7 @@ use diptych::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::payload;
+use crate::json::payload;
 
 /// The content type of problems.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -24,8 +24,8 @@ pub(crate) struct Problem {
     /// The last part of its type, `urn:diptych:<kind>`.
     kind: &'static str,
     detail: String,
-    /// Further members, for programs.
-    further: Map<String, Value>,
+    /// Members for programs.
+    extra: Map<String, Value>,
     /// Members that replace others for callers with the right to read events.
     events: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -37,8 +37,8 @@ impl Problem {
         kind: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        let (further, events, headers) = (Map::new(), Map::new(), Vec::new());
-        Problem { status, kind, detail: detail.into(), further, events, headers }
+        let (extra, events, headers) = (Map::new(), Map::new(), Vec::new());
+        Problem { status, kind, detail: detail.into(), extra, events, headers }
     }
 
     /// The caller's mistake.
@@ -51,11 +51,17 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "unknown", detail)
     }
 
+    /// The path has no such method. The header `Allow` lists those that it has.
+    pub(crate) fn method(method: &Method) -> Problem {
+        let detail = format!("{method} is not possible here: the header Allow lists the methods");
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+    }
+
     /// A mistake of the program. The client gets its place only; the log of the program gets the
     /// error. A panic or a decoding error may quote events of others.
     pub(crate) fn mistake(place: &str, error: &dyn std::error::Error) -> Problem {
         let error = with_causes(error);
-        tracing::error!(place, error, "a request met a mistake in the program");
+        tracing::error!(place, error, "a request failed by a mistake in the program");
         let detail = format!("{place}: the log of the program says why");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "mistake", detail)
     }
@@ -66,13 +72,12 @@ impl Problem {
         problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
     }
 
-    /// The last part of its type.
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
     }
 
     pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
-        self.further.insert(name.to_owned(), value.into());
+        self.extra.insert(name.to_owned(), value.into());
         self
     }
 
@@ -83,7 +88,7 @@ impl Problem {
 
     /// The problem for a caller with the right to read events.
     pub(crate) fn with_events(mut self) -> Problem {
-        self.further.append(&mut self.events);
+        self.extra.append(&mut self.events);
         self
     }
 
@@ -99,7 +104,7 @@ impl Problem {
         members.insert("title".into(), title.into());
         members.insert("status".into(), self.status.as_u16().into());
         members.insert("detail".into(), self.detail.clone().into());
-        members.extend(self.further.clone());
+        members.extend(self.extra.clone());
         Value::Object(members)
     }
 
@@ -157,13 +162,13 @@ impl Problem {
 fn mistake_of_command<R: std::error::Error + 'static>(error: &ExecuteError<R>) -> Problem {
     let place = match error {
         ExecuteError::Boundary(_) => "the boundary of the command is wrong",
-        ExecuteError::Schema(_) => "an event of the command cannot be written so that it is read",
+        ExecuteError::Schema(_) => "an event of the command could not be read again",
         ExecuteError::Fold(FoldError { position, .. }) => {
-            let place = "an event that the command depends on cannot be taken in";
+            let place = "an event that the command depends on cannot be applied";
             return Problem::mistake(place, error).and("at", position.get());
         }
         ExecuteError::Panicked(_) => "the rule of the command panicked",
-        ExecuteError::Corrupt(_) => "the log is damaged where the command had to read it",
+        ExecuteError::Corrupt(_) => "the log is damaged at a place that the command reads",
         _ => "the command could not be decided",
     };
     Problem::mistake(place, error)
@@ -171,15 +176,15 @@ fn mistake_of_command<R: std::error::Error + 'static>(error: &ExecuteError<R>) -
 
 fn mistake_of_query(error: &QueryError) -> Problem {
     let place = match error {
-        QueryError::NoSuchView(_) => "the view of the query is not kept",
+        QueryError::NoSuchView(_) => "the app has no view for the query",
         QueryError::Scope { .. } => "the scope of the query is wrong",
-        QueryError::Schema(_) => "the events of the view cannot be read as they are declared",
+        QueryError::Schema(_) => "the declarations of the view's events contradict the log",
         QueryError::Fold(FoldError { position, .. }) => {
-            let place = "an event that the answer depends on cannot be taken in";
+            let place = "an event that the answer depends on cannot be applied";
             return Problem::mistake(place, error).and("at", position.get());
         }
         QueryError::Panicked(_) => "the answer panicked",
-        QueryError::Corrupt(_) => "the log is damaged where it had to be read",
+        QueryError::Corrupt(_) => "the log is damaged at a place that the query reads",
         _ => "the query could not be answered",
     };
     Problem::mistake(place, error)
@@ -239,8 +244,8 @@ impl From<QueryError> for Problem {
             QueryError::Stopped { stopped: Stopped { at, .. }, .. } => {
                 // The reason may quote the event, so only the status and the program's log show it.
                 let detail = format!(
-                    "the view stopped before position {at}, and takes in nothing more: its status \
-                     says why"
+                    "the view stopped before position {at}, and applies no more events: its status \
+                     has the reason"
                 );
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "view-stopped", detail)
                     .and("at", at.get())
@@ -255,8 +260,8 @@ impl From<QueryError> for Problem {
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(
                 "busy",
-                "as many ask about the past as this server answers at once: come again, or ask for \
-                 what is now",
+                "the limit of queries about the past at one time is reached: retry later, or ask \
+                 about the present",
             ),
             QueryError::NoThread { .. } => Problem::later("unavailable", detail),
             QueryError::Ended { .. } | QueryError::Unavailable { .. } => {

@@ -1,31 +1,42 @@
-//! What stands in a request: its body within limits, and what is said about it in headers and
-//! parameters.
+//! The parts of a request: its body within limits, the name in its path, and the options in its
+//! headers and parameters.
 
 use std::{fmt::Display, str::FromStr};
 
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequestParts, Path},
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
+    http::{HeaderMap, Response, StatusCode, header, request::Parts},
 };
 use diptych::{App, Position, Receipt, Session, SessionToken};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::{ServerLimits, door::problem::Problem};
+use crate::door::{limits::ServerLimits, problem::Problem};
 
-/// Who carries this on is in a session.
-pub(crate) const SESSION: &str = "diptych-session";
+/// The parameters that every query has.
+pub(crate) const PARAMETERS: [&str; 10] = [
+    "_consistency",
+    "_after",
+    "_session",
+    "_within",
+    "_at_most",
+    "_or_stale",
+    "_as_of",
+    "_recorded_before",
+    "_occurred_before",
+    "_limit",
+];
 
-/// The body, if it is JSON, small enough and there in time.
+/// The body, if it is JSON, within the limit, and arrives in time.
 pub(crate) async fn json_body(
     headers: &HeaderMap,
     body: Body,
     limits: &ServerLimits,
 ) -> Result<Bytes, Problem> {
-    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = said.and_then(|said| said.split(';').next()).unwrap_or_default().trim();
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = "the body has to be JSON: send it as content-type application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail));
@@ -47,7 +58,7 @@ pub(crate) async fn json_body(
     }
 }
 
-/// Reads what is there as JSON of a type.
+/// Decodes JSON. `what` names it in the problem.
 pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let problem = Problem::bad("malformed", format!("{what} cannot be read: {error}"));
@@ -55,24 +66,25 @@ pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result
     })
 }
 
-/// What is said beside the content of a request: each in a header `Diptych-…`, or, for queries,
-/// in a parameter that begins with `_`.
-pub(crate) struct Said<'a> {
+/// The options of a request, each by its name, such as `occurred-before`. A query may send the
+/// option as the parameter `_occurred_before`, every request as the header
+/// `Diptych-Occurred-Before`. The parameter wins.
+pub(crate) struct RequestOptions<'a> {
     headers: &'a HeaderMap,
     parameters: Vec<(String, String)>,
 }
 
-impl<'a> Said<'a> {
-    /// In headers alone.
-    pub(crate) fn in_headers(headers: &'a HeaderMap) -> Said<'a> {
-        Said { headers, parameters: Vec::new() }
+impl<'a> RequestOptions<'a> {
+    /// The options of a request that has them in headers only.
+    pub(crate) fn in_headers(headers: &'a HeaderMap) -> RequestOptions<'a> {
+        RequestOptions { headers, parameters: Vec::new() }
     }
 
-    /// In headers and in the query string of the address. What is left of that is arguments.
+    /// Splits a query string into options and arguments, which are returned as a query string.
     pub(crate) fn split(
         headers: &'a HeaderMap,
         query: Option<&str>,
-    ) -> Result<(Said<'a>, String), Problem> {
+    ) -> Result<(RequestOptions<'a>, String), Problem> {
         let all = pairs(query.unwrap_or_default())?;
         let (parameters, arguments): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|(name, _)| name.starts_with('_'));
@@ -88,20 +100,18 @@ impl<'a> Said<'a> {
         }
         let arguments = serde_html_form::to_string(&arguments)
             .map_err(|error| Problem::bad("malformed", error.to_string()))?;
-        Ok((Said { headers, parameters }, arguments))
+        Ok((RequestOptions { headers, parameters }, arguments))
     }
 
-    /// What is said under this name, `occurred-before` for example.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let parameter = format!("_{}", name.replace('-', "_"));
-        let said = self.parameters.iter().find(|(known, _)| *known == parameter);
-        if let Some((_, value)) = said {
+        let found = self.parameters.iter().find(|(known, _)| *known == parameter);
+        if let Some((_, value)) = found {
             return Ok(Some(value));
         }
         header_text(self.headers, &format!("diptych-{name}"))
     }
 
-    /// The same as a value of a type.
     pub(crate) fn value<T>(&self, name: &str) -> Result<Option<T>, Problem>
     where
         T: FromStr<Err: Display>,
@@ -113,7 +123,7 @@ impl<'a> Said<'a> {
         })
     }
 
-    /// A flag: there without a value, or with `true`.
+    /// A flag, which is set without a value or with `true`.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.text(name)? {
             None | Some("false") => Ok(false),
@@ -125,7 +135,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// The session that the client is in, as it was when the token was given.
+    /// The session of the client at the state of its token.
     pub(crate) async fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
         let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
         Ok(Some(app.resume_session(&token).await?))
@@ -135,8 +145,8 @@ impl<'a> Said<'a> {
         Ok(self.value::<u64>(name)?.map(Position::new))
     }
 
-    /// What somebody was told of: a receipt, or the token of a session.
-    pub(crate) fn after(&self) -> Result<Option<Told>, Problem> {
+    /// The receipt or the token that the request rests on.
+    pub(crate) fn after(&self) -> Result<Option<AnyToken>, Problem> {
         self.value("after")
     }
 }
@@ -146,12 +156,13 @@ pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let malformed =
         |what: &str| Problem::bad("malformed", format!("the query string cannot be read: {what}"));
     if !is_utf8(query) {
-        return Err(malformed("what is percent-encoded in it is not UTF-8"));
+        return Err(malformed("its percent-encoded bytes are not UTF-8"));
     }
     serde_html_form::from_str(query).map_err(|error| malformed(&error.to_string()))
 }
 
-/// Whether what is percent-encoded is text. Else it would be read as something that nobody sent.
+/// Whether the percent-encoded bytes are text. The decoder replaces other bytes, and would so
+/// accept a text that the client did not send.
 fn is_utf8(query: &str) -> bool {
     let mut bytes = Vec::with_capacity(query.len());
     let mut rest = query.as_bytes();
@@ -179,46 +190,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Response<Body>;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Response<Body>> {
-        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|error| {
-            let detail = format!("the path cannot be read: {error}");
-            Problem::bad("malformed", detail).into_response()
-        })?;
-        Ok(Name(name))
-    }
-}
-
-/// What every query can be told in its address.
-pub(crate) const PARAMETERS: [&str; 10] = [
-    "_consistency",
-    "_after",
-    "_session",
-    "_within",
-    "_at_most",
-    "_or_stale",
-    "_as_of",
-    "_recorded_before",
-    "_occurred_before",
-    "_limit",
-];
-
-/// A token of either kind.
-pub(crate) enum Told {
-    Receipt(Receipt),
-    Session(SessionToken),
-}
-
-impl FromStr for Told {
-    type Err = <Receipt as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Told, Self::Err> {
-        match text.parse() {
-            Ok(session) => Ok(Told::Session(session)),
-            Err(_) => text.parse().map(Told::Receipt),
+        let malformed = |detail: String| Problem::bad("malformed", detail).into_response();
+        // A program that mounts the routes may have parameters of its own before this one.
+        let Path(all) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| malformed(format!("the path cannot be read: {error}")))?;
+        match all.into_iter().next_back() {
+            Some((_, name)) => Ok(Name(name)),
+            None => Err(malformed("the path has no name".to_owned())),
         }
     }
 }
 
-/// The text of a header that may be there once.
+/// A token of either kind.
+pub(crate) enum AnyToken {
+    Receipt(Receipt),
+    Session(SessionToken),
+}
+
+impl FromStr for AnyToken {
+    type Err = <Receipt as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<AnyToken, Self::Err> {
+        match text.parse() {
+            Ok(session) => Ok(AnyToken::Session(session)),
+            Err(_) => text.parse().map(AnyToken::Receipt),
+        }
+    }
+}
+
+/// The text of a header that a request may have once.
 pub(crate) fn header_text<'h>(
     headers: &'h HeaderMap,
     name: &str,
@@ -231,12 +232,7 @@ pub(crate) fn header_text<'h>(
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(wrong("is there twice")),
         (Some(value), None) => {
-            value.to_str().map(Some).map_err(|_| wrong("has characters that no text of it has"))
+            value.to_str().map(Some).map_err(|_| wrong("has characters other than visible ASCII"))
         }
     }
-}
-
-/// A value of ours as a header: tokens and numbers have no characters that a header cannot.
-pub(crate) fn header_value(text: impl Display) -> Option<HeaderValue> {
-    HeaderValue::from_str(&text.to_string()).ok()
 }

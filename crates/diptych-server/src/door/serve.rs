@@ -1,4 +1,4 @@
-//! Connections: taken as they come, within limits, and ended in order.
+//! The connections of a listener, from their acceptance to their orderly end.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,143 +17,131 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     pin,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{interval, sleep, timeout},
 };
 
-use crate::{
-    Server, ServerLimits,
-    door::connection::{Received, Taken},
-    panels::site::{Site, router},
+use crate::door::{
+    connection::{DrainedBody, TimedStream},
+    entrance::Door,
+    limits::ServerLimits,
+    metrics::Metrics,
 };
 
-/// How long to wait before the next try, where the system has no connection to give.
-const EXHAUSTED: Duration = Duration::from_millis(50);
-/// How often figures are tidied.
+/// Pause after the system could not accept a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time between two upkeeps of the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// Bytes of one request's head that are looked at.
+/// Maximum bytes of the head of a request.
 const HEAD_BYTES: usize = 32 << 10;
 
-/// Why a server did not run.
+/// A server that did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// What was declared contradicts itself.
-    #[error("the server cannot be declared so: {problem}")]
+    /// The configuration is wrong.
+    #[error("the configuration of the server is wrong: {problem}")]
     Declaration {
-        /// What, and what would do.
+        /// The mistake, and how to fix it.
         problem: String,
     },
-    /// Others than this machine would reach it, and nobody said that they may.
+    /// Other machines reach the address, and no host is named.
     #[error(
-        "the server would be reached from other machines at {address}, and no host was named: \
-         name those under which it may be asked with `Server::host`, or bind to a loopback \
-         address such as 127.0.0.1"
+        "other machines reach the server at {address}, and no host is named: name the hosts of the \
+         server with `Server::host`, or bind to a loopback address such as 127.0.0.1"
     )]
     NotLoopback {
-        /// Where it is bound to.
+        /// The address of the listener.
         address: SocketAddr,
     },
-    /// The listener is of no use.
+    /// Routes without a listener have no host, and none is named.
+    #[error(
+        "no host is named for the routes: name the hosts under which clients reach them with \
+         `Server::host` (`localhost`, for example)"
+    )]
+    NoHost,
+    /// The listener cannot be used.
     #[error("the listener cannot be used: {0}")]
     Listener(#[source] io::Error),
 }
 
-impl Server {
-    /// Serves until `shutdown` is ready. Then no more connections are taken, live streams end,
-    /// and what was begun is answered, within [`stop_time`](ServerLimits::stop_time). Commands
-    /// whose clients went away are waited for, too. The app goes on: whoever has it stops it.
-    ///
-    /// # Errors
-    /// [`ServeError`] if it cannot be begun.
-    pub async fn serve(
-        mut self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), ServeError> {
-        if let Some(problem) = self.mistakes.first() {
-            return Err(ServeError::Declaration { problem: problem.clone() });
+/// Serves the router until `shutdown` is ready, then lets connections and commands end within
+/// [`stop_time`](ServerLimits::stop_time).
+pub(crate) async fn serve(
+    router: Router,
+    door: Arc<Door>,
+    metrics: Option<Metrics>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
+    let limits = *door.limits();
+    let connections = Connections { router, limits, graceful: GracefulShutdown::new() };
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let mut upkeep = interval(UPKEEP);
+    pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = upkeep.tick() => metrics.iter().for_each(Metrics::upkeep),
+            accepted = accept(&listener, &permits) => match accepted {
+                Ok((stream, peer, permit)) => connections.open(stream, peer, permit),
+                // The client closed the connection first, or the process has no file left.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
-        let address = listener.local_addr().map_err(ServeError::Listener)?;
-        if address.ip().is_loopback() {
-            self.hosts.add_loopback();
-        } else if self.hosts.is_empty() {
-            return Err(ServeError::NotLoopback { address });
-        }
-        let (stop, stopping) = watch::channel(false);
-        let limits = self.limits;
-        let site = Arc::new(Site::new(self, stopping));
-        let doors =
-            Doors { router: router(site.clone()), limits, graceful: GracefulShutdown::new() };
-        pin!(shutdown);
-        let connections = Arc::new(Semaphore::new(limits.connections));
-        let mut upkeep = interval(UPKEEP);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                _ = upkeep.tick() => site.metrics.iter().for_each(crate::Metrics::upkeep),
-                taken = take(&listener, &connections) => match taken {
-                    Ok((stream, peer, permit)) => doors.open(stream, peer, permit),
-                    // One that went away before it was taken, or too many open files.
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be taken");
-                        sleep(EXHAUSTED).await;
-                    }
-                },
-            }
-        }
-        drop(listener);
-        // There is always somebody who listens: the site.
-        let _ = stop.send(true);
-        let end = async {
-            doors.graceful.shutdown().await;
-            site.begun.ended().await;
-        };
-        if timeout(limits.stop_time, end).await.is_err() {
-            tracing::warn!("some connections or commands did not end in time, and were left");
-        }
-        Ok(())
+    }
+    drop(listener);
+    door.stop().begin();
+    let end = async {
+        connections.graceful.shutdown().await;
+        door.stop().commands_ended().await;
+    };
+    if timeout(limits.stop_time, end).await.is_err() {
+        tracing::warn!("some connections or commands did not end in time, and were abandoned");
     }
 }
 
-async fn take(
+async fn accept(
     listener: &TcpListener,
-    connections: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // It is never closed.
-    let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
+    // The semaphore is never closed.
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, permit))
 }
 
-struct Doors {
+struct Connections {
     router: Router,
     limits: ServerLimits,
     graceful: GracefulShutdown,
 }
 
-impl Doors {
+impl Connections {
     fn open(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        // Answers are small and wanted at once.
+        // Answers are small, and clients wait for them.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
         let ServerLimits { body_time, discarded_bytes, head_time, write_time, .. } = self.limits;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            // Who waits to be told to send the body is told by the answer not to.
+            // A client that waits for `100 Continue` sends no body after another answer.
             let is_held = request.headers().contains_key(header::EXPECT);
             let bytes = if is_held { 0 } else { discarded_bytes };
-            let received = |body| Body::new(Received::new(body, bytes, body_time));
-            hyper::service::Service::call(&service, request.map(received))
+            let body = |body| Body::new(DrainedBody::new(body, bytes, body_time));
+            hyper::service::Service::call(&service, request.map(body))
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(head_time);
         http.max_buf_size(HEAD_BYTES);
-        let stream = TokioIo::new(Taken::new(stream, write_time));
+        let stream = TokioIo::new(TimedStream::new(stream, write_time));
         let connection = http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
-            // A client that breaks off, or sends no HTTP, is nobody's mistake here.
+            // Clients break off, or send something else than HTTP: no fault of this program.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %peer, "a connection ended early");
             }

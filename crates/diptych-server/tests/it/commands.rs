@@ -7,7 +7,7 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, SimulatedDisk},
 };
-use diptych_server::{Caller, Denied, Operation as Asked, Visit};
+use diptych_server::{Caller, Denial, Operation as Asked, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
@@ -274,14 +274,14 @@ async fn a_conflict_says_what_was_missed() {
 /// given the payloads of all events in its boundary.
 #[tokio::test]
 async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
-    async fn admit(visit: Visit) -> Result<Caller, Denied> {
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
         let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
         match (&visit.operation, user) {
             (Asked::Explain(command), Some("clerk")) if command == "leave-seat" => {
                 Ok(Caller::named("clerk"))
             }
             (Asked::Command(_), Some(user)) => Ok(Caller::named(user)),
-            _ => Err(Denied::forbidden("that is private")),
+            _ => Err(Denial::forbidden("that is private")),
         }
     }
     let app = with_views(App::over(Memory::new())).start().await.unwrap();

@@ -14,22 +14,30 @@ use axum::{
 use diptych::{QueryError, SessionToken};
 use futures_util::{StreamExt, stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::OwnedSemaphorePermit,
     time::{Instant, interval, sleep, sleep_until},
 };
 
 use crate::{
-    door::access::Operation,
-    door::problem::Problem,
-    door::request::{Name, header_text},
-    panels::handlers::queries::{LiveAnswer, LiveAnswers, Visited, visit},
-    panels::handlers::status,
-    panels::site::Site,
+    door::{
+        access::Operation,
+        problem::Problem,
+        request::{Name, header_text},
+        response::response_of,
+    },
+    panels::{
+        entries::query::{LiveAnswer, LiveAnswers},
+        handlers::{
+            queries::{QueryRequest, read},
+            status,
+        },
+        site::Site,
+    },
 };
 
-/// How often the status is sent.
+/// Time between two events of the live status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long to wait before checking whether a problem is over.
+/// Time before a stream with a problem tries again.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `GET /queries/{name}/live`
@@ -38,7 +46,7 @@ pub(crate) async fn answers(
     Name(name): Name,
     request: Request<Body>,
 ) -> Response<Body> {
-    site.answered(open(&site, &name, request).await)
+    response_of(open(&site, &name, request).await)
 }
 
 async fn open(
@@ -46,20 +54,21 @@ async fn open(
     name: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let visited = visit(site, name, &[Operation::Query], request).await?;
-    let Visited { entry, arguments, asked, headers } = visited;
-    let watch = entry.watch.as_ref().ok_or_else(|| {
-        Problem::unknown(format!("the query {name:?} has no live answers: ask it again instead"))
-    })?;
-    let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(asked.live().await?).collect();
-    let answers = watch(site.app.clone(), arguments, &tokens)?;
+    let request = read(site, name, &[Operation::Query], request).await?;
+    let QueryRequest { entry, arguments, options, headers } = request;
+    let not_live =
+        || Problem::unknown(format!("the query {name:?} has no live answers: poll it instead"));
+    if !entry.is_live() {
+        return Err(not_live());
+    }
+    let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(options.live().await?).collect();
+    let answers = entry.watch(site.app.clone(), arguments, &tokens).ok_or_else(not_live)??;
     let live = Live {
         site: site.clone(),
         answers,
         due: Instant::now(),
         trouble: None,
-        stopping: site.stopping.clone(),
-        _permit: permit(site)?,
+        _permit: site.door.stream()?,
     };
     let events = stream::unfold(live, |mut live| async { Some((live.next().await?, live)) });
     Ok(Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response())
@@ -74,34 +83,27 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<SessionToken>, Problem> {
     })
 }
 
-fn permit(site: &Site) -> Result<OwnedSemaphorePermit, Problem> {
-    site.streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::later("busy", "all live streams that this server has are taken: come again")
-    })
-}
-
 struct Live {
     site: Arc<Site>,
     answers: LiveAnswers,
-    /// When the next answer may go out.
+    /// The earliest time of the next answer.
     due: Instant,
     /// The last problem that was sent, so that it is sent only once.
     trouble: Option<QueryError>,
-    stopping: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Live {
     /// The next event, or `None` when the server stops.
     async fn next(&mut self) -> Option<Event> {
-        let Live { answers, due, trouble, stopping, site, .. } = self;
+        let Live { answers, due, trouble, site, .. } = self;
         let next = async {
             sleep_until(*due).await;
             loop {
                 match answers.next().await? {
                     Ok(answer) => {
                         *trouble = None;
-                        return Some(answered(site, &answer).await);
+                        return Some(event(site, &answer).await);
                     }
                     Err(error) if trouble.as_ref() == Some(&error) => {
                         sleep(TROUBLE_INTERVAL).await;
@@ -116,14 +118,14 @@ impl Live {
         };
         let next = tokio::select! {
             next = next => next?,
-            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            () = site.door.stop().begun() => return None,
         };
-        self.due = Instant::now() + self.site.limits.live_interval;
+        self.due = Instant::now() + self.site.door.limits().live_interval;
         Some(next)
     }
 }
 
-async fn answered(site: &Site, answer: &LiveAnswer) -> Event {
+async fn event(site: &Site, answer: &LiveAnswer) -> Event {
     let LiveAnswer { position, json, standstill } = answer;
     let state = standstill.as_ref().map(|standstill| status::word(&standstill.state));
     let state = state.map(|word| format!(",\"view_state\":\"{word}\"")).unwrap_or_default();
@@ -146,19 +148,18 @@ pub(crate) async fn status(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let stream = async {
-        site.admit(Operation::Status, &parts).await?;
-        let ticks = interval(STATUS_INTERVAL);
-        let open = (site.clone(), ticks, site.stopping.clone(), permit(&site)?);
-        let events = stream::unfold(open, |(site, mut ticks, mut stopping, permit)| async {
+        site.door.admit(Operation::Status, &parts).await?;
+        let open = (site.clone(), interval(STATUS_INTERVAL), site.door.stream()?);
+        let events = stream::unfold(open, |(site, mut ticks, permit)| async {
             tokio::select! {
                 _ = ticks.tick() => {}
-                _ = stopping.wait_for(|stopping| *stopping) => return None,
+                () = site.door.stop().begun() => return None,
             }
             let data = status::status(&site).to_string();
             let event = Event::default().event("status").data(data);
-            Some((Ok::<_, Infallible>(event), (site, ticks, stopping, permit)))
+            Some((Ok::<_, Infallible>(event), (site, ticks, permit)))
         });
         Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
     };
-    site.answered(stream.await)
+    response_of(stream.await)
 }

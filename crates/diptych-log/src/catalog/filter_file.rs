@@ -13,14 +13,14 @@ use std::{
 use diptych_store::ReadError;
 
 use crate::{
-    catalog::{Catalog, Folders, Part},
+    catalog::{Catalog, Folders, IndexPart},
     disk::Disk,
     engine::Engine,
     error::{OpenError, io_error, read_failed},
     folder::derived,
     index::{
-        Index, Name, Wanted,
-        group::{self, Entry, Group},
+        Index, Name, NameQuery,
+        segment_filter::{self, FilterEntry, SegmentFilter},
     },
 };
 
@@ -42,28 +42,28 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(u32, u32)> {
 
 /// A group file, which is read when it is first needed.
 #[derive(Debug)]
-pub(crate) struct GroupFile {
+pub(crate) struct SegmentFilterFile {
     path: PathBuf,
     /// Sequences of its segments.
     pub(crate) first: u32,
     pub(crate) last: u32,
     /// Holds `None` if the file is unusable: then all its segments are searched.
-    group: OnceLock<Option<Good>>,
+    filter: OnceLock<Option<UsableFilter>>,
 }
 
 /// The content of a usable group file.
 #[derive(Clone, Debug)]
-struct Good {
-    group: Group,
+struct UsableFilter {
+    filter: SegmentFilter,
     /// Segments that are always searched: an older version wrote the segment after each, so no
     /// record that is cheap to read binds the group to them.
     always: u64,
 }
 
-impl GroupFile {
-    fn new(folders: &Folders, first: u32, last: u32) -> GroupFile {
+impl SegmentFilterFile {
+    fn new(folders: &Folders, first: u32, last: u32) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
-        GroupFile { path, first, last, group: OnceLock::new() }
+        SegmentFilterFile { path, first, last, filter: OnceLock::new() }
     }
 
     /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
@@ -74,31 +74,41 @@ impl GroupFile {
     pub(crate) fn having(
         &self,
         disk: &dyn Disk,
-        parts: &[Arc<Part>],
-        wanted: Wanted<'_>,
+        parts: &[Arc<IndexPart>],
+        wanted: NameQuery<'_>,
     ) -> Result<u64, ReadError> {
         let good = self.good(disk, parts)?;
-        Ok(good.map_or(u64::MAX, |good| good.group.having(wanted) | good.always))
+        Ok(good.map_or(u64::MAX, |good| good.filter.having(wanted) | good.always))
     }
 
-    fn good(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<&Good>, ReadError> {
-        if let Some(group) = self.group.get() {
-            return Ok(group.as_ref());
+    fn good(
+        &self,
+        disk: &dyn Disk,
+        parts: &[Arc<IndexPart>],
+    ) -> Result<Option<&UsableFilter>, ReadError> {
+        if let Some(filter) = self.filter.get() {
+            return Ok(filter.as_ref());
         }
         // An error is not cached: the next look-up tries again.
         let loaded = self.load(disk, parts)?;
-        Ok(self.group.get_or_init(|| loaded).as_ref())
+        Ok(self.filter.get_or_init(|| loaded).as_ref())
     }
 
-    fn load(&self, disk: &dyn Disk, parts: &[Arc<Part>]) -> Result<Option<Good>, ReadError> {
+    fn load(
+        &self,
+        disk: &dyn Disk,
+        parts: &[Arc<IndexPart>],
+    ) -> Result<Option<UsableFilter>, ReadError> {
         let found = derived::map_if_there(disk, &self.path);
-        let found = found.map_err(|error| read_failed(&self.path, &error))?.and_then(Group::parse);
+        let found =
+            found.map_err(|error| read_failed(&self.path, &error))?.and_then(SegmentFilter::parse);
         let segments = self.last - self.first + 1;
-        let found = found.filter(|group| (group.first, group.segments) == (self.first, segments));
-        if let Some(group) = found {
+        let found =
+            found.filter(|filter| (filter.first, filter.segments) == (self.first, segments));
+        if let Some(filter) = found {
             let Marks { marks, always } = marks(disk, parts, self.first, self.last)?;
-            if (0..).zip(marks).all(|(segment, mark)| group.mark(segment) == Some(mark)) {
-                return Ok(Some(Good { group, always }));
+            if (0..).zip(marks).all(|(segment, mark)| filter.mark(segment) == Some(mark)) {
+                return Ok(Some(UsableFilter { filter, always }));
             }
         }
         let file = self.path.display();
@@ -116,9 +126,14 @@ struct Marks {
     always: u64,
 }
 
-fn marks(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Result<Marks, ReadError> {
+fn marks(
+    disk: &dyn Disk,
+    parts: &[Arc<IndexPart>],
+    first: u32,
+    last: u32,
+) -> Result<Marks, ReadError> {
     let (mut marks, mut always) = (vec![0; (last - first + 1) as usize], 0);
-    for Part { segment, .. } in parts.iter().map(|part| &**part) {
+    for IndexPart { segment, .. } in parts.iter().map(|part| &**part) {
         let at = segment.sequence.wrapping_sub(first);
         if let Some(mark) = marks.get_mut(at as usize).filter(|mark| **mark == 0) {
             let link = segment.link(disk).map_err(|error| read_failed(&segment.path, &error))?;
@@ -133,17 +148,17 @@ fn marks(disk: &dyn Disk, parts: &[Arc<Part>], first: u32, last: u32) -> Result<
 
 /// A group among the parts of a catalog.
 #[derive(Clone, Debug)]
-pub(crate) struct Placed {
-    pub(crate) file: Arc<GroupFile>,
+pub(crate) struct FilterSpan {
+    pub(crate) file: Arc<SegmentFilterFile>,
     /// Indices of its parts in the catalog.
     pub(crate) parts: std::ops::Range<usize>,
 }
 
-impl Placed {
-    pub(crate) fn new(file: Arc<GroupFile>, parts: &[Arc<Part>]) -> Placed {
+impl FilterSpan {
+    pub(crate) fn new(file: Arc<SegmentFilterFile>, parts: &[Arc<IndexPart>]) -> FilterSpan {
         let start = parts.partition_point(|part| part.segment.sequence < file.first);
         let end = parts.partition_point(|part| part.segment.sequence <= file.last);
-        Placed { parts: start..end, file }
+        FilterSpan { parts: start..end, file }
     }
 }
 
@@ -153,35 +168,35 @@ pub(crate) fn list(
     disk: &dyn Disk,
     folders: &Folders,
     active: u32,
-) -> Result<Vec<Arc<GroupFile>>, OpenError> {
+) -> Result<Vec<Arc<SegmentFilterFile>>, OpenError> {
     let names = disk.list(&folders.index).map_err(io_error("list", &folders.index))?;
     let mut spans: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     spans.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-    let (mut groups, mut next) = (Vec::new(), 0);
+    let (mut filters, mut next) = (Vec::new(), 0);
     for (first, last) in spans {
         if first >= next && last < active {
-            groups.push(Arc::new(GroupFile::new(folders, first, last)));
+            filters.push(Arc::new(SegmentFilterFile::new(folders, first, last)));
             next = last + 1;
         } else {
             derived::remove_needless(disk, &folders.index.join(file_name(first, last)));
         }
     }
-    Ok(groups)
+    Ok(filters)
 }
 
 impl Engine {
     /// Builds all groups that can be built. A failure is only logged: without a group look-ups are
     /// slower, but right.
-    pub(crate) fn group_all(&self) {
-        while self.group_one() {}
+    pub(crate) fn build_filters(&self) {
+        while self.build_next_filter() {}
     }
 
     /// Builds the next group, if there is one to build; answers whether it was built.
-    pub(crate) fn group_one(&self) -> bool {
+    pub(crate) fn build_next_filter(&self) -> bool {
         let catalog = self.catalog();
         let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
-        let made = match self.group_many(&catalog, active) {
-            None => self.group_few(&catalog, active),
+        let made = match self.merge_filters(&catalog, active) {
+            None => self.build_filter(&catalog, active),
             many => Ok(many),
         };
         made.unwrap_or_else(|error| {
@@ -192,45 +207,49 @@ impl Engine {
     }
 
     /// Merges eight groups of eight into one, if there are eight to merge.
-    fn group_many(&self, catalog: &Catalog, active: u32) -> Option<bool> {
+    fn merge_filters(&self, catalog: &Catalog, active: u32) -> Option<bool> {
         let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
         for first in starts {
             let last = first + MANY - 1;
-            let within = |group: &&Placed| group.file.first >= first && group.file.last <= last;
-            let members: Vec<_> = catalog.groups.iter().filter(within).collect();
+            let within =
+                |filter: &&FilterSpan| filter.file.first >= first && filter.file.last <= last;
+            let members: Vec<_> = catalog.filters.iter().filter(within).collect();
             if members.len() != FEW as usize {
                 continue;
             }
-            let goods = members.iter().map(|member| member.file.group.get()?.as_ref());
-            let Some(goods) = goods.collect::<Option<Vec<&Good>>>() else { continue };
-            if goods.iter().any(|good| good.group.seed != self.seed) {
+            let goods = members.iter().map(|member| member.file.filter.get()?.as_ref());
+            let Some(goods) = goods.collect::<Option<Vec<&UsableFilter>>>() else { continue };
+            if goods.iter().any(|good| good.filter.seed != self.seed) {
                 // Their hashes have another seed: they are rebuilt first.
                 continue;
             }
-            let groups: Vec<Group> = goods.iter().map(|good| good.group.clone()).collect();
-            let marks = groups.iter().flat_map(|group| {
-                (0..group.segments).map(|segment| group.mark(segment).unwrap_or(0))
+            let filters: Vec<SegmentFilter> =
+                goods.iter().map(|good| good.filter.clone()).collect();
+            let marks = filters.iter().flat_map(|filter| {
+                (0..filter.segments).map(|segment| filter.mark(segment).unwrap_or(0))
             });
             let marks: Vec<u64> = marks.collect();
             let always = goods.iter().zip((0..).step_by(FEW as usize));
             let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
-            let bytes = group::encode(first, &marks, &group::merge(&groups), self.seed);
-            return Some(self.place_group(first, last, &bytes, always));
+            let bytes =
+                segment_filter::encode(first, &marks, &segment_filter::merge(&filters), self.seed);
+            return Some(self.place_filter(first, last, &bytes, always));
         }
         None
     }
 
     /// Builds a group of the first eight complete segments without a usable one.
-    fn group_few(&self, catalog: &Catalog, active: u32) -> Result<Option<bool>, ReadError> {
+    fn build_filter(&self, catalog: &Catalog, active: u32) -> Result<Option<bool>, ReadError> {
         let starts = (1..active).step_by(FEW as usize).filter(|first| first + FEW <= active);
         for first in starts {
             let last = first + FEW - 1;
-            let of = |group: &Placed| group.file.first <= first && group.file.last >= last;
-            if let Some(there) = catalog.groups.iter().find(|group| of(group)) {
+            let of = |filter: &FilterSpan| filter.file.first <= first && filter.file.last >= last;
+            if let Some(there) = catalog.filters.iter().find(|filter| of(filter)) {
                 let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
                 // A group that is to be merged must have the seed of this log.
-                let is_good =
-                    |Good { group, .. }: &Good| group.segments == MANY || group.seed == self.seed;
+                let is_good = |UsableFilter { filter, .. }: &UsableFilter| {
+                    filter.segments == MANY || filter.seed == self.seed
+                };
                 if there.file.good(self.disk(), parts)?.is_some_and(is_good) {
                     continue;
                 }
@@ -246,13 +265,13 @@ impl Engine {
             }
             let entries = self.names(&parts, first)?;
             let Marks { marks, always } = marks(self.disk(), &parts, first, last)?;
-            let bytes = group::encode(first, &marks, &entries, self.seed);
-            return Ok(Some(self.place_group(first, last, &bytes, always)));
+            let bytes = segment_filter::encode(first, &marks, &entries, self.seed);
+            return Ok(Some(self.place_filter(first, last, &bytes, always)));
         }
         Ok(None)
     }
 
-    fn names(&self, parts: &[Arc<Part>], first: u32) -> Result<Vec<Entry>, ReadError> {
+    fn names(&self, parts: &[Arc<IndexPart>], first: u32) -> Result<Vec<FilterEntry>, ReadError> {
         let mut entries = Vec::new();
         for part in parts {
             let set = 1 << (part.segment.sequence - first);
@@ -264,44 +283,44 @@ impl Engine {
                 entries.extend(run.key_names().map(|name| (Name::Key(name).hash(self.seed), set)));
             })?;
         }
-        Ok(group::collect(entries))
+        Ok(segment_filter::collect(entries))
     }
 
     /// Writes a group and adds it to the catalog; answers whether that succeeded.
-    fn place_group(&self, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
-        let file = GroupFile::new(&self.folders, first, last);
+    fn place_filter(&self, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
+        let file = SegmentFilterFile::new(&self.folders, first, last);
         let written = derived::write(self.disk(), &file.path, bytes);
         let mapped = written.and_then(|()| self.disk().map(&file.path));
-        let group = match mapped.map(Group::parse) {
-            Ok(Some(group)) => group,
+        let filter = match mapped.map(SegmentFilter::parse) {
+            Ok(Some(filter)) => filter,
             Ok(None) => {
-                return self.no_group(&file.path, "it is not what was written a moment ago");
+                return self.no_filter(&file.path, "it is not what was written a moment ago");
             }
-            Err(error) => return self.no_group(&file.path, &error.to_string()),
+            Err(error) => return self.no_filter(&file.path, &error.to_string()),
         };
         // The file is new, so the cell is empty.
-        let _ = file.group.set(Some(Good { group, always }));
+        let _ = file.filter.set(Some(UsableFilter { filter, always }));
         let mut needless = Vec::new();
         {
             let mut catalog = self.catalog.write();
-            let mut groups: Vec<_> =
-                catalog.groups.iter().map(|group| group.file.clone()).collect();
-            groups.retain(|group| {
-                let stays = group.last < first || group.first > last;
-                if !stays && group.path != file.path {
-                    needless.push(group.path.clone());
+            let mut filters: Vec<_> =
+                catalog.filters.iter().map(|filter| filter.file.clone()).collect();
+            filters.retain(|filter| {
+                let stays = filter.last < first || filter.first > last;
+                if !stays && filter.path != file.path {
+                    needless.push(filter.path.clone());
                 }
                 stays
             });
-            groups.push(Arc::new(file));
-            groups.sort_by_key(|group| group.first);
-            *catalog = Arc::new(Catalog::new(catalog.parts.clone(), groups));
+            filters.push(Arc::new(file));
+            filters.sort_by_key(|filter| filter.first);
+            *catalog = Arc::new(Catalog::new(catalog.parts.clone(), filters));
         }
         needless.iter().for_each(|path| derived::remove_needless(self.disk(), path));
         true
     }
 
-    fn no_group(&self, path: &Path, error: &str) -> bool {
+    fn no_filter(&self, path: &Path, error: &str) -> bool {
         tracing::warn!(file = %path.display(), error, "a group file cannot be written");
         false
     }

@@ -37,27 +37,27 @@ const BUCKET: usize = 8;
 
 /// The names that a look-up needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted<'a> {
+pub(crate) enum NameQuery<'a> {
     /// Names do not narrow the look-up.
     Any,
     One(Name<'a>),
     Filter(&'a Filter),
 }
 
-impl<'a> Wanted<'a> {
-    pub(crate) fn of(filter: &'a Filter) -> Wanted<'a> {
+impl<'a> NameQuery<'a> {
+    pub(crate) fn of(filter: &'a Filter) -> NameQuery<'a> {
         match filter.is_everything() {
-            true => Wanted::Any,
-            false => Wanted::Filter(filter),
+            true => NameQuery::Any,
+            false => NameQuery::Filter(filter),
         }
     }
 }
 
 /// The hash of a name, and the segments that have it.
-pub(crate) type Entry = (u32, u64);
+pub(crate) type FilterEntry = (u32, u64);
 
 /// Sorts the entries, and merges those with one hash.
-pub(crate) fn collect(mut entries: Vec<Entry>) -> Vec<Entry> {
+pub(crate) fn collect(mut entries: Vec<FilterEntry>) -> Vec<FilterEntry> {
     entries.sort_unstable();
     entries.dedup_by(|(hash, set), (kept, into)| {
         let same = hash == kept;
@@ -70,11 +70,11 @@ pub(crate) fn collect(mut entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// The entries of several groups that follow each other and share a seed.
-pub(crate) fn merge(groups: &[Group]) -> Vec<Entry> {
+pub(crate) fn merge(groups: &[SegmentFilter]) -> Vec<FilterEntry> {
     let begin = groups.first().map_or(0, |group| group.first);
     let mut sources: Vec<_> =
         groups.iter().map(|group| (group.entries().peekable(), group.first - begin)).collect();
-    let mut merged: Vec<Entry> = Vec::new();
+    let mut merged: Vec<FilterEntry> = Vec::new();
     loop {
         let heads = sources.iter_mut().filter_map(|(source, _)| source.peek().map(|head| head.0));
         let Some(least) = heads.min() else { return merged };
@@ -89,7 +89,7 @@ pub(crate) fn merge(groups: &[Group]) -> Vec<Entry> {
 }
 
 /// The bytes of a group file. `entries` are as [`collect`] returns them.
-pub(crate) fn encode(first: u32, marks: &[u64], entries: &[Entry], seed: Seed) -> Vec<u8> {
+pub(crate) fn encode(first: u32, marks: &[u64], entries: &[FilterEntry], seed: Seed) -> Vec<u8> {
     let width: u16 = if marks.len() <= 8 { 1 } else { 8 };
     let bits = (entries.len() / BUCKET).max(1).ilog2();
     let mut out = Vec::with_capacity(HEADER + entries.len() * (4 + usize::from(width)) + 64);
@@ -104,7 +104,7 @@ pub(crate) fn encode(first: u32, marks: &[u64], entries: &[Entry], seed: Seed) -
     marks.iter().for_each(|mark| out.extend_from_slice(&mark.to_le_bytes()));
     let mut at = 0;
     for bucket in 0..=1_u64 << bits {
-        let before = |(hash, _): &Entry| u64::from(*hash) >> (32 - bits) < bucket;
+        let before = |(hash, _): &FilterEntry| u64::from(*hash) >> (32 - bits) < bucket;
         at += entries.get(at..).unwrap_or(&[]).iter().take_while(|entry| before(entry)).count();
         put(&mut out, at as u32);
     }
@@ -133,7 +133,7 @@ pub(crate) fn is_older(bytes: &[u8]) -> bool {
 
 /// A group file whose checksum holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
+pub(crate) struct SegmentFilter {
     bytes: Bytes,
     /// Sequence of its first segment.
     pub(crate) first: u32,
@@ -147,9 +147,9 @@ pub(crate) struct Group {
     sets: usize,
 }
 
-impl Group {
+impl SegmentFilter {
     /// Checks the bytes of a group file; `None` if they are not a whole one of this format.
-    pub(crate) fn parse(bytes: Bytes) -> Option<Group> {
+    pub(crate) fn parse(bytes: Bytes) -> Option<SegmentFilter> {
         let u16_at = |at| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let u32_at = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         if !bytes.starts_with(MAGIC) || u16_at(8)? != FORMAT || checksum(&bytes) != u32_at(28)? {
@@ -163,7 +163,7 @@ impl Group {
         let seed = Seed::from_bytes(*bytes.get(SEED..)?.first_chunk()?);
         let whole = sets.checked_add(names.checked_mul(width)?)? == bytes.len();
         let fits = bits < 32 && segments as usize <= width * 8 && [1, 8].contains(&width);
-        (whole && fits).then_some(Group {
+        (whole && fits).then_some(SegmentFilter {
             bytes,
             first,
             segments,
@@ -196,7 +196,7 @@ impl Group {
         Some(u64::from_le_bytes(*bytes))
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry> {
+    fn entries(&self) -> impl Iterator<Item = FilterEntry> {
         (0..self.names).filter_map(|at| Some((self.u32_in(self.hashes, at)?, self.set(at)?)))
     }
 
@@ -221,11 +221,11 @@ impl Group {
     }
 
     /// The segments that may have what is wanted.
-    pub(crate) fn having(&self, wanted: Wanted<'_>) -> u64 {
+    pub(crate) fn having(&self, wanted: NameQuery<'_>) -> u64 {
         match wanted {
-            Wanted::Any => u64::MAX,
-            Wanted::One(name) => self.find_name(name),
-            Wanted::Filter(filter) => {
+            NameQuery::Any => u64::MAX,
+            NameQuery::One(name) => self.find_name(name),
+            NameQuery::Filter(filter) => {
                 filter.items().iter().fold(0, |set, item| set | self.having_item(item))
             }
         }
@@ -252,7 +252,7 @@ mod tests {
         Seed::from_bytes(*b"0123456789abcdef")
     }
 
-    fn group(first: u32, segments: &[Vec<u32>]) -> Group {
+    fn group(first: u32, segments: &[Vec<u32>]) -> SegmentFilter {
         let entries = (0..).zip(segments).flat_map(|(segment, names)| {
             names
                 .iter()
@@ -260,7 +260,7 @@ mod tests {
         });
         let entries = collect(entries.collect());
         let marks: Vec<u64> = (0..segments.len() as u64).map(|segment| segment + 100).collect();
-        Group::parse(encode(first, &marks, &entries, seed()).into()).unwrap()
+        SegmentFilter::parse(encode(first, &marks, &entries, seed()).into()).unwrap()
     }
 
     proptest! {
@@ -268,10 +268,10 @@ mod tests {
         fn no_segment_that_has_a_name_is_left_out(
             segments in proptest::collection::vec(proptest::collection::vec(0u32..300, 0..200), 16),
         ) {
-            let eights: Vec<Group> =
+            let eights: Vec<SegmentFilter> =
                 [0, 8].map(|from| group(41 + from as u32, &segments[from..from + 8])).into();
             let marks = [7; 16];
-            let both = Group::parse(encode(41, &marks, &merge(&eights), seed()).into()).unwrap();
+            let both = SegmentFilter::parse(encode(41, &marks, &merge(&eights), seed()).into()).unwrap();
             for name in 0..310 {
                 let expected = (0..).zip(&segments).filter(|(_, names)| names.contains(&name));
                 let expected = expected.fold(0_u64, |set, (segment, _)| set | 1 << segment);
@@ -288,7 +288,7 @@ mod tests {
                 let checksum = checksum(&bytes);
                 bytes[28..SEED].copy_from_slice(&checksum.to_le_bytes());
             }
-            if let Some(group) = Group::parse(bytes.into()) {
+            if let Some(group) = SegmentFilter::parse(bytes.into()) {
                 let _ = (group.find(7), group.entries().take(1000).count(), group.mark(3));
             }
         }
@@ -299,30 +299,33 @@ mod tests {
         let entries = [Name::Tag("a:1"), Name::Type("paid"), Name::Key("k")];
         let entries = (0..).zip(entries).map(|(at, name)| (name.hash(seed()), 1 << at));
         let entries = collect(entries.collect());
-        let group = Group::parse(encode(1, &[1, 2, 3], &entries, seed()).into()).unwrap();
-        let set = |name| group.having(Wanted::One(name));
+        let group = SegmentFilter::parse(encode(1, &[1, 2, 3], &entries, seed()).into()).unwrap();
+        let set = |name| group.having(NameQuery::One(name));
         assert_eq!(
             [set(Name::Tag("a:1")), set(Name::Type("paid")), set(Name::Key("k"))],
             [1, 2, 4]
         );
         assert_eq!([set(Name::Tag("paid")), set(Name::Type("k")), set(Name::Key("a:1"))], [0; 3]);
         let tag = || Filter::tag(diptych_store::Tag::new("a", 1));
-        assert_eq!(group.having(Wanted::Filter(&tag())), 1);
-        assert_eq!(group.having(Wanted::Filter(&Filter::types(["paid", "none"]))), 2);
-        assert_eq!(group.having(Wanted::Filter(&Filter::everything())), u64::MAX);
+        assert_eq!(group.having(NameQuery::Filter(&tag())), 1);
+        assert_eq!(group.having(NameQuery::Filter(&Filter::types(["paid", "none"]))), 2);
+        assert_eq!(group.having(NameQuery::Filter(&Filter::everything())), u64::MAX);
     }
 
     #[test]
     fn a_file_that_is_not_whole_is_no_group() {
         let bytes = encode(1, &[9; 8], &collect((0..40).map(|at| (at * 99, 5)).collect()), seed());
-        assert!(Group::parse(bytes.clone().into()).is_some());
+        assert!(SegmentFilter::parse(bytes.clone().into()).is_some());
         for length in 0..bytes.len() {
-            assert!(Group::parse(bytes[..length].to_vec().into()).is_none(), "cut at {length}");
+            assert!(
+                SegmentFilter::parse(bytes[..length].to_vec().into()).is_none(),
+                "cut at {length}"
+            );
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(Group::parse(flipped.into()).is_none(), "bit {bit}");
+            assert!(SegmentFilter::parse(flipped.into()).is_none(), "bit {bit}");
         }
     }
 

@@ -37,7 +37,7 @@ use diptych_store::{Digest, KeyedCommit, Position, encoding::put_varint, encodin
 
 use super::{
     columns::Columns,
-    hash::{self, Kind, Name, Seed},
+    hash::{self, Name, NameKind, Seed},
     postings::{self, Postings},
 };
 use crate::format::{
@@ -76,9 +76,9 @@ pub(crate) struct Coverage {
 
 impl Coverage {
     /// The evidence of a file with this coverage.
-    pub(crate) fn evidence(&self) -> Evidence {
+    pub(crate) fn evidence(&self) -> IndexFileEvidence {
         let Coverage { segment, checksum, end, .. } = *self;
-        Evidence { segment, checksum, end }
+        IndexFileEvidence { segment, checksum, end }
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Position, Position)> {
 
 /// Evidence of a whole index file: the segment was durable up to `end` when the file was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Evidence {
+pub(crate) struct IndexFileEvidence {
     pub(crate) segment: u32,
     pub(crate) checksum: u32,
     pub(crate) end: u64,
@@ -105,7 +105,7 @@ pub(crate) struct Evidence {
 
 /// The evidence of an index file of this or an older format, if it is whole. A file of an older
 /// format cannot be used any more, but its evidence stays true.
-pub(crate) fn evidence(bytes: &[u8]) -> Option<Evidence> {
+pub(crate) fn evidence(bytes: &[u8]) -> Option<IndexFileEvidence> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
     let format = u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
     // The checksum covers the same bytes in all formats.
@@ -113,7 +113,7 @@ pub(crate) fn evidence(bytes: &[u8]) -> Option<Evidence> {
     let checksum = crc32c::crc32c_append(checksum, bytes.get(SEED..)?);
     let whole = bytes.starts_with(MAGIC) && (1..=FORMAT).contains(&format);
     let end = u64::from_le_bytes(*bytes.get(32..)?.first_chunk()?);
-    let found = Evidence { segment: u32_at(12)?, checksum: u32_at(16)?, end };
+    let found = IndexFileEvidence { segment: u32_at(12)?, checksum: u32_at(16)?, end };
     (whole && checksum == u32_at(80)?).then_some(found)
 }
 
@@ -127,13 +127,13 @@ pub(crate) fn seed_in(header: &[u8]) -> Option<Seed> {
 /// The bytes of an index file.
 pub(crate) fn encode(columns: &Columns, coverage: &Coverage, seed: Seed) -> Vec<u8> {
     let by_name = |one: &CompactString, other: &CompactString| one.as_bytes().cmp(other.as_bytes());
-    let mut tags = Table::with_capacity(seed, Kind::Tag, columns.tags.len());
+    let mut tags = Table::with_capacity(seed, NameKind::Tag, columns.tags.len());
     let mut sorted: Vec<_> = columns.tags.iter().collect();
     sorted.sort_unstable_by(|(one, _), (other, _)| by_name(one, other));
     for (tag, positions) in sorted {
         tags.add(tag.as_bytes(), |out| postings::encode(positions, out));
     }
-    let mut keys = Table::with_capacity(seed, Kind::Key, columns.keys.len());
+    let mut keys = Table::with_capacity(seed, NameKind::Key, columns.keys.len());
     let mut sorted: Vec<_> = columns.keys.iter().collect();
     sorted.sort_unstable_by(|(one, _), (other, _)| by_name(one, other));
     for (key, commit) in sorted {
@@ -233,14 +233,14 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
 /// A table of named entries, which are added in the order of their names.
 pub(super) struct Table {
     seed: Seed,
-    kind: Kind,
+    kind: NameKind,
     entries: Vec<u8>,
     /// The hash of each name, and the offset of its entry plus 1.
     places: Vec<(u32, u32)>,
 }
 
 impl Table {
-    pub(super) fn with_capacity(seed: Seed, kind: Kind, names: usize) -> Table {
+    pub(super) fn with_capacity(seed: Seed, kind: NameKind, names: usize) -> Table {
         let (entries, places) = (Vec::with_capacity(names * 32), Vec::with_capacity(names));
         Table { seed, kind, entries, places }
     }
@@ -283,7 +283,7 @@ impl Table {
 
 /// An index file whose checksum holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Run {
+pub(crate) struct IndexFile {
     bytes: Bytes,
     first: Position,
     count: u32,
@@ -295,9 +295,9 @@ pub(crate) struct Run {
     seed: Seed,
 }
 
-impl Run {
+impl IndexFile {
     /// Checks the bytes of an index file; `None` if they are not a whole one of this format.
-    pub(crate) fn parse(bytes: Bytes) -> Option<(Run, Coverage)> {
+    pub(crate) fn parse(bytes: Bytes) -> Option<(IndexFile, Coverage)> {
         let header = bytes.first_chunk::<HEADER>()?;
         let u16_at = |at| Some(u16::from_le_bytes(*header.get(at..)?.first_chunk()?));
         let u32_at = |at| Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?));
@@ -315,7 +315,7 @@ impl Run {
             *section = u32_at(48 + number * 4)? as usize;
         }
         let [_, _, names, ..] = sections;
-        let run = Run {
+        let run = IndexFile {
             first: Position::new(u64_at(24)?),
             count: u32_at(20)?,
             width: usize::from(u16_at(10)?),
@@ -575,7 +575,7 @@ mod tests {
     fn a_file_holds_what_was_put_in() {
         for events in [0, 1, 63, 64, 65, 1_000] {
             let (columns, coverage) = sample(events);
-            let (run, read) = Run::parse(encode(&columns, &coverage, seed()).into()).unwrap();
+            let (run, read) = IndexFile::parse(encode(&columns, &coverage, seed()).into()).unwrap();
             assert_eq!((run.columns(), read), (columns.clone(), coverage));
             for (low, high) in [(0, u32::MAX), (1, 62), (3, 64), (64, 64), (70, 900), (900, 5)] {
                 let expected = (low..events).take_while(|at| *at <= high);
@@ -599,12 +599,12 @@ mod tests {
         let (columns, coverage) = sample(50);
         let bytes = encode(&columns, &coverage, seed());
         for length in 0..bytes.len() {
-            assert!(Run::parse(bytes[..length].to_vec().into()).is_none(), "cut at {length}");
+            assert!(IndexFile::parse(bytes[..length].to_vec().into()).is_none(), "cut at {length}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(Run::parse(flipped.into()).is_none(), "bit {bit}");
+            assert!(IndexFile::parse(flipped.into()).is_none(), "bit {bit}");
         }
     }
 
@@ -644,13 +644,13 @@ mod tests {
 
     /// Average number of slots between the first slot that is tried for a name of the tag table and
     /// the slot that has it. This is the cost of adding a name and of looking it up.
-    fn steps(run: &Run) -> f64 {
+    fn steps(run: &IndexFile) -> f64 {
         let (table, slots) = (run.section(3), run.tag_slots);
         let mut steps = 0;
         for slot in (0..slots).filter(|slot| u32_in(table, *slot) != Some(0)) {
             let place = u32_in(table, slot).unwrap() as usize - 1;
             let (name, _) = take_bytes(&table[slots * 4 + place..]).unwrap();
-            let first = hash::hash(run.seed, Kind::Tag, name) as usize;
+            let first = hash::hash(run.seed, NameKind::Tag, name) as usize;
             steps += slot.wrapping_sub(first) & (slots - 1);
         }
         steps as f64 / run.tags().count() as f64
@@ -666,7 +666,7 @@ mod tests {
             columns.push(64 + at * 100, "paid", [&*name].into_iter());
         }
         let encoded = encode(&columns, &Coverage::default(), Seed::random());
-        let (run, _) = Run::parse(encoded.into()).unwrap();
+        let (run, _) = IndexFile::parse(encoded.into()).unwrap();
         assert_eq!(run.tags().count(), NAMES);
         // A table that is at most two thirds full needs fewer than one and a half.
         assert!(steps(&run) < 2.0, "{} steps for each name", steps(&run));
