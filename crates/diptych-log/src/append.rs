@@ -1,5 +1,8 @@
-//! Appending: commits are accepted by their callers, and written and synced in batches.
+//! Appending: callers accept their commits under one short lock, and one thread at a time writes
+//! and syncs them in batches.
 
 pub(crate) mod accept;
 pub(crate) mod batch_waiters;
+pub(crate) mod encoded;
+pub(crate) mod queue;
 pub(crate) mod writer;

@@ -7,19 +7,18 @@
 
 use std::{path::Path, sync::Arc};
 
-use diptych_store::{LogIdentity, Position, Unavailable};
+use diptych_store::{LogIdentity, Position};
 
 use crate::{
     backup::copy::Copy,
-    catalog::Folders,
     disk::{Disk, LOCK_FILE, RealDisk},
-    error::{BackupError, OpenError, io_error},
+    error::{BackupError, io_error},
     folder::{
+        Folders,
         hold::{self, HeldFolder},
         mark::{self, BACKUP, RESTORE},
     },
-    log::Log,
-    read::follower::PublishedHead,
+    format::head::PublishedHead,
 };
 
 pub(crate) mod copy;
@@ -98,36 +97,15 @@ pub fn backup(
     from.back_up(to.as_ref(), options.sealed, progress)
 }
 
-impl Log {
-    /// Brings the backup in a folder up to date with this log, as [`backup`] does from outside.
-    /// Commits go on meanwhile.
-    ///
-    /// # Errors
-    /// As [`backup`].
-    pub fn backup_to(
-        &self,
-        dir: impl AsRef<Path>,
-        sealed: SealedSegments,
-        progress: impl FnMut(u64, u64),
-    ) -> Result<BackupReport, BackupError> {
-        let end = self.published().ok_or_else(|| OpenError::Io {
-            what: "cannot back up the log".to_owned(),
-            cause: std::io::Error::other(Unavailable::Closed),
-        })?;
-        let (disk, root) = self.place();
-        let from = BackupSource { disk: &*disk, folders: &Folders::new(&root), end };
-        from.back_up(dir.as_ref(), sealed, progress)
-    }
-}
-
-struct BackupSource<'a> {
-    disk: &'a dyn Disk,
-    folders: &'a Folders,
-    end: PublishedHead,
+/// A log, up to where it is backed up.
+pub(crate) struct BackupSource<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) folders: &'a Folders,
+    pub(crate) end: PublishedHead,
 }
 
 impl BackupSource<'_> {
-    fn back_up(
+    pub(crate) fn back_up(
         &self,
         to: &Path,
         sealed: SealedSegments,

@@ -1,126 +1,202 @@
-//! The state that an open log shares between its callers, its writer and its indexer.
+//! An open log: the owners of its parts, and the order in which they work together.
+//!
+//! Locks are taken in this order: the clusterer, the writer, the state of the acceptor, the columns
+//! of an index part. The lock of the live catalog is held only to take or to replace its snapshot.
+//! The owners lock only themselves; this module alone takes the clusterer and the writer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64},
-};
+use std::{io, path::Path};
 
-use diptych_store::{CommitNumber, Head, HeadPublisher, LogIdentity, Position, Unavailable};
-use parking_lot::{Condvar, Mutex, RwLock};
+use diptych_store::{Position, SyncError, Unavailable};
+use parking_lot::Mutex;
+use pollster::block_on;
 
 use crate::{
-    append::{accept::State, batch_waiters::BatchWaiters, writer::Writer},
-    catalog::{Catalog, Folders},
-    disk::{Disk, DiskFile, DiskLock},
-    format::{frame::TrackingTable, segment::Segment},
-    index::Seed,
-    maintain::indexer::Indexer,
-    options::LogOptions,
-    read::follower::PublishedHead,
+    append::{accept::Acceptor, batch_waiters::BatchWaiters, writer::Writer},
+    disk::DiskLock,
+    error::OpenError,
+    folder::{Folders, unclean},
+    format::head::PublishedHead,
+    maintain::{
+        cluster::{self, Clusterer},
+        filters,
+        indexer::Indexer,
+    },
+    open::{self, OpenLog},
+    options::{Background, Durability, LogOptions},
+    read::Reader,
+    shared::Shared,
 };
 
+mod upkeep;
+mod write;
+
 /// An open log.
-///
-/// Locks are taken in this order: `clustered` of the indexer, `writer`, `state`, a part's columns.
-/// The catalog's lock is held only to take or to replace its snapshot.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) options: LogOptions,
-    pub(crate) folders: Folders,
-    pub(crate) identity: LogIdentity,
-    /// The key of the hash of names, for new index and group files.
-    pub(crate) seed: Seed,
-    /// Assigns positions; held for as long as it takes to check and queue one commit.
-    pub(crate) state: Mutex<State>,
-    /// Tells the writer thread that there is work.
-    pub(crate) work: Condvar,
-    /// The last accepted position, for look-ups without the lock.
-    pub(crate) accepted: AtomicU64,
-    /// The log was closed and refuses reads. Apart from `state`, so that reads never wait for it.
-    pub(crate) closed: AtomicBool,
+    shared: Shared,
+    /// Accepts commits.
+    acceptor: Acceptor,
     /// Held while writing, by the writer thread or by a caller that found it idle.
-    pub(crate) writer: Mutex<Writer>,
-    pub(crate) indexer: Indexer,
-    pub(crate) catalog: RwLock<Arc<Catalog>>,
-    pub(crate) publisher: HeadPublisher,
-    /// For threads that wait for their commit.
-    pub(crate) batches: BatchWaiters,
-    /// The published head for processes that follow the log: see the module `follower`. A backup
-    /// has none.
-    pub(crate) head_file: Option<Arc<dyn DiskFile>>,
-    /// Tracking of published commits.
-    pub(crate) tracking: RwLock<Arc<TrackingTable>>,
+    writer: Mutex<Writer>,
+    /// Threads that wait for the batch with their commit.
+    waiters: BatchWaiters,
+    /// Parts of the index on their way to files.
+    indexer: Indexer,
+    /// Held while a segment is clustered.
+    clusterer: Mutex<Clusterer>,
     /// Released when the log is closed.
-    pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+    lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
 
 impl Engine {
-    pub(crate) fn disk(&self) -> &dyn Disk {
-        &*self.options.disk
-    }
-
-    pub(crate) fn head(&self) -> Head {
-        self.publisher.head()
-    }
-
-    pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.read().clone()
-    }
-
-    /// Tells other processes where the published log ends.
-    pub(crate) fn leave_head(&self, position: Position, segment: &Segment) {
-        let head = self.head_in(position, segment);
-        let Some(file) = &self.head_file else { return };
-        if let Err(error) = file.write_at(0, &head.encode()) {
-            tracing::warn!(%error, "the published head cannot be left for followers");
+    /// Opens the log in a folder. It has no threads yet.
+    pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
+        let opened = open::open(root, options)?;
+        let (is_backup, begins_anew) = (opened.end.refuses.is_some(), opened.begins_anew);
+        let engine = Engine::new(opened);
+        if is_backup {
+            return Ok(engine);
         }
+        if begins_anew {
+            // A new segment has a new checksum: bytes that were cut off never pass for a record
+            // again, wherever a disk may still have them.
+            engine.begin_anew()?;
+        }
+        let shared = &engine.shared;
+        unclean::mark(shared.disk(), &shared.folders().root, shared.options().durability)?;
+        engine.writer.lock().leave_head(shared);
+        cluster::remove_unfinished(shared);
+        Ok(engine)
+    }
+
+    /// Continues the log in a new epoch. The caller holds the folder until it is that of a log;
+    /// `options.disk` reaches it through the held folder.
+    pub(crate) fn in_new_epoch(
+        folders: &Folders,
+        options: LogOptions,
+    ) -> Result<Engine, OpenError> {
+        let engine = Engine::new(open::in_new_epoch(folders, options)?);
+        engine.begin_anew()?;
+        Ok(engine)
+    }
+
+    fn new(opened: OpenLog) -> Engine {
+        let OpenLog { options, folders, identity, seed, catalog, end, .. } = opened;
+        let shared = Shared::new(options, folders, (identity, seed), catalog, &end);
+        let writer = Writer::new(end.segment.clone(), opened.file, end.offset, opened.head_file);
+        Engine {
+            shared,
+            acceptor: Acceptor::new(end),
+            writer: Mutex::new(writer),
+            waiters: BatchWaiters::default(),
+            indexer: Indexer::default(),
+            clusterer: Mutex::default(),
+            lock: Mutex::new(opened.lock),
+        }
+    }
+
+    /// Begins a new segment to continue in.
+    fn begin_anew(&self) -> Result<(), OpenError> {
+        self.acceptor.begin_anew(&self.shared);
+        self.write_all();
+        // Synced whatever the durability: once a new epoch was shown, a loss of power must not undo
+        // it.
+        self.sync_all();
+        match self.acceptor.ended() {
+            None => Ok(()),
+            Some(why) => {
+                let what = "cannot begin a new segment".to_owned();
+                Err(OpenError::Io { what, cause: io::Error::other(why.to_string()) })
+            }
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.shared)
     }
 
     /// Where the published log ends. Waits for the batch that is being written.
     pub(crate) fn published_head(&self) -> PublishedHead {
-        let writer = self.writer.lock();
-        self.head_in(self.head().position(), &writer.segment)
+        self.writer.lock().published_head(&self.shared)
     }
 
-    fn head_in(&self, position: Position, segment: &Segment) -> PublishedHead {
-        let (end, identity) = (segment.end(), self.identity);
-        PublishedHead { position, end, identity, segment: segment.sequence }
+    /// Whether the log has no threads, so that its callers do the work.
+    fn is_inline(&self) -> bool {
+        self.shared.options().background == Background::Inline
     }
 
-    /// Checks, before something new is created or acknowledged, that the path of the log still
-    /// leads to the folder that was opened. Writes go to that folder wherever it is, and nowhere
-    /// else; but the next open of the path would not find commits that are acknowledged from now
-    /// on.
-    pub(crate) fn check_place(&self) -> Result<(), String> {
-        self.disk().check_place(&self.folders.segments).map_err(|error| {
-            format!(
-                "{error}; every acknowledged commit is in the folder that was opened: put that \
-                 one back, or open it where it is now"
-            )
-        })
-    }
-
-    pub(crate) fn publish(
-        &self,
-        position: Position,
-        commit: CommitNumber,
-        tracking: Arc<TrackingTable>,
-    ) {
-        *self.tracking.write() = tracking;
-        self.publisher.publish(position, commit);
-    }
-
-    /// Stops taking commits. Accepted commits that are not synced have an unknown outcome.
+    /// Stops accepting commits. Commits that are accepted and not synced have an unknown outcome.
     pub(crate) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the log stops taking commits");
         let why = Unavailable::Failed { reason: reason.into() };
-        let woken = {
-            let mut state = self.state.lock();
-            state.stop_taking(why.clone());
-            std::mem::take(&mut state.room)
-        };
-        self.publisher.end(why);
-        self.batches.end();
-        woken.into_iter().for_each(std::task::Waker::wake);
+        self.acceptor.fail(why.clone());
+        self.shared.end_head(why);
+        self.waiters.end();
+    }
+
+    /// Closes the log: refuses commits and reads, and writes, syncs and indexes everything that was
+    /// accepted. `join_writer` and `join_indexer` wait until the threads have ended.
+    pub(crate) fn close(
+        &self,
+        join_writer: impl FnOnce(),
+        join_indexer: impl FnOnce(),
+    ) -> Result<(), SyncError> {
+        if !self.acceptor.close(&self.shared) {
+            return Ok(());
+        }
+        join_writer();
+        self.finish();
+        self.indexer.stop();
+        join_indexer();
+        // As the log is closed, no thread begins to cluster again.
+        drop(self.clusterer.lock());
+        let synced = self.synced();
+        self.shared.end_head(Unavailable::Closed);
+        self.waiters.end();
+        self.lock.lock().take();
+        synced
+    }
+
+    /// Writes and syncs everything and marks the log as closed: the next open has nothing to
+    /// repair.
+    fn finish(&self) {
+        self.write_all();
+        self.sync_all();
+        if !self.acceptor.mark_closed() {
+            return;
+        }
+        tracing::debug!(commits = self.acceptor.commits().0, "the log is closed");
+        self.write_all();
+        if self.is_inline() {
+            filters::build_all(&self.shared);
+        }
+        if self.cut_prepared() && self.sync_all() && !self.acceptor.has_failed() {
+            let (disk, root) = (self.shared.disk(), &self.shared.folders().root);
+            if self.shared.options().durability != Durability::Synced {
+                unclean::forget(disk, root);
+            }
+        }
+    }
+
+    /// Whether everything accepted is durable, once nothing more is written. This can be so even if
+    /// the log failed, for example over an index file.
+    fn synced(&self) -> Result<(), SyncError> {
+        let (commits, ended) = (self.acceptor.commits(), self.acceptor.ended());
+        match ended {
+            Some(cause @ Unavailable::Failed { .. }) if self.writer.lock().is_dirty() => {
+                Err(SyncError { cause })
+            }
+            // Each commit was published by now or never will be, so this does not wait.
+            _ => block_on(diptych_store::CommitSync::new(commits, self.shared.head()).wait()),
+        }
+    }
+
+    /// The last published position.
+    pub(crate) fn position(&self) -> Position {
+        self.shared.head().position()
     }
 }

@@ -3,5 +3,6 @@
 pub(crate) mod chain;
 pub(crate) mod frame;
 pub(crate) mod frame_order;
+pub(crate) mod head;
 pub(crate) mod recovery;
 pub(crate) mod segment;

@@ -42,6 +42,7 @@ mod open;
 mod options;
 mod read;
 mod report;
+mod shared;
 mod snapshots;
 mod verify;
 
@@ -51,7 +52,7 @@ pub use backup::{
 };
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
-pub use options::{Access, Background, Clustering, Durability, LogOptions};
+pub use options::{Access, Background, Clustering, Durability, LogOptions, Tuning};
 pub use read::follower::Follower;
 pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;

@@ -1,30 +1,29 @@
 use std::{
-    future::poll_fn,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, CommitNumber, CommitSync, EventStore, Filter, Head,
-    KeyedCommit, Limits, LogIdentity, Position, Read, ReadError, SyncError, SyncedCommit, Tag,
-    Tracking, Unavailable,
+    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
+    LogIdentity, Position, Read, ReadError, SyncError, SyncedCommit, Tag, Tracking, Unavailable,
 };
 use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::{
-    append::accept::{self, EncodedCommit, Outcome, Writes},
+    append::accept::Writes,
+    backup::{BackupReport, BackupSource, SealedSegments},
     disk::Disk,
     engine::Engine,
-    error::{OpenError, read_failed},
-    format::frame::CONTROL_CLOSED,
-    open,
+    error::{BackupError, OpenError},
+    folder::Folders,
+    format::head::PublishedHead,
     options::{Background, LogOptions},
-    read::{count_names, follower::PublishedHead, type_names},
-    report::{self, Stats},
+    report::Stats,
+    snapshots::Snapshots,
 };
 
 /// An open log. Cloning shares it; dropping the last clone closes it.
@@ -53,8 +52,7 @@ impl Log {
     /// [`OpenError`]: the folder is held, the log is damaged or newer, or files cannot be used.
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
         let background = options.background;
-        let engine = Arc::new(open::open(dir.as_ref(), options)?);
-        engine.remove_unfinished();
+        let engine = Arc::new(Engine::open(dir.as_ref(), options)?);
         let open = Open { engine: engine.clone(), threads: Mutex::default() };
         if background == Background::Threads {
             let spawned = [
@@ -77,15 +75,44 @@ impl Log {
         Blocking { engine: &self.0.engine }
     }
 
-    pub(crate) fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
-        let engine = &self.0.engine;
-        (engine.options.disk.clone(), engine.folders.root.clone())
+    fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
+        let shared = self.0.engine.shared();
+        (shared.options().disk.clone(), shared.folders().root.clone())
     }
 
     /// Where the published log ends, if it is not closed.
-    pub(crate) fn published(&self) -> Option<PublishedHead> {
+    fn published(&self) -> Option<PublishedHead> {
         let engine = &self.0.engine;
-        (!engine.closed.load(Ordering::Acquire)).then(|| engine.published_head())
+        engine.shared().check_open().ok().map(|()| engine.published_head())
+    }
+
+    /// Brings the backup in a folder up to date with this log, as [`backup`](crate::backup()) does from outside.
+    /// Commits go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`backup`](crate::backup()).
+    pub fn backup_to(
+        &self,
+        dir: impl AsRef<Path>,
+        sealed: SealedSegments,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<BackupReport, BackupError> {
+        let end = self.published().ok_or_else(|| OpenError::Io {
+            what: "cannot back up the log".to_owned(),
+            cause: io::Error::other(Unavailable::Closed),
+        })?;
+        let (disk, root) = self.place();
+        let from = BackupSource { disk: &*disk, folders: &Folders::new(&root), end };
+        from.back_up(dir.as_ref(), sealed, progress)
+    }
+
+    /// The place for snapshots beside this log.
+    ///
+    /// # Errors
+    /// If its folder cannot be created or read.
+    pub fn snapshots(&self) -> io::Result<Snapshots> {
+        let (disk, root) = self.place();
+        Snapshots::beside(disk, &root)
     }
 
     /// Writes, syncs and indexes everything accepted, and releases the folder. From then on other
@@ -102,7 +129,7 @@ fn spawn(
     name: &str,
     engine: Arc<Engine>,
     run: impl FnOnce(&Engine) + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
+) -> io::Result<JoinHandle<()>> {
     let guarded = move || {
         // Otherwise callers would wait for ever for a thread that is gone.
         if catch_unwind(AssertUnwindSafe(|| run(&engine))).is_err() {
@@ -122,140 +149,13 @@ impl Drop for Open {
 
 impl Open {
     fn close(&self) -> Result<(), SyncError> {
-        let engine = &*self.engine;
         // Locked first, so that a concurrent close waits until this one is done.
         let mut threads = self.threads.lock();
-        {
-            let mut state = engine.state.lock();
-            if matches!(state.ended, Some(Unavailable::Closed)) {
-                return Ok(());
-            }
-            state.ended.get_or_insert(Unavailable::Closed);
-            engine.closed.store(true, Ordering::Release);
-            state.stop = true;
-            let woken = std::mem::take(&mut state.room);
-            engine.work.notify_all();
-            drop(state);
-            woken.into_iter().for_each(std::task::Waker::wake);
-        }
         let indexer = threads.pop();
-        for writer in threads.drain(..) {
-            // A thread that panicked has already failed the log; its files are as after a kill.
-            let _ = writer.join();
-        }
-        engine.finish();
-        engine.stop_indexer();
-        if let Some(indexer) = indexer {
-            let _ = indexer.join();
-        }
-        engine.end_clustering();
-        let synced = engine.is_synced();
-        engine.publisher.end(Unavailable::Closed);
-        engine.batches.end();
-        engine.lock.lock().take();
-        synced
-    }
-}
-
-impl Engine {
-    /// Writes and syncs everything and marks the log as closed: the next open has nothing to
-    /// repair.
-    fn finish(&self) {
-        self.write_all();
-        self.sync_all();
-        let commits = {
-            let mut state = self.state.lock();
-            if state.failed() {
-                return;
-            }
-            if state.commits > 0 {
-                let since = state.since_base();
-                let position = state.accepted.plus(1).get() - state.segment.base.get();
-                let head = state.segment_head;
-                let mark = accept::control_frame(position as u32, since, head.checksum, |body| {
-                    body.push(CONTROL_CLOSED)
-                });
-                state.push(mark);
-            }
-            accept::freeze(&mut state, false);
-            state.commits
-        };
-        tracing::debug!(commits, "the log is closed");
-        self.write_all();
-        if self.must_drive() {
-            self.build_filters();
-        }
-        if self.cut_prepared() && self.sync_all() && !self.state.lock().failed() {
-            self.forget_interval();
-        }
-    }
-
-    /// Whether everything accepted is durable, once nothing more is written. This can be so even if
-    /// the log failed, for example over an index file.
-    fn is_synced(&self) -> Result<(), SyncError> {
-        let (commits, ended) = {
-            let state = self.state.lock();
-            (CommitNumber(state.commits), state.ended.clone())
-        };
-        match ended {
-            Some(cause @ Unavailable::Failed { .. }) if self.writer.lock().dirty => {
-                Err(SyncError { cause })
-            }
-            // Each commit was published by now or never will be, so this does not wait.
-            _ => block_on(CommitSync::new(commits, self.head()).wait()),
-        }
-    }
-
-    fn must_drive(&self) -> bool {
-        self.options.background == Background::Inline
-    }
-
-    /// Offers a commit until it is accepted or refused.
-    async fn take(&self, append: Append, writes: Writes) -> Result<AcceptedCommit, AppendError> {
-        let mut prepared = EncodedCommit::new(append, &self.options.limits)?;
-        let offered = poll_fn(|context| {
-            loop {
-                match self.offer(&mut prepared, writes, context.waker()) {
-                    Poll::Pending if self.must_drive() => self.write_all(),
-                    offered => return offered,
-                }
-            }
-        });
-        match offered.await? {
-            Outcome::Accepted { accepted, batch, write } => {
-                match writes {
-                    Writes::Caller if write => self.write_as_caller(),
-                    // Without threads nothing is written until the caller writes.
-                    Writes::Caller if !self.must_drive() => self.batches.wait(batch),
-                    _ => {}
-                }
-                Ok(accepted)
-            }
-            Outcome::Refused(refusal, rests_on) => {
-                if self.must_drive() {
-                    self.write_all();
-                }
-                match rests_on.wait().await {
-                    Ok(()) => Err(refusal),
-                    // This commit was not written, and the commits that it conflicts with may be
-                    // lost.
-                    Err(SyncError { cause }) => Err(cause.into()),
-                }
-            }
-        }
-    }
-
-    fn flush(&self) -> Result<(), SyncError> {
-        let commits = CommitNumber(self.state.lock().commits);
-        if self.must_drive() {
-            self.write_all();
-        }
-        block_on(CommitSync::new(commits, self.head()).wait())?;
-        if self.sync_all() {
-            return Ok(());
-        }
-        let cause = self.state.lock().ended.clone().unwrap_or(Unavailable::Closed);
-        Err(SyncError { cause })
+        // A thread that panicked has already failed the log; its files are as after a kill.
+        let join_writer = || threads.drain(..).for_each(|writer| drop(writer.join()));
+        let join_indexer = || indexer.into_iter().for_each(|indexer| drop(indexer.join()));
+        self.engine.close(join_writer, join_indexer)
     }
 }
 
@@ -272,11 +172,8 @@ impl Blocking<'_> {
     /// # Errors
     /// As [`EventStore::append`], and [`AppendError::OutcomeUnknown`] if its sync failed.
     pub fn commit(&self, append: Append) -> Result<SyncedCommit, AppendError> {
-        let accepted = block_on(self.engine.take(append, Writes::Caller))?;
-        if self.engine.must_drive() {
-            self.engine.write_all();
-            self.engine.sync_if_due();
-        }
+        let accepted = block_on(self.engine.append(append, Writes::Caller))?;
+        self.engine.write_if_inline();
         Ok(block_on(accepted.synced())?)
     }
 
@@ -286,7 +183,7 @@ impl Blocking<'_> {
     /// # Errors
     /// As [`EventStore::append`].
     pub fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        block_on(self.engine.take(append, Writes::Other))
+        block_on(self.engine.append(append, Writes::Other))
     }
 
     /// Writes everything accepted so far and syncs it to the disk, whatever the durability.
@@ -302,7 +199,7 @@ impl Blocking<'_> {
     /// # Errors
     /// See there.
     pub fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.engine.read(filter, &read)
+        self.engine.reader().read(filter, &read)
     }
 
     /// See [`EventStore::last`].
@@ -310,7 +207,7 @@ impl Blocking<'_> {
     /// # Errors
     /// See there.
     pub fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.engine.last(filter, upto)
+        self.engine.reader().last(filter, upto)
     }
 
     /// See [`EventStore::count`].
@@ -318,7 +215,7 @@ impl Blocking<'_> {
     /// # Errors
     /// See there.
     pub fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.engine.count(tag, upto)
+        self.engine.reader().count(tag, upto)
     }
 
     /// See [`EventStore::keyed`].
@@ -326,7 +223,7 @@ impl Blocking<'_> {
     /// # Errors
     /// See there.
     pub fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.engine.keyed(key)
+        self.engine.reader().keyed(key)
     }
 
     /// See [`EventStore::tracked`].
@@ -334,9 +231,7 @@ impl Blocking<'_> {
     /// # Errors
     /// See there.
     pub fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.engine.check_open()?;
-        let tracking = self.engine.tracking.read().clone();
-        Ok(tracking.get(source).map(|(tracking, _)| tracking.clone()))
+        self.engine.reader().tracked(source)
     }
 
     /// See [`EventStore::types`]. Reads the whole index, but not the log.
@@ -344,10 +239,7 @@ impl Blocking<'_> {
     /// # Errors
     /// See there.
     pub fn types(&self) -> Result<Vec<String>, ReadError> {
-        self.engine.check_open()?;
-        // The head first: a catalog that is taken later holds everything published up to it.
-        let head = self.engine.head().position();
-        type_names(self.engine, &self.engine.catalog(), head)
+        self.engine.reader().types()
     }
 
     /// Clusters every complete segment but the last complete one, now and without pauses, whatever
@@ -368,41 +260,25 @@ impl Blocking<'_> {
     /// # Errors
     /// [`ReadError`] if a file cannot be read.
     pub fn stats(&self) -> Result<Stats, ReadError> {
-        let engine = self.engine;
-        engine.check_open()?;
-        let head = engine.head().position();
-        let (types, tag_keys) = count_names(engine, &engine.catalog(), head)?;
-        let files = report::files(engine);
-        let files = files.map_err(|error| read_failed(&engine.folders.root, &error))?;
-        Ok(Stats {
-            identity: engine.identity,
-            head,
-            segments: files.segments,
-            segment_bytes: files.segment_bytes,
-            index_bytes: files.index_bytes,
-            allocated_bytes: files.allocated_bytes,
-            types,
-            tag_keys,
-            sources: engine.tracking.read().len() as u64,
-        })
+        self.engine.reader().stats()
     }
 }
 
 impl EventStore for Log {
     fn identity(&self) -> LogIdentity {
-        self.0.engine.identity
+        self.0.engine.shared().identity()
     }
 
     fn limits(&self) -> Limits {
-        self.0.engine.options.limits.clone()
+        self.0.engine.shared().options().limits.clone()
     }
 
     fn head(&self) -> Head {
-        self.0.engine.head()
+        self.0.engine.shared().head()
     }
 
     async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        self.0.engine.take(append, Writes::Other).await
+        self.0.engine.append(append, Writes::Other).await
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {

@@ -1,4 +1,5 @@
 //! Work that follows the commits: index files, segment filters, clustering.
 
 pub(crate) mod cluster;
+pub(crate) mod filters;
 pub(crate) mod indexer;

@@ -1,43 +1,28 @@
 //! Opening a log: find the last segment, use its index files, scan the frames behind them, and cut
 //! off a commit that a kill or a loss of power left unfinished. Older segments are not read.
 
-use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
-};
+use std::{path::Path, sync::Arc};
 
-use diptych_store::{HeadPublisher, LogIdentity, Position, Timestamp};
-use parking_lot::{Condvar, Mutex, RwLock};
+use diptych_store::{LogIdentity, Position, Timestamp};
 
 use crate::{
-    append::{
-        accept::{Queue, State},
-        batch_waiters::BatchWaiters,
-        writer::Writer,
-    },
-    catalog::{Catalog, Folders, IndexPart, LastCommit, filter_file},
+    catalog::{Catalog, filter_file, part::IndexPart, rebuild::LastCommit, segment::Segment},
     disk::{Disk, DiskFile, DiskLock},
-    engine::Engine,
     error::{OpenError, corruption, io_error},
     folder::{
-        derived,
+        Folders, derived, head_file,
         hold::{self, HeldFolder},
         mark::{self, FolderKind},
         unclean,
     },
     format::{
         frame,
-        segment::{self, Head, Header, Segment},
+        head::PublishedHead,
+        segment::{self, Head, Header},
     },
     index::{Columns, Seed, index_file},
-    maintain::indexer::{Indexer, covers},
-    open::evidence::Evidence,
     options::LogOptions,
-    read::follower::{HEAD_FILE, PublishedHead},
+    shared::LogEnd,
 };
 
 mod backup;
@@ -47,9 +32,29 @@ pub(crate) mod evidence;
 mod tail;
 
 pub(crate) use check::check;
+use evidence::Evidence;
 use tail::Tail;
 
-pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
+/// What an open found: all that the parts of an open log begin with.
+pub(crate) struct OpenLog {
+    /// Their disk reaches the files through the folder that was opened.
+    pub(crate) options: LogOptions,
+    pub(crate) folders: Folders,
+    /// The identity that the log has from now on.
+    pub(crate) identity: LogIdentity,
+    pub(crate) seed: Seed,
+    pub(crate) catalog: Catalog,
+    pub(crate) end: LogEnd,
+    /// The file of the last segment.
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// The log must continue in a new segment: something was cut off, or its epoch is new.
+    pub(crate) begins_anew: bool,
+    pub(crate) lock: Option<Box<dyn DiskLock>>,
+    pub(crate) head_file: Option<Arc<dyn DiskFile>>,
+}
+
+/// Opens the log in a folder, creating both if missing.
+pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenError> {
     check_options(&options)?;
     let folders = Folders::new(root);
     let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, &folders)?;
@@ -58,38 +63,30 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
         return backup::open(folders, options, lock, end);
     }
     let evidence = Evidence::left_in(&*disk, root)?;
-    let seed = Seed::of_newest(&*disk, &folders.index)?;
+    let seed = newest_seed(&*disk, &folders.index)?;
     let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None, seed };
     let cut_off = unclean::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
     let lost_some = cut_off || evidence.shows_loss(&end::end_in(&end.last, &end.tail));
-    let begins_anew = end.begins_anew;
+    let begins_anew = lost_some || end.begins_anew;
     let mut identity = end.last.header.identity;
-    let head_file = opening.head_file()?;
+    let head_file = head_file::open_or_create(&*disk, &folders)?;
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(end.tail.parts.iter().cloned());
-    let held = FolderHandles { lock: Some(lock), head_file: Some(head_file) };
-    let engine = assemble(options, folders, held, (identity, seed), parts, end)?;
-    if lost_some || begins_anew {
-        // A new segment has a new checksum: bytes that were cut off never pass for a record again,
-        // wherever a disk may still have them.
-        engine.begin_anew()?;
-    }
-    engine.remember_interval()?;
-    engine.leave_head(engine.head().position(), &engine.writer.lock().segment);
-    Ok(engine)
+    let log = assemble(options, folders, (identity, seed), parts, end)?;
+    Ok(OpenLog { begins_anew, lock: Some(lock), head_file: Some(head_file), ..log })
 }
 
-/// Continues the log in a new epoch. The caller holds the folder until it is that of a log;
-/// `options.disk` reaches it through the held folder.
-pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Engine, OpenError> {
+/// Opens a log that continues in a new epoch. The caller holds the folder until it is that of a
+/// log; `options.disk` reaches it through the held folder.
+pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<OpenLog, OpenError> {
     let disk = options.disk.clone();
-    let seed = Seed::of_newest(&*disk, &folders.index)?;
+    let seed = newest_seed(&*disk, &folders.index)?;
     let evidence = Evidence::default();
     let opening = Opening { disk: &*disk, folders, evidence, backup: None, seed };
     let mut listed = opening.list_segments()?;
@@ -98,10 +95,7 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Eng
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let engine =
-        assemble(options, folders.clone(), FolderHandles::default(), (identity, seed), parts, end)?;
-    engine.begin_anew()?;
-    Ok(engine)
+    assemble(options, folders.clone(), (identity, seed), parts, end)
 }
 
 fn check_options(options: &LogOptions) -> Result<(), OpenError> {
@@ -155,13 +149,6 @@ struct End {
     begins_anew: bool,
 }
 
-/// The lock and the file that the log holds as long as it is open.
-#[derive(Default)]
-struct FolderHandles {
-    lock: Option<Box<dyn DiskLock>>,
-    head_file: Option<Arc<dyn DiskFile>>,
-}
-
 struct Opening<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
@@ -194,13 +181,8 @@ impl Opening<'_> {
     fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
         let header = Header::first();
         let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
-        let file = crate::append::writer::create_segment(
-            self.disk,
-            self.folders,
-            &segment,
-            &header,
-            options.segment_bytes,
-        );
+        let (folder, bytes) = (&self.folders.segments, options.segment_bytes);
+        let file = segment.create(self.disk, folder, &header, bytes);
         let file = file.map_err(io_error("create", &segment.path))?;
         Ok(Last { header, file, segment })
     }
@@ -274,28 +256,6 @@ impl Opening<'_> {
             derived::remove_needless(self.disk, &self.folders.index.join(name));
         }
     }
-
-    fn head_file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
-        if let Some(file) = head_file_in(self.disk, self.folders)? {
-            return Ok(file);
-        }
-        let path = self.folders.root.join(HEAD_FILE);
-        self.disk.create(&path, 64).map_err(io_error("create", &path))
-    }
-}
-
-/// The file with the published head, if there is one.
-fn head_file_in(
-    disk: &dyn Disk,
-    folders: &Folders,
-) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
-    let root = &folders.root;
-    let names = disk.list(root).map_err(io_error("list", root))?;
-    if !names.iter().any(|name| name == HEAD_FILE) {
-        return Ok(None);
-    }
-    let path = root.join(HEAD_FILE);
-    disk.open(&path, 64).map(Some).map_err(io_error("open", &path))
 }
 
 fn of_segment(index: &[ListedIndexFile], sequence: u32) -> &[ListedIndexFile] {
@@ -320,14 +280,13 @@ fn chain(runs: &[ListedIndexFile], first: Position) -> Vec<ListedIndexFile> {
 fn assemble(
     options: LogOptions,
     folders: Folders,
-    FolderHandles { lock, head_file }: FolderHandles,
     (identity, seed): (LogIdentity, Seed),
     parts: Vec<Arc<IndexPart>>,
-    End { last, tail, .. }: End,
-) -> Result<Engine, OpenError> {
+    End { last, tail, begins_anew }: End,
+) -> Result<OpenLog, OpenError> {
     let filters = filter_file::list(&*options.disk, &folders, last.header.sequence)?;
     let Last { header, file, segment } = last;
-    let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
+    let position = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
         None => Timestamp::NEVER,
         Some(LastCommit::Before(time)) => time,
@@ -336,19 +295,15 @@ fn assemble(
             Timestamp::from_micros(header.base_time.as_micros().saturating_add(since))
         }
     };
-    let tracking = Arc::new(tail.tracking);
     let newest = parts.last().cloned();
     let newest = newest.unwrap_or_else(|| {
-        Arc::new(IndexPart::memory(segment.clone(), Columns::new(accepted.plus(1))))
+        Arc::new(IndexPart::memory(segment.clone(), Columns::new(position.plus(1))))
     });
-    let state = State {
-        ended: None,
-        accepted,
-        commits: 0,
+    let end = LogEnd {
+        position,
         time,
-        clock_went_back: false,
-        tracking: tracking.clone(),
-        segment: segment.clone(),
+        tracking: Arc::new(tail.tracking),
+        segment,
         segment_head: Head::of(&header),
         offset: tail.recovered.end,
         chain: tail.chain,
@@ -358,56 +313,46 @@ fn assemble(
         },
         tail: newest,
         tail_from: tail.from,
-        queue: Queue::default(),
-        batch: 1,
-        writing: false,
-        handed_over: false,
-        unsynced_since: None,
-        stop: false,
-        waiting_parts: 0,
-        room: Vec::new(),
+        refuses: None,
     };
-    Ok(Engine {
+    let catalog = Catalog::new(parts, filters);
+    let (lock, head_file) = (None, None);
+    Ok(OpenLog {
         options,
         folders,
         identity,
         seed,
-        state: Mutex::new(state),
-        work: Condvar::new(),
-        accepted: AtomicU64::new(accepted.get()),
-        closed: AtomicBool::new(false),
-        writer: Mutex::new(Writer::new(segment, file, tail.recovered.end)),
-        indexer: Indexer::default(),
-        catalog: RwLock::new(Arc::new(Catalog::new(parts, filters))),
-        publisher: HeadPublisher::new(accepted),
-        batches: BatchWaiters::default(),
+        catalog,
+        end,
+        file,
+        begins_anew,
+        lock,
         head_file,
-        tracking: RwLock::new(tracking),
-        lock: Mutex::new(lock),
     })
 }
 
-impl Engine {
-    /// Begins a new segment to continue in.
-    fn begin_anew(&self) -> Result<(), OpenError> {
-        {
-            let mut state = self.state.lock();
-            let base_time = match state.time {
-                Timestamp::NEVER => state.segment_head.base_time,
-                time => time,
-            };
-            self.begin_segment(&mut state, base_time);
-        }
-        self.write_all();
-        // Synced whatever the durability: once a new epoch was shown, a loss of power must not undo
-        // it.
-        self.sync_all();
-        match &self.state.lock().ended {
-            None => Ok(()),
-            Some(why) => {
-                let what = "cannot begin a new segment".to_owned();
-                Err(OpenError::Io { what, cause: io::Error::other(why.to_string()) })
-            }
+/// The key of the newest index file in a folder, or a new one if there is no such file.
+///
+/// # Errors
+/// If the folder or a file cannot be read now.
+fn newest_seed(disk: &dyn Disk, dir: &Path) -> Result<Seed, OpenError> {
+    let mut names = disk.list(dir).map_err(io_error("list", dir))?;
+    names.retain(|name| index_file::parse_file_name(name).is_some());
+    names.sort_unstable();
+    for path in names.iter().rev().map(|name| dir.join(name)) {
+        let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+        let header = file.read_at(0, index_file::HEADER).map_err(io_error("read", &path))?;
+        if let Some(seed) = index_file::seed_in(&header) {
+            return Ok(seed);
         }
     }
+    Ok(Seed::random())
+}
+
+/// Whether these parts, given by first and last position, cover `first..=last` without a gap.
+fn covers(parts: &[(Position, Position)], first: Position, last: Position) -> bool {
+    let end = parts
+        .iter()
+        .try_fold(first, |next, (from, to)| (*from == next && to >= from).then(|| to.plus(1)));
+    end == Some(last.plus(1))
 }

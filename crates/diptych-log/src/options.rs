@@ -62,6 +62,39 @@ pub enum Access {
     Append,
 }
 
+/// Bounds and pauses of the work behind the commits. The defaults suit most machines; each of them
+/// trades memory or throughput for latency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Parts of the index that may wait in memory to be written to files, each about
+    /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Default: 4.
+    pub waiting_parts: usize,
+    /// Bytes of zeros that are written ahead of the commits, at most; a file that grows makes a sync
+    /// slower. 0 writes none. Default: 512 KiB.
+    pub prepared_bytes: u64,
+    /// Segment filters are built and segments clustered once no segment was completed for this
+    /// long. Default: 2 s.
+    pub tidy_after: Duration,
+    /// That work is done after this long, even if segments are completed all the time. Default:
+    /// 30 s.
+    pub tidy_at_latest: Duration,
+    /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
+    /// so that clustering takes a tenth of the time.
+    pub cluster_pause: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            waiting_parts: 4,
+            prepared_bytes: 512 << 10,
+            tidy_after: Duration::from_secs(2),
+            tidy_at_latest: Duration::from_secs(30),
+            cluster_pause: 9,
+        }
+    }
+}
+
 /// How a log is opened. The defaults are for production.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -85,6 +118,8 @@ pub struct LogOptions {
     pub background: Background,
     /// Whether complete segments are clustered: events with a common tag are put together.
     pub clustering: Clustering,
+    /// Bounds and pauses of the work behind the commits.
+    pub tuning: Tuning,
     /// The disk that has the files.
     pub disk: Arc<dyn Disk>,
 }
@@ -101,6 +136,7 @@ impl Default for LogOptions {
             queue_bytes: 8 << 20,
             background: Background::Threads,
             clustering: Clustering::Background,
+            tuning: Tuning::default(),
             disk: Arc::new(RealDisk::default()),
         }
     }

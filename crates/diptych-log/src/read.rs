@@ -1,56 +1,68 @@
 //! Reading published events: the index says where they are, their frames say what they are.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::atomic::Ordering,
-};
-
 use diptych_store::{
     Batch, BatchBuilder, Direction, Filter, KeyedCommit, Limits, Position, Read, ReadError, Tag,
-    Timestamp, Unavailable,
+    Timestamp, Tracking,
 };
 
 use crate::{
-    catalog::{Catalog, IndexPart},
+    catalog::{part::IndexPart, segment::SegmentBytes},
     disk::{is_resident, prefetch},
-    engine::Engine,
     error::{corruption, read_failed},
     format::{
         frame::{self, CONTROL, Frame},
-        segment::{Order, SegmentBytes},
+        segment::Order,
     },
-    index::{Index, NameQuery},
+    index::NameQuery,
+    report::Stats,
+    shared::Shared,
 };
 
+mod files;
 pub(crate) mod follower;
+mod names;
+
+use names::{count_names, type_names};
 
 /// Where in a part to look, and the first thing to know about it.
 type Range = (u32, u32);
 
-impl Engine {
-    pub(crate) fn read(&self, filter: &Filter, read: &Read) -> Result<Batch, ReadError> {
-        self.check_open()?;
-        filter.check(&self.options.limits)?;
-        let head = self.head().position();
+/// Reads the published events of an open log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    shared: &'a Shared,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Reader<'a> {
+        Reader { shared }
+    }
+
+    pub(crate) fn read(self, filter: &Filter, read: &Read) -> Result<Batch, ReadError> {
+        self.shared.check_open()?;
+        filter.check(&self.shared.options().limits)?;
+        let head = self.shared.head().position();
         let Some((low, high)) = BatchBuilder::range(read, head)? else {
             return Ok(BatchBuilder::nothing(read));
         };
         let mut batch = Filling {
-            engine: self,
+            shared: self.shared,
             builder: match filter.is_everything() {
-                true => {
-                    BatchBuilder::with_capacity(expected(read, (low, high), &self.options.limits))
-                }
+                true => BatchBuilder::with_capacity(expected(
+                    read,
+                    (low, high),
+                    &self.shared.options().limits,
+                )),
                 false => BatchBuilder::new(),
             },
-            limit: read.limit.min(self.options.limits.batch_events),
+            limit: read.limit.min(self.shared.options().limits.batch_events),
             bytes: 0,
             last: None,
         };
-        let catalog = self.catalog();
+        let catalog = self.shared.catalog();
         let wanted = NameQuery::of(filter);
         let range = (low, high);
-        for within in catalog.within(self.disk(), wanted, range, read.direction) {
+        for within in catalog.within(self.shared.disk(), wanted, range, read.direction) {
             let (part, range) = within?;
             if filter.is_everything() && read.direction == Direction::Forwards {
                 batch.fill_with_all(part, range)?;
@@ -69,35 +81,61 @@ impl Engine {
     }
 
     pub(crate) fn last(
-        &self,
+        self,
         filter: &Filter,
         upto: Position,
     ) -> Result<Option<Position>, ReadError> {
-        self.check_open()?;
-        filter.check(&self.options.limits)?;
-        let upto = upto.min(self.head().position());
-        self.catalog().last(self.disk(), filter, Position::new(1), upto)
+        self.shared.check_open()?;
+        filter.check(&self.shared.options().limits)?;
+        let upto = upto.min(self.shared.head().position());
+        self.shared.catalog().last(self.shared.disk(), filter, Position::new(1), upto)
     }
 
-    pub(crate) fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.check_open()?;
-        let upto = upto.min(self.head().position());
-        self.catalog().count(self.disk(), tag, upto)
+    pub(crate) fn count(self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.shared.check_open()?;
+        let upto = upto.min(self.shared.head().position());
+        self.shared.catalog().count(self.shared.disk(), tag, upto)
     }
 
-    pub(crate) fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.check_open()?;
+    pub(crate) fn keyed(self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.shared.check_open()?;
         // The head first: a catalog that is taken later holds everything published up to it.
-        let head = self.head().position();
-        let found = self.catalog().key(self.disk(), key, Position::new(1))?;
+        let head = self.shared.head().position();
+        let found = self.shared.catalog().key(self.shared.disk(), key, Position::new(1))?;
         Ok(found.filter(|commit| commit.last <= head))
     }
 
-    pub(crate) fn check_open(&self) -> Result<(), ReadError> {
-        match self.closed.load(Ordering::Acquire) {
-            true => Err(Unavailable::Closed.into()),
-            false => Ok(()),
-        }
+    pub(crate) fn tracked(self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        self.shared.check_open()?;
+        let tracking = self.shared.tracking();
+        Ok(tracking.get(source).map(|(tracking, _)| tracking.clone()))
+    }
+
+    pub(crate) fn types(self) -> Result<Vec<String>, ReadError> {
+        self.shared.check_open()?;
+        // The head first: a catalog that is taken later holds everything published up to it.
+        let head = self.shared.head().position();
+        type_names(self.shared.disk(), &self.shared.catalog(), head)
+    }
+
+    pub(crate) fn stats(self) -> Result<Stats, ReadError> {
+        let shared = self.shared;
+        shared.check_open()?;
+        let head = shared.head().position();
+        let (types, tag_keys) = count_names(shared.disk(), &shared.catalog(), head)?;
+        let files = files::files(shared);
+        let files = files.map_err(|error| read_failed(&shared.folders().root, &error))?;
+        Ok(Stats {
+            identity: shared.identity(),
+            head,
+            segments: files.segments,
+            segment_bytes: files.segment_bytes,
+            index_bytes: files.index_bytes,
+            allocated_bytes: files.allocated_bytes,
+            types,
+            tag_keys,
+            sources: shared.tracking().len() as u64,
+        })
     }
 }
 
@@ -119,7 +157,7 @@ fn expected(read: &Read, (low, high): (Position, Position), limits: &Limits) -> 
 }
 
 struct Filling<'a> {
-    engine: &'a Engine,
+    shared: &'a Shared,
     builder: BatchBuilder,
     limit: usize,
     bytes: usize,
@@ -144,7 +182,7 @@ impl Filling<'_> {
         direction: Direction,
     ) -> Result<(), ReadError> {
         let room = self.limit - self.builder.len();
-        let found: Vec<(u32, u32)> = part.ask(self.engine.disk(), |index| {
+        let found: Vec<(u32, u32)> = part.ask(self.shared.disk(), |index| {
             let at = index.find(filter, range, direction, room);
             at.into_iter().filter_map(|at| Some((at, index.offset(at)?))).collect()
         })?;
@@ -174,7 +212,7 @@ impl Filling<'_> {
 
     /// Every event of the range, frame after frame, without asking the index for each.
     fn fill_with_all(&mut self, part: &IndexPart, (low, high): Range) -> Result<(), ReadError> {
-        let Some(start) = part.ask(self.engine.disk(), |index| index.offset(low))? else {
+        let Some(start) = part.ask(self.shared.disk(), |index| index.offset(low))? else {
             return Ok(());
         };
         let (published, chunk) = self.open(part)?;
@@ -183,7 +221,7 @@ impl Filling<'_> {
         }
         let mut offset = start as usize;
         // Prefetches this batch, and the next one while the caller works on this one.
-        let likely = self.engine.options.limits.batch_bytes.saturating_mul(2);
+        let likely = self.shared.options().limits.batch_bytes.saturating_mul(2);
         prefetch::ask_for_all(&published.bytes, offset, likely);
         let mut position = part.first.plus(u64::from(low));
         let last = part.first.plus(u64::from(high));
@@ -213,7 +251,7 @@ impl Filling<'_> {
     ) -> Result<(), ReadError> {
         let room = u32::try_from(self.limit - self.builder.len()).unwrap_or(u32::MAX);
         let high = high.min(low.saturating_add(room.saturating_sub(1)));
-        let offsets = part.ask(self.engine.disk(), |index| index.offsets(low, high))?;
+        let offsets = part.ask(self.shared.disk(), |index| index.offsets(low, high))?;
         let offsets = offsets.unwrap_or_default();
         let mut position = part.first.plus(u64::from(low));
         let missing = |offset: &u32| !is_resident(&published.bytes, *offset as usize);
@@ -242,7 +280,7 @@ impl Filling<'_> {
     }
 
     fn open(&mut self, part: &IndexPart) -> Result<(SegmentBytes, u32), ReadError> {
-        let published = part.segment.published(self.engine.disk());
+        let published = part.segment.published(self.shared.disk());
         let published = published.map_err(|error| read_failed(&part.segment.path, &error))?;
         let chunk = self.builder.chunk(published.bytes.clone());
         Ok((published, chunk))
@@ -267,7 +305,8 @@ impl Filling<'_> {
         };
         let size = content.len();
         // A batch takes at least one event, whatever its size.
-        if self.bytes + size > self.engine.options.limits.batch_bytes && !self.builder.is_empty() {
+        if self.bytes + size > self.shared.options().limits.batch_bytes && !self.builder.is_empty()
+        {
             self.last = self.builder.last_position();
             return Ok(());
         }
@@ -302,87 +341,4 @@ fn frame_at<'b>(
         Ok(frame) => Ok(frame),
         Err(flaw) => Err(damaged(part, offset, flaw.text())),
     }
-}
-
-/// The names of the types of the events up to `head`, in order. Goes through the index, not through
-/// the log.
-pub(crate) fn type_names(
-    engine: &Engine,
-    catalog: &Catalog,
-    head: Position,
-) -> Result<Vec<String>, ReadError> {
-    let mut names = BTreeSet::new();
-    for part in &catalog.parts {
-        // Only a part in memory can reach beyond the head: files hold only synced events.
-        let Some(published) = head.plus(1).get().checked_sub(part.first.get()) else { break };
-        part.ask(engine.disk(), |index| {
-            let mut add = |name: &str| {
-                if !names.contains(name) {
-                    names.insert(name.to_owned());
-                }
-            };
-            match index {
-                Index::Memory(columns) => {
-                    let published = usize::try_from(published).unwrap_or(usize::MAX);
-                    let used = columns.types.iter().take(published);
-                    used.filter_map(|number| columns.type_names.get(*number as usize))
-                        .for_each(|name| add(name));
-                }
-                // The file may list a type without having an event of that type.
-                Index::File(run) => {
-                    let counted = run.type_names().iter().zip(run.count_types());
-                    counted.filter(|(_, count)| *count > 0).for_each(|(name, _)| add(name));
-                }
-            }
-        })?;
-    }
-    Ok(names.into_iter().collect())
-}
-
-/// How many there are of each name, most first.
-pub(crate) type Counts = Vec<(String, u64)>;
-
-/// Counts for a report, of the events up to `head`: by type, and tags by key.
-pub(crate) fn count_names(
-    engine: &Engine,
-    catalog: &Catalog,
-    head: Position,
-) -> Result<(Counts, Counts), ReadError> {
-    let (mut types, mut keys) = (HashMap::new(), HashMap::new());
-    for part in &catalog.parts {
-        // Only a part in memory can reach beyond the head: files hold only synced events.
-        let Some(published) = head.plus(1).get().checked_sub(part.first.get()) else { break };
-        part.ask(engine.disk(), |index| {
-            let mut add_tag = |tag: &str, count: usize| {
-                let key = tag.split_once(':').map_or(tag, |(key, _)| key);
-                *keys.entry(key.to_owned()).or_default() += count as u64;
-            };
-            match index {
-                Index::Memory(columns) => {
-                    let published = usize::try_from(published).unwrap_or(usize::MAX);
-                    for number in columns.types.iter().take(published) {
-                        if let Some(name) = columns.type_names.get(*number as usize) {
-                            *types.entry(name.to_string()).or_default() += 1;
-                        }
-                    }
-                    for (tag, list) in &columns.tags {
-                        add_tag(tag, list.partition_point(|at| (*at as usize) < published));
-                    }
-                }
-                Index::File(run) => {
-                    for (name, count) in run.type_names().iter().zip(run.count_types()) {
-                        *types.entry(name.to_string()).or_default() += count;
-                    }
-                    run.tags().for_each(|(tag, list)| add_tag(tag, list.len()));
-                }
-            }
-        })?;
-    }
-    Ok((most_first(types), most_first(keys)))
-}
-
-fn most_first(counts: HashMap<String, u64>) -> Counts {
-    let mut counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
-    counts.sort_by(|(name, count), (other, than)| than.cmp(count).then_with(|| name.cmp(other)));
-    counts
 }

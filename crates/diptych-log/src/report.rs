@@ -1,8 +1,6 @@
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use diptych_store::{LogIdentity, Position};
-
-use crate::engine::Engine;
 
 /// Figures about the content and the files of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,39 +55,4 @@ pub struct Damage {
     pub what: String,
     /// Advice on how to go on.
     pub advice: String,
-}
-
-/// How many files a log has, and how large they are.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    pub(crate) segments: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) index_bytes: u64,
-    pub(crate) allocated_bytes: u64,
-}
-
-pub(crate) fn files(engine: &Engine) -> io::Result<Files> {
-    let mut files = Files::default();
-    for (dir, is_segments) in [(&engine.folders.segments, true), (&engine.folders.index, false)] {
-        for name in engine.disk().list(dir)? {
-            let path = dir.join(&name);
-            let looked = engine.disk().allocated(&path);
-            let looked = looked.and_then(|all| Ok((all, engine.disk().open(&path, 0)?.size()?)));
-            let (allocated, size) = match looked {
-                // Another index file may replace one at any time.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // An unfinished file is gone in a moment.
-                Ok(_) if name.ends_with(".tmp") => continue,
-                looked => looked?,
-            };
-            files.allocated_bytes += allocated;
-            if is_segments {
-                files.segments += 1;
-                files.segment_bytes += size;
-            } else {
-                files.index_bytes += size;
-            }
-        }
-    }
-    Ok(files)
 }

@@ -1,13 +1,13 @@
 use std::{
     fmt, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::{disk::Disk, log::Log};
+use crate::disk::Disk;
 
 /// Named bytes beside the log, for programs that store states which they can rebuild from it.
 ///
@@ -26,13 +26,10 @@ const UNFINISHED: &str = ".tmp";
 /// file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-impl Log {
-    /// The place for snapshots beside this log.
-    ///
+impl Snapshots {
     /// # Errors
-    /// If its folder cannot be created or read.
-    pub fn snapshots(&self) -> io::Result<Snapshots> {
-        let (disk, root) = self.place();
+    /// If the folder cannot be created or read.
+    pub(crate) fn beside(disk: Arc<dyn Disk>, root: &Path) -> io::Result<Snapshots> {
         let folder = root.join("snapshots");
         disk.create_dir(&folder)?;
         // A process that was killed may have left unfinished files.
@@ -43,9 +40,7 @@ impl Log {
         }
         Ok(Snapshots { disk, folder })
     }
-}
 
-impl Snapshots {
     /// The bytes under this name, if there are any.
     ///
     /// # Errors

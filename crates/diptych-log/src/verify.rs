@@ -5,18 +5,24 @@ use std::path::{Path, PathBuf};
 use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
-    backup::source,
-    catalog::{Folders, LastCommit, Rebuilt, filter_file},
+    catalog::{
+        filter_file,
+        rebuild::{LastCommit, Rebuilt},
+    },
     disk::Disk,
     error::{BackupError, OpenError, RESTORE, VerifyError, io_error},
     folder::{
-        derived, hold,
+        Folders, derived,
+        head_file::HEAD_FILE,
+        hold,
+        listing::{self, SegmentFile},
         mark::{self, FolderKind},
     },
     format::{
         chain::Chain,
         frame::{CONTROL, Link},
         frame_order::{self, ArrivalOrder},
+        head::PublishedHead,
         recovery::{self, ScanStart},
         segment::{self, BadHeader, Header, may_precede},
     },
@@ -26,7 +32,6 @@ use crate::{
     },
     open::{self, evidence::Evidence},
     options::LogOptions,
-    read::follower::{HEAD_FILE, PublishedHead},
     report::{Damage, VerifyReport},
 };
 
@@ -54,7 +59,7 @@ pub fn verify(
     }
     let _lock = hold::lock(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
-    let mut segments = source::segments(disk, &folders)?;
+    let mut segments = listing::segments(disk, &folders)?;
     if let Some(end) = verifying.backup {
         segments.retain(|segment| segment.sequence <= end.segment);
     }
@@ -80,14 +85,6 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let names = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
     let has_head = names(root)?.iter().any(|name| name == HEAD_FILE);
     Ok(has_head || !names(segments)?.is_empty() || !names(index)?.is_empty())
-}
-
-/// A segment, as described by its file name.
-#[derive(Clone, Debug)]
-pub(crate) struct SegmentFile {
-    pub(crate) sequence: u32,
-    pub(crate) base: Position,
-    pub(crate) path: PathBuf,
 }
 
 struct IndexFileCheck {

@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 use diptych_store::{Epoch, LogIdentity, Position};
 
 use crate::{
-    backup::{SealedSegments, source, target_error},
-    catalog::Folders,
+    backup::{SealedSegments, target_error},
     disk::Disk,
     error::{BackupError, OpenError, corruption, io_error},
+    folder::{
+        Folders,
+        listing::{self, SegmentFile},
+    },
     format::{
         frame_order,
+        head::PublishedHead,
         segment::{self, Header, Order, may_precede},
     },
-    read::follower::PublishedHead,
-    verify::{SegmentFile, Verifying},
+    verify::Verifying,
 };
 
 /// Bytes that go to the disk in one write.
@@ -107,7 +110,7 @@ impl Copy<'_> {
 
     /// Compares source and target, and refuses a target that is not an older state of the log.
     fn plan(&self) -> Result<Vec<PlannedSegment>, BackupError> {
-        let mut source = source::segments(self.disk, self.from)?;
+        let mut source = listing::segments(self.disk, self.from)?;
         source.retain(|segment| segment.sequence <= self.end.segment);
         for (expected, found) in (1..=self.end.segment).zip(source.iter().map(Some).chain([None])) {
             if found.is_none_or(|found| found.sequence != expected) {
@@ -115,7 +118,7 @@ impl Copy<'_> {
                 return Err(OpenError::from(corruption(&self.from.segments, 0, what)).into());
             }
         }
-        let there = source::segments(self.disk, self.to)?;
+        let there = listing::segments(self.disk, self.to)?;
         if let Some(strange) = there.iter().find(|there| {
             there.sequence <= self.promised() && !source.iter().any(|from| same_name(from, there))
         }) {
@@ -160,7 +163,7 @@ impl Copy<'_> {
     }
 
     fn header(&self, segment: &SegmentFile) -> Result<Vec<u8>, OpenError> {
-        source::read(self.disk, segment, segment::HEADER as u64)
+        listing::read(self.disk, segment, segment::HEADER as u64)
     }
 
     /// The bytes of a segment in the order that the target needs. The last segment, and the segment
@@ -168,14 +171,14 @@ impl Copy<'_> {
     /// before an end are those that were there at that time. The log may have clustered them
     /// meanwhile.
     fn read(&self, segment: &SegmentFile, bytes: u64) -> Result<Vec<u8>, OpenError> {
-        let content = source::read(self.disk, segment, bytes)?;
+        let content = listing::read(self.disk, segment, bytes)?;
         let is_end = segment.sequence == self.end.segment || segment.sequence == self.promised();
         let clustered =
             Header::parse(&content).is_ok_and(|header| header.order == Order::Clustered);
         if !(is_end && clustered) {
             return Ok(content);
         }
-        let whole = source::read(self.disk, segment, u64::MAX)?;
+        let whole = listing::read(self.disk, segment, u64::MAX)?;
         // If it is damaged, its verification reports where.
         let Ok(arrived) = frame_order::arrival_bytes(&whole) else { return Ok(whole) };
         let mut arrived = arrived.into_owned();
@@ -245,7 +248,7 @@ impl Copy<'_> {
         if !names.iter().any(|name| older.path.ends_with(name)) {
             return Ok(());
         }
-        let older_content = source::read(self.disk, older, held.end)?;
+        let older_content = listing::read(self.disk, older, held.end)?;
         match content.starts_with(&older_content) {
             true => Ok(()),
             false => Err(self.another_history(&older.path)),

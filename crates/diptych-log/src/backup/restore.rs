@@ -13,16 +13,18 @@ use crate::{
         SealedSegments, copy::Copy, must_be_apart, must_be_empty, must_be_in_place, source,
         target_error,
     },
-    catalog::Folders,
     disk::Disk,
+    engine::Engine,
     error::{BackupError, OpenError, io_error},
     folder::{
+        Folders,
+        head_file::HEAD_FILE,
         hold::{self, HeldFolder},
+        listing,
         mark::{self, RESTORE},
     },
-    open,
+    format::head::PublishedHead,
     options::{Background, Clustering, Durability, LogOptions},
-    read::follower::{HEAD_FILE, PublishedHead},
     verify::Verifying,
 };
 
@@ -130,15 +132,15 @@ fn begin_epoch(
         disk: Arc::clone(disk),
         ..LogOptions::default()
     };
-    let engine = open::in_new_epoch(to, once)?;
-    let (published, identity) = (engine.head().position(), engine.identity);
+    let engine = Engine::in_new_epoch(to, once)?;
+    let (published, identity) = (engine.position(), engine.shared().identity());
     drop(engine);
     let disk = &**disk;
-    let listed = source::segments(disk, to)?;
+    let listed = listing::segments(disk, to)?;
     let mut verifying = Verifying::nothing(disk);
     if let Some(last) = listed.last().filter(|last| last.sequence == end.segment + 1) {
         verifying.begin_at(last);
-        let content = source::read(disk, last, u64::MAX)?;
+        let content = listing::read(disk, last, u64::MAX)?;
         verifying.content(last, &content, Some(end.position.plus(1)))?;
         verifying.must_be_whole()?;
     }

@@ -1,20 +1,21 @@
 //! Finding where a log ends, from outside and without changing the log.
 
 use crate::{
-    catalog::Folders,
     disk::Disk,
     error::{OpenError, corruption, io_error},
     folder::{
+        Folders,
+        head_file::{self, HEAD_FILE},
         hold,
+        listing::{self, SegmentFile},
         mark::{self, FolderKind},
     },
     format::{
+        head::PublishedHead,
         recovery::{self, ScanStart},
         segment::{self, BadHeader, Header},
     },
     open::evidence::Evidence,
-    read::follower::{self, HEAD_FILE, PublishedHead},
-    verify::SegmentFile,
 };
 
 /// Where the log in a folder ends, which is always behind a whole commit.
@@ -23,7 +24,7 @@ use crate::{
 /// because the published head is not synced and may be an old one after a loss of power. The folder
 /// is locked during that read. `disk` reaches it pinned.
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
-    let listed = segments(disk, folders)?;
+    let listed = listing::segments(disk, folders)?;
     if listed.is_empty() {
         return Err(hold::no_log(&folders.root));
     }
@@ -35,28 +36,15 @@ pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead
         Err(OpenError::Held { .. }) => {
             let path = folders.root.join(HEAD_FILE);
             let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
-            follower::read_head(&*file).map_err(io_error("read", &path))
+            head_file::read_head(&*file).map_err(io_error("read", &path))
         }
         Err(other) => Err(other),
     }
 }
 
-/// The segments in a folder, in order.
-pub(crate) fn segments(disk: &dyn Disk, folders: &Folders) -> Result<Vec<SegmentFile>, OpenError> {
-    let dir = &folders.segments;
-    let names = disk.list(dir).map_err(io_error("list", dir))?;
-    let listed = names.iter().filter_map(|name| {
-        let (sequence, base) = segment::parse_file_name(name)?;
-        Some(SegmentFile { sequence, base, path: dir.join(name) })
-    });
-    let mut listed: Vec<SegmentFile> = listed.collect();
-    listed.sort_by_key(|segment| segment.sequence);
-    Ok(listed)
-}
-
 fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     // Listed again: under the lock no other process changes the segments.
-    let mut listed = segments(disk, folders)?;
+    let mut listed = listing::segments(disk, folders)?;
     while let Some(last) = listed.pop() {
         // A segment that was begun and holds nothing does not count, as for an open.
         if let Some(end) = end_in(disk, &last)? {
@@ -74,7 +62,7 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
 /// Where the whole commits of a last segment end; `None` if it holds nothing.
 fn end_in(disk: &dyn Disk, last: &SegmentFile) -> Result<Option<PublishedHead>, OpenError> {
     let SegmentFile { sequence, base, path } = last;
-    let bytes = read(disk, last, u64::MAX)?;
+    let bytes = listing::read(disk, last, u64::MAX)?;
     let header = match Header::parse(&bytes) {
         Ok(header) if header.is_last(*sequence, *base) => header,
         Err(BadHeader::Newer(format)) => {
@@ -94,17 +82,4 @@ fn end_in(disk: &dyn Disk, last: &SegmentFile) -> Result<Option<PublishedHead>, 
     let position = base.plus(u64::from(found.next)).before();
     let (end, identity, segment) = (found.end, header.identity, *sequence);
     Ok(Some(PublishedHead { position, end, identity, segment }))
-}
-
-/// The first `bytes` bytes of a segment, or all if it is shorter.
-pub(crate) fn read(
-    disk: &dyn Disk,
-    segment: &SegmentFile,
-    bytes: u64,
-) -> Result<Vec<u8>, OpenError> {
-    let path = &segment.path;
-    let file = disk.open(path, 0).map_err(io_error("open", path))?;
-    let size = file.size().map_err(io_error("look at", path))?.min(bytes);
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    file.read_at(0, size).map_err(io_error("read", path))
 }

@@ -1,9 +1,9 @@
-//! Group files of a log: querying and building them.
+//! Segment filters in their files, which are called group files.
 //!
-//! A look-up searches the index of a segment only if its group says that the segment may have the
-//! name. Eight complete segments form a group, and eight such groups are merged into one of 64. So
-//! the cost of a look-up grows with the log by only one query for each 64 segments. A segment that
-//! is in no group yet is always searched.
+//! A look-up searches the index of a segment only if the filter of its group of segments says that
+//! the segment may have the name. Eight complete segments form a group, and eight such groups are
+//! merged into one of 64. So the cost of a look-up grows with the log by only one query for each 64
+//! segments. A segment that is in no group yet is always searched.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,20 +13,16 @@ use std::{
 use diptych_store::ReadError;
 
 use crate::{
-    catalog::{Catalog, Folders, IndexPart},
+    catalog::part::IndexPart,
     disk::Disk,
-    engine::Engine,
     error::{OpenError, io_error, read_failed},
-    folder::derived,
-    index::{
-        Index, Name, NameQuery,
-        segment_filter::{self, FilterEntry, SegmentFilter},
-    },
+    folder::{Folders, derived},
+    index::{NameQuery, segment_filter::SegmentFilter},
 };
 
 /// Segments in a group of the first kind, and groups of the first kind in one of the second.
-const FEW: u32 = 8;
-const MANY: u32 = FEW * FEW;
+pub(crate) const FEW: u32 = 8;
+pub(crate) const MANY: u32 = FEW * FEW;
 
 /// `first-last.group`, by the sequences of its segments.
 pub(crate) fn file_name(first: u32, last: u32) -> String {
@@ -53,17 +49,36 @@ pub(crate) struct SegmentFilterFile {
 
 /// The content of a usable group file.
 #[derive(Clone, Debug)]
-struct UsableFilter {
-    filter: SegmentFilter,
+pub(crate) struct UsableFilter {
+    pub(crate) filter: SegmentFilter,
     /// Segments that are always searched: an older version wrote the segment after each, so no
     /// record that is cheap to read binds the group to them.
-    always: u64,
+    pub(crate) always: u64,
 }
 
 impl SegmentFilterFile {
     fn new(folders: &Folders, first: u32, last: u32) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
         SegmentFilterFile { path, first, last, filter: OnceLock::new() }
+    }
+
+    /// A filter whose file was just written.
+    pub(crate) fn made(
+        folders: &Folders,
+        (first, last): (u32, u32),
+        usable: UsableFilter,
+    ) -> SegmentFilterFile {
+        let file = SegmentFilterFile::new(folders, first, last);
+        SegmentFilterFile { filter: OnceLock::from(Some(usable)), ..file }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The filter, if it was loaded and is usable.
+    pub(crate) fn loaded(&self) -> Option<&UsableFilter> {
+        self.filter.get()?.as_ref()
     }
 
     /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
@@ -77,11 +92,12 @@ impl SegmentFilterFile {
         parts: &[Arc<IndexPart>],
         wanted: NameQuery<'_>,
     ) -> Result<u64, ReadError> {
-        let good = self.good(disk, parts)?;
+        let good = self.usable(disk, parts)?;
         Ok(good.map_or(u64::MAX, |good| good.filter.having(wanted) | good.always))
     }
 
-    fn good(
+    /// The filter, loaded if need be; `None` if its file is unusable.
+    pub(crate) fn usable(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
@@ -118,15 +134,15 @@ impl SegmentFilterFile {
 }
 
 /// The running checksums that bind a group to its segments.
-struct Marks {
+pub(crate) struct Marks {
     /// For each segment the running checksum of all its frames, as the next segment records it; 0
     /// if the segment has no events, or an older version without that record wrote the next one.
-    marks: Vec<u64>,
+    pub(crate) marks: Vec<u64>,
     /// Segments with events and without a mark.
-    always: u64,
+    pub(crate) always: u64,
 }
 
-fn marks(
+pub(crate) fn marks(
     disk: &dyn Disk,
     parts: &[Arc<IndexPart>],
     first: u32,
@@ -182,146 +198,4 @@ pub(crate) fn list(
         }
     }
     Ok(filters)
-}
-
-impl Engine {
-    /// Builds all groups that can be built. A failure is only logged: without a group look-ups are
-    /// slower, but right.
-    pub(crate) fn build_filters(&self) {
-        while self.build_next_filter() {}
-    }
-
-    /// Builds the next group, if there is one to build; answers whether it was built.
-    pub(crate) fn build_next_filter(&self) -> bool {
-        let catalog = self.catalog();
-        let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
-        let made = match self.merge_filters(&catalog, active) {
-            None => self.build_filter(&catalog, active),
-            many => Ok(many),
-        };
-        made.unwrap_or_else(|error| {
-            tracing::warn!(%error, "no group is made now");
-            None
-        })
-        .unwrap_or(false)
-    }
-
-    /// Merges eight groups of eight into one, if there are eight to merge.
-    fn merge_filters(&self, catalog: &Catalog, active: u32) -> Option<bool> {
-        let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
-        for first in starts {
-            let last = first + MANY - 1;
-            let within =
-                |filter: &&FilterSpan| filter.file.first >= first && filter.file.last <= last;
-            let members: Vec<_> = catalog.filters.iter().filter(within).collect();
-            if members.len() != FEW as usize {
-                continue;
-            }
-            let goods = members.iter().map(|member| member.file.filter.get()?.as_ref());
-            let Some(goods) = goods.collect::<Option<Vec<&UsableFilter>>>() else { continue };
-            if goods.iter().any(|good| good.filter.seed != self.seed) {
-                // Their hashes have another seed: they are rebuilt first.
-                continue;
-            }
-            let filters: Vec<SegmentFilter> =
-                goods.iter().map(|good| good.filter.clone()).collect();
-            let marks = filters.iter().flat_map(|filter| {
-                (0..filter.segments).map(|segment| filter.mark(segment).unwrap_or(0))
-            });
-            let marks: Vec<u64> = marks.collect();
-            let always = goods.iter().zip((0..).step_by(FEW as usize));
-            let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
-            let bytes =
-                segment_filter::encode(first, &marks, &segment_filter::merge(&filters), self.seed);
-            return Some(self.place_filter(first, last, &bytes, always));
-        }
-        None
-    }
-
-    /// Builds a group of the first eight complete segments without a usable one.
-    fn build_filter(&self, catalog: &Catalog, active: u32) -> Result<Option<bool>, ReadError> {
-        let starts = (1..active).step_by(FEW as usize).filter(|first| first + FEW <= active);
-        for first in starts {
-            let last = first + FEW - 1;
-            let of = |filter: &FilterSpan| filter.file.first <= first && filter.file.last >= last;
-            if let Some(there) = catalog.filters.iter().find(|filter| of(filter)) {
-                let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
-                // A group that is to be merged must have the seed of this log.
-                let is_good = |UsableFilter { filter, .. }: &UsableFilter| {
-                    filter.segments == MANY || filter.seed == self.seed
-                };
-                if there.file.good(self.disk(), parts)?.is_some_and(is_good) {
-                    continue;
-                }
-            }
-            let parts = catalog.parts.iter();
-            let parts: Vec<_> = parts
-                .filter(|part| (first..=last).contains(&part.segment.sequence))
-                .cloned()
-                .collect();
-            if parts.iter().any(|part| part.path().is_none()) {
-                // One part is still to be written to a file.
-                return Ok(None);
-            }
-            let entries = self.names(&parts, first)?;
-            let Marks { marks, always } = marks(self.disk(), &parts, first, last)?;
-            let bytes = segment_filter::encode(first, &marks, &entries, self.seed);
-            return Ok(Some(self.place_filter(first, last, &bytes, always)));
-        }
-        Ok(None)
-    }
-
-    fn names(&self, parts: &[Arc<IndexPart>], first: u32) -> Result<Vec<FilterEntry>, ReadError> {
-        let mut entries = Vec::new();
-        for part in parts {
-            let set = 1 << (part.segment.sequence - first);
-            part.ask(self.disk(), |index| {
-                let Index::File(run) = index else { return };
-                let types = run.type_names().iter().map(|name| Name::Type(name).hash(self.seed));
-                entries.extend(types.map(|hash| (hash, set)));
-                entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(self.seed), set)));
-                entries.extend(run.key_names().map(|name| (Name::Key(name).hash(self.seed), set)));
-            })?;
-        }
-        Ok(segment_filter::collect(entries))
-    }
-
-    /// Writes a group and adds it to the catalog; answers whether that succeeded.
-    fn place_filter(&self, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
-        let file = SegmentFilterFile::new(&self.folders, first, last);
-        let written = derived::write(self.disk(), &file.path, bytes);
-        let mapped = written.and_then(|()| self.disk().map(&file.path));
-        let filter = match mapped.map(SegmentFilter::parse) {
-            Ok(Some(filter)) => filter,
-            Ok(None) => {
-                return self.no_filter(&file.path, "it is not what was written a moment ago");
-            }
-            Err(error) => return self.no_filter(&file.path, &error.to_string()),
-        };
-        // The file is new, so the cell is empty.
-        let _ = file.filter.set(Some(UsableFilter { filter, always }));
-        let mut needless = Vec::new();
-        {
-            let mut catalog = self.catalog.write();
-            let mut filters: Vec<_> =
-                catalog.filters.iter().map(|filter| filter.file.clone()).collect();
-            filters.retain(|filter| {
-                let stays = filter.last < first || filter.first > last;
-                if !stays && filter.path != file.path {
-                    needless.push(filter.path.clone());
-                }
-                stays
-            });
-            filters.push(Arc::new(file));
-            filters.sort_by_key(|filter| filter.first);
-            *catalog = Arc::new(Catalog::new(catalog.parts.clone(), filters));
-        }
-        needless.iter().for_each(|path| derived::remove_needless(self.disk(), path));
-        true
-    }
-
-    fn no_filter(&self, path: &Path, error: &str) -> bool {
-        tracing::warn!(file = %path.display(), error, "a group file cannot be written");
-        false
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use diptych_store::{Direction, Position, ReadError};
 
-use super::{Catalog, IndexPart};
+use super::{Catalog, part::IndexPart};
 use crate::{disk::Disk, index::NameQuery};
 
 /// The parts that may have a match in a range, in order. Each comes with its share of that range,

@@ -3,9 +3,9 @@
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use crate::{
-    catalog::Folders,
     disk::{Disk, DiskLock, LockError},
     error::{OpenError, io_error},
+    folder::Folders,
 };
 
 /// A folder that this process has locked.

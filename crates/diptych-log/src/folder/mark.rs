@@ -12,7 +12,7 @@ use diptych_store::{Corruption, LogIdentity, Position};
 use crate::{
     disk::Disk,
     error::{OpenError, io_error},
-    read::follower::PublishedHead,
+    format::head::PublishedHead,
 };
 
 /// The mark in a folder that is a backup.

@@ -8,7 +8,6 @@ use std::{io, path::Path};
 
 use crate::{
     disk::Disk,
-    engine::Engine,
     error::{OpenError, io_error},
     options::Durability,
 };
@@ -33,46 +32,41 @@ pub(crate) fn is_marked(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError>
     Ok(names.iter().any(|name| name == INTERVAL_MARK))
 }
 
-impl Engine {
-    /// Writes the mark if commits are acknowledged before they are synced; otherwise removes it.
-    pub(crate) fn remember_interval(&self) -> Result<(), OpenError> {
-        let failed = |what| io_error(what, &self.folders.root);
-        match self.options.durability {
-            Durability::Synced => self.remove_mark().map_err(failed("remove a mark from")),
-            Durability::Interval { .. } => self.write_mark().map_err(failed("write a mark to")),
-        }
+/// Writes the mark if commits are acknowledged before they are synced; otherwise removes it.
+pub(crate) fn mark(disk: &dyn Disk, root: &Path, durability: Durability) -> Result<(), OpenError> {
+    let failed = |what| io_error(what, root);
+    match durability {
+        Durability::Synced => remove_mark(disk, root).map_err(failed("remove a mark from")),
+        Durability::Interval { .. } => write_mark(disk, root).map_err(failed("write a mark to")),
     }
+}
 
-    /// Writes the mark under another name first: half a mark would count as another run of the
-    /// machine, and change the epoch of the log.
-    fn write_mark(&self) -> io::Result<()> {
-        let mark = self.folders.root.join(INTERVAL_MARK);
-        let temporary = mark.with_extension("tmp");
-        // An earlier process may have left one.
-        let _ = self.disk().remove(&temporary);
-        let boot = self.disk().boot()?.unwrap_or_default();
-        let file = self.disk().create(&temporary, 64)?;
-        file.write_at(0, boot.as_bytes())?;
-        file.sync()?;
-        self.disk().rename(&temporary, &mark)?;
-        self.disk().sync_dir(&self.folders.root)
+/// Removes the mark: everything is durable, and the next open has no reason to doubt it.
+pub(crate) fn forget(disk: &dyn Disk, root: &Path) {
+    if let Err(error) = remove_mark(disk, root) {
+        tracing::warn!(%error, "the next open may change the epoch without need");
     }
+}
 
-    fn remove_mark(&self) -> io::Result<()> {
-        let root = &self.folders.root;
-        if self.disk().list(root)?.iter().any(|name| name == INTERVAL_MARK) {
-            self.disk().remove(&root.join(INTERVAL_MARK))?;
-            self.disk().sync_dir(root)?;
-        }
-        Ok(())
-    }
+/// Writes the mark under another name first: half a mark would count as another run of the machine,
+/// and change the epoch of the log.
+fn write_mark(disk: &dyn Disk, root: &Path) -> io::Result<()> {
+    let mark = root.join(INTERVAL_MARK);
+    let temporary = mark.with_extension("tmp");
+    // An earlier process may have left one.
+    let _ = disk.remove(&temporary);
+    let boot = disk.boot()?.unwrap_or_default();
+    let file = disk.create(&temporary, 64)?;
+    file.write_at(0, boot.as_bytes())?;
+    file.sync()?;
+    disk.rename(&temporary, &mark)?;
+    disk.sync_dir(root)
+}
 
-    /// Removes the mark: everything is durable, and the next open has no reason to doubt it.
-    pub(crate) fn forget_interval(&self) {
-        if self.options.durability != Durability::Synced
-            && let Err(error) = self.remove_mark()
-        {
-            tracing::warn!(%error, "the next open may change the epoch without need");
-        }
+fn remove_mark(disk: &dyn Disk, root: &Path) -> io::Result<()> {
+    if disk.list(root)?.iter().any(|name| name == INTERVAL_MARK) {
+        disk.remove(&root.join(INTERVAL_MARK))?;
+        disk.sync_dir(root)?;
     }
+    Ok(())
 }

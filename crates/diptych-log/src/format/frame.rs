@@ -17,6 +17,8 @@
 //! is known. The segment's checksum comes last, so that bytes of another segment or log are never
 //! taken for a frame of this one.
 
+use std::convert::Infallible;
+
 use compact_str::CompactString;
 use diptych_store::{
     Digest, Epoch, Key, LogId, LogIdentity, Position, Timestamp, Tracking,
@@ -97,6 +99,23 @@ pub(crate) fn complete(frame: &mut [u8], position: u32, time: u64, segment_check
     let body_checksum = u32::from_le_bytes(array(header, 0));
     let checksum = finish(body_checksum, header, segment_checksum);
     put(header, 0, &checksum.to_le_bytes());
+}
+
+/// The frame of a control record, which is a commit of its own.
+pub(crate) fn control_frame(
+    position: u32,
+    time: u64,
+    segment_checksum: u32,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let filled = prepare(&mut bytes, CONTROL | LAST, |body| {
+        fill(body);
+        Ok::<_, Infallible>(())
+    });
+    let Ok(()) = filled;
+    complete(&mut bytes, position, time, segment_checksum);
+    bytes
 }
 
 /// Sets SYNCED on a complete frame.
@@ -472,8 +491,6 @@ pub(crate) fn take_table(bytes: &[u8]) -> Option<(TrackingTable, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use super::*;
 
     fn frame(flags: u8, body: &[u8]) -> Vec<u8> {

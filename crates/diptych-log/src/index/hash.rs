@@ -8,16 +8,10 @@
 //! Each file carries the key that it was made with, so it can be read by itself. A log keeps the
 //! key of its newest index file, because groups can be merged only if they share one.
 
-use std::{fmt, hash::Hasher, path::Path};
+use std::{fmt, hash::Hasher};
 
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
-
-use super::index_file;
-use crate::{
-    disk::Disk,
-    error::{OpenError, io_error},
-};
 
 /// The key of the hash.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -36,24 +30,6 @@ impl Seed {
 
     pub(crate) fn to_bytes(self) -> [u8; Seed::BYTES] {
         self.0
-    }
-
-    /// The key of the newest index file in a folder, or a new one if there is no such file.
-    ///
-    /// # Errors
-    /// If the folder or a file cannot be read now.
-    pub(crate) fn of_newest(disk: &dyn Disk, dir: &Path) -> Result<Seed, OpenError> {
-        let mut names = disk.list(dir).map_err(io_error("list", dir))?;
-        names.retain(|name| index_file::parse_file_name(name).is_some());
-        names.sort_unstable();
-        for path in names.iter().rev().map(|name| dir.join(name)) {
-            let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
-            let header = file.read_at(0, index_file::HEADER).map_err(io_error("read", &path))?;
-            if let Some(seed) = index_file::seed_in(&header) {
-                return Ok(seed);
-            }
-        }
-        Ok(Seed::random())
     }
 }
 

@@ -1,59 +1,87 @@
 //! Writing the index to files: each part once its records are durable, and one file for a whole
 //! segment once that is complete.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Instant};
 
 use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    append::accept::Job,
-    catalog::{Catalog, IndexPart},
-    engine::Engine,
+    append::queue::IndexJob,
+    catalog::{part::IndexPart, segment::Segment},
     folder::derived,
-    format::segment::Segment,
     index::{Index, IndexFile, index_file, merge},
-    maintain::cluster::Progress,
-    options::Background,
+    options::Tuning,
+    shared::Shared,
 };
 
 /// Number of parts of about one size that are merged into one.
 const RECENT: usize = 4;
 
-/// Work that is never urgent waits until no segment was completed for this long: while many commits
-/// come, they get the processor and the disk.
-const CALM: Duration = Duration::from_secs(2);
-/// Work that has waited for this long is done anyway, with pauses.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Parts that wait for the indexer thread. Their number is bounded where they are made.
+/// Parts of the index that wait for the indexer thread. [`Tuning::waiting_parts`] bounds them.
 #[derive(Debug, Default)]
 pub(crate) struct Indexer {
     jobs: Mutex<Jobs>,
     work: Condvar,
-    pub(crate) clustered: Progress,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
-    waiting: Vec<Job>,
+    waiting: Vec<IndexJob>,
     stop: bool,
 }
 
 /// The next work of the indexer thread.
-enum Work {
-    Index(Vec<Job>),
+pub(crate) enum Work {
+    /// Parts to write to files.
+    Index(Vec<IndexJob>),
+    /// Work that is never urgent: segment filters, clustering.
     Tidy,
     Stop,
 }
 
+/// When the indexer thread does work that is never urgent: once no segment was completed for
+/// [`Tuning::tidy_after`]. While many commits come, they get the processor and the disk.
+#[derive(Debug)]
+pub(crate) struct TidyTimer {
+    due: Option<Instant>,
+    waits_since: Option<Instant>,
+}
+
+impl TidyTimer {
+    /// Due at once, because segments of a log that was opened may not be clustered yet, or without
+    /// a filter.
+    pub(crate) fn due_now() -> TidyTimer {
+        TidyTimer { due: Some(Instant::now()), waits_since: None }
+    }
+
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// A segment was completed.
+    pub(crate) fn postpone(&mut self, tuning: &Tuning) {
+        let now = Instant::now();
+        let since = *self.waits_since.get_or_insert(now);
+        self.due = Some((now + tuning.tidy_after).min(since + tuning.tidy_at_latest));
+    }
+
+    /// Some work was done, and there may be more at `next`.
+    pub(crate) fn set(&mut self, next: Option<Instant>) {
+        self.due = next;
+        self.waits_since = next.and(self.waits_since);
+    }
+}
+
 impl Indexer {
+    /// Has these parts written to files by the indexer thread.
+    pub(crate) fn hand_over(&self, jobs: Vec<IndexJob>) {
+        self.jobs.lock().waiting.extend(jobs);
+        self.work.notify_one();
+    }
+
     /// Waits for jobs, which go first, or until a segment is due to be clustered.
-    fn wait(&self, due: Option<Instant>) -> Work {
+    pub(crate) fn wait(&self, due: Option<Instant>) -> Work {
         let mut jobs = self.jobs.lock();
         loop {
             if !jobs.waiting.is_empty() {
@@ -67,165 +95,86 @@ impl Indexer {
             }
         }
     }
-}
 
-impl Engine {
-    /// Has these parts written to files: by the indexer thread, or at once if there is none.
-    pub(crate) fn index_all(&self, jobs: Vec<Job>) {
-        if jobs.is_empty() {
-            return;
-        }
-        match self.options.background {
-            Background::Inline => {
-                for job in jobs {
-                    let seals = job.seals;
-                    self.index(job);
-                    if seals {
-                        self.build_filters();
-                        self.cluster_at_once();
-                    }
-                }
-            }
-            Background::Threads => {
-                self.indexer.jobs.lock().waiting.extend(jobs);
-                self.indexer.work.notify_one();
-            }
-        }
-    }
-
-    /// The indexer thread.
-    pub(crate) fn run_indexer(&self) {
-        // Segments of a log that was opened may not be clustered or grouped yet.
-        let mut due = Some(Instant::now());
-        let mut waits_since = None;
-        loop {
-            match self.indexer.wait(due) {
-                Work::Index(jobs) => {
-                    let seals = jobs.iter().any(|job| job.seals);
-                    jobs.into_iter().for_each(|job| self.index(job));
-                    if seals {
-                        let now = Instant::now();
-                        let since = *waits_since.get_or_insert(now);
-                        due = Some((now + CALM).min(since + PATIENCE));
-                    }
-                }
-                Work::Tidy => {
-                    due = self.tidy();
-                    waits_since = due.and(waits_since);
-                }
-                Work::Stop => return,
-            }
-        }
-    }
-
-    /// Does work that is never urgent: builds a group, or else clusters a segment. Answers when to
-    /// come again, if there may be more.
-    fn tidy(&self) -> Option<Instant> {
-        if self.build_next_filter() { Some(Instant::now()) } else { self.cluster_next() }
-    }
-
-    /// Indexes the waiting parts, for the indexer thread while it does something that takes long.
-    pub(crate) fn index_waiting(&self) {
-        let jobs = std::mem::take(&mut self.indexer.jobs.lock().waiting);
-        jobs.into_iter().for_each(|job| self.index(job));
+    /// The waiting parts, for the indexer thread while it does something that takes long.
+    pub(crate) fn take_waiting(&self) -> Vec<IndexJob> {
+        std::mem::take(&mut self.jobs.lock().waiting)
     }
 
     /// Lets the thread end once it has done the waiting work.
-    pub(crate) fn stop_indexer(&self) {
-        self.indexer.jobs.lock().stop = true;
-        self.indexer.work.notify_one();
+    pub(crate) fn stop(&self) {
+        self.jobs.lock().stop = true;
+        self.work.notify_one();
     }
+}
 
-    pub(crate) fn index(&self, job: Job) {
-        // After a failure nothing is written: a part that is missing would be merged over.
-        let failed = self.state.lock().failed();
-        if !failed && let Err(error) = self.write_part(&job) {
-            // The log is whole without it, but without index files memory would fill up.
-            self.fail(&error);
-        }
-        let woken = {
-            let mut state = self.state.lock();
-            state.waiting_parts = state.waiting_parts.saturating_sub(1);
-            std::mem::take(&mut state.room)
-        };
-        woken.into_iter().for_each(std::task::Waker::wake);
+/// Writes a part of the index to a file, and merges files of its segment. When this fails the log is
+/// whole, but it must stop: without index files memory would fill up.
+pub(crate) fn write_part(shared: &Shared, job: &IndexJob) -> Result<(), String> {
+    let seed = shared.seed();
+    if let Some(part) = &job.part {
+        // Nothing is added to the part any more, so this lock holds up no reader.
+        let encoded = part.ask(shared.disk(), |index| match index {
+            Index::Memory(columns) => {
+                (index_file::encode(columns, &job.coverage, seed), columns.first, columns.len())
+            }
+            Index::File(file) => {
+                let bytes = index_file::encode(&file.columns(), &job.coverage, seed);
+                (bytes, file.first(), file.len())
+            }
+        });
+        let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
+        let written = write_index_file(shared, &job.segment, first, events, &bytes)?;
+        shared.live_catalog().replace_parts(std::slice::from_ref(part), written);
     }
+    let parts = parts_in_files(shared, &job.segment);
+    if job.seals {
+        merge(shared, job, &parts)?;
+        job.segment.seal();
+    } else if let Some(recent) = recent(&parts) {
+        merge(shared, job, recent)?;
+    }
+    Ok(())
+}
 
-    fn write_part(&self, job: &Job) -> Result<(), String> {
-        if let Some(part) = &job.part {
-            // Nothing is added to the part any more, so this lock holds up no reader.
-            let encoded = part.ask(self.disk(), |index| match index {
-                Index::Memory(columns) => (
-                    index_file::encode(columns, &job.coverage, self.seed),
-                    columns.first,
-                    columns.len(),
-                ),
-                Index::File(run) => (
-                    index_file::encode(&run.columns(), &job.coverage, self.seed),
-                    run.first(),
-                    run.len(),
-                ),
-            });
-            let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
-            let written = self.write_run(&job.segment, first, events, &bytes)?;
-            self.replace(std::slice::from_ref(part), written);
-        }
-        let parts = self.parts_in_files(&job.segment);
-        if job.seals {
-            self.merge(job, &parts)?;
-            job.segment.seal();
-        } else if let Some(recent) = recent(&parts) {
-            self.merge(job, recent)?;
-        }
-        Ok(())
-    }
+fn parts_in_files(shared: &Shared, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
+    let of_segment =
+        |part: &&Arc<IndexPart>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
+    shared.catalog().parts.iter().filter(of_segment).cloned().collect()
+}
 
-    fn parts_in_files(&self, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
-        let of_segment =
-            |part: &&Arc<IndexPart>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
-        self.catalog().parts.iter().filter(of_segment).cloned().collect()
-    }
+pub(crate) fn write_index_file(
+    shared: &Shared,
+    segment: &Arc<Segment>,
+    first: Position,
+    events: u32,
+    bytes: &[u8],
+) -> Result<IndexPart, String> {
+    let last = first.plus(u64::from(events)).before();
+    let path = shared.folders().index.join(index_file::file_name(segment.sequence, first, last));
+    let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
+    derived::write(shared.disk(), &path, bytes).map_err(failed)?;
+    let run = shared.disk().map(&path).map_err(failed)?;
+    let (run, _) = IndexFile::parse(run)
+        .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
+    Ok(IndexPart::loaded(segment.clone(), path, run))
+}
 
-    pub(crate) fn write_run(
-        &self,
-        segment: &Arc<Segment>,
-        first: Position,
-        events: u32,
-        bytes: &[u8],
-    ) -> Result<IndexPart, String> {
-        let last = first.plus(u64::from(events)).before();
-        let path = self.folders.index.join(index_file::file_name(segment.sequence, first, last));
-        let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        derived::write(self.disk(), &path, bytes).map_err(failed)?;
-        let run = self.disk().map(&path).map_err(failed)?;
-        let (run, _) = IndexFile::parse(run)
-            .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
-        Ok(IndexPart::loaded(segment.clone(), path, run))
+/// Merges the files of these parts into one. The job is about the last part.
+fn merge(shared: &Shared, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Result<(), String> {
+    let [first, _, ..] = parts else { return Ok(()) };
+    let runs = parts.iter().map(|part| part.run(shared.disk()).map_err(|error| error.to_string()));
+    let runs = runs.collect::<Result<Vec<_>, _>>()?;
+    let events = runs.iter().map(IndexFile::len).sum();
+    let merged = merge::merge(&runs, &job.coverage, shared.seed());
+    // A part between them could not be written to a file: they stay as they are.
+    let Some(merged) = merged else { return Ok(()) };
+    let merged = write_index_file(shared, &job.segment, first.first, events, &merged)?;
+    shared.live_catalog().replace_parts(parts, merged);
+    for path in parts.iter().filter_map(|part| part.path()) {
+        derived::remove_needless(shared.disk(), path);
     }
-
-    /// Merges the files of these parts into one. The job is about the last part.
-    fn merge(&self, job: &Job, parts: &[Arc<IndexPart>]) -> Result<(), String> {
-        let [first, _, ..] = parts else { return Ok(()) };
-        let runs =
-            parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
-        let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        let events = runs.iter().map(IndexFile::len).sum();
-        let merged = merge::merge(&runs, &job.coverage, self.seed);
-        // A part between them could not be written to a file: they stay as they are.
-        let Some(merged) = merged else { return Ok(()) };
-        let merged = self.write_run(&job.segment, first.first, events, &merged)?;
-        self.replace(parts, merged);
-        for path in parts.iter().filter_map(|part| part.path()) {
-            derived::remove_needless(self.disk(), path);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn replace(&self, old: &[Arc<IndexPart>], new: IndexPart) {
-        let mut catalog = self.catalog.write();
-        let replaced: Catalog = catalog.replaced(old, Arc::new(new));
-        *catalog = Arc::new(replaced);
-    }
+    Ok(())
 }
 
 /// The last parts of a segment, if at least [`RECENT`] of them are of about one size. They should
@@ -235,12 +184,4 @@ fn recent(parts: &[Arc<IndexPart>]) -> Option<&[Arc<IndexPart>]> {
     let alike = |part: &&Arc<IndexPart>| part.events() <= newest.saturating_mul(2);
     let count = parts.iter().rev().take_while(alike).count();
     (count >= RECENT).then(|| parts.get(parts.len() - count..)).flatten()
-}
-
-/// Whether these parts, given by first and last position, cover `first..=last` without a gap.
-pub(crate) fn covers(parts: &[(Position, Position)], first: Position, last: Position) -> bool {
-    let end = parts
-        .iter()
-        .try_fold(first, |next, (from, to)| (*from == next && to >= from).then(|| to.plus(1)));
-    end == Some(last.plus(1))
 }

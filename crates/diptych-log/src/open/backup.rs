@@ -2,17 +2,20 @@
 
 use diptych_store::Unavailable;
 
-use super::{End, FolderHandles, Last, ListedSegment, Opening, assemble, of_segment, tail::Tail};
+use super::{
+    End, Last, ListedSegment, OpenLog, Opening, assemble, evidence::Evidence, newest_seed,
+    of_segment, tail::Tail,
+};
 use crate::{
-    catalog::Folders,
+    catalog::segment::Segment,
     disk::DiskLock,
-    engine::Engine,
     error::{OpenError, corruption, io_error, takes_nothing},
-    format::segment::{self, Header, Segment},
-    index::Seed,
-    open::evidence::Evidence,
+    folder::Folders,
+    format::{
+        head::PublishedHead,
+        segment::{self, Header},
+    },
     options::{Access, LogOptions},
-    read::follower::PublishedHead,
 };
 
 pub(super) fn open(
@@ -20,25 +23,24 @@ pub(super) fn open(
     options: LogOptions,
     lock: Box<dyn DiskLock>,
     end: PublishedHead,
-) -> Result<Engine, OpenError> {
+) -> Result<OpenLog, OpenError> {
     let folder = folders.root.display().to_string();
     if options.access == Access::Append {
         return Err(OpenError::Backup { folder });
     }
     let disk = options.disk.clone();
-    let seed = Seed::of_newest(&*disk, &folders.index)?;
+    let seed = newest_seed(&*disk, &folders.index)?;
     let evidence = Evidence::default();
     let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: Some(end), seed };
     let mut listed = opening.list_segments()?;
     let found = opening.end_of_backup(&mut listed, &end, &options)?;
     let mut parts = opening.sealed_parts(&listed, &found.last.header)?;
     parts.extend(found.tail.parts.iter().cloned());
-    let held = FolderHandles { lock: Some(lock), head_file: None };
-    let engine = assemble(options, folders, held, (end.identity, seed), parts, found)?;
+    let mut log = assemble(options, folders, (end.identity, seed), parts, found)?;
     let reason = takes_nothing(&folder).into();
     // This ends only the taking of commits; reads are not affected.
-    engine.state.lock().ended = Some(Unavailable::Failed { reason });
-    Ok(engine)
+    log.end.refuses = Some(Unavailable::Failed { reason });
+    Ok(OpenLog { lock: Some(lock), ..log })
 }
 
 impl Opening<'_> {

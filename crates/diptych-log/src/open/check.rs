@@ -1,16 +1,14 @@
 //! Whether an open would refuse a log, found without changing anything.
 
-use super::{Opening, head_file_in};
+use super::{Opening, evidence::Evidence, newest_seed};
 use crate::{
-    catalog::Folders,
     disk::Disk,
     error::OpenError,
     folder::{
+        Folders, head_file,
         mark::{self, FolderKind},
         unclean,
     },
-    index::Seed,
-    open::evidence::Evidence,
     options::LogOptions,
 };
 
@@ -24,7 +22,7 @@ pub(crate) fn check(
     options: &LogOptions,
 ) -> Result<(), OpenError> {
     let root = &folders.root;
-    let seed = Seed::of_newest(disk, &folders.index)?;
+    let seed = newest_seed(disk, &folders.index)?;
     if let FolderKind::Backup(end) = mark::kind(disk, root)? {
         let evidence = Evidence::default();
         let opening = Opening { disk, folders, evidence, backup: Some(end), seed };
@@ -35,5 +33,5 @@ pub(crate) fn check(
     unclean::was_cut_off(disk, root)?;
     let opening = Opening { disk, folders, evidence, backup: None, seed };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
-    head_file_in(disk, folders).map(drop)
+    head_file::open_if_there(disk, folders).map(drop)
 }

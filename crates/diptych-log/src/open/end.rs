@@ -10,10 +10,13 @@ use super::{
     tail::{Tail, Unread},
 };
 use crate::{
+    catalog::segment::Segment,
     error::{OpenError, corruption, io_error},
-    format::segment::{self, BadHeader, Header, Segment},
+    format::{
+        head::PublishedHead,
+        segment::{self, BadHeader, Header},
+    },
     options::LogOptions,
-    read::follower::PublishedHead,
 };
 
 /// The end of a log, before anything is changed.

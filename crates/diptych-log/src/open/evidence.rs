@@ -11,9 +11,8 @@ use diptych_store::{LogIdentity, Position};
 use crate::{
     disk::Disk,
     error::OpenError,
-    folder::unclean,
-    format::segment,
-    read::follower::{self, PublishedHead},
+    folder::{head_file, unclean},
+    format::{head::PublishedHead, segment},
 };
 
 /// The evidence in the folder of a log, besides its segments and index files.
@@ -28,7 +27,7 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn left_in(disk: &dyn Disk, root: &Path) -> Result<Evidence, OpenError> {
-        let published = follower::left_behind(disk, root)?;
+        let published = head_file::left_behind(disk, root)?;
         let marked = unclean::is_marked(disk, root)?;
         Ok(Evidence { published, marked })
     }

@@ -12,10 +12,13 @@ use diptych_store::{Corruption, Position};
 
 use super::{Last, ListedIndexFile, ListedSegment, Opening};
 use crate::{
-    catalog::{IndexPart, LastCommit, Rebuilt},
+    catalog::{
+        part::IndexPart,
+        rebuild::{LastCommit, Rebuilt},
+    },
     disk::DiskFile,
     error::{OpenError, corruption, io_error},
-    folder::derived,
+    folder::{derived, head_file::HEAD_FILE},
     format::{
         chain::{self, Chain, Checkpoint},
         frame,
@@ -23,7 +26,6 @@ use crate::{
         segment::{self, Head, Header, Order, may_precede},
     },
     index::{Coverage, IndexFile, index_file},
-    read::follower::HEAD_FILE,
 };
 
 /// The content of the last segment.

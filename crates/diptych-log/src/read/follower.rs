@@ -6,20 +6,21 @@
 //! front, frame by frame. It does not use the index, which may change meanwhile. For a clustered
 //! segment it first restores the order of arrival.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
-    Batch, BatchBuilder, Epoch, Filter, InvalidRequest, LogId, LogIdentity, Position, ReadError,
-    Timestamp, Unavailable,
+    Batch, BatchBuilder, Filter, InvalidRequest, LogIdentity, Position, ReadError, Timestamp,
+    Unavailable,
     encoding::{Fields, Layout},
 };
 
 use crate::{
-    catalog::Folders,
     disk::{Disk, DiskFile},
     error::{OpenError, corruption, io_error, read_failed},
     folder::{
+        Folders,
+        head_file::{self, HEAD_FILE},
         hold,
         mark::{self, BACKUP, FolderKind},
     },
@@ -27,84 +28,11 @@ use crate::{
         chain::Chain,
         frame::{self, CONTROL, Frame, Link},
         frame_order,
+        head::PublishedHead,
         segment::{self, Header, Order, may_precede},
     },
     options::LogOptions,
 };
-
-/// The file with the published head.
-pub(crate) const HEAD_FILE: &str = "head";
-
-/// The content of that file.
-///
-/// ```text
-///  0  position  u64   the published head
-///  8  end       u64   offset after its frame in its segment
-/// 16  log id    16 bytes
-/// 32  epoch     u64
-/// 40  segment   u32   sequence of that segment
-/// 44  checksum  u32   CRC-32C of bytes 0..44
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PublishedHead {
-    pub(crate) position: Position,
-    pub(crate) end: u64,
-    pub(crate) identity: LogIdentity,
-    pub(crate) segment: u32,
-}
-
-impl PublishedHead {
-    pub(crate) const BYTES: usize = 48;
-
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(48);
-        bytes.extend_from_slice(&self.position.get().to_le_bytes());
-        bytes.extend_from_slice(&self.end.to_le_bytes());
-        bytes.extend_from_slice(&self.identity.id.to_bytes());
-        bytes.extend_from_slice(&self.identity.epoch.to_u64().to_le_bytes());
-        bytes.extend_from_slice(&self.segment.to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        bytes
-    }
-
-    pub(crate) fn parse(bytes: &[u8]) -> Option<PublishedHead> {
-        let (fields, checksum) = bytes.split_at_checked(44)?;
-        if crc32c::crc32c(fields).to_le_bytes() != checksum {
-            return None;
-        }
-        let (position, rest) = fields.split_first_chunk::<8>()?;
-        let (end, rest) = rest.split_first_chunk::<8>()?;
-        let (id, rest) = rest.split_first_chunk::<16>()?;
-        let (epoch, rest) = rest.split_first_chunk::<8>()?;
-        let (segment, _) = rest.split_first_chunk::<4>()?;
-        let epoch = Epoch::from_u64(u64::from_le_bytes(*epoch));
-        Some(PublishedHead {
-            position: Position::new(u64::from_le_bytes(*position)),
-            end: u64::from_le_bytes(*end),
-            identity: LogIdentity { id: LogId::from_bytes(*id), epoch },
-            segment: u32::from_le_bytes(*segment),
-        })
-    }
-}
-
-/// The published head that an earlier process left. A late or torn write makes it lower than the
-/// true one, or `None`; it is never higher.
-///
-/// # Errors
-/// If the file exists and cannot be read now: it may be evidence.
-pub(crate) fn left_behind(
-    disk: &dyn Disk,
-    root: &Path,
-) -> Result<Option<PublishedHead>, OpenError> {
-    let path = root.join(HEAD_FILE);
-    // Read, not mapped: the file will be written again.
-    let file = match disk.open(&path, 0) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(io_error("open", &path))?,
-    };
-    let bytes = file.read_at(0, PublishedHead::BYTES).map_err(io_error("read", &path))?;
-    Ok(PublishedHead::parse(&bytes))
-}
 
 /// Reads a log that another process may be writing, as far as it is published.
 #[derive(Debug)]
@@ -154,7 +82,7 @@ impl Follower {
             FolderKind::Log => {
                 let path = folders.root.join(HEAD_FILE);
                 let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
-                (HEAD_FILE, read_head(&*file).map_err(io_error("read", &path))?)
+                (HEAD_FILE, head_file::read_head(&*file).map_err(io_error("read", &path))?)
             }
         };
         let options = LogOptions { disk, ..options };
@@ -202,7 +130,7 @@ impl Follower {
         let moved = |error| Unavailable::Backend(Arc::new(error));
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
-        let head = disk.open(&path, 0).and_then(|file| read_head(&*file));
+        let head = disk.open(&path, 0).and_then(|file| head_file::read_head(&*file));
         let head = head.map_err(|error| read_failed(&path, &error))?;
         if self.head_file == BACKUP && head != self.head {
             // A newer backup replaces the last segment by a longer one, and does not append to it.
@@ -333,19 +261,6 @@ impl Follower {
         let (next, chain) = (header.base, Chain::begin(header.checksum()));
         Ok(ReadPlace { header, path, file, arrived, offset: segment::HEADER, next, chain })
     }
-}
-
-/// Reads the file, and retries while the writer is writing it.
-pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
-    const ATTEMPTS: usize = 1_000;
-    for _ in 0..ATTEMPTS {
-        if let Some(head) = PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES)?) {
-            return Ok(head);
-        }
-        std::thread::yield_now();
-    }
-    let what = "the published head is damaged; open the log once to have it written anew";
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
 }
 
 #[cfg(test)]

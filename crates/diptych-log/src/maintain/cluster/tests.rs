@@ -5,10 +5,10 @@ use diptych_store::{
 
 use super::*;
 use crate::{
+    engine::Engine,
     format::frame,
     log::Log,
-    open,
-    options::{Background, LogOptions},
+    options::{Background, Clustering, LogOptions},
 };
 
 fn options() -> LogOptions {
@@ -22,11 +22,11 @@ fn options() -> LogOptions {
 }
 
 /// Reads every event of a segment that is not written to, by the offsets of its index.
-fn read(engine: &Engine, catalog: &Catalog) -> Vec<(u64, Order)> {
+fn read(shared: &Shared, catalog: &Catalog) -> Vec<(u64, Order)> {
     let mut found = Vec::new();
     for part in catalog.parts.iter().filter(|part| part.segment.is_sealed()) {
-        let offsets = part.ask(engine.disk(), |index| index.offsets(0, u32::MAX)).unwrap();
-        let published = part.segment.published(engine.disk()).unwrap();
+        let offsets = part.ask(shared.disk(), |index| index.offsets(0, u32::MAX)).unwrap();
+        let published = part.segment.published(shared.disk()).unwrap();
         for offset in offsets.unwrap() {
             let bytes = &published.bytes[offset as usize..];
             let content = frame::parse(bytes, published.head.checksum).unwrap().content().unwrap();
@@ -39,7 +39,7 @@ fn read(engine: &Engine, catalog: &Catalog) -> Vec<(u64, Order)> {
 }
 
 #[test]
-fn who_has_the_old_parts_goes_on_reading_what_they_are_about() {
+fn readers_that_hold_old_parts_still_read_the_old_file() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), options()).unwrap();
     for number in 1..=200_u64 {
@@ -47,12 +47,12 @@ fn who_has_the_old_parts_goes_on_reading_what_they_are_about() {
         log.blocking().commit(Append::event(event)).unwrap();
     }
     log.close().unwrap();
-    // Nothing of it was read when it is clustered.
-    let engine = open::open(dir.path(), options()).unwrap();
-    let old = engine.catalog();
+    // Clustering begins before anything was read.
+    let engine = Engine::open(dir.path(), options()).unwrap();
+    let old = engine.shared().catalog();
     engine.cluster_all().unwrap();
-    let new = engine.catalog();
-    let (of_old, of_new) = (read(&engine, &old), read(&engine, &new));
+    let new = engine.shared().catalog();
+    let (of_old, of_new) = (read(engine.shared(), &old), read(engine.shared(), &new));
     let last = of_old.len() as u64;
     assert!(last > 100);
     let as_arrived = (1..=last).map(|number| (number, Order::Arrival));
@@ -63,13 +63,13 @@ fn who_has_the_old_parts_goes_on_reading_what_they_are_about() {
     assert!(clustered * 2 > last, "{clustered} of {last}");
     // The index written beside the new file fits it, and stays.
     let index = |engine: &Engine| {
-        let mut names = engine.disk().list(&engine.folders.index).unwrap();
+        let mut names = engine.shared().disk().list(&engine.shared().folders().index).unwrap();
         names.sort();
         names
     };
     let before = index(&engine);
     drop(engine);
-    let engine = open::open(dir.path(), options()).unwrap();
-    assert_eq!(read(&engine, &engine.catalog()), of_new);
+    let engine = Engine::open(dir.path(), options()).unwrap();
+    assert_eq!(read(engine.shared(), &engine.shared().catalog()), of_new);
     assert_eq!(index(&engine), before);
 }

@@ -1,0 +1,111 @@
+//! Who writes next. One thread writes at a time: the writer thread, or a caller that found no write
+//! in progress. A caller that finds more in the queue after its batch hands over to the writer
+//! thread.
+
+use std::{
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use super::Acceptor;
+use crate::append::queue::WriteBatch;
+
+impl Acceptor {
+    /// The queued commits, for the thread that writes; `None` if there are none, or the log failed.
+    /// Appends that waited for room go on.
+    pub(crate) fn take_batch(&self) -> Option<WriteBatch> {
+        let (batch, woken) = {
+            let mut state = self.state.lock();
+            if state.is_idle() {
+                return None;
+            }
+            (state.take_batch(), std::mem::take(&mut state.room))
+        };
+        woken.into_iter().for_each(Waker::wake);
+        Some(batch)
+    }
+
+    /// Ends the turn of a caller that wrote one batch: newer commits go to the writer thread.
+    pub(crate) fn hand_over(&self) {
+        let mut state = self.state.lock();
+        if state.is_idle() && state.unsynced_since.is_none() {
+            state.writing = false;
+        } else {
+            state.handed_over = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// Ends the turn of the thread that writes, unless there is more to write; answers whether it
+    /// ended.
+    pub(crate) fn end_turn(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_idle = state.is_idle();
+        if is_idle {
+            state.writing = false;
+        }
+        is_idle
+    }
+
+    /// Waits until the writer thread has something to do, and begins its turn. Answers whether the
+    /// thread should end after it.
+    pub(crate) fn wait_for_turn(&self, interval: Duration) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.stop {
+                state.writing = true;
+                return true;
+            }
+            if std::mem::take(&mut state.handed_over) {
+                state.writing = true;
+                return false;
+            }
+            let due = state.unsynced_since.map(|since| since + interval);
+            match due {
+                None => self.work.wait(&mut state),
+                Some(due) if Instant::now() >= due => {
+                    if !state.writing {
+                        state.writing = true;
+                        return false;
+                    }
+                    // The thread that writes hands over when it is done.
+                    self.work.wait(&mut state);
+                }
+                Some(due) => {
+                    self.work.wait_until(&mut state, due);
+                }
+            }
+        }
+    }
+
+    /// Notes that a batch was written and is not synced.
+    pub(crate) fn note_unsynced(&self) {
+        self.state.lock().unsynced_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether written commits have waited for a sync for this long.
+    pub(crate) fn is_sync_due(&self, interval: Duration) -> bool {
+        let since = self.state.lock().unsynced_since;
+        since.is_some_and(|since| since.elapsed() >= interval)
+    }
+
+    /// Notes that a sync begins; answers whether it may, which it may not after a failure.
+    pub(crate) fn begin_sync(&self) -> bool {
+        let mut state = self.state.lock();
+        let may = !state.has_failed();
+        if may {
+            state.unsynced_since = None;
+        }
+        may
+    }
+
+    /// Notes that a part of the index was written to a file. Appends that waited for room go on.
+    pub(crate) fn part_is_written(&self) {
+        let woken = {
+            let mut state = self.state.lock();
+            state.waiting_parts = state.waiting_parts.saturating_sub(1);
+            std::mem::take(&mut state.room)
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,77 @@
+//! Accepted commits on their way to the disk.
+
+use std::sync::Arc;
+
+use diptych_store::{CommitNumber, Position};
+
+use crate::{
+    catalog::{part::IndexPart, segment::Segment},
+    format::{
+        frame::TrackingTable,
+        segment::{Head, Header},
+    },
+    index::Coverage,
+};
+
+/// The commits that one write takes to the disk, and what is published when it succeeded.
+#[derive(Debug)]
+pub(crate) struct WriteBatch {
+    pub(crate) queue: Queue,
+    pub(crate) position: Position,
+    pub(crate) commit: CommitNumber,
+    pub(crate) tracking: Arc<TrackingTable>,
+    /// Sequence number of the batch.
+    pub(crate) number: u64,
+    /// The index of the newest events, which large commits are still to be added to.
+    pub(crate) tail: Arc<IndexPart>,
+}
+
+/// Accepted commits that are not being written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) bytes: usize,
+}
+
+/// Bytes to write at one place of one segment.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) checksum: u32,
+    /// Set if the segment begins with this piece: its file is created with this header.
+    pub(crate) create: Option<Header>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+    /// Parts of the index that are complete once this piece is written.
+    pub(crate) jobs: Vec<IndexJob>,
+}
+
+/// A part of the index to write to a file once the records that it covers are durable.
+#[derive(Debug)]
+pub(crate) struct IndexJob {
+    pub(crate) segment: Arc<Segment>,
+    /// `None` if all its events are in files already.
+    pub(crate) part: Option<Arc<IndexPart>>,
+    pub(crate) coverage: Coverage,
+    /// It is the last part of its segment: all of them can be merged into one file.
+    pub(crate) seals: bool,
+}
+
+impl Queue {
+    /// Adds bytes to write at `offset` of the segment.
+    pub(crate) fn push(&mut self, segment: &Arc<Segment>, head: Head, offset: u64, bytes: Vec<u8>) {
+        self.bytes += bytes.len();
+        let same = |piece: &&mut Piece| Arc::ptr_eq(&piece.segment, segment);
+        if let Some(piece) = self.pieces.last_mut().filter(same) {
+            return piece.bytes.extend_from_slice(&bytes);
+        }
+        self.pieces.push(Piece {
+            segment: segment.clone(),
+            checksum: head.checksum,
+            create: None,
+            offset,
+            bytes,
+            jobs: Vec::new(),
+        });
+    }
+}

@@ -1,0 +1,246 @@
+//! The index of some consecutive events of one segment: in memory, or in a file that is loaded on
+//! first use.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use diptych_store::{Position, ReadError};
+use parking_lot::RwLock;
+
+use crate::{
+    catalog::{
+        rebuild::{Rebuilt, is_bound, sample},
+        segment::{Segment, SegmentBytes},
+    },
+    disk::{Disk, prefetch},
+    error::{corruption, read_failed},
+    folder::{Folders, derived},
+    format::{
+        chain::Chain,
+        frame::Link,
+        frame_order,
+        recovery::{self, ScanStart},
+        segment,
+    },
+    index::{Columns, Coverage, Index, IndexFile, Newest, Seed, index_file, newest::Commit},
+};
+
+/// The index of some consecutive events of one segment.
+#[derive(Debug)]
+pub(crate) struct IndexPart {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) first: Position,
+    source: PartSource,
+}
+
+#[derive(Debug)]
+enum PartSource {
+    /// The index of the newest events, or of events whose index is about to be written to a file.
+    Memory(Newest),
+    /// In a file, which is read when it is first needed, and rebuilt if it is unusable.
+    File {
+        path: PathBuf,
+        last: Position,
+        /// The key of the hash of names, for a rebuild.
+        seed: Seed,
+        run: RwLock<Option<IndexFile>>,
+    },
+}
+
+impl IndexPart {
+    pub(crate) fn memory(segment: Arc<Segment>, columns: Columns) -> IndexPart {
+        IndexPart {
+            segment,
+            first: columns.first,
+            source: PartSource::Memory(Newest::new(columns)),
+        }
+    }
+
+    pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: IndexFile) -> IndexPart {
+        let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
+        let seed = run.seed();
+        let source = PartSource::File { path, last, seed, run: RwLock::new(Some(run)) };
+        IndexPart { segment, first, source }
+    }
+
+    pub(crate) fn file(
+        segment: Arc<Segment>,
+        folders: &Folders,
+        (first, last): (Position, Position),
+        seed: Seed,
+    ) -> IndexPart {
+        let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
+        IndexPart {
+            segment,
+            first,
+            source: PartSource::File { path, last, seed, run: RwLock::new(None) },
+        }
+    }
+
+    /// Number of events; 0 if the file of the part is not loaded.
+    pub(crate) fn events(&self) -> u32 {
+        match &self.source {
+            PartSource::Memory(newest) => newest.columns().len(),
+            PartSource::File { run, .. } => run.read().as_ref().map_or(0, IndexFile::len),
+        }
+    }
+
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.source {
+            PartSource::Memory(_) => None,
+            PartSource::File { path, .. } => Some(path),
+        }
+    }
+
+    /// Columns for the events that follow this part's.
+    pub(crate) fn begin_after(&self, first: Position) -> Columns {
+        match &self.source {
+            PartSource::Memory(newest) => Columns::after(first, &newest.so_far()),
+            PartSource::File { .. } => Columns::new(first),
+        }
+    }
+
+    /// Adds a commit to a part in memory. It is deferred if `later` is set, or if earlier ones are
+    /// still deferred.
+    pub(crate) fn add(&self, commit: Commit, later: bool) {
+        let PartSource::Memory(newest) = &self.source else { return };
+        if later || newest.is_behind() {
+            newest.add_later(commit);
+        } else {
+            newest.add(&commit);
+        }
+    }
+
+    /// Whether there are deferred commits.
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(&self.source, PartSource::Memory(newest) if newest.is_behind())
+    }
+
+    /// Adds the deferred commits.
+    pub(crate) fn settle(&self) {
+        if let PartSource::Memory(newest) = &self.source {
+            newest.settle();
+        }
+    }
+
+    /// Answers a question from the index, in memory or in its file.
+    pub(crate) fn ask<R>(
+        &self,
+        disk: &dyn Disk,
+        question: impl FnOnce(Index<'_>) -> R,
+    ) -> Result<R, ReadError> {
+        match &self.source {
+            PartSource::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
+            PartSource::File { path, last, seed, run } => {
+                if let Some(run) = &*run.read() {
+                    return Ok(question(Index::File(run)));
+                }
+                let mut slot = run.write();
+                if slot.is_none() {
+                    *slot = Some(self.load(disk, path, *last, *seed)?);
+                }
+                match &*slot {
+                    Some(run) => Ok(question(Index::File(run))),
+                    None => Ok(question(Index::Memory(&Columns::new(self.first)))),
+                }
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        last: Position,
+        seed: Seed,
+    ) -> Result<IndexFile, ReadError> {
+        let published = self.segment.published(disk);
+        let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let checksum = published.head.checksum;
+        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let link = self.segment.link(disk);
+        let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
+            run.first() == self.first
+                && run.first().plus(u64::from(run.len())) == last.plus(1)
+                && coverage.segment == self.segment.sequence
+                && coverage.checksum == checksum
+                && is_bound(run, coverage, &published, link)
+        });
+        if let Some((run, _)) = fits {
+            return Ok(run);
+        }
+        let why = "index file is missing, damaged or of other records: built again";
+        tracing::warn!(file = %path.display(), "{why}");
+        let file = self.rebuild(last, seed, &published, link)?;
+        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
+        // The bytes in memory are enough: a look-up need not wait until the disk works again.
+        if let Err(error) = &written {
+            tracing::warn!(file = %path.display(), %error, "index file cannot be written");
+        }
+        // After a failed write the damaged file may still have that name.
+        let parsed = written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file));
+        let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
+        parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
+    }
+
+    /// The bytes of the part's file, rebuilt from the segment.
+    fn rebuild(
+        &self,
+        last: Position,
+        seed: Seed,
+        SegmentBytes { head, bytes }: &SegmentBytes,
+        link: Option<Link>,
+    ) -> Result<Bytes, ReadError> {
+        let chain = Chain::begin(head.seal);
+        let mut built = Rebuilt::new(self.segment.base, (self.first, last), chain);
+        let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
+        prefetch::ask_for_all(bytes, 0, bytes.len());
+        let arrived = frame_order::in_arrival_order(bytes)
+            .map_err(|error| damaged(error.offset, error.what))?;
+        let offset = segment::HEADER as u64;
+        let from = ScanStart { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
+        let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
+        let recovered = recovery::recover(frames, from, |commit| built.add(commit))
+            .map_err(|error| damaged(error.offset, error.what))?;
+        if built.columns.first.plus(u64::from(built.columns.len())) != last.plus(1) {
+            let what = "records are missing that were synced before the next segment began";
+            return Err(damaged(recovered.end, what).into());
+        }
+        let proof = built.proof.map(|proof| match &arrived.offsets {
+            None => (proof.offset, proof.chain),
+            Some(_) => (proof.offset_clustered, proof.chain),
+        });
+        if let Some(offsets) = arrived.offsets {
+            built.columns.move_to(self.segment.base, &offsets);
+        }
+        let (proof, chain) = match (proof, link) {
+            (Some(proof), _) => proof,
+            (None, Some(_)) => (0, built.chain),
+            (None, None) => (0, sample(&built.columns, bytes, head)),
+        };
+        let coverage = Coverage {
+            segment: self.segment.sequence,
+            checksum: head.checksum,
+            end: built.end,
+            time: built.time,
+            proof,
+            chain,
+            tracking: built.tracking,
+        };
+        Ok(Bytes::from(index_file::encode(&built.columns, &coverage, seed)))
+    }
+
+    /// The index file of a part that has one.
+    pub(crate) fn run(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
+        let run = self.ask(disk, |index| match index {
+            Index::Memory(_) => None,
+            Index::File(run) => Some(run.clone()),
+        });
+        let missing = || corruption(&self.segment.path, 0, "the part has no index file");
+        run?.ok_or_else(|| missing().into())
+    }
+}

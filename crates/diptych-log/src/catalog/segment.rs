@@ -1,0 +1,275 @@
+//! A segment of an open log: its file, which is mapped when it is first read, and up to where it is
+//! published.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use diptych_store::{LogIdentity, Position};
+use parking_lot::RwLock;
+
+use crate::{
+    disk::{Disk, DiskFile},
+    format::{
+        chain,
+        frame::{self, Link},
+        segment::{HEADER, Head, Header, Order, file_name, foreign, may_precede},
+    },
+};
+
+/// A segment of an open log. A sealed one is opened when it is first read.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) sequence: u32,
+    pub(crate) base: Position,
+    pub(crate) path: PathBuf,
+    /// The identity of the log; the segment may be of an earlier epoch.
+    identity: LogIdentity,
+    /// Facts about a sealed segment that the next one records; read on first use.
+    following: OnceLock<Following>,
+    /// The first position of the next segment, if this one was sealed before the open.
+    next: Option<Position>,
+    content: RwLock<Content>,
+    /// Offset up to which frames are published to readers.
+    end: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    /// Sealed, and not read yet.
+    Unread,
+    /// Sealed.
+    Sealed { head: Head, bytes: Bytes },
+    /// The segment that the writer appends to.
+    Active { head: Head, file: Arc<dyn DiskFile> },
+    /// Accepted commits are queued for it, but its file is not created yet.
+    Planned { head: Head },
+}
+
+/// Facts about a segment that the next segment records.
+#[derive(Clone, Copy, Debug, Default)]
+struct Following {
+    /// `None` if the header of the next segment is damaged; reading that segment reports it.
+    identity: Option<LogIdentity>,
+    /// `None` if an older version wrote the next segment, or its first record is not whole.
+    link: Option<Link>,
+    /// Number of events in the segment.
+    events: u64,
+}
+
+/// The published bytes of a segment, with the header fields that reading them needs.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentBytes {
+    pub(crate) head: Head,
+    pub(crate) bytes: Bytes,
+}
+
+impl Segment {
+    /// A complete segment of the log with this identity. `next` is the first position of the next
+    /// segment.
+    pub(crate) fn sealed(
+        path: PathBuf,
+        sequence: u32,
+        (base, next): (Position, Position),
+        identity: LogIdentity,
+    ) -> Segment {
+        Segment {
+            sequence,
+            base,
+            path,
+            identity,
+            following: OnceLock::new(),
+            next: Some(next),
+            content: RwLock::new(Content::Unread),
+            end: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn planned(folder: &Path, header: &Header) -> Segment {
+        Segment {
+            sequence: header.sequence,
+            base: header.base,
+            path: folder.join(file_name(header.sequence, header.base)),
+            identity: header.identity,
+            following: OnceLock::new(),
+            next: None,
+            content: RwLock::new(Content::Planned { head: Head::of(header) }),
+            end: AtomicU64::new(HEADER as u64),
+        }
+    }
+
+    /// This segment as unread, because its file was replaced.
+    pub(crate) fn read_again(&self) -> Segment {
+        Segment {
+            sequence: self.sequence,
+            base: self.base,
+            path: self.path.clone(),
+            identity: self.identity,
+            following: self.following.clone(),
+            next: self.next,
+            content: RwLock::new(Content::Unread),
+            end: AtomicU64::new(0),
+        }
+    }
+
+    /// Stores the facts about this segment that the next one, which begins now, records.
+    pub(crate) fn goes_on(&self, identity: LogIdentity, next: Position, link: Link) {
+        let events = next.get().saturating_sub(self.base.get());
+        let following = Following { identity: Some(identity), link: Some(link), events };
+        // A segment is sealed only once, so the cell is empty.
+        let _ = self.following.set(following);
+    }
+
+    /// The record that the next segment holds about this one; `None` if an older version wrote that
+    /// segment, or none follows yet.
+    pub(crate) fn link(&self, disk: &dyn Disk) -> io::Result<Option<Link>> {
+        self.following(disk).map(|following| following.link)
+    }
+
+    fn following(&self, disk: &dyn Disk) -> io::Result<Following> {
+        match (self.following.get(), self.next) {
+            (Some(following), _) => Ok(*following),
+            (None, None) => Ok(Following::default()),
+            (None, Some(next)) => {
+                let read = self.read_following(disk, next)?;
+                Ok(*self.following.get_or_init(|| read))
+            }
+        }
+    }
+
+    fn read_following(&self, disk: &dyn Disk, next: Position) -> io::Result<Following> {
+        let (sequence, mut found) = (self.sequence + 1, Following::default());
+        found.events = next.get().saturating_sub(self.base.get());
+        let path = self.path.with_file_name(file_name(sequence, next));
+        let failed = |error: io::Error| {
+            let what = format!("the next segment, {}, cannot be read: {error}", path.display());
+            io::Error::new(error.kind(), what)
+        };
+        let file = disk.open(&path, 0).map_err(failed)?;
+        let mut bytes = file.read_at(0, HEADER + frame::HEADER).map_err(failed)?;
+        let header = Header::parse(&bytes).ok().filter(|header| header.is_of(sequence, next));
+        if let Some(header) = header {
+            let size = frame::size(bytes.get(HEADER..).unwrap_or(&[]));
+            bytes = file.read_at(0, HEADER + size).map_err(failed)?;
+            found.link = chain::link_in(&bytes, &header);
+            found.identity = Some(header.identity);
+        }
+        Ok(found)
+    }
+
+    /// Creates the file of a planned segment in its folder, durably, before a frame goes there: so a
+    /// file that is longer than a header has a whole one. Answers the file, which the writer appends
+    /// to from now on.
+    pub(crate) fn create(
+        &self,
+        disk: &dyn Disk,
+        folder: &Path,
+        header: &Header,
+        segment_bytes: u64,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        let file = disk.create(&self.path, segment_bytes)?;
+        file.write_at(0, &header.encode())?;
+        file.sync()?;
+        disk.sync_dir(folder)?;
+        self.activate(file.clone());
+        Ok(file)
+    }
+
+    /// From now on the writer appends to the segment, through `file`.
+    pub(crate) fn activate(&self, file: Arc<dyn DiskFile>) {
+        let mut content = self.content.write();
+        if let Content::Planned { head } | Content::Active { head, .. } = *content {
+            *content = Content::Active { head, file };
+        }
+    }
+
+    /// Marks the segment as sealed: nothing is written to it any more, and its index is in files.
+    /// This drops the handle of its file; the next read maps the file.
+    pub(crate) fn seal(&self) {
+        *self.content.write() = Content::Unread;
+    }
+
+    pub(crate) fn publish(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Offset up to which frames are published; 0 if a sealed segment was not read yet.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// All published bytes of the segment.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or does not hold the segment that its name says.
+    pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
+        let content = self.content.read().clone();
+        match content {
+            Content::Sealed { head, bytes } => Ok(SegmentBytes { head, bytes }),
+            Content::Active { head, file } => {
+                Ok(SegmentBytes { head, bytes: file.share(0, self.end())? })
+            }
+            Content::Planned { head } => Ok(SegmentBytes { head, bytes: Bytes::new() }),
+            Content::Unread => self.open_sealed(disk),
+        }
+    }
+
+    /// Whether it is sealed: nothing will be written to it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(*self.content.read(), Content::Unread | Content::Sealed { .. })
+    }
+
+    /// The order of a sealed segment. Reads the header at most, and does not map the file.
+    pub(crate) fn order(&self, disk: &dyn Disk) -> io::Result<Order> {
+        if let Content::Sealed { head, .. } = &*self.content.read() {
+            return Ok(head.order);
+        }
+        let bytes = disk.open(&self.path, 0)?.read_at(0, HEADER)?;
+        self.own(&bytes).map(|header| header.order)
+    }
+
+    /// The header in `bytes`, if it is that of this segment.
+    fn own(&self, bytes: &[u8]) -> io::Result<Header> {
+        let header = Header::parse(bytes).ok();
+        let header = header.filter(|header| header.is_of(self.sequence, self.base));
+        let header = header.ok_or_else(|| no_good("the header of the segment is damaged"))?;
+        match may_precede(header.identity, self.identity) {
+            true => Ok(header),
+            false => Err(no_good(&foreign(header.identity, self.identity))),
+        }
+    }
+
+    fn open_sealed(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
+        let bytes = disk.map(&self.path)?;
+        let header = self.own(&bytes)?;
+        let (head, following) = (Head::of(&header), self.following(disk)?);
+        let beside_next = |what: &str| {
+            let next = self.base.plus(following.events);
+            let next = self.path.with_file_name(file_name(self.sequence + 1, next));
+            no_good(&format!("{what}; the next one is {}", next.display()))
+        };
+        match following.identity {
+            Some(after) if !may_precede(header.identity, after) => {
+                return Err(beside_next(&foreign(header.identity, after)));
+            }
+            _ => {}
+        }
+        if let Some(link) = following.link {
+            let ends = chain::ends_as(&bytes, &head, &link, following.events);
+            ends.map_err(|damaged| beside_next(damaged.what))?;
+        }
+        self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
+        *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
+        Ok(SegmentBytes { head, bytes })
+    }
+}
+
+fn no_good(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

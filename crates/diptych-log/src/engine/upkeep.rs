@@ -1,0 +1,140 @@
+//! Upkeep: index files for the commits that are durable, then segment filters and clustering.
+
+use std::time::{Duration, Instant};
+
+use diptych_store::{ReadError, Unavailable};
+
+use super::Engine;
+use crate::{
+    append::queue::IndexJob,
+    maintain::{
+        cluster::{Breaks, Clusterer, Step},
+        filters,
+        indexer::{self, TidyTimer, Work},
+    },
+    options::Clustering,
+};
+
+/// The pause while another thread clusters.
+const BUSY: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// Has these parts written to files: by the indexer thread, or at once if there is none.
+    pub(super) fn index_all(&self, jobs: Vec<IndexJob>) {
+        if jobs.is_empty() {
+            return;
+        }
+        if !self.is_inline() {
+            return self.indexer.hand_over(jobs);
+        }
+        for job in jobs {
+            self.index(&job);
+            if job.seals {
+                filters::build_all(&self.shared);
+                self.cluster_at_once();
+            }
+        }
+    }
+
+    /// The indexer thread.
+    pub(crate) fn run_indexer(&self) {
+        let mut timer = TidyTimer::due_now();
+        loop {
+            match self.indexer.wait(timer.due()) {
+                Work::Index(jobs) => {
+                    let seals = jobs.iter().any(|job| job.seals);
+                    jobs.iter().for_each(|job| self.index(job));
+                    if seals {
+                        timer.postpone(&self.shared.options().tuning);
+                    }
+                }
+                Work::Tidy => timer.set(self.tidy()),
+                Work::Stop => return,
+            }
+        }
+    }
+
+    /// Writes a part of the index to a file.
+    fn index(&self, job: &IndexJob) {
+        // After a failure nothing is written: a part that is missing would be merged over.
+        let failed = self.acceptor.has_failed();
+        if !failed && let Err(error) = indexer::write_part(&self.shared, job) {
+            self.fail(&error);
+        }
+        self.acceptor.part_is_written();
+    }
+
+    /// Does work that is never urgent: builds a segment filter, or else clusters a segment. Answers
+    /// when to come again, if there may be more.
+    fn tidy(&self) -> Option<Instant> {
+        if filters::build_next(&self.shared) { Some(Instant::now()) } else { self.cluster_next() }
+    }
+
+    /// Clusters a segment in the background; answers when to come again, if there may be more.
+    fn cluster_next(&self) -> Option<Instant> {
+        let Some(mut clusterer) = self.clusterer.try_lock() else {
+            // A caller of `cluster_all` is at work, and index jobs may come meanwhile.
+            return Some(Instant::now() + BUSY);
+        };
+        self.cluster_or_warn(&mut clusterer)
+    }
+
+    /// Clusters every segment that can be clustered, for a log without threads.
+    fn cluster_at_once(&self) {
+        let mut clusterer = self.clusterer.lock();
+        while self.cluster_or_warn(&mut clusterer).is_some() {}
+    }
+
+    /// Clusters one segment. After a failure it is tried again when the next segment is sealed, or
+    /// by the next open.
+    fn cluster_or_warn(&self, clusterer: &mut Clusterer) -> Option<Instant> {
+        if self.shared.options().clustering == Clustering::Off {
+            return None;
+        }
+        // Clustering takes longer than the index should wait.
+        let between = || self.indexer.take_waiting().iter().for_each(|job| self.index(job));
+        let breaks = Breaks { may_change: &|| self.check_changes(), between: &between };
+        match clusterer.cluster_next(&self.shared, &breaks) {
+            Ok(Step::Done) => None,
+            Ok(Step::Clustered(took)) => {
+                Some(Instant::now() + took * self.shared.options().tuning.cluster_pause)
+            }
+            Ok(Step::Damaged(error)) => {
+                tracing::warn!(%error, "a segment is damaged, and stays as it is");
+                Some(Instant::now())
+            }
+            Err(ReadError::Unavailable(Unavailable::Backend(error))) => {
+                tracing::warn!(%error, "a segment cannot be clustered, and stays as it is");
+                None
+            }
+            // The log is closed, or has stopped taking commits.
+            Err(_) => None,
+        }
+    }
+
+    /// Clusters every segment that can be clustered, including those that failed before.
+    pub(crate) fn cluster_all(&self) -> Result<(), ReadError> {
+        let (mut anew, mut all) = (Clusterer::default(), Ok(()));
+        let breaks = Breaks { may_change: &|| self.check_changes(), between: &|| {} };
+        loop {
+            let step = {
+                let _one_at_a_time = self.clusterer.lock();
+                anew.cluster_next(&self.shared, &breaks)?
+            };
+            match step {
+                Step::Done => return all,
+                Step::Clustered(_) => {}
+                Step::Damaged(error) => all = all.and(Err(error)),
+            }
+        }
+    }
+
+    /// Whether files may be changed: not those of a backup, and none after a failure.
+    fn check_changes(&self) -> Result<(), ReadError> {
+        self.shared.check_open()?;
+        match self.acceptor.ended() {
+            None => Ok(()),
+            Some(why) => Err(why.into()),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The file with the published head, which a log leaves for processes that follow it.
+
+use std::{io::ErrorKind, path::Path, sync::Arc};
+
+use crate::{
+    disk::{Disk, DiskFile},
+    error::{OpenError, io_error},
+    folder::Folders,
+    format::head::PublishedHead,
+};
+
+/// The file with the published head.
+pub(crate) const HEAD_FILE: &str = "head";
+
+/// The file with the published head, if there is one.
+pub(crate) fn open_if_there(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
+    let root = &folders.root;
+    let names = disk.list(root).map_err(io_error("list", root))?;
+    if !names.iter().any(|name| name == HEAD_FILE) {
+        return Ok(None);
+    }
+    let path = root.join(HEAD_FILE);
+    disk.open(&path, 64).map(Some).map_err(io_error("open", &path))
+}
+
+/// The file with the published head, which is created if there is none.
+pub(crate) fn open_or_create(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<Arc<dyn DiskFile>, OpenError> {
+    if let Some(file) = open_if_there(disk, folders)? {
+        return Ok(file);
+    }
+    let path = folders.root.join(HEAD_FILE);
+    disk.create(&path, 64).map_err(io_error("create", &path))
+}
+
+/// The published head that an earlier process left. A late or torn write makes it lower than the
+/// true one, or `None`; it is never higher.
+///
+/// # Errors
+/// If the file exists and cannot be read now: it may be evidence.
+pub(crate) fn left_behind(
+    disk: &dyn Disk,
+    root: &Path,
+) -> Result<Option<PublishedHead>, OpenError> {
+    let path = root.join(HEAD_FILE);
+    // Read, not mapped: the file will be written again.
+    let file = match disk.open(&path, 0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(io_error("open", &path))?,
+    };
+    let bytes = file.read_at(0, PublishedHead::BYTES).map_err(io_error("read", &path))?;
+    Ok(PublishedHead::parse(&bytes))
+}
+
+/// Reads the file, and retries while the writer is writing it.
+pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
+    const ATTEMPTS: usize = 1_000;
+    for _ in 0..ATTEMPTS {
+        if let Some(head) = PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES)?) {
+            return Ok(head);
+        }
+        std::thread::yield_now();
+    }
+    let what = "the published head is damaged; open the log once to have it written anew";
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+}

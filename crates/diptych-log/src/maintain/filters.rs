@@ -1,0 +1,149 @@
+//! Building segment filters, for groups of eight and of 64 complete segments.
+
+use std::{path::Path, sync::Arc};
+
+use diptych_store::ReadError;
+
+use crate::{
+    catalog::{
+        Catalog,
+        filter_file::{self, FEW, FilterSpan, MANY, Marks, SegmentFilterFile, UsableFilter, marks},
+        part::IndexPart,
+    },
+    folder::derived,
+    index::{
+        Index, Name,
+        segment_filter::{self, FilterEntry, SegmentFilter},
+    },
+    shared::Shared,
+};
+
+/// Builds all groups that can be built. A failure is only logged: without a group look-ups are
+/// slower, but right.
+pub(crate) fn build_all(shared: &Shared) {
+    while build_next(shared) {}
+}
+
+/// Builds the next group, if there is one to build; answers whether it was built.
+pub(crate) fn build_next(shared: &Shared) -> bool {
+    let catalog = shared.catalog();
+    let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
+    let made = match merge_filters(shared, &catalog, active) {
+        None => build_filter(shared, &catalog, active),
+        many => Ok(many),
+    };
+    made.unwrap_or_else(|error| {
+        tracing::warn!(%error, "no group is made now");
+        None
+    })
+    .unwrap_or(false)
+}
+
+/// Merges eight groups of eight into one, if there are eight to merge.
+fn merge_filters(shared: &Shared, catalog: &Catalog, active: u32) -> Option<bool> {
+    let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
+    for first in starts {
+        let last = first + MANY - 1;
+        let within = |filter: &&FilterSpan| filter.file.first >= first && filter.file.last <= last;
+        let members: Vec<_> = catalog.filters.iter().filter(within).collect();
+        if members.len() != FEW as usize {
+            continue;
+        }
+        let goods = members.iter().map(|member| member.file.loaded());
+        let Some(goods) = goods.collect::<Option<Vec<&UsableFilter>>>() else { continue };
+        if goods.iter().any(|good| good.filter.seed != shared.seed()) {
+            // Their hashes have another seed: they are rebuilt first.
+            continue;
+        }
+        let filters: Vec<SegmentFilter> = goods.iter().map(|good| good.filter.clone()).collect();
+        let marks = filters.iter().flat_map(|filter| {
+            (0..filter.segments).map(|segment| filter.mark(segment).unwrap_or(0))
+        });
+        let marks: Vec<u64> = marks.collect();
+        let always = goods.iter().zip((0..).step_by(FEW as usize));
+        let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
+        let bytes =
+            segment_filter::encode(first, &marks, &segment_filter::merge(&filters), shared.seed());
+        return Some(place_filter(shared, first, last, &bytes, always));
+    }
+    None
+}
+
+/// Builds a group of the first eight complete segments without a usable one.
+fn build_filter(
+    shared: &Shared,
+    catalog: &Catalog,
+    active: u32,
+) -> Result<Option<bool>, ReadError> {
+    let starts = (1..active).step_by(FEW as usize).filter(|first| first + FEW <= active);
+    for first in starts {
+        let last = first + FEW - 1;
+        let of = |filter: &FilterSpan| filter.file.first <= first && filter.file.last >= last;
+        if let Some(there) = catalog.filters.iter().find(|filter| of(filter)) {
+            let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
+            // A group that is to be merged must have the seed of this log.
+            let is_good = |UsableFilter { filter, .. }: &UsableFilter| {
+                filter.segments == MANY || filter.seed == shared.seed()
+            };
+            if there.file.usable(shared.disk(), parts)?.is_some_and(is_good) {
+                continue;
+            }
+        }
+        let parts = catalog.parts.iter();
+        let parts: Vec<_> =
+            parts.filter(|part| (first..=last).contains(&part.segment.sequence)).cloned().collect();
+        if parts.iter().any(|part| part.path().is_none()) {
+            // One part is still to be written to a file.
+            return Ok(None);
+        }
+        let entries = names(shared, &parts, first)?;
+        let Marks { marks, always } = marks(shared.disk(), &parts, first, last)?;
+        let bytes = segment_filter::encode(first, &marks, &entries, shared.seed());
+        return Ok(Some(place_filter(shared, first, last, &bytes, always)));
+    }
+    Ok(None)
+}
+
+fn names(
+    shared: &Shared,
+    parts: &[Arc<IndexPart>],
+    first: u32,
+) -> Result<Vec<FilterEntry>, ReadError> {
+    let mut entries = Vec::new();
+    for part in parts {
+        let set = 1 << (part.segment.sequence - first);
+        part.ask(shared.disk(), |index| {
+            let Index::File(run) = index else { return };
+            let types = run.type_names().iter().map(|name| Name::Type(name).hash(shared.seed()));
+            entries.extend(types.map(|hash| (hash, set)));
+            entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(shared.seed()), set)));
+            entries.extend(run.key_names().map(|name| (Name::Key(name).hash(shared.seed()), set)));
+        })?;
+    }
+    Ok(segment_filter::collect(entries))
+}
+
+/// Writes a filter and adds it to the catalog; answers whether that succeeded.
+fn place_filter(shared: &Shared, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
+    let path = shared.folders().index.join(filter_file::file_name(first, last));
+    let written = derived::write(shared.disk(), &path, bytes);
+    let mapped = written.and_then(|()| shared.disk().map(&path));
+    let filter = match mapped.map(SegmentFilter::parse) {
+        Ok(Some(filter)) => filter,
+        Ok(None) => return no_filter(&path, "it is not what was written a moment ago"),
+        Err(error) => return no_filter(&path, &error.to_string()),
+    };
+    let usable = UsableFilter { filter, always };
+    let file = SegmentFilterFile::made(shared.folders(), (first, last), usable);
+    for replaced in shared.live_catalog().place_filter(file) {
+        if replaced.path() != path {
+            derived::remove_needless(shared.disk(), replaced.path());
+        }
+    }
+    true
+}
+
+fn no_filter(path: &Path, error: &str) -> bool {
+    tracing::warn!(file = %path.display(), error, "a group file cannot be written");
+    false
+}

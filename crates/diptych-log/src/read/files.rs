@@ -1,0 +1,41 @@
+//! Counting the files of a log.
+
+use std::io;
+
+use crate::shared::Shared;
+
+/// How many files a log has, and how large they are.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) segments: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) index_bytes: u64,
+    pub(super) allocated_bytes: u64,
+}
+
+pub(super) fn files(shared: &Shared) -> io::Result<Files> {
+    let mut files = Files::default();
+    for (dir, is_segments) in [(&shared.folders().segments, true), (&shared.folders().index, false)]
+    {
+        for name in shared.disk().list(dir)? {
+            let path = dir.join(&name);
+            let looked = shared.disk().allocated(&path);
+            let looked = looked.and_then(|all| Ok((all, shared.disk().open(&path, 0)?.size()?)));
+            let (allocated, size) = match looked {
+                // Another index file may replace one at any time.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // An unfinished file is gone in a moment.
+                Ok(_) if name.ends_with(".tmp") => continue,
+                looked => looked?,
+            };
+            files.allocated_bytes += allocated;
+            if is_segments {
+                files.segments += 1;
+                files.segment_bytes += size;
+            } else {
+                files.index_bytes += size;
+            }
+        }
+    }
+    Ok(files)
+}

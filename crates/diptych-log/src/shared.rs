@@ -1,0 +1,161 @@
+//! The state that all rooms of an open log share: its options and folders, the catalog, and what is
+//! published. Nothing in here waits for the disk or for another thread's work.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use diptych_store::{
+    CommitNumber, Head, HeadPublisher, LogIdentity, Position, ReadError, Timestamp, Unavailable,
+};
+use parking_lot::RwLock;
+
+use crate::{
+    catalog::{Catalog, LiveCatalog, part::IndexPart, segment::Segment},
+    disk::Disk,
+    folder::Folders,
+    format::{chain::Chain, frame::TrackingTable, segment::Head as SegmentHead},
+    index::Seed,
+    options::LogOptions,
+};
+
+/// Where an open log continues: an open finds it, appends begin with it.
+#[derive(Debug)]
+pub(crate) struct LogEnd {
+    /// The last position.
+    pub(crate) position: Position,
+    /// When the last commit was recorded.
+    pub(crate) time: Timestamp,
+    pub(crate) tracking: Arc<TrackingTable>,
+    /// The last segment, and where its next frame goes.
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) segment_head: SegmentHead,
+    pub(crate) offset: u64,
+    /// The running checksum of the segment's frames before that offset.
+    pub(crate) chain: Chain,
+    /// The segment holds no commit before this offset.
+    pub(crate) segment_from: u64,
+    /// The part of the index in memory, and the offset of the first frame that it covers.
+    pub(crate) tail: Arc<IndexPart>,
+    pub(crate) tail_from: u64,
+    /// Why the log takes no commits, if it takes none.
+    pub(crate) refuses: Option<Unavailable>,
+}
+
+/// The state that all rooms of an open log share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    options: LogOptions,
+    folders: Folders,
+    identity: LogIdentity,
+    /// The key of the hash of names, for new index files and segment filters.
+    seed: Seed,
+    catalog: LiveCatalog,
+    publisher: HeadPublisher,
+    /// Tracking of published commits.
+    tracking: RwLock<Arc<TrackingTable>>,
+    /// The log was closed and refuses reads.
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: LogOptions,
+        folders: Folders,
+        (identity, seed): (LogIdentity, Seed),
+        catalog: Catalog,
+        end: &LogEnd,
+    ) -> Shared {
+        Shared {
+            options,
+            folders,
+            identity,
+            seed,
+            catalog: LiveCatalog::new(catalog),
+            publisher: HeadPublisher::new(end.position),
+            tracking: RwLock::new(end.tracking.clone()),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.options.disk
+    }
+
+    pub(crate) fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    pub(crate) fn identity(&self) -> LogIdentity {
+        self.identity
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The index parts and segment filters as they are now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.snapshot()
+    }
+
+    /// The list of index parts and segment filters, to change it.
+    pub(crate) fn live_catalog(&self) -> &LiveCatalog {
+        &self.catalog
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.publisher.head()
+    }
+
+    /// Tracking of published commits.
+    pub(crate) fn tracking(&self) -> Arc<TrackingTable> {
+        self.tracking.read().clone()
+    }
+
+    /// Shows commits up to this one to readers. Only the holder of the writer's lock publishes, so
+    /// that the head never goes back.
+    pub(crate) fn publish(
+        &self,
+        position: Position,
+        commit: CommitNumber,
+        tracking: Arc<TrackingTable>,
+    ) {
+        *self.tracking.write() = tracking;
+        self.publisher.publish(position, commit);
+    }
+
+    /// Ends the head: callers that wait for a commit get this error.
+    pub(crate) fn end_head(&self, why: Unavailable) {
+        self.publisher.end(why);
+    }
+
+    /// Refuses reads from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), ReadError> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Unavailable::Closed.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks, before something new is created or acknowledged, that the path of the log still
+    /// leads to the folder that was opened. Writes go to that folder wherever it is. But the next
+    /// open of the path would not find commits that are acknowledged from now on.
+    pub(crate) fn check_place(&self) -> Result<(), String> {
+        self.disk().check_place(&self.folders.segments).map_err(|error| {
+            format!(
+                "{error}; every acknowledged commit is in the folder that was opened: put that \
+                 one back, or open it where it is now"
+            )
+        })
+    }
+}
