@@ -30,6 +30,9 @@ const UPGRADED_AT: u64 = 130;
 /// Enough for two groups of segments.
 const LAST: u64 = 260;
 
+/// The index file of a segment that has only events from before the copy.
+const SHARED_INDEX: &str = "00000002-00000000000000000001-00000000000000000013.run";
+
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
 fn options(disk: &SimulatedDisk) -> LogOptions {
@@ -206,7 +209,10 @@ fn a_group_or_index_file_of_an_older_copy_is_not_believed() {
     for end in [End::Whole, End::Torn] {
         let (ours, theirs) = (upgraded("ours", end), upgraded("theirs", end));
         for ending in [".group", ".run"] {
-            let differ = that_differ(&ours, &theirs, ending);
+            let mut differ = that_differ(&ours, &theirs, ending);
+            // The copies share the first segment with events: its index files differ in the hash's
+            // key alone, and either is good.
+            differ.retain(|(at, _)| !ours[*at].0.ends_with(SHARED_INDEX));
             assert!(differ.len() >= 2, "{end:?}: {ending}");
             for (at, bytes) in differ {
                 let disk = disk_of(&with(&ours, at, &bytes));
