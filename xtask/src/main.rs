@@ -6,6 +6,7 @@
 // Printing is the purpose of this program. A panic is acceptable if the terminal has gone away.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod release;
 mod suites;
 mod summary;
 mod tools;
@@ -22,6 +23,9 @@ usage: cargo xtask <chore>
   check  formatting, clippy and rustdoc with warnings denied, then every suite
   test   every suite of tests, with a summary
   deny   licences, advisories and sources of the dependencies (needs cargo-deny)
+
+  release  every package builds from its own files, and with the oldest supported Rust
+           (needs rustup; downloads that Rust on first use)
 ";
 
 fn main() -> ExitCode {
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         ["check"] => gates() && suites::run(),
         ["test"] => suites::run(),
         ["deny"] => deny(),
+        ["release"] => release(),
         _ => {
             eprint!("{USAGE}");
             false
@@ -63,6 +68,13 @@ fn gate(name: &str, command: &mut Command) -> bool {
         eprintln!("xtask: {name} failed");
     }
     passed
+}
+
+/// Checks what users build: the published packages, and the oldest Rust.
+fn release() -> bool {
+    let package = gate("packages", cargo().args(release::package_arguments(true)));
+    let oldest = release::oldest_rust(root());
+    package && oldest.is_some_and(|mut command| gate("oldest Rust", &mut command))
 }
 
 fn deny() -> bool {
