@@ -9,7 +9,8 @@ use std::{collections::VecDeque, io};
 
 use diptych_log::Log;
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position, Refusal,
+    AcceptedCommit, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position,
+    Refusal,
 };
 use serde::Serialize;
 
@@ -59,7 +60,7 @@ impl OneCommit {
 /// Loads one input.
 struct Load<'a> {
     log: &'a Log,
-    in_flight: VecDeque<Accepted>,
+    in_flight: VecDeque<AcceptedCommit>,
     events: u64,
     progress: Progress,
 }

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use diptych_store::{
-    Digest, Invalid, Limits, RawEvent,
+    Digest, InvalidRequest, Limits, RawEvent,
     encoding::{self, put_varint},
 };
 
@@ -107,7 +107,7 @@ pub(crate) fn nothing_from(line: u64) -> String {
 /// A digest of the events and of their order.
 ///
 /// It leaves out the condition, because a retry may have read further in the meantime.
-pub(crate) fn digest(events: &[RawEvent], limits: &Limits) -> Result<Digest, Invalid> {
+pub(crate) fn digest(events: &[RawEvent], limits: &Limits) -> Result<Digest, InvalidRequest> {
     let (mut encoded, mut all) = (Vec::new(), Vec::new());
     for event in events {
         encoded.clear();

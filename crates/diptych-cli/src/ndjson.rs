@@ -128,7 +128,7 @@ fn metadata(values: BTreeMap<String, Value>) -> Result<Metadata, LineError> {
             "correlation" => metadata.correlation = Some(uuid("metadata.correlation", &text)?),
             "causation" => metadata.causation = Some(uuid("metadata.causation", &text)?),
             "actor" => metadata.actor = Some(text.into()),
-            _ => drop(metadata.further.insert(name.into(), text.into())),
+            _ => drop(metadata.extra.insert(name.into(), text.into())),
         }
     }
     Ok(metadata)
@@ -238,8 +238,8 @@ struct MetadataOutput(Metadata);
 
 impl MetadataOutput {
     fn is_empty(&self) -> bool {
-        let Metadata { occurred_at: _, correlation, causation, actor, further } = &self.0;
-        correlation.is_none() && causation.is_none() && actor.is_none() && further.is_empty()
+        let Metadata { occurred_at: _, correlation, causation, actor, extra } = &self.0;
+        correlation.is_none() && causation.is_none() && actor.is_none() && extra.is_empty()
     }
 }
 
@@ -255,7 +255,7 @@ impl Serialize for MetadataOutput {
         if let Some(actor) = &self.0.actor {
             map.serialize_entry("actor", actor.as_str())?;
         }
-        for (name, value) in &self.0.further {
+        for (name, value) in &self.0.extra {
             map.serialize_entry(name.as_str(), value.as_str())?;
         }
         map.end()

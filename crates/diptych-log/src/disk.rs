@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 mod map;
 mod pin;
+pub(crate) mod prefetch;
 mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;

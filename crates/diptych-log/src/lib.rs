@@ -27,44 +27,32 @@
 //! `cluster`, `read` and `open`; `backup` and `restore` copy a log. The format is in
 //! `docs/format.md`, and backups are described in `docs/backup.md`.
 
+mod append;
 mod backup;
-mod batches;
 mod catalog;
-mod chain;
-mod cluster;
-mod cold;
-mod derived;
 pub mod disk;
 mod engine;
 mod error;
-mod evidence;
-mod folders;
-mod follower;
-mod frame;
-mod groups;
+mod folder;
+mod format;
 mod index;
-mod indexer;
-mod interval;
-mod layout;
 mod log;
+mod maintain;
 mod open;
 mod options;
 mod read;
-mod recovery;
 mod report;
-mod restore;
-mod segment;
-mod sequencer;
 mod snapshots;
 mod verify;
-mod writer;
 
-pub use backup::{BackedUp, BackupOptions, Sealed, backup};
+pub use backup::{
+    BackupOptions, BackupReport, SealedSegments, backup,
+    restore::{RestoreReport, restore},
+};
 pub use error::{BackupError, OpenError, VerifyError};
-pub use follower::Follower;
 pub use log::{Blocking, Log};
 pub use options::{Access, Background, Clustering, Durability, LogOptions};
-pub use report::{Damage, Stats, Verified};
-pub use restore::{Restored, restore};
+pub use read::follower::Follower;
+pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;
 pub use verify::verify;

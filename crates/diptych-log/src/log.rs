@@ -8,24 +8,23 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, CommitNumber, Committed, EventStore, Filter, Head,
-    KeyedCommit, Limits, LogIdentity, Position, Read, ReadError, SyncError, Synced, Tag, Tracking,
-    Unavailable,
+    AcceptedCommit, Append, AppendError, Batch, CommitNumber, CommitSync, EventStore, Filter, Head,
+    KeyedCommit, Limits, LogIdentity, Position, Read, ReadError, SyncError, SyncedCommit, Tag,
+    Tracking, Unavailable,
 };
 use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::{
-    Background, LogOptions, OpenError, Stats,
+    append::accept::{self, EncodedCommit, Outcome, Writes},
     disk::Disk,
     engine::Engine,
-    error::read_failed,
-    follower::PublishedHead,
-    frame::CONTROL_CLOSED,
+    error::{OpenError, read_failed},
+    format::frame::CONTROL_CLOSED,
     open,
-    read::{count_names, type_names},
-    report,
-    sequencer::{self, Offered, Prepared, Writes},
+    options::{Background, LogOptions},
+    read::{count_names, follower::PublishedHead, type_names},
+    report::{self, Stats},
 };
 
 /// An open log. Cloning shares it; dropping the last clone closes it.
@@ -173,19 +172,18 @@ impl Engine {
                 let since = state.since_base();
                 let position = state.accepted.plus(1).get() - state.segment.base.get();
                 let head = state.segment_head;
-                let mark =
-                    sequencer::control_frame(position as u32, since, head.checksum, |body| {
-                        body.push(CONTROL_CLOSED)
-                    });
+                let mark = accept::control_frame(position as u32, since, head.checksum, |body| {
+                    body.push(CONTROL_CLOSED)
+                });
                 state.push(mark);
             }
-            sequencer::freeze(&mut state, false);
+            accept::freeze(&mut state, false);
             state.commits
         };
         tracing::debug!(commits, "the log is closed");
         self.write_all();
         if self.must_drive() {
-            self.group_all();
+            self.build_filters();
         }
         if self.cut_prepared() && self.sync_all() && !self.state.lock().failed() {
             self.forget_interval();
@@ -204,7 +202,7 @@ impl Engine {
                 Err(SyncError { cause })
             }
             // Each commit was published by now or never will be, so this does not wait.
-            _ => block_on(Synced::new(commits, self.head()).wait()),
+            _ => block_on(CommitSync::new(commits, self.head()).wait()),
         }
     }
 
@@ -213,8 +211,8 @@ impl Engine {
     }
 
     /// Offers a commit until it is accepted or refused.
-    async fn take(&self, append: Append, writes: Writes) -> Result<Accepted, AppendError> {
-        let mut prepared = Prepared::new(append, &self.options.limits)?;
+    async fn take(&self, append: Append, writes: Writes) -> Result<AcceptedCommit, AppendError> {
+        let mut prepared = EncodedCommit::new(append, &self.options.limits)?;
         let offered = poll_fn(|context| {
             loop {
                 match self.offer(&mut prepared, writes, context.waker()) {
@@ -224,7 +222,7 @@ impl Engine {
             }
         });
         match offered.await? {
-            Offered::Accepted { accepted, batch, write } => {
+            Outcome::Accepted { accepted, batch, write } => {
                 match writes {
                     Writes::Caller if write => self.write_as_caller(),
                     // Without threads nothing is written until the caller writes.
@@ -233,7 +231,7 @@ impl Engine {
                 }
                 Ok(accepted)
             }
-            Offered::Refused(refusal, rests_on) => {
+            Outcome::Refused(refusal, rests_on) => {
                 if self.must_drive() {
                     self.write_all();
                 }
@@ -252,7 +250,7 @@ impl Engine {
         if self.must_drive() {
             self.write_all();
         }
-        block_on(Synced::new(commits, self.head()).wait())?;
+        block_on(CommitSync::new(commits, self.head()).wait())?;
         if self.sync_all() {
             return Ok(());
         }
@@ -273,7 +271,7 @@ impl Blocking<'_> {
     ///
     /// # Errors
     /// As [`EventStore::append`], and [`AppendError::OutcomeUnknown`] if its sync failed.
-    pub fn commit(&self, append: Append) -> Result<Committed, AppendError> {
+    pub fn commit(&self, append: Append) -> Result<SyncedCommit, AppendError> {
         let accepted = block_on(self.engine.take(append, Writes::Caller))?;
         if self.engine.must_drive() {
             self.engine.write_all();
@@ -287,7 +285,7 @@ impl Blocking<'_> {
     ///
     /// # Errors
     /// As [`EventStore::append`].
-    pub fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    pub fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         block_on(self.engine.take(append, Writes::Other))
     }
 
@@ -403,7 +401,7 @@ impl EventStore for Log {
         self.0.engine.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.0.engine.take(append, Writes::Other).await
     }
 

@@ -28,8 +28,8 @@ pub enum Background {
     /// clusters complete segments.
     #[default]
     Threads,
-    /// No threads: a commit is written when [`Blocking::flush`](crate::Blocking::flush) or
-    /// [`Blocking::commit`](crate::Blocking::commit) is called, on the caller's thread. Every run
+    /// No threads: a commit is written when [`Blocking::flush`](crate::log::Blocking::flush) or
+    /// [`Blocking::commit`](crate::log::Blocking::commit) is called, on the caller's thread. Every run
     /// takes the same course; this is how the simulated disk is driven.
     Inline,
 }
@@ -47,7 +47,7 @@ pub enum Clustering {
     /// lack of space or because it is damaged, stays as it is.
     #[default]
     Background,
-    /// Only by [`Blocking::cluster`](crate::Blocking::cluster). Segments that are clustered stay
+    /// Only by [`Blocking::cluster`](crate::log::Blocking::cluster). Segments that are clustered stay
     /// so.
     Off,
 }

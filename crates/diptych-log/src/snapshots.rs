@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use crate::{Log, disk::Disk};
+use crate::{disk::Disk, log::Log};
 
 /// Named bytes beside the log, for programs that store states which they can rebuild from it.
 ///

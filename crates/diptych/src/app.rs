@@ -11,17 +11,19 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    Ask, Command, Event, Execute, Figures, Fold, Lane, LaneOptions, NoSuchView, Query, QueryError,
-    Refresh, Retries, Session, SessionToken, SnapshotOptions, Snapshots, Upcasters, View,
-    ViewControl, ViewOptions, ViewSnapshots, ViewStatus, Watch,
-    command::{core::Core, error::Failure},
-    event::Schema,
-    fold::kept_name,
+    command::{Command, Execute, Figures, Lane, LaneOptions, Retries, core::Core, error::Failure},
+    event::{Event, Schema, Upcasters},
+    fold::{Fold, kept_name},
+    follow::Refresh,
     lineage::{Claims, Lineage},
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
-    query::pool::FoldPool,
-    snapshot::Keeping,
-    view::panel::{Panel, Plan, Plans},
+    query::{Ask, Query, QueryError, Watch, pool::FoldPool},
+    snapshot::{Keeping, SnapshotOptions, Snapshots, ViewSnapshots},
+    token::{Session, SessionToken},
+    view::{
+        NoSuchView, View, ViewControl, ViewOptions, ViewStatus,
+        panel::{Panel, Plan, Plans},
+    },
 };
 pub use error::{StartError, StopError};
 use settings::Settings;
@@ -66,8 +68,8 @@ impl App {
     /// [`OpenError`](crate::OpenError): another process holds the folder, the log is damaged, or
     /// its files cannot be used.
     #[cfg(feature = "log")]
-    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<AppBuilder, crate::OpenError> {
-        App::open_with(folder, crate::LogOptions::default())
+    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<AppBuilder, diptych_log::OpenError> {
+        App::open_with(folder, diptych_log::LogOptions::default())
     }
 
     /// Opens the log in this folder with these options, creating both if missing.
@@ -77,8 +79,8 @@ impl App {
     #[cfg(feature = "log")]
     pub fn open_with(
         folder: impl AsRef<std::path::Path>,
-        options: crate::LogOptions,
-    ) -> Result<AppBuilder, crate::OpenError> {
+        options: diptych_log::LogOptions,
+    ) -> Result<AppBuilder, diptych_log::OpenError> {
         let log = diptych_log::Log::open(folder, options)?;
         let mut builder = App::over(log.clone());
         builder.log = Some(log);
@@ -294,8 +296,8 @@ impl AppBuilder {
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
     ///   ([`StartError::Untagged`]), because a rule over that tag does not see the event. The check
-    ///   covers each type that has upcasters or a version above 1, and reads up to 16 of its events
-    ///   after each of 16 places of the log. Events that only commands read, and that are not
+    ///   reads up to 16 events of each type, after each of 16 places of the log; of a type at version
+    ///   1 without upcasters, only its first 16. Events that only commands read, and that are not
     ///   declared here, are checked when the first command asks for them.
     pub fn events<E: Event>(mut self) -> AppBuilder {
         self.settings.declared.push(Schema::declared::<E>);

@@ -23,7 +23,7 @@ pub use folds::Folds;
 pub use lane::{Lane, LaneOptions};
 pub use retries::Retries;
 
-use crate::Event;
+use crate::event::Event;
 
 /// A request to change something, and the rule that decides on it.
 ///

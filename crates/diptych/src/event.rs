@@ -19,6 +19,8 @@ use uuid::Uuid;
 #[cfg(feature = "testing")]
 pub(crate) use codec::packed_end;
 pub use codec::{Codec, Json, MessagePack};
+#[cfg(feature = "derive")]
+pub use diptych_macros::Event;
 pub use evolve::{Upcast, UpcastError, Upcasters};
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, Stored, encoded};

@@ -8,7 +8,7 @@ use std::{
 
 use diptych_store::Position;
 
-use crate::{Event, Recorded, SchemaError};
+use crate::event::{Event, Recorded, SchemaError};
 
 /// State made by applying events one after another.
 ///

@@ -169,11 +169,9 @@ pub use command::{
 pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
-#[cfg(feature = "derive")]
-pub use diptych_macros::Event;
 pub use diptych_store::{
     Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
-    FilterSyntaxError, Invalid as NotTaken, Limits, LogId, LogIdentity, Memory, Metadata, Position,
+    FilterSyntaxError, InvalidRequest, Limits, LogId, LogIdentity, Memory, Metadata, Position,
     RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{

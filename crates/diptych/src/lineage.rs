@@ -15,10 +15,14 @@ use std::{
 };
 
 use diptych_store::{
-    EventChecksum, Head, HistoryPoint, Invalid, LogIdentity, Position, ReadError, Store,
+    EventChecksum, Head, HistoryPoint, InvalidRequest, LogIdentity, Position, ReadError, Store,
 };
 
-use crate::{QueryError, Session, TokenError, follow};
+use crate::{
+    follow,
+    query::QueryError,
+    token::{Session, TokenError},
+};
 
 /// Number of checksums kept in memory: enough for the events just written and seen.
 const RECENT: usize = 256;
@@ -102,12 +106,12 @@ impl Lineage {
     /// This position of the log, with the checksum there.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] if the log has no such position yet, or another [`ReadError`] from
-    /// the store.
+    /// [`InvalidRequest::AboveHead`] if the log has no such position yet, or another [`ReadError`]
+    /// from the store.
     pub(crate) async fn point(&self, position: Position) -> Result<HistoryPoint, ReadError> {
         match self.checksum(position).await? {
             Some(checksum) => Ok(HistoryPoint { log: self.log, position, checksum }),
-            None => Err(Invalid::AboveHead { position, head: self.head() }.into()),
+            None => Err(InvalidRequest::AboveHead { position, head: self.head() }.into()),
         }
     }
 

@@ -16,8 +16,9 @@ use metrics::{Counter, Gauge, Histogram, IntoF64, counter, gauge, histogram};
 use parking_lot::RwLock;
 
 use crate::{
-    Command, ExecuteError, Receipt,
+    command::{Command, ExecuteError},
     follow::{FollowState, Lag},
+    token::Receipt,
 };
 
 /// Of the left panel.

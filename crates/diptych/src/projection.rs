@@ -15,7 +15,10 @@ pub use crate::follow::RunnerHandle;
 
 use diptych_store::{EventChecksum, LogIdentity, Position};
 
-use crate::{Event, Recorded, fold};
+use crate::{
+    event::{Event, Recorded},
+    fold,
+};
 
 /// The place that a projection has reached: the log, its history, and the position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ pub use point::Point;
 pub use scope::{NarrowScope, ScopeError};
 pub use watch::Watch;
 
-use crate::View;
+use crate::view::View;
 
 /// A question to one view.
 ///

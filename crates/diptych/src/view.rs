@@ -8,7 +8,7 @@ pub(crate) mod panel;
 
 pub use handle::{NoSuchView, ViewControl, ViewMemory, ViewStatus};
 
-use crate::Fold;
+use crate::fold::Fold;
 
 /// A fold that is kept up to date in memory and asked by queries: any fold that can be cloned.
 ///

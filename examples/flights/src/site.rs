@@ -1,10 +1,15 @@
 //! Both panels over HTTP, and the page. Each command and each query takes one line.
 
 use diptych::{App, Timestamp};
-use diptych_server::{Caller, Denied, Server, Visit};
+use diptych_server::{Caller, CommandRoute, Denial, Server, Visit};
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, NoteRefusal, ScheduleFlight},
+    commands::{
+        CancelFlight, DepartFlight, DivertFlight, FlightCommand, LandFlight, NoteRefusal,
+        ScheduleFlight,
+    },
     events::{
         AirlineNamed, AirportNamed, CommandRefused, FlightCancelled, FlightDeparted,
         FlightDiverted, FlightLanded, FlightScheduled, PlaneRegistered, SourceLoaded, SourceOpened,
@@ -26,11 +31,11 @@ pub fn server(app: App) -> Server {
     let clock = app.clone();
     let server = Server::new(app)
         .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
-        .command_noting::<ScheduleFlight, _>("schedule-flight", NoteRefusal::of)
-        .command_noting::<DepartFlight, _>("depart-flight", NoteRefusal::of)
-        .command_noting::<CancelFlight, _>("cancel-flight", NoteRefusal::of)
-        .command_noting::<LandFlight, _>("land-flight", NoteRefusal::of)
-        .command_noting::<DivertFlight, _>("divert-flight", NoteRefusal::of)
+        .command(recorded::<ScheduleFlight>("schedule-flight"))
+        .command(recorded::<DepartFlight>("depart-flight"))
+        .command(recorded::<CancelFlight>("cancel-flight"))
+        .command(recorded::<LandFlight>("land-flight"))
+        .command(recorded::<DivertFlight>("divert-flight"))
         .live_query::<DepartureBoard>("departure-board")
         .live_query::<FlightCard>("flight-card")
         .live_query::<PunctualityByAirline>("punctuality")
@@ -58,8 +63,16 @@ pub fn server(app: App) -> Server {
         .fold(server, |server, (path, content_type, bytes)| server.file(path, content_type, bytes))
 }
 
+/// The route of a command whose rejections are recorded.
+fn recorded<C>(name: &str) -> CommandRoute<C>
+where
+    C: FlightCommand + Clone + DeserializeOwned + Serialize + JsonSchema,
+{
+    CommandRoute::new(name).record_rejections(NoteRefusal::of)
+}
+
 /// Admits every request, unless its `Diptych-Occurred-At` is far from the flights.
-async fn admit(app: App, visit: Visit) -> Result<Caller, Denied> {
+async fn admit(app: App, visit: Visit) -> Result<Caller, Denial> {
     if let Some(said) = visit.headers.get(OCCURRED_AT) {
         // The command itself reports text that is not an instant.
         let said = said.to_str().ok().and_then(|text| text.parse::<Timestamp>().ok());
@@ -72,7 +85,7 @@ async fn admit(app: App, visit: Visit) -> Result<Caller, Denied> {
 
 const OCCURRED_AT: &str = "diptych-occurred-at";
 
-async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denied> {
+async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denial> {
     // If the view cannot answer, the instant cannot be compared with the flights, so it is
     // accepted.
     let Ok(known) = app.query(FlightDays {}).await else { return Ok(()) };
@@ -81,7 +94,7 @@ async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denied> {
     if (first..=last).contains(&Day::of(at)) {
         return Ok(());
     }
-    Err(Denied::forbidden(format!(
+    Err(Denial::forbidden(format!(
         "Diptych-Occurred-At is {at}, far from these flights: give an instant from {first} to \
          {last}, or leave the header out, for each command says when it was so"
     )))

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    chain::{self, Chain},
-    frame::{self, CONTROL, Link},
-    index::{Coverage, Run},
-    layout::Arrived,
-    recovery::Placed,
-    segment::{self, Head},
+    format::{
+        chain::{self, Chain},
+        frame::{self, CONTROL, Link},
+        frame_order::ArrivalOrder,
+        recovery::FrameAt,
+        segment::{self, Head},
+    },
+    index::{Coverage, IndexFile},
 };
 
 /// The running checksums of a segment that is scanned.
@@ -40,8 +42,8 @@ impl Sums {
         }
     }
 
-    pub(super) fn add(&mut self, commit: &[Placed<'_>]) {
-        for Placed { offset, frame } in commit {
+    pub(super) fn add(&mut self, commit: &[FrameAt<'_>]) {
+        for FrameAt { offset, frame } in commit {
             if frame.has(CONTROL) {
                 let content = frame.content().unwrap_or(&[]);
                 if *offset == segment::HEADER as u64 {
@@ -78,9 +80,9 @@ impl Sums {
     /// the order of arrival.
     pub(super) fn bind(
         &self,
-        run: &Run,
+        run: &IndexFile,
         coverage: &Coverage,
-        arrived: &Arrived<'_>,
+        arrived: &ArrivalOrder<'_>,
         offsets: &[u32],
     ) -> bool {
         let head = Head::of(&arrived.header);

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use diptych_store::{ReadError, Unavailable};
 
 use super::settings::unknown;
-use crate::{FollowState, SchemaError, Untagged, view::panel::Unstarted};
+use crate::{
+    event::{SchemaError, Untagged},
+    follow::FollowState,
+    view::panel::Unstarted,
+};
 
 /// Why an app could not be started.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -6,9 +6,10 @@ use diptych_store::Store;
 
 use super::{AppBuilder, StartError};
 use crate::{
-    Retries, SchemaError, Snapshots, Upcasters,
-    event::{Accepted, Declared, Keepings, Schema},
+    command::Retries,
+    event::{Accepted, Declared, Keepings, Schema, SchemaError, Upcasters},
     query::pool::PoolLimits,
+    snapshot::Snapshots,
 };
 
 /// The settings that an app shares with an app beside it.

@@ -17,7 +17,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::folds::State;
-use crate::{Fold, meters::CacheMeters};
+use crate::{fold::Fold, meters::CacheMeters};
 
 const SHARDS: usize = 16;
 /// What an entry takes beside its state: key, links, table.

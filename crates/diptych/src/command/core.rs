@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use diptych_store::{Accepted, EventRef, Filter, Head, LogIdentity, Position, RawEvent, Store};
+use diptych_store::{
+    AcceptedCommit, EventRef, Filter, Head, LogIdentity, Position, RawEvent, Store,
+};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
@@ -13,11 +15,12 @@ use super::{
     cache::Cache, error::Failure, folds::Due, gates::Gates, retries::Retries, unsynced::Unsynced,
 };
 use crate::{
-    CacheFigures, Recorded, SchemaError, Snapshots,
-    event::{Declared, Schema, derived_id},
+    command::CacheFigures,
+    event::{Declared, Recorded, Schema, SchemaError, derived_id},
     fold::caught,
     lineage::Lineage,
     meters::Meters,
+    snapshot::Snapshots,
 };
 
 /// Snapshots that may be on their way at once.
@@ -101,7 +104,7 @@ impl Core {
     }
 
     /// Notes what was accepted; `events` are its events, if they were kept.
-    pub(crate) fn accepted(&self, accepted: &Accepted, events: Option<Arc<[RawEvent]>>) {
+    pub(crate) fn accepted(&self, accepted: &AcceptedCommit, events: Option<Arc<[RawEvent]>>) {
         self.figures.accepted.fetch_add(1, Ordering::Relaxed);
         self.last_accepted.fetch_max(accepted.last.get(), Ordering::Relaxed);
         if accepted.sync.is_done() {

@@ -13,9 +13,9 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, ContentChecksum, EventChecksum, Filter,
-    HistoryPoint, Invalid as NotTaken, Key, Metadata, Position, RawEvent, Read, Refusal, Synced,
-    Tag,
+    AcceptedCommit, Append, AppendCondition, AppendError, CommitSync, ContentChecksum,
+    EventChecksum, Filter, HistoryPoint, InvalidRequest, Key, Metadata, Position, RawEvent, Read,
+    Refusal, Tag,
 };
 
 use super::{
@@ -27,10 +27,10 @@ use super::{
     unsynced::{Above, Within},
 };
 use crate::{
-    Event, Receipt, Recorded, SchemaError, Snapshots,
-    event::{Reading, Schema, encoded},
+    event::{Event, Reading, Recorded, Schema, SchemaError, encoded},
     fold::{caught, panic_text},
-    snapshot,
+    snapshot::{self, Snapshots},
+    token::Receipt,
 };
 
 /// A command with everything that was said about it.
@@ -52,7 +52,7 @@ pub(crate) enum Expected {
 pub(crate) enum Decided<R> {
     Accepted {
         receipt: Receipt,
-        sync: Synced,
+        sync: CommitSync,
     },
     /// It was committed before, under its key.
     Duplicate(Receipt),
@@ -242,7 +242,7 @@ async fn append<C: Command>(
         Err(error) => return Err(error.into()),
     };
     core.accepted(&accepted, kept);
-    let Accepted { first, last, recorded_at, sync } = accepted;
+    let AcceptedCommit { first, last, recorded_at, sync } = accepted;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
         // With a narrower condition something may have come between that is not in the state.
         if narrowed.is_some() && first.before() != slot.position() {
@@ -312,8 +312,8 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
     if given.actor.is_some() {
         own.actor.clone_from(&given.actor);
     }
-    for (name, value) in &given.further {
-        own.further.insert(name.clone(), value.clone());
+    for (name, value) in &given.extra {
+        own.extra.insert(name.clone(), value.clone());
     }
 }
 
@@ -478,7 +478,7 @@ impl Core {
         let head = self.published(&filter).await?;
         if after > head {
             // A rejection and an empty outcome are not appended, so the store cannot refuse it.
-            let above = NotTaken::AboveHead { position: after, head };
+            let above = InvalidRequest::AboveHead { position: after, head };
             return Ok(Err(Failure::NotTaken(above)));
         }
         let last = self.store.last(&filter, head).await?;

@@ -1,12 +1,17 @@
 use std::error::Error;
 
 use diptych_store::{
-    AppendError, Corruption, Invalid as NotTaken, Position, RawEvent, ReadError, Refusal,
-    SyncError, Unavailable,
+    AppendError, Corruption, InvalidRequest, Position, RawEvent, ReadError, Refusal, SyncError,
+    Unavailable,
 };
 
 use super::{BoundaryError, Invalid};
-use crate::{FoldError, Recorded, SchemaError, TokenError, lineage::ClaimError};
+use crate::{
+    event::{Recorded, SchemaError},
+    fold::FoldError,
+    lineage::ClaimError,
+    token::TokenError,
+};
 
 /// Why a command has no receipt. Unless it is [`OutcomeUnknown`](ExecuteError::OutcomeUnknown),
 /// nothing was written.
@@ -32,7 +37,7 @@ pub enum ExecuteError<R: Error + 'static> {
     /// The store does not take it: it is beyond a limit, or names a position that the log has
     /// not reached.
     #[error(transparent)]
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     /// A mistake in the program: the boundary cannot match what it seems to ask for.
     #[error(transparent)]
     Boundary(BoundaryError),
@@ -142,7 +147,7 @@ pub enum Failure {
     Conflict(Conflict),
     KeyReused(KeyReused),
     Token(TokenError),
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     Boundary(BoundaryError),
     Schema(SchemaError),
     Fold(FoldError),

@@ -11,7 +11,7 @@ use std::{
 
 use compact_str::CompactString;
 use diptych_store::{
-    HistoryPoint, Key, Metadata, Position, SyncError, Synced, Timestamp, Unavailable,
+    CommitSync, HistoryPoint, Key, Metadata, Position, SyncError, Timestamp, Unavailable,
 };
 use serde::Serialize;
 use tracing::{Instrument, Span, field::Empty};
@@ -25,8 +25,12 @@ use super::{
     note::{check_key, note_key},
 };
 use crate::{
-    App, Receipt, Recorded, Session, SessionToken, digest::request_digest, lineage::Claims,
+    app::App,
+    digest::request_digest,
+    event::Recorded,
+    lineage::Claims,
     meters::CommandMeters,
+    token::{Receipt, Session, SessionToken},
 };
 
 /// A command being built: add options, then await it.
@@ -62,6 +66,11 @@ impl<C: Command> Execute<C> {
     /// reject the command. A different command under the key is [`ExecuteError::KeyReused`].
     /// Commands are compared by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
+    ///
+    /// A hash set in the command is compared without its order if serde gets it as a whole, as from
+    /// `#[derive(Serialize)]`. An own `Serialize` that gives the parts of a hash set one by one
+    /// looks like a list, in an order that differs each time: a retry would then be
+    /// [`ExecuteError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
     ///
     /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
     /// [`note_of`](Execute::note_of).
@@ -135,10 +144,10 @@ impl<C: Command> Execute<C> {
         self.causation(event.id).correlation(event.correlation())
     }
 
-    /// Adds further metadata to the command's events.
-    pub fn further(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
+    /// Adds extra metadata to the command's events.
+    pub fn extra(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
         let (name, value) = (CompactString::new(name), CompactString::new(value));
-        self.request.metadata.further.insert(name, value);
+        self.request.metadata.extra.insert(name, value);
         self
     }
 
@@ -148,7 +157,12 @@ impl<C: Command> Execute<C> {
     ///
     /// A command whose boundary has no events, because it has no state for example, is refused with
     /// [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
-    /// always hold.
+    /// always hold. A position above the head is an error too.
+    ///
+    /// A position does not say to which history of the log it belongs. If an older copy of the log
+    /// may have been put back and have grown past it, also pass the receipt
+    /// ([`after`](Execute::after)) or the [`token`](Execute::token) that it came with: these name
+    /// the event, and are errors in another history.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
         self.request.expected = Some(Expected::Position(position));
         self
@@ -276,7 +290,7 @@ pub struct Pending<R: Error + 'static> {
 /// The event that an answer waits for. The common case, `Sync`, allocates only if the sync is not
 /// done at the first poll.
 enum Wait<R: Error + 'static> {
-    Sync { receipt: Receipt, sync: Synced, waiting: Option<Boxed<Result<(), SyncError>>> },
+    Sync { receipt: Receipt, sync: CommitSync, waiting: Option<Boxed<Result<(), SyncError>>> },
     Finish(Boxed<Result<Receipt, ExecuteError<R>>>),
 }
 

@@ -18,10 +18,9 @@ use super::{
     unsynced::{Found, hash_item, hash_state},
 };
 use crate::{
-    Fold, FoldError, Recorded, SchemaError, Snapshots,
-    event::{Declared, Reading, Schema, Stored, encoded},
-    fold::{FoldFailure, caught, panic_text},
-    snapshot::{Keeping, Kept, Unsealed, Unused},
+    event::{Declared, Reading, Recorded, Schema, SchemaError, Stored, encoded},
+    fold::{Fold, FoldError, FoldFailure, caught, panic_text},
+    snapshot::{Keeping, Kept, Snapshots, Unsealed, Unused},
 };
 
 /// The states that a command decides over: one fold, a tuple of up to eight, or `()` for a command

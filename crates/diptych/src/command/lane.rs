@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, fmt, sync::Arc};
 
-use diptych_store::Synced;
+use diptych_store::CommitSync;
 use tokio::sync::Mutex;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     decide::{Decided, Request, decide},
     error::Failure,
 };
-use crate::App;
+use crate::app::App;
 
 /// Commands in the order in which they are submitted, also while earlier ones are not durable.
 ///
@@ -59,7 +59,7 @@ impl Default for LaneOptions {
 
 struct InFlight {
     options: LaneOptions,
-    syncs: VecDeque<Synced>,
+    syncs: VecDeque<CommitSync>,
 }
 
 impl Lane {
@@ -97,7 +97,7 @@ impl InFlight {
             let _ = first.wait().await;
             // Only now, because who waits here may be dropped.
             self.syncs.pop_front();
-            while self.syncs.front().is_some_and(Synced::is_done) {
+            while self.syncs.front().is_some_and(CommitSync::is_done) {
                 self.syncs.pop_front();
             }
         }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::*;
-use crate::{Event, digest::digest};
+use crate::{digest::digest, event::Event};
 
 /// What happens to things that point at each other and belong to groups.
 #[derive(Clone, Debug, Event)]

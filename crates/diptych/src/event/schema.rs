@@ -14,7 +14,12 @@ use super::{
     Reading, Untagged,
     tagging::{Declared, probe},
 };
-use crate::{BoundaryError, Event, Fold, SchemaError, Upcasters, snapshot::Keeping};
+use crate::{
+    command::BoundaryError,
+    event::{Event, SchemaError, Upcasters},
+    fold::Fold,
+    snapshot::Keeping,
+};
 
 /// How events are read in one log: the upcasters, and the readings derived from them.
 pub struct Schema {

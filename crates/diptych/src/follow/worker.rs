@@ -18,7 +18,10 @@ use super::{
     Feed, FollowState, Progress, Request, Slice, Stopped,
     control::{Control, ControlError, Reply, Requests, RunnerHandle},
 };
-use crate::{Event, event::Reading, fold::caught};
+use crate::{
+    event::{Event, Reading},
+    fold::caught,
+};
 
 /// The wait before something is tried again; it doubles with each time.
 const FIRST_WAIT: Duration = Duration::from_millis(10);

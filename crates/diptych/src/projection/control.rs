@@ -6,10 +6,13 @@ use diptych_store::{Filter, Position};
 
 use super::{Target, runner::Runner};
 use crate::{
-    ControlError, FollowState, Lag, NotYet, QueryError, Receipt, SchemaError,
-    event::Schema,
-    follow::{self, Control, Feed, Halted, Progress, Refresh, Request},
+    event::{Schema, SchemaError},
+    follow::{
+        self, Control, ControlError, Feed, FollowState, Halted, Lag, Progress, Refresh, Request,
+    },
     lineage::{Claims, Lineage, settled},
+    query::{NotYet, QueryError},
+    token::Receipt,
     view::panel::Unstarted,
 };
 

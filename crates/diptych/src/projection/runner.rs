@@ -7,7 +7,7 @@ use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
 
 use super::{Checkpoint, RunnerHandle, Target, TargetError, check, take};
 use crate::{
-    Recorded,
+    event::Recorded,
     fold::caught,
     follow::{Follower, Halt, Progress, Slice, Stopped, unless_ending},
     lineage::Lineage,

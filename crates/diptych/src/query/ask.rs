@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Ended, HistoryPoint, Position};
+use diptych_store::{HistoryPoint, Position, Unavailable};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep},
@@ -21,10 +21,11 @@ use tokio::{
 
 use super::{NotYet, Query, QueryError, QueryPanicked};
 use crate::{
-    App, Receipt, Session, SessionToken, Standstill,
+    app::App,
     fold::panic_text,
-    follow::Halted,
+    follow::{Halted, Standstill},
     lineage::{Claims, settled},
+    token::{Receipt, Session, SessionToken},
     view::copies::{Image, Live},
 };
 
@@ -250,7 +251,7 @@ impl fmt::Debug for Settling {
     }
 }
 
-type Arrival = Pin<Box<dyn Future<Output = Result<Position, Ended>> + Send>>;
+type Arrival = Pin<Box<dyn Future<Output = Result<Position, Unavailable>> + Send>>;
 
 struct Wait {
     arrival: Option<Arrival>,

@@ -1,10 +1,15 @@
 use std::time::Duration;
 
-use diptych_store::{Corruption, Invalid as NotTaken, Position, ReadError};
+use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
 
 use crate::{
-    BoundaryError, FoldError, NoSuchView, SchemaError, Stopped, TokenError, follow::Halted,
+    command::BoundaryError,
+    event::SchemaError,
+    fold::FoldError,
+    follow::{Halted, Stopped},
     lineage::ClaimError,
+    token::TokenError,
+    view::NoSuchView,
 };
 
 /// Why a query has no answer.
@@ -99,7 +104,7 @@ pub enum QueryError {
     },
     /// The store does not take the question: the scope is beyond a limit.
     #[error(transparent)]
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     /// The log is damaged where it had to be read.
     #[error(transparent)]
     Corrupt(Corruption),
@@ -123,7 +128,7 @@ impl From<ClaimError> for QueryError {
 impl From<ReadError> for QueryError {
     fn from(error: ReadError) -> QueryError {
         match error {
-            ReadError::Invalid(NotTaken::AboveHead { position, head }) => {
+            ReadError::Invalid(InvalidRequest::AboveHead { position, head }) => {
                 QueryError::AboveHead { position, head }
             }
             ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),

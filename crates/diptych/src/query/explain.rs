@@ -9,7 +9,10 @@ use super::{
     point::Prefix,
     replay::{EventOf, Selection, Taker},
 };
-use crate::{App, Event, Recorded};
+use crate::{
+    app::App,
+    event::{Event, Recorded},
+};
 
 /// The question which events made an answer: see [`App::explain`].
 #[must_use = "nothing is explained until it is awaited"]

@@ -12,7 +12,7 @@ use super::{
     pool::Folding,
     replay::{Cursor, EventOf, Selection},
 };
-use crate::App;
+use crate::app::App;
 
 /// Events between two checks that the caller still waits. They are few, because an answer may take
 /// longer than an event.

@@ -12,11 +12,11 @@ use super::{
     Answer, Ask, Cost, Point, Query, QueryError, ask::answer, point::Prefix, replay::Selection,
 };
 use crate::{
-    App, FoldError, FoldFailure, View,
-    fold::panic_text,
+    app::App,
+    fold::{FoldError, FoldFailure, panic_text},
     lineage::{Claims, settled},
     snapshot::{Ages, Kept},
-    view::copies::Image,
+    view::{View, copies::Image},
 };
 
 /// How often a query checks whether the view in memory has the answer, while the view moves on.
@@ -42,6 +42,9 @@ impl<'a, Q: Query> Ask<'a, Q> {
     /// The answer as it was when the log ended at this position.
     ///
     /// Requirements on the freshness of the answer no longer apply, because the log itself is read.
+    /// A position above the head is [`QueryError::AboveHead`]. A position does not say to which
+    /// history of the log it belongs: if an older copy of the log may have been put back, also pass
+    /// the [`token`](Ask::token) that the position came with.
     pub fn as_of(self, position: Position) -> Past<'a, Q> {
         self.at(Point::at(position))
     }

@@ -1,9 +1,10 @@
 //! Points in the past: the part of the log that is known, and the events in it that count.
 
 use diptych_store::{Corruption, Filter, Position, Read, ReadError, Timestamp};
+use tokio::task::yield_now;
 
 use super::QueryError;
-use crate::{App, follow::Halted};
+use crate::{app::App, follow::Halted};
 
 /// A point in time, in one of the two meanings that time has, or in both.
 ///
@@ -136,6 +137,8 @@ impl App {
                 false => high = probe.before(),
             }
             probe = low.plus((high.get() - low.get()).div_ceil(2));
+            // Each probe may wait for a page of the disk. Other tasks run between two of them.
+            yield_now().await;
         }
         Ok(low)
     }

@@ -16,9 +16,9 @@ use tokio::task::yield_now;
 
 use super::{Query, QueryError};
 use crate::{
-    App, Event, Fold, FoldError, FoldFailure, Recorded, SchemaError,
-    event::{Reading, Stored},
-    fold::{caught, panic_text},
+    app::App,
+    event::{Event, Reading, Recorded, SchemaError, Stored},
+    fold::{Fold, FoldError, FoldFailure, caught, panic_text},
 };
 
 /// Events that are read at once, and taken in between two looks whether the caller still waits.

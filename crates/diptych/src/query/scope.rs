@@ -9,7 +9,7 @@ use super::{
     past::{Folded, Refold},
     point::Prefix,
 };
-use crate::App;
+use crate::app::App;
 
 /// Why a scope is not known to be wide enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,9 @@ use diptych_store::Position;
 
 use super::{Answer, Ask, Query, QueryError, ask::answer};
 use crate::{
-    App, SessionToken,
+    app::App,
     lineage::{Claims, settled},
+    token::SessionToken,
 };
 
 /// The answers to one query as they change: see [`App::watch`].

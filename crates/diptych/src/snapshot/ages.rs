@@ -11,8 +11,7 @@ use parking_lot::Mutex;
 
 use super::{Keeping, Kept, Snapshots, Unused, of_a_lost_history};
 use crate::{
-    Fold,
-    fold::{caught, kept_name},
+    fold::{Fold, caught, kept_name},
     follow::at_most,
     lineage::Lineage,
 };

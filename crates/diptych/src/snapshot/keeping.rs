@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::encoding;
 use crate::{
-    Event, Fold,
-    fold::{kept_name, panic_text},
+    event::Event,
+    fold::{Fold, kept_name, panic_text},
 };
 
 /// How states of one fold are written and read.

@@ -13,10 +13,9 @@ use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp}
 
 use super::difference;
 use crate::{
-    Command, Event, Fold, Folds, Invalid, Upcasters,
-    command::{decide::narrow, folds::Slot},
-    event::{Keepings, Schema, Stored, encoded},
-    fold::panic_text,
+    command::{Command, Folds, Invalid, decide::narrow, folds::Slot},
+    event::{Event, Keepings, Schema, Stored, Upcasters, encoded},
+    fold::{Fold, panic_text},
 };
 
 /// What happened so far: begins a test of a rule.
@@ -216,11 +215,11 @@ impl Given {
         }
     }
 
-    fn fold_into(&self, slot: &mut dyn Slot) -> Result<(), crate::FoldError> {
+    fn fold_into(&self, slot: &mut dyn Slot) -> Result<(), crate::fold::FoldError> {
         (0..self.events.len()).try_for_each(|at| self.fold_event(slot, at))
     }
 
-    fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), crate::FoldError> {
+    fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), crate::fold::FoldError> {
         let Some((event, recorded_at)) = self.events.get(at) else { return Ok(()) };
         let tags = || event.tags.iter().map(Tag::as_str);
         if slot.filter().matches_parts(&event.event_type, tags) {

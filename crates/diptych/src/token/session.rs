@@ -15,7 +15,7 @@ use super::{
     Receipt, TokenSyntaxError, receipt,
     text::{self, put_number, take_number},
 };
-use crate::{QueryError, lineage::Lineage};
+use crate::{lineage::Lineage, query::QueryError};
 
 /// The first byte of a session's token; those of receipts are far below.
 pub(super) const VERSION: u8 = 66;

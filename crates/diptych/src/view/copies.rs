@@ -25,9 +25,8 @@ use super::{
     keeps::{self, Keeps},
 };
 use crate::{
-    FoldError, FoldFailure, FollowState,
-    fold::{caught, panic_text},
-    follow::{Follower, Halt, Progress, Slice, Stopped},
+    fold::{FoldError, FoldFailure, caught, panic_text},
+    follow::{FollowState, Follower, Halt, Progress, Slice, Stopped},
     snapshot::Kept,
 };
 

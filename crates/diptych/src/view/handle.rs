@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{View, copies::Live};
 use crate::{
-    ControlError, DigestError, FollowState, Lag, StateDigest, digest,
+    digest::{DigestError, StateDigest, digest},
     fold::caught,
-    follow::{Control, Request},
+    follow::{Control, ControlError, FollowState, Lag, Request},
 };
 
 /// The app keeps no such view.
@@ -114,7 +114,8 @@ impl<V: View> ViewControl<V> {
 
     /// The digest of the view as it is now, and up to where that is: equal views have equal
     /// digests, so "rebuilt equals live" is one comparison. It works as long as it takes to
-    /// serialise the view, and folding goes on beside it with one copy more.
+    /// serialise the view, and folding goes on beside it with one copy more. In a task, call it
+    /// through `spawn_blocking`, so that a large view does not hold up other tasks.
     ///
     /// # Errors
     /// [`DigestError`] if the view says that it cannot be serialised.

@@ -17,13 +17,12 @@ use super::{
     keeps::Keeps,
 };
 use crate::{
-    SchemaError, Snapshots,
-    event::{Reading, Schema},
+    event::{Reading, Schema, SchemaError},
     fold::kept_name,
     follow::{self, Control, Feed, Progress, Pulse, Refresh},
     lineage::Lineage,
     projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus},
-    snapshot::{Ages, Keeping},
+    snapshot::{Ages, Keeping, Snapshots},
 };
 
 /// The views of an app, by their type, and in the order in which they were named; and its

@@ -5,7 +5,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::Given;
 use crate::{
-    Fold, Folds, StateDigest, digest,
+    command::Folds,
+    digest::{StateDigest, digest},
+    fold::Fold,
     snapshot::{decode, encode},
 };
 

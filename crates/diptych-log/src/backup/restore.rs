@@ -1,0 +1,158 @@
+//! Restoring a backup: a copy that can be written to, in a new epoch.
+//!
+//! The new epoch makes this correct. The log that was backed up may have gone on after the backup,
+//! so other events may already have the next positions of the restored log. Readers that know those
+//! events know them under the old epoch.
+
+use std::{path::Path, sync::Arc};
+
+use diptych_store::{LogIdentity, Position};
+
+use crate::{
+    backup::{
+        SealedSegments, copy::Copy, must_be_apart, must_be_empty, must_be_in_place, source,
+        target_error,
+    },
+    catalog::Folders,
+    disk::Disk,
+    error::{BackupError, OpenError, io_error},
+    folder::{
+        hold::{self, HeldFolder},
+        mark::{self, RESTORE},
+    },
+    open,
+    options::{Background, Clustering, Durability, LogOptions},
+    read::follower::{HEAD_FILE, PublishedHead},
+    verify::Verifying,
+};
+
+/// The report of a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// Identity of the log that was backed up.
+    pub backup: LogIdentity,
+    /// Identity of the restored log, which has the old id and a new epoch.
+    pub identity: LogIdentity,
+    /// Its last position, as in the backup.
+    pub upto: Position,
+    /// Segments that were copied.
+    pub copied: u64,
+    /// Segments that an unfinished restore had left there.
+    pub kept: u64,
+    /// Bytes that were copied.
+    pub bytes: u64,
+}
+
+/// Restores the backup in `from` as a log in the folder `to`, with its id and positions and a new
+/// epoch. The folder must be missing or empty, or hold an unfinished restore of this backup. The
+/// backup does not change. `from` can also be a log, even one that is being written to.
+///
+/// Every checksum is verified. The new log does not open until the restore is complete; a restore
+/// that was killed can be repeated. `progress` gets the bytes done so far and the total.
+///
+/// # Errors
+/// [`BackupError`]: the folder is not empty, the backup is damaged, a file cannot be used.
+pub fn restore(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    options: &LogOptions,
+    progress: impl FnMut(u64, u64),
+) -> Result<RestoreReport, BackupError> {
+    let (from, to) = (Folders::new(from.as_ref()), Folders::new(to.as_ref()));
+    let disk = hold::pin(&*options.disk, &from.root)?;
+    let end = source::end_of(&*disk, &from)?;
+    must_be_apart(&*disk, &from.root, &to.root)?;
+    is_begun(&*disk, &to.root, &end)?;
+    let HeldFolder { disk: held, lock } = hold::create_and_hold(&*disk, &to)?;
+    let disk = &*held;
+    // Checked again: under the lock no other process changes the folder.
+    if is_begun(disk, &to.root, &end)? {
+        remove_derived(disk, &to)?;
+    } else {
+        mark::write(disk, &to.root, RESTORE, &end)?;
+    }
+    let copy = Copy { disk, from: &from, to: &to, end, held: None, sealed: SealedSegments::Copy };
+    let copied = copy.run(progress).map_err(of_backup)?;
+    let identity = begin_epoch(&held, &to, &end)?;
+    must_be_in_place(disk, &to)?;
+    mark::remove(disk, &to.root, RESTORE)?;
+    drop(lock);
+    Ok(RestoreReport {
+        backup: end.identity,
+        identity,
+        upto: end.position,
+        copied: copied.copied,
+        kept: copied.kept,
+        bytes: copied.bytes,
+    })
+}
+
+/// Whether the folder holds an unfinished restore of this backup; an error if it holds something
+/// else.
+fn is_begun(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<bool, BackupError> {
+    match mark::read(disk, to, RESTORE)? {
+        None => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| false),
+        Some(begun) if begun.identity == end.identity => Ok(true),
+        Some(begun) => {
+            let problem = format!(
+                "holds an unfinished restore of {}, and the backup is {}: take another folder",
+                begun.identity, end.identity
+            );
+            Err(target_error(to, problem))
+        }
+    }
+}
+
+/// Removes index files and the published head, which the last step of an earlier attempt may have
+/// left.
+fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
+    let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
+    let index = list(&to.index)?.into_iter().map(|name| to.index.join(name));
+    let head = list(&to.root)?.into_iter().filter(|name| name == HEAD_FILE);
+    for path in index.chain(head.map(|name| to.root.join(name))) {
+        disk.remove(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Begins a segment of a new epoch behind the copied ones, which makes them part of that epoch's
+/// log.
+fn begin_epoch(
+    disk: &Arc<dyn Disk>,
+    to: &Folders,
+    end: &PublishedHead,
+) -> Result<LogIdentity, BackupError> {
+    let once = LogOptions {
+        background: Background::Inline,
+        clustering: Clustering::Off,
+        durability: Durability::Synced,
+        disk: Arc::clone(disk),
+        ..LogOptions::default()
+    };
+    let engine = open::in_new_epoch(to, once)?;
+    let (published, identity) = (engine.head().position(), engine.identity);
+    drop(engine);
+    let disk = &**disk;
+    let listed = source::segments(disk, to)?;
+    let mut verifying = Verifying::nothing(disk);
+    if let Some(last) = listed.last().filter(|last| last.sequence == end.segment + 1) {
+        verifying.begin_at(last);
+        let content = source::read(disk, last, u64::MAX)?;
+        verifying.content(last, &content, Some(end.position.plus(1)))?;
+        verifying.must_be_whole()?;
+    }
+    match published == end.position && verifying.identity == Some(identity) {
+        true => Ok(identity),
+        false => Err(target_error(&to.root, "did not become what the backup is: repeat it")),
+    }
+}
+
+/// Replaces the advice to restore a backup, which does not help if the backup itself is damaged.
+fn of_backup(error: BackupError) -> BackupError {
+    let BackupError::Damaged(mut damage) = error else { return error };
+    for place in &mut damage {
+        "use another backup; `diptych verify` lists all damage".clone_into(&mut place.advice);
+    }
+    BackupError::Damaged(damage)
+}

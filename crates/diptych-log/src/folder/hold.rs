@@ -1,0 +1,109 @@
+//! The folders of a log: creating them durably, and locking them.
+
+use std::{io::ErrorKind, path::Path, sync::Arc};
+
+use crate::{
+    catalog::Folders,
+    disk::{Disk, DiskLock, LockError},
+    error::{OpenError, io_error},
+};
+
+/// A folder that this process has locked.
+pub(crate) struct HeldFolder {
+    /// Reaches the files through the folder that was opened, whatever becomes of its path.
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) lock: Box<dyn DiskLock>,
+}
+
+/// Creates the missing folders of a log, and locks the log.
+pub(crate) fn create_and_hold(disk: &dyn Disk, folders: &Folders) -> Result<HeldFolder, OpenError> {
+    let root = folders.root.as_path();
+    if let Some(above) = above(root)
+        && !is_in(disk, root, above)?
+    {
+        create(disk, root)?;
+    }
+    let held = hold(disk, root)?;
+    create(&*held.disk, &folders.segments)?;
+    let index = &folders.index;
+    held.disk.create_dir(index).map_err(io_error("create", index))?;
+    Ok(held)
+}
+
+fn hold(disk: &dyn Disk, root: &Path) -> Result<HeldFolder, OpenError> {
+    let disk = disk.pin(root).map_err(io_error("open", root))?;
+    let lock = lock(&*disk, root)?;
+    // Another folder may have taken its place before it was locked.
+    disk.check_place(root).map_err(io_error("hold", root))?;
+    Ok(HeldFolder { disk, lock })
+}
+
+/// The disk that reaches the files of a log through its folder, which must exist.
+pub(crate) fn pin(disk: &dyn Disk, root: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    disk.pin(root).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => no_log(root),
+        _ => io_error("open", root)(error),
+    })
+}
+
+pub(crate) fn no_log(root: &Path) -> OpenError {
+    let what = format!("there is no log in {}", root.display());
+    OpenError::Io { what, cause: ErrorKind::NotFound.into() }
+}
+
+/// Creates a folder and the missing ones above it, from the top, and makes each name durable before
+/// anything is created below it. After an interrupted open only the lowest folder that exists can
+/// still be lost, so its name is made durable again.
+fn create(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let mut missing = Vec::new();
+    let mut there = dir;
+    while let Some(above) = above(there) {
+        if is_in(disk, there, above)? {
+            break;
+        }
+        missing.push((there, above));
+        there = above;
+    }
+    if let Some(above) = above(there) {
+        match disk.sync_dir(above) {
+            // The folder belongs to another user, who must have made its names durable.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(io_error("sync", above))?,
+        }
+    }
+    for (dir, above) in missing.into_iter().rev() {
+        disk.create_dir(dir).map_err(io_error("create", dir))?;
+        disk.sync_dir(above).map_err(io_error("sync", above))?;
+    }
+    Ok(())
+}
+
+fn is_in(disk: &dyn Disk, dir: &Path, above: &Path) -> Result<bool, OpenError> {
+    let Some(name) = dir.file_name() else { return Ok(true) };
+    match disk.list(above) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(true),
+        names => {
+            let names = names.map_err(io_error("list", above))?;
+            Ok(names.iter().any(|there| name == there.as_str()))
+        }
+    }
+}
+
+/// The folder above; for a bare name, the current folder.
+fn above(dir: &Path) -> Option<&Path> {
+    dir.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
+
+/// Locks a pinned folder.
+pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+    let program = std::env::args().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+    let owner = format!("process {} ({program})", std::process::id());
+    disk.lock(root, &owner).map_err(|error| match error {
+        LockError::Held { owner } => OpenError::Held {
+            folder: root.display().to_string(),
+            owner: if owner.is_empty() { "another process".to_owned() } else { owner },
+        },
+        LockError::Io(cause) => io_error("lock", root)(cause),
+    })
+}

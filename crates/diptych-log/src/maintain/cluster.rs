@@ -1,0 +1,273 @@
+//! Clustering sealed segments: putting their frames into the other order of the module `layout`, so
+//! that a reader of the events of one tag touches a few places of a segment instead of many.
+//!
+//! A segment is clustered once the one after it is sealed too. Then that one is durable, and so
+//! is the beginning of the one after it: however an open finds the end of the log, it never has to
+//! go on in a clustered segment.
+//!
+//! The subtle thing is that the file is replaced under readers. Readers that still hold the old
+//! parts of the index hold the old segment with them, which is mapped before its name goes to the
+//! new file, and is never opened again. Old and new file have different headers, and an index file
+//! names its header. So whichever files a crash leaves, an index file that does not fit is rebuilt.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use diptych_store::{ReadError, Unavailable};
+use parking_lot::Mutex;
+
+use crate::{
+    catalog::{Catalog, IndexPart},
+    disk::prefetch,
+    engine::Engine,
+    error::{corruption, read_failed},
+    folder::derived,
+    format::{
+        chain, frame_order,
+        segment::{Head, Order, Segment},
+    },
+    index::{Coverage, IndexFile, merge},
+    options::Clustering,
+};
+
+/// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
+const CHUNK_BYTES: usize = 4 << 20;
+/// The pause after a segment, as a multiple of the time that it took.
+const PAUSE: u32 = 9;
+/// The pause while another thread clusters.
+const BUSY: Duration = Duration::from_millis(50);
+
+/// How far the background has come. Held while a segment is clustered: one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(Mutex<NextSegment>);
+
+/// The first segment that was not considered yet.
+#[derive(Debug, Default)]
+struct NextSegment(u32);
+
+/// The outcome of one step.
+enum Step {
+    /// Nothing any more.
+    Done,
+    /// A segment was clustered, in this time.
+    Clustered(Duration),
+    /// A segment is damaged: it stays as it is.
+    Damaged(ReadError),
+}
+
+impl Engine {
+    /// Clusters a segment in the background; answers when to come again, if there may be more.
+    pub(crate) fn cluster_next(&self) -> Option<Instant> {
+        let Some(mut from) = self.indexer.clustered.0.try_lock() else {
+            // A caller of `cluster_all` is at work, and index jobs may come meanwhile.
+            return Some(Instant::now() + BUSY);
+        };
+        self.cluster_or_warn(&mut from)
+    }
+
+    /// Clusters every segment that can be clustered, for a log without threads.
+    pub(crate) fn cluster_at_once(&self) {
+        let mut from = self.indexer.clustered.0.lock();
+        while self.cluster_or_warn(&mut from).is_some() {}
+    }
+
+    /// Clusters one segment. After a failure it is tried again when the next segment is sealed, or
+    /// by the next open.
+    fn cluster_or_warn(&self, from: &mut NextSegment) -> Option<Instant> {
+        if self.options.clustering == Clustering::Off {
+            return None;
+        }
+        // Clustering takes longer than the index should wait.
+        match self.cluster_one(from, &|| self.index_waiting()) {
+            Ok(Step::Done) => None,
+            Ok(Step::Clustered(took)) => Some(Instant::now() + took * PAUSE),
+            Ok(Step::Damaged(error)) => {
+                tracing::warn!(%error, "a segment is damaged, and stays as it is");
+                Some(Instant::now())
+            }
+            Err(ReadError::Unavailable(Unavailable::Backend(error))) => {
+                tracing::warn!(%error, "a segment cannot be clustered, and stays as it is");
+                None
+            }
+            // The log is closed, or has stopped taking commits.
+            Err(_) => None,
+        }
+    }
+
+    /// Clusters every segment that can be clustered, including those that failed before.
+    pub(crate) fn cluster_all(&self) -> Result<(), ReadError> {
+        let (mut from, mut all) = (NextSegment(0), Ok(()));
+        loop {
+            let step = {
+                let _one_at_a_time = self.indexer.clustered.0.lock();
+                self.cluster_one(&mut from, &|| {})?
+            };
+            match step {
+                Step::Done => return all,
+                Step::Clustered(_) => {}
+                Step::Damaged(error) => all = all.and(Err(error)),
+            }
+        }
+    }
+
+    /// Waits until no thread clusters. As the log is closed, none begins again.
+    pub(crate) fn end_clustering(&self) {
+        drop(self.indexer.clustered.0.lock());
+    }
+
+    /// Removes files that an interrupted clustering has left.
+    pub(crate) fn remove_unfinished(&self) {
+        if self.check_clusters().is_err() {
+            return;
+        }
+        let dir = &self.folders.segments;
+        let names = self.disk().list(dir).unwrap_or_else(|error| {
+            tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
+            Vec::new()
+        });
+        for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+            derived::remove_needless(self.disk(), &dir.join(name));
+        }
+    }
+
+    /// Whether files may be changed: not those of a backup, and none after a failure.
+    fn check_clusters(&self) -> Result<(), ReadError> {
+        self.check_open()?;
+        match &self.state.lock().ended {
+            None => Ok(()),
+            Some(why) => Err(why.clone().into()),
+        }
+    }
+
+    /// Clusters the next segment there is. `between` is called now and then.
+    fn cluster_one(&self, from: &mut NextSegment, between: &dyn Fn()) -> Result<Step, ReadError> {
+        loop {
+            self.check_clusters()?;
+            let parts = next_of(&self.catalog(), from.0);
+            let Some(segment) = parts.first().map(|part| &part.segment) else {
+                return Ok(Step::Done);
+            };
+            let order = segment.order(self.disk());
+            let start = Instant::now();
+            let step = match order.map_err(|error| read_failed(&segment.path, &error)) {
+                Ok(Order::Clustered) => None,
+                Ok(Order::Arrival) => match self.cluster(segment, &parts, between) {
+                    Ok(()) => Some(Step::Clustered(start.elapsed())),
+                    Err(error @ ReadError::Corrupt(_)) => Some(Step::Damaged(error)),
+                    Err(error) => return Err(error),
+                },
+                Err(error @ ReadError::Corrupt(_)) => Some(Step::Damaged(error)),
+                Err(error) => return Err(error),
+            };
+            from.0 = segment.sequence + 1;
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Puts a clustered file in the place of a segment, and then the parts of its index.
+    fn cluster(
+        &self,
+        segment: &Arc<Segment>,
+        parts: &[Arc<IndexPart>],
+        between: &dyn Fn(),
+    ) -> Result<(), ReadError> {
+        let Segment { path, base, .. } = &**segment;
+        let failed = |error: io::Error| read_failed(path, &error);
+        let runs = parts.iter().map(|part| part.run(self.disk()));
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        // Mapped from here on, whatever file its name leads to later.
+        let published = segment.published(self.disk()).map_err(failed)?;
+        prefetch::ask_for_all(&published.bytes, 0, published.bytes.len());
+        let clustered = frame_order::cluster(&published.bytes)
+            .map_err(|error| corruption(path, error.offset, error.what))?;
+        let head = Head::of(&clustered.header);
+        let coverage = runs.last().and_then(IndexFile::coverage).map(|coverage| {
+            let chain = coverage.chain;
+            let proof = chain::find_checkpoint(&clustered.bytes, &head, chain);
+            let proof = proof.filter(|_| coverage.proof > 0).unwrap_or(0);
+            Coverage { checksum: head.checksum, proof, ..coverage }
+        });
+        let index = coverage.filter(|_| runs.first().is_some_and(|run| run.first() == *base));
+        let index =
+            index.and_then(|index| merge::merge_at(&runs, &clustered.offsets, &index, self.seed));
+        let Some(index) = index else {
+            return Err(corruption(path, 0, "the index and the log disagree").into());
+        };
+        let events = clustered.offsets.len() as u32;
+        let replaced = self.replace_file(path, clustered.bytes, &published.bytes, between);
+        replaced.map_err(failed)?;
+        let now = Arc::new(segment.read_again());
+        let part = self.write_run(&now, *base, events, &index);
+        let part = part.map_err(|error| failed(io::Error::other(error)))?;
+        let written = part.path().map(Path::to_owned);
+        self.replace(parts, part);
+        for path in parts.iter().filter_map(|part| part.path()) {
+            if written.as_deref() != Some(path) {
+                derived::remove_needless(self.disk(), path);
+            }
+        }
+        tracing::debug!(file = %path.display(), "a segment is clustered");
+        Ok(())
+    }
+
+    /// Gives the name of a segment to its clustered bytes, once they are durable and verified to be
+    /// the same segment. If this fails, nothing has changed, unless the last step failed: then the
+    /// name leads to the old or to the new file.
+    fn replace_file(
+        &self,
+        path: &Path,
+        clustered: Vec<u8>,
+        arrival: &[u8],
+        between: &dyn Fn(),
+    ) -> io::Result<()> {
+        let (disk, temporary) = (self.disk(), path.with_extension("tmp"));
+        // An earlier attempt may have left one.
+        let _ = disk.remove(&temporary);
+        let replaced = || {
+            let file = disk.create(&temporary, 0)?;
+            for (offset, chunk) in (0..).step_by(CHUNK_BYTES).zip(clustered.chunks(CHUNK_BYTES)) {
+                file.write_at(offset, chunk)?;
+                file.sync()?;
+                between();
+            }
+            let length = clustered.len();
+            drop(clustered);
+            let read = file.read_at(0, length)?;
+            if frame_order::arrival_bytes(&read).ok().as_deref() != Some(arrival) {
+                return Err(io::Error::other("it reads differently from what was written"));
+            }
+            disk.rename(&temporary, path)?;
+            disk.sync_dir(&self.folders.segments)
+        };
+        replaced().inspect_err(|_| {
+            // A useless file should not keep a full disk full.
+            let _ = disk.remove(&temporary);
+        })
+    }
+}
+
+/// The parts of the first segment from `from` on that can be clustered, as far as the catalog shows
+/// without reading a header; empty if there is none.
+fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<IndexPart>> {
+    let parts = &catalog.parts;
+    let mut sealed = parts.iter().rev().filter(|part| part.segment.is_sealed());
+    let last = sealed.next().map_or(0, |part| part.segment.sequence);
+    let start = parts.partition_point(|part| part.segment.sequence < from);
+    let Some(first) = parts.get(start).filter(|part| part.segment.sequence < last) else {
+        return Vec::new();
+    };
+    let of_segment = parts.iter().skip(start);
+    let of_segment = of_segment.take_while(|part| Arc::ptr_eq(&part.segment, &first.segment));
+    let of_segment: Vec<_> = of_segment.cloned().collect();
+    let written = |part: &Arc<IndexPart>| part.segment.is_sealed() && part.path().is_some();
+    if of_segment.iter().all(written) { of_segment } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+use diptych_store::{
+    Append, RawEvent, Tag,
+    encoding::{Fields, Layout},
+};
+
+use super::*;
+use crate::{
+    format::frame,
+    log::Log,
+    open,
+    options::{Background, LogOptions},
+};
+
+fn options() -> LogOptions {
+    LogOptions {
+        segment_bytes: 2048,
+        index_bytes: 700,
+        background: Background::Inline,
+        clustering: Clustering::Off,
+        ..LogOptions::default()
+    }
+}
+
+/// Reads every event of a segment that is not written to, by the offsets of its index.
+fn read(engine: &Engine, catalog: &Catalog) -> Vec<(u64, Order)> {
+    let mut found = Vec::new();
+    for part in catalog.parts.iter().filter(|part| part.segment.is_sealed()) {
+        let offsets = part.ask(engine.disk(), |index| index.offsets(0, u32::MAX)).unwrap();
+        let published = part.segment.published(engine.disk()).unwrap();
+        for offset in offsets.unwrap() {
+            let bytes = &published.bytes[offset as usize..];
+            let content = frame::parse(bytes, published.head.checksum).unwrap().content().unwrap();
+            let fields = Fields::new(content, Layout::of(content).unwrap());
+            let number = std::str::from_utf8(fields.payload()).unwrap().parse().unwrap();
+            found.push((number, published.head.order));
+        }
+    }
+    found
+}
+
+#[test]
+fn who_has_the_old_parts_goes_on_reading_what_they_are_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    for number in 1..=200_u64 {
+        let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
+        log.blocking().commit(Append::event(event)).unwrap();
+    }
+    log.close().unwrap();
+    // Nothing of it was read when it is clustered.
+    let engine = open::open(dir.path(), options()).unwrap();
+    let old = engine.catalog();
+    engine.cluster_all().unwrap();
+    let new = engine.catalog();
+    let (of_old, of_new) = (read(&engine, &old), read(&engine, &new));
+    let last = of_old.len() as u64;
+    assert!(last > 100);
+    let as_arrived = (1..=last).map(|number| (number, Order::Arrival));
+    assert_eq!(of_old, as_arrived.collect::<Vec<_>>());
+    let numbers: Vec<u64> = of_new.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+    let clustered = of_new.iter().filter(|(_, order)| *order == Order::Clustered).count() as u64;
+    assert!(clustered * 2 > last, "{clustered} of {last}");
+    // The index written beside the new file fits it, and stays.
+    let index = |engine: &Engine| {
+        let mut names = engine.disk().list(&engine.folders.index).unwrap();
+        names.sort();
+        names
+    };
+    let before = index(&engine);
+    drop(engine);
+    let engine = open::open(dir.path(), options()).unwrap();
+    assert_eq!(read(&engine, &engine.catalog()), of_new);
+    assert_eq!(index(&engine), before);
+}
