@@ -20,10 +20,9 @@ use std::{
 const USAGE: &str = "\
 usage: cargo xtask <chore>
 
-  check  formatting, clippy and rustdoc with warnings denied, then every suite
-  test   every suite of tests, with a summary
-  deny   licences, advisories and sources of the dependencies (needs cargo-deny)
-
+  check    formatting, clippy and rustdoc with warnings denied, then every suite
+  test     every suite of tests, with a summary
+  deny     licences, advisories and sources of the dependencies (needs cargo-deny)
   release  every package builds from its own files, and with the oldest supported Rust
            (needs rustup; downloads that Rust on first use)
 ";
