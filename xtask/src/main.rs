@@ -6,6 +6,7 @@
 // Printing is the purpose of this program. A panic is acceptable if the terminal has gone away.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod release;
 mod suites;
 mod summary;
 mod tools;
@@ -26,6 +27,8 @@ usage: cargo xtask <chore>
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
   deny          licences, advisories and sources of the dependencies (needs cargo-deny)
+  release       every package builds from its own files, and with the oldest supported Rust
+                (needs rustup; downloads that Rust on first use)
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         ["test"] => suites::run(Tier::Check),
         ["test", "--long"] => suites::run(Tier::Long),
         ["deny"] => deny(),
+        ["release"] => release(),
         _ => {
             eprint!("{USAGE}");
             false
@@ -74,6 +78,13 @@ fn gate(name: &str, command: &mut Command) -> bool {
         eprintln!("xtask: {name} failed");
     }
     passed
+}
+
+/// Checks what users build: the published packages, and the oldest Rust.
+fn release() -> bool {
+    let package = gate("packages", cargo().args(release::package_arguments(true)));
+    let oldest = release::oldest_rust(root());
+    package && oldest.is_some_and(|mut command| gate("oldest Rust", &mut command))
 }
 
 fn deny() -> bool {

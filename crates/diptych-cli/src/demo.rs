@@ -11,8 +11,7 @@ use std::{
 };
 
 use diptych::{App, StartError, StopError};
-use diptych_server::{Metrics, ServeError};
-use example_flights::{
+use diptych_demo::{
     AppOptions,
     load::{LoadError, LoadOptions, LoadReport, Pace, Progress as Settled, load, open},
     plan::Plan,
@@ -20,6 +19,7 @@ use example_flights::{
     source::{Source, SourceError},
     summary::{Summary, SummaryError, summary},
 };
+use diptych_server::{Metrics, ServeError};
 use serde::Serialize;
 use tokio::{
     net::TcpListener,
@@ -88,7 +88,7 @@ async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failur
         false => Some((listen(args.listen).await?, Metrics::install()?)),
     };
     let wait = args.wait.duration();
-    let opened = folder::when_free(wait, || example_flights::app(&args.dir, AppOptions::default()));
+    let opened = folder::when_free(wait, || diptych_demo::app(&args.dir, AppOptions::default()));
     let app = opened?.start().await?;
     // Recorded before clients can send commands, so that the rules can refuse flights of other
     // days.

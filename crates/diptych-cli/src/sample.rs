@@ -18,7 +18,7 @@ use crate::{
     tail::{Begin, Tail},
 };
 
-const EVENTS: &str = include_str!("../../../samples/library.ndjson");
+const EVENTS: &str = include_str!("../samples/library.ndjson");
 /// The idempotency key of the events. It has to change when the events do.
 const KEY: &str = "sample-library-1";
 const READ_EVENTS: usize = 5;

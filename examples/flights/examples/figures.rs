@@ -1,5 +1,5 @@
 //! Measures how fast flights are loaded, with more and more of the right panel in use.
-//! `cargo run --release -p example-flights --example figures [FILE.csv.gz]`
+//! `cargo run --release -p diptych-demo --example figures [FILE.csv.gz]`
 #![allow(clippy::print_stdout)] // The program prints its results.
 
 use std::{
@@ -8,8 +8,7 @@ use std::{
 };
 
 use diptych::App;
-use diptych_sqlite::Sqlite;
-use example_flights::{
+use diptych_demo::{
     AppOptions, app,
     ids::Airport,
     load::{LoadOptions, LoadReport, Progress, load},
@@ -20,6 +19,7 @@ use example_flights::{
     views,
     views::DepartureBoard,
 };
+use diptych_sqlite::Sqlite;
 use tokio::sync::watch;
 
 type AnyError = Box<dyn std::error::Error>;

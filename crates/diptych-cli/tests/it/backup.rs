@@ -36,7 +36,7 @@ fn append(dir: &Path, input: &str) -> Ran {
 fn a_backup_of_a_log_in_use_restores_the_log() {
     let program = Program::new();
     let (data, copy) = (program.data(), program.dir.path().join("copy"));
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/library.ndjson");
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/library.ndjson");
     program.load(fs::read(sample).unwrap());
     let loaded = program.run(&["read"], "").lines().len() as u64;
 

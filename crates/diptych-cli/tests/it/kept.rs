@@ -279,5 +279,5 @@ fn the_sample_is_loaded_once() {
 }
 
 fn sample() -> &'static str {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/library.ndjson")
+    concat!(env!("CARGO_MANIFEST_DIR"), "/samples/library.ndjson")
 }

@@ -11,6 +11,7 @@ use std::{
 mod docs;
 mod lengths;
 mod manifests;
+mod packages;
 mod prose;
 mod rooms;
 mod text;
@@ -101,6 +102,27 @@ fn no_layer_depends_on_the_network_or_runtime_above_it() {
         let tree = ["tree", "--edges", "normal,build", "--all-features", "--prefix", "none"];
         let tree = cargo(&[&tree[..], &["--package", name]].concat());
         problems.extend(manifests::unwanted(name, &tree));
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn published_packages_are_complete_and_include_only_their_own_files() {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let packages = packages::published(&metadata).unwrap();
+    let files = files(&[""]);
+    let names = files.iter().map(|(path, _)| path.as_str()).collect();
+    let whole = root().canonicalize().unwrap();
+    let mut problems = packages::unresolvable(&packages);
+    for package in &packages {
+        let folder = package.folder(&whole.to_string_lossy()).unwrap();
+        problems.extend(packages::incomplete(package, &folder, &names));
+        for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".rs")) {
+            if path.starts_with(&format!("{folder}/")) {
+                let found = packages::includes_outside(&folder, path, text);
+                problems.extend(found.into_iter().map(|problem| format!("{path} {problem}")));
+            }
+        }
     }
     assert_none(problems);
 }

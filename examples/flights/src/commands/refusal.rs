@@ -16,8 +16,8 @@ pub enum Refusal {
     },
     /// A flight is scheduled on a day that the files cover, or shortly after.
     #[error(
-        "{flight} is outside this timetable, which takes flights from {first} to {last}: choose a day \
-         in that period"
+        "{flight} is outside this timetable, which takes flights from {first} to {last}: choose a \
+         day in that period"
     )]
     OutOfSeason {
         /// The flight.

@@ -1,7 +1,7 @@
 //! Answers to queries about real flights, in the form that the page reads.
 
 use diptych::{App, ExecuteError, Query};
-use example_flights::{
+use diptych_demo::{
     commands::{DepartFlight, FlightCommand, NoteRefusal, Refusal, ScheduleFlight},
     ids::Airport,
     views::{

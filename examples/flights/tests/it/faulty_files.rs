@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use example_flights::source::{Source, SourceError};
+use diptych_demo::source::{Source, SourceError};
 use flate2::{Compression, write::GzEncoder};
 
 const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,\

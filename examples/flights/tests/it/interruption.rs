@@ -10,7 +10,7 @@ use std::{
 };
 
 use diptych::Position;
-use example_flights::{
+use diptych_demo::{
     load::{LoadOptions, LoadReport, Pace, Progress, is_loaded, load},
     source::Source,
     summary::summary,

@@ -6,7 +6,7 @@
 use std::{fs, path::PathBuf};
 
 use diptych::{App, ViewSnapshots};
-use example_flights::{
+use diptych_demo::{
     AppOptions, app,
     load::LoadOptions,
     source::Source,

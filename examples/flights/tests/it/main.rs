@@ -12,7 +12,7 @@ mod season;
 use std::path::Path;
 
 use diptych::{App, Timestamp};
-use example_flights::{
+use diptych_demo::{
     AppOptions, app,
     load::{LoadOptions, LoadReport, Progress, load},
     plan::Plan,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use diptych_sqlite::rusqlite::Connection;
-use example_flights::{
+use diptych_demo::{
     report::FlightsByDay,
     views::{PunctualityByAirline, PunctualityOfAirline},
 };
+use diptych_sqlite::rusqlite::Connection;
 
 use super::{first_days, loaded, started};
 

@@ -1,7 +1,7 @@
 //! Queries of the past fold only the events in a query's scope. The scopes suffice at any instant.
 
 use diptych::{Point, Query, View};
-use example_flights::views::{DelayByHour, DepartureBoard, FlightCard, PlaneDay};
+use diptych_demo::views::{DelayByHour, DepartureBoard, FlightCard, PlaneDay};
 
 use super::{at, first_days, loaded, started};
 

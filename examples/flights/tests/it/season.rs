@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use diptych::{App, Command, Event, ExecuteError, Position};
-use example_flights::{
+use diptych_demo::{
     AppOptions,
     commands::{Refusal, ScheduleFlight},
     events::FlightScheduled,
@@ -114,7 +114,7 @@ async fn the_app_knows_every_event_type_of_a_load() {
     load::open(&app, &plan).await.unwrap();
     app.stop().await.unwrap();
     let options = AppOptions { snapshots: None };
-    let again = example_flights::app(folder.path(), options).unwrap().strict().start().await;
+    let again = diptych_demo::app(folder.path(), options).unwrap().strict().start().await;
     again.unwrap().stop().await.unwrap();
 }
 

@@ -16,30 +16,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych", &["diptych-store", "diptych-log", "diptych-macros"]),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
-    (
-        "diptych-cli",
-        &["diptych", "diptych-store", "diptych-log", "diptych-server", "example-flights"],
-    ),
+    ("diptych-cli", &["diptych", "diptych-store", "diptych-log", "diptych-server", "diptych-demo"]),
     // An example depends on the crates that a user adds: one, or a second one for a database.
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
     // The demo is a complete program: a domain with a report and pages.
-    ("example-flights", &["diptych", "diptych-server", "diptych-sqlite"]),
+    ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
 
 /// Crates that may depend on HTTP and gRPC.
-const NETWORKED: &[&str] = &[
-    "diptych-server",
-    "diptych-remote",
-    "diptych-cli",
-    "example-flights",
-    "diptych-tests",
-    "xtask",
-];
+const NETWORKED: &[&str] =
+    &["diptych-server", "diptych-remote", "diptych-cli", "diptych-demo", "diptych-tests", "xtask"];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",
