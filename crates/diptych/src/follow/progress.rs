@@ -234,12 +234,12 @@ impl Progress {
     }
 
     /// Notes that it begins to read or apply a page.
-    pub(super) fn works(&self) {
+    pub(super) fn begin_work(&self) {
         self.times.lock().works_since = Some(Instant::now());
     }
 
     /// Notes that the work on the page has ended, with or without success.
-    pub(super) fn worked(&self) {
+    pub(super) fn end_work(&self) {
         self.times.lock().works_since = None;
     }
 
