@@ -13,6 +13,7 @@ mod metrics;
 mod page;
 mod progress;
 mod pulse;
+mod state;
 mod status;
 mod worker;
 
@@ -26,9 +27,9 @@ pub(crate) use followers::Followers;
 #[cfg(feature = "testing")]
 pub(crate) use page::Page;
 pub(crate) use page::Slice;
-pub use progress::{FollowState, FollowerStop, Lag, Standstill};
-pub(crate) use progress::{HaltCause, Progress};
+pub(crate) use progress::{HaltCause, Progress, unless_ending};
+pub use state::{FollowState, FollowerStop, Lag, Standstill};
 pub(crate) use status::StateReport;
 pub use status::{FollowerKind, FollowerMemory, FollowerStatus};
 pub use worker::Refresh;
-pub(crate) use worker::{Follower, Halt, spawn, unless_ending};
+pub(crate) use worker::{Follower, Halt, spawn};

@@ -3,8 +3,10 @@
 pub(crate) mod left_right;
 mod report;
 pub(crate) mod snapshots;
+mod version;
 mod views;
 
+pub(crate) use version::Version;
 pub(crate) use views::Views;
 
 use crate::fold::Fold;

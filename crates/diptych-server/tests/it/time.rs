@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use diptych::{
     App, Timestamp,
-    testing::{Clock, Controlled},
+    testing::{Clock, ControlledClock},
 };
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn instant(text: &str) -> Timestamp {
 async fn three_days() -> Served {
     let clock = Clock::new();
     clock.set(instant("2013-01-02T00:00:00Z"));
-    let app = with_views(App::over(Controlled::new(clock.clone()))).start().await.unwrap();
+    let app = with_views(App::over(ControlledClock::new(clock.clone()))).start().await.unwrap();
     let served = Served::of(app, |server| server).await;
     for (day, seat) in [(3, "a1"), (2, "a2"), (1, "a3")] {
         let take = Request::send("take-seat", json!({ "seat": seat, "by": "ada" }));

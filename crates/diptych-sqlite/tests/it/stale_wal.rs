@@ -31,7 +31,7 @@ enum Runner {
     /// It was killed: the files are as they were at that moment.
     Killed,
     /// It was stopped while a reader kept the `-wal` there, which was killed then.
-    FollowerStop,
+    Stopped,
 }
 
 #[derive(Clone, Copy, Debug)]

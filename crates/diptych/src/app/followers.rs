@@ -169,8 +169,7 @@ impl<V: View> FollowerPlan for ViewPlan<V> {
         let snapshots = start.snapshots.snapshots::<V>(feed.lineage(), &reading);
         let copies =
             LeftRight::new(live.clone(), self.options, snapshots.clone().map(SnapshotWriter::new));
-        let worker =
-            follow::spawn(copies, feed.clone(), reading, filter, Refresh::ShownView, progress)?;
+        let worker = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress)?;
         let control = FollowerControl::new(kind, worker, feed, Some(live.clone()));
         start.views.add(live, snapshots, control.clone());
         start.followers.add(control);

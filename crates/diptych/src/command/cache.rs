@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{metrics::CacheMetrics, state::State};
+use super::{metrics::CacheMetrics, state::FoldState};
 use crate::fold::Fold;
 
 const SHARDS: usize = 16;

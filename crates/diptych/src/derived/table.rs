@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Derivation, Key, Row, Rows, Source,
-    relation::{Few, Relation, Removed, in_tree, stored},
+    relation::{Few, Relation, Removal, in_tree, stored},
     rows::Changes,
 };
 
@@ -99,7 +99,7 @@ impl<D: Derivation> Table<D> {
     /// With the last that names it, a derived row goes.
     fn unname(&mut self, key: &D::Key, by: &Key<D>) {
         let removed = self.links.get_mut(key).map(|links| links.named_by.remove(by));
-        let Some(Removed::Last) = removed else {
+        let Some(Removal::Last) = removed else {
             return;
         };
         let read = self.links.remove(key).map(|links| links.read).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diptych_store::Position;
 
-use super::progress::{FollowerStop, HaltCause};
+use super::{progress::HaltCause, state::FollowerStop};
 use crate::token::{ClaimError, TokenError};
 
 /// A view or a projection did not reach the needed position in time.

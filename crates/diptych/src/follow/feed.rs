@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::{
     Progress,
     page::{End, Page, Slice},
-    worker::unless_ending,
+    progress::unless_ending,
 };
 use crate::{
     event::{Event, Reading},

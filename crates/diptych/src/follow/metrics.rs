@@ -3,7 +3,7 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::{Lag, progress::FollowState};
+use super::state::{FollowState, Lag};
 
 /// The metrics of one view or projection.
 pub(crate) struct FollowerMetrics {

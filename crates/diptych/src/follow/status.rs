@@ -4,7 +4,7 @@ use std::fmt;
 
 use diptych_store::{Position, Timestamp};
 
-use super::progress::{FollowState, Lag};
+use super::state::{FollowState, Lag};
 
 /// The kind of a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     event::{Event, Reading},
     panics::caught,
-    wait::{self, unpark_this_thread},
+    wait::unpark_this_thread,
 };
 
 /// The first wait before a retry; it doubles with each retry.
@@ -524,10 +524,3 @@ impl<F: Follower> Worker<F> {
 
 /// The thread has to end.
 struct Ending;
-
-/// Waits for `what` on the thread of a follower, unless the follower has to end. So the end of the
-/// app does not wait for a store that does not answer, or that needs the thread which waits for the
-/// follower.
-pub(crate) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
-    wait::unless(|| who.is_ending(), what)
-}

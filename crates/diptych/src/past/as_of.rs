@@ -10,7 +10,7 @@ use super::{Point, job::start, point::Prefix, refold::Refold};
 use crate::{
     query::{Answer, Ask, Cost, Query, QueryError, RightPanel, answer},
     token::{Claims, settled},
-    view::left_right::Version,
+    view::Version,
 };
 
 /// How often a query checks whether the view in memory has the answer, while the view moves on.

@@ -24,7 +24,7 @@ use crate::{
     follow::{HaltCause, NotYet, Standstill},
     panics::panic_text,
     token::{ClaimError, Claims, Receipt, Session, SessionToken, settled},
-    view::left_right::{ShownView, Version},
+    view::{Version, left_right::ShownView},
 };
 
 /// A query being built: set how fresh the answer has to be, then await it.

@@ -14,7 +14,7 @@ mod folding;
 mod given;
 mod lock;
 
-pub use clock::{Clock, Controlled, Ids};
+pub use clock::{Clock, ControlledClock, Ids};
 pub use determinism::check_determinism;
 pub use folding::Folding;
 pub use given::{Given, When, given, nothing_given};

@@ -4,14 +4,10 @@ use diptych_store::{Epoch, EventChecksum, HistoryPoint, LogId, LogIdentity, Posi
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    TokenSyntaxError, session,
+    TokenSyntaxError,
     text::{self, put_number, take_number},
 };
 
-/// The version of tokens that this program writes, and their first byte.
-pub(super) const VERSION: u8 = 2;
-/// The older version, without the checksum of the event at its position.
-pub(super) const UNBOUND: u8 = 1;
 /// Longest text that is parsed, with room for later versions.
 const LONGEST: usize = 128;
 
@@ -87,7 +83,7 @@ impl Receipt {
 /// the first byte and the check.
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![text::RECEIPT];
         bytes.extend(self.log.id.to_bytes());
         bytes.extend(self.log.epoch.to_u64().to_be_bytes());
         put_number(&mut bytes, self.last.get());
@@ -103,10 +99,12 @@ impl FromStr for Receipt {
     fn from_str(text: &str) -> Result<Receipt, TokenSyntaxError> {
         let content = text::decode(text, LONGEST)?;
         match content.split_first().ok_or(TokenSyntaxError::Mangled)? {
-            (&VERSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
+            (&text::RECEIPT, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
             (0, _) => Err(TokenSyntaxError::Malformed),
-            (&UNBOUND, _) => Err(TokenSyntaxError::Outdated { version: UNBOUND }),
-            (&(session::UNBOUND | session::VERSION), _) => {
+            (&text::UNBOUND_RECEIPT, _) => {
+                Err(TokenSyntaxError::Outdated { version: text::UNBOUND_RECEIPT })
+            }
+            (&(text::UNBOUND_SESSION | text::SESSION), _) => {
                 Err(TokenSyntaxError::Kind { found: "session" })
             }
             (&version, _) => Err(TokenSyntaxError::Version { version }),
@@ -287,7 +285,7 @@ mod tests {
         fn no_text_makes_it_panic(text in "\\PC{0,150}", bytes in any::<[u8; 30]>()) {
             let _ = read(&text);
             let _ = read(&token(&bytes));
-            let _ = read(&token(&[&[VERSION], &bytes[..]].concat()));
+            let _ = read(&token(&[&[text::RECEIPT], &bytes[..]].concat()));
         }
     }
 }

@@ -12,15 +12,11 @@ use diptych_store::{Epoch, EventChecksum, HistoryPoint, LogId, LogIdentity, Posi
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    Receipt, TokenSyntaxError, receipt,
+    Receipt, TokenSyntaxError,
     text::{self, put_number, take_number},
 };
 use crate::lineage::Lineage;
 
-/// The first byte of a session's token; those of receipts are far below.
-pub(super) const VERSION: u8 = 66;
-/// The older version, without the checksum of the event at its position.
-pub(super) const UNBOUND: u8 = 65;
 /// Maximum number of logs that one token may name.
 const LOGS: usize = 16;
 /// Longest text that is parsed.
@@ -151,7 +147,7 @@ impl SessionToken {
 
 impl fmt::Display for SessionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![text::SESSION];
         for (id, known) in &self.logs {
             bytes.extend(id.to_bytes());
             bytes.extend(known.epoch.to_u64().to_be_bytes());
@@ -169,10 +165,12 @@ impl FromStr for SessionToken {
     fn from_str(text: &str) -> Result<SessionToken, TokenSyntaxError> {
         let content = text::decode(text, LONGEST)?;
         match content.split_first().ok_or(TokenSyntaxError::Mangled)? {
-            (&VERSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
+            (&text::SESSION, fields) => read_fields(fields).ok_or(TokenSyntaxError::Malformed),
             (0, _) => Err(TokenSyntaxError::Malformed),
-            (&UNBOUND, _) => Err(TokenSyntaxError::Outdated { version: UNBOUND }),
-            (&(receipt::UNBOUND | receipt::VERSION), _) => {
+            (&text::UNBOUND_SESSION, _) => {
+                Err(TokenSyntaxError::Outdated { version: text::UNBOUND_SESSION })
+            }
+            (&(text::UNBOUND_RECEIPT | text::RECEIPT), _) => {
                 Err(TokenSyntaxError::Kind { found: "receipt" })
             }
             (&version, _) => Err(TokenSyntaxError::Version { version }),

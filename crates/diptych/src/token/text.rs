@@ -4,6 +4,15 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::TokenSyntaxError;
 
+/// The first byte of a receipt: the version that this program writes.
+pub(super) const RECEIPT: u8 = 2;
+/// The older version of receipts, without the checksum of the event at its position.
+pub(super) const UNBOUND_RECEIPT: u8 = 1;
+/// The first byte of a session's token; those of receipts are far below.
+pub(super) const SESSION: u8 = 66;
+/// The older version of sessions, without the checksum of the event at its position.
+pub(super) const UNBOUND_SESSION: u8 = 65;
+
 pub(super) fn encode(mut content: Vec<u8>) -> String {
     let check = check(&content);
     content.extend(check.to_be_bytes());

@@ -6,13 +6,7 @@
 //! a clone takes its place.
 
 use std::{
-    any::type_name,
-    cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -23,11 +17,11 @@ use diptych_store::{Head, Position};
 use super::{
     View, ViewOptions,
     snapshots::{self, SnapshotWriter},
+    version::Version,
 };
 use crate::{
-    fold::{FoldError, FoldFailure},
     follow::{FollowState, Follower, FollowerStop, Halt, Progress, Slice},
-    panics::{caught, panic_text},
+    panics::caught,
     snapshot::SavedState,
 };
 
@@ -36,28 +30,6 @@ use crate::{
 const FOR_A_QUERY: Duration = Duration::from_millis(1);
 /// How long the thread sleeps between two checks whether a long query has ended.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
-
-/// A view as it was at a position.
-pub(crate) struct Version<V> {
-    pub(crate) state: V,
-    /// All events up to here are applied. It may grow while the version is shown, when no new event
-    /// matches the view.
-    position: AtomicU64,
-    /// Bytes of the payloads that were applied.
-    payload_bytes: AtomicU64,
-    /// Counts the existing versions.
-    _alive: Arc<()>,
-}
-
-impl<V> Version<V> {
-    pub(crate) fn position(&self) -> Position {
-        Position::new(self.position.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn payload_bytes(&self) -> u64 {
-        self.payload_bytes.load(Ordering::Relaxed)
-    }
-}
 
 /// The version of a view that queries see.
 pub(crate) struct ShownView<V> {
@@ -69,7 +41,7 @@ pub(crate) struct ShownView<V> {
 impl<V> ShownView<V> {
     pub(crate) fn new(state: V, position: Position, progress: Arc<Progress>) -> ShownView<V> {
         let alive = Arc::new(());
-        let image = image(state, position, 0, &alive);
+        let image = Version::new(state, position, 0, &alive);
         ShownView { now: ArcSwap::new(Arc::new(image)), alive, progress }
     }
 
@@ -87,11 +59,6 @@ impl<V> ShownView<V> {
     pub(crate) fn copies(&self) -> usize {
         Arc::strong_count(&self.alive) - 1
     }
-}
-
-fn image<V>(state: V, position: Position, payload_bytes: u64, alive: &Arc<()>) -> Version<V> {
-    let position = AtomicU64::new(position.get());
-    Version { state, position, payload_bytes: AtomicU64::new(payload_bytes), _alive: alive.clone() }
 }
 
 /// The copies of a view, for the thread that folds.
@@ -187,7 +154,7 @@ impl<V: View> LeftRight<V> {
         let now = self.live.held();
         let position = now.position();
         match caught(|| now.state.clone()) {
-            Ok(state) => Ok(image(state, position, now.payload_bytes(), &self.live.alive)),
+            Ok(state) => Ok(Version::new(state, position, now.payload_bytes(), &self.live.alive)),
             Err(panic) => {
                 let reason = format!("the view could not be cloned: {panic}");
                 Err(Halt::At(FollowerStop { at: position.plus(1), reason }))
@@ -226,7 +193,7 @@ impl<V: View> LeftRight<V> {
 
     /// Notes that no event up to here matches this view.
     fn considered(&self, upto: Position) {
-        self.live.now().position.fetch_max(upto.get(), Ordering::AcqRel);
+        self.live.now().considered(upto);
         self.live.progress.advance_to(upto, 0);
     }
 
@@ -245,7 +212,7 @@ impl<V: View> LeftRight<V> {
 
     /// Shows the copy that was folded beside the other, or continues with it.
     fn show_anew(&mut self, anew: Version<V>, slice: &Slice<V::Event>) {
-        anew.position.store(slice.upto.get(), Ordering::Release);
+        anew.set_position(slice.upto);
         if slice.upto < self.live.now().position() || !slice.is_whole() {
             self.anew = Some(anew);
             self.live.progress.count_events(slice.events().len());
@@ -270,7 +237,7 @@ impl<V: View> Follower for LeftRight<V> {
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
         if let Some(SavedState { fold, position, payload_bytes }) = writer.newest(head.position()) {
-            let image = image(fold, position, payload_bytes, &self.live.alive);
+            let image = Version::new(fold, position, payload_bytes, &self.live.alive);
             self.live.now.store(Arc::new(image));
             self.live.progress.advance_to(position, 0);
         }
@@ -324,7 +291,7 @@ impl<V: View> Follower for LeftRight<V> {
         if let Some(writer) = &mut self.writer {
             writer.forget();
         }
-        self.anew = Some(image(state, Position::START, 0, &self.live.alive));
+        self.anew = Some(Version::new(state, Position::START, 0, &self.live.alive));
         Ok(())
     }
 
@@ -350,30 +317,6 @@ impl<V: View> Follower for LeftRight<V> {
         {
             snapshots::warn::<V>(&reason);
         }
-    }
-}
-
-impl<V: View> Version<V> {
-    /// Applies the events of a slice. After a failure the state is incomplete.
-    fn take(&mut self, slice: &Slice<V::Event>) -> Result<(), FollowerStop> {
-        let at = Cell::new(Position::START);
-        let state = &mut self.state;
-        let run = || {
-            for event in slice.events() {
-                at.set(event.position);
-                state.apply(event);
-            }
-        };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-            let cause = FoldFailure::Panicked(panic_text(&*panic));
-            let (fold, position) = (type_name::<V>(), at.get());
-            let reason = FoldError { fold, position, cause }.to_string();
-            return Err(FollowerStop { at: position, reason });
-        }
-        let bytes = slice.payload_bytes() as u64;
-        self.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.position.store(slice.upto.get(), Ordering::Release);
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use diptych_store::Position;
 use tokio::runtime::Handle;
 
-use super::{View, left_right::Version};
+use super::{View, version::Version};
 use crate::snapshot::{SavedState, ViewSnapshotStore};
 
 /// Writes the snapshots of a view, for the thread that folds.

@@ -9,7 +9,7 @@ use std::{
 use diptych::{
     App, Codec, Command, EncodedEvent, Event, EventType, ExecuteError, Filter, Fold, Invalid, Json,
     Metadata, RawEvent, Recorded, SchemaError, Tag, Timestamp, Upcasters,
-    testing::{Clock, Controlled, Given, Ids, given, nothing_given},
+    testing::{Clock, ControlledClock, Given, Ids, given, nothing_given},
 };
 use proptest::prelude::*;
 
@@ -304,7 +304,7 @@ fn what_a_fold_sees_is_the_same_in_every_run() {
 async fn a_controlled_store_records_by_its_clock() {
     let clock = Clock::new();
     assert_eq!(clock.now().to_string(), "2000-01-01T00:00:00Z");
-    let store = CountedStore::new(Controlled::new(clock.clone()));
+    let store = CountedStore::new(ControlledClock::new(clock.clone()));
     let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     clock.advance(Duration::from_millis(1_500));
@@ -389,7 +389,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let clock = Clock::new();
-            let app = App::over(Controlled::new(clock.clone())).start().await.unwrap();
+            let app = App::over(ControlledClock::new(clock.clone())).start().await.unwrap();
             let mut story = nothing_given();
             for sent in commands {
                 story = match sent {

@@ -13,13 +13,13 @@ use serde::{
 use super::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Unit;
+struct PackedUnit;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Wrapped<T>(T);
+struct PackedNewtype<T>(T);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Choice<T> {
+enum PackedEnum<T> {
     Unit,
     Newtype(T),
     Tuple(u8, T),
@@ -28,7 +28,7 @@ enum Choice<T> {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum MissingTag {
+enum UntaggedEnum {
     Unit,
     Number(u64),
     Text(String),
@@ -36,10 +36,10 @@ enum MissingTag {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
-enum Tagged {
+enum TaggedEnum {
     Unit,
     Struct { one: Option<u8> },
-    Marked { marker: PhantomData<u8>, unit: Unit },
+    Marked { marker: PhantomData<u8>, unit: PackedUnit },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,10 +83,10 @@ fn some_of_nothing_is_refused_wherever_it_is() {
     is_refused(Some(()));
     is_refused(Some(Some(None::<u8>)));
     is_refused(Some(Some(())));
-    is_refused(Some(Wrapped(None::<u8>)));
-    is_refused(Some(Wrapped(Wrapped(()))));
-    is_refused(Wrapped(Some(None::<u8>)));
-    is_refused(Some(MissingTag::Unit));
+    is_refused(Some(PackedNewtype(None::<u8>)));
+    is_refused(Some(PackedNewtype(PackedNewtype(()))));
+    is_refused(PackedNewtype(Some(None::<u8>)));
+    is_refused(Some(UntaggedEnum::Unit));
     is_refused(Some(serde_json::Value::Null));
     let some = Some(None::<u8>);
     is_refused(vec![None, some, Some(Some(1))]);
@@ -96,14 +96,14 @@ fn some_of_nothing_is_refused_wherever_it_is() {
     is_refused(BTreeMap::from([(1, some)]));
     is_refused(BTreeMap::from([(some, 1)]));
     is_refused(HashMap::from([((1, some), 1)]));
-    is_refused(Choice::Newtype(some));
-    is_refused(Choice::Tuple(1, some));
-    is_refused(Choice::Struct { one: some });
+    is_refused(PackedEnum::Newtype(some));
+    is_refused(PackedEnum::Tuple(1, some));
+    is_refused(PackedEnum::Struct { one: some });
     is_refused(Adjacent::Newtype(some));
-    is_refused(Some(Choice::Newtype(some)));
+    is_refused(Some(PackedEnum::Newtype(some)));
     is_refused(outer(None, BTreeMap::from([("one".to_owned(), some)])));
     is_refused(outer(Some(some), BTreeMap::new()));
-    is_refused(vec![BTreeMap::from([("one".to_owned(), Wrapped((1, some)))])]);
+    is_refused(vec![BTreeMap::from([("one".to_owned(), PackedNewtype((1, some)))])]);
 }
 
 fn outer<T>(maybe: Option<T>, rest: BTreeMap<String, T>) -> Outer<T> {
@@ -114,30 +114,34 @@ fn outer<T>(maybe: Option<T>, rest: BTreeMap<String, T>) -> Outer<T> {
 fn what_can_be_told_apart_comes_back() {
     comes_back(None::<Option<u8>>);
     comes_back(Some(Some(1)));
-    comes_back(Unit);
-    comes_back((Unit, PhantomData::<u8>, Wrapped(Unit), vec![Unit]));
-    comes_back(outer(None, BTreeMap::from([("one".to_owned(), Unit)])));
-    comes_back(vec![Tagged::Marked { marker: PhantomData, unit: Unit }]);
+    comes_back(PackedUnit);
+    comes_back((PackedUnit, PhantomData::<u8>, PackedNewtype(PackedUnit), vec![PackedUnit]));
+    comes_back(outer(None, BTreeMap::from([("one".to_owned(), PackedUnit)])));
+    comes_back(vec![TaggedEnum::Marked { marker: PhantomData, unit: PackedUnit }]);
     comes_back(None::<()>);
     comes_back(());
-    comes_back(Some(Unit));
-    comes_back(vec![Some(Unit), None]);
-    comes_back(Some(Wrapped(Unit)));
+    comes_back(Some(PackedUnit));
+    comes_back(vec![Some(PackedUnit), None]);
+    comes_back(Some(PackedNewtype(PackedUnit)));
     comes_back(Some(PhantomData::<u8>));
     comes_back(Some(Vec::<u8>::new()));
     comes_back(Some((None::<u8>, ())));
     comes_back(Some([None::<u8>; 2]));
-    comes_back(Some(Choice::<Option<u8>>::Unit));
-    comes_back(Some(Choice::Newtype(None::<u8>)));
-    comes_back(Choice::Newtype(()));
+    comes_back(Some(PackedEnum::<Option<u8>>::Unit));
+    comes_back(Some(PackedEnum::Newtype(None::<u8>)));
+    comes_back(PackedEnum::Newtype(()));
     comes_back(Ok::<(), Option<()>>(()));
     comes_back(Some(Err::<(), Option<()>>(None)));
     comes_back(vec![
-        MissingTag::Unit,
-        MissingTag::Number(u64::MAX),
-        MissingTag::Text(String::new()),
+        UntaggedEnum::Unit,
+        UntaggedEnum::Number(u64::MAX),
+        UntaggedEnum::Text(String::new()),
     ]);
-    comes_back(vec![Tagged::Unit, Tagged::Struct { one: None }, Tagged::Struct { one: Some(1) }]);
+    comes_back(vec![
+        TaggedEnum::Unit,
+        TaggedEnum::Struct { one: None },
+        TaggedEnum::Struct { one: Some(1) },
+    ]);
     comes_back(Some(Adjacent::Newtype(None::<u8>)));
     comes_back(Some(Adjacent::<u8>::Unit));
     comes_back(vec![serde_json::json!({ "a": [null, 1.0, -1, u64::MAX], "b": { "c": null } })]);
@@ -145,8 +149,11 @@ fn what_can_be_told_apart_comes_back() {
     comes_back(outer(Some(Some(1)), BTreeMap::from([("one".to_owned(), Some(2))])));
     comes_back((u128::MAX, i128::MIN, Some(0_u128), Some(-1_i128), f32::MIN, f64::EPSILON, 'x'));
     comes_back((i64::MIN, u64::MAX, "\u{1f600}".repeat(100_000), vec![0_u8; 70_000]));
-    comes_back(HashMap::from([((1, Unit), "a".to_owned()), ((-2, Unit), "b".to_owned())]));
-    comes_back(BTreeMap::from([(None, 1), (Some(Wrapped(1)), 2)]));
+    comes_back(HashMap::from([
+        ((1, PackedUnit), "a".to_owned()),
+        ((-2, PackedUnit), "b".to_owned()),
+    ]));
+    comes_back(BTreeMap::from([(None, 1), (Some(PackedNewtype(1)), 2)]));
     comes_back(std::time::Duration::from_nanos(1_234_567_890_123));
     comes_back("127.0.0.1".parse::<std::net::IpAddr>().unwrap());
 }
@@ -206,12 +213,12 @@ fn what_has_other_parts_than_it_says_is_refused() {
 enum Tree {
     Leaf(Option<Option<i64>>),
     Unit(Option<()>),
-    Empty(Unit, Option<Unit>),
+    Empty(PackedUnit, Option<PackedUnit>),
     Text { text: Option<String>, bytes: Option<Vec<u8>> },
-    Pair(Box<(Tree, Option<Wrapped<Option<u128>>>)>),
-    Map(BTreeMap<Wrapped<Option<u8>>, Option<Tree>>),
+    Pair(Box<(Tree, Option<PackedNewtype<Option<u128>>>)>),
+    Map(BTreeMap<PackedNewtype<Option<u8>>, Option<Tree>>),
     Keys(BTreeMap<Option<Option<bool>>, Tree>),
-    List(Vec<Option<Wrapped<Tree>>>),
+    List(Vec<Option<PackedNewtype<Tree>>>),
     Outer(Box<Outer<Tree>>),
 }
 
@@ -222,7 +229,7 @@ impl Tree {
             Tree::Leaf(leaf) => *leaf == Some(None),
             Tree::Unit(unit) => unit.is_some(),
             Tree::Empty(..) | Tree::Text { .. } => false,
-            Tree::Pair(pair) => pair.0.has_some_of_nothing() || pair.1 == Some(Wrapped(None)),
+            Tree::Pair(pair) => pair.0.has_some_of_nothing() || pair.1 == Some(PackedNewtype(None)),
             Tree::Map(map) => map.values().flatten().any(Tree::has_some_of_nothing),
             Tree::Keys(keys) => {
                 keys.contains_key(&Some(None)) || keys.values().any(Tree::has_some_of_nothing)
@@ -239,21 +246,21 @@ fn tree() -> impl Strategy<Value = Tree> {
     let leaf = prop_oneof![
         3 => option::of(option::weighted(0.9, any::<i64>())).prop_map(Tree::Leaf),
         1 => option::weighted(0.1, Just(())).prop_map(Tree::Unit),
-        1 => option::of(Just(Unit)).prop_map(|unit| Tree::Empty(Unit, unit)),
+        1 => option::of(Just(PackedUnit)).prop_map(|unit| Tree::Empty(PackedUnit, unit)),
         3 => any::<(Option<String>, Option<Vec<u8>>)>()
             .prop_map(|(text, bytes)| Tree::Text { text, bytes }),
     ];
     leaf.prop_recursive(4, 32, 4, |tree| {
         let number = option::of(option::weighted(0.9, any::<u128>()));
-        let key = option::of(any::<u8>()).prop_map(Wrapped);
+        let key = option::of(any::<u8>()).prop_map(PackedNewtype);
         let bool = option::of(option::weighted(0.8, any::<bool>()));
-        let list = prop::collection::vec(option::of(tree.clone().prop_map(Wrapped)), 0..4);
+        let list = prop::collection::vec(option::of(tree.clone().prop_map(PackedNewtype)), 0..4);
         // A field of that name is another one.
         let rest = btree_map("[a-l]{1,3}", tree.clone(), 0..3);
         let maybe = option::of(tree.clone());
         prop_oneof![
             (tree.clone(), number)
-                .prop_map(|(tree, number)| Tree::Pair(Box::new((tree, number.map(Wrapped))))),
+                .prop_map(|(tree, number)| Tree::Pair(Box::new((tree, number.map(PackedNewtype))))),
             btree_map(key, option::of(tree.clone()), 0..4).prop_map(Tree::Map),
             btree_map(bool, tree.clone(), 0..4).prop_map(Tree::Keys),
             list.prop_map(Tree::List),

@@ -149,18 +149,18 @@ fn the_order_of_maps_and_sets_makes_no_difference_and_that_of_tuples_does() {
 #[test]
 fn no_two_kinds_of_values_are_alike() {
     #[derive(Serialize)]
-    struct Unit;
+    struct LikeUnit;
     #[derive(Serialize)]
-    struct Wrapped<T>(T);
+    struct LikeNewtype<T>(T);
     #[derive(Serialize)]
-    enum Choice {
+    enum LikeEnum {
         Unit,
         Newtype(u8),
         Tuple(u8, u8),
         Struct { one: u8 },
     }
     #[derive(Serialize)]
-    struct Fields {
+    struct LikeStruct {
         one: u8,
     }
 
@@ -168,7 +168,7 @@ fn no_two_kinds_of_values_are_alike() {
         of(()),
         of(None::<u8>),
         of(Some(())),
-        of(Unit),
+        of(LikeUnit),
         of(false),
         of(true),
         of(0_u8),
@@ -196,14 +196,14 @@ fn no_two_kinds_of_values_are_alike() {
         of(BTreeMap::<u8, u8>::new()),
         of(BTreeMap::from([(0_u8, 0_u8)])),
         of(BTreeMap::from([("one", 1_u8)])),
-        of(Wrapped(0_u8)),
-        of(Wrapped(Wrapped(0_u8))),
-        of(Choice::Unit),
-        of(Choice::Newtype(0)),
-        of(Choice::Tuple(0, 0)),
-        of(Choice::Struct { one: 1 }),
-        of(Fields { one: 1 }),
-        of(Fields { one: 2 }),
+        of(LikeNewtype(0_u8)),
+        of(LikeNewtype(LikeNewtype(0_u8))),
+        of(LikeEnum::Unit),
+        of(LikeEnum::Newtype(0)),
+        of(LikeEnum::Tuple(0, 0)),
+        of(LikeEnum::Struct { one: 1 }),
+        of(LikeStruct { one: 1 }),
+        of(LikeStruct { one: 2 }),
     ];
     let distinct: BTreeSet<_> = all.iter().collect();
     assert_eq!(distinct.len(), all.len());

@@ -13,9 +13,9 @@ use crate::{
     snapshot::MemorySnapshots,
 };
 
-struct Noted;
+struct NoteTaken;
 
-impl Event for Noted {
+impl Event for NoteTaken {
     fn types() -> Vec<EventType> {
         vec![EventType::new("happened")]
     }
@@ -24,8 +24,8 @@ impl Event for Noted {
         Ok(RawEvent::new("happened", "{}"))
     }
 
-    fn decode(_: &EncodedEvent<'_>) -> Result<Noted, SchemaError> {
-        Ok(Noted)
+    fn decode(_: &EncodedEvent<'_>) -> Result<NoteTaken, SchemaError> {
+        Ok(NoteTaken)
     }
 }
 
@@ -39,11 +39,11 @@ macro_rules! view {
         }
 
         impl Fold for Noting {
-            type Event = Noted;
+            type Event = NoteTaken;
 
             const VERSION: Option<u32> = $version;
 
-            fn apply(&mut self, _: &Recorded<Noted>) {
+            fn apply(&mut self, _: &Recorded<NoteTaken>) {
                 self.events += 1;
             }
         }
@@ -372,9 +372,9 @@ fn what_is_not_of_this_view_is_left_alone() {
     struct Other;
 
     impl Fold for Other {
-        type Event = Noted;
+        type Event = NoteTaken;
 
-        fn apply(&mut self, _: &Recorded<Noted>) {}
+        fn apply(&mut self, _: &Recorded<NoteTaken>) {}
     }
 
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
@@ -419,9 +419,9 @@ thread_local! {
 struct Moody(Option<Option<u64>>);
 
 impl Fold for Moody {
-    type Event = Noted;
+    type Event = NoteTaken;
 
-    fn apply(&mut self, _: &Recorded<Noted>) {}
+    fn apply(&mut self, _: &Recorded<NoteTaken>) {}
 }
 
 impl Serialize for Moody {
