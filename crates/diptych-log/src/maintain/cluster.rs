@@ -30,7 +30,7 @@ use crate::{
     },
     index::{Coverage, IndexFile, merge},
     maintain::indexer::write_index_file,
-    shared::Shared,
+    shared::SharedState,
 };
 
 /// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
@@ -66,7 +66,7 @@ impl Clusterer {
     /// next call.
     pub(crate) fn cluster_next(
         &mut self,
-        shared: &Shared,
+        shared: &SharedState,
         breaks: &Breaks<'_>,
     ) -> Result<Step, ReadError> {
         loop {
@@ -96,7 +96,7 @@ impl Clusterer {
 }
 
 /// Removes files that an interrupted clustering has left.
-pub(crate) fn remove_unfinished(shared: &Shared) {
+pub(crate) fn remove_unfinished(shared: &SharedState) {
     let dir = &shared.folders().segments;
     let names = shared.disk().list(dir).unwrap_or_else(|error| {
         tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
@@ -109,7 +109,7 @@ pub(crate) fn remove_unfinished(shared: &Shared) {
 
 /// Puts a clustered file in the place of a segment, and then the parts of its index.
 fn cluster(
-    shared: &Shared,
+    shared: &SharedState,
     segment: &Arc<Segment>,
     parts: &[Arc<IndexPart>],
     between: &dyn Fn(),
@@ -157,7 +157,7 @@ fn cluster(
 /// the same segment. If this fails, nothing has changed, unless the last step failed: then the
 /// name leads to the old or to the new file.
 fn replace_file(
-    shared: &Shared,
+    shared: &SharedState,
     path: &Path,
     clustered: Vec<u8>,
     arrival: &[u8],

@@ -1,5 +1,5 @@
-//! Who writes next. One thread writes at a time: the writer thread, or a caller that found no write
-//! in progress. A caller that finds more in the queue after its batch hands over to the writer
+//! The turn to write. One thread writes at a time: the writer thread, or a caller that found no
+//! write in progress. A caller that finds more in the queue after its batch hands over to the writer
 //! thread.
 
 use std::{
