@@ -23,7 +23,7 @@ pub(crate) struct Account {
 }
 
 #[derive(Debug)]
-pub(crate) struct Refused(&'static str);
+pub(crate) struct Refusal(&'static str);
 
 impl BankEvent {
     pub(crate) fn name(&self) -> &'static str {
@@ -42,23 +42,23 @@ impl Account {
         }
     }
 
-    pub(crate) fn decide(&self, command: Command) -> Result<BankEvent, Refused> {
+    pub(crate) fn decide(&self, command: Command) -> Result<BankEvent, Refusal> {
         match command {
-            Command::Open { .. } if self.open => Err(Refused("the account is open")),
-            Command::Deposit { .. } if !self.open => Err(Refused("there is no such account")),
+            Command::Open { .. } if self.open => Err(Refusal("the account is open")),
+            Command::Deposit { .. } if !self.open => Err(Refusal("there is no such account")),
             Command::Open { account, holder } => Ok(BankEvent::Opened { account, holder }),
             Command::Deposit { account, amount } => Ok(BankEvent::Deposited { account, amount }),
         }
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for Refusal {}
 
 /// A contender of the part `framework`: executes a command on an account and keeps its event.
 pub(crate) trait Bank {

@@ -22,7 +22,7 @@ use cqrs_es::{
 use serde_json::Value;
 
 use crate::{
-    bank::{Account, Bank, BankEvent, Command, Refused},
+    bank::{Account, Bank, BankEvent, Command, Refusal},
     quiet::LedAway,
 };
 
@@ -40,7 +40,7 @@ impl Aggregate for Account {
     const TYPE: &'static str = "account";
     type Command = Command;
     type Event = BankEvent;
-    type Error = Refused;
+    type Error = Refusal;
     type Services = ();
 
     async fn handle(
@@ -48,7 +48,7 @@ impl Aggregate for Account {
         command: Command,
         (): &(),
         sink: &EventSink<Account>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Refusal> {
         let event = self.decide(command)?;
         sink.write(event, self).await;
         Ok(())
@@ -100,16 +100,16 @@ impl Values {
     }
 }
 
-type Failed = AggregateError<Refused>;
+type CqrsError = AggregateError<Refusal>;
 
 impl EventStore<Account> for Values {
     type AC = MemStoreAggregateContext<Account>;
 
-    async fn load_events(&self, account: &str) -> Result<Vec<EventEnvelope<Account>>, Failed> {
+    async fn load_events(&self, account: &str) -> Result<Vec<EventEnvelope<Account>>, CqrsError> {
         Ok(self.copied(account))
     }
 
-    async fn load_aggregate(&self, account: &str) -> Result<Self::AC, Failed> {
+    async fn load_aggregate(&self, account: &str) -> Result<Self::AC, CqrsError> {
         let (mut aggregate, mut current_sequence) = (Account::default(), 0);
         for envelope in self.load_events(account).await? {
             current_sequence = envelope.sequence;
@@ -124,7 +124,7 @@ impl EventStore<Account> for Values {
         events: Vec<BankEvent>,
         context: Self::AC,
         metadata: HashMap<String, String>,
-    ) -> Result<Vec<EventEnvelope<Account>>, Failed> {
+    ) -> Result<Vec<EventEnvelope<Account>>, CqrsError> {
         let MemStoreAggregateContext { aggregate_id, current_sequence, .. } = context;
         let wrapped = events.into_iter().zip(current_sequence + 1..);
         let wrapped = wrapped.map(|(payload, sequence)| EventEnvelope {

@@ -41,13 +41,13 @@ struct BankCommand {
 impl Command for BankCommand {
     type State = Account;
     type Event = BankEvent;
-    type Rejection = bank::Refused;
+    type Rejection = bank::Refusal;
 
     fn boundary(&self) -> Filter {
         Filter::tag(Tag::new("account", &self.account))
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<BankEvent>, bank::Refused> {
+    fn decide(&self, account: &Account) -> Result<Vec<BankEvent>, bank::Refusal> {
         Ok(vec![account.decide(self.command.clone())?])
     }
 }
@@ -78,20 +78,20 @@ impl Fold for Account {
 }
 
 /// The workload's event as a typed event.
-pub(crate) struct Moved {
+pub(crate) struct Movement {
     event_type: &'static str,
     tenant: u64,
-    payload: Payload,
+    payload: MovementPayload,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Payload {
+pub(crate) struct MovementPayload {
     account: String,
     amount: u64,
     note: String,
 }
 
-impl Event for Moved {
+impl Event for Movement {
     fn types() -> Vec<EventType> {
         TYPES.map(|name| EventType::new(name).tags(&["account", "tenant"])).to_vec()
     }
@@ -102,10 +102,10 @@ impl Event for Moved {
         Ok(event.tag(Tag::new("tenant", self.tenant)))
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Moved, SchemaError> {
+    fn decode(encoded: &Encoded<'_>) -> Result<Movement, SchemaError> {
         let known = TYPES.iter().find(|name| **name == encoded.event_type);
-        let event_type = known.ok_or_else(|| encoded.unknown::<Moved>())?;
-        Ok(Moved { event_type, tenant: 0, payload: encoded.read::<Json, _>()? })
+        let event_type = known.ok_or_else(|| encoded.unknown::<Movement>())?;
+        Ok(Movement { event_type, tenant: 0, payload: encoded.read::<Json, _>()? })
     }
 }
 
@@ -114,9 +114,9 @@ impl Event for Moved {
 struct State(Balance);
 
 impl Fold for State {
-    type Event = Moved;
+    type Event = Movement;
 
-    fn apply(&mut self, event: &Recorded<Moved>) {
+    fn apply(&mut self, event: &Recorded<Movement>) {
         self.0.events += 1;
         self.0.amount += event.payload.amount;
     }
@@ -127,18 +127,18 @@ struct Move(Entry);
 
 impl Command for Move {
     type State = State;
-    type Event = Moved;
+    type Event = Movement;
     type Rejection = Infallible;
 
     fn boundary(&self) -> Filter {
         Filter::tag(Tag::new("account", self.0.account))
     }
 
-    fn decide(&self, _: &State) -> Result<Vec<Moved>, Infallible> {
+    fn decide(&self, _: &State) -> Result<Vec<Movement>, Infallible> {
         let Entry { event_type, account, tenant, amount } = self.0;
         let account = account.to_string();
-        let payload = Payload { account, amount, note: self.0.note() };
-        Ok(vec![Moved { event_type, tenant, payload }])
+        let payload = MovementPayload { account, amount, note: self.0.note() };
+        Ok(vec![Movement { event_type, tenant, payload }])
     }
 }
 

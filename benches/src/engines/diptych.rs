@@ -92,7 +92,7 @@ impl Engine for Diptych {
             if waiting.len() >= in_flight
                 && let Some(first) = waiting.pop_front()
             {
-                block_on(diptych_store::Accepted::synced(first)).unwrap();
+                block_on(diptych_store::AcceptedCommit::synced(first)).unwrap();
             }
             waiting.push_back(self.log.blocking().append(append).unwrap());
         }

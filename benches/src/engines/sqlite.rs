@@ -49,19 +49,19 @@ pub struct Sqlite {
 }
 
 struct Request {
-    events: Vec<Row>,
-    unless: Option<Changed>,
+    events: Vec<EventRow>,
+    unless: Option<TagChange>,
     answer: oneshot::Sender<bool>,
 }
 
-struct Row {
+struct EventRow {
     event_type: &'static str,
     tags: [String; 2],
     payload: Vec<u8>,
 }
 
 /// Refuses the request if there is an event with this tag after this position.
-struct Changed {
+struct TagChange {
     tag: String,
     after: i64,
 }
@@ -77,7 +77,7 @@ impl Sqlite {
         Sqlite { file, requests, idle: Mutex::default(), writer }
     }
 
-    fn submit(&self, events: Vec<Row>, unless: Option<Changed>) -> oneshot::Receiver<bool> {
+    fn submit(&self, events: Vec<EventRow>, unless: Option<TagChange>) -> oneshot::Receiver<bool> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { events, unless, answer }).unwrap();
         answered
@@ -125,7 +125,7 @@ fn write(mut connection: Connection, waiting: &Receiver<Request>) {
 }
 
 fn insert(transaction: &Transaction<'_>, head: &mut i64, request: &Request) -> bool {
-    if let Some(Changed { tag, after }) = &request.unless {
+    if let Some(TagChange { tag, after }) = &request.unless {
         let mut changed = transaction.prepare_cached(CHANGED).unwrap();
         if changed.exists((tag, after)).unwrap() {
             return false;
@@ -146,9 +146,9 @@ fn insert(transaction: &Transaction<'_>, head: &mut i64, request: &Request) -> b
     true
 }
 
-fn row(entry: &Entry) -> Row {
+fn row(entry: &Entry) -> EventRow {
     let tags = [format!("account:{}", entry.account), format!("tenant:{}", entry.tenant)];
-    Row { event_type: entry.event_type, tags, payload: entry.bytes() }
+    EventRow { event_type: entry.event_type, tags, payload: entry.bytes() }
 }
 
 /// Reads the events of a tag. Returns their number and the position of the last.
@@ -228,7 +228,7 @@ impl Engine for Sqlite {
         let tag = format!("account:{}", entry.account);
         let (events, after) = self.reading(|connection| of_tag(connection, &tag));
         assert!(events > 0, "an account without events: the log is not filled");
-        let unchanged = Changed { tag, after };
+        let unchanged = TagChange { tag, after };
         self.submit(vec![row(entry)], Some(unchanged)).blocking_recv().unwrap()
     }
 

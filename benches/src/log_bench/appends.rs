@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 /// Time before the clock starts, in which files, threads and batches reach a steady state.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-pub(crate) struct Appended {
+pub(crate) struct CallReport {
     pub(crate) per_second: f64,
     pub(crate) latencies: Latencies,
 }
@@ -63,7 +63,7 @@ pub(crate) fn threads(
     turn: Duration,
     mark: impl FnOnce(),
     one: impl Fn(&mut Numbers) + Sync,
-) -> Appended {
+) -> CallReport {
     let phase = Phase::default();
     let mut latencies = Latencies::default();
     let taken = thread::scope(|scope| {
@@ -89,7 +89,7 @@ pub(crate) fn threads(
         }
         taken
     });
-    Appended { per_second: latencies.count() as f64 / taken.as_secs_f64(), latencies }
+    CallReport { per_second: latencies.count() as f64 / taken.as_secs_f64(), latencies }
 }
 
 /// Appends per second of `count` tasks together, each of which makes one append after another.

@@ -74,8 +74,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     tables[0].notes = vec![
         how.get(),
         "an account has about 100 events; the log was opened again before each turn",
-        "what a turn has read, and what the system read ahead, is in memory for the rest of it",
-        "what opening read from the disk is in the KiB, and was in memory before the turn",
+        "pages that a turn has read, or the system read ahead, stay in memory for its rest",
+        "the KiB include the pages that opening read, which were in memory before the turn",
     ]
     .leak();
     tables

@@ -63,7 +63,7 @@ fn run(options: &Options, seconds: u64, rate: Option<u64>) -> Vec<Table> {
     tables[0].notes = &[
         "8 threads append, 8 read accounts, one reads everything again and again, 100 tasks \
          subscribe",
-        "at a rate, a time counts from when it should have begun, so that who waits counts too",
+        "at a rate, a time counts from its scheduled start, so that waiting counts too",
         "a delivery is a batch: from the append of its first event until a task has it",
         "every subscriber was checked to see every event in its order",
     ];

@@ -13,14 +13,14 @@ const PARTS: [(f64, &str); 5] =
 const DISK: &str = "the disk: one sync for all threads";
 
 type Points = Vec<(f64, f64)>;
-type Named = Vec<(&'static str, Latencies)>;
+type NamedLatencies = Vec<(&'static str, Latencies)>;
 
 /// Collects the points that the parts measure.
 #[derive(Default)]
 pub(crate) struct Plots {
     by_writers: Vec<(&'static str, Points)>,
-    append_latencies: Named,
-    read_latencies: Named,
+    append_latencies: NamedLatencies,
+    read_latencies: NamedLatencies,
     opened: Vec<(&'static str, Points)>,
     opened_after_kill: Vec<(&'static str, Points)>,
     batches_by_size: Points,
@@ -40,11 +40,11 @@ impl Plots {
         });
     }
 
-    pub(crate) fn append_latencies(&mut self, latencies: Named) {
+    pub(crate) fn append_latencies(&mut self, latencies: NamedLatencies) {
         self.append_latencies = latencies;
     }
 
-    pub(crate) fn read_latencies(&mut self, latencies: Named) {
+    pub(crate) fn read_latencies(&mut self, latencies: NamedLatencies) {
         self.read_latencies = latencies;
     }
 

@@ -20,7 +20,7 @@ use diptych_benches::{
 };
 
 use crate::{
-    appends::{self, Appended},
+    appends::{self, CallReport},
     child::{Task, figure},
     plots::Plots,
 };
@@ -31,24 +31,24 @@ const WRITERS: u64 = 64;
 
 /// A log on the disk. This process opens it on first use, so that its cache can be dropped until
 /// then.
-struct Opened {
+struct BenchLog {
     kind: Kind,
     folder: PathBuf,
     engine: RefCell<Option<Box<dyn Engine>>>,
 }
 
-impl Opened {
+impl BenchLog {
     /// Fills the log in a child process. This process then maps no page of the log, so that the
     /// cache can be dropped.
-    fn filled(kind: Kind, folder: PathBuf, options: &Options) -> Opened {
+    fn filled(kind: Kind, folder: PathBuf, options: &Options) -> BenchLog {
         progress(&format!("reads: loading {}", kind.name));
-        let opened = Opened { kind, folder, engine: RefCell::new(None) };
+        let opened = BenchLog { kind, folder, engine: RefCell::new(None) };
         opened.task("load", options).figures();
         opened
     }
 
     fn task(&self, what: &'static str, options: &Options) -> Task<'_> {
-        let Opened { kind, folder, .. } = self;
+        let BenchLog { kind, folder, .. } = self;
         let (number, turn) = (options.events, options.turn());
         Task { what, kind: *kind, folder, number, accounts: ACCOUNTS, turn }
     }
@@ -72,7 +72,9 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     let logs: Vec<_> = READ_KINDS
         .into_iter()
         .filter(chosen)
-        .map(|kind| Opened::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options))
+        .map(|kind| {
+            BenchLog::filled(kind, folder.path().join(kind.name.replace(' ', "-")), options)
+        })
         .collect();
     let raw = &logs.iter().find(|log| log.kind.name == DIPTYCH).unwrap().folder;
     let mut tables = vec![cold_replays(options, &logs, raw, folder.path())];
@@ -80,11 +82,11 @@ pub(crate) fn tables(options: &Options, plots: &mut Plots) -> Vec<Table> {
     tables.extend(accounts(options, &logs, plots));
     tables.extend(many_readers(options, &logs));
     tables.extend(beside_writers(options, &logs));
-    logs.iter().for_each(Opened::close);
+    logs.iter().for_each(BenchLog::close);
     tables
 }
 
-fn replays(options: &Options, logs: &[Opened], raw: &Path) -> Table {
+fn replays(options: &Options, logs: &[BenchLog], raw: &Path) -> Table {
     let scan = || scan(raw, options.events);
     let mut contenders = vec![Contender::new(RAW, |_| repeated(options.turn(), scan))];
     contenders.extend(logs.iter().map(|log| {
@@ -116,7 +118,7 @@ fn repeated(turn: Duration, once: impl Fn() -> u64) -> f64 {
     events as f64 / start.elapsed().as_secs_f64()
 }
 
-fn cold_replays(options: &Options, logs: &[Opened], raw: &Path, root: &Path) -> Table {
+fn cold_replays(options: &Options, logs: &[BenchLog], raw: &Path, root: &Path) -> Table {
     let how = std::cell::Cell::new("");
     let mut contenders = vec![Contender::new(RAW, |_| {
         how.set(drop_cache(root));
@@ -163,7 +165,7 @@ fn read_one(engine: &dyn Engine, numbers: &mut Numbers) -> u64 {
     events
 }
 
-fn accounts(options: &Options, logs: &[Opened], plots: &mut Plots) -> Vec<Table> {
+fn accounts(options: &Options, logs: &[BenchLog], plots: &mut Plots) -> Vec<Table> {
     let latencies = RefCell::new(Vec::<(&'static str, Latencies)>::new());
     let mut contenders = Vec::new();
     for log in logs {
@@ -195,13 +197,13 @@ fn accounts(options: &Options, logs: &[Opened], plots: &mut Plots) -> Vec<Table>
     tables
 }
 
-fn quantiles(read: &Appended) -> Vec<f64> {
+fn quantiles(read: &CallReport) -> Vec<f64> {
     vec![read.latencies.quantile(0.5), read.latencies.quantile(0.99)]
 }
 
-fn many_readers(options: &Options, logs: &[Opened]) -> Vec<Table> {
+fn many_readers(options: &Options, logs: &[BenchLog]) -> Vec<Table> {
     let contender = |log| {
-        let log: &Opened = log;
+        let log: &BenchLog = log;
         Contender::several(log.kind.name, move |round| {
             log.with(|engine| {
                 let (events, reads) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -222,9 +224,9 @@ fn many_readers(options: &Options, logs: &[Opened]) -> Vec<Table> {
 
 /// Measures reads beside writers. The writers append to other accounts, so that the accounts that
 /// are read do not grow.
-fn beside_writers(options: &Options, logs: &[Opened]) -> Vec<Table> {
+fn beside_writers(options: &Options, logs: &[BenchLog]) -> Vec<Table> {
     let contender = |log| {
-        let log: &Opened = log;
+        let log: &BenchLog = log;
         Contender::several(log.kind.name, move |round| {
             log.with(|engine| {
                 let over = AtomicBool::new(false);

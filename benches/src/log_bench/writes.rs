@@ -134,9 +134,9 @@ fn empty(threads: u64) -> Vec<Table> {
         table(", p50", "us, less is better"),
         table(", p99", "us, less is better"),
         table(", flushes of the disk", "flushes for an append").notes(&[
-            "of the whole disk: whatever else the machine syncs is in it",
+            "counted for the whole disk, so other programs that sync are included",
             "a log that shares syncs needs fewer than one; one thread cannot share",
-            "who flushes less often than its callers can share does not sync, and is left out",
+            "a log with fewer flushes than its callers can share does not sync, and is left out",
         ]),
     ]
 }

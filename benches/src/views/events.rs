@@ -25,11 +25,11 @@ pub(crate) struct Moved {
 
 /// The event `Moved`, read without its payload, so that a fold of it costs only the framework's
 /// time.
-pub(crate) struct Seen {
+pub(crate) struct UnreadMovement {
     cents: i64,
 }
 
-impl Event for Seen {
+impl Event for UnreadMovement {
     fn types() -> Vec<EventType> {
         Moved::types()
     }
@@ -38,8 +38,8 @@ impl Event for Seen {
         unreachable!("it is only read")
     }
 
-    fn decode(encoded: &Encoded<'_>) -> Result<Seen, SchemaError> {
-        Ok(Seen { cents: encoded.payload.len() as i64 })
+    fn decode(encoded: &Encoded<'_>) -> Result<UnreadMovement, SchemaError> {
+        Ok(UnreadMovement { cents: encoded.payload.len() as i64 })
     }
 }
 
@@ -72,9 +72,9 @@ impl Fold for Balances {
 pub(crate) struct Total(i64);
 
 impl Fold for Total {
-    type Event = Seen;
+    type Event = UnreadMovement;
 
-    fn apply(&mut self, seen: &Recorded<Seen>) {
+    fn apply(&mut self, seen: &Recorded<UnreadMovement>) {
         self.0 += seen.cents;
     }
 }

@@ -82,7 +82,7 @@ fn beside(options: &Options) -> Table {
         baseline: "nobody reads",
         one_caller: false,
         notes: &[
-            "a view that was paused while the log was written goes on, and catches up",
+            "a view that was paused while the log was written resumes, and catches up",
             "readers: 8 threads with 10,000 queries a second together; goal: 0.8",
         ],
         rows: Vec::new(),

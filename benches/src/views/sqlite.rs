@@ -29,9 +29,9 @@ const ADD: &str = "INSERT INTO balance VALUES (?1, ?2)
 /// Events in one transaction of the loop by hand: as many as a projection takes.
 const TOGETHER: usize = 1_024;
 
-struct Balance;
+struct BalanceTable;
 
-impl Projection for Balance {
+impl Projection for BalanceTable {
     type Event = Moved;
 
     fn name(&self) -> &str {
@@ -79,7 +79,7 @@ fn beside(options: &Options) -> Table {
     let rows = folder.path().join("rows.db");
     log_of(&folder.path().join("log"), 200_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let projection = Sqlite::at(&rows).projection(Balance);
+    let projection = Sqlite::at(&rows).projection(BalanceTable);
     let app = app(&folder.path().join("log")).projection(projection);
     let app = runtime.block_on(app.start()).unwrap();
     let balance = app.projection("balance").unwrap();
@@ -131,7 +131,7 @@ fn report(rows: &Path, done: &AtomicBool) {
 fn ours(log: &Path, rows: &Path, events: u64) -> f64 {
     remove(rows);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let projection = Sqlite::at(rows).projection(Balance);
+    let projection = Sqlite::at(rows).projection(BalanceTable);
     let began = Instant::now();
     let app = runtime.block_on(app(log).projection(projection).start()).unwrap();
     let ours = app.projection("balance").unwrap();

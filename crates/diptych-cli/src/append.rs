@@ -9,7 +9,8 @@ use std::{collections::VecDeque, io};
 
 use diptych_log::Log;
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position, Refusal,
+    AcceptedCommit, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position,
+    Refusal,
 };
 use serde::Serialize;
 
@@ -59,14 +60,14 @@ impl OneCommit {
 /// Loads one input.
 struct Load<'a> {
     log: &'a Log,
-    in_flight: VecDeque<Accepted>,
+    in_flight: VecDeque<AcceptedCommit>,
     events: u64,
     progress: Progress,
 }
 
 /// The line that acknowledges a commit.
 #[derive(Serialize)]
-struct Acknowledged {
+struct Acknowledgement {
     first: u64,
     last: u64,
     events: u64,
@@ -165,7 +166,7 @@ impl<'a> Load<'a> {
             self.progress.events(self.events);
         }
         let (first, last) = (first.get(), last.get());
-        let line = Acknowledged { first, last, events, repeated };
+        let line = Acknowledgement { first, last, events, repeated };
         let print = || ndjson::write_json(&line, &mut io::stdout().lock());
         match self.progress.print(print).map_err(Failure::from) {
             // The rest of the input is still appended if the reader of the acknowledgements is

@@ -27,10 +27,11 @@ pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
         })
     });
     drop(progress);
-    let done = done.map_err(|error| failure(error, "what was backed up before is as it was"))?;
+    let done =
+        done.map_err(|error| failure(error, "the earlier contents of the backup are unchanged"))?;
     let mut out = io::stdout().lock();
     if args.json {
-        return Ok(write_json(&Shown::from(&done), &mut out)?);
+        return Ok(write_json(&BackupOutput::from(&done), &mut out)?);
     }
     Ok(writeln!(out, "{}", as_line(&done))?)
 }
@@ -52,7 +53,7 @@ fn as_line(done: &BackupReport) -> String {
 
 /// The report as the JSON output has it.
 #[derive(Serialize)]
-struct Shown {
+struct BackupOutput {
     log: String,
     epoch: String,
     from: u64,
@@ -63,9 +64,9 @@ struct Shown {
     bytes: u64,
 }
 
-impl From<&BackupReport> for Shown {
-    fn from(done: &BackupReport) -> Shown {
-        Shown {
+impl From<&BackupReport> for BackupOutput {
+    fn from(done: &BackupReport) -> BackupOutput {
+        BackupOutput {
             log: done.identity.id.to_string(),
             epoch: done.identity.epoch.to_string(),
             from: done.from.get(),
@@ -89,7 +90,7 @@ impl MaybeHeld for BackupError {
 pub(crate) fn failure(error: BackupError, stand: &str) -> Failure {
     match error {
         BackupError::Open(error @ OpenError::Io { .. }) => {
-            Failure::from(error).and(stand).and("once that is mended, repeat it")
+            Failure::from(error).and(stand).and("fix the cause, then run the command again")
         }
         BackupError::Open(error) => error.into(),
         BackupError::Damaged(_) => Failure::new(Exit::Damage, error.to_string()),

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use diptych_store::{
-    Digest, Invalid, Limits, RawEvent,
+    Digest, InvalidRequest, Limits, RawEvent,
     encoding::{self, put_varint},
 };
 
@@ -15,11 +15,11 @@ pub(crate) struct Batches<R> {
     limits: Limits,
     events_per_commit: usize,
     /// The event that did not fit into the last batch. The next batch begins with it.
-    carried: Option<Parsed>,
+    carried: Option<LineInput>,
     encoded: Vec<u8>,
 }
 
-struct Parsed {
+struct LineInput {
     event: RawEvent,
     line: u64,
     bytes: usize,
@@ -27,7 +27,7 @@ struct Parsed {
 
 /// The events of one commit.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub(crate) struct CommitInput {
     pub(crate) events: Vec<RawEvent>,
     /// The number of the line with the first event.
     pub(crate) first_line: u64,
@@ -45,8 +45,8 @@ impl<R: BufRead> Batches<R> {
     }
 
     /// Returns the events of the next commit, or `None` at the end of the input.
-    pub(crate) fn next(&mut self) -> Result<Option<Gathered>, Failure> {
-        let mut gathered = Gathered::default();
+    pub(crate) fn next(&mut self) -> Result<Option<CommitInput>, Failure> {
+        let mut gathered = CommitInput::default();
         let mut bytes = 0;
         while gathered.events.len() < self.events_per_commit {
             let parsed = self.parsed().map_err(|failure| {
@@ -80,7 +80,7 @@ impl<R: BufRead> Batches<R> {
         self.lines.read_bytes()
     }
 
-    fn parsed(&mut self) -> Result<Option<Parsed>, Failure> {
+    fn parsed(&mut self) -> Result<Option<LineInput>, Failure> {
         if self.carried.is_some() {
             return Ok(self.carried.take());
         }
@@ -95,7 +95,7 @@ impl<R: BufRead> Batches<R> {
         self.encoded.clear();
         encoding::encode(&event, &self.limits, &mut self.encoded)
             .map_err(|problem| Failure::input(format!("line {line}: {problem}")))?;
-        Ok(Some(Parsed { event, line, bytes: self.encoded.len() }))
+        Ok(Some(LineInput { event, line, bytes: self.encoded.len() }))
     }
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn nothing_from(line: u64) -> String {
 /// A digest of the events and of their order.
 ///
 /// It leaves out the condition, because a retry may have read further in the meantime.
-pub(crate) fn digest(events: &[RawEvent], limits: &Limits) -> Result<Digest, Invalid> {
+pub(crate) fn digest(events: &[RawEvent], limits: &Limits) -> Result<Digest, InvalidRequest> {
     let (mut encoded, mut all) = (Vec::new(), Vec::new());
     for event in events {
         encoded.clear();

@@ -1,7 +1,7 @@
-//! `diptych demo`: real flights, sent as commands into a log, views of them, and a page to look
-//! at.
+//! `diptych demo`: sends real flights as commands into a log, keeps views of them, and serves a
+//! page.
 //!
-//! The page is there from the first moment, so that one can watch the views fill.
+//! The server starts before the load, so that a visitor sees the views fill.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use diptych::{App, StartError, StopError};
 use diptych_server::{Metrics, ServeError};
 use example_flights::{
     AppOptions,
-    load::{LoadError, LoadOptions, Loaded, Pace, Progress as Settled, load, open},
+    load::{LoadError, LoadOptions, LoadReport, Pace, Progress as Settled, load, open},
     plan::Plan,
     site,
     source::{Source, SourceError},
@@ -37,7 +37,7 @@ use crate::{
     table::{count, counted, counts, facts},
 };
 
-/// Digests and rules that a table shows.
+/// Tables show all digests and all rules.
 const ALL: usize = usize::MAX;
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     runtime.block_on(show(args, &plan, began))
 }
 
-/// What can be known to be wrong before a file is read or anything is written.
+/// Finds wrong arguments before any file is read or written.
 fn check(args: &DemoArgs) -> Result<(), Failure> {
     let (address, dir) = (args.listen, args.dir.display());
     if !args.once && !address.ip().is_loopback() && args.hosts.is_empty() {
@@ -68,7 +68,7 @@ fn check(args: &DemoArgs) -> Result<(), Failure> {
     }
 }
 
-/// What is to be sent.
+/// The commands to send.
 fn plan(args: &DemoArgs) -> Result<Plan, Failure> {
     let source = match &args.flights {
         Some(file) => Source::file(file)?,
@@ -82,7 +82,7 @@ fn plan(args: &DemoArgs) -> Result<Plan, Failure> {
 }
 
 async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failure> {
-    // First, so that a port that is taken is known before anything is written.
+    // Listens first, so that a taken port is an error before anything is written.
     let doors = match args.once {
         true => None,
         false => Some((listen(args.listen).await?, Metrics::install()?)),
@@ -90,7 +90,8 @@ async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failur
     let wait = args.wait.duration();
     let opened = folder::when_free(wait, || example_flights::app(&args.dir, AppOptions::default()));
     let app = opened?.start().await?;
-    // Before anything else may be sent: the rules keep out what the files are not about.
+    // Recorded before clients can send commands, so that the rules can refuse flights of other
+    // days.
     open(&app, plan).await?;
     let stop = on_signal()?;
     let ended = match doors {
@@ -105,7 +106,7 @@ async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failur
         }
         None => load_and_tell(args, plan, began, &app, &stop).await,
     };
-    // What was acknowledged is durable, whatever came in between.
+    // Acknowledged events are durable, even if something failed.
     let stopped = app.stop().await;
     ended?;
     Ok(stopped?)
@@ -124,10 +125,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// True once the program is told to end.
+/// Returns a receiver that becomes true on Ctrl-C or on a termination signal.
 fn on_signal() -> Result<Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
-    // Told twice, it ends at once.
+    // A second signal ends the program at once.
     let handler = move || {
         if stop.send_replace(true) {
             std::process::exit(Exit::Failed as i32);
@@ -140,15 +141,15 @@ fn on_signal() -> Result<Receiver<bool>, Failure> {
 }
 
 async fn stopped(mut stop: Receiver<bool>) {
-    // The sender lives as long as the program.
+    // Ignored: the sender lives as long as the program, so this cannot fail.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A server at work.
+/// A running server.
 struct Serving {
     address: SocketAddr,
     task: JoinHandle<Result<(), ServeError>>,
-    /// Whether it has ended, as it was told to.
+    /// Whether the server has stopped, because the program was told to end.
     is_over: bool,
 }
 
@@ -168,7 +169,8 @@ fn serve(
 }
 
 impl Serving {
-    /// Why it cannot serve. Never answers while it serves, nor once it was told to end.
+    /// Waits for a failure of the server. It never returns while the server runs, or after an
+    /// orderly stop.
     async fn failed(&mut self) -> Failure {
         if !self.is_over {
             let ended = (&mut self.task).await;
@@ -188,7 +190,7 @@ fn served(ended: Result<Result<(), ServeError>, JoinError>) -> Result<(), Failur
     }
 }
 
-/// Serves on until the program is told to end, or cannot serve.
+/// Serves until the program is told to end, or until the server fails.
 async fn until_stopped(
     shown: Result<(), Failure>,
     serving: Serving,
@@ -221,7 +223,7 @@ async fn load_and_tell(
     let loading = Instant::now();
     let loaded = load(app, plan, options, &progress, stopped(stop.clone())).await;
     drop(progress);
-    // What it shows is gone before anything else is said.
+    // The bar is gone before anything else is printed.
     let _ = bar.await;
     let loaded = loaded?;
     let outcome = Outcome {
@@ -250,23 +252,23 @@ async fn show_progress(mut settled: Receiver<Settled>, total: u64) {
     }
 }
 
-fn per_second(loaded: &Loaded, began: Instant) -> f64 {
+fn per_second(loaded: &LoadReport, began: Instant) -> f64 {
     (loaded.settled - loaded.found) as f64 / began.elapsed().as_secs_f64()
 }
 
-/// What came of a run.
+/// The results of a run, as the JSON output has them.
 #[derive(Serialize)]
 struct Outcome {
     #[serde(flatten)]
     summary: Summary,
-    /// Commands that the files are.
+    /// Number of commands in the files.
     commands: usize,
-    /// Those of them that are durable; fewer if it was told to end before.
+    /// Number of durable commands; fewer than `commands` if the load was stopped.
     settled: usize,
-    /// Those that were there before, and were not sent again.
+    /// Number of commands that an earlier run made durable. They were not sent again.
     found: usize,
     load_seconds: f64,
-    /// From the start of the program.
+    /// Seconds since the start of the program.
     seconds: f64,
     commands_per_second: f64,
     peak_memory_bytes: Option<u64>,
@@ -287,7 +289,7 @@ impl Outcome {
         )];
         if settled < commands {
             let left = counted((commands - settled) as u64, "command");
-            rows.push(("not sent", format!("{left}: start it again to go on")));
+            rows.push(("not sent", format!("{left}: run the command again to continue")));
         }
         let accepted = count(summary.accepted);
         rows.push(("events", format!("{accepted} of commands, {} of refusals", summary.refused)));
@@ -305,13 +307,13 @@ impl Outcome {
     }
 }
 
-/// As it is called in JSON.
+/// The name of the type in JSON.
 fn word(kind: &impl Serialize) -> String {
     let text = serde_json::to_string(kind).unwrap_or_default();
     text.trim_matches('"').to_owned()
 }
 
-/// The most memory that this process ever had, where the system tells.
+/// The largest resident memory of this process so far, if the system reports it.
 fn peak_memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -319,9 +321,9 @@ fn peak_memory_bytes() -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// What is said goes to standard error: standard output is for what came of it.
+/// Prints a message to standard error. Standard output has only the results.
 fn say(text: &str) {
-    // There is nowhere left to say that standard error is gone.
+    // Ignored: there is no other place to report that standard error is closed.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -348,7 +350,7 @@ impl From<LoadError> for Failure {
         if let LoadError::Foreign { .. } = error {
             return Failure::input(error.to_string());
         }
-        let more = "what was acknowledged is there, and the next start goes on after it";
+        let more = "acknowledged commands are durable, and the next run continues after them";
         Failure::new(Exit::Failed, error.to_string()).and(more)
     }
 }

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use diptych_log::OpenError;
-use diptych_store::{AppendError, Invalid, ReadError, SyncError, Unavailable};
+use diptych_store::{AppendError, InvalidRequest, ReadError, SyncError, Unavailable};
 
 /// The exit codes, as every `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -77,8 +77,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<Invalid> for Failure {
-    fn from(error: Invalid) -> Failure {
+impl From<InvalidRequest> for Failure {
+    fn from(error: InvalidRequest) -> Failure {
         Failure::input(error.to_string())
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         let conflict = Refusal::Conflict { at, after: Position::START };
         assert_eq!(exit(AppendError::Refused(conflict)), Exit::Refused);
         assert_eq!(exit(AppendError::Corrupt(corruption())), Exit::Damage);
-        assert_eq!(exit(AppendError::Invalid(Invalid::NoType)), Exit::Input);
+        assert_eq!(exit(AppendError::Invalid(InvalidRequest::NoType)), Exit::Input);
         let unknown = SyncError { cause: Unavailable::Closed };
         assert_eq!(exit(AppendError::OutcomeUnknown(unknown)), Exit::Failed);
         assert_eq!(exit(ReadError::Unavailable(Unavailable::Closed)), Exit::Failed);

@@ -128,7 +128,7 @@ fn metadata(values: BTreeMap<String, Value>) -> Result<Metadata, LineError> {
             "correlation" => metadata.correlation = Some(uuid("metadata.correlation", &text)?),
             "causation" => metadata.causation = Some(uuid("metadata.causation", &text)?),
             "actor" => metadata.actor = Some(text.into()),
-            _ => drop(metadata.further.insert(name.into(), text.into())),
+            _ => drop(metadata.extra.insert(name.into(), text.into())),
         }
     }
     Ok(metadata)
@@ -141,7 +141,7 @@ fn uuid(field: &'static str, text: &str) -> Result<Uuid, LineError> {
 
 /// Writes the event as one line.
 pub(crate) fn write(event: &EventRef<'_>, out: &mut impl Write) -> io::Result<()> {
-    write_json(&Shown::new(event), out)
+    write_json(&EventOutput::new(event), out)
 }
 
 /// Writes any value as one line of JSON.
@@ -151,7 +151,7 @@ pub(crate) fn write_json(value: &impl Serialize, out: &mut impl Write) -> io::Re
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct EventOutput<'a> {
     position: u64,
     #[serde(serialize_with = "as_text")]
     recorded_at: Timestamp,
@@ -169,15 +169,15 @@ struct Shown<'a> {
     id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
     occurred_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "ShownMetadata::is_empty")]
-    metadata: ShownMetadata,
+    #[serde(skip_serializing_if = "MetadataOutput::is_empty")]
+    metadata: MetadataOutput,
 }
 
-impl<'a> Shown<'a> {
-    fn new(event: &EventRef<'a>) -> Shown<'a> {
+impl<'a> EventOutput<'a> {
+    fn new(event: &EventRef<'a>) -> EventOutput<'a> {
         let data = one_line_of_json(event.payload());
         let metadata = event.metadata();
-        Shown {
+        EventOutput {
             position: event.position().get(),
             recorded_at: event.recorded_at(),
             event_type: event.event_type(),
@@ -187,7 +187,7 @@ impl<'a> Shown<'a> {
             data_base64: data.is_none().then(|| BASE64_STANDARD.encode(event.payload())),
             id: event.id(),
             occurred_at: metadata.occurred_at,
-            metadata: ShownMetadata(metadata),
+            metadata: MetadataOutput(metadata),
         }
     }
 }
@@ -234,16 +234,16 @@ impl Serialize for Tags<'_> {
 }
 
 /// Metadata without `occurred_at`, which is a field of the line itself.
-struct ShownMetadata(Metadata);
+struct MetadataOutput(Metadata);
 
-impl ShownMetadata {
+impl MetadataOutput {
     fn is_empty(&self) -> bool {
-        let Metadata { occurred_at: _, correlation, causation, actor, further } = &self.0;
-        correlation.is_none() && causation.is_none() && actor.is_none() && further.is_empty()
+        let Metadata { occurred_at: _, correlation, causation, actor, extra } = &self.0;
+        correlation.is_none() && causation.is_none() && actor.is_none() && extra.is_empty()
     }
 }
 
-impl Serialize for ShownMetadata {
+impl Serialize for MetadataOutput {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;
         if let Some(id) = self.0.correlation {
@@ -255,7 +255,7 @@ impl Serialize for ShownMetadata {
         if let Some(actor) = &self.0.actor {
             map.serialize_entry("actor", actor.as_str())?;
         }
-        for (name, value) in &self.0.further {
+        for (name, value) in &self.0.extra {
             map.serialize_entry(name.as_str(), value.as_str())?;
         }
         map.end()

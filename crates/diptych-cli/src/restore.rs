@@ -26,10 +26,10 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
         })
     });
     drop(progress);
-    let done = done.map_err(|error| failure(error, "the backup is as it was"))?;
+    let done = done.map_err(|error| failure(error, "the backup is unchanged"))?;
     let mut out = io::stdout().lock();
     if args.json {
-        return Ok(write_json(&Shown::from(&done), &mut out)?);
+        return Ok(write_json(&RestoreOutput::from(&done), &mut out)?);
     }
     Ok(writeln!(out, "{}", as_line(&done))?)
 }
@@ -47,7 +47,7 @@ fn as_line(done: &RestoreReport) -> String {
 
 /// The report as the JSON output has it.
 #[derive(Serialize)]
-struct Shown {
+struct RestoreOutput {
     log: String,
     epoch: String,
     epoch_of_backup: String,
@@ -57,9 +57,9 @@ struct Shown {
     bytes: u64,
 }
 
-impl From<&RestoreReport> for Shown {
-    fn from(done: &RestoreReport) -> Shown {
-        Shown {
+impl From<&RestoreReport> for RestoreOutput {
+    fn from(done: &RestoreReport) -> RestoreOutput {
+        RestoreOutput {
             log: done.identity.id.to_string(),
             epoch: done.identity.epoch.to_string(),
             epoch_of_backup: done.backup.epoch.to_string(),

@@ -41,11 +41,13 @@ pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
         Tail { folder: &folder, filter: Filter::everything(), begin: Begin::Last(TAIL_EVENTS) };
     if args.until_head || !io::stdout().is_terminal() {
         tail.print_once()?;
-        say(&format!("\nThe folder {data} is a log like any other; {program} --help says more."));
+        say(&format!(
+            "\nThe folder {data} is an ordinary log; {program} --help lists what else you can do."
+        ));
         return Ok(());
     }
     say(&format!(
-        "(it goes on when something comes; in another terminal in this folder, try\n  \
+        "(it prints new events as they come; in another terminal in this folder, try\n  \
          echo '{{\"type\":\"noted\",\"tags\":[\"member:hana\"],\"data\":\"hello\"}}' | \
          {program} append --data {data})"
     ));

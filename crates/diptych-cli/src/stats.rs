@@ -18,7 +18,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
     let stats = folder::with_existing_log(&args.folder, |log| Ok(log.blocking().stats()?))?;
     let mut out = io::stdout().lock();
     if args.json {
-        return Ok(write_json(&Shown::from(stats), &mut out)?);
+        return Ok(write_json(&StatsOutput::from(stats), &mut out)?);
     }
     Ok(as_text(&stats, args.top, &mut out)?)
 }
@@ -49,7 +49,7 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
 
 /// The statistics as the JSON output has them.
 #[derive(Serialize)]
-struct Shown {
+struct StatsOutput {
     log: String,
     epoch: String,
     events: u64,
@@ -74,11 +74,11 @@ struct KeyCount {
     tags: u64,
 }
 
-impl From<Stats> for Shown {
-    fn from(stats: Stats) -> Shown {
+impl From<Stats> for StatsOutput {
+    fn from(stats: Stats) -> StatsOutput {
         let types = stats.types.into_iter();
         let keys = stats.tag_keys.into_iter();
-        Shown {
+        StatsOutput {
             log: stats.identity.id.to_string(),
             epoch: stats.identity.epoch.to_string(),
             events: stats.head.get(),

@@ -26,19 +26,21 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     drop(progress);
     let mut out = io::stdout().lock();
     let places: Vec<Corruption> = match verified {
-        Ok(verified) if args.json => return Ok(write_json(&InOrder::of(&verified), &mut out)?),
+        Ok(verified) if args.json => {
+            return Ok(write_json(&IntactOutput::of(&verified), &mut out)?);
+        }
         Ok(verified) => return Ok(as_text(&verified, &mut out)?),
         Err(VerifyError::Damaged(places)) => places.into_iter().map(corruption).collect(),
         Err(VerifyError::Open(OpenError::Corrupt(corruption))) => vec![corruption],
         Err(VerifyError::Open(error)) => {
-            // Where there is no log at all, that is the answer.
+            // A missing log is reported as such, and not as damage.
             folder::must_exist(&args.folder)?;
             return Err(error.into());
         }
         Err(error) => return Err(Failure::new(Exit::Failed, error.to_string())),
     };
     if args.json {
-        write_json(&Damaged::of(&places), &mut out)?;
+        write_json(&DamageOutput::of(&places), &mut out)?;
     }
     Err(Failure::new(Exit::Damage, as_lines(&places)))
 }
@@ -60,7 +62,7 @@ fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
 
 /// The JSON output if everything is in order.
 #[derive(Serialize)]
-struct InOrder {
+struct IntactOutput {
     ok: bool,
     log: String,
     epoch: String,
@@ -71,9 +73,9 @@ struct InOrder {
     bytes: u64,
 }
 
-impl InOrder {
-    fn of(verified: &VerifyReport) -> InOrder {
-        InOrder {
+impl IntactOutput {
+    fn of(verified: &VerifyReport) -> IntactOutput {
+        IntactOutput {
             ok: true,
             log: verified.identity.id.to_string(),
             epoch: verified.identity.epoch.to_string(),
@@ -88,7 +90,7 @@ impl InOrder {
 
 /// The JSON output if there is damage.
 #[derive(Serialize)]
-struct Damaged {
+struct DamageOutput {
     ok: bool,
     damage: Vec<Place>,
 }
@@ -101,14 +103,14 @@ struct Place {
     advice: String,
 }
 
-impl Damaged {
-    fn of(places: &[Corruption]) -> Damaged {
+impl DamageOutput {
+    fn of(places: &[Corruption]) -> DamageOutput {
         let place = |Corruption { place, what, advice }: &Corruption| Place {
             place: place.clone(),
             what: what.clone(),
             advice: advice.clone(),
         };
-        Damaged { ok: false, damage: places.iter().map(place).collect() }
+        DamageOutput { ok: false, damage: places.iter().map(place).collect() }
     }
 }
 
@@ -142,7 +144,7 @@ mod tests {
              match; restore the file from a backup"
         );
         let mut json = Vec::new();
-        write_json(&Damaged::of(&places), &mut json).unwrap();
+        write_json(&DamageOutput::of(&places), &mut json).unwrap();
         let start = r#"{"ok":false,"damage":[{"place":"data/1.segment at byte 4096","what":"#;
         assert!(json.starts_with(start.as_bytes()));
     }

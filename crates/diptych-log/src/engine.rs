@@ -191,7 +191,7 @@ impl Engine {
                 Err(SyncError { cause })
             }
             // Each commit was published by now or never will be, so this does not wait.
-            _ => block_on(diptych_store::Synced::new(commits, self.shared.head()).wait()),
+            _ => block_on(diptych_store::CommitSync::new(commits, self.shared.head()).wait()),
         }
     }
 

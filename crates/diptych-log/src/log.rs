@@ -7,8 +7,8 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, Committed, EventStore, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Position, Read, ReadError, SyncError, Tag, Tracking, Unavailable,
+    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
+    LogIdentity, Position, Read, ReadError, SyncError, SyncedCommit, Tag, Tracking, Unavailable,
 };
 use parking_lot::Mutex;
 use pollster::block_on;
@@ -171,7 +171,7 @@ impl Blocking<'_> {
     ///
     /// # Errors
     /// As [`EventStore::append`], and [`AppendError::OutcomeUnknown`] if its sync failed.
-    pub fn commit(&self, append: Append) -> Result<Committed, AppendError> {
+    pub fn commit(&self, append: Append) -> Result<SyncedCommit, AppendError> {
         let accepted = block_on(self.engine.append(append, Writes::Caller))?;
         self.engine.write_if_inline();
         Ok(block_on(accepted.synced())?)
@@ -182,7 +182,7 @@ impl Blocking<'_> {
     ///
     /// # Errors
     /// As [`EventStore::append`].
-    pub fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    pub fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         block_on(self.engine.append(append, Writes::Other))
     }
 
@@ -277,7 +277,7 @@ impl EventStore for Log {
         self.0.engine.shared().head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.0.engine.append(append, Writes::Other).await
     }
 

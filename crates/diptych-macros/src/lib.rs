@@ -1,10 +1,10 @@
 //! The derive macro `Event` of the crate `diptych`, which re-exports it.
 
 mod attributes;
-mod declared;
+mod declaration;
+mod expansion;
 mod payload;
 mod serde_attributes;
-mod written;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -220,6 +220,6 @@ use syn::{DeriveInput, parse_macro_input};
 #[proc_macro_derive(Event, attributes(event, tag, serde))]
 pub fn event(item: TokenStream) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);
-    let written = declared::read(input).and_then(|declared| written::write(&declared));
+    let written = declaration::read(input).and_then(|declared| expansion::write(&declared));
     written.unwrap_or_else(|error| error.into_compile_error()).into()
 }

@@ -8,7 +8,7 @@ use syn::{
     Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Result, ext::IdentExt, parse_quote,
 };
 
-use crate::declared::{Field, OwnVariant};
+use crate::declaration::{Field, OwnVariant};
 
 /// The name of the private structs. It differs from any likely type of a field, and from the names
 /// in serde's generated code (such as `__Field` and `__D`).

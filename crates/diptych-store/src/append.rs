@@ -3,82 +3,96 @@ use std::{fmt, future::Future};
 use compact_str::CompactString;
 
 use crate::{
-    CommitNumber, Filter, Head, Invalid, Limits, LogIdentity, Position, RawEvent, Refusal,
-    SyncError, Timestamp,
+    error::{InvalidRequest, Refusal, SyncError},
+    event::RawEvent,
+    filter::Filter,
+    head::{CommitNumber, Head},
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    time::Timestamp,
 };
 
-/// One commit: events that are written together or not at all, and what must hold for it.
+/// One commit: events that are written together or not at all, and the checks that it must pass.
 ///
-/// Checked in this order: tracking, key, conditions. With no events and no tracking nothing is
-/// written: the checks are made and answered.
+/// The store checks tracking first, then the key, then the conditions. A request without events and
+/// without tracking only makes the checks: it writes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Append {
-    /// What to write, in order.
+    /// The events to write, in this order.
     pub events: Vec<RawEvent>,
-    /// Refuse if any of these is violated: something that matters to the decision was appended
-    /// since it was made. Several, because a decision may rest on several things, each known up
-    /// to another position; it conflicts with what it has not seen of each, and with no more.
+    /// Refuse the commit if one of these is violated, because the log has a relevant event that
+    /// the decision did not know. There may be several, because a decision can rest on several
+    /// states, each read up to a different position.
     pub conditions: Vec<AppendCondition>,
-    /// Refuse if this key was committed before.
+    /// Refuse the commit if this key was committed before.
     pub key: Option<Key>,
-    /// Refuse unless this is further along the source than what was taken in so far.
+    /// Refuse the commit unless this position is above the last stored position of the source.
     pub tracking: Option<Tracking>,
-    /// When the events are recorded, for a store that was told to take time from its caller
-    /// (a replica of a journal); other stores refuse it. It never decreases along the log.
+    /// The `recorded_at` of the events, for a store with [`TimeSource::Caller`], such as a replica
+    /// that applies a journal. Other stores refuse it.
+    ///
+    /// [`TimeSource::Caller`]: crate::TimeSource::Caller
     pub recorded_at: Option<Timestamp>,
 }
 
 impl Append {
-    /// These events.
+    /// A commit of these events.
     pub fn events(events: impl IntoIterator<Item = RawEvent>) -> Append {
         Append { events: events.into_iter().collect(), ..Append::default() }
     }
 
-    /// This event.
+    /// A commit of this event.
     pub fn event(event: RawEvent) -> Append {
         Append { events: vec![event], ..Append::default() }
     }
 
-    /// The same on this condition too.
+    /// Adds a condition.
     #[must_use]
     pub fn condition(mut self, condition: AppendCondition) -> Append {
         self.conditions.push(condition);
         self
     }
 
-    /// The same under this key.
+    /// Sets the idempotency key.
     #[must_use]
     pub fn key(mut self, key: Key) -> Append {
         self.key = Some(key);
         self
     }
 
-    /// The same with this tracking.
+    /// Sets the tracking.
     #[must_use]
     pub fn tracking(mut self, tracking: Tracking) -> Append {
         self.tracking = Some(tracking);
         self
     }
 
-    /// Whether the request is within a store's limits, apart from what only encoding tells.
+    /// Checks the request against a store's limits, apart from the sizes that only encoding
+    /// shows.
     ///
     /// # Errors
-    /// [`Invalid`] with what is wrong.
-    pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
+    /// [`InvalidRequest`] names the problem.
+    pub fn check(&self, limits: &Limits) -> Result<(), InvalidRequest> {
         let (events, allowed) = (self.events.len(), limits.commit_events);
         if events > allowed {
-            return Err(Invalid::too_many("events in a commit", events, allowed, "commit_events"));
+            return Err(InvalidRequest::too_many(
+                "events in a commit",
+                events,
+                allowed,
+                "commit_events",
+            ));
         }
         let (conditions, allowed) = (self.conditions.len(), limits.commit_conditions);
         if conditions > allowed {
             let what = "conditions of a commit";
-            return Err(Invalid::too_many(what, conditions, allowed, "commit_conditions"));
+            return Err(InvalidRequest::too_many(what, conditions, allowed, "commit_conditions"));
         }
-        // Together, because together they are looked up.
+        // The limits are for the sum, because one commit looks up all its filters.
         Filter::check_all(self.conditions.iter().map(|condition| &condition.fail_if), limits)?;
         if let Some(key) = &self.key {
             if self.events.is_empty() {
-                return Err(Invalid::KeyWithoutEvents);
+                return Err(InvalidRequest::KeyWithoutEvents);
             }
             check_name("key", &key.name, limits.key_bytes, "key_bytes")?;
         }
@@ -88,13 +102,13 @@ impl Append {
         Ok(())
     }
 
-    /// Whether no condition is after a position above this head; for authors of stores.
+    /// Checks that no condition names a position above this head. For authors of stores.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] with the highest such position.
-    pub fn check_positions(&self, head: Position) -> Result<(), Invalid> {
+    /// [`InvalidRequest::AboveHead`] with the highest such position.
+    pub fn check_positions(&self, head: Position) -> Result<(), InvalidRequest> {
         match self.conditions.iter().map(|condition| condition.after).max() {
-            Some(position) if position > head => Err(Invalid::AboveHead { position, head }),
+            Some(position) if position > head => Err(InvalidRequest::AboveHead { position, head }),
             _ => Ok(()),
         }
     }
@@ -105,31 +119,32 @@ fn check_name(
     name: &str,
     allowed: usize,
     limit: &'static str,
-) -> Result<(), Invalid> {
+) -> Result<(), InvalidRequest> {
     if name.is_empty() {
-        return Err(Invalid::NoName { what });
+        return Err(InvalidRequest::NoName { what });
     }
     if name.len() > allowed {
-        return Err(Invalid::too_large(what, name.len(), allowed, limit));
+        return Err(InvalidRequest::too_large(what, name.len(), allowed, limit));
     }
     Ok(())
 }
 
-/// "Refuse if anything matching this filter is after this position."
+/// Refuses a commit if an event that matches a filter is after a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendCondition {
-    /// What must not be there.
+    /// The events that must not exist after the position.
     pub fail_if: Filter,
     /// The position up to which the decision knew the log.
     pub after: Position,
 }
 
-/// An idempotency key: remembered with the commit for ever, in a space of its own.
+/// An idempotency key. The store keeps it with its commit for ever. Keys share no names with types,
+/// tags or sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// The key.
+    /// The text of the key.
     pub name: CompactString,
-    /// What its caller asked for, so that the key used again for something else is noticed.
+    /// Digest of the caller's request. A different digest under a used key is an error.
     pub digest: Digest,
 }
 
@@ -140,7 +155,7 @@ impl Key {
     }
 }
 
-/// 16 bytes that stand for a request: alike for the same, different for others.
+/// Digest of a request: 16 bytes, equal for equal requests and different for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 16]);
 
@@ -159,24 +174,30 @@ impl fmt::Display for Digest {
     }
 }
 
-/// How far another log was taken in, stored with the commit that takes it in: exactly once.
+/// The position up to which another log was imported. It is stored with the commit that imports, so
+/// that each event is imported exactly once.
+///
+/// The origin names the log and its epoch, and not the event at the position. If an older copy of
+/// that log is put back and grows past the position, its new events up to there are not imported,
+/// and no call fails. A reader of the source that must notice this compares the
+/// [checksum](crate::Store::checksum) of the event at the position before it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
-    /// The name under which this log knows the other.
+    /// The name of the other log in this one.
     pub source: CompactString,
-    /// Which log and history that is, for a source that has an identity.
+    /// Identity of the other log, if it has one.
     pub origin: Option<LogIdentity>,
-    /// Taken in up to here, in the source's own positions.
+    /// The last imported position of the source.
     pub position: Position,
 }
 
 impl Tracking {
-    /// Taken in up to `position` of a source without an identity.
+    /// Import up to `position` of a source without an identity.
     pub fn new(source: impl AsRef<str>, position: impl Into<Position>) -> Tracking {
         Tracking { source: CompactString::new(source), origin: None, position: position.into() }
     }
 
-    /// The same of a source with this identity.
+    /// Sets the identity of the source.
     #[must_use]
     pub fn origin(mut self, origin: LogIdentity) -> Tracking {
         self.origin = Some(origin);
@@ -185,11 +206,11 @@ impl Tracking {
 }
 
 impl Tracking {
-    /// Whether a commit with this tracking may follow one that stored `stored` when the head was
-    /// `at`; for authors of stores.
+    /// Checks that a commit with this tracking may follow `stored`, which was stored when the head
+    /// was `at`. For authors of stores.
     ///
     /// # Errors
-    /// The [`Refusal`], if not.
+    /// The [`Refusal`] of the commit.
     pub fn check_against(&self, stored: &Tracking, at: Position) -> Result<(), Refusal> {
         let source_name = self.source.to_string();
         let tracked = stored.position;
@@ -204,19 +225,19 @@ impl Tracking {
     }
 }
 
-/// What a key look-up finds: the commit made under it.
+/// The commit that was made under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyedCommit {
-    /// Its first event.
+    /// Position of its first event.
     pub first: Position,
-    /// Its last event.
+    /// Position of its last event.
     pub last: Position,
-    /// What its caller asked for.
+    /// Digest of its request.
     pub digest: Digest,
 }
 
 impl KeyedCommit {
-    /// How a store refuses this key, which this commit has; for authors of stores.
+    /// The refusal of a later commit under the key of this one. For authors of stores.
     pub fn refuse(&self, key: &Key) -> Refusal {
         let KeyedCommit { first, last, digest } = *self;
         if digest == key.digest {
@@ -227,60 +248,60 @@ impl KeyedCommit {
     }
 }
 
-/// A commit that has its positions. It is durable when [`synced`](Accepted::synced) says so.
+/// A commit that has its positions. It is durable once [`synced`](AcceptedCommit::synced) returns.
 ///
-/// For a commit without events `last` is the position that its checks considered the log up to,
-/// and `first` the one after it.
+/// For a commit without events `last` is the head that its checks considered, and `first` is the
+/// position after it.
 #[derive(Debug)]
 #[must_use = "an accepted commit is not durable yet: wait for `synced`"]
-pub struct Accepted {
-    /// The first event's position.
+pub struct AcceptedCommit {
+    /// Position of the first event.
     pub first: Position,
-    /// The last event's position.
+    /// Position of the last event.
     pub last: Position,
-    /// When its events are recorded, as reads say it later. For a commit that records nothing,
-    /// when the last one before it was; [`Timestamp::NEVER`] if there is none.
+    /// The `recorded_at` that later reads return for its events. For a commit that records nothing
+    /// it is that of the last commit before it, or [`Timestamp::NEVER`].
     pub recorded_at: Timestamp,
-    /// Says when it is durable.
-    pub sync: Synced,
+    /// Waits until the commit is durable.
+    pub sync: CommitSync,
 }
 
-impl Accepted {
+impl AcceptedCommit {
     /// Waits until the commit is durable by the store's stated policy.
     ///
     /// # Errors
-    /// [`SyncError`] if the store failed or was closed before: the outcome is unknown.
-    pub async fn synced(self) -> Result<Committed, SyncError> {
-        let Accepted { first, last, sync, .. } = self;
+    /// [`SyncError`] if the store failed or was closed before the sync: the commit may or may not
+    /// survive.
+    pub async fn synced(self) -> Result<SyncedCommit, SyncError> {
+        let AcceptedCommit { first, last, sync, .. } = self;
         sync.wait().await?;
-        Ok(Committed { first, last })
+        Ok(SyncedCommit { first, last })
     }
 }
 
-/// A durable commit.
+/// A commit that is durable by the store's stated policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// The first event's position.
+pub struct SyncedCommit {
+    /// Position of the first event.
     pub first: Position,
-    /// The last event's position.
+    /// Position of the last event.
     pub last: Position,
 }
 
-/// Says when a commit is durable. Cloneable: several may wait for the same commit.
+/// Waits until a commit is durable. Clones wait for the same commit.
 #[derive(Clone, Debug)]
-pub struct Synced {
+pub struct CommitSync {
     commit: CommitNumber,
     head: Head,
 }
 
-impl Synced {
-    /// For authors of stores: durable when `head` has published this commit.
-    pub fn new(commit: CommitNumber, head: Head) -> Synced {
-        Synced { commit, head }
+impl CommitSync {
+    /// The sync of a commit that is durable once `head` has published it. For authors of stores.
+    pub fn new(commit: CommitNumber, head: Head) -> CommitSync {
+        CommitSync { commit, head }
     }
 
-    /// Whether the commit is durable already. It asks without waiting, at the cost of reading
-    /// one number.
+    /// Whether the commit is durable already. It does not wait, and costs one atomic load.
     pub fn is_done(&self) -> bool {
         self.head.is_published(self.commit)
     }
@@ -288,7 +309,8 @@ impl Synced {
     /// Waits until the commit is durable by the store's stated policy.
     ///
     /// # Errors
-    /// [`SyncError`] if the store failed or was closed before: the outcome is unknown.
+    /// [`SyncError`] if the store failed or was closed before the sync: the commit may or may not
+    /// survive.
     pub fn wait(self) -> impl Future<Output = Result<(), SyncError>> + Send + Unpin {
         self.head.synced(self.commit)
     }

@@ -2,11 +2,15 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    Invalid, Metadata, Position, RawEvent, Tag, Timestamp,
-    encoding::{Fields, Layout, Malformed, Rest},
+    encoding::{DecodeError, Fields, Layout, Rest},
+    error::InvalidRequest,
+    event::{Metadata, RawEvent},
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
 };
 
-/// In which order a read goes through the log.
+/// The order of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
     /// From low positions to high ones.
@@ -16,30 +20,29 @@ pub enum Direction {
     Backwards,
 }
 
-/// What part of the log to read, in which order, and how much at once.
+/// A request to read one batch: the part of the log, the order, and the number of events.
 ///
-/// Both bounds hold in both directions: events above `after`, at or below `upto`.
+/// Both bounds hold in both directions: a read returns events above `after` and at or below `upto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// Only events above this position.
     pub after: Position,
-    /// Only events at or below this position; the head at the latest.
+    /// Only events at or below this position. A read ends at the head at the latest.
     pub upto: Position,
-    /// The order of the events in the batch, and the end from which `limit` counts.
+    /// The order of the events in the batch. `limit` counts from the end that is read first.
     pub direction: Direction,
-    /// At most this many events; a store may give fewer, bounded by its
-    /// [`Limits`](crate::Limits), and says by the batch's `upto` how far it came. 0 considers
-    /// nothing.
+    /// Maximum number of events. The [`Limits`](crate::Limits) of the store can make a batch
+    /// smaller; its `upto` then tells how far the read came. A read with limit 0 considers nothing.
     pub limit: usize,
 }
 
 impl Read {
-    /// Everything, forwards, as much as fits in one batch.
+    /// Reads from the start of the log, as much as fits in one batch.
     pub fn all() -> Read {
         Read::after(Position::START)
     }
 
-    /// Forwards from just after `position`.
+    /// Reads forwards from the event after `position`.
     pub fn after(position: Position) -> Read {
         Read {
             after: position,
@@ -49,19 +52,19 @@ impl Read {
         }
     }
 
-    /// Backwards from the head.
+    /// Reads backwards from the head.
     pub fn backwards() -> Read {
         Read { direction: Direction::Backwards, ..Read::all() }
     }
 
-    /// The same, for at most this many events.
+    /// Sets the maximum number of events.
     #[must_use]
     pub fn limit(mut self, events: usize) -> Read {
         self.limit = events;
         self
     }
 
-    /// The same, for events at or below `position`.
+    /// Sets the upper bound: events at or below `position`.
     #[must_use]
     pub fn upto(mut self, position: Position) -> Read {
         self.upto = position;
@@ -69,9 +72,9 @@ impl Read {
     }
 }
 
-/// Some events of one read, sharing memory, and how far the read considered the log.
+/// Events of one read, and the position up to which the read considered the log.
 ///
-/// Cloning shares. An event's bytes are borrowed from the batch: see [`EventRef`].
+/// Clones share the memory of the events. An [`EventRef`] borrows its bytes from the batch.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     chunks: Vec<Bytes>,
@@ -90,28 +93,30 @@ struct Entry {
 }
 
 impl Batch {
-    /// How many events.
+    /// Number of events.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing matched in the part that was considered.
+    /// Whether the batch has no event: none matched in the considered part of the log.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The position up to which everything was considered, matching or not.
+    /// The position up to which the read considered every event, matching or not.
     ///
-    /// Forwards: everything above [`Read::after`] and at or below this. The next read goes on
-    /// `after` it; the read is done when it equals [`Read::upto`] or the head. Backwards:
-    /// everything from the start of the read down to and including this. The next read goes on
-    /// `upto` the position [before](Position::before) it; the read is done when that is
-    /// [`Read::after`].
+    /// A forward read considered the positions above [`Read::after`] up to and including this one.
+    /// To continue, read `after` it. The read is complete when it equals [`Read::upto`] or the
+    /// head.
+    ///
+    /// A backward read considered the positions from its start down to and including this one. To
+    /// continue, read `upto` the position [before](Position::before) it. The read is complete when
+    /// that position is [`Read::after`].
     pub fn upto(&self) -> Position {
         self.upto
     }
 
-    /// The event at this place in the batch.
+    /// The event at this index of the batch.
     pub fn get(&self, index: usize) -> Option<EventRef<'_>> {
         self.entries.get(index).map(|entry| self.event(entry))
     }
@@ -133,7 +138,7 @@ impl Batch {
     }
 }
 
-/// Fills a [`Batch`]; for authors of stores.
+/// Fills a [`Batch`]. For authors of stores.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     batch: Batch,
@@ -152,16 +157,17 @@ impl BatchBuilder {
         builder
     }
 
-    /// Adds memory that holds encoded events; the number that [`push`](BatchBuilder::push) takes.
+    /// Adds memory that holds encoded events. It returns the number of the chunk for
+    /// [`push`](BatchBuilder::push).
     pub fn chunk(&mut self, bytes: Bytes) -> u32 {
         self.batch.chunks.push(bytes);
         u32::try_from(self.batch.chunks.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Adds the event whose [encoded](crate::encoding) bytes are `start..end` of that chunk.
+    /// Adds the event whose [encoded](crate::encoding) bytes are `start..end` of this chunk.
     ///
     /// # Errors
-    /// [`Malformed`] if there is no event in those bytes; the batch is then as it was.
+    /// [`DecodeError`] if the bytes are not an event. The batch does not change then.
     #[inline]
     pub fn push(
         &mut self,
@@ -170,42 +176,45 @@ impl BatchBuilder {
         chunk: u32,
         start: u32,
         end: u32,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), DecodeError> {
         let bytes = self.batch.chunks.get(chunk as usize).map_or(&[][..], |chunk| chunk);
         let layout = Layout::of(bytes.get(start as usize..end as usize).unwrap_or(&[]))?;
         self.batch.entries.push(Entry { position, recorded_at, chunk, start, end, layout });
         Ok(())
     }
 
-    /// How many events so far.
+    /// Number of events so far.
     pub fn len(&self) -> usize {
         self.batch.len()
     }
 
-    /// The position of the event that was added last.
+    /// Position of the last added event.
     pub fn last_position(&self) -> Option<Position> {
         self.batch.entries.last().map(|entry| entry.position)
     }
 
-    /// Whether there is no event yet.
+    /// Whether the batch has no event yet.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
 
-    /// The range of a read that is not empty, once it is cut to `head`: the first and the last
-    /// position to consider, low to high.
+    /// The lowest and the highest position that a read has to consider, or `None` if there are
+    /// none.
     ///
     /// # Errors
-    /// [`Invalid::AboveHead`] if it begins above the head.
-    pub fn range(read: &Read, head: Position) -> Result<Option<(Position, Position)>, Invalid> {
+    /// [`InvalidRequest::AboveHead`] if the read begins above the head.
+    pub fn range(
+        read: &Read,
+        head: Position,
+    ) -> Result<Option<(Position, Position)>, InvalidRequest> {
         if read.after > head {
-            return Err(Invalid::AboveHead { position: read.after, head });
+            return Err(InvalidRequest::AboveHead { position: read.after, head });
         }
         let last = read.upto.min(head);
         Ok((read.after < last && read.limit > 0).then(|| (read.after.plus(1), last)))
     }
 
-    /// The batch of a read that has nothing to consider.
+    /// The batch of a read that has no position to consider.
     pub fn nothing(read: &Read) -> Batch {
         let upto = match read.direction {
             Direction::Forwards => read.after,
@@ -215,14 +224,15 @@ impl BatchBuilder {
         BatchBuilder::new().finish(upto)
     }
 
-    /// The batch, with everything up to (backwards: down to) `upto` considered.
+    /// Completes the batch. The read considered every position up to (backwards: down to) `upto`.
     pub fn finish(mut self, upto: Position) -> Batch {
         self.batch.upto = upto;
         self.batch
     }
 }
 
-/// An event in a [`Batch`], borrowed: reading a field costs no allocation.
+/// An event, borrowed from a [`Batch`]. Type, tags and payload are read in place, without an
+/// allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct EventRef<'a> {
     position: Position,
@@ -231,52 +241,52 @@ pub struct EventRef<'a> {
 }
 
 impl<'a> EventRef<'a> {
-    /// Its place in the log.
+    /// The position in the log.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// When the log learned it; never decreases along the log.
+    /// When the log recorded the event. It never decreases along the log.
     pub fn recorded_at(&self) -> Timestamp {
         self.recorded_at
     }
 
-    /// When it was so: as its writer said, else when it was recorded.
+    /// When the event occurred: as its writer stated, or else when it was recorded.
     pub fn occurred_at(&self) -> Timestamp {
         self.fields.rest().occurred_at.unwrap_or(self.recorded_at)
     }
 
-    /// The stable name of its type.
+    /// The stable name of the event type.
     pub fn event_type(&self) -> &'a str {
         self.fields.event_type()
     }
 
-    /// The schema version of its payload.
+    /// The schema version of the payload.
     pub fn version(&self) -> u32 {
         self.fields.rest().version
     }
 
-    /// What it is about, each as `key:value`.
+    /// The tags, each as `key:value`.
     pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.fields.tags()
     }
 
-    /// What happened.
+    /// The encoded content of the event.
     pub fn payload(&self) -> &'a [u8] {
         self.fields.payload()
     }
 
-    /// Its id, if its writer gave one.
+    /// The id, if the writer gave one.
     pub fn id(&self) -> Option<Uuid> {
         self.fields.rest().id
     }
 
-    /// When it was so, why, and by whom.
+    /// The metadata, copied.
     pub fn metadata(&self) -> Metadata {
         self.fields.rest().metadata()
     }
 
-    /// All its [encoded](crate::encoding) bytes.
+    /// The [encoded](crate::encoding) bytes of the whole event.
     pub fn bytes(&self) -> &'a [u8] {
         self.fields.bytes()
     }
@@ -285,7 +295,7 @@ impl<'a> EventRef<'a> {
         self.fields.rest()
     }
 
-    /// A copy that owns its memory.
+    /// Copies the event into memory of its own.
     pub fn to_raw(&self) -> RawEvent {
         let rest = self.fields.rest();
         RawEvent {

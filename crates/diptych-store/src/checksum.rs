@@ -9,7 +9,15 @@ use std::fmt;
 
 use twox_hash::XxHash3_64;
 
-use crate::{EventRef, Metadata, Position, RawEvent, Tag, Timestamp, encoding::Rest};
+use crate::{
+    batch::EventRef,
+    encoding::Rest,
+    event::{Metadata, RawEvent},
+    identity::LogIdentity,
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
+};
 
 /// The checksum of one event at its position. It covers every field that a read returns, including
 /// the position and `recorded_at`.
@@ -84,8 +92,22 @@ impl ContentChecksum {
     }
 }
 
+/// A place in one history of one log: the position, and the checksum of the event there.
+///
+/// An older copy of a log that is put back keeps its identity, and can get other events at the same
+/// positions. The checksum of one event distinguishes the two histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HistoryPoint {
+    /// The log and its history.
+    pub log: LogIdentity,
+    /// The position.
+    pub position: Position,
+    /// Checksum of the event at the position.
+    pub checksum: EventChecksum,
+}
+
 fn rest(event: &RawEvent) -> Rest<'_> {
-    let Metadata { occurred_at, correlation, causation, actor, further } = &event.metadata;
+    let Metadata { occurred_at, correlation, causation, actor, extra } = &event.metadata;
     Rest {
         version: event.version,
         id: event.id,
@@ -93,7 +115,7 @@ fn rest(event: &RawEvent) -> Rest<'_> {
         correlation: *correlation,
         causation: *causation,
         actor: actor.as_deref(),
-        further: further.iter().map(|(name, value)| (&**name, &**value)).collect(),
+        extra: extra.iter().map(|(name, value)| (&**name, &**value)).collect(),
     }
 }
 
@@ -109,7 +131,7 @@ impl Content<'_> {
     /// Hashes one piece after another, in an order that never changes. The head tells which pieces
     /// follow, so that no two events give equal pieces.
     fn checksum<'t>(&self, tags: impl Iterator<Item = &'t str>) -> ContentChecksum {
-        let Rest { version, id, occurred_at, correlation, causation, actor, further } = &self.rest;
+        let Rest { version, id, occurred_at, correlation, causation, actor, extra } = &self.rest;
         let is_there = [
             id.is_some(),
             occurred_at.is_some(),
@@ -118,7 +140,7 @@ impl Content<'_> {
             actor.is_some(),
         ];
         let mut head = [0; 17];
-        let numbers = [u64::from(*version), self.tags as u64, further.len() as u64];
+        let numbers = [u64::from(*version), self.tags as u64, extra.len() as u64];
         for (bytes, number) in head.chunks_exact_mut(4).zip(numbers) {
             // The cast is safe, because the limits of stores are far below 32 bits.
             bytes.copy_from_slice(&(number as u32).to_le_bytes());
@@ -142,7 +164,7 @@ impl Content<'_> {
         if let Some(actor) = actor {
             hash = add(hash, actor.as_bytes());
         }
-        for (name, value) in further {
+        for (name, value) in extra {
             hash = add(add(hash, name.as_bytes()), value.as_bytes());
         }
         ContentChecksum(add(hash, self.payload))
@@ -161,7 +183,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Append, Filter, Memory, Read, Store};
+    use crate::{append::Append, batch::Read, filter::Filter, memory::Memory, store::Store};
 
     fn full() -> RawEvent {
         let metadata = Metadata {
@@ -169,7 +191,7 @@ mod tests {
             correlation: Some(Uuid::from_u128(2)),
             causation: Some(Uuid::from_u128(3)),
             actor: Some("ann".into()),
-            further: [("a".into(), "1".into()), ("b".into(), "2".into())].into(),
+            extra: [("a".into(), "1".into()), ("b".into(), "2".into())].into(),
         };
         let event = RawEvent::new("opened", "{}").version(2).id(Uuid::from_u128(1));
         let tags = [Tag::new("account", "a"), Tag::new("bank", "b")];
@@ -205,8 +227,8 @@ mod tests {
             |event| event.metadata.causation = event.metadata.correlation.take(),
             |event| event.metadata.actor = Some("anna".into()),
             |event| event.metadata.actor = None,
-            |event| drop(event.metadata.further.remove("b")),
-            |event| drop(event.metadata.further.insert("a".into(), "12".into())),
+            |event| drop(event.metadata.extra.remove("b")),
+            |event| drop(event.metadata.extra.insert("a".into(), "12".into())),
         ];
         let changed = changes.map(|change| {
             let mut event = full();
@@ -225,20 +247,20 @@ mod tests {
         let ids = || proptest::option::of(any::<u128>().prop_map(Uuid::from_u128));
         let tag = "[ab]:[a-c]{0,2}".prop_map(|tag| Tag::parse(&tag).unwrap());
         let tags = proptest::collection::vec(tag, 0..5);
-        let further = proptest::collection::btree_map("[a-c]{1,2}", ".{0,5}", 0..3);
+        let extra = proptest::collection::btree_map("[a-c]{1,2}", ".{0,5}", 0..3);
         let bytes = proptest::collection::vec(any::<u8>(), 0..600);
         let plain = ("[a-c]{1,3}", 1..4_u32, tags, bytes, ids());
-        let rest = (proptest::option::of(any::<i64>()), ids(), ids(), further);
+        let rest = (proptest::option::of(any::<i64>()), ids(), ids(), extra);
         (plain, rest).prop_map(|((name, version, tags, payload, id), rest)| {
-            let (occurred_at, correlation, causation, further) = rest;
-            let further =
-                further.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let (occurred_at, correlation, causation, extra) = rest;
+            let extra =
+                extra.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
             let metadata = Metadata {
                 occurred_at: occurred_at.map(Timestamp::from_micros),
                 correlation,
                 causation,
                 actor: None,
-                further,
+                extra,
             };
             RawEvent { event_type: name.into(), version, tags, payload, id, metadata }
         })

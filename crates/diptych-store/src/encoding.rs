@@ -1,4 +1,4 @@
-//! The bytes of one event, the same in every store that keeps bytes, and in every batch.
+//! The encoding of one event. Every store that keeps bytes, and every batch, uses it.
 //!
 //! ```text
 //! flags    u8       which optional fields follow, see below
@@ -10,20 +10,25 @@
 //! correl.  16 bytes            flag 0x08
 //! caus.    16 bytes            flag 0x10
 //! actor    varint length, UTF-8              flag 0x20
-//! further  varint count, then for each: varint length, UTF-8 name, varint length, UTF-8 value
+//! extra    varint count, then for each: varint length, UTF-8 name, varint length, UTF-8 value
 //!                              flag 0x40
 //! payload  the rest
 //! ```
 //!
-//! Varints are unsigned LEB128. Flag 0x80 is reserved: bytes that set it are refused, so that an
-//! older program never misreads a newer event.
+//! Varints are unsigned LEB128. Flag 0x80 is reserved. Decoding refuses bytes that set it, so that
+//! an older program never misreads a newer event.
 
 use std::collections::BTreeMap;
 
 use compact_str::CompactString;
 use uuid::Uuid;
 
-use crate::{Invalid, Limits, Metadata, RawEvent, Timestamp};
+use crate::{
+    error::InvalidRequest,
+    event::{Metadata, RawEvent},
+    limits::Limits,
+    time::Timestamp,
+};
 
 const VERSION: u8 = 0x01;
 const ID: u8 = 0x02;
@@ -31,28 +36,28 @@ const OCCURRED_AT: u8 = 0x04;
 const CORRELATION: u8 = 0x08;
 const CAUSATION: u8 = 0x10;
 const ACTOR: u8 = 0x20;
-const FURTHER: u8 = 0x40;
+const EXTRA: u8 = 0x40;
 const RESERVED: u8 = 0x80;
 
 /// Appends the bytes of `event` to `out`.
 ///
-/// Tags are a set: one given twice is written once, where it stood first.
+/// Tags are a set: a repeated tag is written once, at its first place.
 ///
 /// # Errors
-/// [`Invalid`] if the event is beyond `limits` or has no type; `out` is then as it was.
-pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<(), Invalid> {
+/// [`InvalidRequest`] if the event exceeds `limits` or has no type. `out` does not change then.
+pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<(), InvalidRequest> {
     encode_laid_out(event, limits, out).map(|_| ())
 }
 
-/// The same, and where the fields start: who encodes knows it, and need not parse for it.
+/// Encodes like [`encode`], and also returns the layout, which saves parsing the bytes again.
 pub(crate) fn encode_laid_out(
     event: &RawEvent,
     limits: &Limits,
     out: &mut Vec<u8>,
-) -> Result<Layout, Invalid> {
+) -> Result<Layout, InvalidRequest> {
     check(event, limits)?;
     let start = out.len();
-    // What stands before a payload is bounded far below 4 GiB.
+    // The cast is safe, because the limits keep all fields before the payload far below 4 GiB.
     let at = |out: &Vec<u8>| (out.len() - start) as u32;
     let metadata = &event.metadata;
     out.push(flags(event));
@@ -82,9 +87,9 @@ pub(crate) fn encode_laid_out(
     if let Some(actor) = &metadata.actor {
         put_text(out, actor);
     }
-    if !metadata.further.is_empty() {
-        put_varint(out, metadata.further.len() as u64);
-        for (name, value) in &metadata.further {
+    if !metadata.extra.is_empty() {
+        put_varint(out, metadata.extra.len() as u64);
+        for (name, value) in &metadata.extra {
             put_text(out, name);
             put_text(out, value);
         }
@@ -94,7 +99,7 @@ pub(crate) fn encode_laid_out(
     let bytes = out.len() - start;
     if bytes > limits.event_bytes {
         out.truncate(start);
-        return Err(Invalid::too_large("event", bytes, limits.event_bytes, "event_bytes"));
+        return Err(InvalidRequest::too_large("event", bytes, limits.event_bytes, "event_bytes"));
     }
     Ok(Layout { type_at, tags_at, rest_at, payload_at, tag_count })
 }
@@ -108,22 +113,26 @@ fn flags(event: &RawEvent) -> u8 {
         (CORRELATION, metadata.correlation.is_some()),
         (CAUSATION, metadata.causation.is_some()),
         (ACTOR, metadata.actor.is_some()),
-        (FURTHER, !metadata.further.is_empty()),
+        (EXTRA, !metadata.extra.is_empty()),
     ]
     .into_iter()
     .fold(0, |flags, (flag, present)| if present { flags | flag } else { flags })
 }
 
-fn check(event: &RawEvent, limits: &Limits) -> Result<(), Invalid> {
+fn check(event: &RawEvent, limits: &Limits) -> Result<(), InvalidRequest> {
     if event.event_type.is_empty() {
-        return Err(Invalid::NoType);
+        return Err(InvalidRequest::NoType);
     }
     let bounded = |what, length: usize, limit: usize, name| {
-        if length > limit { Err(Invalid::too_large(what, length, limit, name)) } else { Ok(()) }
+        if length > limit {
+            Err(InvalidRequest::too_large(what, length, limit, name))
+        } else {
+            Ok(())
+        }
     };
     bounded("event type", event.event_type.len(), limits.type_bytes, "type_bytes")?;
     if event.tags.len() > limits.tags_per_event {
-        return Err(Invalid::too_many(
+        return Err(InvalidRequest::too_many(
             "tags of an event",
             event.tags.len(),
             limits.tags_per_event,
@@ -133,11 +142,11 @@ fn check(event: &RawEvent, limits: &Limits) -> Result<(), Invalid> {
     for tag in &event.tags {
         bounded("tag", tag.as_str().len(), limits.tag_bytes, "tag_bytes")?;
     }
-    let further = event.metadata.further.iter().map(|(name, value)| name.len() + value.len());
+    let extra = event.metadata.extra.iter().map(|(name, value)| name.len() + value.len());
     let actor = event.metadata.actor.as_ref().map_or(0, |actor| actor.len());
-    let metadata_bytes = actor + further.sum::<usize>();
+    let metadata_bytes = actor + extra.sum::<usize>();
     bounded("metadata of an event", metadata_bytes, limits.metadata_bytes, "metadata_bytes")?;
-    // Before anything is copied; the exact size is checked once it is known.
+    // This check comes before any copy. The exact size is checked after encoding.
     bounded("event payload", event.payload.len(), limits.event_bytes, "event_bytes")
 }
 
@@ -146,7 +155,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends an unsigned LEB128 number: 7 bits a byte, lowest first.
+/// Appends a number as unsigned LEB128: 7 bits in each byte, the lowest first.
 pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -158,12 +167,12 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
 /// The bytes are not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bytes are not an event: {what}")]
-pub struct Malformed {
+pub struct DecodeError {
     what: &'static str,
 }
 
-/// Where the fields of an encoded event start. Bytes that have a layout were checked whole, so
-/// reading their fields cannot fail.
+/// The offsets of the fields of an encoded event. A layout exists only for bytes that were checked
+/// completely, so reading their fields cannot fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     type_at: u32,
@@ -177,17 +186,18 @@ impl Layout {
     /// Checks the bytes of one event and finds its fields.
     ///
     /// # Errors
-    /// [`Malformed`] if they are cut short, not UTF-8 where they must be, or of a newer form.
-    pub fn of(bytes: &[u8]) -> Result<Layout, Malformed> {
+    /// [`DecodeError`] if the bytes are cut short, have a text that is not UTF-8, or are of a newer
+    /// form.
+    pub fn of(bytes: &[u8]) -> Result<Layout, DecodeError> {
         let mut reader = Reader { bytes, at: 0 };
         let flags = reader.byte()?;
         if flags & RESERVED != 0 {
-            return Err(Malformed { what: "it is of a form newer than this program" });
+            return Err(DecodeError { what: "it is of a form newer than this program" });
         }
         let type_length = reader.length()?;
         let type_at = reader.at;
         if reader.take(type_length)?.is_empty() {
-            return Err(Malformed { what: "it has no type" });
+            return Err(DecodeError { what: "it has no type" });
         }
         let tag_count = reader.length()?;
         let tags_at = reader.at;
@@ -196,7 +206,8 @@ impl Layout {
             reader.take(length)?;
         }
         let rest_at = reader.at;
-        // Nearly all are plain, which one look at all of them tells.
+        // Nearly all names are ASCII. One check of all bytes is faster than one check for each
+        // name.
         if !bytes.get(type_at..rest_at).unwrap_or(&[]).is_ascii() {
             Layout::check_texts(Reader { bytes, at: type_at }, type_length, tag_count)?;
         }
@@ -216,7 +227,7 @@ impl Layout {
         mut reader: Reader<'_>,
         type_length: usize,
         tag_count: usize,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), DecodeError> {
         reader.text(type_length)?;
         reader.length()?;
         for _ in 0..tag_count {
@@ -227,8 +238,8 @@ impl Layout {
     }
 }
 
-fn narrow(number: usize) -> Result<u32, Malformed> {
-    u32::try_from(number).map_err(|_| Malformed { what: "it is larger than 4 GiB" })
+fn narrow(number: usize) -> Result<u32, DecodeError> {
+    u32::try_from(number).map_err(|_| DecodeError { what: "it is larger than 4 GiB" })
 }
 
 /// The fields of an encoded event, borrowed from its bytes.
@@ -239,7 +250,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of bytes that have this layout.
+    /// The fields of bytes with this layout.
     #[inline]
     pub fn new(bytes: &'a [u8], layout: Layout) -> Fields<'a> {
         Fields { bytes, layout }
@@ -249,17 +260,17 @@ impl<'a> Fields<'a> {
         self.bytes
     }
 
-    /// The stable name of its type.
+    /// The stable name of the event type.
     #[inline]
     pub fn event_type(&self) -> &'a str {
-        // The length stands just before the name; it is read again to keep the layout small.
+        // The length before the name is read again, which keeps the layout small.
         let mut reader = Reader { bytes: self.bytes, at: 1 };
         let length = reader.length().unwrap_or(0);
         debug_assert_eq!(reader.at, self.layout.type_at as usize);
         reader.text(length).unwrap_or("")
     }
 
-    /// What it is about, each as `key:value`.
+    /// The tags, each as `key:value`.
     #[inline]
     pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let mut reader = Reader { bytes: self.bytes, at: self.layout.tags_at as usize };
@@ -269,7 +280,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// What happened.
+    /// The encoded content of the event.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(self.layout.payload_at as usize..).unwrap_or(&[])
@@ -285,7 +296,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The optional fields.
+/// The optional fields of an event.
 #[derive(Debug, Default)]
 pub(crate) struct Rest<'a> {
     pub(crate) version: u32,
@@ -294,25 +305,25 @@ pub(crate) struct Rest<'a> {
     pub(crate) correlation: Option<Uuid>,
     pub(crate) causation: Option<Uuid>,
     pub(crate) actor: Option<&'a str>,
-    pub(crate) further: Vec<(&'a str, &'a str)>,
+    pub(crate) extra: Vec<(&'a str, &'a str)>,
 }
 
 impl Rest<'_> {
     pub(crate) fn metadata(&self) -> Metadata {
-        let further = self.further.iter();
+        let extra = self.extra.iter();
         Metadata {
             occurred_at: self.occurred_at,
             correlation: self.correlation,
             causation: self.causation,
             actor: self.actor.map(CompactString::new),
-            further: further
+            extra: extra
                 .map(|(name, value)| (CompactString::new(name), CompactString::new(value)))
                 .collect::<BTreeMap<_, _>>(),
         }
     }
 }
 
-/// Reads fields from the front of some bytes; never beyond their end.
+/// Reads fields one after another, and never beyond the end of the bytes.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -321,26 +332,26 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     #[inline]
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(length).ok_or(Malformed { what: "a length overflows" })?;
-        let taken = self.bytes.get(self.at..end).ok_or(Malformed { what: "it is cut short" })?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let end = self.at.checked_add(length).ok_or(DecodeError { what: "a length overflows" })?;
+        let taken = self.bytes.get(self.at..end).ok_or(DecodeError { what: "it is cut short" })?;
         self.at = end;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.try_into().map_err(|_| Malformed { what: "it is cut short" })
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        self.take(N)?.try_into().map_err(|_| DecodeError { what: "it is cut short" })
     }
 
     #[inline]
-    fn byte(&mut self) -> Result<u8, Malformed> {
-        let byte = self.bytes.get(self.at).ok_or(Malformed { what: "it is cut short" })?;
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        let byte = self.bytes.get(self.at).ok_or(DecodeError { what: "it is cut short" })?;
         self.at += 1;
         Ok(*byte)
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    fn varint(&mut self) -> Result<u64, DecodeError> {
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(u64::from(first));
@@ -348,7 +359,7 @@ impl<'a> Reader<'a> {
         self.long_varint(first)
     }
 
-    fn long_varint(&mut self, first: u8) -> Result<u64, Malformed> {
+    fn long_varint(&mut self, first: u8) -> Result<u64, DecodeError> {
         let mut number = u64::from(first & 0x7f);
         for shift in (7..70).step_by(7) {
             let byte = self.byte()?;
@@ -361,27 +372,27 @@ impl<'a> Reader<'a> {
                 return Ok(number);
             }
         }
-        Err(Malformed { what: "a number is longer than 64 bits" })
+        Err(DecodeError { what: "a number is longer than 64 bits" })
     }
 
     #[inline]
-    fn length(&mut self) -> Result<usize, Malformed> {
+    fn length(&mut self) -> Result<usize, DecodeError> {
         let length = usize::try_from(self.varint()?);
-        length.map_err(|_| Malformed { what: "a length overflows" })
+        length.map_err(|_| DecodeError { what: "a length overflows" })
     }
 
-    fn text(&mut self, length: usize) -> Result<&'a str, Malformed> {
+    fn text(&mut self, length: usize) -> Result<&'a str, DecodeError> {
         let text = std::str::from_utf8(self.take(length)?);
-        text.map_err(|_| Malformed { what: "a name, tag or metadata is not UTF-8" })
+        text.map_err(|_| DecodeError { what: "a name, tag or metadata is not UTF-8" })
     }
 
-    fn rest(&mut self, flags: u8) -> Result<Rest<'a>, Malformed> {
+    fn rest(&mut self, flags: u8) -> Result<Rest<'a>, DecodeError> {
         let has = |flag| flags & flag != 0;
         let mut rest = Rest { version: 1, ..Rest::default() };
         if has(VERSION) {
             let version = u32::try_from(self.varint()?);
             rest.version =
-                version.map_err(|_| Malformed { what: "its version is above 32 bits" })?;
+                version.map_err(|_| DecodeError { what: "its version is above 32 bits" })?;
         }
         if has(ID) {
             rest.id = Some(Uuid::from_bytes(self.array()?));
@@ -399,19 +410,20 @@ impl<'a> Reader<'a> {
             let length = self.length()?;
             rest.actor = Some(self.text(length)?);
         }
-        if has(FURTHER) {
+        if has(EXTRA) {
             for _ in 0..self.length()? {
                 let length = self.length()?;
                 let name = self.text(length)?;
                 let length = self.length()?;
-                rest.further.push((name, self.text(length)?));
+                rest.extra.push((name, self.text(length)?));
             }
         }
         Ok(rest)
     }
 }
 
-/// Reads an unsigned LEB128 number from the front of `bytes`: the number and what follows it.
+/// Reads an unsigned LEB128 number from the front of `bytes`, and returns it with the bytes after
+/// it.
 #[inline]
 pub fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut reader = Reader { bytes, at: 0 };
@@ -424,7 +436,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Tag;
+    use crate::tag::Tag;
 
     fn decode(bytes: &[u8]) -> RawEvent {
         let fields = Fields::new(bytes, Layout::of(bytes).unwrap());
@@ -440,7 +452,7 @@ mod tests {
     }
 
     fn full() -> RawEvent {
-        let further = [("ip", "::1"), ("why", "")].map(|(k, v)| (k.into(), v.into()));
+        let extra = [("ip", "::1"), ("why", "")].map(|(k, v)| (k.into(), v.into()));
         RawEvent::new("money-withdrawn", b"{\"amount\":50}")
             .version(300)
             .tag(Tag::new("account", "ann"))
@@ -451,12 +463,12 @@ mod tests {
                 correlation: Some(Uuid::from_u128(2)),
                 causation: Some(Uuid::from_u128(3)),
                 actor: Some("ann".into()),
-                further: further.into(),
+                extra: extra.into(),
             })
     }
 
     #[test]
-    fn golden_bytes_of_a_plain_event() {
+    fn a_plain_event_has_the_documented_bytes() {
         let mut bytes = Vec::new();
         let event = RawEvent::new("paid", b"xyz").tag(Tag::new("a", 1));
         encode(&event, &Limits::default(), &mut bytes).unwrap();
@@ -471,10 +483,10 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_of_what_is_encoded_is_that_of_its_bytes() {
+    fn encoding_and_parsing_give_the_same_layout() {
         let twice = RawEvent::new("e", b"x").tag(Tag::new("t", 1)).tag(Tag::new("t", 1));
         let long = RawEvent::new("e".repeat(200), []).tag(Tag::new("t", "1".repeat(300)));
-        let mut bytes = b"what stands before".to_vec();
+        let mut bytes = b"bytes before it".to_vec();
         for event in [full(), twice, long, RawEvent::new("e", [])] {
             let start = bytes.len();
             let layout = encode_laid_out(&event, &Limits::default(), &mut bytes).unwrap();
@@ -502,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_a_limit_is_refused_and_nothing_is_written() {
+    fn an_event_beyond_a_limit_is_refused_and_writes_nothing() {
         let limits = Limits { event_bytes: 20, tags_per_event: 1, ..Limits::default() };
         let refused = |event: RawEvent| {
             let mut bytes = vec![9];
@@ -519,7 +531,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(layout) = Layout::of(&bytes) {
                 let fields = Fields::new(&bytes, layout);
                 let _ = (fields.event_type(), fields.tags().count(), fields.payload());

@@ -1,109 +1,116 @@
 use std::{error::Error as StdError, sync::Arc};
 
-use crate::{LogIdentity, Position};
+use crate::{identity::LogIdentity, position::Position};
 
-/// The caller asked for something that no store would do; ask differently.
+/// The request itself is wrong: every store would refuse it. The caller has to change it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalid {
+pub enum InvalidRequest {
     /// An event has an empty type.
     #[error("an event has no type: give it a stable name such as money-withdrawn")]
     NoType,
-    /// Something has more bytes than a limit allows.
+    /// A part of the request has more bytes than a limit allows.
     #[error("{what} has {bytes} bytes, more than the {limit} that limit {name} allows")]
     TooLarge {
-        /// What is too large.
+        /// The part that is too large.
         what: &'static str,
-        /// How large it is.
+        /// Its size.
         bytes: usize,
-        /// How large it may be.
+        /// The largest size that is allowed.
         limit: usize,
         /// The field of [`Limits`](crate::Limits).
         name: &'static str,
     },
-    /// There is more of something than a limit allows.
+    /// The request has more parts of a kind than a limit allows.
     #[error("{count} {what}, more than the {limit} that limit {name} allows")]
     TooMany {
-        /// What there is too much of.
+        /// The kind of the parts.
         what: &'static str,
-        /// How many there are.
+        /// Their number.
         count: usize,
-        /// How many there may be.
+        /// The largest number that is allowed.
         limit: usize,
         /// The field of [`Limits`](crate::Limits).
         name: &'static str,
     },
-    /// A key was given with no event that it could point to.
+    /// The request has a key, but no event that the key could point to.
     #[error("a key needs at least one event: a commit that wrote nothing is not remembered")]
     KeyWithoutEvents,
     /// A key or source has no name.
     #[error("the {what} is empty: give it a name")]
     NoName {
-        /// What has no name.
+        /// The part without a name.
         what: &'static str,
     },
-    /// A position that the log has not reached: a receipt or checkpoint of another log or epoch,
-    /// or of a log that lost commits.
+    /// The log has not reached this position. It comes from a receipt or checkpoint of another log
+    /// or epoch, or of a log that lost commits.
     #[error(
         "position {position} is above the head {head}: it belongs to another log or epoch; \
          compare log id and epoch, then start again from a position of this log"
     )]
     AboveHead {
-        /// The position that was asked for.
+        /// The position in the request.
         position: Position,
-        /// The last position there is.
+        /// The last position of the log.
         head: Position,
     },
-    /// The store keeps its own time, or it was told to take it from the caller and got none.
+    /// The request has a time that the store takes from its clock, or lacks one that the store
+    /// takes from its caller.
     #[error("{problem}")]
     RecordedAt {
-        /// Which of the two.
+        /// The one of the two that it is.
         problem: &'static str,
     },
 }
 
-impl Invalid {
-    /// Something has more bytes than the limit of this name allows.
+impl InvalidRequest {
+    /// The error for a part that has more bytes than the limit `name` allows.
     pub fn too_large(
         what: &'static str,
         bytes: usize,
         limit: usize,
         name: &'static str,
-    ) -> Invalid {
-        Invalid::TooLarge { what, bytes, limit, name }
+    ) -> InvalidRequest {
+        InvalidRequest::TooLarge { what, bytes, limit, name }
     }
 
-    /// There is more of something than the limit of this name allows.
-    pub fn too_many(what: &'static str, count: usize, limit: usize, name: &'static str) -> Invalid {
-        Invalid::TooMany { what, count, limit, name }
+    /// The error for a number of parts above the limit `name`.
+    pub fn too_many(
+        what: &'static str,
+        count: usize,
+        limit: usize,
+        name: &'static str,
+    ) -> InvalidRequest {
+        InvalidRequest::TooMany { what, count, limit, name }
     }
 }
 
-/// The store understood an append and refused it, for a reason that is in the log: an outcome
-/// like another, checked in this order. Nothing was written.
+/// A store refused a valid append because of the events in the log. It is an ordinary outcome, and
+/// nothing was written. The variants are in the order of the checks.
 ///
-/// What a refusal rests on is durable: a store answers it only once that is synced.
+/// A refusal rests on durable commits only. The store answers after they are synced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// This or a later position of the source was taken in before.
+    /// This or a later position of the source was imported before.
     #[error(
-        "source {source_name:?} was taken in up to {tracked} by a commit after position {at}; \
-         go on after that"
+        "source {source_name:?} was imported up to {tracked} (stored at position {at}); \
+         continue after {tracked}"
     )]
     AlreadyTracked {
         /// The source.
         source_name: String,
         /// The position of the source that is stored.
         tracked: Position,
-        /// The head of this log when it was stored: the commit's events, if any, end there.
+        /// The head of this log when that position was stored. The events of that commit, if it has
+        /// any, end there.
         at: Position,
     },
-    /// The source is another log, or another epoch of it, than the one taken in so far.
+    /// The source is another log, or has another epoch, than the source that was imported so far.
     #[error(
-        "source {source_name:?} was taken in from {} up to {tracked} (stored at position {at}), \
-         not from {}: its positions do not continue; find out what was lost, then take it in \
-         under a new source name",
+        "source {source_name:?} was imported from {} up to {tracked} (stored at position {at}), \
+         not from {}: its positions do not continue; find out which events were lost, then import \
+         it under a new source name",
         origin_text(.stored), origin_text(.given)
     )]
     OriginChanged {
@@ -118,7 +125,7 @@ pub enum Refusal {
         /// The head of this log when it was stored.
         at: Position,
     },
-    /// The same request was committed before; this is where its events are.
+    /// This request was committed before, at these positions.
     #[error("the key was used by the same request, committed at {first} to {last}")]
     KeyTaken {
         /// The first event of the commit with this key.
@@ -126,7 +133,7 @@ pub enum Refusal {
         /// The last event of the commit with this key.
         last: Position,
     },
-    /// Another request was committed under this key before.
+    /// A different request was committed under this key before.
     #[error(
         "the key was used by a different request, committed at {first} to {last}: \
          use a new key for a new request"
@@ -137,15 +144,15 @@ pub enum Refusal {
         /// The last event of the commit with this key.
         last: Position,
     },
-    /// An event that a condition forbids is in the log.
+    /// The log has an event that a condition forbids.
     #[error(
-        "position {at} matches the condition and is after the {after} that the decision \
-         was based on: read on from there and decide again"
+        "the event at position {at} matches the condition, and the decision knew the log only up \
+         to {after}: read on from there and decide again"
     )]
     Conflict {
-        /// The last event that any of the conditions forbids.
+        /// Position of the last event that a condition forbids.
         at: Position,
-        /// The position that the condition which forbids it named; the lowest, where several do.
+        /// The position of the condition that forbids this event; of several conditions the lowest.
         after: Position,
     },
 }
@@ -154,102 +161,103 @@ fn origin_text(origin: &Option<LogIdentity>) -> String {
     origin.map_or("a source without identity".to_owned(), |identity| identity.to_string())
 }
 
-/// The store cannot do anything now, whatever it is asked.
+/// The store cannot serve any request at the moment.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
-    /// A write or sync failed. What is readable stays readable; nothing more is taken.
-    #[error("the store stopped taking commits: {reason}; mend the cause, then open it again")]
+    /// A write or sync failed. Published events stay readable, but the store accepts no more
+    /// commits.
+    #[error("the store stopped accepting commits: {reason}; fix the cause, then open it again")]
     Failed {
-        /// What failed, where.
+        /// The operation that failed, and its place.
         reason: Arc<str>,
     },
-    /// It was closed.
+    /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,
-    /// Something below the store does not answer.
+    /// The system below the store does not answer.
     #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
 }
 
-/// Bytes that were written whole and are not whole now.
+/// Bytes of the store are damaged: they differ from the bytes that were written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}; {advice}")]
 pub struct Corruption {
-    /// Where: file and offset in bytes, or whatever else finds it.
+    /// The place of the damage, for example a file and an offset in bytes.
     pub place: String,
-    /// What is wrong there.
+    /// The problem at that place.
     pub what: String,
-    /// What to do.
+    /// The next step for the operator.
     pub advice: String,
 }
 
-/// Why an append has no positions.
+/// An append failed, or was refused.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The request itself is wrong. Nothing was written.
+    /// The request is invalid. Nothing was written.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// The store refused it for what is in the log. Nothing was written.
+    Invalid(#[from] InvalidRequest),
+    /// The store refused the commit because of events in the log. Nothing was written.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
     /// The index that the checks need is damaged beyond repair. Nothing was written.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
-    /// The store takes nothing now. Nothing was written.
+    /// The store accepts no commits at the moment. Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The commit was accepted, and then its sync failed: it may or may not be there when the
-    /// store is opened again.
+    /// The commit was accepted, and then its sync failed. It may or may not exist after the store
+    /// is opened again.
     #[error(transparent)]
     OutcomeUnknown(#[from] SyncError),
 }
 
-/// A commit was accepted and may or may not be durable.
+/// The sync of an accepted commit failed. The commit may or may not be durable.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "outcome unknown: the commit was accepted, but not known to be synced when this happened: \
-     {cause}; open the store again and look (a key makes a second try safe)"
+    "outcome unknown: the commit was accepted, but was not synced when this happened: {cause}; \
+     open the store again and look for it (a key makes a retry safe)"
 )]
 pub struct SyncError {
-    /// What happened to the store.
+    /// The failure of the store.
     pub cause: Unavailable,
 }
 
-/// Why a read has no answer.
+/// A read failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The request itself is wrong.
+    /// The request is invalid.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidRequest),
     /// Bytes of the log are damaged.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
-    /// The store answers nothing now.
+    /// The store answers no reads at the moment.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Why a subscription ended. It never ends in silence.
+/// A subscription ended. It never ends without this error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
     /// A read failed.
     #[error("subscription ended after position {after}: {cause}")]
     Read {
-        /// Everything up to here was delivered: where to subscribe again.
+        /// The last delivered position. Subscribe again after it.
         after: Position,
-        /// Why the read failed.
+        /// The error of the read.
         cause: ReadError,
     },
-    /// No commit will ever follow: everything published was delivered.
+    /// The store ended, and every published event was delivered.
     #[error("subscription ended after position {after}: {cause}")]
     Ended {
-        /// Everything up to here was delivered: where to subscribe again.
+        /// The last delivered position. Subscribe again after it.
         after: Position,
-        /// What ended the store.
+        /// The reason why the store ended.
         cause: Unavailable,
     },
 }

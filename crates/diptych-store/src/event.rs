@@ -3,22 +3,22 @@ use std::{borrow::Cow, collections::BTreeMap};
 use compact_str::CompactString;
 use uuid::Uuid;
 
-use crate::{Tag, Timestamp};
+use crate::{tag::Tag, time::Timestamp};
 
-/// An event as named bytes: what a store moves. It knows no domain types.
+/// An event as named bytes, which a store writes and reads. It has no domain types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEvent {
-    /// The stable name of its type, such as `money-withdrawn`.
+    /// The stable name of the event type, such as `money-withdrawn`.
     pub event_type: Cow<'static, str>,
-    /// The schema version of its payload, 1 at first.
+    /// The schema version of the payload. The first version is 1.
     pub version: u32,
-    /// What it is about; a set, in the order given.
+    /// The things that the event is about. Tags are a set that keeps its order.
     pub tags: Vec<Tag>,
-    /// What happened, in whatever form the writer chose.
+    /// The content of the event, encoded by its writer.
     pub payload: Vec<u8>,
-    /// Its id, if the writer gave one; else it is derived from log and position.
+    /// The id that the writer gave. Without one the id is derived from log and position.
     pub id: Option<Uuid>,
-    /// When it was so, why, and by whom.
+    /// Time, cause and author of the event.
     pub metadata: Metadata,
 }
 
@@ -35,28 +35,28 @@ impl RawEvent {
         }
     }
 
-    /// The same with one more tag.
+    /// Adds a tag.
     #[must_use]
     pub fn tag(mut self, tag: Tag) -> RawEvent {
         self.tags.push(tag);
         self
     }
 
-    /// The same with this schema version.
+    /// Sets the schema version.
     #[must_use]
     pub fn version(mut self, version: u32) -> RawEvent {
         self.version = version;
         self
     }
 
-    /// The same with this id.
+    /// Sets the id.
     #[must_use]
     pub fn id(mut self, id: Uuid) -> RawEvent {
         self.id = Some(id);
         self
     }
 
-    /// The same with this metadata.
+    /// Sets the metadata.
     #[must_use]
     pub fn metadata(mut self, metadata: Metadata) -> RawEvent {
         self.metadata = metadata;
@@ -64,17 +64,17 @@ impl RawEvent {
     }
 }
 
-/// When an event was so, what it belongs to, what caused it, and who; all optional.
+/// Time, cause and author of an event. Every field is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// When it was so, where that differs from when it was recorded.
+    /// When the event occurred, if it was recorded at another time.
     pub occurred_at: Option<Timestamp>,
-    /// The conversation that it belongs to.
+    /// The conversation that the event belongs to.
     pub correlation: Option<Uuid>,
-    /// The event or command that caused it.
+    /// The event or command that caused the event.
     pub causation: Option<Uuid>,
-    /// Who did it.
+    /// The author: the person or program that caused the event.
     pub actor: Option<CompactString>,
-    /// Whatever else should be known, by name.
-    pub further: BTreeMap<CompactString, CompactString>,
+    /// More values by name, for example an address or a device.
+    pub extra: BTreeMap<CompactString, CompactString>,
 }

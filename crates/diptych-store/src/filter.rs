@@ -1,50 +1,52 @@
 use std::{borrow::Cow, fmt, iter, str::FromStr, sync::Arc};
 
-use crate::{EventRef, Invalid, Limits, Tag};
+use crate::{batch::EventRef, error::InvalidRequest, limits::Limits, tag::Tag};
 
-/// Which events: those that match any of its items. Cheap to clone: clones share the items.
+/// Selects the events that match any of its items. Clones are cheap, because they share the items.
 ///
-/// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of its types and all of its tags; items
-/// are separated by ` or `; everything is `*`, and the filter without items is `nothing`. White
-/// space, a comma and a percent sign in a name are written `%20`, `%2C`, `%25` and so on.
+/// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of the types and all of the tags. Items
+/// are separated by ` or `. A filter on every event is `*`, and the filter without items is
+/// `nothing`. White space, a comma and a percent sign in a name are written `%20`, `%2C`, `%25` and
+/// so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
-    // Shared, because the same filter goes into every condition and read of one thing.
+    // Shared, because one filter goes into many conditions and reads.
     items: Arc<Vec<FilterItem>>,
 }
 
-/// Events of any of its types that carry all of its tags.
+/// Selects the events that have one of its types and carry all of its tags.
 ///
-/// Without types it matches every type, without tags whatever tags; without both, everything.
+/// An item without types matches every type. An item without tags matches any tags. An item without
+/// both matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterItem {
-    /// Any of these types; none given means every type.
+    /// The event must have one of these types. An empty list allows every type.
     pub types: Vec<Cow<'static, str>>,
-    /// All of these tags.
+    /// The event must carry all of these tags.
     pub tags: Vec<Tag>,
 }
 
 impl FilterItem {
-    /// Matches everything, to be narrowed.
+    /// An item that matches every event, to be narrowed.
     pub fn everything() -> FilterItem {
         FilterItem::default()
     }
 
-    /// The same, also for this type.
+    /// Adds a type to the allowed types.
     #[must_use]
     pub fn or_type(mut self, name: impl Into<Cow<'static, str>>) -> FilterItem {
         self.types.push(name.into());
         self
     }
 
-    /// The same, only with this tag.
+    /// Adds a tag to the required tags.
     #[must_use]
     pub fn and_tag(mut self, tag: Tag) -> FilterItem {
         self.tags.push(tag);
         self
     }
 
-    /// Whether the item asks for nothing, so that every event matches.
+    /// Whether the item has no types and no tags, so that every event matches.
     pub fn is_everything(&self) -> bool {
         self.types.is_empty() && self.tags.is_empty()
     }
@@ -65,7 +67,7 @@ impl Filter {
         FilterItem::everything().into()
     }
 
-    /// No event: what the union of no items is.
+    /// No event. It is the filter without items.
     pub fn nothing() -> Filter {
         Filter::default()
     }
@@ -80,7 +82,7 @@ impl Filter {
         FilterItem::everything().or_type(name).into()
     }
 
-    /// Events of any of these types; of none, if none is given.
+    /// Events of any of these types. Without types it matches no event.
     pub fn types<T: Into<Cow<'static, str>>>(names: impl IntoIterator<Item = T>) -> Filter {
         let types: Vec<_> = names.into_iter().map(Into::into).collect();
         if types.is_empty() {
@@ -89,7 +91,7 @@ impl Filter {
         FilterItem { types, tags: Vec::new() }.into()
     }
 
-    /// The same with every item narrowed to events that carry this tag too.
+    /// Adds a required tag to every item.
     #[must_use]
     pub fn and_tag(mut self, tag: &Tag) -> Filter {
         for item in Arc::make_mut(&mut self.items) {
@@ -100,7 +102,7 @@ impl Filter {
         self
     }
 
-    /// The same with every item narrowed to these types; an item left without a type is dropped.
+    /// Narrows every item to these types. An item that has none of them is removed.
     #[must_use]
     pub fn of_types<T>(mut self, names: &[T]) -> Filter
     where
@@ -118,7 +120,7 @@ impl Filter {
         self
     }
 
-    /// Events of this filter or of the other.
+    /// Adds the items of another filter.
     #[must_use]
     pub fn or(mut self, other: impl Into<Filter>) -> Filter {
         let items = Arc::make_mut(&mut self.items);
@@ -130,7 +132,7 @@ impl Filter {
         self
     }
 
-    /// The items, any of which an event has to match.
+    /// The items. An event must match one.
     pub fn items(&self) -> &[FilterItem] {
         &self.items
     }
@@ -153,19 +155,19 @@ impl Filter {
         self.items.iter().any(|item| item.matches_parts(event_type, &tags))
     }
 
-    /// Whether the filter is within a store's limits.
+    /// Checks the filter against a store's limits.
     ///
     /// # Errors
-    /// [`Invalid`] with the limit that it exceeds.
-    pub fn check(&self, limits: &Limits) -> Result<(), Invalid> {
+    /// [`InvalidRequest`] with the limit that the filter exceeds.
+    pub fn check(&self, limits: &Limits) -> Result<(), InvalidRequest> {
         Filter::check_all(iter::once(self), limits)
     }
 
-    /// The same for filters that are looked up together: the limits are on their sum.
+    /// Checks filters that are looked up together. The limits apply to their sum.
     pub(crate) fn check_all<'f>(
         filters: impl Iterator<Item = &'f Filter>,
         limits: &Limits,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), InvalidRequest> {
         let (mut items, mut terms) = (0, 0);
         for filter in filters {
             items += filter.items.len();
@@ -174,11 +176,21 @@ impl Filter {
         }
         let allowed = limits.filter_items;
         if items > allowed {
-            return Err(Invalid::too_many("items in filters", items, allowed, "filter_items"));
+            return Err(InvalidRequest::too_many(
+                "items in filters",
+                items,
+                allowed,
+                "filter_items",
+            ));
         }
         let allowed = limits.filter_terms;
         if terms > allowed {
-            return Err(Invalid::too_many("terms in filters", terms, allowed, "filter_terms"));
+            return Err(InvalidRequest::too_many(
+                "terms in filters",
+                terms,
+                allowed,
+                "filter_terms",
+            ));
         }
         Ok(())
     }
@@ -328,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn any_type_all_tags_any_item() {
+    fn a_filter_matches_any_item_with_any_type_and_all_tags() {
         assert!(matches("type=a,b", "b", &[]));
         assert!(!matches("type=a,b", "c", &[]));
         assert!(matches("tag=k:1 tag=l:2", "c", &["l:2", "k:1", "m:3"]));
@@ -339,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn text_round_trips_with_hostile_names() {
+    fn a_filter_with_unusual_names_survives_its_text() {
         let filter = Filter::event_type("a b,c%")
             .and_tag(&Tag::new("k", "x y\n% or z=ü"))
             .or(FilterItem::everything().and_tag(Tag::new("only", "tag")));
@@ -350,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_text_is_refused_with_the_part() {
+    fn an_error_about_filter_text_names_the_wrong_part() {
         for (text, part) in
             [("type=", "type="), ("tag=k", "tag=k"), ("a=b", "a=b"), ("tag=%zz", "%")]
         {
@@ -361,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn narrowing_to_types_drops_items_without_any() {
+    fn narrowing_to_types_removes_items_without_them() {
         let filter = Filter::event_type("a").or(Filter::event_type("b")).or(Tag::new("k", 1));
         let narrowed = filter.of_types(&["b", "c"]);
         assert_eq!(narrowed.to_string(), "type=b or type=b,c tag=k:1");

@@ -1,15 +1,19 @@
-//! The published end of the log, and waiting for it.
+//! The published head of a log, and waiting for it.
 //!
-//! The subtle thing is that neither side takes the lock without need, and no wake-up is lost. A
-//! waiter whose number is already there never takes it. One that has to wait stands in line
-//! under the lock, then says so in `standing`, then looks at the numbers again. A publisher moves
-//! the numbers, then looks at `standing`, and takes the lock only if somebody stands there.
+//! Waiters and publishers avoid the lock where they can, and still no wake-up is lost. A waiter
+//! whose number is already published never takes the lock. Any other waiter
+//! 1. enters its waker under the lock, and stores the number of wakers in `waker_count`;
+//! 2. reads the published numbers again.
 //!
-//! All four steps are sequentially consistent, so they have one order that both sides agree on.
-//! If the publisher's look comes after the waiter's word, it sees that somebody stands there,
-//! waits for the lock, and finds the waiter in line. If it comes before, then so does its move,
-//! which comes before its look; the waiter's second look comes after its word, and sees the
-//! move. Weaker orders allow that both look before they see what the other did.
+//! A publisher
+//! 1. stores the new numbers;
+//! 2. reads `waker_count`, and takes the lock only if it is not 0.
+//!
+//! All four steps are sequentially consistent, so both sides see them in one order. If the
+//! publisher reads `waker_count` after the waiter stored it, the publisher takes the lock and wakes
+//! the waiter. If it reads `waker_count` before that, it had stored the numbers even earlier, so
+//! the second read of the waiter sees them. With weaker orderings both sides could read before they
+//! see the store of the other side.
 
 use std::{
     collections::BTreeMap,
@@ -25,42 +29,42 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Position, SyncError, Unavailable};
+use crate::{
+    error::{SyncError, Unavailable},
+    position::Position,
+};
 
-/// The how-many-th commit since the store was opened; commits without events count too.
+/// Sequence number of a commit since the store was opened. Commits without events count, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommitNumber(pub u64);
 
-/// The last published position of a log, and waiting for the next. Cheap to clone.
+/// The last published position of a log, and a way to wait for the next one. Clones are cheap.
 #[derive(Clone)]
-pub struct Head(Arc<Shared>);
+pub struct Head(Arc<HeadState>);
 
-/// Why nothing more will be published.
-pub type Ended = Unavailable;
-
-struct Shared {
+struct HeadState {
     position: AtomicU64,
     commits: AtomicU64,
-    /// How many stand in the lines of `waiting`; changed under its lock, read without it.
-    standing: AtomicUsize,
-    /// Whether `waiting.ended` is set, for callers that need not know why.
+    /// Number of wakers in `waiters`. It is written under that lock, and read without it.
+    waker_count: AtomicUsize,
+    /// Whether `waiters.ended` is set. It is read without the lock.
     is_ended: AtomicBool,
-    waiting: Mutex<Waiting>,
+    waiters: Mutex<Waiters>,
 }
 
-impl Shared {
-    /// Says how many stand in line now. Whoever changed a line calls it before unlocking.
-    fn count(&self, waiting: &Waiting) {
-        let standing = waiting.by_position.len() + waiting.by_commit.len();
-        self.standing.store(standing, Ordering::SeqCst);
+impl HeadState {
+    /// Stores the number of wakers. Must be called after each change of `waiters`, under its lock.
+    fn count(&self, waiters: &Waiters) {
+        let waker_count = waiters.by_position.len() + waiters.by_commit.len();
+        self.waker_count.store(waker_count, Ordering::SeqCst);
     }
 }
 
 #[derive(Default)]
-struct Waiting {
-    ended: Option<Ended>,
+struct Waiters {
+    ended: Option<Unavailable>,
     next_id: u64,
-    // Ordered, so that a publication wakes those whose number it reached and no one else.
+    // Ordered by number, so that a publication wakes only the wakers up to its own number.
     by_position: BTreeMap<(u64, u64), Waker>,
     by_commit: BTreeMap<(u64, u64), Waker>,
 }
@@ -71,44 +75,46 @@ impl Head {
         Position::new(self.0.position.load(Ordering::Acquire))
     }
 
-    /// Why nothing more will be published, if so.
-    pub fn ended(&self) -> Option<Ended> {
-        self.0.waiting.lock().ended.clone()
+    /// The reason why this head ended, or `None` if it has not ended.
+    pub fn ended(&self) -> Option<Unavailable> {
+        self.0.waiters.lock().ended.clone()
     }
 
-    /// Whether nothing more will be published here. Then [`position`](Head::position) says nothing
-    /// about the log any more: another process may have opened it and gone on.
+    /// Whether this head ended: the store publishes nothing more to it. After that,
+    /// [`position`](Head::position) need not be the end of the log, because another process may
+    /// have opened the log and continued it.
     ///
-    /// A position that was read before this answered `false` was the end of the log at that time.
+    /// If this returns `false`, a position that was read before the call was the end of the log
+    /// when it was read.
     pub fn is_ended(&self) -> bool {
         self.0.is_ended.load(Ordering::SeqCst)
     }
 
-    /// Waits until something after `position` is published, and says up to where.
+    /// Waits until the log is published beyond `position`, and returns the published position.
     ///
     /// # Errors
-    /// [`Ended`] once everything is published that ever will be.
+    /// [`Unavailable`] if the head ended at or before `position`.
     pub fn after(
         &self,
         position: Position,
-    ) -> impl Future<Output = Result<Position, Ended>> + Send + Unpin + use<> {
+    ) -> impl Future<Output = Result<Position, Unavailable>> + Send + Unpin + use<> {
         let wanted = position.plus(1).get();
-        WaitFor { shared: self.0.clone(), line: Line::Position, wanted, id: None }
+        HeadWait { shared: self.0.clone(), line: Line::Position, wanted, id: None }
     }
 
-    /// Whether this commit is published.
+    /// Whether the commit with this number is published.
     pub(crate) fn is_published(&self, commit: CommitNumber) -> bool {
         self.0.commits.load(Ordering::Acquire) >= commit.0
     }
 
-    /// Waits until this commit is published.
+    /// Waits until the commit with this number is published.
     pub(crate) fn synced(
         &self,
         commit: CommitNumber,
     ) -> impl Future<Output = Result<(), SyncError>> + Send + Unpin + use<> {
         let wait =
-            WaitFor { shared: self.0.clone(), line: Line::Commit, wanted: commit.0, id: None };
-        Sync(wait)
+            HeadWait { shared: self.0.clone(), line: Line::Commit, wanted: commit.0, id: None };
+        SyncWait(wait)
     }
 }
 
@@ -118,63 +124,65 @@ impl fmt::Debug for Head {
     }
 }
 
-/// The store's side of a [`Head`]; for authors of stores.
+/// The publishing side of a [`Head`]. For authors of stores.
 #[derive(Debug)]
 pub struct HeadPublisher(Head);
 
 impl HeadPublisher {
-    /// A log whose last durable position is this.
+    /// The head of a log whose last durable position is `position`.
     pub fn new(position: Position) -> HeadPublisher {
-        HeadPublisher(Head(Arc::new(Shared {
+        HeadPublisher(Head(Arc::new(HeadState {
             position: AtomicU64::new(position.get()),
             commits: AtomicU64::new(0),
-            standing: AtomicUsize::new(0),
+            waker_count: AtomicUsize::new(0),
             is_ended: AtomicBool::new(false),
-            waiting: Mutex::default(),
+            waiters: Mutex::default(),
         })))
     }
 
-    /// What readers hold.
+    /// A head for readers.
     pub fn head(&self) -> Head {
         self.0.clone()
     }
 
-    /// Everything up to this position and this commit is durable: readers may see it.
+    /// Publishes all events up to this position and all commits up to this number. They must be
+    /// durable, because readers see them from now on.
     ///
-    /// Numbers that are not above what was published before change nothing.
+    /// Numbers at or below the published ones change nothing.
     pub fn publish(&self, position: Position, commit: CommitNumber) {
         let shared = &self.0.0;
         shared.position.fetch_max(position.get(), Ordering::SeqCst);
         shared.commits.fetch_max(commit.0, Ordering::SeqCst);
-        if shared.standing.load(Ordering::SeqCst) == 0 {
+        if shared.waker_count.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut woken = Vec::new();
         {
-            let mut waiting = shared.waiting.lock();
-            take_upto(&mut waiting.by_position, position.get(), &mut woken);
-            take_upto(&mut waiting.by_commit, commit.0, &mut woken);
-            shared.count(&waiting);
+            let mut waiters = shared.waiters.lock();
+            take_upto(&mut waiters.by_position, position.get(), &mut woken);
+            take_upto(&mut waiters.by_commit, commit.0, &mut woken);
+            shared.count(&waiters);
         }
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Nothing more will be published: whoever waits for more gets `why`. The first call counts.
-    pub fn end(&self, why: Ended) {
+    /// Ends the head: waits for a later position or commit fail with `why`. Only the first call has
+    /// an effect.
+    pub fn end(&self, why: Unavailable) {
         let mut woken = Vec::new();
         {
-            let mut waiting = self.0.0.waiting.lock();
-            waiting.ended.get_or_insert(why);
+            let mut waiters = self.0.0.waiters.lock();
+            waiters.ended.get_or_insert(why);
             self.0.0.is_ended.store(true, Ordering::SeqCst);
-            take_upto(&mut waiting.by_position, u64::MAX, &mut woken);
-            take_upto(&mut waiting.by_commit, u64::MAX, &mut woken);
-            self.0.0.count(&waiting);
+            take_upto(&mut waiters.by_position, u64::MAX, &mut woken);
+            take_upto(&mut waiters.by_commit, u64::MAX, &mut woken);
+            self.0.0.count(&waiters);
         }
         woken.into_iter().for_each(Waker::wake);
     }
 }
 
-/// A publisher that is dropped ends its head: nobody waits for a store that is gone.
+/// Dropping the publisher ends its head, so that no reader waits for a store that is gone.
 impl Drop for HeadPublisher {
     fn drop(&mut self) {
         self.end(Unavailable::Closed);
@@ -196,15 +204,15 @@ enum Line {
     Commit,
 }
 
-struct WaitFor {
-    shared: Arc<Shared>,
+struct HeadWait {
+    shared: Arc<HeadState>,
     line: Line,
     wanted: u64,
-    /// The waker's place in the line, once it stands there.
+    /// Id of the waker, once it is in the line.
     id: Option<u64>,
 }
 
-impl WaitFor {
+impl HeadWait {
     fn reached(&self) -> Option<Position> {
         let number = match self.line {
             Line::Position => &self.shared.position,
@@ -215,49 +223,49 @@ impl WaitFor {
     }
 }
 
-impl Future for WaitFor {
-    type Output = Result<Position, Ended>;
+impl Future for HeadWait {
+    type Output = Result<Position, Unavailable>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(position) = self.reached() {
             return Poll::Ready(Ok(position));
         }
         let shared = self.shared.clone();
-        let mut waiting = shared.waiting.lock();
+        let mut waiters = shared.waiters.lock();
         if let Some(position) = self.reached() {
             return Poll::Ready(Ok(position));
         }
-        if let Some(why) = &waiting.ended {
+        if let Some(why) = &waiters.ended {
             return Poll::Ready(Err(why.clone()));
         }
         let id = *self.id.get_or_insert_with(|| {
-            waiting.next_id += 1;
-            waiting.next_id
+            waiters.next_id += 1;
+            waiters.next_id
         });
         let place = (self.wanted, id);
-        waiting.line(self.line).insert(place, context.waker().clone());
-        shared.count(&waiting);
-        // Again: a publisher that moved the number before it saw somebody here wakes nobody.
+        waiters.line(self.line).insert(place, context.waker().clone());
+        shared.count(&waiters);
+        // A publisher that stored its numbers before it saw this waker does not wake it.
         let Some(position) = self.reached() else {
             return Poll::Pending;
         };
-        waiting.line(self.line).remove(&place);
-        shared.count(&waiting);
+        waiters.line(self.line).remove(&place);
+        shared.count(&waiters);
         Poll::Ready(Ok(position))
     }
 }
 
-impl Drop for WaitFor {
+impl Drop for HeadWait {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let mut waiting = self.shared.waiting.lock();
-            waiting.line(self.line).remove(&(self.wanted, id));
-            self.shared.count(&waiting);
+            let mut waiters = self.shared.waiters.lock();
+            waiters.line(self.line).remove(&(self.wanted, id));
+            self.shared.count(&waiters);
         }
     }
 }
 
-impl Waiting {
+impl Waiters {
     fn line(&mut self, line: Line) -> &mut BTreeMap<(u64, u64), Waker> {
         match line {
             Line::Position => &mut self.by_position,
@@ -266,9 +274,9 @@ impl Waiting {
     }
 }
 
-struct Sync(WaitFor);
+struct SyncWait(HeadWait);
 
-impl Future for Sync {
+impl Future for SyncWait {
     type Output = Result<(), SyncError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -289,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_waiter_sees_what_is_published_while_it_waits() {
+    fn a_waiter_wakes_once_its_position_is_published() {
         let publisher = HeadPublisher::new(Position::new(4));
         let head = publisher.head();
         let waiter = thread::spawn(move || block_on(head.after(Position::new(6))));
@@ -300,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_one_of_many_waiters_is_woken() {
+    fn all_of_many_waiters_wake() {
         let publisher = HeadPublisher::new(Position::START);
         let waiters: Vec<_> = (1..=200)
             .map(|number| {
@@ -314,13 +322,13 @@ mod tests {
         for waiter in waiters {
             waiter.join().unwrap().unwrap();
         }
-        assert!(publisher.head().0.waiting.lock().by_commit.is_empty());
+        assert!(publisher.head().0.waiters.lock().by_commit.is_empty());
     }
 
-    /// Two threads answer each other, so that each publication meets a waiter that is about to
-    /// stand in line, has just done so, or already sleeps. A lost wake-up ends it for good.
+    /// Two threads answer each other. So each publication meets a waiter that is about to enter its
+    /// waker, has just entered it, or already sleeps. A lost wake-up would block both for ever.
     #[test]
-    fn no_wake_up_is_lost_between_two_that_answer_each_other() {
+    fn two_threads_that_wake_each_other_lose_no_wake_up() {
         const ROUNDS: u64 = 20_000;
         let [ours, theirs] = [0, 0].map(|at| HeadPublisher::new(Position::new(at)));
         let (our_head, their_head) = (ours.head(), theirs.head());
@@ -336,11 +344,11 @@ mod tests {
             block_on(their_head.synced(CommitNumber(number))).unwrap();
         }
         other.join().unwrap();
-        assert_eq!(ours.0.0.standing.load(Ordering::SeqCst), 0, "nobody stands there any more");
+        assert_eq!(ours.0.0.waker_count.load(Ordering::SeqCst), 0, "a waker is left");
     }
 
     #[test]
-    fn what_was_published_counts_after_the_end_and_nothing_else() {
+    fn after_the_end_only_published_numbers_are_reached() {
         let publisher = HeadPublisher::new(Position::START);
         publisher.publish(Position::new(1), CommitNumber(1));
         let head = publisher.head();
@@ -354,14 +362,14 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_that_gives_up_leaves_nothing_behind() {
+    fn a_dropped_wait_removes_its_waker() {
         let publisher = HeadPublisher::new(Position::START);
         let head = publisher.head();
         let mut wait = head.after(Position::START);
         let mut context = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut wait).poll(&mut context).is_pending());
-        assert_eq!(head.0.waiting.lock().by_position.len(), 1);
+        assert_eq!(head.0.waiters.lock().by_position.len(), 1);
         drop(wait);
-        assert!(head.0.waiting.lock().by_position.is_empty());
+        assert!(head.0.waiters.lock().by_position.is_empty());
     }
 }

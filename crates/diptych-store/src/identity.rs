@@ -2,8 +2,6 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{EventChecksum, Position};
-
 /// The id of a log: random, and fixed when the log is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(Uuid);
@@ -99,20 +97,6 @@ impl fmt::Display for LogIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} epoch {}", self.id, self.epoch)
     }
-}
-
-/// A place in one history of one log: the position, and the checksum of the event there.
-///
-/// An older copy of a log that is put back keeps its identity, and can get other events at the same
-/// positions. The checksum of one event distinguishes the two histories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HistoryPoint {
-    /// The log and its history.
-    pub log: LogIdentity,
-    /// The position.
-    pub position: Position,
-    /// Checksum of the event at the position.
-    pub checksum: EventChecksum,
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The hinge of Diptych, as a contract: what an event is as named bytes, how a store appends and
-//! reads them, and what it promises.
+//! The contract between Diptych and an event store: events as named bytes, the operations of a
+//! store, and its promises.
 //!
-//! A store author implements [`EventStore`] and proves it with the conformance suite (feature
-//! `testing`). Everyone else holds a [`Store`], the plain, cloneable handle on one.
+//! The author of a store implements [`EventStore`] and tests it with the conformance suite (feature
+//! `testing`). All other code holds a [`Store`], a plain handle that is cheap to clone.
 //!
 //! The contract follows the specification of dynamic consistency boundaries (DCB): a [`Filter`]
-//! selects events by type (any of) and tag (all of), and an [`AppendCondition`] refuses a commit
-//! when something matching was appended after the position that a decision was based on.
+//! selects events by type (any of them) and by tag (all of them), and an [`AppendCondition`]
+//! refuses a commit if the log has a matching event after the position that the decision knew.
 //!
 //! ```
 //! use diptych_store::{Append, AppendCondition, Filter, Memory, RawEvent, Read, Store, Tag};
@@ -19,7 +19,7 @@
 //! let accepted = store.append(Append::event(opened.clone())).await?;
 //! let committed = accepted.synced().await?;
 //!
-//! // Somebody decided before that event was there: the store refuses, and says what beat it.
+//! // This decision did not know the event: the store refuses it, and names the conflicting one.
 //! let stale = AppendCondition { fail_if: ann.clone(), after: 0.into() };
 //! let refused = store.append(Append::event(opened).condition(stale)).await;
 //! assert!(refused.is_err());
@@ -50,17 +50,19 @@ pub mod testing;
 mod time;
 
 pub use append::{
-    Accepted, Append, AppendCondition, Committed, Digest, Key, KeyedCommit, Synced, Tracking,
+    AcceptedCommit, Append, AppendCondition, CommitSync, Digest, Key, KeyedCommit, SyncedCommit,
+    Tracking,
 };
 pub use batch::{Batch, BatchBuilder, Direction, EventRef, Read};
-pub use checksum::{ContentChecksum, EventChecksum};
+pub use checksum::{ContentChecksum, EventChecksum, HistoryPoint};
 pub use error::{
-    AppendError, Corruption, Invalid, ReadError, Refusal, SubscribeError, SyncError, Unavailable,
+    AppendError, Corruption, InvalidRequest, ReadError, Refusal, SubscribeError, SyncError,
+    Unavailable,
 };
 pub use event::{Metadata, RawEvent};
 pub use filter::{Filter, FilterItem, FilterSyntaxError};
-pub use head::{CommitNumber, Ended, Head, HeadPublisher};
-pub use identity::{Epoch, HistoryPoint, LogId, LogIdentity};
+pub use head::{CommitNumber, Head, HeadPublisher};
+pub use identity::{Epoch, LogId, LogIdentity};
 pub use limits::Limits;
 pub use memory::Memory;
 pub use position::Position;

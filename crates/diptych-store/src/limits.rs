@@ -1,7 +1,7 @@
-/// What a store takes at most. Everything is checked before anything is written.
+/// Limits of a store. It checks all of them before it writes.
 ///
-/// Sizes are bytes of the encoded form, counts are counts. A store may have smaller limits than
-/// the defaults; it says so in [`EventStore::limits`](crate::EventStore::limits).
+/// Sizes are in bytes of the encoded form. The limits of a store can be smaller than the defaults:
+/// see [`EventStore::limits`](crate::EventStore::limits).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -9,11 +9,11 @@ pub struct Limits {
     pub event_bytes: usize,
     /// The name of an event type.
     pub type_bytes: usize,
-    /// One tag, key and value and colon.
+    /// One tag, with key, colon and value.
     pub tag_bytes: usize,
-    /// Tags of one event as given, also those given twice.
+    /// Tags of one event, repeated ones included.
     pub tags_per_event: usize,
-    /// Actor and further key/values of one event, together.
+    /// Actor and extra metadata of one event, together.
     pub metadata_bytes: usize,
     /// Events in one commit.
     pub commit_events: usize,
@@ -27,14 +27,14 @@ pub struct Limits {
     pub source_bytes: usize,
     /// Different tracking sources in one log.
     pub tracking_sources: usize,
-    /// Items of one filter; of one commit's conditions, all filters together.
+    /// Items of one filter, or of all filters in the conditions of one commit.
     pub filter_items: usize,
-    /// Types and tags of one filter, all items together; of one commit's conditions, all filters
-    /// together.
+    /// Types and tags in all items of one filter, or of all filters in the conditions of one
+    /// commit.
     pub filter_terms: usize,
     /// Events in one batch of a read.
     pub batch_events: usize,
-    /// Encoded events of one batch, together; one event is always let through.
+    /// Encoded events of one batch, together. A larger event is read alone.
     pub batch_bytes: usize,
 }
 

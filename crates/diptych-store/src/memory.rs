@@ -1,6 +1,6 @@
-//! A store in memory: the model that other stores are tested against, and what tests of a domain
-//! run on. It keeps encoded events like every store, and an index of tags and types so that a
-//! selective read does not walk the log.
+//! A store in memory. Tests of a domain run on it, and other stores are tested against it. It keeps
+//! encoded events, like every store, and an index of tags and types, so that a selective read does
+//! not go through the whole log.
 
 use std::{borrow::Cow, cmp::Reverse, collections::HashMap, hash::RandomState};
 
@@ -9,14 +9,23 @@ use compact_str::CompactString;
 use parking_lot::RwLock;
 
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, BatchBuilder, CommitNumber, Corruption,
-    Direction, EventStore, Filter, FilterItem, Head, HeadPublisher, Invalid, Key, KeyedCommit,
-    Limits, LogIdentity, Position, RawEvent, Read, ReadError, Refusal, Synced, Tag, TimeSource,
-    Timestamp, Tracking,
+    append::{AcceptedCommit, Append, AppendCondition, CommitSync, Key, KeyedCommit, Tracking},
+    batch::{Batch, BatchBuilder, Direction, Read},
     encoding::{self, Fields, Layout},
+    error::{AppendError, Corruption, InvalidRequest, ReadError, Refusal},
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    head::{CommitNumber, Head, HeadPublisher},
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    store::EventStore,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
-/// A store in memory, gone with the process. A commit is published as soon as it is accepted.
+/// A store in memory. Its events are lost when it is dropped, and it survives no failure. A commit
+/// is published as soon as it is accepted.
 #[derive(Debug)]
 pub struct Memory {
     identity: LogIdentity,
@@ -44,14 +53,14 @@ impl Memory {
         }
     }
 
-    /// The same with these limits.
+    /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Memory {
         self.limits = limits;
         self
     }
 
-    /// The same with `recorded_at` from here.
+    /// Sets the source of `recorded_at`.
     #[must_use]
     pub fn time(mut self, time: TimeSource) -> Memory {
         self.time = time;
@@ -72,7 +81,7 @@ impl EventStore for Memory {
         self.head.head()
     }
 
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         append.check(&self.limits)?;
         let encoded = self.encode(&append)?;
         let mut log = self.log.write();
@@ -80,15 +89,20 @@ impl EventStore for Memory {
         let writes = !append.events.is_empty() || append.tracking.is_some();
         let recorded_at = match writes {
             true => self.time.next(append.recorded_at, log.recorded_at)?,
-            // Nothing is recorded, so there is no time to ask for.
+            // The request records nothing, so it needs no time.
             false => log.recorded_at,
         };
         log.recorded_at = recorded_at;
         let (first, last) = log.push(append, encoded);
         let commit = CommitNumber(log.commits);
-        // Under the lock, so that a reader who sees the head finds the events.
+        // Published under the lock, so that a reader that sees the head finds the events.
         self.head.publish(last, commit);
-        Ok(Accepted { first, last, recorded_at, sync: Synced::new(commit, self.head.head()) })
+        Ok(AcceptedCommit {
+            first,
+            last,
+            recorded_at,
+            sync: CommitSync::new(commit, self.head.head()),
+        })
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
@@ -129,11 +143,11 @@ impl EventStore for Memory {
 }
 
 impl Memory {
-    fn encode(&self, append: &Append) -> Result<Encoded, Invalid> {
+    fn encode(&self, append: &Append) -> Result<EncodedEvents, InvalidRequest> {
         let limit = self.limits.commit_bytes;
         let room = append.events.iter().map(room).fold(0_usize, usize::saturating_add);
-        let mut encoded = Encoded {
-            // One commit's worth at most: what is too large is refused before it is copied.
+        let mut encoded = EncodedEvents {
+            // At most the size of one commit: a larger one is refused while it is encoded.
             bytes: Vec::with_capacity(room.min(limit)),
             layouts: Vec::with_capacity(append.events.len()),
         };
@@ -142,7 +156,7 @@ impl Memory {
             let layout = encoding::encode_laid_out(event, &self.limits, &mut encoded.bytes)?;
             let end = encoded.bytes.len();
             if end > limit {
-                return Err(Invalid::too_large("commit", end, limit, "commit_bytes"));
+                return Err(InvalidRequest::too_large("commit", end, limit, "commit_bytes"));
             }
             encoded.layouts.push((end - start, layout));
         }
@@ -150,22 +164,22 @@ impl Memory {
     }
 }
 
-/// About as many bytes as the event needs encoded.
+/// Estimate of the encoded size of an event in bytes.
 fn room(event: &RawEvent) -> usize {
     let tags = event.tags.iter().map(|tag| tag.as_str().len() + 2).sum::<usize>();
     16 + event.event_type.len() + tags + event.payload.len()
 }
 
-/// The events of a commit, one after the other.
+/// The encoded events of a commit, one after another.
 #[derive(Debug)]
-struct Encoded {
+struct EncodedEvents {
     bytes: Vec<u8>,
-    /// How long each of them is, and where its fields are.
+    /// Length and layout of each event.
     layouts: Vec<(usize, Layout)>,
 }
 
-/// Memory for encoded events: many in one piece, because a piece for each costs more than to
-/// encode it. Events that are read keep their piece alive.
+/// Memory for encoded events. One piece holds many events, because an allocation for each event
+/// would cost more than to encode it. A batch keeps the pieces of its events alive.
 #[derive(Debug, Default)]
 struct Pieces {
     rest: BytesMut,
@@ -179,10 +193,10 @@ impl Pieces {
     fn keep(&mut self, bytes: &[u8]) -> Bytes {
         if bytes.len() > self.rest.capacity() {
             if bytes.len() > Pieces::LARGEST / 4 {
-                // What is left of the present piece is for smaller ones.
+                // The rest of the current piece stays free for smaller commits.
                 return Bytes::copy_from_slice(bytes);
             }
-            // Most logs in memory are those of tests, and stay small.
+            // Pieces begin small, because most logs in memory belong to tests and stay small.
             self.size = (self.size * 2).clamp(Pieces::SMALLEST, Pieces::LARGEST);
             self.rest = BytesMut::with_capacity(self.size.max(bytes.len()));
         }
@@ -191,26 +205,26 @@ impl Pieces {
     }
 }
 
-/// Users choose these names. The hash is keyed by the process at random, so that they cannot choose
-/// names that collide.
+/// Users choose these names. The hash has a random key, so that they cannot choose names that
+/// collide.
 type ByName<V> = HashMap<CompactString, V, RandomState>;
 
 #[derive(Debug)]
 struct Log {
     pieces: Pieces,
-    events: Vec<Stored>,
+    events: Vec<StoredEvent>,
     commits: u64,
-    /// When the last commit was recorded, also one without events.
+    /// The time of the last commit, which may be one without events.
     recorded_at: Timestamp,
     tags: ByName<Vec<Position>>,
     types: ByName<Vec<Position>>,
     keys: ByName<KeyedCommit>,
-    /// With the head at the time it was stored.
+    /// The tracking of each source, with the head when it was stored.
     tracking: ByName<(Tracking, Position)>,
 }
 
 #[derive(Debug)]
-struct Stored {
+struct StoredEvent {
     recorded_at: Timestamp,
     bytes: Bytes,
     layout: Layout,
@@ -261,7 +275,9 @@ impl Log {
             let (sources, limit) = (self.tracking.len() + 1, limits.tracking_sources);
             if sources > limit {
                 let what = "tracking sources";
-                return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+                return Err(
+                    InvalidRequest::too_many(what, sources, limit, "tracking_sources").into()
+                );
             }
             return Ok(());
         };
@@ -272,7 +288,7 @@ impl Log {
         self.keys.get(&key.name).map_or(Ok(()), |commit| Err(commit.refuse(key)))
     }
 
-    fn push(&mut self, append: Append, encoded: Encoded) -> (Position, Position) {
+    fn push(&mut self, append: Append, encoded: EncodedEvents) -> (Position, Position) {
         let (first, recorded_at) = (self.head().plus(1), self.recorded_at);
         let mut rest = self.pieces.keep(&encoded.bytes);
         for (event, (length, layout)) in append.events.iter().zip(encoded.layouts) {
@@ -281,7 +297,7 @@ impl Log {
             for tag in &event.tags {
                 add(&mut self.tags, tag.as_str(), position);
             }
-            self.events.push(Stored { recorded_at, bytes: rest.split_to(length), layout });
+            self.events.push(StoredEvent { recorded_at, bytes: rest.split_to(length), layout });
         }
         let last = self.head();
         if !append.events.is_empty() || append.tracking.is_some() {
@@ -308,7 +324,7 @@ impl Log {
         let mut builder = BatchBuilder::new();
         let mut bytes = 0;
         let mut given = None;
-        // Where the batch was cut, so that more may match beyond.
+        // The last event of a batch that a limit cut short: more events may match after it.
         let mut cut = None;
         for position in self.matching(filter, low, high, read.direction, limit) {
             let Some(stored) = self.event(position) else {
@@ -325,7 +341,7 @@ impl Log {
                 Corruption {
                     place: format!("memory, position {position}"),
                     what: error.to_string(),
-                    advice: "this is a mistake in the memory store: report it".to_owned(),
+                    advice: "this is an error in the memory store: report it".to_owned(),
                 }
             })?;
             given = Some(position);
@@ -341,12 +357,12 @@ impl Log {
         Ok(builder.finish(upto))
     }
 
-    fn event(&self, position: Position) -> Option<&Stored> {
+    fn event(&self, position: Position) -> Option<&StoredEvent> {
         let index = usize::try_from(position.before().get()).ok()?;
         self.events.get(index)
     }
 
-    /// The last matching position in `low..=high`, for which nothing is collected.
+    /// The last matching position in `low..=high`. It allocates nothing.
     fn last(&self, filter: &Filter, mut low: Position, high: Position) -> Option<Position> {
         let mut last = None;
         for item in filter.items() {
@@ -355,7 +371,7 @@ impl Log {
             }
             let found = self.last_of(item, low, high);
             if let Some(at) = found {
-                // Of the other items only what is above it can be the last.
+                // A match of another item can only be the last one above this position.
                 (last, low) = (found, at.plus(1));
             }
         }
@@ -372,7 +388,7 @@ impl Log {
             };
             return item.types.iter().filter_map(last).max();
         };
-        // Every event in the list of the only thing that an item asks for matches.
+        // If the item consists of one tag, every event in the list of that tag matches.
         let matches_all = item.types.is_empty() && item.tags.len() == 1;
         let matches = |at: &&Position| matches_all || self.matches(item, **at);
         newest_first(rarest, low, high).find(matches).copied()
@@ -417,7 +433,7 @@ impl Log {
         found
     }
 
-    /// Lists of positions that together hold every match of the item.
+    /// Lists of positions that together contain every match of the item.
     fn candidates(&self, item: &FilterItem) -> Vec<&[Position]> {
         match self.rarest(item) {
             Some(rarest) => vec![rarest],
@@ -425,7 +441,8 @@ impl Log {
         }
     }
 
-    /// The list of the item's rarest tag: all tags have to match, so it holds every match.
+    /// The positions of the item's rarest tag, or `None` for an item without tags. They contain
+    /// every match, because an event must carry all tags.
     fn rarest(&self, item: &FilterItem) -> Option<&[Position]> {
         let tags = item.tags.iter().map(|tag| list(self.tags.get(tag.as_str())));
         tags.min_by_key(|positions| positions.len())
@@ -439,11 +456,11 @@ impl Log {
     }
 }
 
-/// Adds the position to the list of this name.
+/// Adds the position to the list of a name.
 fn add(lists: &mut ByName<Vec<Position>>, name: &str, position: Position) {
-    // Looked up first, so that a name is copied only when it is new.
+    // The look-up comes first, so that only a new name is copied.
     match lists.get_mut(name) {
-        // A tag that is given twice counts once.
+        // A repeated tag of one event counts once.
         Some(positions) if positions.last() == Some(&position) => {}
         Some(positions) => positions.push(position),
         None => {
@@ -452,13 +469,13 @@ fn add(lists: &mut ByName<Vec<Position>>, name: &str, position: Position) {
     }
 }
 
-/// What of the list is in `low..=high`, from the end.
+/// The positions of the list in `low..=high`, from the highest to the lowest.
 fn newest_first(
     positions: &[Position],
     low: Position,
     high: Position,
 ) -> impl Iterator<Item = &Position> {
-    // Mostly the question is up to the head, which no list is beyond.
+    // Most look-ups go up to the head, so no search is needed.
     let end = match positions.last() {
         Some(last) if *last > high => positions.partition_point(|position| *position <= high),
         _ => positions.len(),

@@ -1,16 +1,16 @@
 use std::fmt;
 
-/// A place in the log: dense, starting at 1; 0 means before everything.
+/// The place of an event in its log. Positions are dense and start at 1; 0 is before all events.
 ///
-/// Positions are assigned in commit order, so whoever has seen position `p` will never see a new
+/// Positions are assigned in commit order. So a reader that has seen position `p` never sees a new
 /// event at or below `p`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);
 
 impl Position {
-    /// Before the first event.
+    /// The position before the first event.
     pub const START: Position = Position(0);
-    /// Above every event that a log can hold: the open upper bound of a read.
+    /// A position above every event that a log can hold. It is the open upper bound of a read.
     pub const MAX: Position = Position(u64::MAX);
 
     /// The position with this number.

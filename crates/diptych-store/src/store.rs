@@ -1,11 +1,19 @@
 use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    Accepted, Append, AppendError, Batch, EventChecksum, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Position, Read, ReadError, Tag, Tracking,
+    append::{AcceptedCommit, Append, KeyedCommit, Tracking},
+    batch::{Batch, Read},
+    checksum::EventChecksum,
+    error::{AppendError, ReadError},
+    filter::Filter,
+    head::Head,
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    tag::Tag,
 };
 
-/// A place where events are stored. This is the one trait that a backend implements.
+/// A store of events. This is the one trait that a backend implements.
 ///
 /// It moves named bytes and knows no domain types. It does not retry, cache, upcast or take
 /// snapshots. The conformance suite (feature `testing`) checks all of its promises; the most
@@ -13,11 +21,11 @@ use crate::{
 ///
 /// - A commit is atomic, positions are dense and in commit order, and `recorded_at` never
 ///   decreases.
-/// - [`append`](EventStore::append) answers when the commit is *accepted*: it has its positions
-///   and every later check sees it. It is durable once its [`Accepted::synced`] says so, and
-///   only then do reads, [`head`](EventStore::head), look-ups and refusals show it.
-/// - After a failed write or sync the store accepts nothing more until it is opened again.
-/// - Dropping a future may leave its commit done or not done, never half done.
+/// - [`append`](EventStore::append) answers when the commit is *accepted*: it has its positions, and
+///   every later check sees it. It is durable once its [`AcceptedCommit::synced`] returns. Only then
+///   do reads, [`head`](EventStore::head), look-ups and refusals show it.
+/// - After a failed write or sync the store accepts no commit until it is opened again.
+/// - If the future of an append is dropped, its commit is made completely or not at all.
 pub trait EventStore: Send + Sync + 'static {
     /// The id and the epoch of the log.
     fn identity(&self) -> LogIdentity;
@@ -28,31 +36,36 @@ pub trait EventStore: Send + Sync + 'static {
     /// The published head: the last published position, and a way to wait for the next.
     fn head(&self) -> Head;
 
-    /// Commits the events, if tracking, key and conditions allow it, in this order.
+    /// Commits the events if tracking, key and conditions allow it. The store checks them in this
+    /// order.
     ///
-    /// Waits while the store holds its limit of unsynced commits.
-    fn append(&self, append: Append) -> impl Future<Output = Result<Accepted, AppendError>> + Send;
+    /// The call waits while the store holds its maximum of unsynced commits.
+    fn append(
+        &self,
+        append: Append,
+    ) -> impl Future<Output = Result<AcceptedCommit, AppendError>> + Send;
 
     /// Reads one batch of matching events.
     ///
-    /// A batch may hold fewer events than asked for, or none; its `upto` says how far the log was
-    /// considered, and is beyond the start of the read unless there was nothing to consider. A
-    /// position above the head as [`Read::after`] is an error.
+    /// A batch may have fewer events than the limit of the read, or none. Its `upto` tells how far
+    /// the log was considered. It is beyond the start of the read, unless there was nothing to
+    /// consider. It is an error if [`Read::after`] is above the head.
     fn read(
         &self,
         filter: &Filter,
         read: Read,
     ) -> impl Future<Output = Result<Batch, ReadError>> + Send;
 
-    /// The last event at or below `upto` that matches.
+    /// The position of the last matching event at or below `upto`.
     fn last(
         &self,
         filter: &Filter,
         upto: Position,
     ) -> impl Future<Output = Result<Option<Position>, ReadError>> + Send;
 
-    /// How many events at or below `upto` carry the tag: with the head, the revision of the
-    /// classic stream that the tag stands for; with an event's position, its rank in it.
+    /// The number of events at or below `upto` that carry the tag. Up to the head, it is the
+    /// revision of the classic stream that the tag stands for. Up to the position of an event, it
+    /// is the rank of that event in the stream.
     fn count(
         &self,
         tag: &Tag,
@@ -65,7 +78,7 @@ pub trait EventStore: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Option<KeyedCommit>, ReadError>> + Send;
 
-    /// The position up to which this source was imported.
+    /// The stored tracking of this source: the position up to which it was imported.
     fn tracked(
         &self,
         source: &str,
@@ -81,7 +94,7 @@ pub trait EventStore: Send + Sync + 'static {
     }
 }
 
-/// Reads the log from front to end.
+/// Reads the whole log.
 async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, ReadError> {
     let (head, mut after) = (store.head().position(), Position::START);
     let (everything, mut types) = (Filter::everything(), BTreeSet::new());
@@ -97,9 +110,9 @@ async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, Re
     Ok(types.into_iter().collect())
 }
 
-/// A plain, cloneable handle on a store of any kind. All code above the store holds one.
+/// A handle on a store of any kind. Clones are cheap. All code above the store holds one.
 #[derive(Clone)]
-pub struct Store(Arc<dyn Erased>);
+pub struct Store(Arc<dyn ErasedStore>);
 
 impl Store {
     /// A handle on this store.
@@ -123,7 +136,7 @@ impl Store {
     }
 
     /// See [`EventStore::append`].
-    pub async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    pub async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.0.append(append).await
     }
 
@@ -186,28 +199,33 @@ impl fmt::Debug for Store {
     }
 }
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// An object-safe [`EventStore`] with boxed futures, so that a handle need not know the store's
 /// type.
-trait Erased: Send + Sync {
+trait ErasedStore: Send + Sync {
     fn identity(&self) -> LogIdentity;
     fn limits(&self) -> Limits;
     fn head(&self) -> Head;
-    fn append(&self, append: Append) -> Boxed<'_, Result<Accepted, AppendError>>;
-    fn read<'a>(&'a self, filter: &'a Filter, read: Read) -> Boxed<'a, Result<Batch, ReadError>>;
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<AcceptedCommit, AppendError>>;
+    fn read<'a>(
+        &'a self,
+        filter: &'a Filter,
+        read: Read,
+    ) -> BoxFuture<'a, Result<Batch, ReadError>>;
     fn last<'a>(
         &'a self,
         filter: &'a Filter,
         upto: Position,
-    ) -> Boxed<'a, Result<Option<Position>, ReadError>>;
-    fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> Boxed<'a, Result<u64, ReadError>>;
-    fn keyed<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<KeyedCommit>, ReadError>>;
-    fn tracked<'a>(&'a self, source: &'a str) -> Boxed<'a, Result<Option<Tracking>, ReadError>>;
-    fn types(&self) -> Boxed<'_, Result<Vec<String>, ReadError>>;
+    ) -> BoxFuture<'a, Result<Option<Position>, ReadError>>;
+    fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> BoxFuture<'a, Result<u64, ReadError>>;
+    fn keyed<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<KeyedCommit>, ReadError>>;
+    fn tracked<'a>(&'a self, source: &'a str)
+    -> BoxFuture<'a, Result<Option<Tracking>, ReadError>>;
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, ReadError>>;
 }
 
-impl<S: EventStore> Erased for S {
+impl<S: EventStore> ErasedStore for S {
     fn identity(&self) -> LogIdentity {
         EventStore::identity(self)
     }
@@ -220,11 +238,15 @@ impl<S: EventStore> Erased for S {
         EventStore::head(self)
     }
 
-    fn append(&self, append: Append) -> Boxed<'_, Result<Accepted, AppendError>> {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<AcceptedCommit, AppendError>> {
         Box::pin(EventStore::append(self, append))
     }
 
-    fn read<'a>(&'a self, filter: &'a Filter, read: Read) -> Boxed<'a, Result<Batch, ReadError>> {
+    fn read<'a>(
+        &'a self,
+        filter: &'a Filter,
+        read: Read,
+    ) -> BoxFuture<'a, Result<Batch, ReadError>> {
         Box::pin(EventStore::read(self, filter, read))
     }
 
@@ -232,23 +254,26 @@ impl<S: EventStore> Erased for S {
         &'a self,
         filter: &'a Filter,
         upto: Position,
-    ) -> Boxed<'a, Result<Option<Position>, ReadError>> {
+    ) -> BoxFuture<'a, Result<Option<Position>, ReadError>> {
         Box::pin(EventStore::last(self, filter, upto))
     }
 
-    fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> Boxed<'a, Result<u64, ReadError>> {
+    fn count<'a>(&'a self, tag: &'a Tag, upto: Position) -> BoxFuture<'a, Result<u64, ReadError>> {
         Box::pin(EventStore::count(self, tag, upto))
     }
 
-    fn keyed<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<KeyedCommit>, ReadError>> {
+    fn keyed<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<KeyedCommit>, ReadError>> {
         Box::pin(EventStore::keyed(self, key))
     }
 
-    fn tracked<'a>(&'a self, source: &'a str) -> Boxed<'a, Result<Option<Tracking>, ReadError>> {
+    fn tracked<'a>(
+        &'a self,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Tracking>, ReadError>> {
         Box::pin(EventStore::tracked(self, source))
     }
 
-    fn types(&self) -> Boxed<'_, Result<Vec<String>, ReadError>> {
+    fn types(&self) -> BoxFuture<'_, Result<Vec<String>, ReadError>> {
         Box::pin(EventStore::types(self))
     }
 }

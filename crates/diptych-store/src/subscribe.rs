@@ -1,15 +1,21 @@
-//! Subscriptions: repeated bounded reads up to the published head, one way for catching up and
-//! for staying live. Nothing is buffered but the batch in the caller's hands, so a slow reader
-//! slows nobody down and costs no memory.
+//! Subscriptions: repeated bounded reads up to the published head, both for catching up and for
+//! live events. The caller's batch is the only buffer. So a slow reader costs no memory, and delays
+//! neither writers nor other readers.
 
-use crate::{Batch, Filter, Invalid, Position, Read, ReadError, Store, SubscribeError};
+use crate::{
+    batch::{Batch, Read},
+    error::{InvalidRequest, ReadError, SubscribeError},
+    filter::Filter,
+    position::Position,
+    store::Store,
+};
 
-/// How a subscription reads.
+/// Options of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeOptions {
-    /// At most this many events in one batch.
+    /// Maximum number of events in one batch.
     pub batch_events: usize,
-    /// Once live, more than this many positions behind the head is said as
+    /// A live subscription that is more than this number of positions behind the head reports
     /// [`Delivery::FellBehind`].
     pub behind_events: u64,
 }
@@ -20,26 +26,26 @@ impl Default for SubscribeOptions {
     }
 }
 
-/// What a subscription says next.
+/// One step of a subscription.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// The next events. The batch may be empty: then nothing matched up to its `upto`.
+    /// The next events. In an empty batch no event up to its `upto` matched.
     Batch(Batch),
-    /// Everything up to here was delivered; what follows is live. Said again after falling
-    /// behind.
+    /// Every matching event was delivered, and the following ones are live. It is reported again
+    /// after the subscription fell behind and caught up.
     CaughtUp {
-        /// The head at that moment.
+        /// The position of the head at that time.
         upto: Position,
     },
-    /// It was live, and is now this many positions behind: the reader is too slow.
+    /// The subscription was live, and fell behind because the reader is too slow.
     FellBehind {
-        /// Positions between what was delivered and the head.
+        /// Number of positions between the last delivered one and the head.
         by: u64,
     },
 }
 
-/// Matching events in order, those that are there and those that come; see [`Store::subscribe`].
+/// Matching events in order, existing and future ones. See [`Store::subscribe`].
 #[derive(Debug)]
 pub struct Subscription {
     store: Store,
@@ -49,9 +55,11 @@ pub struct Subscription {
     live: bool,
 }
 
-/// Here and not beside the rest of the handle, because a subscription stands on the handle.
+/// This method stands here, because subscriptions depend on the handle, and not the other way
+/// round.
 impl Store {
-    /// Everything matching after `after`: the events that are there, then those that come.
+    /// Subscribes to the matching events after `after`, first the existing and then the future
+    /// ones.
     pub fn subscribe(
         &self,
         filter: Filter,
@@ -72,21 +80,22 @@ impl Subscription {
         Subscription { store, filter, options, after, live: false }
     }
 
-    /// Everything up to here was delivered: where another subscription would go on.
+    /// The position up to which every matching event was delivered. Another subscription can
+    /// continue after it.
     pub fn upto(&self) -> Position {
         self.after
     }
 
-    /// The next delivery. Dropping the future loses nothing.
+    /// Waits for the next delivery. Dropping the future loses no event.
     ///
     /// # Errors
-    /// [`SubscribeError`] once nothing more can come; it says where to go on.
+    /// [`SubscribeError`] if the subscription ended. It has the position to continue after.
     pub async fn next(&mut self) -> Result<Delivery, SubscribeError> {
         let head = self.store.head();
         loop {
             let position = head.position();
             if self.after > position {
-                let wrong = Invalid::AboveHead { position: self.after, head: position };
+                let wrong = InvalidRequest::AboveHead { position: self.after, head: position };
                 return Err(self.failed(wrong.into()));
             }
             let behind = position.get() - self.after.get();

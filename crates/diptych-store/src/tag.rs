@@ -2,10 +2,10 @@ use std::fmt::{self, Display, Write};
 
 use compact_str::CompactString;
 
-/// `key:value` that an event is about, such as `account:ann`.
+/// A `key:value` that an event is about, such as `account:ann`.
 ///
-/// The key ends at the first colon; the value may hold anything, colons included. Tags of one
-/// event are a set. Their length is bounded by [`Limits::tag_bytes`](crate::Limits::tag_bytes).
+/// The key ends at the first colon. The value may contain any characters, also colons. The tags of
+/// one event are a set. [`Limits::tag_bytes`](crate::Limits::tag_bytes) bounds the length of a tag.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(CompactString);
 
@@ -17,24 +17,23 @@ pub struct TagError {
 }
 
 impl Tag {
-    /// A tag of a key that the program knows and a value from anywhere.
+    /// A tag from a key that is a constant of the program, and any value.
     ///
     /// # Panics
-    /// If `key` is empty or has a colon: keys are constants of a program, not input. For text
-    /// from outside there is [`Tag::parse`].
+    /// Panics if `key` is empty or has a colon. For a key from outside use [`Tag::parse`].
     pub fn new(key: &str, value: impl Display) -> Tag {
         assert!(!key.is_empty() && !key.contains(':'), "a tag key is non-empty, without colon");
         let mut text = CompactString::new(key);
         text.push(':');
-        // Writing to a string fails only if `value`'s own `Display` does.
+        // Writing to a string fails only if the `Display` of `value` fails.
         let _ = write!(text, "{value}");
         Tag(text)
     }
 
-    /// Reads `key:value`; the value may be empty.
+    /// Parses `key:value`. The value may be empty.
     ///
     /// # Errors
-    /// If there is no colon, or nothing before it.
+    /// [`TagError`] if the text has no colon, or no key before it.
     pub fn parse(text: &str) -> Result<Tag, TagError> {
         match text.split_once(':') {
             Some((key, _)) if !key.is_empty() => Ok(Tag(CompactString::new(text))),
@@ -42,7 +41,7 @@ impl Tag {
         }
     }
 
-    /// The tag that was encoded as this text: it was one then, and is taken as it is.
+    /// A tag that a store returned. It was checked before it was stored.
     pub(crate) fn stored(text: &str) -> Tag {
         Tag(CompactString::new(text))
     }
@@ -57,7 +56,7 @@ impl Tag {
         self.0.split_once(':').map_or("", |(_, value)| value)
     }
 
-    /// `key:value`.
+    /// The tag as `key:value`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -95,7 +94,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "without colon")]
-    fn a_key_with_a_colon_is_a_mistake_of_the_program() {
+    fn a_constant_key_with_a_colon_panics() {
         Tag::new("a:b", 1);
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use crate::Invalid;
+use crate::error::InvalidRequest;
 
 /// An instant: microseconds since the Unix epoch, UTC.
 ///
@@ -9,10 +9,10 @@ use crate::Invalid;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Before every instant: when a log that has no commit was last written to.
+    /// An instant before all others. It is the time of the last commit in a log without commits.
     pub const NEVER: Timestamp = Timestamp(i64::MIN);
 
-    /// The instant this many microseconds after (before, if negative) the Unix epoch.
+    /// The instant this number of microseconds after the Unix epoch, or before it if negative.
     pub const fn from_micros(micros: i64) -> Timestamp {
         Timestamp(micros)
     }
@@ -22,7 +22,8 @@ impl Timestamp {
         self.0
     }
 
-    /// What the system clock says. Stores and edges ask it; rules, folds and queries never do.
+    /// The time of the system clock. Only stores and the edges of a program may call it. Rules,
+    /// folds and queries get their time as data.
     pub fn now() -> Timestamp {
         let micros = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
@@ -32,32 +33,38 @@ impl Timestamp {
     }
 }
 
-/// Where a store takes `recorded_at` from.
+/// The source of `recorded_at` in a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeSource {
-    /// The system clock, or the last value where that went back.
+    /// The system clock. If the clock went back, the last recorded time is used again.
     #[default]
     Clock,
-    /// Every append brings it (a replica that applies a journal); it is raised to the last value
-    /// where it went back.
+    /// Each append brings its time, as in a replica that applies a journal. If that time went back,
+    /// the last recorded time is used again.
     Caller,
 }
 
 impl TimeSource {
-    /// The instant to record a commit at, given what the append brought and the last one.
+    /// The time to record a commit at: `given` is the time in the append, `last` that of the last
+    /// commit.
     ///
     /// # Errors
-    /// [`Invalid::RecordedAt`] if the append brought an instant that is not wanted, or none.
-    pub fn next(self, given: Option<Timestamp>, last: Timestamp) -> Result<Timestamp, Invalid> {
-        let wrong = |problem| Err(Invalid::RecordedAt { problem });
+    /// [`InvalidRequest::RecordedAt`] if the append has a time that the store takes from its clock,
+    /// or lacks one that the store takes from its caller.
+    pub fn next(
+        self,
+        given: Option<Timestamp>,
+        last: Timestamp,
+    ) -> Result<Timestamp, InvalidRequest> {
+        let wrong = |problem| Err(InvalidRequest::RecordedAt { problem });
         match (self, given) {
             (TimeSource::Clock, None) => Ok(Timestamp::now().max(last)),
             (TimeSource::Caller, Some(at)) => Ok(at.max(last)),
             (TimeSource::Clock, Some(_)) => {
-                wrong("recorded_at was given to a store that keeps its own time: leave it out")
+                wrong("recorded_at was given, but this store takes it from its clock: leave it out")
             }
             (TimeSource::Caller, None) => {
-                wrong("recorded_at is missing: this store takes it from its caller")
+                wrong("recorded_at is missing, and this store takes it from its caller: set it")
             }
         }
     }
@@ -93,7 +100,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// The text in formats for people, the microseconds in others.
+/// Text in formats for people, and microseconds in other formats.
 #[cfg(feature = "serde")]
 mod with_serde {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -138,20 +145,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_round_trips() {
+    fn an_instant_survives_its_text() {
         let instant: Timestamp = "2013-01-01T05:15:00.000001-05:00".parse().unwrap();
         assert_eq!(instant.to_string(), "2013-01-01T10:15:00.000001Z");
         assert_eq!(instant.to_string().parse::<Timestamp>().unwrap(), instant);
     }
 
     #[test]
-    fn text_without_a_zone_is_refused_with_the_reason() {
+    fn text_without_a_zone_is_an_error_that_quotes_it() {
         let error = "2013-01-01T05:15:00".parse::<Timestamp>().unwrap_err();
         assert!(error.to_string().contains("2013-01-01T05:15:00"), "{error}");
     }
 
     #[test]
-    fn an_instant_no_calendar_holds_still_prints() {
+    fn an_instant_outside_the_calendar_prints_as_microseconds() {
         assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), format!("{} us", i64::MAX));
     }
 }

@@ -120,7 +120,7 @@ pub use rows::Rows;
 pub use table::Reads;
 use table::Table;
 
-use crate::{Fold, Recorded};
+use crate::{event::Recorded, fold::Fold};
 
 /// A fold that keeps rows, which other rows can be derived from.
 ///

@@ -1,6 +1,6 @@
-//! How fast flights are loaded, with more and more of the right panel at work.
+//! Measures how fast flights are loaded, with more and more of the right panel in use.
 //! `cargo run --release -p example-flights --example figures [FILE.csv.gz]`
-#![allow(clippy::print_stdout)] // It shows figures.
+#![allow(clippy::print_stdout)] // The program prints its results.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use diptych_sqlite::Sqlite;
 use example_flights::{
     AppOptions, app,
     ids::Airport,
-    load::{LoadOptions, Loaded, Progress, load},
+    load::{LoadOptions, LoadReport, Progress, load},
     plan::Plan,
     report::FlightsByDay,
     source::Source,
@@ -22,13 +22,13 @@ use example_flights::{
 };
 use tokio::sync::watch;
 
-type Failed = Box<dyn std::error::Error>;
+type AnyError = Box<dyn std::error::Error>;
 
-/// How long the right panel may take to come after the left one.
+/// The longest wait for the right panel to catch up.
 const SOON: Duration = Duration::from_secs(600);
 
 #[tokio::main]
-async fn main() -> Result<(), Failed> {
+async fn main() -> Result<(), AnyError> {
     let mut arguments = std::env::args().skip(1);
     let source = match arguments.next() {
         Some(path) => Source::file(path)?,
@@ -68,8 +68,8 @@ async fn main() -> Result<(), Failed> {
     Ok(())
 }
 
-/// As the demo does it, and once more.
-async fn whole(folder: &Path, plan: &Plan) -> Result<(), Failed> {
+/// Loads as the demo does, then starts again on the same folder.
+async fn whole(folder: &Path, plan: &Plan) -> Result<(), AnyError> {
     let started = app(folder, AppOptions::default())?.start().await?;
     sent("all views, the report, and snapshots", &started, plan).await?;
     asked(&started, plan).await?;
@@ -77,11 +77,12 @@ async fn whole(folder: &Path, plan: &Plan) -> Result<(), Failed> {
     let summary = summary(&started).await?;
     println!("  summed up in {:.2} s", began.elapsed().as_secs_f64());
     for view in started.views() {
-        let name = view.view.rsplit("::").next().unwrap_or_default();
-        let megabytes = view.memory.bytes() as f64 / 1e6;
+        let name = view.name.rsplit("::").next().unwrap_or_default();
+        let memory = view.memory.unwrap_or_default();
+        let megabytes = memory.bytes() as f64 / 1e6;
         let digest: String =
             summary.digests.get(name).map_or("", String::as_str).chars().take(16).collect();
-        println!("  {name:<13} {megabytes:>7.1} MB in {} copies, {digest}", view.memory.copies);
+        println!("  {name:<13} {megabytes:>7.1} MB in {} copies, {digest}", memory.copies);
     }
     let began = Instant::now();
     started.stop().await?;
@@ -96,8 +97,8 @@ async fn whole(folder: &Path, plan: &Plan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Loads, and waits for everything that follows.
-async fn sent(what: &str, app: &App, plan: &Plan) -> Result<Loaded, Failed> {
+/// Loads, and waits for views and report to catch up.
+async fn sent(what: &str, app: &App, plan: &Plan) -> Result<LoadReport, AnyError> {
     let (progress, _) = watch::channel(Progress::default());
     let (began, worked) = (Instant::now(), processor_seconds());
     let stop = std::future::pending();
@@ -128,19 +129,19 @@ async fn sent(what: &str, app: &App, plan: &Plan) -> Result<Loaded, Failed> {
     Ok(loaded)
 }
 
-/// What all threads worked so far, where the system says so: on a machine that others use too, it
-/// is the figure that means something.
+/// Processor time of all threads so far, if the system reports it. On a shared machine this figure
+/// is steadier than elapsed time.
 fn processor_seconds() -> Option<f64> {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program, in parentheses, may hold anything.
+    // The name of the program stands in parentheses and may contain spaces.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
 }
 
-/// Asks for a board now, and at an instant of the past.
-async fn asked(app: &App, plan: &Plan) -> Result<(), Failed> {
+/// Queries a board of the present and one of the past.
+async fn asked(app: &App, plan: &Plan) -> Result<(), AnyError> {
     let airport: Airport = "EWR".parse()?;
     let at = plan.first_departure();
     let began = Instant::now();

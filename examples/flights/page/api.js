@@ -1,10 +1,10 @@
-// The server's four ways to be spoken to: ask, explain, send, and listen.
+// The client of the server: ask a query, explain an answer, send a command, listen to a live query.
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 15000;
-/** Answers may come faster than anybody can see; drawing all of them would take the whole time. */
+/** Live answers may come faster than a reader sees, so only some are drawn. */
 const BETWEEN_ANSWERS_MS = 200;
 
-/** An answer that is not one: problem+json, or no connection (status 0). */
+/** A failed request: the server's problem+json, or status 0 without a connection. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail || body.title || `the server answered ${status}`);
@@ -14,7 +14,7 @@ export class Problem extends Error {
   }
 }
 
-/** Asks a query: its answer, the position it is of, and the milliseconds that it took. */
+/** Asks a query. Returns the answer, its position, and its duration in milliseconds. */
 export async function ask(name, args = {}) {
   const started = performance.now();
   const response = await reach(`queries/${name}?${search(args)}`);
@@ -23,18 +23,18 @@ export async function ask(name, args = {}) {
   return { answer, position, ms: performance.now() - started };
 }
 
-/** The events that made an answer. */
+/** Returns the events in an answer's scope. */
 export async function explain(name, args = {}) {
   return (await reach(`queries/${name}/explanation?${search(args)}`)).json();
 }
 
-/** The headers of a command. One that says itself when it was so has no header for that. */
+/** The headers of a command. A command with a time of its own needs no header for the time. */
 export function headersOf(body, key, occurredAt) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
   return body.at === undefined ? { ...headers, "Diptych-Occurred-At": occurredAt } : headers;
 }
 
-/** Sends a command; the receipt. The key makes that it is carried out once, however often sent. */
+/** Sends a command and returns the receipt. With the key, a retry is not carried out again. */
 export async function send(name, body, key, occurredAt) {
   const headers = headersOf(body, key, occurredAt);
   const response = await reach(`commands/${name}`, {
@@ -46,9 +46,9 @@ export async function send(name, body, key, occurredAt) {
 const connections = new Map();
 
 /**
- * Listens to server-sent events, and goes on trying when the connection is lost. While the page is
- * hidden it does not listen: a browser has six connections for all tabs of an origin together.
- * `handlers` are functions by the name of the event. Returns a function that ends it.
+ * Listens to server-sent events, and reconnects when the connection is lost. A hidden page does not
+ * listen, because all tabs of an origin share six connections. `handlers` maps names of events to
+ * functions. Returns a function that stops listening.
  */
 export function listen(path, handlers) {
   let source = null;
@@ -63,7 +63,7 @@ export function listen(path, handlers) {
       report("open");
     };
     source.onerror = () => {
-      // Our own back-off instead of the browser's fixed one.
+      // Our own back-off replaces the fixed one of the browser.
       source.close();
       report("lost", wait);
       timer = setTimeout(open, wait * (0.8 + 0.4 * Math.random()));
@@ -100,7 +100,7 @@ export function listen(path, handlers) {
   };
 }
 
-/** Calls now and then, with the newest: each answer is whole, so older ones are moot. */
+/** Calls `handle` at most once in an interval, with the newest answer. Each answer is complete. */
 function latest(handle) {
   let newest = null;
   let due = 0;
@@ -120,7 +120,7 @@ function latest(handle) {
 
 let watcher = () => {};
 
-/** Calls with the worst state of all connections: "open", "connecting", or "lost". */
+/** Reports the worst state of all connections: "open", "connecting", or "lost". */
 export function watchConnections(watch) {
   watcher = watch;
   announce();

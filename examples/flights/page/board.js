@@ -1,4 +1,4 @@
-// The departure board of one airport: live, or of the past, and only what changed is touched.
+// The departure board of one airport, live or of the past. It updates only rows that changed.
 import { ask, listen } from "./api.js";
 import { $, h, icon, say } from "./dom.js";
 import { showClock } from "./time.js";
@@ -9,12 +9,12 @@ import {
 
 const LATE_MINUTES = 15;
 const VERY_LATE_MINUTES = 60;
-/** More changes at once than this are a jump in time, and highlighting them says nothing. */
+/** More changes than this are a jump in time, and are not highlighted. */
 const MOST_HIGHLIGHTS = 24;
 const BEFORE_MS = 4 * 60 * 60 * 1000;
 const AFTER_MS = 8 * 60 * 60 * 1000;
 
-/** Where a flight is in the window of a board at `now`: "before" it, "on" it, or "after" it. */
+/** Whether a flight is "before", "on" or "after" the window of a board at `now`. */
 export function whereOn(now, departsAt) {
   if (departsAt < now - BEFORE_MS) return "before";
   return departsAt > now + AFTER_MS ? "after" : "on";
@@ -32,7 +32,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   let held = false;
   let active = null;
 
-  /** Shows another airport, or another time; null is now. */
+  /** Shows another airport or another time. A time of null is the present. */
   function show(next) {
     const sameAirport = next.airport === undefined || next.airport === airport;
     airport = next.airport ?? airport;
@@ -71,7 +71,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     stopListening = null;
   }
 
-  /** One request at a time: while the slider moves, the newest wish waits for the answer. */
+  /** Sends one request at a time. While it runs, only the newest time waits. */
   async function askPast() {
     if (asking) return;
     asking = true;
@@ -135,7 +135,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     const time = h("time", {});
     const place = h("span", { class: "place" });
     const status = h("div", { class: "status" });
-    // The roles are said, because on a phone the rows are laid out as a grid.
+    // Explicit roles, because the grid layout on a phone removes the implicit ones.
     const element = h("tr", { "data-flight": row.flight, role: "row" },
       h("td", { class: "time", role: "cell" }, time),
       h("td", { class: "flight", role: "cell" }, flight),
@@ -170,7 +170,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       entry.words = [row.airline, row.number, row.flight, row.destination, name, row.plane, words]
         .join(" ").toLowerCase();
     }
-    // Waiting grows with the clock; that alone is no change to point at.
+    // The waiting time grows by itself, so it is not a change to highlight.
     entry.key = mark === "waiting" ? `${row.status} ${row.plane}` : key;
     entry.text = text;
   }
@@ -228,7 +228,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     }
   }
 
-  /** One stop for the Tab key; the arrow keys go through the rows. */
+  /** The table is one stop of the Tab key, and the arrow keys move between its rows. */
   function rove() {
     if (!active || !rows.has(active)) {
       const next = shown.rows.find((row) => row.departs_at > shown.at) ?? shown.rows[0];
@@ -251,7 +251,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     $("follow").hidden = false;
   }
 
-  /** Brings a flight into view and points at it, if it is on the board. */
+  /** Scrolls to a flight and highlights it, if it is on the board. */
   function point(flight) {
     const entry = rows.get(flight);
     if (!entry) return false;
@@ -305,7 +305,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   return { show, point, shown: () => shown, airport: () => airport, choose };
 }
 
-/** Chooses an airport as a click on its tab does. */
+/** Selects an airport, as a click on its tab does. */
 function choose(airport) {
   $(`tab-${airport}`)?.click();
 }
@@ -351,7 +351,7 @@ function highlight(elements) {
   for (const element of elements) element.classList.add("changed");
 }
 
-/** The status of a row in words, with a tone and a mark; colour is never the only sign. */
+/** The status of a row in words, with a tone and a mark, because colour alone is not enough. */
 export function statusOf(row, now) {
   const left = row.delay_minutes === null ? "" : `left ${lateness(row.delay_minutes)}`;
   switch (row.status) {

@@ -1,4 +1,4 @@
-// The card of a flight: what is known of it, and the events that made it so.
+// The card of a flight: its details, and the events behind them.
 import { ask, explain } from "./api.js";
 import { statusOf } from "./board.js";
 import { $, fact, h, say } from "./dom.js";
@@ -117,7 +117,7 @@ export function startCard({ onPlane, timeShown }) {
     onPlane(chosen.plane, chosen);
   });
 
-  /** Something happened to these flights: an open card of one of them is asked again. */
+  /** Refreshes the open card if its flight is among these flights with new events. */
   function happened(flights) {
     if (dialog.open && upTo === null && timeShown() === null && flights.has(flight)) load();
   }

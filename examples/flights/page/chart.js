@@ -1,9 +1,9 @@
-// What all charts share: a drawing that keeps its width, values by hover and keys, and the tip.
+// Code of all charts: the drawing, which follows the width, and the tip with the values.
 import { $, h, s } from "./dom.js";
 
 /**
- * A chart in `plot`. `draw(width)` returns { height, parts, marks, label }: SVG elements, and the
- * values that can be pointed at, each { element, lines, x, y }. Returns a function that redraws.
+ * Makes a chart in `plot`. `draw(width)` returns { height, parts, marks, label }: SVG elements, and
+ * the values that have a tip, each as { element, lines, x, y }. Returns a function that redraws.
  */
 export function chart(plot, draw) {
   const svg = s("svg", { role: "img", tabindex: 0, class: "chart" });
@@ -93,13 +93,13 @@ export function text(x, y, words, attributes = {}) {
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-/** How wide the words are in the letters of a chart. */
+/** The width of a text in the font of the charts. */
 export function widthOf(words) {
   ruler.font = `13px ${getComputedStyle(document.body).fontFamily}`;
   return ruler.measureText(words).width;
 }
 
-/** As much of the words as fits. */
+/** The text, shortened to fit. */
 export function fit(words, width) {
   if (widthOf(words) <= width) return words;
   let most = words.length;

@@ -1,10 +1,10 @@
-// The diptych as a live picture: commands on the left, views on the right, the log as the hinge.
+// The live picture of the diptych: commands on the left, views on the right, the log between them.
 import { $, h, s, say } from "./dom.js";
 import { isRefusal } from "./stream.js";
 import { bytes, count, inLocalTime, rate } from "./words.js";
 
 const KEPT_SECONDS = 60;
-/** A rate is the mean of this many seconds, so that it can be read. */
+/** A rate is a mean over this many seconds, so that it changes slowly enough to read. */
 const SMOOTH_SECONDS = 5;
 const MOST_DOTS = 6;
 const SHOWN_LATEST = 5;
@@ -27,7 +27,7 @@ export function startDiptych() {
   }
 
   function happenings(answer) {
-    // The status counts since the start of the server, the view since the start of the log.
+    // The status counts from the start of the server, the view from the start of the log.
     say($("accepted"), count(answer.accepted));
     say($("refused"), count(answer.refused));
     const latest = answer.recent.slice(0, SHOWN_LATEST).map((item) => h("li",
@@ -88,7 +88,7 @@ export function startDiptych() {
     return row;
   }
 
-  /** Events a second in the last minute, as a small area. */
+  /** Draws the events per second of the last minute as a small area chart. */
   function drawPulse() {
     const rates = [];
     for (let i = 1; i < seen.length; i += 1) {
@@ -118,7 +118,7 @@ function lagWords(follower) {
   return `${count(follower.lag_positions)}${seconds >= 1 ? ` · ${rate(seconds)} s` : ""}`;
 }
 
-/** Dots that go from the commands through the log to the views, a few for many events. */
+/** Dots that move from the commands through the log to the views. One stands for many events. */
 function flow(events) {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (events <= 0 || still || document.hidden) return;

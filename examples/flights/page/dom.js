@@ -1,4 +1,4 @@
-// Elements made by calls, never from markup in a string: data that is shown cannot become script.
+// Builds elements by calls and never from markup in strings, so that data cannot become script.
 const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (id) => document.getElementById(id);
@@ -13,17 +13,17 @@ export function s(name, attributes, ...children) {
   return build(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** A symbol of the page's own set. */
+/** A symbol from the page's own set. */
 export function icon(name) {
   return s("svg", { class: "icon", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
 }
 
-/** Sets text only where it differs, so that a reader is not told the same again. */
+/** Sets a text only if it differs, so that a screen reader does not repeat it. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A table alternative of a chart: `columns` are headings, `rows` are lists of cells. */
+/** The table that replaces a chart: `columns` are headings, `rows` are lists of cells. */
 export function table(caption, columns, rows) {
   return h(
     "table",

@@ -1,4 +1,4 @@
-// The form that sends commands, and what became of them: a receipt, or the reason why not.
+// The form that sends commands, and shows the receipt or the refusal.
 import { ask, headersOf, Problem, send } from "./api.js";
 import { statusOf, whereOn } from "./board.js";
 import { $, fact, h, say } from "./dom.js";
@@ -8,14 +8,14 @@ import {
 
 const MINUTE_MS = 60 * 1000;
 const HOUR_MS = 60 * MINUTE_MS;
-/** Numbers from here on are not in the data. */
+/** The data has no flight numbers from here on. */
 const FIRST_FREE_NUMBER = 9001;
 const MOST_TRIES = 60;
-/** A flight of the form leaves a little late, and lands, or is diverted, after a while. */
+/** Suggested times: a flight departs a little late, and lands or is diverted later. */
 const LEAVES_AFTER_MS = 4 * MINUTE_MS;
 const MILES_A_MINUTE = 7.5;
 const USUAL_MILES = 1000;
-/** A tail number that no plane of the data has. */
+/** A tail number that is not in the data. */
 const OWN_PLANE = "N9DIPT";
 const FIELDS = ["flight", "destination", "departs_at", "at", "plane", "distance_miles",
   "arrival_delay_minutes"];
@@ -24,13 +24,13 @@ const DONE = {
   "land-flight": "has landed", "cancel-flight": "is cancelled", "divert-flight": "is diverted",
 };
 
-/** How a flight stands before a command changes that. */
+/** The status that a flight must have before each command. */
 const STATUS_BEFORE = {
   "depart-flight": "scheduled", "cancel-flight": "scheduled",
   "land-flight": "departed", "divert-flight": "departed",
 };
 
-/** `clock` gives now in the log's time, `board` what the board shows. */
+/** `clock` returns the present on the log's clock, `board` the state of the board. */
 export function startForm({ clock, board, onShow, onFlight }) {
   const form = $("command-form");
   const input = Object.fromEntries(FIELDS.map((name) => [name, $(`field-${name}`)]));
@@ -44,7 +44,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
   const command = () => new FormData(form).get("command");
   const now = () => Math.ceil((clock() ?? Date.now()) / MINUTE_MS) * MINUTE_MS;
 
-  /** Fills the form with something that makes sense now, unless it was touched. */
+  /** Fills an untouched form with a valid command for the present. */
   async function suggest() {
     const name = command();
     const mine = ++suggested;
@@ -52,7 +52,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     isTouched = false;
     clearErrors();
     const values = name === "schedule-flight" ? await newFlight() : await nextChange(name);
-    // Asking took its time: what was typed, or chosen, meanwhile stays.
+    // The query took a moment. Input from the meantime stays.
     if (mine !== suggested || isTouched) return;
     fill(values);
   }
@@ -71,7 +71,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     };
   }
 
-  /** Asked once for each number, airport and day, since suggestions are made often. */
+  /** Cached for each number, airport and day, because suggestions are frequent. */
   async function freeFlight(origin, day) {
     const of = () => `${number}-${origin}-${day}`;
     if (free.of !== of()) {
@@ -106,7 +106,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     };
   }
 
-  /** Commands are about now, whatever time the board shows. */
+  /** Commands concern the present, even if the board shows the past. */
   async function boardOfNow() {
     const shown = board.shown();
     if (shown?.isNow && shown.airport === board.airport()) return shown;
@@ -118,7 +118,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     }
   }
 
-  /** When it would be so: a flight leaves after it is due, and flies for as long as it is far. */
+  /** The suggested time: after the scheduled departure, plus a flight time by distance. */
   function changeAt(name, row) {
     if (!row || name === "cancel-flight") return now();
     if (name === "depart-flight") {
@@ -142,7 +142,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     offer([], board.shown()?.rows ?? []);
   }
 
-  /** What can be chosen instead of typed. */
+  /** Values to choose from. */
   function offer(flights, rows) {
     $("flights").replaceChildren(...flights.map((row) =>
       h("option", { value: row.flight, label: `to ${airportName(row.destination)}` })));
@@ -156,7 +156,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     hints();
   }
 
-  /** The command as the fields say it; what is not a number or a time goes as it is typed. */
+  /** The command in the fields. A value that does not parse is sent as typed. */
   function body() {
     const time = (text) => {
       const ms = fromInput(text);
@@ -181,7 +181,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     return { name: command(), body: content, key, occurredAt: occurredAt(content) };
   }
 
-  /** A change occurs when it says; a flight is scheduled now, and before it is to depart. */
+  /** The time of the fact: the one in the command, or for a new flight one before its departure. */
   function occurredAt({ at, departs_at: departsAt }) {
     const latest = clock() ?? Date.now();
     if (!Number.isNaN(Date.parse(at))) return at;
@@ -246,7 +246,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     if (!again && !isTouchedSince(sent)) await suggest();
   }
 
-  /** The board goes to where the flight is on it. */
+  /** Moves the board to the flight. */
   function bringToSight({ body: content, occurredAt: at }, how) {
     if (own?.flight !== content.flight) return;
     const departsAt = Date.parse(own.departs_at);
@@ -259,7 +259,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     }
   }
 
-  /** Asked after the receipt: the answer has what was just written, whatever the view's lag. */
+  /** Asks with the receipt, so that the answer contains the write even if the view is behind. */
   async function readBack(flight, receipt, said) {
     try {
       const { answer, ms } = await ask("flight-card", { flight, _after: receipt });
@@ -327,7 +327,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     input.flight.focus();
   }
 
-  /** What is wrong with a command that cannot be read, without what only its text has. */
+  /** The fault of a command that does not parse, without its place in the JSON text. */
   function mistake(detail, field) {
     if (input[field]?.type === "number") {
       return `${input[field].value} is not a whole number that can be`;
@@ -336,7 +336,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     return detail.replace(begin, "").replace(/ at line \d+ column \d+$/, "");
   }
 
-  /** Schedules a flight of our own, where the data has none that would do; its id. */
+  /** Schedules a new flight if the data has no suitable one. Returns its id. */
   async function scheduleOwn(plane, departsAt) {
     const flight = await freeFlight(board.airport(), toInput(departsAt).slice(0, 10));
     number += 1;
@@ -346,7 +346,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     return flight;
   }
 
-  /** A plane that is in the air, and a flight that is to depart: found, or brought about. */
+  /** Finds a plane in the air and a scheduled flight, or creates them. */
   async function planeInTheAir() {
     const current = await boardOfNow();
     let plane = nextRow(current, "departed", (row) => row.plane !== null)?.plane;
@@ -364,7 +364,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     return { plane, flight: next.flight, at: toInput(changeAt("depart-flight", next)) };
   }
 
-  /** Fills the form with what is going to be refused, and sends it. */
+  /** Fills the form with a command that a rule refuses, and sends it. */
   async function tryOut(name, values) {
     form.querySelector(`[value=${name}]`).checked = true;
     showFields(name);
@@ -373,7 +373,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     await submit(request());
   }
 
-  /** What comes before a refusal may itself fail; then that is the answer. */
+  /** A command that prepares the refusal may fail itself. Then its failure is shown. */
   async function prepared(name, prepare) {
     try {
       await tryOut(name, await prepare());
@@ -411,7 +411,7 @@ export function startForm({ clock, board, onShow, onFlight }) {
     submit(request());
   });
 
-  /** The clock or the board moved: an untouched form moves along. */
+  /** Updates an untouched form after the clock or the board moved. */
   function moved() {
     if (clock() === null) return;
     if (!isTouched && !form.contains(document.activeElement)) suggest();
@@ -433,7 +433,7 @@ function positions({ first, last }) {
 
 const utf8 = new TextEncoder();
 
-/** The field whose value ends at this column, counted in bytes, of a body in one line. */
+/** The field whose value ends at this column (in bytes) of a one-line body. */
 function fieldAt(body, column) {
   const known = Object.entries(body);
   let end = 0;

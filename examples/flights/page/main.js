@@ -1,4 +1,4 @@
-// Puts the parts together: who is told what when the clock, the log or the reader moves.
+// Connects the parts of the page: events of the clock, of the log and of the reader.
 import { ask, listen, watchConnections } from "./api.js";
 import { startBoard } from "./board.js";
 import { startCard } from "./card.js";
@@ -12,16 +12,16 @@ import { startStream } from "./stream.js";
 import { startTime } from "./time.js";
 import { learnNames } from "./words.js";
 
-/** Pictures of now are asked again this often, while they are in sight and the log grows. */
+/** Interval between refreshes of visible live charts while the log grows. */
 const PICTURES_MS = 5000;
 const FORM_MS = 2000;
-/** Between when something was so and a board that shows it. */
+/** Offset from the time of a fact to a board that shows it. */
 const JUST_AFTER_MS = 10 * 60 * 1000;
 
 const page = document.documentElement;
 page.dataset.errors = "0";
 for (const kind of ["error", "unhandledrejection"]) {
-  // Only counted, for the tests: the browser reports them as ever.
+  // Counted for the tests. The browser still reports them.
   window.addEventListener(kind, () => (page.dataset.errors = String(+page.dataset.errors + 1)));
 }
 
@@ -77,7 +77,7 @@ learn().then(() => {
   listen("status/live", { status: statusCame, problem: troubled });
 });
 
-/** Names come first, so that the boards need not be drawn twice; without them codes are shown. */
+/** Loads names before the boards are drawn. Without names, the page shows codes. */
 async function learn() {
   try {
     learnNames((await ask("names")).answer);
@@ -109,7 +109,7 @@ function statusCame(answer) {
   rest.status(answer);
 }
 
-/** At once the first time, and then now and then. */
+/** Calls at once the first time, and later at intervals. */
 function moveForm() {
   if (formTimer !== null) return;
   form.moved();
@@ -140,8 +140,8 @@ function drawPictures() {
 }
 
 /**
- * Shows the board with a flight that was written about: of now, or after `then`. "quietly" leaves
- * the reader where he is on the page.
+ * Shows the board with the flight of a command: the present board, or the one after `then`. With
+ * "quietly" the page does not scroll.
  */
 function showFlight(flight, then, how) {
   const airport = flight.split("-")[1];

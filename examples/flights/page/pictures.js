@@ -1,4 +1,4 @@
-// The pictures: punctuality, routes, delay and weather by hour, delay by weather.
+// The charts: punctuality, routes, delay and weather by hour, delay by weather.
 import { ask } from "./api.js";
 import { bars, ceiling, chart, fit, text } from "./chart.js";
 import { $, h, s, say, table } from "./dom.js";
@@ -16,7 +16,7 @@ export function startPictures({ timeShown, lastInstant }) {
   const pictures = [punctuality(), routes(), hours(lastInstant), weather()];
   let then = null;
 
-  /** Asks again, all or only those of the clock's day; of now, or of the time in `then`. */
+  /** Refreshes all charts, or only those of the clock's day, for the present or for `then`. */
   async function refresh() {
     const past = then === null ? {} : { _occurred_before: instant(then) };
     const started = performance.now();
@@ -26,7 +26,7 @@ export function startPictures({ timeShown, lastInstant }) {
       : `Of what was so before ${momentOf(then)}: folded from the log in ${took} together.`);
   }
 
-  /** The clock came to rest at `at`. */
+  /** Called when the clock has stopped at `at`. */
   function settled(at) {
     $("pictures-then").hidden = at === null || at === then;
     $("pictures-now").hidden = then === null;
@@ -55,7 +55,7 @@ export function startPictures({ timeShown, lastInstant }) {
   };
 }
 
-/** Asks, and shows with `show`; of several askings only the last one is shown. */
+/** Asks a query and passes the answer to `show`. Only the newest of several answers is shown. */
 function loader(figure, query, args, show) {
   let asked = 0;
   return async (past = {}) => {
@@ -120,7 +120,7 @@ function punctuality() {
       let x = labelWidth;
       airline.arrivals_by_delay.forEach((n, bin) => {
         const long = all === 0 ? 0 : (n / all) * room;
-        // The gap after the third bin is where on time ends.
+        // The gap after the third bar separates on-time from late.
         const gap = bin === ON_TIME_BINS - 1 ? 3 : 1;
         if (long > 0) {
           element.append(s("rect", { x, y: barY, width: Math.max(0.5, long - gap), height: 18,
@@ -347,7 +347,7 @@ function drawHours(width, list, day) {
   };
 }
 
-/** A line with gaps where nothing is known. */
+/** A line with gaps at unknown values. */
 function lines(values, x, y) {
   const runs = [];
   let run = [];

@@ -1,4 +1,4 @@
-// A plane's day: its legs as bars over the hours, and as a list.
+// The day of a plane: its flights as bars over the hours, and as a list.
 import { ask } from "./api.js";
 import { statusOf } from "./board.js";
 import { chart, fit, text, widthOf } from "./chart.js";
@@ -71,7 +71,7 @@ export function startPlane({ onFlight, lastInstant }) {
     show(plane, $("plane-day").value || utcDay(lastInstant() ?? 0));
   });
 
-  /** From the board: shows the plane, and brings the reader there. */
+  /** Shows the plane after a click on the board, and scrolls to it. */
   function go(plane, row) {
     show(plane, utcDay(Date.parse(row.departed_at ?? row.departs_at)));
     $("plane-title").focus({ preventScroll: true });
@@ -111,7 +111,7 @@ function drawLegs(width, answer, last) {
     const landed = leg.landed_at !== null;
     const took = landed ? duration((end(leg) - begin(leg)) / 60000) : leg.status;
     const words = `${leg.origin} to ${airportName(leg.destination)}`;
-    // Beside the bar where it does not fit in it, on the side that has more room.
+    // A label that does not fit into its bar stands beside it, on the side with more space.
     const label = `${words}, ${took}`;
     const isBeside = widthOf(label) > long - 20;
     const right = width - x(end(leg)) - 8;

@@ -1,17 +1,18 @@
-// A log at rest, whose end has an empty board: the page opens at an instant with life instead.
+// When the log no longer grows, the board at its end is empty. The page then opens at an earlier
+// time with flights.
 import { ask } from "./api.js";
 import { $, say } from "./dom.js";
 import { eveningBefore, instant, momentOf } from "./words.js";
 
-/** A board with fewer rows is not worth looking at. */
+/** A board with fewer rows counts as empty. */
 const FEWEST_ROWS = 5;
-/** Seconds without an event after which a log that was growing is at rest. */
+/** A log without new events for this many seconds is at rest. */
 const REST_SECONDS = 2;
-/** Seconds with events, one after another, after which the page is live again by itself. */
+/** After this many consecutive seconds with events the page returns to the present. */
 const BUSY_SECONDS = 2;
 const MOST_DAYS = 7;
 
-/** Only moves the time as long as the reader has not moved it. */
+/** Moves the time only until the reader moves it. */
 export function startRest({ time, board }) {
   let head = null;
   let still = 0;
@@ -20,7 +21,7 @@ export function startRest({ time, board }) {
   let lookedAt = null;
   let putAt = null;
 
-  /** Once a second: does the log grow? */
+  /** Checks once a second whether the log grows. */
   function status(answer) {
     const grew = head !== null && answer.log.head > head;
     still = grew || head === null ? 0 : still + 1;
@@ -30,7 +31,7 @@ export function startRest({ time, board }) {
     else look();
   }
 
-  /** The board or the clock came. */
+  /** Called when the board or the clock has its first value. */
   async function look() {
     const shown = board.shown();
     if (time.isChosen() || time.at() !== null || !shown?.isNow || time.last() === null) return;
@@ -43,7 +44,7 @@ export function startRest({ time, board }) {
     if (at !== null && !time.isChosen() && time.at() === null) time.put(at);
   }
 
-  /** The newest evening with a board that is not empty. */
+  /** Finds the newest evening with enough flights on the board. */
   async function findLife() {
     let at = time.last();
     for (let day = 0; day < MOST_DAYS; day += 1) {
@@ -62,7 +63,7 @@ export function startRest({ time, board }) {
     return null;
   }
 
-  /** The time moved: only where the page put it, it says why it is there. */
+  /** Called when the time moves. The explanation is shown only at the time that the page chose. */
   function moved(at) {
     putAt = at !== null && !time.isChosen() ? at : null;
     $("rest").hidden = putAt === null;

@@ -1,9 +1,9 @@
-// The stream: what happens and what is refused, as it comes, and the sums of the refusals.
+// The stream: new events and refusals as they arrive, and the counts of refusals.
 import { ask } from "./api.js";
 import { $, h, say, table } from "./dom.js";
 import { count, dayOf, inLocalTime, plural, timeOf } from "./words.js";
 
-/** Refusals are asked for again at most this often, however fast they come. */
+/** Shortest interval between two queries for refusals. */
 const REFUSALS_MS = 1000;
 
 export const isRefusal = (item) => /refus|reject/i.test(item.type);

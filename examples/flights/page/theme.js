@@ -1,4 +1,4 @@
-// Sets the chosen theme before the first paint; a plain script, since modules run too late for it.
+// Sets the chosen theme before the first paint. A plain script, because modules run too late.
 "use strict";
 (function () {
   var chosen = null;

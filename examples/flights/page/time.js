@@ -1,4 +1,4 @@
-// The time that is shown: now, or an instant of the past that the slider, the input or play chose.
+// The time that the page shows: the present, or a past instant from the slider, the input or Play.
 import { $, say } from "./dom.js";
 import { dayOf, fromInput, instant, longDayOf, timeOf, toInput, zoneOf } from "./words.js";
 
@@ -8,7 +8,7 @@ const DAY_MS = 24 * HOUR_MS;
 const TICK_MS = 100;
 const SETTLE_MS = 350;
 
-/** `at` is null for now. `onMove` hears each move, `onSettle` only where it came to rest. */
+/** `at` is null for the present. `onMove` gets every move, `onSettle` only the last of a series. */
 export function startTime({ onMove, onSettle }) {
   const slider = $("time");
   let first = null;
@@ -18,10 +18,10 @@ export function startTime({ onMove, onSettle }) {
   let playing = 0;
   let settling = 0;
   let connection = "open";
-  /** Kept, because to ask for it makes the browser lay out the page. */
+  /** Cached, because reading it makes the browser lay out the page. */
   let width = slider.clientWidth;
 
-  /** What the log covers; it grows at its end. */
+  /** The period that the log covers. Its end moves as the log grows. */
   function range(from, to) {
     if (!from || !to) return;
     const start = Math.floor(Date.parse(from) / STEP_MS) * STEP_MS;
@@ -39,7 +39,7 @@ export function startTime({ onMove, onSettle }) {
     place();
   }
 
-  /** The reader moves it. */
+  /** Called when the reader moves the time. */
   function move(to) {
     isChosen = true;
     put(to);
@@ -83,7 +83,7 @@ export function startTime({ onMove, onSettle }) {
     $("mode").dataset.connection = connection;
   }
 
-  /** Whether what is shown of now is of now. */
+  /** Whether the page shows the present. */
   function connected(state) {
     connection = state;
     showMode();
@@ -182,7 +182,7 @@ export function startTime({ onMove, onSettle }) {
   };
 }
 
-/** The large clock: of the live answer, or of the time that was asked for. */
+/** The large clock: the time of the live answer, or the chosen time. */
 export function showClock(ms) {
   say($("clock-time"), timeOf(ms));
   say($("clock-day"), longDayOf(ms));

@@ -1,4 +1,4 @@
-// Times, numbers and names in words. The boards speak New York time, the log speaks UTC.
+// Formats times, numbers and names. Boards use New York time, the log uses UTC.
 const ZONE = "America/New_York";
 const clock = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dayShort = formatter({ weekday: "short", day: "numeric", month: "short" });
@@ -30,37 +30,37 @@ export const zoneOf = (instant) =>
   zoneName.formatToParts(new Date(instant)).find((part) => part.type === "timeZoneName").value;
 export const momentOf = (instant) => `${dayOf(instant)}, ${timeOf(instant)} ${zoneOf(instant)}`;
 
-/** Text with instants as the log writes them, in the time of the boards. */
+/** Replaces the UTC instants in a text by the time of the boards. */
 export const inLocalTime = (text) =>
   text.replace(/\b\d{4}-\d\d-\d\dT[\d:.]+Z/g, (at) => momentOf(at));
 
-/** An instant as the log writes it. */
+/** An instant in the format of the log. */
 export const instant = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 export const utcDay = (ms) => new Date(ms).toISOString().slice(0, 10);
 
-/** The value of a `datetime-local` input, in New York time. */
+/** The value for a `datetime-local` input, in New York time. */
 export function toInput(ms) {
   const at = wall(ms);
   return `${at.year}-${at.month}-${at.day}T${at.hour}:${at.minute}`;
 }
 
-/** The New York time of an input as an instant in milliseconds; NaN where it is not one. */
+/** Parses the New York time of an input. Returns milliseconds, or NaN if it is not a time. */
 export function fromInput(text) {
   const asUtc = Date.parse(`${text}Z`);
   if (Number.isNaN(asUtc)) return NaN;
-  // The offset at the guess may be that of the other side of a clock change: ask twice.
+  // The first guess may lie on the other side of a clock change, so the offset is read twice.
   const once = asUtc - offset(asUtc);
   return asUtc - offset(once);
 }
 
-/** Five in the afternoon of New York, the last time that it was before this instant. */
+/** The last time before this instant when it was 17:00 in New York. */
 export function eveningBefore(ms) {
   const evening = (day) => fromInput(`${toInput(day).slice(0, 10)}T17:00`);
   const same = evening(ms);
   return same < ms ? same : evening(same - 24 * 60 * 60 * 1000);
 }
 
-/** What a server says in lower case, as a sentence. */
+/** Turns a lower-case message of the server into a sentence. */
 export function sentence(words) {
   const text = words.charAt(0).toUpperCase() + words.slice(1);
   return /[.!?…]$/.test(text) ? text : `${text}.`;

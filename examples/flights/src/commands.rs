@@ -1,13 +1,13 @@
-//! The left panel: what can be asked for, and the rules that decide.
+//! The left panel: the commands, and the rules that decide about them.
 //!
-//! A flight is scheduled once, on a day that the files are about. Only a scheduled flight departs
-//! or is cancelled, and only a departed one lands or is diverted: rules about one flight. And a
-//! plane that is in the air cannot depart: a rule about a plane, whatever flights it is on. So to
-//! depart, a flight has a boundary of two tags, its own and its plane's.
+//! A flight is scheduled once, on a day that the files cover. Only a scheduled flight can depart or
+//! be cancelled, and only a departed flight can land or be diverted. These are rules about one
+//! flight. A plane in the air cannot depart: this is a rule about one plane across all its flights.
+//! So the boundary of a departure has two tags, the flight and the plane.
 
 mod facts;
 mod flights;
-mod noted;
+mod notes;
 mod refusal;
 mod state;
 #[cfg(test)]
@@ -18,17 +18,17 @@ use diptych::Command;
 pub use facts::{NameAirline, NameAirport, ObserveWeather, RegisterPlane};
 pub(crate) use flights::ABOUT_ITS_DAY;
 pub use flights::{CancelFlight, DepartFlight, DivertFlight, LandFlight, ScheduleFlight};
-pub use noted::{NoteLoaded, NoteOpened, NoteRefusal, OnRecord};
+pub use notes::{NoteLoaded, NoteOpened, NoteRefusal, OnRecord};
 pub use refusal::Refusal;
-pub use state::{Flight, InTheAir, Known, Season, Status};
+pub use state::{AirborneFlight, Flight, LatestFact, Season, Status};
 
 use crate::{events::Happening, ids::FlightId};
 
 /// A command about one flight, which a rule may refuse.
 pub trait FlightCommand: Command<Event: Into<Happening>, Rejection = Refusal> {
-    /// As it is called from outside.
+    /// The public name of the command.
     const NAME: &'static str;
 
-    /// The flight that it is about.
+    /// The flight of the command.
     fn flight(&self) -> FlightId;
 }

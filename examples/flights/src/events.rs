@@ -1,7 +1,8 @@
-//! What goes over the hinge: everything that happened, as facts.
+//! The hinge: all events.
 //!
-//! When it was so is said by each event's `occurred_at`, so no payload repeats it. A fact carries
-//! what is shown with it (where a flight goes, how late it was), so that no view has to look it up.
+//! The time of a fact is the event's `occurred_at`, so no payload repeats it. An event carries the
+//! data that views show with it, such as the destination and the delay, so that no view looks them
+//! up.
 
 use compact_str::CompactString;
 use diptych::{Event, Timestamp};
@@ -10,115 +11,115 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Airline, Airport, BoardId, Day, FlightId, Plane};
 
-/// A flight is in the timetable.
+/// A flight entered the timetable.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("flight-scheduled")]
 pub struct FlightScheduled {
-    /// Which.
+    /// The flight.
     #[tag]
     pub flight: FlightId,
-    /// The board that it is on.
+    /// The board that shows the flight.
     #[tag]
     pub board: BoardId,
-    /// When it is to depart.
+    /// Scheduled departure.
     #[schemars(with = "String")]
     pub departs_at: Timestamp,
-    /// Where it goes.
+    /// Destination.
     pub destination: Airport,
-    /// The plane that is to fly it. No tag: a plan is nothing that a plane did.
+    /// The planned plane. It is not a tag, because a plan is not an action of the plane.
     pub plane: Option<Plane>,
-    /// How far it is.
+    /// Distance to the destination.
     pub distance_miles: Option<u16>,
 }
 
-/// A flight left.
+/// A flight departed.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("flight-departed")]
 pub struct FlightDeparted {
-    /// Which.
+    /// The flight.
     #[tag]
     pub flight: FlightId,
-    /// The board that it is on.
+    /// The board that shows the flight.
     #[tag]
     pub board: BoardId,
-    /// The plane, as far as is known.
+    /// The plane, if known.
     #[tag]
     pub plane: Option<Plane>,
-    /// Where it goes.
+    /// Destination.
     pub destination: Airport,
-    /// How much later than it was to; negative if it was early.
+    /// Delay of the departure; negative if it was early.
     pub delay_minutes: i32,
 }
 
-/// A flight will not leave.
+/// A flight was cancelled.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("flight-cancelled")]
 pub struct FlightCancelled {
-    /// Which.
+    /// The flight.
     #[tag]
     pub flight: FlightId,
-    /// The board that it is on.
+    /// The board that shows the flight.
     #[tag]
     pub board: BoardId,
-    /// Where it was to go.
+    /// PlannedCommand destination.
     pub destination: Airport,
 }
 
-/// A flight arrived where it was to go.
+/// A flight landed at its destination.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("flight-landed")]
 pub struct FlightLanded {
-    /// Which.
+    /// The flight.
     #[tag]
     pub flight: FlightId,
-    /// The board that it is on.
+    /// The board that shows the flight.
     #[tag]
     pub board: BoardId,
-    /// The plane, as far as is known.
+    /// The plane, if known.
     #[tag]
     pub plane: Option<Plane>,
-    /// Where it is.
+    /// Destination.
     pub destination: Airport,
-    /// How long it was in the air.
+    /// Time in the air.
     pub air_minutes: i32,
-    /// How much later than it was to; negative if it was early.
+    /// Delay of the landing; negative if it was early.
     pub arrival_delay_minutes: Option<i32>,
 }
 
-/// A flight ended somewhere else.
+/// A flight landed at another airport.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("flight-diverted")]
 pub struct FlightDiverted {
-    /// Which.
+    /// The flight.
     #[tag]
     pub flight: FlightId,
-    /// The board that it is on.
+    /// The board that shows the flight.
     #[tag]
     pub board: BoardId,
-    /// The plane, as far as is known.
+    /// The plane, if known.
     #[tag]
     pub plane: Option<Plane>,
-    /// Where it was to go.
+    /// PlannedCommand destination.
     pub destination: Airport,
 }
 
-/// A command about a flight was refused: what was said cannot have been so.
+/// A rule refused a command, because the reported fact contradicts earlier facts.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("command-refused")]
 pub struct CommandRefused {
-    /// The flight that it was about.
+    /// The flight of the command.
     #[tag]
     pub flight: FlightId,
-    /// The board that the flight is on, or would be.
+    /// The board that shows the flight, or would show it.
     #[tag]
     pub board: BoardId,
-    /// The command, such as `depart-flight`.
+    /// Name of the command, such as `depart-flight`.
     #[schemars(with = "String")]
     pub command: CompactString,
-    /// The rule, such as `plane-in-the-air`.
+    /// Name of the rule, such as `plane-in-the-air`.
     #[schemars(with = "String")]
     pub rule: CompactString,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
@@ -126,48 +127,48 @@ pub struct CommandRefused {
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("weather-observed")]
 pub struct WeatherObserved {
-    /// Where.
+    /// The airport.
     #[tag]
     pub airport: Airport,
-    /// How it was.
+    /// The measured values.
     #[serde(flatten)]
     pub weather: Weather,
 }
 
-/// How the weather was, as far as was measured.
+/// Measured values of the weather. Unknown values are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Weather {
-    /// The temperature, in degrees Fahrenheit.
+    /// Temperature, in degrees Fahrenheit.
     pub temperature_f: Option<f64>,
-    /// The wind, in miles an hour.
+    /// Wind speed, in miles per hour.
     pub wind_mph: Option<f64>,
-    /// The gusts, in miles an hour.
+    /// Speed of gusts, in miles per hour.
     pub gust_mph: Option<f64>,
-    /// Rain and snow of the hour, in inches of water.
+    /// Rain and snow within the hour, in inches of water.
     pub precipitation_inches: Option<f64>,
-    /// How far one sees, in miles.
+    /// Visibility, in miles.
     pub visibility_miles: Option<f64>,
 }
 
-/// What an airline is called.
+/// An airline has this name.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("airline-named")]
 pub struct AirlineNamed {
-    /// Which.
+    /// Code of the airline.
     #[tag]
     pub airline: Airline,
-    /// Its name.
+    /// Name of the airline.
     pub name: String,
 }
 
-/// What an airport is called, and where it is.
+/// An airport has this name and place.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("airport-named")]
 pub struct AirportNamed {
-    /// Which.
+    /// Code of the airport.
     #[tag]
     pub airport: Airport,
-    /// Its name.
+    /// Name of the airport.
     pub name: String,
     /// Degrees north.
     pub latitude: f64,
@@ -175,102 +176,102 @@ pub struct AirportNamed {
     pub longitude: f64,
 }
 
-/// What kind of plane a tail number is.
+/// A plane is of this model.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("plane-registered")]
 pub struct PlaneRegistered {
-    /// Which.
+    /// Tail number of the plane.
     #[tag]
     pub plane: Plane,
-    /// Who built it.
+    /// Manufacturer.
     pub manufacturer: String,
-    /// As what.
+    /// Model.
     pub model: String,
-    /// In which year.
+    /// Year in which it was built.
     pub built: Option<i16>,
-    /// How many people sit in it.
+    /// Number of seats.
     pub seats: u16,
 }
 
-/// A file of flights is being taken in: what its flights are of. The loader's own note: nothing is
-/// shown of it, and the rules know from it which days the demo is about.
+/// The loader begins to load a file of flights. No view shows this event. The rules read from it
+/// which days the demo covers.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("source-opened")]
 pub struct SourceOpened {
     /// The digest of the file's bytes.
     #[tag]
     pub source: String,
-    /// The first day that a flight is on.
+    /// Day of the first flight in the file.
     pub first: Day,
-    /// The last one.
+    /// Day of the last flight in the file.
     pub last: Day,
 }
 
-/// A whole file of flights was taken in. The loader's own note: nothing is shown of it.
+/// The loader has loaded a whole file of flights. No view shows this event.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize, JsonSchema)]
 #[event("source-loaded")]
 pub struct SourceLoaded {
     /// The digest of the file's bytes.
     #[tag]
     pub source: String,
-    /// How many commands it made.
+    /// Number of commands of the file.
     pub commands: u64,
 }
 
-/// Anything that is shown. All views read this one union, so each event is decoded once for all of
-/// them.
+/// Every event that a view shows. All views read this one union, so each event is decoded once for
+/// all views.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
 pub enum Happening {
-    /// A flight is in the timetable.
+    /// A flight entered the timetable.
     Scheduled(FlightScheduled),
-    /// A flight left.
+    /// A flight departed.
     Departed(FlightDeparted),
-    /// A flight will not leave.
+    /// A flight was cancelled.
     Cancelled(FlightCancelled),
-    /// A flight arrived.
+    /// A flight landed at its destination.
     Landed(FlightLanded),
-    /// A flight ended somewhere else.
+    /// A flight landed at another airport.
     Diverted(FlightDiverted),
-    /// A command was refused.
+    /// A rule refused a command.
     Refused(CommandRefused),
-    /// How the weather was.
+    /// The weather at an airport.
     Weather(WeatherObserved),
-    /// What an airline is called.
+    /// The name of an airline.
     Airline(AirlineNamed),
-    /// What an airport is called.
+    /// The name of an airport.
     Airport(AirportNamed),
-    /// What kind of plane it is.
+    /// The model of a plane.
     Plane(PlaneRegistered),
 }
 
-/// What the rules know of one flight.
+/// The events that the rules read about one flight.
 #[derive(Clone, Debug, PartialEq, Event)]
 pub enum FlightEvent {
-    /// It is in the timetable.
+    /// It entered the timetable.
     Scheduled(FlightScheduled),
-    /// It left.
+    /// It departed.
     Departed(FlightDeparted),
-    /// It will not leave.
+    /// It was cancelled.
     Cancelled(FlightCancelled),
-    /// It arrived.
+    /// It landed at its destination.
     Landed(FlightLanded),
-    /// It ended somewhere else.
+    /// It landed at another airport.
     Diverted(FlightDiverted),
 }
 
-/// What the rules know of one plane.
+/// The events that the rules read about one plane.
 #[derive(Clone, Debug, PartialEq, Event)]
 pub enum PlaneEvent {
-    /// It left on a flight.
+    /// It departed on a flight.
     Departed(FlightDeparted),
-    /// It arrived.
+    /// It landed at the destination.
     Landed(FlightLanded),
-    /// It ended somewhere else.
+    /// It landed at another airport.
     Diverted(FlightDiverted),
 }
 
 impl Happening {
-    /// Whether a flight did something, or is to.
+    /// Whether the event records an action of a flight, or a plan for a flight.
     pub fn is_of_a_flight(&self) -> bool {
         match self {
             Happening::Scheduled(_)
@@ -286,7 +287,7 @@ impl Happening {
         }
     }
 
-    /// The flight that it is about, if it is about one.
+    /// The flight of the event; `None` for weather and names.
     pub fn flight(&self) -> Option<FlightId> {
         match self {
             Happening::Scheduled(event) => Some(event.flight),

@@ -1,5 +1,5 @@
-//! What flights, airports, airlines and planes are called. A name is checked when it is read, from
-//! JSON as from a table, and trusted from then on; all of them are small and copied freely.
+//! Names of flights, airports, airlines and planes. A name is checked when it is parsed, from JSON
+//! or from a table, and is valid from then on. All names are small and `Copy`.
 
 mod code;
 mod day;
@@ -9,34 +9,34 @@ pub use code::{Airline, Airport, Plane};
 pub use day::Day;
 pub use flight::{BoardId, FlightId};
 
-/// The text is no such name.
+/// The text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {what}: write {wanted}")]
-pub struct NotA {
+pub struct InvalidName {
     text: String,
     what: &'static str,
     wanted: &'static str,
 }
 
-impl NotA {
-    /// How much of the text is shown: it comes from anywhere.
+impl InvalidName {
+    /// The number of characters that the error shows. The text may come from any client.
     const SHOWN_CHARS: usize = 40;
 
-    fn new(text: &str, what: &'static str, wanted: &'static str) -> NotA {
-        let mut shown: String = text.chars().take(NotA::SHOWN_CHARS).collect();
+    fn new(text: &str, what: &'static str, wanted: &'static str) -> InvalidName {
+        let mut shown: String = text.chars().take(InvalidName::SHOWN_CHARS).collect();
         if shown.len() < text.len() {
             shown.push('…');
         }
-        NotA { text: shown, what, wanted }
+        InvalidName { text: shown, what, wanted }
     }
 }
 
-/// Serde and schemars for a name: as text, with this pattern.
+/// Implements serde and schemars for a name as text with this pattern.
 macro_rules! as_text {
     ($name:ident, $expecting:literal, $pattern:literal) => {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                // Short enough to stand in place, so that nothing is allocated.
+                // The text fits on the stack, so that this allocates nothing.
                 to.serialize_str(&compact_str::format_compact!("{self}"))
             }
         }

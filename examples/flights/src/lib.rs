@@ -1,5 +1,5 @@
-//! The demo domain: real flights of 2013 from the three airports of New York, and the standing test
-//! of Diptych's API.
+//! The demo domain: real flights of 2013 from the three airports of New York. It is also the
+//! standing test of Diptych's API.
 //!
 //! ```text
 //!  data/ ─▶ source ─▶ plan ─▶ load ─▶ commands ─▶ │ events │ ─▶ views ─▶ answers
@@ -7,15 +7,15 @@
 //!                                      left panel │ hinge  │ right panel
 //! ```
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | [`ids`] | what flights, airports, airlines and planes are called |
-//! | [`commands`] | the left panel: what can be asked for, and the rules |
-//! | [`events`] | the hinge: what happened |
-//! | [`views`](mod@views) | the right panel: what is shown, a file for each view with its queries |
+//! | [`ids`] | names of flights, airports, airlines and planes |
+//! | [`commands`] | the left panel: the commands and their rules |
+//! | [`events`] | the hinge: the events |
+//! | [`views`](mod@views) | the right panel: one file for each view, with its queries |
 //! | [`report`] | the right panel as tables in SQLite |
-//! | [`source`], [`plan`], [`load`](mod@load) | files of flights, as commands in order, sent |
-//! | [`summary`](mod@summary) | what came of it, in figures that can be compared |
+//! | [`source`], [`plan`], [`load`](mod@load) | files of flights, in order as commands, sent |
+//! | [`summary`](mod@summary) | the results of a load, as figures that can be compared |
 //! | [`site`] | both panels over HTTP, and the page |
 
 pub mod commands;
@@ -41,24 +41,24 @@ use crate::{
     views::{Board, Happenings, Names, Planes, Punctuality, Refusals, Routes, WeatherDelay},
 };
 
-/// How the app is put together.
+/// Options of [`app`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppOptions {
-    /// When views are kept outside the log, so that they need not be folded from its start when the
-    /// app is started again; never, if nothing is said.
+    /// When to save views outside the log, so that a start need not fold the whole log again.
+    /// `None` saves none.
     pub snapshots: Option<ViewSnapshots>,
 }
 
 impl Default for AppOptions {
     fn default() -> AppOptions {
-        // The views of a year are large: so many events are folded anew in a second or two.
+        // Folding this many events again takes a second or two, and the views of a year are large.
         AppOptions { snapshots: Some(ViewSnapshots { every_events: 500_000, keep: 2 }) }
     }
 }
 
-/// The app over the log in this folder, with all views and the report; to be started.
+/// Builds the app over the log in this folder, with all views and the report.
 ///
-/// The log is in `log`, the report in `reports.db`.
+/// The folder `log` holds the log, and the file `reports.db` holds the report.
 ///
 /// # Errors
 /// [`OpenError`] if the log cannot be opened.
@@ -71,7 +71,7 @@ pub fn app(folder: impl AsRef<Path>, options: AppOptions) -> Result<AppBuilder, 
     Ok(builder.projection(Sqlite::at(folder.join("reports.db")).projection(FlightsByDay)))
 }
 
-/// With all views, and the loader's notes, which no view shows.
+/// Adds all views, and the events that the loader writes for itself, which no view shows.
 pub fn views(builder: AppBuilder) -> AppBuilder {
     builder
         .events::<SourceLoaded>()
@@ -86,7 +86,7 @@ pub fn views(builder: AppBuilder) -> AppBuilder {
         .view::<Names>()
 }
 
-/// With all views kept outside the log, too.
+/// Saves snapshots of all views.
 pub fn view_snapshots(builder: AppBuilder, snapshots: ViewSnapshots) -> AppBuilder {
     builder
         .view_snapshots::<Board>(snapshots)

@@ -1,9 +1,9 @@
-//! Sending a plan: through one lane, so that the log has the order of the plan whatever is synced
-//! when.
+//! Sends a plan through one lane, so that the order in the log is the order of the plan, whatever
+//! is synced first.
 //!
-//! Each command has a key, and leaves a commit under it whether a rule refused it or not. So what
-//! was sent before is found in the log and not sent again, and a load that was interrupted, by a
-//! kill too, goes on where it was.
+//! Each command has an idempotency key, and commits an event under this key even if a rule refuses
+//! the command. An interrupted load, also one that was killed, finds the earlier commits by their
+//! keys, does not send these commands again, and continues after them.
 
 use std::{
     collections::VecDeque,
@@ -27,16 +27,16 @@ use crate::{
         NameAirline, NameAirport, NoteLoaded, NoteOpened, ObserveWeather, OnRecord, RegisterPlane,
     },
     events::{Happening, SourceLoaded, SourceOpened},
-    plan::{Plan, Planned, Step},
+    plan::{Plan, PlannedCommand, Step},
     views::RefusalsByRule,
 };
 
-/// How a plan is sent.
+/// Options of [`load`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoadOptions {
-    /// How fast.
+    /// Speed.
     pub pace: Pace,
-    /// Commands that are decided and not durable, at most.
+    /// The largest number of commands that are decided and not yet durable.
     pub in_flight: usize,
 }
 
@@ -46,62 +46,63 @@ impl Default for LoadOptions {
     }
 }
 
-/// How fast time goes by.
+/// The speed of a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// As fast as can be.
+    /// As fast as possible.
     Max,
-    /// So many times as fast as it did. What is before the first departure is sent at once.
+    /// A multiple of the original speed. Commands before the first departure are sent at once.
     Times(f64),
 }
 
-/// How far a load has come.
+/// Progress of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Commands that are durable, with those that were before.
+    /// Number of durable commands, from this load and from earlier ones.
     pub settled: usize,
-    /// Commands of the plan.
+    /// Number of commands in the plan.
     pub total: usize,
-    /// The instant that it has come to.
+    /// The time of the newest durable command.
     pub instant: Option<Timestamp>,
-    /// Commands that a rule refused, as far as the view of them knows.
+    /// Number of refused commands, as far as their view has counted.
     pub refused: u64,
 }
 
-/// What came of a load.
+/// Result of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// Commands that are durable, with those that were before.
+pub struct LoadReport {
+    /// Number of durable commands, from this load and from earlier ones.
     pub settled: usize,
-    /// Commands that were durable before, and were not sent again.
+    /// Number of commands that earlier loads have made durable. They were not sent again.
     pub found: usize,
-    /// Commands of the plan. Where fewer are settled, the load was told to stop.
+    /// Number of commands in the plan. If `settled` is smaller, the load was stopped.
     pub total: usize,
 }
 
-impl Loaded {
-    /// Whether everything is there.
+impl LoadReport {
+    /// Whether all commands of the plan are durable.
     pub fn is_whole(&self) -> bool {
         self.settled == self.total
     }
 }
 
-/// Why a load did not go on. What is settled stays; the same load goes on from there.
+/// The reason why a load failed. Its durable commands stay. The same load can be run again and
+/// continues after them.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// A command could not be carried out.
+    /// A command failed.
     #[error("{key} could not be carried out after {settled} commands: {cause}")]
     Command {
         /// The key of the command.
         key: String,
-        /// Commands that are durable.
+        /// Number of durable commands.
         settled: usize,
-        /// What happened.
+        /// The cause.
         #[source]
         cause: ExecuteError<Infallible>,
     },
-    /// The log is of another program.
+    /// The log belongs to another program.
     #[error(
         "the log in this folder begins with {event_type:?}, an event of another program: give the \
          demo a folder of its own"
@@ -110,23 +111,23 @@ pub enum LoadError {
         /// The type of the first event.
         event_type: String,
     },
-    /// The log could not be asked what is there.
+    /// The log could not be read.
     #[error("the log could not be asked for {key}: {cause}")]
     Read {
-        /// The key of a command.
+        /// The key of the command whose commit was looked up.
         key: String,
-        /// What happened.
+        /// The cause.
         #[source]
         cause: ReadError,
     },
 }
 
-/// Between two reports of how far it has come.
+/// Pause between two reports of the progress.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(50);
-/// Between two looks whether it is to stop.
+/// Number of steps between two checks of `stop`.
 const STEPS_BETWEEN_LOOKS: usize = 64;
 
-/// Whether a whole file of this digest was taken in: then there is nothing to read in it.
+/// Whether a whole file with this digest was loaded earlier. If so, `load` need not send it.
 ///
 /// # Errors
 /// [`LoadError::Read`] if the log cannot be read.
@@ -140,11 +141,11 @@ fn loaded_key(source: &str) -> String {
     format!("loaded/{source}")
 }
 
-/// Notes which days a plan's file is about, unless that is noted already. From then on the rules
-/// keep out flights of other times, so it comes before anything that others may send.
+/// Records the days that the file of the plan covers, unless they are recorded already. From then
+/// on the rules refuse flights on other days, so call this before clients can send commands.
 ///
 /// # Errors
-/// [`LoadError`] if it cannot be noted, or the log is of another program.
+/// [`LoadError`] if the event cannot be recorded, or if the log belongs to another program.
 pub async fn open(app: &App, plan: &Plan) -> Result<(), LoadError> {
     let Some((first, last)) = plan.days() else { return Ok(()) };
     let source = plan.source().to_owned();
@@ -159,30 +160,30 @@ pub async fn open(app: &App, plan: &Plan) -> Result<(), LoadError> {
     noted.map(drop).map_err(|cause| LoadError::Command { key, settled: 0, cause })
 }
 
-/// All that a log of the demo has.
+/// All event types that a log of the demo contains.
 fn own_types() -> Vec<EventType> {
     [Happening::types(), SourceOpened::types(), SourceLoaded::types()].concat()
 }
 
-/// Sends a plan, and answers when everything in it is durable, or as much as was sent when `stop`
-/// came.
+/// Sends a plan, and returns when all its commands are durable. When `stop` completes first, it
+/// returns when the commands sent until then are durable.
 ///
 /// # Errors
-/// [`LoadError`] if a command cannot be carried out. What rules say is no such error.
+/// [`LoadError`] if a command fails. A refusal by a rule is not a failure.
 pub async fn load(
     app: &App,
     plan: &Plan,
     options: LoadOptions,
     progress: &watch::Sender<Progress>,
     stop: impl Future<Output = ()>,
-) -> Result<Loaded, LoadError> {
+) -> Result<LoadReport, LoadError> {
     open(app, plan).await?;
     let total = plan.commands();
     if plan.is_whole() && is_loaded(app, plan.source()).await? {
         progress.send_modify(|progress| (progress.settled, progress.total) = (total, total));
-        return Ok(Loaded { settled: total, found: total, total });
+        return Ok(LoadReport { settled: total, found: total, total });
     }
-    let mut loading = Loading::new(app, plan, options, progress);
+    let mut loading = Loader::new(app, plan, options, progress);
     if !loading.send_all(pin!(stop)).await? {
         return loading.end().await;
     }
@@ -196,41 +197,41 @@ pub async fn load(
     Ok(loaded)
 }
 
-/// A load on its way.
-struct Loading<'a> {
+/// A load in progress.
+struct Loader<'a> {
     app: &'a App,
     plan: &'a Plan,
     lane: Lane,
     options: LoadOptions,
-    /// Whether something may be there already.
+    /// Whether an earlier load may have sent some of the commands.
     resumes: bool,
-    /// When the first flight leaves: what is before is sent at once.
+    /// The time of the first departure. Commands before it are sent at once.
     first_departure: Option<Timestamp>,
-    /// When the clock was set, and to which instant.
+    /// The time at which the load began to follow the clock, and the first instant on that clock.
     clock: Option<(Instant, Timestamp)>,
-    /// The key of the command that is being sent.
+    /// The key of the current command. Reused, so that a command costs no allocation.
     key: String,
-    /// What was sent and is not known to be durable, in order.
+    /// Commands that were sent and may not be durable yet, in order.
     pending: VecDeque<(Step, Pending<Infallible>)>,
     settled: usize,
     found: usize,
     reports: Reports<'a>,
 }
 
-impl<'a> Loading<'a> {
+impl<'a> Loader<'a> {
     fn new(
         app: &'a App,
         plan: &'a Plan,
         options: LoadOptions,
         progress: &'a watch::Sender<Progress>,
-    ) -> Loading<'a> {
+    ) -> Loader<'a> {
         let in_flight = options.in_flight.max(1);
-        Loading {
+        Loader {
             app,
             plan,
             lane: app.lane_with(LaneOptions { in_flight }),
             options: LoadOptions { in_flight, ..options },
-            // The first is the note of what is taken in.
+            // Event 1 is the [`SourceOpened`] of this load.
             resumes: app.head() > Position::new(1),
             first_departure: plan.first_departure(),
             clock: None,
@@ -242,7 +243,7 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// Sends what is not there. Answers whether it came to the end before it was to stop.
+    /// Sends all commands that the log does not have. Returns false if `stop` completed first.
     async fn send_all(
         &mut self,
         mut stop: Pin<&mut impl Future<Output = ()>>,
@@ -269,14 +270,14 @@ impl<'a> Loading<'a> {
         Ok(true)
     }
 
-    /// Whether this key has a commit.
+    /// Whether the log has a commit under the current key.
     async fn is_there(&self) -> Result<bool, LoadError> {
         let found = self.app.store().keyed(&self.key).await;
         let failed = |cause| LoadError::Read { key: self.key.clone(), cause };
         Ok(found.map_err(failed)?.is_some())
     }
 
-    /// Waits for the instant of this step. Answers whether it came before the load was to stop.
+    /// Waits for the time of this step. Returns false if `stop` completed first.
     async fn wait_until_due(
         &mut self,
         step: &Step,
@@ -289,7 +290,7 @@ impl<'a> Loading<'a> {
         let (began, from) = *self.clock.get_or_insert_with(|| (Instant::now(), step.at()));
         let micros = step.at().as_micros().saturating_sub(from.as_micros()).max(0);
         let wait = Duration::try_from_secs_f64(micros as f64 / 1e6 / times);
-        // With some paces it never comes.
+        // A tiny pace can put the time beyond the range of the clock.
         let due = wait.ok().and_then(|wait| began.checked_add(wait));
         if due.is_some_and(|due| due <= Instant::now()) {
             return Ok(true);
@@ -308,21 +309,23 @@ impl<'a> Loading<'a> {
         }
     }
 
-    async fn send(&mut self, step: Step, planned: Planned) -> Result<(), LoadError> {
+    async fn send(&mut self, step: Step, planned: PlannedCommand) -> Result<(), LoadError> {
         let pending = match planned {
-            Planned::Airline(named) => self.submit(step, NameAirline(named)).await,
-            Planned::Airport(named) => self.submit(step, NameAirport(named)).await,
-            Planned::Plane(registered) => self.submit(step, RegisterPlane(registered)).await,
-            Planned::Weather(_, observed) => self.submit(step, ObserveWeather(observed)).await,
-            Planned::Schedule(schedule) => self.submit(step, OnRecord(schedule)).await,
-            Planned::Depart(depart) => self.submit(step, OnRecord(depart)).await,
-            Planned::Cancel(cancel) => self.submit(step, OnRecord(cancel)).await,
-            Planned::Land(land) => self.submit(step, OnRecord(land)).await,
-            Planned::Divert(divert) => self.submit(step, OnRecord(divert)).await,
+            PlannedCommand::Airline(named) => self.submit(step, NameAirline(named)).await,
+            PlannedCommand::Airport(named) => self.submit(step, NameAirport(named)).await,
+            PlannedCommand::Plane(registered) => self.submit(step, RegisterPlane(registered)).await,
+            PlannedCommand::Weather(_, observed) => {
+                self.submit(step, ObserveWeather(observed)).await
+            }
+            PlannedCommand::Schedule(schedule) => self.submit(step, OnRecord(schedule)).await,
+            PlannedCommand::Depart(depart) => self.submit(step, OnRecord(depart)).await,
+            PlannedCommand::Cancel(cancel) => self.submit(step, OnRecord(cancel)).await,
+            PlannedCommand::Land(land) => self.submit(step, OnRecord(land)).await,
+            PlannedCommand::Divert(divert) => self.submit(step, OnRecord(divert)).await,
         };
         self.pending.push_back((step, pending));
         if self.pending.len() >= self.options.in_flight {
-            // Half of them, so that the lane has work while others are waited for.
+            // Waits for half of them only, so that the lane has work meanwhile.
             self.settle(self.options.in_flight / 2).await?;
         }
         Ok(())
@@ -335,7 +338,7 @@ impl<'a> Loading<'a> {
         self.lane.execute(command).key(&self.key).occurred_at(step.at()).submit().await
     }
 
-    /// Waits until at most so many are not durable.
+    /// Waits until at most `left` commands are not durable.
     async fn settle(&mut self, left: usize) -> Result<(), LoadError> {
         while self.pending.len() > left {
             let Some((step, pending)) = self.pending.pop_front() else { break };
@@ -350,21 +353,21 @@ impl<'a> Loading<'a> {
         Ok(())
     }
 
-    async fn end(mut self) -> Result<Loaded, LoadError> {
+    async fn end(mut self) -> Result<LoadReport, LoadError> {
         self.settle(0).await?;
-        let Loading { settled, found, plan, mut reports, .. } = self;
+        let Loader { settled, found, plan, mut reports, .. } = self;
         let total = plan.commands();
         reports.last = None;
         reports.report(settled, total).await;
-        Ok(Loaded { settled, found, total })
+        Ok(LoadReport { settled, found, total })
     }
 }
 
-/// Tells how far it has come, now and then.
+/// Reports the progress at most every [`BETWEEN_REPORTS`].
 struct Reports<'a> {
     app: &'a App,
     progress: &'a watch::Sender<Progress>,
-    /// The instant that it has come to.
+    /// The time of the newest durable command.
     instant: Option<Timestamp>,
     last: Option<Instant>,
 }
@@ -382,7 +385,7 @@ impl Reports<'_> {
     }
 }
 
-/// Whether a future is there, without waiting for it.
+/// Polls a future once. Returns whether it is ready.
 async fn is_ready(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }

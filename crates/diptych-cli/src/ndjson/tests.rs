@@ -46,7 +46,7 @@ fn every_field_is_read() {
     assert_eq!(metadata.correlation, Some(Uuid::from_u128(2)));
     assert_eq!(metadata.causation, Some(Uuid::from_u128(3)));
     assert_eq!(metadata.actor.as_deref(), Some("ann"));
-    assert_eq!(metadata.further.get("ip").map(|text| text.as_str()), Some("::1"));
+    assert_eq!(metadata.extra.get("ip").map(|text| text.as_str()), Some("::1"));
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn events() -> impl Strategy<Value = RawEvent> {
     );
     (name, any::<u32>(), tags, payload, uuid(), metadata).prop_map(
         |(event_type, version, tags, payload, id, metadata)| {
-            let (occurred_at, (correlation, causation), actor, further) = metadata;
-            let further = further.into_iter().map(|(name, text)| (name.into(), text.into()));
+            let (occurred_at, (correlation, causation), actor, extra) = metadata;
+            let extra = extra.into_iter().map(|(name, text)| (name.into(), text.into()));
             RawEvent {
                 event_type: event_type.into(),
                 version,
@@ -129,7 +129,7 @@ fn events() -> impl Strategy<Value = RawEvent> {
                     correlation,
                     causation,
                     actor: actor.map(Into::into),
-                    further: further.collect(),
+                    extra: extra.collect(),
                 },
             }
         },

@@ -1,4 +1,4 @@
-//! Backing up while others write, and what is left when the log is gone.
+//! Backups of a log while another process writes to it, and the recovery when the log is gone.
 
 use std::{
     fs,
@@ -33,15 +33,15 @@ fn append(dir: &Path, input: &str) -> Ran {
 }
 
 #[test]
-fn the_whole_story() {
+fn a_backup_of_a_log_in_use_restores_the_log() {
     let program = Program::new();
     let (data, copy) = (program.data(), program.dir.path().join("copy"));
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/library.ndjson");
     program.load(fs::read(sample).unwrap());
     let loaded = program.run(&["read"], "").lines().len() as u64;
 
-    // Another process writes, and holds the folder while it does. It tells of a commit some
-    // commits later.
+    // Another process writes and holds the folder meanwhile. It acknowledges a commit a few commits
+    // later.
     let mut writer = program.start(&["append", "--batch", "100"]);
     let mut input = writer.stdin.take().unwrap();
     let mut acknowledged = BufReader::new(writer.stdout.take().unwrap()).lines();
@@ -61,7 +61,7 @@ fn the_whole_story() {
     assert!(upto >= loaded + 100 && (upto - loaded).is_multiple_of(100), "half a commit: {first}");
     assert_eq!(verified(&copy), upto);
 
-    // It goes on; the next backup takes what is new.
+    // The writer continues, and the next backup copies only the new events.
     let input = feeding.join().unwrap();
     drop(input);
     assert_eq!(acknowledged.count(), 199);
@@ -71,7 +71,7 @@ fn the_whole_story() {
     assert_eq!(backup()["copied"], 0);
     assert_eq!(verified(&copy), loaded + 20_000);
 
-    // It is read like any other, and not written to.
+    // A backup can be read, but it cannot be written to.
     let in_copy =
         |args: &[&str]| run(&[&[args[0], "--data", copy.to_str().unwrap()], &args[1..]].concat());
     let read = in_copy(&["read", "--backwards", "--limit", "3"]);
@@ -82,7 +82,7 @@ fn the_whole_story() {
     assert_eq!(tail.positions(), [loaded + 20_000]);
     append(&copy, &events("more", 1)).ended(5, "diptych restore");
 
-    // The log is gone.
+    // The log is lost.
     fs::remove_dir_all(&data).unwrap();
     let ran = on("restore", &[("--from", &copy), ("--data", &data)]);
     ran.ended(0, "");
@@ -97,13 +97,13 @@ fn the_whole_story() {
         [loaded + 20_001, loaded + 20_002]
     );
     assert_eq!(program.run(&["stats", "--json"], "").lines()[0]["epoch"], restored["epoch"]);
-    // Its backups go into a folder of their own.
+    // The backups of the restored log need a folder of their own, because it has a new epoch.
     let mixed = on("backup", &[("--data", &data), ("--to", &copy)]);
     mixed.ended(1, "is a backup of");
 }
 
 #[test]
-fn what_was_done_is_one_line() {
+fn each_report_is_one_line() {
     let program = Program::new();
     program.load(events("a", 1_200));
     let (copy, again) = (program.dir.path().join("copy"), program.dir.path().join("again"));
@@ -138,7 +138,7 @@ fn wrong_use_changes_nothing() {
     assert!(!below.exists());
     append(&other, &events("b", 1)).ended(0, "");
     on("backup", &[("--data", &data), ("--to", &other)]).ended(1, "is not empty, and no backup");
-    // A file cannot become a folder.
+    // A file where a folder is needed.
     let file = program.dir.path().join("file");
     fs::write(&file, "x").unwrap();
     on("backup", &[("--data", &data), ("--to", &file)]).ended(5, "repeat it");

@@ -1,7 +1,7 @@
-//! The page of the demo, in a real browser against the built program.
+//! The page of the demo, in a real browser, served by the built program.
 //!
-//! Each test has a browser of its own, and waits for what it wants to see, never for a time. When
-//! one fails, what the page and the browser say is printed, and there is a picture of it.
+//! Each test has its own browser, and waits for conditions, never for a fixed time. A failed test
+//! prints the console and the state of the page, and saves a screenshot.
 
 mod demo;
 mod driver;

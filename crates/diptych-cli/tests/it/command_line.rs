@@ -1,4 +1,4 @@
-//! Help, completions, wrong use.
+//! Help, completions, and wrong arguments.
 
 use crate::program::{Program, run};
 
@@ -31,7 +31,7 @@ fn wrong_use_is_exit_code_1() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_an_error_and_not_a_new_log() {
+fn a_missing_folder_is_an_error_and_does_not_become_a_log() {
     for command in ["read", "tail", "stats", "verify"] {
         let program = Program::new();
         program.run(&[command], "").ended(1, "there is no log in");
@@ -43,7 +43,7 @@ fn a_folder_that_is_not_there_is_an_error_and_not_a_new_log() {
 }
 
 #[test]
-fn completions_are_there_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let ran = run(&["completions", shell]);
         ran.ended(0, "");

@@ -1,4 +1,4 @@
-//! `diptych demo`, as somebody meets it: loads, ends, goes on, and says what is wrong.
+//! `diptych demo` as its users see it: loads, stops, resumes, and reports errors.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::program::{Ran, finish};
 
-/// Enough for every rule that January breaks before the fourth.
+/// The flights until then break every rule that January breaks.
 const UNTIL: &str = "2013-01-04T00:00:00Z";
 
 /// A folder for a demo.
@@ -43,17 +43,17 @@ impl Demo {
         finish(self.command(args).spawn().unwrap(), "")
     }
 
-    /// Loads what is left, and says what is there then.
+    /// Loads the remaining commands and returns the results.
     fn load(&self, args: &[&str]) -> Value {
         let ran = self.run(&[&["--once", "--json"], args].concat());
         ran.ended(0, "");
-        // After a kill or a full disk the engine says that it mended the end of the log.
-        let mended = |line: &str| line.contains("cut off an unfinished commit");
-        assert!(ran.stderr.lines().all(mended), "{}", ran.stderr);
+        // After a kill or a full disk, the engine warns that it repaired the end of the log.
+        let is_repair = |line: &str| line.contains("cut off an unfinished commit");
+        assert!(ran.stderr.lines().all(is_repair), "{}", ran.stderr);
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
-    /// A file of flights in its folder.
+    /// Writes a file of flights beside the demo's folder.
     fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
         let path = self.dir.path().join(name);
         fs::write(&path, bytes).unwrap();
@@ -61,7 +61,7 @@ impl Demo {
     }
 }
 
-/// A demo that is served; killed when it is dropped.
+/// A demo that serves its page. It is killed when dropped.
 struct Served {
     process: Child,
     address: String,
@@ -74,7 +74,7 @@ impl Served {
         let mut said = BufReader::new(process.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
-        // What else it says has to go somewhere.
+        // Drains the pipe, so that the program never blocks on it.
         thread::spawn(move || said.read_to_end(&mut Vec::new()));
         let address = line.trim().strip_prefix("the page is at http://").unwrap_or_else(|| {
             panic!("it says {line:?}");
@@ -104,7 +104,7 @@ impl Served {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Waits until so many commands have come.
+    /// Waits until the log has at least this number of events.
     fn wait_for_events(&self, least: u64) {
         let begin = Instant::now();
         while self.get("/status")["log"]["head"].as_u64().unwrap() < least {
@@ -113,7 +113,7 @@ impl Served {
         }
     }
 
-    /// As Ctrl-C or a system that shuts down does it; answers what it printed.
+    /// Ends the program by a termination signal. Returns its exit code and its output.
     fn end(mut self) -> (i32, String) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").arg(&pid).status().unwrap().success());
@@ -130,14 +130,14 @@ impl Drop for Served {
     }
 }
 
-/// What is the same however it came to be.
+/// The results that must not depend on how the load ran.
 fn lasting(outcome: &Value) -> Value {
     let names = ["events", "accepted", "refused", "refused_by_rule", "digests"];
     names.iter().map(|name| ((*name).to_owned(), outcome[*name].clone())).collect()
 }
 
 #[test]
-fn it_is_loaded_once_and_says_what_came_of_it() {
+fn a_second_run_loads_nothing_and_reports_equal_results() {
     let demo = Demo::new();
     let first = demo.load(&["--until", UNTIL]);
     assert_eq!(first["settled"], first["commands"]);
@@ -157,19 +157,19 @@ fn it_is_loaded_once_and_says_what_came_of_it() {
     assert!(text.stdout.contains("flight-departed"), "{}", text.stdout);
 }
 
-/// The issue's promise: whether a load was killed makes no difference to what is there in the end.
+/// Regression guard: kills during a load do not change its results.
 #[test]
-fn a_load_that_is_killed_goes_on_where_it_was() {
+fn a_killed_load_continues_where_it_was() {
     let whole = Demo::new().load(&["--until", UNTIL]);
     let commands = whole["commands"].as_u64().unwrap();
     let kills = std::env::var("DIPTYCH_KILLS").ok().and_then(|kills| kills.parse().ok());
     let kills = kills.unwrap_or(4_u64);
     let demo = Demo::new();
     for kill in 1..=kills {
-        // By turns as fast as it goes, and so slowly that the kill comes before the end.
+        // Alternates between full speed, and a speed so low that the kill comes before the end.
         let speed = if kill % 2 == kills % 2 { "50000" } else { "max" };
         let served = Served::start(&demo, &["--until", UNTIL, "--speed", speed]);
-        // A little later each time, and never at the same command.
+        // A little later in each round, and never at the same command.
         served.wait_for_events(commands * kill / (kills + 1));
         drop(served);
     }
@@ -180,21 +180,21 @@ fn a_load_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn told_to_end_it_ends_in_order_and_goes_on_the_next_time() {
+fn a_termination_signal_ends_it_in_order_and_the_next_run_continues() {
     let demo = Demo::new();
     let args = ["--until", "2013-01-20T00:00:00Z"];
     let served = Served::start(&demo, &args);
     served.wait_for_events(6_000);
     let (code, out) = served.end();
     assert_eq!(code, 0, "{out}");
-    assert!(out.contains("start it again to go on"), "{out}");
+    assert!(out.contains("run the command again to continue"), "{out}");
     let rest = demo.load(&args);
     assert!(rest["found"].as_u64().unwrap() >= 6_000, "{rest}");
     assert_eq!(rest["settled"], rest["commands"]);
 }
 
 #[test]
-fn what_is_sent_to_it_is_there_after_it_was_killed() {
+fn acknowledged_commands_survive_a_kill() {
     let demo = Demo::new();
     let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     let flight = r#"{"flight":"DI1-EWR-2013-01-02","departs_at":"2013-01-02T17:00:00Z",
@@ -212,10 +212,10 @@ fn what_is_sent_to_it_is_there_after_it_was_killed() {
     let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     let card = served.get("/queries/flight-card?flight=DI1-EWR-2013-01-02&_consistency=strong");
     assert_eq!(card["destination"], "IAH");
-    // What was refused is on record, too.
+    // Refusals are recorded, too.
     let refusals = served.get("/queries/refusals?_consistency=strong");
     assert_eq!(refusals["newest"][1]["flight"], "DI1-EWR-2013-01-02");
-    // As of when the command says that it was, which nobody had to say beside it.
+    // The event occurred when the command says, without a header for that.
     assert_eq!(refusals["newest"][0]["flight"], "DI2-EWR-2013-01-02");
     assert_eq!(refusals["newest"][0]["at"], "2013-01-02T17:05:00Z");
     let (code, _) = served.end();
@@ -223,7 +223,7 @@ fn what_is_sent_to_it_is_there_after_it_was_killed() {
 }
 
 #[test]
-fn a_port_that_is_taken_and_a_folder_that_is_held_are_named() {
+fn a_taken_port_and_a_held_folder_are_named() {
     let demo = Demo::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -236,7 +236,7 @@ fn a_port_that_is_taken_and_a_folder_that_is_held_are_named() {
     drop(served);
 }
 
-/// It loaded a month and then refused to serve it.
+/// Regression test: the demo loaded a month, and then refused to serve it.
 #[test]
 fn an_address_that_needs_a_host_is_refused_before_anything_is_read_or_written() {
     let demo = Demo::new();
@@ -248,13 +248,13 @@ fn an_address_that_needs_a_host_is_refused_before_anything_is_read_or_written() 
     let ran = demo.run(&["--listen", "0.0.0.0:0", "--host", "http://flights.example:80/"]);
     ran.ended(1, "without scheme, port and path");
     assert!(!demo.data().exists(), "something was written before that was known");
-    // An address that is not this machine's.
+    // The address does not belong to this machine.
     demo.run(&["--listen", "192.0.2.1:0", "--host", "flights.example"]).ended(5, "cannot listen");
     assert!(!demo.data().exists(), "something was written before that was known");
 }
 
 #[test]
-fn the_folder_of_another_log_is_left_as_it_is() {
+fn the_folder_of_another_log_stays_unchanged() {
     let demo = Demo::new();
     let mut append = Command::new(env!("CARGO_BIN_EXE_diptych"));
     append.args(["append", "--data"]).arg(demo.data());
@@ -264,16 +264,17 @@ fn the_folder_of_another_log_is_left_as_it_is() {
     demo.run(&["--once"]).ended(1, "is the folder of a log, and not of a demo");
     assert!(!demo.data().join("log").exists());
 
-    // Also where a demo would have its own.
+    // Also where the demo would have its log.
     let other = Demo::new();
     fs::create_dir(other.data()).unwrap();
     fs::rename(demo.data(), other.data().join("log")).unwrap();
     other.run(&["--once"]).ended(1, "book-lent");
 }
 
-/// One command without an instant, or of the year 9000, emptied the live board for all, for good.
+/// Regression test: a single command without an instant, or of the year 9000, emptied the live
+/// board for all visitors.
 #[test]
-fn a_command_of_another_time_leaves_the_live_board_as_it_is() {
+fn a_command_far_from_the_flights_does_not_change_the_live_board() {
     let demo = Demo::new();
     let until = ["--until", "2013-01-02T17:00:00Z"];
     demo.load(&until);
@@ -311,14 +312,14 @@ fn a_command_of_another_time_leaves_the_live_board_as_it_is() {
     assert_eq!(served.get(board), before);
 }
 
-/// The bytes of the file that is in the program.
+/// The file of flights that is built into the program.
 fn january() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::read(path.join("../../examples/flights/data/flights-2013-01.csv.gz")).unwrap()
 }
 
 #[test]
-fn a_file_that_is_not_whole_loads_nothing_and_mended_loads_everything_once() {
+fn a_truncated_file_loads_nothing_and_the_repaired_file_loads_once() {
     let demo = Demo::new();
     let january = january();
     let args = |file: &str| ["--once", "--until", UNTIL, "--flights", file].map(str::to_owned);
@@ -332,12 +333,12 @@ fn a_file_that_is_not_whole_loads_nothing_and_mended_loads_everything_once() {
     run(&demo.file("text.csv.gz", "no gzip at all")).ended(1, "not compressed by gzip");
     run("/no/such/file.csv").ended(1, "cannot be read");
 
-    // Mended, it is the same file, and the same as the one in the program.
+    // The repaired file is equal to the built-in one.
     fs::write(&half, january).unwrap();
-    let mended = demo.load(&["--until", UNTIL, "--flights", &half]);
+    let repaired = demo.load(&["--until", UNTIL, "--flights", &half]);
     let again = demo.load(&["--until", UNTIL]);
     assert_eq!(again["found"], again["commands"]);
-    assert_eq!(lasting(&mended), lasting(&again));
+    assert_eq!(lasting(&repaired), lasting(&again));
 }
 
 #[test]
@@ -358,15 +359,15 @@ fn a_bad_row_is_named_by_number_column_and_reason() {
     demo.run(&["--once", "--flights", &file]).ended(1, "row 1");
 }
 
-/// A folder that may not grow: what was acknowledged stays, and with room again it goes on.
+/// On a full disk acknowledged events stay, and with free space the load continues.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_folder_is_said_and_what_was_acknowledged_stays() {
+fn a_full_disk_is_reported_and_acknowledged_events_stay() {
     let whole = lasting(&Demo::new().load(&["--until", UNTIL]));
     let demo = Demo::new();
     let program = env!("CARGO_BIN_EXE_diptych");
     let data = demo.data();
-    // The signal of a file that may not grow is ignored, so that writing fails as on a full disk.
+    // With the signal ignored, a write beyond the limit fails like one on a full disk.
     let script = format!(
         "trap '' XFSZ; ulimit -f 3000; exec {program} demo --once --until {UNTIL} --data {}",
         data.display()
@@ -381,7 +382,7 @@ fn a_full_folder_is_said_and_what_was_acknowledged_stays() {
     assert_eq!(lasting(&rest), whole);
 }
 
-/// Whoever is not root cannot write there, and root cannot make a folder of a file.
+/// A file stands in the place of the folder, because root may write to any folder.
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let demo = Demo::new();
@@ -391,9 +392,9 @@ fn a_folder_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn days_go_by_as_fast_as_they_are_told_to() {
+fn the_speed_of_a_load_is_the_requested_one() {
     let demo = Demo::new();
-    // Ten hours from the first departure on, in a fifth of a second.
+    // Ten hours after the first departure take a fifth of a second.
     let until = "2013-01-01T20:00:00Z";
     let quick = demo.load(&["--until", until]);
     let other = Demo::new();

@@ -1,4 +1,4 @@
-//! What `append` makes of its input within one run.
+//! How `append` handles its input within one run.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn many_commits_are_acknowledged_in_order() {
 }
 
 #[test]
-fn nothing_in_nothing_out() {
+fn empty_input_writes_nothing() {
     for input in ["", "\n\n  \n"] {
         let ran = Program::new().run(&["append"], input);
         ran.ended(0, "");
@@ -34,7 +34,7 @@ fn nothing_in_nothing_out() {
 }
 
 #[test]
-fn a_broken_line_is_named_and_its_commit_not_acknowledged() {
+fn a_broken_line_is_named_and_its_commit_is_not_acknowledged() {
     let input = format!("{}{{\"type\":\"t\",\"tags\":[\"x\"],\"data\":1}}\n", events("t", 4));
     let ran = Program::new().run(&["append", "--batch", "3"], input);
     ran.ended(1, "line 5: tags: \"x\" is not a tag");
@@ -69,7 +69,7 @@ fn a_key_without_events_is_refused() {
 }
 
 #[test]
-fn acknowledgements_that_nobody_reads_do_not_end_the_loading() {
+fn a_closed_output_does_not_end_the_loading() {
     let program = Program::new();
     let mut child = program.start(&["append", "--batch", "1"]);
     drop(child.stdout.take());

@@ -1,4 +1,4 @@
-//! What one run leaves for the next: these need a log that keeps its events.
+//! Events that one run leaves for the next.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::program::{Program, events, finish, run};
 
 #[test]
-fn what_was_appended_is_read_by_filter_bound_and_direction() {
+fn events_are_read_by_filter_bound_and_direction() {
     let program = Program::new();
     program.load(events("a", 10) + &events("b", 10));
     let read = |args: &[&str]| {
@@ -32,7 +32,7 @@ fn what_was_appended_is_read_by_filter_bound_and_direction() {
 }
 
 #[test]
-fn every_field_comes_back() {
+fn every_field_is_printed_as_it_was_appended() {
     let program = Program::new();
     let event = json!({
         "type": "t", "version": 2, "tags": ["a:1", "b:2"], "data": {"n": [1, null]},
@@ -52,7 +52,7 @@ fn every_field_comes_back() {
 }
 
 #[test]
-fn a_log_that_is_printed_and_appended_elsewhere_is_the_same() {
+fn a_log_printed_and_appended_elsewhere_is_equal() {
     let (one, other) = (Program::new(), Program::new());
     one.load(fs::read(sample()).unwrap());
     one.load("{\"type\":\"bytes\",\"data_base64\":\"AP8K\"}\n");
@@ -71,7 +71,7 @@ fn a_log_that_is_printed_and_appended_elsewhere_is_the_same() {
 }
 
 #[test]
-fn nothing_of_a_commit_with_a_broken_line_is_there() {
+fn a_commit_with_a_broken_line_writes_no_event() {
     let program = Program::new();
     let ran = program.run(&["append", "--batch", "3"], events("t", 5) + "{}\n");
     ran.ended(1, "line 6: ");
@@ -81,12 +81,12 @@ fn nothing_of_a_commit_with_a_broken_line_is_there() {
 }
 
 #[test]
-fn a_key_writes_once() {
+fn events_under_one_key_are_written_once() {
     let program = Program::new();
     let args = ["append", "--key", "k"];
     let first = program.run(&args, events("t", 3));
     assert_eq!(first.lines(), [json!({"first": 1, "last": 3, "events": 3})]);
-    // The same events written otherwise: fields in another order.
+    // Equal events with the fields in another order.
     let same = "{\"data\":1,\"tags\":[\"n:1\"],\"type\":\"t\"}\n".to_owned();
     let again = program.run(&args, same + events("t", 3).split_once('\n').unwrap().1);
     again.ended(0, "");
@@ -126,7 +126,7 @@ fn stats_count_types_and_tag_keys() {
 }
 
 #[test]
-fn a_log_in_order_is_verified() {
+fn verify_accepts_an_intact_log() {
     let program = Program::new();
     program.load(events("a", 1_200));
     let ran = program.run(&["verify"], "");
@@ -137,10 +137,10 @@ fn a_log_in_order_is_verified() {
 }
 
 #[test]
-fn damage_is_found_and_its_place_told() {
+fn verify_names_the_place_of_damage() {
     let program = Program::new();
     program.load(events("a", 1_200));
-    // The tag and payload of one event, which stand together only in the log itself.
+    // Tag and payload of one event. The two stand together only in the segment, not in its index.
     let event = b"n:600600";
     let files =
         fs::read_dir(program.data().join("segments")).unwrap().map(|file| file.unwrap().path());
@@ -160,10 +160,10 @@ fn damage_is_found_and_its_place_told() {
     assert!(place.contains(file.file_name().unwrap().to_str().unwrap()), "{json}");
 }
 
-/// Once, a log whose end was cut off where a commit ends, and whose index was removed, was "in
-/// order", and no command could open it.
+/// Regression test: the end of a log was cut off at the end of a commit, and its index was removed.
+/// `verify` reported no damage, although no command could open the log.
 #[test]
-fn events_that_are_missing_at_the_end_are_found() {
+fn verify_finds_that_events_are_missing_at_the_end() {
     let program = Program::new();
     program.load(events("a", 600));
     let segments = program.data().join("segments");
@@ -181,19 +181,19 @@ fn events_that_are_missing_at_the_end_are_found() {
     assert!(what.as_str().unwrap().contains(missing), "{what}");
     program.run(&["read"], "").ended(2, missing);
 
-    // Without a segment there is nothing to read, and still the word that there was.
+    // Without a segment there are no events to read, but the log still records that it had some.
     fs::remove_file(&segment).unwrap();
     program.run(&["verify"], "").ended(2, "events from position 1 to at least 1200");
 }
 
 #[test]
-fn a_folder_that_is_held_is_named_with_its_holder() {
+fn a_held_folder_is_named_with_its_holder() {
     let program = Program::new();
     program.load(events("a", 1));
     // It holds the folder until its input ends.
     let holder = program.start(&["append"]);
     let id = holder.id().to_string();
-    // At first it has not come as far as taking the folder, or as writing who it is.
+    // The holder needs a moment to take the folder and to write its process id.
     let mut tries = (0..5_000).map(|_| program.run(&["read"], ""));
     let refused = tries.find(|ran| ran.code != 0 && ran.stderr.contains(&id)).unwrap();
     refused.ended(4, &id);
@@ -202,7 +202,7 @@ fn a_folder_that_is_held_is_named_with_its_holder() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_reading_quietly() {
+fn a_closed_output_ends_the_reading_quietly() {
     let program = Program::new();
     program.load(events("a", 50_000));
     let mut child = program.start(&["read"]);
@@ -233,7 +233,7 @@ fn tail_begins_with_the_last_events_or_after_a_position() {
 
 #[cfg(unix)]
 #[test]
-fn tail_follows_what_others_append_and_ends_quietly_when_interrupted() {
+fn tail_prints_new_events_and_ends_quietly_when_interrupted() {
     let program = Program::new();
     program.load(events("a", 1));
     let mut tail = program.start(&["tail"]);
@@ -241,7 +241,7 @@ fn tail_follows_what_others_append_and_ends_quietly_when_interrupted() {
     let mut next = || printed.next().unwrap().unwrap();
     assert!(next().contains("\"position\":1,"));
     for position in 2..=4 {
-        // It holds the folder only while it looks into it.
+        // Tail holds the folder only while it looks for its start.
         finish(program.start(&["append"]), events("a", 1)).ended(0, "");
         assert!(next().contains(&format!("\"position\":{position},")));
     }

@@ -1,6 +1,6 @@
 //! The built program, run as a user runs it.
 
-// A test fails by panicking, and so may what it calls.
+// A failed test panics, and so do its helpers.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod backup;

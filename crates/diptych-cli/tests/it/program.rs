@@ -1,4 +1,4 @@
-//! Running the program on a folder that is gone afterwards.
+//! Runs the program on a folder that is removed afterwards.
 
 use std::{
     io::Write,
@@ -9,12 +9,12 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder for a log, and the program.
+/// The program, and a folder for its log.
 pub(crate) struct Program {
     pub(crate) dir: TempDir,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -31,12 +31,12 @@ impl Program {
         self.dir.path().join("data")
     }
 
-    /// Runs a command on the folder, without waiting for others.
+    /// Runs a command on the folder. It does not wait for other holders.
     pub(crate) fn run(&self, args: &[&str], input: impl AsRef<[u8]>) -> Ran {
         finish(self.spawn(args, "0"), input)
     }
 
-    /// Starts a command on the folder, which waits for others.
+    /// Starts a command on the folder. It waits for other holders.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.spawn(args, "60")
     }
@@ -48,7 +48,7 @@ impl Program {
         spawn(&[&[*command], &folder[..], options].concat())
     }
 
-    /// Appends events that must be taken.
+    /// Appends events, and asserts success.
     pub(crate) fn load(&self, input: impl AsRef<[u8]>) {
         let ran = self.run(&["append"], input);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
@@ -66,21 +66,21 @@ impl Ran {
         self.lines().iter().map(|line| line["position"].as_u64().unwrap()).collect()
     }
 
-    /// Asserts how it ended and what it said.
+    /// Asserts the exit code, and a part of standard error.
     pub(crate) fn ended(&self, code: i32, said: &str) {
         assert_eq!(self.code, code, "{}", self.stderr);
         assert!(self.stderr.contains(said), "{said:?} is not in: {}", self.stderr);
     }
 }
 
-/// Runs the program with these arguments and nothing else.
+/// Runs the program with exactly these arguments.
 pub(crate) fn run(args: &[&str]) -> Ran {
     finish(spawn(args), "")
 }
 
-/// Gives a started program its input and waits for its end.
+/// Writes the input of a started program and waits for its end.
 pub(crate) fn finish(mut child: Child, input: impl AsRef<[u8]>) -> Ran {
-    // One that ends early does not read its input.
+    // Ignored: a program that ends early does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     Ran {
@@ -96,7 +96,7 @@ fn spawn(args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// So many events of one type.
+/// Lines of `count` events of one type.
 pub(crate) fn events(event_type: &str, count: usize) -> String {
     let event = |n| format!("{{\"type\":\"{event_type}\",\"tags\":[\"n:{n}\"],\"data\":{n}}}\n");
     (1..=count).map(event).collect()

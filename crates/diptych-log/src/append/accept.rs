@@ -12,8 +12,8 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, CommitNumber, Invalid, KeyedCommit, Position,
-    Refusal, Synced, Unavailable,
+    AcceptedCommit, Append, AppendCondition, AppendError, CommitNumber, CommitSync, InvalidRequest,
+    KeyedCommit, Position, Refusal, Unavailable,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -57,14 +57,14 @@ type Conflict = (Position, Reverse<Position>);
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Accepted {
-        accepted: Accepted,
+        accepted: AcceptedCommit,
         /// The batch that it will be written with.
         batch: u64,
         /// The caller has to write: it asked for that, and found the writer idle.
         write: bool,
     },
     /// The refusal rests on commits up to this one, and may be returned once that one is synced.
-    Refused(AppendError, Synced),
+    Refused(AppendError, CommitSync),
 }
 
 /// The thread that writes an accepted commit.
@@ -132,24 +132,24 @@ impl Acceptor {
         let head = shared.head();
         match check(state, shared, &commit.append, lookup) {
             Err(error @ AppendError::Refused(_)) => {
-                let rests_on = Synced::new(CommitNumber(state.commits), head);
+                let rests_on = CommitSync::new(CommitNumber(state.commits), head);
                 return Ok(Outcome::Refused(error, rests_on));
             }
             checked => checked?,
         }
         let first = state.accepted.plus(1);
         if commit.frames.is_empty() {
-            let sync = Synced::new(CommitNumber(state.commits), head);
+            let sync = CommitSync::new(CommitNumber(state.commits), head);
             let (last, recorded_at) = (state.accepted, state.time);
-            let accepted = Accepted { first, last, recorded_at, sync };
+            let accepted = AcceptedCommit { first, last, recorded_at, sync };
             return Ok(Outcome::Accepted { accepted, batch: 0, write: false });
         }
         state.accept(shared, commit)?;
         self.accepted.store(state.accepted.get(), Ordering::Release);
         state.limit_part(shared);
-        let sync = Synced::new(CommitNumber(state.commits), head);
+        let sync = CommitSync::new(CommitNumber(state.commits), head);
         let (last, recorded_at) = (state.accepted, state.time);
-        let accepted = Accepted { first, last, recorded_at, sync };
+        let accepted = AcceptedCommit { first, last, recorded_at, sync };
         let idle = !std::mem::replace(&mut state.writing, true);
         let write = idle && writes == Writes::Caller;
         if idle && !write {
@@ -254,7 +254,7 @@ fn check(
             let sources = state.tracking.len() + 1;
             if sources > limit {
                 let (what, name) = ("tracking sources", "tracking_sources");
-                return Err(Invalid::too_many(what, sources, limit, name).into());
+                return Err(InvalidRequest::too_many(what, sources, limit, name).into());
             }
         }
     }

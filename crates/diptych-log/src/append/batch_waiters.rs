@@ -3,7 +3,7 @@
 //! A task is woken by its waker, one after another. For threads this would cost the writer a system
 //! call each, while the next batch could be on its way. So all threads of one batch wait on one
 //! word, and one call wakes them; those of the next batch, which gathers meanwhile, wait on the
-//! other. Waking only tells them when to look: the outcome of a commit is in its `Synced`.
+//! other. Waking only tells them when to look: the outcome of a commit is in its `CommitSync`.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},

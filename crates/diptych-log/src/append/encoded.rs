@@ -1,6 +1,6 @@
 //! A commit as bytes, made before any lock is taken.
 
-use diptych_store::{Append, Invalid, Limits, encoding};
+use diptych_store::{Append, InvalidRequest, Limits, encoding};
 
 use crate::format::frame::{self, CONTROL, LAST, SECTION, Section};
 
@@ -13,8 +13,8 @@ pub(crate) struct EncodedCommit {
 
 impl EncodedCommit {
     /// # Errors
-    /// [`Invalid`] if it is beyond the limits.
-    pub(crate) fn new(append: Append, limits: &Limits) -> Result<EncodedCommit, Invalid> {
+    /// [`InvalidRequest`] if it is beyond the limits.
+    pub(crate) fn new(append: Append, limits: &Limits) -> Result<EncodedCommit, InvalidRequest> {
         append.check(limits)?;
         let section = Section { key: append.key.clone(), tracking: append.tracking.clone() };
         let payloads: usize = append.events.iter().map(|event| event.payload.len()).sum();
@@ -34,14 +34,14 @@ impl EncodedCommit {
             let bytes = frames.len();
             if bytes > limits.commit_bytes + (at + 1) * frame::HEADER {
                 let limit = limits.commit_bytes;
-                return Err(Invalid::too_large("commit", bytes, limit, "commit_bytes"));
+                return Err(InvalidRequest::too_large("commit", bytes, limit, "commit_bytes"));
             }
         }
         if append.events.is_empty() && append.tracking.is_some() {
             frame::prepare(&mut frames, SECTION | CONTROL | LAST, |body| {
                 section.encode(body);
                 body.push(frame::CONTROL_COMMIT);
-                Ok::<_, Invalid>(())
+                Ok::<_, InvalidRequest>(())
             })?;
         }
         Ok(EncodedCommit { append, frames })

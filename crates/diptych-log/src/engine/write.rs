@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
-use diptych_store::{Accepted, Append, AppendError, SyncError, Synced, Unavailable};
+use diptych_store::{AcceptedCommit, Append, AppendError, CommitSync, SyncError, Unavailable};
 use pollster::block_on;
 
 use super::Engine;
@@ -20,7 +20,7 @@ impl Engine {
         &self,
         append: Append,
         writes: Writes,
-    ) -> Result<Accepted, AppendError> {
+    ) -> Result<AcceptedCommit, AppendError> {
         let mut commit = EncodedCommit::new(append, &self.shared.options().limits)?;
         let outcome = poll_fn(|context| {
             loop {
@@ -67,7 +67,7 @@ impl Engine {
         if self.is_inline() {
             self.write_all();
         }
-        block_on(Synced::new(commits, self.shared.head()).wait())?;
+        block_on(CommitSync::new(commits, self.shared.head()).wait())?;
         if self.sync_all() {
             return Ok(());
         }

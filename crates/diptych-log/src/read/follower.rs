@@ -10,7 +10,8 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
-    Batch, BatchBuilder, Filter, Invalid, LogIdentity, Position, ReadError, Timestamp, Unavailable,
+    Batch, BatchBuilder, Filter, InvalidRequest, LogIdentity, Position, ReadError, Timestamp,
+    Unavailable,
     encoding::{Fields, Layout},
 };
 
@@ -146,7 +147,7 @@ impl Follower {
         }
         let position = self.after.max(self.head.position);
         if position > head.position {
-            return Err(Invalid::AboveHead { position, head: head.position }.into());
+            return Err(InvalidRequest::AboveHead { position, head: head.position }.into());
         }
         self.head = head;
         Ok(())
@@ -319,7 +320,7 @@ mod tests {
         append(&log, 0..3);
         let mut follower = Follower::open(dir.path(), Position::new(4), options()).unwrap();
         let error = follower.next(&Filter::everything(), 1).unwrap_err();
-        assert!(matches!(error, ReadError::Invalid(Invalid::AboveHead { .. })), "{error}");
+        assert!(matches!(error, ReadError::Invalid(InvalidRequest::AboveHead { .. })), "{error}");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use diptych_log::{Log, LogOptions};
 use diptych_store::{
     Store,
-    testing::{Setup, Subject},
+    testing::{Setup, TestStore},
 };
 
-fn fresh(setup: &Setup) -> Option<Subject> {
+fn fresh(setup: &Setup) -> Option<TestStore> {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions {
         limits: setup.limits.clone(),
@@ -18,10 +18,10 @@ fn fresh(setup: &Setup) -> Option<Subject> {
     };
     let log = Log::open(dir.path(), options.clone()).unwrap();
     let closing = log.clone();
-    let subject = Subject::new(log)
+    let test_store = TestStore::new(log)
         .end(move || closing.close().unwrap())
         .reopen(move || Store::new(Log::open(dir.path(), options.clone()).unwrap()));
-    Some(subject)
+    Some(test_store)
 }
 
 diptych_store::conformance!(fresh);

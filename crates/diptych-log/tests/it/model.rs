@@ -9,8 +9,9 @@ use std::{
 use compact_str::CompactString;
 use diptych_log::{Log, disk::simulated::Random};
 use diptych_store::{
-    Accepted, Append, AppendError, Committed, EventStore, KeyedCommit, Limits, LogIdentity, Memory,
-    Position, RawEvent, ReadError, SyncError, Synced, TimeSource, Timestamp, Tracking,
+    AcceptedCommit, Append, AppendError, CommitSync, EventStore, KeyedCommit, Limits, LogIdentity,
+    Memory, Position, RawEvent, ReadError, SyncError, SyncedCommit, TimeSource, Timestamp,
+    Tracking,
 };
 
 use crate::check::{self, Scanned};
@@ -32,12 +33,12 @@ pub(crate) enum MayLose {
 pub(crate) struct Taken {
     pub(crate) positions: Option<(Position, Position)>,
     pub(crate) recorded_at: Option<Timestamp>,
-    pub(crate) sync: Option<Synced>,
+    pub(crate) sync: Option<CommitSync>,
     pub(crate) acknowledged: bool,
 }
 
-impl From<Accepted> for Taken {
-    fn from(accepted: Accepted) -> Taken {
+impl From<AcceptedCommit> for Taken {
+    fn from(accepted: AcceptedCommit) -> Taken {
         Taken {
             positions: Some((accepted.first, accepted.last)),
             recorded_at: Some(accepted.recorded_at),
@@ -47,8 +48,8 @@ impl From<Accepted> for Taken {
     }
 }
 
-impl From<Committed> for Taken {
-    fn from(committed: Committed) -> Taken {
+impl From<SyncedCommit> for Taken {
+    fn from(committed: SyncedCommit) -> Taken {
         let positions = Some((committed.first, committed.last));
         Taken { positions, recorded_at: None, sync: None, acknowledged: true }
     }
@@ -71,7 +72,7 @@ struct Commit {
     append: Append,
     last: Position,
     recorded_at: Timestamp,
-    waiting: Option<Synced>,
+    waiting: Option<CommitSync>,
     acknowledged: bool,
 }
 

@@ -18,7 +18,7 @@ use diptych_log::{
     verify,
 };
 use diptych_store::{
-    Accepted, Append, AppendError, EventStore, Limits, ReadError, TimeSource, Unavailable,
+    AcceptedCommit, Append, AppendError, EventStore, Limits, ReadError, TimeSource, Unavailable,
 };
 
 use crate::{
@@ -251,7 +251,7 @@ impl Run {
 
     /// Without threads an append can wait for a flush: because the queue is full, or because the
     /// refusal rests on what is not synced yet.
-    fn ask(&mut self, log: &Log, append: &Append) -> Result<Accepted, AppendError> {
+    fn ask(&mut self, log: &Log, append: &Append) -> Result<AcceptedCommit, AppendError> {
         let mut context = Context::from_waker(Waker::noop());
         let mut asking = pin!(EventStore::append(log, append.clone()));
         for _ in 0..4 {

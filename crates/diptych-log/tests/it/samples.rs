@@ -34,7 +34,7 @@ fn commits() -> Vec<Append> {
             correlation: Some(Uuid::from_u128(2)),
             causation: Some(Uuid::from_u128(3)),
             actor: Some("ann".into()),
-            further: [("ip".into(), "::1".into())].into(),
+            extra: [("ip".into(), "::1".into())].into(),
         });
         let mut append = match number % 5 {
             0 => Append::events((0..4).map(event)),

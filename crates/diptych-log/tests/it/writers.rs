@@ -12,8 +12,8 @@ use std::{
 
 use diptych_log::{Log, disk::simulated::Random};
 use diptych_store::{
-    Accepted, Append, AppendCondition, AppendError, Committed, Digest, EventStore, Filter, Key,
-    Position, Refusal, Tag, Tracking,
+    AcceptedCommit, Append, AppendCondition, AppendError, Digest, EventStore, Filter, Key,
+    Position, Refusal, SyncedCommit, Tag, Tracking,
 };
 
 use crate::{
@@ -107,7 +107,7 @@ impl Writer {
         match self.log.blocking().commit(append.clone()) {
             Ok(committed) => {
                 self.bear_witness(&told, committed);
-                let Committed { first, last } = committed;
+                let SyncedCommit { first, last } = committed;
                 match self.log.blocking().commit(append) {
                     Err(AppendError::Refused(refusal)) => {
                         assert_eq!(refusal, Refusal::KeyTaken { first, last });
@@ -140,7 +140,7 @@ impl Writer {
 
     /// Has several on the way at once.
     fn commit_several(&mut self) {
-        let mut accepted: Vec<(Told, Accepted)> = Vec::new();
+        let mut accepted: Vec<(Told, AcceptedCommit)> = Vec::new();
         for _ in 0..1 + self.random.below(6) {
             let told = self.next();
             let append = self.append(&told);
@@ -158,7 +158,7 @@ impl Writer {
     }
 
     /// One write to the end of the file: a kill leaves the line or does not.
-    fn bear_witness(&mut self, told: &Told, committed: Committed) {
+    fn bear_witness(&mut self, told: &Told, committed: SyncedCommit) {
         let line = Witnessed {
             round: told.round,
             writer: told.writer,

@@ -1,7 +1,7 @@
 //! Who may ask, and what a browser is told.
 
 use diptych::{App, Memory};
-use diptych_server::{Caller, Denied, Operation, ServeError, Visit};
+use diptych_server::{Caller, Denial, Operation, ServeError, Visit};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -15,7 +15,7 @@ const TAKE: &str = r#"{"seat":"a1","by":"ada"}"#;
 
 async fn admitting<F>(admit: fn(Visit) -> F) -> Served
 where
-    F: Future<Output = Result<Caller, Denied>> + Send + 'static,
+    F: Future<Output = Result<Caller, Denial>> + Send + 'static,
 {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
     Served::of(app, |server| server.admit(admit)).await
@@ -63,20 +63,20 @@ async fn the_page_of_another_site_is_refused() {
     }
 }
 
-async fn guarded(visit: Visit) -> Result<Caller, Denied> {
+async fn guarded(visit: Visit) -> Result<Caller, Denial> {
     assert!(visit.peer.is_some_and(|peer| peer.ip().is_loopback()));
     let name = visit.headers.get("x-user").and_then(|name| name.to_str().ok());
     match (visit.operation, name) {
         (Operation::File, _) => Ok(Caller::anonymous()),
-        (_, None) => Err(Denied::unknown("say who you are", "Bearer")),
+        (_, None) => Err(Denial::unknown("say who you are", "Bearer")),
         (Operation::Command(command), Some("guest")) if command != "remark" => {
-            Err(Denied::forbidden(format!("guests may not {command}")))
+            Err(Denial::forbidden(format!("guests may not {command}")))
         }
         (Operation::Query(query), Some("guest")) if query == "who-sits" => {
-            Err(Denied::forbidden("that is private"))
+            Err(Denial::forbidden("that is private"))
         }
-        (Operation::Explain(_), Some("guest")) => Err(Denied::forbidden("guests see no events")),
-        (Operation::Status, Some("guest")) => Err(Denied::forbidden("guests see no status")),
+        (Operation::Explain(_), Some("guest")) => Err(Denial::forbidden("guests see no events")),
+        (Operation::Status, Some("guest")) => Err(Denial::forbidden("guests see no status")),
         (_, Some("broken")) => panic!("the hook is broken"),
         (_, Some(name)) => Ok(Caller::named(name)),
     }

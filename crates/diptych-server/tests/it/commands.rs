@@ -7,14 +7,14 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, SimulatedDisk},
 };
-use diptych_server::{Caller, Denied, Operation as Asked, Visit};
+use diptych_server::{Caller, Denial, Operation as Asked, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
 use crate::{
     client::Request,
     served::{Served, with_views},
-    store::{Mood, Moody},
+    store::{Mood, MoodyStore},
 };
 
 const TAKE: &str = r#"{"seat":"a1","by":"ada"}"#;
@@ -274,14 +274,14 @@ async fn a_conflict_says_what_was_missed() {
 /// given the payloads of all events in its boundary.
 #[tokio::test]
 async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
-    async fn admit(visit: Visit) -> Result<Caller, Denied> {
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
         let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
         match (&visit.operation, user) {
             (Asked::Explain(command), Some("clerk")) if command == "leave-seat" => {
                 Ok(Caller::named("clerk"))
             }
             (Asked::Command(_), Some(user)) => Ok(Caller::named(user)),
-            _ => Err(Denied::forbidden("that is private")),
+            _ => Err(Denial::forbidden("that is private")),
         }
     }
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
@@ -343,8 +343,8 @@ async fn an_unknown_outcome_says_so() {
 
 #[tokio::test]
 async fn a_store_that_takes_nothing_is_not_there_for_now() {
-    let store = Moody::new();
-    let served = Served::over(store.clone()).await;
+    let store = MoodyStore::new();
+    let served = Served::over(store.store()).await;
     store.set(Mood::Full);
     let response = served.ask(&keyed("k")).await;
     let problem = response.problem(503, "unavailable");
@@ -367,8 +367,8 @@ async fn a_command_that_panics_is_a_mistake_of_the_program_and_the_next_one_goes
 
 #[tokio::test]
 async fn a_task_that_is_lost_has_an_unknown_outcome() {
-    let store = Moody::new();
-    let served = Served::over(store.clone()).await;
+    let store = MoodyStore::new();
+    let served = Served::over(store.store()).await;
     store.set(Mood::Broken);
     let response = served.ask(&keyed("k")).await;
     assert!([500, 503].contains(&response.status), "{response:?}");
@@ -388,8 +388,8 @@ async fn comes(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_command_whose_client_goes_away_is_carried_out() {
-    let store = Moody::new();
-    let served = Served::over(store.clone()).await;
+    let store = MoodyStore::new();
+    let served = Served::over(store.store()).await;
     store.set(Mood::Held);
     let mut connection = served.connect().await;
     connection.write(keyed("k").bytes()).await;
@@ -401,9 +401,9 @@ async fn a_command_whose_client_goes_away_is_carried_out() {
 
 #[tokio::test]
 async fn a_command_that_takes_too_long_has_an_unknown_outcome() {
-    let store = Moody::new();
+    let store = MoodyStore::new();
     let soon = std::time::Duration::from_millis(20);
-    let served = Served::over_within(store.clone(), |limits| limits.answer_time = soon).await;
+    let served = Served::over_within(store.store(), |limits| limits.answer_time = soon).await;
     store.set(Mood::Held);
     served.ask(&keyed("k")).await.problem(503, "outcome-unknown");
     store.set(Mood::Well);
@@ -477,8 +477,8 @@ async fn keys_of_notes_are_not_for_clients() {
 /// It was a warning in the log of the server, and the client was told as if it were on record.
 #[tokio::test]
 async fn a_rejection_that_cannot_be_noted_is_told_and_says_so() {
-    let store = Moody::new();
-    let served = Served::over(store.clone()).await;
+    let store = MoodyStore::new();
+    let served = Served::over(store.store()).await;
     served.take("a1", "ada").await;
     // The state of the decision is in memory from now on.
     served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use diptych::{App, Command, Event, Filter, Fold, Invalid, Query, Recorded, Tag};
-use diptych_server::Server;
+use diptych_server::{CommandRoute, Server};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -358,17 +358,19 @@ pub(crate) fn theatre(app: App) -> Server {
     Server::new(app)
         .title("Theatre", "7")
         .command::<Take>("take-seat")
-        .command_noting("take-seat-noting", |take: &Take, rejection| {
-            let rule = match rejection {
-                NotGiven::SeatIsTaken { .. } => "seat-is-taken",
-                NotGiven::NobodySits { .. } => "nobody-sits",
-            };
-            NoteRefusal { seat: take.seat.clone(), rule: rule.to_owned() }
-        })
+        .command(CommandRoute::new("take-seat-noting").record_rejections(
+            |take: &Take, rejection| {
+                let rule = match rejection {
+                    NotGiven::SeatIsTaken { .. } => "seat-is-taken",
+                    NotGiven::NobodySits { .. } => "nobody-sits",
+                };
+                NoteRefusal { seat: take.seat.clone(), rule: rule.to_owned() }
+            },
+        ))
         .command::<Leave>("leave-seat")
-        .certain_command::<Remark>("remark")
-        .certain_command::<Poison>("poison")
-        .certain_command::<Stumble>("stumble")
+        .command(CommandRoute::<Remark>::infallible("remark"))
+        .command(CommandRoute::<Poison>::infallible("poison"))
+        .command(CommandRoute::<Stumble>::infallible("stumble"))
         .query::<WhoSits>("who-sits")
         .query::<Seats>("seats")
         .live_query::<HowMany>("how-many")

@@ -8,7 +8,7 @@ use crate::{
     client::{LONG, Request},
     domain::LARGE,
     served::Served,
-    store::{Mood, Moody},
+    store::{Mood, MoodyStore},
 };
 
 const SOON: Duration = Duration::from_millis(50);
@@ -165,8 +165,8 @@ async fn a_head_that_is_too_large_is_told() {
 
 #[tokio::test]
 async fn there_are_so_many_requests_at_once() {
-    let store = Moody::new();
-    let served = Served::over_within(store.clone(), |limits| limits.requests = 2).await;
+    let store = MoodyStore::new();
+    let served = Served::over_within(store.store(), |limits| limits.requests = 2).await;
     store.set(Mood::Held);
     let mut held = Vec::new();
     for seat in ["a1", "a2"] {

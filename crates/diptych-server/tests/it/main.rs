@@ -9,6 +9,7 @@ mod domain;
 mod garbage;
 mod limits;
 mod live;
+mod mounted;
 mod queries;
 mod schemas;
 mod served;

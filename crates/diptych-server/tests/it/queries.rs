@@ -9,7 +9,7 @@ use crate::{
     client::{Events, Request},
     domain::{Guestbook, Plan, cure},
     served::{Served, with_views},
-    store::{Mood, Moody},
+    store::{Mood, MoodyStore},
 };
 
 async fn with_seats() -> Served {
@@ -144,12 +144,12 @@ async fn an_answer_says_of_which_position_it_is_and_what_it_cost() {
 /// the same id and epoch, and answered as if it knew of what the client had written.
 #[tokio::test]
 async fn a_token_of_a_history_that_is_gone_is_a_problem_wherever_it_is_sent() {
-    let before = Moody::new();
+    let before = MoodyStore::new();
     let copy = before.older_copy();
-    let before = Served::over(before).await;
+    let before = Served::over(before.store()).await;
     let receipt = before.take("a1", "ada").await.need("diptych-receipt");
     let seen = before.get("/queries/how-many?_consistency=strong").await.need("diptych-token");
-    let served = Served::over(copy).await;
+    let served = Served::over(copy.store()).await;
     for target in ["/queries/how-many?_after=", "/queries/how-many?_session="] {
         let above = served.get(&format!("{target}{seen}")).await.problem(409, "token");
         assert!(above["detail"].as_str().unwrap().contains("the log ends at 0"), "{above}");
@@ -404,9 +404,9 @@ async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
 
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
-    let store = Moody::new();
+    let store = MoodyStore::new();
     let soon = Duration::from_millis(20);
-    let served = Served::over_within(store.clone(), |limits| limits.answer_time = soon).await;
+    let served = Served::over_within(store.store(), |limits| limits.answer_time = soon).await;
     served.take("a1", "ada").await;
     served.take("a2", "ada").await;
     store.set(Mood::Held);

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::{
     client::{LONG, Request},
     served::{Served, with_views},
-    store::{Mood, Moody},
+    store::{Mood, MoodyStore},
 };
 
 fn take(seat: &str) -> Request {
@@ -18,8 +18,8 @@ fn take(seat: &str) -> Request {
 
 #[tokio::test]
 async fn what_was_begun_is_answered_and_nobody_else_comes_in() {
-    let store = Moody::new();
-    let served = Served::over(store.clone()).await;
+    let store = MoodyStore::new();
+    let served = Served::over(store.store()).await;
     let address = served.address;
     let (mut begun, mut idle, mut fresh) =
         (served.connect().await, served.connect().await, served.connect().await);
@@ -44,8 +44,8 @@ async fn what_was_begun_is_answered_and_nobody_else_comes_in() {
 /// The client is gone, so no connection is left to wait for.
 #[tokio::test]
 async fn a_command_without_a_client_is_waited_for() {
-    let store = Moody::new();
-    let served = Served::over(store.clone()).await;
+    let store = MoodyStore::new();
+    let served = Served::over(store.store()).await;
     store.set(Mood::Held);
     let mut connection = served.connect().await;
     connection.write(take("a1").bytes()).await;
@@ -61,9 +61,9 @@ async fn a_command_without_a_client_is_waited_for() {
 
 #[tokio::test]
 async fn what_does_not_end_is_left_after_a_while() {
-    let store = Moody::new();
+    let store = MoodyStore::new();
     let soon = Duration::from_millis(20);
-    let served = Served::over_within(store.clone(), |limits| limits.stop_time = soon).await;
+    let served = Served::over_within(store.store(), |limits| limits.stop_time = soon).await;
     store.set(Mood::Held);
     let mut connection = served.connect().await;
     connection.write(take("a1").bytes()).await;

@@ -1,10 +1,11 @@
-//! A store that is held up, or takes nothing, when a test wants it.
+//! A store whose calls wait, fail or panic while a test wants it.
 
 use std::sync::Arc;
 
-use diptych::{EventStore, Filter, Limits, LogIdentity, Memory, Position, Store, Tag};
+use diptych::{LogIdentity, Memory, Store};
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, Head, KeyedCommit, Read, ReadError, Tracking, Unavailable,
+    Unavailable,
+    testing::{Call, Wrapped},
 };
 use tokio::sync::watch;
 
@@ -23,34 +24,64 @@ pub(crate) enum Mood {
 }
 
 #[derive(Clone)]
-pub(crate) struct Moody {
+pub(crate) struct MoodyStore {
     store: Store,
     identity: LogIdentity,
     mood: Arc<watch::Sender<Mood>>,
     waiting: Arc<watch::Sender<usize>>,
 }
 
-impl Moody {
-    pub(crate) fn new() -> Moody {
+impl MoodyStore {
+    pub(crate) fn new() -> MoodyStore {
         let store = Store::new(Memory::new());
         let identity = store.identity();
-        Moody { store, identity, mood: Arc::default(), waiting: Arc::default() }
+        MoodyStore { store, identity, mood: Arc::default(), waiting: Arc::default() }
     }
 
     /// An empty log under the identity of this one: as when an older copy of it was put back.
-    pub(crate) fn older_copy(&self) -> Moody {
-        Moody { identity: self.identity, ..Moody::new() }
+    pub(crate) fn older_copy(&self) -> MoodyStore {
+        MoodyStore { identity: self.identity, ..MoodyStore::new() }
+    }
+
+    /// The store for an app.
+    pub(crate) fn store(&self) -> Wrapped {
+        let (store, identity) = (self.clone(), self.identity);
+        Wrapped::over(self.store.clone()).identity(move || identity).before(move |call| {
+            let store = store.clone();
+            let is_held = match call {
+                Call::Append(_) | Call::Last(..) => Some(Mood::Held),
+                Call::Read(_, read) if read.upto < store.store.head().position() => {
+                    Some(Mood::PastHeld)
+                }
+                _ => None,
+            };
+            async move {
+                match is_held {
+                    Some(Mood::Held) => store.pass().await?,
+                    Some(held) => store.wait_while(held).await,
+                    None => {}
+                }
+                Ok(())
+            }
+        })
     }
 
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.send_replace(mood);
     }
 
-    /// Until so many calls are held up.
+    /// Waits until this many calls are held up.
     pub(crate) async fn held(&self, calls: usize) {
         let mut waiting = self.waiting.subscribe();
         let held = waiting.wait_for(|waiting| *waiting >= calls);
         tokio::time::timeout(crate::client::LONG, held).await.unwrap().unwrap();
+    }
+
+    /// Waits until no call is held up.
+    pub(crate) async fn free(&self) {
+        let mut waiting = self.waiting.subscribe();
+        let free = waiting.wait_for(|waiting| *waiting == 0);
+        tokio::time::timeout(crate::client::LONG, free).await.unwrap().unwrap();
     }
 
     async fn pass(&self) -> Result<(), Unavailable> {
@@ -63,77 +94,21 @@ impl Moody {
             Mood::Well | Mood::Held | Mood::PastHeld => Ok(()),
         }
     }
-}
 
-impl Moody {
     async fn wait_while(&self, held: Mood) {
         if *self.mood.borrow() == held {
             self.waiting.send_modify(|waiting| *waiting += 1);
-            let _counted = Counted(&self.waiting);
+            let _waiting = WaitingCall(&self.waiting);
             self.mood.subscribe().wait_for(|mood| *mood != held).await.unwrap();
         }
     }
-
-    /// Until no call is held up.
-    pub(crate) async fn free(&self) {
-        let mut waiting = self.waiting.subscribe();
-        let free = waiting.wait_for(|waiting| *waiting == 0);
-        tokio::time::timeout(crate::client::LONG, free).await.unwrap().unwrap();
-    }
 }
 
-/// One that waits, until it is dropped.
-struct Counted<'a>(&'a watch::Sender<usize>);
+/// A call that waits, until it is dropped.
+struct WaitingCall<'a>(&'a watch::Sender<usize>);
 
-impl Drop for Counted<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|waiting| *waiting -= 1);
-    }
-}
-
-impl EventStore for Moody {
-    fn identity(&self) -> LogIdentity {
-        self.identity
-    }
-
-    fn limits(&self) -> Limits {
-        self.store.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.store.head()
-    }
-
-    async fn append(&self, append: Append) -> Result<Accepted, AppendError> {
-        self.pass().await?;
-        self.store.append(append).await
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        if read.upto < self.head().position() {
-            self.wait_while(Mood::PastHeld).await;
-        }
-        self.store.read(filter, read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.pass().await?;
-        self.store.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.store.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.store.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.store.tracked(source).await
-    }
-
-    async fn types(&self) -> Result<Vec<String>, ReadError> {
-        self.store.types().await
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     client::Request,
     served::{Served, with_views},
-    store::{Mood, Moody},
+    store::{Mood, MoodyStore},
 };
 
 fn instant(text: &str) -> Timestamp {
@@ -86,8 +86,8 @@ async fn above_the_head_there_is_nothing_to_ask() {
 /// through 70 times more slowly.
 #[tokio::test]
 async fn questions_about_the_past_hold_up_no_command_and_end_with_their_client() {
-    let store = Moody::new();
-    let builder = with_views(App::over(store.clone()));
+    let store = MoodyStore::new();
+    let builder = with_views(App::over(store.store()));
     let builder = builder.past_folds(NonZeroUsize::MIN).past_waiting(0);
     let served = Served::of(builder.start().await.unwrap(), |server| server).await;
     served.take("a1", "ada").await;

@@ -1,4 +1,4 @@
-//! What a commit is: dense positions, whole or not at all, and every field as it was given.
+//! Commits: dense positions, atomic writes, and every field as it was given.
 
 use std::{
     collections::BTreeMap,
@@ -10,39 +10,45 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Bench,
+    Suite,
     probe::{condition, event, key, numbers, one, parse, plain},
 };
 use crate::{
-    Append, ContentChecksum, EventChecksum, Invalid, Metadata, Position, RawEvent, Read, Timestamp,
+    append::Append,
+    batch::Read,
+    checksum::{ContentChecksum, EventChecksum},
     encoding,
+    error::InvalidRequest,
+    event::{Metadata, RawEvent},
+    position::Position,
+    time::Timestamp,
 };
 
-pub(super) fn positions_are_dense_from_one(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn positions_are_dense_from_one(suite: &Suite<'_>) {
+    let probe = suite.probe();
     assert_eq!(probe.put(plain(1)), (1, 1));
     assert_eq!(probe.put(plain(3)), (2, 4));
     assert_eq!(probe.put(plain(1)), (5, 5));
     assert_eq!(numbers(&probe.everything()), [1, 2, 3, 4, 5]);
 }
 
-pub(super) fn events_of_a_commit_keep_their_order(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn events_of_a_commit_keep_their_order(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(20));
     let payloads: Vec<_> = probe.everything().into_iter().map(|seen| seen.event.payload).collect();
     let expected: Vec<_> = plain(20).map(|event| event.payload).collect();
     assert_eq!(payloads, expected);
 }
 
-pub(super) fn a_commit_of_many_events_is_whole(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_commit_of_many_events_is_complete(suite: &Suite<'_>) {
+    let probe = suite.probe();
     assert_eq!(probe.put(plain(3_000)), (1, 3_000));
     let expected: Vec<u64> = (1..=3_000).collect();
     assert_eq!(numbers(&probe.everything()), expected);
 }
 
-pub(super) fn accepted_says_where_the_events_are(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn accepted_positions_are_those_of_the_events(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(2));
     let accepted = probe.append(Append::events([event("a", &[]), event("b", &[])])).unwrap();
     let (first, last) = (accepted.first, accepted.last);
@@ -52,8 +58,8 @@ pub(super) fn accepted_says_where_the_events_are(bench: &Bench<'_>) {
     assert_eq!(probe.positions("type=b"), [last.get()]);
 }
 
-pub(super) fn what_is_synced_is_readable(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_synced_commit_is_readable(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for number in 1..=20 {
         let (_, last) = probe.put(plain(1));
         assert_eq!(probe.head(), last, "the head is there once a commit is synced");
@@ -62,28 +68,28 @@ pub(super) fn what_is_synced_is_readable(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn several_can_wait_for_one_sync(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn several_can_wait_for_one_sync(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let accepted = probe.append(one()).unwrap();
     let sync = accepted.sync.clone();
     probe.parallel(8, |_, probe| {
         probe.wait("sync", sync.clone().wait()).unwrap();
         assert_eq!(probe.head(), 1);
     });
-    // It stays so.
+    // The sync can be awaited again later.
     probe.wait("sync", sync.wait()).unwrap();
     probe.synced(accepted);
 }
 
-pub(super) fn a_dropped_append_is_whole_or_not_there(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_dropped_append_is_complete_or_absent(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let names: Vec<_> = (0..40).map(|number| format!("commit{number}")).collect();
     for name in &names {
         let append = Append::events((0..3).map(|_| event(name, &[]))).key(key(name, "r"));
         let mut context = Context::from_waker(Waker::noop());
         let _ = pin!(probe.store.append(append)).poll(&mut context);
     }
-    // What was under way is settled once a later commit is synced.
+    // Dropped appends are decided once a later commit is synced.
     probe.put(plain(1));
     for name in &names {
         let found = probe.positions(&format!("type={name}"));
@@ -91,13 +97,13 @@ pub(super) fn a_dropped_append_is_whole_or_not_there(bench: &Bench<'_>) {
             .keyed(name)
             .map_or(Vec::new(), |commit| (commit.first.get()..=commit.last.get()).collect());
         assert_eq!(found, expected, "{name}");
-        assert!(matches!(found.len(), 0 | 3), "{name} is half there: {found:?}");
+        assert!(matches!(found.len(), 0 | 3), "the commit {name} is incomplete: {found:?}");
     }
 }
 
-pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    let further = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
+pub(super) fn every_field_is_read_as_written(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    let extra = [("ip", "::1"), ("empty", "")].map(|(name, text)| (name.into(), text.into()));
     let full = event("full", &["account:ann", "tenant:7"])
         .version(300)
         .id(Uuid::from_u128(u128::MAX))
@@ -106,7 +112,7 @@ pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
             correlation: Some(Uuid::from_u128(2)),
             causation: Some(Uuid::from_u128(3)),
             actor: Some("ann".into()),
-            further: BTreeMap::from(further),
+            extra: BTreeMap::from(extra),
         });
     let extreme =
         RawEvent::new("extreme", b"").version(u32::MAX).id(Uuid::nil()).metadata(Metadata {
@@ -119,8 +125,8 @@ pub(super) fn every_field_comes_back(bench: &Bench<'_>) {
     assert_eq!(read, [full, extreme, bare]);
 }
 
-pub(super) fn bytes_are_the_encoding_of_the_event(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn bytes_are_the_encoding_of_the_event(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let events = [
         event("plain", &[]),
         event("tagged", &["z:1", "a:1", "z:1"]).version(7),
@@ -137,15 +143,15 @@ pub(super) fn bytes_are_the_encoding_of_the_event(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn an_event_has_a_type(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn an_event_has_a_type(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let append = Append::events([event("good", &[]), event("", &["k:1"])]);
-    assert_eq!(probe.invalid(append), Invalid::NoType);
+    assert_eq!(probe.invalid(append), InvalidRequest::NoType);
     assert_eq!((probe.head(), probe.everything()), (0, vec![]));
 }
 
-pub(super) fn a_payload_is_any_bytes(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_payload_is_any_bytes(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let every_byte: Vec<u8> = (0..=255).collect();
     let payloads = [
         vec![],
@@ -161,16 +167,16 @@ pub(super) fn a_payload_is_any_bytes(bench: &Bench<'_>) {
     assert!(read == payloads, "the payloads differ");
 }
 
-pub(super) fn tags_are_a_set_in_the_order_given(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tags_are_a_set_in_the_order_given(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put([event("e", &["z:1", "a:1", "z:1", "m:1", "a:1"])]);
     let seen = probe.everything();
     let tags: Vec<_> = seen[0].event.tags.iter().map(|tag| tag.as_str()).collect();
     assert_eq!(tags, ["z:1", "a:1", "m:1"]);
 }
 
-pub(super) fn an_append_of_nothing_writes_nothing(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn an_append_of_nothing_writes_nothing(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(3));
     let before = probe.everything();
     let committed = probe.commit(Append::default());
@@ -181,33 +187,33 @@ pub(super) fn an_append_of_nothing_writes_nothing(bench: &Bench<'_>) {
     assert_eq!(probe.put(plain(1)), (4, 4));
 }
 
-pub(super) fn an_append_of_nothing_is_checked(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn an_append_of_nothing_is_checked(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put([event("a", &[])]);
     let check = |after: u64| Append::default().condition(condition("type=a", after));
     probe.refused(check(0));
     probe.commit(check(1));
 }
 
-pub(super) fn an_append_of_nothing_waits_for_what_it_saw(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn an_append_of_nothing_is_synced_after_the_commits_it_saw(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for number in 1..=20 {
         let accepted = probe.append(one()).unwrap();
         let checked = probe.commit(Append::default());
         assert_eq!(checked.last.get(), number);
-        assert!(probe.head() >= number, "it rests on what is not published");
+        assert!(probe.head() >= number, "it saw a commit that is not published");
         probe.synced(accepted);
     }
 }
 
-pub(super) fn a_fresh_log_accepts_an_append_of_nothing(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_fresh_log_accepts_an_append_of_nothing(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let committed = probe.commit(Append::default().condition(condition("*", 0)));
     assert_eq!((committed.first.get(), committed.last.get()), (1, 0));
 }
 
-pub(super) fn reading_twice_gives_the_same(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn reading_takes_nothing_away(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(10));
     let first = probe.everything();
     assert_eq!(probe.everything(), first);
@@ -215,8 +221,8 @@ pub(super) fn reading_twice_gives_the_same(bench: &Bench<'_>) {
     assert_eq!(probe.everything()[..10], first[..]);
 }
 
-pub(super) fn the_checksum_of_an_event_is_known_from_its_append(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_checksum_of_an_event_is_known_from_its_append(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let metadata = Metadata { actor: Some("ann".into()), ..Metadata::default() };
     let commits = [
         vec![event("plain", &[])],

@@ -1,6 +1,6 @@
-//! The list of all cases: each one's name, the file that it is in, what it needs that a backend
-//! may lack, and the promise that it proves. The one place that names them all: the table of
-//! cases and the tests of [`conformance!`](crate::conformance) are both made of it.
+//! The list of all cases. Each has a name, the file with its code, its needs, and the promise that
+//! it proves. Both the table of cases and the tests of [`conformance!`](crate::conformance) are
+//! generated from this list.
 
 use super::{Case, Need::*};
 
@@ -32,138 +32,138 @@ macro_rules! __conformance_cases {
                 "Positions are dense, in commit order, and start at 1.";
             events_of_a_commit_keep_their_order: append, [],
                 "The events of a commit stand next to each other, in the order given.";
-            a_commit_of_many_events_is_whole: append, [],
+            a_commit_of_many_events_is_complete: append, [],
                 "A commit of thousands of events is written whole.";
-            accepted_says_where_the_events_are: append, [],
-                "The positions that a commit is answered with are those of its events.";
-            what_is_synced_is_readable: append, [],
+            accepted_positions_are_those_of_the_events: append, [],
+                "An append returns the positions of its events.";
+            a_synced_commit_is_readable: append, [],
                 "Once a commit is synced, head, reads and look-ups show it.";
             several_can_wait_for_one_sync: append, [],
-                "Any number of clones can wait for the sync of one commit, also later.";
+                "Any number of clones can wait for the sync of one commit, also after it.";
             look_ups_show_only_what_is_published: publish, [],
                 "Look-ups show a commit only once it is published.";
-            what_is_done_is_published: publish, [],
-                "A sync says that it is done once its commit is published, and not before.";
-            what_is_not_waited_for_is_published_too: publish, [],
-                "An accepted commit is published whether or not its sync is waited for.";
-            a_dropped_append_is_whole_or_not_there: append, [],
-                "A dropped append leaves its commit done or not done, never half done.";
-            every_field_comes_back: append, [],
-                "Type, version, tags, payload, id and metadata of an event come back as given.";
+            a_sync_is_done_once_its_commit_is_published: publish, [],
+                "A sync is done once its commit is published, and not before.";
+            a_commit_is_published_without_a_wait_for_its_sync: publish, [],
+                "An accepted commit is published even if no caller waits for its sync.";
+            a_dropped_append_is_complete_or_absent: append, [],
+                "The commit of a dropped append exists completely or not at all.";
+            every_field_is_read_as_written: append, [],
+                "Type, version, tags, payload, id and metadata are read as they were written.";
             bytes_are_the_encoding_of_the_event: append, [],
-                "An event's bytes in a batch are its encoding, the same in every store.";
+                "The bytes of an event in a batch are its encoding.";
             the_checksum_of_an_event_is_known_from_its_append: append, [],
-                "An event's checksum follows from the append, and is that of every read.";
+                "The checksum that follows from an append is that of every later read.";
             an_event_has_a_type: append, [],
                 "An event without a type is invalid, and its commit writes nothing.";
             a_payload_is_any_bytes: append, [],
-                "A payload may be empty, hold NULs, and be no text.";
+                "A payload may be empty, contain NULs, and need not be text.";
             tags_are_a_set_in_the_order_given: append, [],
                 "Tags of an event are a set and keep the order in which they were given.";
             an_append_of_nothing_writes_nothing: append, [],
-                "Without events and tracking nothing is written and no position is used.";
+                "An append without events and tracking writes nothing and uses no position.";
             an_append_of_nothing_is_checked: append, [],
-                "Without events and tracking the checks are still made and answered.";
-            an_append_of_nothing_waits_for_what_it_saw: append, [],
-                "Checks alone are synced once what they saw is.";
+                "An append without events and tracking is still checked.";
+            an_append_of_nothing_is_synced_after_the_commits_it_saw: append, [],
+                "An append without events is synced once the commits that it saw are synced.";
             a_fresh_log_accepts_an_append_of_nothing: append, [],
-                "Checks alone on an empty log answer with positions 1 and 0.";
-            reading_twice_gives_the_same: append, [],
-                "Reading takes nothing away: the same read gives the same events.";
+                "An append of nothing to an empty log returns positions 1 and 0.";
+            reading_takes_nothing_away: append, [],
+                "A repeated read gives the same events.";
 
             tracking_is_checked_before_the_key: checks, [],
-                "Where tracking and key would both refuse, tracking does.";
+                "If tracking and key both fail, the refusal is about tracking.";
             tracking_is_checked_before_the_condition: checks, [],
-                "Where tracking and condition would both refuse, tracking does.";
+                "If tracking and condition both fail, the refusal is about tracking.";
             the_key_is_checked_before_the_condition: checks, [],
-                "Where key and condition would both refuse, the key does.";
+                "If key and condition both fail, the refusal is about the key.";
             every_check_has_to_pass: checks, [],
-                "A commit needs tracking, key and condition to pass, not only one of them.";
+                "A commit is refused unless tracking, key and condition all pass.";
             a_refused_commit_leaves_no_event: checks, [],
                 "A refused commit writes no event, moves no head and uses no position.";
             a_refused_commit_leaves_its_key_free: checks, [],
-                "A refused commit does not remember its key.";
+                "The key of a refused commit is not stored.";
             a_refused_commit_moves_no_tracking: checks, [],
-                "A refused commit does not store its tracking.";
-            the_store_goes_on_after_a_refusal: checks, [],
-                "A refusal is an outcome: the store takes the next commit as if nothing was.";
-            checks_see_what_was_just_accepted: checks, [],
+                "The tracking of a refused commit is not stored.";
+            a_refusal_does_not_stop_the_store: checks, [],
+                "After a refusal the store accepts the next commit as before.";
+            checks_see_accepted_commits: checks, [],
                 "Every check sees all commits accepted before, synced or not.";
-            a_refusal_rests_on_what_is_readable: checks, [],
-                "What a refusal rests on is published when the refusal is answered.";
+            a_refusal_rests_on_published_commits: checks, [],
+                "The commits that cause a refusal are published when the refusal is returned.";
 
             a_match_after_the_position_is_a_conflict: condition, [],
-                "A match after the condition's position refuses the commit, and says so.";
+                "An event that matches after the condition's position is a conflict.";
             no_match_after_the_position_is_no_conflict: condition, [],
                 "Without a match after the condition's position the commit is accepted.";
             a_match_at_the_position_is_no_conflict: condition, [],
-                "The condition's position is exclusive: a match there is known.";
+                "The condition's position is exclusive: a match at it is no conflict.";
             a_match_just_after_the_position_is_a_conflict: condition, [],
                 "The very next position after the condition's is considered.";
             a_condition_from_the_start_sees_the_whole_log: condition, [],
-                "With position 0 a condition considers every event there is.";
+                "A condition after position 0 considers every event in the log.";
             a_conflict_names_the_last_match: condition, [],
-                "A conflict says the position of the last match.";
+                "A conflict names the position of the last match.";
             the_position_may_be_above_the_last_match: condition, [],
-                "A condition's position may be above the last match: it is what was read.";
+                "A condition's position may be above the last match.";
             a_commit_does_not_conflict_with_itself: condition, [],
                 "A condition does not consider the events of its own commit.";
             a_condition_takes_any_of_the_types: condition, [],
-                "Types of a condition's item are alternatives.";
+                "A condition's item matches any of its types.";
             a_condition_takes_all_of_the_tags: condition, [],
-                "Tags of a condition's item are all needed.";
+                "A condition's item matches only events with all of its tags.";
             a_condition_takes_any_of_the_items: condition, [],
-                "Items of a condition are alternatives and do not mix.";
+                "A condition matches any of its items, and does not mix them.";
             a_condition_on_everything_is_on_the_head: condition, [],
-                "A condition on everything refuses after any commit at all.";
+                "A condition on everything is violated by any commit after its position.";
             a_condition_on_nothing_never_refuses: condition, [],
                 "A condition on nothing is always met.";
             a_condition_above_the_head_is_invalid: condition, [],
                 "A condition after a position that the log has not reached is invalid.";
             any_of_several_conditions_refuses: condition, [],
-                "One violated condition refuses the commit, wherever it stands among several.";
+                "One violated condition refuses the commit, at any place among several.";
             a_commit_needs_all_of_its_conditions: condition, [],
                 "A commit is accepted if all of its conditions hold, and only then.";
             each_condition_counts_from_its_own_position: condition, [],
-                "Of several conditions each considers what is after its own position.";
+                "Each of several conditions considers the events after its own position.";
             a_conflict_over_several_conditions_names_the_last_match: condition, [],
-                "A conflict says the last match of any condition, and the position it is after.";
-            several_conditions_see_what_was_just_accepted: condition, [],
-                "Every one of several conditions sees what was accepted before, synced or not.";
+                "A conflict names the last match of all conditions, with its condition's position.";
+            every_condition_sees_accepted_commits: condition, [],
+                "Each of several conditions sees all commits accepted before, synced or not.";
             any_condition_above_the_head_is_invalid: condition, [],
-                "One condition above the head makes a commit invalid, whatever the others say.";
+                "One condition above the head makes a commit invalid, also beside violated ones.";
 
             a_key_finds_its_commit: key, [],
-                "A key finds the first and last position and the digest of its commit.";
+                "A key finds the first and last position of its commit, and the digest.";
             an_unused_key_finds_nothing: key, [],
-                "A key is found by its whole name only.";
-            the_same_request_again_is_told_where_it_was_committed: key, [],
-                "The same request under its key is refused with the first commit's positions.";
-            another_request_under_a_used_key_is_told_so: key, [],
-                "Another request under a used key is told that the key was reused.";
+                "Only the whole name of a key finds its commit.";
+            a_repeated_request_gets_the_positions_of_the_first: key, [],
+                "A repeated request is refused with the positions of the first commit.";
+            another_request_under_a_used_key_is_refused_as_reused: key, [],
+                "A different request under a used key is refused as a reused key.";
             digests_are_compared_whole: key, [],
-                "All 16 bytes of a digest tell requests apart.";
+                "All 16 bytes of a digest distinguish requests.";
             a_key_without_events_is_invalid: key, [],
                 "A key without events is invalid and not remembered.";
             a_key_has_a_name: key, [],
                 "A key with an empty name is invalid.";
             keys_are_a_space_of_their_own: key, [],
-                "Keys are not types, tags or sources, even where they are spelt alike.";
+                "Keys are separate from types, tags and sources of the same text.";
             a_key_is_remembered_for_ever: key, [],
-                "A key is remembered however many commits and keys follow.";
+                "A key is remembered also after hundreds of other keys.";
 
             tracking_is_stored_with_the_commit: tracking, [],
                 "Source, origin and position are stored with their commit.";
-            tracking_takes_only_what_is_further: tracking, [],
-                "A position of a source that is not greater is refused with what is stored.";
-            tracking_may_leap: tracking, [],
+            tracking_accepts_only_higher_positions: tracking, [],
+                "A position of a source at or below the stored one is refused.";
+            tracking_may_skip_positions: tracking, [],
                 "A source's positions may leave gaps.";
-            a_tracking_refusal_says_where_it_was_taken_in: tracking, [],
-                "A tracking refusal says the head at which the tracking was stored.";
+            a_tracking_refusal_names_the_head_of_the_import: tracking, [],
+                "A tracking refusal names the head at which the tracking was stored.";
             another_origin_is_refused: tracking, [],
                 "Another log or epoch under the same source name is refused.";
             sources_are_tracked_apart: tracking, [],
-                "Sources are told apart by their whole names.";
+                "Sources are distinguished by their whole names.";
             tracking_alone_is_a_commit: tracking, [],
                 "Tracking without events is a commit that uses no position.";
             tracking_alone_is_checked: tracking, [],
@@ -174,272 +174,272 @@ macro_rules! __conformance_cases {
                 "A source with an empty name is invalid.";
 
             a_filter_takes_any_of_the_types: filter, [],
-                "Types of an item are alternatives.";
+                "An item matches any of its types.";
             a_filter_takes_all_of_the_tags: filter, [],
-                "Tags of an item are all needed.";
+                "An item matches only events with all of its tags.";
             a_filter_takes_type_and_tags_of_an_item: filter, [],
-                "Types and tags of an item are both needed.";
+                "An item with types and tags matches only events that have both.";
             a_filter_takes_any_of_the_items: filter, [],
-                "Items of a filter are alternatives.";
+                "A filter matches any of its items.";
             items_of_a_filter_do_not_mix: filter, [],
                 "Types of one item are not combined with tags of another.";
             overlapping_items_give_an_event_once: filter, [],
-                "An event that matches several items is given once.";
+                "An event that matches several items is returned once.";
             a_term_given_twice_changes_nothing: filter, [],
-                "A type or tag given twice means the same as given once.";
+                "A repeated type or tag in a filter has no effect.";
             everything_is_every_event: filter, [],
-                "A filter on everything gives every event.";
+                "A filter on everything matches every event.";
             nothing_is_no_event: filter, [],
-                "A filter without items gives no event.";
-            what_is_not_there_is_not_found: filter, [],
-                "Types and tags that no event has are no error and find nothing.";
+                "A filter without items matches no event.";
+            unknown_types_and_tags_match_nothing: filter, [],
+                "Types and tags that no event has match nothing, and are no error.";
 
             a_read_gives_events_in_order: read, [],
-                "A read gives events from low positions to high ones.";
+                "A read returns events from low positions to high ones.";
             a_read_backwards_gives_events_in_reverse: read, [],
-                "A read backwards gives events from high positions to low ones.";
+                "A backward read returns events from high positions to low ones.";
             a_read_starts_just_after: read, [],
-                "A read gives events above its `after`, not the one at it.";
+                "A read returns the events above its `after`, without the one at it.";
             a_read_ends_at_upto: read, [],
-                "A read gives events up to its `upto`, and the one at it.";
+                "A read returns the events up to its `upto`, including the one at it.";
             both_bounds_hold_in_both_directions: read, [],
                 "`after` and `upto` bound a read in both directions.";
             a_read_goes_to_the_head_at_most: read, [],
-                "Where `upto` is above the head the head is the bound, and is said.";
+                "If `upto` is above the head, the read and its batch end at the head.";
             a_read_from_above_the_head_is_invalid: read, [],
                 "A read from a position that the log has not reached is invalid.";
             a_read_gives_at_most_its_limit: read, [],
                 "A batch has at most as many events as its read's limit.";
             a_limit_backwards_counts_from_the_high_end: read, [],
-                "Backwards the limit counts from the high end.";
+                "The limit of a backward read counts from the high end.";
             a_limit_of_zero_considers_nothing: read, [],
-                "A read of no events considers nothing, and says so.";
-            upto_covers_what_did_not_match: read, [],
-                "A batch's `upto` covers what did not match, up to the head.";
-            upto_stops_before_what_was_not_given: read, [],
-                "A batch's `upto` never passes a match that was not given.";
-            upto_backwards_stops_above_what_was_not_given: read, [],
-                "Backwards `upto` never passes a match that was not given.";
+                "A read with limit 0 considers nothing, and its `upto` shows that.";
+            upto_covers_events_that_do_not_match: read, [],
+                "A batch's `upto` covers events that do not match, up to the head.";
+            upto_stops_before_a_match_left_out: read, [],
+                "A batch's `upto` never passes a match that is not in the batch.";
+            upto_backwards_stops_above_a_match_left_out: read, [],
+                "The `upto` of a backward batch never passes a match that is not in it.";
             upto_is_within_the_bounds: read, [],
-                "A batch's `upto` stays within its read, in both directions.";
+                "A batch's `upto` stays within the bounds of its read, in both directions.";
             an_empty_log_reads_empty: read, [],
-                "An empty log can be read.";
+                "A read of an empty log returns an empty batch.";
 
             paging_forwards_gives_every_match_once: page, [],
-                "Reading on after `upto` gives every match once, whatever the limits.";
+                "Pages after each `upto` contain every match once, with any limit.";
             paging_backwards_gives_every_match_once: page, [],
-                "Reading on below `upto` gives every match once, whatever the limits.";
-            small_batches_lose_and_repeat_nothing: page, [SmallLimits],
-                "Batches cut by the store's limits lose and repeat nothing.";
+                "Pages below each `upto` contain every match once, with any limit.";
+            small_batches_neither_lose_nor_repeat_events: page, [SmallLimits],
+                "Batches that the store's limits cut short neither lose nor repeat events.";
 
             last_is_the_last_match: lookup, [],
                 "`last` is the position of the last match.";
             last_looks_at_and_below_upto: lookup, [],
-                "`last` looks at `upto` and below.";
+                "`last` considers the positions at and below `upto`.";
             last_of_no_match_is_none: lookup, [],
-                "`last` of no match is none.";
+                "`last` without a match is `None`.";
             look_ups_may_ask_above_the_head: lookup, [],
-                "`last` and `count` may be asked above the head.";
+                "`last` and `count` accept an `upto` above the head.";
             count_is_the_revision_of_a_tag: lookup, [],
-                "`count` is how many events carry a tag.";
+                "`count` is the number of events that carry a tag.";
             count_upto_an_event_is_its_rank: lookup, [],
-                "`count` up to an event's position is its rank among those of the tag.";
+                "`count` up to an event's position is its rank among the events of the tag.";
             an_unknown_tag_counts_zero: lookup, [],
                 "`count` of an unknown tag is 0.";
             every_type_is_listed_once: lookup, [],
-                "`types` says each type of an event in the log once, in order.";
+                "`types` lists each event type in the log once, in order.";
             a_tag_given_twice_counts_once: lookup, [],
-                "A tag given twice on one event counts once.";
-            look_ups_see_large_logs: lookup, [],
-                "`last` and `count` hold on a log of thousands of events.";
+                "A repeated tag of one event counts once.";
+            look_ups_are_right_in_a_large_log: lookup, [],
+                "`last` and `count` are right in a log of thousands of events.";
 
             a_fresh_log_is_empty: head, [],
-                "A fresh log has head 0 and nothing in it.";
+                "A fresh log has head 0 and no events.";
             the_head_is_the_last_position: head, [],
-                "The head is the last event's position.";
-            a_head_that_is_held_moves: head, [],
-                "A head that is held moves with the log.";
-            who_waits_for_the_head_is_woken: head, [],
-                "Who waits for a position is woken when it is published.";
+                "The head is the position of the last event.";
+            a_held_head_moves: head, [],
+                "A head that a caller holds moves with the log.";
+            a_wait_for_the_head_wakes: head, [],
+                "A wait for a position ends when the position is published.";
             a_log_keeps_its_identity: head, [],
                 "A log's id and epoch stay the same while it is open.";
             every_log_has_its_own_identity: head, [],
                 "Two logs have different ids.";
-            logs_are_apart: head, [],
+            two_logs_share_nothing: head, [],
                 "Two logs share nothing.";
 
             recorded_at_never_decreases: time, [],
                 "`recorded_at` never decreases along the log.";
             a_commit_is_recorded_at_one_instant: time, [],
                 "All events of a commit have the same `recorded_at`.";
-            what_was_recorded_stays: time, [],
+            recorded_at_of_an_event_never_changes: time, [],
                 "`recorded_at` of an event never changes.";
-            a_store_with_a_clock_takes_no_time: time, [],
-                "A store that keeps its own time refuses to be given one.";
+            a_store_with_a_clock_refuses_a_given_time: time, [],
+                "A store that takes time from its clock refuses a time in an append.";
             the_callers_time_is_recorded: time, [CallerTime],
-                "A store told to take time from its caller records that time.";
+                "A store that takes time from its caller records that time.";
             the_callers_time_is_raised_to_the_last: time, [CallerTime],
-                "A caller's time that went back is raised to the last one.";
-            the_callers_time_has_to_be_given: time, [CallerTime],
-                "A store told to take time from its caller refuses a commit without.";
-            a_refused_commit_leaves_no_time: time, [CallerTime],
-                "A refused commit's time does not count as the last one.";
-            accepted_says_when_it_is_recorded: time, [],
-                "What is accepted says the `recorded_at` that is read later.";
-            accepted_says_the_callers_time_as_recorded: time, [CallerTime],
-                "A caller's time is said as it is recorded, not as it was given.";
-            without_a_commit_accepted_says_the_last_time: time, [],
-                "Where nothing is recorded the last instant is said.";
+                "A caller's time that went back is raised to the last recorded time.";
+            a_missing_caller_time_is_invalid: time, [CallerTime],
+                "A store that takes time from its caller refuses an append without a time.";
+            the_time_of_a_refused_commit_does_not_count: time, [CallerTime],
+                "The time of a refused commit does not become the last recorded time.";
+            accepted_reports_its_recorded_at: time, [],
+                "An accepted commit has the `recorded_at` that later reads return.";
+            accepted_reports_the_callers_time_as_recorded: time, [CallerTime],
+                "An accepted commit has the caller's time as it is recorded.";
+            an_append_of_nothing_reports_the_last_time: time, [],
+                "An append that records nothing returns the last recorded time.";
 
-            limit_event_bytes: limits, [SmallLimits],
+            event_bytes_is_enforced: limits, [SmallLimits],
                 "An event may have `event_bytes` and no more.";
-            limit_type_bytes: limits, [SmallLimits],
+            type_bytes_is_enforced: limits, [SmallLimits],
                 "A type may have `type_bytes` and no more.";
-            limit_tag_bytes: limits, [SmallLimits],
+            tag_bytes_is_enforced: limits, [SmallLimits],
                 "A tag may have `tag_bytes` and no more.";
-            limit_tags_per_event: limits, [SmallLimits],
+            tags_per_event_is_enforced: limits, [SmallLimits],
                 "An event may have `tags_per_event` and no more.";
-            limit_metadata_bytes: limits, [SmallLimits],
-                "Actor and further metadata may have `metadata_bytes` and no more.";
-            limit_commit_events: limits, [SmallLimits],
+            metadata_bytes_is_enforced: limits, [SmallLimits],
+                "Actor and extra metadata may have `metadata_bytes` and no more.";
+            commit_events_is_enforced: limits, [SmallLimits],
                 "A commit may have `commit_events` and no more.";
-            limit_commit_bytes: limits, [SmallLimits],
+            commit_bytes_is_enforced: limits, [SmallLimits],
                 "A commit may have `commit_bytes` and no more.";
-            limit_commit_conditions: limits, [SmallLimits],
+            commit_conditions_is_enforced: limits, [SmallLimits],
                 "A commit may have `commit_conditions` and no more.";
-            limit_key_bytes: limits, [SmallLimits],
+            key_bytes_is_enforced: limits, [SmallLimits],
                 "A key may have `key_bytes` and no more.";
-            limit_source_bytes: limits, [SmallLimits],
+            source_bytes_is_enforced: limits, [SmallLimits],
                 "A source may have `source_bytes` and no more.";
-            limit_tracking_sources: limits, [SmallLimits],
+            tracking_sources_is_enforced: limits, [SmallLimits],
                 "A log may have `tracking_sources` and no more.";
-            limit_filter_items: limits, [SmallLimits],
+            filter_items_is_enforced: limits, [SmallLimits],
                 "A filter may have `filter_items` and no more, wherever it is used.";
-            limit_filter_terms: limits, [SmallLimits],
+            filter_terms_is_enforced: limits, [SmallLimits],
                 "A filter may have `filter_terms` and no more, wherever it is used.";
             filters_of_a_commit_are_bounded_together: limits, [SmallLimits],
                 "Items and terms of all conditions of a commit count together.";
             a_batch_holds_at_most_batch_events: page, [SmallLimits],
                 "A batch has at most `batch_events`.";
             a_batch_holds_at_most_batch_bytes: page, [SmallLimits],
-                "A batch has at most `batch_bytes`, and no event is passed over.";
-            one_event_is_always_let_through: page, [SmallLimits],
+                "A batch has at most `batch_bytes`, and skips no event.";
+            an_event_larger_than_a_batch_is_read_alone: page, [SmallLimits],
                 "An event larger than `batch_bytes` is read alone.";
-            a_late_event_beyond_a_limit_leaves_nothing: limits, [SmallLimits],
-                "A commit whose last event is invalid leaves nothing of the first.";
-            a_store_says_its_limits: limits, [SmallLimits],
-                "The limits that a store says are those that it holds to.";
+            an_invalid_last_event_leaves_nothing_of_its_commit: limits, [SmallLimits],
+                "A commit with an invalid last event writes none of its events.";
+            a_store_enforces_the_limits_it_reports: limits, [SmallLimits],
+                "A store enforces the limits that it reports.";
 
             hostile_types_are_told_apart: hostile, [],
-                "Types of any text come back and are told apart.";
+                "Types of any text are read as written and distinguished.";
             hostile_tags_are_told_apart: hostile, [],
-                "Tags of any text come back and are told apart.";
+                "Tags of any text are read as written and distinguished.";
             hostile_keys_are_told_apart: hostile, [],
-                "Keys of any text are told apart.";
+                "Keys of any text are distinguished.";
             hostile_sources_are_told_apart: hostile, [],
-                "Sources of any text are told apart.";
-            hostile_metadata_comes_back: hostile, [],
-                "Metadata of any text comes back.";
+                "Sources of any text are distinguished.";
+            hostile_metadata_is_read_as_written: hostile, [],
+                "Metadata of any text is read as written.";
             a_tag_is_not_found_by_its_prefix: hostile, [],
-                "A tag that begins like another is not taken for it.";
+                "A tag does not match another one that begins with the same text.";
             a_type_is_not_a_tag: hostile, [],
-                "A type and a tag of the same text are told apart.";
+                "A type and a tag of the same text are distinguished.";
             a_tag_may_have_an_empty_value: hostile, [],
-                "A tag with an empty value comes back and is found.";
+                "A tag with an empty value is stored and found.";
             an_event_is_found_by_each_of_its_tags: hostile, [],
-                "An event with as many tags as allowed is found by each and by all.";
+                "An event with the maximum of tags is found by each tag and by all together.";
             names_may_be_as_long_as_the_limits: hostile, [],
-                "Names of the longest allowed length are told apart.";
+                "Names of the maximum length are distinguished.";
             a_long_name_in_a_filter_finds_nothing: hostile, [],
-                "Names too long to be stored find nothing, without an error.";
+                "Names that are too long to be stored match nothing, and are no error.";
 
             one_of_64_contenders_wins: concurrent, [],
-                "Of 64 threads that decide on one boundary at once, one wins.";
+                "If 64 threads decide on one boundary at once, one wins.";
             every_boundary_has_its_own_winner: concurrent, [],
-                "Boundaries contended for at the same time each have one winner.";
+                "Each of several contended boundaries has one winner.";
             boundaries_that_overlap_exclude_each_other: concurrent, [],
-                "Where boundaries overlap, those who share a part exclude each other.";
+                "Commits with overlapping boundaries exclude each other.";
             conditions_that_overlap_exclude_each_other: concurrent, [],
-                "The same where each part of a boundary is a condition of its own.";
-            a_loser_finds_what_beat_it: concurrent, [],
-                "The position that a loser is told is published and holds what beat it.";
+                "Commits with overlapping conditions exclude each other.";
+            a_loser_finds_the_winning_event: concurrent, [],
+                "A conflict names a position that is published and has the winning event.";
             retries_lose_no_update: concurrent, [],
-                "Read, decide, retry on conflict: no update is lost.";
+                "Threads that read, decide and retry on a conflict lose no update.";
             one_of_many_sends_of_a_key_is_committed: concurrent, [],
-                "Of 100 parallel sends of a key one is committed; the others learn where.";
-            parallel_tracking_takes_in_once: concurrent, [],
-                "Parallel intake of one source takes every position in once, in order.";
+                "One of 100 parallel sends of a key is committed; the others get its positions.";
+            parallel_imports_take_each_position_once: concurrent, [],
+                "Parallel imports of one source take each position once, in order.";
             parallel_commits_share_no_position: concurrent, [],
-                "Parallel commits get dense positions that no other has.";
+                "Parallel commits get dense positions, and share none.";
             parallel_commits_do_not_mix: concurrent, [],
                 "Events of parallel commits do not mix.";
             parallel_commits_are_recorded_in_order: concurrent, [],
                 "`recorded_at` never decreases under parallel commits either.";
 
-            what_the_head_says_is_readable: publish, [],
-                "Everything up to an observed head can be read at once.";
+            events_up_to_an_observed_head_are_readable: publish, [],
+                "Every event up to an observed head can be read at once.";
             nothing_appears_at_or_below_an_observed_position: publish, [],
-                "What is at or below an observed position never changes.";
+                "Events at or below an observed position never change.";
             a_head_is_never_inside_a_commit: publish, [],
-                "Readers see a commit whole or not at all.";
+                "Readers see a commit completely or not at all.";
             the_head_never_goes_back: publish, [],
                 "The head never goes back.";
             look_ups_agree_with_the_head: publish, [],
-                "`last` and `count` agree with what is read up to the same head.";
+                "`last` and `count` agree with a read up to the same head.";
 
             a_subscription_catches_up_and_goes_live: subscribe, [],
-                "A subscription gives what is there, says so, then what comes.";
+                "A subscription delivers existing events, reports `CaughtUp`, and goes live.";
             a_subscription_to_an_empty_log_is_live_at_once: subscribe, [],
                 "A subscription to an empty log is live at once.";
-            a_subscriber_that_waits_is_woken: subscribe, [],
-                "A subscription that waits is woken by the next commit.";
-            a_selective_subscription_catches_up_too: subscribe, [],
+            a_waiting_subscription_wakes: subscribe, [],
+                "The next commit wakes a waiting subscription.";
+            a_selective_subscription_catches_up: subscribe, [],
                 "A subscription whose filter matches little or nothing catches up.";
-            a_live_subscription_hears_what_does_not_match: subscribe, [],
-                "A live subscription moves on over what does not match.";
+            a_live_subscription_advances_over_other_events: subscribe, [],
+                "A live subscription advances over events that do not match.";
             a_subscription_misses_nothing_while_8_writers_append: subscribe, [],
-                "Under parallel commits a subscription gives each match once, in order.";
-            a_slow_subscriber_is_told_that_it_fell_behind: subscribe, [],
-                "A live subscription that falls behind says by how much.";
+                "Under parallel commits a subscription delivers each match once, in order.";
+            a_slow_subscription_reports_that_it_fell_behind: subscribe, [],
+                "A live subscription that falls behind reports by how much.";
             a_subscription_from_above_the_head_is_an_error: subscribe, [],
                 "A subscription from a position that the log has not reached is an error.";
             a_dropped_wait_loses_no_event: subscribe, [],
-                "Dropping the wait for a delivery loses nothing.";
+                "A dropped wait for a delivery loses no event.";
             subscriptions_do_not_take_from_each_other: subscribe, [],
                 "Subscriptions are independent of each other.";
-            a_subscription_goes_on_where_another_stopped: subscribe, [],
-                "A subscription from where another stopped continues it.";
+            a_subscription_continues_where_another_stopped: subscribe, [],
+                "A subscription continues at the position where another stopped.";
 
-            an_ended_store_takes_nothing_more: end, [Ending],
+            an_ended_store_accepts_no_commits: end, [Ending],
                 "A store that has ended refuses every append as unavailable.";
-            an_ended_store_says_so: end, [Ending],
-                "A store that has ended says so to who waits for its head.";
-            the_end_wakes_who_waits: end, [Ending],
-                "The end of a store wakes who waits for its head.";
-            what_is_synced_stays_so_after_the_end: end, [Ending],
+            an_ended_store_ends_its_head: end, [Ending],
+                "The head of an ended store is ended, and waits for more are errors.";
+            the_end_wakes_waiters: end, [Ending],
+                "The end of a store wakes all waits for its head.";
+            a_synced_commit_stays_synced_after_the_end: end, [Ending],
                 "A synced commit stays synced after the end of its store.";
-            the_end_leaves_no_commit_hanging: end, [Ending],
-                "Who waits for a sync while the store ends gets an answer.";
+            the_end_answers_every_wait_for_a_sync: end, [Ending],
+                "Every wait for a sync gets an answer when the store ends.";
             the_end_ends_a_subscription_with_an_error: end, [Ending],
-                "A subscription ends with an error that says where to go on.";
+                "A subscription ends with an error that has the position to continue after.";
 
             events_outlive_the_store: reopen, [Reopening],
-                "Events come back as they were, with positions and `recorded_at`.";
+                "Events, positions and `recorded_at` are the same after reopening.";
             checksums_outlive_the_store: reopen, [Reopening],
-                "After reopening, every event has the checksum that it had.";
+                "The checksum of each event is the same after reopening.";
             the_head_outlives_the_store: reopen, [Reopening],
                 "The head is the same after reopening.";
-            positions_go_on_after_reopening: reopen, [Reopening],
-                "Positions go on after reopening.";
+            positions_continue_after_reopening: reopen, [Reopening],
+                "Positions continue after reopening.";
             keys_outlive_the_store: reopen, [Reopening],
-                "Keys, positions and digests are there after reopening.";
+                "Keys, with positions and digests, are found after reopening.";
             tracking_outlives_the_store: reopen, [Reopening],
-                "Tracking with its origin is there after reopening.";
+                "Tracking, with its origin, is found after reopening.";
             tracking_alone_outlives_the_store: reopen, [Reopening],
-                "Tracking that was committed without events is there after reopening.";
-            conditions_see_what_was_there_before: reopen, [Reopening],
+                "Tracking that was committed without events is found after reopening.";
+            conditions_see_events_from_before_reopening: reopen, [Reopening],
                 "Conditions see the events from before reopening.";
-            look_ups_see_what_was_there_before: reopen, [Reopening],
+            look_ups_see_events_from_before_reopening: reopen, [Reopening],
                 "Reads, `last` and `count` see the events from before reopening.";
             the_identity_outlives_the_store: reopen, [Reopening],
                 "Id and epoch stay the same after a clean close.";
@@ -451,11 +451,11 @@ macro_rules! __conformance_cases {
                 "`recorded_at` does not go back after reopening.";
 
             generated_operations_agree_with_the_model: model, [],
-                "Generated operations are answered like the simplest store answers them.";
+                "A store answers generated operations like the model.";
             generated_operations_agree_in_small_batches: model, [SmallLimits],
-                "The same with batches that the store's limits cut short.";
+                "A store with small batches answers generated operations like the model.";
             generated_operations_agree_across_reopening: model, [Reopening],
-                "The same with the store reopened in between.";
+                "A store that is reopened in between answers generated operations like the model.";
         }
     };
 }

@@ -1,17 +1,23 @@
-//! Contention: real threads that start together, one winner for one boundary.
+//! Contention: real threads that start together, with one winner for each boundary.
 
 use super::{
-    Bench,
-    probe::{Probe, condition, event, key, numbers, one, plain},
+    Suite,
+    probe::{Probe, condition, event, key, numbers, one, parse, plain, tag},
 };
-use crate::{Append, AppendCondition, AppendError, Position, Read, Refusal, Tracking};
+use crate::{
+    append::{AcceptedCommit, Append, AppendCondition, Tracking},
+    batch::Read,
+    error::{AppendError, Refusal},
+    event::RawEvent,
+    position::Position,
+};
 
 const CONTENDERS: usize = 64;
 
-/// The winner's position, or what the loser was told.
-fn settle(answer: Result<crate::Accepted, AppendError>) -> Result<Position, Refusal> {
+/// The position of the winner, or the refusal of a loser.
+fn settle(answer: Result<AcceptedCommit, AppendError>) -> Result<Position, Refusal> {
     match answer {
-        // Synced, so that whoever looks after this finds it.
+        // The sync makes the commit visible to readers.
         Ok(accepted) => Ok(pollster::block_on(accepted.synced()).expect("synced").first),
         Err(AppendError::Refused(refusal)) => Err(refusal),
         Err(other) => panic!("neither accepted nor refused: {other}"),
@@ -25,8 +31,8 @@ fn conflict_at(refusal: &Refusal) -> Position {
     }
 }
 
-pub(super) fn one_of_64_contenders_wins(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn one_of_64_contenders_wins(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for round in 0..4 {
         let known = probe.head();
         let answers = probe.parallel(CONTENDERS, |_, probe| {
@@ -43,8 +49,8 @@ pub(super) fn one_of_64_contenders_wins(bench: &Bench<'_>) {
     assert_eq!(probe.positions("tag=seat:1"), [1, 2, 3, 4]);
 }
 
-pub(super) fn every_boundary_has_its_own_winner(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn every_boundary_has_its_own_winner(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let boundaries = 16;
     let answers = probe.parallel(CONTENDERS, |number, probe| {
         let seat = format!("seat:{}", number % boundaries);
@@ -62,14 +68,14 @@ pub(super) fn every_boundary_has_its_own_winner(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn boundaries_that_overlap_exclude_each_other(bench: &Bench<'_>) {
-    take_neighbouring_seats(&bench.probe(), |[own, next]| {
+pub(super) fn boundaries_that_overlap_exclude_each_other(suite: &Suite<'_>) {
+    take_neighbouring_seats(&suite.probe(), |[own, next]| {
         vec![condition(&format!("tag={own} or tag={next}"), 0)]
     });
 }
 
-pub(super) fn conditions_that_overlap_exclude_each_other(bench: &Bench<'_>) {
-    take_neighbouring_seats(&bench.probe(), |seats| {
+pub(super) fn conditions_that_overlap_exclude_each_other(suite: &Suite<'_>) {
+    take_neighbouring_seats(&suite.probe(), |seats| {
         seats.iter().map(|seat| condition(&format!("tag={seat}"), 0)).collect()
     });
 }
@@ -94,8 +100,8 @@ fn take_neighbouring_seats(
     assert!((seats.div_ceil(3)..=seats / 2).contains(&took), "{took} took seats");
 }
 
-pub(super) fn a_loser_finds_what_beat_it(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_loser_finds_the_winning_event(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for _ in 0..10 {
         let known = probe.head();
         probe.parallel(8, |_, probe| {
@@ -103,17 +109,16 @@ pub(super) fn a_loser_finds_what_beat_it(bench: &Bench<'_>) {
             let answer = settle(probe.append(append.condition(condition("tag=seat:1", known))));
             if let Err(refusal) = answer {
                 let at = conflict_at(&refusal);
-                assert!(probe.head() >= at.get(), "{at} beat it and is not published");
-                let seen =
-                    probe.seen(&super::probe::parse("tag=seat:1"), Read::after(known.into()));
-                assert!(numbers(&seen).contains(&at.get()), "{at} beat it and is not there");
+                assert!(probe.head() >= at.get(), "{at} won and is not published");
+                let seen = probe.seen(&parse("tag=seat:1"), Read::after(known.into()));
+                assert!(numbers(&seen).contains(&at.get()), "{at} won and is not found");
             }
         });
     }
 }
 
-pub(super) fn retries_lose_no_update(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn retries_lose_no_update(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.parallel(8, |_, probe| {
         for _ in 0..10 {
             let mut known = probe.last("tag=counter:1", Position::MAX).unwrap_or(0);
@@ -121,10 +126,10 @@ pub(super) fn retries_lose_no_update(bench: &Bench<'_>) {
             loop {
                 attempts += 1;
                 assert!(attempts <= 80, "more conflicts than commits");
-                // The payload is the revision that the writer decided from.
+                // The payload is the revision that the writer decided on.
                 let revision = probe.count("counter:1", known);
-                let next = crate::RawEvent::new("counted", revision.to_string());
-                let append = Append::event(next.tag(super::probe::tag("counter:1")));
+                let next = RawEvent::new("counted", revision.to_string());
+                let append = Append::event(next.tag(tag("counter:1")));
                 match settle(probe.append(append.condition(condition("tag=counter:1", known)))) {
                     Ok(_) => break,
                     Err(refusal) => known = conflict_at(&refusal).get(),
@@ -137,8 +142,8 @@ pub(super) fn retries_lose_no_update(bench: &Bench<'_>) {
     assert_eq!(payloads, expected);
 }
 
-pub(super) fn one_of_many_sends_of_a_key_is_committed(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn one_of_many_sends_of_a_key_is_committed(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(3));
     let answers = probe.parallel(100, |_, probe| {
         settle(probe.append(Append::events(plain(2)).key(key("k", "request"))))
@@ -152,17 +157,17 @@ pub(super) fn one_of_many_sends_of_a_key_is_committed(bench: &Bench<'_>) {
     assert_eq!(probe.everything().len(), 5);
 }
 
-pub(super) fn parallel_tracking_takes_in_once(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    // Eight readers of one source, each taking in everything, in order.
+pub(super) fn parallel_imports_take_each_position_once(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    // Eight threads import the whole source, each in order.
     probe.parallel(8, |_, probe| {
         for position in 1..=20_u64 {
-            let taken = crate::RawEvent::new("taken", position.to_string());
+            let taken = RawEvent::new("taken", position.to_string());
             let append = Append::event(taken).tracking(Tracking::new("s", position));
             match settle(probe.append(append)) {
                 Ok(_) => {}
                 Err(Refusal::AlreadyTracked { tracked, .. }) => {
-                    assert!(tracked.get() >= position, "{position} was not taken in yet");
+                    assert!(tracked.get() >= position, "{position} was not imported yet");
                 }
                 Err(other) => panic!("{other:?}"),
             }
@@ -174,8 +179,8 @@ pub(super) fn parallel_tracking_takes_in_once(bench: &Bench<'_>) {
     assert_eq!(probe.tracked("s"), Some(Tracking::new("s", 20)));
 }
 
-pub(super) fn parallel_commits_share_no_position(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn parallel_commits_share_no_position(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut ranges: Vec<(u64, u64)> = probe
         .parallel(16, |number, probe| {
             let events = 1 + number as u64 % 3;
@@ -192,8 +197,8 @@ pub(super) fn parallel_commits_share_no_position(bench: &Bench<'_>) {
     assert_eq!(numbers(&probe.everything()), (1..next).collect::<Vec<_>>());
 }
 
-pub(super) fn parallel_commits_do_not_mix(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn parallel_commits_do_not_mix(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.parallel(8, |number, probe| {
         for _ in 0..5 {
             let own = format!("writer{number}");
@@ -207,11 +212,11 @@ pub(super) fn parallel_commits_do_not_mix(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn parallel_commits_are_recorded_in_order(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn parallel_commits_are_recorded_in_order(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.parallel(8, |_, probe| {
         for _ in 0..10 {
-            // Only the next one waits for it: many are on their way at once.
+            // No sync is awaited, which leaves many commits unsynced at once.
             let _ = probe.append(one()).unwrap();
         }
     });

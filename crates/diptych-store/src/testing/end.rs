@@ -1,39 +1,44 @@
-//! The end of a store that is closed or has failed while it is held: errors, never silence.
+//! The end of a store that is closed or fails while handles exist: each wait gets an error.
 
 use super::{
-    Bench,
+    Suite,
     probe::{Probe, one, parse, plain},
 };
-use crate::{AppendError, Delivery, Position, SubscribeError, SubscribeOptions};
+use crate::{
+    append::Append,
+    error::{AppendError, SubscribeError},
+    position::Position,
+    subscribe::{Delivery, SubscribeOptions},
+};
 
-fn ended(bench: &Bench<'_>) -> Probe {
-    let probe = bench.probe();
+fn ended(suite: &Suite<'_>) -> Probe {
+    let probe = suite.probe();
     probe.put(plain(3));
     probe.end();
     probe
 }
 
-pub(super) fn an_ended_store_takes_nothing_more(bench: &Bench<'_>) {
-    let probe = ended(bench);
-    for append in [one(), crate::Append::events(plain(2))] {
+pub(super) fn an_ended_store_accepts_no_commits(suite: &Suite<'_>) {
+    let probe = ended(suite);
+    for append in [one(), Append::events(plain(2))] {
         let answer = probe.append(append);
         assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
     }
     assert_eq!(probe.head(), 3);
 }
 
-pub(super) fn an_ended_store_says_so(bench: &Bench<'_>) {
-    let probe = ended(bench);
+pub(super) fn an_ended_store_ends_its_head(suite: &Suite<'_>) {
+    let probe = ended(suite);
     let head = probe.store.head();
     assert!(head.ended().is_some());
     assert_eq!(head.position(), Position::new(3));
-    // What was published counts, what never will be is an error.
+    // A wait for a published position succeeds, and a wait for a later one is an error.
     assert!(probe.wait("head", head.after(2.into())).is_ok());
     assert!(probe.wait("head", head.after(3.into())).is_err());
 }
 
-pub(super) fn the_end_wakes_who_waits(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_end_wakes_waiters(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(3));
     let head = probe.store.head();
     let waits = probe.parallel(4, |number, probe| {
@@ -46,8 +51,8 @@ pub(super) fn the_end_wakes_who_waits(bench: &Bench<'_>) {
     assert!(waits.iter().all(|ended| *ended));
 }
 
-pub(super) fn what_is_synced_stays_so_after_the_end(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_synced_commit_stays_synced_after_the_end(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let accepted = probe.append(one()).unwrap();
     let sync = accepted.sync.clone();
     probe.synced(accepted);
@@ -55,8 +60,8 @@ pub(super) fn what_is_synced_stays_so_after_the_end(bench: &Bench<'_>) {
     assert!(probe.wait("sync", sync.wait()).is_ok());
 }
 
-pub(super) fn the_end_leaves_no_commit_hanging(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_end_answers_every_wait_for_a_sync(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let synced = probe.parallel(6, |number, probe| {
         if number == 0 {
             assert!(probe.eventually(|| probe.head() >= 20), "nothing is published");
@@ -65,7 +70,7 @@ pub(super) fn the_end_leaves_no_commit_hanging(bench: &Bench<'_>) {
         }
         let mut last = 0;
         while let Ok(accepted) = probe.append(one()) {
-            // Known to be durable, or an error: not forgotten.
+            // Each wait ends, with a durable commit or an error.
             match probe.wait("sync", accepted.synced()) {
                 Ok(committed) => last = committed.last.get(),
                 Err(_) => break,
@@ -77,8 +82,8 @@ pub(super) fn the_end_leaves_no_commit_hanging(bench: &Bench<'_>) {
     assert!(probe.head() >= last, "{last} was synced and is not published");
 }
 
-pub(super) fn the_end_ends_a_subscription_with_an_error(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_end_ends_a_subscription_with_an_error(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(5));
     let mut subscription =
         probe.store.subscribe(parse("*"), Position::START, SubscribeOptions::default());
@@ -109,5 +114,5 @@ pub(super) fn the_end_ends_a_subscription_with_an_error(bench: &Bench<'_>) {
 
 fn expect_end(error: &SubscribeError, at: u64) {
     let (SubscribeError::Ended { after, .. } | SubscribeError::Read { after, .. }) = error;
-    assert_eq!(after.get(), at, "it says where to go on");
+    assert_eq!(after.get(), at, "the error has the position to continue after");
 }

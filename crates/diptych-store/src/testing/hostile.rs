@@ -1,17 +1,23 @@
-//! Hostile names: whatever a type, tag, key or source may hold comes back byte for byte and is
-//! taken for nothing else.
+//! Hostile names: types, tags, keys and sources of any text are stored byte for byte, and are not
+//! confused with others.
 
 use std::collections::BTreeMap;
 
 use super::{
-    Bench,
+    Suite,
     probe::{condition, event, key, numbers, one, tag},
 };
 use crate::{
-    Append, Filter, FilterItem, Invalid, Metadata, Position, RawEvent, Read, Refusal, Tag, Tracking,
+    append::{Append, AppendCondition, Tracking},
+    batch::Read,
+    error::{InvalidRequest, Refusal},
+    event::{Metadata, RawEvent},
+    filter::{Filter, FilterItem},
+    position::Position,
+    tag::Tag,
 };
 
-/// Names that some store somewhere takes for each other, or for something else.
+/// Names that a faulty store could confuse with others.
 const NAMES: &[&str] = &[
     "a",
     "A",
@@ -80,15 +86,15 @@ const NAMES: &[&str] = &[
     "a&b",
 ];
 
-/// These and two long ones that differ at their ends.
+/// `NAMES`, and two long names that differ only at the end.
 fn names() -> Vec<String> {
     let long = "long".repeat(50);
     let names = NAMES.iter().map(|name| (*name).to_owned());
     names.chain([format!("{long}x"), long]).collect()
 }
 
-pub(super) fn hostile_types_are_told_apart(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn hostile_types_are_told_apart(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let names = names();
     probe.put(names.iter().map(|name| event(name, &[])));
     for (seen, name) in probe.everything().iter().zip(&names) {
@@ -103,8 +109,8 @@ pub(super) fn hostile_types_are_told_apart(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn hostile_tags_are_told_apart(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn hostile_tags_are_told_apart(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let tags: Vec<Tag> = names().iter().map(|name| Tag::new("k", name)).collect();
     probe.put(tags.iter().map(|tag| RawEvent::new("e", []).tag(tag.clone())));
     for (seen, tag) in probe.everything().iter().zip(&tags) {
@@ -117,12 +123,12 @@ pub(super) fn hostile_tags_are_told_apart(bench: &Bench<'_>) {
     }
     let last = tags.len() as u64;
     let filter = Filter::tag(tags[0].clone()).or(Filter::tag(tags[1].clone()));
-    let clear = crate::AppendCondition { fail_if: filter, after: 2.into() };
+    let clear = AppendCondition { fail_if: filter, after: 2.into() };
     assert_eq!(probe.commit(one().condition(clear)).last.get(), last + 1);
 }
 
-pub(super) fn hostile_keys_are_told_apart(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn hostile_keys_are_told_apart(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let names = names();
     for (position, name) in (1..).zip(&names) {
         assert_eq!(probe.commit(one().key(key(name, "r"))).first.get(), position);
@@ -135,8 +141,8 @@ pub(super) fn hostile_keys_are_told_apart(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn hostile_sources_are_told_apart(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn hostile_sources_are_told_apart(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let tracked = |number: u64, name: &String| Tracking::new(name, number);
     for (number, name) in (1..).zip(&names()) {
         probe.commit(Append::default().tracking(tracked(number, name)));
@@ -146,13 +152,13 @@ pub(super) fn hostile_sources_are_told_apart(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn hostile_metadata_comes_back(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    let further: BTreeMap<_, _> =
+pub(super) fn hostile_metadata_is_read_as_written(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    let extra: BTreeMap<_, _> =
         names().iter().map(|name| (name.as_str().into(), name.as_str().into())).collect();
     let by = |actor: &String| Metadata {
         actor: Some(actor.as_str().into()),
-        further: further.clone(),
+        extra: extra.clone(),
         ..Metadata::default()
     };
     let events: Vec<_> = names().iter().map(|name| event("e", &[]).metadata(by(name))).collect();
@@ -162,8 +168,8 @@ pub(super) fn hostile_metadata_comes_back(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_tag_is_not_found_by_its_prefix(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_tag_is_not_found_by_its_prefix(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put([
         event("e", &["account:1"]),
         event("e", &["account:12"]),
@@ -178,8 +184,8 @@ pub(super) fn a_tag_is_not_found_by_its_prefix(bench: &Bench<'_>) {
     probe.commit(one().condition(condition("tag=account:12", 2)));
 }
 
-pub(super) fn a_type_is_not_a_tag(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_type_is_not_a_tag(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put([event("k:1", &[]), event("e", &["k:1"]), event("k:1", &["k:1"])]);
     assert_eq!(probe.positions("type=k:1"), [1, 3]);
     assert_eq!(probe.positions("tag=k:1"), [2, 3]);
@@ -187,8 +193,8 @@ pub(super) fn a_type_is_not_a_tag(bench: &Bench<'_>) {
     assert_eq!(probe.count("k:1", Position::MAX), 2);
 }
 
-pub(super) fn a_tag_may_have_an_empty_value(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_tag_may_have_an_empty_value(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let empty = event("e", &["k:1"]).tag(Tag::new("k", ""));
     probe.put([empty.clone()]);
     assert_eq!(probe.everything()[0].event, empty, "no tag is lost");
@@ -196,8 +202,8 @@ pub(super) fn a_tag_may_have_an_empty_value(bench: &Bench<'_>) {
     assert_eq!(found.len(), 1);
 }
 
-pub(super) fn an_event_is_found_by_each_of_its_tags(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn an_event_is_found_by_each_of_its_tags(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let most = probe.store.limits().tags_per_event.min(64);
     let tags: Vec<Tag> = (0..most).map(|number| Tag::new("n", number)).collect();
     let full = tags.iter().fold(RawEvent::new("full", []), |event, tag| event.tag(tag.clone()));
@@ -210,8 +216,8 @@ pub(super) fn an_event_is_found_by_each_of_its_tags(bench: &Bench<'_>) {
     assert_eq!(numbers(&probe.seen(&all.into(), Read::all())), [2]);
 }
 
-pub(super) fn names_may_be_as_long_as_the_limits(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn names_may_be_as_long_as_the_limits(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let limits = probe.store.limits();
     let two = |bytes: usize| ["x", "y"].map(|end| format!("{}{end}", "n".repeat(bytes - 1)));
     let types = two(limits.type_bytes);
@@ -235,8 +241,8 @@ pub(super) fn names_may_be_as_long_as_the_limits(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_long_name_in_a_filter_finds_nothing(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_long_name_in_a_filter_finds_nothing(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put([event("e", &["k:1"])]);
     let long = Filter::event_type("e".repeat(100_000)).or(tag(&format!("k:{}", "1".repeat(9_000))));
     assert!(probe.seen(&long, Read::all()).is_empty());
@@ -244,5 +250,5 @@ pub(super) fn a_long_name_in_a_filter_finds_nothing(bench: &Bench<'_>) {
     assert_eq!(probe.tracked(&"s".repeat(100_000)), None);
     assert_eq!(probe.count(&format!("k:{}", "1".repeat(9_000)), Position::MAX), 0);
     let invalid = probe.invalid(one().key(key(&"k".repeat(100_000), "r")));
-    assert!(matches!(invalid, Invalid::TooLarge { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::TooLarge { .. }), "{invalid:?}");
 }

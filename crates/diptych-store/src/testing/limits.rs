@@ -1,24 +1,28 @@
-//! Limits: each is refused by its name, and nothing is written.
+//! Limits: a request beyond a limit is refused with the name of the limit, and writes nothing.
 
 use super::{
-    Bench,
+    Suite,
     probe::{Probe, condition, event, key, one, parse, plain, small},
 };
 use crate::{
-    Append, AppendError, Invalid, Metadata, Position, RawEvent, Read, ReadError, Tracking,
+    append::{Append, Tracking},
+    batch::Read,
+    error::{AppendError, InvalidRequest, ReadError},
+    event::{Metadata, RawEvent},
+    position::Position,
 };
 
-fn limit_name(invalid: &Invalid) -> &'static str {
+fn limit_name(invalid: &InvalidRequest) -> &'static str {
     match invalid {
-        Invalid::TooLarge { name, .. } | Invalid::TooMany { name, .. } => name,
+        InvalidRequest::TooLarge { name, .. } | InvalidRequest::TooMany { name, .. } => name,
         other => panic!("no limit is exceeded: {other:?}"),
     }
 }
 
-/// `most` is taken, `more` is refused by this limit and leaves nothing.
+/// Checks that `most` is accepted, and that `more` is refused by this limit and writes nothing.
 #[track_caller]
-fn bounded(bench: &Bench<'_>, limit: &str, most: Append, more: Append) {
-    let probe = bench.probe_with(&small());
+fn bounded(suite: &Suite<'_>, limit: &str, most: Append, more: Append) {
+    let probe = suite.probe_with(&small());
     probe.put(plain(1));
     refuses(&probe, limit, &more);
     let events = most.events.len() as u64;
@@ -42,108 +46,107 @@ fn refuses(probe: &Probe, limit: &str, more: &Append) {
     }
 }
 
-pub(super) fn limit_event_bytes(bench: &Bench<'_>) {
+pub(super) fn event_bytes_is_enforced(suite: &Suite<'_>) {
     // An encoded event of this type has 4 bytes besides its payload.
     let sized = |bytes: usize| Append::event(RawEvent::new("e", vec![0; bytes - 4]));
-    bounded(bench, "event_bytes", sized(200), sized(201));
+    bounded(suite, "event_bytes", sized(200), sized(201));
 }
 
-pub(super) fn limit_type_bytes(bench: &Bench<'_>) {
+pub(super) fn type_bytes_is_enforced(suite: &Suite<'_>) {
     let typed = |bytes| Append::event(event(&"t".repeat(bytes), &[]));
-    bounded(bench, "type_bytes", typed(16), typed(17));
+    bounded(suite, "type_bytes", typed(16), typed(17));
 }
 
-pub(super) fn limit_tag_bytes(bench: &Bench<'_>) {
+pub(super) fn tag_bytes_is_enforced(suite: &Suite<'_>) {
     let tagged = |bytes: usize| Append::event(event("e", &[&format!("k:{:0<1$}", "", bytes - 2)]));
-    bounded(bench, "tag_bytes", tagged(24), tagged(25));
+    bounded(suite, "tag_bytes", tagged(24), tagged(25));
 }
 
-pub(super) fn limit_tags_per_event(bench: &Bench<'_>) {
+pub(super) fn tags_per_event_is_enforced(suite: &Suite<'_>) {
     let tags = ["k:1", "k:2", "k:3", "k:4", "k:5"];
     let tagged = |count| Append::event(event("e", &tags[..count]));
-    bounded(bench, "tags_per_event", tagged(4), tagged(5));
+    bounded(suite, "tags_per_event", tagged(4), tagged(5));
 }
 
-pub(super) fn limit_metadata_bytes(bench: &Bench<'_>) {
-    let by = |actor: usize, further: usize| {
+pub(super) fn metadata_bytes_is_enforced(suite: &Suite<'_>) {
+    let by = |actor: usize, extra: usize| {
         let metadata = Metadata {
             actor: Some("a".repeat(actor).into()),
-            further: [("f".repeat(further / 2).into(), "v".repeat(further - further / 2).into())]
-                .into(),
+            extra: [("f".repeat(extra / 2).into(), "v".repeat(extra - extra / 2).into())].into(),
             ..Metadata::default()
         };
         Append::event(event("e", &[]).metadata(metadata))
     };
-    bounded(bench, "metadata_bytes", by(20, 12), by(20, 13));
-    bounded(bench, "metadata_bytes", by(1, 31), by(33, 0));
+    bounded(suite, "metadata_bytes", by(20, 12), by(20, 13));
+    bounded(suite, "metadata_bytes", by(1, 31), by(33, 0));
 }
 
-pub(super) fn limit_commit_events(bench: &Bench<'_>) {
+pub(super) fn commit_events_is_enforced(suite: &Suite<'_>) {
     let of = |count| Append::events(plain(count)).key(key("k", "r"));
     let most = Append::events(plain(8));
-    bounded(bench, "commit_events", most, of(9));
+    bounded(suite, "commit_events", most, of(9));
 }
 
-pub(super) fn limit_commit_bytes(bench: &Bench<'_>) {
+pub(super) fn commit_bytes_is_enforced(suite: &Suite<'_>) {
     let of = |sizes: [usize; 4]| {
         Append::events(sizes.map(|bytes| RawEvent::new("e", vec![0; bytes - 4])))
     };
     let more = of([150, 150, 150, 151]).key(key("k", "r"));
     let more = more.tracking(Tracking::new("s", 1));
-    bounded(bench, "commit_bytes", of([150, 150, 150, 150]), more);
+    bounded(suite, "commit_bytes", of([150, 150, 150, 150]), more);
 }
 
-pub(super) fn limit_commit_conditions(bench: &Bench<'_>) {
+pub(super) fn commit_conditions_is_enforced(suite: &Suite<'_>) {
     let on = |count| (0..count).fold(one(), |append, _| append.condition(condition("nothing", 0)));
-    bounded(bench, "commit_conditions", on(3), on(4));
+    bounded(suite, "commit_conditions", on(3), on(4));
 }
 
-pub(super) fn limit_key_bytes(bench: &Bench<'_>) {
+pub(super) fn key_bytes_is_enforced(suite: &Suite<'_>) {
     let keyed = |bytes| one().key(key(&"k".repeat(bytes), "r"));
-    bounded(bench, "key_bytes", keyed(16), keyed(17));
+    bounded(suite, "key_bytes", keyed(16), keyed(17));
 }
 
-pub(super) fn limit_source_bytes(bench: &Bench<'_>) {
+pub(super) fn source_bytes_is_enforced(suite: &Suite<'_>) {
     let tracked = |bytes| one().tracking(Tracking::new("s".repeat(bytes), 1));
-    bounded(bench, "source_bytes", tracked(16), tracked(17));
+    bounded(suite, "source_bytes", tracked(16), tracked(17));
 }
 
-pub(super) fn limit_tracking_sources(bench: &Bench<'_>) {
-    let probe = bench.probe_with(&small());
+pub(super) fn tracking_sources_is_enforced(suite: &Suite<'_>) {
+    let probe = suite.probe_with(&small());
     let tracked = |source: &str, position: u64| one().tracking(Tracking::new(source, position));
     for source in ["a", "b", "c"] {
         probe.commit(tracked(source, 1));
     }
     refuses(&probe, "tracking_sources", &tracked("d", 1));
-    // The sources that are there go on.
+    // Known sources continue.
     probe.commit(tracked("a", 2));
     assert_eq!(probe.head(), 4);
 }
 
-pub(super) fn limit_filter_items(bench: &Bench<'_>) {
+pub(super) fn filter_items_is_enforced(suite: &Suite<'_>) {
     let most = "type=a or type=b or type=c";
-    filter_bounded(bench, "filter_items", most, "type=a or type=b or type=c or type=d");
+    filter_bounded(suite, "filter_items", most, "type=a or type=b or type=c or type=d");
 }
 
-pub(super) fn limit_filter_terms(bench: &Bench<'_>) {
+pub(super) fn filter_terms_is_enforced(suite: &Suite<'_>) {
     let most = "type=a,b tag=k:1 or type=c tag=k:1 tag=k:2";
-    filter_bounded(bench, "filter_terms", most, "type=a,b,c tag=k:1 or type=c tag=k:1 tag=k:2");
+    filter_bounded(suite, "filter_terms", most, "type=a,b,c tag=k:1 or type=c tag=k:1 tag=k:2");
 }
 
-pub(super) fn filters_of_a_commit_are_bounded_together(bench: &Bench<'_>) {
+pub(super) fn filters_of_a_commit_are_bounded_together(suite: &Suite<'_>) {
     let on = |first: &str, second: &str| {
         one().condition(condition(first, 1)).condition(condition(second, 1))
     };
     let most = on("type=a", "type=b or type=c");
-    bounded(bench, "filter_items", most, on("type=a or type=b", "type=c or type=d"));
+    bounded(suite, "filter_items", most, on("type=a or type=b", "type=c or type=d"));
     let most = on("type=a,b tag=k:1", "type=c tag=k:1 tag=k:2");
-    bounded(bench, "filter_terms", most, on("type=a,b,c tag=k:1", "type=c tag=k:1 tag=k:2"));
+    bounded(suite, "filter_terms", most, on("type=a,b,c tag=k:1", "type=c tag=k:1 tag=k:2"));
 }
 
-fn filter_bounded(bench: &Bench<'_>, limit: &str, most: &str, more: &str) {
+fn filter_bounded(suite: &Suite<'_>, limit: &str, most: &str, more: &str) {
     let on = |filter| one().condition(condition(filter, 1));
-    bounded(bench, limit, on(most), on(more));
-    let probe = bench.probe_with(&small());
+    bounded(suite, limit, on(most), on(more));
+    let probe = suite.probe_with(&small());
     probe.read(&parse(most), Read::all());
     probe.last(most, Position::MAX);
     let filter = parse(more);
@@ -157,8 +160,8 @@ fn filter_bounded(bench: &Bench<'_>, limit: &str, most: &str, more: &str) {
     }
 }
 
-pub(super) fn a_late_event_beyond_a_limit_leaves_nothing(bench: &Bench<'_>) {
-    let probe = bench.probe_with(&small());
+pub(super) fn an_invalid_last_event_leaves_nothing_of_its_commit(suite: &Suite<'_>) {
+    let probe = suite.probe_with(&small());
     let good = event("good", &["k:1"]);
     for bad in [RawEvent::new("bad", vec![0; 500]), event("", &[])] {
         let append = Append::events([good.clone(), good.clone(), bad]);
@@ -171,11 +174,11 @@ pub(super) fn a_late_event_beyond_a_limit_leaves_nothing(bench: &Bench<'_>) {
     assert_eq!(probe.put([good]), (1, 1));
 }
 
-pub(super) fn a_store_says_its_limits(bench: &Bench<'_>) {
-    let probe = bench.probe_with(&small());
+pub(super) fn a_store_enforces_the_limits_it_reports(suite: &Suite<'_>) {
+    let probe = suite.probe_with(&small());
     assert_eq!(probe.store.limits(), small().limits);
-    let said = bench.probe().store.limits();
-    let probe = bench.probe();
+    let said = suite.probe().store.limits();
+    let probe = suite.probe();
     probe.commit(one().key(key(&"k".repeat(said.key_bytes), "r")));
     let beyond = one().key(key(&"k".repeat(said.key_bytes + 1), "r"));
     assert!(matches!(probe.append(beyond), Err(AppendError::Invalid(_))));

@@ -1,30 +1,31 @@
-//! The conformance suite: what every [`EventStore`] promises, as many small named cases over a
-//! function that makes fresh stores. A backend's test file is this:
+//! The conformance suite: each promise of [`EventStore`] is a small named case. The cases get their
+//! stores from a function of the backend, so the test file of a backend is this:
 //!
 //! ```
-//! use diptych_store::{Memory, testing::{Setup, Subject}};
+//! use diptych_store::{Memory, testing::{Setup, TestStore}};
 //!
-//! fn fresh(setup: &Setup) -> Option<Subject> {
+//! fn fresh(setup: &Setup) -> Option<TestStore> {
 //!     let memory = Memory::new().limits(setup.limits.clone()).time(setup.time);
-//!     Some(Subject::new(memory))
+//!     Some(TestStore::new(memory))
 //! }
 //! diptych_store::conformance!(fresh, lacks: [Reopening, Ending]);
 //! # fn main() {}
 //! ```
 //!
-//! A store that outlives its handles says how it is opened again, and one that can be closed
-//! while it is held says how: see [`Subject::reopen`] and [`Subject::end`].
+//! A store that outlives its handles also provides a function that opens it again, and a store that
+//! can be closed while handles exist one that closes it: see [`TestStore::reopen`] and
+//! [`TestStore::end`].
 //!
-//! The macro makes one `#[test]` of every case. What a backend cannot do it says with `lacks`;
-//! a case that needs it is then reported as not applicable. A case that is not applicable
-//! without such a word fails, and so does a word that is not true.
+//! The macro makes one `#[test]` of each case. A backend lists in `lacks` the needs that it cannot
+//! meet. A case with such a [`Need`] is then reported as not applicable. A test fails if the
+//! backend lacks a need that is not in the list, or meets one that is.
 //!
-//! Cases poll futures on plain threads and give up after a bounded wait: a backend that needs a
-//! runtime enters it inside its own methods.
+//! Cases poll futures on plain threads, and give up after a bounded wait. A backend that needs an
+//! async runtime enters it inside its own methods.
 //!
-//! Every case is proven by a store of [`wrong`] that fails it.
+//! For each case there is a store in [`wrong`] that fails it, which proves the case.
 
-// Cases are test code: a broken expectation panics, and the panic is the report.
+// Cases are test code: they panic if an expectation is not met, and the panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod append;
@@ -49,6 +50,7 @@ mod reopen;
 mod subscribe;
 mod time;
 mod tracking;
+mod wrapped;
 pub mod wrong;
 
 use std::{
@@ -60,20 +62,25 @@ use std::{
 
 pub use cases::cases;
 use probe::Probe;
+pub use wrapped::{Call, Reply, Wrapped};
 
-use crate::{EventStore, Limits, Store, TimeSource};
+use crate::{
+    limits::Limits,
+    store::{EventStore, Store},
+    time::TimeSource,
+};
 
-/// How a case wants its store to be made.
+/// The settings of the store that a case needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
-    /// What the store takes at most.
+    /// The limits of the store.
     pub limits: Limits,
-    /// Where it takes `recorded_at` from.
+    /// The source of its `recorded_at`.
     pub time: TimeSource,
 }
 
-/// A store under test, and what can be done with it besides using it.
-pub struct Subject {
+/// A store under test, with functions that reopen and end it.
+pub struct TestStore {
     store: Store,
     hooks: Hooks,
 }
@@ -84,31 +91,31 @@ struct Hooks {
     end: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Subject {
-    /// This store, which can neither be reopened nor ended.
-    pub fn new(store: impl EventStore) -> Subject {
-        Subject { store: Store::new(store), hooks: Hooks::default() }
+impl TestStore {
+    /// A store that can be neither reopened nor ended.
+    pub fn new(store: impl EventStore) -> TestStore {
+        TestStore { store: Store::new(store), hooks: Hooks::default() }
     }
 
-    /// The same, and this opens it again with the same setup. The case has waited for its
-    /// commits, and dropped its handles and the [end](Subject::end) hook with what that holds.
+    /// Sets the function that opens the store again with the same setup. Before a case calls it, it
+    /// waits for its commits, and drops its handles and the [end](TestStore::end) function.
     #[must_use]
-    pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> Subject {
+    pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> TestStore {
         self.hooks.reopen = Some(Box::new(open));
         self
     }
 
-    /// The same, and this closes it, or makes it fail, while handles are held.
+    /// Sets the function that closes the store, or makes it fail, while handles exist.
     #[must_use]
-    pub fn end(mut self, end: impl FnOnce() + Send + 'static) -> Subject {
+    pub fn end(mut self, end: impl FnOnce() + Send + 'static) -> TestStore {
         self.hooks.end = Some(Box::new(end));
         self
     }
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for TestStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject")
+        f.debug_struct("TestStore")
             .field("store", &self.store)
             .field("reopens", &self.hooks.reopen.is_some())
             .field("ends", &self.hooks.end.is_some())
@@ -116,13 +123,13 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// What a case needs that a backend may lack.
+/// An ability that some cases need, and that a backend may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// [`Subject::reopen`]: the store outlives its handles.
+    /// [`TestStore::reopen`]: the store outlives its handles.
     Reopening,
-    /// [`Subject::end`]: the store can be closed, or made to fail, while it is held.
+    /// [`TestStore::end`]: the store can be closed, or made to fail, while handles exist.
     Ending,
     /// A store with [`TimeSource::Caller`].
     CallerTime,
@@ -130,21 +137,22 @@ pub enum Need {
     SmallLimits,
 }
 
-/// Where cases get their stores from, and how long they wait.
-pub struct Bench<'a> {
-    fresh: &'a dyn Fn(&Setup) -> Option<Subject>,
+/// The settings of a run: the function that makes stores, and the longest wait.
+pub struct Suite<'a> {
+    fresh: &'a dyn Fn(&Setup) -> Option<TestStore>,
     patience: Duration,
 }
 
-impl<'a> Bench<'a> {
-    /// Fresh, empty stores from this function; `None` where the backend has no such store.
-    pub fn new(fresh: &'a dyn Fn(&Setup) -> Option<Subject>) -> Bench<'a> {
-        Bench { fresh, patience: Duration::from_secs(60) }
+impl<'a> Suite<'a> {
+    /// Takes fresh, empty stores from this function. It returns `None` if the backend has no store
+    /// with that setup.
+    pub fn new(fresh: &'a dyn Fn(&Setup) -> Option<TestStore>) -> Suite<'a> {
+        Suite { fresh, patience: Duration::from_secs(60) }
     }
 
-    /// The same with this bound on every single wait; a store that takes longer hangs.
+    /// Sets the longest time of one wait. A store that needs longer fails the case.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Bench<'a> {
+    pub fn patience(mut self, patience: Duration) -> Suite<'a> {
         self.patience = patience;
         self
     }
@@ -153,10 +161,10 @@ impl<'a> Bench<'a> {
         let default = Setup::default();
         match need {
             Need::Reopening => {
-                (self.fresh)(&default).is_some_and(|subject| subject.hooks.reopen.is_some())
+                (self.fresh)(&default).is_some_and(|test_store| test_store.hooks.reopen.is_some())
             }
             Need::Ending => {
-                (self.fresh)(&default).is_some_and(|subject| subject.hooks.end.is_some())
+                (self.fresh)(&default).is_some_and(|test_store| test_store.hooks.end.is_some())
             }
             Need::CallerTime => (self.fresh)(&probe::caller_time()).is_some(),
             Need::SmallLimits => (self.fresh)(&probe::small()).is_some(),
@@ -168,48 +176,48 @@ impl<'a> Bench<'a> {
     }
 
     fn probe_with(&self, setup: &Setup) -> Probe {
-        let subject = (self.fresh)(setup).expect("the backend makes a store with this setup");
-        Probe::new(subject, self.patience)
+        let test_store = (self.fresh)(setup).expect("the backend makes a store with this setup");
+        Probe::new(test_store, self.patience)
     }
 }
 
-impl fmt::Debug for Bench<'_> {
+impl fmt::Debug for Suite<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bench").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Suite").field("patience", &self.patience).finish_non_exhaustive()
     }
 }
 
-/// One promise of a store, and how to find out whether it is kept.
+/// One promise of a store, with its test.
 #[derive(Debug)]
 pub struct Case {
     /// Its name, unique among all cases.
     pub name: &'static str,
     /// The promise.
     pub proves: &'static str,
-    /// What it needs that a backend may lack.
+    /// The abilities that it needs, and that a backend may lack.
     pub needs: &'static [Need],
-    run: fn(&Bench<'_>),
+    run: fn(&Suite<'_>),
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The promise is kept.
+    /// The store keeps the promise.
     Passed,
-    /// The backend lacks this, so there is nothing to find out.
+    /// The case did not run, because the backend lacks this ability.
     NotApplicable(Need),
-    /// The promise is broken, in this way.
+    /// The store breaks the promise, as this text describes.
     Failed(String),
 }
 
 impl Case {
-    /// Runs the case on fresh stores of this bench.
-    pub fn run(&self, bench: &Bench<'_>) -> Outcome {
-        if let Some(&need) = self.needs.iter().find(|need| !bench.has(**need)) {
+    /// Runs the case on fresh stores.
+    pub fn run(&self, suite: &Suite<'_>) -> Outcome {
+        if let Some(&need) = self.needs.iter().find(|need| !suite.has(**need)) {
             return Outcome::NotApplicable(need);
         }
-        match panic::catch_unwind(AssertUnwindSafe(|| (self.run)(bench))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| (self.run)(suite))) {
             Ok(()) => Outcome::Passed,
             Err(panic) => Outcome::Failed(message(&*panic)),
         }
@@ -222,31 +230,31 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "it panicked without a message".to_owned())
 }
 
-/// Runs every case; what came of each.
-pub fn run_all(bench: &Bench<'_>) -> Vec<(&'static Case, Outcome)> {
-    let outcomes = cases().iter().map(|case| (case, case.run(bench)));
+/// Runs every case and returns its outcome.
+pub fn run_all(suite: &Suite<'_>) -> Vec<(&'static Case, Outcome)> {
+    let outcomes = cases().iter().map(|case| (case, case.run(suite)));
     outcomes.collect()
 }
 
 /// Runs the case of this name for [`conformance!`](crate::conformance).
 ///
 /// # Panics
-/// If the case fails, or if `lacks` is not what the backend lacks.
-pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<Subject>, lacks: &[Need]) {
+/// Panics if the case fails, or if `lacks` is wrong.
+pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<TestStore>, lacks: &[Need]) {
     let case = cases().iter().find(|case| case.name == name);
     let case = case.expect("the case exists");
-    let bench = Bench::new(fresh);
+    let suite = Suite::new(fresh);
     if let Some(need) = lacks.iter().find(|need| case.needs.contains(need)) {
-        let found = bench.has(*need);
-        assert!(!found, "the store does not lack {need:?}: leave the word out");
+        let found = suite.has(*need);
+        assert!(!found, "the store does not lack {need:?}: remove it from `lacks`");
     }
-    match case.run(&bench) {
+    match case.run(&suite) {
         Outcome::Passed => {}
         Outcome::NotApplicable(need) if lacks.contains(&need) => {
             eprintln!("not applicable, the store lacks {need:?}: {}", case.proves);
         }
         Outcome::NotApplicable(need) => {
-            panic!("the store lacks {need:?}: give what it takes, or say `lacks: [{need:?}]`")
+            panic!("the store lacks {need:?}: provide it, or write `lacks: [{need:?}]`")
         }
         Outcome::Failed(how) => panic!("broken promise: {}\n{how}", case.proves),
     }
@@ -254,8 +262,8 @@ pub fn check(name: &str, fresh: &dyn Fn(&Setup) -> Option<Subject>, lacks: &[Nee
 
 /// Makes one `#[test]` of every case of the suite; see [`testing`](crate::testing).
 ///
-/// `conformance!(fresh)` takes a `fn(&Setup) -> Option<Subject>`;
-/// `conformance!(fresh, lacks: [Reopening])` says what the backend cannot do.
+/// `conformance!(fresh)` takes a `fn(&Setup) -> Option<TestStore>`.
+/// `conformance!(fresh, lacks: [Reopening])` also lists the needs that the backend cannot meet.
 #[macro_export]
 macro_rules! conformance {
     ($fresh:expr) => {

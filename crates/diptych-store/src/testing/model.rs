@@ -1,8 +1,8 @@
-//! Generated operations: a store and the [`Oracle`](super::oracle::Oracle) get the same and must
-//! answer the same.
+//! Generated operations: a store and the [`Oracle`](super::oracle::Oracle) get equal operations and
+//! must give equal answers.
 //!
-//! `DIPTYCH_MODEL_RUNS` is how many sequences are run, `DIPTYCH_SEED` replays the run whose
-//! failure printed it. A failing sequence is shrunk.
+//! `DIPTYCH_MODEL_RUNS` sets the number of sequences. A failure prints its seed, and `DIPTYCH_SEED`
+//! replays it. A failing sequence is shrunk.
 
 use std::env;
 
@@ -16,13 +16,19 @@ use proptest::{
 use uuid::Uuid;
 
 use super::{
-    Bench, Setup,
-    oracle::{Denied, Oracle},
+    Setup, Suite,
+    oracle::{Denial, Oracle},
     probe::{Probe, event, key, numbers, parse, small, tag},
 };
 use crate::{
-    Append, AppendCondition, AppendError, Direction, Epoch, Filter, FilterItem, LogId, LogIdentity,
-    Position, RawEvent, Read, Timestamp, Tracking,
+    append::{Append, AppendCondition, Tracking},
+    batch::{Direction, Read},
+    error::AppendError,
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    identity::{Epoch, LogId, LogIdentity},
+    position::Position,
+    time::Timestamp,
 };
 
 const RUNS: u32 = 48;
@@ -30,14 +36,14 @@ const TYPES: [&str; 3] = ["a", "b", "c"];
 const TAGS: [&str; 4] = ["k:1", "k:2", "l:1", "l:12"];
 const NAMES: [&str; 3] = ["x", "y", "k:1"];
 
-/// A place in the log that need not exist yet when the sequence is made.
+/// A place in the log, relative to the head at the time of the operation.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// So many tenths of the head.
+    /// This number of tenths of the head.
     Tenths(u64),
-    /// So many positions below the head.
+    /// This number of positions below the head.
     BelowHead(u64),
-    /// So many positions above the head.
+    /// This number of positions above the head.
     AboveHead(u64),
     Max,
 }
@@ -58,7 +64,7 @@ impl Place {
 enum Operation {
     Append {
         append: Append,
-        /// What each of its conditions is after.
+        /// The position of each condition.
         afters: Vec<Place>,
     },
     Read {
@@ -75,28 +81,28 @@ enum Operation {
     Reopen,
 }
 
-pub(super) fn generated_operations_agree_with_the_model(bench: &Bench<'_>) {
-    run(bench, &Setup::default(), false);
+pub(super) fn generated_operations_agree_with_the_model(suite: &Suite<'_>) {
+    run(suite, &Setup::default(), false);
 }
 
-pub(super) fn generated_operations_agree_in_small_batches(bench: &Bench<'_>) {
+pub(super) fn generated_operations_agree_in_small_batches(suite: &Suite<'_>) {
     let mut setup = Setup::default();
     setup.limits.batch_events = small().limits.batch_events;
     setup.limits.batch_bytes = 60;
-    run(bench, &setup, false);
+    run(suite, &setup, false);
 }
 
-pub(super) fn generated_operations_agree_across_reopening(bench: &Bench<'_>) {
-    run(bench, &Setup::default(), true);
+pub(super) fn generated_operations_agree_across_reopening(suite: &Suite<'_>) {
+    run(suite, &Setup::default(), true);
 }
 
-fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
+fn run(suite: &Suite<'_>, setup: &Setup, reopening: bool) {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let seed = number("DIPTYCH_SEED").unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
     let runs = number("DIPTYCH_MODEL_RUNS").map_or(RUNS, |runs| runs.try_into().unwrap());
     let operations = vec(operation(reopening), 1..40);
     let outcome = runner(seed, runs).run(&operations, |operations| {
-        play(bench.probe_with(setup), operations).map_err(TestCaseError::fail)
+        play(suite.probe_with(setup), operations).map_err(TestCaseError::fail)
     });
     match outcome {
         Ok(()) => {}
@@ -110,7 +116,7 @@ fn run(bench: &Bench<'_>, setup: &Setup, reopening: bool) {
     }
 }
 
-/// Makes the same sequences whenever it gets the same seed.
+/// A runner that makes equal sequences from an equal seed.
 fn runner(seed: u64, runs: u32) -> TestRunner {
     let config = Config {
         cases: runs,
@@ -124,10 +130,10 @@ fn runner(seed: u64, runs: u32) -> TestRunner {
     TestRunner::new_with_rng(config, rng)
 }
 
-/// Plays the operations on both; the first answer that differs.
+/// Plays the operations on both. The error is the first difference between their answers.
 fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
     let mut oracle = Oracle::default();
-    // The last position of every commit, and when it is recorded by what was accepted.
+    // The last position of each accepted commit, with its `recorded_at`.
     let mut said = Vec::new();
     for (number, operation) in operations.into_iter().enumerate() {
         let head = oracle.head();
@@ -176,7 +182,7 @@ fn answer(
     probe: &Probe,
     append: Append,
     said: &mut Vec<(Position, Timestamp)>,
-) -> Result<Result<(Position, Position), Denied>, String> {
+) -> Result<Result<(Position, Position), Denial>, String> {
     match probe.append(append) {
         Ok(accepted) => {
             if accepted.first <= accepted.last {
@@ -185,8 +191,8 @@ fn answer(
             let committed = probe.synced(accepted);
             Ok(Ok((committed.first, committed.last)))
         }
-        Err(AppendError::Invalid(invalid)) => Ok(Err(Denied::Invalid(invalid))),
-        Err(AppendError::Refused(refusal)) => Ok(Err(Denied::Refused(refusal))),
+        Err(AppendError::Invalid(invalid)) => Ok(Err(Denial::Invalid(invalid))),
+        Err(AppendError::Refused(refusal)) => Ok(Err(Denial::Refused(refusal))),
         Err(other) => Err(other.to_string()),
     }
 }
@@ -194,7 +200,7 @@ fn answer(
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, store: T, model: T) -> Result<(), String> {
     match store == model {
         true => Ok(()),
-        false => Err(format!("{what}: the store says {store:?}, the model {model:?}")),
+        false => Err(format!("{what}: the store answers {store:?}, the model {model:?}")),
     }
 }
 
@@ -228,8 +234,8 @@ fn append() -> impl Strategy<Value = Operation> {
     let parts = (vec(raw_event(), 0..4), checks, weighted(0.05, 1..3_u64));
     parts.prop_map(|(events, (conditions, key, tracking), above)| {
         let (fail_if, mut afters): (Vec<_>, Vec<_>) = conditions.into_iter().unzip();
-        // A position above the head is tried without key and tracking: what else is wrong may
-        // be answered first.
+        // A position above the head is tried without key and tracking, because a store may report
+        // another error first.
         let (key, tracking) = match (above, afters.last_mut()) {
             (Some(above), Some(after)) => {
                 *after = Place::AboveHead(above);
@@ -301,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_replays_its_sequences() {
+    fn an_equal_seed_gives_equal_sequences() {
         let sequences = |seed| {
             let (mut runner, operations) = (runner(seed, 1), vec(operation(true), 1..40));
             let mut next = || operations.new_tree(&mut runner).unwrap().current();

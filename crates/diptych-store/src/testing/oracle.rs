@@ -1,23 +1,28 @@
-//! The simplest store that can be: vectors and linear scans. What the model test compares with.
+//! The model for generated operations: the simplest store, with vectors and linear scans.
 
-use super::probe::Seen;
+use super::probe::SeenEvent;
 use crate::{
-    Append, AppendCondition, Direction, Filter, Invalid, Key, KeyedCommit, Position, RawEvent,
-    Read, Refusal, Tag, Tracking,
+    append::{Append, AppendCondition, Key, KeyedCommit, Tracking},
+    batch::{Direction, Read},
+    error::{InvalidRequest, Refusal},
+    event::RawEvent,
+    filter::Filter,
+    position::Position,
+    tag::Tag,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     events: Vec<RawEvent>,
     keys: Vec<(Key, Position, Position)>,
-    /// The newest last, with the head at the time.
+    /// In the order of the commits, each with the head after it.
     tracking: Vec<(Tracking, Position)>,
 }
 
-/// Why there are no positions.
+/// An append without positions.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Denied {
-    Invalid(Invalid),
+pub(super) enum Denial {
+    Invalid(InvalidRequest),
     Refused(Refusal),
 }
 
@@ -26,7 +31,7 @@ impl Oracle {
         Position::new(self.events.len() as u64)
     }
 
-    pub(super) fn append(&mut self, append: &Append) -> Result<(Position, Position), Denied> {
+    pub(super) fn append(&mut self, append: &Append) -> Result<(Position, Position), Denial> {
         self.check(append)?;
         let first = self.head().plus(1);
         self.events.extend(append.events.iter().cloned());
@@ -40,28 +45,28 @@ impl Oracle {
         Ok((first, last))
     }
 
-    fn check(&self, append: &Append) -> Result<(), Denied> {
+    fn check(&self, append: &Append) -> Result<(), Denial> {
         if append.key.is_some() && append.events.is_empty() {
-            return Err(Denied::Invalid(Invalid::KeyWithoutEvents));
+            return Err(Denial::Invalid(InvalidRequest::KeyWithoutEvents));
         }
         let head = self.head();
         let above = append.conditions.iter().map(|condition| condition.after);
         if let Some(position) = above.filter(|after| *after > head).max() {
-            return Err(Denied::Invalid(Invalid::AboveHead { position, head }));
+            return Err(Denial::Invalid(InvalidRequest::AboveHead { position, head }));
         }
         if let Some(tracking) = &append.tracking {
-            self.check_tracking(tracking).map_err(Denied::Refused)?;
+            self.check_tracking(tracking).map_err(Denial::Refused)?;
         }
         if let Some(key) = &append.key
             && let Some(&(ref used, first, last)) =
                 self.keys.iter().find(|(used, ..)| used.name == key.name)
         {
-            return Err(Denied::Refused(match used.digest == key.digest {
+            return Err(Denial::Refused(match used.digest == key.digest {
                 true => Refusal::KeyTaken { first, last },
                 false => Refusal::KeyReused { first, last },
             }));
         }
-        self.check_conditions(&append.conditions).map_err(Denied::Refused)
+        self.check_conditions(&append.conditions).map_err(Denial::Refused)
     }
 
     fn check_conditions(&self, conditions: &[AppendCondition]) -> Result<(), Refusal> {
@@ -100,7 +105,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The positions that match, low to high.
+    /// The matching positions, low to high.
     fn matching<'a>(&'a self, filter: &'a Filter) -> impl DoubleEndedIterator<Item = u64> + 'a {
         let numbered = self.events.iter().enumerate();
         numbered.filter_map(move |(index, event)| {
@@ -110,7 +115,7 @@ impl Oracle {
         })
     }
 
-    /// What a read gives when it is read to its end.
+    /// The positions of a complete read, in its order.
     pub(super) fn read(&self, filter: &Filter, read: &Read) -> Vec<u64> {
         let bounds = |number: &u64| read.after.get() < *number && *number <= read.upto.get();
         let within = self.matching(filter).filter(bounds);
@@ -120,8 +125,8 @@ impl Oracle {
         }
     }
 
-    /// Whether these are the events that the log has at their positions.
-    pub(super) fn holds(&self, seen: &[Seen]) -> bool {
+    /// Whether the log has these events at their positions.
+    pub(super) fn holds(&self, seen: &[SeenEvent]) -> bool {
         seen.iter().all(|seen| {
             let index = usize::try_from(seen.position - 1);
             index.is_ok_and(|index| self.events.get(index) == Some(&seen.event))

@@ -1,13 +1,16 @@
-//! Reading a log batch by batch: every match once, whatever the sizes.
+//! Reading a log batch by batch: every match once, with any sizes.
 
 use super::{
-    Bench,
+    Suite,
     probe::{Probe, event, numbers, parse, plain, small},
     read::read,
 };
-use crate::{Direction, Read};
+use crate::{
+    batch::{Direction, Read},
+    event::RawEvent,
+};
 
-/// 60 events; every third carries `k:1`, every seventh is of type `rare`.
+/// Writes 60 events. Every third one carries `k:1`, every seventh one is of type `rare`.
 fn sixty(probe: &Probe) {
     for number in 1..=60 {
         let event_type = if number % 7 == 0 { "rare" } else { "often" };
@@ -46,27 +49,27 @@ fn pages(probe: &Probe, direction: Direction) {
     }
 }
 
-pub(super) fn paging_forwards_gives_every_match_once(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn paging_forwards_gives_every_match_once(suite: &Suite<'_>) {
+    let probe = suite.probe();
     sixty(&probe);
     pages(&probe, Direction::Forwards);
 }
 
-pub(super) fn paging_backwards_gives_every_match_once(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn paging_backwards_gives_every_match_once(suite: &Suite<'_>) {
+    let probe = suite.probe();
     sixty(&probe);
     pages(&probe, Direction::Backwards);
 }
 
-pub(super) fn small_batches_lose_and_repeat_nothing(bench: &Bench<'_>) {
-    let probe = bench.probe_with(&small());
+pub(super) fn small_batches_neither_lose_nor_repeat_events(suite: &Suite<'_>) {
+    let probe = suite.probe_with(&small());
     sixty(&probe);
     pages(&probe, Direction::Forwards);
     pages(&probe, Direction::Backwards);
 }
 
-pub(super) fn a_batch_holds_at_most_batch_events(bench: &Bench<'_>) {
-    let probe = bench.probe_with(&small());
+pub(super) fn a_batch_holds_at_most_batch_events(suite: &Suite<'_>) {
+    let probe = suite.probe_with(&small());
     let most = small().limits.batch_events;
     for _ in 0..5 {
         probe.put(plain(3));
@@ -78,10 +81,10 @@ pub(super) fn a_batch_holds_at_most_batch_events(bench: &Bench<'_>) {
     assert_eq!(probe.everything().len(), 15);
 }
 
-pub(super) fn a_batch_holds_at_most_batch_bytes(bench: &Bench<'_>) {
-    let probe = bench.probe_with(&small());
-    let sized = |bytes: usize| crate::RawEvent::new("sized", vec![0; bytes]);
-    // 300 bytes hold two of the large ones and no third, or a large one and some small ones.
+pub(super) fn a_batch_holds_at_most_batch_bytes(suite: &Suite<'_>) {
+    let probe = suite.probe_with(&small());
+    let sized = |bytes: usize| RawEvent::new("sized", vec![0; bytes]);
+    // 300 bytes are room for two large events, or for one large and some small ones.
     let sizes = [10, 150, 120, 10, 150, 150, 10, 10, 190, 190, 120, 10, 10];
     for bytes in sizes {
         probe.put([sized(bytes)]);
@@ -105,12 +108,12 @@ pub(super) fn a_batch_holds_at_most_batch_bytes(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn one_event_is_always_let_through(bench: &Bench<'_>) {
+pub(super) fn an_event_larger_than_a_batch_is_read_alone(suite: &Suite<'_>) {
     let mut setup = small();
     setup.limits.batch_bytes = 20;
-    let probe = bench.probe_with(&setup);
+    let probe = suite.probe_with(&setup);
     for _ in 0..4 {
-        probe.put([crate::RawEvent::new("large", vec![0; 100])]);
+        probe.put([RawEvent::new("large", vec![0; 100])]);
     }
     for read in [Read::all(), Read::backwards()] {
         let batch = probe.read(&parse("*"), read);

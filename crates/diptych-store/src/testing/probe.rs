@@ -1,5 +1,5 @@
-//! A blocking hold on the store under test: every wait is bounded, every batch is checked for
-//! what holds of any batch, and commits are synced before anything is read.
+//! A blocking handle on the store under test. It bounds each wait, checks the rules of every batch,
+//! and syncs commits before it reads.
 
 use std::{
     future::Future,
@@ -14,11 +14,21 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Hooks, Setup, Subject};
+use super::{Hooks, Setup, TestStore};
 use crate::{
-    Accepted, Append, AppendCondition, AppendError, Batch, Committed, Digest, Direction,
-    EventChecksum, Filter, Invalid, Key, KeyedCommit, Limits, Position, RawEvent, Read, ReadError,
-    Refusal, Store, Tag, TimeSource, Timestamp, Tracking,
+    append::{
+        AcceptedCommit, Append, AppendCondition, Digest, Key, KeyedCommit, SyncedCommit, Tracking,
+    },
+    batch::{Batch, Direction, Read},
+    checksum::EventChecksum,
+    error::{AppendError, InvalidRequest, ReadError, Refusal},
+    event::RawEvent,
+    filter::Filter,
+    limits::Limits,
+    position::Position,
+    store::Store,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
 #[derive(Clone)]
@@ -30,18 +40,18 @@ pub(super) struct Probe {
 
 /// An event as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenEvent {
     pub(super) position: u64,
     pub(super) recorded_at: Timestamp,
     pub(super) event: RawEvent,
 }
 
 impl Probe {
-    pub(super) fn new(subject: Subject, patience: Duration) -> Probe {
-        Probe { store: subject.store, patience, hooks: Arc::new(Mutex::new(subject.hooks)) }
+    pub(super) fn new(test_store: TestStore, patience: Duration) -> Probe {
+        Probe { store: test_store.store, patience, hooks: Arc::new(Mutex::new(test_store.hooks)) }
     }
 
-    /// What the future answers, or a panic if that takes too long.
+    /// Waits for the future. It panics after the longest time of one wait.
     pub(super) fn wait<F: Future>(&self, what: &str, future: F) -> F::Output {
         let mut future = pin!(future);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -57,7 +67,7 @@ impl Probe {
         }
     }
 
-    /// Whether it comes true before patience ends; for what real threads do meanwhile.
+    /// Polls a condition that other threads change, and returns whether it became true in time.
     pub(super) fn eventually(&self, mut holds: impl FnMut() -> bool) -> bool {
         let deadline = Instant::now() + self.patience;
         while !holds() {
@@ -69,12 +79,12 @@ impl Probe {
         true
     }
 
-    pub(super) fn append(&self, append: Append) -> Result<Accepted, AppendError> {
+    pub(super) fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.wait("append", self.store.append(append))
     }
 
-    /// Commits and waits until that is synced.
-    pub(super) fn commit(&self, append: Append) -> Committed {
+    /// Commits, and waits for the sync.
+    pub(super) fn commit(&self, append: Append) -> SyncedCommit {
         let accepted = match self.append(append) {
             Ok(accepted) => accepted,
             Err(error) => panic!("the append should be accepted: {error}"),
@@ -82,11 +92,11 @@ impl Probe {
         self.synced(accepted)
     }
 
-    pub(super) fn synced(&self, accepted: Accepted) -> Committed {
+    pub(super) fn synced(&self, accepted: AcceptedCommit) -> SyncedCommit {
         self.wait("sync", accepted.synced()).expect("it is synced")
     }
 
-    /// Commits these events; the positions of the first and the last.
+    /// Commits these events, and returns the positions of the first and the last one.
     pub(super) fn put(&self, events: impl IntoIterator<Item = RawEvent>) -> (u64, u64) {
         let committed = self.commit(Append::events(events));
         (committed.first.get(), committed.last.get())
@@ -99,7 +109,7 @@ impl Probe {
         }
     }
 
-    pub(super) fn invalid(&self, append: Append) -> Invalid {
+    pub(super) fn invalid(&self, append: Append) -> InvalidRequest {
         match self.append(append) {
             Err(AppendError::Invalid(invalid)) => invalid,
             other => panic!("the append should be invalid: {other:?}"),
@@ -117,13 +127,13 @@ impl Probe {
         batch
     }
 
-    /// Every match of the read, batch by batch in its own order.
-    pub(super) fn seen(&self, filter: &Filter, mut read: Read) -> Vec<Seen> {
+    /// Every event of the read, batch by batch, in its order.
+    pub(super) fn seen(&self, filter: &Filter, mut read: Read) -> Vec<SeenEvent> {
         let mut seen = Vec::new();
         let end = read.upto.min(self.store.head().position());
         loop {
             let batch = self.read(filter, read.clone());
-            seen.extend(batch.iter().map(|event| Seen {
+            seen.extend(batch.iter().map(|event| SeenEvent {
                 position: event.position().get(),
                 recorded_at: event.recorded_at(),
                 event: event.to_raw(),
@@ -145,7 +155,7 @@ impl Probe {
         }
     }
 
-    pub(super) fn everything(&self) -> Vec<Seen> {
+    pub(super) fn everything(&self) -> Vec<SeenEvent> {
         self.seen(&Filter::everything(), Read::all())
     }
 
@@ -188,7 +198,7 @@ impl Probe {
     pub(super) fn reopen(self) -> Probe {
         let Probe { store, patience, hooks } = self;
         drop(store);
-        // Not called, but with it goes what it holds.
+        // The hook is dropped uncalled, with the handle that it has.
         drop(hooks.lock().end.take());
         let store = {
             let mut hooks = hooks.lock();
@@ -202,7 +212,7 @@ impl Probe {
         (end.expect("the store can be ended"))();
     }
 
-    /// Does this on so many threads that start together; what each of them got.
+    /// Runs `work` on `threads` threads that start together, and returns their results.
     pub(super) fn parallel<T: Send>(
         &self,
         threads: usize,
@@ -235,7 +245,7 @@ impl Wake for Unpark {
     }
 }
 
-/// What holds of every batch that was read while the head was within this range.
+/// Checks the rules of a batch that was read while the head was within this range.
 fn check_batch(filter: &Filter, read: &Read, head: RangeInclusive<u64>, batch: &Batch) {
     let context = format!("{filter}, {read:?}, head {head:?}");
     let positions: Vec<_> = batch.iter().map(|event| event.position()).collect();
@@ -250,7 +260,7 @@ fn check_batch(filter: &Filter, read: &Read, head: RangeInclusive<u64>, batch: &
         let position = event.position();
         assert!(
             considered(position),
-            "{context}: {position} is outside of what was considered, upto {upto}"
+            "{context}: {position} is outside the considered part, upto {upto}"
         );
         assert!(filter.matches(&event), "{context}: {position} does not match");
     }
@@ -263,23 +273,23 @@ fn check_batch(filter: &Filter, read: &Read, head: RangeInclusive<u64>, batch: &
     let sound = match read.direction {
         Direction::Forwards if read.limit == 0 => upto == read.after,
         Direction::Backwards if read.limit == 0 => upto.before() >= end || read.after >= end,
-        // Nothing to consider: the read is done.
+        // The read has nothing to consider, and is complete.
         Direction::Forwards if read.after >= reachable => upto == read.after,
         Direction::Backwards if read.after >= reachable => upto.before() <= read.after,
-        // Nothing to consider when the read began, perhaps something since.
+        // The read had nothing to consider when it began, but commits may have followed.
         Direction::Forwards if read.after >= end => upto <= reachable,
         Direction::Backwards if read.after >= end => upto.before() <= reachable,
         Direction::Forwards => upto > read.after && upto <= reachable,
         Direction::Backwards => upto > read.after && upto <= reachable,
     };
-    assert!(sound, "{context}: upto {upto} is not how far it can have come");
+    assert!(sound, "{context}: upto {upto} is not a possible end of the batch");
 }
 
-pub(super) fn numbers(seen: &[Seen]) -> Vec<u64> {
+pub(super) fn numbers(seen: &[SeenEvent]) -> Vec<u64> {
     seen.iter().map(|seen| seen.position).collect()
 }
 
-/// A filter from its text; `nothing` is the empty union.
+/// A filter from its text. `nothing` is the filter without items.
 pub(super) fn parse(filter: &str) -> Filter {
     match filter {
         "nothing" => Filter::nothing(),
@@ -297,7 +307,7 @@ pub(super) fn event(event_type: &str, tags: &[&str]) -> RawEvent {
     tags.iter().fold(event, |event, text| event.tag(tag(text)))
 }
 
-/// So many events of type `plain`, each with its number as payload.
+/// `count` events of type `plain`, each with its number as payload.
 pub(super) fn plain(count: u64) -> impl Iterator<Item = RawEvent> {
     (0..count).map(|number| RawEvent::new("plain", number.to_string()))
 }
@@ -311,7 +321,7 @@ pub(super) fn condition(fail_if: &str, after: impl Into<Position>) -> AppendCond
     AppendCondition { fail_if: parse(fail_if), after: after.into() }
 }
 
-/// A key for a request that is known by its text.
+/// A key for a request with this text.
 pub(super) fn key(name: &str, request: &str) -> Key {
     Key::new(name, Digest::of(request.as_bytes()))
 }
@@ -320,7 +330,7 @@ pub(super) fn caller_time() -> Setup {
     Setup { time: TimeSource::Caller, ..Setup::default() }
 }
 
-/// Limits that a case reaches with little.
+/// Limits that a case reaches with small requests.
 pub(super) fn small() -> Setup {
     let limits = Limits {
         event_bytes: 200,

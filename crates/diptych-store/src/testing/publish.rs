@@ -1,12 +1,16 @@
-//! What readers may rely on while others write: an observed position is final.
+//! Reading while other threads write: an observed position is final.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Bench,
-    probe::{Probe, Seen, event, key, numbers, parse},
+    Suite,
+    probe::{Probe, SeenEvent, event, key, numbers, parse, tag},
 };
-use crate::{Append, Position, Read, Tag, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    batch::Read,
+    position::Position,
+};
 
 const WRITERS: usize = 6;
 const READERS: usize = 2;
@@ -14,7 +18,7 @@ const COMMITS: u64 = 30;
 const EVENTS: u64 = 3;
 const ALL: u64 = WRITERS as u64 * COMMITS * EVENTS;
 
-/// Writers commit three events at a time, while readers look until all is there.
+/// Writers commit three events at a time. Readers call `look` until all commits are published.
 fn while_writing(probe: &Probe, look: impl Fn(&Probe) + Sync) {
     let writing = AtomicUsize::new(WRITERS);
     probe.parallel(WRITERS + READERS, |number, probe| {
@@ -30,18 +34,18 @@ fn while_writing(probe: &Probe, look: impl Fn(&Probe) + Sync) {
             look(probe);
             writing.load(Ordering::Acquire) == 0
         });
-        assert!(done, "the writers do not come to an end");
+        assert!(done, "the writers do not end");
         look(probe);
     });
     assert_eq!(probe.head(), ALL);
 }
 
-fn upto(probe: &Probe, head: u64) -> Vec<Seen> {
+fn upto(probe: &Probe, head: u64) -> Vec<SeenEvent> {
     probe.seen(&parse("*"), Read::all().upto(head.into()))
 }
 
-pub(super) fn what_the_head_says_is_readable(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn events_up_to_an_observed_head_are_readable(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
         let after = head.saturating_sub(40);
@@ -52,23 +56,23 @@ pub(super) fn what_the_head_says_is_readable(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn nothing_appears_at_or_below_an_observed_position(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn nothing_appears_at_or_below_an_observed_position(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
         let before = upto(probe, head);
         let selective = parse("tag=writer:1");
         let tagged = probe.seen(&selective, Read::all().upto(head.into()));
         let moved = probe.eventually(|| probe.head() > head || head == ALL);
-        assert!(moved, "the writers do not go on");
-        assert!(upto(probe, head) == before, "what is at or below {head} changed");
+        assert!(moved, "the writers make no progress");
+        assert!(upto(probe, head) == before, "events at or below {head} changed");
         let again = probe.seen(&selective, Read::all().upto(head.into()));
-        assert!(again == tagged, "what matches at or below {head} changed");
+        assert!(again == tagged, "matches at or below {head} changed");
     });
 }
 
-pub(super) fn a_head_is_never_inside_a_commit(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_head_is_never_inside_a_commit(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let head = probe.head();
         assert_eq!(head % EVENTS, 0, "the head {head} is inside a commit of {EVENTS} events");
@@ -77,8 +81,8 @@ pub(super) fn a_head_is_never_inside_a_commit(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn the_head_never_goes_back(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn the_head_never_goes_back(suite: &Suite<'_>) {
+    let probe = suite.probe();
     while_writing(&probe, |probe| {
         let (held, mut highest) = (probe.store.head(), 0);
         for _ in 0..20 {
@@ -86,13 +90,13 @@ pub(super) fn the_head_never_goes_back(bench: &Bench<'_>) {
             assert!(now >= highest, "the head was {highest} and is {now}");
             highest = now;
         }
-        assert!(held.position().get() >= highest, "a head that is held stays behind");
+        assert!(held.position().get() >= highest, "a held head stays behind");
     });
 }
 
-pub(super) fn look_ups_agree_with_the_head(bench: &Bench<'_>) {
-    let probe = bench.probe();
-    let tag: Tag = super::probe::tag("writer:2");
+pub(super) fn look_ups_agree_with_the_head(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    let tag = tag("writer:2");
     while_writing(&probe, |probe| {
         let head = probe.head();
         let read = probe.seen(&tag.clone().into(), Read::all().upto(head.into()));
@@ -102,8 +106,8 @@ pub(super) fn look_ups_agree_with_the_head(bench: &Bench<'_>) {
     });
 }
 
-pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn look_ups_show_only_what_is_published(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut waiting = Vec::new();
     for number in 1..=30 {
         let name = number.to_string();
@@ -111,11 +115,11 @@ pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
         let append = append.tracking(Tracking::new("s", number));
         waiting.push(probe.append(append).unwrap());
         let keyed = probe.keyed(&name).map_or(0, |commit| commit.last.get());
-        assert!(keyed <= probe.head(), "the key is there before its commit");
+        assert!(keyed <= probe.head(), "the key is found before its commit");
         let tracked = probe.tracked("s").map_or(0, |tracking| tracking.position.get());
-        assert!(tracked <= probe.head(), "tracking is there before its commit");
+        assert!(tracked <= probe.head(), "tracking is found before its commit");
         let last = probe.last("tag=k:1", Position::MAX).unwrap_or(0);
-        assert!(last <= probe.head(), "the last match is there before its commit");
+        assert!(last <= probe.head(), "the last match is found before its commit");
         let count = probe.count("k:1", Position::MAX);
         assert!(count <= probe.head(), "an event is counted before its commit");
     }
@@ -124,8 +128,8 @@ pub(super) fn look_ups_show_only_what_is_published(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn what_is_done_is_published(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_sync_is_done_once_its_commit_is_published(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for number in 1..=30 {
         let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
         let sync = accepted.sync.clone();
@@ -135,11 +139,11 @@ pub(super) fn what_is_done_is_published(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn what_is_not_waited_for_is_published_too(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_commit_is_published_without_a_wait_for_its_sync(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let head = probe.store.head();
     let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
-    // Nobody polls the sync: the commit is made by the store, not by who waits for it.
+    // No caller polls the sync: the store itself makes the commit.
     let reached = probe.wait("head", head.after(Position::START)).unwrap();
     assert_eq!(reached, accepted.last);
     drop(accepted);

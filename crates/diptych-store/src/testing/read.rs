@@ -1,14 +1,19 @@
-//! One read: its bounds, its order, its limit, and how far its batch says that it came.
+//! One read: its bounds, its order, its limit, and the `upto` of its batch.
 
 use super::{
-    Bench,
-    probe::{Probe, Seen, event, numbers, parse, plain},
+    Suite,
+    probe::{Probe, SeenEvent, event, numbers, parse, plain},
 };
-use crate::{Direction, Filter, Invalid, Position, Read, ReadError};
+use crate::{
+    batch::{Direction, Read},
+    error::{InvalidRequest, ReadError},
+    filter::Filter,
+    position::Position,
+};
 
 /// Ten events at 1 to 10: `odd` at odd positions, `even` at even ones.
-fn ten(bench: &Bench<'_>) -> Probe {
-    let probe = bench.probe();
+fn ten(suite: &Suite<'_>) -> Probe {
+    let probe = suite.probe();
     for pair in 0..5 {
         probe.put([event("odd", &["n:1"]), event("even", &[&format!("p:{pair}")])]);
     }
@@ -20,33 +25,33 @@ pub(super) fn read(after: u64, upto: u64, direction: Direction, limit: usize) ->
 }
 
 fn positions(probe: &Probe, filter: &str, read: Read) -> Vec<u64> {
-    let seen: Vec<Seen> = probe.seen(&parse(filter), read);
+    let seen: Vec<SeenEvent> = probe.seen(&parse(filter), read);
     numbers(&seen)
 }
 
-pub(super) fn a_read_gives_events_in_order(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_gives_events_in_order(suite: &Suite<'_>) {
+    let probe = ten(suite);
     let all: Vec<u64> = (1..=10).collect();
     assert_eq!(positions(&probe, "*", Read::all()), all);
     assert_eq!(positions(&probe, "type=even", Read::all()), [2, 4, 6, 8, 10]);
 }
 
-pub(super) fn a_read_backwards_gives_events_in_reverse(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_backwards_gives_events_in_reverse(suite: &Suite<'_>) {
+    let probe = ten(suite);
     let all: Vec<u64> = (1..=10).rev().collect();
     assert_eq!(positions(&probe, "*", Read::backwards()), all);
     assert_eq!(positions(&probe, "type=odd", Read::backwards()), [9, 7, 5, 3, 1]);
 }
 
-pub(super) fn a_read_starts_just_after(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_starts_just_after(suite: &Suite<'_>) {
+    let probe = ten(suite);
     assert_eq!(positions(&probe, "*", Read::after(7.into())), [8, 9, 10]);
     assert_eq!(positions(&probe, "type=odd", Read::after(7.into())), [9]);
     assert_eq!(positions(&probe, "type=odd", Read::after(6.into())), [7, 9]);
 }
 
-pub(super) fn a_read_ends_at_upto(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_ends_at_upto(suite: &Suite<'_>) {
+    let probe = ten(suite);
     let upto = |position: u64| Read::all().upto(position.into());
     assert_eq!(positions(&probe, "*", upto(3)), [1, 2, 3]);
     assert_eq!(positions(&probe, "type=odd", upto(3)), [1, 3]);
@@ -54,8 +59,8 @@ pub(super) fn a_read_ends_at_upto(bench: &Bench<'_>) {
     assert_eq!(positions(&probe, "*", upto(0)), []);
 }
 
-pub(super) fn both_bounds_hold_in_both_directions(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn both_bounds_hold_in_both_directions(suite: &Suite<'_>) {
+    let probe = ten(suite);
     let forwards = |filter, after, upto| {
         positions(&probe, filter, read(after, upto, Direction::Forwards, usize::MAX))
     };
@@ -72,8 +77,8 @@ pub(super) fn both_bounds_hold_in_both_directions(bench: &Bench<'_>) {
     assert_eq!(backwards("*", 6, 3), []);
 }
 
-pub(super) fn a_read_goes_to_the_head_at_most(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_goes_to_the_head_at_most(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for upto in [Position::new(10), Position::new(11), Position::MAX] {
         let all = probe.seen(&Filter::everything(), Read::all().upto(upto));
         assert_eq!(all.len(), 10);
@@ -84,12 +89,12 @@ pub(super) fn a_read_goes_to_the_head_at_most(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_read_from_above_the_head_is_invalid(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_from_above_the_head_is_invalid(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for direction in [Direction::Forwards, Direction::Backwards] {
         for (after, filter) in [(11, "*"), (u64::MAX, "*"), (11, "type=zzz")] {
             let above = read(after, u64::MAX, direction, usize::MAX);
-            let expected = Invalid::AboveHead { position: after.into(), head: 10.into() };
+            let expected = InvalidRequest::AboveHead { position: after.into(), head: 10.into() };
             match probe.try_read(&parse(filter), above) {
                 Err(ReadError::Invalid(invalid)) => assert_eq!(invalid, expected),
                 other => panic!("after {after}: {other:?}"),
@@ -98,8 +103,8 @@ pub(super) fn a_read_from_above_the_head_is_invalid(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_read_gives_at_most_its_limit(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_read_gives_at_most_its_limit(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for limit in 1..12 {
         let batch = probe.read(&parse("*"), Read::all().limit(limit));
         assert!((1..=limit).contains(&batch.len()), "limit {limit} gave {}", batch.len());
@@ -108,8 +113,8 @@ pub(super) fn a_read_gives_at_most_its_limit(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_limit_backwards_counts_from_the_high_end(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_limit_backwards_counts_from_the_high_end(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for (upto, high) in [(u64::MAX, 10), (6, 6)] {
         let batch = probe.read(&parse("*"), read(0, upto, Direction::Backwards, 3));
         assert!((1..=3).contains(&batch.len()));
@@ -119,8 +124,8 @@ pub(super) fn a_limit_backwards_counts_from_the_high_end(bench: &Bench<'_>) {
     assert_eq!(batch.get(0).unwrap().position(), Position::new(9));
 }
 
-pub(super) fn a_limit_of_zero_considers_nothing(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn a_limit_of_zero_considers_nothing(suite: &Suite<'_>) {
+    let probe = ten(suite);
     let batch = probe.read(&parse("*"), Read::after(4.into()).limit(0));
     assert_eq!((batch.len(), batch.upto()), (0, Position::new(4)));
     let batch = probe.read(&parse("*"), read(0, 6, Direction::Backwards, 0));
@@ -129,10 +134,10 @@ pub(super) fn a_limit_of_zero_considers_nothing(bench: &Bench<'_>) {
     assert!(batch.is_empty() && batch.upto() > Position::new(10), "{}", batch.upto());
 }
 
-pub(super) fn upto_covers_what_did_not_match(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn upto_covers_events_that_do_not_match(suite: &Suite<'_>) {
+    let probe = ten(suite);
     probe.put(plain(7));
-    // However many batches it takes, the last one is at the head, with or without a match.
+    // After enough batches the last one is at the head, with or without a match.
     for filter in ["type=zzz", "tag=p:0", "type=odd", "nothing"] {
         let filter = parse(filter);
         let mut after = Position::new(2);
@@ -143,34 +148,34 @@ pub(super) fn upto_covers_what_did_not_match(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn upto_stops_before_what_was_not_given(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn upto_stops_before_a_match_left_out(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for limit in 1..5 {
         let batch = probe.read(&parse("type=odd"), Read::all().limit(limit));
         let next = Position::new(2 * batch.len() as u64 + 1);
-        assert!(batch.upto() < next, "{next} was not given, upto {}", batch.upto());
+        assert!(batch.upto() < next, "{next} is not in the batch, upto {}", batch.upto());
         let last = batch.iter().last().unwrap().position();
-        assert!(batch.upto() >= last, "{last} was given, upto {}", batch.upto());
+        assert!(batch.upto() >= last, "{last} is in the batch, upto {}", batch.upto());
     }
 }
 
-pub(super) fn upto_backwards_stops_above_what_was_not_given(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn upto_backwards_stops_above_a_match_left_out(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for limit in 1..5 {
         let batch = probe.read(&parse("type=even"), Read::backwards().limit(limit));
         let next = Position::new(10 - 2 * batch.len() as u64);
-        assert!(batch.upto() > next, "{next} was not given, upto {}", batch.upto());
+        assert!(batch.upto() > next, "{next} is not in the batch, upto {}", batch.upto());
         let last = batch.iter().last().unwrap().position();
-        assert!(batch.upto() <= last, "{last} was given, upto {}", batch.upto());
+        assert!(batch.upto() <= last, "{last} is in the batch, upto {}", batch.upto());
     }
 }
 
-pub(super) fn upto_is_within_the_bounds(bench: &Bench<'_>) {
-    let probe = ten(bench);
+pub(super) fn upto_is_within_the_bounds(suite: &Suite<'_>) {
+    let probe = ten(suite);
     for filter in ["*", "type=odd", "type=zzz"] {
         let filter = parse(filter);
         for direction in [Direction::Forwards, Direction::Backwards] {
-            // The checks of every batch are the assertion.
+            // The probe checks the bounds of each batch.
             let mut bounded = read(3, 8, direction, usize::MAX);
             for _ in 0..10 {
                 let batch = probe.read(&filter, bounded.clone());
@@ -184,8 +189,8 @@ pub(super) fn upto_is_within_the_bounds(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn an_empty_log_reads_empty(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn an_empty_log_reads_empty(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for read in [Read::all(), Read::backwards(), Read::all().limit(1)] {
         let batch = probe.read(&parse("*"), read);
         assert!(batch.is_empty());

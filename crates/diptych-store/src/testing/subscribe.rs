@@ -1,4 +1,4 @@
-//! Subscriptions over the store: what is there, then what comes, and never silence.
+//! Subscriptions: existing events, then live ones, and an error at the end.
 
 use std::{
     future::Future,
@@ -9,11 +9,13 @@ use std::{
 };
 
 use super::{
-    Bench,
+    Suite,
     probe::{Probe, event, parse, plain},
 };
 use crate::{
-    Delivery, Invalid, Position, ReadError, SubscribeError, SubscribeOptions, Subscription,
+    error::{InvalidRequest, ReadError, SubscribeError},
+    position::Position,
+    subscribe::{Delivery, SubscribeOptions, Subscription},
 };
 
 fn options(batch_events: usize, behind_events: u64) -> SubscribeOptions {
@@ -29,7 +31,7 @@ fn next(probe: &Probe, subscription: &mut Subscription) -> Delivery {
     probe.wait("subscription", subscription.next()).expect("the subscription goes on")
 }
 
-/// Everything delivered until it has caught up with this head or a later one.
+/// The positions that are delivered until the subscription has caught up with this head.
 fn catch_up(probe: &Probe, subscription: &mut Subscription, head: u64) -> Vec<u64> {
     let mut positions = Vec::new();
     let most_deliveries = 10 * (head + 10);
@@ -45,7 +47,7 @@ fn catch_up(probe: &Probe, subscription: &mut Subscription, head: u64) -> Vec<u6
     panic!("it did not catch up with {head}; it is at {}", subscription.upto());
 }
 
-/// So many further events, live.
+/// The positions of the next `count` events.
 fn follow(probe: &Probe, subscription: &mut Subscription, count: usize) -> Vec<u64> {
     let mut positions = Vec::new();
     let most_deliveries = 10 * (count + 10);
@@ -57,11 +59,11 @@ fn follow(probe: &Probe, subscription: &mut Subscription, count: usize) -> Vec<u
             return positions;
         }
     }
-    panic!("{count} events were to come; there are {positions:?}");
+    panic!("{count} events were expected, and {positions:?} were delivered");
 }
 
-pub(super) fn a_subscription_catches_up_and_goes_live(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_subscription_catches_up_and_goes_live(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(10));
     let mut subscription = subscribe(&probe, "*", 3);
     assert_eq!(catch_up(&probe, &mut subscription, 10), [4, 5, 6, 7, 8, 9, 10]);
@@ -70,8 +72,8 @@ pub(super) fn a_subscription_catches_up_and_goes_live(bench: &Bench<'_>) {
     assert_eq!(follow(&probe, &mut subscription, 2), [11, 12]);
 }
 
-pub(super) fn a_subscription_to_an_empty_log_is_live_at_once(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_subscription_to_an_empty_log_is_live_at_once(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut subscription = subscribe(&probe, "type=a", 0);
     let delivery = next(&probe, &mut subscription);
     assert!(matches!(delivery, Delivery::CaughtUp { upto: Position::START }), "{delivery:?}");
@@ -79,15 +81,15 @@ pub(super) fn a_subscription_to_an_empty_log_is_live_at_once(bench: &Bench<'_>) 
     assert_eq!(follow(&probe, &mut subscription, 1), [1]);
 }
 
-pub(super) fn a_subscriber_that_waits_is_woken(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_waiting_subscription_wakes(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut subscription = subscribe(&probe, "*", 0);
     catch_up(&probe, &mut subscription, 0);
     let mut context = Context::from_waker(Waker::noop());
     for number in 1..=10 {
         let mut next = pin!(subscription.next());
         assert!(next.as_mut().poll(&mut context).is_pending(), "there is nothing new");
-        // It waits in one thread while another commits.
+        // One thread waits while another one commits.
         thread::scope(|scope| {
             let waiting = scope.spawn(|| probe.wait("subscription", next));
             probe.put(plain(1));
@@ -100,8 +102,8 @@ pub(super) fn a_subscriber_that_waits_is_woken(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_selective_subscription_catches_up_too(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_selective_subscription_catches_up(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put([event("rare", &["k:1"])]);
     probe.put(plain(50));
     for (filter, expected) in [("type=rare", &[1][..]), ("tag=zzz:1", &[]), ("nothing", &[])] {
@@ -112,22 +114,22 @@ pub(super) fn a_selective_subscription_catches_up_too(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_live_subscription_hears_what_does_not_match(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_live_subscription_advances_over_other_events(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut subscription = subscribe(&probe, "type=rare", 0);
     catch_up(&probe, &mut subscription, 0);
     probe.put(plain(5));
     match next(&probe, &mut subscription) {
         Delivery::Batch(batch) => {
             assert!(batch.is_empty());
-            assert!(batch.upto() > Position::START, "an empty batch says how far it came");
+            assert!(batch.upto() > Position::START, "an empty batch advances");
         }
         other => panic!("{other:?}"),
     }
 }
 
-pub(super) fn a_subscription_misses_nothing_while_8_writers_append(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_subscription_misses_nothing_while_8_writers_append(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let (writers, commits) = (8, 15);
     let delivered = probe.parallel(writers + 2, |number, probe| {
         if number < writers {
@@ -148,8 +150,8 @@ pub(super) fn a_subscription_misses_nothing_while_8_writers_append(bench: &Bench
     assert_eq!(delivered[writers + 1], probe.positions("type=even"));
 }
 
-pub(super) fn a_slow_subscriber_is_told_that_it_fell_behind(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_slow_subscription_reports_that_it_fell_behind(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let mut subscription = probe.store.subscribe(parse("*"), Position::START, options(100, 3));
     catch_up(&probe, &mut subscription, 0);
     probe.put(plain(3));
@@ -167,8 +169,8 @@ pub(super) fn a_slow_subscriber_is_told_that_it_fell_behind(bench: &Bench<'_>) {
     assert_eq!(catch_up(&probe, &mut subscription, 7).last(), Some(&7));
 }
 
-pub(super) fn a_subscription_from_above_the_head_is_an_error(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_subscription_from_above_the_head_is_an_error(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(2));
     for after in [3, u64::MAX] {
         let mut subscription = subscribe(&probe, "*", after);
@@ -176,7 +178,7 @@ pub(super) fn a_subscription_from_above_the_head_is_an_error(bench: &Bench<'_>) 
         match answer {
             Err(SubscribeError::Read {
                 after: at,
-                cause: ReadError::Invalid(Invalid::AboveHead { position, head }),
+                cause: ReadError::Invalid(InvalidRequest::AboveHead { position, head }),
             }) => {
                 assert_eq!((at.get(), position.get(), head.get()), (after, after, 2));
             }
@@ -185,8 +187,8 @@ pub(super) fn a_subscription_from_above_the_head_is_an_error(bench: &Bench<'_>) 
     }
 }
 
-pub(super) fn a_dropped_wait_loses_no_event(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_dropped_wait_loses_no_event(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let delivered = probe.parallel(2, |number, probe| {
         if number == 0 {
             for _ in 0..40 {
@@ -198,7 +200,7 @@ pub(super) fn a_dropped_wait_loses_no_event(bench: &Bench<'_>) {
         let mut positions = Vec::new();
         let mut context = Context::from_waker(Waker::noop());
         let all = probe.eventually(|| {
-            // Polled once and dropped, whether it was ready or not.
+            // The future is polled once and dropped, ready or not.
             let polled = pin!(subscription.next()).poll(&mut context);
             if let std::task::Poll::Ready(Ok(Delivery::Batch(batch))) = polled {
                 positions.extend(batch.iter().map(|event| event.position().get()));
@@ -211,8 +213,8 @@ pub(super) fn a_dropped_wait_loses_no_event(bench: &Bench<'_>) {
     assert_eq!(delivered[1], (1..=40).collect::<Vec<_>>());
 }
 
-pub(super) fn subscriptions_do_not_take_from_each_other(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn subscriptions_do_not_take_from_each_other(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(20));
     let everything: Vec<_> = (1..=20).collect();
     let mut subscriptions = [0, 0, 0].map(|after| subscribe(&probe, "*", after));
@@ -225,8 +227,8 @@ pub(super) fn subscriptions_do_not_take_from_each_other(bench: &Bench<'_>) {
     }
 }
 
-pub(super) fn a_subscription_goes_on_where_another_stopped(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_subscription_continues_where_another_stopped(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put((0..30).map(|number| event(if number % 5 == 0 { "a" } else { "b" }, &[])));
     let (mut positions, mut after) = (Vec::new(), Position::START);
     for _ in 0..40 {

@@ -1,13 +1,18 @@
-//! Tracking: another log is taken in exactly once.
+//! Tracking: another log is imported exactly once.
 
 use super::{
-    Bench,
+    Suite,
     probe::{condition, one, plain},
 };
-use crate::{Append, Epoch, Invalid, LogIdentity, Position, Refusal, Tracking};
+use crate::{
+    append::{Append, Tracking},
+    error::{InvalidRequest, Refusal},
+    identity::{Epoch, LogIdentity},
+    position::Position,
+};
 
-pub(super) fn tracking_is_stored_with_the_commit(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tracking_is_stored_with_the_commit(suite: &Suite<'_>) {
+    let probe = suite.probe();
     assert_eq!(probe.tracked("s"), None);
     let origin = LogIdentity::random();
     let tracking = Tracking::new("s", 7).origin(origin);
@@ -21,8 +26,8 @@ pub(super) fn tracking_is_stored_with_the_commit(bench: &Bench<'_>) {
     assert_eq!(probe.tracked("s").unwrap().position, 9.into());
 }
 
-pub(super) fn tracking_takes_only_what_is_further(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tracking_accepts_only_higher_positions(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.commit(one().tracking(Tracking::new("s", 5)));
     for position in [0, 1, 4, 5] {
         let refusal = probe.refused(one().tracking(Tracking::new("s", position)));
@@ -36,16 +41,16 @@ pub(super) fn tracking_takes_only_what_is_further(bench: &Bench<'_>) {
     probe.commit(one().tracking(Tracking::new("s", 6)));
 }
 
-pub(super) fn tracking_may_leap(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tracking_may_skip_positions(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for position in [3, 4, 1_000, u64::MAX] {
         probe.commit(one().tracking(Tracking::new("s", position)));
         assert_eq!(probe.tracked("s").unwrap().position.get(), position);
     }
 }
 
-pub(super) fn a_tracking_refusal_says_where_it_was_taken_in(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_tracking_refusal_names_the_head_of_the_import(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(2));
     probe.commit(Append::events(plain(3)).tracking(Tracking::new("s", 1)));
     probe.put(plain(2));
@@ -60,8 +65,8 @@ pub(super) fn a_tracking_refusal_says_where_it_was_taken_in(bench: &Bench<'_>) {
     assert_eq!(at(probe.refused(one().tracking(other))), 7);
 }
 
-pub(super) fn another_origin_is_refused(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn another_origin_is_refused(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let origin = LogIdentity::random();
     let restored = LogIdentity { epoch: Epoch::from_u64(origin.epoch.to_u64() + 1), ..origin };
     let stored = Tracking::new("s", 5).origin(origin);
@@ -86,8 +91,8 @@ pub(super) fn another_origin_is_refused(bench: &Bench<'_>) {
     assert!(matches!(refusal, Refusal::OriginChanged { stored: None, .. }), "{refusal:?}");
 }
 
-pub(super) fn sources_are_tracked_apart(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn sources_are_tracked_apart(suite: &Suite<'_>) {
+    let probe = suite.probe();
     for (source, position) in [("a", 5), ("b", 3), ("ab", 1), ("A", 2)] {
         probe.commit(one().tracking(Tracking::new(source, position)));
     }
@@ -99,8 +104,8 @@ pub(super) fn sources_are_tracked_apart(bench: &Bench<'_>) {
     assert_eq!(probe.tracked("c"), None);
 }
 
-pub(super) fn tracking_alone_is_a_commit(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tracking_alone_is_a_commit(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(2));
     let before = probe.everything();
     let alone = Append::default().tracking(Tracking::new("s", 4));
@@ -113,8 +118,8 @@ pub(super) fn tracking_alone_is_a_commit(bench: &Bench<'_>) {
     assert_eq!(probe.put(plain(1)), (3, 3), "it used no position");
 }
 
-pub(super) fn tracking_alone_is_checked(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tracking_alone_is_checked(suite: &Suite<'_>) {
+    let probe = suite.probe();
     probe.put(plain(2));
     let alone = Append::default().tracking(Tracking::new("s", 1));
     let refusal = probe.refused(alone.clone().condition(condition("*", 1)));
@@ -123,17 +128,17 @@ pub(super) fn tracking_alone_is_checked(bench: &Bench<'_>) {
     probe.commit(alone.condition(condition("*", 2)));
 }
 
-pub(super) fn tracking_alone_in_an_empty_log(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn tracking_alone_in_an_empty_log(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let committed = probe.commit(Append::default().tracking(Tracking::new("s", 1)));
     assert_eq!((committed.first, committed.last), (1.into(), Position::START));
     assert_eq!(probe.tracked("s"), Some(Tracking::new("s", 1)));
     assert_eq!(probe.head(), 0);
 }
 
-pub(super) fn a_source_has_a_name(bench: &Bench<'_>) {
-    let probe = bench.probe();
+pub(super) fn a_source_has_a_name(suite: &Suite<'_>) {
+    let probe = suite.probe();
     let invalid = probe.invalid(one().tracking(Tracking::new("", 1)));
-    assert!(matches!(invalid, Invalid::NoName { .. }), "{invalid:?}");
+    assert!(matches!(invalid, InvalidRequest::NoName { .. }), "{invalid:?}");
     assert_eq!(probe.head(), 0);
 }

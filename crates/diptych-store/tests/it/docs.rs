@@ -11,7 +11,7 @@ fn names(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_rule_of_the_dcb_table_names_cases_that_exist() {
+fn every_rule_of_the_dcb_table_names_existing_cases() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dcb.md");
     let text = fs::read_to_string(path).unwrap();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
@@ -19,7 +19,7 @@ fn every_rule_of_the_dcb_table_names_cases_that_exist() {
         assert!(header || !names(line).is_empty(), "no case proves this rule: {line}");
     }
     let names = names(&text);
-    assert!(names.len() > 30, "the tables were not understood: {names:?}");
+    assert!(names.len() > 30, "the tables could not be read: {names:?}");
     for name in names {
         let exists = cases().iter().any(|case| case.name == name);
         assert!(exists, "{name} is no case of the suite");

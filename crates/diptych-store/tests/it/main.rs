@@ -1,4 +1,4 @@
-//! The memory store keeps every promise of the contract, and the suite that says so is proven.
+//! The memory store passes the conformance suite, and wrong stores prove the suite.
 
 mod docs;
 mod memory;

@@ -1,11 +1,11 @@
 use diptych_store::{
     Memory,
-    testing::{Setup, Subject},
+    testing::{Setup, TestStore},
 };
 
-fn fresh(setup: &Setup) -> Option<Subject> {
+fn fresh(setup: &Setup) -> Option<TestStore> {
     let memory = Memory::new().limits(setup.limits.clone()).time(setup.time);
-    Some(Subject::new(memory))
+    Some(TestStore::new(memory))
 }
 
 diptych_store::conformance!(fresh, lacks: [Reopening, Ending]);

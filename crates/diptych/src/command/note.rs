@@ -4,7 +4,7 @@ use diptych_store::{Digest, Key};
 use serde::Serialize;
 
 use super::Invalid;
-use crate::{DigestError, digest::digest};
+use crate::digest::{DigestError, digest};
 
 /// Prefix of keys that only this crate makes. A caller who could choose such a key could block the
 /// note under it.

@@ -27,7 +27,10 @@ use super::{
     page::{End, Page, Slice},
     worker::unless_ending,
 };
-use crate::{Event, event::Reading, lineage::Lineage};
+use crate::{
+    event::{Event, Reading},
+    lineage::Lineage,
+};
 
 /// Pages that are kept for others.
 const PAGES: usize = 8;

@@ -10,10 +10,7 @@ use diptych_store::{Batch, EventChecksum, Position};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{
-    Event, Recorded, SchemaError,
-    event::{Reading, Stored},
-};
+use crate::event::{Event, Reading, Recorded, SchemaError, Stored};
 
 /// A part of the log that was read at once, and what it decodes to.
 pub(crate) struct Page {

@@ -1,10 +1,12 @@
-use std::time::Duration;
-
-use diptych_store::{Corruption, Invalid as NotTaken, Position, ReadError};
+use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
 
 use crate::{
-    BoundaryError, FoldError, NoSuchView, SchemaError, Stopped, TokenError, follow::Halted,
-    lineage::ClaimError,
+    event::{BoundaryError, SchemaError},
+    fold::FoldError,
+    follow::{Halted, NotYet, Stopped, WaitError},
+    pool::{PoolError, PoolLimits},
+    token::{ClaimError, TokenError},
+    view::NoSuchView,
 };
 
 /// Why a query has no answer.
@@ -99,7 +101,7 @@ pub enum QueryError {
     },
     /// The store does not take the question: the scope is beyond a limit.
     #[error(transparent)]
-    NotTaken(NotTaken),
+    NotTaken(InvalidRequest),
     /// The log is damaged where it had to be read.
     #[error(transparent)]
     Corrupt(Corruption),
@@ -116,6 +118,7 @@ impl From<ClaimError> for QueryError {
         match error {
             ClaimError::Token(error) => error.into(),
             ClaimError::Read(error) => error.into(),
+            late @ ClaimError::Late { .. } => QueryError::Unavailable { reason: late.to_string() },
         }
     }
 }
@@ -123,7 +126,7 @@ impl From<ClaimError> for QueryError {
 impl From<ReadError> for QueryError {
     fn from(error: ReadError) -> QueryError {
         match error {
-            ReadError::Invalid(NotTaken::AboveHead { position, head }) => {
+            ReadError::Invalid(InvalidRequest::AboveHead { position, head }) => {
                 QueryError::AboveHead { position, head }
             }
             ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),
@@ -131,21 +134,6 @@ impl From<ReadError> for QueryError {
             other => QueryError::Unavailable { reason: other.to_string() },
         }
     }
-}
-
-/// A view or a projection did not reach the needed position in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it is at position {have}, and {need} was asked for: it did not come that far within \
-     {within:?}; ask again, for longer or for less"
-)]
-pub struct NotYet {
-    /// The lowest position that was acceptable.
-    pub need: Position,
-    /// The position of the view or projection.
-    pub have: Position,
-    /// How long the query waited.
-    pub within: Duration,
 }
 
 /// An answer panicked. The view is unchanged.
@@ -160,12 +148,31 @@ pub struct QueryPanicked {
 
 impl QueryError {
     pub(crate) fn halted(halted: Halted, follower: &str) -> QueryError {
-        match halted {
-            Halted::Stopped(stopped) => {
-                QueryError::Stopped { follower: follower.to_owned(), stopped }
+        WaitError::halted(halted, follower).into()
+    }
+}
+
+impl From<WaitError> for QueryError {
+    fn from(error: WaitError) -> QueryError {
+        match error {
+            WaitError::Token(error) => error.into(),
+            WaitError::NotYet(not_yet) => QueryError::NotYet(not_yet),
+            WaitError::Stopped { follower, stopped } => QueryError::Stopped { follower, stopped },
+            WaitError::Ended { reason } => QueryError::Ended { reason },
+            WaitError::AppStopped => QueryError::AppStopped,
+            WaitError::Unavailable { reason } => QueryError::Unavailable { reason },
+        }
+    }
+}
+
+impl From<PoolError> for QueryError {
+    fn from(error: PoolError) -> QueryError {
+        match error {
+            PoolError::Full(PoolLimits { running, waiting }) => {
+                QueryError::Busy { folds: running.get(), waiting }
             }
-            Halted::Ended { reason } => QueryError::Ended { reason },
-            Halted::Closed => QueryError::AppStopped,
+            PoolError::Stopped => QueryError::AppStopped,
+            PoolError::NoThread(error) => QueryError::NoThread { reason: error.to_string() },
         }
     }
 }

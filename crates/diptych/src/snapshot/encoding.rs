@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::likeness::likeness;
 use crate::{
-    Codec, MessagePack,
+    event::{Codec, MessagePack},
     faithful::{Faithful, PackedState, Path},
 };
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
+    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
     LogIdentity, Memory, Position, Read, ReadError, Tag, TimeSource, Timestamp, Tracking,
 };
 use uuid::Uuid;
@@ -90,7 +90,7 @@ impl EventStore for Controlled {
         self.memory.head()
     }
 
-    async fn append(&self, mut append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         append.recorded_at = Some(self.clock.now());
         self.memory.append(append).await
     }

@@ -13,8 +13,8 @@ use diptych_store::{LogId, Position, RawEvent, Timestamp};
 
 use super::unified_difference;
 use crate::{
-    Event, Fold, SchemaError, Upcasters,
-    event::{Reading, Stored},
+    event::{Event, Reading, SchemaError, Stored, Upcasters},
+    fold::Fold,
 };
 
 /// Between two runs, so that a clock that is read shows another time.

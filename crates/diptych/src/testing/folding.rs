@@ -5,9 +5,12 @@ use std::{fmt, sync::Arc};
 use diptych_store::Position;
 
 use crate::{
-    Recorded, View, ViewOptions,
+    event::Recorded,
     follow::{Follower, PAGE_EVENTS, Page, Progress, Slice},
-    view::copies::{Copies, Live},
+    view::{
+        View, ViewOptions,
+        copies::{Copies, Live},
+    },
 };
 
 /// Events in memory, folded into a view as an app does it: page by page, into the left copy and

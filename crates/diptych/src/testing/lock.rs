@@ -11,10 +11,7 @@ use std::{
 
 use diptych_store::{LogId, RawEvent};
 
-use crate::{
-    Encoded, Event, EventType, SchemaError, Upcasters,
-    event::{Reading, encoded},
-};
+use crate::event::{Encoded, Event, EventType, Reading, SchemaError, Upcasters, encoded};
 
 /// What has to be said to record.
 const VARIABLE: &str = "DIPTYCH_SCHEMAS";

@@ -25,9 +25,9 @@ use super::{
     keeps::{self, Keeps},
 };
 use crate::{
-    FoldError, FoldFailure, FollowState,
-    fold::{caught, panic_text},
-    follow::{Follower, Halt, Progress, Slice, Stopped},
+    fold::{FoldError, FoldFailure},
+    follow::{FollowState, Follower, Halt, Progress, Slice, Stopped},
+    panics::{caught, panic_text},
     snapshot::Kept,
 };
 

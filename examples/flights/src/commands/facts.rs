@@ -1,19 +1,19 @@
-//! What is told and decided by no rule. Told again in the same way, it is nothing new.
+//! Facts that no rule refuses. Repeating a fact commits nothing.
 
 use std::convert::Infallible;
 
 use diptych::{Command, Filter, Tag};
 use serde::Serialize;
 
-use super::Known;
+use super::LatestFact;
 use crate::events::{AirlineNamed, AirportNamed, PlaneRegistered, WeatherObserved};
 
-/// Says what an airline is called.
+/// Reports the name of an airline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NameAirline(pub AirlineNamed);
 
 impl Command for NameAirline {
-    type State = Known<AirlineNamed>;
+    type State = LatestFact<AirlineNamed>;
     type Event = AirlineNamed;
     type Rejection = Infallible;
 
@@ -21,17 +21,17 @@ impl Command for NameAirline {
         Filter::tag(Tag::new("airline", self.0.airline))
     }
 
-    fn decide(&self, known: &Known<AirlineNamed>) -> Result<Vec<AirlineNamed>, Infallible> {
+    fn decide(&self, known: &LatestFact<AirlineNamed>) -> Result<Vec<AirlineNamed>, Infallible> {
         Ok(known.unless_known(self.0.clone()))
     }
 }
 
-/// Says what an airport is called, and where it is.
+/// Reports the name and the place of an airport.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NameAirport(pub AirportNamed);
 
 impl Command for NameAirport {
-    type State = Known<AirportNamed>;
+    type State = LatestFact<AirportNamed>;
     type Event = AirportNamed;
     type Rejection = Infallible;
 
@@ -39,17 +39,17 @@ impl Command for NameAirport {
         Filter::tag(Tag::new("airport", self.0.airport))
     }
 
-    fn decide(&self, known: &Known<AirportNamed>) -> Result<Vec<AirportNamed>, Infallible> {
+    fn decide(&self, known: &LatestFact<AirportNamed>) -> Result<Vec<AirportNamed>, Infallible> {
         Ok(known.unless_known(self.0.clone()))
     }
 }
 
-/// Says what kind of plane a tail number is.
+/// Reports the model of a plane.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RegisterPlane(pub PlaneRegistered);
 
 impl Command for RegisterPlane {
-    type State = Known<PlaneRegistered>;
+    type State = LatestFact<PlaneRegistered>;
     type Event = PlaneRegistered;
     type Rejection = Infallible;
 
@@ -57,12 +57,15 @@ impl Command for RegisterPlane {
         Filter::tag(Tag::new("plane", self.0.plane))
     }
 
-    fn decide(&self, known: &Known<PlaneRegistered>) -> Result<Vec<PlaneRegistered>, Infallible> {
+    fn decide(
+        &self,
+        known: &LatestFact<PlaneRegistered>,
+    ) -> Result<Vec<PlaneRegistered>, Infallible> {
         Ok(known.unless_known(self.0.clone()))
     }
 }
 
-/// Says how the weather was. Every observation counts, also one that is like the last.
+/// Reports the weather. Every observation commits an event, even if it equals the one before.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ObserveWeather(pub WeatherObserved);
 

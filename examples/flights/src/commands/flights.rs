@@ -1,4 +1,4 @@
-//! What can be asked about a flight.
+//! Commands about one flight.
 
 use std::ops::RangeInclusive;
 
@@ -6,37 +6,36 @@ use diptych::{Command, Filter, Invalid, Tag, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Flight, FlightCommand, InTheAir, Refusal, Season};
+use super::{AirborneFlight, Flight, FlightCommand, Refusal, Season};
 use crate::{
     events::{FlightCancelled, FlightDeparted, FlightDiverted, FlightLanded, FlightScheduled},
     ids::{Airport, Day, FlightId, Plane},
     time::{minutes_between, plus_minutes},
 };
 
-/// Takes a flight into the timetable: one of the days that the files are about, or of the days
-/// after them.
+/// Adds a flight to the timetable, on one of the days that the files cover, or shortly after them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleFlight {
     /// The flight.
     pub flight: FlightId,
-    /// When it is to depart: on its day, or in UTC on the next.
+    /// Scheduled departure: on the flight's day or, in UTC, on the next day.
     #[schemars(with = "String")]
     pub departs_at: Timestamp,
-    /// Where it goes.
+    /// Destination.
     pub destination: Airport,
-    /// The plane that is to fly it, if that is known.
+    /// The planned plane, if known.
     pub plane: Option<Plane>,
-    /// How far it is, if that is known.
+    /// Distance to the destination, if known.
     pub distance_miles: Option<u16>,
 }
 
 impl ScheduleFlight {
-    /// A flight is in the timetable this long before it is to depart, if nothing else is said.
+    /// By default, a flight enters the timetable this long before its departure.
     const AHEAD_MINUTES: i64 = 24 * 60;
 
-    /// When it is in the timetable. The demo has a time of its own, that of its flights, so it is
-    /// not the time at which the command is sent.
+    /// The time at which the flight enters the timetable. The demo has its own clock, the time of
+    /// its flights, so this is not the time at which the command is sent.
     pub(crate) fn scheduled_at(&self) -> Timestamp {
         plus_minutes(self.departs_at, -ScheduleFlight::AHEAD_MINUTES)
     }
@@ -47,7 +46,8 @@ impl Command for ScheduleFlight {
     type Event = FlightScheduled;
     type Rejection = Refusal;
 
-    /// The flight, and all files: each filter is narrowed to the events of its state.
+    /// The flight's own events and the events of all files. Each part folds only the event types of
+    /// its state.
     fn boundary(&self) -> (Filter, Filter) {
         (of(self.flight), Filter::everything())
     }
@@ -76,26 +76,26 @@ impl Command for ScheduleFlight {
     }
 }
 
-/// Says that a flight left.
+/// Reports that a flight departed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DepartFlight {
     /// The flight.
     pub flight: FlightId,
-    /// With which plane, if that is known.
+    /// The plane, if known.
     pub plane: Option<Plane>,
-    /// When.
+    /// Time of the departure.
     #[schemars(with = "String")]
     pub at: Timestamp,
 }
 
 impl Command for DepartFlight {
-    type State = (Flight, InTheAir);
+    type State = (Flight, AirborneFlight);
     type Event = FlightDeparted;
     type Rejection = Refusal;
 
-    /// The flight, and the plane whatever it flies: without a tail number there is no plane that
-    /// a rule could be about.
+    /// The events of the flight, and the events of the plane on any flight. Without a tail number,
+    /// no rule about a plane applies.
     fn boundary(&self) -> (Filter, Filter) {
         let plane = self.plane.map(|plane| Filter::tag(Tag::new("plane", plane)));
         (of(self.flight), plane.unwrap_or_else(Filter::nothing))
@@ -111,7 +111,7 @@ impl Command for DepartFlight {
 
     fn decide(
         &self,
-        (flight, in_the_air): (&Flight, &InTheAir),
+        (flight, in_the_air): (&Flight, &AirborneFlight),
     ) -> Result<Vec<FlightDeparted>, Refusal> {
         let &DepartFlight { flight: id, plane, at } = self;
         let Flight::Scheduled { departs_at, destination } = *flight else {
@@ -126,13 +126,13 @@ impl Command for DepartFlight {
     }
 }
 
-/// Says that a flight will not leave.
+/// Reports that a flight was cancelled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelFlight {
     /// The flight.
     pub flight: FlightId,
-    /// Since when that is known.
+    /// Time of the cancellation.
     #[schemars(with = "String")]
     pub at: Timestamp,
 }
@@ -163,21 +163,21 @@ impl Command for CancelFlight {
     }
 }
 
-/// Says that a flight arrived where it was to go.
+/// Reports that a flight landed at its destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LandFlight {
     /// The flight.
     pub flight: FlightId,
-    /// When.
+    /// Time of the landing.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// How much later than it was to, if that is known; negative if it was early.
+    /// Delay of the landing, if known; negative if it was early.
     pub arrival_delay_minutes: Option<i32>,
 }
 
 impl LandFlight {
-    /// Nothing is later than this, or earlier.
+    /// The largest delay, early or late.
     const DELAY_MINUTES: i32 = 7 * 24 * 60;
 }
 
@@ -219,13 +219,13 @@ impl Command for LandFlight {
     }
 }
 
-/// Says that a flight ended somewhere else.
+/// Reports that a flight was diverted to another airport.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DivertFlight {
     /// The flight.
     pub flight: FlightId,
-    /// When that was known.
+    /// Time at which the diversion was known.
     #[schemars(with = "String")]
     pub at: Timestamp,
 }
@@ -276,16 +276,16 @@ about_a_flight! {
     DivertFlight: "divert-flight",
 }
 
-/// Everything that is known of this flight.
+/// All events of this flight.
 fn of(flight: FlightId) -> Filter {
     Filter::tag(Tag::new("flight", flight))
 }
 
-/// From the day before a flight's own until a week after it: whatever is said of it is said of
-/// then. The scopes of the queries rely on it.
+/// The days on which facts about a flight may occur, counted from its own day: from the day before
+/// it until a week after it. The scopes of the queries rely on these bounds.
 pub(crate) const ABOUT_ITS_DAY: RangeInclusive<i32> = -1..=7;
 
-/// Whether an instant is on a day that makes sense for the flight, counted from its own.
+/// Checks that an instant is on one of these days.
 fn near(
     field: &str,
     at: Timestamp,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use super::Status;
 use crate::ids::{Day, FlightId, Plane};
 
-/// Why a rule says no, by the name of the rule.
+/// The reason of a refusal, by the name of its rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum Refusal {
@@ -14,17 +14,17 @@ pub enum Refusal {
         /// The flight.
         flight: FlightId,
     },
-    /// A flight is scheduled on a day that the files are about.
+    /// A flight is scheduled on a day that the files cover, or shortly after.
     #[error(
-        "{flight} is not of this timetable: it has flights from {first} on, and takes others until \
-         {last}; choose a day of these"
+        "{flight} is outside this timetable, which takes flights from {first} to {last}: choose a day \
+         in that period"
     )]
     OutOfSeason {
         /// The flight.
         flight: FlightId,
-        /// The first day that it may be on.
+        /// The first day that is allowed.
         first: Day,
-        /// The last one.
+        /// The last day that is allowed.
         last: Day,
     },
     /// Only a scheduled flight departs or is cancelled.
@@ -32,7 +32,7 @@ pub enum Refusal {
     NotScheduled {
         /// The flight.
         flight: FlightId,
-        /// How it stands with it; nothing if there is no such flight.
+        /// Status of the flight; absent if there is no such flight.
         status: Option<Status>,
     },
     /// Only a departed flight lands or is diverted.
@@ -40,7 +40,7 @@ pub enum Refusal {
     NotDeparted {
         /// The flight.
         flight: FlightId,
-        /// How it stands with it; nothing if there is no such flight.
+        /// Status of the flight; absent if there is no such flight.
         status: Option<Status>,
     },
     /// A plane that is in the air cannot depart.
@@ -48,7 +48,7 @@ pub enum Refusal {
     PlaneInTheAir {
         /// The plane.
         plane: Plane,
-        /// The flight that it is in the air on.
+        /// The flight on which it is in the air.
         flight: FlightId,
     },
 }

@@ -1,4 +1,4 @@
-//! What the rules know.
+//! The states that the rules fold.
 
 use diptych::{Event, Fold, Recorded, Timestamp};
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use crate::{
     ids::{Airport, Day, FlightId, Plane},
 };
 
-/// How it stands with a flight.
+/// Status of a flight.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -19,15 +19,15 @@ pub enum Status {
     Scheduled,
     /// It is in the air.
     Departed,
-    /// It arrived.
+    /// It landed at its destination.
     Landed,
-    /// It ended somewhere else.
+    /// It landed at another airport.
     Diverted,
-    /// It will not leave.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// What the rules know of one flight: nothing, or how it stands with it.
+/// The state of one flight, for the rules.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Flight {
     /// There is no such flight.
@@ -35,26 +35,26 @@ pub enum Flight {
     Unknown,
     /// It may depart.
     Scheduled {
-        /// When it is to.
+        /// Scheduled departure.
         departs_at: Timestamp,
-        /// Where it goes.
+        /// Destination.
         destination: Airport,
     },
     /// It is in the air.
     Departed {
-        /// Since when.
+        /// Time of the departure.
         at: Timestamp,
-        /// Where it goes.
+        /// Destination.
         destination: Airport,
-        /// With which plane.
+        /// The plane, if known.
         plane: Option<Plane>,
     },
-    /// Nothing more comes of it.
+    /// It has landed, or was diverted or cancelled. No further event can follow.
     Over(Status),
 }
 
 impl Flight {
-    /// How it stands with it, if there is such a flight.
+    /// The status of the flight; `None` if there is no such flight.
     pub fn status(&self) -> Option<Status> {
         match self {
             Flight::Unknown => None,
@@ -85,11 +85,11 @@ impl Fold for Flight {
     }
 }
 
-/// What the rules know of one plane: the flight that it is in the air on, if it is.
+/// The state of one plane, for the rules: the flight on which it is in the air, if any.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct InTheAir(pub Option<FlightId>);
+pub struct AirborneFlight(pub Option<FlightId>);
 
-impl Fold for InTheAir {
+impl Fold for AirborneFlight {
     type Event = PlaneEvent;
 
     fn apply(&mut self, event: &Recorded<PlaneEvent>) {
@@ -100,17 +100,17 @@ impl Fold for InTheAir {
     }
 }
 
-/// The days that the files have flights on, from the first to the last; none if no file was taken
-/// in.
+/// The days that the files cover, from the first to the last; `None` before any file is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Season(pub Option<(Day, Day)>);
 
 impl Season {
-    /// A flight that is in no file may be this many days after the last of them.
+    /// A flight that is not in a file may depart up to this many days after the last day of the
+    /// files.
     pub const AHEAD_DAYS: i32 = 7;
 
-    /// The first and the last day that a flight may be on, if it may not be on this one. Without
-    /// files any day will do.
+    /// The first and the last allowed day if `day` is not allowed; `None` if it is. Before any file
+    /// is loaded, every day is allowed.
     pub fn beyond(&self, day: Day) -> Option<(Day, Day)> {
         let (first, last) = self.0?;
         let last = last.plus(Season::AHEAD_DAYS);
@@ -127,18 +127,18 @@ impl Fold for Season {
     }
 }
 
-/// What was told last, of what is only ever told.
+/// The latest value of a fact that no rule refuses.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known<E>(pub Option<E>);
+pub struct LatestFact<E>(pub Option<E>);
 
-impl<E> Default for Known<E> {
-    fn default() -> Known<E> {
-        Known(None)
+impl<E> Default for LatestFact<E> {
+    fn default() -> LatestFact<E> {
+        LatestFact(None)
     }
 }
 
-impl<E: Event + Clone + PartialEq> Known<E> {
-    /// This fact, unless it is known already.
+impl<E: Event + Clone + PartialEq> LatestFact<E> {
+    /// This fact as an event; no event if the fact is known already.
     pub fn unless_known(&self, told: E) -> Vec<E> {
         match &self.0 {
             Some(known) if *known == told => Vec::new(),
@@ -147,7 +147,7 @@ impl<E: Event + Clone + PartialEq> Known<E> {
     }
 }
 
-impl<E: Event + Clone> Fold for Known<E> {
+impl<E: Event + Clone> Fold for LatestFact<E> {
     type Event = E;
 
     fn apply(&mut self, event: &Recorded<E>) {

@@ -77,10 +77,10 @@ fn opened(first: &str, last: &str) -> SourceOpened {
     SourceOpened { source: "flights".to_owned(), first, last }
 }
 
-/// A flight of the year 9000 was taken. It was the newest from then on, and the boards of all who
-/// looked showed its day, on which there is nothing else, for good.
+/// Regression test: a flight of the year 9000 was accepted. It became the newest flight, so the
+/// boards of all visitors showed its empty day for good.
 #[test]
-fn a_flight_is_of_the_days_of_the_files_or_shortly_after() {
+fn a_flight_is_scheduled_within_the_season() {
     let on = |day: &str| {
         let departs_at = format!("{day}T10:00:00Z").parse().unwrap();
         let flight = format!("UA1-EWR-{day}").parse().unwrap();
@@ -95,7 +95,7 @@ fn a_flight_is_of_the_days_of_the_files_or_shortly_after() {
         january().when(out).then_rejected(refusal);
     }
     january().when(schedule(MORNING)).then([scheduled(MORNING)]);
-    // Another file makes the season longer.
+    // A second file extends the season.
     let more = || january().and([opened("2013-06-01", "2013-12-31")]);
     let (first, last) = ("2013-01-01".parse().unwrap(), "2014-01-07".parse().unwrap());
     let out = on("2014-01-08");
@@ -105,7 +105,7 @@ fn a_flight_is_of_the_days_of_the_files_or_shortly_after() {
 }
 
 #[test]
-fn a_flight_is_in_the_timetable_a_day_before_it_departs_unless_something_else_is_said() {
+fn a_flight_enters_the_timetable_a_day_before_its_departure_by_default() {
     let said = schedule(MORNING).occurred_at();
     assert_eq!(said, Some("2012-12-31T10:00:00Z".parse().unwrap()));
 }
@@ -149,10 +149,10 @@ fn a_plane_in_the_air_cannot_depart() {
     let refused = Refusal::PlaneInTheAir { plane, flight: MORNING.parse().unwrap() };
     let both = || in_the_air(MORNING, Some(PLANE)).and([scheduled(NOON)]);
     both().when(depart(NOON, Some(PLANE))).then_rejected(refused);
-    // Another plane can, and of one without a number nothing is known.
+    // Another plane can depart, and so can a flight without a tail number.
     both().when(depart(NOON, Some("N1"))).then([departed(NOON, Some("N1"))]);
     both().when(depart(NOON, None)).then([departed(NOON, None)]);
-    // When it is down again, in whatever place, it can.
+    // After it has landed at any airport, it can depart again.
     let (flight, destination) = (MORNING.parse().unwrap(), "IAH".parse().unwrap());
     let board = crate::ids::FlightId::board(&flight);
     let diverted = FlightDiverted { flight, board, plane: Some(plane), destination };
@@ -161,7 +161,7 @@ fn a_plane_in_the_air_cannot_depart() {
 }
 
 #[test]
-fn an_instant_belongs_to_the_day_of_the_flight() {
+fn an_instant_far_from_the_day_of_its_flight_is_invalid() {
     let late =
         ScheduleFlight { departs_at: "2013-01-03T00:00:00Z".parse().unwrap(), ..schedule(MORNING) };
     nothing_given().when(late).then_invalid("departs_at");
@@ -172,7 +172,7 @@ fn an_instant_belongs_to_the_day_of_the_flight() {
 }
 
 #[test]
-fn on_record_a_refusal_is_a_fact() {
+fn a_refusal_on_record_is_an_event() {
     let flight: crate::ids::FlightId = MORNING.parse().unwrap();
     let refused = CommandRefused {
         flight,
@@ -183,13 +183,13 @@ fn on_record_a_refusal_is_a_fact() {
     };
     nothing_given().when(OnRecord(land(MORNING))).then([refused.clone().into()]);
     nothing_given().when(OnRecord(schedule(MORNING))).then([scheduled(MORNING).into()]);
-    // The same as who was told no puts on record.
+    // Both commands record equal events.
     let refusal = Refusal::NotDeparted { flight, status: None };
     nothing_given().when(NoteRefusal::of(&land(MORNING), &refusal)).then([refused]);
 }
 
 #[test]
-fn a_refusal_has_the_name_of_its_rule() {
+fn a_refusal_in_json_has_the_name_of_its_rule() {
     let (flight, plane): (crate::ids::FlightId, _) =
         (MORNING.parse().unwrap(), PLANE.parse().unwrap());
     for refusal in [
@@ -206,7 +206,7 @@ fn a_refusal_has_the_name_of_its_rule() {
 }
 
 #[test]
-fn a_name_that_is_known_is_nothing_new() {
+fn a_known_name_commits_nothing() {
     let named = |name: &str| AirlineNamed { airline: "UA".parse().unwrap(), name: name.to_owned() };
     let hostile = "<script>alert('1')</script>";
     let told = nothing_given().when(NameAirline(named(hostile))).then([named(hostile)]);
@@ -220,12 +220,12 @@ fn the_same_events_give_the_same_states() {
         FlightEvent::from(scheduled(MORNING)),
         departed(MORNING, Some(PLANE)).into(),
     ]);
-    check_determinism::<InTheAir>([PlaneEvent::from(departed(MORNING, Some(PLANE)))]);
+    check_determinism::<AirborneFlight>([PlaneEvent::from(departed(MORNING, Some(PLANE)))]);
     check_determinism::<Season>([opened("2013-01-01", "2013-01-31")]);
 }
 
 #[test]
-fn a_command_is_read_from_json_and_says_what_is_wrong_with_it() {
+fn an_invalid_command_in_json_names_its_fault() {
     let json = r#"{"flight": "UA1-EWR-2013-01-01", "plane": null, "at": "2013-01-01T10:07:00Z"}"#;
     assert_eq!(serde_json::from_str::<DepartFlight>(json).unwrap(), depart(MORNING, None));
     for (from, to, said) in [

@@ -1,8 +1,8 @@
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use super::{NotA, as_text};
+use super::{InvalidName, as_text};
 
-/// Capital letters and digits, kept in place: the rest is zeros.
+/// Capital letters and digits in an array; the bytes after them are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Code<const N: usize>([u8; N]);
 
@@ -32,18 +32,18 @@ macro_rules! code {
         pub struct $name(Code<$bytes>);
 
         impl $name {
-            /// As text.
+            /// The code as text.
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
             }
         }
 
         impl FromStr for $name {
-            type Err = NotA;
+            type Err = InvalidName;
 
-            fn from_str(text: &str) -> Result<$name, NotA> {
+            fn from_str(text: &str) -> Result<$name, InvalidName> {
                 let code = Code::read(text, $lengths).map($name);
-                code.ok_or_else(|| NotA::new(text, $what, $wanted))
+                code.ok_or_else(|| InvalidName::new(text, $what, $wanted))
             }
         }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_what_it_was_read_from() {
+    fn a_code_prints_the_text_that_it_was_parsed_from() {
         assert_eq!("UA".parse::<Airline>().unwrap().to_string(), "UA");
         assert_eq!("04G".parse::<Airport>().unwrap().as_str(), "04G");
         assert_eq!("N14228".parse::<Plane>().unwrap().as_str(), "N14228");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_refused_and_the_error_says_what_was_wanted() {
+    fn an_error_about_a_code_shows_the_form_of_valid_codes() {
         for text in ["", "U", "UAL", "ua", "U ", "<s", "Ü", "U\0"] {
             let error = text.parse::<Airline>().unwrap_err().to_string();
             assert!(error.ends_with("write two capital letters or digits, such as UA"), "{error}");

@@ -3,9 +3,9 @@ use std::{fmt, str::FromStr};
 use diptych::Timestamp;
 use jiff::{civil::Date, tz::Offset};
 
-use super::{NotA, as_text};
+use super::{InvalidName, as_text};
 
-/// A day of the calendar, such as `2013-01-15`.
+/// A calendar day, such as `2013-01-15`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(Date);
 
@@ -14,30 +14,30 @@ impl Day {
     pub fn of(instant: Timestamp) -> Day {
         match jiff::Timestamp::from_microsecond(instant.as_micros()) {
             Ok(instant) => Day(Offset::UTC.to_datetime(instant).date()),
-            // Beyond the calendar there is its last day.
+            // The instant is outside the calendar.
             Err(_) if instant.as_micros() > 0 => Day(Date::MAX),
             Err(_) => Day(Date::MIN),
         }
     }
 
-    /// The day that has this year, month and day of the month, if there is one.
+    /// The day with this year, month and day of the month; `None` if there is no such day.
     pub fn new(year: i16, month: i8, day: i8) -> Option<Day> {
         Date::new(year, month, day).ok().filter(|date| (0..=9999).contains(&date.year())).map(Day)
     }
 
-    /// Its first instant, in UTC.
+    /// The first instant of the day, in UTC.
     pub fn start(self) -> Timestamp {
         let start = Offset::UTC.to_timestamp(self.0.at(0, 0, 0, 0));
         start.map_or(Timestamp::NEVER, |at| Timestamp::from_micros(at.as_microsecond()))
     }
 
-    /// So many days later, or earlier if negative; the calendar's last or first day at most.
+    /// Adds days. Stops at the last day of the calendar, or at the first day if `days` is negative.
     #[must_use]
     pub fn plus(self, days: i32) -> Day {
         Day(self.0.saturating_add(jiff::Span::new().days(days)))
     }
 
-    /// All days from this one to the other.
+    /// All days from this day to `last`.
     pub fn through(self, last: Day) -> impl Iterator<Item = Day> {
         let days = std::iter::successors(Some(self.0), |day| day.tomorrow().ok());
         days.map(Day).take_while(move |day| *day <= last)
@@ -45,9 +45,9 @@ impl Day {
 }
 
 impl FromStr for Day {
-    type Err = NotA;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Day, NotA> {
+    fn from_str(text: &str) -> Result<Day, InvalidName> {
         let day = || {
             let (year, rest) = text.split_once('-')?;
             let (month, day) = rest.split_once('-')?;
@@ -59,12 +59,14 @@ impl FromStr for Day {
             }
             Day::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)
         };
-        day().ok_or_else(|| NotA::new(text, "a day", "one of the calendar, such as 2013-01-15"))
+        day().ok_or_else(|| {
+            InvalidName::new(text, "a day", "one of the calendar, such as 2013-01-15")
+        })
     }
 }
 
 impl fmt::Display for Day {
-    /// By hand, because every command says a few days.
+    /// Written by hand for speed, because every command formats several days.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = (self.0.year(), self.0.month(), self.0.day());
         if !(0..=9999).contains(&year) {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_one_of_the_calendar() {
+    fn only_days_of_the_calendar_parse() {
         assert_eq!(day("2012-02-29").to_string(), "2012-02-29");
         for text in ["2013-02-29", "2013-1-01", "20130101", "2013-01-01T00:00", "-013-01-01", ""] {
             assert!(text.parse::<Day>().is_err(), "{text}");
@@ -107,17 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_has_a_day_and_a_day_a_first_instant() {
+    fn a_day_begins_at_midnight_utc() {
         let instant: Timestamp = "2013-01-15T23:59:59.999999Z".parse().unwrap();
         assert_eq!(Day::of(instant), day("2013-01-15"));
         assert_eq!(day("2013-01-15").start(), "2013-01-15T00:00:00Z".parse().unwrap());
         assert_eq!(day("2012-12-31").plus(1), day("2013-01-01"));
-        // Whatever anybody says the time is.
+        // Clients may send any instant.
         assert!(Day::of(Timestamp::NEVER) < Day::of(Timestamp::from_micros(i64::MAX)));
     }
 
     #[test]
-    fn days_follow_each_other() {
+    fn through_includes_both_ends_and_is_empty_backwards() {
         let days: Vec<_> = day("2013-02-27").through(day("2013-03-01")).collect();
         assert_eq!(days, [day("2013-02-27"), day("2013-02-28"), day("2013-03-01")]);
         assert_eq!(day("2013-02-27").through(day("2013-02-26")).count(), 0);

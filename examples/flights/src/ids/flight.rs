@@ -1,8 +1,8 @@
 use std::{fmt, str::FromStr};
 
-use super::{Airline, Airport, Day, NotA, as_text};
+use super::{Airline, Airport, Day, InvalidName, as_text};
 
-/// One flight: airline, number, and the board that it is on, such as `UA1545-EWR-2013-01-01`.
+/// One flight: its airline, its number and its board, such as `UA1545-EWR-2013-01-01`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlightId {
     airline: Airline,
@@ -10,79 +10,83 @@ pub struct FlightId {
     board: BoardId,
 }
 
-/// The departures of one airport on one day, where it is, such as `EWR-2013-01-01`.
+/// The departures of one airport on one day, such as `EWR-2013-01-01`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BoardId {
-    /// Where the flights depart.
+    /// The airport of the departures.
     pub origin: Airport,
-    /// The day that the timetable has them on, in the airport's own time.
+    /// The day in the timetable, in the airport's local time.
     pub day: Day,
 }
 
 impl FlightId {
-    /// Numbers are below this.
+    /// All flight numbers are below this.
     const NUMBERS: u16 = 10_000;
 
-    /// The flight of this airline and number on this board; none if the number is no flight's.
+    /// The flight with this airline, number and board; `None` if the number is too large.
     pub fn new(airline: Airline, number: u16, board: BoardId) -> Option<FlightId> {
         (number < FlightId::NUMBERS).then_some(FlightId { airline, number, board })
     }
 
-    /// Whose flight it is.
+    /// The airline.
     pub fn airline(&self) -> Airline {
         self.airline
     }
 
-    /// The number that the airline gives it.
+    /// The number.
     pub fn number(&self) -> u16 {
         self.number
     }
 
-    /// Where it departs.
+    /// The airport of the departure.
     pub fn origin(&self) -> Airport {
         self.board.origin
     }
 
-    /// The day that the timetable has it on, in the airport's own time.
+    /// The day in the timetable, in the airport's local time.
     pub fn day(&self) -> Day {
         self.board.day
     }
 
-    /// The board that it is on.
+    /// The board that shows the flight.
     pub fn board(&self) -> BoardId {
         self.board
     }
 }
 
 impl FromStr for FlightId {
-    type Err = NotA;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<FlightId, NotA> {
+    fn from_str(text: &str) -> Result<FlightId, InvalidName> {
         let flight = || {
             let (head, board) = text.split_once('-')?;
             let (airline, digits) = head.split_at_checked(2)?;
             let is_number = matches!(digits.len(), 1..=4)
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
-                // One flight has one name.
+                // A leading zero would give one flight two names.
                 && (digits == "0" || !digits.starts_with('0'));
             let number = is_number.then(|| digits.parse().ok())??;
             FlightId::new(airline.parse().ok()?, number, board.parse().ok()?)
         };
         flight().ok_or_else(|| {
-            NotA::new(text, "a flight", "airline, number, airport, day: UA1545-EWR-2013-01-01")
+            InvalidName::new(
+                text,
+                "a flight",
+                "airline, number, airport, day: UA1545-EWR-2013-01-01",
+            )
         })
     }
 }
 
 impl FromStr for BoardId {
-    type Err = NotA;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<BoardId, NotA> {
+    fn from_str(text: &str) -> Result<BoardId, InvalidName> {
         let board = || {
             let (origin, day) = text.split_once('-')?;
             Some(BoardId { origin: origin.parse().ok()?, day: day.parse().ok()? })
         };
-        board().ok_or_else(|| NotA::new(text, "a board", "airport and day: EWR-2013-01-01"))
+        board().ok_or_else(|| InvalidName::new(text, "a board", "airport and day: EWR-2013-01-01"))
     }
 }
 
@@ -119,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flight_is_taken_apart_and_put_together() {
+    fn a_flight_prints_the_text_that_it_was_parsed_from() {
         let flight: FlightId = "UA1545-EWR-2013-01-01".parse().unwrap();
         assert_eq!((flight.airline().as_str(), flight.number()), ("UA", 1545));
         assert_eq!(flight.board().to_string(), "EWR-2013-01-01");
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_flight_is_refused() {
+    fn text_that_is_not_a_flight_is_refused() {
         for text in [
             "",
             "UA-EWR-2013-01-01",

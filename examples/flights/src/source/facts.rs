@@ -1,4 +1,4 @@
-//! The small tables, which are a part of the program: what things are called, and the weather.
+//! The small tables that are built into the program: names, planes and the weather.
 
 use diptych::Timestamp;
 
@@ -8,13 +8,13 @@ use super::{
 };
 use crate::events::{AirlineNamed, AirportNamed, PlaneRegistered, Weather, WeatherObserved};
 
-/// Everything that is told beside the flights.
+/// All data besides the flights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     pub(crate) airlines: Vec<AirlineNamed>,
     pub(crate) airports: Vec<AirportNamed>,
     pub(crate) planes: Vec<PlaneRegistered>,
-    /// With the instant that it is of.
+    /// Each observation with the time of its measurement.
     pub(crate) weather: Vec<(Timestamp, WeatherObserved)>,
 }
 
@@ -85,7 +85,7 @@ fn read<T>(
     Ok(all)
 }
 
-/// Degrees are told to seven digits, which is a hand's breadth.
+/// Seven digits after the point are exact to about a centimetre.
 fn airport(row: &Row<'_>) -> Result<AirportNamed, SourceError> {
     let degrees = |column| match row.measured(column, 7)? {
         Some(degrees) => Ok(degrees),
@@ -109,7 +109,7 @@ fn plane(row: &Row<'_>) -> Result<PlaneRegistered, SourceError> {
     })
 }
 
-/// Measured in other units and converted, so most digits of the file mean nothing.
+/// The values were converted from other units, so most digits in the file carry no information.
 fn weather(row: &Row<'_>) -> Result<(Timestamp, WeatherObserved), SourceError> {
     let weather = Weather {
         temperature_f: row.measured(5, 2)?,

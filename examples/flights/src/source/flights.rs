@@ -12,7 +12,7 @@ use super::{
 use crate::{
     commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, ScheduleFlight},
     ids::{Airport, BoardId, Day, FlightId, Plane},
-    plan::Planned,
+    plan::PlannedCommand,
     time::plus_minutes,
 };
 
@@ -38,7 +38,7 @@ const COLUMNS: [&str; 19] = [
     "time_hour",
 ];
 
-/// Where in the table.
+/// The index of each column.
 mod column {
     pub(super) const YEAR: usize = 0;
     pub(super) const MONTH: usize = 1;
@@ -57,24 +57,25 @@ mod column {
     pub(super) const TIME_HOUR: usize = 18;
 }
 
-/// A flight as its row has it. There are many of them, so they are small.
+/// The contents of a row. A year has many rows, so the fields are small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FlightRow {
     flight: FlightId,
     destination: Airport,
     plane: Option<Plane>,
     distance_miles: u16,
-    /// When it is to depart, in minutes since the epoch.
+    /// Scheduled departure, in minutes since the epoch.
     departs_minute: i32,
-    /// How late it left, if it did.
+    /// Delay of the departure; `None` if the flight did not leave.
     departure_delay: Option<i16>,
-    /// How long it was in the air, if it got where it was to go.
+    /// Time in the air; `None` if the flight did not reach its destination.
     air_minutes: Option<i16>,
     arrival_delay: Option<i16>,
 }
 
 impl FlightRow {
-    /// That a flight was diverted is known so long after it left.
+    /// Assumed time from the departure to the news that a flight was diverted. The file does not
+    /// say it.
     const DIVERTED_AFTER_MINUTES: i64 = 240;
 
     fn read(row: &Row<'_>) -> Result<FlightRow, SourceError> {
@@ -106,7 +107,7 @@ impl FlightRow {
         Ok(read)
     }
 
-    /// Whether the commands that it makes will be taken: later it would be too late to find out.
+    /// Checks that the row's commands are valid, so that the load cannot fail half-way.
     fn check(&self, row: &Row<'_>) -> Result<(), SourceError> {
         let wrong = |column| move |invalid: diptych::Invalid| row.wrong(column, invalid.problem);
         self.schedule().validate().map_err(wrong(column::TIME_HOUR))?;
@@ -117,22 +118,22 @@ impl FlightRow {
         }
     }
 
-    /// The day that the timetable has it on.
+    /// The day of the flight in the timetable.
     pub(crate) fn day(&self) -> Day {
         self.flight.day()
     }
 
-    /// When it is in the timetable.
+    /// The time at which the flight enters the timetable.
     pub(crate) fn scheduled_at(&self) -> Timestamp {
         self.schedule().scheduled_at()
     }
 
-    /// When it leaves, or will not.
+    /// The time at which the flight departs or is cancelled.
     pub(crate) fn left_at(&self) -> Timestamp {
         plus_minutes(self.departs_at(), self.departure_delay.unwrap_or(0).into())
     }
 
-    /// When it ends, if it left.
+    /// The time at which the flight lands or is diverted; `None` if it did not depart.
     pub(crate) fn ended_at(&self) -> Option<Timestamp> {
         self.departure_delay?;
         let minutes = self.air_minutes.map_or(FlightRow::DIVERTED_AFTER_MINUTES, i64::from);
@@ -153,33 +154,33 @@ impl FlightRow {
         }
     }
 
-    /// It departs, or is cancelled.
-    pub(crate) fn leave(&self) -> Planned {
+    /// The command that departs or cancels the flight.
+    pub(crate) fn leave(&self) -> PlannedCommand {
         let (flight, at) = (self.flight, self.left_at());
         match self.departure_delay {
-            Some(_) => Planned::Depart(DepartFlight { flight, plane: self.plane, at }),
-            None => Planned::Cancel(CancelFlight { flight, at }),
+            Some(_) => PlannedCommand::Depart(DepartFlight { flight, plane: self.plane, at }),
+            None => PlannedCommand::Cancel(CancelFlight { flight, at }),
         }
     }
 
-    /// It lands or is diverted, if it left.
-    pub(crate) fn end(&self) -> Planned {
+    /// The command that lands or diverts the flight, if it departed.
+    pub(crate) fn end(&self) -> PlannedCommand {
         let flight = self.flight;
         match self.air_minutes {
             Some(minutes) => {
                 let at = plus_minutes(self.left_at(), minutes.into());
                 let arrival_delay_minutes = self.arrival_delay.map(i32::from);
-                Planned::Land(LandFlight { flight, at, arrival_delay_minutes })
+                PlannedCommand::Land(LandFlight { flight, at, arrival_delay_minutes })
             }
             None => {
                 let at = plus_minutes(self.left_at(), FlightRow::DIVERTED_AFTER_MINUTES);
-                Planned::Divert(DivertFlight { flight, at })
+                PlannedCommand::Divert(DivertFlight { flight, at })
             }
         }
     }
 }
 
-/// When it is to depart: the hour is in UTC, so that no clock goes back in it.
+/// The scheduled departure. The file gives the hour in UTC, so changes of the clock have no effect.
 fn departs_minute(row: &Row<'_>) -> Result<i32, SourceError> {
     const MINUTE_MICROS: i64 = 60_000_000;
     let hour: Timestamp = row.value(column::TIME_HOUR)?;

@@ -1,4 +1,4 @@
-//! A table as text, of whatever quality.
+//! Reads a table from untrusted text.
 
 use std::{
     io::{self, Read},
@@ -11,9 +11,9 @@ use flate2::read::MultiGzDecoder;
 use super::{Source, SourceError};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
-/// What stands where nothing is known.
+/// The mark for an unknown value.
 const NOTHING: &str = "NA";
-/// How much of a value that is wrong is shown.
+/// The number of characters of a wrong value that an error shows.
 const SHOWN_CHARS: usize = 40;
 
 pub(super) struct Table<'a> {
@@ -21,12 +21,12 @@ pub(super) struct Table<'a> {
     columns: &'static [&'static str],
     reader: Reader<ShortLines<Box<dyn Read + 'a>>>,
     record: ByteRecord,
-    /// Rows that were read.
+    /// Number of rows read so far.
     rows: usize,
 }
 
-/// Whether a value may stand in quotes. A quote that is never closed makes one value of the rest
-/// of a file, so there are none where the file is anybody's.
+/// Whether values may be quoted. An unclosed quote would turn the rest of a file into one value, so
+/// files from users may not contain quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Quotes {
     Some,
@@ -34,7 +34,7 @@ pub(super) enum Quotes {
 }
 
 impl<'a> Table<'a> {
-    /// The table in these bytes, compressed or not. It has to have just these columns.
+    /// Opens the table in `bytes`, plain or compressed. It must have exactly these columns.
     pub(super) fn open(
         file: &'a str,
         bytes: &'a [u8],
@@ -62,7 +62,7 @@ impl<'a> Table<'a> {
         Err(SourceError::Header { file, found: shown(&found, wanted.len() + 80), wanted })
     }
 
-    /// The next row, if there is one.
+    /// Reads the next row; `None` at the end of the table.
     pub(super) fn row(&mut self) -> Result<Option<Row<'_>>, SourceError> {
         if !self.advance()? {
             return Ok(None);
@@ -95,7 +95,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// A row, with as many values as there are columns.
+/// A row with one value for each column.
 pub(super) struct Row<'a> {
     file: &'a str,
     columns: &'static [&'static str],
@@ -104,7 +104,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// The value in this column, as text.
+    /// The text in this column.
     pub(super) fn text(&self, column: usize) -> Result<&str, SourceError> {
         let bytes = self.record.get(column).unwrap_or_default();
         str::from_utf8(bytes).map_err(|_| {
@@ -113,7 +113,7 @@ impl Row<'_> {
         })
     }
 
-    /// The value in this column.
+    /// The parsed value in this column.
     pub(super) fn value<T: FromStr<Err: ToString>>(&self, column: usize) -> Result<T, SourceError> {
         let text = self.text(column)?;
         text.parse().map_err(|error: T::Err| {
@@ -122,7 +122,7 @@ impl Row<'_> {
         })
     }
 
-    /// The value in this column, if it is known.
+    /// The parsed value in this column; `None` if it is unknown.
     pub(super) fn known<T: FromStr<Err: ToString>>(
         &self,
         column: usize,
@@ -133,8 +133,8 @@ impl Row<'_> {
         }
     }
 
-    /// The number in this column, if it is known: with so many digits after the point, because
-    /// the file has more of them than were measured.
+    /// The number in this column, rounded to `digits` digits after the point; `None` if it is
+    /// unknown. The file has more digits than were measured.
     pub(super) fn measured(&self, column: usize, digits: i32) -> Result<Option<f64>, SourceError> {
         let Some(number) = self.known::<f64>(column)? else { return Ok(None) };
         if !number.is_finite() {
@@ -144,7 +144,7 @@ impl Row<'_> {
         Ok(Some((number * scale).round() / scale))
     }
 
-    /// That something is wrong with the value in this column.
+    /// The error for a faulty value in this column.
     pub(super) fn wrong(&self, column: usize, problem: String) -> SourceError {
         let column = self.columns.get(column).copied().unwrap_or_default();
         SourceError::Row { file: self.file.to_owned(), row: self.number, column, problem }
@@ -159,10 +159,11 @@ fn shown(text: &str, chars: usize) -> String {
     shown
 }
 
-/// Text whose lines are not too long, so that no row is larger than memory.
+/// A reader that fails at a line longer than [`Source::LINE_BYTES`], so that no row fills the
+/// memory.
 struct ShortLines<R> {
     plain: R,
-    /// Bytes of the line that is being read.
+    /// Bytes read of the current line.
     bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The departures of an airport, and all about one flight.
+//! The departures of an airport, and the details of one flight.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,28 @@ use crate::{
     time::plus_minutes,
 };
 
-/// All flights, by the board that they are on.
+/// All flights, by board.
 ///
-/// What is known of a flight may come in any order, as it does where the past is asked in order of
-/// when things occurred. A flight is shown once its place in the timetable is known.
+/// The events of a flight may come in any order, as in a query of the past by the time at which
+/// facts occurred. The board shows a flight once its entry in the timetable is known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Board {
-    boards: BTreeMap<BoardId, BTreeMap<FlightId, Flight>>,
+    boards: BTreeMap<BoardId, BTreeMap<FlightId, FlightEntry>>,
     flights: usize,
-    /// When the newest event of a flight of the files was so.
+    /// The time of the newest event of a flight from the files. It is the demo's clock.
     newest: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Flight {
-    scheduled: Option<Scheduled>,
-    /// When it left, with which plane, how late.
+struct FlightEntry {
+    scheduled: Option<TimetableEntry>,
+    /// Time of the departure, plane, and delay in minutes.
     departed: Option<(Timestamp, Option<Plane>, i32)>,
-    ended: Option<Ended>,
+    ended: Option<FlightEnd>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Scheduled {
+struct TimetableEntry {
     at: Timestamp,
     departs_at: Timestamp,
     destination: Airport,
@@ -44,7 +44,7 @@ struct Scheduled {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Ended {
+struct FlightEnd {
     at: Timestamp,
     status: Status,
     arrival_delay_minutes: Option<i32>,
@@ -60,7 +60,7 @@ impl Fold for Board {
         }
         match &event.event {
             Happening::Scheduled(scheduled) => {
-                self.flight(scheduled.flight).scheduled = Some(Scheduled {
+                self.flight(scheduled.flight).scheduled = Some(TimetableEntry {
                     at,
                     departs_at: scheduled.departs_at,
                     destination: scheduled.destination,
@@ -87,23 +87,23 @@ impl Fold for Board {
     }
 
     fn heap_bytes(&self) -> Option<usize> {
-        Some(map_bytes::<FlightId, Flight>(self.flights))
+        Some(map_bytes::<FlightId, FlightEntry>(self.flights))
     }
 }
 
 impl Board {
-    fn flight(&mut self, flight: FlightId) -> &mut Flight {
+    fn flight(&mut self, flight: FlightId) -> &mut FlightEntry {
         let board = self.boards.entry(flight.board()).or_default();
         board.entry(flight).or_insert_with(|| {
             self.flights += 1;
-            Flight::default()
+            FlightEntry::default()
         })
     }
 }
 
-impl Flight {
+impl FlightEntry {
     fn end(&mut self, at: Timestamp, status: Status, arrival_delay_minutes: Option<i32>) {
-        self.ended = Some(Ended { at, status, arrival_delay_minutes });
+        self.ended = Some(FlightEnd { at, status, arrival_delay_minutes });
     }
 
     fn row(&self, flight: FlightId) -> Option<BoardRow> {
@@ -137,30 +137,30 @@ impl Flight {
 /// One line of a departure board.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BoardRow {
-    /// Which flight.
+    /// The flight.
     pub flight: FlightId,
-    /// Whose it is.
+    /// Its airline.
     pub airline: Airline,
-    /// The number that the airline gives it.
+    /// Its number.
     pub number: u16,
-    /// When it is to depart.
+    /// Scheduled departure.
     #[schemars(with = "String")]
     pub departs_at: Timestamp,
-    /// Where it goes.
+    /// Destination.
     pub destination: Airport,
-    /// The plane: that with which it left, or is to.
+    /// The plane of the departure, or the planned plane before it.
     pub plane: Option<Plane>,
-    /// How it stands with it.
+    /// Status.
     pub status: Status,
-    /// How late it left.
+    /// Delay of the departure.
     pub delay_minutes: Option<i32>,
-    /// When it left.
+    /// Time of the departure.
     #[schemars(with = "Option<String>")]
     pub departed_at: Option<Timestamp>,
-    /// When it landed, was diverted or cancelled.
+    /// Time of the landing, diversion or cancellation.
     #[schemars(with = "Option<String>")]
     pub ended_at: Option<Timestamp>,
-    /// How late it arrived.
+    /// Delay of the landing.
     pub arrival_delay_minutes: Option<i32>,
 }
 
@@ -168,9 +168,9 @@ pub struct BoardRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DepartureBoard {
-    /// Of which airport.
+    /// The airport.
     pub airport: Airport,
-    /// Around when; else when the newest event of a flight of the files was so.
+    /// The instant. If absent, the demo's clock: the newest event of a flight from the files.
     #[schemars(with = "Option<String>")]
     pub at: Option<Timestamp>,
 }
@@ -178,12 +178,12 @@ pub struct DepartureBoard {
 /// The departures of an airport.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DepartureBoardAnswer {
-    /// Of which airport.
+    /// The airport.
     pub airport: Airport,
-    /// Around when; nothing if nothing was said and nothing is known.
+    /// The instant. Absent if the query gave none and no flight is known.
     #[schemars(with = "Option<String>")]
     pub at: Option<Timestamp>,
-    /// In the order in which they are to depart.
+    /// The rows, ordered by scheduled departure.
     pub rows: Vec<BoardRow>,
 }
 
@@ -196,8 +196,8 @@ impl DepartureBoard {
         (first, plus_minutes(at, DepartureBoard::AFTER_MINUTES))
     }
 
-    /// The boards that have flights in the window. A flight departs on its board's day or, in UTC,
-    /// on the next: what schedules it sees to that.
+    /// The boards that may have flights in the window. Scheduling makes sure that a flight departs
+    /// on its board's day or, in UTC, on the next day.
     fn boards(&self, at: Timestamp) -> impl Iterator<Item = BoardId> {
         let (first, last) = DepartureBoard::window(at);
         let days = Day::of(first).plus(-1).through(Day::of(last));
@@ -223,7 +223,7 @@ impl Query for DepartureBoard {
         DepartureBoardAnswer { airport, at, rows }
     }
 
-    /// Whatever the view has, an instant has a few boards.
+    /// A given instant depends on only a few boards. Without an instant, the whole view matters.
     fn scope(&self) -> Filter {
         let Some(at) = self.at else { return Filter::everything() };
         let boards = self.boards(at).map(|board| Filter::tag(Tag::new("board", board)));
@@ -231,26 +231,26 @@ impl Query for DepartureBoard {
     }
 }
 
-/// All about one flight.
+/// The details of one flight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlightCard {
-    /// Which.
+    /// The flight.
     pub flight: FlightId,
 }
 
-/// What is known of one flight.
+/// The known facts about one flight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FlightDetails {
-    /// What the board shows of it.
+    /// The row of the board.
     #[serde(flatten)]
     pub row: BoardRow,
-    /// Where it departs.
+    /// Airport of the departure.
     pub origin: Airport,
-    /// Since when it is in the timetable.
+    /// Time at which the flight entered the timetable.
     #[schemars(with = "String")]
     pub scheduled_at: Timestamp,
-    /// How far it is.
+    /// Distance to the destination.
     pub distance_miles: Option<u16>,
 }
 

@@ -1,5 +1,5 @@
-//! How late flights leave, against the weather of the hour: two sources that know nothing of each
-//! other. What came of one is put beside what came of the other whichever is first.
+//! Delays of departures by the weather of the hour. Departures and weather come from independent
+//! sources, so the view joins the two in whichever order they arrive.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     time::hour_of,
 };
 
-/// Each hour of each airport, and sums over all hours with the same kind of weather.
+/// Departures and weather of each hour at each airport, and sums over all hours by kind of weather.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WeatherDelay {
     hours: BTreeMap<(Airport, i64), Hour>,
@@ -60,7 +60,7 @@ impl Fold for WeatherDelay {
     }
 }
 
-/// Whether a departure was about when its board says; the scope relies on that.
+/// Whether a departure is near its board's day. The scope of [`DelayByHour`] relies on this.
 fn belongs(departed: &FlightDeparted, event: &Recorded<Happening>) -> bool {
     let (first, last) = (ABOUT_ITS_DAY.start(), ABOUT_ITS_DAY.end());
     let day = departed.flight.day();
@@ -68,7 +68,7 @@ fn belongs(departed: &FlightDeparted, event: &Recorded<Happening>) -> bool {
 }
 
 impl WeatherDelay {
-    /// Changes the sums that this weather belongs to.
+    /// Changes the sums for this weather.
     fn under(&mut self, weather: Weather, change: impl Fn(&mut Minutes)) {
         let sums = [
             Bands::WIND.of(weather.wind_mph).and_then(|band| self.wind.get_mut(band)),
@@ -95,7 +95,7 @@ impl Minutes {
     }
 }
 
-/// Kinds of weather by one of its figures: each from where the one before ends.
+/// Bands of one measured value. Each begins where the band before it ends.
 struct Bands<const N: usize>([(f64, &'static str); N]);
 
 impl<const N: usize> Bands<N> {
@@ -103,7 +103,7 @@ impl<const N: usize> Bands<N> {
         N
     }
 
-    /// Which of them has this figure.
+    /// The index of the band with this value.
     fn of(&self, figure: Option<f64>) -> Option<usize> {
         let figure = figure?;
         self.0.iter().rposition(|(from, _)| figure >= *from)
@@ -150,33 +150,33 @@ impl Bands<4> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DelayByHour {
-    /// At which airport.
+    /// The airport.
     pub airport: Airport,
-    /// On which day, in UTC.
+    /// The day, in UTC.
     pub day: Day,
 }
 
 /// The hours of a day at an airport.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DelayByHourAnswer {
-    /// At which airport.
+    /// The airport.
     pub airport: Airport,
-    /// On which day, in UTC.
+    /// The day, in UTC.
     pub day: Day,
-    /// All 24 of them.
+    /// All 24 hours.
     pub hours: Vec<DelayOfHour>,
 }
 
-/// An hour: what left, how late, and how the weather was.
+/// One hour: its departures, their delay, and the weather.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DelayOfHour {
     /// From 0 to 23, in UTC.
     pub hour: u8,
-    /// Flights that left.
+    /// Number of departures.
     pub departed: u64,
-    /// How late they did.
+    /// Mean delay of the departures.
     pub mean_delay_minutes: Option<f64>,
-    /// How the weather was; nothing if nobody said.
+    /// The weather, if measured.
     #[serde(flatten)]
     pub weather: Weather,
 }
@@ -200,7 +200,7 @@ impl Query for DelayByHour {
         DelayByHourAnswer { airport: self.airport, day: self.day, hours: hours.collect() }
     }
 
-    /// The weather of the airport, and the boards whose flights may have left on the day.
+    /// The weather of the airport, and the boards whose flights may depart on the day.
     fn scope(&self) -> Filter {
         let first = self.day.plus(-ABOUT_ITS_DAY.end());
         let days = first.through(self.day.plus(-ABOUT_ITS_DAY.start()));
@@ -210,30 +210,30 @@ impl Query for DelayByHour {
     }
 }
 
-/// How late flights left, by kinds of weather.
+/// The delay of departures by kind of weather.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DelayByWeather {}
 
-/// How late flights left, by kinds of weather.
+/// The delay of departures by kind of weather.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DelayByWeatherAnswer {
-    /// By the wind, the weakest first.
+    /// By wind, the weakest first.
     pub wind: Vec<DelayOfWeather>,
-    /// By how far one saw, the least first.
+    /// By visibility, the lowest first.
     pub visibility: Vec<DelayOfWeather>,
     /// By rain and snow, the least first.
     pub precipitation: Vec<DelayOfWeather>,
 }
 
-/// A kind of weather, and how late flights left in it.
+/// A kind of weather, and the delay of the departures in it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DelayOfWeather {
-    /// What it is.
+    /// Name of the kind, such as `5 to 10 mph`.
     pub label: String,
-    /// Flights that left.
+    /// Number of departures.
     pub departed: u64,
-    /// How late they did.
+    /// Mean delay of the departures.
     pub mean_delay_minutes: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! Everything as it comes: how much of what, and the latest.
+//! Counts of all events, and the newest ones.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,48 +12,48 @@ use crate::{
     ids::{Day, FlightId},
 };
 
-/// How many of each type, since when and until when, and the newest of them.
+/// The number of events of each type, the time that the flights cover, and the newest events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Happenings {
     counts: BTreeMap<Kind, u64>,
     total: u64,
-    /// When the earliest and the latest event of a flight of the files was so.
+    /// The earliest and the latest time of an event of a flight from the files.
     flights: Option<(Timestamp, Timestamp)>,
-    /// The newest last, [`Happenings::RECENT`] at most.
-    recent: VecDeque<Recent>,
+    /// The newest events, in order, at most [`Happenings::RECENT`].
+    recent: VecDeque<TimedHappening>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Recent {
+struct TimedHappening {
     at: Timestamp,
     happening: Happening,
 }
 
-/// What kinds of things happen.
+/// The types of events.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A flight is in the timetable.
+    /// A flight entered the timetable.
     FlightScheduled,
-    /// A flight left.
+    /// A flight departed.
     FlightDeparted,
-    /// A flight will not leave.
+    /// A flight was cancelled.
     FlightCancelled,
-    /// A flight arrived.
+    /// A flight landed at its destination.
     FlightLanded,
-    /// A flight ended somewhere else.
+    /// A flight landed at another airport.
     FlightDiverted,
-    /// A command was refused.
+    /// A rule refused a command.
     CommandRefused,
-    /// How the weather was.
+    /// The weather at an airport.
     WeatherObserved,
-    /// What an airline is called.
+    /// The name of an airline.
     AirlineNamed,
-    /// What an airport is called.
+    /// The name of an airport.
     AirportNamed,
-    /// What kind of plane it is.
+    /// The model of a plane.
     PlaneRegistered,
 }
 
@@ -88,70 +88,70 @@ impl Fold for Happenings {
         if self.recent.len() == Happenings::RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(Recent { at, happening: event.event.clone() });
+        self.recent.push_back(TimedHappening { at, happening: event.event.clone() });
     }
 
     fn heap_bytes(&self) -> Option<usize> {
-        Some(self.recent.capacity() * size_of::<Recent>())
+        Some(self.recent.capacity() * size_of::<TimedHappening>())
     }
 }
 
 impl Happenings {
-    /// How many of the newest are kept.
+    /// The number of newest events that the view keeps.
     pub const RECENT: usize = 40;
 
-    /// How many there were of a kind.
+    /// The number of events of a type.
     pub fn count(&self, kind: Kind) -> u64 {
         self.counts.get(&kind).copied().unwrap_or(0)
     }
 }
 
-/// What happens.
+/// Counts of all events, and the newest events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecentHappenings {}
 
-/// What happened: how much of what, and the newest.
+/// Counts of all events, and the newest events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HappeningsAnswer {
-    /// When the earliest event of a flight of the files was so.
+    /// The earliest time of an event of a flight from the files.
     #[schemars(with = "Option<String>")]
     pub first: Option<Timestamp>,
-    /// When the latest event of a flight of the files was so.
+    /// The latest time of an event of a flight from the files.
     #[schemars(with = "Option<String>")]
     pub last: Option<Timestamp>,
-    /// How many of each type.
+    /// Number of events of each type.
     pub events: Vec<CountOfType>,
-    /// Commands that were carried out.
+    /// Number of accepted commands.
     pub accepted: u64,
-    /// Commands that were refused.
+    /// Number of refused commands.
     pub refused: u64,
-    /// The newest first, 40 at most.
+    /// The newest events, newest first, at most 40.
     pub recent: Vec<RecentHappening>,
 }
 
-/// How many events of a type there are.
+/// The number of events of a type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CountOfType {
     /// The type.
     pub r#type: Kind,
-    /// How many.
+    /// Number of events.
     pub count: u64,
 }
 
-/// Something that happened.
+/// A recent event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RecentHappening {
-    /// How many there were until then, with this one.
+    /// Number of the event: it counts all events of the view up to this one.
     pub number: u64,
-    /// When it was so.
+    /// The time of the fact.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// What it is.
+    /// The type.
     pub r#type: Kind,
-    /// The flight that it is about, if it is about one.
+    /// The flight of the event, if it has one.
     pub flight: Option<FlightId>,
-    /// The same for people.
+    /// The event in words, for people.
     pub text: String,
 }
 
@@ -181,7 +181,7 @@ impl Query for RecentHappenings {
     }
 }
 
-/// Which days the flights of the files are on, as far as they happened: the first and the last.
+/// The days of the first and of the last event of a flight from the files.
 #[derive(Clone, Copy, Debug)]
 pub struct FlightDays {}
 

@@ -1,4 +1,4 @@
-//! What airlines and airports are called.
+//! Names of airlines and airports.
 
 use std::collections::BTreeMap;
 
@@ -46,24 +46,24 @@ impl Fold for Names {
     }
 }
 
-/// What everything is called.
+/// All names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllNames {}
 
-/// What everything is called, by its code.
+/// All names by code.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct NamesAnswer {
-    /// Airlines.
+    /// Names of airlines.
     pub airlines: BTreeMap<Airline, String>,
-    /// Airports.
+    /// Names and places of airports.
     pub airports: BTreeMap<Airport, NameOfAirport>,
 }
 
-/// What an airport is called, and where it is.
+/// Name and place of an airport.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NameOfAirport {
-    /// Its name.
+    /// Name of the airport.
     pub name: String,
     /// Degrees north.
     pub latitude: f64,

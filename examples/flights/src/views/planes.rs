@@ -1,4 +1,4 @@
-//! Where a plane was on a day.
+//! The flights of a plane on a day.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     ids::{Airport, Day, FlightId, Plane},
 };
 
-/// Each plane: what it is, and its flights in the order in which they left.
+/// Model and flights of each plane. The flights are in the order of their departures.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Planes {
     planes: BTreeMap<Plane, Logbook>,
@@ -23,7 +23,7 @@ pub struct Planes {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Logbook {
     kind: Option<PlaneKind>,
-    flown: Vec<Flown>,
+    flown: Vec<FlownLeg>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ struct PlaneKind {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Flown {
+struct FlownLeg {
     flight: FlightId,
     destination: Airport,
     departed_at: Timestamp,
@@ -60,7 +60,7 @@ impl Fold for Planes {
             Happening::Departed(departed) => {
                 let Some(plane) = departed.plane else { return };
                 let (flight, destination) = (departed.flight, departed.destination);
-                let flown = Flown { flight, destination, departed_at: at, ended: None };
+                let flown = FlownLeg { flight, destination, departed_at: at, ended: None };
                 self.of(plane).flown.push(flown);
                 self.flights += 1;
             }
@@ -75,8 +75,8 @@ impl Fold for Planes {
     }
 
     fn heap_bytes(&self) -> Option<usize> {
-        // Vectors that grow are half as large again, on the whole.
-        let flights = self.flights * size_of::<Flown>() * 3 / 2;
+        // A vector that grows by doubling is on average half as large again as its contents.
+        let flights = self.flights * size_of::<FlownLeg>() * 3 / 2;
         Some(map_bytes::<Plane, Logbook>(self.planes.len()) + flights)
     }
 }
@@ -88,7 +88,8 @@ impl Planes {
 
     fn end(&mut self, plane: Option<Plane>, flight: FlightId, ended: (Timestamp, Status)) {
         let Some(logbook) = plane.and_then(|plane| self.planes.get_mut(&plane)) else { return };
-        // It is the last, because a plane that is in the air cannot depart.
+        // Searches from the end: only the last flight can land, because a plane in the air cannot
+        // depart.
         let flown = logbook.flown.iter_mut().rev().find(|flown| flown.flight == flight);
         if let Some(flown) = flown {
             flown.ended = Some(ended);
@@ -96,49 +97,49 @@ impl Planes {
     }
 }
 
-/// What a plane flew on a day.
+/// The flights of a plane on a day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaneDay {
-    /// Which plane.
+    /// The plane.
     pub plane: Plane,
-    /// On which day, in UTC.
+    /// The day, in UTC.
     pub day: Day,
 }
 
-/// A plane, and what it flew.
+/// A plane, and its flights on the day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PlaneDayAnswer {
-    /// Which plane.
+    /// The plane.
     pub plane: Plane,
-    /// Who built it, if it is registered.
+    /// Manufacturer, if the plane is registered.
     pub manufacturer: Option<String>,
-    /// As what.
+    /// Model, if the plane is registered.
     pub model: Option<String>,
-    /// In which year.
+    /// Year in which it was built, if known.
     pub built: Option<i16>,
-    /// How many people sit in it.
+    /// Number of seats, if the plane is registered.
     pub seats: Option<u16>,
-    /// What left on that day, in order.
+    /// The departures of the day, in order.
     pub legs: Vec<Leg>,
 }
 
 /// One flight of a plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Leg {
-    /// Which.
+    /// The flight.
     pub flight: FlightId,
-    /// From where.
+    /// Airport of the departure.
     pub origin: Airport,
-    /// To where.
+    /// Destination.
     pub destination: Airport,
-    /// When it left.
+    /// Time of the departure.
     #[schemars(with = "String")]
     pub departed_at: Timestamp,
-    /// When it landed, if it did.
+    /// Time of the landing, if it landed.
     #[schemars(with = "Option<String>")]
     pub landed_at: Option<Timestamp>,
-    /// How it stands with it.
+    /// Status.
     pub status: Status,
 }
 
@@ -150,7 +151,7 @@ impl Query for PlaneDay {
         let logbook = view.planes.get(&self.plane);
         let flown = logbook.into_iter().flat_map(|logbook| &logbook.flown);
         let of_the_day = flown.filter(|flown| Day::of(flown.departed_at) == self.day);
-        let mut legs: Vec<_> = of_the_day.map(Flown::leg).collect();
+        let mut legs: Vec<_> = of_the_day.map(FlownLeg::leg).collect();
         legs.sort_by_key(|leg| leg.departed_at);
         let kind = logbook.and_then(|logbook| logbook.kind.as_ref());
         PlaneDayAnswer {
@@ -168,7 +169,7 @@ impl Query for PlaneDay {
     }
 }
 
-impl Flown {
+impl FlownLeg {
     fn leg(&self) -> Leg {
         let landed = self.ended.filter(|(_, status)| *status == Status::Landed);
         Leg {

@@ -1,5 +1,5 @@
-//! How punctual the airlines are. What they are called comes from one source and what they do from
-//! another: a record of both that nobody keeps elsewhere.
+//! Punctuality of the airlines. The view joins names and flights, which come from different
+//! sources.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::{LATE_MINUTES, Minutes, map_bytes};
 use crate::{events::Happening, ids::Airline};
 
-/// Each airline's name and figures.
+/// Name and figures of each airline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Punctuality {
-    airlines: BTreeMap<Airline, Figures>,
+    airlines: BTreeMap<Airline, AirlineFigures>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Figures {
+struct AirlineFigures {
     name: Option<String>,
     scheduled: u64,
     landed: u64,
@@ -31,7 +31,7 @@ struct Figures {
 
 const BINS: usize = 7;
 
-/// Which bar of the picture an arrival belongs to.
+/// The index of the bar for an arrival in the chart.
 fn bin(delay_minutes: i32) -> usize {
     match delay_minutes {
         ..-15 => 0,
@@ -66,17 +66,17 @@ impl Fold for Punctuality {
     }
 
     fn heap_bytes(&self) -> Option<usize> {
-        Some(map_bytes::<Airline, Figures>(self.airlines.len()))
+        Some(map_bytes::<Airline, AirlineFigures>(self.airlines.len()))
     }
 }
 
 impl Punctuality {
-    fn of(&mut self, airline: Airline) -> &mut Figures {
+    fn of(&mut self, airline: Airline) -> &mut AirlineFigures {
         self.airlines.entry(airline).or_default()
     }
 }
 
-impl Figures {
+impl AirlineFigures {
     fn landed(&mut self, delay_minutes: Option<i32>) {
         self.landed += 1;
         let Some(delay) = delay_minutes else { return };
@@ -88,43 +88,43 @@ impl Figures {
     }
 }
 
-/// How punctual each airline is.
+/// Punctuality of all airlines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PunctualityByAirline {}
 
-/// How punctual the airlines are.
+/// Punctuality of all airlines.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PunctualityAnswer {
-    /// Those with flights, the one with most of them first.
+    /// All airlines with flights, ordered by number of flights, largest first.
     pub airlines: Vec<PunctualityOfAirline>,
 }
 
-/// How punctual one airline is.
+/// Punctuality of one airline.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PunctualityOfAirline {
-    /// Which.
+    /// The airline.
     pub airline: Airline,
-    /// What it is called, if that was told.
+    /// Its name, if known.
     pub name: Option<String>,
-    /// Flights in the timetable.
+    /// Number of scheduled flights.
     pub scheduled: u64,
-    /// Flights that left.
+    /// Number of departures.
     pub departed: u64,
-    /// Flights that arrived.
+    /// Number of landings.
     pub landed: u64,
-    /// Flights that were cancelled.
+    /// Number of cancelled flights.
     pub cancelled: u64,
-    /// Flights that ended somewhere else.
+    /// Number of diverted flights.
     pub diverted: u64,
-    /// Flights that arrived less than 15 minutes late.
+    /// Number of landings less than 15 minutes late.
     pub on_time: u64,
-    /// How late they left.
+    /// Mean delay of the departures.
     pub mean_departure_delay_minutes: Option<f64>,
-    /// How late they arrived, those of which that is known.
+    /// Mean delay of the landings whose delay is known.
     pub mean_arrival_delay_minutes: Option<f64>,
-    /// Arrivals more than 15 minutes early, up to 15 early, 1 to 14 late, 15 to 29, 30 to 59, 60 to
-    /// 119, and more.
+    /// Number of landings more than 15 minutes early, up to 15 minutes early, 1 to 14 late, 15 to
+    /// 29, 30 to 59, 60 to 119, and later.
     pub arrivals_by_delay: [u64; BINS],
 }
 
@@ -140,7 +140,7 @@ impl Query for PunctualityByAirline {
     }
 }
 
-impl Figures {
+impl AirlineFigures {
     fn shown(&self, airline: Airline) -> PunctualityOfAirline {
         PunctualityOfAirline {
             airline,

@@ -1,4 +1,4 @@
-//! What the rules refused. Real data is dirty; here is where.
+//! Commands that the rules refused. They show where the real data contradicts itself.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{events::Happening, ids::FlightId};
 
-/// How often which rule refused which command, and the newest of those.
+/// Number of refusals by rule and command, and the newest refusals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Refusals {
     by_rule: BTreeMap<(CompactString, CompactString), u64>,
-    /// The newest last, [`Refusals::KEPT`] at most.
+    /// The newest refusals, in order, at most [`Refusals::KEPT`].
     newest: VecDeque<RefusedCommand>,
 }
 
 impl Refusals {
-    /// How many are shown at most: the log has them all.
+    /// The number of refusals that the view keeps. The log has all refusals.
     pub const KEPT: usize = 1_000;
 
-    /// How many there were.
+    /// The number of all refusals.
     pub fn total(&self) -> u64 {
         self.by_rule.values().sum()
     }
@@ -52,53 +52,53 @@ impl Fold for Refusals {
     }
 }
 
-/// What was refused, by rule and command.
+/// Number of refusals by rule and command, and the newest refusals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefusalsByRule {
-    /// How many of the newest are listed; 50 if nothing is said.
+    /// Number of newest refusals in the answer; 50 if absent.
     pub top: Option<u32>,
 }
 
-/// What was refused.
+/// Number of refusals by rule and command, and the newest refusals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RefusalsAnswer {
-    /// How many commands.
+    /// Number of all refusals.
     pub total: u64,
-    /// The same by rule and command, the most frequent first.
+    /// Number of refusals by rule and command, the most frequent first.
     pub by_rule: Vec<CountOfRule>,
-    /// The newest first.
+    /// The newest refusals, newest first.
     pub newest: Vec<RefusedCommand>,
 }
 
-/// How often a rule refused a command.
+/// The number of refusals of a command by a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CountOfRule {
-    /// The rule.
+    /// Name of the rule.
     #[schemars(with = "String")]
     pub rule: CompactString,
-    /// The command.
+    /// Name of the command.
     #[schemars(with = "String")]
     pub command: CompactString,
-    /// How often.
+    /// Number of refusals.
     pub count: u64,
 }
 
-/// A command that was refused.
+/// A refused command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedCommand {
-    /// When what it says would have been so.
+    /// The time of the fact that the command reported.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// The flight that it was about.
+    /// The flight of the command.
     pub flight: FlightId,
-    /// The command.
+    /// Name of the command.
     #[schemars(with = "String")]
     pub command: CompactString,
-    /// The rule.
+    /// Name of the rule.
     #[schemars(with = "String")]
     pub rule: CompactString,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
@@ -118,7 +118,7 @@ impl Query for RefusalsByRule {
             count: *count,
         });
         let mut by_rule: Vec<_> = counts.collect();
-        // Those of one count stay in order of their names.
+        // The sort is stable, so equal counts stay in the order of their names.
         by_rule.sort_by_key(|of| std::cmp::Reverse(of.count));
         let newest = view.newest.iter().rev().take(top).cloned().collect();
         RefusalsAnswer { total: view.total(), by_rule, newest }

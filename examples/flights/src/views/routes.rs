@@ -1,4 +1,4 @@
-//! From where to where, how often, and how late.
+//! Routes: traffic and delays between two airports.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::{LATE_MINUTES, Minutes, map_bytes};
 use crate::{events::Happening, ids::Airport};
 
-/// Each route's figures, and what the airports are called.
+/// RouteFigures of each route, and names of the airports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Routes {
-    routes: BTreeMap<Route, Figures>,
+    routes: BTreeMap<Route, RouteFigures>,
     names: BTreeMap<Airport, String>,
 }
 
@@ -23,7 +23,7 @@ struct Route {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Figures {
+struct RouteFigures {
     departed: u64,
     landed: u64,
     late: u64,
@@ -55,68 +55,68 @@ impl Fold for Routes {
 
     fn heap_bytes(&self) -> Option<usize> {
         let names: usize = self.names.values().map(String::capacity).sum();
-        let routes = map_bytes::<Route, Figures>(self.routes.len());
+        let routes = map_bytes::<Route, RouteFigures>(self.routes.len());
         Some(names + routes + map_bytes::<Airport, String>(self.names.len()))
     }
 }
 
 impl Routes {
-    fn route(&mut self, origin: Airport, destination: Airport) -> &mut Figures {
+    fn route(&mut self, origin: Airport, destination: Airport) -> &mut RouteFigures {
         self.routes.entry(Route { origin, destination }).or_default()
     }
 }
 
-/// The routes that come first in some order.
+/// The first routes in an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRanking {
-    /// In which order.
+    /// The order.
     pub order: RouteOrder,
-    /// How many; 15 if nothing is said.
+    /// Number of routes; 15 if absent.
     pub top: Option<u32>,
-    /// From this airport only.
+    /// Only routes from this airport.
     pub origin: Option<Airport>,
 }
 
-/// What routes are ranked by.
+/// Orders of routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteOrder {
     /// Most departures first.
     Busiest,
-    /// The latest arrivals first, of routes that are flown often enough to say so.
+    /// Latest arrivals first. Routes with few landings are left out.
     Latest,
 }
 
-/// Routes in the order that was asked for.
+/// The first routes in the requested order.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RouteRankingAnswer {
-    /// The first of them.
+    /// The routes.
     pub routes: Vec<RankedRoute>,
 }
 
 /// A route and its figures.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RankedRoute {
-    /// From where.
+    /// Airport of the departure.
     pub origin: Airport,
-    /// To where.
+    /// Destination.
     pub destination: Airport,
-    /// What that is called, if it was told.
+    /// Name of the destination, if known.
     pub destination_name: Option<String>,
-    /// Flights that left.
+    /// Number of departures.
     pub departed: u64,
-    /// Flights that arrived.
+    /// Number of landings.
     pub landed: u64,
-    /// Flights that arrived 15 minutes late or later.
+    /// Number of landings at least 15 minutes late.
     pub late: u64,
-    /// How late they arrived, those of which that is known.
+    /// Mean delay of the landings whose delay is known.
     pub mean_arrival_delay_minutes: Option<f64>,
 }
 
 impl RouteRanking {
     const TOP: u32 = 15;
-    /// With fewer landings one bad day is the whole figure.
+    /// With fewer landings, a single bad day would decide the rank of a route.
     const LANDINGS: u64 = 20;
 }
 

@@ -60,12 +60,12 @@ fn observed(wind_mph: f64) -> Happening {
     WeatherObserved { airport: "EWR".parse().unwrap(), weather }.into()
 }
 
-/// No events. Those that follow are recorded years after the flights, as the demo does.
+/// No events yet. Events that are added are recorded years after the flights, as in the demo.
 fn loaded_later() -> Given {
     nothing_given().at("2026-01-01T00:00:00Z".parse().unwrap())
 }
 
-/// Events in this order, each at its instant.
+/// Events in this order, each with its time.
 fn happened<const N: usize>(events: [(&str, Happening); N]) -> Given {
     events.into_iter().fold(loaded_later(), |given, (instant, event)| {
         given.with_metadata(at(instant)).and([event])
@@ -95,11 +95,11 @@ fn the_same_events_give_the_same_views() {
 }
 
 #[test]
-fn weather_and_departures_meet_whichever_is_told_first() {
+fn weather_and_departures_are_joined_in_either_order() {
     let orders = [
         happened([("10:00", observed(7.0)), ("10:05", departed(1, 5)), ("10:15", departed(2, 15))]),
         happened([("10:05", departed(1, 5)), ("10:00", observed(7.0)), ("10:15", departed(2, 15))]),
-        // Corrected afterwards.
+        // A later correction.
         happened([
             ("10:00", observed(30.0)),
             ("10:05", departed(1, 5)),
@@ -119,7 +119,7 @@ fn weather_and_departures_meet_whichever_is_told_first() {
 }
 
 #[test]
-fn what_is_known_of_a_flight_may_come_in_any_order() {
+fn events_of_a_flight_may_come_in_any_order() {
     let orders = [
         happened([("01:00", scheduled(1)), ("10:05", departed(1, 5)), ("13:25", landed(1, None))]),
         happened([("13:25", landed(1, None)), ("10:05", departed(1, 5)), ("01:00", scheduled(1))]),
@@ -128,15 +128,15 @@ fn what_is_known_of_a_flight_may_come_in_any_order() {
     assert_eq!(one, other);
     let card = FlightCard { flight: flight(1) }.answer(&one).unwrap();
     assert_eq!(card.row.status, crate::commands::Status::Landed);
-    // Before its place in the timetable is known, there is nothing to show.
+    // The board shows nothing before the entry in the timetable is known.
     let board: Board = view(happened([("10:05", departed(1, 5))]));
     assert_eq!(FlightCard { flight: flight(1) }.answer(&board), None);
 }
 
-/// One event without an instant, or of the year 9000, took the time of the board along, and all
-/// who looked saw an empty one. That holds for logs that have such events already, too.
+/// Regression test: an event without an instant, or of the year 9000, moved the demo's clock, and
+/// all visitors saw an empty board. Logs that contain such events must recover too.
 #[test]
-fn the_time_follows_the_files_and_nothing_that_was_not_over_when_it_was_recorded() {
+fn only_past_events_from_files_move_the_clock() {
     let far = || Metadata {
         occurred_at: Some("9000-01-01T10:00:00Z".parse().unwrap()),
         ..Metadata::default()
@@ -145,7 +145,7 @@ fn the_time_follows_the_files_and_nothing_that_was_not_over_when_it_was_recorded
     let files = || happened([("01:00", scheduled(1)), ("10:05", departed(1, 5))]);
     let orders: [&dyn Fn() -> Given; 4] = [
         &|| files().with_metadata(far()).and([scheduled(2)]),
-        // Without an instant it is so when it is recorded.
+        // Without an instant, an event occurs when it is recorded.
         &|| files().with_metadata(Metadata::default()).and([scheduled(2)]),
         &|| files().with_metadata(visitor()).and([scheduled(2)]),
         &|| {
@@ -167,14 +167,14 @@ fn the_time_follows_the_files_and_nothing_that_was_not_over_when_it_was_recorded
 }
 
 #[test]
-fn an_arrival_has_its_bar_and_a_mean_is_rounded_to_tenths() {
+fn arrivals_count_in_bars_and_means_are_rounded_to_tenths() {
     let delays = [-16, -15, 0, 1, 14, 15, 30, 60, 120];
     let events = delays.map(|delay| ("13:25", landed(1, Some(delay))));
     let punctuality: Punctuality = view(happened(events).and([scheduled(1), landed(1, None)]));
     let of = PunctualityByAirline {}.answer(&punctuality).airlines.remove(0);
     assert_eq!(of.arrivals_by_delay, [1, 2, 2, 1, 1, 1, 1]);
     assert_eq!((of.landed, of.on_time), (10, 5));
-    // 209 minutes of nine flights.
+    // 209 minutes over nine flights.
     assert_eq!(of.mean_arrival_delay_minutes, Some(23.2));
     let mut early = Minutes::default();
     [-1, -1, -2].into_iter().for_each(|minutes| early.add(minutes));

@@ -1,4 +1,4 @@
-//! What is shown of real flights, as it goes to a page.
+//! Answers to queries about real flights, in the form that the page reads.
 
 use diptych::{App, ExecuteError, Query};
 use example_flights::{
@@ -79,7 +79,7 @@ async fn the_answers_have_the_shape_that_the_page_expects() {
 
     let happenings = answer(&app, RecentHappenings {}).await;
     assert_eq!(happenings["recent"].as_array().unwrap().len(), 40);
-    // All but the note of what is taken in.
+    // The view counts all events except the note at the start of the load.
     assert_eq!(happenings["recent"][0]["number"], app.head().get() - 1);
     assert!(happenings["recent"][0]["text"].is_string());
     assert_eq!(happenings["first"], "2012-12-31T10:15:00Z");
@@ -87,7 +87,7 @@ async fn the_answers_have_the_shape_that_the_page_expects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_that_was_answered_goes_on_record() {
+async fn a_refusal_can_be_recorded_after_the_answer() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     let schedule = ScheduleFlight {
@@ -101,7 +101,7 @@ async fn a_refusal_that_was_answered_goes_on_record() {
     let refused = app.execute(schedule.clone()).await;
     let Err(ExecuteError::Rejected(refusal)) = refused else { panic!("{refused:?}") };
     assert_eq!(refusal, Refusal::ScheduledOnce { flight: schedule.flight });
-    // A plain command that is refused leaves nothing.
+    // A plain command that is refused commits nothing.
     assert_eq!(app.head().get(), 1);
 
     let note = NoteRefusal::of(&schedule, &refusal);

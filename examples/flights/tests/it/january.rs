@@ -1,7 +1,7 @@
-//! The figures of January, and that they are the same however they came to be.
+//! The figures of January are equal, however the load ran.
 //!
-//! The files in `golden/` are what a load has to come to. If they have to change, remove them and
-//! run the tests: they are written anew, and what changed shows in the difference.
+//! The files in `golden/` are the expected figures. To change them, delete the files and run the
+//! tests, which write them again, then look at the difference.
 
 use std::{fs, path::PathBuf};
 
@@ -25,7 +25,7 @@ fn check(name: &str, summary: &Summary) {
         Err(_) => {
             fs::create_dir_all(folder).unwrap();
             fs::write(&file, now).unwrap();
-            panic!("{} was not there and is written now: look at it", file.display());
+            panic!("{} was missing and has been written: look at it", file.display());
         }
     }
 }
@@ -36,7 +36,7 @@ fn refused(summary: &Summary, rule: &str, command: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn january_comes_to_known_figures() {
+async fn january_has_known_figures() {
     let plan = Source::january().plan().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
@@ -46,7 +46,7 @@ async fn january_comes_to_known_figures() {
         let named = |of: &&_| serde_json::to_value(of).unwrap()["type"] == name;
         summary.events.iter().find(named).map_or(0, |of| of.count)
     };
-    // Counted by other means, from the same file.
+    // Counted by other means in the data file.
     assert_eq!(count("flight-scheduled"), 27_004);
     assert_eq!(count("flight-departed"), 26_475);
     assert_eq!(count("flight-cancelled"), 521);
@@ -64,12 +64,12 @@ async fn january_comes_to_known_figures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_makes_no_difference_how_many_are_in_flight() {
+async fn the_number_of_commands_in_flight_does_not_change_the_result() {
     let plan = first_days();
     for in_flight in [1, 7, 10_000] {
         let folder = tempfile::tempdir().unwrap();
         let app = started(folder.path()).await;
-        // One at a time waits for the disk each time, so a few have to do.
+        // With one command in flight each waits for a sync, so this load is short.
         let part = match in_flight {
             1 => plan.clone().until(super::at("2012-12-31T12:00:00Z")),
             _ => plan.clone(),
@@ -83,7 +83,7 @@ async fn it_makes_no_difference_how_many_are_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn snapshots_and_rebuilding_make_no_difference() {
+async fn snapshots_and_rebuilds_do_not_change_the_views() {
     let folder = tempfile::tempdir().unwrap();
     let snapshots = Some(ViewSnapshots { every_events: 1_000, keep: 2 });
     let start =
@@ -94,7 +94,7 @@ async fn snapshots_and_rebuilding_make_no_difference() {
     app.stop().await.unwrap();
 
     let app = start().await;
-    // Nothing was folded again: the snapshots of the stop have everything.
+    // No event was folded again, because the snapshots from the stop contain all.
     assert!(app.views().iter().all(|view| view.events == 0), "{:?}", app.views());
     check("first_days", &summary(&app).await.unwrap());
     rebuild(&app).await;

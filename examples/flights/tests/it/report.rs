@@ -1,4 +1,4 @@
-//! The report has the same sums as the views.
+//! The sums of the report equal those of the views.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const SUMS: &str = "
     FROM flights_by_day WHERE airline = ?1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_airline_has_the_same_sums_in_sql_as_in_the_view() {
+async fn the_sums_of_an_airline_are_equal_in_sql_and_in_the_view() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     loaded(&app, &first_days()).await;
@@ -52,7 +52,7 @@ async fn an_airline_has_the_same_sums_in_sql_as_in_the_view() {
     }
     let days = "SELECT count(DISTINCT day), count(DISTINCT origin) FROM flights_by_day";
     let days: (u32, u32) = report.query_row(days, (), |row| row.try_into()).unwrap();
-    // A flight is in the timetable a day ahead.
+    // Flights enter the timetable a day ahead, so a fourth day has rows.
     assert_eq!(days, (4, 3));
     app.stop().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The past is asked of the events in a query's scope: these are enough, at any instant.
+//! Queries of the past fold only the events in a query's scope. The scopes suffice at any instant.
 
 use diptych::{Point, Query, View};
 use example_flights::views::{DelayByHour, DepartureBoard, FlightCard, PlaneDay};
@@ -16,7 +16,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scope_has_everything_that_the_answer_depends_on() {
+async fn a_scope_contains_every_event_that_its_answer_depends_on() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     loaded(&app, &first_days()).await;
@@ -34,7 +34,7 @@ async fn a_scope_has_everything_that_the_answer_depends_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_board_of_the_past_reads_a_few_boards() {
+async fn a_board_of_the_past_reads_only_a_few_boards() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     loaded(&app, &first_days()).await;
@@ -43,7 +43,7 @@ async fn a_board_of_the_past_reads_a_few_boards() {
     let board = app.query(board).occurred_before(instant).await.unwrap();
     assert!(board.rows.len() > 50, "{}", board.rows.len());
     assert!(board.cost.events < 3_000, "{:?}", board.cost);
-    // Nothing that was not so yet is on it.
+    // The board has no departure from after the instant.
     assert!(board.rows.iter().all(|row| row.departed_at.is_none_or(|at| at < instant)));
     assert!(board.rows.iter().any(|row| row.departed_at.is_some()));
     assert!(board.rows.iter().any(|row| row.departed_at.is_none()));

@@ -1,4 +1,4 @@
-//! Which time the demo is of, and that nothing that is sent to it changes that.
+//! The demo's clock, and commands that must not move it.
 
 use std::convert::Infallible;
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{at, first_days, loaded, started};
 
-/// Puts an event into the log, whatever the rules say.
+/// Commits an event without any rule.
 #[derive(Serialize)]
 struct Put<E>(E);
 
@@ -52,20 +52,20 @@ async fn board(app: &App) -> DepartureBoardAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_neither_goes_beyond_the_files_nor_empties_the_board() {
+async fn commands_from_clients_neither_leave_the_season_nor_empty_the_board() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     loaded(&app, &first_days()).await;
     let before = board(&app).await;
     assert!(before.rows.len() > 10, "{}", before.rows.len());
 
-    // Nothing is said of when, and nothing beside it.
+    // A command without an instant, and without an `occurred_at` beside it.
     let flight = "ZZ1-EWR-2013-01-20";
     app.execute(schedule(flight, "2013-01-20T17:00:00Z")).actor("visitor").await.unwrap();
     assert_eq!(board(&app).await, before);
     let far = schedule("ZZ1-EWR-9000-01-01", "9000-01-01T17:00:00Z");
     let refused = app.execute(far.clone()).actor("visitor").await;
-    // The file has all of January, though not all of it was loaded.
+    // The file covers all of January, although only a part of it was loaded.
     let (first, last) = ("2013-01-01".parse().unwrap(), "2013-02-07".parse().unwrap());
     let Err(ExecuteError::Rejected(refusal)) = refused else { panic!("{refused:?}") };
     assert_eq!(refusal, Refusal::OutOfSeason { flight: far.flight, first, last });
@@ -73,9 +73,9 @@ async fn what_is_sent_neither_goes_beyond_the_files_nor_empties_the_board() {
     app.stop().await.unwrap();
 }
 
-/// As an older demo took them in: without an actor, and whenever it was said to be.
+/// Such events are in logs of older demos: without an actor, at any instant.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_has_far_off_flights_already_recovers() {
+async fn a_log_with_flights_far_off_shows_its_boards() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     loaded(&app, &first_days()).await;
@@ -104,10 +104,10 @@ async fn a_log_that_has_far_off_flights_already_recovers() {
     again.stop().await.unwrap();
 }
 
-/// The note of what is taken in is shown by no view, so the next start took it for an event that
-/// the program had forgotten.
+/// Regression test: no view shows the note at the start of a load, so the next start reported its
+/// type as unknown.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_app_knows_all_that_a_load_leaves() {
+async fn the_app_knows_every_event_type_of_a_load() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     let plan = Source::january().plan().unwrap();
@@ -119,7 +119,7 @@ async fn the_app_knows_all_that_a_load_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_another_program_is_left_as_it_is() {
+async fn a_log_of_another_program_stays_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     app.execute(Put(BookLent {})).await.unwrap();

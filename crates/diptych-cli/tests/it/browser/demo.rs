@@ -1,4 +1,4 @@
-//! `diptych demo`, as the server of a page.
+//! `diptych demo` as the server of a page.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -10,12 +10,12 @@ use std::{
 
 use crate::program::Program;
 
-/// How long loading may take, of a program that is not optimised on a machine that is busy.
+/// The longest time for a load, for an unoptimised program on a busy machine.
 const LOADED: Duration = Duration::from_secs(60);
-/// Two days and an evening: enough for every board, and for pictures.
+/// Two days and an evening fill every board and every chart.
 const UNTIL: &str = "2013-01-02T23:00:00Z";
 
-/// The program, serving; killed when it is dropped.
+/// The serving program. It is killed when dropped.
 pub(crate) struct Demo {
     pub(crate) address: String,
     process: Serving,
@@ -25,15 +25,15 @@ pub(crate) struct Demo {
 struct Serving(Child);
 
 impl Demo {
-    /// One whose flights are loaded, for a test of its own.
+    /// A demo with loaded flights for a single test.
     pub(crate) fn loaded() -> Demo {
         Demo::loaded_with(Program::new(), &["--until", UNTIL])
     }
 
-    /// One for all tests that only look; it ends with the last of them.
+    /// A demo that all tests without writes share. It ends with the last of them.
     pub(crate) fn shared() -> Arc<Demo> {
         static SHARED: Mutex<Weak<Demo>> = Mutex::new(Weak::new());
-        // A test that failed in here has left nothing half done.
+        // A panic cannot leave this value half changed.
         let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(demo) = shared.upgrade() {
             return demo;
@@ -43,27 +43,27 @@ impl Demo {
         demo
     }
 
-    /// One that has loaded what the arguments say.
+    /// A demo that has loaded its flights, with these arguments.
     pub(crate) fn loaded_with(program: Program, args: &[&str]) -> Demo {
         let mut demo = Demo::start(program, "127.0.0.1:0", args);
         demo.wait_until_loaded();
         demo
     }
 
-    /// One that has only just begun.
+    /// A demo that has just started.
     pub(crate) fn start(program: Program, listen: &str, args: &[&str]) -> Demo {
         let mut process = spawn(&program, listen, args);
         let mut said = BufReader::new(process.0.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
-        // What else it says has to go somewhere.
+        // Drains the pipe, so that the program never blocks on it.
         thread::spawn(move || said.read_to_end(&mut Vec::new()));
         let address = line.trim().strip_prefix("the page is at http://");
         let address = address.unwrap_or_else(|| panic!("the demo says {line:?}"));
         Demo { address: address.trim_end_matches('/').to_owned(), program, process }
     }
 
-    /// What came of loading is printed once all of it is durable.
+    /// Waits for the results, which are printed once all commands are durable.
     pub(crate) fn wait_until_loaded(&mut self) {
         let mut out = BufReader::new(self.process.0.stdout.take().unwrap());
         let (loaded, wait) = mpsc::channel();
@@ -77,19 +77,19 @@ impl Demo {
         assert!(line.starts_with("commands"), "the demo says {line:?}");
     }
 
-    /// Killed, as by a power cut.
+    /// Kills the program, as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.process.0.kill().unwrap();
         self.process.0.wait().unwrap();
     }
 
-    /// Ends it; its folder stays.
+    /// Ends the program; its folder stays.
     pub(crate) fn end(self) -> Program {
         drop(self.process);
         self.program
     }
 
-    /// Started again on the same folder, at the same address.
+    /// Starts the program again on its folder, at its earlier address.
     pub(crate) fn start_again(&mut self) {
         self.process = spawn(&self.program, &self.address, &["--until", UNTIL]);
     }
@@ -109,8 +109,8 @@ fn spawn(program: &Program, listen: &str, args: &[&str]) -> Serving {
     Serving(command.spawn().unwrap())
 }
 
-/// Two days of long flights from Newark, one every half an hour, and then nothing: the last of
-/// them lands when no other is on the board.
+/// Two days with a long flight from Newark every half hour. The last of them lands when no other
+/// flight is on the board.
 pub(crate) fn two_quiet_days() -> Vec<u8> {
     let mut csv = Vec::new();
     csv.extend(
@@ -120,7 +120,7 @@ pub(crate) fn two_quiet_days() -> Vec<u8> {
     for day in 1..=2 {
         for (hour, minute) in (6..=20).flat_map(|hour| [(hour, 0), (hour, 30)]) {
             let number = hour * 100 + minute;
-            // New York is five hours behind.
+            // New York is five hours behind UTC.
             let (utc_day, utc_hour) = (day + (hour + 5) / 24, (hour + 5) % 24);
             writeln!(
                 csv,

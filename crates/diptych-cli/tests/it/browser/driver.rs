@@ -1,4 +1,4 @@
-//! chromedriver, and through it Chromium: both end with the test.
+//! chromedriver, and Chromium through it. Both end with the test.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A browser that is driven.
+/// A controlled browser.
 pub(crate) struct Driver {
     process: Child,
     port: u16,
@@ -23,7 +23,7 @@ pub(crate) struct Driver {
     profile: TempDir,
 }
 
-/// How large the page is.
+/// Sizes of the window.
 #[derive(Clone, Copy)]
 pub(crate) enum Window {
     Desktop,
@@ -52,7 +52,7 @@ impl Driver {
                 break port.trim().trim_end_matches('.').parse().unwrap();
             }
         };
-        // What else it says has to go somewhere.
+        // Drains the pipe, so that chromedriver never blocks on it.
         thread::spawn(move || out.read_to_end(&mut Vec::new()));
         Driver { process, port, session: None, profile: TempDir::new().unwrap() }
     }
@@ -87,8 +87,7 @@ impl Driver {
         json!({ "goog:chromeOptions": chromium, "goog:loggingPrefs": { "browser": "ALL" } })
     }
 
-    /// What the browser's console has said since it was last asked: level and message. Nothing if
-    /// the browser is gone.
+    /// New messages of the browser's console, as level and text; `None` if the browser is gone.
     pub(crate) fn console(&self) -> Option<Vec<(String, String)>> {
         let log = self.request("POST", "/se/log", &json!({ "type": "browser" }).to_string());
         let log: Value = serde_json::from_str(&log?).ok()?;
@@ -97,7 +96,7 @@ impl Driver {
         Some(entries.map(|entry| (text(entry, "level"), text(entry, "message"))).collect())
     }
 
-    /// Asks by a connection of its own, since what is driven may be what failed.
+    /// Uses a connection of its own, because the connection of the test may be what failed.
     fn request(&self, method: &str, path: &str, body: &str) -> Option<String> {
         let session = self.session.as_ref()?;
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
@@ -115,14 +114,14 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Ends the browser, which the end of its driver would not.
+        // Ends the browser. The end of chromedriver alone would not.
         self.request("DELETE", "", "");
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The body of an answer. The driver leaves the connection open, so it ends by its length.
+/// The body of an answer. The connection stays open, so the body ends at its stated length.
 fn body_of(mut answer: impl BufRead) -> Option<String> {
     let mut length = None;
     loop {
@@ -142,7 +141,7 @@ fn body_of(mut answer: impl BufRead) -> Option<String> {
     String::from_utf8(body).ok()
 }
 
-/// Where a program is; the test says what to install if it is nowhere.
+/// The path of a program. If there is none, the test says which package to install.
 fn path_of(program: &str, package: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|f| f.is_file());

@@ -1,4 +1,4 @@
-//! Markup wherever text comes from: it is shown as it is written, and no script runs.
+//! Markup in any text: the page shows it as text, and no script runs.
 
 use std::{
     path::Path,
@@ -16,7 +16,7 @@ use crate::program::{Program, finish};
 
 const MARKUP: &str = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>";
 
-/// Names, rules and actors that are markup, in events that some other program wrote.
+/// Events of another program whose names, rules and actors are markup.
 fn hostile_events() -> String {
     let flight = "UA7777-EWR-2013-01-01";
     let of_flight = ["flight:UA7777-EWR-2013-01-01", "board:EWR-2013-01-01"];
@@ -72,7 +72,7 @@ fn append(log: &Path, events: &str) {
 fn markup_in_the_log_is_shown_as_text() {
     let program = Program::new();
     let until = "2013-01-01T20:00:00Z";
-    // These names come after those of the demo, and stay.
+    // These names are appended after those of the demo, so the views keep them.
     let program = Demo::loaded_with(program, &["--until", until]).end();
     append(&program.data().join("log"), &hostile_events());
     let demo = Demo::loaded_with(program, &["--until", until]);
@@ -98,7 +98,7 @@ fn markup_in_the_log_is_shown_as_text() {
 }
 
 #[test]
-fn markup_that_is_typed_is_shown_as_text() {
+fn typed_markup_is_shown_as_text() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
@@ -121,7 +121,7 @@ fn markup_that_is_typed_is_shown_as_text() {
     });
 }
 
-/// No script ran, and nothing of the text became an element.
+/// Asserts that no script ran, and that no text became an element.
 async fn assert_unharmed(page: &Page) {
     assert_eq!(page.value("typeof window.hacked").await, "undefined");
     assert_eq!(page.count("body :is(img, script, iframe)").await, 0);

@@ -1,10 +1,10 @@
-//! The page while time goes by: events come, and the server goes and comes back.
+//! The page over time: new events arrive, and the server goes away and returns.
 
 use super::{demo::Demo, driver::Window, page::open};
 use crate::program::Program;
 
 #[test]
-fn the_board_changes_while_it_is_looked_at() {
+fn an_open_board_follows_new_events() {
     let demo = Demo::start(Program::new(), "127.0.0.1:0", &["--speed", "1800"]);
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("flights leave", "document.querySelector('#board tr[data-status=departed]')")
@@ -32,7 +32,7 @@ fn the_board_changes_while_it_is_looked_at() {
 }
 
 #[test]
-fn a_server_that_is_gone_is_said_and_one_that_is_back_is_heard() {
+fn the_page_reports_a_lost_server_and_reconnects() {
     let mut demo = Demo::loaded();
     let address = demo.address.clone();
     open(&address, Window::Desktop, async |page| {
@@ -46,7 +46,7 @@ fn a_server_that_is_gone_is_said_and_one_that_is_back_is_heard() {
         demo.start_again();
         page.wait_for_text("#connection[data-state=open]", "Connected").await;
         page.wait_for_text("#mode", "Live").await;
-        // The same command under the same key; whether it was taken before was not known.
+        // Sends the command again under its key, because its first outcome is unknown.
         page.click("#outcome .actions button").await;
         page.wait_for_text("#outcome[data-state=accepted]", "is scheduled").await;
         page.wait(

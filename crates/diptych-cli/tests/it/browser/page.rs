@@ -1,4 +1,4 @@
-//! The page in the browser: what a reader does with it, and what a test asks of it.
+//! The page in the browser: actions of a reader, and questions of a test.
 
 use std::{
     cell::RefCell,
@@ -14,11 +14,11 @@ use tokio::{runtime::Builder, time::sleep};
 
 use super::driver::{Driver, Window};
 
-/// How long anything may take, on a machine that is busy.
+/// The longest wait for any condition, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// What a page has to say for itself when a test has failed.
+/// A report on the page's state, for a failed test.
 const STATE: &str = "
     const text = (id) => document.getElementById(id)?.textContent.trim();
     return {
@@ -31,16 +31,16 @@ const STATE: &str = "
         focus: document.activeElement?.outerHTML.slice(0, 200),
     };";
 
-/// The page, open.
+/// The open page.
 pub(crate) struct Page {
     client: Client,
     driver: Driver,
     address: String,
-    /// What the console has said, which the browser tells once.
+    /// All messages of the console so far. The browser reports each only once.
     console: RefCell<Vec<(String, String)>>,
 }
 
-/// Opens the page in a browser of its own, and runs a test on it.
+/// Opens the page in a new browser, and runs a test on it.
 pub(crate) fn open(address: &str, window: Window, test: impl AsyncFnOnce(&Page)) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut driver = Driver::start();
@@ -61,14 +61,14 @@ pub(crate) fn open(address: &str, window: Window, test: impl AsyncFnOnce(&Page))
 }
 
 impl Page {
-    /// Loads it, anew if it is there, and waits until it has a board.
+    /// Loads the page, or loads it again, and waits until it has a board.
     pub(crate) async fn load(&self) {
         self.client.goto(&self.address).await.unwrap();
         self.wait("the page is ready", "document.documentElement.dataset.ready === 'true'").await;
         self.wait("the log is known", "!document.querySelector('#time').disabled").await;
     }
 
-    /// What a script answers that `return`s.
+    /// Runs a script, and returns the value that it `return`s.
     pub(crate) async fn run(&self, script: &str, args: Vec<Value>) -> Value {
         let answer = self.client.execute(script, args).await;
         answer.unwrap_or_else(|error| panic!("{script} failed: {error}"))
@@ -109,7 +109,7 @@ impl Page {
         found.unwrap_or_else(|error| panic!("there is no {css}: {error}"))
     }
 
-    /// Clicks as a mouse does, on what is in sight and in front.
+    /// Scrolls to an element and clicks it as a mouse does, so it must be visible and uncovered.
     pub(crate) async fn click(&self, css: &str) {
         self.run(
             "document.querySelector(arguments[0]).scrollIntoView({ block: 'center' });",
@@ -120,14 +120,14 @@ impl Page {
         clicked.unwrap_or_else(|error| panic!("{css} cannot be clicked: {error}"));
     }
 
-    /// Types into a field, in place of what is there.
+    /// Replaces the text of a field by typing.
     pub(crate) async fn type_in(&self, css: &str, text: &str) {
         let field = self.find(css).await;
         field.clear().await.unwrap();
         field.send_keys(text).await.unwrap();
     }
 
-    /// Sets a field of a time, which is typed in another order in every language.
+    /// Sets a time field. Typing into one depends on the browser's language.
     pub(crate) async fn set(&self, css: &str, value: &str) {
         let script = "
             const field = document.querySelector(arguments[0]);
@@ -137,7 +137,7 @@ impl Page {
         self.run(script, vec![css.into(), value.into()]).await;
     }
 
-    /// Presses a key on whatever has the focus.
+    /// Presses a key on the focused element.
     pub(crate) async fn press(&self, key: Key) {
         let focused = self.client.active_element().await.unwrap();
         focused.send_keys(&key.to_string()).await.unwrap();
@@ -147,14 +147,14 @@ impl Page {
         self.run("document.querySelector(arguments[0]).focus();", vec![css.into()]).await;
     }
 
-    /// Everything that the console has said so far.
+    /// All messages of the console so far; `None` if the browser is gone.
     fn console(&self) -> Option<Vec<(String, String)>> {
         let mut console = self.console.borrow_mut();
         console.extend(self.driver.console()?);
         Some(console.clone())
     }
 
-    /// No errors were reported, besides the answers with these statuses, which the test wanted.
+    /// Asserts that no errors were reported, except answers with these statuses.
     pub(crate) fn assert_no_errors_but(&self, statuses: &[u16]) {
         let wanted = |message: &str| {
             let said = |status| message.contains(&format!("with a status of {status} "));
@@ -174,7 +174,7 @@ impl Page {
         assert_eq!(self.value("document.documentElement.dataset.errors").await, "0");
     }
 
-    /// Says how the page stands, for whoever has to find out why a test failed.
+    /// Prints the state of the page after a failure.
     #[allow(clippy::print_stderr)]
     async fn tell(&self) {
         eprintln!("the page: {:#}", self.client.execute(STATE, vec![]).await.unwrap_or(json!({})));

@@ -1,4 +1,5 @@
-//! Commands by the form: taken and refused, and seen on the board without loading the page again.
+//! Commands sent by the form: accepted and refused ones, and their effect on the board without a
+//! reload.
 
 use super::{
     demo::Demo,
@@ -7,7 +8,7 @@ use super::{
 };
 
 #[test]
-fn a_flight_is_scheduled_departed_and_landed_and_the_board_follows() {
+fn the_board_shows_each_command_without_a_reload() {
     let demo = Demo::loaded();
     open(&demo.address, Window::Desktop, async |page| {
         page.run("window.sameAsBefore = true;", vec![]).await;
@@ -28,7 +29,7 @@ fn a_flight_is_scheduled_departed_and_landed_and_the_board_follows() {
         happened(page, "flight-departed").await;
         page.wait_for_text("#outcome", "left 4 min late").await;
 
-        // The same command under the same key is carried out once.
+        // A command sent again under its key is carried out once.
         page.click("#outcome .actions button:last-child").await;
         page.wait_for_text("#outcome h3", "The same receipt").await;
 
@@ -45,7 +46,7 @@ fn a_flight_is_scheduled_departed_and_landed_and_the_board_follows() {
 }
 
 #[test]
-fn what_a_rule_refuses_is_said_with_the_rule_and_is_on_record() {
+fn a_refusal_is_shown_with_its_rule_and_recorded() {
     let demo = Demo::loaded();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
@@ -54,7 +55,7 @@ fn what_a_rule_refuses_is_said_with_the_rule_and_is_on_record() {
         page.click("#try-in-the-air").await;
         refused(page, "plane-in-the-air").await;
 
-        // By hand: a flight that has landed cannot be cancelled.
+        // Typed by hand: a flight that has landed cannot be cancelled.
         let landed = "document.querySelector('#board tr[data-status=landed]')?.dataset.flight";
         page.wait("a flight has landed", landed).await;
         let landed = page.value(landed).await;
@@ -69,7 +70,7 @@ fn what_a_rule_refuses_is_said_with_the_rule_and_is_on_record() {
 }
 
 #[test]
-fn what_is_no_command_is_said_at_its_field() {
+fn an_invalid_value_is_reported_at_its_field() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
@@ -79,7 +80,7 @@ fn what_is_no_command_is_said_at_its_field() {
         assert_eq!(page.count("[aria-invalid=true]").await, 1);
         page.wait("it has the focus", "document.activeElement.id === 'field-distance_miles'").await;
 
-        // A day that is not the flight's own.
+        // A day on which the flight cannot be.
         page.type_in("#field-distance_miles", "").await;
         page.set("#field-departs_at", "2013-05-01T10:00").await;
         page.click("#send-button").await;
@@ -89,10 +90,10 @@ fn what_is_no_command_is_said_at_its_field() {
     });
 }
 
-/// A log that has ended has nothing at its end: the page opens where there is something, and comes
-/// back for what is sent.
+/// At the end of a finished log the board is empty, so the page opens at an earlier time with
+/// flights. After a command it returns to the end.
 #[test]
-fn a_log_at_rest_opens_where_there_is_life_and_comes_back_for_a_command() {
+fn a_log_at_rest_opens_at_a_full_board_and_returns_to_the_end_for_a_command() {
     let program = crate::program::Program::new();
     let flights = program.dir.path().join("flights.csv");
     std::fs::write(&flights, super::demo::two_quiet_days()).unwrap();
@@ -137,7 +138,7 @@ async fn on_the_board(page: &Page, flight: &str, status: &str) {
     page.wait("it is on the board", &format!("document.querySelector('{row}')")).await;
 }
 
-/// The newest in the stream is of this type.
+/// Waits until the newest entry of the stream has this type.
 async fn happened(page: &Page, event_type: &str) {
     let first = "document.querySelector('#feed li').dataset.type";
     page.wait("the stream has it", &format!("{first} === '{event_type}'")).await;

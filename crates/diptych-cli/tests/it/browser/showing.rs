@@ -1,4 +1,5 @@
-//! What the page shows: boards now and then, pictures, cards, in both themes and on a phone.
+//! Contents of the page: boards of the present and of the past, charts and cards, in both themes,
+//! and on a phone.
 
 use fantoccini::key::Key;
 use serde_json::{Value, json};
@@ -9,11 +10,11 @@ use super::{
     page::{Page, open},
 };
 
-/// Flight and status of each row, as they stand there.
+/// Flight and status of each row, as the page shows them.
 const ROWS: &str = "[...document.querySelectorAll('#board tr[data-flight]')]
     .map((row) => [row.dataset.flight, row.dataset.status])";
 
-/// The same of what the server answers about the time of the slider.
+/// Flight and status of each row, as the server answers for the time of the slider.
 const ROWS_OF_THE_SERVER: &str = "
     const { dataset, value } = document.querySelector('#time');
     const at = new Date(Date.parse(dataset.first) + Number(value) * 600000);
@@ -24,7 +25,7 @@ const ROWS_OF_THE_SERVER: &str = "
         .then((board) => board.rows.map((row) => [row.flight, row.status]));";
 
 #[test]
-fn everything_on_it_has_content_and_comes_from_here() {
+fn every_part_of_the_page_has_content_from_this_server() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("the board is full", "document.querySelectorAll('#board tr').length > 20").await;
@@ -93,7 +94,7 @@ fn the_slider_moves_the_boards_through_time() {
     });
 }
 
-/// What is on the board is what the server says of that time; answers it.
+/// Asserts that the board equals the server's answer for its time, and returns it.
 async fn assert_board_of_the_past(page: &Page) -> Value {
     page.wait_for_text("#mode", "Past").await;
     let rows = page.run(ROWS_OF_THE_SERVER, vec![]).await;
@@ -104,7 +105,7 @@ async fn assert_board_of_the_past(page: &Page) -> Value {
 }
 
 #[test]
-fn play_goes_through_time_by_itself() {
+fn play_moves_the_slider() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.click("#play").await;
@@ -120,7 +121,7 @@ fn play_goes_through_time_by_itself() {
 }
 
 #[test]
-fn the_card_of_a_flight_has_its_events_and_gives_the_focus_back() {
+fn the_card_of_a_flight_shows_its_events_and_returns_the_focus() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait(
@@ -152,7 +153,7 @@ fn the_card_of_a_flight_has_its_events_and_gives_the_focus_back() {
 }
 
 #[test]
-fn a_planes_day_is_found_from_the_board() {
+fn a_click_on_the_board_shows_the_planes_day() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         let plane = "#board tr[data-status=departed] [data-go=plane]";
@@ -167,7 +168,7 @@ fn a_planes_day_is_found_from_the_board() {
 }
 
 #[test]
-fn both_themes_are_to_be_had_and_are_kept() {
+fn the_chosen_theme_is_kept() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         let background = "getComputedStyle(document.body).backgroundColor";
@@ -185,7 +186,7 @@ fn both_themes_are_to_be_had_and_are_kept() {
 }
 
 #[test]
-fn a_phone_has_room_for_all_of_it() {
+fn the_page_fits_a_phone() {
     let demo = Demo::shared();
     open(&demo.address, Window::Phone, async |page| {
         page.wait("the board is full", "document.querySelectorAll('#board tr').length > 20").await;
@@ -203,7 +204,7 @@ fn a_phone_has_room_for_all_of_it() {
             let wide = page.value(wide).await;
             assert_eq!(wide, json!([360, 360]), "{theme}");
         }
-        // What is in the row is in sight, too.
+        // The contents of each row are visible, too.
         let cut = page
             .value(
                 "[...document.querySelectorAll('#board tr[data-flight] :is(time, b, .name)')]
@@ -216,7 +217,7 @@ fn a_phone_has_room_for_all_of_it() {
 }
 
 #[test]
-fn it_can_be_read_and_used_without_seeing_it() {
+fn the_page_works_with_keys_and_a_screen_reader() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         assert_eq!(page.value("document.documentElement.lang").await, "en");

@@ -1,8 +1,8 @@
-//! What can be wrong with a store: one mistake each that somebody really makes.
+//! Flaws of stores. Each one is a mistake that is easy to make.
 
 macro_rules! flaws {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// One mistake of a store.
+        /// One mistake in a store.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Flaw {
@@ -10,7 +10,7 @@ macro_rules! flaws {
         }
 
         impl Flaw {
-            /// Every flaw there is.
+            /// All flaws.
             pub const ALL: &[Flaw] = &[$(Flaw::$name),*];
         }
     };
@@ -20,43 +20,43 @@ flaws! {
     // Writing.
     /// Every commit skips a position.
     LeavesGaps,
-    /// Events of a commit are written in reverse.
+    /// Events of a commit are written in reverse order.
     ReversesCommits,
-    /// A commit keeps its first 1,000 events.
+    /// A commit loses all but its first 1,000 events.
     CutsLargeCommits,
-    /// A commit is answered with the positions after its events.
+    /// An append returns positions that are one too high.
     AnswersOnePositionTooHigh,
-    /// A commit without events is answered with positions 0 and 0.
+    /// An append without events returns positions 0 and 0.
     AnswersZeroWithoutEvents,
     /// A commit without events writes a marker into the log.
     WritesEmptyCommits,
     /// Metadata is not stored.
     ForgetsMetadata,
-    /// A payload is stored up to its first NUL.
+    /// A payload is stored only up to its first NUL.
     EndsPayloadsAtNul,
     /// Tags are stored in the order of their text.
     SortsTags,
     /// A tag with an empty value is not stored.
     DropsTagsWithoutValue,
-    /// Events are written, and stay when a check refuses them.
+    /// Events are written before the checks, and stay after a refusal.
     WritesBeforeItChecks,
-    /// Of a commit with an invalid event what stands before it is written.
+    /// A commit with an invalid event writes the events before it.
     WritesUpToTheInvalidEvent,
-    /// An append that is dropped while it waits has written its first event.
+    /// An append that is dropped while it waits leaves its first event.
     WritesInTwoSteps,
-    /// After a refusal nothing more is taken.
+    /// After a refusal the store accepts no more commits.
     FailsAfterARefusal,
 
     // Publishing.
-    /// A commit's sync never comes.
+    /// The sync of a commit never ends.
     NeverSyncs,
-    /// A commit is synced at once and published with the next one.
+    /// A commit is synced at once, but published with the next one.
     PublishesOneCommitLate,
-    /// The head moves before the events are there.
+    /// The head moves before the events are written.
     PublishesBeforeItWrites,
     /// The head moves with every event of a commit.
     PublishesEventByEvent,
-    /// Positions are taken in order and written in any order.
+    /// Positions are assigned in order, but written in any order.
     FillsGapsLater,
     /// The head is the number of commits.
     HeadCountsCommits,
@@ -64,27 +64,27 @@ flaws! {
     HeadRunsAhead,
     /// A head that was handed out does not move.
     HeadIsACopy,
-    /// Every other look at the head says one less.
+    /// Every second head is one position too low.
     HeadGoesBack,
 
     // Identity.
-    /// A fresh log holds an event of the store's own.
+    /// A fresh log has an event that the store wrote itself.
     StartsWithAnEvent,
-    /// Every question for the identity has another answer.
+    /// Each call returns another identity.
     IdentityChanges,
     /// All logs have the same identity.
     IdentityIsTheSameEverywhere,
-    /// All logs are one.
+    /// All logs share their events.
     SharesOneLog,
 
     // Parallel commits.
-    /// The log can change between checks and writing.
+    /// The log can change between the checks and the write.
     ChecksBeforeTheLock,
-    /// The log can change between taking positions and writing.
+    /// The log can change between the choice of positions and the write.
     TakesPositionsBeforeTheLock,
-    /// The instant is taken before the place in the log.
+    /// The time is taken before the position.
     TakesTimeBeforeTheLock,
-    /// Other commits can come between the events of one.
+    /// Other commits can get in between the events of a commit.
     WritesEventByEvent,
 
     // Checks.
@@ -94,71 +94,71 @@ flaws! {
     ChecksKeyFirst,
     /// The condition is checked before tracking and key.
     ChecksConditionFirst,
-    /// A free key is enough: the condition is not checked.
+    /// The condition of a commit with a free key is not checked.
     SkipsTheConditionUnderAKey,
     /// Checks see the log without its newest commit.
     ChecksMissTheNewestCommit,
-    /// A refused commit's key is remembered.
+    /// The key of a refused commit is stored.
     KeepsTheKeyOfARefusedCommit,
-    /// A refused commit's tracking is stored.
+    /// The tracking of a refused commit is stored.
     KeepsTheTrackingOfARefusedCommit,
-    /// A refused commit's instant counts as the last one.
+    /// The time of a refused commit becomes the last recorded time.
     KeepsTheTimeOfARefusedCommit,
 
     // Conditions.
-    /// No condition refuses.
+    /// Conditions are not checked.
     IgnoresConditions,
-    /// A condition is on every event, whatever its filter.
+    /// A condition matches every event, with any filter.
     TakesEveryConditionForEverything,
     /// A match at the condition's position is a conflict.
     ConditionsIncludeTheirPosition,
-    /// A match just after the condition's position is none.
+    /// A match just after the condition's position is no conflict.
     ConditionsSkipOne,
-    /// A condition considers the newest 100 events.
+    /// A condition considers only the newest 100 events.
     ConditionsSeeTheNewest100,
-    /// A conflict says the first match.
+    /// A conflict names the first match.
     ConflictsNameTheFirstMatch,
-    /// A condition is met only if its position is the last match.
+    /// A condition holds only if its position is that of the last match.
     TakesThePositionForAVersion,
     /// A commit conflicts with its own events.
     ChecksItsOwnEvents,
     /// Conditions after the first are not considered.
     ChecksTheFirstConditionOnly,
-    /// Several conditions refuse only if all of them are violated.
+    /// A commit is refused only if all its conditions are violated.
     RefusesOnlyIfAllAreViolated,
-    /// Every condition counts from the lowest position of all.
+    /// Every condition uses the lowest position of all conditions.
     TakesTheLowestPositionForAll,
-    /// Every condition counts from the highest position of all.
+    /// Every condition uses the highest position of all conditions.
     TakesTheHighestPositionForAll,
-    /// A conflict says the match of the first condition that is violated.
+    /// A conflict names the match of the first violated condition.
     ConflictsNameTheFirstViolation,
-    /// A conflict says the position that the first condition is after.
+    /// A conflict names the position of the first condition.
     ConflictsNameTheFirstPosition,
     /// Conditions after the first see the log without its newest commit.
     LaterConditionsMissTheNewestCommit,
-    /// A position above the head is taken for the head.
+    /// A position above the head is treated as the head.
     AcceptsPositionsAboveTheHead,
 
     // Keys.
     /// Keys are not stored.
     ForgetsKeys,
-    /// The newest 100 keys are remembered.
+    /// Only the newest 100 keys are remembered.
     ForgetsOldKeys,
-    /// A key's commit is said to end at its first event.
+    /// A key finds only the first event of its commit.
     KeysFindTheFirstEventOnly,
-    /// A key's refusal says the head instead of the commit.
+    /// The refusal of a key names the head instead of the commit.
     KeyRefusalsSayTheHead,
-    /// Keys are compared without regard to case.
+    /// Keys are compared without case.
     KeysIgnoreCase,
-    /// Another request under a used key is taken for the same.
+    /// A different request under a used key is treated as a repeated one.
     IgnoresDigests,
-    /// Eight bytes of a digest are compared.
+    /// Only the first eight bytes of a digest are compared.
     ComparesHalfADigest,
-    /// A key without events is left out instead of refused.
+    /// A key without events is ignored instead of refused.
     AcceptsKeysWithoutEvents,
     /// An empty name is replaced by a question mark.
     AcceptsEmptyNames,
-    /// A tag of the same text makes a key used.
+    /// A tag of the same text counts as a used key.
     TakesTagsForKeys,
 
     // Tracking.
@@ -168,21 +168,21 @@ flaws! {
     TracksWithoutOrigin,
     /// The origin of a source is not compared.
     IgnoresOrigins,
-    /// A source's position that is stored is taken again.
+    /// The stored position of a source is accepted again.
     TakesTheSamePositionAgain,
-    /// A source's position has to be one above what is stored.
+    /// A position of a source is accepted only if it is one above the stored one.
     NeedsTheNextPosition,
-    /// A tracking refusal says the head instead of where it was stored.
+    /// A tracking refusal names the current head instead of that of the import.
     TrackingRefusalsSayTheHead,
-    /// All sources are one.
+    /// All sources share their tracking.
     TracksAllSourcesTogether,
 
     // Filters.
-    /// An item with two types matches nothing.
+    /// An item with two types matches no event.
     NeedsEveryType,
-    /// An item's tags are alternatives.
+    /// An item matches any of its tags.
     TakesAnyTag,
-    /// An item matches where as many tags match as it has, twice included.
+    /// An item compares the number of matching tags, so a repeated tag matches nothing.
     CountsTagsToCompare,
     /// An item with tags matches every type.
     IgnoresTypesWhereThereAreTags,
@@ -190,49 +190,49 @@ flaws! {
     TakesTheFirstItemOnly,
     /// Types of one item are combined with tags of another.
     MixesItems,
-    /// An event is given once for each item that it matches.
+    /// An event is returned once for each item that it matches.
     RepeatsOverlaps,
-    /// An item without types and tags matches nothing.
+    /// An item without types and tags matches no event.
     EverythingMatchesNothing,
-    /// A filter without items matches everything.
+    /// A filter without items matches every event.
     NothingMatchesEverything,
-    /// Types and tags that no event has are left out of a filter.
+    /// Types and tags that no event has are removed from a filter.
     LeavesOutUnknownTerms,
-    /// A tag finds all that begin like it.
+    /// A tag matches all tags that begin with its text.
     FindsTagsByPrefix,
-    /// A type of the same text is taken for a tag.
+    /// A tag matches a type of the same text.
     TakesTypesForTags,
-    /// An event is found by its first four tags.
+    /// An event is found only by its first four tags.
     IndexesFourTags,
 
     // Reads.
-    /// 10 comes before 2.
+    /// Positions are sorted as text: 10 comes before 2.
     SortsPositionsAsText,
-    /// Backwards is read forwards.
+    /// A backward read returns events in forward order.
     IgnoresDirection,
-    /// The event at `after` is given.
+    /// The event at `after` is returned.
     ReadsIncludeAfter,
-    /// The event at `upto` is not given.
+    /// The event at `upto` is not returned.
     ReadsExcludeUpto,
-    /// A read backwards goes on to the start of the log.
+    /// A backward read ignores `after`.
     BackwardsForgetsAfter,
-    /// A read gives as much as there is.
+    /// A read ignores its limit.
     IgnoresTheLimit,
-    /// Backwards the limit counts from the low end.
+    /// The limit of a backward read counts from the low end.
     LimitsBackwardsFromTheLowEnd,
-    /// A limit of 0 is no limit.
+    /// Limit 0 means no limit.
     TakesLimitZeroForNone,
-    /// A batch says the `upto` that was asked for, above the head too.
+    /// The `upto` of a batch is that of its read, also above the head.
     SaysTheAskedUpto,
-    /// A batch says the head, beyond its read's `upto` too.
+    /// The `upto` of a batch is the head, also beyond the `upto` of its read.
     SaysTheHead,
-    /// A batch says its last event, and no progress without one.
+    /// The `upto` of a batch is its last event. An empty batch makes no progress.
     SaysTheLastMatch,
-    /// A batch that was cut says the end of its read.
+    /// The `upto` of a batch that was cut short is the end of its read.
     SaysTheBound,
-    /// What was read is not given again.
+    /// An event that was read is not returned again.
     ReadsTakeAway,
-    /// An empty log cannot be read.
+    /// A read of an empty log is an error.
     EmptyLogIsAnError,
     /// A long name in a filter is an error.
     FailsOnLongNames,
@@ -240,25 +240,25 @@ flaws! {
     // Look-ups.
     /// `last` is the first match.
     LastSaysTheFirst,
-    /// `last` looks at the whole log.
+    /// `last` ignores `upto`.
     LastIgnoresUpto,
-    /// `last` of no match is position 0.
+    /// `last` without a match is position 0.
     LastOfNothingIsStart,
     /// `last` and `count` above the head are errors.
     RefusesLookUpsAboveTheHead,
-    /// `last` and `count` consider the newest 1,000 events.
+    /// `last` and `count` consider only the newest 1,000 events.
     LooksUpTheNewest1000,
     /// `count` counts commits.
     CountsCommits,
     /// `count` does not count the event at `upto`.
     CountExcludesUpto,
-    /// `count` counts a tag twice that was given twice.
+    /// `count` counts a repeated tag of one event twice.
     CountsATagAsOftenAsGiven,
     /// `count` of an unknown tag is an error.
     UnknownTagIsAnError,
-    /// `types` says a type as often as it was written.
+    /// `types` lists a type once for each event.
     TypesAsOftenAsWritten,
-    /// `types` says the type of the last event alone.
+    /// `types` lists only the type of the last event.
     TypesOfTheNewest,
 
     // Time.
@@ -266,47 +266,47 @@ flaws! {
     ClockGoesBack,
     /// Each event of a commit has its own `recorded_at`.
     StampsEveryEvent,
-    /// `recorded_at` is made up when an event is read.
+    /// `recorded_at` is computed when an event is read.
     StampsOnRead,
-    /// An instant is taken from the caller, if there is one, else from the clock.
+    /// The time is that of the append if it has one, or else that of the clock.
     AcceptsAnyTime,
-    /// The clock is used, whatever the caller says.
+    /// The time of the append is ignored in favour of the clock.
     IgnoresTheCallersTime,
-    /// A caller's instant is recorded even if it went back.
+    /// A caller's time is recorded even if it went back.
     TakesTimeThatWentBack,
-    /// What is accepted says when the commit before it was recorded.
+    /// An accepted commit has the `recorded_at` of the commit before it.
     AcceptedSaysTheTimeBefore,
-    /// What is accepted says the caller's instant as it was given.
+    /// An accepted commit has the caller's time as it was given.
     AcceptedSaysTheTimeGiven,
-    /// What is accepted and records nothing says the clock.
+    /// An append that records nothing returns the time of the clock.
     AcceptedSaysTheClockForNothing,
 
     // Limits.
-    /// No limit is held to, apart from those of batches.
+    /// No limit is enforced, except those of batches.
     IgnoresLimits,
-    /// Of several filters each may be as large as all of them together.
+    /// The limits apply to each filter of a commit, and not to their sum.
     BoundsEachFilterAlone,
-    /// What is just within a limit is refused.
+    /// A request just within a limit is refused.
     LimitsAreOneTooSmall,
-    /// The limits that are said are the defaults, whatever holds.
+    /// The reported limits are always the defaults.
     SaysOtherLimits,
-    /// A batch is as large as its read allows.
+    /// A batch is bounded only by its read.
     IgnoresBatchLimits,
-    /// A batch that is full says that it considered the rest too.
+    /// The `upto` of a full batch covers events that did not fit.
     LosesWhatDoesNotFit,
-    /// An event larger than a batch may be is passed over.
+    /// An event larger than the limit of a batch is skipped.
     LetsNothingLargeThrough,
 
     // Names.
-    /// Blanks around names are not stored.
+    /// White space around names is not stored.
     TrimsNames,
-    /// Names are stored up to 128 characters.
+    /// Names are cut after 128 characters.
     CutsLongNames,
 
     // The end.
-    /// The end is not said to who waits.
+    /// Waiters are not told of the end.
     EndsInSilence,
-    /// A store that has ended takes commits.
+    /// An ended store accepts commits.
     TakesCommitsAfterTheEnd,
 
     // Reopening.
@@ -316,18 +316,18 @@ flaws! {
     ReopeningForgetsTheHead,
     /// Positions start at 1 again.
     ReopeningStartsAtOne,
-    /// Keys are gone.
+    /// Keys are lost.
     ReopeningForgetsKeys,
-    /// Tracking is gone.
+    /// Tracking is lost.
     ReopeningForgetsTracking,
-    /// Tracking that was committed without events is gone.
+    /// Tracking that was committed without events is lost.
     ReopeningForgetsTrackingAlone,
-    /// Events are not found by their tags.
+    /// Events are no longer found by their tags.
     ReopeningForgetsTags,
-    /// The epoch is another one.
+    /// The epoch changes.
     ReopeningChangesTheIdentity,
-    /// The last commit is gone.
+    /// The last commit is lost.
     ReopeningLosesTheLastCommit,
-    /// The last instant is gone.
+    /// The last recorded time is lost.
     ReopeningForgetsTheTime,
 }

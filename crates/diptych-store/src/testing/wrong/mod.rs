@@ -1,7 +1,7 @@
-//! Stores that are deliberately wrong: the proof that each case of the suite finds something.
+//! Stores that are deliberately wrong. They prove that each case of the suite can fail.
 //!
-//! A [`Wrong`] store is the plainest possible one, a vector and linear scans, with at most one
-//! [`Flaw`]. Without a flaw it passes every case, with one it fails those that are about it.
+//! A [`WrongStore`] is a simple store with vectors and linear scans, and at most one [`Flaw`].
+//! Without a flaw it passes every case. With one it fails the cases about that flaw.
 
 mod flaw;
 mod search;
@@ -21,18 +21,27 @@ use std::{
 use bytes::Bytes;
 pub use flaw::Flaw;
 use parking_lot::Mutex;
-use write::Written;
+use write::CommitAnswer;
 
-use super::{Setup, Subject};
+use super::{Setup, TestStore};
 use crate::{
-    Accepted, Append, AppendError, Batch, CommitNumber, Corruption, Epoch, EventStore, Filter,
-    Head, HeadPublisher, Key, KeyedCommit, Limits, LogId, LogIdentity, Position, RawEvent, Read,
-    ReadError, Store, Synced, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    append::{AcceptedCommit, Append, CommitSync, Key, KeyedCommit, Tracking},
+    batch::{Batch, Read},
+    error::{AppendError, Corruption, ReadError, Unavailable},
+    event::RawEvent,
+    filter::Filter,
+    head::{CommitNumber, Head, HeadPublisher},
+    identity::{Epoch, LogId, LogIdentity},
+    limits::Limits,
+    position::Position,
+    store::{EventStore, Store},
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
-/// A store with at most one flaw. Cloning shares it.
+/// A store with at most one flaw. Clones are handles on one store.
 #[derive(Clone, Debug)]
-pub struct Wrong(Arc<Inner>);
+pub struct WrongStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -42,15 +51,15 @@ struct Inner {
     time: TimeSource,
     publisher: HeadPublisher,
     ended: AtomicBool,
-    /// How often something was asked that a flaw answers now this way, now that way.
+    /// Number of calls that a flaw answers in turns, sometimes right and sometimes wrong.
     asked: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Clone, Debug)]
 struct State {
-    /// In the order of their positions.
-    events: Vec<Stored>,
+    /// The events, in the order of their positions.
+    events: Vec<EventRow>,
     /// The position that the next event gets.
     next: u64,
     commits: u64,
@@ -58,46 +67,46 @@ struct State {
     last: u64,
     recorded_at: Timestamp,
     keys: Vec<(Key, Position, Position)>,
-    /// The newest last.
-    tracking: Vec<Tracked>,
-    /// What was read already.
+    /// In the order of the commits.
+    tracking: Vec<TrackingRow>,
+    /// The highest position that was read already.
     taken: Position,
 }
 
 #[derive(Clone, Debug)]
-struct Stored {
+struct EventRow {
     position: Position,
     recorded_at: Timestamp,
     commit: u64,
-    /// What it is found by.
+    /// The event that filters are compared with.
     event: RawEvent,
     tags_as_given: Vec<Tag>,
     bytes: Bytes,
 }
 
 #[derive(Clone, Debug)]
-struct Tracked {
+struct TrackingRow {
     tracking: Tracking,
-    /// The head when it was stored.
+    /// The head when the tracking was stored.
     at: Position,
     alone: bool,
 }
 
-/// A subject for the suite with this flaw, or without any; it reopens and ends.
-pub fn subject(flaw: Option<Flaw>, setup: &Setup) -> Subject {
-    let wrong = Wrong::new(flaw, setup);
-    // Reopening takes the place of what was open before.
+/// A store for the suite with this flaw, or without one. It can be reopened and ended.
+pub fn test_store(flaw: Option<Flaw>, setup: &Setup) -> TestStore {
+    let wrong = WrongStore::new(flaw, setup);
+    // Each reopened store replaces the one before it.
     let (mut open, ending) = (wrong.clone(), wrong.clone());
-    Subject::new(wrong).end(move || ending.end()).reopen(move || {
+    TestStore::new(wrong).end(move || ending.end()).reopen(move || {
         open = open.reopened();
         Store::new(open.clone())
     })
 }
 
-impl Wrong {
-    /// An empty log with this flaw, or without any.
-    pub fn new(flaw: Option<Flaw>, setup: &Setup) -> Wrong {
-        static SHARED: OnceLock<Wrong> = OnceLock::new();
+impl WrongStore {
+    /// An empty log with this flaw, or without one.
+    pub fn new(flaw: Option<Flaw>, setup: &Setup) -> WrongStore {
+        static SHARED: OnceLock<WrongStore> = OnceLock::new();
         let state = State {
             events: Vec::new(),
             next: 1,
@@ -112,7 +121,7 @@ impl Wrong {
             Some(Flaw::IdentityIsTheSameEverywhere) => constant_identity(),
             _ => LogIdentity::random(),
         };
-        let fresh = || Wrong::with(flaw, identity, setup.limits.clone(), setup.time, state);
+        let fresh = || WrongStore::with(flaw, identity, setup.limits.clone(), setup.time, state);
         let wrong = match flaw {
             Some(Flaw::SharesOneLog) => SHARED.get_or_init(fresh).clone(),
             _ => fresh(),
@@ -130,14 +139,14 @@ impl Wrong {
         limits: Limits,
         time: TimeSource,
         state: State,
-    ) -> Wrong {
+    ) -> WrongStore {
         let head = match flaw {
             Some(Flaw::ReopeningForgetsTheHead) => 0,
             _ => state.last,
         };
         let publisher = HeadPublisher::new(head.into());
         publisher.publish(head.into(), CommitNumber(state.commits));
-        Wrong(Arc::new(Inner {
+        WrongStore(Arc::new(Inner {
             flaw,
             identity,
             limits,
@@ -149,7 +158,7 @@ impl Wrong {
         }))
     }
 
-    /// Nothing more is taken, and who waits is told so.
+    /// Ends the store: it accepts no more commits, and waits for its head are errors.
     pub fn end(&self) {
         if !self.is(Flaw::TakesCommitsAfterTheEnd) {
             self.0.ended.store(true, Ordering::Release);
@@ -159,8 +168,8 @@ impl Wrong {
         }
     }
 
-    /// The same log, opened again.
-    fn reopened(&self) -> Wrong {
+    /// Opens the log again.
+    fn reopened(&self) -> WrongStore {
         let mut identity = self.0.identity;
         let Inner { flaw, limits, time, state, .. } = &*self.0;
         let mut state = state.lock().clone();
@@ -189,14 +198,14 @@ impl Wrong {
             }
             _ => {}
         }
-        Wrong::with(*flaw, identity, limits.clone(), *time, state)
+        WrongStore::with(*flaw, identity, limits.clone(), *time, state)
     }
 
     fn is(&self, flaw: Flaw) -> bool {
         self.0.flaw == Some(flaw)
     }
 
-    /// How often this was called before.
+    /// The number of earlier calls.
     fn asked(&self) -> u64 {
         self.0.asked.fetch_add(1, Ordering::Relaxed)
     }
@@ -211,12 +220,12 @@ fn constant_identity() -> LogIdentity {
     LogIdentity { id: LogId::from_bytes([1; 16]), epoch: Epoch::from_u64(1) }
 }
 
-/// Long enough for other threads to come in between.
+/// Sleeps long enough for other threads to run in between.
 fn dawdle() {
     thread::sleep(Duration::from_micros(500));
 }
 
-/// Lets whoever polls go on with something else, or drop what it polls.
+/// Is pending once, so that the caller can drop the future half-way.
 async fn yield_once() {
     let mut yielded = false;
     future::poll_fn(|context| {
@@ -230,7 +239,7 @@ async fn yield_once() {
     .await;
 }
 
-/// An error of a store that cannot cope, with this reason.
+/// The error of a wrong store, with this reason.
 fn broken(what: &str) -> Corruption {
     Corruption {
         place: "a wrong store".to_owned(),
@@ -239,7 +248,7 @@ fn broken(what: &str) -> Corruption {
     }
 }
 
-impl EventStore for Wrong {
+impl EventStore for WrongStore {
     fn identity(&self) -> LogIdentity {
         match self.is(Flaw::IdentityChanges) {
             true => LogIdentity::random(),
@@ -263,19 +272,19 @@ impl EventStore for Wrong {
         }
     }
 
-    async fn append(&self, mut append: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         if self.is(Flaw::WritesInTwoSteps) && !append.events.is_empty() {
             self.commit(Append::event(append.events.remove(0)))?;
             yield_once().await;
         }
-        let Written { first, last, recorded_at, commit } = self.commit(append)?;
+        let CommitAnswer { first, last, recorded_at, commit } = self.commit(append)?;
         let commit = match self.0.flaw {
             Some(Flaw::NeverSyncs) => commit + 1_000_000,
             Some(Flaw::PublishesOneCommitLate) => 0,
             _ => commit,
         };
-        let sync = Synced::new(CommitNumber(commit), self.0.publisher.head());
-        Ok(Accepted { first, last, recorded_at, sync })
+        let sync = CommitSync::new(CommitNumber(commit), self.0.publisher.head());
+        Ok(AcceptedCommit { first, last, recorded_at, sync })
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {

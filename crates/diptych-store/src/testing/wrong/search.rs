@@ -1,12 +1,17 @@
-//! How a wrong store reads and looks up.
+//! Reads and look-ups of a wrong store.
 
-use super::{Flaw, State, Stored, Wrong, broken};
+use super::{EventRow, Flaw, State, WrongStore, broken};
 use crate::{
-    Batch, BatchBuilder, Direction, Filter, FilterItem, Invalid, Position, RawEvent, Read,
-    ReadError, Tag, Timestamp,
+    batch::{Batch, BatchBuilder, Direction, Read},
+    error::{InvalidRequest, ReadError},
+    event::RawEvent,
+    filter::{Filter, FilterItem},
+    position::Position,
+    tag::Tag,
+    time::Timestamp,
 };
 
-impl Wrong {
+impl WrongStore {
     pub(super) fn search(&self, filter: &Filter, mut read: Read) -> Result<Batch, ReadError> {
         self.check_filter(filter)?;
         let mut state = self.0.state.lock();
@@ -40,13 +45,13 @@ impl Wrong {
             (None, Direction::Forwards) => high,
             (None, Direction::Backwards) => low,
         };
-        let upto = self.said(upto, cut.is_some(), given, &read, (low, high));
+        let upto = self.upto(upto, cut.is_some(), given, &read, (low, high));
         state.taken = state.taken.max(taken.unwrap_or_default());
         Ok(builder.finish(upto))
     }
 
     /// The `upto` of the batch.
-    fn said(
+    fn upto(
         &self,
         upto: Position,
         cut: bool,
@@ -65,7 +70,7 @@ impl Wrong {
         }
     }
 
-    fn check_filter(&self, filter: &Filter) -> Result<(), Invalid> {
+    fn check_filter(&self, filter: &Filter) -> Result<(), InvalidRequest> {
         let limits = self.enforced();
         filter.check(&limits)?;
         if !self.is(Flaw::FailsOnLongNames) {
@@ -74,26 +79,28 @@ impl Wrong {
         let types = filter.items().iter().flat_map(|item| &item.types);
         let longest = types.map(|name| name.len()).max().unwrap_or(0);
         match longest > limits.type_bytes {
-            true => Err(Invalid::too_large("type", longest, limits.type_bytes, "type_bytes")),
+            true => {
+                Err(InvalidRequest::too_large("type", longest, limits.type_bytes, "type_bytes"))
+            }
             false => Ok(()),
         }
     }
 
-    /// What matches within these bounds, in the order of the read, up to its limit.
+    /// The matching events within these bounds, in the order of the read.
     fn found<'a>(
         &self,
         state: &'a State,
         filter: &Filter,
         (low, high): (Position, Position),
         read: &Read,
-    ) -> Vec<&'a Stored> {
+    ) -> Vec<&'a EventRow> {
         let items = self.understood(state, filter);
         let taken = match self.is(Flaw::ReadsTakeAway) {
             true => state.taken,
             false => Position::START,
         };
         let within =
-            |stored: &&Stored| (low..=high).contains(&stored.position) && stored.position > taken;
+            |stored: &&EventRow| (low..=high).contains(&stored.position) && stored.position > taken;
         let mut found = Vec::new();
         for stored in state.events.iter().filter(within) {
             let times = self.times_matched(&items, &stored.event);
@@ -112,11 +119,11 @@ impl Wrong {
         found
     }
 
-    /// As much of it as a batch takes, and where that was cut.
+    /// The first of the found events, as many as fit in a batch, and the last one of a cut batch.
     fn batch(
         &self,
         state: &State,
-        found: &[&Stored],
+        found: &[&EventRow],
         read: &Read,
     ) -> Result<(BatchBuilder, Option<Position>), ReadError> {
         let unlimited = self.is(Flaw::IgnoresBatchLimits);
@@ -161,7 +168,7 @@ impl Wrong {
         let upto = self.looked_up(upto)?;
         let upto = if self.is(Flaw::LastIgnoresUpto) { Position::MAX } else { upto };
         let items = self.understood(&state, filter);
-        let matches = |stored: &&Stored| {
+        let matches = |stored: &&EventRow| {
             stored.position <= upto && self.times_matched(&items, &stored.event) > 0
         };
         let mut found = self.window(&state).filter(matches).map(|stored| stored.position);
@@ -177,8 +184,8 @@ impl Wrong {
         let upto = self.looked_up(upto)?;
         let upto = if self.is(Flaw::CountExcludesUpto) { upto.before() } else { upto };
         let items = [FilterItem::everything().and_tag(tag.clone())];
-        let matches = |stored: &&Stored| self.times_matched(&items, &stored.event) > 0;
-        let within = |stored: &&Stored| stored.position <= upto;
+        let matches = |stored: &&EventRow| self.times_matched(&items, &stored.event) > 0;
+        let within = |stored: &&EventRow| stored.position <= upto;
         let tagged = || self.window(&state).filter(matches).filter(within);
         match self.0.flaw {
             Some(Flaw::UnknownTagIsAnError) if tagged().next().is_none() => {
@@ -213,16 +220,16 @@ impl Wrong {
         Ok(types)
     }
 
-    /// How far a look-up may look.
+    /// The last position that a look-up considers.
     fn looked_up(&self, upto: Position) -> Result<Position, ReadError> {
         let head = self.published();
         if upto > head && self.is(Flaw::RefusesLookUpsAboveTheHead) {
-            return Err(Invalid::AboveHead { position: upto, head }.into());
+            return Err(InvalidRequest::AboveHead { position: upto, head }.into());
         }
         Ok(upto.min(head))
     }
 
-    fn window<'a>(&self, state: &'a State) -> impl DoubleEndedIterator<Item = &'a Stored> {
+    fn window<'a>(&self, state: &'a State) -> impl DoubleEndedIterator<Item = &'a EventRow> {
         let skipped = match self.is(Flaw::LooksUpTheNewest1000) {
             true => state.events.len().saturating_sub(1_000),
             false => 0,
@@ -230,7 +237,7 @@ impl Wrong {
         state.events.iter().skip(skipped)
     }
 
-    /// The items of a filter as they are understood.
+    /// The items of a filter as this store understands them.
     pub(super) fn understood(&self, state: &State, filter: &Filter) -> Vec<FilterItem> {
         let mut items = filter.items().to_vec();
         match self.0.flaw {
@@ -254,7 +261,7 @@ impl Wrong {
         items
     }
 
-    /// How many of the items the event matches; at most once, for a store that is right.
+    /// The number of times that a read returns the event: 0 or 1 in a store that is right.
     pub(super) fn times_matched(&self, items: &[FilterItem], event: &RawEvent) -> usize {
         let matched = items.iter().filter(|item| self.matches(item, event)).count();
         match self.is(Flaw::RepeatsOverlaps) {

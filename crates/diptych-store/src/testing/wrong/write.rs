@@ -1,28 +1,34 @@
-//! How a wrong store commits.
+//! Commits of a wrong store.
 
 use std::{cmp::Reverse, sync::atomic::Ordering};
 
 use parking_lot::MutexGuard;
 
-use super::{Flaw, State, Stored, Tracked, Wrong, dawdle};
+use super::{EventRow, Flaw, State, TrackingRow, WrongStore, dawdle};
 use crate::{
-    Append, AppendCondition, AppendError, CommitNumber, Digest, Invalid, Key, KeyedCommit, Limits,
-    Metadata, Position, RawEvent, Refusal, Tag, TimeSource, Timestamp, Tracking, Unavailable,
+    append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
     encoding,
+    error::{AppendError, InvalidRequest, Refusal, Unavailable},
+    event::{Metadata, RawEvent},
+    head::CommitNumber,
+    limits::Limits,
+    position::Position,
+    tag::Tag,
+    time::{TimeSource, Timestamp},
 };
 
-/// What came of a commit.
-pub(super) struct Written {
+/// The values that an append answers with.
+pub(super) struct CommitAnswer {
     pub(super) first: Position,
     pub(super) last: Position,
     pub(super) recorded_at: Timestamp,
-    /// Its number.
+    /// The number of the commit.
     pub(super) commit: u64,
 }
 
-impl Wrong {
-    /// The commit's positions, its instant and its number.
-    pub(super) fn commit(&self, append: Append) -> Result<Written, AppendError> {
+impl WrongStore {
+    /// Commits, as far as the flaw allows.
+    pub(super) fn commit(&self, append: Append) -> Result<CommitAnswer, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
         }
@@ -61,10 +67,10 @@ impl Wrong {
             _ => recorded_at,
         };
         let (first, last, commit) = self.write(&mut state, append, recorded_at);
-        Ok(Written { first, last, recorded_at: recorded_at_said, commit })
+        Ok(CommitAnswer { first, last, recorded_at: recorded_at_said, commit })
     }
 
-    /// The request as it is understood.
+    /// The request as this store understands it.
     fn received(&self, mut append: Append) -> Append {
         for event in &mut append.events {
             self.receive(event);
@@ -127,7 +133,7 @@ impl Wrong {
         }
     }
 
-    /// The limits that it holds to.
+    /// The limits that this store enforces.
     pub(super) fn enforced(&self) -> Limits {
         let mut limits = self.0.limits.clone();
         let change = match self.0.flaw {
@@ -154,7 +160,7 @@ impl Wrong {
         limits
     }
 
-    fn check_limits(&self, append: &Append) -> Result<(), Invalid> {
+    fn check_limits(&self, append: &Append) -> Result<(), InvalidRequest> {
         let limits = self.enforced();
         if !self.is(Flaw::BoundsEachFilterAlone) {
             return append.check(&limits);
@@ -163,14 +169,14 @@ impl Wrong {
         Append { conditions: Vec::new(), ..append.clone() }.check(&limits)
     }
 
-    fn check_size(&self, append: &Append) -> Result<(), Invalid> {
+    fn check_size(&self, append: &Append) -> Result<(), InvalidRequest> {
         let (limits, mut bytes) = (self.enforced(), Vec::new());
         for event in &append.events {
             encoding::encode(event, &limits, &mut bytes)?;
         }
         let limit = limits.commit_bytes;
         match bytes.len() > limit {
-            true => Err(Invalid::too_large("commit", bytes.len(), limit, "commit_bytes")),
+            true => Err(InvalidRequest::too_large("commit", bytes.len(), limit, "commit_bytes")),
             false => Ok(()),
         }
     }
@@ -240,7 +246,7 @@ impl Wrong {
         let (sources, limit) = (sources.len() + 1, self.enforced().tracking_sources);
         if sources > limit {
             let what = "tracking sources";
-            return Err(Invalid::too_many(what, sources, limit, "tracking_sources").into());
+            return Err(InvalidRequest::too_many(what, sources, limit, "tracking_sources").into());
         }
         Ok(())
     }
@@ -281,7 +287,7 @@ impl Wrong {
             last: if self.is(Flaw::KeysFindTheFirstEventOnly) { first } else { last },
             digest: key.digest,
         });
-        let tagged = |stored: &&Stored| stored.event.tags.iter().any(|tag| tag.as_str() == name);
+        let tagged = |stored: &&EventRow| stored.event.tags.iter().any(|tag| tag.as_str() == name);
         match (found, self.is(Flaw::TakesTagsForKeys)) {
             (None, true) => state.events.iter().find(tagged).map(|stored| KeyedCommit {
                 first: stored.position,
@@ -292,8 +298,12 @@ impl Wrong {
         }
     }
 
-    /// What is stored of this source.
-    pub(super) fn tracking_in<'a>(&self, state: &'a State, source: &str) -> Option<&'a Tracked> {
+    /// The tracking of this source.
+    pub(super) fn tracking_in<'a>(
+        &self,
+        state: &'a State,
+        source: &str,
+    ) -> Option<&'a TrackingRow> {
         let together = self.is(Flaw::TracksAllSourcesTogether);
         let mut newest_first = state.tracking.iter().rev();
         newest_first.find(|stored| together || stored.tracking.source == source)
@@ -322,7 +332,7 @@ impl Wrong {
         Err(Refusal::Conflict { at, after })
     }
 
-    /// What violates the condition of this number.
+    /// The event that violates the condition of this number.
     fn conflict(&self, state: &State, append: &Append, number: usize) -> Option<Position> {
         let AppendCondition { ref fail_if, after } = append.conditions[number];
         let low = match self.0.flaw {
@@ -342,7 +352,7 @@ impl Wrong {
         };
         let everything = self.is(Flaw::TakesEveryConditionForEverything);
         let items = self.understood(state, fail_if);
-        let conflicts = |stored: &&Stored| {
+        let conflicts = |stored: &&EventRow| {
             let matches = everything || self.times_matched(&items, &stored.event) > 0;
             low <= stored.position && stored.commit != newest && matches
         };
@@ -360,7 +370,7 @@ impl Wrong {
         }
     }
 
-    /// What a refusal leaves behind.
+    /// The changes that a refusal wrongly makes.
     fn refuse(&self, state: &mut MutexGuard<'_, State>, append: &Append) {
         match self.0.flaw {
             Some(Flaw::WritesBeforeItChecks) => {
@@ -382,7 +392,7 @@ impl Wrong {
         }
     }
 
-    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, Invalid> {
+    fn stamp(&self, given: Option<Timestamp>, state: &State) -> Result<Timestamp, InvalidRequest> {
         let last = state.recorded_at;
         match self.0.flaw {
             Some(Flaw::ClockGoesBack) => {
@@ -482,9 +492,10 @@ impl Wrong {
         position: Position,
         recorded_at: Timestamp,
         commit: u64,
-    ) -> Stored {
+    ) -> EventRow {
         let (mut bytes, limits) = (Vec::new(), self.enforced());
-        encoding::encode(event, &limits, &mut bytes).expect("what is too large was refused");
+        encoding::encode(event, &limits, &mut bytes)
+            .expect("an event that is too large was refused");
         let mut found_by = event.clone();
         let mut tags: Vec<Tag> = Vec::new();
         for tag in &event.tags {
@@ -493,7 +504,7 @@ impl Wrong {
             }
         }
         found_by.tags = tags;
-        Stored {
+        EventRow {
             position,
             recorded_at,
             commit,
@@ -509,7 +520,7 @@ impl Wrong {
             if self.is(Flaw::TracksWithoutOrigin) {
                 tracking.origin = None;
             }
-            Tracked { tracking, at, alone }
+            TrackingRow { tracking, at, alone }
         }));
     }
 

@@ -1,14 +1,17 @@
 use std::{cell::Cell, collections::BTreeMap, fmt::Write, io};
 
 use diptych_store::{
-    Accepted, Append, AppendError, Batch, BatchBuilder, EventStore, Filter, Head, HeadPublisher,
-    KeyedCommit, Limits, LogIdentity, RawEvent, Read, ReadError, Store, Tag, Timestamp, Tracking,
-    encoding,
+    AcceptedCommit, Append, AppendError, Batch, BatchBuilder, EventStore, Filter, Head,
+    HeadPublisher, KeyedCommit, Limits, LogIdentity, RawEvent, Read, ReadError, Store, Tag,
+    Timestamp, Tracking, encoding,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::*;
-use crate::{Encoded, Event, EventType, MemorySnapshots, Recorded, SchemaError};
+use crate::{
+    event::{Encoded, Event, EventType, Recorded, SchemaError},
+    snapshot::MemorySnapshots,
+};
 
 struct Happened;
 
@@ -97,7 +100,7 @@ impl EventStore for Endless {
         Ok(builder.finish(read.upto))
     }
 
-    async fn append(&self, _: Append) -> Result<Accepted, AppendError> {
+    async fn append(&self, _: Append) -> Result<AcceptedCommit, AppendError> {
         unreachable!("nothing is written")
     }
 

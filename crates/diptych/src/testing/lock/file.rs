@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::shape::Shape;
-use crate::{Codec, Json};
+use crate::event::{Codec, Json};
 
 const FORMAT: u32 = 1;
 

@@ -10,7 +10,10 @@ use serde::{
     de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess},
 };
 
-use crate::{Codec, Json, MessagePack, event::packed_end, faithful::NUMBER};
+use crate::{
+    event::{Codec, Json, MessagePack, packed_end},
+    faithful::NUMBER,
+};
 
 /// Kinds of values by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

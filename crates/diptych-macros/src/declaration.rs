@@ -1,0 +1,237 @@
+//! Reads the declaration of an event from the syntax of an item, and checks it.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::{Group, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    Attribute, Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Generics, Ident, LitStr,
+    Member, Meta, Result, Type,
+};
+
+use crate::{
+    attributes::{self, NAMELESS},
+    serde_attributes,
+};
+
+/// A struct, or an enum of events.
+pub(crate) enum Declaration {
+    Struct { ident: Ident, event: Own },
+    Enum { ident: Ident, variants: Vec<Variant> },
+}
+
+/// An event that has a name in an `#[event]` of this item.
+pub(crate) struct Own {
+    pub(crate) name: LitStr,
+    pub(crate) version: u32,
+    /// The codec, if it is not the default.
+    pub(crate) codec: Option<TokenStream>,
+    pub(crate) tags: Vec<Tag>,
+}
+
+/// A field that becomes a tag.
+pub(crate) struct Tag {
+    pub(crate) key: LitStr,
+    pub(crate) field: Member,
+    pub(crate) of: Type,
+}
+
+pub(crate) enum Variant {
+    /// The variant is an event of its own.
+    Own(OwnVariant),
+    /// The variant holds an event of another type.
+    Of { ident: Ident, inner: TokenStream },
+}
+
+/// A variant that is an event of its own, with named fields or none.
+pub(crate) struct OwnVariant {
+    pub(crate) ident: Ident,
+    pub(crate) event: Own,
+    pub(crate) fields: Vec<Field>,
+    /// The `#[serde(...)]` attributes of the payload.
+    pub(crate) serde: Vec<Meta>,
+}
+
+/// A field of such a variant.
+pub(crate) struct Field {
+    pub(crate) ident: Ident,
+    pub(crate) of: TokenStream,
+    /// The `#[serde(...)]` attributes of the field.
+    pub(crate) serde: Vec<Meta>,
+}
+
+/// Reads the item. Reports all of its errors together.
+pub(crate) fn read(input: DeriveInput) -> Result<Declaration> {
+    let DeriveInput { attrs, ident, generics, data, .. } = input;
+    let mut errors = Errors::default();
+    errors.take(without_generics(&generics));
+    let on_type = "a tag is a field: put the attribute there";
+    errors.take(attributes::refuse(&attrs, "tag", on_type));
+    let declared = match data {
+        Data::Struct(data) => errors.take(read_struct(&attrs, ident, &data)),
+        Data::Enum(data) => errors.take(read_enum(&attrs, ident, data)),
+        Data::Union(data) => {
+            let problem = "a union cannot be an event: make it a struct or an enum";
+            errors.take(Err(Error::new(data.union_token.span, problem)))
+        }
+    };
+    errors.finish(declared)
+}
+
+fn without_generics(generics: &Generics) -> Result<()> {
+    let problem = "an event cannot be generic: a name in the log is one type for ever";
+    match &generics.where_clause {
+        _ if !generics.params.is_empty() => Err(Error::new_spanned(generics, problem)),
+        Some(clause) => Err(Error::new_spanned(clause, problem)),
+        None => Ok(()),
+    }
+}
+
+fn read_struct(attributes: &[Attribute], ident: Ident, data: &DataStruct) -> Result<Declaration> {
+    let mut errors = Errors::default();
+    if let Fields::Unnamed(fields) = &data.fields
+        && fields.unnamed.len() != 1
+    {
+        let problem = "fields of an event have names, so that one can be added: name them";
+        errors.take::<()>(Err(Error::new_spanned(fields, problem)));
+    }
+    let event = errors.take(own(attributes, &ident, &data.fields));
+    errors.finish(event.map(|event| Declaration::Struct { ident, event }))
+}
+
+fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<Declaration> {
+    let mut errors = Errors::default();
+    let on_enum = "an enum is several events: each variant has a name of its own";
+    errors.take(attributes::refuse(attributes, "event", on_enum));
+    let for_all = errors.take(serde_attributes::of_enum(attributes)).unwrap_or_default();
+    if data.variants.is_empty() {
+        let problem = "an enum without variants is no event: add one, or drop the derive";
+        errors.take::<()>(Err(Error::new(ident.span(), problem)));
+    }
+    let (mut names, mut inners) = (BTreeSet::new(), BTreeSet::new());
+    let mut variants = Vec::new();
+    for variant in data.variants {
+        let Some(variant) = errors.take(read_variant(&ident, variant, &for_all)) else {
+            continue;
+        };
+        match &variant {
+            Variant::Own(own) if !names.insert(own.event.name.value()) => {
+                let problem = "two events have this name: rename the one that is in no log yet";
+                errors.take::<()>(Err(Error::new(own.event.name.span(), problem)));
+            }
+            Variant::Of { inner, .. } if !inners.insert(inner.to_string()) => {
+                let problem = "two variants hold this type, and one that is read could be either: \
+                               drop one";
+                errors.take::<()>(Err(Error::new_spanned(inner, problem)));
+            }
+            _ => {}
+        }
+        variants.push(variant);
+    }
+    errors.finish(Some(Declaration::Enum { ident, variants }))
+}
+
+fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<Variant> {
+    let syn::Variant { attrs, ident, fields, .. } = variant;
+    attributes::refuse(&attrs, "tag", "a tag is a field: put the attribute there")?;
+    match fields {
+        Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
+            let problem = "the variant holds an event that has its own name: drop the attribute, \
+                           or name the field to make this an event: `{ details: Details }`";
+            attributes::refuse(&attrs, "event", problem)?;
+            let field = fields.unnamed.into_iter().next();
+            let field =
+                field.ok_or_else(|| Error::new(ident.span(), "the variant has no field"))?;
+            attributes::refuse(&field.attrs, "event", ON_FIELD)?;
+            let problem = "the event in the variant has its own tags: put the attribute there";
+            attributes::refuse(&field.attrs, "tag", problem)?;
+            Ok(Variant::Of { ident, inner: without_self(&field.ty, of) })
+        }
+        Fields::Unnamed(fields) => {
+            let problem = "fields of an event have names, so that one can be added: name them; a \
+                           variant without names holds one other event";
+            Err(Error::new_spanned(fields, problem))
+        }
+        fields => {
+            let event = own(&attrs, &ident, &fields)?;
+            let serde = serde_attributes::of_variant(&attrs, for_all)?;
+            let fields = fields.into_iter().filter_map(|field| {
+                let (ident, of) = (field.ident?, without_self(&field.ty, of));
+                Some(serde_attributes::metas(&field.attrs).map(|serde| Field { ident, of, serde }))
+            });
+            let fields = fields.collect::<Result<Vec<_>>>()?;
+            Ok(Variant::Own(OwnVariant { ident, event, fields, serde }))
+        }
+    }
+}
+
+const ON_FIELD: &str = "a field is no event: put the attribute before the struct or the variant";
+
+fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> {
+    let mut errors = Errors::default();
+    let nameless = || Error::new(ident.span(), NAMELESS);
+    let event = attributes::event(attributes).and_then(|event| event.ok_or_else(nameless));
+    let event = errors.take(event);
+    let (mut keys, mut tags) = (BTreeSet::new(), Vec::new());
+    for (member, field) in fields.members().zip(fields) {
+        errors.take(attributes::refuse(&field.attrs, "event", ON_FIELD));
+        let key = errors.take(attributes::tag(&field.attrs, field.ident.as_ref()));
+        let Some(key) = key.flatten() else {
+            continue;
+        };
+        if !keys.insert(key.value()) {
+            let problem = "two fields are tags of this key: give one another, #[tag(\"key\")]";
+            errors.take::<()>(Err(Error::new(key.span(), problem)));
+        }
+        tags.push(Tag { key, field: member, of: field.ty.clone() });
+    }
+    let attributes = event.map(|event| (event.name, event.version, event.codec));
+    errors.finish(attributes.map(|(name, version, codec)| Own { name, version, codec, tags }))
+}
+
+/// The type with the enum's name in place of `Self`, because the generated code uses it in places
+/// where `Self` is another type.
+fn without_self(of: &Type, ident: &Ident) -> TokenStream {
+    renamed(of.to_token_stream(), ident)
+}
+
+fn renamed(tokens: TokenStream, ident: &Ident) -> TokenStream {
+    let each = tokens.into_iter().map(|token| match token {
+        TokenTree::Ident(this) if this == "Self" => {
+            TokenTree::Ident(Ident::new(&ident.to_string(), this.span()))
+        }
+        TokenTree::Group(group) => {
+            let mut inside = Group::new(group.delimiter(), renamed(group.stream(), ident));
+            inside.set_span(group.span());
+            TokenTree::Group(inside)
+        }
+        other => other,
+    });
+    each.collect()
+}
+
+/// Collects errors, so that the compiler reports all of them together.
+#[derive(Default)]
+struct Errors(Option<Error>);
+
+impl Errors {
+    /// Returns the value, or keeps the error and returns `None`.
+    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        match (result, &mut self.0) {
+            (Ok(value), _) => return Some(value),
+            (Err(error), Some(so_far)) => so_far.combine(error),
+            (Err(error), none) => *none = Some(error),
+        }
+        None
+    }
+
+    /// Returns the value, or all errors together if there are any.
+    fn finish<T>(self, value: Option<T>) -> Result<T> {
+        match (self.0, value) {
+            (None, Some(value)) => Ok(value),
+            (Some(error), _) => Err(error),
+            // A value is missing only after an error, so this does not happen.
+            (None, None) => Err(Error::new(proc_macro2::Span::call_site(), "not an event")),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The way in. A connection is served below limits (`serve`, `connection`). Each request passes the
+//! `entrance`, which checks hosts, limits and callers, before a handler sees it. `request` reads
+//! the parts of a request, `response` and `problem` write the answer.
+//!
+//! `entrance`, `access`, `limits` and `stop` know no route. Another protocol enters by them too.
+
+pub(crate) mod access;
+pub(crate) mod connection;
+pub(crate) mod entrance;
+pub(crate) mod limits;
+pub(crate) mod metrics;
+pub(crate) mod problem;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod serve;
+pub(crate) mod stop;

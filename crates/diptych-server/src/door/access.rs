@@ -1,0 +1,284 @@
+//! Access: the hosts and origins that the server accepts, and the application's hook, which names
+//! the caller or refuses.
+
+use std::{future::Future, net::SocketAddr, pin::Pin};
+
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header, uri::Authority,
+};
+
+use crate::door::problem::Problem;
+
+/// The operation that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Executing the command of this name.
+    Command(String),
+    /// Asking the query of this name: now, about the past, live, or for an explanation.
+    Query(String),
+    /// Reading the events behind an answer of the query, or behind a conflict of the command, of
+    /// this name: their payloads, actors and times. The hook is asked about this in addition to
+    /// [`Query`](Operation::Query) or [`Command`](Operation::Command), and has to admit both.
+    Explain(String),
+    /// Reading the catalogue or the OpenAPI document.
+    Catalogue,
+    /// Reading the status or the metrics of the app.
+    Status,
+    /// Fetching a file.
+    File,
+}
+
+/// A request as the hook sees it, before it has any effect.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Visit {
+    /// The operation that it asks for.
+    pub operation: Operation,
+    /// Its headers, one of which usually identifies the caller.
+    pub headers: HeaderMap,
+    /// The address of the client, or of the proxy before the server. With
+    /// [`Server::into_router`](crate::Server::into_router) it is `None`, unless the program adds
+    /// `ConnectInfo<SocketAddr>` to its requests.
+    pub peer: Option<SocketAddr>,
+}
+
+/// The caller of an admitted request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The actor that the events of a command get.
+    pub actor: Option<String>,
+}
+
+impl Caller {
+    /// A caller without a name.
+    pub fn anonymous() -> Caller {
+        Caller::default()
+    }
+
+    /// A caller with this name.
+    pub fn named(actor: impl Into<String>) -> Caller {
+        Caller { actor: Some(actor.into()) }
+    }
+}
+
+/// The refusal of a request, with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    status: StatusCode,
+    reason: String,
+    challenge: Option<HeaderValue>,
+}
+
+impl Denial {
+    /// The caller is not known: 401. The challenge names the way to authenticate, such as `Bearer`.
+    /// A challenge that cannot be the value of a header is left out.
+    pub fn unknown(reason: impl Into<String>, challenge: &str) -> Denial {
+        let challenge = HeaderValue::from_str(challenge).ok();
+        Denial { status: StatusCode::UNAUTHORIZED, reason: reason.into(), challenge }
+    }
+
+    /// The caller may not do that: 403.
+    pub fn forbidden(reason: impl Into<String>) -> Denial {
+        Denial { status: StatusCode::FORBIDDEN, reason: reason.into(), challenge: None }
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Problem {
+        let problem = Problem::new(denial.status, "denied", denial.reason);
+        match denial.challenge {
+            Some(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
+            None => problem,
+        }
+    }
+}
+
+type Admission = Pin<Box<dyn Future<Output = Result<Caller, Denial>> + Send>>;
+pub(crate) type Hook = Box<dyn Fn(Visit) -> Admission + Send + Sync>;
+
+/// Erases the type of a hook.
+pub(crate) fn hook<F, Fut>(admit: F) -> Hook
+where
+    F: Fn(Visit) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Caller, Denial>> + Send + 'static,
+{
+    Box::new(move |visit| Box::pin(admit(visit)))
+}
+
+/// The names of the server, and the sites that may use it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hosts {
+    /// Lower case, without a port, and without the brackets of an address.
+    names: Vec<String>,
+    /// Other sites whose pages may send requests.
+    origins: Vec<String>,
+}
+
+impl Hosts {
+    pub(crate) fn add_host(&mut self, name: &str) {
+        self.names.push(bare(name).to_ascii_lowercase());
+    }
+
+    pub(crate) fn add_origin(&mut self, origin: &str) {
+        self.origins.push(origin.trim_end_matches('/').to_ascii_lowercase());
+    }
+
+    pub(crate) fn add_loopback(&mut self) {
+        for name in ["localhost", "127.0.0.1", "::1"] {
+            self.add_host(name);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Refuses requests for another host and requests from pages of other sites. Without this
+    /// check, any page that a user opens could send requests to a server on the machine of that
+    /// user, under a name that the owner of the page points there.
+    pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        let (uri, headers) = (request.uri(), request.headers());
+        let problem =
+            |status, what: &str| Problem::new(status, "host", format!("{what}: nothing was done"));
+        let refuse = |what: &str| problem(StatusCode::FORBIDDEN, what);
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => text(host).and_then(|host| host.parse::<Authority>().ok()),
+            // HTTP/2 has the pseudo-header `:authority` instead.
+            (None, _) if request.version() >= Version::HTTP_2 => uri.authority().cloned(),
+            _ => None,
+        };
+        let host = host.ok_or_else(|| {
+            let what = "the request has no readable Host, or more than one";
+            problem(StatusCode::BAD_REQUEST, what)
+        })?;
+        let asked = [Some(&host), uri.authority()];
+        if !asked.into_iter().flatten().all(|host| self.is_ours(host)) {
+            let what = format!("the host {:?} is not a name of this server", host.as_str());
+            return Err(refuse(&what));
+        }
+        match headers.get(header::ORIGIN) {
+            Some(origin) if !self.is_welcome(origin, &host) => Err(refuse(
+                "pages of this origin may not send requests: allow it with `Server::origin`",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_ours(&self, authority: &Authority) -> bool {
+        let host = bare(authority.host()).to_ascii_lowercase();
+        !authority.as_str().contains('@') && self.names.contains(&host)
+    }
+
+    fn is_welcome(&self, origin: &HeaderValue, host: &Authority) -> bool {
+        let Some(origin) = text(origin).map(str::to_ascii_lowercase) else { return false };
+        let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        own == Some(&host.as_str().to_ascii_lowercase()) || self.origins.contains(&origin)
+    }
+}
+
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
+}
+
+/// Headers of every response that restrict what a browser does with it.
+pub(crate) const GUARDS: [(HeaderName, HeaderValue); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, version: Version, headers: &HeaderMap) -> Request<()> {
+        let mut request = Request::new(());
+        (*request.uri_mut(), *request.version_mut()) = (uri.parse().unwrap(), version);
+        *request.headers_mut() = headers.clone();
+        request
+    }
+
+    fn check(host: &str, origin: Option<&str>) -> bool {
+        let mut hosts = Hosts::default();
+        hosts.add_loopback();
+        hosts.add_host("Flights.example");
+        hosts.add_origin("https://friend.example/");
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        hosts.check(&request("/", Version::HTTP_11, &headers)).is_ok()
+    }
+
+    #[test]
+    fn a_named_host_is_accepted_with_any_port_and_in_any_case() {
+        for host in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:80", "flights.example"] {
+            assert!(check(host, None), "{host}");
+        }
+    }
+
+    /// The owner of a page could point a name of theirs to this machine.
+    #[test]
+    fn other_hosts_are_refused() {
+        let hosts =
+            ["evil.example", "localhost.evil.example", "me@localhost", "127.0.0.2", "[::2]"];
+        for host in hosts {
+            assert!(!check(host, None), "{host}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused_unless_their_origin_was_named() {
+        assert!(check("localhost:80", Some("http://localhost:80")));
+        assert!(check("flights.example", Some("https://flights.example")));
+        assert!(check("localhost", Some("https://friend.example")));
+        for origin in ["http://evil.example", "null", "http://localhost:81", "localhost:80"] {
+            assert!(!check("localhost:80", Some(origin)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn no_host_and_two_hosts_are_refused() {
+        let mut hosts = Hosts::default();
+        hosts.add_loopback();
+        let check = |uri: &str, headers: &HeaderMap| {
+            hosts.check(&request(uri, Version::HTTP_11, headers)).is_ok()
+        };
+        let mut headers = HeaderMap::new();
+        assert!(!check("/", &headers));
+        assert!(!check("http://localhost/", &headers), "HTTP/1.1 needs the header");
+        headers.append(header::HOST, HeaderValue::from_static("localhost"));
+        headers.append(header::HOST, HeaderValue::from_static("localhost"));
+        assert!(!check("/", &headers));
+        headers.remove(header::HOST);
+        headers.append(header::HOST, HeaderValue::from_static("localhost"));
+        assert!(!check("http://evil.example/", &headers));
+        assert!(check("http://localhost/", &headers));
+    }
+
+    /// HTTP/2 sends the host as `:authority`, which is part of the address here.
+    #[test]
+    fn over_http_2_the_authority_is_the_host() {
+        let mut hosts = Hosts::default();
+        hosts.add_host("flights.example");
+        let check = |uri: &str, origin: Option<&'static str>| {
+            let origin = origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin)));
+            hosts.check(&request(uri, Version::HTTP_2, &origin.into_iter().collect())).is_ok()
+        };
+        assert!(check("https://flights.example/", None));
+        assert!(check("https://flights.example/", Some("https://flights.example")));
+        assert!(!check("https://flights.example/", Some("https://evil.example")));
+        assert!(!check("https://evil.example/", None));
+        assert!(!check("/", None));
+    }
+}

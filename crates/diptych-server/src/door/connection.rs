@@ -1,0 +1,152 @@
+//! Bounds for slow clients and for bodies that no handler reads, below the level of requests.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    runtime::Handle,
+    time::{Sleep, sleep, timeout},
+};
+
+/// A stream whose writes fail after a time without progress. Otherwise a client that reads nothing
+/// would keep its connection, and its answer, for ever.
+pub(crate) struct TimedStream {
+    stream: TcpStream,
+    write_time: Duration,
+    /// The end of the wait, set while the client reads nothing.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl TimedStream {
+    pub(crate) fn new(stream: TcpStream, write_time: Duration) -> TimedStream {
+        TimedStream { stream, write_time, deadline: None }
+    }
+
+    fn in_time<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.deadline = None;
+            return written;
+        }
+        let write_time = self.write_time;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(write_time)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for TimedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TimedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.in_time(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.in_time(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The body of a request. When it is dropped, a task reads and discards the rest, within bounds. If
+/// the connection closed while its client still sends, it would be reset, and the client would lose
+/// the answer.
+pub(crate) struct DrainedBody {
+    body: Option<Incoming>,
+    /// Maximum bytes to discard.
+    bytes: usize,
+    /// Maximum time to discard.
+    time: Duration,
+}
+
+impl DrainedBody {
+    pub(crate) fn new(body: Incoming, bytes: usize, time: Duration) -> DrainedBody {
+        DrainedBody { body: Some(body), bytes, time }
+    }
+}
+
+impl Body for DrainedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for DrainedBody {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        if self.bytes > 0
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(timeout(self.time, discard(body, self.bytes)));
+        }
+    }
+}
+
+async fn discard(mut body: Incoming, mut bytes: usize) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        match bytes.checked_sub(read) {
+            Some(left) => bytes = left,
+            None => return,
+        }
+    }
+}

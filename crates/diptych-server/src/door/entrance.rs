@@ -1,0 +1,139 @@
+//! The entrance of every request: the host, the limit of requests, the caller.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, State},
+    http::{Request, Response, StatusCode, request::Parts},
+    middleware::Next,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::door::{
+    access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    limits::ServerLimits,
+    metrics,
+    problem::Problem,
+    stop::Stop,
+};
+
+/// Decides about every request before a handler sees it.
+pub(crate) struct Door {
+    hosts: Hosts,
+    hook: Option<Hook>,
+    limits: ServerLimits,
+    requests: Semaphore,
+    streams: Arc<Semaphore>,
+    stop: Stop,
+    has_metrics: bool,
+}
+
+impl Door {
+    pub(crate) fn new(
+        hosts: Hosts,
+        hook: Option<Hook>,
+        limits: ServerLimits,
+        has_metrics: bool,
+    ) -> Door {
+        let requests = Semaphore::new(limits.requests);
+        let streams = Arc::new(Semaphore::new(limits.streams));
+        Door { hosts, hook, limits, requests, streams, stop: Stop::default(), has_metrics }
+    }
+
+    pub(crate) fn limits(&self) -> &ServerLimits {
+        &self.limits
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Asks the hook for the caller.
+    pub(crate) async fn admit(
+        &self,
+        operation: Operation,
+        parts: &Parts,
+    ) -> Result<Caller, Problem> {
+        let Some(hook) = &self.hook else { return Ok(Caller::anonymous()) };
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let visit = Visit { operation, headers: parts.headers.clone(), peer };
+        match timeout(self.limits.answer_time, hook(visit)).await {
+            Ok(admitted) => admitted.map_err(Problem::from),
+            Err(_) => Err(Problem::later("slow", "the caller was not identified in time: retry")),
+        }
+    }
+
+    /// Whether the caller may read the events that conflict with this command. Without a hook no
+    /// caller may, because the boundary can contain events that no query of the server shows.
+    pub(crate) async fn may_explain(&self, command: &str, parts: &Parts) -> bool {
+        self.hook.is_some()
+            && self.admit(Operation::Explain(command.to_owned()), parts).await.is_ok()
+    }
+
+    /// Takes one of the live streams.
+    pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            Problem::later("busy", "the limit of open live streams is reached: retry later")
+        })
+    }
+}
+
+/// Passes a request to its handler if host and limits allow it. The layer around all routes.
+pub(crate) async fn enter(
+    State(door): State<Arc<Door>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let started = Instant::now();
+    let label = door.has_metrics.then(|| metrics::route_label(request.uri().path()));
+    let mut response = match door.hosts.check(&request) {
+        Err(problem) => problem.into_response(),
+        // A busy server is healthy: a supervisor must not restart it.
+        Ok(()) if request.uri().path() == "/health" => next.run(request).await,
+        Ok(()) => match door.requests.try_acquire() {
+            Ok(_permit) => without_panic(next.run(request)).await,
+            Err(_) => {
+                let detail = "the limit of requests at one time is reached: retry later";
+                Problem::later("busy", detail).into_response()
+            }
+        },
+    };
+    for (name, value) in GUARDS {
+        response.headers_mut().insert(name, value);
+    }
+    if let Some(label) = label {
+        metrics::record(label, &response, started.elapsed());
+    }
+    response
+}
+
+/// A panic of the application's code becomes a problem, and does not end the connection.
+async fn without_panic(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut answer = pin!(answer);
+    let polled =
+        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        });
+    match polled.await {
+        Some(response) => response,
+        None => {
+            tracing::error!("the program panicked in a request");
+            let detail = "the program panicked: its log has the reason";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Problem::new(status, "mistake", detail).into_response()
+        }
+    }
+}

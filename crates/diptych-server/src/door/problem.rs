@@ -1,0 +1,281 @@
+//! Problems as clients read them: `application/problem+json` (RFC 9457).
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
+};
+use diptych::{
+    BoundaryError, CommandError, Conflict, ExecuteError, FoldError, Invalid, KeyReused, NotYet,
+    OutcomeUnknown, QueryError, RawEvent, Recorded, Stopped,
+};
+use serde_json::{Map, Value, json};
+
+use crate::json::payload;
+
+/// The content type of problems.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+/// Seconds until a client should retry, if waiting helps.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// The response to a request that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    /// The last part of its type, `urn:diptych:<kind>`.
+    kind: &'static str,
+    detail: String,
+    /// Members for programs.
+    extra: Map<String, Value>,
+    /// Members that replace others for callers with the right to read events.
+    events: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        let (extra, events, headers) = (Map::new(), Map::new(), Vec::new());
+        Problem { status, kind, detail: detail.into(), extra, events, headers }
+    }
+
+    /// The caller's mistake.
+    pub(crate) fn bad(kind: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, kind, detail)
+    }
+
+    /// The name is unknown.
+    pub(crate) fn unknown(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "unknown", detail)
+    }
+
+    /// The path has no such method. The header `Allow` lists those that it has.
+    pub(crate) fn method(method: &Method) -> Problem {
+        let detail = format!("{method} is not possible here: the header Allow lists the methods");
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+    }
+
+    /// A mistake of the program. The client gets its place only; the log of the program gets the
+    /// error. A panic or a decoding error may quote events of others.
+    pub(crate) fn mistake(place: &str, error: &dyn std::error::Error) -> Problem {
+        let error = with_causes(error);
+        tracing::error!(place, error, "a request failed by a mistake in the program");
+        let detail = format!("{place}: the log of the program says why");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "mistake", detail)
+    }
+
+    /// A retry may succeed.
+    pub(crate) fn later(kind: &'static str, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail);
+        problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
+        self.extra.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Whether callers with the right to read events get more members.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The problem for a caller with the right to read events.
+    pub(crate) fn with_events(mut self) -> Problem {
+        self.extra.append(&mut self.events);
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let title = self.status.canonical_reason().unwrap_or("problem");
+        let mut members = Map::new();
+        members.insert("type".into(), format!("urn:diptych:{}", self.kind).into());
+        members.insert("title".into(), title.into());
+        members.insert("status".into(), self.status.as_u16().into());
+        members.insert("detail".into(), self.detail.clone().into());
+        members.extend(self.extra.clone());
+        Value::Object(members)
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.to_json().to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        response
+    }
+
+    /// The problem of a command without a receipt. `rejection` serialises the reason of the rule.
+    pub(crate) fn of_command<R>(
+        error: ExecuteError<R>,
+        rejection: impl FnOnce(&R) -> Value,
+    ) -> Problem
+    where
+        R: std::error::Error + Send + Sync + 'static,
+    {
+        match error {
+            ExecuteError::Rejected(reason) => {
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", "");
+                let detail = reason.to_string();
+                Problem { detail, ..problem }.and("rejection", rejection(&reason))
+            }
+            ExecuteError::Failed(error) => Problem::of_failed_command(&error),
+        }
+    }
+
+    fn of_failed_command(error: &CommandError) -> Problem {
+        let detail = with_causes(error);
+        match error {
+            CommandError::Invalid(Invalid { field, problem }) => {
+                let bad = Problem::bad("invalid", detail);
+                bad.and("field", field.as_str()).and("problem", problem.as_str())
+            }
+            CommandError::Conflict(conflict) => of_conflict(detail, conflict),
+            CommandError::Boundary(BoundaryError::NoBoundary { .. }) => {
+                Problem::bad("parameter", detail).and("parameter", "unchanged-since")
+            }
+            CommandError::KeyReused(KeyReused { first, last, .. }) => {
+                let problem = Problem::new(StatusCode::CONFLICT, "key-reused", detail);
+                problem.and("first", first.get()).and("last", last.get())
+            }
+            CommandError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
+            CommandError::NotTaken(_) => Problem::bad("not-taken", detail),
+            CommandError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
+                let problem = Problem::later("outcome-unknown", detail);
+                problem.and("first", first.get()).and("last", last.get())
+            }
+            CommandError::Unavailable(_) => Problem::later("unavailable", detail),
+            CommandError::Stopped => Problem::later("stopping", detail),
+            error => mistake_of_command(error),
+        }
+    }
+}
+
+fn mistake_of_command(error: &CommandError) -> Problem {
+    let place = match error {
+        CommandError::Boundary(_) => "the boundary of the command is wrong",
+        CommandError::Schema(_) => "an event of the command could not be read again",
+        CommandError::Fold(FoldError { position, .. }) => {
+            let place = "an event that the command depends on cannot be applied";
+            return Problem::mistake(place, error).and("at", position.get());
+        }
+        CommandError::Panicked(_) => "the rule of the command panicked",
+        CommandError::Corrupt(_) => "the log is damaged at a place that the command reads",
+        _ => "the command could not be decided",
+    };
+    Problem::mistake(place, error)
+}
+
+fn mistake_of_query(error: &QueryError) -> Problem {
+    let place = match error {
+        QueryError::NoSuchView(_) => "the app has no view for the query",
+        QueryError::Scope { .. } => "the scope of the query is wrong",
+        QueryError::Schema(_) => "the declarations of the view's events contradict the log",
+        QueryError::Fold(FoldError { position, .. }) => {
+            let place = "an event that the answer depends on cannot be applied";
+            return Problem::mistake(place, error).and("at", position.get());
+        }
+        QueryError::Panicked(_) => "the answer panicked",
+        QueryError::Corrupt(_) => "the log is damaged at a place that the query reads",
+        _ => "the query could not be answered",
+    };
+    Problem::mistake(place, error)
+}
+
+/// The text of an error, followed by causes that the text does not contain, for example a full
+/// disk.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Lists the missed events with position and type only. With the lowest expectation they are all
+/// events of a boundary, and the right to send a command does not include the right to read those.
+fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
+    let events: Vec<Value> = conflict.missed.iter().map(missed).collect();
+    let with_payloads: Vec<Value> = conflict.missed.iter().map(missed_with_payload).collect();
+    let mut problem = Problem::new(StatusCode::CONFLICT, "conflict", detail)
+        .and("at", conflict.at.get())
+        .and("after", conflict.after.get())
+        .and("attempts", conflict.attempts)
+        .and("missed", events);
+    if !with_payloads.is_empty() {
+        problem.events.insert("missed".to_owned(), with_payloads.into());
+    }
+    problem
+}
+
+fn missed(event: &Recorded<RawEvent>) -> Value {
+    json!({ "position": event.position.get(), "type": event.event_type })
+}
+
+fn missed_with_payload(event: &Recorded<RawEvent>) -> Value {
+    json!({
+        "position": event.position.get(),
+        "type": event.event_type,
+        "recorded_at": event.recorded_at.to_string(),
+        "data": payload(&event.payload),
+    })
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Problem {
+        let detail = with_causes(&error);
+        match error {
+            QueryError::NotYet(NotYet { need, have, within }) => Problem::later("not-yet", detail)
+                .and("need", need.get())
+                .and("have", have.get())
+                .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+            QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
+            QueryError::Stopped { stopped: Stopped { at, .. }, .. } => {
+                // The reason may quote the event, so only the status and the program's log show it.
+                let detail = format!(
+                    "the view stopped before position {at}, and applies no more events: its status \
+                     has the reason"
+                );
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "view-stopped", detail)
+                    .and("at", at.get())
+            }
+            QueryError::AboveHead { position, head } => Problem::bad("above-head", detail)
+                .and("position", position.get())
+                .and("head", head.get()),
+            QueryError::TooManyEvents { limit } => {
+                Problem::bad("too-many-events", detail).and("limit", limit as u64)
+            }
+            QueryError::NotTaken(_) => Problem::bad("not-taken", detail),
+            // Do not tell clients how the app is configured.
+            QueryError::Busy { .. } => Problem::later(
+                "busy",
+                "the limit of queries about the past at one time is reached: retry later, or ask \
+                 about the present",
+            ),
+            QueryError::NoThread { .. } => Problem::later("unavailable", detail),
+            QueryError::Ended { .. } | QueryError::Unavailable { .. } => {
+                Problem::later("unavailable", detail)
+            }
+            QueryError::AppStopped => Problem::later("stopping", detail),
+            error => mistake_of_query(&error),
+        }
+    }
+}

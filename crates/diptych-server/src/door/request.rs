@@ -1,0 +1,238 @@
+//! The parts of a request: its body within limits, the name in its path, and the options in its
+//! headers and parameters.
+
+use std::{fmt::Display, str::FromStr};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequestParts, Path},
+    http::{HeaderMap, Response, StatusCode, header, request::Parts},
+};
+use diptych::{App, Position, Receipt, Session, SessionToken};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::door::{limits::ServerLimits, problem::Problem};
+
+/// The parameters that every query has.
+pub(crate) const PARAMETERS: [&str; 10] = [
+    "_consistency",
+    "_after",
+    "_session",
+    "_within",
+    "_at_most",
+    "_or_stale",
+    "_as_of",
+    "_recorded_before",
+    "_occurred_before",
+    "_limit",
+];
+
+/// The body, if it is JSON, within the limit, and arrives in time.
+pub(crate) async fn json_body(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &ServerLimits,
+) -> Result<Bytes, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let detail = "the body has to be JSON: send it as content-type application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail));
+    }
+    let whole = Limited::new(body, limits.body_bytes).collect();
+    match timeout(limits.body_time, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let limit = limits.body_bytes;
+            let detail = format!("the body is longer than {limit} bytes: nothing was done");
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
+            Err(problem.and("limit_bytes", limit as u64))
+        }
+        Ok(Err(error)) => Err(Problem::bad("body", format!("the body was cut off: {error}"))),
+        Err(_) => {
+            let detail = "the body did not arrive in time: nothing was done";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail))
+        }
+    }
+}
+
+/// Decodes JSON. `what` names it in the problem.
+pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let problem = Problem::bad("malformed", format!("{what} cannot be read: {error}"));
+        problem.and("line", error.line() as u64).and("column", error.column() as u64)
+    })
+}
+
+/// The options of a request, each by its name, such as `occurred-before`. A query may send the
+/// option as the parameter `_occurred_before`, every request as the header
+/// `Diptych-Occurred-Before`. The parameter wins.
+pub(crate) struct RequestOptions<'a> {
+    headers: &'a HeaderMap,
+    parameters: Vec<(String, String)>,
+}
+
+impl<'a> RequestOptions<'a> {
+    /// The options of a request that has them in headers only.
+    pub(crate) fn in_headers(headers: &'a HeaderMap) -> RequestOptions<'a> {
+        RequestOptions { headers, parameters: Vec::new() }
+    }
+
+    /// Splits a query string into options and arguments, which are returned as a query string.
+    pub(crate) fn split(
+        headers: &'a HeaderMap,
+        query: Option<&str>,
+    ) -> Result<(RequestOptions<'a>, String), Problem> {
+        let all = pairs(query.unwrap_or_default())?;
+        let (parameters, arguments): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(name, _)| name.starts_with('_'));
+        for (at, (name, _)) in parameters.iter().enumerate() {
+            if !PARAMETERS.contains(&name.as_str()) {
+                let detail = format!("there is no parameter {name:?} (known: {PARAMETERS:?})");
+                return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
+            }
+            if parameters.iter().take(at).any(|(other, _)| other == name) {
+                let detail = format!("the parameter {name:?} is there twice");
+                return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
+            }
+        }
+        let arguments = serde_html_form::to_string(&arguments)
+            .map_err(|error| Problem::bad("malformed", error.to_string()))?;
+        Ok((RequestOptions { headers, parameters }, arguments))
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let parameter = format!("_{}", name.replace('-', "_"));
+        let found = self.parameters.iter().find(|(known, _)| *known == parameter);
+        if let Some((_, value)) = found {
+            return Ok(Some(value));
+        }
+        header_text(self.headers, &format!("diptych-{name}"))
+    }
+
+    pub(crate) fn value<T>(&self, name: &str) -> Result<Option<T>, Problem>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|error: T::Err| {
+            Problem::bad("parameter", format!("{name} cannot be read: {error}"))
+                .and("parameter", name)
+        })
+    }
+
+    /// A flag, which is set without a value or with `true`.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.text(name)? {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(other) => {
+                let detail = format!("{name} is true or false, and not {other:?}");
+                Err(Problem::bad("parameter", detail).and("parameter", name))
+            }
+        }
+    }
+
+    /// The session of the client at the state of its token.
+    pub(crate) async fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
+        let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
+        Ok(Some(app.resume_session(&token).await?))
+    }
+
+    pub(crate) fn position(&self, name: &str) -> Result<Option<Position>, Problem> {
+        Ok(self.value::<u64>(name)?.map(Position::new))
+    }
+
+    /// The receipt or the token that the request rests on.
+    pub(crate) fn after(&self) -> Result<Option<AnyToken>, Problem> {
+        self.value("after")
+    }
+}
+
+/// Names and values of a query string.
+pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let malformed =
+        |what: &str| Problem::bad("malformed", format!("the query string cannot be read: {what}"));
+    if !is_utf8(query) {
+        return Err(malformed("its percent-encoded bytes are not UTF-8"));
+    }
+    serde_html_form::from_str(query).map_err(|error| malformed(&error.to_string()))
+}
+
+/// Whether the percent-encoded bytes are text. The decoder replaces other bytes, and would so
+/// accept a text that the client did not send.
+fn is_utf8(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.first_chunk::<2>().filter(|_| *first == b'%');
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    str::from_utf8(&bytes).is_ok()
+}
+
+/// The name in the path.
+pub(crate) struct Name(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Response<Body>;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Response<Body>> {
+        let malformed = |detail: String| Problem::bad("malformed", detail).into_response();
+        // A program that mounts the routes may have parameters of its own before this one.
+        let Path(all) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| malformed(format!("the path cannot be read: {error}")))?;
+        match all.into_iter().next_back() {
+            Some((_, name)) => Ok(Name(name)),
+            None => Err(malformed("the path has no name".to_owned())),
+        }
+    }
+}
+
+/// A token of either kind.
+pub(crate) enum AnyToken {
+    Receipt(Receipt),
+    Session(SessionToken),
+}
+
+impl FromStr for AnyToken {
+    type Err = <Receipt as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<AnyToken, Self::Err> {
+        match text.parse() {
+            Ok(session) => Ok(AnyToken::Session(session)),
+            Err(_) => text.parse().map(AnyToken::Receipt),
+        }
+    }
+}
+
+/// The text of a header that a request may have once.
+pub(crate) fn header_text<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let wrong = |what: &str| {
+        Problem::bad("header", format!("the header {name} {what}")).and("header", name)
+    };
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(wrong("is there twice")),
+        (Some(value), None) => {
+            value.to_str().map(Some).map_err(|_| wrong("has characters other than visible ASCII"))
+        }
+    }
+}

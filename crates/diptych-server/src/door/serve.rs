@@ -1,0 +1,151 @@
+//! The connections of a listener, from their acceptance to their orderly end.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, header},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    pin,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{interval, sleep, timeout},
+};
+
+use crate::door::{
+    connection::{DrainedBody, TimedStream},
+    entrance::Door,
+    limits::ServerLimits,
+    metrics::Metrics,
+};
+
+/// Pause after the system could not accept a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time between two upkeeps of the metrics.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Maximum bytes of the head of a request.
+const HEAD_BYTES: usize = 32 << 10;
+
+/// A server that did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The configuration is wrong.
+    #[error("the configuration of the server is wrong: {problem}")]
+    Declaration {
+        /// The mistake, and how to fix it.
+        problem: String,
+    },
+    /// Other machines reach the address, and no host is named.
+    #[error(
+        "other machines reach the server at {address}, and no host is named: name the hosts of the \
+         server with `Server::host`, or bind to a loopback address such as 127.0.0.1"
+    )]
+    NotLoopback {
+        /// The address of the listener.
+        address: SocketAddr,
+    },
+    /// Routes without a listener have no host, and none is named.
+    #[error(
+        "no host is named for the routes: name the hosts under which clients reach them with \
+         `Server::host` (`localhost`, for example)"
+    )]
+    NoHost,
+    /// The listener cannot be used.
+    #[error("the listener cannot be used: {0}")]
+    Listener(#[source] io::Error),
+}
+
+/// Serves the router until `shutdown` is ready, then lets connections and commands end within
+/// [`stop_time`](ServerLimits::stop_time).
+pub(crate) async fn serve(
+    router: Router,
+    door: Arc<Door>,
+    metrics: Option<Metrics>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
+    let limits = *door.limits();
+    let connections = Connections { router, limits, graceful: GracefulShutdown::new() };
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let mut upkeep = interval(UPKEEP);
+    pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = upkeep.tick() => metrics.iter().for_each(Metrics::upkeep),
+            accepted = accept(&listener, &permits) => match accepted {
+                Ok((stream, peer, permit)) => connections.open(stream, peer, permit),
+                // The client closed the connection first, or the process has no file left.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    door.stop().begin();
+    let end = async {
+        connections.graceful.shutdown().await;
+        door.stop().commands_ended().await;
+    };
+    if timeout(limits.stop_time, end).await.is_err() {
+        tracing::warn!("some connections or commands did not end in time, and were abandoned");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    // The semaphore is never closed.
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+struct Connections {
+    router: Router,
+    limits: ServerLimits,
+    graceful: GracefulShutdown,
+}
+
+impl Connections {
+    fn open(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        // Answers are small, and clients wait for them.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(self.router.clone());
+        let ServerLimits { body_time, discarded_bytes, head_time, write_time, .. } = self.limits;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            // A client that waits for `100 Continue` sends no body after another answer.
+            let is_held = request.headers().contains_key(header::EXPECT);
+            let bytes = if is_held { 0 } else { discarded_bytes };
+            let body = |body| Body::new(DrainedBody::new(body, bytes, body_time));
+            hyper::service::Service::call(&service, request.map(body))
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(head_time);
+        http.max_buf_size(HEAD_BYTES);
+        let stream = TokioIo::new(TimedStream::new(stream, write_time));
+        let connection = http.serve_connection(stream, service);
+        let connection = self.graceful.watch(connection);
+        tokio::spawn(async move {
+            // Clients break off, or send something else than HTTP: no fault of this program.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, %peer, "a connection ended early");
+            }
+            drop(permit);
+        });
+    }
+}

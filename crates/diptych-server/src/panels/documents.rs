@@ -1,0 +1,96 @@
+//! Descriptions of the entries for programs: the catalogue, and the OpenAPI document. Both are made
+//! once, from the types.
+
+mod openapi;
+
+use axum::body::Bytes;
+use diptych::EventType;
+use serde_json::{Map, Value, json};
+
+use crate::panels::entries::{
+    Entries, command::CommandEntry, event::EventEntry, query::QueryEntry,
+};
+
+/// Both documents as JSON.
+pub(crate) struct Documents {
+    catalogue: Bytes,
+    openapi: Bytes,
+}
+
+impl Documents {
+    /// The documents of these entries, whose types have these schemas.
+    pub(crate) fn of(
+        entries: &Entries,
+        schemas: Map<String, Value>,
+        has_metrics: bool,
+    ) -> Documents {
+        let schemas = Value::Object(schemas);
+        let openapi = openapi::document(entries, &schemas, has_metrics);
+        let catalogue = json!({
+            "title": entries.title,
+            "version": entries.version,
+            "commands": entries.commands.iter().map(command).collect::<Vec<_>>(),
+            "queries": entries.queries.iter().map(query).collect::<Vec<_>>(),
+            "events": entries.events.iter().map(event).collect::<Vec<_>>(),
+            "views": views(entries),
+            "components": { "schemas": schemas },
+        });
+        Documents { catalogue: catalogue.to_string().into(), openapi: openapi.to_string().into() }
+    }
+
+    pub(crate) fn catalogue(&self) -> Bytes {
+        self.catalogue.clone()
+    }
+
+    /// The OpenAPI document, with the prefix of its paths if the routes are below one.
+    pub(crate) fn openapi(&self, prefix: Option<&str>) -> Bytes {
+        match prefix {
+            Some(prefix) => openapi::below(prefix, &self.openapi),
+            None => self.openapi.clone(),
+        }
+    }
+}
+
+fn command((name, entry): (&String, &CommandEntry)) -> Value {
+    json!({
+        "name": name,
+        "path": format!("/commands/{name}"),
+        "type": entry.type_name,
+        "events": entry.events,
+        "body": entry.body,
+        "rejection": entry.rejection,
+    })
+}
+
+fn query((name, entry): (&String, &QueryEntry)) -> Value {
+    json!({
+        "name": name,
+        "path": format!("/queries/{name}"),
+        "type": entry.type_name,
+        "view": entry.view,
+        "live": entry.is_live(),
+        "arguments": entry.arguments,
+        "answer": entry.answer,
+    })
+}
+
+fn event(entry: &EventEntry) -> Value {
+    let EventEntry { event_type: EventType { name, version, tags, codec, .. }, schema } = entry;
+    json!({
+        "name": name, "version": version, "tags": tags, "codec": codec, "schema": schema,
+    })
+}
+
+/// The views behind the queries, each with its queries and its events.
+fn views(entries: &Entries) -> Vec<Value> {
+    let mut views: Vec<&'static str> = entries.queries.values().map(|entry| entry.view).collect();
+    views.sort_unstable();
+    views.dedup();
+    let view = |view: &'static str| {
+        let of = entries.queries.iter().filter(|(_, entry)| entry.view == view);
+        let events = of.clone().next().map(|(_, entry)| entry.events.clone());
+        let queries: Vec<_> = of.map(|(name, _)| name).collect();
+        json!({ "type": view, "queries": queries, "events": events })
+    };
+    views.into_iter().map(view).collect()
+}

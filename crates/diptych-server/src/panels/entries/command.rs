@@ -1,0 +1,406 @@
+//! Commands without their types.
+
+use std::{
+    any::type_name,
+    convert::Infallible,
+    error::Error,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+};
+
+use axum::{body::Bytes, http::HeaderMap};
+use diptych::{
+    App, Command, CommandError, Event, Execute, ExecuteError, Position, Receipt, Session,
+    SessionToken, Timestamp, Uuid,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    door::{
+        problem::Problem,
+        request::{AnyToken, RequestOptions, from_json, header_text},
+    },
+    panels::entries::event,
+};
+
+/// A command with its name and the options of its route, for
+/// [`Server::command`](crate::Server::command).
+///
+/// A plain name is a route without options, for a command whose rejection is serialisable.
+pub struct CommandRoute<C> {
+    name: String,
+    entry: Box<dyn FnOnce(&mut SchemaGenerator) -> CommandEntry>,
+    command: PhantomData<fn(C)>,
+}
+
+impl<C> CommandRoute<C>
+where
+    C: Command + DeserializeOwned + Serialize + JsonSchema,
+{
+    /// A command whose rejections clients get as JSON.
+    pub fn new(name: impl Into<String>) -> CommandRoute<C>
+    where
+        C::Rejection: Serialize + JsonSchema,
+    {
+        CommandRoute::with(name, CommandEntry::of::<C>)
+    }
+
+    /// A command that no rule rejects.
+    pub fn infallible(name: impl Into<String>) -> CommandRoute<C>
+    where
+        C: Command<Rejection = Infallible>,
+    {
+        CommandRoute::with(name, CommandEntry::infallible::<C>)
+    }
+
+    /// Records rejections: after a rejection the server executes the command that `note` makes,
+    /// with the same metadata. Under one idempotency key, a rejection is recorded once
+    /// ([`Execute::note_of`]).
+    ///
+    /// The answer always contains the rejection. Its member `noted` says whether the note was
+    /// written: `false` if it could not be, `null` if that is not known. In both cases
+    /// `note_problem` has the type of the problem.
+    pub fn record_rejections<N>(self, note: fn(&C, &C::Rejection) -> N) -> CommandRoute<C>
+    where
+        C: Clone,
+        C::Rejection: Serialize + JsonSchema,
+        N: Command + Serialize,
+    {
+        CommandRoute::with(self.name, move |schemas: &mut _| CommandEntry::recording(schemas, note))
+    }
+
+    fn with(
+        name: impl Into<String>,
+        entry: impl FnOnce(&mut SchemaGenerator) -> CommandEntry + 'static,
+    ) -> CommandRoute<C> {
+        CommandRoute { name: name.into(), entry: Box::new(entry), command: PhantomData }
+    }
+
+    pub(crate) fn into_entry(self, schemas: &mut SchemaGenerator) -> (String, CommandEntry) {
+        (self.name, (self.entry)(schemas))
+    }
+}
+
+impl<C> From<&str> for CommandRoute<C>
+where
+    C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
+{
+    fn from(name: &str) -> CommandRoute<C> {
+        CommandRoute::new(name)
+    }
+}
+
+impl<C> fmt::Debug for CommandRoute<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CommandRoute { name, .. } = self;
+        f.debug_struct("CommandRoute").field("name", name).finish_non_exhaustive()
+    }
+}
+
+/// A command of the application with its type erased.
+pub(crate) struct CommandEntry {
+    /// The Rust type.
+    pub(crate) type_name: &'static str,
+    /// Names of the events that it can write.
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) body: Value,
+    /// Schema of its rejection; `None` for a command that no rule rejects.
+    pub(crate) rejection: Option<Value>,
+    /// Whether its rejections are recorded as events.
+    pub(crate) records_rejections: bool,
+    run: RunCommand,
+}
+
+type CommandFuture = Pin<Box<dyn Future<Output = Result<CommandAnswer, Problem>> + Send>>;
+type RunCommand = Box<dyn Fn(App, Bytes, CommandOptions) -> CommandFuture + Send + Sync>;
+
+/// The options of a command, from the headers of its request.
+#[derive(Default)]
+pub(crate) struct CommandOptions {
+    key: Option<String>,
+    actor: Option<String>,
+    occurred_at: Option<Timestamp>,
+    correlation: Option<Uuid>,
+    causation: Option<Uuid>,
+    session: Option<Session>,
+    after: Option<AnyToken>,
+    unchanged_since: Option<Position>,
+}
+
+pub(crate) struct CommandAnswer {
+    pub(crate) receipt: Receipt,
+    pub(crate) session: Option<SessionToken>,
+}
+
+impl CommandEntry {
+    fn of<C>(schemas: &mut SchemaGenerator) -> CommandEntry
+    where
+        C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
+    {
+        let rejection = schemas.subschema_for::<C::Rejection>();
+        CommandEntry::with::<C>(schemas, Some(rejection), |command, app, options| {
+            Box::pin(async move { options.execute(&app, command).await.answer(as_json).await })
+        })
+    }
+
+    fn infallible<C>(schemas: &mut SchemaGenerator) -> CommandEntry
+    where
+        C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
+    {
+        CommandEntry::with::<C>(schemas, None, |command, app, options| {
+            Box::pin(async move {
+                let outcome = options.execute(&app, command).await;
+                outcome.answer(|rejection| match *rejection {}).await
+            })
+        })
+    }
+
+    fn recording<C, N>(
+        schemas: &mut SchemaGenerator,
+        note: fn(&C, &C::Rejection) -> N,
+    ) -> CommandEntry
+    where
+        C: Command<Rejection: Serialize + JsonSchema>,
+        C: Clone + DeserializeOwned + Serialize + JsonSchema,
+        N: Command + Serialize,
+    {
+        let rejection = schemas.subschema_for::<C::Rejection>();
+        let entry =
+            CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, options| {
+                Box::pin(async move {
+                    let (copy, of_note) = (command.clone(), options.of_note(&command));
+                    let outcome = options.execute(&app, command).await;
+                    let noted = match &outcome.result {
+                        Err(ExecuteError::Rejected(rejection)) => {
+                            Some(of_note.record(&app, &copy, rejection, note).await)
+                        }
+                        _ => None,
+                    };
+                    outcome.answer(as_json).await.map_err(|problem| match noted {
+                        Some(noted) => noted.add_to(problem),
+                        None => problem,
+                    })
+                })
+            });
+        CommandEntry { records_rejections: true, ..entry }
+    }
+
+    fn with<C>(
+        schemas: &mut SchemaGenerator,
+        rejection: Option<Schema>,
+        run: impl Fn(C, App, CommandOptions) -> CommandFuture + Send + Sync + 'static,
+    ) -> CommandEntry
+    where
+        C: Command + DeserializeOwned + JsonSchema,
+    {
+        CommandEntry {
+            type_name: type_name::<C>(),
+            events: event::names(C::Event::types()),
+            body: schemas.subschema_for::<C>().into(),
+            rejection: rejection.map(Value::from),
+            records_rejections: false,
+            run: Box::new(move |app, body, options| match from_json::<C>("the command", &body) {
+                Ok(command) => run(command, app, options),
+                Err(problem) => Box::pin(async { Err(problem) }),
+            }),
+        }
+    }
+
+    /// Decodes the command and executes it.
+    pub(crate) fn run(&self, app: App, body: Bytes, options: CommandOptions) -> CommandFuture {
+        (self.run)(app, body, options)
+    }
+}
+
+/// The result of a command, with the session of its client.
+struct Outcome<R: Error + 'static> {
+    result: Result<Receipt, ExecuteError<R>>,
+    session: Option<Session>,
+}
+
+impl<R: Error + Send + Sync + 'static> Outcome<R> {
+    async fn answer(self, rejection: impl FnOnce(&R) -> Value) -> Result<CommandAnswer, Problem> {
+        match self.result {
+            Ok(receipt) => {
+                let session = match self.session {
+                    Some(session) => token(&session).await,
+                    None => None,
+                };
+                Ok(CommandAnswer { receipt, session })
+            }
+            Err(error) => Err(Problem::of_command(error, rejection)),
+        }
+    }
+}
+
+/// The session's token. If it cannot be made, the command is answered without it, because its
+/// events are durable.
+async fn token(session: &Session) -> Option<SessionToken> {
+    let token = session.token().await;
+    if let Err(error) = &token {
+        tracing::warn!(%error, "a session has no token");
+    }
+    token.ok()
+}
+
+impl CommandOptions {
+    pub(crate) async fn read(
+        app: &App,
+        headers: &HeaderMap,
+        actor: Option<String>,
+    ) -> Result<CommandOptions, Problem> {
+        let options = RequestOptions::in_headers(headers);
+        Ok(CommandOptions {
+            key: key(headers)?,
+            actor,
+            occurred_at: options.value("occurred-at")?,
+            correlation: options.value("correlation")?,
+            causation: options.value("causation")?,
+            session: options.session(app).await?,
+            after: options.after()?,
+            unchanged_since: options.position("unchanged-since")?,
+        })
+    }
+
+    /// The options of a note about this command. They have the command's key; the note's own key
+    /// is derived from it.
+    fn of_note(&self, command: &impl Command) -> CommandOptions {
+        CommandOptions {
+            key: self.key.clone(),
+            actor: self.actor.clone(),
+            // The note itself has no instant, but the rejected command may have one.
+            occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
+            correlation: self.correlation,
+            causation: self.causation,
+            ..CommandOptions::default()
+        }
+    }
+
+    /// Sets all options but the key.
+    fn set<C: Command>(self, mut execute: Execute<C>) -> Execute<C> {
+        if let Some(actor) = self.actor {
+            execute = execute.actor(actor);
+        }
+        if let Some(instant) = self.occurred_at {
+            execute = execute.occurred_at(instant);
+        }
+        if let Some(id) = self.correlation {
+            execute = execute.correlation(id);
+        }
+        if let Some(id) = self.causation {
+            execute = execute.causation(id);
+        }
+        if let Some(session) = &self.session {
+            execute = execute.session(session);
+        }
+        match &self.after {
+            Some(AnyToken::Receipt(receipt)) => execute = execute.after(receipt),
+            Some(AnyToken::Session(token)) => execute = execute.token(token),
+            None => {}
+        }
+        match self.unchanged_since {
+            Some(position) => execute.unchanged_since(position),
+            None => execute,
+        }
+    }
+
+    async fn execute<C: Command + Serialize>(self, app: &App, command: C) -> Outcome<C::Rejection> {
+        let session = self.session.clone();
+        let execute = app.execute(command);
+        let execute = match &self.key {
+            Some(key) => execute.key(key),
+            None => execute,
+        };
+        Outcome { result: self.set(execute).await, session }
+    }
+
+    /// Records that this command was rejected.
+    async fn record<C, N>(
+        self,
+        app: &App,
+        command: &C,
+        rejection: &C::Rejection,
+        note: fn(&C, &C::Rejection) -> N,
+    ) -> NoteOutcome
+    where
+        C: Command<Rejection: Serialize> + Serialize,
+        N: Command,
+    {
+        let note = catch_unwind(AssertUnwindSafe(|| note(command, rejection)));
+        let Ok(note) = note else {
+            tracing::error!(command = type_name::<C>(), "the note of a rejection panicked");
+            return NoteOutcome::Absent { kind: "mistake" };
+        };
+        let execute = app.execute(note);
+        let execute = match &self.key {
+            Some(key) => execute.note_of(key, command, rejection),
+            None => execute,
+        };
+        match self.set(execute).await {
+            Ok(_) => NoteOutcome::Durable,
+            Err(error) => {
+                let command = type_name::<C>();
+                tracing::error!(command, %error, "a rejection could not be recorded");
+                let is_unknown =
+                    matches!(error, ExecuteError::Failed(CommandError::OutcomeUnknown(_)));
+                let kind = Problem::of_command(error, |_| Value::Null).kind();
+                match is_unknown {
+                    true => NoteOutcome::Unknown { kind },
+                    false => NoteOutcome::Absent { kind },
+                }
+            }
+        }
+    }
+}
+
+/// Whether a rejection was recorded.
+enum NoteOutcome {
+    Durable,
+    Absent {
+        /// The kind of the problem that stopped the note.
+        kind: &'static str,
+    },
+    /// The note was accepted, but is not known to be durable.
+    Unknown {
+        kind: &'static str,
+    },
+}
+
+impl NoteOutcome {
+    /// Adds it to the problem with the rejection.
+    fn add_to(self, problem: Problem) -> Problem {
+        let (noted, kind) = match self {
+            NoteOutcome::Durable => return problem.and("noted", true),
+            NoteOutcome::Absent { kind } => (Value::Bool(false), kind),
+            NoteOutcome::Unknown { kind } => (Value::Null, kind),
+        };
+        problem.and("noted", noted).and("note_problem", format!("urn:diptych:{kind}"))
+    }
+}
+
+fn as_json(rejection: &impl Serialize) -> Value {
+    serde_json::to_value(rejection).unwrap_or(Value::Null)
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let name = "idempotency-key";
+    match header_text(headers, name)?.map(unquoted) {
+        // All clients without a key would share the empty one.
+        Some("") => {
+            let detail = format!("the header {name} is empty: give each command its own key");
+            Err(Problem::bad("header", detail).and("header", name))
+        }
+        key => Ok(key.map(str::to_owned)),
+    }
+}
+
+/// The key of a quoted string, as in the draft of the header, or of a bare text, as most clients
+/// send it.
+fn unquoted(key: &str) -> &str {
+    key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
+}

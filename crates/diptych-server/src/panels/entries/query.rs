@@ -1,0 +1,358 @@
+//! Queries without their types: about the present and the past, live, and explained.
+
+use std::{any::type_name, collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+
+use axum::body::Bytes;
+use diptych::{
+    Answer, App, Ask, Event, Explain, Fold, Point, Position, Query, QueryError, RawEvent, Recorded,
+    Session, SessionToken, Standstill, Timestamp,
+};
+use futures_util::stream::{self, BoxStream};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    door::{
+        limits::ServerLimits,
+        problem::Problem,
+        request::{AnyToken, RequestOptions, from_json, pairs},
+    },
+    json::payload,
+    panels::entries::{event, schema::ArgumentNames},
+};
+
+/// A query of the application with its type erased.
+pub(crate) struct QueryEntry {
+    /// The Rust types of the query and of its view.
+    pub(crate) type_name: &'static str,
+    pub(crate) view: &'static str,
+    /// Names of the events that the view applies.
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) arguments: Value,
+    pub(crate) answer: Value,
+    pub(crate) argument_names: ArgumentNames,
+    ask: RunQuery<EncodedAnswer>,
+    explain: RunQuery<EncodedExplanation>,
+    watch: Option<WatchQuery>,
+}
+
+pub(crate) type QueryFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
+type RunQuery<T> = Box<dyn Fn(App, Arguments, QueryOptions) -> QueryFuture<T> + Send + Sync>;
+type WatchQuery = Box<dyn Fn(App, Arguments, &[SessionToken]) -> WatchResult + Send + Sync>;
+type WatchResult = Result<LiveAnswers, Problem>;
+
+/// A stream of changed answers.
+pub(crate) type LiveAnswers = BoxStream<'static, Result<LiveAnswer, QueryError>>;
+
+/// One answer of a live query.
+pub(crate) struct LiveAnswer {
+    pub(crate) position: Position,
+    /// The answer as JSON.
+    pub(crate) json: String,
+    pub(crate) standstill: Option<Box<Standstill>>,
+}
+
+/// The raw arguments of a query.
+pub(crate) enum Arguments {
+    Form(String),
+    Json(Bytes),
+}
+
+impl Arguments {
+    /// Refuses unknown arguments, which would otherwise be ignored silently.
+    pub(crate) fn check(self, names: &ArgumentNames) -> Result<Arguments, Problem> {
+        let own: Vec<String> = match (&self, names) {
+            (Arguments::Form(text), _) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
+            (Arguments::Json(bytes), ArgumentNames::Unit) => {
+                let object: Option<BTreeMap<String, IgnoredAny>> =
+                    from_json("the arguments", bytes)?;
+                object.unwrap_or_default().into_keys().collect()
+            }
+            // If the JSON is not an object, decoding the type reports it.
+            (Arguments::Json(bytes), _) => serde_json::from_slice(bytes)
+                .map(|object: BTreeMap<String, IgnoredAny>| object.into_keys().collect())
+                .unwrap_or_default(),
+        };
+        match names.first_unknown(&own) {
+            Some((name, fields)) => {
+                let detail = format!("there is no argument {name:?} (known: {fields:?})");
+                Err(Problem::bad("arguments", detail).and("argument", name))
+            }
+            None if matches!(names, ArgumentNames::Unit) => Ok(Arguments::Json("null".into())),
+            None => Ok(self),
+        }
+    }
+
+    fn read<Q: DeserializeOwned>(&self) -> Result<Q, Problem> {
+        match self {
+            Arguments::Json(bytes) => from_json("the arguments", bytes),
+            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
+                Problem::bad("arguments", format!("the arguments cannot be read: {error}"))
+            }),
+        }
+    }
+}
+
+/// The options of a query.
+pub(crate) struct QueryOptions {
+    is_strong: bool,
+    after: Option<AnyToken>,
+    session: Option<Session>,
+    within: Option<Duration>,
+    at_most: Option<Duration>,
+    or_stale: bool,
+    point: Option<Point>,
+    limit: usize,
+}
+
+/// An answer ready to send.
+pub(crate) struct EncodedAnswer {
+    pub(crate) body: Vec<u8>,
+    pub(crate) position: Position,
+    pub(crate) stale: Option<Position>,
+    pub(crate) standstill: Option<Box<Standstill>>,
+    /// The number of events read for the answer.
+    pub(crate) events: u64,
+    pub(crate) token: SessionToken,
+    pub(crate) session: Option<SessionToken>,
+}
+
+/// An explanation ready to send.
+pub(crate) struct EncodedExplanation {
+    pub(crate) body: Value,
+    pub(crate) upto: Position,
+}
+
+impl QueryEntry {
+    pub(crate) fn of<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
+    where
+        Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
+    {
+        let arguments: Value = schemas.subschema_for::<Q>().into();
+        QueryEntry {
+            argument_names: ArgumentNames::of(&arguments, schemas.definitions()),
+            type_name: type_name::<Q>(),
+            view: type_name::<Q::View>(),
+            events: event::names(<Q::View as Fold>::Event::types()),
+            arguments,
+            answer: schemas.subschema_for::<Q::Answer>().into(),
+            ask: Box::new(|app, arguments, options| {
+                Box::pin(async move { options.ask(&app, arguments.read::<Q>()?).await })
+            }),
+            explain: Box::new(|app, arguments, options| {
+                Box::pin(async move { options.explain(&app, arguments.read::<Q>()?).await })
+            }),
+            watch: None,
+        }
+    }
+
+    /// A query that can also be watched.
+    pub(crate) fn live<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
+    where
+        Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
+        Q: DeserializeOwned + JsonSchema,
+    {
+        let watch: WatchQuery = Box::new(|app, arguments, tokens| {
+            let watch = app.watch(arguments.read::<Q>()?);
+            let watch = tokens.iter().fold(watch, |watch, token| watch.token(token));
+            let answers = stream::unfold(watch, |mut watch| async {
+                let next = watch.next().await.map(|answer| {
+                    // An answer that cannot be JSON also fails in a plain query, so tests find it.
+                    let json = serde_json::to_string(&answer.value);
+                    let json = json.unwrap_or_else(|_| "null".to_owned());
+                    let Answer { position, standstill, .. } = answer;
+                    LiveAnswer { position, json, standstill }
+                });
+                Some((next, watch))
+            });
+            Ok(Box::pin(answers))
+        });
+        QueryEntry { watch: Some(watch), ..QueryEntry::of::<Q>(schemas) }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    pub(crate) fn ask(
+        &self,
+        app: App,
+        arguments: Arguments,
+        options: QueryOptions,
+    ) -> QueryFuture<EncodedAnswer> {
+        (self.ask)(app, arguments, options)
+    }
+
+    pub(crate) fn explain(
+        &self,
+        app: App,
+        arguments: Arguments,
+        options: QueryOptions,
+    ) -> QueryFuture<EncodedExplanation> {
+        (self.explain)(app, arguments, options)
+    }
+
+    /// The answers from these tokens on; `None` if the query has no live answers.
+    pub(crate) fn watch(
+        &self,
+        app: App,
+        arguments: Arguments,
+        tokens: &[SessionToken],
+    ) -> Option<WatchResult> {
+        self.watch.as_ref().map(|watch| watch(app, arguments, tokens))
+    }
+}
+
+impl QueryOptions {
+    pub(crate) async fn read(
+        app: &App,
+        options: &RequestOptions<'_>,
+        limits: &ServerLimits,
+    ) -> Result<QueryOptions, Problem> {
+        let is_strong = match options.text("consistency")? {
+            None | Some("eventual") => false,
+            Some("strong") => true,
+            Some(other) => {
+                let detail = format!("consistency is eventual or strong, and not {other:?}");
+                return Err(Problem::bad("parameter", detail).and("parameter", "consistency"));
+            }
+        };
+        let limit = options.value::<usize>("limit")?.unwrap_or(limits.explained_events);
+        Ok(QueryOptions {
+            is_strong,
+            after: options.after()?,
+            session: options.session(app).await?,
+            within: milliseconds(options, "within")?.map(|within| within.min(limits.wait_time)),
+            at_most: milliseconds(options, "at-most")?,
+            or_stale: options.flag("or-stale")?,
+            point: point(options)?,
+            limit: limit.min(limits.explained_events),
+        })
+    }
+
+    async fn ask<Q>(self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
+    where
+        Q: Query<Answer: Serialize>,
+    {
+        let session = self.session.clone();
+        let point = self.point;
+        let ask = self.set(app.query(query));
+        let answer = match point {
+            Some(point) => ask.at(point).await?,
+            None => ask.await?,
+        };
+        let Answer { value, position, stale, standstill, cost, .. } = answer;
+        let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
+        let token = app.token_at(position).await?;
+        let session = match session {
+            Some(session) => Some(session.token().await.map_err(QueryError::from)?),
+            None => None,
+        };
+        Ok(EncodedAnswer { body, position, stale, standstill, events: cost.events, token, session })
+    }
+
+    /// Sets the options about freshness.
+    fn set<Q: Query>(self, mut ask: Ask<'_, Q>) -> Ask<'_, Q> {
+        if self.is_strong {
+            ask = ask.strong();
+        }
+        match &self.after {
+            Some(AnyToken::Receipt(receipt)) => ask = ask.after(receipt),
+            Some(AnyToken::Session(token)) => ask = ask.token(token),
+            None => {}
+        }
+        if let Some(session) = &self.session {
+            ask = ask.session(session);
+        }
+        if let Some(age) = self.at_most {
+            ask = ask.at_most(age);
+        }
+        if let Some(within) = self.within {
+            ask = ask.within(within);
+        }
+        if self.or_stale { ask.or_stale() } else { ask }
+    }
+
+    /// The token to begin a live query after. It begins with the present, and not before the
+    /// position of the session.
+    pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
+        let QueryOptions { is_strong, after, within, at_most, or_stale, point, session, .. } = self;
+        let is_other = is_strong || or_stale || after.is_some() || point.is_some();
+        if is_other || within.is_some() || at_most.is_some() {
+            let detail = "a live query sends the present answer and then each changed one: its \
+                          only option is the session; use other options without /live";
+            return Err(Problem::bad("parameter", detail));
+        }
+        match session {
+            Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<EncodedExplanation, Problem> {
+        let explain: Explain<'_, Q> = app.explain(query).limit(self.limit);
+        let explanation = match self.point {
+            Some(point) => explain.at(point).await?,
+            None => explain.await?,
+        };
+        let events: Vec<_> = explanation.events.iter().map(event_json).collect();
+        let (upto, is_whole) = (explanation.upto, explanation.is_whole);
+        let body = json!({ "upto": upto.get(), "is_whole": is_whole, "events": events });
+        Ok(EncodedExplanation { body, upto })
+    }
+}
+
+/// An event in an explanation.
+fn event_json<E: Event>(recorded: &Recorded<E>) -> Value {
+    let raw = recorded.event.encode().ok();
+    let tags = |raw: &RawEvent| -> Vec<String> {
+        raw.tags.iter().map(|tag| tag.as_str().to_owned()).collect()
+    };
+    json!({
+        "position": recorded.position.get(),
+        "id": recorded.id.to_string(),
+        "type": raw.as_ref().map(|raw| raw.event_type.to_string()),
+        "version": raw.as_ref().map(|raw| raw.version),
+        "occurred_at": recorded.occurred_at().to_string(),
+        "recorded_at": recorded.recorded_at.to_string(),
+        "actor": recorded.metadata.actor.as_ref().map(|actor| actor.as_str()),
+        "correlation": recorded.metadata.correlation.map(|id| id.to_string()),
+        "causation": recorded.metadata.causation.map(|id| id.to_string()),
+        "tags": raw.as_ref().map(tags),
+        "data": raw.as_ref().map(|raw| payload(&raw.payload)),
+    })
+}
+
+fn not_json<Q>(error: &serde_json::Error) -> Problem {
+    let query = type_name::<Q>();
+    Problem::mistake(&format!("the answer of {query} cannot be written as JSON"), error)
+}
+
+fn milliseconds(options: &RequestOptions<'_>, name: &str) -> Result<Option<Duration>, Problem> {
+    Ok(options.value::<u64>(name)?.map(Duration::from_millis))
+}
+
+/// The point in the past that the request names, if any.
+fn point(options: &RequestOptions<'_>) -> Result<Option<Point>, Problem> {
+    let as_of = options.position("as-of")?;
+    let recorded_before = options.value::<Timestamp>("recorded-before")?;
+    let occurred_before = options.value::<Timestamp>("occurred-before")?;
+    if as_of.is_none() && recorded_before.is_none() && occurred_before.is_none() {
+        return Ok(None);
+    }
+    let mut point = Point::now();
+    if let Some(position) = as_of {
+        point = point.as_of(position);
+    }
+    if let Some(instant) = recorded_before {
+        point = point.recorded_before(instant);
+    }
+    if let Some(instant) = occurred_before {
+        point = point.occurred_before(instant);
+    }
+    Ok(Some(point))
+}

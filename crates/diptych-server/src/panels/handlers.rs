@@ -1,0 +1,8 @@
+//! The answers to requests, one file for each kind of route.
+
+pub(crate) mod catalogue;
+pub(crate) mod commands;
+pub(crate) mod files;
+pub(crate) mod live;
+pub(crate) mod queries;
+pub(crate) mod status;

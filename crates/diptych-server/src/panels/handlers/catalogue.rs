@@ -1,0 +1,39 @@
+//! `GET /catalogue` and `GET /openapi.json`.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{NestedPath, State, rejection::NestedPathRejection},
+    http::{Request, Response},
+};
+
+use crate::{
+    door::{
+        access::Operation,
+        response::{json_response, response_of},
+    },
+    panels::site::Site,
+};
+
+/// `GET /catalogue`
+pub(crate) async fn catalogue(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let admitted = site.door.admit(Operation::Catalogue, &parts).await;
+    response_of(admitted.map(|_| json_response(site.documents.catalogue().into())))
+}
+
+/// `GET /openapi.json`
+pub(crate) async fn openapi(
+    State(site): State<Arc<Site>>,
+    nested: Result<NestedPath, NestedPathRejection>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let admitted = site.door.admit(Operation::Catalogue, &parts).await;
+    let prefix = nested.as_ref().ok().map(NestedPath::as_str);
+    response_of(admitted.map(|_| json_response(site.documents.openapi(prefix).into())))
+}

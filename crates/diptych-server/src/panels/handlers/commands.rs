@@ -1,0 +1,95 @@
+//! `POST /commands/{name}`.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderName, Request, Response},
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::{
+    door::{
+        access::Operation,
+        problem::Problem,
+        request::{Name, json_body},
+        response::{SESSION, header_value, json_response, response_of},
+    },
+    panels::{
+        entries::command::{CommandAnswer, CommandOptions},
+        site::Site,
+    },
+};
+
+const RECEIPT: HeaderName = HeaderName::from_static("diptych-receipt");
+
+/// `POST /commands/{name}`
+pub(crate) async fn execute(
+    State(site): State<Arc<Site>>,
+    Name(name): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    response_of(answer(&site, &name, request).await)
+}
+
+async fn answer(
+    site: &Arc<Site>,
+    name: &str,
+    request: Request<Body>,
+) -> Result<Response<Body>, Problem> {
+    let (parts, body) = request.into_parts();
+    let caller = site.door.admit(Operation::Command(name.to_owned()), &parts).await?;
+    let entry = site.entries.commands.get(name).ok_or_else(|| {
+        let known: Vec<_> = site.entries.commands.keys().collect();
+        Problem::unknown(format!("there is no command {name:?} (known: {known:?})"))
+    })?;
+    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+        let detail = "a command takes no parameters in its address: send its options as headers \
+                      (Diptych-Unchanged-Since, for example)";
+        return Err(Problem::bad("parameter", detail));
+    }
+    let limits = site.door.limits();
+    let body = json_body(&parts.headers, body, limits).await?;
+    let options = CommandOptions::read(&site.app, &parts.headers, caller.actor).await?;
+    // The command runs in a separate task, so that it completes even if the client goes away.
+    let run = entry.run(site.app.clone(), body, options);
+    let running = site.door.stop().command();
+    let run = tokio::spawn(async move {
+        let answer = run.await;
+        drop(running);
+        answer
+    });
+    match timeout(limits.answer_time, run).await {
+        Ok(Ok(Ok(answer))) => Ok(response(&answer)),
+        Ok(Ok(Err(problem))) if problem.has_events() => {
+            let may_explain = site.door.may_explain(name, &parts).await;
+            Err(if may_explain { problem.with_events() } else { problem })
+        }
+        Ok(Ok(Err(problem))) => Err(problem),
+        Ok(Err(_)) => Err(Problem::later(
+            "outcome-unknown",
+            "the command ended without an answer: read its effects, or retry it under the same key",
+        )),
+        Err(_) => Err(Problem::later(
+            "outcome-unknown",
+            "the command takes longer than this server waits, and may still complete: read its \
+             effects, or retry it under the same key",
+        )),
+    }
+}
+
+fn response(answer: &CommandAnswer) -> Response<Body> {
+    let CommandAnswer { receipt, session } = answer;
+    let token = receipt.to_string();
+    let (first, last, events) = (receipt.first().get(), receipt.last().get(), receipt.events());
+    let body = json!({ "receipt": &token, "first": first, "last": last, "events": events });
+    let mut response = json_response(body.to_string().into());
+    let headers = response.headers_mut();
+    headers.insert("diptych-position", last.into());
+    headers.extend(header_value(&token).map(|value| (RECEIPT, value)));
+    let session = session.as_ref().and_then(header_value);
+    headers.extend(session.map(|value| (SESSION, value)));
+    response
+}

@@ -1,0 +1,133 @@
+//! `GET` and `POST /queries/{name}`, and `GET /queries/{name}/explanation`.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response},
+};
+use diptych::Standstill;
+use tokio::time::timeout;
+
+use crate::{
+    door::{
+        access::Operation,
+        problem::Problem,
+        request::{Name, RequestOptions, json_body},
+        response::{SESSION, header_value, json_response, response_of},
+    },
+    panels::{
+        entries::query::{
+            Arguments, EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions,
+        },
+        handlers::status,
+        site::Site,
+    },
+};
+
+const TOKEN: HeaderName = HeaderName::from_static("diptych-token");
+const VIEW_SINCE: HeaderName = HeaderName::from_static("diptych-view-since");
+
+/// A request to a query, split into its parts.
+pub(crate) struct QueryRequest<'s> {
+    pub(crate) entry: &'s QueryEntry,
+    pub(crate) arguments: Arguments,
+    pub(crate) options: QueryOptions,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Reads a request, if the hook admits the caller to all of these operations on the query.
+pub(crate) async fn read<'s>(
+    site: &'s Site,
+    name: &str,
+    operations: &[fn(String) -> Operation],
+    request: Request<Body>,
+) -> Result<QueryRequest<'s>, Problem> {
+    let (parts, body) = request.into_parts();
+    for operation in operations {
+        site.door.admit(operation(name.to_owned()), &parts).await?;
+    }
+    let entry = site.entries.queries.get(name).ok_or_else(|| {
+        let known: Vec<_> = site.entries.queries.keys().collect();
+        Problem::unknown(format!("there is no query {name:?} (known: {known:?})"))
+    })?;
+    let limits = site.door.limits();
+    let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
+    let options = QueryOptions::read(&site.app, &options, limits).await?;
+    let arguments = match parts.method {
+        Method::POST if !form.is_empty() => {
+            let detail = "a query sent by POST has its arguments in the body, not in the address";
+            return Err(Problem::bad("arguments", detail));
+        }
+        Method::POST => Arguments::Json(json_body(&parts.headers, body, limits).await?),
+        _ => Arguments::Form(form),
+    };
+    let arguments = arguments.check(&entry.argument_names)?;
+    Ok(QueryRequest { entry, arguments, options, headers: parts.headers })
+}
+
+/// `GET` and `POST /queries/{name}`
+pub(crate) async fn ask(
+    State(site): State<Arc<Site>>,
+    Name(name): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let answer = async {
+        let request = read(&site, &name, &[Operation::Query], request).await?;
+        let QueryRequest { entry, arguments, options, .. } = request;
+        let answer = in_time(&site, entry.ask(site.app.clone(), arguments, options)).await?;
+        Ok(response(answer))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /queries/{name}/explanation`
+pub(crate) async fn explain(
+    State(site): State<Arc<Site>>,
+    Name(name): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let answer = async {
+        let operations: [fn(String) -> Operation; 2] = [Operation::Query, Operation::Explain];
+        let request = read(&site, &name, &operations, request).await?;
+        let QueryRequest { entry, arguments, options, .. } = request;
+        let explanation =
+            in_time(&site, entry.explain(site.app.clone(), arguments, options)).await?;
+        let EncodedExplanation { body, upto } = explanation;
+        let mut response = json_response(body.to_string().into());
+        response.headers_mut().insert("diptych-position", upto.get().into());
+        Ok(response)
+    };
+    response_of(answer.await)
+}
+
+async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
+    match timeout(site.door.limits().answer_time, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Problem::later(
+            "slow",
+            "the answer takes longer than this server works on one: ask for less, or give the \
+             query a scope",
+        )),
+    }
+}
+
+fn response(answer: EncodedAnswer) -> Response<Body> {
+    let EncodedAnswer { body, position, stale, standstill, events, token, session } = answer;
+    let mut response = json_response(body.into());
+    let headers = response.headers_mut();
+    headers.insert("diptych-position", position.get().into());
+    headers.insert("diptych-cost-events", events.into());
+    headers.extend(header_value(token).map(|value| (TOKEN, value)));
+    if let Some(need) = stale {
+        headers.insert("diptych-stale", need.get().into());
+    }
+    if let Some(Standstill { state, since, .. }) = standstill.as_deref() {
+        headers.insert("diptych-view-state", HeaderValue::from_static(status::word(state)));
+        headers.extend(header_value(since).map(|since| (VIEW_SINCE, since)));
+    }
+    let session = session.as_ref().and_then(header_value);
+    headers.extend(session.map(|value| (SESSION, value)));
+    response
+}

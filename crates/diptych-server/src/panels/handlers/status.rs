@@ -1,0 +1,165 @@
+//! The state of the app for people, for load balancers, and for Prometheus.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Request, Response, header},
+};
+use diptych::{FollowState, FollowerStatus, Lag};
+use serde_json::{Value, json};
+
+use crate::{
+    door::{
+        access::Operation,
+        problem::Problem,
+        response::{json_response, response_of},
+    },
+    json::merged,
+    panels::site::Site,
+};
+
+/// The present state of log, commands, views and projections.
+pub(crate) fn status(site: &Site) -> Value {
+    let app = &site.app;
+    let (log, figures) = (app.identity(), app.figures());
+    json!({
+        "title": site.entries.title,
+        "log": {
+            "id": log.id.to_string(),
+            "epoch": log.epoch.to_string(),
+            "head": app.head().get(),
+        },
+        "commands": {
+            "accepted": figures.accepted,
+            "conflicts": figures.conflicts,
+            "cache": {
+                "states": figures.cache.states,
+                "bytes": figures.cache.bytes,
+                "hits": figures.cache.hits,
+                "misses": figures.cache.misses,
+            },
+        },
+        "views": app.views().iter().map(view).collect::<Vec<_>>(),
+        "projections": app.projections().iter().map(projection).collect::<Vec<_>>(),
+        "uptime_seconds": site.started.elapsed().as_secs_f64(),
+    })
+}
+
+fn view(status: &FollowerStatus) -> Value {
+    let FollowerStatus { name, position, state, since, lag, events, memory, .. } = status;
+    let memory = memory.unwrap_or_default();
+    let extra = json!({
+        "type": name,
+        "events": events,
+        "since": since.to_string(),
+        "copies": memory.copies,
+        "bytes": memory.bytes(),
+    });
+    let name = name.rsplit("::").next().unwrap_or(name);
+    follower(name, position.get(), state, *lag, extra)
+}
+
+fn projection(status: &FollowerStatus) -> Value {
+    let FollowerStatus { name, position, state, lag, events, .. } = status;
+    follower(name, position.get(), state, *lag, json!({ "events": events }))
+}
+
+fn follower(name: &str, position: u64, state: &FollowState, lag: Lag, extra: Value) -> Value {
+    let follower = json!({
+        "name": name,
+        "position": position,
+        "state": word(state),
+        "trouble": trouble(state),
+        "lag_positions": lag.positions,
+        "lag_seconds": lag.time.as_secs_f64(),
+    });
+    merged(follower, extra)
+}
+
+pub(crate) fn word(state: &FollowState) -> &'static str {
+    match state {
+        FollowState::CatchingUp => "catching up",
+        FollowState::Live => "live",
+        FollowState::Resting => "resting",
+        FollowState::Paused => "paused",
+        FollowState::Stalled { .. } => "stalled",
+        FollowState::Stopped(_) => "stopped",
+        FollowState::Ended { .. } => "ended",
+        _ => "closed",
+    }
+}
+
+fn trouble(state: &FollowState) -> Option<String> {
+    let is_well = matches!(
+        state,
+        FollowState::CatchingUp | FollowState::Live | FollowState::Resting | FollowState::Paused
+    );
+    (!is_well).then(|| state.to_string())
+}
+
+/// `GET /status`
+pub(crate) async fn show(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = site.door.admit(Operation::Status, &parts).await;
+    response_of(answer.map(|_| json_response(status(&site).to_string().into())))
+}
+
+/// `GET /health`: the process answers requests.
+pub(crate) async fn health() -> Response<Body> {
+    json_response("{\"status\":\"up\"}".into())
+}
+
+/// `GET /ready`: the server is ready for requests.
+pub(crate) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
+    response_of(readiness(&site))
+}
+
+fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
+    if site.door.stop().has_begun() {
+        return Err(Problem::later("stopping", "the server stops: use another one"));
+    }
+    if site.app.is_stopped() {
+        return Err(Problem::later("stopping", "the app was stopped: use another server"));
+    }
+    if site.app.store().head().is_ended() {
+        let detail = "the log has ended and accepts no more events: restart the server";
+        return Err(Problem::later("not-ready", detail));
+    }
+    let views = site.app.views();
+    let not_ready = views.iter().filter_map(|status| {
+        // A view reports that it is live shortly after it has reached the head.
+        let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
+        let is_in_trouble = is_behind || trouble(&status.state).is_some();
+        // The reason may quote events, and no hook admits the callers of this route.
+        is_in_trouble.then(|| format!("{}: {}", status.name, word(&status.state)))
+    });
+    let not_ready: Vec<_> = not_ready.collect();
+    match not_ready.is_empty() {
+        true => Ok(json_response("{\"status\":\"ready\"}".into())),
+        false => {
+            let detail = format!("{}: the status has the reason", not_ready.join("; "));
+            Err(Problem::later("not-ready", detail).and("views", not_ready))
+        }
+    }
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        site.door.admit(Operation::Status, &parts).await?;
+        let metrics = site.metrics.as_ref().ok_or_else(|| {
+            Problem::unknown("this server has no metrics: set them with `Server::metrics`")
+        })?;
+        let mut response = Response::new(Body::from(metrics.render()));
+        let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        Ok(response)
+    };
+    response_of(answer.await)
+}

@@ -1,0 +1,20 @@
+//! The state that all handlers share.
+
+use std::{sync::Arc, time::Instant};
+
+use diptych::App;
+
+use crate::{
+    door::{entrance::Door, metrics::Metrics},
+    panels::{documents::Documents, entries::Entries},
+};
+
+/// An app with its entries, behind a door.
+pub(crate) struct Site {
+    pub(crate) app: App,
+    pub(crate) door: Arc<Door>,
+    pub(crate) entries: Entries,
+    pub(crate) documents: Documents,
+    pub(crate) metrics: Option<Metrics>,
+    pub(crate) started: Instant,
+}

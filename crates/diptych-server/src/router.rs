@@ -1,0 +1,66 @@
+//! The routes of a server.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response},
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{DefaultPredicate, SizeAbove},
+    },
+};
+
+use crate::{
+    door::{entrance::enter, problem::Problem},
+    panels::{
+        handlers::{catalogue, commands, files, live, queries, status},
+        site::Site,
+    },
+};
+
+/// Shorter responses are not worth the time to compress them.
+const COMPRESSED_BYTES: u64 = 1_024;
+
+pub(crate) fn router(site: Arc<Site>) -> Router {
+    let large_enough = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES));
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    Router::new()
+        .route("/commands/{name}", post(commands::execute))
+        .route("/queries/{name}", get(queries::ask).post(queries::ask))
+        .route("/queries/{name}/explanation", get(queries::explain))
+        .route("/queries/{name}/live", get(live::answers))
+        .route("/status", get(status::show))
+        .route("/status/live", get(live::status))
+        .route("/health", get(status::health))
+        .route("/ready", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .route("/catalogue", get(catalogue::catalogue))
+        .route("/openapi.json", get(catalogue::openapi))
+        .fallback(files::fetch)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(site.door.clone(), enter))
+        .layer(compression.compress_when(large_enough))
+        .with_state(site)
+}
+
+/// Whether a route has this path, so that no file can have it.
+pub(crate) fn has_route(path: &str) -> bool {
+    let own = ["/status", "/status/live", "/health", "/ready", "/metrics", "/catalogue"];
+    let is_below = |part| path.starts_with(part);
+    own.contains(&path)
+        || path == "/openapi.json"
+        || is_below("/commands/")
+        || is_below("/queries/")
+}
+
+async fn wrong_method(request: Request<Body>) -> Response<Body> {
+    // The router adds the header `Allow`.
+    Problem::method(request.method()).into_response()
+}

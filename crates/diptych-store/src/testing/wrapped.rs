@@ -1,0 +1,218 @@
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use crate::{
+    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
+    LogIdentity, Position, Read, ReadError, Store, Tag, Tracking,
+};
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Identity = dyn Fn() -> LogIdentity + Send + Sync;
+type Before = dyn Fn(Call<'_>) -> Boxed<Result<(), ReadError>> + Send + Sync;
+type After = dyn Fn(Reply<'_>) -> Boxed<()> + Send + Sync;
+
+/// A store that passes each call on to another store, with hooks around the call. Tests use it to
+/// count calls, delay them, change them, let them fail, or report another identity.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// use diptych_store::{Memory, testing::{Call, Wrapped}};
+///
+/// let appends = Arc::new(AtomicU64::new(0));
+/// let counter = appends.clone();
+/// let store = Wrapped::new(Memory::new()).before(move |call| {
+///     if let Call::Append(_) = call {
+///         counter.fetch_add(1, Ordering::Relaxed);
+///     }
+///     async { Ok(()) }
+/// });
+/// # drop(store);
+/// ```
+#[derive(Clone)]
+pub struct Wrapped {
+    store: Store,
+    identity: Option<Arc<Identity>>,
+    before: Option<Arc<Before>>,
+    after: Option<Arc<After>>,
+}
+
+/// A call, before the store gets it. A hook may change an append or a read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Call<'a> {
+    /// [`EventStore::append`].
+    Append(&'a mut Append),
+    /// [`EventStore::read`].
+    Read(&'a Filter, &'a mut Read),
+    /// [`EventStore::last`].
+    Last(&'a Filter, Position),
+    /// [`EventStore::count`].
+    Count(&'a Tag, Position),
+    /// [`EventStore::keyed`].
+    Keyed(&'a str),
+    /// [`EventStore::tracked`].
+    Tracked(&'a str),
+    /// [`EventStore::types`].
+    Types,
+}
+
+/// The reply of the inner store to a call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reply<'a> {
+    /// To [`EventStore::append`].
+    Append(&'a Result<AcceptedCommit, AppendError>),
+    /// To [`EventStore::read`], with the request.
+    Read(&'a Filter, &'a Read, &'a Result<Batch, ReadError>),
+    /// To [`EventStore::last`].
+    Last(&'a Result<Option<Position>, ReadError>),
+    /// To [`EventStore::count`].
+    Count(&'a Result<u64, ReadError>),
+    /// To [`EventStore::keyed`].
+    Keyed(&'a Result<Option<KeyedCommit>, ReadError>),
+    /// To [`EventStore::tracked`].
+    Tracked(&'a Result<Option<Tracking>, ReadError>),
+    /// To [`EventStore::types`].
+    Types(&'a Result<Vec<String>, ReadError>),
+}
+
+impl Wrapped {
+    /// A store without hooks around this one.
+    pub fn new(store: impl EventStore) -> Wrapped {
+        Wrapped::over(Store::new(store))
+    }
+
+    /// A store without hooks around one that others use too.
+    pub fn over(store: Store) -> Wrapped {
+        Wrapped { store, identity: None, before: None, after: None }
+    }
+
+    /// Reports this identity instead of that of the inner store.
+    #[must_use]
+    pub fn identity(
+        mut self,
+        identity: impl Fn() -> LogIdentity + Send + Sync + 'static,
+    ) -> Wrapped {
+        self.identity = Some(Arc::new(identity));
+        self
+    }
+
+    /// Awaits this hook before each call. If it fails, the call fails with this error, and the inner
+    /// store does not get it.
+    #[must_use]
+    pub fn before<F>(mut self, hook: impl Fn(Call<'_>) -> F + Send + Sync + 'static) -> Wrapped
+    where
+        F: Future<Output = Result<(), ReadError>> + Send + 'static,
+    {
+        self.before = Some(Arc::new(move |call| Box::pin(hook(call))));
+        self
+    }
+
+    /// Awaits this hook between the reply of the inner store and the caller.
+    #[must_use]
+    pub fn after<F>(mut self, hook: impl Fn(Reply<'_>) -> F + Send + Sync + 'static) -> Wrapped
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.after = Some(Arc::new(move |reply| Box::pin(hook(reply))));
+        self
+    }
+
+    /// The inner store, without hooks.
+    pub fn inner(&self) -> &Store {
+        &self.store
+    }
+
+    async fn begin(&self, call: Call<'_>) -> Result<(), ReadError> {
+        // The hook gets the call at once, so that its future need not borrow from it.
+        let hook = self.before.as_ref().map(|before| before(call));
+        match hook {
+            Some(hook) => hook.await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end(&self, reply: Reply<'_>) {
+        let hook = self.after.as_ref().map(|after| after(reply));
+        if let Some(hook) = hook {
+            hook.await;
+        }
+    }
+}
+
+impl fmt::Debug for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wrapped").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl EventStore for Wrapped {
+    fn identity(&self) -> LogIdentity {
+        self.identity.as_ref().map_or_else(|| self.store.identity(), |identity| identity())
+    }
+
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+
+    fn head(&self) -> Head {
+        self.store.head()
+    }
+
+    async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
+        self.begin(Call::Append(&mut append)).await.map_err(append_error)?;
+        let reply = self.store.append(append).await;
+        self.end(Reply::Append(&reply)).await;
+        reply
+    }
+
+    async fn read(&self, filter: &Filter, mut read: Read) -> Result<Batch, ReadError> {
+        self.begin(Call::Read(filter, &mut read)).await?;
+        let reply = self.store.read(filter, read.clone()).await;
+        self.end(Reply::Read(filter, &read, &reply)).await;
+        reply
+    }
+
+    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        self.begin(Call::Last(filter, upto)).await?;
+        let reply = self.store.last(filter, upto).await;
+        self.end(Reply::Last(&reply)).await;
+        reply
+    }
+
+    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        self.begin(Call::Count(tag, upto)).await?;
+        let reply = self.store.count(tag, upto).await;
+        self.end(Reply::Count(&reply)).await;
+        reply
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        self.begin(Call::Keyed(key)).await?;
+        let reply = self.store.keyed(key).await;
+        self.end(Reply::Keyed(&reply)).await;
+        reply
+    }
+
+    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        self.begin(Call::Tracked(source)).await?;
+        let reply = self.store.tracked(source).await;
+        self.end(Reply::Tracked(&reply)).await;
+        reply
+    }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        self.begin(Call::Types).await?;
+        let reply = self.store.types().await;
+        self.end(Reply::Types(&reply)).await;
+        reply
+    }
+}
+
+fn append_error(error: ReadError) -> AppendError {
+    match error {
+        ReadError::Invalid(error) => error.into(),
+        ReadError::Corrupt(error) => error.into(),
+        ReadError::Unavailable(error) => error.into(),
+    }
+}

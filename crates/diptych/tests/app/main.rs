@@ -1,0 +1,9 @@
+//! Tests of an app as a whole: start, stop, drop, and its metrics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
+
+mod metrics;
+mod starting_and_dropping;
+mod stopping;
+#[path = "../support/mod.rs"]
+mod support;

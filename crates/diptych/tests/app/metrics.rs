@@ -1,0 +1,273 @@
+//! What is measured and traced of commands and views, for whoever installed a recorder.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use diptych::{App, FollowState, Memory, Store, Uuid};
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
+};
+use parking_lot::Mutex;
+use pollster::block_on;
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::support::{
+    bank::{self, deposit, withdraw},
+    ledger::{Hooked, Ledger, Look, LookInMirror, Mirror, Moment, comes, write},
+    rows::{Rows, Trouble},
+};
+
+/// All that was measured, by name and labels. Handles are told to it on whatever thread.
+#[derive(Clone, Default)]
+struct Measured(Arc<Mutex<BTreeMap<String, Arc<Cell>>>>);
+
+/// The value of a gauge or counter, or how many values a histogram has.
+#[derive(Default)]
+struct Cell(AtomicU64);
+
+impl CounterFn for Cell {
+    fn increment(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::SeqCst);
+    }
+
+    fn absolute(&self, value: u64) {
+        self.0.store(value, Ordering::SeqCst);
+    }
+}
+
+impl GaugeFn for Cell {
+    fn increment(&self, _: f64) {}
+
+    fn decrement(&self, _: f64) {}
+
+    fn set(&self, value: f64) {
+        self.0.store(value.ceil() as u64, Ordering::SeqCst);
+    }
+}
+
+impl HistogramFn for Cell {
+    fn record(&self, _: f64) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Measured {
+    fn cell(&self, key: &Key) -> Arc<Cell> {
+        let mut name = key.name().to_owned();
+        for label in key.labels() {
+            // The last word of the Rust type.
+            let value = label.value().rsplit("::").next().unwrap();
+            name.push_str(&format!(" {}={value}", label.key()));
+        }
+        self.0.lock().entry(name).or_default().clone()
+    }
+
+    #[track_caller]
+    fn of(&self, name: &str) -> u64 {
+        let cells = self.0.lock();
+        let cell = cells.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", cells.keys()));
+        cell.0.load(Ordering::SeqCst)
+    }
+
+    fn start(&self, builder: diptych::AppBuilder) -> App {
+        metrics::with_local_recorder(self, || block_on(builder.start()).unwrap())
+    }
+}
+
+impl Recorder for Measured {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.cell(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.cell(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.cell(key))
+    }
+}
+
+/// The view itself does not come to saying so.
+#[test]
+fn a_fold_that_does_not_come_back_is_seen_to_fall_behind() {
+    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let measured = Measured::default();
+    let app = measured.start(App::over_store(store.clone()).view::<Ledger>());
+    let lag = |unit: &str| measured.of(&format!("diptych_lag_{unit} kind=view name=Ledger"));
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    ledger.set(move |moment| {
+        if let Moment::Apply(_) = moment {
+            let _ = held.lock().recv();
+        }
+    });
+    write(&store, ledger.commit(&[1]));
+    comes("a lag", || lag("positions") == 1);
+    comes("a time", || lag("seconds") >= 1);
+    drop(go);
+    comes("no lag", || lag("positions") == 0 && lag("seconds") == 0);
+    drop(app);
+}
+
+#[test]
+fn views_and_projections_that_lag_stall_or_stop_are_seen() {
+    let (ledger, store, rows) = (Hooked::new(), Store::new(Memory::new()), Rows::default());
+    let measured = Measured::default();
+    let app = App::over_store(store.clone()).view::<Ledger>().view::<Mirror>();
+    let app = measured.start(app.projection(rows.clone()));
+    let (view, projection) = (app.view::<Ledger>().unwrap(), app.projection("rows").unwrap());
+    let [of_view, of_mirror, of_rows] =
+        ["kind=view name=Ledger", "kind=view name=Mirror", "kind=projection name=rows"];
+    let lag = |of: &str| measured.of(&format!("diptych_lag_positions {of}"));
+    let is_stopped = |of: &str| measured.of(&format!("diptych_stopped {of}"));
+    write(&store, ledger.commit(&[1, 2, 3]));
+    for of in [of_view, of_mirror, of_rows] {
+        comes("all events", || measured.of(&format!("diptych_events_folded_total {of}")) == 3);
+        comes("no lag", || lag(of) == 0 && is_stopped(of) == 0);
+    }
+
+    // One is paused, and falls behind.
+    block_on(view.pause()).unwrap();
+    write(&store, ledger.commit(&[4]));
+    comes("a lag", || lag(of_view) == 1);
+    comes("a time", || measured.of(&format!("diptych_lag_seconds {of_view}")) >= 1);
+    comes("no lag", || lag(of_mirror) == 0 && lag(of_rows) == 0);
+    block_on(view.resume()).unwrap();
+    comes("no lag", || lag(of_view) == 0);
+    comes("no time", || measured.of(&format!("diptych_lag_seconds {of_view}")) == 0);
+
+    // One stops, and falls further behind.
+    ledger.set(|moment| {
+        if let Moment::Apply(booked) = moment {
+            assert!(booked.amount != 5, "no 5 here");
+        }
+    });
+    write(&store, ledger.commit(&[5]));
+    comes("a stop", || is_stopped(of_view) == 1 && lag(of_view) == 1);
+    write(&store, ledger.commit(&[6]));
+    comes("a longer way", || lag(of_view) == 2);
+    assert_eq!(is_stopped(of_mirror), 0);
+    ledger.clear();
+    block_on(view.resume()).unwrap();
+    comes("no stop", || is_stopped(of_view) == 0 && lag(of_view) == 0);
+
+    // The place of one is away for long.
+    comes("no lag", || lag(of_rows) == 0);
+    rows.next(&[Trouble::Unavailable; 5]);
+    write(&store, ledger.commit(&[7]));
+    comes("a stall", || matches!(projection.status().state, FollowState::Stalled { .. }));
+    assert_eq!(is_stopped(of_rows), 0);
+    comes("no lag", || lag(of_rows) == 0);
+    assert_eq!(block_on(app.query(Look).strong().into_future()).unwrap().sum, 28);
+    assert_eq!(block_on(app.query(LookInMirror).strong().into_future()).unwrap().sum, 28);
+}
+
+#[test]
+fn commands_are_counted_by_how_they_ended() {
+    let measured = Measured::default();
+    let app = measured.start(App::over(Memory::new()));
+    metrics::with_local_recorder(&measured, || {
+        block_on(app.execute(bank::open("anna")).into_future()).unwrap();
+        for _ in 0..3 {
+            block_on(app.execute(deposit("anna", 5)).into_future()).unwrap();
+        }
+        block_on(block_on(app.execute(deposit("anna", 5)).submit())).unwrap();
+        block_on(app.execute(deposit("anna", 2_000_000)).into_future()).unwrap_err();
+        block_on(app.execute(withdraw("anna", 21)).into_future()).unwrap_err();
+    });
+    let commands = |command: &str, outcome: &str| {
+        measured.of(&format!("diptych_commands_total command={command} outcome={outcome}"))
+    };
+    assert_eq!((commands("Open", "receipt"), commands("Open", "rejection")), (1, 0));
+    assert_eq!((commands("Deposit", "receipt"), commands("Deposit", "failure")), (4, 1));
+    assert_eq!((commands("Withdraw", "receipt"), commands("Withdraw", "rejection")), (0, 1));
+    assert_eq!(measured.of("diptych_command_seconds command=Deposit"), 5);
+    assert_eq!(measured.of("diptych_append_seconds"), 5);
+    assert_eq!(measured.of("diptych_conflicts_total"), 0);
+    assert!(measured.of("diptych_decision_cache_hits_total") > 0);
+}
+
+/// The fields of each span, in the order in which they were made.
+#[derive(Clone, Default)]
+struct Traced(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
+
+struct Fields<'a>(&'a mut BTreeMap<&'static str, String>);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+impl Subscriber for Traced {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_span()
+    }
+
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let mut spans = self.0.lock();
+        let mut fields = BTreeMap::from([("span", attributes.metadata().name().to_owned())]);
+        attributes.record(&mut Fields(&mut fields));
+        spans.push(fields);
+        span::Id::from_u64(spans.len() as u64)
+    }
+
+    fn record(&self, span: &span::Id, values: &span::Record<'_>) {
+        values.record(&mut Fields(&mut self.0.lock()[span.into_u64() as usize - 1]));
+    }
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn the_span_of_a_command_says_what_it_belongs_to_and_what_came_of_it() {
+    let traced = Traced::default();
+    let (correlation, causation) = (Uuid::from_u128(7), Uuid::from_u128(8));
+    let app = block_on(App::over(Memory::new()).start()).unwrap();
+    tracing::subscriber::with_default(traced.clone(), || {
+        let open = app.execute(bank::open("anna")).correlation(correlation).causation(causation);
+        block_on(open.into_future()).unwrap();
+        block_on(app.execute(withdraw("anna", 1)).into_future()).unwrap_err();
+        let pending = block_on(app.execute(deposit("anna", 1)).correlation(correlation).submit());
+        block_on(pending).unwrap();
+    });
+    let spans = traced.0.lock();
+    let [opened, refused, submitted] = &spans[..] else { panic!("{spans:?}") };
+    assert!(spans.iter().all(|fields| fields["span"] == "execute"));
+    assert_eq!(
+        (&opened["correlation"], &opened["causation"]),
+        (&correlation.to_string(), &causation.to_string())
+    );
+    assert!(opened["command"].ends_with("bank::Open\""), "{opened:?}");
+    assert_eq!((opened["first"].as_str(), opened["last"].as_str()), ("1", "1"));
+    assert!(refused["error"].contains("the balance is 0, less than 1"), "{refused:?}");
+    assert!(!refused.contains_key("correlation") && !refused.contains_key("first"));
+    assert_eq!(
+        (&submitted["correlation"], submitted["last"].as_str()),
+        (&correlation.to_string(), "2")
+    );
+}

@@ -1,0 +1,610 @@
+//! The cache of decision states: it makes commands faster and never different, keeps within its
+//! budget, and never gives out a state that is not whole.
+
+use std::{
+    cell::Cell,
+    future::IntoFuture,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use diptych::{
+    App, CacheFigures, Command, CommandError, ExecuteError, Filter, Fold, Memory, RawEvent,
+    Recorded, Retries, Tag,
+};
+use diptych_store::Append;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::support::{
+    bank::{Account, No, deposit, open, withdraw},
+    counted_store::{CountedStore, write_event},
+    declare::events,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    page: String,
+    text: String,
+}
+
+events!(Book { Written(Line) = "line-written", 1, [page]; });
+
+fn line(page: impl ToString, text: impl ToString) -> Book {
+    Book::Written(Line { page: page.to_string(), text: text.to_string() })
+}
+
+/// What is written on a page; it owns its lines.
+#[derive(Debug, Default)]
+struct Page(Vec<String>);
+
+impl Fold for Page {
+    type Event = Book;
+
+    fn apply(&mut self, event: &Recorded<Book>) {
+        let Book::Written(line) = &event.event;
+        self.0.push(line.text.clone());
+    }
+}
+
+/// The same, and it says how large it is.
+#[derive(Debug, Default)]
+struct Measured(Vec<String>);
+
+impl Fold for Measured {
+    type Event = Book;
+
+    fn apply(&mut self, event: &Recorded<Book>) {
+        let Book::Written(line) = &event.event;
+        self.0.push(line.text.clone());
+    }
+
+    fn heap_bytes(&self) -> Option<usize> {
+        let lines: usize = self.0.iter().map(String::capacity).sum();
+        Some(lines + self.0.capacity() * size_of::<String>())
+    }
+}
+
+/// It says that it is as large as can be said.
+#[derive(Debug, Default)]
+struct Boundless;
+
+impl Fold for Boundless {
+    type Event = Book;
+
+    fn apply(&mut self, _: &Recorded<Book>) {}
+
+    fn heap_bytes(&self) -> Option<usize> {
+        Some(usize::MAX)
+    }
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("no")]
+struct Never;
+
+/// Writes lines, whatever the state of a fold of any kind.
+struct Write<F> {
+    page: String,
+    lines: Vec<String>,
+    fold: std::marker::PhantomData<fn() -> F>,
+}
+
+fn write<F>(page: impl ToString, lines: &[&str]) -> Write<F> {
+    let lines = lines.iter().map(ToString::to_string).collect();
+    Write { page: page.to_string(), lines, fold: std::marker::PhantomData }
+}
+
+impl<F: Fold<Event = Book>> Command for Write<F> {
+    type State = F;
+    type Event = Book;
+    type Rejection = Never;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("page", &self.page))
+    }
+
+    fn decide(&self, _: &F) -> Result<Vec<Book>, Never> {
+        Ok(self.lines.iter().map(|text| line(&self.page, text)).collect())
+    }
+}
+
+fn cache(app: &App) -> CacheFigures {
+    app.figures().cache
+}
+
+async fn app(bytes: usize) -> App {
+    App::over(Memory::new()).cache_bytes(bytes).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_the_cache_does_is_counted() {
+    let app = app(1 << 20).await;
+    app.execute(open("a")).await.unwrap();
+    let first = cache(&app);
+    assert_eq!((first.hits, first.misses, first.states), (0, 1, 1));
+    app.execute(deposit("a", 5)).await.unwrap();
+    app.execute(withdraw("a", 6)).await.unwrap_err();
+    app.execute(deposit("a", 0)).await.unwrap();
+    // What is not valid is not decided, and needs no state.
+    app.execute(deposit("a", 2_000_000)).await.unwrap_err();
+    app.execute(withdraw("b", 1)).await.unwrap_err();
+    let last = cache(&app);
+    assert_eq!((last.hits, last.misses, last.states, last.evictions), (3, 2, 2, 0));
+    assert_eq!(last.bytes, 2 * first.bytes, "a state that owns nothing is as large as another");
+    assert_eq!(last.budget_bytes, 1 << 20);
+}
+
+#[tokio::test]
+async fn what_was_used_least_lately_goes() {
+    let one = app(1 << 20).await;
+    one.execute(open("a")).await.unwrap();
+    let bytes = cache(&one).bytes;
+    let app = app(bytes + bytes / 2).await;
+    for account in ["a", "b", "b", "a"] {
+        let _ = app.execute(open(account)).await;
+        assert_eq!((cache(&app).states, cache(&app).bytes), (1, bytes));
+    }
+    let figures = cache(&app);
+    assert_eq!((figures.hits, figures.misses, figures.evictions), (1, 3, 2));
+}
+
+/// Once the budget was full, those parts of the cache that were looked at first were emptied
+/// again and again, and what was in them was read from the log at every use.
+#[tokio::test]
+async fn what_is_used_all_the_time_stays_whatever_else_comes() {
+    let write_one = |page: String| write::<Measured>(page, &["x"]);
+    let roomy = app(64 << 20).await;
+    for page in 0..100 {
+        roomy.execute(write_one(format!("page-{page}"))).await.unwrap();
+    }
+    let state_bytes = cache(&roomy).bytes / 100;
+
+    // The hot ones are used again after 400 others, and there is room for 2,000.
+    let app = app(state_bytes * 2_000).await;
+    let (rounds, hot) = (40, 100);
+    for round in 0..rounds {
+        for page in 0..hot {
+            app.execute(write_one(format!("hot-{page}"))).await.unwrap();
+        }
+        for page in 0..300 {
+            app.execute(write_one(format!("cold-{round}-{page}"))).await.unwrap();
+        }
+    }
+    let figures = cache(&app);
+    assert!(figures.evictions > 5_000, "the budget was never full: {figures:?}");
+    let all = (rounds - 1) * hot;
+    assert!(figures.hits >= all * 95 / 100, "{} of {all} were there", figures.hits);
+}
+
+#[tokio::test]
+async fn without_a_budget_nothing_is_kept_or_counted() {
+    let app = app(0).await;
+    app.execute(open("a")).await.unwrap();
+    app.execute(deposit("a", 5)).await.unwrap();
+    assert_eq!(cache(&app), CacheFigures::default());
+}
+
+async fn fills<F: Fold<Event = Book>>(budget: usize) -> CacheFigures {
+    let app = app(budget).await;
+    for round in 0..6 {
+        for page in 0..40_usize {
+            let lines = vec!["a line of some length"; page % 7 + round];
+            app.execute(write::<F>(page * 7 % 40, &lines)).await.unwrap();
+            let figures = cache(&app);
+            assert!(figures.bytes <= budget, "{figures:?} after page {page}");
+            assert!(figures.states as u64 + figures.evictions <= figures.hits + figures.misses);
+        }
+    }
+    assert_eq!(cache(&app).hits + cache(&app).misses, 240);
+    cache(&app)
+}
+
+#[tokio::test]
+async fn the_budget_holds_whatever_the_states_own() {
+    for budget in [1, 500, 1_000, 4_000, 20_000] {
+        let (page, measured) = (fills::<Page>(budget).await, fills::<Measured>(budget).await);
+        for figures in [page, measured] {
+            // States are in it, and of use, where there is room for some.
+            assert_eq!(figures.states > 0, budget >= 4_000, "{figures:?}");
+            assert!(figures.hits > 0 || budget < 20_000, "{figures:?}");
+        }
+    }
+    assert_eq!(fills::<Page>(1 << 20).await.evictions, 0);
+}
+
+#[tokio::test]
+async fn a_state_counts_what_it_says_it_owns() {
+    let app = app(1 << 20).await;
+    let text = "x".repeat(10_000);
+    app.execute(write::<Measured>("long", &[&*text; 8])).await.unwrap();
+    assert!(cache(&app).bytes > 80_000, "{:?}", cache(&app));
+    app.execute(write::<Page>("long", &[])).await.unwrap();
+    assert!(cache(&app).bytes > 160_000, "else as much as went into it: {:?}", cache(&app));
+}
+
+#[tokio::test]
+async fn a_state_larger_than_the_budget_is_not_kept_and_drives_nothing_out() {
+    let app = app(4_000).await;
+    app.execute(open("a")).await.unwrap();
+    let text = "x".repeat(5_000);
+    for _ in 0..3 {
+        app.execute(write::<Page>("long", &[&text])).await.unwrap();
+        app.execute(write::<Boundless>("long", &[])).await.unwrap();
+    }
+    app.execute(deposit("a", 1)).await.unwrap();
+    let figures = cache(&app);
+    assert_eq!((figures.hits, figures.misses), (1, 7));
+    assert_eq!((figures.states, figures.evictions), (1, 0));
+}
+
+/// A state that grows beyond the budget leaves the cache, which goes on to work.
+#[tokio::test]
+async fn a_state_that_outgrows_the_budget_is_let_go() {
+    let app = app(3_000).await;
+    for at in 0..100 {
+        app.execute(write::<Page>("long", &[&format!("line {at} of one hundred")])).await.unwrap();
+        assert!(cache(&app).bytes <= 3_000);
+    }
+    assert_eq!(cache(&app).states, 0);
+    app.execute(open("a")).await.unwrap();
+    app.execute(deposit("a", 1)).await.unwrap();
+    assert_eq!(cache(&app).states, 1);
+}
+
+fn deposited(account: &str, amount: u64) -> RawEvent {
+    let payload = format!(r#"{{"account":"{account}","amount":{amount}}}"#);
+    RawEvent::new("money-deposited", payload).tag(Tag::new("account", account))
+}
+
+#[tokio::test]
+async fn a_no_from_a_cached_state_is_confirmed_by_what_others_wrote_since() {
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    let refused = app.execute(withdraw("a", 10)).await.unwrap_err();
+    let ExecuteError::Rejected(reason) = refused else { panic!("{refused}") };
+    assert_eq!(reason, No::Overdrawn { balance: 0, amount: 10 });
+    // Another process pays in. The state is in the cache and does not know.
+    write_event(store.inner(), deposited("a", 7));
+    let refused = app.execute(withdraw("a", 10)).await.unwrap_err();
+    let ExecuteError::Rejected(reason) = refused else { panic!("{refused}") };
+    assert_eq!(reason, No::Overdrawn { balance: 7, amount: 10 });
+    write_event(store.inner(), deposited("a", 7));
+    app.execute(withdraw("a", 10)).await.unwrap();
+    assert_eq!(cache(&app).misses, 1, "all of it came from the cache");
+    // What others wrote elsewhere is not looked at again and again.
+    write_event(store.inner(), deposited("b", 7));
+    let reads = store.reads();
+    for _ in 0..3 {
+        let empty = app.execute(deposit("a", 0)).await.unwrap();
+        assert!(empty.is_empty());
+        assert_eq!(empty.last(), store.inner().head().position());
+    }
+    assert_eq!(store.reads(), reads);
+}
+
+/// Closes an account that is empty, else has nothing to do.
+struct Settle;
+
+impl Command for Settle {
+    type State = Account;
+    type Event = Book;
+    type Rejection = Never;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("account", "a"))
+    }
+
+    fn decide(&self, account: &Account) -> Result<Vec<Book>, Never> {
+        match account.balance {
+            0 => Ok(Vec::new()),
+            balance => Ok(vec![line("settled", balance)]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_outcome_from_a_cached_state_is_confirmed_too() {
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    assert!(app.execute(Settle).await.unwrap().is_empty());
+    write_event(store.inner(), deposited("a", 3));
+    let receipt = app.execute(Settle).await.unwrap();
+    assert_eq!((receipt.first().get(), receipt.last().get()), (3, 3));
+}
+
+/// With one try alone, what others wrote before the command was even sent is no conflict: nobody
+/// was quicker. It would be with the cache, and not without it.
+#[tokio::test]
+async fn what_came_before_the_command_is_no_conflict_where_one_try_is_made() {
+    let retries = Retries { attempts: 1, ..Retries::default() };
+    for bytes in [0, 1 << 20] {
+        let store = CountedStore::new(Memory::new());
+        let app = App::over(store.store()).retries(retries).cache_bytes(bytes);
+        let app = app.start().await.unwrap();
+        app.execute(open("a")).await.unwrap();
+        write_event(store.inner(), deposited("a", 7));
+        app.execute(withdraw("a", 7)).await.unwrap();
+        write_event(store.inner(), deposited("a", 7));
+        let refused = app.execute(withdraw("a", 8)).await.unwrap_err();
+        assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused}");
+        // Between the reading and the deciding it is one.
+        store.other_writes(Append::event(deposited("a", 1)));
+        let conflict = app.execute(withdraw("a", 7)).await.unwrap_err();
+        assert!(matches!(conflict, ExecuteError::Failed(CommandError::Conflict(_))), "{conflict}");
+    }
+}
+
+/// Its rule can change it, which no rule should.
+#[derive(Debug, Default)]
+struct Marked {
+    lines: u64,
+    marks: AtomicU64,
+}
+
+impl Fold for Marked {
+    type Event = Book;
+
+    fn apply(&mut self, event: &Recorded<Book>) {
+        self.lines += 1;
+        let Book::Written(line) = &event.event;
+        assert!(line.text != "bomb" || !ARMED.get(), "boom");
+    }
+}
+
+thread_local! {
+    static ARMED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("{lines} lines, {marks} marks")]
+struct Saw {
+    lines: u64,
+    marks: u64,
+}
+
+struct Look {
+    panics: bool,
+}
+
+impl Command for Look {
+    type State = Marked;
+    type Event = Book;
+    type Rejection = Saw;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("page", 1))
+    }
+
+    fn decide(&self, state: &Marked) -> Result<Vec<Book>, Saw> {
+        if self.panics {
+            state.marks.fetch_add(1, Ordering::Relaxed);
+            panic!("half-way");
+        }
+        Err(Saw { lines: state.lines, marks: state.marks.load(Ordering::Relaxed) })
+    }
+}
+
+async fn saw(app: &App) -> Saw {
+    let refused = app.execute(Look { panics: false }).await.unwrap_err();
+    let ExecuteError::Rejected(saw) = refused else { panic!("{refused}") };
+    saw
+}
+
+#[tokio::test]
+async fn a_state_is_not_used_again_after_its_rule_panicked() {
+    let app = app(1 << 20).await;
+    assert_eq!(saw(&app).await, Saw { lines: 0, marks: 0 });
+    let panicked = app.execute(Look { panics: true }).await.unwrap_err();
+    let ExecuteError::Failed(CommandError::Panicked(panicked)) = panicked else {
+        panic!("{panicked}")
+    };
+    assert_eq!(panicked.message, "half-way");
+    assert!(panicked.command.ends_with("cache::Look"), "{panicked}");
+    assert_eq!(cache(&app).states, 0);
+    assert_eq!(saw(&app).await, Saw { lines: 0, marks: 0 });
+    assert_eq!((cache(&app).hits, cache(&app).misses), (1, 2));
+}
+
+#[tokio::test]
+async fn a_state_is_not_used_again_after_apply_panicked_half_way() {
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
+    app.execute(write::<Marked>(1, &["one"])).await.unwrap();
+    let more = ["two", "bomb", "four"].map(|text| diptych::Event::encode(&line(1, text)).unwrap());
+    store.write(Append::events(more));
+    ARMED.set(true);
+    for _ in 0..2 {
+        let failed = app.execute(Look { panics: false }).await.unwrap_err();
+        let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{failed}") };
+        assert_eq!(failed.position.get(), 3);
+        assert!(failed.to_string().contains("boom"), "{failed}");
+    }
+    ARMED.set(false);
+    assert_eq!(saw(&app).await, Saw { lines: 4, marks: 0 }, "nothing was counted twice");
+}
+
+/// One future of a command: polled so often, then dropped.
+fn abandon<C: Command>(app: &App, command: C, polls: u32) -> bool {
+    let mut future = app.execute(command).into_future();
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..polls {
+        if let Poll::Ready(answer) = Pin::new(&mut future).poll(&mut context) {
+            assert!(answer.is_ok());
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_future_dropped_anywhere_leaves_at_most_a_miss() {
+    let store = CountedStore::new(Memory::new());
+    let app = App::over(store.store()).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    let (mut ended, mut committed) = (0, 0);
+    for polls in 0..40 {
+        // Odd ones run into what another process wrote, and decide a second time.
+        if polls % 2 == 1 {
+            write_event(store.inner(), deposited("a", 100));
+        }
+        let before = (cache(&app), store.inner().head().position());
+        store.slow();
+        ended += u32::from(abandon(&app, deposit("a", 1), polls / 2));
+        store.quick();
+        let after = store.inner().head().position();
+        committed += after.get() - before.1.get();
+        let dropped = cache(&app);
+        assert!(before.0.states - dropped.states <= 1, "{dropped:?}");
+        let balance = 100 * (u64::from(polls) + 1).div_euclid(2) + committed;
+        let refused = app.execute(withdraw("a", u64::MAX)).await.unwrap_err();
+        let ExecuteError::Rejected(reason) = refused else { panic!("{refused}") };
+        assert_eq!(reason, No::Overdrawn { balance, amount: u64::MAX }, "after {polls}");
+        assert!(cache(&app).misses - dropped.misses <= 1);
+    }
+    assert!(ended > 5, "some were not dropped at all: {ended}");
+    assert!(committed > u64::from(ended), "some were committed and then dropped");
+    app.stop().await.unwrap();
+}
+
+thread_local! {
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Counts how many of it there are.
+#[derive(Debug, Serialize)]
+pub(crate) struct Counted {
+    page: u64,
+}
+
+impl Counted {
+    fn new(page: u64) -> Counted {
+        LIVE.set(LIVE.get() + 1);
+        Counted { page }
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        Counted::new(self.page)
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Counted) -> bool {
+        self.page == other.page
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        LIVE.set(LIVE.get() - 1);
+    }
+}
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Counted, D::Error> {
+        #[derive(Deserialize)]
+        struct Plain {
+            page: u64,
+        }
+        Ok(Counted::new(Plain::deserialize(from)?.page))
+    }
+}
+
+events!(Counting { Counted(Counted) = "counted", 1, [page]; });
+
+#[derive(Default)]
+struct HowMany(u64);
+
+impl Fold for HowMany {
+    type Event = Counting;
+
+    fn apply(&mut self, _: &Recorded<Counting>) {
+        self.0 += 1;
+    }
+}
+
+struct Count(u64);
+
+impl Command for Count {
+    type State = HowMany;
+    type Event = Counting;
+    type Rejection = Never;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("page", self.0))
+    }
+
+    fn decide(&self, _: &HowMany) -> Result<Vec<Counting>, Never> {
+        Ok((0..100).map(|_| Counting::Counted(Counted::new(self.0))).collect())
+    }
+}
+
+/// A command that came to nothing left its decoded events beside the state in the cache, where
+/// no budget counted them.
+#[tokio::test]
+async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
+    let store = CountedStore::new(Memory::new());
+    let retries = Retries { attempts: 1, ..Retries::default() };
+    let app = App::over(store.store()).retries(retries).start().await.unwrap();
+    app.execute(Count(1)).await.unwrap();
+    assert_eq!(LIVE.get(), 0);
+    let other = diptych::Event::encode(&Counting::Counted(Counted::new(1))).unwrap();
+    store.other_writes(Append::event(other));
+    let conflict = app.execute(Count(1)).await.unwrap_err();
+    assert!(matches!(conflict, ExecuteError::Failed(CommandError::Conflict(_))), "{conflict}");
+    assert_eq!(cache(&app).states, 1);
+    assert_eq!(LIVE.get(), 0);
+    app.execute(Count(1)).await.unwrap();
+    assert_eq!(store.inner().head().position().get(), 201);
+}
+
+/// Once, whoever sent a key again with another command, or something too large, made the next
+/// command read the whole history.
+#[tokio::test]
+async fn what_a_store_refuses_leaves_the_state_as_it_was() {
+    let app = app(1 << 20).await;
+    app.execute(open("a")).key("k").await.unwrap();
+    for _ in 0..3 {
+        let reused = app.execute(deposit("a", 1)).key("k").await.unwrap_err();
+        assert!(matches!(reused, ExecuteError::Failed(CommandError::KeyReused(_))), "{reused}");
+        let large = app.execute(deposit("a", 1)).extra("n", "x".repeat(1 << 20)).await;
+        assert!(matches!(large, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{large:?}");
+    }
+    app.execute(deposit("a", 1)).await.unwrap();
+    assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));
+}
+
+/// Says what it holds as it pleases.
+#[derive(Debug, Default)]
+struct Odd(u64);
+
+impl Fold for Odd {
+    type Event = Book;
+
+    fn apply(&mut self, _: &Recorded<Book>) {
+        self.0 += 1;
+    }
+
+    fn heap_bytes(&self) -> Option<usize> {
+        assert!(self.0 < 2, "cannot count");
+        Some(usize::MAX)
+    }
+}
+
+/// Once, a size that nobody can add up, or that panics, took the answer from a command whose
+/// events were written.
+#[tokio::test]
+async fn a_state_that_cannot_say_its_size_is_not_kept_and_fails_no_command() {
+    for budget in [1 << 20, usize::MAX] {
+        let app = app(budget).await;
+        for at in 1..4 {
+            let receipt = app.execute(write::<Odd>(1, &["x"])).await.unwrap();
+            assert_eq!(receipt.last().get(), at);
+        }
+        assert_eq!((cache(&app).states, cache(&app).bytes), (0, 0));
+    }
+}

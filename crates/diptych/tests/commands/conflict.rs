@@ -1,0 +1,532 @@
+//! Expectations of a caller, conditions that are narrower than the boundary, and others that are
+//! always quicker.
+
+use std::{convert::Infallible, marker::PhantomData, sync::Arc, time::Duration};
+
+use diptych::{
+    App, BoundaryError, Command, CommandError, Conflict, EventStore, ExecuteError, Filter,
+    FilterItem, Folds, Memory, Position, RawEvent, Receipt, Retries, Tag,
+};
+use diptych_store::{Append, Store, testing::Wrapped};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::support::{
+    bank::{self, Account, Banking, Deposited, Opened, deposit, open, withdraw},
+    call_hooks::{Moment, around},
+    manual_sync::{Rig, begin, now, positions, raw, rejected, send},
+    school::{self, end, join, offer, order, visit},
+};
+
+fn conflict<R: std::error::Error>(answer: Result<Receipt, ExecuteError<R>>) -> Conflict {
+    match answer {
+        Err(ExecuteError::Failed(CommandError::Conflict(conflict))) => conflict,
+        Err(other) => panic!("{other}"),
+        Ok(receipt) => panic!("{receipt:?}"),
+    }
+}
+
+fn missed(conflict: &Conflict) -> Vec<(u64, String)> {
+    let event = |missed: &diptych::Recorded<RawEvent>| {
+        (missed.position.get(), missed.event.event_type.to_string())
+    };
+    conflict.missed.iter().map(event).collect()
+}
+
+fn of(position: u64, name: &str) -> (u64, String) {
+    (position, name.to_owned())
+}
+
+async fn opened() -> App {
+    let app = App::over(Memory::new()).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    app.execute(open("b")).await.unwrap();
+    app.execute(deposit("a", 100)).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn of_two_with_the_same_position_one_wins_and_the_other_is_told_what_came() {
+    let app = opened().await;
+    let seen = app.store().head().position();
+    app.execute(deposit("b", 1)).await.unwrap();
+    let won = app.execute(withdraw("a", 60)).unchanged_since(seen).await.unwrap();
+    assert_eq!(positions(&won), (5, 5), "what came elsewhere does not count");
+    app.execute(deposit("b", 1)).await.unwrap();
+    app.execute(deposit("a", 7)).await.unwrap();
+    let lost = conflict(app.execute(withdraw("a", 60)).unchanged_since(seen).await);
+    assert_eq!((lost.after, lost.at.get(), lost.attempts), (seen, 7, 1));
+    assert_eq!(missed(&lost), [of(5, "money-withdrawn"), of(7, "money-deposited")]);
+    // Whether the rule would say no, or there was nothing to do.
+    let no = app.execute(withdraw("a", 1_000)).unchanged_since(seen).await;
+    assert_eq!(missed(&conflict(no)).len(), 2);
+    let nothing = app.execute(deposit("a", 0)).unchanged_since(seen).await;
+    assert_eq!(missed(&conflict(nothing)).len(), 2);
+    // Having looked, it decides again.
+    app.execute(withdraw("a", 47)).unchanged_since(lost.at).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_with_the_same_revision_one_wins_and_the_other_is_told_what_came() {
+    let app = opened().await;
+    app.execute(deposit("b", 1)).await.unwrap();
+    for revision in [1, 3, 9] {
+        let wrong = app.execute(deposit("a", 1)).expected_revision(revision).await;
+        let wrong = conflict(wrong);
+        let later = if revision == 1 { vec![of(3, "money-deposited")] } else { vec![] };
+        assert_eq!(missed(&wrong), later, "revision {revision}");
+        assert_eq!(wrong.at.get(), 3);
+    }
+    let won = app.execute(withdraw("a", 60)).expected_revision(2).await.unwrap();
+    assert_eq!(positions(&won), (5, 5));
+    let lost = conflict(app.execute(withdraw("a", 60)).expected_revision(2).await);
+    assert_eq!((lost.after.get(), lost.at.get()), (3, 5));
+    assert_eq!(missed(&lost), [of(5, "money-withdrawn")]);
+    let fresh = conflict(app.execute(deposit("a", 1)).expected_revision(0).await);
+    assert_eq!(missed(&fresh).len(), 3);
+    app.execute(open("new")).expected_revision(0).await.unwrap();
+    let no = app.execute(withdraw("a", 41)).expected_revision(3).await;
+    assert_eq!(rejected(no), bank::No::Overdrawn { balance: 40, amount: 41 });
+}
+
+#[tokio::test]
+async fn a_revision_is_found_in_a_long_stream() {
+    let app = opened().await;
+    for _ in 0..300 {
+        app.execute(deposit("a", 1)).await.unwrap();
+        app.execute(deposit("b", 1)).await.unwrap();
+    }
+    for revision in [0, 1, 2, 3, 17, 150, 301] {
+        let lost = conflict(app.execute(deposit("a", 1)).expected_revision(revision).await);
+        let events = missed(&lost);
+        assert_eq!(events.len() as u64, (302 - revision).min(100), "revision {revision}");
+        let first = if revision == 0 { 1 } else { 3 + 2 * revision.saturating_sub(1) - 1 };
+        let first = if revision == 1 { 3 } else { first };
+        assert_eq!(events[0].0, first, "revision {revision}");
+    }
+    app.execute(deposit("a", 1)).expected_revision(302).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revision_is_that_of_one_stream() {
+    let app = App::over(Memory::new()).start().await.unwrap();
+    let not_one = |answer: Result<Receipt, ExecuteError<school::No>>| {
+        let error = answer.unwrap_err();
+        let boundary = matches!(
+            error,
+            ExecuteError::Failed(CommandError::Boundary(BoundaryError::NotOneStream))
+        );
+        assert!(boundary, "{error}");
+    };
+    not_one(app.execute(offer("x", 1)).expected_revision(0).await);
+    not_one(app.execute(join("x", "ann")).expected_revision(0).await);
+    not_one(app.execute(order("x", "ann")).expected_revision(0).await);
+    assert_eq!(app.store().head().position().get(), 0);
+    app.execute(offer("x", 1)).await.unwrap();
+    app.execute(end("x")).expected_revision(1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn exactly_one_of_many_with_the_same_expectation_wins() {
+    for by_revision in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::open(folder.path()).unwrap().start().await.unwrap();
+        app.execute(open("a")).await.unwrap();
+        for round in 1..20 {
+            let seen = app.store().head().position();
+            let tasks: Vec<_> = (0..8)
+                .map(|_| {
+                    let execute = app.execute(deposit("a", 1));
+                    let execute = match by_revision {
+                        true => execute.expected_revision(round),
+                        false => execute.unchanged_since(seen),
+                    };
+                    tokio::spawn(execute.into_future())
+                })
+                .collect();
+            let mut won = Vec::new();
+            let mut lost = Vec::new();
+            for task in tasks {
+                match task.await.unwrap() {
+                    Ok(receipt) => won.push(positions(&receipt)),
+                    answer => lost.push(missed(&conflict(answer))),
+                }
+            }
+            let at = seen.get() + 1;
+            assert_eq!(won, [(at, at)]);
+            assert_eq!(lost, vec![vec![of(at, "money-deposited")]; 7]);
+        }
+        app.stop().await.unwrap();
+    }
+}
+
+/// The winner is accepted and not durable. The loser is told only when it is.
+#[test]
+fn a_conflict_is_told_when_it_is_durable() {
+    let rig = Rig::new();
+    let mut opened = send(rig.app.execute(open("a")));
+    rig.flush();
+    let seen = opened.done().unwrap().last();
+    for by_revision in [false, true] {
+        let head = rig.head();
+        let expecting = || {
+            let execute = rig.app.execute(deposit("a", 1));
+            match by_revision {
+                true => execute.expected_revision(1),
+                false => execute.unchanged_since(seen),
+            }
+        };
+        let mut won = send(rig.app.execute(deposit("a", 5)));
+        let mut lost = send(expecting());
+        lost.waits();
+        rig.flush();
+        let lost = conflict(lost.done());
+        assert_eq!(lost.at.get(), head + 1);
+        won.done().unwrap();
+    }
+    // Where the winner is lost, nobody knows.
+    let mut won = send(rig.app.execute(deposit("a", 5)));
+    let head = Position::new(rig.head());
+    let mut lost = send(rig.app.execute(deposit("a", 1)).unchanged_since(head));
+    rig.fail();
+    assert!(matches!(won.done(), Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))));
+    assert!(matches!(lost.done(), Err(ExecuteError::Failed(CommandError::Unavailable(_)))));
+}
+
+#[tokio::test]
+async fn a_position_that_the_log_has_not_reached_is_no_expectation() {
+    let app = opened().await;
+    let answer = app.execute(deposit("a", 1)).unchanged_since(Position::new(9)).await;
+    assert!(matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{answer:?}");
+    assert_eq!(app.store().head().position().get(), 3);
+}
+
+/// A rejection and "nothing to do" are not appended, so the store never saw the position: the
+/// caller was told that what it had before its eyes is still so.
+#[tokio::test]
+async fn a_position_above_the_head_is_refused_also_where_nothing_is_appended() {
+    let app = opened().await;
+    for amount in [0, 1_000] {
+        let answer = app.execute(withdraw("a", amount)).unchanged_since(Position::new(9)).await;
+        assert!(
+            matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))),
+            "{answer:?}"
+        );
+    }
+    let nothing = app.execute(deposit("a", 0)).unchanged_since(Position::new(9)).await;
+    assert!(matches!(nothing, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{nothing:?}");
+    assert_eq!(app.store().head().position().get(), 3);
+}
+
+/// Sets the owner of an account, whatever it is now.
+#[derive(Serialize)]
+struct Rename<S> {
+    owner: &'static str,
+    #[serde(skip)]
+    state: PhantomData<fn() -> S>,
+}
+
+trait Blind: Folds {
+    fn boundary() -> Self::Boundary;
+}
+
+impl Blind for () {
+    fn boundary() {}
+}
+
+impl Blind for Account {
+    fn boundary() -> Filter {
+        Filter::nothing()
+    }
+}
+
+impl Blind for (Account, Account) {
+    fn boundary() -> (Filter, Filter) {
+        (Filter::nothing(), Filter::nothing())
+    }
+}
+
+impl<S: Blind> Command for Rename<S> {
+    type State = S;
+    type Event = Banking;
+    type Rejection = Infallible;
+
+    fn boundary(&self) -> S::Boundary {
+        S::boundary()
+    }
+
+    fn decide(&self, _: S::Ref<'_>) -> Result<Vec<Banking>, Infallible> {
+        let (account, owner) = ("a".to_owned(), self.owner.to_owned());
+        Ok(vec![Banking::Opened(Opened { account, owner })])
+    }
+}
+
+/// Two callers look at the same position, and both set the owner: the second one overwrote the
+/// first and got a receipt, because the command has no boundary that the expectation could be of.
+#[tokio::test]
+async fn an_expectation_of_a_command_without_boundary_is_refused() {
+    async fn refused<S: Blind>() {
+        let rename = |owner| Rename::<S> { owner, state: PhantomData };
+        let app = opened().await;
+        let (seen, lane) = (app.head(), app.lane());
+        app.execute(rename("ann")).await.unwrap();
+        let lost = [
+            app.execute(rename("ben")).unchanged_since(seen).await,
+            app.execute(rename("ben")).key("k").unchanged_since(seen).await,
+            lane.execute(rename("ben")).unchanged_since(seen).await,
+            app.execute(rename("ben")).unchanged_since(app.head()).submit().await.await,
+        ];
+        for lost in lost {
+            let error = lost.unwrap_err();
+            let ExecuteError::Failed(CommandError::Boundary(BoundaryError::NoBoundary { .. })) =
+                error
+            else {
+                panic!("{error}")
+            };
+            assert!(error.to_string().contains("unchanged_since"), "{error}");
+        }
+        let revision = app.execute(rename("ben")).expected_revision(0).await.unwrap_err();
+        let not_one = matches!(
+            revision,
+            ExecuteError::Failed(CommandError::Boundary(BoundaryError::NotOneStream))
+        );
+        assert!(not_one, "{revision}");
+        assert_eq!(app.head(), seen.plus(1), "nothing was written");
+    }
+    refused::<()>().await;
+    refused::<Account>().await;
+    refused::<(Account, Account)>().await;
+}
+
+fn deposited() -> RawEvent {
+    let event = Deposited { account: "a".to_owned(), amount: 1 };
+    raw("money-deposited", &event, &["account:a"])
+}
+
+/// A store in which somebody deposits before the first so many appends.
+fn contended(times: u64) -> (Wrapped, Arc<Mutex<Vec<Instant>>>) {
+    let store = Store::new(Memory::new());
+    let (inner, tries) = (store.clone(), Arc::new(Mutex::new(Vec::new())));
+    let noted = tries.clone();
+    let store = around(store, move |moment| {
+        let (inner, noted) = (inner.clone(), noted.clone());
+        async move {
+            if moment == Moment::BeforeAppend {
+                noted.lock().push(Instant::now());
+                let before = inner.head().position().get();
+                if before > 0 && before <= times {
+                    let append = Append::event(deposited());
+                    let _ = inner.append(append).await.unwrap();
+                }
+            }
+        }
+    });
+    (store, tries)
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_are_bounded_and_the_last_says_who_won() {
+    for attempts in [0, 1, 2, 7, 32] {
+        let (store, tries) = contended(u64::MAX);
+        let (first_wait, longest_wait) = (Duration::from_millis(10), Duration::from_millis(100));
+        let retries = Retries { attempts, first_wait, longest_wait };
+        let app = App::over(store).retries(retries).start().await.unwrap();
+        app.execute(open("a")).await.unwrap();
+        let begun = Instant::now();
+        let lost = conflict(app.execute(deposit("a", 1)).await);
+        let attempts = attempts.max(1);
+        assert_eq!(lost.attempts, attempts);
+        // The account, then one deposit of the other for each try.
+        let at = 1 + u64::from(attempts);
+        assert_eq!((lost.at.get(), lost.after.get()), (at, at - 1));
+        assert_eq!(missed(&lost), [of(at, "money-deposited")]);
+        assert_eq!(app.store().head().position().get(), at, "nothing was written");
+        assert_eq!(app.figures().conflicts, u64::from(attempts));
+        assert!(lost.to_string().contains(&format!("position {at}")), "{lost}");
+        waits_are_bounded(&tries.lock()[1..], retries);
+        assert!(begun.elapsed() <= longest_wait * attempts);
+    }
+}
+
+/// The second try is made at once, the others after a wait that doubles and has a bound.
+fn waits_are_bounded(tries: &[Instant], retries: Retries) {
+    let mut most = retries.first_wait;
+    for (number, pair) in tries.windows(2).enumerate() {
+        let waited = pair[1] - pair[0];
+        if number == 0 {
+            assert_eq!(waited, Duration::ZERO);
+            continue;
+        }
+        // The clock of the runtime has milliseconds.
+        assert!(waited <= most + Duration::from_millis(1), "try {number}: {waited:?}");
+        most = (most * 2).min(retries.longest_wait);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_overtaken_decides_again_over_what_came() {
+    let (store, _) = contended(4);
+    let app = App::over(store).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    // It has nothing of its own, and four deposits come in its way.
+    let drawn = app.execute(withdraw("a", 0)).await.unwrap();
+    assert_eq!(positions(&drawn), (6, 6));
+    assert_eq!(app.figures().conflicts, 4);
+    let over = app.execute(withdraw("a", 5)).await;
+    assert_eq!(rejected(over), bank::No::Overdrawn { balance: 4, amount: 5 });
+}
+
+/// A caller who expects something is not decided again: it wants to look first.
+#[tokio::test(start_paused = true)]
+async fn who_expects_something_is_told_at_the_first_conflict() {
+    for by_revision in [false, true] {
+        let (store, tries) = contended(u64::MAX);
+        let app = App::over(store).start().await.unwrap();
+        app.execute(open("a")).await.unwrap();
+        let execute = app.execute(deposit("a", 1));
+        let execute = match by_revision {
+            true => execute.expected_revision(1),
+            false => execute.unchanged_since(Position::new(1)),
+        };
+        let lost = conflict(execute.await);
+        assert_eq!((lost.at.get(), lost.after.get()), (2, 1));
+        assert_eq!(missed(&lost), [of(2, "money-deposited")]);
+        assert_eq!(tries.lock().len(), 2, "one for the account, one for the deposit");
+    }
+}
+
+/// What the caller expects is of the whole boundary, however narrow the command's own condition.
+#[tokio::test]
+async fn an_expectation_is_not_narrowed() {
+    let store = Store::new(Memory::new());
+    let (inner, visits) = (store.clone(), Arc::new(Mutex::new(false)));
+    let comes = visits.clone();
+    let store = around(store, move |moment| {
+        let comes = moment == Moment::BeforeAppend && *comes.lock();
+        let inner = inner.clone();
+        async move {
+            if comes {
+                let course = school::Course { course: "x".to_owned() };
+                let visited = raw("course-visited", &course, &["course:x"]);
+                let _ = inner.append(Append::event(visited)).await.unwrap();
+            }
+        }
+    });
+    let app = App::over(store).start().await.unwrap();
+    app.execute(offer("x", 1)).await.unwrap();
+    *visits.lock() = true;
+    app.execute(visit("x")).await.unwrap();
+    assert_eq!((app.store().head().position().get(), app.figures().conflicts), (3, 0));
+    let lost = app.execute(visit("x")).unchanged_since(Position::new(3)).await;
+    assert_eq!(missed(&conflict(lost)), [of(4, "course-visited")]);
+    let lost = app.execute(visit("x")).expected_revision(4).await;
+    assert_eq!(missed(&conflict(lost)), [of(5, "course-visited")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_key_a_conflict_is_not_remembered() {
+    let (store, _) = contended(3);
+    let retries = Retries { attempts: 2, ..Retries::default() };
+    let app = App::over(store).retries(retries).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    conflict(app.execute(deposit("a", 1)).key("k").await);
+    let receipt = app.execute(deposit("a", 1)).key("k").await.unwrap();
+    assert_eq!(app.execute(deposit("a", 1)).key("k").await.unwrap(), receipt);
+}
+
+#[test]
+fn what_a_narrower_condition_allows_is_no_conflict_and_what_it_names_is() {
+    let rig = Rig::new();
+    let mut sent = send(rig.app.execute(offer("x", 9)));
+    rig.flush();
+    sent.done().unwrap();
+    let visited =
+        || raw("course-visited", &school::Course { course: "x".to_owned() }, &["course:x"]);
+    for _ in 0..3 {
+        rig.write(visited());
+        let mut visit = send(rig.app.execute(visit("x")));
+        rig.flush();
+        visit.done().unwrap();
+    }
+    assert_eq!(rig.app.figures().conflicts, 0);
+    // Behind the app's back: it is accepted, and nobody has told the app.
+    let ended = raw("course-ended", &school::Course { course: "x".to_owned() }, &["course:x"]);
+    rig.write(ended);
+    let mut late = begin(rig.app.execute(visit("x")));
+    assert_eq!(rejected(late.done()), school::No::NotOpen);
+    assert_eq!(rig.app.figures().conflicts, 1);
+}
+
+/// Deposits once and no more, but names nothing that matters as its conflict.
+struct Gift;
+
+impl Command for Gift {
+    type State = Account;
+    type Event = Banking;
+    type Rejection = bank::No;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("account", "a"))
+    }
+
+    fn decide(&self, account: &Account) -> Result<Vec<Banking>, bank::No> {
+        if account.events > 3 {
+            return Err(bank::No::AlreadyOpen);
+        }
+        let deposited = Deposited { account: "a".to_owned(), amount: account.balance };
+        Ok(vec![Banking::Deposited(deposited)])
+    }
+
+    fn conflicts_with(&self) -> Option<Filter> {
+        let opened = FilterItem::everything().or_type("account-opened");
+        Some(opened.and_tag(Tag::new("account", "a")).into())
+    }
+}
+
+/// The store would not notice a state that is behind, so it must not be.
+#[tokio::test]
+async fn a_narrowed_command_sees_everything_published_before_it_began() {
+    let store = Store::new(Memory::new());
+    let app = App::over_store(store.clone()).start().await.unwrap();
+    app.execute(open("a")).await.unwrap();
+    app.execute(deposit("a", 2)).await.unwrap();
+    // The app keeps the state as it is now; then somebody else deposits.
+    let _ = store.append(Append::event(deposited())).await.unwrap();
+    let receipt = app.execute(Gift).await.unwrap();
+    let read = diptych_store::Read::after(receipt.first().before());
+    let batch = store.read(&Filter::everything(), read).await.unwrap();
+    let payload = batch.get(0).map(|event| event.payload().to_vec()).unwrap();
+    assert_eq!(String::from_utf8(payload).unwrap(), r#"{"account":"a","amount":3}"#);
+    let other = App::over_store(store.clone()).start().await.unwrap();
+    assert_eq!(rejected(other.execute(Gift).await), bank::No::AlreadyOpen);
+    assert_eq!(rejected(app.execute(Gift).await), bank::No::AlreadyOpen);
+    assert_eq!(app.figures().conflicts, 0);
+}
+
+/// Deposits that are narrowed let each other through, also from two apps and with nothing synced.
+#[test]
+fn narrowed_commands_of_two_apps_are_accepted_without_a_sync() {
+    let rig = Rig::new();
+    let other = now(App::over(rig.log.clone()).start()).unwrap();
+    let mut sent = send(rig.app.execute(offer("x", 9)));
+    rig.flush();
+    sent.done().unwrap();
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        sent.push(send(other.execute(visit("x"))));
+    }
+    let mut own = send(rig.app.execute(visit("x")));
+    assert_eq!((rig.head(), rig.app.figures().conflicts, other.figures().conflicts), (1, 0, 0));
+    rig.flush();
+    sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
+    own.done().unwrap();
+    assert_eq!(EventStore::head(&rig.log).position().get(), 7);
+    let mut ended = begin(rig.app.execute(end("x")));
+    if ended.poll().is_pending() {
+        rig.flush();
+        ended.done().unwrap();
+    }
+    let mut late = begin(other.execute(visit("x")));
+    assert_eq!(rejected(late.done()), school::No::NotOpen);
+}

@@ -1,0 +1,419 @@
+//! Projections as an app runs them, over a place in memory with troubles of its own.
+
+use std::{thread, time::Duration};
+
+use diptych::{
+    App, ControlError, Epoch, FollowState, FollowerControl, LogIdentity, Memory, NotYet, Position,
+    Receipt, Refresh, Store, TokenError, WaitError, projection::Checkpoint,
+};
+use diptych_log::disk::simulated::Random;
+use diptych_store::Append;
+use pollster::block_on;
+use tokio::time::{Instant, advance, pause};
+
+use crate::support::{
+    bank,
+    ledger::{Hooked, LookInMirror, Mirror, comes, small, write},
+    rows::{Place, Rows, Trouble},
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn run(store: &Store, rows: &Rows, refresh: Refresh) -> (App, FollowerControl) {
+    let app = App::over_store(store.clone()).view::<Mirror>();
+    let app = block_on(app.projection_with(rows.clone(), refresh).start()).unwrap();
+    let projection = app.projection("rows").unwrap();
+    (app, projection)
+}
+
+/// With the events of these amounts, one in each commit.
+fn store(ledger: &Hooked, amounts: impl IntoIterator<Item = i64>) -> Store {
+    let store = Store::new(Memory::new());
+    for amount in amounts {
+        write(&store, ledger.commit(&[amount]));
+    }
+    store
+}
+
+fn caught_up(projection: &FollowerControl) -> u64 {
+    block_on(projection.caught_up(LONG)).unwrap().get()
+}
+
+/// Waits for it to stop, and says where and why.
+#[track_caller]
+fn stopped(projection: &FollowerControl) -> (u64, String) {
+    comes("its stop", || matches!(projection.status().state, FollowState::Stopped(_)));
+    let FollowState::Stopped(stopped) = projection.status().state else { panic!() };
+    let error = block_on(projection.caught_up(LONG)).unwrap_err();
+    assert_eq!(error, WaitError::Stopped { follower: "rows".to_owned(), stopped: stopped.clone() });
+    assert!(error.to_string().starts_with("rows stopped before position"), "{error}");
+    (stopped.at.get(), stopped.reason)
+}
+
+#[test]
+fn what_is_there_is_taken_in_by_pages_and_then_what_comes() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = store(&ledger, 1..=5_000);
+    let (app, projection) = run(&store, &rows, Refresh::Live);
+    assert_eq!(caught_up(&projection), 5_000);
+    assert!(rows.0.lock().steps.len() < 20, "{:?}", rows.0.lock().steps);
+    for amount in 5_001..=5_050 {
+        let at = write(&store, ledger.commit(&[amount]));
+        assert_eq!(caught_up(&projection), at.get());
+        assert_eq!(rows.0.lock().position(), at);
+    }
+    assert_eq!(rows.amounts(), (1..=5_050).collect::<Vec<_>>());
+    let status = projection.status();
+    assert_eq!((status.name.as_str(), status.events, status.lag.positions), ("rows", 5_050, 0));
+    comes("rest", || projection.status().state == FollowState::Live);
+    assert_eq!(app.projections(), [projection.status()]);
+    block_on(app.stop()).unwrap();
+    // Again: nothing is taken in twice.
+    let (_app, projection) = run(&store, &rows, Refresh::Live);
+    assert_eq!((caught_up(&projection), projection.status().events), (5_050, 0));
+    assert_eq!(rows.amounts().len(), 5_050);
+}
+
+#[test]
+fn what_is_not_for_it_moves_the_checkpoint_only_now_and_then_and_at_the_end() {
+    for begins_with_one in [true, false] {
+        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let store = store(&ledger, begins_with_one.then_some(7));
+        let (app, projection) = run(&store, &rows, Refresh::Live);
+        let first = caught_up(&projection);
+        for _ in 0..50 {
+            let at = write(&store, Append::event(ledger.remark()));
+            assert_eq!(caught_up(&projection), at.get());
+        }
+        assert_eq!(rows.0.lock().position().get(), first);
+        assert_eq!(projection.status().position.get(), first + 50);
+        block_on(app.stop()).unwrap();
+        assert_eq!(rows.0.lock().position().get(), first + 50);
+
+        let (app, projection) = run(&store, &rows, Refresh::Live);
+        for _ in 0..20 {
+            write(&store, Append::events(vec![ledger.remark(); 1_000]));
+            caught_up(&projection);
+        }
+        let stored = rows.0.lock().position().get();
+        assert!(stored > first + 16_000, "{stored}");
+        assert!(rows.0.lock().steps.len() <= 4, "{:?}", rows.0.lock().steps);
+        // Dropping does the same.
+        drop(app);
+        assert_eq!(rows.0.lock().position().get(), first + 20_050);
+        assert_eq!(rows.amounts().len() as u64, first);
+    }
+}
+
+#[test]
+fn it_stands_before_an_event_that_it_refuses_and_goes_on_when_that_is_mended() {
+    for refused in [1, 2, 7, 10] {
+        let (ledger, rows) = (Hooked::new(), Rows::default());
+        rows.0.lock().refused = vec![refused];
+        let store = Store::new(Memory::new());
+        write(&store, ledger.commit(&[1]));
+        write(&store, ledger.commit(&(2..=10).collect::<Vec<_>>()));
+        let (app, projection) = run(&store, &rows, Refresh::Live);
+        let (at, reason) = stopped(&projection);
+        assert_eq!(at, refused.cast_unsigned());
+        assert!(reason.contains("was refused: not this one"), "{reason}");
+        assert_eq!(rows.amounts(), (1..refused).collect::<Vec<_>>());
+        let status = projection.status();
+        assert_eq!((status.position.get(), status.events), (at - 1, at - 1));
+        assert_eq!(block_on(projection.pause()).unwrap_err().to_string(), {
+            let FollowState::Stopped(stopped) = status.state else { panic!() };
+            stopped.to_string()
+        });
+        // The neighbours and the writers.
+        block_on(app.query(LookInMirror).strong().into_future()).unwrap();
+        block_on(app.execute(bank::open("anna")).into_future()).unwrap();
+
+        rows.0.lock().refused.clear();
+        block_on(projection.resume()).unwrap();
+        assert_eq!(caught_up(&projection), 11);
+        assert_eq!(rows.amounts(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(projection.status().events, 10);
+    }
+}
+
+#[test]
+fn two_that_run_one_projection_take_in_everything_once() {
+    let mut random = Random::new(5);
+    for round in 0..10 {
+        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let store = Store::new(small(10, 100));
+        let runs: Vec<_> = (0..3).map(|_| run(&store, &rows, Refresh::Live)).collect();
+        let mut next = 0;
+        while next < 1_000 {
+            let some: Vec<_> = (next..next + 1 + random.below(20) as i64).collect();
+            next += some.len() as i64;
+            write(&store, ledger.commit(&some));
+            let projection = &runs[random.below(3) as usize].1;
+            match random.below(30) {
+                // Only at first: later nobody would wait for all of it again.
+                0 if round % 2 == 0 => block_on(projection.rebuild()).unwrap(),
+                1 => drop(block_on(projection.pause())),
+                2 | 3 => drop(block_on(projection.resume())),
+                _ => {}
+            }
+        }
+        for (_, projection) in &runs {
+            block_on(projection.resume()).unwrap();
+        }
+        comes("all rows", || rows.0.lock().rows.len() as i64 == next);
+        assert_eq!(rows.amounts(), (0..next).collect::<Vec<_>>());
+        for (_, projection) in &runs {
+            comes("all of them", || caught_up(projection) == next.cast_unsigned());
+            assert!(!matches!(projection.status().state, FollowState::Stopped(_)));
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_of_this_log_are_left_alone_until_it_is_told_to_begin_anew() {
+    let ledger = Hooked::new();
+    let store = store(&ledger, 1..=5);
+    let log = store.identity();
+    let later = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
+    let cases = [
+        (LogIdentity::random(), 3, "the rows are of log"),
+        (later, 3, "the rows are of epoch"),
+        (log, 6, "and the log ends at 5"),
+    ];
+    for (log, position, message) in cases {
+        let rows = Rows::default();
+        let found = Some(Checkpoint { log, position: Position::new(position), checksum: None });
+        rows.0.lock().checkpoint = found;
+        let (_app, projection) = run(&store, &rows, Refresh::Live);
+        let (at, reason) = stopped(&projection);
+        assert_eq!(at, 1);
+        assert!(reason.contains(message), "{reason}");
+        let again = block_on(projection.resume()).unwrap_err().to_string();
+        assert!(again.contains(message), "{again}");
+        assert_eq!(stopped(&projection), (at, reason));
+        assert_eq!((rows.amounts(), rows.0.lock().checkpoint), (vec![], found));
+        block_on(projection.rebuild()).unwrap();
+        assert_eq!(caught_up(&projection), 5);
+        assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn a_place_that_was_replaced_while_it_ran_is_noticed() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = store(&ledger, 1..=5);
+    let (_app, projection) = run(&store, &rows, Refresh::Live);
+    caught_up(&projection);
+    // Somebody else emptied it.
+    *rows.0.lock() = Place::default();
+    write(&store, ledger.commit(&[6]));
+    comes("all rows", || rows.amounts() == [1, 2, 3, 4, 5, 6]);
+    // Somebody else put another in its place.
+    let (log, position) = (LogIdentity::random(), Position::new(2));
+    rows.0.lock().checkpoint = Some(Checkpoint { log, position, checksum: None });
+    write(&store, ledger.commit(&[7]));
+    let (at, reason) = stopped(&projection);
+    assert_eq!(at, 7);
+    assert!(reason.contains("the rows are of log"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_place_that_is_away_is_tried_again_after_growing_waits() {
+    for at_first in [true, false] {
+        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let store = store(&ledger, 1..=5);
+        // The first call is the look at the checkpoint.
+        let ready = if at_first { 0 } else { 1 };
+        let trouble = [&[Trouble::None; 1][..ready], &[Trouble::Unavailable; 6]].concat();
+        rows.next(&trouble);
+        pause();
+        let began = Instant::now();
+        let (_app, projection) = run(&store, &rows, Refresh::Live);
+        comes("a stall", || matches!(projection.status().state, FollowState::Stalled { .. }));
+        let FollowState::Stalled { reason } = projection.status().state else { panic!() };
+        assert!(reason.contains("the place is away; it can be tried again"), "{reason}");
+        let (mut calls, mut times) = (0, Vec::new());
+        while rows.amounts().is_empty() {
+            let now = rows.0.lock().calls;
+            times.extend((calls..now).map(|_| began.elapsed()));
+            calls = now;
+            // No faster than the other thread can follow.
+            thread::sleep(Duration::from_millis(1));
+            advance(Duration::from_millis(1)).await;
+        }
+        let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).skip(ready).collect();
+        let least = [10, 20, 40, 80, 160].map(Duration::from_millis);
+        assert!(waits.len() >= least.len(), "{times:?}");
+        let is_enough = waits.iter().zip(least).all(|(wait, least)| {
+            // It may be seen a step later than it was.
+            *wait + Duration::from_millis(3) >= least
+        });
+        assert!(is_enough, "{times:?}");
+        comes("its rest", || projection.status().state == FollowState::Live);
+        assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
+        tokio::time::resume();
+    }
+}
+
+#[test]
+fn a_place_that_is_broken_or_panics_stops_it_until_it_is_mended() {
+    let troubles =
+        [(Trouble::Broken, "the place is broken"), (Trouble::Panics, "it panicked: the")];
+    for (trouble, message) in troubles {
+        let (ledger, rows) = (Hooked::new(), Rows::default());
+        rows.next(&[trouble]);
+        let store = store(&ledger, 1..=5);
+        let (_app, projection) = run(&store, &rows, Refresh::Live);
+        let (at, reason) = stopped(&projection);
+        assert!(at == 1 && reason.contains(message), "{reason}");
+        block_on(projection.resume()).unwrap();
+        assert_eq!(caught_up(&projection), 5);
+        rows.next(&[trouble]);
+        write(&store, ledger.commit(&[6, 7]));
+        let (at, reason) = stopped(&projection);
+        assert!(at == 6 && reason.contains(message), "{reason}");
+        assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
+        // Not even a reset does.
+        rows.next(&[trouble]);
+        let error = block_on(projection.rebuild()).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+        assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
+        block_on(projection.rebuild()).unwrap();
+        assert_eq!(caught_up(&projection), 7);
+        assert_eq!(rows.amounts(), [1, 2, 3, 4, 5, 6, 7]);
+    }
+}
+
+#[test]
+fn a_reset_begins_anew_whatever_it_was_doing() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = store(&ledger, 1..=5);
+    let (_app, projection) = run(&store, &rows, Refresh::Live);
+    for is_paused in [false, true] {
+        caught_up(&projection);
+        if is_paused {
+            block_on(projection.pause()).unwrap();
+        }
+        block_on(projection.rebuild()).unwrap();
+        assert_eq!(caught_up(&projection), 5);
+        assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
+    }
+    // Who waits for a position that was there waits for it again.
+    block_on(projection.pause()).unwrap();
+    rows.next(&[Trouble::None, Trouble::Unavailable, Trouble::Unavailable]);
+    block_on(projection.rebuild()).unwrap();
+    assert_eq!(caught_up(&projection), 5);
+    assert_eq!((rows.amounts().len(), rows.0.lock().resets), (5, 3));
+    assert_eq!(projection.status().events, 20);
+}
+
+#[test]
+fn a_paused_one_takes_one_event_at_a_time_or_says_why_not() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = Store::new(Memory::new());
+    let (_app, projection) = run(&store, &rows, Refresh::Live);
+    assert_eq!(block_on(projection.step()), Err(ControlError::NotPaused));
+    block_on(projection.pause()).unwrap();
+    for amount in 1..=3 {
+        write(&store, Append::events(vec![ledger.remark(); 3]));
+        write(&store, ledger.commit(&[amount, amount * 10]));
+    }
+    // A stall within a step was said to be one that took in an event, and ended the pause.
+    rows.next(&[Trouble::Unavailable]);
+    let error = block_on(projection.step()).unwrap_err();
+    assert!(matches!(&error, ControlError::Failed { .. }), "{error:?}");
+    assert!(error.to_string().contains("the place is away"), "{error}");
+    assert_eq!((projection.status().state, rows.amounts()), (FollowState::Paused, vec![]));
+    let mut amounts = Vec::new();
+    for (at, amount) in [(4, 1), (5, 10), (9, 2), (10, 20), (14, 3), (15, 30)] {
+        assert_eq!(block_on(projection.step()).unwrap(), Position::new(at));
+        amounts.push(amount);
+        assert_eq!((rows.amounts(), projection.status().position.get()), (amounts.clone(), at));
+    }
+    // There is none, and that is no failure.
+    write(&store, Append::event(ledger.remark()));
+    assert_eq!(block_on(projection.step()).unwrap(), Position::new(16));
+    assert_eq!(block_on(projection.step()).unwrap(), Position::new(16));
+    assert_eq!(projection.status().state, FollowState::Paused);
+    let late = block_on(projection.caught_up(LONG)).unwrap();
+    assert_eq!(late.get(), 16);
+}
+
+#[tokio::test]
+async fn it_is_as_fresh_as_its_refresh_says() {
+    let (ledger, demanded, timed) = (Hooked::new(), Rows::default(), Rows::default());
+    let store = store(&ledger, [1]);
+    pause();
+    let (_app, projection) = run(&store, &demanded, Refresh::OnDemand);
+    let every = Refresh::Every(Duration::from_millis(40));
+    let (_other, clocked) = run(&store, &timed, every);
+    // What is there at the start is taken in.
+    comes("a row", || demanded.amounts() == [1] && timed.amounts() == [1]);
+    comes("rest", || clocked.status().state == FollowState::Live);
+    comes("rest", || projection.status().state == FollowState::Live);
+    for amount in 2..=4 {
+        write(&store, ledger.commit(&[amount]));
+        let so_far: Vec<_> = (1..amount).collect();
+        comes("its rest", || projection.status().state == FollowState::Resting);
+        comes("its rest", || clocked.status().state == FollowState::Resting);
+        assert_eq!((demanded.amounts(), timed.amounts()), (so_far.clone(), so_far.clone()));
+        projection.refresh().await.unwrap();
+        comes("a row", || demanded.amounts().len() as i64 == amount);
+        // It is told what time it is every 40 ms.
+        advance(Duration::from_millis(39)).await;
+        assert_eq!(timed.amounts(), so_far);
+        advance(Duration::from_millis(2)).await;
+        comes("a row", || timed.amounts().len() as i64 == amount);
+        comes("rest", || clocked.status().state == FollowState::Live);
+        comes("rest", || projection.status().state == FollowState::Live);
+    }
+    write(&store, ledger.commit(&[5]));
+    let (need, have, within) = (Position::new(5), Position::new(4), Duration::from_secs(9));
+    let late = projection.caught_up(within).await.unwrap_err();
+    assert_eq!(late, WaitError::NotYet(NotYet { need, have, within }));
+}
+
+#[test]
+fn what_a_command_wrote_is_waited_for() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = Store::new(Memory::new());
+    let (app, projection) = run(&store, &rows, Refresh::Live);
+    let opened: Receipt = block_on(app.execute(bank::open("anna")).into_future()).unwrap();
+    write(&store, ledger.commit(&[1]));
+    assert!(block_on(projection.after(&opened, LONG)).unwrap() >= opened.last());
+    let (there, _) = run(&Store::new(Memory::new()), &Rows::default(), Refresh::Live);
+    let foreign = block_on(there.execute(bank::open("eve")).into_future()).unwrap();
+    let refused = block_on(projection.after(&foreign, LONG)).unwrap_err();
+    assert!(matches!(refused, WaitError::Token(TokenError::OtherLog { .. })), "{refused}");
+    block_on(app.stop()).unwrap();
+    assert_eq!(projection.status().state, FollowState::Closed);
+    assert_eq!(block_on(projection.resume()), Err(ControlError::Closed));
+    // The rows have all that its own app saw, which may not be all that there is.
+    assert_eq!(block_on(projection.caught_up(LONG)), Err(WaitError::AppStopped));
+    write(&store, ledger.commit(&[2]));
+    assert_eq!(block_on(projection.caught_up(LONG)), Err(WaitError::AppStopped));
+}
+
+/// Reading is shared with views, so what a projection sees must not depend on where they are.
+#[test]
+fn a_projection_beside_a_view_that_is_held_back_reads_for_itself() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = Store::new(small(50, 100));
+    let app = App::over_store(store.clone()).view::<Mirror>().projection(rows.clone());
+    let app = block_on(app.start()).unwrap();
+    let (view, projection) = (app.view::<Mirror>().unwrap(), app.projection("rows").unwrap());
+    for round in 0..30 {
+        match round % 3 {
+            0 => drop(block_on(view.pause()).unwrap()),
+            1 => drop(block_on(view.resume()).unwrap()),
+            _ => drop(block_on(view.step())),
+        }
+        write(&store, ledger.commit(&[round, -round, 1]));
+        caught_up(&projection);
+    }
+    block_on(view.resume()).unwrap();
+    let seen = block_on(app.query(LookInMirror).strong().into_future()).unwrap();
+    let rows = rows.amounts();
+    assert_eq!((seen.bookings, seen.sum, rows.len()), (90, 30, 90));
+    assert_eq!(rows.iter().sum::<i64>(), 30);
+}

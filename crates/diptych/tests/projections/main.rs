@@ -1,0 +1,8 @@
+//! Tests of projections over a target in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
+
+mod in_an_app;
+#[path = "../support/mod.rs"]
+mod support;
+mod target;

@@ -1,0 +1,396 @@
+//! How fresh an answer is: each guarantee with a view that is held back, and each beside the same
+//! question without it.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::{Pin, pin},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use diptych::{
+    App, CommandError, Epoch, ExecuteError, Fold, FollowerControl, LogIdentity, Memory, NotYet,
+    Position, Query, QueryError, Receipt, Recorded, Session, SessionToken, Store, TokenError,
+    TokenSyntaxError,
+};
+use diptych_store::testing::Wrapped;
+use serde::Serialize;
+use tokio::time::{advance, pause, resume};
+
+use crate::support::{
+    bank::{self, Banking, deposit, withdraw},
+    view_digest::view_digest,
+};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Balances(BTreeMap<String, u64>);
+
+impl Fold for Balances {
+    type Event = Banking;
+
+    fn apply(&mut self, event: &Recorded<Banking>) {
+        match &event.event {
+            Banking::Opened(opened) => drop(self.0.insert(opened.account.clone(), 0)),
+            Banking::Deposited(deposited) => {
+                *self.0.entry(deposited.account.clone()).or_default() += deposited.amount;
+            }
+            Banking::Withdrawn(withdrawn) => {
+                *self.0.entry(withdrawn.account.clone()).or_default() -= withdrawn.amount;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Balance(&'static str);
+
+impl Query for Balance {
+    type View = Balances;
+    type Answer = Option<u64>;
+
+    fn answer(&self, balances: &Balances) -> Option<u64> {
+        balances.0.get(self.0).copied()
+    }
+}
+
+/// Two replicas of one view: `slow` stands still with an account of 0.
+struct Replicas {
+    fast: App,
+    slow: App,
+    view: FollowerControl,
+}
+
+async fn replicas() -> Replicas {
+    let store = Store::new(Memory::new());
+    let [fast, slow] = [App::over_store(store.clone()), App::over_store(store)];
+    let fast = fast.view::<Balances>().start().await.unwrap();
+    let slow = slow.view::<Balances>().start().await.unwrap();
+    fast.execute(bank::open("anna")).await.unwrap();
+    assert_eq!(*slow.query(Balance("anna")).strong().await.unwrap(), Some(0));
+    let view = slow.view::<Balances>().unwrap();
+    assert_eq!(view.pause().await.unwrap(), Position::new(1));
+    Replicas { fast, slow, view }
+}
+
+impl Replicas {
+    async fn deposit(&self) -> Receipt {
+        self.fast.execute(deposit("anna", 5)).await.unwrap()
+    }
+}
+
+/// What it is if it is ready.
+fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        std::task::Poll::Ready(answer) => Some(answer),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[track_caller]
+fn at_once<T>(future: impl IntoFuture<Output = Result<T, QueryError>>) -> T {
+    poll(pin!(future.into_future())).expect("it should not have to wait").unwrap()
+}
+
+#[tokio::test]
+async fn eventual_is_the_old_value_at_once_and_the_same_everywhere_in_the_end() {
+    let replicas = replicas().await;
+    let Replicas { fast, slow, view } = &replicas;
+    replicas.deposit().await;
+    let answer = at_once(slow.query(Balance("anna")));
+    assert_eq!((answer.value, answer.position.get(), answer.stale), (Some(0), 1, None));
+    assert_eq!(view.status().lag.positions, 1);
+    view.resume().await.unwrap();
+    slow.query(Balance("anna")).strong().await.unwrap();
+    fast.query(Balance("anna")).strong().await.unwrap();
+    assert_eq!(view_digest::<Balances>(slow).await, view_digest::<Balances>(fast).await);
+    assert_eq!(view.status().lag.positions, 0);
+}
+
+#[tokio::test]
+async fn own_writes_are_waited_for_and_come_when_they_are_there() {
+    let replicas = replicas().await;
+    let Replicas { slow, view, .. } = &replicas;
+    let receipt = replicas.deposit().await;
+    let mut asked = pin!(slow.query(Balance("anna")).after(&receipt).into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    // Without the receipt nothing is waited for.
+    assert_eq!(*at_once(slow.query(Balance("anna"))), Some(0));
+    let (answer, step) = tokio::join!(asked, view.step());
+    assert_eq!((answer.unwrap().value, step.unwrap()), (Some(5), receipt.last()));
+}
+
+#[tokio::test]
+async fn what_does_not_come_in_time_is_said_with_both_numbers() {
+    let replicas = replicas().await;
+    let Replicas { slow, .. } = &replicas;
+    for _ in 0..3 {
+        replicas.deposit().await;
+    }
+    let receipt = replicas.deposit().await;
+    pause();
+    for milliseconds in [0, 1, 50] {
+        let within = Duration::from_millis(milliseconds);
+        let asked = slow.query(Balance("anna")).after(&receipt).within(within);
+        let late = asked.await.unwrap_err();
+        let (need, have) = (Position::new(5), Position::new(1));
+        assert_eq!(late, QueryError::NotYet(NotYet { need, have, within }));
+        assert!(late.to_string().contains("at position 1, and 5 was asked for"), "{late}");
+
+        let asked = slow.query(Balance("anna")).after(&receipt).within(within).or_stale();
+        let stale = asked.await.unwrap();
+        assert_eq!((stale.value, stale.position, stale.stale), (Some(0), have, Some(need)));
+    }
+    let before = tokio::time::Instant::now();
+    slow.query(Balance("anna")).strong().await.unwrap_err();
+    assert_eq!(before.elapsed().as_secs(), 5);
+}
+
+#[tokio::test]
+async fn a_session_sees_what_it_wrote_and_another_inherits_nothing() {
+    let replicas = replicas().await;
+    let Replicas { fast, slow, view } = &replicas;
+    let (session, other) = (slow.session(), slow.session());
+    let receipt = fast.execute(deposit("anna", 5)).session(&session).await.unwrap();
+    assert_eq!((session.written(), session.seen()), (receipt.last(), Position::START));
+    let asks = [
+        slow.query(Balance("anna")).session(&session),
+        slow.query(Balance("anna")).own_writes(&session),
+        slow.query(Balance("anna")).session(&session.clone()),
+        slow.query(Balance("anna")).session(&other).session(&session),
+    ];
+    let mut asks = asks.map(|ask| Box::pin(ask.into_future()));
+    assert!(asks.iter_mut().all(|ask| poll(ask.as_mut()).is_none()));
+    // What it wrote is not what it saw.
+    assert_eq!(*at_once(slow.query(Balance("anna")).monotonic(&session)), Some(0));
+    assert_eq!(*at_once(slow.query(Balance("anna")).session(&other)), Some(0));
+    assert_eq!((other.seen().get(), other.written().get()), (1, 0));
+    view.resume().await.unwrap();
+    for ask in asks {
+        assert_eq!(*ask.await.unwrap(), Some(5));
+    }
+    assert_eq!((session.seen(), session.written()), (receipt.last(), receipt.last()));
+}
+
+#[tokio::test]
+async fn monotonic_reads_never_go_back_to_a_slower_replica() {
+    let replicas = replicas().await;
+    let Replicas { fast, slow, view } = &replicas;
+    replicas.deposit().await;
+    let session = fast.session();
+    let seen = fast.query(Balance("anna")).strong().monotonic(&session).await.unwrap();
+    assert_eq!((*seen, session.seen().get(), session.written().get()), (Some(5), 2, 0));
+    let mut asked = pin!(slow.query(Balance("anna")).monotonic(&session).into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    // Own writes there are none.
+    assert_eq!(*at_once(slow.query(Balance("anna")).own_writes(&session)), Some(0));
+    view.resume().await.unwrap();
+    assert_eq!(*asked.await.unwrap(), Some(5));
+}
+
+#[tokio::test]
+async fn who_was_told_sees_it_and_writes_after_it() {
+    let replicas = replicas().await;
+    let Replicas { fast, slow, view } = &replicas;
+    let anna = fast.session();
+    let told = fast.execute(deposit("anna", 5)).session(&anna).await.unwrap();
+    let message = anna.token().await.unwrap().to_string();
+
+    let token: SessionToken = message.parse().unwrap();
+    let mut asked = pin!(slow.query(Balance("anna")).token(&token).into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    let ben = slow.resume_session(&token).await.unwrap();
+    assert_eq!((ben.written(), ben.seen()), (anna.written(), anna.seen()));
+    let mut also_asked = pin!(slow.query(Balance("anna")).session(&ben).into_future());
+    assert!(poll(also_asked.as_mut()).is_none());
+    // Who was not told is answered as ever.
+    assert_eq!(*at_once(slow.query(Balance("anna")).session(&slow.session())), Some(0));
+
+    // Nothing has to come for that: a decision knows all there is.
+    let by_token = slow.execute(withdraw("anna", 3)).token(&token).await.unwrap();
+    let by_receipt = slow.execute(withdraw("anna", 1)).after(&told).await.unwrap();
+    let in_session = slow.execute(withdraw("anna", 1)).session(&ben).await.unwrap();
+    assert!(told.last() < by_token.first() && by_token.last() < by_receipt.first());
+    assert_eq!(ben.written(), in_session.last());
+
+    view.step().await.unwrap();
+    assert_eq!(*asked.await.unwrap(), Some(5));
+    assert_eq!(*also_asked.await.unwrap(), Some(5));
+    let mut asked = pin!(slow.query(Balance("anna")).session(&ben).into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    view.resume().await.unwrap();
+    assert_eq!(*asked.await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn strong_is_everything_that_was_acknowledged_by_anybody() {
+    let replicas = replicas().await;
+    let Replicas { slow, view, .. } = &replicas;
+    assert_eq!(*at_once(slow.query(Balance("anna")).strong()), Some(0));
+    let unpolled = slow.query(Balance("anna")).strong();
+    replicas.deposit().await;
+    let mut asked = pin!(unpolled.into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    // What comes after it was first polled need not be in.
+    replicas.deposit().await;
+    view.step().await.unwrap();
+    assert_eq!(poll(asked).unwrap().unwrap().value, Some(5));
+    let mut asked = pin!(slow.query(Balance("anna")).strong().into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    view.resume().await.unwrap();
+    assert_eq!(*asked.await.unwrap(), Some(10));
+}
+
+#[tokio::test]
+async fn at_most_so_old_is_the_time_since_it_was_known_to_be_whole() {
+    let replicas = replicas().await;
+    let Replicas { slow, view, .. } = &replicas;
+    let at_most = |age| slow.query(Balance("anna")).at_most(Duration::from_secs(age));
+    pause();
+    // It is at the head, however long ago that was found.
+    advance(Duration::from_secs(100)).await;
+    assert_eq!(*at_once(at_most(0)), Some(0));
+    resume();
+    replicas.deposit().await;
+    pause();
+    advance(Duration::from_secs(7)).await;
+    assert_eq!(*at_once(at_most(10)), Some(0));
+    advance(Duration::from_secs(4)).await;
+    let mut asked = pin!(at_most(10).into_future());
+    assert!(poll(asked.as_mut()).is_none());
+    // The lower one counts, and what else is asked for.
+    assert!(poll(pin!(at_most(1_000).at_most(Duration::ZERO).into_future())).is_none());
+    assert!(poll(pin!(at_most(1_000).strong().into_future())).is_none());
+    assert_eq!(*at_once(at_most(1_000)), Some(0));
+    resume();
+    view.resume().await.unwrap();
+    assert_eq!(*asked.await.unwrap(), Some(5));
+}
+
+#[tokio::test]
+async fn a_session_notes_what_commands_did_however_they_were_sent() {
+    let app = App::over(Memory::new()).view::<Balances>().start().await.unwrap();
+    let session = app.session();
+    let known = |session: &Session| (session.written().get(), session.seen().get());
+    let _ = app.execute(bank::open("anna")).session(&session).submit().await.await.unwrap();
+    assert_eq!(known(&session), (1, 0));
+    let lane = app.lane();
+    lane.execute(deposit("anna", 5)).session(&session).await.unwrap();
+    assert_eq!(known(&session), (2, 0));
+    let pending = lane.execute(deposit("anna", 5)).session(&session).submit().await;
+    pending.await.unwrap();
+    assert_eq!(known(&session), (3, 0));
+
+    // What wrote nothing tells what was there.
+    let empty = app.execute(deposit("anna", 0)).session(&session).await.unwrap();
+    assert_eq!((known(&session), empty.is_empty()), ((3, 3), true));
+    let other = app.session();
+    for _ in 0..2 {
+        let rejected = app.execute(withdraw("anna", 11)).session(&other).await;
+        assert!(matches!(rejected, Err(ExecuteError::Rejected(_))), "{rejected:?}");
+        assert_eq!(known(&other), (0, 3));
+    }
+    let other = app.session();
+    let rejected = app.execute(withdraw("anna", 11)).session(&other).submit().await.await;
+    assert!(matches!(rejected, Err(ExecuteError::Rejected(_))), "{rejected:?}");
+    assert_eq!(known(&other), (0, 3));
+
+    // The second one of a key is where the first one was.
+    let (first, second) = (app.session(), app.session());
+    let keyed = |session| app.execute(deposit("anna", 1)).key("k").session(session);
+    let receipts = [keyed(&first).await.unwrap(), keyed(&second).await.unwrap()];
+    assert_eq!((receipts[0], known(&first), known(&second)), (receipts[1], (4, 0), (4, 0)));
+}
+
+/// After a rejection the same user was told by a slower view that there is nothing to reject.
+#[tokio::test]
+async fn what_a_rejection_told_is_not_taken_back() {
+    let Replicas { fast, slow, .. } = replicas().await;
+    fast.execute(bank::open("ben")).await.unwrap();
+    let session = slow.session();
+    let rejected = slow.execute(bank::open("ben")).session(&session).await;
+    assert!(matches!(rejected, Err(ExecuteError::Rejected(bank::No::AlreadyOpen))));
+    assert!(poll(pin!(slow.query(Balance("ben")).session(&session).into_future())).is_none());
+    assert_eq!(*at_once(slow.query(Balance("ben"))), None);
+}
+
+#[tokio::test]
+async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
+    let app = App::over(Memory::new()).view::<Balances>().start().await.unwrap();
+    let [session, stranger] = [app.session(), replicas().await.fast.session()];
+    app.execute(bank::open("anna")).session(&session).await.unwrap();
+    let Replicas { fast: there, .. } = replicas().await;
+    let foreign = there.execute(bank::open("eve")).session(&stranger).await;
+    // A session of yet another log is refused before anything is done.
+    assert!(matches!(
+        foreign,
+        Err(ExecuteError::Failed(CommandError::Token(TokenError::OtherLog { .. })))
+    ));
+    assert_eq!(there.head(), Position::new(1));
+    let foreign = there.session();
+    let receipt = there.execute(bank::open("eve")).session(&foreign).await.unwrap();
+
+    let refused = |error: QueryError| match error {
+        QueryError::Token(error) => error,
+        error => panic!("{error}"),
+    };
+    let ask = || app.query(Balance("anna"));
+    let token = foreign.token().await.unwrap();
+    let asks = [ask().after(&receipt), ask().session(&foreign), ask().token(&token)];
+    for ask in asks {
+        let error = refused(ask.or_stale().await.unwrap_err());
+        assert_eq!(error, TokenError::OtherLog { token: there.identity(), log: app.identity() });
+    }
+    assert!(app.resume_session(&token).await.is_err());
+    let sent = app.execute(bank::open("ben")).after(&receipt).await;
+    assert!(
+        matches!(sent, Err(ExecuteError::Failed(CommandError::Token(TokenError::OtherLog { .. })))),
+        "{sent:?}"
+    );
+    assert_eq!(app.head(), Position::new(1));
+
+    // The same log after a backup was restored, and before it was written to.
+    let log = app.identity();
+    let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
+    let known = session.token().await.unwrap();
+    let restored = Wrapped::over(app.store().clone()).identity(move || restored);
+    let restored = App::over(restored).view::<Balances>().start().await.unwrap();
+    let error = refused(restored.query(Balance("anna")).token(&known).await.unwrap_err());
+    assert_eq!(error, TokenError::OtherEpoch { token: log, log: restored.identity() });
+    let behind = Wrapped::new(Memory::new()).identity(move || log);
+    let behind = App::over(behind).view::<Balances>().start().await.unwrap();
+    let error = refused(behind.query(Balance("anna")).token(&known).await.unwrap_err());
+    assert_eq!(error, TokenError::AboveHead { position: Position::new(1), head: Position::START });
+    assert!(behind.resume_session(&known).await.is_err());
+}
+
+#[tokio::test]
+async fn session_tokens_are_text_that_nothing_else_is() {
+    let replicas = replicas().await;
+    let session = replicas.fast.session();
+    let nothing = session.token().await.unwrap();
+    assert_eq!(nothing.to_string().parse(), Ok(nothing.clone()));
+    let receipt = replicas.fast.execute(deposit("anna", 1)).session(&session).await.unwrap();
+    replicas.fast.query(Balance("anna")).session(&session).await.unwrap();
+    let token = session.token().await.unwrap();
+    let text = token.to_string();
+    assert_eq!(text.parse(), Ok(token.clone()));
+    assert_eq!(serde_json::to_string(&token).unwrap(), format!("{text:?}"));
+    assert_eq!(serde_json::from_str::<SessionToken>(&format!("{text:?}")).unwrap(), token);
+    let packed = rmp_serde::to_vec(&token).unwrap();
+    assert_eq!(rmp_serde::from_slice::<SessionToken>(&packed).unwrap(), token);
+    assert_ne!(token, nothing);
+
+    let read = |text: &str| text.parse::<SessionToken>();
+    assert_eq!(read(&receipt.to_string()), Err(TokenSyntaxError::Kind { found: "receipt" }));
+    let found = text.parse::<Receipt>().unwrap_err();
+    assert!(matches!(found, TokenSyntaxError::Kind { found: "session" }), "{found}");
+    for at in 0..text.len() {
+        assert!(read(&text[..at]).is_err(), "{at}");
+        let mut changed = text.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        assert!(read(&String::from_utf8(changed).unwrap()).is_err(), "{at}");
+    }
+    assert!(matches!(read(&"A".repeat(2_000)), Err(TokenSyntaxError::TooLong { .. })));
+    assert_eq!(read("no token"), Err(TokenSyntaxError::Characters));
+}

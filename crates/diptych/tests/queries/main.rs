@@ -1,0 +1,11 @@
+//! Tests of queries: how fresh an answer is, the past, and live queries.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
+
+mod bitemporal;
+mod consistency;
+mod fold_threads;
+#[path = "../support/mod.rs"]
+mod support;
+mod time_travel;
+mod watching;

@@ -1,0 +1,75 @@
+//! A store that runs a hook between a decision and its append, or between an append and its answer.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use diptych::{EventStore, Store};
+use diptych_store::testing::{Call, Reply, Wrapped};
+
+/// Where a call is. Look-ups and reads are one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    BeforeAppend,
+    AfterAppend,
+    BeforeLook,
+    AfterLook,
+}
+
+/// Awaits the hook before and after each call, apart from the check of types at a start.
+pub(crate) fn around<F>(
+    store: Store,
+    hook: impl Fn(Moment) -> F + Clone + Send + Sync + 'static,
+) -> Wrapped
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let before = hook.clone();
+    let begin = move |call: Call<'_>| {
+        let hook = match call {
+            Call::Append(_) => Some(before(Moment::BeforeAppend)),
+            Call::Types => None,
+            _ => Some(before(Moment::BeforeLook)),
+        };
+        async move {
+            if let Some(hook) = hook {
+                hook.await;
+            }
+            Ok(())
+        }
+    };
+    let end = move |reply: Reply<'_>| {
+        let hook = match reply {
+            Reply::Append(_) => Some(hook(Moment::AfterAppend)),
+            Reply::Types(_) => None,
+            _ => Some(hook(Moment::AfterLook)),
+        };
+        async move {
+            if let Some(hook) = hook {
+                hook.await;
+            }
+        }
+    };
+    Wrapped::over(store).before(begin).after(end)
+}
+
+/// Each call yields once before it is made and once after.
+pub(crate) fn yielding(store: impl EventStore) -> Wrapped {
+    around(Store::new(store), |_| YieldOnce(false))
+}
+
+struct YieldOnce(bool);
+
+impl Future for YieldOnce {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,294 @@
+//! What gets in the way of a view: a store that does not answer, queries that are put aside, and
+//! a state that nobody trusts any more.
+
+use std::{
+    convert::Infallible,
+    future::{IntoFuture, pending},
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    task::{Context, Waker},
+    thread,
+    time::Duration,
+};
+
+use diptych::{
+    App, AppBuilder, Command, ControlError, Event, Fold, FollowState, Memory, MemorySnapshots,
+    Position, Query, QueryError, Recorded, Snapshots, Store, ViewOptions, ViewSnapshots,
+};
+use diptych_store::{
+    Append, Unavailable,
+    testing::{Call, Wrapped},
+};
+use serde::{Deserialize, Serialize};
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[derive(Event, Serialize, Deserialize)]
+#[event("said")]
+struct Said {
+    text: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[event("unheard")]
+struct Unheard {}
+
+/// What one event counts: as if the program were changed, and its author forgot the version.
+static WORTH: AtomicU64 = AtomicU64::new(1);
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Heard {
+    worth: u64,
+    texts: Vec<String>,
+}
+
+impl Fold for Heard {
+    type Event = Said;
+
+    const VERSION: Option<u32> = Some(1);
+
+    fn apply(&mut self, said: &Recorded<Said>) {
+        self.worth += WORTH.load(Ordering::SeqCst);
+        self.texts.push(said.text.clone());
+    }
+}
+
+struct Worth;
+
+impl Query for Worth {
+    type View = Heard;
+    type Answer = u64;
+
+    fn answer(&self, heard: &Heard) -> u64 {
+        heard.worth
+    }
+}
+
+struct Texts;
+
+impl Query for Texts {
+    type View = Heard;
+    type Answer = usize;
+
+    fn answer(&self, heard: &Heard) -> usize {
+        heard.texts.len()
+    }
+}
+
+struct Say;
+
+impl Command for Say {
+    type State = ();
+    type Event = Said;
+    type Rejection = Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): ()) -> Result<Vec<Said>, Infallible> {
+        Ok(vec![Said { text: "as told".to_owned() }])
+    }
+}
+
+/// A store with small batches. A test lets reads from some position on fail, or the look-up of a
+/// last event hang.
+#[derive(Clone)]
+struct FaultyStore {
+    store: Store,
+    last_hangs: Arc<AtomicBool>,
+    ends_at: Arc<AtomicU64>,
+}
+
+impl FaultyStore {
+    fn new() -> FaultyStore {
+        let (last_hangs, ends_at) = (Arc::default(), Arc::new(AtomicU64::new(u64::MAX)));
+        FaultyStore { store: Store::new(Memory::new()), last_hangs, ends_at }
+    }
+
+    fn store(&self) -> Wrapped {
+        let FaultyStore { store, last_hangs, ends_at } = self.clone();
+        Wrapped::over(store).before(move |call| {
+            let (mut fails, mut hangs) = (false, false);
+            match call {
+                Call::Read(_, read) => {
+                    fails = read.after.get() >= ends_at.load(Ordering::SeqCst);
+                    read.upto = read.after.plus(10).min(read.upto);
+                }
+                Call::Last(..) => hangs = last_hangs.load(Ordering::SeqCst),
+                _ => {}
+            }
+            async move {
+                if hangs {
+                    pending::<()>().await;
+                }
+                match fails {
+                    true => Err(Unavailable::Backend(Arc::new(io::Error::other("asleep"))).into()),
+                    false => Ok(()),
+                }
+            }
+        })
+    }
+}
+
+async fn write(store: &Store, event: impl Event) {
+    let append = Append::event(event.encode().unwrap());
+    store.append(append).await.unwrap().synced().await.unwrap();
+}
+
+async fn say(store: &Store) {
+    write(store, Said { text: "so long that it is seen".to_owned() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_over_what_cannot_be_read_ends_and_so_does_the_app() {
+    let faulty = FaultyStore::new();
+    let app = App::over(faulty.store()).view::<Heard>().start().await.unwrap();
+    let view = app.view::<Heard>().unwrap();
+    view.pause().await.unwrap();
+    for _ in 0..50 {
+        write(&faulty.store, Unheard {}).await;
+    }
+    // Some pages have nothing for the view, and the next one is not there.
+    faulty.ends_at.store(20, Ordering::SeqCst);
+    let stepped = tokio::time::timeout(LONG, view.step()).await;
+    assert!(matches!(stepped, Ok(Err(ControlError::Failed { .. }))), "{stepped:?}");
+    assert_eq!(view.status().state, FollowState::Paused);
+    let (dropped, is_dropped) = mpsc::channel();
+    thread::spawn(move || {
+        drop(app);
+        dropped.send(()).unwrap();
+    });
+    is_dropped.recv_timeout(LONG).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_past_that_is_put_aside_holds_back_no_view() {
+    let faulty = FaultyStore::new();
+    let app = App::over(faulty.store()).view_with::<Heard>(ViewOptions { copies: 2 });
+    let app = app.start().await.unwrap();
+    for _ in 0..5 {
+        say(&faulty.store).await;
+    }
+    assert_eq!(*app.query(Texts).strong().await.unwrap(), 5);
+    faulty.last_hangs.store(true, Ordering::SeqCst);
+    let mut past = app.query(Texts).as_of(Position::new(3)).into_future();
+    assert!(past.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    for _ in 0..5 {
+        say(&faulty.store).await;
+        app.query(Texts).strong().within(LONG).await.unwrap();
+    }
+    faulty.last_hangs.store(false, Ordering::SeqCst);
+    drop(past);
+    assert_eq!(*app.query(Texts).as_of(Position::new(3)).await.unwrap(), 3);
+}
+
+/// A query that takes until its end is sent.
+struct Long {
+    began: mpsc::Sender<()>,
+    end: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Query for Long {
+    type View = Heard;
+    type Answer = ();
+
+    fn answer(&self, _: &Heard) {
+        self.began.send(()).unwrap();
+        self.end.lock().unwrap().recv().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_view_that_waited_for_a_query_is_still_paused() {
+    let store = Store::new(Memory::new());
+    let app = App::over_store(store.clone()).view_with::<Heard>(ViewOptions { copies: 2 });
+    let app = app.start().await.unwrap();
+    let view = app.view::<Heard>().unwrap();
+    view.pause().await.unwrap();
+    say(&store).await;
+    say(&store).await;
+    let ((began, begins), (end, ends)) = (mpsc::channel(), mpsc::channel());
+    let asking = app.clone();
+    let long = Long { began, end: Mutex::new(ends) };
+    let asked = tokio::spawn(async move { asking.query(long).await.map(drop) });
+    tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
+    view.step().await.unwrap();
+    let stepping = app.clone();
+    let step = tokio::spawn(async move { stepping.view::<Heard>().unwrap().step().await });
+    while !matches!(view.status().state, FollowState::Stalled { .. }) {
+        tokio::task::yield_now().await;
+    }
+    end.send(()).unwrap();
+    assert_eq!(step.await.unwrap(), Ok(Position::new(2)));
+    assert_eq!(view.status().state, FollowState::Paused);
+    asked.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_written_in_a_session_after_its_query_was_put_together_is_waited_for() {
+    let store = Store::new(Memory::new());
+    let app = App::over_store(store.clone()).view::<Heard>().start().await.unwrap();
+    app.view::<Heard>().unwrap().pause().await.unwrap();
+    let (session, soon) = (app.session(), Duration::from_millis(1));
+    let asks = [
+        app.query(Texts).session(&session).within(soon),
+        app.query(Texts).own_writes(&session).within(soon),
+    ];
+    let monotonic = app.query(Texts).monotonic(&session).within(soon);
+    app.execute(Say).session(&session).await.unwrap();
+    for ask in asks {
+        assert!(matches!(ask.await, Err(QueryError::NotYet(_))));
+    }
+    // It asks for no more than was seen.
+    assert_eq!(*monotonic.await.unwrap(), 0);
+}
+
+fn kept(store: &Store, place: &Arc<MemorySnapshots>) -> AppBuilder {
+    let options = ViewSnapshots { every_events: 4, keep: 3 };
+    let app = App::over_store(store.clone()).view::<Heard>();
+    app.view_snapshots::<Heard>(options).snapshots_in(place.clone())
+}
+
+#[tokio::test]
+async fn a_view_takes_as_much_memory_after_a_restart() {
+    let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
+    for _ in 0..10 {
+        say(&store).await;
+    }
+    let app = kept(&store, &place).start().await.unwrap();
+    let before = app.views()[0].memory.unwrap().copy_bytes;
+    app.stop().await.unwrap();
+    let app = kept(&store, &place).start().await.unwrap();
+    assert_eq!(app.views()[0].events, 0, "it begins with the snapshot");
+    assert_eq!(app.views()[0].memory.unwrap().copy_bytes, before);
+}
+
+#[tokio::test]
+async fn what_was_kept_of_a_view_that_is_rebuilt_comes_back_nowhere() {
+    let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
+    let answer = async |app: &App| app.query(Worth).await.unwrap().value;
+    WORTH.store(7, Ordering::SeqCst);
+    for _ in 0..3 {
+        let app = kept(&store, &place).start().await.unwrap();
+        for _ in 0..4 {
+            say(&store).await;
+        }
+        app.query(Worth).strong().await.unwrap();
+        app.stop().await.unwrap();
+    }
+    WORTH.store(1, Ordering::SeqCst);
+    let app = kept(&store, &place).start().await.unwrap();
+    assert_eq!(answer(&app).await, 84, "it begins with a snapshot of the other program");
+    app.view::<Heard>().unwrap().rebuild().await.unwrap();
+    assert!(place.names("").unwrap().is_empty());
+    while answer(&app).await != 12 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*app.query(Worth).as_of(Position::new(5)).await.unwrap(), 5);
+    app.stop().await.unwrap();
+    let app = kept(&store, &place).start().await.unwrap();
+    assert_eq!((answer(&app).await, app.views()[0].events), (12, 0));
+}
