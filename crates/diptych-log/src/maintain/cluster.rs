@@ -1,6 +1,6 @@
 //! Clustering sealed segments: putting their frames into the other order of the module
-//! `frame_order`, so that a reader of the events of one tag touches a few places of a segment instead
-//! of many.
+//! `frame_order`, so that a reader of the events of one tag touches a few places of a segment
+//! instead of many.
 //!
 //! A segment is clustered once the one after it is sealed too. Then that one is durable, and so
 //! is the beginning of the one after it: however an open finds the end of the log, it never has to
