@@ -24,7 +24,7 @@ use crate::{
     open::{self, OpenLog},
     options::{Background, Durability, LogOptions},
     read::Reader,
-    shared::Shared,
+    shared::SharedState,
 };
 
 mod upkeep;
@@ -33,7 +33,7 @@ mod write;
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    shared: Shared,
+    shared: SharedState,
     /// Accepts commits.
     acceptor: Acceptor,
     /// Held while writing, by the writer thread or by a caller that found it idle.
@@ -82,7 +82,7 @@ impl Engine {
 
     fn new(opened: OpenLog) -> Engine {
         let OpenLog { options, folders, identity, seed, catalog, end, .. } = opened;
-        let shared = Shared::new(options, folders, (identity, seed), catalog, &end);
+        let shared = SharedState::new(options, folders, (identity, seed), catalog, &end);
         let writer = Writer::new(end.segment.clone(), opened.file, end.offset, opened.head_file);
         Engine {
             shared,
@@ -111,7 +111,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &SharedState {
         &self.shared
     }
 

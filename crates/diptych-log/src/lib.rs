@@ -21,11 +21,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The modules document how it works, from the bytes up: `frame` and `segment` (bytes), `recovery`
-//! (whole commits), `layout` (order of frames), `chain` (a running checksum), `index` (finding
-//! events), `sequencer` (accepting) and `writer` (making durable). Above them are `indexer`,
-//! `cluster`, `read` and `open`; `backup` and `restore` copy a log. The format is in
-//! `docs/format.md`, and backups are described in `docs/backup.md`.
+//! The modules are rooms, and each uses only those below it. From the bytes up: `format` (frames,
+//! segment headers, recovery), `folder` (holding a folder, small files in it), `index` (finding
+//! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
+//! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
+//! `read` and `open`. `engine` puts their owners together. `backup` and `verify` work on a folder
+//! from outside. ARCHITECTURE.md walks through the rooms; the format is in `docs/format.md`, and
+//! backups are described in `docs/backup.md`.
 
 mod append;
 mod backup;

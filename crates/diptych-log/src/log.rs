@@ -86,8 +86,8 @@ impl Log {
         engine.shared().check_open().ok().map(|()| engine.published_head())
     }
 
-    /// Brings the backup in a folder up to date with this log, as [`backup`](crate::backup()) does from outside.
-    /// Commits go on meanwhile.
+    /// Brings the backup in a folder up to date with this log, as [`backup`](crate::backup()) does
+    /// from outside. Commits go on meanwhile.
     ///
     /// # Errors
     /// As [`backup`](crate::backup()).

@@ -28,8 +28,8 @@ pub enum Background {
     /// clusters complete segments.
     #[default]
     Threads,
-    /// No threads: a commit is written when [`Blocking::flush`](crate::log::Blocking::flush) or
-    /// [`Blocking::commit`](crate::log::Blocking::commit) is called, on the caller's thread. Every run
+    /// No threads: a commit is written when [`Blocking::flush`](crate::Blocking::flush) or
+    /// [`Blocking::commit`](crate::Blocking::commit) is called, on the caller's thread. Every run
     /// takes the same course; this is how the simulated disk is driven.
     Inline,
 }
@@ -47,7 +47,7 @@ pub enum Clustering {
     /// lack of space or because it is damaged, stays as it is.
     #[default]
     Background,
-    /// Only by [`Blocking::cluster`](crate::log::Blocking::cluster). Segments that are clustered stay
+    /// Only by [`Blocking::cluster`](crate::Blocking::cluster). Segments that are clustered stay
     /// so.
     Off,
 }
@@ -69,8 +69,8 @@ pub struct Tuning {
     /// Parts of the index that may wait in memory to be written to files, each about
     /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Default: 4.
     pub waiting_parts: usize,
-    /// Bytes of zeros that are written ahead of the commits, at most; a file that grows makes a sync
-    /// slower. 0 writes none. Default: 512 KiB.
+    /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
+    /// longer when the file grows. 0 writes none. Default: 512 KiB.
     pub prepared_bytes: u64,
     /// Segment filters are built and segments clustered once no segment was completed for this
     /// long. Default: 2 s.

@@ -15,7 +15,7 @@ use crate::{
     },
     index::NameQuery,
     report::Stats,
-    shared::Shared,
+    shared::SharedState,
 };
 
 mod files;
@@ -30,11 +30,11 @@ type Range = (u32, u32);
 /// Reads the published events of an open log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
-    shared: &'a Shared,
+    shared: &'a SharedState,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Reader<'a> {
+    pub(crate) fn new(shared: &'a SharedState) -> Reader<'a> {
         Reader { shared }
     }
 
@@ -157,7 +157,7 @@ fn expected(read: &Read, (low, high): (Position, Position), limits: &Limits) -> 
 }
 
 struct Filling<'a> {
-    shared: &'a Shared,
+    shared: &'a SharedState,
     builder: BatchBuilder,
     limit: usize,
     bytes: usize,

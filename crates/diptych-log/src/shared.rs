@@ -43,9 +43,9 @@ pub(crate) struct LogEnd {
     pub(crate) refuses: Option<Unavailable>,
 }
 
-/// The state that all rooms of an open log share.
+/// The state that the owners of an open log share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     options: LogOptions,
     folders: Folders,
     identity: LogIdentity,
@@ -59,15 +59,15 @@ pub(crate) struct Shared {
     closed: AtomicBool,
 }
 
-impl Shared {
+impl SharedState {
     pub(crate) fn new(
         options: LogOptions,
         folders: Folders,
         (identity, seed): (LogIdentity, Seed),
         catalog: Catalog,
         end: &LogEnd,
-    ) -> Shared {
-        Shared {
+    ) -> SharedState {
+        SharedState {
             options,
             folders,
             identity,

@@ -1,9 +1,9 @@
 //! Accepting commits: the calling thread checks its commit, assigns positions and queues the bytes,
 //! under one lock and without touching the disk. Writing comes later and elsewhere.
 //!
-//! The subtle thing is how long the lock is held. Frames are encoded and checksummed before it is
-//! taken. Key and conditions are looked up before it, too, among everything accepted up to that
-//! moment. Under the lock only newer events are left to check, and those are in memory.
+//! The subtle thing is how long the lock is held. Before it is taken, frames are encoded and
+//! checksummed, and key and conditions are looked up among everything accepted up to that moment.
+//! Under the lock only newer events are left to check, and those are in memory.
 
 use std::{
     cmp::Reverse,
@@ -21,7 +21,7 @@ use crate::{
     append::encoded::EncodedCommit,
     catalog::Catalog,
     error::check_failed,
-    shared::{LogEnd, Shared},
+    shared::{LogEnd, SharedState},
 };
 
 mod state;
@@ -86,7 +86,7 @@ impl Acceptor {
     /// when the caller can offer it again.
     pub(crate) fn offer(
         &self,
-        shared: &Shared,
+        shared: &SharedState,
         commit: &mut EncodedCommit,
         writes: Writes,
         waker: &Waker,
@@ -106,7 +106,7 @@ impl Acceptor {
         Poll::Ready(self.accept(&mut state, shared, commit, lookup, writes))
     }
 
-    fn look_up(&self, shared: &Shared, append: &Append) -> Result<Lookup, AppendError> {
+    fn look_up(&self, shared: &SharedState, append: &Append) -> Result<Lookup, AppendError> {
         let upto = Position::new(self.accepted.load(Ordering::Acquire));
         let mut lookup = Lookup { upto, ..Lookup::default() };
         if append.key.is_none() && append.conditions.is_empty() {
@@ -124,7 +124,7 @@ impl Acceptor {
     fn accept(
         &self,
         state: &mut AcceptState,
-        shared: &Shared,
+        shared: &SharedState,
         commit: &mut EncodedCommit,
         lookup: Lookup,
         writes: Writes,
@@ -184,9 +184,10 @@ impl Acceptor {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Stops accepting commits and tells the writer thread to end; answers whether the log was still
-    /// open. Commits that are queued are still written. Reads are refused from the same moment.
-    pub(crate) fn close(&self, shared: &Shared) -> bool {
+    /// Stops accepting commits and tells the writer thread to end; answers whether the log was
+    /// still open. Commits that are queued are still written. Reads are refused from the same
+    /// moment.
+    pub(crate) fn close(&self, shared: &SharedState) -> bool {
         let mut state = self.state.lock();
         if matches!(state.ended, Some(Unavailable::Closed)) {
             return false;
@@ -213,14 +214,14 @@ impl Acceptor {
     }
 
     /// Queues a new segment, in which the log continues.
-    pub(crate) fn begin_anew(&self, shared: &Shared) {
+    pub(crate) fn begin_anew(&self, shared: &SharedState) {
         self.state.lock().begin_anew(shared);
     }
 }
 
 /// The conflict among the events `low..=high`, if one violates a condition.
 fn conflict(
-    shared: &Shared,
+    shared: &SharedState,
     catalog: &Catalog,
     append: &Append,
     (low, high): (Position, Position),
@@ -240,7 +241,7 @@ fn conflict(
 /// Checks tracking, key and conditions, in this order, against everything accepted.
 fn check(
     state: &AcceptState,
-    shared: &Shared,
+    shared: &SharedState,
     append: &Append,
     lookup: Lookup,
 ) -> Result<(), AppendError> {

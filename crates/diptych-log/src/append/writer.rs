@@ -13,7 +13,7 @@ use crate::{
         segment::{self, Header},
     },
     options::Durability,
-    shared::Shared,
+    shared::SharedState,
 };
 
 /// Parts of the index that may wait for a sync before one is made for them, however long the
@@ -54,7 +54,11 @@ impl Writer {
 
     /// Writes a batch, and syncs it if every batch is synced. Readers may see its bytes once its
     /// position is published.
-    pub(crate) fn write(&mut self, shared: &Shared, batch: &mut WriteBatch) -> Result<(), String> {
+    pub(crate) fn write(
+        &mut self,
+        shared: &SharedState,
+        batch: &mut WriteBatch,
+    ) -> Result<(), String> {
         let sync = shared.options().durability == Durability::Synced;
         for piece in &mut batch.queue.pieces {
             if let Some(header) = piece.create {
@@ -85,7 +89,7 @@ impl Writer {
     /// Creates the file of the next segment, once the one before is durable and complete.
     fn begin_segment(
         &mut self,
-        shared: &Shared,
+        shared: &SharedState,
         segment: &Arc<Segment>,
         header: &Header,
     ) -> Result<(), String> {
@@ -117,10 +121,10 @@ impl Writer {
     /// Writes zeros where the next commits will go, once a batch has used up the prepared space.
     ///
     /// A file that grows makes every sync write the file system's journal as well, which costs half
-    /// as much again. A sync of blocks that were written before writes only those. Allocating blocks
-    /// without writing them does not help, because the journal records when they are first written.
-    /// Large batches prepare nothing: zeros for the next one cost as much as they save.
-    fn prepare(&mut self, shared: &Shared) {
+    /// as much again. A sync of blocks that were written before writes only those. Allocating
+    /// blocks without writing them does not help, because the journal records when they are first
+    /// written. Large batches prepare nothing: zeros for the next one cost as much as they save.
+    fn prepare(&mut self, shared: &SharedState) {
         let (options, batch) = (shared.options(), self.written.saturating_sub(self.prepared));
         if self.written < self.prepared || self.prepared == u64::MAX {
             return;
@@ -139,8 +143,8 @@ impl Writer {
             Err(error) => {
                 let file = self.segment.path.display();
                 tracing::warn!(%file, %error, "no space was prepared for the next commits");
-                // Zeros that were written in part are cut off with the rest. This is not tried again
-                // in this file.
+                // Zeros that were written in part are cut off with the rest. This file is not
+                // prepared again.
                 self.prepared = u64::MAX;
             }
         }
@@ -165,7 +169,7 @@ impl Writer {
     }
 
     /// Makes everything durable that was written.
-    pub(crate) fn sync(&mut self, shared: &Shared) -> Result<(), String> {
+    pub(crate) fn sync(&mut self, shared: &SharedState) -> Result<(), String> {
         self.sync_file()?;
         shared.check_place()
     }
@@ -186,7 +190,7 @@ impl Writer {
     }
 
     /// Where the published log ends.
-    pub(crate) fn published_head(&self, shared: &Shared) -> PublishedHead {
+    pub(crate) fn published_head(&self, shared: &SharedState) -> PublishedHead {
         PublishedHead {
             position: shared.head().position(),
             end: self.segment.end(),
@@ -196,7 +200,7 @@ impl Writer {
     }
 
     /// Tells other processes where the published log ends.
-    pub(crate) fn leave_head(&self, shared: &Shared) {
+    pub(crate) fn leave_head(&self, shared: &SharedState) {
         let Some(file) = &self.head_file else { return };
         if let Err(error) = file.write_at(0, &self.published_head(shared).encode()) {
             tracing::warn!(%error, "the published head cannot be left for followers");

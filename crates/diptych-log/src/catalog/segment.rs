@@ -163,9 +163,9 @@ impl Segment {
         Ok(found)
     }
 
-    /// Creates the file of a planned segment in its folder, durably, before a frame goes there: so a
-    /// file that is longer than a header has a whole one. Answers the file, which the writer appends
-    /// to from now on.
+    /// Creates the file of a planned segment in its folder, durably, before a frame goes there: so
+    /// a file that is longer than a header has a whole one. Answers the file, to which the writer
+    /// appends from now on.
     pub(crate) fn create(
         &self,
         disk: &dyn Disk,

@@ -8,7 +8,7 @@ const MAGIC: &[u8; 8] = b"DIPTYSEG";
 /// The version of the segment format that this program writes, and the newest that it reads.
 pub(crate) const FORMAT: u16 = 1;
 
-/// The order of the frames in a segment: see the module `layout`.
+/// The order of the frames in a segment: see the module `frame_order`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
     /// One after another, as they were written.

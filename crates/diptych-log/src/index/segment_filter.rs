@@ -271,7 +271,8 @@ mod tests {
             let eights: Vec<SegmentFilter> =
                 [0, 8].map(|from| group(41 + from as u32, &segments[from..from + 8])).into();
             let marks = [7; 16];
-            let both = SegmentFilter::parse(encode(41, &marks, &merge(&eights), seed()).into()).unwrap();
+            let bytes = encode(41, &marks, &merge(&eights), seed());
+            let both = SegmentFilter::parse(bytes.into()).unwrap();
             for name in 0..310 {
                 let expected = (0..).zip(&segments).filter(|(_, names)| names.contains(&name));
                 let expected = expected.fold(0_u64, |set, (segment, _)| set | 1 << segment);

@@ -1,5 +1,6 @@
-//! Clustering sealed segments: putting their frames into the other order of the module `layout`, so
-//! that a reader of the events of one tag touches a few places of a segment instead of many.
+//! Clustering sealed segments: putting their frames into the other order of the module
+//! `frame_order`, so that a reader of the events of one tag touches a few places of a segment
+//! instead of many.
 //!
 //! A segment is clustered once the one after it is sealed too. Then that one is durable, and so
 //! is the beginning of the one after it: however an open finds the end of the log, it never has to
@@ -30,7 +31,7 @@ use crate::{
     },
     index::{Coverage, IndexFile, merge},
     maintain::indexer::write_index_file,
-    shared::Shared,
+    shared::SharedState,
 };
 
 /// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
@@ -66,7 +67,7 @@ impl Clusterer {
     /// next call.
     pub(crate) fn cluster_next(
         &mut self,
-        shared: &Shared,
+        shared: &SharedState,
         breaks: &Breaks<'_>,
     ) -> Result<Step, ReadError> {
         loop {
@@ -96,7 +97,7 @@ impl Clusterer {
 }
 
 /// Removes files that an interrupted clustering has left.
-pub(crate) fn remove_unfinished(shared: &Shared) {
+pub(crate) fn remove_unfinished(shared: &SharedState) {
     let dir = &shared.folders().segments;
     let names = shared.disk().list(dir).unwrap_or_else(|error| {
         tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
@@ -109,7 +110,7 @@ pub(crate) fn remove_unfinished(shared: &Shared) {
 
 /// Puts a clustered file in the place of a segment, and then the parts of its index.
 fn cluster(
-    shared: &Shared,
+    shared: &SharedState,
     segment: &Arc<Segment>,
     parts: &[Arc<IndexPart>],
     between: &dyn Fn(),
@@ -157,7 +158,7 @@ fn cluster(
 /// the same segment. If this fails, nothing has changed, unless the last step failed: then the
 /// name leads to the old or to the new file.
 fn replace_file(
-    shared: &Shared,
+    shared: &SharedState,
     path: &Path,
     clustered: Vec<u8>,
     arrival: &[u8],

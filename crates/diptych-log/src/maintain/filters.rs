@@ -15,17 +15,17 @@ use crate::{
         Index, Name,
         segment_filter::{self, FilterEntry, SegmentFilter},
     },
-    shared::Shared,
+    shared::SharedState,
 };
 
 /// Builds all groups that can be built. A failure is only logged: without a group look-ups are
 /// slower, but right.
-pub(crate) fn build_all(shared: &Shared) {
+pub(crate) fn build_all(shared: &SharedState) {
     while build_next(shared) {}
 }
 
 /// Builds the next group, if there is one to build; answers whether it was built.
-pub(crate) fn build_next(shared: &Shared) -> bool {
+pub(crate) fn build_next(shared: &SharedState) -> bool {
     let catalog = shared.catalog();
     let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
     let made = match merge_filters(shared, &catalog, active) {
@@ -40,7 +40,7 @@ pub(crate) fn build_next(shared: &Shared) -> bool {
 }
 
 /// Merges eight groups of eight into one, if there are eight to merge.
-fn merge_filters(shared: &Shared, catalog: &Catalog, active: u32) -> Option<bool> {
+fn merge_filters(shared: &SharedState, catalog: &Catalog, active: u32) -> Option<bool> {
     let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
     for first in starts {
         let last = first + MANY - 1;
@@ -71,7 +71,7 @@ fn merge_filters(shared: &Shared, catalog: &Catalog, active: u32) -> Option<bool
 
 /// Builds a group of the first eight complete segments without a usable one.
 fn build_filter(
-    shared: &Shared,
+    shared: &SharedState,
     catalog: &Catalog,
     active: u32,
 ) -> Result<Option<bool>, ReadError> {
@@ -105,7 +105,7 @@ fn build_filter(
 }
 
 fn names(
-    shared: &Shared,
+    shared: &SharedState,
     parts: &[Arc<IndexPart>],
     first: u32,
 ) -> Result<Vec<FilterEntry>, ReadError> {
@@ -124,7 +124,7 @@ fn names(
 }
 
 /// Writes a filter and adds it to the catalog; answers whether that succeeded.
-fn place_filter(shared: &Shared, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
+fn place_filter(shared: &SharedState, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
     let path = shared.folders().index.join(filter_file::file_name(first, last));
     let written = derived::write(shared.disk(), &path, bytes);
     let mapped = written.and_then(|()| shared.disk().map(&path));

@@ -12,7 +12,7 @@ use crate::{
     folder::derived,
     index::{Index, IndexFile, index_file, merge},
     options::Tuning,
-    shared::Shared,
+    shared::SharedState,
 };
 
 /// Number of parts of about one size that are merged into one.
@@ -108,9 +108,10 @@ impl Indexer {
     }
 }
 
-/// Writes a part of the index to a file, and merges files of its segment. When this fails the log is
-/// whole, but it must stop: without index files memory would fill up.
-pub(crate) fn write_part(shared: &Shared, job: &IndexJob) -> Result<(), String> {
+/// Writes a part of the index to a file, and merges files of its segment.
+///
+/// When this fails the log is whole, but it must stop: without index files memory would fill up.
+pub(crate) fn write_part(shared: &SharedState, job: &IndexJob) -> Result<(), String> {
     let seed = shared.seed();
     if let Some(part) = &job.part {
         // Nothing is added to the part any more, so this lock holds up no reader.
@@ -137,14 +138,14 @@ pub(crate) fn write_part(shared: &Shared, job: &IndexJob) -> Result<(), String> 
     Ok(())
 }
 
-fn parts_in_files(shared: &Shared, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
+fn parts_in_files(shared: &SharedState, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
     let of_segment =
         |part: &&Arc<IndexPart>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
     shared.catalog().parts.iter().filter(of_segment).cloned().collect()
 }
 
 pub(crate) fn write_index_file(
-    shared: &Shared,
+    shared: &SharedState,
     segment: &Arc<Segment>,
     first: Position,
     events: u32,
@@ -161,7 +162,7 @@ pub(crate) fn write_index_file(
 }
 
 /// Merges the files of these parts into one. The job is about the last part.
-fn merge(shared: &Shared, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Result<(), String> {
+fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Result<(), String> {
     let [first, _, ..] = parts else { return Ok(()) };
     let runs = parts.iter().map(|part| part.run(shared.disk()).map_err(|error| error.to_string()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::shared::Shared;
+use crate::shared::SharedState;
 
 /// How many files a log has, and how large they are.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct Files {
     pub(super) allocated_bytes: u64,
 }
 
-pub(super) fn files(shared: &Shared) -> io::Result<Files> {
+pub(super) fn files(shared: &SharedState) -> io::Result<Files> {
     let mut files = Files::default();
     for (dir, is_segments) in [(&shared.folders().segments, true), (&shared.folders().index, false)]
     {

@@ -17,11 +17,11 @@ use crate::{
         segment::{self, Head, Header},
     },
     index::{Coverage, newest::Commit},
-    shared::{LogEnd, Shared},
+    shared::{LogEnd, SharedState},
 };
 
-/// Commits of at least this size start write-back before they are indexed, by the writer. Smaller
-/// ones are indexed by the threads that append them, because those are many.
+/// Commits of at least this size start write-back before the writer indexes them. The threads that
+/// append smaller commits index them, because those threads are many.
 const LARGE_COMMIT_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl AcceptState {
         matches!(self.ended, Some(Unavailable::Failed { .. }))
     }
 
-    pub(super) fn has_room(&self, shared: &Shared) -> bool {
+    pub(super) fn has_room(&self, shared: &SharedState) -> bool {
         let options = shared.options();
         self.queue.bytes < options.queue_bytes && self.waiting_parts < options.tuning.waiting_parts
     }
@@ -133,7 +133,7 @@ impl AcceptState {
     /// Accepts a commit that was checked: gives it its positions and its time, and queues it.
     pub(super) fn accept(
         &mut self,
-        shared: &Shared,
+        shared: &SharedState,
         commit: &mut EncodedCommit,
     ) -> Result<(), AppendError> {
         let time = shared.options().time.next(commit.append.recorded_at, self.time)?;
@@ -155,14 +155,14 @@ impl AcceptState {
     }
 
     /// Begins a new part of the index if the newest one covers enough of the log.
-    pub(super) fn limit_part(&mut self, shared: &Shared) {
+    pub(super) fn limit_part(&mut self, shared: &SharedState) {
         if self.offset - self.tail_from >= shared.options().index_bytes {
             self.freeze(false);
             self.begin_part(shared);
         }
     }
 
-    fn watch_clock(&mut self, shared: &Shared, time: Timestamp) {
+    fn watch_clock(&mut self, shared: &SharedState, time: Timestamp) {
         let back = shared.options().time == TimeSource::Clock
             && self.time != Timestamp::NEVER
             && Timestamp::now() < time;
@@ -173,7 +173,7 @@ impl AcceptState {
     }
 
     /// Whether the segment can take the commit.
-    fn fits(&self, shared: &Shared, time: Timestamp, bytes: u64, events: usize) -> bool {
+    fn fits(&self, shared: &SharedState, time: Timestamp, bytes: u64, events: usize) -> bool {
         let since = time.as_micros().checked_sub(self.segment_head.base_time.as_micros());
         let time_fits = since.is_some_and(|since| (0..frame::MAX_TIME as i64).contains(&since));
         let position = self.accepted.plus(1).get() - self.segment.base.get();
@@ -189,8 +189,8 @@ impl AcceptState {
         u64::try_from(self.time.as_micros().saturating_sub(base)).unwrap_or(0)
     }
 
-    /// Gives every frame its position and time, and adds the events to the index. The writer indexes
-    /// large commits, while the disk works on their bytes.
+    /// Gives every frame its position and time, and adds the events to the index. The writer
+    /// indexes large commits, while the disk works on their bytes.
     fn place(&self, commit: &mut EncodedCommit) {
         let since = self.time.as_micros().wrapping_sub(self.segment_head.base_time.as_micros());
         let first = self.accepted.plus(1);
@@ -236,7 +236,7 @@ impl AcceptState {
     }
 
     /// Begins a segment to continue in, whether or not the last one is full.
-    pub(super) fn begin_anew(&mut self, shared: &Shared) {
+    pub(super) fn begin_anew(&mut self, shared: &SharedState) {
         let base_time = match self.time {
             Timestamp::NEVER => self.segment_head.base_time,
             time => time,
@@ -245,7 +245,7 @@ impl AcceptState {
     }
 
     /// Seals the segment and plans the next one, whose file the writer creates.
-    fn begin_segment(&mut self, shared: &Shared, base_time: Timestamp) {
+    fn begin_segment(&mut self, shared: &SharedState, base_time: Timestamp) {
         self.freeze(true);
         let link = Link { chain: self.chain.to_u64(), bytes: self.offset };
         self.segment.goes_on(shared.identity(), self.accepted.plus(1), link);
@@ -279,15 +279,15 @@ impl AcceptState {
     }
 
     /// Begins a new part of the index, for the next events.
-    fn begin_part(&mut self, shared: &Shared) {
+    fn begin_part(&mut self, shared: &SharedState) {
         let columns = self.tail.begin_after(self.accepted.plus(1));
         self.tail = Arc::new(IndexPart::memory(self.segment.clone(), columns));
         self.tail_from = self.offset;
         shared.live_catalog().begin_part(&self.tail);
     }
 
-    /// Completes the newest part of the index, and queues it to be written to a file. `seals` is set
-    /// if the segment ends with it.
+    /// Completes the newest part of the index, and queues it to be written to a file. `seals` is
+    /// set if the segment ends with it.
     fn freeze(&mut self, seals: bool) {
         let has_events = self.tail.first <= self.accepted;
         if !has_events && !seals {

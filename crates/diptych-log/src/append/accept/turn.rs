@@ -1,6 +1,6 @@
-//! Who writes next. One thread writes at a time: the writer thread, or a caller that found no write
-//! in progress. A caller that finds more in the queue after its batch hands over to the writer
-//! thread.
+//! The turn to write. One thread writes at a time: the writer thread, or a caller that found no
+//! write in progress. A caller that finds more in the queue after its batch hands over to the
+//! writer thread.
 
 use std::{
     task::Waker,

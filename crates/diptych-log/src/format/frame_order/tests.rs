@@ -121,7 +121,8 @@ proptest! {
         let clustered = cluster(&bytes).unwrap();
         prop_assert_eq!(clustered.bytes.len(), bytes.len());
         prop_assert_eq!(&*arrival_bytes(&clustered.bytes).unwrap(), &bytes[..]);
-        let borrowed = matches!(arrival_bytes(&bytes).unwrap(), Cow::Borrowed(same) if same == bytes);
+        let restored = arrival_bytes(&bytes).unwrap();
+        let borrowed = matches!(restored, Cow::Borrowed(same) if same == bytes);
         prop_assert!(borrowed);
 
         let arrived = in_arrival_order(&clustered.bytes).unwrap();

@@ -22,7 +22,7 @@ fn options() -> LogOptions {
 }
 
 /// Reads every event of a segment that is not written to, by the offsets of its index.
-fn read(shared: &Shared, catalog: &Catalog) -> Vec<(u64, Order)> {
+fn read(shared: &SharedState, catalog: &Catalog) -> Vec<(u64, Order)> {
     let mut found = Vec::new();
     for part in catalog.parts.iter().filter(|part| part.segment.is_sealed()) {
         let offsets = part.ask(shared.disk(), |index| index.offsets(0, u32::MAX)).unwrap();
