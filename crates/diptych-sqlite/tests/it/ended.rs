@@ -397,7 +397,7 @@ fn what_was_changed_by_hand_is_noticed_at_the_start_and_before_the_next_commit()
     }
 }
 
-/// Callers who wait for rows get no answer from tables that were changed while no event came.
+/// Callers that wait for rows get no answer from tables that were changed while no event came.
 #[test]
 fn a_change_by_hand_is_noticed_when_the_checkpoint_is_confirmed() {
     for by_hand in ["DROP TRIGGER counting", "DROP INDEX by_cents"] {

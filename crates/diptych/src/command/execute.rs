@@ -68,8 +68,8 @@ impl<C: Command> Execute<C> {
     /// it. A command that was rejected, or wrote nothing, is not remembered.
     ///
     /// A hash set in the command is compared without its order if serde gets it as a whole, as from
-    /// `#[derive(Serialize)]`. An own `Serialize` that gives the parts of a hash set one by one
-    /// looks like a list, in an order that differs each time: a retry would then be
+    /// `#[derive(Serialize)]`. A hand-written `Serialize` that gives the parts of a hash set one by
+    /// one looks like a list, in an order that differs each time: a retry would then be
     /// [`CommandError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
     ///
     /// A key that begins with `diptych:` is [`CommandError::Invalid`]: those are for
