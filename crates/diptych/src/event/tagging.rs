@@ -9,63 +9,17 @@
 //! The number of checked events is bounded. A type at version 1 without an upcaster should have got
 //! a new version with the tag, so only its first events in the log are checked.
 
-use std::{borrow::Cow, fmt, sync::OnceLock};
+use std::{borrow::Cow, sync::OnceLock};
 
 use diptych_store::{Batch, Filter, Position, Read, ReadError, Store};
 
-use super::{Event, Reading, Stored};
-use crate::fold::caught;
+use super::{Event, Reading, Stored, Untagged};
+use crate::panics::caught;
 
 /// Number of evenly spaced places of the log from which events of each changed type are checked.
 pub(super) const PROBES: u64 = 16;
 /// Number of events that are checked from each of these places.
 pub(super) const PROBE_EVENTS: usize = 16;
-
-/// A stored event lacks a tag that it would get if it were written today.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Untagged {
-    /// The name that its type has today.
-    pub event_type: &'static str,
-    /// The name of its type as it is stored.
-    pub stored_type: String,
-    /// The schema version as it is stored.
-    pub stored_version: u32,
-    /// The key of the tag that it lacks.
-    pub key: String,
-    /// Where it stands.
-    pub position: Position,
-}
-
-impl Untagged {
-    /// Whether both miss one tag of one event type.
-    fn is_like(&self, other: &Untagged) -> bool {
-        self.event_type == other.event_type && self.key == other.key
-    }
-
-    /// Whether a boundary with this filter should see the event and does not.
-    pub(crate) fn concerns(&self, boundary: &Filter) -> bool {
-        boundary.items().iter().any(|item| {
-            let types = &item.types;
-            let asks = types.is_empty() || types.iter().any(|name| name == self.event_type);
-            asks && item.tags.iter().any(|tag| tag.key() == self.key)
-        })
-    }
-}
-
-impl fmt::Display for Untagged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Untagged { event_type, stored_type, stored_version, key, position } = self;
-        write!(
-            f,
-            "the event at position {position}, {stored_type} version {stored_version}, does not \
-             carry the tag {key} that {event_type} has today, so a rule over that tag does not see \
-             it: keep such rules on the tags that older events carry, or write the older facts \
-             again under a new event type; if no rule needs the older events, say so with \
-             `accept_untagged({event_type:?}, {key:?})`"
-        )
-    }
-}
 
 /// Events of some Rust type, for the checks that need no type.
 pub trait Declared: Send + Sync {

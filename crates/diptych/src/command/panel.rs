@@ -1,4 +1,4 @@
-//! What all commands of an app share.
+//! The left panel of an app as one value: the state that its commands share.
 
 use std::sync::{
     Arc,
@@ -6,21 +6,21 @@ use std::sync::{
 };
 
 use diptych_store::{
-    AcceptedCommit, EventRef, Filter, Head, LogIdentity, Position, RawEvent, Store,
+    AcceptedCommit, EventRef, Filter, Head, Key, LogIdentity, Position, RawEvent, Store,
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    cache::Cache, error::Failure, folds::Due, gates::Gates, retries::Retries, unsynced::Unsynced,
+    CacheFigures, KeyReused, cache::Cache, error::CommandError, folds::StateSource, gates::Gates,
+    metrics::CommandMetrics, retries::Retries, state::Due, unsynced::Unsynced,
 };
 use crate::{
-    command::CacheFigures,
     event::{Declared, Recorded, Schema, SchemaError, derived_id},
-    fold::caught,
     lineage::Lineage,
-    meters::Meters,
-    snapshot::Snapshots,
+    panics::caught,
+    snapshot::{Keepings, Snapshots},
+    token::Receipt,
 };
 
 /// Snapshots that may be on their way at once.
@@ -28,20 +28,22 @@ const SAVES: usize = 64;
 /// Commits in a row after which a store is taken to publish what it accepts at once.
 const PROMPT: u32 = 64;
 
-pub(crate) struct Core {
+/// The left panel of an app.
+pub(crate) struct LeftPanel {
     pub(crate) store: Store,
     /// The store's, which is asked for all the time.
     pub(crate) head: Head,
     pub(crate) identity: LogIdentity,
     /// Which history the log has.
     pub(crate) lineage: Arc<Lineage>,
-    pub(crate) schema: Schema,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) keepings: Keepings,
     pub(crate) cache: Cache,
     pub(crate) gates: Gates,
     pub(crate) unsynced: Unsynced,
     pub(crate) retries: Retries,
     pub(crate) figures: Counters,
-    pub(crate) meters: Meters,
+    pub(crate) metrics: CommandMetrics,
     pub(crate) running: Running,
     pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
     saves: Mutex<JoinSet<()>>,
@@ -70,31 +72,42 @@ pub struct Figures {
     pub cache: CacheFigures,
 }
 
-impl Core {
+impl LeftPanel {
     pub(crate) fn new(
         lineage: Arc<Lineage>,
-        schema: Schema,
+        schema: Arc<Schema>,
+        keepings: Keepings,
         cache_bytes: usize,
         retries: Retries,
         snapshots: Option<Arc<dyn Snapshots>>,
-    ) -> Core {
-        Core {
+    ) -> LeftPanel {
+        LeftPanel {
             identity: lineage.log(),
             head: lineage.store().head(),
             store: lineage.store().clone(),
             lineage,
             schema,
+            keepings,
             cache: Cache::new(cache_bytes),
             gates: Gates::default(),
             unsynced: Unsynced::default(),
             retries,
             figures: Counters::default(),
-            meters: Meters::new(),
+            metrics: CommandMetrics::new(),
             running: Running::default(),
             snapshots,
             saves: Mutex::default(),
             prompt: AtomicU32::new(0),
             last_accepted: AtomicU64::new(0),
+        }
+    }
+
+    /// Where the states of decisions come from.
+    pub(super) fn states(&self) -> StateSource<'_> {
+        StateSource {
+            schema: &self.schema,
+            keepings: Some(&self.keepings),
+            cache: Some(&self.cache),
         }
     }
 
@@ -129,7 +142,7 @@ impl Core {
         &self,
         declared: &dyn Declared,
         boundary: &Filter,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let untagged = self.schema.untagged(&self.store, declared).await?;
         match untagged.iter().find(|untagged| untagged.concerns(boundary)) {
             Some(untagged) => Err(SchemaError::Untagged(untagged.clone()).into()),
@@ -159,7 +172,7 @@ impl Core {
     /// Something came in between of a decision and its append.
     pub(crate) fn conflict(&self) {
         self.figures.conflicts.fetch_add(1, Ordering::Relaxed);
-        self.meters.conflicts.increment(1);
+        self.metrics.conflicts.increment(1);
     }
 
     /// The last position that was accepted for a command of this app.
@@ -169,7 +182,7 @@ impl Core {
 
     /// Lets no further command begin, and waits until those that run have their answers and
     /// everything that was accepted is synced.
-    pub(crate) async fn drain(&self) -> Result<(), Failure> {
+    pub(crate) async fn drain(&self) -> Result<(), CommandError> {
         self.running.stop().await;
         let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
         let synced = match self.head.position() < last {
@@ -180,6 +193,34 @@ impl Core {
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
         Ok(synced?)
+    }
+
+    /// Waits until everything up to here is published.
+    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), CommandError> {
+        if self.head.position() < position {
+            self.head.after(position.before()).await?;
+        }
+        Ok(())
+    }
+
+    /// The receipt of the commit under this key, if there is one.
+    pub(crate) async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, CommandError> {
+        let Some(commit) = self.store.keyed(&key.name).await? else { return Ok(None) };
+        let (first, last) = (commit.first, commit.last);
+        if commit.digest != key.digest {
+            let key = key.name.to_string();
+            return Err(CommandError::KeyReused(KeyReused { key, first, last }));
+        }
+        Ok(Some(self.receipt(first, last).await?))
+    }
+
+    /// The receipt of the events from `first` to `last`.
+    pub(crate) async fn receipt(
+        &self,
+        first: Position,
+        last: Position,
+    ) -> Result<Receipt, CommandError> {
+        Ok(Receipt::new(first, self.lineage.point(last).await?))
     }
 
     /// Keeps a state outside the log in the background, once what it rests on is published.
@@ -234,11 +275,11 @@ pub(crate) struct Running {
 pub(crate) struct Run<'a>(&'a Running);
 
 impl Running {
-    pub(crate) fn begin(&self) -> Result<Run<'_>, Failure> {
+    pub(crate) fn begin(&self) -> Result<Run<'_>, CommandError> {
         let before = self.state.fetch_add(2, Ordering::AcqRel);
         let run = Run(self);
         if before & 1 == 1 {
-            return Err(Failure::Stopped);
+            return Err(CommandError::Stopped);
         }
         Ok(run)
     }

@@ -5,19 +5,20 @@ use std::{any::type_name, fmt, future::Future, pin::Pin};
 use diptych_store::{Position, Timestamp};
 
 use super::{
-    Cost, Point, Query, QueryError,
+    Point,
+    job::start,
     point::Prefix,
     replay::{EventOf, Selection, Taker},
 };
 use crate::{
-    app::App,
     event::{Event, Recorded},
+    query::{Cost, Query, QueryError, RightPanel},
 };
 
-/// The question which events made an answer: see [`App::explain`].
+/// The question which events made an answer: see [`App::explain`](crate::App::explain).
 #[must_use = "nothing is explained until it is awaited"]
 pub struct Explain<'a, Q> {
-    app: &'a App,
+    panel: &'a RightPanel,
     query: Q,
     point: Point,
     limit: usize,
@@ -42,11 +43,9 @@ pub struct Explanation<E> {
     pub cost: Cost,
 }
 
-impl App {
-    /// Asks which events made the answer to this query: those in its [scope](Query::scope), and
-    /// all events of its view if it has none.
-    pub fn explain<Q: Query>(&self, query: Q) -> Explain<'_, Q> {
-        Explain { app: self, query, point: Point::now(), limit: Explain::<Q>::EVENTS }
+impl<'a, Q: Query> Explain<'a, Q> {
+    pub(crate) fn new(panel: &'a RightPanel, query: Q) -> Explain<'a, Q> {
+        Explain { panel, query, point: Point::now(), limit: Explain::<Q>::EVENTS }
     }
 }
 
@@ -91,11 +90,11 @@ impl<'a, Q: Query> IntoFuture for Explain<'a, Q> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Explain { app, query, point, limit } = self;
-            let selection = Selection::new::<Q>(app, query.scope())?;
-            let prefix = app.prefix(point).await?;
+            let Explain { panel, query, point, limit } = self;
+            let selection = Selection::new::<Q>(panel, query.scope())?;
+            let prefix = Prefix::resolve(panel, point).await?;
             let fold = async move { explained(&selection, prefix, limit).await };
-            app.past.start(type_name::<Q>(), || fold)?.await
+            start::<Q, _, _>(panel, || fold)?.await
         })
     }
 }

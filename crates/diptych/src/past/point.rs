@@ -1,10 +1,12 @@
 //! Points in the past: the part of the log that is known, and the events in it that count.
 
-use diptych_store::{Corruption, Filter, Position, Read, ReadError, Timestamp};
+use diptych_store::{Corruption, Filter, Position, Read, ReadError, Store, Timestamp};
 use tokio::task::yield_now;
 
-use super::QueryError;
-use crate::{app::App, follow::Halted};
+use crate::{
+    follow::Halted,
+    query::{QueryError, RightPanel},
+};
 
 /// A point in time, in one of the two meanings that time has, or in both.
 ///
@@ -79,78 +81,78 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Whether its events are a prefix of the log, in log order.
-    pub(super) fn is_in_log_order(&self) -> bool {
-        self.occurred_before.is_none()
-    }
-}
-
-impl App {
-    /// The last position that was recorded before this instant, or [`Position::START`] if there is
-    /// none. The events recorded before an instant are always a prefix of the log.
-    ///
-    /// # Errors
-    /// [`ReadError`] from the store. It is also an error if the store has ended and the whole known
-    /// log was recorded before the instant, because more such events may exist elsewhere.
-    pub async fn position_before(&self, instant: Timestamp) -> Result<Position, ReadError> {
-        let head = self.head();
-        let last = self.last_recorded_before(instant, head).await?;
-        match self.core.head.ended() {
-            Some(ended) if last == head => Err(ReadError::Unavailable(ended)),
-            _ => Ok(last),
-        }
-    }
-
     /// Resolves a point to a part of the log as it is now.
-    pub(super) async fn prefix(&self, point: Point) -> Result<Prefix, QueryError> {
-        let head = self.head();
+    pub(super) async fn resolve(panel: &RightPanel, point: Point) -> Result<Prefix, QueryError> {
+        let head = panel.durable();
         let mut upto = point.position.unwrap_or(head);
         if upto > head {
             return Err(QueryError::AboveHead { position: upto, head });
         }
         if let Some(instant) = point.recorded_before {
-            upto = self.last_recorded_before(instant, upto).await?;
+            upto = last_recorded_before(panel.store(), instant, upto).await?;
         }
         // If the log has an event above the prefix, the prefix can no longer change.
         let is_prefix_known = point.position.is_some() || upto < head;
-        if !is_prefix_known && self.core.head.is_ended() {
-            let halted = Halted::ended(&self.core.head);
+        if !is_prefix_known && panel.head.is_ended() {
+            let halted = Halted::ended(&panel.head);
             return Err(QueryError::halted(halted, "the log"));
         }
         let is_open = point == Point::now();
         Ok(Prefix { upto, occurred_before: point.occurred_before, is_open })
     }
 
-    /// The last position at or below `upto` that was recorded before this instant.
-    async fn last_recorded_before(
-        &self,
-        instant: Timestamp,
-        upto: Position,
-    ) -> Result<Position, ReadError> {
-        // All events at or below `low` were recorded before the instant, and none above `high` was.
-        let (mut low, mut high) = (Position::START, upto);
-        // Most callers ask about the end of the log.
-        let mut probe = upto;
-        while low < high {
-            match self.recorded_at(probe).await? < instant {
-                true => low = probe,
-                false => high = probe.before(),
-            }
-            probe = low.plus((high.get() - low.get()).div_ceil(2));
-            // Each probe may wait for a page of the disk. Other tasks run between two of them.
-            yield_now().await;
-        }
-        Ok(low)
+    /// Whether its events are a prefix of the log, in log order.
+    pub(super) fn is_in_log_order(&self) -> bool {
+        self.occurred_before.is_none()
     }
+}
 
-    async fn recorded_at(&self, position: Position) -> Result<Timestamp, ReadError> {
-        let read = Read::after(position.before()).upto(position).limit(1);
-        let batch = self.core.store.read(&Filter::everything(), read).await?;
-        let event = batch.get(0).ok_or_else(|| Corruption {
-            place: format!("position {position}"),
-            what: "the store gives no event there, and positions have no gaps".to_owned(),
-            advice: "this is a mistake of the store: report it to its authors".to_owned(),
-        })?;
-        Ok(event.recorded_at())
+/// The last position that was recorded before this instant.
+///
+/// # Errors
+/// [`ReadError`] from the store. It is also an error if the store has ended and the whole known log
+/// was recorded before the instant, because more such events may exist elsewhere.
+pub(crate) async fn position_before(
+    panel: &RightPanel,
+    instant: Timestamp,
+) -> Result<Position, ReadError> {
+    let head = panel.durable();
+    let last = last_recorded_before(panel.store(), instant, head).await?;
+    match panel.head.ended() {
+        Some(ended) if last == head => Err(ReadError::Unavailable(ended)),
+        _ => Ok(last),
     }
+}
+
+/// The last position at or below `upto` that was recorded before this instant.
+async fn last_recorded_before(
+    store: &Store,
+    instant: Timestamp,
+    upto: Position,
+) -> Result<Position, ReadError> {
+    // All events at or below `low` were recorded before the instant, and none above `high` was.
+    let (mut low, mut high) = (Position::START, upto);
+    // Most callers ask about the end of the log.
+    let mut probe = upto;
+    while low < high {
+        match recorded_at(store, probe).await? < instant {
+            true => low = probe,
+            false => high = probe.before(),
+        }
+        probe = low.plus((high.get() - low.get()).div_ceil(2));
+        // Each probe may wait for a page of the disk. Other tasks run between two of them.
+        yield_now().await;
+    }
+    Ok(low)
+}
+
+async fn recorded_at(store: &Store, position: Position) -> Result<Timestamp, ReadError> {
+    let read = Read::after(position.before()).upto(position).limit(1);
+    let batch = store.read(&Filter::everything(), read).await?;
+    let event = batch.get(0).ok_or_else(|| Corruption {
+        place: format!("position {position}"),
+        what: "the store gives no event there, and positions have no gaps".to_owned(),
+        advice: "this is a mistake of the store: report it to its authors".to_owned(),
+    })?;
+    Ok(event.recorded_at())
 }

@@ -14,11 +14,11 @@ use std::{
 use diptych_store::{Batch, EventRef, Filter, Position, Read, Store, Timestamp};
 use tokio::task::yield_now;
 
-use super::{Query, QueryError};
 use crate::{
-    app::App,
     event::{Event, Reading, Recorded, SchemaError, Stored},
-    fold::{Fold, FoldError, FoldFailure, caught, panic_text},
+    fold::{Fold, FoldError, FoldFailure},
+    panics::{caught, panic_text},
+    query::{Query, QueryError, RightPanel},
 };
 
 /// Events that are read at once, and taken in between two looks whether the caller still waits.
@@ -58,18 +58,21 @@ pub(super) struct Selection<E> {
 
 impl<E: Event> Selection<E> {
     /// The events in this scope.
-    pub(super) fn new<Q: Query>(app: &App, scope: Filter) -> Result<Selection<E>, QueryError>
+    pub(super) fn new<Q: Query>(
+        panel: &RightPanel,
+        scope: Filter,
+    ) -> Result<Selection<E>, QueryError>
     where
         Q::View: Fold<Event = E>,
     {
         let wrong = |error| QueryError::Scope { query: type_name::<Q>(), error };
-        let schema = &app.core.schema;
+        let schema = &panel.schema;
         schema.check_tags(&scope).map_err(wrong)?;
         let reading = schema.reading::<E>()?;
         reading.check_current()?;
         let filter = reading.narrow(&scope).map_err(wrong)?;
-        let (view, past_events) = (type_name::<Q::View>(), app.past_events);
-        Ok(Selection { store: app.core.store.clone(), view, scope, filter, reading, past_events })
+        let (view, past_events) = (type_name::<Q::View>(), panel.past_events);
+        Ok(Selection { store: panel.store().clone(), view, scope, filter, reading, past_events })
     }
 
     /// Whether it is all of the view's events.

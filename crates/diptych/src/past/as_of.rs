@@ -1,22 +1,16 @@
 //! Queries about the past. The events up to a point are folded again, and the resulting view
 //! answers the query.
 
-use std::{
-    any::type_name, fmt, future::Future, panic::catch_unwind, pin::Pin, sync::Arc, time::Duration,
-};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use diptych_store::{Filter, Position, Timestamp};
+use diptych_store::{Position, Timestamp};
 use tokio::{runtime::Handle, time::timeout};
 
-use super::{
-    Answer, Ask, Cost, Point, Query, QueryError, ask::answer, point::Prefix, replay::Selection,
-};
+use super::{Point, job::start, point::Prefix, refold::Refold};
 use crate::{
-    app::App,
-    fold::{FoldError, FoldFailure, panic_text},
-    lineage::{Claims, settled},
-    snapshot::{Ages, Kept},
-    view::{View, copies::Image},
+    query::{Answer, Ask, Cost, Query, QueryError, RightPanel, answer},
+    token::{Claims, settled},
+    view::copies::Image,
 };
 
 /// How often a query checks whether the view in memory has the answer, while the view moves on.
@@ -31,7 +25,7 @@ const LOOKS: usize = 3;
 /// instead. The [cost](Answer::cost) tells which way was taken.
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Past<'a, Q> {
-    app: &'a App,
+    panel: &'a RightPanel,
     query: Q,
     point: Point,
     claims: Claims,
@@ -62,9 +56,8 @@ impl<'a, Q: Query> Ask<'a, Q> {
 
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
-        let within = self.longest_wait();
-        let Ask { app, query, claims, .. } = self;
-        Past { app, query, point: point.into(), claims, within }
+        let (panel, query, claims, within) = self.into_parts();
+        Past { panel, query, point: point.into(), claims, within }
     }
 }
 
@@ -95,11 +88,11 @@ impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Past { app, query, point, claims, within } = self;
-            settled(claims, app.lineage().clone(), within).await?;
-            let replay = Replay::new(app, query)?;
-            let prefix = app.prefix(point).await?;
-            replay.answer(app, prefix).await
+            let Past { panel, query, point, claims, within } = self;
+            settled(claims, panel.lineage.clone(), within).await?;
+            let replay = Replay::new(panel, query)?;
+            let prefix = Prefix::resolve(panel, point).await?;
+            replay.answer(panel, prefix).await
         })
     }
 }
@@ -110,99 +103,46 @@ impl<Q> fmt::Debug for Past<'_, Q> {
     }
 }
 
-/// One query's answers at two points: see [`App::diff`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Difference<T> {
-    /// The answer at the first of the two points.
-    pub before: Answer<T>,
-    /// The answer at the second.
-    pub after: Answer<T>,
-}
-
-impl<T: PartialEq> Difference<T> {
-    /// Whether the two answers differ.
-    pub fn is_changed(&self) -> bool {
-        self.before.value != self.after.value
-    }
-}
-
-impl App {
-    /// The answers of one query at two points. If both points are prefixes of the log in its order,
-    /// the events up to the earlier one are folded once for both.
-    ///
-    /// # Errors
-    /// [`QueryError`] as of the query at each of the points.
-    pub async fn diff<Q: Query>(
-        &self,
-        query: Q,
-        before: impl Into<Point>,
-        after: impl Into<Point>,
-    ) -> Result<Difference<Q::Answer>, QueryError> {
-        let (before, after) = (before.into(), after.into());
-        let replay = Replay::new(self, query)?;
-        let (before, after) = (self.prefix(before).await?, self.prefix(after).await?);
-        let is_in_log_order = before.is_in_log_order() && after.is_in_log_order();
-        if is_in_log_order && after.upto < before.upto {
-            let (after, before) = replay.answers(self, after, before).await?;
-            return Ok(Difference { before, after });
-        }
-        let (before, after) = replay.answers(self, before, after).await?;
-        Ok(Difference { before, after })
-    }
-}
-
 /// A query with the means to fold its view again. It moves to the folding thread, so it owns its
 /// parts and does not keep the app alive.
-struct Replay<Q: Query> {
+pub(super) struct Replay<Q: Query> {
     query: Q,
     refold: Refold<Q::View>,
 }
 
-/// The means to fold a view again.
-pub(super) struct Refold<V: View> {
-    pub(super) selection: Selection<V::Event>,
-    /// The snapshots of the view, if any are kept.
-    ages: Option<Arc<Ages<V>>>,
-}
-
-/// A view at a point in the past.
-pub(super) struct Folded<V> {
-    pub(super) view: V,
-    /// It contains all events up to here.
-    pub(super) upto: Position,
-    pub(super) cost: Cost,
-}
-
 impl<Q: Query> Replay<Q> {
     /// Uses the events in the query's scope.
-    fn new(app: &App, query: Q) -> Result<Replay<Q>, QueryError> {
-        let refold = Refold::new::<Q>(app, query.scope())?;
+    pub(super) fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
+        let refold = Refold::new::<Q>(panel, query.scope())?;
         Ok(Replay { query, refold })
     }
 
-    async fn answer(self, app: &App, prefix: Prefix) -> Result<Answer<Q::Answer>, QueryError> {
-        if let Some(answer) = self.live(app, prefix).await? {
+    async fn answer(
+        self,
+        panel: &RightPanel,
+        prefix: Prefix,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        if let Some(answer) = self.live(panel, prefix).await? {
             return Ok(answer);
         }
         let fold = async move { self.refold.folded(prefix).await?.answer(&self.query) };
-        app.past.start(type_name::<Q>(), || fold)?.await
+        start::<Q, _, _>(panel, || fold)?.await
     }
 
     /// The answers at two points. If both are in log order, the earlier one comes first, and the
     /// later one is folded on from it.
-    async fn answers(
+    pub(super) async fn answers(
         self,
-        app: &App,
+        panel: &RightPanel,
         first: Prefix,
         last: Prefix,
     ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
-        let live = (self.live(app, first).await?, self.live(app, last).await?);
+        let live = (self.live(panel, first).await?, self.live(panel, last).await?);
         if let (Some(first), Some(last)) = live {
             return Ok((first, last));
         }
         let fold = async move { self.fold_both((first, live.0), (last, live.1)).await };
-        app.past.start(type_name::<Q>(), || fold)?.await
+        start::<Q, _, _>(panel, || fold)?.await
     }
 
     /// Folds the answers at two points. A point whose answer is already known is not folded.
@@ -236,10 +176,10 @@ impl<Q: Query> Replay<Q> {
     /// matching events.
     async fn live(
         &self,
-        app: &App,
+        panel: &RightPanel,
         prefix: Prefix,
     ) -> Result<Option<Answer<Q::Answer>>, QueryError> {
-        let Ok(live) = app.panel.live::<Q::View>() else { return Ok(None) };
+        let Ok(live) = panel.views.live::<Q::View>() else { return Ok(None) };
         if !prefix.is_in_log_order() {
             return Ok(None);
         }
@@ -269,7 +209,7 @@ impl<Q: Query> Replay<Q> {
             if image.position() <= bound {
                 return self.answer_of_live(&image, prefix).map(Some);
             }
-            bound = app.head();
+            bound = panel.durable();
         }
         Ok(None)
     }
@@ -288,70 +228,3 @@ impl<Q: Query> Replay<Q> {
 
 /// A point, and its answer if that is known already.
 type At<T> = (Prefix, Option<Answer<T>>);
-
-impl<V: View> Refold<V> {
-    /// Uses the events in this scope of the query.
-    pub(super) fn new<Q: Query<View = V>>(
-        app: &App,
-        scope: Filter,
-    ) -> Result<Refold<V>, QueryError> {
-        let selection = Selection::new::<Q>(app, scope)?;
-        Ok(Refold { selection, ages: app.panel.ages::<V>() })
-    }
-
-    /// The view at this point, folded from the log.
-    pub(super) async fn folded(&self, prefix: Prefix) -> Result<Folded<V>, QueryError> {
-        let upto = prefix.upto;
-        if let Some(before) = prefix.occurred_before {
-            let (view, events) = self.selection.as_occurred(upto, before, fresh::<V>).await?;
-            return Ok(Folded { view, upto, cost: Cost { events, from: Position::START } });
-        }
-        let (view, from) = match self.selection.is_whole() {
-            true => self.begin(upto)?,
-            false => (fresh::<V>()?, Position::START),
-        };
-        let mut folded = Folded { view, upto: from, cost: Cost { events: 0, from } };
-        self.fold_on(&mut folded, upto).await?;
-        Ok(folded)
-    }
-
-    /// The state from which to fold all of the view's events in log order, at `upto` or an earlier
-    /// position. Reads a snapshot on this thread.
-    fn begin(&self, upto: Position) -> Result<(V, Position), QueryError> {
-        // Snapshots above `upto` are kept for other queries, because the log grows meanwhile.
-        let newest = |ages: &Arc<Ages<V>>| ages.newest(upto, Position::new(u64::MAX));
-        match self.ages.as_ref().and_then(newest) {
-            Some(Kept { fold, position, .. }) => Ok((fold, position)),
-            None => Ok((fresh::<V>()?, Position::START)),
-        }
-    }
-
-    /// Continues the fold to a later position. The cost becomes the cost of this step.
-    async fn fold_on(&self, folded: &mut Folded<V>, upto: Position) -> Result<(), QueryError> {
-        let from = folded.upto;
-        let events = self.selection.in_log_order(&mut folded.view, from, upto).await?;
-        folded.upto = upto;
-        folded.cost = Cost { events, from };
-        Ok(())
-    }
-}
-
-impl<V: View> Folded<V> {
-    pub(super) fn answer<Q: Query<View = V>>(
-        &self,
-        query: &Q,
-    ) -> Result<Answer<Q::Answer>, QueryError> {
-        let Folded { view, upto, cost } = self;
-        let value = answer(query, view)?;
-        Ok(Answer::past(value, *upto, *cost))
-    }
-}
-
-/// A view without any events.
-pub(super) fn fresh<V: View>() -> Result<V, QueryError> {
-    catch_unwind(V::default).map_err(|panic| {
-        let (fold, position) = (type_name::<V>(), Position::START);
-        let cause = FoldFailure::Panicked(panic_text(&*panic));
-        QueryError::Fold(FoldError { fold, position, cause })
-    })
-}

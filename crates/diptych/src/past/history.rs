@@ -6,13 +6,13 @@ use diptych_store::{Batch, Position};
 use tokio::task::yield_now;
 
 use super::{
-    Answer, Cost, Point, Query, QueryError,
-    ask::answer,
-    past::Refold,
-    pool::Folding,
+    Point,
+    job::{PastFold, start},
+    point::Prefix,
+    refold::Refold,
     replay::{Cursor, EventOf, Selection},
 };
-use crate::app::App;
+use crate::query::{Answer, Cost, Query, QueryError, RightPanel, answer};
 
 /// Events between two checks that the caller still waits. They are few, because an answer may take
 /// longer than an event.
@@ -20,9 +20,9 @@ const TURN_EVENTS: usize = 64;
 /// Number of changed answers that are computed ahead of the caller.
 const AHEAD_ANSWERS: usize = 64;
 
-/// The answers to one query over a range of the log: see [`App::history`].
+/// The answers to one query over a range of the log: see [`App::history`](crate::App::history).
 pub struct History<Q: Query> {
-    app: App,
+    panel: Arc<RightPanel>,
     query: Arc<Q>,
     from: Position,
     to: Position,
@@ -36,7 +36,7 @@ enum State<Q: Query> {
     /// `None` only while a turn is being started.
     Going(Option<Box<Going<Q>>>),
     /// A thread computes the next answers. It ends by itself within a page.
-    Turning(Folding<Turned<Q>>),
+    Turning(PastFold<Turned<Q>>),
     /// No more answers follow. Holds the error if the history ended early.
     Done(Option<QueryError>),
 }
@@ -61,18 +61,15 @@ struct Turned<Q: Query> {
     next: Result<Option<Box<Going<Q>>>, QueryError>,
 }
 
-impl App {
-    /// The answer to this query as of `from`, and then each changed answer with the position of the
-    /// event that changed it, up to and including `to`. Events of one commit are applied one by
-    /// one, as in [`Ask::as_of`](crate::Ask::as_of).
-    ///
-    /// It computes an answer for every event in the query's [scope](Query::scope).
-    pub fn history<Q>(&self, query: Q, from: Position, to: Position) -> History<Q>
-    where
-        Q: Query<Answer: Clone + PartialEq>,
-    {
-        let (app, query) = (self.clone(), Arc::new(query));
-        History { app, query, from, to, ahead: VecDeque::new(), state: State::NotBegun }
+impl<Q: Query> History<Q> {
+    pub(crate) fn new(
+        panel: Arc<RightPanel>,
+        query: Q,
+        from: Position,
+        to: Position,
+    ) -> History<Q> {
+        let query = Arc::new(query);
+        History { panel, query, from, to, ahead: VecDeque::new(), state: State::NotBegun }
     }
 }
 
@@ -90,7 +87,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
             }
             let turned = match &mut self.state {
                 State::NotBegun => self.begin().await,
-                State::Going(going) => match turn(&self.app, going) {
+                State::Going(going) => match turn(&self.panel, going) {
                     Ok(folding) => {
                         self.state = State::Turning(folding);
                         continue;
@@ -120,9 +117,9 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
 
     async fn begin(&self) -> Result<Turned<Q>, QueryError> {
         // The end is checked first, because a position above the head fails at once.
-        self.app.prefix(Point::at(self.to)).await?;
-        let prefix = self.app.prefix(Point::at(self.from)).await?;
-        let refold = Refold::new::<Q>(&self.app, self.query.scope())?;
+        Prefix::resolve(&self.panel, Point::at(self.to)).await?;
+        let prefix = Prefix::resolve(&self.panel, Point::at(self.from)).await?;
+        let refold = Refold::new::<Q>(&self.panel, self.query.scope())?;
         let (query, cursor) =
             (self.query.clone(), Cursor { at: self.from, upto: self.to, events: 0 });
         let begin = async move {
@@ -140,16 +137,16 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
             };
             Ok(Turned { answers: VecDeque::from([answer]), next: Ok(Some(Box::new(going))) })
         };
-        self.app.past.start(type_name::<Q>(), || begin)?.await
+        start::<Q, _, _>(&self.panel, || begin)?.await
     }
 }
 
 /// Starts a turn. Takes the state out of its place only if the pool admits the turn.
 fn turn<Q: Query<Answer: Clone + PartialEq>>(
-    app: &App,
+    panel: &RightPanel,
     going: &mut Option<Box<Going<Q>>>,
-) -> Result<Folding<Turned<Q>>, QueryError> {
-    app.past.start(type_name::<Q>(), || {
+) -> Result<PastFold<Turned<Q>>, QueryError> {
+    start::<Q, _, _>(panel, || {
         let going = going.take();
         async move {
             let mut answers = VecDeque::new();
