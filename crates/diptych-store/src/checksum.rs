@@ -204,14 +204,14 @@ mod tests {
 
     /// Tokens and databases keep checksums for years, and every store has to give equal ones.
     #[test]
-    fn the_checksum_never_changes() {
+    fn the_checksum_of_a_known_event_never_changes() {
         assert_eq!(at(&RawEvent::new("a", ""), 1, 0).to_string(), "0b91ed047e9eaf86");
         assert_eq!(at(&full(), 7, 1_700_000_000_000_000).to_string(), "994f7a6c6063924b");
         assert_eq!(EventChecksum::from_u64(0x1f).to_string(), "000000000000001f");
     }
 
     #[test]
-    fn every_field_and_the_place_count() {
+    fn the_checksum_covers_every_field_the_position_and_the_time() {
         let changes: [fn(&mut RawEvent); 16] = [
             |_| {},
             |event| event.event_type = "Opened".into(),

@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_round_trips() {
+    fn every_field_survives_its_encoding() {
         let mut bytes = Vec::new();
         encode(&full(), &Limits::default(), &mut bytes).unwrap();
         assert_eq!(decode(&bytes), full());
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_given_twice_is_written_once() {
+    fn a_repeated_tag_is_written_once() {
         let mut bytes = Vec::new();
         let tag = |n| Tag::new("t", n);
         let event = RawEvent::new("e", []).tag(tag(1)).tag(tag(2)).tag(tag(1));
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_cut_short_in_the_fields_are_refused() {
+    fn bytes_that_end_within_a_field_are_refused() {
         let mut bytes = Vec::new();
         encode(&full(), &Limits::default(), &mut bytes).unwrap();
         let fields = bytes.len() - full().payload.len();
@@ -540,7 +540,7 @@ mod tests {
         }
 
         #[test]
-        fn varints_round_trip(number: u64) {
+        fn a_number_survives_its_varint(number: u64) {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, number);
             prop_assert_eq!(take_varint(&bytes), Some((number, &[][..])));

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_counts_on_and_never_repeats() {
+    fn the_next_epoch_has_the_next_number_and_is_unique() {
         let first = Epoch::first();
         let (one, two) = (first.next(), first.next());
         assert_eq!((first.number(), one.number()), (1, 2));

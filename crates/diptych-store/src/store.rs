@@ -21,9 +21,9 @@ use crate::{
 ///
 /// - A commit is atomic, positions are dense and in commit order, and `recorded_at` never
 ///   decreases.
-/// - [`append`](EventStore::append) answers when the commit is *accepted*: it has its positions, and
-///   every later check sees it. It is durable once its [`AcceptedCommit::synced`] returns. Only then
-///   do reads, [`head`](EventStore::head), look-ups and refusals show it.
+/// - [`append`](EventStore::append) answers when the commit is *accepted*: it has its positions,
+///   and every later check sees it. It is durable once its [`AcceptedCommit::synced`] returns. Only
+///   then do reads, [`head`](EventStore::head), look-ups and refusals show it.
 /// - After a failed write or sync the store accepts no commit until it is opened again.
 /// - If the future of an append is dropped, its commit is made completely or not at all.
 pub trait EventStore: Send + Sync + 'static {
