@@ -5,11 +5,16 @@
 //! exactly the result of folding the log up to it.
 
 pub(crate) mod control;
+mod database;
 mod runner;
 
 use std::{error::Error, iter::successors, sync::Arc};
 
 pub use control::{NoSuchProjection, ProjectionControl, ProjectionStatus};
+pub use database::{
+    CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
+    StoredCheckpoint,
+};
 
 pub use crate::follow::RunnerHandle;
 

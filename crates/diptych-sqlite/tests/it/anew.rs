@@ -107,7 +107,7 @@ fn a_new_version_makes_other_tables_and_removes_those_of_the_old() {
     // The newer one, still running, does not write to tables of the older.
     let at = old.checkpoint().unwrap().unwrap();
     let error = new_one.apply(&[], Some(at), at).unwrap_err();
-    assert!(error.to_string().contains("made anew in version 1"), "{error}");
+    assert!(error.to_string().contains("rebuilt in version 1"), "{error}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn tables_and_checkpoints_that_were_removed_by_hand_are_noticed() {
     let at = odd.checkpoint().unwrap().unwrap();
     by_hand("DELETE FROM diptych_checkpoint");
     let error = odd.apply(&[], Some(at), at).unwrap_err();
-    assert!(error.to_string().contains("diptych_checkpoint is gone"), "{error}");
+    assert!(error.to_string().contains("checkpoint of projection odd is gone"), "{error}");
     follow(app.store(), &mut odd, 10).unwrap();
     let rows = "SELECT count(*) FROM odd";
     let rows: Option<u64> = reader(&file).query_row(rows, (), |row| row.get(0)).optional().unwrap();

@@ -132,7 +132,7 @@ fn the_tables_of_another_are_left_alone() {
 
     let creates = [
         ("CREATE TABLE sale (x)", "table sale already exists"),
-        ("CREATE TABLE IF NOT EXISTS sale (x)", "there is a table sale already, which is not"),
+        ("CREATE TABLE IF NOT EXISTS sale (x)", "the table sale exists already, and is not"),
         ("CREATE TABLE mine (x); DROP TABLE IF EXISTS sale", "sale was there before"),
         ("CREATE TABLE IF NOT EXISTS sale (x); DELETE FROM sale", "sale was there before"),
         ("CREATE TABLE IF NOT EXISTS sale (x); ALTER TABLE sale ADD COLUMN y", "sale was there"),
