@@ -16,19 +16,25 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use suites::Tier;
+
 const USAGE: &str = "\
 usage: cargo xtask <chore>
 
-  check  formatting, clippy and rustdoc with warnings denied, then every suite
-  test   every suite of tests, with a summary
-  deny   licences, advisories and sources of the dependencies (needs cargo-deny)
+  check         formatting, clippy and rustdoc with warnings denied, then the suites of tests
+  check --long  the same, clippy of benches, and the randomised suites with ten times their counts
+  test          the suites of tests, with a summary
+  test --long   the same, and the suites of the long tier
+  deny          licences, advisories and sources of the dependencies (needs cargo-deny)
 ";
 
 fn main() -> ExitCode {
     let chores: Vec<String> = env::args().skip(1).collect();
     let passed = match chores.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["check"] => gates() && suites::run(),
-        ["test"] => suites::run(),
+        ["check"] => gates() && suites::run(Tier::Check),
+        ["check", "--long"] => gates() && long_gates() && suites::run(Tier::Long),
+        ["test"] => suites::run(Tier::Check),
+        ["test", "--long"] => suites::run(Tier::Long),
         ["deny"] => deny(),
         _ => {
             eprint!("{USAGE}");
@@ -38,22 +44,27 @@ fn main() -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the checks that execute no tests. Stops at the first failure, because later checks would
+/// The benches are a workspace of their own, so commands for the main workspace do not cover them.
+const BENCHES: [&str; 2] = ["--manifest-path", "benches/Cargo.toml"];
+
+/// Runs the checks of both tiers that execute no tests. Stops at the first failure, because later checks would
 /// mostly repeat its messages.
 fn gates() -> bool {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features"];
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
-    // The benches are a workspace of their own, so commands for the main workspace do not cover
-    // them.
-    let benches = ["--manifest-path", "benches/Cargo.toml"];
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
-        && gate("formatting of benches", cargo().arg("fmt").args(benches).arg("--check"))
+        && gate("formatting of benches", cargo().arg("fmt").args(BENCHES).arg("--check"))
         && gate("clippy", cargo().args(clippy).args(["--", "-D", "warnings"]))
-        && gate(
-            "clippy of benches",
-            cargo().arg("clippy").args(benches).args(["--all-targets", "--", "-D", "warnings"]),
-        )
         && gate("rustdoc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Runs the checks of the long tier that execute no tests. The benches compile the databases that
+/// they compare with, which takes longer than everything else in the short tier.
+fn long_gates() -> bool {
+    gate(
+        "clippy of benches",
+        cargo().arg("clippy").args(BENCHES).args(["--all-targets", "--", "-D", "warnings"]),
+    )
 }
 
 fn gate(name: &str, command: &mut Command) -> bool {

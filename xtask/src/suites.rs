@@ -13,55 +13,86 @@ use crate::{
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
 
+/// How often a suite runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    /// Before each merge, within 20 minutes on two processors, from a fresh clone.
+    Check,
+    /// Before a release and after a change of the engine: within 75 minutes.
+    Long,
+}
+
 /// A group of tests that runs as a unit, or is left out as a unit.
 struct Suite {
     name: &'static str,
-    /// Arguments for `cargo test`.
-    args: &'static [&'static str],
+    tier: Tier,
+    /// Which targets of the workspace `cargo test` runs. They have the features of all other
+    /// suites, so that cargo compiles nothing twice.
+    targets: &'static [&'static str],
+    /// Arguments for the test programs: which tests run.
+    tests: &'static [&'static str],
+    /// How many rounds the randomised tests run, where that is not their default.
+    counts: &'static [(&'static str, &'static str)],
     /// Programs that the suite needs besides cargo.
     needs: &'static [Tool],
 }
 
+const UNIT: &[&str] = &["--lib", "--bins"];
+const INTEGRATION: &[&str] = &["--test", "*"];
+
 const SUITES: &[Suite] = &[
-    Suite { name: "unit", args: &["--workspace", "--all-features", "--lib", "--bins"], needs: &[] },
+    suite("unit", UNIT, &[]),
+    suite("integration", INTEGRATION, &["--skip", "tidy::", "--skip", "browser::"]),
     Suite {
-        name: "integration",
-        args: &[
-            "--workspace",
-            "--all-features",
-            "--test",
-            "*",
-            "--",
-            "--skip",
-            "tidy::",
-            "--skip",
-            "browser::",
-        ],
-        needs: &[],
-    },
-    Suite {
-        name: "pages in a browser",
-        args: &["--workspace", "--all-features", "--test", "*", "--", "browser::"],
         needs: &[CHROMIUM, CHROMEDRIVER],
+        ..suite("pages in a browser", INTEGRATION, &["browser::"])
     },
-    Suite {
-        name: "tidy",
-        // Uses the features of the suites before, so that cargo compiles nothing again.
-        args: &["--workspace", "--all-features", "--test", "*", "--", "tidy::"],
-        needs: &[GIT],
-    },
-    Suite {
-        name: "examples in docs",
-        args: &["--workspace", "--all-features", "--doc"],
-        needs: &[],
-    },
+    Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
+    suite("examples in docs", &["--doc"], &[]),
+    // Ten times the default counts of each test. Their constants stand in the tests.
+    long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
+    long(
+        "loss of power in clusters and backups, longer",
+        &["cluster::", "backup_power::"],
+        &[("DIPTYCH_SIM_SEEDS", "120")],
+    ),
+    long(
+        "loss at every operation, longer",
+        &["every_operation::"],
+        &[("DIPTYCH_SIM_SEEDS", "1000")],
+    ),
+    long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),
+    long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")]),
+    long("killed loads, longer", &["demo::a_load_that_is_killed"], &[("DIPTYCH_KILLS", "40")]),
+    long("model of a store, longer", &["model"], &[("DIPTYCH_MODEL_RUNS", "480")]),
+    long("interleaved commands, longer", &["interleave::"], &[("DIPTYCH_INTERLEAVINGS", "15000")]),
+    long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),
 ];
 
-/// Runs all suites and prints the summary. Returns whether none failed.
-pub(crate) fn run() -> bool {
+const fn suite(
+    name: &'static str,
+    targets: &'static [&'static str],
+    tests: &'static [&'static str],
+) -> Suite {
+    Suite { name, tier: Tier::Check, targets, tests, counts: &[], needs: &[] }
+}
+
+const fn long(
+    name: &'static str,
+    tests: &'static [&'static str],
+    counts: &'static [(&'static str, &'static str)],
+) -> Suite {
+    Suite { name, tier: Tier::Long, targets: INTEGRATION, tests, counts, needs: &[] }
+}
+
+/// Runs the suites up to this tier and prints the summary. Returns whether none failed.
+pub(crate) fn run(tier: Tier) -> bool {
     // In CI a suite that cannot run counts as failed, because CI has to run all suites.
     let strict = env::var("CI").is_ok_and(|value| value == "true");
-    let rows: Vec<Row> = SUITES.iter().map(|suite| run_one(suite, strict)).collect();
+    let rows: Vec<Row> = {
+        let suites = SUITES.iter().filter(|suite| suite.tier <= tier);
+        suites.map(|suite| run_one(suite, strict)).collect()
+    };
     let (text, passed) = summary(&rows);
     println!("\n{text}");
     passed
@@ -82,7 +113,9 @@ fn run_one(suite: &Suite, strict: bool) -> Row {
 
 fn run_tests(suite: &Suite) -> Outcome {
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast"]).args(suite.args).stdout(Stdio::piped());
+    command.args(["test", "--no-fail-fast", "--workspace", "--all-features"]).args(suite.targets);
+    command.arg("--").args(suite.tests);
+    command.envs(suite.counts.iter().copied()).stdout(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -100,6 +133,10 @@ fn run_tests(suite: &Suite) -> Outcome {
         }
     }
     match child.wait() {
+        Ok(status) if status.success() && tests.is_empty() => {
+            eprintln!("xtask: no test of the suite {:?} was found", suite.name);
+            Outcome::Failed(tests)
+        }
         Ok(status) if status.success() => Outcome::Passed(tests),
         _ => Outcome::Failed(tests),
     }

@@ -11,6 +11,11 @@ pub(crate) struct Tests {
 }
 
 impl Tests {
+    /// Whether no test ran.
+    pub(crate) fn is_empty(self) -> bool {
+        self.passed + self.failed == 0
+    }
+
     /// Adds a line such as `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
     pub(crate) fn add(&mut self, line: &str) {
         let Some(counts) = line.strip_prefix("test result: ") else {

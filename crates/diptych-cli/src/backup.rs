@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{BackedUp, BackupError, BackupOptions, OpenError, Sealed, backup};
+use diptych_log::{BackupError, BackupOptions, BackupReport, OpenError, SealedSegments, backup};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
     folder::must_exist(&args.folder)?;
-    let sealed = if args.copy { Sealed::Copy } else { Sealed::Link };
+    let sealed = if args.copy { SealedSegments::Copy } else { SealedSegments::Link };
     let options = BackupOptions { sealed, ..BackupOptions::default() };
     let progress = Progress::new(Some(0));
     let done = folder::when_free(args.folder.wait.duration(), || {
@@ -36,8 +36,8 @@ pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
     Ok(writeln!(out, "{}", as_line(&done))?)
 }
 
-fn as_line(done: &BackedUp) -> String {
-    let BackedUp { identity, from, upto, linked, copied, kept, bytes, .. } = done;
+fn as_line(done: &BackupReport) -> String {
+    let BackupReport { identity, from, upto, linked, copied, kept, bytes, .. } = done;
     let what = match upto.get() - from.get() {
         0 => format!("nothing new up to position {}", count(upto.get())),
         _ => format!("positions {} to {}", count(from.get() + 1), count(upto.get())),
@@ -64,8 +64,8 @@ struct BackupOutput {
     bytes: u64,
 }
 
-impl From<&BackedUp> for BackupOutput {
-    fn from(done: &BackedUp) -> BackupOutput {
+impl From<&BackupReport> for BackupOutput {
+    fn from(done: &BackupReport) -> BackupOutput {
         BackupOutput {
             log: done.identity.id.to_string(),
             epoch: done.identity.epoch.to_string(),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{LogOptions, Restored, restore};
+use diptych_log::{LogOptions, RestoreReport, restore};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
@@ -34,8 +34,8 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     Ok(writeln!(out, "{}", as_line(&done))?)
 }
 
-fn as_line(done: &Restored) -> String {
-    let Restored { identity, upto, copied, kept, bytes, .. } = done;
+fn as_line(done: &RestoreReport) -> String {
+    let RestoreReport { identity, upto, copied, kept, bytes, .. } = done;
     format!(
         "restored up to position {} as {identity}: {} copied, {} kept; {} written and verified",
         count(upto.get()),
@@ -57,8 +57,8 @@ struct RestoreOutput {
     bytes: u64,
 }
 
-impl From<&Restored> for RestoreOutput {
-    fn from(done: &Restored) -> RestoreOutput {
+impl From<&RestoreReport> for RestoreOutput {
+    fn from(done: &RestoreReport) -> RestoreOutput {
         RestoreOutput {
             log: done.identity.id.to_string(),
             epoch: done.identity.epoch.to_string(),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{Damage, LogOptions, OpenError, Verified, VerifyError, verify};
+use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, verify};
 use diptych_store::Corruption;
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     Err(Failure::new(Exit::Damage, as_lines(&places)))
 }
 
-fn as_text(verified: &Verified, out: &mut impl Write) -> io::Result<()> {
+fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "everything is in order")?;
     facts(
         out,
@@ -74,7 +74,7 @@ struct IntactOutput {
 }
 
 impl IntactOutput {
-    fn of(verified: &Verified) -> IntactOutput {
+    fn of(verified: &VerifyReport) -> IntactOutput {
         IntactOutput {
             ok: true,
             log: verified.identity.id.to_string(),

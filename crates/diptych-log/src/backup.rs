@@ -28,7 +28,7 @@ pub(crate) mod source;
 
 /// How a backup takes in sealed segments, which are no longer written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sealed {
+pub enum SealedSegments {
     /// Sealed segments get a second name where that is possible, which takes no time and no space;
     /// otherwise they are copied. Log and backup then share these bytes: the backup protects from a
     /// folder that is removed or a log that is spoilt by mistake, and not from a disk that fails.
@@ -42,21 +42,21 @@ pub enum Sealed {
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
     /// How a backup takes in sealed segments, which are no longer written to.
-    pub sealed: Sealed,
+    pub sealed: SealedSegments,
     /// The disk that has the files of the log and of the backup.
     pub disk: Arc<dyn Disk>,
 }
 
 impl Default for BackupOptions {
     fn default() -> BackupOptions {
-        BackupOptions { sealed: Sealed::default(), disk: Arc::new(RealDisk::default()) }
+        BackupOptions { sealed: SealedSegments::default(), disk: Arc::new(RealDisk::default()) }
     }
 }
 
 /// The report of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct BackedUp {
+pub struct BackupReport {
     /// The id and the epoch of the log, which the backup shares.
     pub identity: LogIdentity,
     /// The last position in the backup before.
@@ -90,11 +90,11 @@ pub fn backup(
     to: impl AsRef<Path>,
     options: &BackupOptions,
     progress: impl FnMut(u64, u64),
-) -> Result<BackedUp, BackupError> {
+) -> Result<BackupReport, BackupError> {
     let folders = Folders::new(from.as_ref());
     let disk = hold::pin(&*options.disk, &folders.root)?;
     let end = source::end_of(&*disk, &folders)?;
-    let from = Source { disk: &*disk, folders: &folders, end };
+    let from = BackupSource { disk: &*disk, folders: &folders, end };
     from.back_up(to.as_ref(), options.sealed, progress)
 }
 
@@ -107,33 +107,33 @@ impl Log {
     pub fn backup_to(
         &self,
         dir: impl AsRef<Path>,
-        sealed: Sealed,
+        sealed: SealedSegments,
         progress: impl FnMut(u64, u64),
-    ) -> Result<BackedUp, BackupError> {
+    ) -> Result<BackupReport, BackupError> {
         let end = self.published().ok_or_else(|| OpenError::Io {
             what: "cannot back up the log".to_owned(),
             cause: std::io::Error::other(Unavailable::Closed),
         })?;
         let (disk, root) = self.place();
-        let from = Source { disk: &*disk, folders: &Folders::new(&root), end };
+        let from = BackupSource { disk: &*disk, folders: &Folders::new(&root), end };
         from.back_up(dir.as_ref(), sealed, progress)
     }
 }
 
-struct Source<'a> {
+struct BackupSource<'a> {
     disk: &'a dyn Disk,
     folders: &'a Folders,
     end: PublishedHead,
 }
 
-impl Source<'_> {
+impl BackupSource<'_> {
     fn back_up(
         &self,
         to: &Path,
-        sealed: Sealed,
+        sealed: SealedSegments,
         progress: impl FnMut(u64, u64),
-    ) -> Result<BackedUp, BackupError> {
-        let Source { disk, folders: from, end } = *self;
+    ) -> Result<BackupReport, BackupError> {
+        let BackupSource { disk, folders: from, end } = *self;
         must_be_apart(disk, &from.root, to)?;
         held_by(disk, &end, to)?;
         let to = Folders::new(to);
@@ -150,7 +150,7 @@ impl Source<'_> {
         if held != Some(end) {
             mark::write(disk, &to.root, BACKUP, &end)?;
         }
-        Ok(BackedUp {
+        Ok(BackupReport {
             identity: end.identity,
             from: held.map_or(Position::START, |held| held.position),
             upto: end.position,

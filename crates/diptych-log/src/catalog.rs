@@ -16,7 +16,7 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
-    catalog::filters::{GroupFile, Placed as PlacedGroup},
+    catalog::filter_file::{FilterSpan, SegmentFilterFile},
     disk::{Disk, prefetch},
     error::{corruption, read_failed},
     folder::derived,
@@ -24,13 +24,16 @@ use crate::{
         chain::{self, Chain, Checkpoint},
         frame::{self, CONTROL, Frame, Link, SECTION, Section},
         frame_order,
-        recovery::{self, From, Placed},
-        segment::{self, Head, Order, Published, Segment},
+        recovery::{self, FrameAt, ScanStart},
+        segment::{self, Head, Order, Segment, SegmentBytes},
     },
-    index::{Columns, Coverage, Index, Name, Newest, Run, Seed, Wanted, newest::Commit, run},
+    index::{
+        Columns, Coverage, Index, IndexFile, Name, NameQuery, Newest, Seed, index_file,
+        newest::Commit,
+    },
 };
 
-pub(crate) mod filters;
+pub(crate) mod filter_file;
 mod within;
 
 use within::Within;
@@ -55,14 +58,14 @@ impl Folders {
 
 /// The index of some consecutive events of one segment.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct IndexPart {
     pub(crate) segment: Arc<Segment>,
     pub(crate) first: Position,
-    source: Source,
+    source: PartSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum PartSource {
     /// The index of the newest events, or of events whose index is about to be written to a file.
     Memory(Newest),
     /// In a file, which is read when it is first needed, and rebuilt if it is unusable.
@@ -71,20 +74,24 @@ enum Source {
         last: Position,
         /// The key of the hash of names, for a rebuild.
         seed: Seed,
-        run: RwLock<Option<Run>>,
+        run: RwLock<Option<IndexFile>>,
     },
 }
 
-impl Part {
-    pub(crate) fn memory(segment: Arc<Segment>, columns: Columns) -> Part {
-        Part { segment, first: columns.first, source: Source::Memory(Newest::new(columns)) }
+impl IndexPart {
+    pub(crate) fn memory(segment: Arc<Segment>, columns: Columns) -> IndexPart {
+        IndexPart {
+            segment,
+            first: columns.first,
+            source: PartSource::Memory(Newest::new(columns)),
+        }
     }
 
-    pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: Run) -> Part {
+    pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: IndexFile) -> IndexPart {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
         let seed = run.seed();
-        let source = Source::File { path, last, seed, run: RwLock::new(Some(run)) };
-        Part { segment, first, source }
+        let source = PartSource::File { path, last, seed, run: RwLock::new(Some(run)) };
+        IndexPart { segment, first, source }
     }
 
     pub(crate) fn file(
@@ -92,38 +99,42 @@ impl Part {
         folders: &Folders,
         (first, last): (Position, Position),
         seed: Seed,
-    ) -> Part {
-        let path = folders.index.join(run::file_name(segment.sequence, first, last));
-        Part { segment, first, source: Source::File { path, last, seed, run: RwLock::new(None) } }
+    ) -> IndexPart {
+        let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
+        IndexPart {
+            segment,
+            first,
+            source: PartSource::File { path, last, seed, run: RwLock::new(None) },
+        }
     }
 
     /// Number of events; 0 if the file of the part is not loaded.
     pub(crate) fn events(&self) -> u32 {
         match &self.source {
-            Source::Memory(newest) => newest.columns().len(),
-            Source::File { run, .. } => run.read().as_ref().map_or(0, Run::len),
+            PartSource::Memory(newest) => newest.columns().len(),
+            PartSource::File { run, .. } => run.read().as_ref().map_or(0, IndexFile::len),
         }
     }
 
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.source {
-            Source::Memory(_) => None,
-            Source::File { path, .. } => Some(path),
+            PartSource::Memory(_) => None,
+            PartSource::File { path, .. } => Some(path),
         }
     }
 
     /// Columns for the events that follow this part's.
     pub(crate) fn begin_after(&self, first: Position) -> Columns {
         match &self.source {
-            Source::Memory(newest) => Columns::after(first, &newest.so_far()),
-            Source::File { .. } => Columns::new(first),
+            PartSource::Memory(newest) => Columns::after(first, &newest.so_far()),
+            PartSource::File { .. } => Columns::new(first),
         }
     }
 
     /// Adds a commit to a part in memory. It is deferred if `later` is set, or if earlier ones are
     /// still deferred.
     pub(crate) fn add(&self, commit: Commit, later: bool) {
-        let Source::Memory(newest) = &self.source else { return };
+        let PartSource::Memory(newest) = &self.source else { return };
         if later || newest.is_behind() {
             newest.add_later(commit);
         } else {
@@ -133,12 +144,12 @@ impl Part {
 
     /// Whether there are deferred commits.
     pub(crate) fn is_behind(&self) -> bool {
-        matches!(&self.source, Source::Memory(newest) if newest.is_behind())
+        matches!(&self.source, PartSource::Memory(newest) if newest.is_behind())
     }
 
     /// Adds the deferred commits.
     pub(crate) fn settle(&self) {
-        if let Source::Memory(newest) = &self.source {
+        if let PartSource::Memory(newest) = &self.source {
             newest.settle();
         }
     }
@@ -150,8 +161,8 @@ impl Part {
         question: impl FnOnce(Index<'_>) -> R,
     ) -> Result<R, ReadError> {
         match &self.source {
-            Source::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
-            Source::File { path, last, seed, run } => {
+            PartSource::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
+            PartSource::File { path, last, seed, run } => {
                 if let Some(run) = &*run.read() {
                     return Ok(question(Index::File(run)));
                 }
@@ -173,14 +184,14 @@ impl Part {
         path: &Path,
         last: Position,
         seed: Seed,
-    ) -> Result<Run, ReadError> {
+    ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
         let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
         let link = self.segment.link(disk);
         let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
-        let fits = found.and_then(Run::parse).filter(|(run, coverage)| {
+        let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
             run.first() == self.first
                 && run.first().plus(u64::from(run.len())) == last.plus(1)
                 && coverage.segment == self.segment.sequence
@@ -199,7 +210,7 @@ impl Part {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }
         // After a failed write the damaged file may still have that name.
-        let parsed = written.ok().and_then(Run::parse).or_else(|| Run::parse(file));
+        let parsed = written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file));
         let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
         parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
     }
@@ -209,17 +220,17 @@ impl Part {
         &self,
         last: Position,
         seed: Seed,
-        Published { head, bytes }: &Published,
+        SegmentBytes { head, bytes }: &SegmentBytes,
         link: Option<Link>,
     ) -> Result<Bytes, ReadError> {
         let chain = Chain::begin(head.seal);
         let mut built = Rebuilt::new(self.segment.base, (self.first, last), chain);
         let damaged = |offset, what: &str| corruption(&self.segment.path, offset, what);
         prefetch::ask_for_all(bytes, 0, bytes.len());
-        let arrived =
-            frame_order::arrived(bytes).map_err(|error| damaged(error.offset, error.what))?;
+        let arrived = frame_order::in_arrival_order(bytes)
+            .map_err(|error| damaged(error.offset, error.what))?;
         let offset = segment::HEADER as u64;
-        let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
+        let from = ScanStart { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
         let recovered = recovery::recover(frames, from, |commit| built.add(commit))
             .map_err(|error| damaged(error.offset, error.what))?;
@@ -248,11 +259,11 @@ impl Part {
             chain,
             tracking: built.tracking,
         };
-        Ok(Bytes::from(run::encode(&built.columns, &coverage, seed)))
+        Ok(Bytes::from(index_file::encode(&built.columns, &coverage, seed)))
     }
 
     /// The index file of a part that has one.
-    pub(crate) fn run(&self, disk: &dyn Disk) -> Result<Run, ReadError> {
+    pub(crate) fn run(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
         let run = self.ask(disk, |index| match index {
             Index::Memory(_) => None,
             Index::File(run) => Some(run.clone()),
@@ -264,9 +275,9 @@ impl Part {
 
 /// Whether an index file was made from the records of this segment.
 pub(crate) fn is_bound(
-    run: &Run,
+    run: &IndexFile,
     coverage: &Coverage,
-    Published { head, bytes }: &Published,
+    SegmentBytes { head, bytes }: &SegmentBytes,
     link: Option<Link>,
 ) -> bool {
     let at_proof = usize::try_from(coverage.proof).ok().and_then(|proof| bytes.get(proof..));
@@ -349,7 +360,7 @@ impl Rebuilt {
         }
     }
 
-    pub(crate) fn add(&mut self, commit: &[Placed<'_>]) {
+    pub(crate) fn add(&mut self, commit: &[FrameAt<'_>]) {
         let (Some(first), Some(last)) = (commit.first(), commit.last()) else { return };
         let position = self.base.plus(u64::from(first.frame.position));
         commit.iter().for_each(|placed| self.sum(placed, position > self.last));
@@ -368,7 +379,7 @@ impl Rebuilt {
 
     /// Adds a frame to the running checksum. The first checkpoint record behind the events becomes
     /// the proof.
-    fn sum(&mut self, Placed { offset, frame }: &Placed<'_>, is_behind: bool) {
+    fn sum(&mut self, FrameAt { offset, frame }: &FrameAt<'_>, is_behind: bool) {
         if frame.has(CONTROL) {
             if is_behind && self.proof.is_none() && is_checkpoint(frame) {
                 let offset_clustered = segment::HEADER as u64 + self.control_bytes;
@@ -420,34 +431,34 @@ fn add_event(columns: &mut Columns, offset: u64, frame: &Frame<'_>) {
 /// The parts, in order, which cover every accepted position; and the groups of their segments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
-    pub(crate) parts: Vec<Arc<Part>>,
-    pub(crate) groups: Vec<PlacedGroup>,
+    pub(crate) parts: Vec<Arc<IndexPart>>,
+    pub(crate) filters: Vec<FilterSpan>,
 }
 
 impl Catalog {
     /// A catalog of these parts and groups, both in order.
-    pub(crate) fn new(parts: Vec<Arc<Part>>, groups: Vec<Arc<GroupFile>>) -> Catalog {
-        let groups = groups.into_iter().map(|file| PlacedGroup::new(file, &parts)).collect();
-        Catalog { parts, groups }
+    pub(crate) fn new(parts: Vec<Arc<IndexPart>>, filters: Vec<Arc<SegmentFilterFile>>) -> Catalog {
+        let filters = filters.into_iter().map(|file| FilterSpan::new(file, &parts)).collect();
+        Catalog { parts, filters }
     }
 
     /// A catalog of these parts, with the groups of this one.
-    pub(crate) fn with(&self, parts: Vec<Arc<Part>>) -> Catalog {
-        Catalog::new(parts, self.groups.iter().map(|group| group.file.clone()).collect())
+    pub(crate) fn with(&self, parts: Vec<Arc<IndexPart>>) -> Catalog {
+        Catalog::new(parts, self.filters.iter().map(|span| span.file.clone()).collect())
     }
 
     /// The parts that may have a match for `wanted` in `low..=high`.
     pub(crate) fn within<'a>(
         &'a self,
         disk: &'a dyn Disk,
-        wanted: Wanted<'a>,
+        wanted: NameQuery<'a>,
         (low, high): (Position, Position),
         direction: Direction,
     ) -> Within<'a> {
         let start = self.parts.partition_point(|part| part.first <= low).saturating_sub(1);
         let end = self.parts.partition_point(|part| part.first <= high);
         let range = (low, high);
-        Within { catalog: self, disk, wanted, range, direction, start, end, group: None }
+        Within { catalog: self, disk, wanted, range, direction, start, end, span: None }
     }
 
     /// The last event in `low..=high` that matches.
@@ -458,7 +469,7 @@ impl Catalog {
         low: Position,
         high: Position,
     ) -> Result<Option<Position>, ReadError> {
-        let wanted = Wanted::of(filter);
+        let wanted = NameQuery::of(filter);
         for within in self.within(disk, wanted, (low, high), Direction::Backwards) {
             let (part, range) = within?;
             let found =
@@ -478,7 +489,7 @@ impl Catalog {
         upto: Position,
     ) -> Result<u64, ReadError> {
         let mut count = 0;
-        let wanted = Wanted::One(Name::Tag(tag.as_str()));
+        let wanted = NameQuery::One(Name::Tag(tag.as_str()));
         let range = (Position::new(1), upto);
         for within in self.within(disk, wanted, range, Direction::Forwards) {
             let (part, (_, high)) = within?;
@@ -497,7 +508,7 @@ impl Catalog {
         name: &str,
         down_to: Position,
     ) -> Result<Option<KeyedCommit>, ReadError> {
-        let (wanted, range) = (Wanted::One(Name::Key(name)), (down_to, Position::MAX));
+        let (wanted, range) = (NameQuery::One(Name::Key(name)), (down_to, Position::MAX));
         for within in self.within(disk, wanted, range, Direction::Backwards) {
             let (part, _) = within?;
             if let Some(commit) = part.ask(disk, |index| index.key(name))? {
@@ -508,7 +519,7 @@ impl Catalog {
     }
 
     /// A catalog with `new` in place of the consecutive parts `old`.
-    pub(crate) fn replaced(&self, old: &[Arc<Part>], new: Arc<Part>) -> Catalog {
+    pub(crate) fn replaced(&self, old: &[Arc<IndexPart>], new: Arc<IndexPart>) -> Catalog {
         let mut parts = Vec::with_capacity(self.parts.len());
         let mut new = Some(new);
         for part in &self.parts {

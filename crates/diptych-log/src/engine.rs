@@ -9,7 +9,7 @@ use diptych_store::{CommitNumber, Head, HeadPublisher, LogIdentity, Position, Un
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
-    append::{accept::State, batch_waiters::Batches, writer::Writer},
+    append::{accept::State, batch_waiters::BatchWaiters, writer::Writer},
     catalog::{Catalog, Folders},
     disk::{Disk, DiskFile, DiskLock},
     format::{frame::TrackingTable, segment::Segment},
@@ -44,7 +44,7 @@ pub(crate) struct Engine {
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) publisher: HeadPublisher,
     /// For threads that wait for their commit.
-    pub(crate) batches: Batches,
+    pub(crate) batches: BatchWaiters,
     /// The published head for processes that follow the log: see the module `follower`. A backup
     /// has none.
     pub(crate) head_file: Option<Arc<dyn DiskFile>>,

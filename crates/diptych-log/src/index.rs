@@ -3,16 +3,16 @@
 
 pub(crate) mod columns;
 pub(crate) mod find;
-pub(crate) mod group;
 pub(crate) mod hash;
+pub(crate) mod index_file;
 pub(crate) mod merge;
 pub(crate) mod newest;
 pub(crate) mod postings;
-pub(crate) mod run;
+pub(crate) mod segment_filter;
 
 pub(crate) use columns::Columns;
 pub(crate) use find::Index;
-pub(crate) use group::Wanted;
 pub(crate) use hash::{Name, Seed};
+pub(crate) use index_file::{Coverage, IndexFile};
 pub(crate) use newest::Newest;
-pub(crate) use run::{Coverage, Run};
+pub(crate) use segment_filter::NameQuery;

@@ -46,13 +46,13 @@ mod snapshots;
 mod verify;
 
 pub use backup::{
-    BackedUp, BackupOptions, Sealed, backup,
-    restore::{Restored, restore},
+    BackupOptions, BackupReport, SealedSegments, backup,
+    restore::{RestoreReport, restore},
 };
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
 pub use options::{Access, Background, Clustering, Durability, LogOptions};
 pub use read::follower::Follower;
-pub use report::{Damage, Stats, Verified};
+pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;
 pub use verify::verify;

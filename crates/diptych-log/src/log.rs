@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::{
-    append::accept::{self, Offered, Prepared, Writes},
+    append::accept::{self, EncodedCommit, Outcome, Writes},
     disk::Disk,
     engine::Engine,
     error::{OpenError, read_failed},
@@ -183,7 +183,7 @@ impl Engine {
         tracing::debug!(commits, "the log is closed");
         self.write_all();
         if self.must_drive() {
-            self.group_all();
+            self.build_filters();
         }
         if self.cut_prepared() && self.sync_all() && !self.state.lock().failed() {
             self.forget_interval();
@@ -212,7 +212,7 @@ impl Engine {
 
     /// Offers a commit until it is accepted or refused.
     async fn take(&self, append: Append, writes: Writes) -> Result<AcceptedCommit, AppendError> {
-        let mut prepared = Prepared::new(append, &self.options.limits)?;
+        let mut prepared = EncodedCommit::new(append, &self.options.limits)?;
         let offered = poll_fn(|context| {
             loop {
                 match self.offer(&mut prepared, writes, context.waker()) {
@@ -222,7 +222,7 @@ impl Engine {
             }
         });
         match offered.await? {
-            Offered::Accepted { accepted, batch, write } => {
+            Outcome::Accepted { accepted, batch, write } => {
                 match writes {
                     Writes::Caller if write => self.write_as_caller(),
                     // Without threads nothing is written until the caller writes.
@@ -231,7 +231,7 @@ impl Engine {
                 }
                 Ok(accepted)
             }
-            Offered::Refused(refusal, rests_on) => {
+            Outcome::Refused(refusal, rests_on) => {
                 if self.must_drive() {
                     self.write_all();
                 }

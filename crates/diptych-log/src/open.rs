@@ -16,24 +16,24 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::{
     append::{
         accept::{Queue, State},
-        batch_waiters::Batches,
+        batch_waiters::BatchWaiters,
         writer::Writer,
     },
-    catalog::{Catalog, Folders, LastCommit, Part, filters},
+    catalog::{Catalog, Folders, IndexPart, LastCommit, filter_file},
     disk::{Disk, DiskFile, DiskLock},
     engine::Engine,
     error::{OpenError, corruption, io_error},
     folder::{
         derived,
         hold::{self, HeldFolder},
-        mark::{self, Kind},
+        mark::{self, FolderKind},
         unclean,
     },
     format::{
         frame,
         segment::{self, Head, Header, Segment},
     },
-    index::{Columns, Seed, run},
+    index::{Columns, Seed, index_file},
     maintain::indexer::{Indexer, covers},
     open::evidence::Evidence,
     options::LogOptions,
@@ -54,7 +54,7 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
     let folders = Folders::new(root);
     let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, &folders)?;
     let options = LogOptions { disk: disk.clone(), ..options };
-    if let Kind::Backup(end) = mark::kind(&*disk, root)? {
+    if let FolderKind::Backup(end) = mark::kind(&*disk, root)? {
         return backup::open(folders, options, lock, end);
     }
     let evidence = Evidence::left_in(&*disk, root)?;
@@ -73,7 +73,7 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(end.tail.parts.iter().cloned());
-    let held = Held { lock: Some(lock), head_file: Some(head_file) };
+    let held = FolderHandles { lock: Some(lock), head_file: Some(head_file) };
     let engine = assemble(options, folders, held, (identity, seed), parts, end)?;
     if lost_some || begins_anew {
         // A new segment has a new checksum: bytes that were cut off never pass for a record again,
@@ -98,7 +98,8 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Eng
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let engine = assemble(options, folders.clone(), Held::default(), (identity, seed), parts, end)?;
+    let engine =
+        assemble(options, folders.clone(), FolderHandles::default(), (identity, seed), parts, end)?;
     engine.begin_anew()?;
     Ok(engine)
 }
@@ -126,14 +127,14 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
 
 /// A segment, as described by its file name.
 #[derive(Clone, Copy, Debug)]
-struct Listed {
+struct ListedSegment {
     sequence: u32,
     base: Position,
 }
 
 /// An index file, as described by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ListedRun {
+struct ListedIndexFile {
     segment: u32,
     first: Position,
     last: Position,
@@ -156,7 +157,7 @@ struct End {
 
 /// The lock and the file that the log holds as long as it is open.
 #[derive(Default)]
-struct Held {
+struct FolderHandles {
     lock: Option<Box<dyn DiskLock>>,
     head_file: Option<Arc<dyn DiskFile>>,
 }
@@ -171,11 +172,12 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn list_segments(&self) -> Result<Vec<Listed>, OpenError> {
+    fn list_segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
         let dir = &self.folders.segments;
         let names = self.disk.list(dir).map_err(io_error("list", dir))?;
         let parsed = names.iter().filter_map(|name| segment::parse_file_name(name));
-        let mut listed: Vec<_> = parsed.map(|(sequence, base)| Listed { sequence, base }).collect();
+        let mut listed: Vec<_> =
+            parsed.map(|(sequence, base)| ListedSegment { sequence, base }).collect();
         listed.sort_by_key(|segment| segment.sequence);
         if let Some(end) = self.backup {
             listed.retain(|segment| segment.sequence <= end.segment);
@@ -204,11 +206,11 @@ impl Opening<'_> {
     }
 
     /// The index files, ordered by segment and position.
-    fn list_index(&self, last: u32) -> Result<Vec<ListedRun>, OpenError> {
+    fn list_index(&self, last: u32) -> Result<Vec<ListedIndexFile>, OpenError> {
         let dir = &self.folders.index;
         let mut listed = Vec::new();
         for name in self.disk.list(dir).map_err(io_error("list", dir))? {
-            let Some((segment, first, last_position)) = run::parse_file_name(&name) else {
+            let Some((segment, first, last_position)) = index_file::parse_file_name(&name) else {
                 continue;
             };
             if segment > last && self.load_run(&name)?.is_some_and(|found| found.is_about(segment))
@@ -217,7 +219,7 @@ impl Opening<'_> {
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
             }
-            listed.push(ListedRun { segment, first, last: last_position });
+            listed.push(ListedIndexFile { segment, first, last: last_position });
         }
         // If two begin at one position, the longer one is the merged one.
         listed.sort_by_key(|run| (run.segment, run.first, std::cmp::Reverse(run.last)));
@@ -225,11 +227,15 @@ impl Opening<'_> {
     }
 
     /// The parts of all segments but the last, not loaded yet.
-    fn sealed_parts(&self, sealed: &[Listed], last: &Header) -> Result<Vec<Arc<Part>>, OpenError> {
+    fn sealed_parts(
+        &self,
+        sealed: &[ListedSegment],
+        last: &Header,
+    ) -> Result<Vec<Arc<IndexPart>>, OpenError> {
         let index = self.list_index(u32::MAX)?;
         let mut parts = Vec::new();
         let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([last.base]);
-        for (Listed { sequence, base }, next) in sealed.iter().zip(nexts) {
+        for (ListedSegment { sequence, base }, next) in sealed.iter().zip(nexts) {
             let path = self.folders.segments.join(segment::file_name(*sequence, *base));
             if next < *base {
                 return Err(corruption(&path, 0, "segments are out of order").into());
@@ -245,11 +251,12 @@ impl Opening<'_> {
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
             if !covers(&spans, *base, next.before()) {
                 // One part for the whole segment, which is built on first use.
-                chain = vec![ListedRun { segment: *sequence, first: *base, last: next.before() }];
+                chain =
+                    vec![ListedIndexFile { segment: *sequence, first: *base, last: next.before() }];
             }
             self.remove_runs(runs, &chain);
             parts.extend(chain.iter().map(|run| {
-                Arc::new(Part::file(
+                Arc::new(IndexPart::file(
                     segment.clone(),
                     self.folders,
                     (run.first, run.last),
@@ -261,9 +268,9 @@ impl Opening<'_> {
     }
 
     /// Removes the index files that are not needed, which is all of `runs` except `but`.
-    fn remove_runs(&self, runs: &[ListedRun], but: &[ListedRun]) {
+    fn remove_runs(&self, runs: &[ListedIndexFile], but: &[ListedIndexFile]) {
         for run in runs.iter().filter(|run| !but.contains(run)) {
-            let name = run::file_name(run.segment, run.first, run.last);
+            let name = index_file::file_name(run.segment, run.first, run.last);
             derived::remove_needless(self.disk, &self.folders.index.join(name));
         }
     }
@@ -291,14 +298,14 @@ fn head_file_in(
     disk.open(&path, 64).map(Some).map_err(io_error("open", &path))
 }
 
-fn of_segment(index: &[ListedRun], sequence: u32) -> &[ListedRun] {
+fn of_segment(index: &[ListedIndexFile], sequence: u32) -> &[ListedIndexFile] {
     let start = index.partition_point(|run| run.segment < sequence);
     let end = index.partition_point(|run| run.segment <= sequence);
     index.get(start..end).unwrap_or(&[])
 }
 
 /// The files that cover the events from `first` on without a gap.
-fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
+fn chain(runs: &[ListedIndexFile], first: Position) -> Vec<ListedIndexFile> {
     let mut next = first;
     let mut chain = Vec::new();
     for run in runs {
@@ -313,12 +320,12 @@ fn chain(runs: &[ListedRun], first: Position) -> Vec<ListedRun> {
 fn assemble(
     options: LogOptions,
     folders: Folders,
-    Held { lock, head_file }: Held,
+    FolderHandles { lock, head_file }: FolderHandles,
     (identity, seed): (LogIdentity, Seed),
-    parts: Vec<Arc<Part>>,
+    parts: Vec<Arc<IndexPart>>,
     End { last, tail, .. }: End,
 ) -> Result<Engine, OpenError> {
-    let groups = filters::list(&*options.disk, &folders, last.header.sequence)?;
+    let filters = filter_file::list(&*options.disk, &folders, last.header.sequence)?;
     let Last { header, file, segment } = last;
     let accepted = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
@@ -331,8 +338,9 @@ fn assemble(
     };
     let tracking = Arc::new(tail.tracking);
     let newest = parts.last().cloned();
-    let newest = newest
-        .unwrap_or_else(|| Arc::new(Part::memory(segment.clone(), Columns::new(accepted.plus(1)))));
+    let newest = newest.unwrap_or_else(|| {
+        Arc::new(IndexPart::memory(segment.clone(), Columns::new(accepted.plus(1))))
+    });
     let state = State {
         ended: None,
         accepted,
@@ -370,9 +378,9 @@ fn assemble(
         closed: AtomicBool::new(false),
         writer: Mutex::new(Writer::new(segment, file, tail.recovered.end)),
         indexer: Indexer::default(),
-        catalog: RwLock::new(Arc::new(Catalog::new(parts, groups))),
+        catalog: RwLock::new(Arc::new(Catalog::new(parts, filters))),
         publisher: HeadPublisher::new(accepted),
-        batches: Batches::default(),
+        batches: BatchWaiters::default(),
         head_file,
         tracking: RwLock::new(tracking),
         lock: Mutex::new(lock),

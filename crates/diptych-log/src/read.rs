@@ -11,15 +11,15 @@ use diptych_store::{
 };
 
 use crate::{
-    catalog::{Catalog, Part},
+    catalog::{Catalog, IndexPart},
     disk::{is_resident, prefetch},
     engine::Engine,
     error::{corruption, read_failed},
     format::{
         frame::{self, CONTROL, Frame},
-        segment::{Order, Published},
+        segment::{Order, SegmentBytes},
     },
-    index::{Index, Wanted},
+    index::{Index, NameQuery},
 };
 
 pub(crate) mod follower;
@@ -48,7 +48,7 @@ impl Engine {
             last: None,
         };
         let catalog = self.catalog();
-        let wanted = Wanted::of(filter);
+        let wanted = NameQuery::of(filter);
         let range = (low, high);
         for within in catalog.within(self.disk(), wanted, range, read.direction) {
             let (part, range) = within?;
@@ -138,7 +138,7 @@ impl Filling<'_> {
 
     fn fill(
         &mut self,
-        part: &Part,
+        part: &IndexPart,
         range: Range,
         filter: &Filter,
         direction: Direction,
@@ -173,13 +173,13 @@ impl Filling<'_> {
     }
 
     /// Every event of the range, frame after frame, without asking the index for each.
-    fn fill_with_all(&mut self, part: &Part, (low, high): Range) -> Result<(), ReadError> {
+    fn fill_with_all(&mut self, part: &IndexPart, (low, high): Range) -> Result<(), ReadError> {
         let Some(start) = part.ask(self.engine.disk(), |index| index.offset(low))? else {
             return Ok(());
         };
         let (published, chunk) = self.open(part)?;
         if published.head.order == Order::Clustered {
-            return self.fill_with_scattered(part, (low, high), &published, chunk);
+            return self.fill_with_all_clustered(part, (low, high), &published, chunk);
         }
         let mut offset = start as usize;
         // Prefetches this batch, and the next one while the caller works on this one.
@@ -204,11 +204,11 @@ impl Filling<'_> {
     }
 
     /// Every event of the range of a clustered segment, where one does not lie behind the other.
-    fn fill_with_scattered(
+    fn fill_with_all_clustered(
         &mut self,
-        part: &Part,
+        part: &IndexPart,
         (low, high): Range,
-        published: &Published,
+        published: &SegmentBytes,
         chunk: u32,
     ) -> Result<(), ReadError> {
         let room = u32::try_from(self.limit - self.builder.len()).unwrap_or(u32::MAX);
@@ -241,7 +241,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    fn open(&mut self, part: &Part) -> Result<(Published, u32), ReadError> {
+    fn open(&mut self, part: &IndexPart) -> Result<(SegmentBytes, u32), ReadError> {
         let published = part.segment.published(self.engine.disk());
         let published = published.map_err(|error| read_failed(&part.segment.path, &error))?;
         let chunk = self.builder.chunk(published.bytes.clone());
@@ -251,8 +251,8 @@ impl Filling<'_> {
     #[inline]
     fn push(
         &mut self,
-        part: &Part,
-        published: &Published,
+        part: &IndexPart,
+        published: &SegmentBytes,
         chunk: u32,
         offset: usize,
         frame: &Frame<'_>,
@@ -287,14 +287,14 @@ impl Filling<'_> {
 }
 
 #[cold]
-fn damaged(part: &Part, offset: usize, what: &str) -> ReadError {
+fn damaged(part: &IndexPart, offset: usize, what: &str) -> ReadError {
     corruption(&part.segment.path, offset as u64, what).into()
 }
 
 #[inline]
 fn frame_at<'b>(
-    part: &Part,
-    published: &'b Published,
+    part: &IndexPart,
+    published: &'b SegmentBytes,
     offset: usize,
 ) -> Result<Frame<'b>, ReadError> {
     let bytes = published.bytes.get(offset..).unwrap_or(&[]);

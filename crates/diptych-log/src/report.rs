@@ -31,7 +31,7 @@ pub struct Stats {
 /// The report of a verification that found everything in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct VerifyReport {
     /// The id and the epoch of the log.
     pub identity: LogIdentity,
     /// Events whose checksum and order hold.

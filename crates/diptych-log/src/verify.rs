@@ -6,29 +6,28 @@ use diptych_store::{Corruption, LogIdentity, Position};
 
 use crate::{
     backup::source,
-    catalog::{Folders, LastCommit, Rebuilt, filters},
+    catalog::{Folders, LastCommit, Rebuilt, filter_file},
     disk::Disk,
     error::{BackupError, OpenError, RESTORE, VerifyError, io_error},
     folder::{
         derived, hold,
-        mark::{self, Kind},
+        mark::{self, FolderKind},
     },
     format::{
         chain::Chain,
         frame::{CONTROL, Link},
-        frame_order::{self, Arrived},
-        recovery::{self, From},
+        frame_order::{self, ArrivalOrder},
+        recovery::{self, ScanStart},
         segment::{self, BadHeader, Header, may_precede},
     },
     index::{
-        Columns, Name, Run,
-        group::{self, Group},
-        run,
+        Columns, IndexFile, Name, index_file,
+        segment_filter::{self, SegmentFilter},
     },
     open::{self, evidence::Evidence},
     options::LogOptions,
     read::follower::{HEAD_FILE, PublishedHead},
-    report::{Damage, Verified},
+    report::{Damage, VerifyReport},
 };
 
 mod sums;
@@ -47,7 +46,7 @@ pub fn verify(
     dir: impl AsRef<Path>,
     options: &LogOptions,
     mut progress: impl FnMut(u64, u64),
-) -> Result<Verified, VerifyError> {
+) -> Result<VerifyReport, VerifyError> {
     let folders = Folders::new(dir.as_ref());
     let disk = &*hold::pin(&*options.disk, &folders.root)?;
     if !has_log(disk, &folders)? {
@@ -85,13 +84,13 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
 
 /// A segment, as described by its file name.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
+pub(crate) struct SegmentFile {
     pub(crate) sequence: u32,
     pub(crate) base: Position,
     pub(crate) path: PathBuf,
 }
 
-struct ListedRun {
+struct IndexFileCheck {
     segment: u32,
     first: Position,
     last: Position,
@@ -99,11 +98,11 @@ struct ListedRun {
 }
 
 /// A group file: the sequences of its segments, and its content if it is whole.
-struct ListedGroup {
+struct SegmentFilterCheck {
     first: u32,
     last: u32,
     path: PathBuf,
-    group: Option<Group>,
+    group: Option<SegmentFilter>,
     /// It is whole, but of an older format: it is rebuilt when it is needed.
     is_older: bool,
 }
@@ -117,8 +116,8 @@ pub(crate) struct Verifying<'a> {
     /// The segment that was read last, and where the whole commits in it end; `None` while it is
     /// damaged.
     end: Option<(PathBuf, PublishedHead)>,
-    runs: Vec<ListedRun>,
-    groups: Vec<ListedGroup>,
+    runs: Vec<IndexFileCheck>,
+    groups: Vec<SegmentFilterCheck>,
     pub(crate) identity: Option<LogIdentity>,
     /// The segment that was verified last, and the link that the next one must hold.
     before: Option<(u32, Link)>,
@@ -138,21 +137,22 @@ pub(crate) struct Verifying<'a> {
 impl<'a> Verifying<'a> {
     fn new(disk: &'a dyn Disk, folders: &Folders) -> Result<Verifying<'a>, OpenError> {
         let (backup, evidence) = match mark::kind(disk, &folders.root)? {
-            Kind::Log => (None, Evidence::left_in(disk, &folders.root)?),
-            Kind::Backup(end) => (Some(end), Evidence::default()),
+            FolderKind::Log => (None, Evidence::left_in(disk, &folders.root)?),
+            FolderKind::Backup(end) => (Some(end), Evidence::default()),
         };
         let (mut runs, mut groups) = (Vec::new(), Vec::new());
         let dir = &folders.index;
         for name in disk.list(dir).map_err(io_error("list", dir))? {
-            if let Some((segment, first, last)) = run::parse_file_name(&name) {
+            if let Some((segment, first, last)) = index_file::parse_file_name(&name) {
                 let path = folders.index.join(&name);
-                runs.push(ListedRun { segment, first, last, path });
-            } else if let Some((first, last)) = filters::parse_file_name(&name) {
+                runs.push(IndexFileCheck { segment, first, last, path });
+            } else if let Some((first, last)) = filter_file::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
                 let bytes = bytes.unwrap_or_default();
-                let (is_older, group) = (group::is_older(&bytes), Group::parse(bytes));
-                groups.push(ListedGroup { first, last, path, group, is_older });
+                let (is_older, group) =
+                    (segment_filter::is_older(&bytes), SegmentFilter::parse(bytes));
+                groups.push(SegmentFilterCheck { first, last, path, group, is_older });
             }
         }
         Ok(Verifying { backup, evidence, runs, groups, ..Verifying::nothing(disk) })
@@ -182,7 +182,7 @@ impl<'a> Verifying<'a> {
     }
 
     /// Treats the segments before this one as verified.
-    pub(crate) fn begin_at(&mut self, segment: &Listed) {
+    pub(crate) fn begin_at(&mut self, segment: &SegmentFile) {
         self.checked_segments = u64::from(segment.sequence).saturating_sub(1);
         self.next = segment.base;
     }
@@ -196,7 +196,7 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    fn bytes_in_all(&self, segments: &[Listed]) -> Result<u64, OpenError> {
+    fn bytes_in_all(&self, segments: &[SegmentFile]) -> Result<u64, OpenError> {
         let paths = segments.iter().map(|segment| &segment.path);
         let sizes = paths.map(|path| {
             let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
@@ -210,7 +210,7 @@ impl<'a> Verifying<'a> {
         self.damage.push(Damage { file, offset, what, advice });
     }
 
-    fn segment(&mut self, segment: &Listed, next: Option<Position>) -> Result<(), OpenError> {
+    fn segment(&mut self, segment: &SegmentFile, next: Option<Position>) -> Result<(), OpenError> {
         let path = &segment.path;
         let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
         let mut size = file.size().map_err(io_error("look at", path))?;
@@ -235,11 +235,11 @@ impl<'a> Verifying<'a> {
     /// known.
     pub(crate) fn content(
         &mut self,
-        segment: &Listed,
+        segment: &SegmentFile,
         bytes: &[u8],
         next: Option<Position>,
     ) -> Result<(), OpenError> {
-        let Listed { sequence, base, path } = segment;
+        let SegmentFile { sequence, base, path } = segment;
         self.checked_segments += 1;
         if u64::from(*sequence) != self.checked_segments {
             let missing = self.checked_segments;
@@ -267,7 +267,7 @@ impl<'a> Verifying<'a> {
             self.damaged(path, 16, what);
         }
         self.identity = Some(header.identity);
-        match frame_order::arrived(bytes) {
+        match frame_order::in_arrival_order(bytes) {
             Ok(arrived) => self.frames(segment, &header, &arrived, next)?,
             Err(error) => {
                 self.damaged(path, error.offset, error.what);
@@ -279,7 +279,7 @@ impl<'a> Verifying<'a> {
 
     /// Skips a damaged segment: the next one is checked against the position in its own name, and
     /// the index files of the damaged one are not checked.
-    fn skip(&mut self, listed: &Listed, next: Option<Position>) {
+    fn skip(&mut self, listed: &SegmentFile, next: Option<Position>) {
         self.next = next.unwrap_or(self.next);
         self.end = None;
         self.before = None;
@@ -288,9 +288,9 @@ impl<'a> Verifying<'a> {
 
     fn frames(
         &mut self,
-        listed: &Listed,
+        listed: &SegmentFile,
         header: &Header,
-        arrived: &Arrived<'_>,
+        arrived: &ArrivalOrder<'_>,
         next: Option<Position>,
     ) -> Result<(), OpenError> {
         let path = &listed.path;
@@ -302,7 +302,7 @@ impl<'a> Verifying<'a> {
         let mut built = Rebuilt::new(first, (first, Position::MAX), Chain::begin(seal));
         let mut sums = Sums::begin(seal);
         let offset = segment::HEADER as u64;
-        let from = From { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
+        let from = ScanStart { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let (mut commits, mut malformed) = (0, None);
         let frames = arrived.bytes.get(segment::HEADER..).unwrap_or(&[]);
         let recovered = recovery::recover(frames, from, |commit| {
@@ -350,8 +350,8 @@ impl<'a> Verifying<'a> {
     }
 
     /// Checks the running checksums in the records, of this segment and of the one before.
-    fn chained(&mut self, listed: &Listed, sums: &Sums, end: u64) {
-        let Listed { sequence, path, .. } = listed;
+    fn chained(&mut self, listed: &SegmentFile, sums: &Sums, end: u64) {
+        let SegmentFile { sequence, path, .. } = listed;
         if let Some(offset) = sums.wrong() {
             self.damaged(path, offset, "the records before this one are not those that it is of");
         }
@@ -382,22 +382,22 @@ impl<'a> Verifying<'a> {
         header: &Header,
         end: u64,
         scanned: &mut Columns,
-        (arrived, sums): (&Arrived<'_>, &Sums),
+        (arrived, sums): (&ArrivalOrder<'_>, &Sums),
     ) -> Result<(), OpenError> {
         let of_arrival = scanned.offsets.clone();
-        let mine = |run: &ListedRun| run.segment == header.sequence;
+        let mine = |run: &IndexFileCheck| run.segment == header.sequence;
         let (runs, others) = std::mem::take(&mut self.runs).into_iter().partition(mine);
         self.runs = others;
-        let runs: Vec<ListedRun> = runs;
+        let runs: Vec<IndexFileCheck> = runs;
         for listed in runs {
             self.index_files += 1;
             let path = &listed.path;
             // Removing the file would be wrong advice if it only cannot be read now.
             let bytes = derived::map_if_there(self.disk, path).map_err(io_error("read", path))?;
             let bytes = bytes.unwrap_or_default();
-            let Some((run, coverage)) = Run::parse(bytes.clone()) else {
+            let Some((run, coverage)) = IndexFile::parse(bytes.clone()) else {
                 // A file of an older format is rebuilt when it is needed.
-                if run::evidence(&bytes).is_none() {
+                if index_file::evidence(&bytes).is_none() {
                     self.index_damaged(path, "it is not a whole index file");
                 }
                 continue;
@@ -433,9 +433,10 @@ impl<'a> Verifying<'a> {
 
     /// A group may list a name that the segment does not have, but must not leave one out.
     fn groups_of(&mut self, header: &Header, scanned: &Columns, chain: Chain) {
-        let of = |group: &&ListedGroup| (group.first..=group.last).contains(&header.sequence);
+        let of =
+            |group: &&SegmentFilterCheck| (group.first..=group.last).contains(&header.sequence);
         let mut wrong = Vec::new();
-        for ListedGroup { first, path, group, .. } in self.groups.iter().filter(of) {
+        for SegmentFilterCheck { first, path, group, .. } in self.groups.iter().filter(of) {
             let Some(group) = group else { continue };
             let bit = header.sequence - first;
             let mark = group.mark(bit);
@@ -503,7 +504,7 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    fn finish(self) -> Result<Verified, VerifyError> {
+    fn finish(self) -> Result<VerifyReport, VerifyError> {
         if !self.damage.is_empty() {
             return Err(VerifyError::Damaged(self.damage));
         }
@@ -514,7 +515,7 @@ impl<'a> Verifying<'a> {
                 advice: "open the log: it begins anew, nothing was ever in it".to_owned(),
             })
         })?;
-        Ok(Verified {
+        Ok(VerifyReport {
             identity,
             events: self.events,
             commits: self.commits,

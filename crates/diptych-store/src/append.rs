@@ -176,6 +176,11 @@ impl fmt::Display for Digest {
 
 /// The position up to which another log was imported. It is stored with the commit that imports, so
 /// that each event is imported exactly once.
+///
+/// The origin names the log and its epoch, and not the event at the position. If an older copy of
+/// that log is put back and grows past the position, its new events up to there are not imported,
+/// and no call fails. A reader of the source that must notice this compares the
+/// [checksum](crate::Store::checksum) of the event at the position before it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
     /// The name of the other log in this one.

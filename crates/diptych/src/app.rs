@@ -1,9 +1,11 @@
 //! An app: a store with the commands, views, queries and projections over it.
 
 mod error;
+mod followers;
+mod past;
 mod settings;
 
-use std::{any::TypeId, collections::HashSet, fmt, num::NonZeroUsize, sync::Arc};
+use std::{collections::HashSet, fmt, num::NonZeroUsize, sync::Arc};
 
 use diptych_store::{EventStore, LogIdentity, Position, Store};
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,33 +13,32 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    command::{Command, Execute, Figures, Lane, LaneOptions, Retries, core::Core, error::Failure},
-    event::{Event, Schema, Upcasters},
-    fold::{Fold, kept_name},
-    follow::Refresh,
-    lineage::{Claims, Lineage},
-    projection::{self, NoSuchProjection, ProjectionControl, ProjectionStatus, Target},
-    query::{Ask, Query, QueryError, Watch, pool::FoldPool},
-    snapshot::{Keeping, SnapshotOptions, Snapshots, ViewSnapshots},
-    token::{Session, SessionToken},
-    view::{
-        NoSuchView, View, ViewControl, ViewOptions, ViewStatus,
-        panel::{Panel, Plan, Plans},
+    command::{
+        Command, Execute, Figures, Lane, LaneOptions, Retries, error::CommandError,
+        panel::LeftPanel,
     },
+    event::{Event, Schema, Upcasters},
+    fold::Fold,
+    follow::{FollowerControl, FollowerKind, FollowerStatus, Followers, Refresh},
+    lineage::Lineage,
+    pool::ThreadPool,
+    projection::{NoSuchProjection, Target},
+    query::{Ask, Query, QueryError, RightPanel, Watch},
+    snapshot::{Keeping, SnapshotOptions, Snapshots, ViewSnapshots},
+    token::{Claims, Session, SessionToken},
+    view::{NoSuchView, View, ViewOptions},
 };
 pub use error::{StartError, StopError};
+use followers::FollowerPlans;
 use settings::Settings;
 
 /// A store and everything that works on it: executes commands and answers queries. Cheap to clone;
 /// clones share one app.
 #[derive(Clone)]
 pub struct App {
-    // The views and folds of the past are dropped before the log, which they read.
-    pub(crate) past: Arc<FoldPool>,
-    pub(crate) panel: Arc<Panel>,
-    pub(crate) core: Arc<Core>,
-    /// How many events an answer of the past may keep in memory.
-    pub(crate) past_events: usize,
+    // The right panel is dropped before the log, which its threads read.
+    right: Arc<RightPanel>,
+    left: Arc<LeftPanel>,
     /// The settings that an app beside this one inherits.
     beside: Arc<Settings>,
     /// Whether another app is to close the log.
@@ -58,7 +59,7 @@ pub struct AppBuilder {
     #[cfg(feature = "log")]
     is_beside: bool,
     settings: Settings,
-    plans: Plans,
+    plans: FollowerPlans,
 }
 
 impl App {
@@ -101,7 +102,7 @@ impl App {
             #[cfg(feature = "log")]
             is_beside: false,
             settings: Settings::default(),
-            plans: Plans::default(),
+            plans: FollowerPlans::default(),
         }
     }
 
@@ -112,7 +113,7 @@ impl App {
     /// Commands may go through either. Stopping the new app leaves this one running. Stopping this
     /// one ends the new app, if this one opened the log.
     pub fn beside(&self) -> AppBuilder {
-        let mut builder = App::over_store(self.core.store.clone());
+        let mut builder = App::over_store(self.left.store.clone());
         builder.settings = (*self.beside).clone();
         #[cfg(feature = "log")]
         {
@@ -125,7 +126,7 @@ impl App {
     /// Sends a command: folds its boundary, decides, and appends the decision on the condition that
     /// no event came in between.
     pub fn execute<C: Command>(&self, command: C) -> Execute<C> {
-        Execute::new(self.clone(), None, command)
+        Execute::new(self.left.clone(), None, command)
     }
 
     /// A lane: commands decided in the order in which they are submitted.
@@ -135,12 +136,12 @@ impl App {
 
     /// A lane with these options.
     pub fn lane_with(&self, options: LaneOptions) -> Lane {
-        Lane::new(self.clone(), options)
+        Lane::new(self.left.clone(), options)
     }
 
     /// Asks a question: say how fresh the answer has to be, then await it.
     pub fn query<Q: Query>(&self, query: Q) -> Ask<'_, Q> {
-        Ask::new(self, query)
+        Ask::new(&self.right, query)
     }
 
     /// Keeps asking: the answer, then each changed answer.
@@ -148,12 +149,12 @@ impl App {
     where
         Q: Query<Answer: Clone + PartialEq>,
     {
-        Watch::new(self.clone(), query)
+        Watch::new(self.right.clone(), query)
     }
 
     /// A new session, in which nothing was written or seen.
     pub fn session(&self) -> Session {
-        Session::new(self.core.lineage.clone())
+        Session::new(self.left.lineage.clone())
     }
 
     /// The session that this token was taken from, as it was then.
@@ -164,10 +165,10 @@ impl App {
     pub async fn resume_session(&self, token: &SessionToken) -> Result<Session, QueryError> {
         let (session, mut claims) = (self.session(), Claims::default());
         for (point, known) in token.logs() {
-            claims.point(&self.core.lineage, point);
+            claims.point(&self.left.lineage, point);
             session.join(known);
         }
-        claims.settle(&self.core.lineage).await?;
+        claims.settle(&self.left.lineage).await?;
         Ok(session)
     }
 
@@ -180,64 +181,61 @@ impl App {
     pub async fn token_at(&self, position: Position) -> Result<SessionToken, QueryError> {
         let session = self.session();
         session.saw(position);
-        session.token().await
+        Ok(session.token().await?)
     }
 
-    /// The history of the log.
-    pub(crate) fn lineage(&self) -> &Arc<Lineage> {
-        &self.core.lineage
-    }
-
-    /// A handle on a view: status, pause, step, resume, rebuild.
+    /// A handle on a view: status, waiting, pause, step, resume, rebuild.
     ///
     /// # Errors
     /// [`NoSuchView`] if the app does not keep it.
-    pub fn view<V: View>(&self) -> Result<ViewControl<V>, NoSuchView> {
-        self.panel.control()
+    pub fn view<V: View>(&self) -> Result<FollowerControl, NoSuchView> {
+        self.right.views.control::<V>()
     }
 
     /// The status of each view, in the order in which they were added.
-    pub fn views(&self) -> Vec<ViewStatus> {
-        self.panel.status()
+    pub fn views(&self) -> Vec<FollowerStatus> {
+        self.right.followers.status(FollowerKind::View)
     }
 
-    /// A handle on a projection: status, waiting, pause, step, resume, reset.
+    /// A handle on a projection: status, waiting, pause, step, resume, rebuild.
     ///
     /// # Errors
     /// [`NoSuchProjection`] if the app does not run it.
-    pub fn projection(&self, name: &str) -> Result<ProjectionControl, NoSuchProjection> {
-        self.panel.projection(name)
+    pub fn projection(&self, name: &str) -> Result<FollowerControl, NoSuchProjection> {
+        let mut projections = self.right.followers.of_kind(FollowerKind::Projection);
+        let named = projections.find(|projection| projection.name() == name);
+        named.cloned().ok_or_else(|| NoSuchProjection { name: name.to_owned() })
     }
 
     /// The status of each projection, in the order in which they were added.
-    pub fn projections(&self) -> Vec<ProjectionStatus> {
-        self.panel.projections()
+    pub fn projections(&self) -> Vec<FollowerStatus> {
+        self.right.followers.status(FollowerKind::Projection)
     }
 
     /// The end of the log: everything up to here is durable.
     pub fn head(&self) -> Position {
-        self.core.head.position()
+        self.left.head.position()
     }
 
     /// The store.
     pub fn store(&self) -> &Store {
-        &self.core.store
+        &self.left.store
     }
 
     /// The id and the epoch of the log.
     pub fn identity(&self) -> LogIdentity {
-        self.core.identity
+        self.left.identity
     }
 
     /// Whether a clone [stopped](App::stop) it, or is about to. A stopped app takes no commands,
     /// and its views apply no more events.
     pub fn is_stopped(&self) -> bool {
-        self.core.running.is_stopped()
+        self.left.running.is_stopped()
     }
 
     /// Counters since the app was started.
     pub fn figures(&self) -> Figures {
-        self.core.figures()
+        self.left.figures()
     }
 
     /// Stops the app and all its clones. It takes no further commands and ends folds of the past
@@ -250,9 +248,9 @@ impl App {
     /// # Errors
     /// [`StopError`] if an accepted commit could not be synced.
     pub async fn stop(self) -> Result<(), StopError> {
-        self.past.stop().await;
-        let drained = self.core.drain().await;
-        self.panel.stop().await;
+        self.right.past.stop().await;
+        let drained = self.left.drain().await;
+        self.right.followers.stop().await;
         #[cfg(feature = "log")]
         if let Some(log) = self.log.filter(|_| !self.is_beside) {
             let closed = match Handle::try_current() {
@@ -265,7 +263,7 @@ impl App {
             }
         }
         match drained {
-            Err(Failure::Unavailable(cause)) => Err(StopError::NotSynced(cause)),
+            Err(CommandError::Unavailable(cause)) => Err(StopError::NotSynced(cause)),
             _ => Ok(()),
         }
     }
@@ -296,8 +294,8 @@ impl AppBuilder {
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
     ///   ([`StartError::Untagged`]), because a rule over that tag does not see the event. The check
-    ///   covers each type that has upcasters or a version above 1, and reads up to 16 of its events
-    ///   after each of 16 places of the log. Events that only commands read, and that are not
+    ///   reads up to 16 events of each type, after each of 16 places of the log; of a type at version
+    ///   1 without upcasters, only its first 16. Events that only commands read, and that are not
     ///   declared here, are checked when the first command asks for them.
     pub fn events<E: Event>(mut self) -> AppBuilder {
         self.settings.declared.push(Schema::declared::<E>);
@@ -352,7 +350,7 @@ impl AppBuilder {
 
     /// Like [`view`](AppBuilder::view), with options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
-        self.plans.views.push(Box::new(Plan::<V>::new(options)));
+        self.plans.add_view::<V>(options);
         self.events::<V::Event>()
     }
 
@@ -371,8 +369,7 @@ impl AppBuilder {
 
     /// Like [`projection`](AppBuilder::projection), with a choice of when to apply new events.
     pub fn projection_with<T: Target>(mut self, target: T, refresh: Refresh) -> AppBuilder {
-        let plan = projection::control::Plan { target, refresh };
-        self.plans.projections.push(Box::new(plan));
+        self.plans.add_projection(target, refresh);
         self.events::<T::Event>()
     }
 
@@ -392,7 +389,7 @@ impl AppBuilder {
     /// scope](App::check_scope) share these threads. If the view in memory has the answer, no
     /// thread is needed.
     pub fn past_folds(mut self, folds: NonZeroUsize) -> AppBuilder {
-        self.settings.past_limits.folds = folds;
+        self.settings.past_limits.running = folds;
         self
     }
 
@@ -418,8 +415,7 @@ impl AppBuilder {
         F: Fold + Serialize + DeserializeOwned,
     {
         if let Some(keeping) = Keeping::<F>::new(options.every_events) {
-            self.settings.keepings.insert(TypeId::of::<F>(), Arc::new(keeping));
-            self.settings.kept_names.insert(TypeId::of::<F>(), kept_name::<F>());
+            self.settings.keepings.insert(keeping);
         }
         self
     }
@@ -467,23 +463,25 @@ impl AppBuilder {
         let AppBuilder { store, settings, plans, .. } = self;
         let Settings { upcasters, keepings, untagged, snapshots, .. } = settings.clone();
         let snapshots = snapshots.filter(|_| !keepings.is_empty());
-        let schema = Schema::new(upcasters, log, limits.tag_bytes, keepings)?;
-        let schema = schema.accept_untagged(untagged);
+        let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
         settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));
-        let panel = Panel::start(lineage.clone(), &schema, plans).await?;
+        let started = plans.start(lineage.clone(), &schema).await?;
         if settings.requires_views
-            && let Some(ViewStatus { view, state, .. }) = panel.halted()
+            && let Some(FollowerStatus { name, state, .. }) = halted(&started.0)
         {
-            panel.stop().await;
-            return Err(StartError::RequiredView { view, state });
+            started.0.stop().await;
+            return Err(StartError::RequiredView { view: name, state });
         }
-        let core = Core::new(lineage, schema, settings.cache_bytes, settings.retries, snapshots);
+        let schema = Arc::new(schema);
+        let past = ThreadPool::new("diptych past", settings.past_limits);
+        let past_events = settings.past_events;
+        let right = RightPanel::new(lineage.clone(), schema.clone(), started, past, past_events);
+        let Settings { cache_bytes, retries, .. } = settings;
+        let left = LeftPanel::new(lineage, schema, keepings, cache_bytes, retries, snapshots);
         Ok(App {
-            past: Arc::new(FoldPool::new(settings.past_limits)),
-            panel: Arc::new(panel),
-            core: Arc::new(core),
-            past_events: settings.past_events,
+            right: Arc::new(right),
+            left: Arc::new(left),
             beside: Arc::new(settings),
             #[cfg(feature = "log")]
             is_beside: self.is_beside,
@@ -493,24 +491,18 @@ impl AppBuilder {
     }
 
     fn check_plans(&self) -> Result<(), StartError> {
-        let Plans { views, projections, snapshots } = &self.plans;
-        if let Some(view) = snapshots.without_view(views) {
+        if let Some(view) = self.plans.snapshots_without_view() {
             return Err(StartError::SnapshotsWithoutView { view });
         }
-        let states = self.settings.kept_names.values().copied();
-        if let Some(name) = twice(states).or_else(|| twice(snapshots.names())) {
+        let states = twice(self.settings.keepings.names());
+        if let Some(name) = states.or_else(|| twice(self.plans.snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });
         }
-        for (at, view) in views.iter().enumerate() {
-            if views.iter().take(at).any(|other| other.id() == view.id()) {
-                return Err(StartError::ViewTwice { view: view.name() });
-            }
+        if let Some(view) = self.plans.view_twice() {
+            return Err(StartError::ViewTwice { view });
         }
-        for (at, projection) in projections.iter().enumerate() {
-            let name = projection.name();
-            if projections.iter().take(at).any(|other| other.name() == name) {
-                return Err(StartError::ProjectionTwice { name });
-            }
+        if let Some(name) = self.plans.projection_twice() {
+            return Err(StartError::ProjectionTwice { name });
         }
         Ok(())
     }
@@ -530,6 +522,12 @@ impl AppBuilder {
     }
 }
 
+/// The first view that stopped.
+fn halted(followers: &Followers) -> Option<FollowerStatus> {
+    let mut views = followers.of_kind(FollowerKind::View);
+    views.find(|view| view.progress().arrivals().is_err()).map(FollowerControl::status)
+}
+
 /// The first name that occurs twice.
 fn twice(names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let mut seen = HashSet::new();
@@ -538,7 +536,7 @@ fn twice(names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("store", &self.core.store).finish_non_exhaustive()
+        f.debug_struct("App").field("store", &self.left.store).finish_non_exhaustive()
     }
 }
 

@@ -1,26 +1,32 @@
 //! The left panel: requests, the rules that answer them, and how they are carried out.
 
 mod cache;
-pub(crate) mod core;
+mod catch_up;
 pub(crate) mod decide;
 pub(crate) mod error;
 mod execute;
+mod expectation;
 pub(crate) mod folds;
 mod gates;
 mod lane;
+mod lane_order;
+mod metrics;
 mod note;
+pub(crate) mod panel;
 mod retries;
+pub(crate) mod state;
 mod unsynced;
 
 use std::error::Error;
 
 pub use cache::CacheFigures;
-pub use core::Figures;
-use diptych_store::{Filter, Position, Timestamp};
-pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
+use diptych_store::{Filter, Timestamp};
+pub use error::{CommandError, Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
-pub use lane::{Lane, LaneOptions};
+pub use lane::Lane;
+pub use lane_order::LaneOptions;
+pub use panel::Figures;
 pub use retries::Retries;
 
 use crate::event::Event;
@@ -172,74 +178,4 @@ impl Invalid {
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Invalid {
         Invalid { field: field.into(), problem: problem.into() }
     }
-}
-
-/// A boundary, or the scope of a query, that cannot match what it seems to ask for. A mistake of
-/// the program: with it a rule would be off, or an answer wrong, and nobody would notice.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BoundaryError {
-    /// A tag key that no event of the fold declares.
-    #[error(
-        "the filter asks for the tag key {key:?}, which no event in question of {events} \
-         declares (known: {known:?}): correct it, or mark the field as a tag"
-    )]
-    UnknownTagKey {
-        /// The key.
-        key: String,
-        /// The Rust type of the fold's events.
-        events: &'static str,
-        /// The keys that they declare.
-        known: Vec<&'static str>,
-    },
-    /// An event type that the fold does not have.
-    #[error(
-        "the filter asks for the event type {event_type:?}, which {events} does not have \
-         (known: {known:?})"
-    )]
-    UnknownType {
-        /// The name of the event type.
-        event_type: String,
-        /// The Rust type of the fold's events.
-        events: &'static str,
-        /// The types that they have.
-        known: Vec<&'static str>,
-    },
-    /// A revision was expected of a boundary that is not one stream.
-    #[error(
-        "a revision is that of one tag, and the boundary is not one tag: expect a position \
-         with `unchanged_since` instead"
-    )]
-    NotOneStream,
-    /// A position was expected of a boundary in which no event can ever be: that of a command
-    /// without state, or a filter that matches nothing.
-    #[error(
-        "nothing can change since position {since}: the command depends on no events, because it \
-         has no state or its boundary matches nothing; give it a state whose boundary has the \
-         events in question, or send it without `unchanged_since`"
-    )]
-    NoBoundary {
-        /// The position that was expected.
-        since: Position,
-    },
-    /// Conflicts of a command that has no state which they could be about.
-    #[error(
-        "`conflicts_with` asks for {conflicts}, and the command has no state that this could be \
-         about: give it one"
-    )]
-    NoState {
-        /// What it asks for.
-        conflicts: String,
-    },
-    /// A tag longer than any that an event can carry.
-    #[error(
-        "the filter has a tag of {bytes} bytes, and an event can carry at most {limit}: check \
-         lengths before (a command, in `validate`)"
-    )]
-    TagTooLong {
-        /// How long it is.
-        bytes: usize,
-        /// How long it may be.
-        limit: usize,
-    },
 }

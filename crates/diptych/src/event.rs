@@ -3,30 +3,33 @@
 //! A type name stands in the log for ever, so it is given apart from the Rust name. What changed
 //! since an event was written is said once, in [`Upcasters`], and applied wherever one is read.
 
+mod boundary;
 mod codec;
 mod evolve;
+mod missing_tag;
 mod object;
 mod reading;
 mod schema;
 mod tagging;
 
-use std::{any::type_name, ops::Deref};
+use std::{any::type_name, error::Error, ops::Deref};
 
 use diptych_store::{LogId, Metadata, Position, RawEvent, Timestamp};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub use boundary::BoundaryError;
 #[cfg(feature = "testing")]
 pub(crate) use codec::packed_end;
 pub use codec::{Codec, Json, MessagePack};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
-pub use evolve::{Upcast, UpcastError, Upcasters};
+pub use evolve::{Upcast, Upcasters};
+pub use missing_tag::Untagged;
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, Stored, encoded};
-pub(crate) use schema::{Accepted, Keepings, Schema};
+pub(crate) use schema::{Accepted, Schema};
 pub(crate) use tagging::Declared;
-pub use tagging::Untagged;
 
 /// An event, or one of several: a struct, or an enum of them.
 ///
@@ -202,6 +205,9 @@ pub(crate) fn derived_id(log: LogId, position: Position) -> Uuid {
     let position = u128::from(position.get() & (u64::MAX >> 2));
     Uuid::from_u128(half | VERSION_8 | VARIANT | position)
 }
+
+/// The error of an [upcaster](Upcasters).
+pub type UpcastError = Box<dyn Error + Send + Sync + 'static>;
 
 /// Events as the program knows them and as they are in the log do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,7 @@
 //! State made by applying events one after another. Commands decide over it, and queries are
 //! answered from it.
 
-use std::{
-    any::{Any, type_name},
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::any::type_name;
 
 use diptych_store::Position;
 
@@ -97,17 +94,4 @@ pub enum FoldFailure {
     /// `apply` panicked.
     #[error("it panicked: {0}; correct `apply`, the events are unchanged")]
     Panicked(String),
-}
-
-/// Runs code of the application and turns a panic into an error text.
-pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    let outcome = catch_unwind(AssertUnwindSafe(run));
-    outcome.map_err(|panic| format!("it panicked: {}", panic_text(&*panic)))
-}
-
-/// The message of a panic.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(no message)").to_owned()
 }

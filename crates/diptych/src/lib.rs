@@ -152,7 +152,9 @@ mod faithful;
 mod fold;
 mod follow;
 mod lineage;
-mod meters;
+mod panics;
+mod past;
+mod pool;
 pub mod projection;
 mod query;
 mod snapshot;
@@ -160,10 +162,11 @@ mod snapshot;
 pub mod testing;
 mod token;
 mod view;
+mod wait;
 
 pub use app::{App, AppBuilder, StartError, StopError};
 pub use command::{
-    BoundaryError, CacheFigures, Command, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
+    CacheFigures, Command, CommandError, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
     KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Retries,
 };
 pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
@@ -175,19 +178,22 @@ pub use diptych_store::{
     RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
 };
 pub use event::{
-    Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded, SchemaError,
-    Untagged, Upcast, UpcastError, Upcasters,
+    BoundaryError, Codec, Encoded, Event, EventType, Json, JsonObject, MessagePack, Recorded,
+    SchemaError, Untagged, Upcast, UpcastError, Upcasters,
 };
 pub use fold::{Fold, FoldError, FoldFailure};
-pub use follow::{ControlError, FollowState, Lag, Refresh, Standstill, Stopped};
+pub use follow::{
+    ControlError, FollowState, FollowerControl, FollowerKind, FollowerMemory, FollowerStatus, Lag,
+    NotYet, Refresh, Standstill, Stopped, WaitError,
+};
+pub use past::{Difference, Explain, Explanation, History, NarrowScope, Past, Point, ScopeError};
 pub use query::{
-    Answer, Answering, Ask, Cost, Difference, Explain, Explanation, History, NarrowScope, NotYet,
-    Past, Point, Query, QueryError, QueryPanicked, ScopeError, Watch,
+    Answer, Answering, Ask, Cost, Query, QueryError, QueryPanicked, ViewDigest, Watch,
 };
 pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots};
 pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
 pub use uuid::Uuid;
-pub use view::{NoSuchView, View, ViewControl, ViewMemory, ViewOptions, ViewStatus};
+pub use view::{NoSuchView, View, ViewOptions};
 
 /// What `#[derive(Event)]` needs.
 #[doc(hidden)]

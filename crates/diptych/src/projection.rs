@@ -4,13 +4,11 @@
 //! The one rule is that rows and checkpoint change together. So the rows beside a checkpoint are
 //! exactly the result of folding the log up to it.
 
-pub(crate) mod control;
 mod database;
-mod runner;
+pub(crate) mod runner;
 
 use std::{error::Error, iter::successors, sync::Arc};
 
-pub use control::{NoSuchProjection, ProjectionControl, ProjectionStatus};
 pub use database::{
     CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
     StoredCheckpoint,
@@ -22,7 +20,7 @@ use diptych_store::{EventChecksum, LogIdentity, Position};
 
 use crate::{
     event::{Event, Recorded},
-    fold,
+    panics,
 };
 
 /// The place that a projection has reached: the log, its history, and the position in it.
@@ -173,7 +171,7 @@ impl TargetError {
 /// # Errors
 /// The message of the panic.
 pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    fold::caught(run)
+    panics::caught(run)
 }
 
 /// The text of an error and of its causes, without causes that the text already contains.
@@ -275,6 +273,17 @@ pub fn check(
         return Err(ReplacedError::OtherHistory { stored });
     }
     Ok(stored.position)
+}
+
+/// The app runs no such projection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the app runs no projection {name:?}: add it with `AppBuilder::projection` before the app is \
+     started"
+)]
+pub struct NoSuchProjection {
+    /// The name that was asked for.
+    pub name: String,
 }
 
 /// How far a projection came with a batch that it could not apply completely.

@@ -2,24 +2,17 @@
 //! to be.
 
 mod ask;
+mod digest;
 mod error;
-mod explain;
-mod history;
-mod past;
-mod point;
-pub(crate) mod pool;
-mod replay;
-mod scope;
+mod panel;
 mod watch;
 
+pub(crate) use ask::answer;
 pub use ask::{Answer, Answering, Ask, Cost};
+pub use digest::ViewDigest;
 use diptych_store::Filter;
-pub use error::{NotYet, QueryError, QueryPanicked};
-pub use explain::{Explain, Explanation};
-pub use history::History;
-pub use past::{Difference, Past};
-pub use point::Point;
-pub use scope::{NarrowScope, ScopeError};
+pub use error::{QueryError, QueryPanicked};
+pub(crate) use panel::RightPanel;
 pub use watch::Watch;
 
 use crate::view::View;

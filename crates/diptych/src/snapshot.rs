@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 pub(crate) use ages::Ages;
 #[cfg(feature = "testing")]
 pub(crate) use encoding::{decode, encode};
-pub(crate) use keeping::{Keeping, Kept, Unsealed, Unused, of_a_lost_history};
+pub(crate) use keeping::{Keeping, Keepings, Kept, Unsealed, Unused, of_a_lost_history};
 
 /// A place outside the log for named bytes that can be made again.
 ///

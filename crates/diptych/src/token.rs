@@ -4,12 +4,14 @@
 //! A token names its log, the history of it and the event at its position, so that a position is
 //! never taken for one of another log, nor for one of an older copy of the log that was put back.
 
+mod claims;
 mod receipt;
 mod session;
 mod text;
 
 use diptych_store::{LogIdentity, Position};
 
+pub(crate) use claims::{ClaimError, Claims, settled};
 pub use receipt::Receipt;
 pub use session::{Session, SessionToken};
 

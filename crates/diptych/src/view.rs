@@ -2,11 +2,11 @@
 //! them.
 
 pub(crate) mod copies;
-mod handle;
 pub(crate) mod keeps;
-pub(crate) mod panel;
+mod report;
+mod views;
 
-pub use handle::{NoSuchView, ViewControl, ViewMemory, ViewStatus};
+pub(crate) use views::Views;
 
 use crate::fold::Fold;
 
@@ -37,4 +37,12 @@ impl Default for ViewOptions {
     fn default() -> ViewOptions {
         ViewOptions { copies: 4 }
     }
+}
+
+/// The app keeps no such view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the app keeps no view {view}: add it with `AppBuilder::view` before the app is started")]
+pub struct NoSuchView {
+    /// The Rust type of the view.
+    pub view: &'static str,
 }

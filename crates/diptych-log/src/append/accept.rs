@@ -20,7 +20,7 @@ use diptych_store::{
 
 use crate::{
     append::writer::LARGE_COMMIT,
-    catalog::{Catalog, Part},
+    catalog::{Catalog, IndexPart},
     engine::Engine,
     error::check_failed,
     format::{
@@ -57,7 +57,7 @@ pub(crate) struct State {
     /// The segment holds no commit before this offset: it is empty unless `offset` is above.
     pub(crate) segment_from: u64,
     /// The index of the newest events.
-    pub(crate) tail: Arc<Part>,
+    pub(crate) tail: Arc<IndexPart>,
     /// Offset of the first frame that `tail` covers.
     pub(crate) tail_from: u64,
     pub(crate) queue: Queue,
@@ -102,7 +102,7 @@ pub(crate) struct Piece {
 pub(crate) struct Job {
     pub(crate) segment: Arc<Segment>,
     /// `None` if all its events are in files already.
-    pub(crate) part: Option<Arc<Part>>,
+    pub(crate) part: Option<Arc<IndexPart>>,
     pub(crate) coverage: Coverage,
     /// It is the last part of its segment: all of them can be merged into one file.
     pub(crate) seals: bool,
@@ -142,15 +142,15 @@ impl State {
 
 /// A commit, encoded and checksummed as far as is possible without its position.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct EncodedCommit {
     append: Append,
     frames: Vec<u8>,
 }
 
-impl Prepared {
+impl EncodedCommit {
     /// # Errors
     /// [`InvalidRequest`] if it is beyond the limits.
-    pub(crate) fn new(append: Append, limits: &Limits) -> Result<Prepared, InvalidRequest> {
+    pub(crate) fn new(append: Append, limits: &Limits) -> Result<EncodedCommit, InvalidRequest> {
         append.check(limits)?;
         let section = Section { key: append.key.clone(), tracking: append.tracking.clone() };
         let payloads: usize = append.events.iter().map(|event| event.payload.len()).sum();
@@ -180,13 +180,13 @@ impl Prepared {
                 Ok::<_, InvalidRequest>(())
             })?;
         }
-        Ok(Prepared { append, frames })
+        Ok(EncodedCommit { append, frames })
     }
 }
 
 /// The result of the look-ups before the lock, over everything accepted up to `upto`.
 #[derive(Debug, Default)]
-struct Looked {
+struct Lookup {
     upto: Position,
     key: Option<KeyedCommit>,
     conflict: Option<Conflict>,
@@ -199,7 +199,7 @@ type Conflict = (Position, Reverse<Position>);
 
 /// The outcome of offering a commit.
 #[derive(Debug)]
-pub(crate) enum Offered {
+pub(crate) enum Outcome {
     Accepted {
         accepted: AcceptedCommit,
         /// The batch that it will be written with.
@@ -225,10 +225,10 @@ impl Engine {
     /// when the caller can offer it again.
     pub(crate) fn offer(
         &self,
-        prepared: &mut Prepared,
+        prepared: &mut EncodedCommit,
         writes: Writes,
         waker: &Waker,
-    ) -> Poll<Result<Offered, AppendError>> {
+    ) -> Poll<Result<Outcome, AppendError>> {
         let looked = match self.look(&prepared.append) {
             Ok(looked) => looked,
             Err(error) => return Poll::Ready(Err(error)),
@@ -244,9 +244,9 @@ impl Engine {
         Poll::Ready(self.decide(&mut state, prepared, looked, writes))
     }
 
-    fn look(&self, append: &Append) -> Result<Looked, AppendError> {
+    fn look(&self, append: &Append) -> Result<Lookup, AppendError> {
         let upto = Position::new(self.accepted.load(Ordering::Acquire));
-        let mut looked = Looked { upto, ..Looked::default() };
+        let mut looked = Lookup { upto, ..Lookup::default() };
         if append.key.is_none() && append.conditions.is_empty() {
             return Ok(looked);
         }
@@ -281,15 +281,15 @@ impl Engine {
     fn decide(
         &self,
         state: &mut State,
-        prepared: &mut Prepared,
-        looked: Looked,
+        prepared: &mut EncodedCommit,
+        looked: Lookup,
         writes: Writes,
-    ) -> Result<Offered, AppendError> {
+    ) -> Result<Outcome, AppendError> {
         let head = self.publisher.head();
         match self.check(state, &prepared.append, looked) {
             Err(error @ AppendError::Refused(_)) => {
                 let rests_on = CommitSync::new(CommitNumber(state.commits), head);
-                return Ok(Offered::Refused(error, rests_on));
+                return Ok(Outcome::Refused(error, rests_on));
             }
             checked => checked?,
         }
@@ -298,7 +298,7 @@ impl Engine {
             let sync = CommitSync::new(CommitNumber(state.commits), head);
             let (last, recorded_at) = (state.accepted, state.time);
             let accepted = AcceptedCommit { first, last, recorded_at, sync };
-            return Ok(Offered::Accepted { accepted, batch: 0, write: false });
+            return Ok(Outcome::Accepted { accepted, batch: 0, write: false });
         }
         self.accept(state, prepared)?;
         let sync = CommitSync::new(CommitNumber(state.commits), head);
@@ -310,11 +310,11 @@ impl Engine {
             state.handed_over = true;
             self.work.notify_one();
         }
-        Ok(Offered::Accepted { accepted, batch: state.batch, write })
+        Ok(Outcome::Accepted { accepted, batch: state.batch, write })
     }
 
     /// Checks tracking, key and conditions, in this order, against everything accepted.
-    fn check(&self, state: &State, append: &Append, looked: Looked) -> Result<(), AppendError> {
+    fn check(&self, state: &State, append: &Append, looked: Lookup) -> Result<(), AppendError> {
         append.check_positions(state.accepted)?;
         if let Some(tracking) = &append.tracking {
             if let Some((stored, at)) = state.tracking.get(&tracking.source) {
@@ -355,7 +355,7 @@ impl Engine {
         }
     }
 
-    fn accept(&self, state: &mut State, prepared: &mut Prepared) -> Result<(), AppendError> {
+    fn accept(&self, state: &mut State, prepared: &mut EncodedCommit) -> Result<(), AppendError> {
         let time = self.options.time.next(prepared.append.recorded_at, state.time)?;
         self.watch_clock(state, time);
         let bytes = prepared.frames.len();
@@ -439,7 +439,7 @@ impl Engine {
     /// Begins a new part of the index, for the next events.
     fn begin_part(&self, state: &mut State) {
         let columns = state.tail.begin_after(state.accepted.plus(1));
-        state.tail = Arc::new(Part::memory(state.segment.clone(), columns));
+        state.tail = Arc::new(IndexPart::memory(state.segment.clone(), columns));
         state.tail_from = state.offset;
         let mut catalog = self.catalog.write();
         let mut parts = catalog.parts.clone();
@@ -452,10 +452,10 @@ impl Engine {
 
 /// Gives every frame its position and time, and adds the events to the index. For a large commit
 /// the writer does the latter.
-fn place(state: &State, prepared: &mut Prepared) {
+fn place(state: &State, prepared: &mut EncodedCommit) {
     let since = state.time.as_micros().wrapping_sub(state.segment_head.base_time.as_micros());
     let first = state.accepted.plus(1);
-    let Prepared { append, frames } = prepared;
+    let EncodedCommit { append, frames } = prepared;
     let mut position = (first.get() - state.segment.base.get()) as u32;
     let mut offset = state.offset as u32;
     let mut offsets = Vec::with_capacity(append.events.len());

@@ -18,7 +18,7 @@ const YIELDS: usize = 4;
 
 /// Which batches are done.
 #[derive(Debug, Default)]
-pub(crate) struct Batches {
+pub(crate) struct BatchWaiters {
     /// The last batch that is done.
     done: AtomicU64,
     /// One for batches of even number, one for those of odd.
@@ -31,7 +31,7 @@ struct Word {
     waiting: AtomicUsize,
 }
 
-impl Batches {
+impl BatchWaiters {
     fn word(&self, batch: u64) -> &Word {
         let [even, odd] = &self.words;
         if batch.is_multiple_of(2) { even } else { odd }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn no_wake_up_is_lost() {
         const BATCHES: u64 = 3_000;
-        let batches = Arc::new(Batches::default());
+        let batches = Arc::new(BatchWaiters::default());
         let waiters: Vec<_> = (0..150)
             .map(|_| {
                 let batches = batches.clone();
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_end_lets_everybody_go() {
-        let batches = Arc::new(Batches::default());
+        let batches = Arc::new(BatchWaiters::default());
         let waiters: Vec<_> = (5..15)
             .map(|batch| {
                 let batches = batches.clone();

@@ -55,7 +55,7 @@ pub(crate) struct Writer {
     pub(crate) jobs: Vec<Job>,
 }
 
-struct Taken {
+struct WriteBatch {
     queue: Queue,
     position: Position,
     commit: CommitNumber,
@@ -190,7 +190,7 @@ impl Engine {
         cut.is_ok()
     }
 
-    fn take_queue(&self) -> Option<(Taken, Vec<Waker>)> {
+    fn take_queue(&self) -> Option<(WriteBatch, Vec<Waker>)> {
         let mut state = self.state.lock();
         if state.failed() || state.queue.pieces.is_empty() {
             return None;
@@ -200,7 +200,7 @@ impl Engine {
         let tracking = state.tracking.clone();
         let batch = state.batch;
         state.batch += 1;
-        let taken = Taken { queue, position, commit, tracking, batch };
+        let taken = WriteBatch { queue, position, commit, tracking, batch };
         Some((taken, std::mem::take(&mut state.room)))
     }
 
@@ -208,7 +208,7 @@ impl Engine {
         let mut writer = self.writer.lock();
         let Some((taken, woken)) = self.take_queue() else { return };
         woken.into_iter().for_each(Waker::wake);
-        let Taken { mut queue, position, commit, tracking, batch } = taken;
+        let WriteBatch { mut queue, position, commit, tracking, batch } = taken;
         let every_batch = self.options.durability == Durability::Synced;
         if let Err(error) = self.write_queue(&mut writer, &mut queue, every_batch) {
             drop(writer);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use diptych_store::{Epoch, LogIdentity, Position};
 
 use crate::{
-    backup::{Sealed, source, target_error},
+    backup::{SealedSegments, source, target_error},
     catalog::Folders,
     disk::Disk,
     error::{BackupError, OpenError, corruption, io_error},
@@ -18,7 +18,7 @@ use crate::{
         segment::{self, Header, Order, may_precede},
     },
     read::follower::PublishedHead,
-    verify::{Listed, Verifying},
+    verify::{SegmentFile, Verifying},
 };
 
 /// Bytes that go to the disk in one write.
@@ -32,12 +32,12 @@ pub(crate) struct Copy<'a> {
     pub(crate) end: PublishedHead,
     /// The end that the target promises to hold, if any.
     pub(crate) held: Option<PublishedHead>,
-    pub(crate) sealed: Sealed,
+    pub(crate) sealed: SealedSegments,
 }
 
 /// The work that was done, in segments and in bytes that were written.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Copied {
+pub(crate) struct CopyCounts {
     pub(crate) linked: u64,
     pub(crate) copied: u64,
     pub(crate) kept: u64,
@@ -54,8 +54,8 @@ enum Task {
     Make,
 }
 
-struct Planned {
-    segment: Listed,
+struct PlannedSegment {
+    segment: SegmentFile,
     /// Bytes that it has to have.
     bytes: u64,
     /// The position after its last event.
@@ -68,12 +68,15 @@ impl Copy<'_> {
     ///
     /// When it is done every segment is durable in the target and was verified, if not now then
     /// when the mark of the target was made.
-    pub(crate) fn run(&self, mut progress: impl FnMut(u64, u64)) -> Result<Copied, BackupError> {
+    pub(crate) fn run(
+        &self,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<CopyCounts, BackupError> {
         let plan = self.plan()?;
         self.remove_leftovers(&plan)?;
         let to_do = || plan.iter().filter(|planned| planned.task != Task::Keep);
         let all = to_do().map(|planned| planned.bytes).sum();
-        let (mut done, mut copied) = (0, Copied::default());
+        let (mut done, mut copied) = (0, CopyCounts::default());
         copied.kept = (plan.len() - to_do().count()) as u64;
         let mut verifying = Verifying::nothing(self.disk);
         // Each segment must be of the log that the copy is of.
@@ -103,7 +106,7 @@ impl Copy<'_> {
     }
 
     /// Compares source and target, and refuses a target that is not an older state of the log.
-    fn plan(&self) -> Result<Vec<Planned>, BackupError> {
+    fn plan(&self) -> Result<Vec<PlannedSegment>, BackupError> {
         let mut source = source::segments(self.disk, self.from)?;
         source.retain(|segment| segment.sequence <= self.end.segment);
         for (expected, found) in (1..=self.end.segment).zip(source.iter().map(Some).chain([None])) {
@@ -130,7 +133,7 @@ impl Copy<'_> {
                 Some(found) => self.task(&segment, found, bytes)?,
                 None => Task::Make,
             };
-            Ok(Planned { segment, bytes, next, task })
+            Ok(PlannedSegment { segment, bytes, next, task })
         });
         planned.collect()
     }
@@ -140,7 +143,12 @@ impl Copy<'_> {
         self.held.map_or(0, |held| held.segment)
     }
 
-    fn task(&self, from: &Listed, there: &Listed, bytes: u64) -> Result<Task, BackupError> {
+    fn task(
+        &self,
+        from: &SegmentFile,
+        there: &SegmentFile,
+        bytes: u64,
+    ) -> Result<Task, BackupError> {
         let same = size(self.disk, &there.path)? == bytes
             && alike(&self.header(from)?, &self.header(there)?);
         match (same, from.sequence < self.promised()) {
@@ -151,7 +159,7 @@ impl Copy<'_> {
         }
     }
 
-    fn header(&self, segment: &Listed) -> Result<Vec<u8>, OpenError> {
+    fn header(&self, segment: &SegmentFile) -> Result<Vec<u8>, OpenError> {
         source::read(self.disk, segment, segment::HEADER as u64)
     }
 
@@ -159,7 +167,7 @@ impl Copy<'_> {
     /// in which an older backup ends, must be in the order of arrival, because only then the bytes
     /// before an end are those that were there at that time. The log may have clustered them
     /// meanwhile.
-    fn read(&self, segment: &Listed, bytes: u64) -> Result<Vec<u8>, OpenError> {
+    fn read(&self, segment: &SegmentFile, bytes: u64) -> Result<Vec<u8>, OpenError> {
         let content = source::read(self.disk, segment, bytes)?;
         let is_end = segment.sequence == self.end.segment || segment.sequence == self.promised();
         let clustered =
@@ -169,7 +177,7 @@ impl Copy<'_> {
         }
         let whole = source::read(self.disk, segment, u64::MAX)?;
         // If it is damaged, its verification reports where.
-        let Ok(arrived) = frame_order::arrival(&whole) else { return Ok(whole) };
+        let Ok(arrived) = frame_order::arrival_bytes(&whole) else { return Ok(whole) };
         let mut arrived = arrived.into_owned();
         arrived.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(arrived)
@@ -185,7 +193,7 @@ impl Copy<'_> {
     }
 
     /// Removes files of an unfinished copy that this one does not use.
-    fn remove_leftovers(&self, plan: &[Planned]) -> Result<(), BackupError> {
+    fn remove_leftovers(&self, plan: &[PlannedSegment]) -> Result<(), BackupError> {
         let dir = &self.to.segments;
         for name in self.disk.list(dir).map_err(io_error("list", dir))? {
             let ours = name.ends_with(".tmp") || segment::parse_file_name(&name).is_some();
@@ -200,13 +208,13 @@ impl Copy<'_> {
 
     fn one(
         &self,
-        planned: &Planned,
+        planned: &PlannedSegment,
         verifying: &mut Verifying<'_>,
-        copied: &mut Copied,
+        copied: &mut CopyCounts,
     ) -> Result<(), BackupError> {
-        let Planned { segment, bytes, next, task } = planned;
+        let PlannedSegment { segment, bytes, next, task } = planned;
         let target = self.to.segments.join(segment.path.file_name().unwrap_or_default());
-        let here = Listed { path: target.clone(), ..segment.clone() };
+        let here = SegmentFile { path: target.clone(), ..segment.clone() };
         let checked = if *task == Task::Check { &here } else { segment };
         let content = self.read(checked, *bytes)?;
         verifying.content(checked, &content, Some(*next))?;
@@ -219,7 +227,7 @@ impl Copy<'_> {
             self.must_go_on(&here, &content)?;
         }
         let sealed = segment.sequence < self.end.segment;
-        if sealed && self.sealed == Sealed::Link && self.link(segment, &target, &content)? {
+        if sealed && self.sealed == SealedSegments::Link && self.link(segment, &target, &content)? {
             copied.linked += 1;
         } else {
             self.write(&target, &content)?;
@@ -230,7 +238,7 @@ impl Copy<'_> {
     }
 
     /// Checks that the bytes that replace the older tail begin with it.
-    fn must_go_on(&self, older: &Listed, content: &[u8]) -> Result<(), BackupError> {
+    fn must_go_on(&self, older: &SegmentFile, content: &[u8]) -> Result<(), BackupError> {
         let Some(held) = self.held else { return Ok(()) };
         let names = self.disk.list(&self.to.segments);
         let names = names.map_err(io_error("list", &self.to.segments))?;
@@ -246,12 +254,12 @@ impl Copy<'_> {
 
     /// Gives a sealed segment a second name in the target; answers whether that is possible, and
     /// the file still has the bytes that were verified.
-    fn link(&self, from: &Listed, to: &Path, content: &[u8]) -> Result<bool, OpenError> {
+    fn link(&self, from: &SegmentFile, to: &Path, content: &[u8]) -> Result<bool, OpenError> {
         let temporary = self.temporary(to);
         if self.disk.link(&from.path, &temporary).is_err() {
             return Ok(false);
         }
-        let linked = Listed { path: temporary.clone(), ..from.clone() };
+        let linked = SegmentFile { path: temporary.clone(), ..from.clone() };
         if !content.starts_with(&self.header(&linked)?) {
             self.disk.remove(&temporary).map_err(io_error("remove", &temporary))?;
             return Ok(false);
@@ -299,7 +307,7 @@ fn alike(one: &[u8], other: &[u8]) -> bool {
     one == other || parsed(one).is_ok_and(|header| parsed(other) == Ok(header))
 }
 
-fn same_name(one: &Listed, other: &Listed) -> bool {
+fn same_name(one: &SegmentFile, other: &SegmentFile) -> bool {
     (one.sequence, one.base) == (other.sequence, other.base)
 }
 

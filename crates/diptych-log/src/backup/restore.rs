@@ -10,7 +10,8 @@ use diptych_store::{LogIdentity, Position};
 
 use crate::{
     backup::{
-        Sealed, copy::Copy, must_be_apart, must_be_empty, must_be_in_place, source, target_error,
+        SealedSegments, copy::Copy, must_be_apart, must_be_empty, must_be_in_place, source,
+        target_error,
     },
     catalog::Folders,
     disk::Disk,
@@ -28,7 +29,7 @@ use crate::{
 /// The report of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Restored {
+pub struct RestoreReport {
     /// Identity of the log that was backed up.
     pub backup: LogIdentity,
     /// Identity of the restored log, which has the old id and a new epoch.
@@ -57,7 +58,7 @@ pub fn restore(
     to: impl AsRef<Path>,
     options: &LogOptions,
     progress: impl FnMut(u64, u64),
-) -> Result<Restored, BackupError> {
+) -> Result<RestoreReport, BackupError> {
     let (from, to) = (Folders::new(from.as_ref()), Folders::new(to.as_ref()));
     let disk = hold::pin(&*options.disk, &from.root)?;
     let end = source::end_of(&*disk, &from)?;
@@ -71,13 +72,13 @@ pub fn restore(
     } else {
         mark::write(disk, &to.root, RESTORE, &end)?;
     }
-    let copy = Copy { disk, from: &from, to: &to, end, held: None, sealed: Sealed::Copy };
+    let copy = Copy { disk, from: &from, to: &to, end, held: None, sealed: SealedSegments::Copy };
     let copied = copy.run(progress).map_err(of_backup)?;
     let identity = begin_epoch(&held, &to, &end)?;
     must_be_in_place(disk, &to)?;
     mark::remove(disk, &to.root, RESTORE)?;
     drop(lock);
-    Ok(Restored {
+    Ok(RestoreReport {
         backup: end.identity,
         identity,
         upto: end.position,

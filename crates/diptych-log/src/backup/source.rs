@@ -6,15 +6,15 @@ use crate::{
     error::{OpenError, corruption, io_error},
     folder::{
         hold,
-        mark::{self, Kind},
+        mark::{self, FolderKind},
     },
     format::{
-        recovery::{self, From},
+        recovery::{self, ScanStart},
         segment::{self, BadHeader, Header},
     },
     open::evidence::Evidence,
     read::follower::{self, HEAD_FILE, PublishedHead},
-    verify::Listed,
+    verify::SegmentFile,
 };
 
 /// Where the log in a folder ends, which is always behind a whole commit.
@@ -27,7 +27,7 @@ pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead
     if listed.is_empty() {
         return Err(hold::no_log(&folders.root));
     }
-    if let Kind::Backup(end) = mark::kind(disk, &folders.root)? {
+    if let FolderKind::Backup(end) = mark::kind(disk, &folders.root)? {
         return Ok(end);
     }
     match hold::lock(disk, &folders.root) {
@@ -42,14 +42,14 @@ pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead
 }
 
 /// The segments in a folder, in order.
-pub(crate) fn segments(disk: &dyn Disk, folders: &Folders) -> Result<Vec<Listed>, OpenError> {
+pub(crate) fn segments(disk: &dyn Disk, folders: &Folders) -> Result<Vec<SegmentFile>, OpenError> {
     let dir = &folders.segments;
     let names = disk.list(dir).map_err(io_error("list", dir))?;
     let listed = names.iter().filter_map(|name| {
         let (sequence, base) = segment::parse_file_name(name)?;
-        Some(Listed { sequence, base, path: dir.join(name) })
+        Some(SegmentFile { sequence, base, path: dir.join(name) })
     });
-    let mut listed: Vec<Listed> = listed.collect();
+    let mut listed: Vec<SegmentFile> = listed.collect();
     listed.sort_by_key(|segment| segment.sequence);
     Ok(listed)
 }
@@ -72,8 +72,8 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
 }
 
 /// Where the whole commits of a last segment end; `None` if it holds nothing.
-fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenError> {
-    let Listed { sequence, base, path } = last;
+fn end_in(disk: &dyn Disk, last: &SegmentFile) -> Result<Option<PublishedHead>, OpenError> {
+    let SegmentFile { sequence, base, path } = last;
     let bytes = read(disk, last, u64::MAX)?;
     let header = match Header::parse(&bytes) {
         Ok(header) if header.is_last(*sequence, *base) => header,
@@ -84,7 +84,7 @@ fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenE
         _ => return Err(corruption(path, 0, "the header of the segment is damaged").into()),
     };
     let offset = segment::HEADER as u64;
-    let from = From { offset, next: 0, time: 0, checksum: header.checksum() };
+    let from = ScanStart { offset, next: 0, time: 0, checksum: header.checksum() };
     let frames = bytes.get(segment::HEADER..).unwrap_or(&[]);
     let found = recovery::recover(frames, from, |_| {})
         .map_err(|error| corruption(path, error.offset, error.what))?;
@@ -97,7 +97,11 @@ fn end_in(disk: &dyn Disk, last: &Listed) -> Result<Option<PublishedHead>, OpenE
 }
 
 /// The first `bytes` bytes of a segment, or all if it is shorter.
-pub(crate) fn read(disk: &dyn Disk, segment: &Listed, bytes: u64) -> Result<Vec<u8>, OpenError> {
+pub(crate) fn read(
+    disk: &dyn Disk,
+    segment: &SegmentFile,
+    bytes: u64,
+) -> Result<Vec<u8>, OpenError> {
     let path = &segment.path;
     let file = disk.open(path, 0).map_err(io_error("open", path))?;
     let size = file.size().map_err(io_error("look at", path))?.min(bytes);

@@ -4,27 +4,27 @@ use std::sync::Arc;
 
 use diptych_store::{Direction, Position, ReadError};
 
-use super::{Catalog, Part};
-use crate::{disk::Disk, index::Wanted};
+use super::{Catalog, IndexPart};
+use crate::{disk::Disk, index::NameQuery};
 
 /// The parts that may have a match in a range, in order. Each comes with its share of that range,
 /// relative to the first position of the part.
 pub(crate) struct Within<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) disk: &'a dyn Disk,
-    pub(super) wanted: Wanted<'a>,
+    pub(super) wanted: NameQuery<'a>,
     pub(super) range: (Position, Position),
     pub(super) direction: Direction,
     /// Indices of the parts that are left.
     pub(super) start: usize,
     pub(super) end: usize,
     /// The answer of the group that was queried last.
-    pub(super) group: Option<Asked>,
+    pub(super) span: Option<FilterAnswer>,
 }
 
 /// An answer of a group.
 #[derive(Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct FilterAnswer {
     /// Indices of its parts.
     from: usize,
     to: usize,
@@ -35,7 +35,7 @@ pub(super) struct Asked {
 }
 
 impl<'a> Iterator for Within<'a> {
-    type Item = Result<(&'a Arc<Part>, (u32, u32)), ReadError>;
+    type Item = Result<(&'a Arc<IndexPart>, (u32, u32)), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -71,7 +71,7 @@ impl Within<'_> {
             let backwards = self.direction == Direction::Backwards;
             let at = if backwards { self.end - 1 } else { self.start };
             let asked = self.ask(at)?;
-            if let Some(Asked { from, to, set: 0, .. }) = asked {
+            if let Some(FilterAnswer { from, to, set: 0, .. }) = asked {
                 match backwards {
                     true => self.end = from.max(self.start),
                     false => self.start = to.min(self.end),
@@ -82,7 +82,7 @@ impl Within<'_> {
                 true => self.end -= 1,
                 false => self.start += 1,
             }
-            let may_have = asked.is_none_or(|Asked { first, set, .. }| {
+            let may_have = asked.is_none_or(|FilterAnswer { first, set, .. }| {
                 let sequence = self.catalog.parts.get(at).map_or(0, |part| part.segment.sequence);
                 sequence.checked_sub(first).is_none_or(|bit| set >> bit & 1 == 1)
             });
@@ -94,23 +94,23 @@ impl Within<'_> {
     }
 
     /// The answer of the group of this part, if it is in one.
-    fn ask(&mut self, at: usize) -> Result<Option<Asked>, ReadError> {
-        if matches!(self.wanted, Wanted::Any) {
+    fn ask(&mut self, at: usize) -> Result<Option<FilterAnswer>, ReadError> {
+        if matches!(self.wanted, NameQuery::Any) {
             return Ok(None);
         }
-        if let Some(asked) = self.group.filter(|asked| (asked.from..asked.to).contains(&at)) {
+        if let Some(asked) = self.span.filter(|asked| (asked.from..asked.to).contains(&at)) {
             return Ok(Some(asked));
         }
-        let groups = &self.catalog.groups;
-        let after = groups.partition_point(|group| group.parts.start <= at);
-        let group = after.checked_sub(1).and_then(|before| groups.get(before));
-        let Some(group) = group.filter(|group| group.parts.contains(&at)) else {
+        let filters = &self.catalog.filters;
+        let after = filters.partition_point(|span| span.parts.start <= at);
+        let span = after.checked_sub(1).and_then(|before| filters.get(before));
+        let Some(span) = span.filter(|span| span.parts.contains(&at)) else {
             return Ok(None);
         };
-        let parts = self.catalog.parts.get(group.parts.clone()).unwrap_or(&[]);
-        let set = group.file.having(self.disk, parts, self.wanted)?;
-        let (from, to) = (group.parts.start, group.parts.end);
-        self.group = Some(Asked { from, to, first: group.file.first, set });
-        Ok(self.group)
+        let parts = self.catalog.parts.get(span.parts.clone()).unwrap_or(&[]);
+        let set = span.file.having(self.disk, parts, self.wanted)?;
+        let (from, to) = (span.parts.start, span.parts.end);
+        self.span = Some(FilterAnswer { from, to, first: span.file.first, set });
+        Ok(self.span)
     }
 }

@@ -37,12 +37,12 @@ pub use random::Random;
 
 /// A disk in memory with a seed. Cloning shares it.
 #[derive(Clone)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk(Arc<Mutex<DiskState>>);
 
 impl SimulatedDisk {
     /// An empty disk whose chances follow from `seed`.
     pub fn new(seed: u64) -> SimulatedDisk {
-        SimulatedDisk::of(State {
+        SimulatedDisk::of(DiskState {
             random: Random::new(seed),
             files: Vec::new(),
             names: Names::default(),
@@ -141,7 +141,7 @@ impl SimulatedDisk {
         files.map(|(path, number)| (path.to_owned(), content(number))).collect()
     }
 
-    fn of(state: State) -> SimulatedDisk {
+    fn of(state: DiskState) -> SimulatedDisk {
         SimulatedDisk(Arc::new(Mutex::new(state)))
     }
 
@@ -403,7 +403,7 @@ fn share(file: &mut File, start: usize, end: usize) -> io::Result<Bytes> {
     })
 }
 
-struct State {
+struct DiskState {
     random: Random,
     /// Every file that ever existed, by number; those without a name are removed.
     files: Vec<File>,
@@ -420,7 +420,7 @@ struct State {
     boots: u64,
 }
 
-impl State {
+impl DiskState {
     fn operations(&self) -> u64 {
         self.counts.values().sum()
     }
@@ -507,8 +507,8 @@ impl State {
         other.map_or(Vec::new(), |file| file.read(0, usize::MAX).to_vec())
     }
 
-    fn after_crash(&self, names: Names, files: Vec<File>, random: Random) -> State {
-        State {
+    fn after_crash(&self, names: Names, files: Vec<File>, random: Random) -> DiskState {
+        DiskState {
             random,
             files,
             names,

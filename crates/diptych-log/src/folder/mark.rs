@@ -22,7 +22,7 @@ pub(crate) const RESTORE: &str = "restore";
 
 /// The kind of a folder, according to its marks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FolderKind {
     /// A log, or nothing yet.
     Log,
     /// A backup that ends here.
@@ -31,15 +31,15 @@ pub(crate) enum Kind {
 
 /// # Errors
 /// [`OpenError::Unfinished`] if a restore or a first backup into the folder was not finished.
-pub(crate) fn kind(disk: &dyn Disk, root: &Path) -> Result<Kind, OpenError> {
+pub(crate) fn kind(disk: &dyn Disk, root: &Path) -> Result<FolderKind, OpenError> {
     let unfinished =
         |what, advice| OpenError::Unfinished { folder: root.display().to_string(), what, advice };
     if read(disk, root, RESTORE)?.is_some() {
         return Err(unfinished("a restore", "repeat `diptych restore` into it"));
     }
     match read(disk, root, BACKUP)? {
-        None => Ok(Kind::Log),
-        Some(end) if end.segment > 0 => Ok(Kind::Backup(end)),
+        None => Ok(FolderKind::Log),
+        Some(end) if end.segment > 0 => Ok(FolderKind::Backup(end)),
         Some(_) => Err(unfinished("a backup", "repeat `diptych backup` into it")),
     }
 }

@@ -15,7 +15,7 @@
 use crate::format::{
     frame::{self, CONTROL, Frame, Link},
     frame_order,
-    recovery::Damaged,
+    recovery::Defect,
     segment::{self, Head, Header, Order},
 };
 
@@ -113,8 +113,8 @@ pub(crate) fn link_in(bytes: &[u8], header: &Header) -> Option<Link> {
 /// began. `events` is the number of its events.
 ///
 /// # Errors
-/// [`Damaged`] if it is not.
-pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Result<(), Damaged> {
+/// [`Defect`] if it is not.
+pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Result<(), Defect> {
     let last = match head.order {
         Order::Arrival => {
             let at = bytes.len().checked_sub(frame::CHECKPOINT);
@@ -135,7 +135,7 @@ pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Re
 /// The running checksum up to offset `end` in the order of arrival, computed from all frames. It
 /// uses the checksums that the frames carry, so a frame that is damaged elsewhere counts as it was.
 pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain> {
-    let arrived = frame_order::arrival(bytes).ok()?;
+    let arrived = frame_order::arrival_bytes(bytes).ok()?;
     let mut chain = Chain::begin(head.seal);
     chain.add_accepted(arrived.get(segment::HEADER..end)?);
     Some(chain)
@@ -145,14 +145,14 @@ pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain>
 /// the next segment.
 ///
 /// # Errors
-/// [`Damaged`] if it is not.
+/// [`Defect`] if it is not.
 pub(crate) fn fits(
     bytes: u64,
     last: Option<Checkpoint>,
     link: &Link,
     events: u64,
-) -> Result<(), Damaged> {
-    let damaged = |what| Damaged { offset: bytes, what };
+) -> Result<(), Defect> {
+    let damaged = |what| Defect { offset: bytes, what };
     if bytes != link.bytes {
         return Err(damaged("the segment is not as long as when the next one began"));
     }

@@ -172,7 +172,7 @@ fn length_of(header: &[u8; HEADER]) -> usize {
 
 /// The fields of bytes that may be a header, before the body is checked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peeked {
+pub(crate) struct UncheckedHeader {
     pub(crate) flags: u8,
     pub(crate) position: u32,
     pub(crate) time: u64,
@@ -180,9 +180,9 @@ pub(crate) struct Peeked {
     pub(crate) size: usize,
 }
 
-pub(crate) fn peek(header: &[u8; HEADER]) -> Option<Peeked> {
+pub(crate) fn peek(header: &[u8; HEADER]) -> Option<UncheckedHeader> {
     let flags_and_time = u48(header, 10);
-    let peeked = Peeked {
+    let peeked = UncheckedHeader {
         flags: (flags_and_time & FLAGS) as u8,
         position: u24(header, 7),
         time: flags_and_time >> FLAG_BITS,

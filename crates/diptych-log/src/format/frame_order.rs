@@ -13,7 +13,7 @@ use diptych_store::encoding::{Fields, Layout};
 
 use crate::format::{
     frame::{self, CONTROL, Flaw, Frame, LAST},
-    recovery::{Damaged, Placed},
+    recovery::{Defect, FrameAt},
     segment::{self, Header, Order},
 };
 
@@ -22,7 +22,7 @@ const NONE: u32 = u32::MAX;
 
 /// A clustered segment.
 #[derive(Debug)]
-pub(crate) struct Clustered {
+pub(crate) struct ClusteredSegment {
     pub(crate) header: Header,
     pub(crate) bytes: Vec<u8>,
     /// Where the frame of each event starts, by position.
@@ -31,7 +31,7 @@ pub(crate) struct Clustered {
 
 /// A segment as it arrived, whatever its order is now.
 #[derive(Debug)]
-pub(crate) struct Arrived<'a> {
+pub(crate) struct ArrivalOrder<'a> {
     /// The header of these bytes.
     pub(crate) header: Header,
     pub(crate) bytes: Cow<'a, [u8]>,
@@ -40,9 +40,9 @@ pub(crate) struct Arrived<'a> {
     pub(crate) offsets: Option<Vec<u32>>,
 }
 
-impl Arrived<'_> {
+impl ArrivalOrder<'_> {
     /// Where this frame of the bytes is in the file.
-    pub(crate) fn place_of(&self, placed: &Placed<'_>) -> u64 {
+    pub(crate) fn place_of(&self, placed: &FrameAt<'_>) -> u64 {
         let offsets = self.offsets.as_ref();
         let offset = offsets.and_then(|offsets| offsets.get(placed.frame.position as usize));
         offset.map_or(placed.offset, |offset| u64::from(*offset))
@@ -58,13 +58,13 @@ impl Arrived<'_> {
 /// theirs. Zeros at the end stay there.
 ///
 /// # Errors
-/// [`Damaged`] if it is not whole, or not in the order of arrival.
-pub(crate) fn cluster(bytes: &[u8]) -> Result<Clustered, Damaged> {
+/// [`Defect`] if it is not whole, or not in the order of arrival.
+pub(crate) fn cluster(bytes: &[u8]) -> Result<ClusteredSegment, Defect> {
     let header = Header::parse(bytes).map_err(|_| damaged(0, HEADER_DAMAGED))?;
     if header.order != Order::Arrival {
         return Err(damaged(0, "the segment is clustered"));
     }
-    let Surveyed { controls, control_bytes, events, tags } = survey(bytes, header.checksum())?;
+    let Survey { controls, control_bytes, events, tags } = survey(bytes, header.checksum())?;
     let begin = segment::HEADER + control_bytes;
     let offsets = places(&events, &tags, begin as u32);
     let header = header.in_order(Order::Clustered);
@@ -88,37 +88,37 @@ pub(crate) fn cluster(bytes: &[u8]) -> Result<Clustered, Damaged> {
     if let Some(place) = out.get_mut(..segment::HEADER) {
         place.copy_from_slice(&header.encode());
     }
-    Ok(Clustered { header, bytes: out, offsets })
+    Ok(ClusteredSegment { header, bytes: out, offsets })
 }
 
 /// The bytes of a segment in the order of arrival; `bytes` themselves if they are in that order.
 ///
 /// # Errors
-/// [`Damaged`] if it is clustered and not whole.
-pub(crate) fn arrival(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Damaged> {
-    arrived(bytes).map(|arrived| arrived.bytes)
+/// [`Defect`] if it is clustered and not whole.
+pub(crate) fn arrival_bytes(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Defect> {
+    in_arrival_order(bytes).map(|arrived| arrived.bytes)
 }
 
 /// The bytes of a segment in the order of arrival, with their header and the places in the file.
 ///
 /// # Errors
-/// [`Damaged`] if its header is, or if it is clustered and not whole.
-pub(crate) fn arrived(bytes: &[u8]) -> Result<Arrived<'_>, Damaged> {
+/// [`Defect`] if its header is, or if it is clustered and not whole.
+pub(crate) fn in_arrival_order(bytes: &[u8]) -> Result<ArrivalOrder<'_>, Defect> {
     let header = Header::parse(bytes).map_err(|_| damaged(0, HEADER_DAMAGED))?;
     if header.order == Order::Arrival {
-        return Ok(Arrived { header, bytes: Cow::Borrowed(bytes), offsets: None });
+        return Ok(ArrivalOrder { header, bytes: Cow::Borrowed(bytes), offsets: None });
     }
-    let scattered = scattered(bytes, header.checksum())?;
+    let scattered = clustered_offsets(bytes, header.checksum())?;
     let header = header.in_order(Order::Arrival);
-    let bytes = gather(bytes, &scattered, &header)?;
-    Ok(Arrived { header, bytes: Cow::Owned(bytes), offsets: Some(scattered.offsets) })
+    let bytes = restore_arrival_order(bytes, &scattered, &header)?;
+    Ok(ArrivalOrder { header, bytes: Cow::Owned(bytes), offsets: Some(scattered.offsets) })
 }
 
 const HEADER_DAMAGED: &str = "the header of the segment is damaged";
 const OUT_OF_ORDER: &str = "a record is out of order";
 
-fn damaged(offset: usize, what: &'static str) -> Damaged {
-    Damaged { offset: offset as u64, what }
+fn damaged(offset: usize, what: &'static str) -> Defect {
+    Defect { offset: offset as u64, what }
 }
 
 /// Hands every frame of a whole segment to `visit`, with where it starts. Behind the last one
@@ -126,8 +126,8 @@ fn damaged(offset: usize, what: &'static str) -> Damaged {
 fn walk<'a>(
     bytes: &'a [u8],
     checksum: u32,
-    mut visit: impl FnMut(usize, Frame<'a>) -> Result<(), Damaged>,
-) -> Result<(), Damaged> {
+    mut visit: impl FnMut(usize, Frame<'a>) -> Result<(), Defect>,
+) -> Result<(), Defect> {
     let mut at = segment::HEADER;
     loop {
         let rest = bytes.get(at..).unwrap_or(&[]);
@@ -192,7 +192,7 @@ impl<'a> Tags<'a> {
     }
 }
 
-struct Surveyed<'a> {
+struct Survey<'a> {
     /// Where control records start, and their sizes.
     controls: Vec<(usize, usize)>,
     control_bytes: usize,
@@ -200,7 +200,7 @@ struct Surveyed<'a> {
     tags: Tags<'a>,
 }
 
-fn survey(bytes: &[u8], checksum: u32) -> Result<Surveyed<'_>, Damaged> {
+fn survey(bytes: &[u8], checksum: u32) -> Result<Survey<'_>, Defect> {
     let (mut controls, mut control_bytes) = (Vec::new(), 0);
     let (mut events, mut tags) = (Vec::new(), Tags::default());
     let (mut time, mut flags) = (0, LAST);
@@ -227,7 +227,7 @@ fn survey(bytes: &[u8], checksum: u32) -> Result<Surveyed<'_>, Damaged> {
     if flags & LAST == 0 {
         return Err(damaged(bytes.len(), UNFINISHED));
     }
-    Ok(Surveyed { controls, control_bytes, events, tags })
+    Ok(Survey { controls, control_bytes, events, tags })
 }
 
 const UNFINISHED: &str = "the last commit is not finished";
@@ -266,17 +266,17 @@ fn places(events: &[Event], tags: &Tags<'_>, begin: u32) -> Vec<u32> {
 }
 
 /// The frames of a clustered segment.
-struct Scattered {
+struct ClusteredOffsets {
     /// Control records, in order: the position of the next event, and where it starts.
     controls: Vec<(u32, u32)>,
     /// Where each event starts, by position.
     offsets: Vec<u32>,
 }
 
-fn scattered(bytes: &[u8], checksum: u32) -> Result<Scattered, Damaged> {
+fn clustered_offsets(bytes: &[u8], checksum: u32) -> Result<ClusteredOffsets, Defect> {
     // No frame is as small as its header, so no whole segment has more events.
     let most = bytes.len() / frame::HEADER;
-    let mut found = Scattered { controls: Vec::new(), offsets: Vec::new() };
+    let mut found = ClusteredOffsets { controls: Vec::new(), offsets: Vec::new() };
     let mut count = 0;
     walk(bytes, checksum, |start, frame| {
         let position = frame.position as usize;
@@ -309,7 +309,11 @@ fn scattered(bytes: &[u8], checksum: u32) -> Result<Scattered, Damaged> {
 }
 
 /// Puts the frames back into the order of arrival. `header` is the one of that order.
-fn gather(bytes: &[u8], scattered: &Scattered, header: &Header) -> Result<Vec<u8>, Damaged> {
+fn restore_arrival_order(
+    bytes: &[u8],
+    scattered: &ClusteredOffsets,
+    header: &Header,
+) -> Result<Vec<u8>, Defect> {
     let mut out = Vec::with_capacity(bytes.len());
     out.extend_from_slice(&header.encode());
     let reseal = frame::resealing(

@@ -10,7 +10,7 @@ use crate::format::frame::{self, CONTROL, Frame, LAST, SYNCED};
 
 /// Where reading begins: after frames that are known to be whole.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct From {
+pub(crate) struct ScanStart {
     /// Offset in the segment of the first byte to read.
     pub(crate) offset: u64,
     /// The position of the next event, minus the segment's first.
@@ -23,14 +23,14 @@ pub(crate) struct From {
 
 /// A frame and the offset in the segment where it starts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Placed<'a> {
+pub(crate) struct FrameAt<'a> {
     pub(crate) offset: u64,
     pub(crate) frame: Frame<'a>,
 }
 
 /// The end of the whole commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recovered {
+pub(crate) struct Recovery {
     /// The offset after the last whole commit.
     pub(crate) end: u64,
     /// The position of the next event, minus the segment's first.
@@ -45,7 +45,7 @@ pub(crate) struct Recovered {
 
 /// Bytes that were whole once and are not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Damaged {
+pub(crate) struct Defect {
     /// Offset in the segment.
     pub(crate) offset: u64,
     pub(crate) what: &'static str,
@@ -54,20 +54,20 @@ pub(crate) struct Damaged {
 /// Reads `bytes` of a segment from `from` on and hands every whole commit to `visit`.
 ///
 /// # Errors
-/// [`Damaged`] if something that was durable is not whole any more.
+/// [`Defect`] if something that was durable is not whole any more.
 pub(crate) fn recover(
     bytes: &[u8],
-    from: From,
-    mut visit: impl FnMut(&[Placed<'_>]),
-) -> Result<Recovered, Damaged> {
-    let mut found = Recovered {
+    from: ScanStart,
+    mut visit: impl FnMut(&[FrameAt<'_>]),
+) -> Result<Recovery, Defect> {
+    let mut found = Recovery {
         end: from.offset,
         next: from.next,
         time: from.time,
         unproven: from.offset,
         torn: false,
     };
-    let mut commit: Vec<Placed<'_>> = Vec::new();
+    let mut commit: Vec<FrameAt<'_>> = Vec::new();
     let mut at = 0;
     let (mut next, mut time) = (from.next, from.time);
     loop {
@@ -76,12 +76,12 @@ pub(crate) fn recover(
         let frame = match frame::parse(rest, from.checksum) {
             Ok(frame) if frame.position == next && frame.time >= time => frame,
             Ok(_) => {
-                return Err(Damaged { offset, what: "a record is out of order" });
+                return Err(Defect { offset, what: "a record is out of order" });
             }
             Err(flaw)
                 if synced_frame_in(rest.get(1..).unwrap_or(&[]), next, time, from.checksum) =>
             {
-                return Err(Damaged { offset, what: flaw.text() });
+                return Err(Defect { offset, what: flaw.text() });
             }
             Err(_) => break,
         };
@@ -91,7 +91,7 @@ pub(crate) fn recover(
         at += frame.size();
         time = frame.time;
         next = next.saturating_add(u32::from(!frame.has(CONTROL)));
-        commit.push(Placed { offset, frame });
+        commit.push(FrameAt { offset, frame });
         if frame.has(LAST) {
             visit(&commit);
             commit.clear();
@@ -125,10 +125,10 @@ const SMALL: usize = 4096;
 fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
     // A frame is larger than its header, which bounds how far positions can have come.
     let furthest = u64::from(next) + (bytes.len() / frame::HEADER) as u64 + 1;
-    let plausible = |peeked: &frame::Peeked| {
+    let plausible = |peeked: &frame::UncheckedHeader| {
         (u64::from(next)..=furthest).contains(&u64::from(peeked.position)) && peeked.time >= time
     };
-    let followed = |at: usize, peeked: &frame::Peeked| {
+    let followed = |at: usize, peeked: &frame::UncheckedHeader| {
         let follows = bytes.get(at + peeked.size..).unwrap_or(&[]).first_chunk();
         let follows = follows.and_then(frame::peek);
         follows.is_none_or(|follows| plausible(&follows) && follows.time >= peeked.time)
@@ -174,11 +174,11 @@ mod tests {
         bytes
     }
 
-    fn from() -> From {
-        From { offset: 64, next: 0, time: 0, checksum: CHECKSUM }
+    fn from() -> ScanStart {
+        ScanStart { offset: 64, next: 0, time: 0, checksum: CHECKSUM }
     }
 
-    fn commits(bytes: &[u8]) -> Result<(Vec<usize>, Recovered), Damaged> {
+    fn commits(bytes: &[u8]) -> Result<(Vec<usize>, Recovery), Defect> {
         let mut sizes = Vec::new();
         let recovered = recover(bytes, from(), |commit| sizes.push(commit.len()))?;
         Ok((sizes, recovered))

@@ -233,7 +233,7 @@ impl Head {
 
 /// The published bytes of a segment, with the header fields that reading them needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Published {
+pub(crate) struct SegmentBytes {
     pub(crate) head: Head,
     pub(crate) bytes: Bytes,
 }
@@ -358,14 +358,14 @@ impl Segment {
     ///
     /// # Errors
     /// If the file cannot be read, or does not hold the segment that its name says.
-    pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<Published> {
+    pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
         let content = self.content.read().clone();
         match content {
-            Content::Sealed { head, bytes } => Ok(Published { head, bytes }),
+            Content::Sealed { head, bytes } => Ok(SegmentBytes { head, bytes }),
             Content::Active { head, file } => {
-                Ok(Published { head, bytes: file.share(0, self.end())? })
+                Ok(SegmentBytes { head, bytes: file.share(0, self.end())? })
             }
-            Content::Planned { head } => Ok(Published { head, bytes: Bytes::new() }),
+            Content::Planned { head } => Ok(SegmentBytes { head, bytes: Bytes::new() }),
             Content::Unread => self.open_sealed(disk),
         }
     }
@@ -395,7 +395,7 @@ impl Segment {
         }
     }
 
-    fn open_sealed(&self, disk: &dyn Disk) -> io::Result<Published> {
+    fn open_sealed(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
         let bytes = disk.map(&self.path)?;
         let header = self.own(&bytes)?;
         let (head, following) = (Head::of(&header), self.following(disk)?);
@@ -416,7 +416,7 @@ impl Segment {
         }
         self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
         *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
-        Ok(Published { head, bytes })
+        Ok(SegmentBytes { head, bytes })
     }
 }
 

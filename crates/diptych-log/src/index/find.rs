@@ -4,15 +4,15 @@ use diptych_store::{Direction, Filter, FilterItem, KeyedCommit};
 
 use super::{
     columns::Columns,
+    index_file::IndexFile,
     postings::{Cursor, Postings},
-    run::Run,
 };
 
 /// An index of either kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Index<'a> {
     Memory(&'a Columns),
-    File(&'a Run),
+    File(&'a IndexFile),
 }
 
 impl<'a> Index<'a> {
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::index::{
         Seed,
-        run::{Coverage, encode},
+        index_file::{Coverage, encode},
     };
 
     type Event = (u8, Vec<u8>);
@@ -242,7 +242,7 @@ mod tests {
                 columns.push(at as u32, &format!("t{}", event.0), tags);
             }
             let file = Bytes::from(encode(&columns, &Coverage::default(), Seed::random()));
-            let (run, _) = Run::parse(file).unwrap();
+            let (run, _) = IndexFile::parse(file).unwrap();
             let matches = |(at, event): (usize, &Event)| {
                 let tags = tags(event);
                 let fits = filter.matches_parts(&format!("t{}", event.0),

@@ -13,7 +13,7 @@ use std::{fmt, hash::Hasher, path::Path};
 use siphasher::sip::SipHasher13;
 use uuid::Uuid;
 
-use super::run;
+use super::index_file;
 use crate::{
     disk::Disk,
     error::{OpenError, io_error},
@@ -44,12 +44,12 @@ impl Seed {
     /// If the folder or a file cannot be read now.
     pub(crate) fn of_newest(disk: &dyn Disk, dir: &Path) -> Result<Seed, OpenError> {
         let mut names = disk.list(dir).map_err(io_error("list", dir))?;
-        names.retain(|name| run::parse_file_name(name).is_some());
+        names.retain(|name| index_file::parse_file_name(name).is_some());
         names.sort_unstable();
         for path in names.iter().rev().map(|name| dir.join(name)) {
             let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
-            let header = file.read_at(0, run::HEADER).map_err(io_error("read", &path))?;
-            if let Some(seed) = run::seed_in(&header) {
+            let header = file.read_at(0, index_file::HEADER).map_err(io_error("read", &path))?;
+            if let Some(seed) = index_file::seed_in(&header) {
                 return Ok(seed);
             }
         }
@@ -81,23 +81,23 @@ impl<'a> Name<'a> {
 
     pub(crate) fn hash(self, seed: Seed) -> u32 {
         match self {
-            Name::Tag(text) => hash(seed, Kind::Tag, text.as_bytes()),
-            Name::Type(text) => hash(seed, Kind::Type, text.as_bytes()),
-            Name::Key(text) => hash(seed, Kind::Key, text.as_bytes()),
+            Name::Tag(text) => hash(seed, NameKind::Tag, text.as_bytes()),
+            Name::Type(text) => hash(seed, NameKind::Type, text.as_bytes()),
+            Name::Key(text) => hash(seed, NameKind::Key, text.as_bytes()),
         }
     }
 }
 
 /// The kind of a name, which is hashed with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NameKind {
     Tag,
     Type,
     Key,
 }
 
 /// The low 32 bits of the hash of the name, followed by a byte for its kind.
-pub(crate) fn hash(seed: Seed, kind: Kind, name: &[u8]) -> u32 {
+pub(crate) fn hash(seed: Seed, kind: NameKind, name: &[u8]) -> u32 {
     let mut hasher = SipHasher13::new_with_key(&seed.0);
     hasher.write(name);
     hasher.write_u8(kind as u8);

@@ -5,15 +5,15 @@ use compact_str::CompactString;
 
 use super::{
     columns::ByName,
-    hash::{Kind, Seed},
+    hash::{NameKind, Seed},
+    index_file::{Body, Coverage, IndexFile, Table, assemble},
     postings,
-    run::{Body, Coverage, Run, Table, assemble},
 };
 use crate::format::frame::take_bytes;
 
 /// The bytes of an index file over all events of `runs`; `None` if one of them is malformed, or if
 /// they do not follow each other.
-pub(crate) fn merge(runs: &[Run], coverage: &Coverage, seed: Seed) -> Option<Vec<u8>> {
+pub(crate) fn merge(runs: &[IndexFile], coverage: &Coverage, seed: Seed) -> Option<Vec<u8>> {
     let offsets: Option<Vec<_>> =
         runs.iter().map(|run| run.offsets(0, run.len().saturating_sub(1))).collect();
     merge_at(runs, &offsets?.concat(), coverage, seed)
@@ -21,7 +21,7 @@ pub(crate) fn merge(runs: &[Run], coverage: &Coverage, seed: Seed) -> Option<Vec
 
 /// The bytes of an index file over all events of `runs`, whose frames are now at `offsets`.
 pub(crate) fn merge_at(
-    runs: &[Run],
+    runs: &[IndexFile],
     offsets: &[u32],
     coverage: &Coverage,
     seed: Seed,
@@ -40,9 +40,11 @@ pub(crate) fn merge_at(
         return None;
     }
     let (types, type_names) = merge_types(runs)?;
-    let sources = |table: fn(&Run) -> &[u8]| {
+    let sources = |table: fn(&IndexFile) -> &[u8]| {
         let sources = runs.iter().zip(&shifts);
-        sources.map(|(run, shift)| Source::new(table(run), *shift)).collect::<Option<Vec<_>>>()
+        sources
+            .map(|(run, shift)| TableEntries::new(table(run), *shift))
+            .collect::<Option<Vec<_>>>()
     };
     let tags = merge_tags(sources(|run| run.tables().0)?, seed)?;
     let keys = merge_keys(sources(|run| run.tables().1)?, seed)?;
@@ -50,7 +52,7 @@ pub(crate) fn merge_at(
     Some(assemble(&Body { first, offsets, types, type_names, tags, keys }, coverage))
 }
 
-fn merge_types(runs: &[Run]) -> Option<(Vec<u32>, Vec<CompactString>)> {
+fn merge_types(runs: &[IndexFile]) -> Option<(Vec<u32>, Vec<CompactString>)> {
     let (mut types, mut names, mut ids) = (Vec::new(), Vec::new(), ByName::default());
     for run in runs {
         let number = |name: &CompactString| {
@@ -68,7 +70,7 @@ fn merge_types(runs: &[Run]) -> Option<(Vec<u32>, Vec<CompactString>)> {
 }
 
 /// The entries of a table that are not merged yet.
-struct Source<'a> {
+struct TableEntries<'a> {
     /// The name of the first entry; `None` if there is none.
     name: Option<&'a [u8]>,
     /// Its value, and what follows.
@@ -77,9 +79,9 @@ struct Source<'a> {
     shift: u32,
 }
 
-impl<'a> Source<'a> {
-    fn new(entries: &'a [u8], shift: u32) -> Option<Source<'a>> {
-        let mut source = Source { name: None, rest: entries, shift };
+impl<'a> TableEntries<'a> {
+    fn new(entries: &'a [u8], shift: u32) -> Option<TableEntries<'a>> {
+        let mut source = TableEntries { name: None, rest: entries, shift };
         source.go_on(entries)?;
         Some(source)
     }
@@ -93,12 +95,12 @@ impl<'a> Source<'a> {
     }
 }
 
-fn least<'a>(sources: &[Source<'a>]) -> Option<&'a [u8]> {
+fn least<'a>(sources: &[TableEntries<'a>]) -> Option<&'a [u8]> {
     sources.iter().filter_map(|source| source.name).min()
 }
 
-fn merge_tags(mut sources: Vec<Source<'_>>, seed: Seed) -> Option<Table> {
-    let (mut table, mut positions) = (Table::with_capacity(seed, Kind::Tag, 0), Vec::new());
+fn merge_tags(mut sources: Vec<TableEntries<'_>>, seed: Seed) -> Option<Table> {
+    let (mut table, mut positions) = (Table::with_capacity(seed, NameKind::Tag, 0), Vec::new());
     while let Some(name) = least(&sources) {
         positions.clear();
         for source in sources.iter_mut().filter(|source| source.name == Some(name)) {
@@ -110,8 +112,8 @@ fn merge_tags(mut sources: Vec<Source<'_>>, seed: Seed) -> Option<Table> {
     Some(table)
 }
 
-fn merge_keys(mut sources: Vec<Source<'_>>, seed: Seed) -> Option<Table> {
-    let mut table = Table::with_capacity(seed, Kind::Key, 0);
+fn merge_keys(mut sources: Vec<TableEntries<'_>>, seed: Seed) -> Option<Table> {
+    let mut table = Table::with_capacity(seed, NameKind::Key, 0);
     while let Some(name) = least(&sources) {
         let mut value = None;
         // The last one counts, as where they are put into one table one after another.
@@ -139,7 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::{Columns, run::encode};
+    use crate::index::{Columns, index_file::encode};
 
     proptest! {
         #[test]
@@ -168,8 +170,8 @@ mod tests {
             let coverage = Coverage { end: 77, ..Coverage::default() };
             let piece = |cut: &[usize]| encode(&build(cut[0]..cut[1]), &coverage, Seed::random());
             let pieces = cuts.windows(2).map(piece);
-            let runs: Vec<Run> =
-                pieces.map(|bytes| Run::parse(bytes.into()).unwrap().0).collect();
+            let runs: Vec<IndexFile> =
+                pieces.map(|bytes| IndexFile::parse(bytes.into()).unwrap().0).collect();
             let seed = Seed::random();
             let merged = merge(&runs, &coverage, seed).unwrap();
             prop_assert_eq!(merged, encode(&build(0..events.len()), &coverage, seed));

@@ -21,7 +21,7 @@ use diptych_store::{ReadError, Unavailable};
 use parking_lot::Mutex;
 
 use crate::{
-    catalog::{Catalog, Part},
+    catalog::{Catalog, IndexPart},
     disk::prefetch,
     engine::Engine,
     error::{corruption, read_failed},
@@ -30,7 +30,7 @@ use crate::{
         chain, frame_order,
         segment::{Head, Order, Segment},
     },
-    index::{Coverage, Run, merge},
+    index::{Coverage, IndexFile, merge},
     options::Clustering,
 };
 
@@ -43,11 +43,11 @@ const BUSY: Duration = Duration::from_millis(50);
 
 /// How far the background has come. Held while a segment is clustered: one at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Progress(Mutex<From>);
+pub(crate) struct Progress(Mutex<NextSegment>);
 
 /// The first segment that was not considered yet.
 #[derive(Debug, Default)]
-struct From(u32);
+struct NextSegment(u32);
 
 /// The outcome of one step.
 enum Step {
@@ -77,7 +77,7 @@ impl Engine {
 
     /// Clusters one segment. After a failure it is tried again when the next segment is sealed, or
     /// by the next open.
-    fn cluster_or_warn(&self, from: &mut From) -> Option<Instant> {
+    fn cluster_or_warn(&self, from: &mut NextSegment) -> Option<Instant> {
         if self.options.clustering == Clustering::Off {
             return None;
         }
@@ -100,7 +100,7 @@ impl Engine {
 
     /// Clusters every segment that can be clustered, including those that failed before.
     pub(crate) fn cluster_all(&self) -> Result<(), ReadError> {
-        let (mut from, mut all) = (From(0), Ok(()));
+        let (mut from, mut all) = (NextSegment(0), Ok(()));
         loop {
             let step = {
                 let _one_at_a_time = self.indexer.clustered.0.lock();
@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// Clusters the next segment there is. `between` is called now and then.
-    fn cluster_one(&self, from: &mut From, between: &dyn Fn()) -> Result<Step, ReadError> {
+    fn cluster_one(&self, from: &mut NextSegment, between: &dyn Fn()) -> Result<Step, ReadError> {
         loop {
             self.check_clusters()?;
             let parts = next_of(&self.catalog(), from.0);
@@ -174,7 +174,7 @@ impl Engine {
     fn cluster(
         &self,
         segment: &Arc<Segment>,
-        parts: &[Arc<Part>],
+        parts: &[Arc<IndexPart>],
         between: &dyn Fn(),
     ) -> Result<(), ReadError> {
         let Segment { path, base, .. } = &**segment;
@@ -187,7 +187,7 @@ impl Engine {
         let clustered = frame_order::cluster(&published.bytes)
             .map_err(|error| corruption(path, error.offset, error.what))?;
         let head = Head::of(&clustered.header);
-        let coverage = runs.last().and_then(Run::coverage).map(|coverage| {
+        let coverage = runs.last().and_then(IndexFile::coverage).map(|coverage| {
             let chain = coverage.chain;
             let proof = chain::find_checkpoint(&clustered.bytes, &head, chain);
             let proof = proof.filter(|_| coverage.proof > 0).unwrap_or(0);
@@ -239,7 +239,7 @@ impl Engine {
             let length = clustered.len();
             drop(clustered);
             let read = file.read_at(0, length)?;
-            if frame_order::arrival(&read).ok().as_deref() != Some(arrival) {
+            if frame_order::arrival_bytes(&read).ok().as_deref() != Some(arrival) {
                 return Err(io::Error::other("it reads differently from what was written"));
             }
             disk.rename(&temporary, path)?;
@@ -254,7 +254,7 @@ impl Engine {
 
 /// The parts of the first segment from `from` on that can be clustered, as far as the catalog shows
 /// without reading a header; empty if there is none.
-fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<Part>> {
+fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<IndexPart>> {
     let parts = &catalog.parts;
     let mut sealed = parts.iter().rev().filter(|part| part.segment.is_sealed());
     let last = sealed.next().map_or(0, |part| part.segment.sequence);
@@ -265,7 +265,7 @@ fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<Part>> {
     let of_segment = parts.iter().skip(start);
     let of_segment = of_segment.take_while(|part| Arc::ptr_eq(&part.segment, &first.segment));
     let of_segment: Vec<_> = of_segment.cloned().collect();
-    let written = |part: &Arc<Part>| part.segment.is_sealed() && part.path().is_some();
+    let written = |part: &Arc<IndexPart>| part.segment.is_sealed() && part.path().is_some();
     if of_segment.iter().all(written) { of_segment } else { Vec::new() }
 }
 

@@ -12,11 +12,11 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     append::accept::Job,
-    catalog::{Catalog, Part},
+    catalog::{Catalog, IndexPart},
     engine::Engine,
     folder::derived,
     format::segment::Segment,
-    index::{Index, Run, merge, run},
+    index::{Index, IndexFile, index_file, merge},
     maintain::cluster::Progress,
     options::Background,
 };
@@ -81,7 +81,7 @@ impl Engine {
                     let seals = job.seals;
                     self.index(job);
                     if seals {
-                        self.group_all();
+                        self.build_filters();
                         self.cluster_at_once();
                     }
                 }
@@ -121,7 +121,7 @@ impl Engine {
     /// Does work that is never urgent: builds a group, or else clusters a segment. Answers when to
     /// come again, if there may be more.
     fn tidy(&self) -> Option<Instant> {
-        if self.group_one() { Some(Instant::now()) } else { self.cluster_next() }
+        if self.build_next_filter() { Some(Instant::now()) } else { self.cluster_next() }
     }
 
     /// Indexes the waiting parts, for the indexer thread while it does something that takes long.
@@ -155,12 +155,16 @@ impl Engine {
         if let Some(part) = &job.part {
             // Nothing is added to the part any more, so this lock holds up no reader.
             let encoded = part.ask(self.disk(), |index| match index {
-                Index::Memory(columns) => {
-                    (run::encode(columns, &job.coverage, self.seed), columns.first, columns.len())
-                }
-                Index::File(run) => {
-                    (run::encode(&run.columns(), &job.coverage, self.seed), run.first(), run.len())
-                }
+                Index::Memory(columns) => (
+                    index_file::encode(columns, &job.coverage, self.seed),
+                    columns.first,
+                    columns.len(),
+                ),
+                Index::File(run) => (
+                    index_file::encode(&run.columns(), &job.coverage, self.seed),
+                    run.first(),
+                    run.len(),
+                ),
             });
             let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
             let written = self.write_run(&job.segment, first, events, &bytes)?;
@@ -176,9 +180,9 @@ impl Engine {
         Ok(())
     }
 
-    fn parts_in_files(&self, segment: &Arc<Segment>) -> Vec<Arc<Part>> {
+    fn parts_in_files(&self, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
         let of_segment =
-            |part: &&Arc<Part>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
+            |part: &&Arc<IndexPart>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
         self.catalog().parts.iter().filter(of_segment).cloned().collect()
     }
 
@@ -188,24 +192,24 @@ impl Engine {
         first: Position,
         events: u32,
         bytes: &[u8],
-    ) -> Result<Part, String> {
+    ) -> Result<IndexPart, String> {
         let last = first.plus(u64::from(events)).before();
-        let path = self.folders.index.join(run::file_name(segment.sequence, first, last));
+        let path = self.folders.index.join(index_file::file_name(segment.sequence, first, last));
         let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
         derived::write(self.disk(), &path, bytes).map_err(failed)?;
         let run = self.disk().map(&path).map_err(failed)?;
-        let (run, _) = Run::parse(run)
+        let (run, _) = IndexFile::parse(run)
             .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
-        Ok(Part::loaded(segment.clone(), path, run))
+        Ok(IndexPart::loaded(segment.clone(), path, run))
     }
 
     /// Merges the files of these parts into one. The job is about the last part.
-    fn merge(&self, job: &Job, parts: &[Arc<Part>]) -> Result<(), String> {
+    fn merge(&self, job: &Job, parts: &[Arc<IndexPart>]) -> Result<(), String> {
         let [first, _, ..] = parts else { return Ok(()) };
         let runs =
             parts.iter().map(|part| part.run(self.disk()).map_err(|error| error.to_string()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        let events = runs.iter().map(Run::len).sum();
+        let events = runs.iter().map(IndexFile::len).sum();
         let merged = merge::merge(&runs, &job.coverage, self.seed);
         // A part between them could not be written to a file: they stay as they are.
         let Some(merged) = merged else { return Ok(()) };
@@ -217,7 +221,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn replace(&self, old: &[Arc<Part>], new: Part) {
+    pub(crate) fn replace(&self, old: &[Arc<IndexPart>], new: IndexPart) {
         let mut catalog = self.catalog.write();
         let replaced: Catalog = catalog.replaced(old, Arc::new(new));
         *catalog = Arc::new(replaced);
@@ -226,9 +230,9 @@ impl Engine {
 
 /// The last parts of a segment, if at least [`RECENT`] of them are of about one size. They should
 /// be merged into one file, because every look-up searches each file.
-fn recent(parts: &[Arc<Part>]) -> Option<&[Arc<Part>]> {
+fn recent(parts: &[Arc<IndexPart>]) -> Option<&[Arc<IndexPart>]> {
     let newest = parts.last()?.events();
-    let alike = |part: &&Arc<Part>| part.events() <= newest.saturating_mul(2);
+    let alike = |part: &&Arc<IndexPart>| part.events() <= newest.saturating_mul(2);
     let count = parts.iter().rev().take_while(alike).count();
     (count >= RECENT).then(|| parts.get(parts.len() - count..)).flatten()
 }

@@ -2,7 +2,7 @@
 
 use diptych_store::Unavailable;
 
-use super::{End, Held, Last, Listed, Opening, assemble, of_segment, tail::Tail};
+use super::{End, FolderHandles, Last, ListedSegment, Opening, assemble, of_segment, tail::Tail};
 use crate::{
     catalog::Folders,
     disk::DiskLock,
@@ -33,7 +33,7 @@ pub(super) fn open(
     let found = opening.end_of_backup(&mut listed, &end, &options)?;
     let mut parts = opening.sealed_parts(&listed, &found.last.header)?;
     parts.extend(found.tail.parts.iter().cloned());
-    let held = Held { lock: Some(lock), head_file: None };
+    let held = FolderHandles { lock: Some(lock), head_file: None };
     let engine = assemble(options, folders, held, (end.identity, seed), parts, found)?;
     let reason = takes_nothing(&folder).into();
     // This ends only the taking of commits; reads are not affected.
@@ -45,13 +45,13 @@ impl Opening<'_> {
     /// Finds the end that the mark promises. Any difference is damage: a backup has no torn tail.
     pub(super) fn end_of_backup(
         &self,
-        listed: &mut Vec<Listed>,
+        listed: &mut Vec<ListedSegment>,
         end: &PublishedHead,
         options: &LogOptions,
     ) -> Result<End, OpenError> {
         let dir = &self.folders.segments;
         let last = listed.pop().filter(|last| last.sequence == end.segment);
-        let Some(Listed { sequence, base }) = last else {
+        let Some(ListedSegment { sequence, base }) = last else {
             let what = format!("segment {}, the last of the backup, is missing", end.segment);
             return Err(corruption(dir, 0, what).into());
         };

@@ -6,7 +6,7 @@ use crate::{
     disk::Disk,
     error::OpenError,
     folder::{
-        mark::{self, Kind},
+        mark::{self, FolderKind},
         unclean,
     },
     index::Seed,
@@ -25,7 +25,7 @@ pub(crate) fn check(
 ) -> Result<(), OpenError> {
     let root = &folders.root;
     let seed = Seed::of_newest(disk, &folders.index)?;
-    if let Kind::Backup(end) = mark::kind(disk, root)? {
+    if let FolderKind::Backup(end) = mark::kind(disk, root)? {
         let evidence = Evidence::default();
         let opening = Opening { disk, folders, evidence, backup: Some(end), seed };
         let mut listed = opening.list_segments()?;

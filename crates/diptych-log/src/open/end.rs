@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use diptych_store::Position;
 
 use super::{
-    End, Last, Listed, Opening, of_segment,
+    End, Last, ListedSegment, Opening, of_segment,
     tail::{Tail, Unread},
 };
 use crate::{
@@ -42,7 +42,7 @@ impl Opening<'_> {
     /// an incomplete commit.
     pub(super) fn find_end(
         &self,
-        listed: &mut Vec<Listed>,
+        listed: &mut Vec<ListedSegment>,
         options: &LogOptions,
     ) -> Result<End, OpenError> {
         let FoundEnd { last, unfinished, begins_anew } = self.look_for_end(listed, options)?;
@@ -74,7 +74,7 @@ impl Opening<'_> {
     /// Also if records are missing that anything in the folder proves to have been durable.
     pub(super) fn look_for_end(
         &self,
-        listed: &mut Vec<Listed>,
+        listed: &mut Vec<ListedSegment>,
         options: &LogOptions,
     ) -> Result<FoundEnd, OpenError> {
         let (mut unfinished, mut begins_anew) = (Vec::new(), false);
@@ -104,11 +104,11 @@ impl Opening<'_> {
     /// Opens the last segment with a finished header, and adds those behind it to `unfinished`.
     fn last_segment(
         &self,
-        listed: &mut Vec<Listed>,
+        listed: &mut Vec<ListedSegment>,
         unfinished: &mut Vec<PathBuf>,
         options: &LogOptions,
     ) -> Result<Option<Last>, OpenError> {
-        while let Some(Listed { sequence, base }) = listed.pop() {
+        while let Some(ListedSegment { sequence, base }) = listed.pop() {
             let path = self.folders.segments.join(segment::file_name(sequence, base));
             let file = self.disk.open(&path, options.segment_bytes);
             let file = file.map_err(io_error("open", &path))?;

@@ -10,27 +10,27 @@ use std::{io, path::Path, sync::Arc};
 
 use diptych_store::{Corruption, Position};
 
-use super::{Last, Listed, ListedRun, Opening};
+use super::{Last, ListedIndexFile, ListedSegment, Opening};
 use crate::{
-    catalog::{LastCommit, Part, Rebuilt},
+    catalog::{IndexPart, LastCommit, Rebuilt},
     disk::DiskFile,
     error::{OpenError, corruption, io_error},
     folder::derived,
     format::{
         chain::{self, Chain, Checkpoint},
         frame,
-        recovery::{self, From, Recovered},
+        recovery::{self, Recovery, ScanStart},
         segment::{self, Head, Header, Order, may_precede},
     },
-    index::{Coverage, Run, run},
+    index::{Coverage, IndexFile, index_file},
     read::follower::HEAD_FILE,
 };
 
 /// The content of the last segment.
 pub(super) struct Tail {
     /// Parts in files, then the one in memory.
-    pub(super) parts: Vec<Arc<Part>>,
-    pub(super) recovered: Recovered,
+    pub(super) parts: Vec<Arc<IndexPart>>,
+    pub(super) recovered: Recovery,
     pub(super) tracking: frame::TrackingTable,
     pub(super) last_commit: Option<LastCommit>,
     /// Offset of the first frame of the part in memory.
@@ -48,24 +48,24 @@ pub(super) struct Unread {
     start: u64,
     bytes: Vec<u8>,
     /// Index files that are not used.
-    pub(super) needless: Vec<ListedRun>,
+    pub(super) needless: Vec<ListedIndexFile>,
 }
 
-struct LastRuns {
-    chain: Vec<(Arc<Part>, Coverage)>,
+struct LastIndexFiles {
+    chain: Vec<(Arc<IndexPart>, Coverage)>,
     proven: u64,
     /// Files that others have replaced, or that are unusable.
-    needless: Vec<ListedRun>,
+    needless: Vec<ListedIndexFile>,
 }
 
 /// An index file, and what it proves.
-pub(super) struct Found {
-    evidence: run::Evidence,
+pub(super) struct LoadedIndexFile {
+    evidence: index_file::IndexFileEvidence,
     /// `None` if it is of an older format.
-    run: Option<(Run, Coverage)>,
+    run: Option<(IndexFile, Coverage)>,
 }
 
-impl Found {
+impl LoadedIndexFile {
     /// Whether it is about this segment, as its name says.
     pub(super) fn is_about(&self, segment: u32) -> bool {
         self.evidence.segment == segment
@@ -75,10 +75,14 @@ impl Found {
 impl Opening<'_> {
     /// Checks that the last segment belongs to one log with the segment before it and the published
     /// head: its identity becomes that of the log.
-    pub(super) fn must_go_on(&self, before: &[Listed], last: &Last) -> Result<(), OpenError> {
+    pub(super) fn must_go_on(
+        &self,
+        before: &[ListedSegment],
+        last: &Last,
+    ) -> Result<(), OpenError> {
         let path = &last.segment.path;
         let mut others = Vec::new();
-        if let Some(Listed { sequence, base }) = before.last() {
+        if let Some(ListedSegment { sequence, base }) = before.last() {
             let before = self.folders.segments.join(segment::file_name(*sequence, *base));
             let file = self.disk.open(&before, 0).map_err(io_error("open", &before))?;
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &before))?;
@@ -140,19 +144,23 @@ impl Opening<'_> {
     }
 
     /// The content and the evidence of an index file; `None` if it is missing or not whole.
-    pub(super) fn load_run(&self, name: &str) -> Result<Option<Found>, OpenError> {
+    pub(super) fn load_run(&self, name: &str) -> Result<Option<LoadedIndexFile>, OpenError> {
         let path = self.folders.index.join(name);
         let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
         let Some(bytes) = bytes else { return Ok(None) };
-        let run = Run::parse(bytes.clone());
+        let run = IndexFile::parse(bytes.clone());
         let evidence = match &run {
             Some((_, coverage)) => Some(coverage.evidence()),
-            None => run::evidence(&bytes),
+            None => index_file::evidence(&bytes),
         };
-        Ok(evidence.map(|evidence| Found { evidence, run }))
+        Ok(evidence.map(|evidence| LoadedIndexFile { evidence, run }))
     }
 
-    pub(super) fn read_tail(&self, last: &Last, index: &[ListedRun]) -> Result<Unread, OpenError> {
+    pub(super) fn read_tail(
+        &self,
+        last: &Last,
+        index: &[ListedIndexFile],
+    ) -> Result<Unread, OpenError> {
         let Last { header, file, segment } = last;
         let failed = |what| io_error(what, &segment.path);
         let size = file.size().map_err(failed("look at"))?;
@@ -165,8 +173,12 @@ impl Opening<'_> {
             ..Coverage::default()
         });
         let next: u32 = runs.chain.iter().map(|(part, _)| part.events()).sum();
-        let from =
-            From { offset: covered.end, next, time: covered.time, checksum: header.checksum() };
+        let from = ScanStart {
+            offset: covered.end,
+            next,
+            time: covered.time,
+            checksum: header.checksum(),
+        };
         let unread = usize::try_from(size.saturating_sub(covered.end)).unwrap_or(usize::MAX);
         let bytes = file.read_at(covered.end, unread).map_err(failed("read"))?;
         let first = header.base.plus(u64::from(next));
@@ -181,22 +193,32 @@ impl Opening<'_> {
         }
         let mut parts: Vec<_> = runs.chain.into_iter().map(|(part, _)| part).collect();
         let tracking = built.tracking;
-        parts.push(Arc::new(Part::memory(segment.clone(), built.columns)));
+        parts.push(Arc::new(IndexPart::memory(segment.clone(), built.columns)));
         let (last_commit, chain) = (built.last_commit, built.chain);
         let tail = Tail { parts, recovered, tracking, last_commit, from: covered.end, chain };
         Ok(Unread { tail, size, start: covered.end, bytes, needless: runs.needless })
     }
 
     /// The usable index files of the last segment, and up to where they prove it durable.
-    fn runs_of(&self, last: &Last, size: u64, listed: &[ListedRun]) -> Result<LastRuns, OpenError> {
+    fn runs_of(
+        &self,
+        last: &Last,
+        size: u64,
+        listed: &[ListedIndexFile],
+    ) -> Result<LastIndexFiles, OpenError> {
         let Last { header, segment, .. } = last;
-        let mut found =
-            LastRuns { chain: Vec::new(), proven: segment::HEADER as u64, needless: Vec::new() };
+        let mut found = LastIndexFiles {
+            chain: Vec::new(),
+            proven: segment::HEADER as u64,
+            needless: Vec::new(),
+        };
         let mut next = header.base;
         let mut used = Vec::new();
         for run in listed {
-            let name = run::file_name(run.segment, run.first, run.last);
-            let Some(Found { evidence, run: whole }) = self.load_run(&name)? else { continue };
+            let name = index_file::file_name(run.segment, run.first, run.last);
+            let Some(LoadedIndexFile { evidence, run: whole }) = self.load_run(&name)? else {
+                continue;
+            };
             if !self.proves(last, &name, &evidence, size)? {
                 continue;
             }
@@ -210,7 +232,7 @@ impl Opening<'_> {
             if loaded.first() == next && loaded.len() > 0 && coverage.proof == coverage.end {
                 next = next.plus(u64::from(loaded.len()));
                 let path = self.folders.index.join(name);
-                let part = Part::loaded(segment.clone(), path, loaded);
+                let part = IndexPart::loaded(segment.clone(), path, loaded);
                 found.chain.push((Arc::new(part), coverage));
                 used.push(*run);
             }
@@ -224,7 +246,7 @@ impl Opening<'_> {
         &self,
         Last { header, segment, .. }: &Last,
         name: &str,
-        evidence: &run::Evidence,
+        evidence: &index_file::IndexFileEvidence,
         size: u64,
     ) -> Result<bool, OpenError> {
         let clustered = header.in_order(Order::Clustered).checksum();

@@ -21,7 +21,7 @@ use crate::{
     error::{OpenError, corruption, io_error, read_failed},
     folder::{
         hold,
-        mark::{self, BACKUP, Kind},
+        mark::{self, BACKUP, FolderKind},
     },
     format::{
         chain::Chain,
@@ -117,14 +117,14 @@ pub struct Follower {
     head_file: &'static str,
     head: PublishedHead,
     after: Position,
-    at: Option<Place>,
+    at: Option<ReadPlace>,
     /// The segment that was read to its end, and the link that the next one must hold.
     exhausted: Option<(u32, Link)>,
 }
 
 /// Where the next frame is.
 #[derive(Debug)]
-struct Place {
+struct ReadPlace {
     header: Header,
     path: std::path::PathBuf,
     file: Arc<dyn DiskFile>,
@@ -150,8 +150,8 @@ impl Follower {
         let folders = Folders::new(dir.as_ref());
         let disk = hold::pin(&*options.disk, &folders.root)?;
         let (head_file, head) = match mark::kind(&*disk, &folders.root)? {
-            Kind::Backup(end) => (BACKUP, end),
-            Kind::Log => {
+            FolderKind::Backup(end) => (BACKUP, end),
+            FolderKind::Log => {
                 let path = folders.root.join(HEAD_FILE);
                 let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
                 (HEAD_FILE, read_head(&*file).map_err(io_error("read", &path))?)
@@ -300,7 +300,7 @@ impl Follower {
     }
 
     /// The beginning of the segment that holds this position.
-    fn find(&self, position: Position) -> Result<Place, ReadError> {
+    fn find(&self, position: Position) -> Result<ReadPlace, ReadError> {
         let dir = &self.folders.segments;
         let disk: &dyn Disk = &*self.options.disk;
         let names = disk.list(dir).map_err(|error| read_failed(dir, &error))?;
@@ -325,13 +325,13 @@ impl Follower {
             // Read from this open file, which stays the same even if its name goes to another file.
             let size = file.size().map_err(failed)?;
             let bytes = file.read_at(0, size as usize).map_err(failed)?;
-            let found = frame_order::arrival(&bytes)
+            let found = frame_order::arrival_bytes(&bytes)
                 .map_err(|error| corruption(&path, error.offset, error.what))?;
             header = header.in_order(Order::Arrival);
             arrived = Some(Bytes::from(found.into_owned()));
         }
         let (next, chain) = (header.base, Chain::begin(header.checksum()));
-        Ok(Place { header, path, file, arrived, offset: segment::HEADER, next, chain })
+        Ok(ReadPlace { header, path, file, arrived, offset: segment::HEADER, next, chain })
     }
 }
 

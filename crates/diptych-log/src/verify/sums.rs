@@ -7,11 +7,11 @@ use crate::{
     format::{
         chain::{self, Chain},
         frame::{self, CONTROL, Link},
-        frame_order::Arrived,
-        recovery::Placed,
+        frame_order::ArrivalOrder,
+        recovery::FrameAt,
         segment::{self, Head},
     },
-    index::{Coverage, Run},
+    index::{Coverage, IndexFile},
 };
 
 /// The running checksums of a segment that is scanned.
@@ -42,8 +42,8 @@ impl Sums {
         }
     }
 
-    pub(super) fn add(&mut self, commit: &[Placed<'_>]) {
-        for Placed { offset, frame } in commit {
+    pub(super) fn add(&mut self, commit: &[FrameAt<'_>]) {
+        for FrameAt { offset, frame } in commit {
             if frame.has(CONTROL) {
                 let content = frame.content().unwrap_or(&[]);
                 if *offset == segment::HEADER as u64 {
@@ -80,9 +80,9 @@ impl Sums {
     /// the order of arrival.
     pub(super) fn bind(
         &self,
-        run: &Run,
+        run: &IndexFile,
         coverage: &Coverage,
-        arrived: &Arrived<'_>,
+        arrived: &ArrivalOrder<'_>,
         offsets: &[u32],
     ) -> bool {
         let head = Head::of(&arrived.header);

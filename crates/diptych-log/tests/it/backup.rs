@@ -9,8 +9,8 @@ use std::{
 };
 
 use diptych_log::{
-    Access, BackedUp, BackupError, BackupOptions, Follower, Log, LogOptions, OpenError, Sealed,
-    VerifyError, backup, restore, verify,
+    Access, BackupError, BackupOptions, BackupReport, Follower, Log, LogOptions, OpenError,
+    SealedSegments, VerifyError, backup, restore, verify,
 };
 use diptych_store::{
     Append, AppendError, EventStore, Filter, LogIdentity, Position, RawEvent, Read, Tag, Tracking,
@@ -73,7 +73,7 @@ impl Place {
         identity
     }
 
-    fn back_up(&self, to: &str) -> Result<BackedUp, BackupError> {
+    fn back_up(&self, to: &str) -> Result<BackupReport, BackupError> {
         backup(self.at("log"), self.at(to), &BackupOptions::default(), |_, _| {})
     }
 
@@ -153,7 +153,7 @@ fn repeated_it_takes_what_is_new() {
     let mut head = 0;
     for commits in [0, 1, 0, 100, 3, 0, 200] {
         append(&log, commits);
-        let done = log.backup_to(place.at("backup"), Sealed::Copy, |_, _| {}).unwrap();
+        let done = log.backup_to(place.at("backup"), SealedSegments::Copy, |_, _| {}).unwrap();
         assert_eq!((done.from.get(), done.upto.get()), (head, head + commits * 2));
         head += commits * 2;
         assert_eq!(place.events("backup"), head);
@@ -208,7 +208,7 @@ fn a_backup_of_a_log_that_is_written_to_ends_with_a_whole_commit() {
             let before = log.head().position();
             let dir = place.at("backup");
             let done = match round % 2 {
-                0 => log.backup_to(dir, Sealed::Link, |_, _| {}).unwrap(),
+                0 => log.backup_to(dir, SealedSegments::Link, |_, _| {}).unwrap(),
                 _ => backup(place.at("log"), dir, &BackupOptions::default(), |_, _| {}).unwrap(),
             };
             assert!(done.upto >= before, "it ends before what was published when it began");
@@ -376,7 +376,7 @@ fn what_is_no_log_or_damaged_is_not_copied() {
 fn a_damaged_backup_is_not_restored() {
     let place = Place::new();
     place.write(60);
-    let sealed = BackupOptions { sealed: Sealed::Copy, ..BackupOptions::default() };
+    let sealed = BackupOptions { sealed: SealedSegments::Copy, ..BackupOptions::default() };
     backup(place.at("log"), place.at("backup"), &sealed, |_, _| {}).unwrap();
     for (path, _, bytes) in files(&place.at("backup")) {
         for at in [10, bytes.len() - 1] {
@@ -439,6 +439,6 @@ fn a_folder_that_is_in_use_is_not_written_to() {
     reader.close().unwrap();
     let closed = place.log();
     closed.clone().close().unwrap();
-    let error = closed.backup_to(place.at("backup"), Sealed::Link, |_, _| {}).unwrap_err();
+    let error = closed.backup_to(place.at("backup"), SealedSegments::Link, |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("closed"), "{error}");
 }

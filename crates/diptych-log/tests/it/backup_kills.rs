@@ -3,8 +3,8 @@
 use std::{fs, path::Path, thread, time::Duration};
 
 use diptych_log::{
-    BackupOptions, Log, OpenError, Sealed, VerifyError, backup, disk::simulated::Random, restore,
-    verify,
+    BackupOptions, Log, OpenError, SealedSegments, VerifyError, backup, disk::simulated::Random,
+    restore, verify,
 };
 use diptych_store::{EventStore, LogIdentity};
 
@@ -27,7 +27,7 @@ pub(crate) fn role(name: &str) -> Option<fn(&Path, u64)> {
 fn back_up(folder: &Path, seed: u64) {
     let mut random = Random::new(seed);
     loop {
-        let sealed = *random.pick(&[Sealed::Link, Sealed::Copy]).unwrap();
+        let sealed = *random.pick(&[SealedSegments::Link, SealedSegments::Copy]).unwrap();
         let options = BackupOptions { sealed, ..BackupOptions::default() };
         let done = backup(folder.join("log"), folder.join("backup"), &options, |_, _| {});
         done.unwrap();
@@ -92,7 +92,7 @@ fn kill_again_and_again(rounds: std::ops::Range<u64>) -> u64 {
         let backup = Log::open(&copy, options("write", 1)).unwrap();
         assert_eq!(payloads(&backup), payloads(&log)[..usize::try_from(events).unwrap()]);
     }
-    let done = log.backup_to(&copy, Sealed::Link, |_, _| {}).unwrap();
+    let done = log.backup_to(&copy, SealedSegments::Link, |_, _| {}).unwrap();
     let backup = Log::open(&copy, options("write", 1)).unwrap();
     assert_eq!(payloads(&backup), payloads(&log));
     assert_eq!(done.upto, log.head().position());
@@ -106,7 +106,7 @@ fn a_restore_that_is_killed_is_no_log_and_can_be_repeated() {
     let log = Log::open(folder.path().join("log"), source.clone()).unwrap();
     crate::backup::append(&log, 300);
     let identity = EventStore::identity(&log);
-    log.backup_to(folder.path().join("backup"), Sealed::Copy, |_, _| {}).unwrap();
+    log.backup_to(folder.path().join("backup"), SealedSegments::Copy, |_, _| {}).unwrap();
     let (in_backup, expected) = (files(&folder.path().join("backup")), payloads(&log));
     let (mut unfinished, mut whole) = (0, 0);
     for round in 0..kills() / 2 {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use diptych_log::{
-    Background, BackupError, BackupOptions, Log, LogOptions, OpenError, Sealed, VerifyError,
-    backup,
+    Background, BackupError, BackupOptions, Log, LogOptions, OpenError, SealedSegments,
+    VerifyError, backup,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, Sabotage, SimulatedDisk},
@@ -33,7 +33,7 @@ const RESTORED: &str = "/data/restored";
 struct Scene {
     seed: u64,
     disk: SimulatedDisk,
-    sealed: Sealed,
+    sealed: SealedSegments,
     identity: LogIdentity,
     /// What a backup holds, if there is one.
     older: Option<Vec<Vec<u8>>>,
@@ -57,7 +57,7 @@ impl Scene {
         let disk = SimulatedDisk::new(seed);
         let log = Log::open(LOG, options(&disk, seed)).unwrap();
         let identity = EventStore::identity(&log);
-        let sealed = *random.pick(&[Sealed::Link, Sealed::Copy]).unwrap();
+        let sealed = *random.pick(&[SealedSegments::Link, SealedSegments::Copy]).unwrap();
         append(&log, random.below(25));
         let mut older = None;
         if with_older {

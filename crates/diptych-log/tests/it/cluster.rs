@@ -16,7 +16,7 @@ use std::{
 
 use diptych_log::{
     Background, BackupOptions, Clustering, Durability, Follower, Log, LogOptions, OpenError,
-    Sealed, VerifyError, backup,
+    SealedSegments, VerifyError, backup,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, SimulatedDisk},
@@ -601,7 +601,9 @@ fn a_follower_reads_clustered_segments_of_another_process() {
 #[test]
 fn backups_go_on_whichever_of_the_two_is_clustered() {
     let mut clustered = 0;
-    for (seed, sealed) in (0..30).flat_map(|seed| [(seed, Sealed::Link), (seed, Sealed::Copy)]) {
+    for (seed, sealed) in
+        (0..30).flat_map(|seed| [(seed, SealedSegments::Link), (seed, SealedSegments::Copy)])
+    {
         let (disk, mut random) = (SimulatedDisk::new(seed), Random::new(seed));
         let log = Log::open(LOG, on(&disk, Clustering::Off)).unwrap();
         for _ in 0..4 {

@@ -25,6 +25,7 @@ mod forgetful;
 mod groups;
 mod interference;
 mod model;
+mod older_copies;
 mod open_log;
 mod passing_errors;
 mod prepared;

@@ -13,7 +13,10 @@ use std::{
 use diptych_log::{
     Background, BackupOptions, Clustering, Follower, Log, LogOptions, OpenError, VerifyError,
     backup,
-    disk::{Disk, simulated::SimulatedDisk},
+    disk::{
+        Disk,
+        simulated::{Fault, Operation, SimulatedDisk},
+    },
     verify,
 };
 use diptych_store::{
@@ -50,10 +53,11 @@ fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
 }
 
 /// Every event has the same size and, at one position, the same time; `way` tells the copies apart.
-/// Every seventh is the same on every way.
+/// Every seventh is the same on every way. Events of the ways `pay1` and `pay2` have equal tags.
 fn event(number: u64, way: &str) -> RawEvent {
     let way = if number.is_multiple_of(7) { "same" } else { way };
-    RawEvent::new("counted", format!("{number:08} {way}")).tag(Tag::new("way", way))
+    let tag = if way.starts_with("pay") { "paid" } else { way };
+    RawEvent::new("counted", format!("{number:08} {way}")).tag(Tag::new("way", tag))
 }
 
 fn append(log: &Log, numbers: std::ops::Range<u64>, way: &str) {
@@ -177,6 +181,11 @@ fn with(files: &Files, at: usize, bytes: &[u8]) -> Files {
     files
 }
 
+/// Whether this file is the segment that appends go to.
+fn is_last(files: &Files, at: usize) -> bool {
+    files.iter().rposition(|(path, _)| is(path, ".seg")) == Some(at)
+}
+
 fn damage_in(disk: &SimulatedDisk, path: &Path) -> bool {
     match verify(FOLDER, &options(disk), |_, _| ()) {
         Ok(_) => false,
@@ -235,6 +244,21 @@ fn an_index_or_group_file_of_a_copy_is_not_believed() {
     }
 }
 
+/// Its columns are right, so look-ups cannot show that it is bound to other records.
+#[test]
+fn verify_names_an_index_file_of_a_copy_that_has_the_same_names() {
+    let common = gone_on(&[], 1..COPIED_AT, "both");
+    let [ours, theirs] = ["pay1", "pay2"].map(|way| gone_on(&common, COPIED_AT..LAST, way));
+    let copies = Copies { ours, theirs };
+    let differ = that_differ(&copies, ".run");
+    assert!(differ.len() > 4);
+    for (at, theirs) in differ {
+        let path = &copies.ours[at].0;
+        let disk = disk_of(&with(&copies.ours, at, &theirs));
+        assert!(damage_in(&disk, path), "verify misses {}", path.display());
+    }
+}
+
 #[test]
 fn a_segment_of_a_copy_is_damage_with_its_name() {
     let both = both_orders();
@@ -262,6 +286,12 @@ fn a_segment_of_a_copy_is_damage_with_its_name() {
         }
         assert!(open_and_ask(&both).is_err(), "{name} with its index");
         assert!(open_and_ask(&none).is_err(), "{name} without an index");
+        if is_last(&copies.ours, at) {
+            for disk in [&disk, &both, &none] {
+                let opened = Log::open(FOLDER, options(disk));
+                assert!(opened.is_err(), "{name}: appends would go on behind it");
+            }
+        }
         assert!(damage_in(&both, path) && damage_in(&none, path), "verify misses {name}");
     }
 }
@@ -291,6 +321,7 @@ fn a_segment_of_another_log_is_damage_with_its_name() {
     let ours = gone_on(&[], 1..LAST, "ours");
     let theirs = another();
     let segments: Vec<_> = (0..ours.len()).filter(|at| is(&ours[*at].0, ".seg")).collect();
+    let last = *segments.last().unwrap();
     for at in segments {
         let path = &ours[at].0;
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -303,6 +334,7 @@ fn a_segment_of_another_log_is_damage_with_its_name() {
             let before = disk.contents();
             let problem = match Log::open(FOLDER, options(&disk)) {
                 Ok(log) => {
+                    assert_ne!(at, last, "{name}, {keeps}: appends would go on behind it");
                     let problem = log.blocking().read(&Filter::everything(), Read::all());
                     problem.map(|_| ()).expect_err("it is read").to_string()
                 }
@@ -345,5 +377,62 @@ fn a_follower_does_not_go_past_a_segment_of_another_log_or_copy() {
             }
         };
         assert!(matches!(error, ReadError::Corrupt(_)), "{error} after {seen}");
+    }
+}
+
+/// The two copies have equal positions, times and sizes, so only the content tells that the newer
+/// one does not continue the backup.
+#[test]
+fn a_backup_is_not_continued_from_another_copy() {
+    let common = gone_on(&[], 1..COPIED_AT, "both");
+    for copied_at in [40, 150] {
+        let older = gone_on(&common, COPIED_AT..copied_at, "ours");
+        let theirs = gone_on(&common, COPIED_AT..LAST, "them");
+        let ours = gone_on(&older, copied_at..LAST, "ours");
+        let to = Path::new("/data/backup");
+        let made = disk_of(&older);
+        let options = |disk: &SimulatedDisk| BackupOptions {
+            disk: Arc::new(disk.clone()),
+            ..BackupOptions::default()
+        };
+        backup(FOLDER, to, &options(&made), |_, _| ()).unwrap();
+        let files = made.contents().into_iter().filter(|(path, _)| path.starts_with(to));
+        let backed_up: Files = files.collect();
+        let beside = |log: &Files| {
+            let disk = disk_of(log);
+            disk.create_dir(&to.join("segments")).unwrap();
+            for (path, bytes) in &backed_up {
+                disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
+            }
+            disk
+        };
+        let disk = beside(&theirs);
+        let refused = backup(FOLDER, to, &options(&disk), |_, _| ()).unwrap_err().to_string();
+        assert!(refused.contains("another folder"), "{refused}");
+        let kept = disk.contents();
+        assert!(backed_up.iter().all(|file| kept.contains(file)), "the older backup is changed");
+        backup(FOLDER, to, &options(&beside(&ours)), |_, _| ()).unwrap();
+    }
+}
+
+/// Once, the identity of the next segment was not known if it could not be read.
+#[test]
+fn a_segment_of_a_copy_is_not_used_if_an_operation_fails() {
+    let copies = copies();
+    let (at, theirs) = that_differ(&copies, ".seg").remove(1);
+    let whole = disk_of(&with(&copies.ours, at, &theirs));
+    let read = |disk: &SimulatedDisk| {
+        let log = Log::open(FOLDER, options(disk)).ok()?;
+        log.blocking().read(&Filter::everything(), Read::all()).ok()
+    };
+    let before = whole.operations();
+    assert!(read(&whole).is_none());
+    let operations = whole.operations() - before;
+    for (after, operation) in
+        (0..operations).flat_map(|after| Operation::ALL.map(|operation| (after, operation)))
+    {
+        let disk = disk_of(&with(&copies.ours, at, &theirs));
+        disk.fail_after(after, Fault::Io(operation));
+        assert!(read(&disk).is_none(), "{operation:?} fails after {after} operations");
     }
 }

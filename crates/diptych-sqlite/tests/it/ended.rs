@@ -397,6 +397,24 @@ fn what_was_changed_by_hand_is_noticed_at_the_start_and_before_the_next_commit()
     }
 }
 
+/// Callers who wait for rows get no answer from tables that were changed while no event came.
+#[test]
+fn a_change_by_hand_is_noticed_when_the_checkpoint_is_confirmed() {
+    for by_hand in ["DROP TRIGGER counting", "DROP INDEX by_cents"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("report.db");
+        let app = app();
+        let mut odd = Sqlite::at(&file).projection(Odd { create: WITH_RULES, ..odd(row) });
+        note(&app, [sold(1, 1, 1)]);
+        follow(app.store(), &mut odd, 10).unwrap();
+        let at = odd.checkpoint().unwrap();
+        odd.confirm(at).unwrap();
+        Connection::open(&file).unwrap().execute_batch(by_hand).unwrap();
+        let error = odd.confirm(at).unwrap_err();
+        assert!(error.to_string().contains("of projection odd was removed"), "{by_hand}: {error}");
+    }
+}
+
 #[test]
 fn an_index_and_a_view_of_people_are_theirs_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();

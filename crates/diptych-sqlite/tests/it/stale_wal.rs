@@ -10,14 +10,15 @@ use std::{
 };
 
 use diptych::{
-    App, ControlError, FollowState, Memory, QueryError, Refresh,
-    projection::{ProjectionControl, Target, TargetError},
+    App, ControlError, FollowState, FollowerControl, Memory, Recorded, Refresh, WaitError,
+    projection::{Target, TargetError},
 };
-use diptych_sqlite::{Sqlite, SqliteProjection};
+use diptych_sqlite::{Sqlite, SqliteProjection, Transaction};
 
 use crate::{
     follow::{End, follow},
-    shop::{Sales, assert_in_step, busy_app, happen, note, sales, sold},
+    odd::{odd, row},
+    shop::{Sales, Trade, app, assert_in_step, busy_app, happen, note, sales, sold},
 };
 
 /// Never reached unless something is wrong.
@@ -237,6 +238,35 @@ fn nothing_is_lost_if_only_its_wal_is_removed() {
     }
 }
 
+/// The `-wal` of a large commit is moved into the file at once. It must not be moved into a file
+/// that was put there while the projection worked.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_put_there_during_a_batch_is_left_as_it_is() {
+    const LARGE_BYTES: u32 = 8 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let [file, older] = ["report.db", "older.db"].map(|name| folder.path().join(name));
+    let app = app();
+    note(&app, [sold(1, 1, 1)]);
+    follow(app.store(), &mut Sqlite::at(&file).projection(odd(row)), 10).unwrap();
+    fs::copy(&file, &older).unwrap();
+    note(&app, [sold(1, 1, 2)]);
+    let (from, to) = (older.clone(), file.clone());
+    let large = move |tx: &Transaction<'_>, event: &Recorded<Trade>| {
+        let blob = "INSERT INTO odd VALUES (?1, zeroblob(?2))";
+        tx.execute(blob, (event.position.get(), LARGE_BYTES))?;
+        fs::copy(&from, &to)?;
+        Ok(())
+    };
+    let mut replaced = Sqlite::at(&file).projection(odd(large));
+    follow(app.store(), &mut replaced, 10).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), fs::read(&older).unwrap());
+    let error = replaced.confirm(None).unwrap_err().to_string();
+    assert!(error.contains("overwritten while it was open"), "{error}");
+    drop(replaced);
+    assert_eq!(fs::read(&file).unwrap(), fs::read(&older).unwrap());
+}
+
 /// A `-wal` that was cut off at any moment is of its file, and is not taken for a foreign one:
 /// also after a checkpoint that a reader kept from being complete.
 #[test]
@@ -277,7 +307,7 @@ fn a_wal_of_its_own_is_never_refused() {
     drop(reader);
 }
 
-async fn started(file: &Path, refresh: Refresh) -> (App, ProjectionControl) {
+async fn started(file: &Path, refresh: Refresh) -> (App, FollowerControl) {
     let projection = Sqlite::at(file).projection(Sales);
     let app = App::over(Memory::new()).projection_with(projection, refresh).start().await.unwrap();
     let sales = app.projection("sales").unwrap();
@@ -321,7 +351,7 @@ async fn waits_notice_a_database_that_was_replaced_while_no_event_came() {
         sales.pause().await.unwrap();
         put(&file, other);
         let late = sales.caught_up(Duration::from_millis(50)).await;
-        assert!(matches!(late, Err(QueryError::NotYet(_))), "{late:?}");
+        assert!(matches!(late, Err(WaitError::NotYet(_))), "{late:?}");
         assert!(sales.resume().await.unwrap() < app.head());
         sales.caught_up(LONG).await.unwrap();
         assert_eq!(assert_in_step(app.store(), &file), app.head());

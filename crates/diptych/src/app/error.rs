@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use diptych_store::{ReadError, Unavailable};
 
-use super::settings::unknown;
+use super::followers::StartFailure;
 use crate::{
     event::{SchemaError, Untagged},
     follow::FollowState,
-    view::panel::Unstarted,
 };
 
 /// Why an app could not be started.
@@ -59,7 +58,7 @@ pub enum StartError {
     )]
     RequiredView {
         /// The Rust type of the view.
-        view: &'static str,
+        view: String,
         /// Why it does not go on.
         state: FollowState,
     },
@@ -93,11 +92,28 @@ pub enum StopError {
     NotSynced(#[source] Unavailable),
 }
 
-impl From<Unstarted> for StartError {
-    fn from(unstarted: Unstarted) -> StartError {
-        match unstarted {
-            Unstarted::Schema(error) => StartError::Schema(error),
-            Unstarted::Thread(error) => StartError::Thread(Arc::new(error)),
+impl From<StartFailure> for StartError {
+    fn from(failure: StartFailure) -> StartError {
+        match failure {
+            StartFailure::Schema(error) => StartError::Schema(error),
+            StartFailure::Thread(error) => StartError::Thread(Arc::new(error)),
         }
     }
+}
+
+/// Maximum number of type names in a message.
+const NAMED_TYPES: usize = 16;
+
+/// A message that lists the unknown types and says how to fix them.
+pub(super) fn unknown(types: &[String]) -> String {
+    let named = types.iter().take(NAMED_TYPES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match types.len().saturating_sub(NAMED_TYPES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the log has events that no known event type and no upcaster takes: {named}{more}; if a \
+         type was renamed or split, add its upcaster; if commands alone use it, declare it with \
+         `events`; if it is another program's, name it with `foreign_types`"
+    )
 }

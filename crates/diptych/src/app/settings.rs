@@ -1,15 +1,15 @@
 //! The settings that an app shares with an app beside it, and their check against the log.
 
-use std::{any::TypeId, collections::HashMap, num::NonZeroUsize, sync::Arc, thread};
+use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use diptych_store::Store;
 
-use super::{AppBuilder, StartError};
+use super::{AppBuilder, StartError, error::unknown};
 use crate::{
     command::Retries,
-    event::{Accepted, Declared, Keepings, Schema, SchemaError, Upcasters},
-    query::pool::PoolLimits,
-    snapshot::Snapshots,
+    event::{Accepted, Declared, Schema, SchemaError, Upcasters},
+    pool::PoolLimits,
+    snapshot::{Keepings, Snapshots},
 };
 
 /// The settings that an app shares with an app beside it.
@@ -25,8 +25,6 @@ pub(super) struct Settings {
     pub(super) retries: Retries,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     pub(super) keepings: Keepings,
-    /// The names that states of decisions are kept under, by their types.
-    pub(super) kept_names: HashMap<TypeId, &'static str>,
     pub(super) requires_views: bool,
     pub(super) past_events: usize,
     pub(super) past_limits: PoolLimits,
@@ -44,10 +42,12 @@ impl Default for Settings {
             retries: Retries::default(),
             snapshots: None,
             keepings: Keepings::default(),
-            kept_names: HashMap::new(),
             requires_views: false,
             past_events: AppBuilder::PAST_EVENTS,
-            past_limits: PoolLimits { folds: half_the_cores(), waiting: AppBuilder::PAST_WAITING },
+            past_limits: PoolLimits {
+                running: half_the_cores(),
+                waiting: AppBuilder::PAST_WAITING,
+            },
         }
     }
 }
@@ -94,21 +94,4 @@ impl Settings {
         tracing::warn!("{}", unknown(&types));
         Ok(())
     }
-}
-
-/// Maximum number of type names in a message.
-const NAMED_TYPES: usize = 16;
-
-/// A message that lists the unknown types and says how to fix them.
-pub(super) fn unknown(types: &[String]) -> String {
-    let named = types.iter().take(NAMED_TYPES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = match types.len().saturating_sub(NAMED_TYPES) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!(
-        "the log has events that no known event type and no upcaster takes: {named}{more}; if a \
-         type was renamed or split, add its upcaster; if commands alone use it, declare it with \
-         `events`; if it is another program's, name it with `foreign_types`"
-    )
 }

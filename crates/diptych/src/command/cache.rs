@@ -16,8 +16,8 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::folds::State;
-use crate::{fold::Fold, meters::CacheMeters};
+use super::{metrics::CacheMetrics, state::State};
+use crate::fold::Fold;
 
 const SHARDS: usize = 16;
 /// What an entry takes beside its state: key, links, table.
@@ -29,7 +29,7 @@ pub struct Cache {
     bytes: AtomicUsize,
     hits: AtomicU64,
     misses: AtomicU64,
-    meters: CacheMeters,
+    metrics: CacheMetrics,
     evictions: AtomicU64,
     /// The shard that lets go next, so that all of them do alike.
     turn: AtomicUsize,
@@ -84,7 +84,7 @@ impl Cache {
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            meters: CacheMeters::new(),
+            metrics: CacheMetrics::new(),
             evictions: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
         }
@@ -99,12 +99,12 @@ impl Cache {
         let kept = self.shard(&key)?.lock().get_mut(&key).and_then(Option::take);
         let Some(Kept { state, bytes }) = kept else {
             self.misses.fetch_add(1, Ordering::Relaxed);
-            self.meters.misses.increment(1);
+            self.metrics.misses.increment(1);
             return None;
         };
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.hits.fetch_add(1, Ordering::Relaxed);
-        self.meters.hits.increment(1);
+        self.metrics.hits.increment(1);
         state.downcast().ok()
     }
 

@@ -18,19 +18,19 @@ use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
-    Command, ExecuteError, Invalid, KeyReused, Lane, OutcomeUnknown,
-    core::Core,
-    decide::{Decided, Expected, Outcome, Request, decide},
-    error::Failure,
+    Command, ExecuteError, Invalid, OutcomeUnknown,
+    decide::{Decided, Outcome, Request, decide},
+    error::CommandError,
+    expectation::Expectation,
+    lane_order::LaneOrder,
+    metrics::OneCommandMetrics,
     note::{check_key, note_key},
+    panel::LeftPanel,
 };
 use crate::{
-    app::App,
     digest::request_digest,
     event::Recorded,
-    lineage::Claims,
-    meters::CommandMeters,
-    token::{Receipt, Session, SessionToken},
+    token::{Claims, Receipt, Session, SessionToken},
 };
 
 /// A command being built: add options, then await it.
@@ -41,33 +41,38 @@ use crate::{
 /// second, and [`App::stop`] waits for it to end.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<C> {
-    app: App,
-    lane: Option<Lane>,
+    panel: Arc<LeftPanel>,
+    lane: Option<LaneOrder>,
     request: Request<C>,
     session: Option<Session>,
     /// The tokens that its sender passes.
     claims: Claims,
     /// The error of an invalid option.
-    failed: Option<Failure>,
+    failed: Option<CommandError>,
 }
 
 impl<C: Command> Execute<C> {
-    pub(crate) fn new(app: App, lane: Option<Lane>, command: C) -> Execute<C> {
+    pub(crate) fn new(panel: Arc<LeftPanel>, lane: Option<LaneOrder>, command: C) -> Execute<C> {
         let metadata = Metadata { occurred_at: command.occurred_at(), ..Metadata::default() };
         let request = Request { command, key: None, metadata, expected: None };
         let (session, claims, failed) = (None, Claims::default(), None);
-        Execute { app, lane, request, session, claims, failed }
+        Execute { panel, lane, request, session, claims, failed }
     }
 
     /// Makes the command idempotent: it commits at most once under this key. The log keeps the key
     /// with the commit for ever.
     ///
     /// A retry under the same key gets the receipt of the first commit, even if the rule would now
-    /// reject the command. A different command under the key is [`ExecuteError::KeyReused`].
+    /// reject the command. A different command under the key is [`CommandError::KeyReused`].
     /// Commands are compared by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
     ///
-    /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
+    /// A hash set in the command is compared without its order if serde gets it as a whole, as from
+    /// `#[derive(Serialize)]`. An own `Serialize` that gives the parts of a hash set one by one
+    /// looks like a list, in an order that differs each time: a retry would then be
+    /// [`CommandError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
+    ///
+    /// A key that begins with `diptych:` is [`CommandError::Invalid`]: those are for
     /// [`note_of`](Execute::note_of).
     pub fn key(self, key: impl AsRef<str>) -> Execute<C>
     where
@@ -103,7 +108,7 @@ impl<C: Command> Execute<C> {
     fn under(mut self, key: Result<Key, Invalid>) -> Execute<C> {
         match key {
             Ok(key) => self.request.key = Some(key),
-            Err(invalid) => self.failed = Some(Failure::Invalid(invalid)),
+            Err(invalid) => self.failed = Some(CommandError::Invalid(invalid)),
         }
         self
     }
@@ -148,21 +153,26 @@ impl<C: Command> Execute<C> {
 
     /// Requires that no event in the boundary came after this position, which the sender took from
     /// an answer or a receipt. Otherwise the command fails with a
-    /// [`Conflict`](ExecuteError::Conflict) that lists the missed events, and is not decided again.
+    /// [`Conflict`](CommandError::Conflict) that lists the missed events, and is not decided again.
     ///
     /// A command whose boundary has no events, because it has no state for example, is refused with
     /// [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
-    /// always hold.
+    /// always hold. A position above the head is an error too.
+    ///
+    /// A position does not say to which history of the log it belongs. If an older copy of the log
+    /// may have been put back and have grown past it, also pass the receipt
+    /// ([`after`](Execute::after)) or the [`token`](Execute::token) that it came with: these name
+    /// the event, and are errors in another history.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
-        self.request.expected = Some(Expected::Position(position));
+        self.request.expected = Some(Expectation::Position(position));
         self
     }
 
     /// Requires that the stream has exactly `revision` events. The boundary has to be one tag, the
-    /// stream. Otherwise the command fails with a [`Conflict`](ExecuteError::Conflict) that lists
+    /// stream. Otherwise the command fails with a [`Conflict`](CommandError::Conflict) that lists
     /// the missed events.
     pub fn expected_revision(mut self, revision: u64) -> Execute<C> {
-        self.request.expected = Some(Expected::Revision(revision));
+        self.request.expected = Some(Expectation::Revision(revision));
         self
     }
 
@@ -171,7 +181,7 @@ impl<C: Command> Execute<C> {
     /// rests on.
     pub fn session(mut self, session: &Session) -> Execute<C> {
         self.session = Some(session.clone());
-        self.claims.session(self.app.lineage(), session, session.known());
+        self.claims.session(&self.panel.lineage, session, session.known());
         self
     }
 
@@ -188,43 +198,43 @@ impl<C: Command> Execute<C> {
 
     /// A decision knows all events up to the head, so a position of this log needs only a check.
     fn knowing(mut self, point: HistoryPoint) -> Execute<C> {
-        self.claims.point(self.app.lineage(), point);
+        self.claims.point(&self.panel.lineage, point);
         self
     }
 
     /// Waits until the command is decided and has its positions. To wait until it is durable, await
     /// the [`Pending`] answer.
     pub async fn submit(self) -> Pending<C::Rejection> {
-        let (app, session) = (self.app.clone(), self.session.clone());
-        let observed = Observed::begin(&app.core, &self);
+        let (panel, session) = (self.panel.clone(), self.session.clone());
+        let observed = Observed::begin(&panel, &self);
         let span = observed.span.clone();
-        let answerable = match app.core.running.begin() {
-            Ok(_running) => self.decide(&app.core).instrument(span).await,
+        let answerable = match panel.running.begin() {
+            Ok(_running) => self.decide(&panel).instrument(span).await,
             Err(failure) => Answerable { decided: Err(failure), key: None },
         };
         let wait = match answerable.decided {
             Ok(Decided::Accepted { receipt, sync }) => Wait::Sync { receipt, sync, waiting: None },
             _ => {
                 let session = session.clone();
-                let finished = async move { finish(&app.core, answerable, session.as_ref()).await };
+                let finished = async move { finish(&panel, answerable, session.as_ref()).await };
                 Wait::Finish(Box::pin(finished))
             }
         };
         Pending { wait, session, observed: Some(observed) }
     }
 
-    async fn decide(self, core: &Core) -> Answerable<C::Rejection> {
+    async fn decide(self, panel: &LeftPanel) -> Answerable<C::Rejection> {
         let Execute { lane, request, claims, failed, .. } = self;
         let failed = match failed {
             None if !claims.are_settled() => {
-                claims.settle(&core.lineage).await.err().map(Into::into)
+                claims.settle(&panel.lineage).await.err().map(Into::into)
             }
             failed => failed,
         };
         let decided = match (failed, &lane) {
             (Some(failure), _) => Err(failure),
-            (None, None) => decide(core, &request).await,
-            (None, Some(lane)) => lane.decide(core, &request).await,
+            (None, None) => decide(panel, &request).await,
+            (None, Some(lane)) => lane.decide(panel, &request).await,
         };
         Answerable { decided, key: request.key }
     }
@@ -238,13 +248,13 @@ impl<C: Command> IntoFuture for Execute<C> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let (app, session) = (self.app.clone(), self.session.clone());
-            let _running = app.core.running.begin()?;
-            let observed = Observed::begin(&app.core, &self);
+            let (panel, session) = (self.panel.clone(), self.session.clone());
+            let _running = panel.running.begin()?;
+            let observed = Observed::begin(&panel, &self);
             let span = observed.span.clone();
             let answer = async {
-                let answerable = self.decide(&app.core).await;
-                finish(&app.core, answerable, session.as_ref()).await
+                let answerable = self.decide(&panel).await;
+                finish(&panel, answerable, session.as_ref()).await
             };
             let answer = answer.instrument(span).await;
             observed.end(&answer);
@@ -326,11 +336,11 @@ impl<R: Error + 'static> fmt::Debug for Pending<R> {
 struct Observed {
     span: Span,
     /// The start of the command, and its metrics.
-    measured: Option<(Instant, Arc<CommandMeters>)>,
+    measured: Option<(Instant, Arc<OneCommandMetrics>)>,
 }
 
 impl Observed {
-    fn begin<C: Command>(core: &Core, execute: &Execute<C>) -> Observed {
+    fn begin<C: Command>(panel: &LeftPanel, execute: &Execute<C>) -> Observed {
         let Metadata { correlation, causation, .. } = &execute.request.metadata;
         let span = tracing::debug_span!(
             "execute",
@@ -341,7 +351,7 @@ impl Observed {
             last = Empty,
             error = Empty,
         );
-        Observed { span, measured: core.meters.now().zip(core.meters.command::<C>()) }
+        Observed { span, measured: panel.metrics.now().zip(panel.metrics.command::<C>()) }
     }
 
     fn end<R: Error + 'static>(self, answer: &Result<Receipt, ExecuteError<R>>) {
@@ -365,13 +375,13 @@ impl Observed {
 
 /// The rest of a command after its decision.
 struct Answerable<R> {
-    decided: Result<Decided<R>, Failure>,
+    decided: Result<Decided<R>, CommandError>,
     key: Option<Key>,
 }
 
 /// Waits until the events that the answer rests on are durable.
 async fn finish<R: Error + Send + 'static>(
-    core: &Core,
+    panel: &LeftPanel,
     decided: Answerable<R>,
     session: Option<&Session>,
 ) -> Result<Receipt, ExecuteError<R>> {
@@ -379,7 +389,7 @@ async fn finish<R: Error + Send + 'static>(
     let decided = match decided {
         // An earlier program without this mistake may have committed the command under its key.
         Err(failure) if key.is_some() && failure.is_mistake() => {
-            let rests_on = core.last_accepted();
+            let rests_on = panel.last_accepted();
             Decided::Settled { outcome: Outcome::Failed(failure), rests_on }
         }
         decided => decided?,
@@ -389,7 +399,7 @@ async fn finish<R: Error + Send + 'static>(
         Decided::Accepted { receipt, sync } if sync.is_done() => return Ok(receipt),
         Decided::Accepted { receipt, sync } => {
             let synced = sync.wait().await;
-            core.unsynced.tidy(core.head.position());
+            panel.unsynced.tidy(panel.head.position());
             return match synced {
                 Ok(()) => Ok(receipt),
                 Err(error) => Err(unknown(receipt, error).into()),
@@ -397,18 +407,18 @@ async fn finish<R: Error + Send + 'static>(
         }
         Decided::Settled { outcome, rests_on } => (outcome, rests_on),
     };
-    core.published_upto(rests_on).await?;
+    panel.published_upto(rests_on).await?;
     // The key is looked up only now, because the decision may rest on the first sending of this
     // command.
     if let Some(key) = key
-        && let Some(receipt) = core.committed_under(&key).await?
+        && let Some(receipt) = panel.committed_under(&key).await?
     {
         return Ok(receipt);
     }
-    if !matches!(outcome, Outcome::Failed(_)) && core.head.is_ended() {
+    if !matches!(outcome, Outcome::Failed(_)) && panel.head.is_ended() {
         // The state that it rests on may be outdated: without an append no condition has confirmed
         // it.
-        return Err(Failure::from(core.head.ended().unwrap_or(Unavailable::Closed)).into());
+        return Err(CommandError::from(panel.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
     // A rejection also shows the state to the session.
     if let Some(session) = session {
@@ -416,40 +426,12 @@ async fn finish<R: Error + Send + 'static>(
     }
     match outcome {
         Outcome::Rejected(rejection) => Err(ExecuteError::Rejected(rejection)),
-        Outcome::Empty => Ok(core.receipt(rests_on.plus(1), rests_on).await?),
+        Outcome::Empty => Ok(panel.receipt(rests_on.plus(1), rests_on).await?),
         Outcome::Failed(failure) => Err(failure.into()),
     }
 }
 
-fn unknown(receipt: Receipt, error: SyncError) -> Failure {
+fn unknown(receipt: Receipt, error: SyncError) -> CommandError {
     let (first, last) = (receipt.first(), receipt.last());
-    Failure::OutcomeUnknown(OutcomeUnknown { first, last, cause: error.cause })
-}
-
-impl Core {
-    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), Failure> {
-        if self.head.position() < position {
-            self.head.after(position.before()).await?;
-        }
-        Ok(())
-    }
-
-    async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, Failure> {
-        let Some(commit) = self.store.keyed(&key.name).await? else { return Ok(None) };
-        let (first, last) = (commit.first, commit.last);
-        if commit.digest != key.digest {
-            let key = key.name.to_string();
-            return Err(Failure::KeyReused(KeyReused { key, first, last }));
-        }
-        Ok(Some(self.receipt(first, last).await?))
-    }
-
-    /// The receipt of the events from `first` to `last`.
-    pub(crate) async fn receipt(
-        &self,
-        first: Position,
-        last: Position,
-    ) -> Result<Receipt, Failure> {
-        Ok(Receipt::new(first, self.lineage.point(last).await?))
-    }
+    CommandError::OutcomeUnknown(OutcomeUnknown { first, last, cause: error.cause })
 }

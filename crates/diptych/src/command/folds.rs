@@ -1,27 +1,14 @@
 //! The states that one command decides over: each fold with its own filter and its own position.
 
-use std::{
-    any::type_name,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
-
-use diptych_store::{
-    Batch, Filter, HistoryPoint, LogIdentity, Metadata, Position, RawEvent, Tag, Timestamp,
-};
-use uuid::Uuid;
+use diptych_store::Filter;
 
 use super::{
-    BoundaryError,
     cache::Cache,
-    error::Failure,
-    unsynced::{Found, hash_item, hash_state},
+    error::CommandError,
+    state::{Slot, State},
+    unsynced::{hash_item, hash_state},
 };
-use crate::{
-    event::{Declared, Reading, Recorded, Schema, SchemaError, Stored, encoded},
-    fold::{Fold, FoldError, FoldFailure, caught, panic_text},
-    snapshot::{Keeping, Kept, Snapshots, Unsealed, Unused},
-};
+use crate::{event::Schema, fold::Fold, snapshot::Keepings};
 
 /// The states that a command decides over: one fold, a tuple of up to eight, or `()` for a command
 /// without a rule. Each fold has its own filter.
@@ -37,11 +24,7 @@ pub trait Folds: 'static {
     type Slots: Send;
 
     #[doc(hidden)]
-    fn open(
-        boundary: Self::Boundary,
-        schema: &Schema,
-        cache: Option<&Cache>,
-    ) -> Result<Self::Slots, Failure>;
+    fn open(boundary: Self::Boundary, from: &StateSource<'_>) -> Result<Self::Slots, CommandError>;
 
     #[doc(hidden)]
     fn slots(slots: &mut Self::Slots) -> SlotRefs<'_>;
@@ -56,377 +39,39 @@ pub trait Folds: 'static {
     fn gates(boundary: &Self::Boundary, each: &mut dyn FnMut(u64));
 }
 
+/// Where the states of a command come from: the cache, or else a snapshot and the log.
+#[derive(Clone, Copy)]
+pub struct StateSource<'a> {
+    pub(super) schema: &'a Schema,
+    /// `None` if no state is kept outside the log.
+    pub(super) keepings: Option<&'a Keepings>,
+    pub(super) cache: Option<&'a Cache>,
+}
+
+impl<'a> StateSource<'a> {
+    /// States that begin anew.
+    #[cfg(feature = "testing")]
+    pub(crate) fn uncached(schema: &'a Schema) -> StateSource<'a> {
+        StateSource { schema, keepings: None, cache: None }
+    }
+}
+
 /// One entry for each place of the longest tuple, so that a walk over the slots allocates nothing.
 type SlotRefs<'a> = [Option<&'a mut dyn Slot>; 8];
-
-/// The type-erased state of one fold while a command works with it.
-pub trait Slot: Send {
-    /// The state contains all matching events up to here.
-    fn position(&self) -> Position;
-    /// The filter of the events that are folded.
-    fn filter(&self) -> &Filter;
-    /// The filter that the command gave, before it was narrowed.
-    fn boundary(&self) -> &Filter;
-    /// Whether no events were read yet.
-    fn is_cold(&self) -> bool;
-    /// Applies the events of a batch.
-    fn fold(&mut self, batch: &Batch) -> Result<(), FoldError>;
-    /// Applies one event.
-    fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError>;
-    /// Applies accepted events that are not published yet; `found` is complete up to `upto`.
-    fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError>;
-    /// Notes that no matching event came up to here.
-    fn considered(&mut self, upto: Position);
-    /// Decodes the command's own events that match the filter. Returns their number.
-    fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError>;
-    /// Applies the prepared events, now that their positions are known.
-    fn advance(
-        &mut self,
-        first: Position,
-        last: Position,
-        recorded_at: Timestamp,
-    ) -> Result<(), FoldError>;
-    /// Marks the state as incomplete, so that it is never used again.
-    fn spoil(&mut self);
-    /// Loads a usable snapshot and returns the point that it ends with. The caller checks that the
-    /// log has that event.
-    fn recall(
-        &mut self,
-        place: &dyn Snapshots,
-        log: LogIdentity,
-        head: Position,
-    ) -> Option<HistoryPoint>;
-    /// Starts over from an empty state and removes the snapshot, which is useless for this reason.
-    fn forget(&mut self, place: &dyn Snapshots, reason: &str);
-    /// A snapshot of the state, if one is due.
-    fn due(&mut self, log: LogIdentity) -> Option<Due>;
-    /// The fold's events, or `None` if the stored ones are known to lack no tag.
-    fn unchecked(&self) -> Option<Arc<dyn Declared>>;
-    /// Narrows a filter to the fold's events.
-    fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
-}
-
-/// A snapshot to save once its position is published.
-pub struct Due {
-    pub(crate) name: String,
-    pub(crate) position: Position,
-    pub(crate) snapshot: Unsealed,
-}
-
-/// A fold's state, complete up to a position. The cache keeps these.
-pub struct State<F: Fold> {
-    pub(crate) fold: F,
-    pub(crate) position: Position,
-    /// No events were read yet.
-    is_cold: bool,
-    /// An event was applied only in part.
-    pub(crate) is_spoilt: bool,
-    /// The filter that the command gave. Together with the fold's type it identifies the state.
-    pub(crate) boundary: Filter,
-    /// The hash of its name.
-    pub(crate) hash: u64,
-    /// Narrowed to the fold's types.
-    pub(crate) filter: Filter,
-    reading: Arc<Reading<F::Event>>,
-    keeping: Option<Arc<Keeping<F>>>,
-    /// Number of events applied since the last snapshot.
-    events_since: u64,
-    /// Payload bytes of the applied events: the size estimate for a state that does not report its
-    /// own.
-    pub(crate) payload_bytes: usize,
-    /// The command's own events, until their positions are known.
-    own: Vec<Own<F::Event>>,
-}
-
-struct Own<E> {
-    index: u64,
-    id: Option<Uuid>,
-    metadata: Metadata,
-    payload_bytes: usize,
-    event: E,
-}
-
-impl<F: Fold> State<F> {
-    fn new(boundary: Filter, hash: u64, schema: &Schema) -> Result<State<F>, Failure> {
-        schema.check_tags(&boundary)?;
-        let reading = schema.reading::<F::Event>()?;
-        reading.check_current()?;
-        let filter = reading.narrow(&boundary)?;
-        Ok(State {
-            fold: F::default(),
-            position: Position::START,
-            is_cold: true,
-            is_spoilt: false,
-            boundary,
-            hash,
-            filter,
-            reading,
-            keeping: schema.keeping::<F>(),
-            events_since: 0,
-            payload_bytes: 0,
-            own: Vec::new(),
-        })
-    }
-
-    /// Estimate of the memory that it uses, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        // A state whose `heap_bytes` panics is too large for the cache. Its command is answered
-        // like any other.
-        let heap = match caught(|| self.fold.heap_bytes()) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) if !std::mem::needs_drop::<F>() => 0,
-            Ok(None) => self.payload_bytes,
-            Err(_) => usize::MAX,
-        };
-        let filters = filter_bytes(&self.boundary) + filter_bytes(&self.filter);
-        // A fold may report any number, so the sum saturates.
-        heap.saturating_add(size_of::<State<F>>() + filters)
-    }
-
-    fn take(&mut self, stored: &Stored<'_>) -> Result<(), SchemaError> {
-        let State { reading, fold, boundary, .. } = self;
-        self.payload_bytes += stored.encoded.payload.len();
-        self.events_since += 1;
-        // The filter selected the stored name. An upcaster may have given the event another one.
-        let wanted = |name: &str| stored.is_in(boundary, name);
-        reading.read(&stored.encoded, wanted, |event| {
-            fold.apply(&reading.recorded(stored, event));
-        })
-    }
-
-    fn remove_snapshot(&self, place: &dyn Snapshots, name: &str) {
-        let reason = match caught(|| place.remove(name)) {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic,
-        };
-        let (fold, boundary) = (type_name::<F>(), &self.boundary);
-        tracing::warn!(fold, %boundary, reason, "a snapshot of no use cannot be removed");
-    }
-
-    fn warn_of_snapshot(&self, reason: &str) {
-        let (fold, boundary) = (type_name::<F>(), &self.boundary);
-        tracing::warn!(fold, %boundary, reason, "a snapshot is of no use: replaying");
-    }
-
-    /// Runs code that calls the fold, which may panic or refuse an event.
-    fn guarded(
-        &mut self,
-        run: impl FnOnce(&mut Self, &mut Position) -> Result<(), SchemaError>,
-    ) -> Result<(), FoldError> {
-        let mut position = self.position;
-        // A half-applied state is not used again: the caller that gets the error drops it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(self, &mut position)));
-        let cause = match outcome {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => FoldFailure::Schema(error),
-            Err(panic) => FoldFailure::Panicked(panic_text(&*panic)),
-        };
-        Err(FoldError { fold: type_name::<F>(), position, cause })
-    }
-}
-
-fn filter_bytes(filter: &Filter) -> usize {
-    let tags = |tags: &[Tag]| tags.iter().map(|tag| size_of::<Tag>() + tag.as_str().len()).sum();
-    let of_item = |item: &diptych_store::FilterItem| -> usize {
-        let tags: usize = tags(&item.tags);
-        tags + size_of_val(item) + item.types.len() * size_of::<String>()
-    };
-    filter.items().iter().map(of_item).sum()
-}
-
-impl<F: Fold> Slot for Box<State<F>> {
-    fn position(&self) -> Position {
-        self.position
-    }
-
-    fn filter(&self) -> &Filter {
-        &self.filter
-    }
-
-    fn boundary(&self) -> &Filter {
-        &self.boundary
-    }
-
-    fn is_cold(&self) -> bool {
-        self.is_cold
-    }
-
-    fn fold(&mut self, batch: &Batch) -> Result<(), FoldError> {
-        self.guarded(|state, at| {
-            for event in batch.iter() {
-                *at = event.position();
-                state.take(&Stored::of(&event))?;
-            }
-            Ok(())
-        })?;
-        self.considered(batch.upto());
-        Ok(())
-    }
-
-    fn fold_one(&mut self, stored: &Stored<'_>) -> Result<(), FoldError> {
-        self.guarded(|state, at| {
-            *at = stored.position;
-            state.take(stored)
-        })
-    }
-
-    fn fold_accepted(&mut self, found: &[Found], upto: Position) -> Result<(), FoldError> {
-        self.guarded(|state, at| {
-            for found in found {
-                *at = found.position;
-                if let Some(event) = found.event() {
-                    state.take(&Stored::accepted(event, found.position, found.recorded_at))?;
-                }
-            }
-            Ok(())
-        })?;
-        self.considered(upto);
-        Ok(())
-    }
-
-    fn considered(&mut self, upto: Position) {
-        self.position = self.position.max(upto);
-        self.is_cold = false;
-    }
-
-    fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError> {
-        self.own.clear();
-        let mut read = 0;
-        let State { own, reading, boundary, filter, .. } = &mut **self;
-        for (index, raw) in (0..).zip(events) {
-            let tags = || raw.tags.iter().map(Tag::as_str);
-            if !filter.matches_parts(&raw.event_type, tags) {
-                continue;
-            }
-            let before = own.len();
-            let wanted = |name: &str| boundary.matches_parts(name, tags);
-            reading.read(&encoded(raw), wanted, |event| {
-                own.push(Own {
-                    index,
-                    id: raw.id,
-                    metadata: raw.metadata.clone(),
-                    payload_bytes: raw.payload.len(),
-                    event,
-                });
-            })?;
-            read += usize::from(own.len() > before);
-        }
-        Ok(read)
-    }
-
-    fn advance(
-        &mut self,
-        first: Position,
-        last: Position,
-        recorded_at: Timestamp,
-    ) -> Result<(), FoldError> {
-        self.guarded(|state, at| {
-            let State { own, fold, reading, payload_bytes, events_since, .. } = state;
-            *events_since += own.len() as u64;
-            for Own { index, id, metadata, payload_bytes: bytes, event } in std::mem::take(own) {
-                let position = first.plus(index);
-                *at = position;
-                *payload_bytes += bytes;
-                let id = id.unwrap_or_else(|| reading.derived_id(position));
-                fold.apply(&Recorded { position, recorded_at, id, metadata, event });
-            }
-            Ok(())
-        })?;
-        self.considered(last);
-        Ok(())
-    }
-
-    fn spoil(&mut self) {
-        self.is_spoilt = true;
-    }
-
-    fn recall(
-        &mut self,
-        place: &dyn Snapshots,
-        log: LogIdentity,
-        head: Position,
-    ) -> Option<HistoryPoint> {
-        let keeping = self.keeping.clone()?;
-        let name = Keeping::<F>::name(&self.boundary);
-        let declared = self.reading.declared();
-        let read = match caught(|| place.load(&name)) {
-            Ok(Ok(None)) => return None,
-            Ok(Ok(Some(bytes))) => keeping.read(log, &name, &declared, &bytes, head),
-            Ok(Err(error)) => Err(Unused::Unread(error.to_string())),
-            Err(panic) => Err(Unused::Unread(panic)),
-        };
-        let reason = match read {
-            Ok((kept, checksum)) => {
-                self.fold = kept.fold;
-                self.position = kept.position;
-                self.payload_bytes = usize::try_from(kept.payload_bytes).unwrap_or(usize::MAX);
-                return Some(HistoryPoint { log, position: kept.position, checksum });
-            }
-            Err(Unused::Useless(reason)) => {
-                self.remove_snapshot(place, &name);
-                reason
-            }
-            // A snapshot of other code is left alone: that code may run beside this program.
-            Err(Unused::Unread(reason) | Unused::Foreign(reason)) => reason,
-        };
-        self.warn_of_snapshot(&reason);
-        None
-    }
-
-    fn forget(&mut self, place: &dyn Snapshots, reason: &str) {
-        self.fold = F::default();
-        self.position = Position::START;
-        self.payload_bytes = 0;
-        self.remove_snapshot(place, &Keeping::<F>::name(&self.boundary));
-        self.warn_of_snapshot(reason);
-    }
-
-    fn due(&mut self, log: LogIdentity) -> Option<Due> {
-        let keeping = self.keeping.as_ref()?;
-        if self.events_since < keeping.every_events || self.is_spoilt {
-            return None;
-        }
-        let name = Keeping::<F>::name(&self.boundary);
-        let position = self.position;
-        let payload_bytes = self.payload_bytes as u64;
-        let kept = Kept { fold: &self.fold, position, payload_bytes };
-        let written = keeping.write(log, &name, &self.reading.declared(), kept);
-        self.events_since = 0;
-        match written {
-            Ok(snapshot) => Some(Due { name, position, snapshot }),
-            Err(reason) => {
-                let (fold, boundary) = (type_name::<F>(), &self.boundary);
-                tracing::warn!(fold, %boundary, reason, "a state cannot be kept as a snapshot");
-                None
-            }
-        }
-    }
-
-    fn unchecked(&self) -> Option<Arc<dyn Declared>> {
-        let is_checked = self.reading.lacks_no_tag();
-        (!is_checked).then(|| self.reading.clone() as Arc<dyn Declared>)
-    }
-
-    fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
-        self.reading.narrow(filter)
-    }
-}
 
 impl<F: Fold> Folds for F {
     type Boundary = Filter;
     type Ref<'a> = &'a F;
     type Slots = Box<State<F>>;
 
-    fn open(
-        boundary: Filter,
-        schema: &Schema,
-        cache: Option<&Cache>,
-    ) -> Result<Box<State<F>>, Failure> {
+    fn open(boundary: Filter, from: &StateSource<'_>) -> Result<Box<State<F>>, CommandError> {
         let hash = hash_state::<F>(&boundary);
-        match cache.and_then(|cache| cache.take(hash, &boundary)) {
+        match from.cache.and_then(|cache| cache.take(hash, &boundary)) {
             Some(state) => Ok(state),
-            None => Ok(Box::new(State::new(boundary, hash, schema)?)),
+            None => {
+                let keeping = from.keepings.and_then(Keepings::get::<F>);
+                Ok(Box::new(State::new(boundary, hash, from.schema, keeping)?))
+            }
         }
     }
 
@@ -439,8 +84,7 @@ impl<F: Fold> Folds for F {
     }
 
     fn keep(mut slots: Box<State<F>>, cache: &Cache) {
-        // Drop leftover events of an aborted attempt; the cache budget does not count this buffer.
-        slots.own = Vec::new();
+        slots.drop_own_events();
         cache.put(slots);
     }
 
@@ -454,7 +98,7 @@ impl Folds for () {
     type Ref<'a> = ();
     type Slots = ();
 
-    fn open((): (), _: &Schema, _: Option<&Cache>) -> Result<(), Failure> {
+    fn open((): (), _: &StateSource<'_>) -> Result<(), CommandError> {
         Ok(())
     }
 
@@ -484,10 +128,9 @@ macro_rules! tuple {
 
             fn open(
                 boundary: Self::Boundary,
-                schema: &Schema,
-                cache: Option<&Cache>,
-            ) -> Result<Self::Slots, Failure> {
-                Ok(($(<$fold as Folds>::open(boundary.$index, schema, cache)?,)+))
+                from: &StateSource<'_>,
+            ) -> Result<Self::Slots, CommandError> {
+                Ok(($(<$fold as Folds>::open(boundary.$index, from)?,)+))
             }
 
             fn slots(slots: &mut Self::Slots) -> SlotRefs<'_> {

@@ -330,7 +330,7 @@ fn a_panic_comes_out_of_apply_and_leaves_a_copy_alone() {
     shown.apply(&set(1));
     let mut hidden = shown.clone();
     let panic = catch_unwind(AssertUnwindSafe(|| hidden.apply(&set(7)))).unwrap_err();
-    assert!(crate::fold::panic_text(&*panic).contains("not seven"));
+    assert!(crate::panics::panic_text(&*panic).contains("not seven"));
     assert_eq!(shown.rows().len(), 1);
     shown.apply(&set(2));
     assert_eq!(shown.rows().iter().map(|(_, value)| *value).collect::<Vec<_>>(), [1, 2]);

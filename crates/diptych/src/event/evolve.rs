@@ -1,22 +1,18 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
-    error::Error,
     fmt,
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
 
-use super::{Codec, Encoded, EventType, Json, JsonObject, SchemaError};
-use crate::fold::caught;
+use super::{Codec, Encoded, EventType, Json, JsonObject, SchemaError, UpcastError};
+use crate::panics::caught;
 
 /// Maximum number of steps from a stored event to one of today, so that a mistake in the
 /// declarations is an error and not an endless loop.
 const STEPS: u32 = 64;
-
-/// The error of an upcaster.
-pub type UpcastError = Box<dyn Error + Send + Sync + 'static>;
 
 type Step = Arc<dyn Fn(&Encoded<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
 

@@ -13,8 +13,11 @@ use diptych_store::{
 };
 use uuid::Uuid;
 
-use super::{Encoded, Event, EventType, Recorded, SchemaError, Untagged, Upcasters, derived_id};
-use crate::{command::BoundaryError, fold::caught};
+use super::{
+    BoundaryError, Encoded, Event, EventType, Recorded, SchemaError, Untagged, Upcasters,
+    derived_id,
+};
+use crate::panics::caught;
 
 /// Selects and reads the events of `E` in one log.
 pub(crate) struct Reading<E> {

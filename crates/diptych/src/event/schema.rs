@@ -11,32 +11,22 @@ use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use super::{
-    Reading, Untagged,
+    BoundaryError, Event, Reading, SchemaError, Untagged, Upcasters,
     tagging::{Declared, probe},
-};
-use crate::{
-    command::BoundaryError,
-    event::{Event, SchemaError, Upcasters},
-    fold::Fold,
-    snapshot::Keeping,
 };
 
 /// How events are read in one log: the upcasters, and the readings derived from them.
-pub struct Schema {
+pub(crate) struct Schema {
     upcasters: Arc<Upcasters>,
     log: LogId,
     tag_bytes: usize,
     /// Types and keys of tags that older events need not carry.
     accepted: Vec<Accepted>,
     readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
-    /// How states are kept outside the log, for each fold with snapshots.
-    keepings: Keepings,
 }
 
 /// The name of an event type, and the key of a tag.
 pub(crate) type Accepted = (String, String);
-
-pub(crate) type Keepings = HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>;
 
 impl Schema {
     /// # Errors
@@ -45,11 +35,10 @@ impl Schema {
         upcasters: Upcasters,
         log: LogId,
         tag_bytes: usize,
-        keepings: Keepings,
     ) -> Result<Schema, SchemaError> {
         upcasters.check()?;
         let (upcasters, readings) = (Arc::new(upcasters), RwLock::default());
-        Ok(Schema { upcasters, log, tag_bytes, accepted: Vec::new(), readings, keepings })
+        Ok(Schema { upcasters, log, tag_bytes, accepted: Vec::new(), readings })
     }
 
     /// Allows older events of these types to lack the tags of these keys.
@@ -82,11 +71,6 @@ impl Schema {
             !self.accepted.iter().any(accepts)
         });
         Ok(declared.untagged().get_or_init(|| missing))
-    }
-
-    /// How states of `F` are kept outside the log, if `F` has snapshots.
-    pub(crate) fn keeping<F: Fold>(&self) -> Option<Arc<Keeping<F>>> {
-        self.keepings.get(&TypeId::of::<F>())?.clone().downcast().ok()
     }
 
     /// Events of `E`, for the checks that need no type.

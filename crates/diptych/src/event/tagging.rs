@@ -6,66 +6,20 @@
 //! and the stored event lacks is missing. A tag of an `Option` that is `None`, or of an empty list,
 //! is missing nowhere. A tag that is now made from another field, or spelt otherwise, is missing.
 //!
-//! The number of checked events is bounded. Types at version 1 without an upcaster are not checked:
-//! such a type needs a new version to get a tag.
+//! The number of checked events is bounded. A type at version 1 without an upcaster should have got
+//! a new version with the tag, so only its first events in the log are checked.
 
-use std::{borrow::Cow, fmt, sync::OnceLock};
+use std::{borrow::Cow, sync::OnceLock};
 
 use diptych_store::{Batch, Filter, Position, Read, ReadError, Store};
 
-use super::{Event, Reading, Stored};
-use crate::fold::caught;
+use super::{Event, Reading, Stored, Untagged};
+use crate::panics::caught;
 
-/// Number of evenly spaced places of the log from which events of each older type are checked.
+/// Number of evenly spaced places of the log from which events of each changed type are checked.
 pub(super) const PROBES: u64 = 16;
 /// Number of events that are checked from each of these places.
 pub(super) const PROBE_EVENTS: usize = 16;
-
-/// A stored event lacks a tag that it would get if it were written today.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Untagged {
-    /// The name that its type has today.
-    pub event_type: &'static str,
-    /// The name of its type as it is stored.
-    pub stored_type: String,
-    /// The schema version as it is stored.
-    pub stored_version: u32,
-    /// The key of the tag that it lacks.
-    pub key: String,
-    /// Where it stands.
-    pub position: Position,
-}
-
-impl Untagged {
-    /// Whether both miss one tag of one event type.
-    fn is_like(&self, other: &Untagged) -> bool {
-        self.event_type == other.event_type && self.key == other.key
-    }
-
-    /// Whether a boundary with this filter should see the event and does not.
-    pub(crate) fn concerns(&self, boundary: &Filter) -> bool {
-        boundary.items().iter().any(|item| {
-            let types = &item.types;
-            let asks = types.is_empty() || types.iter().any(|name| name == self.event_type);
-            asks && item.tags.iter().any(|tag| tag.key() == self.key)
-        })
-    }
-}
-
-impl fmt::Display for Untagged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Untagged { event_type, stored_type, stored_version, key, position } = self;
-        write!(
-            f,
-            "the event at position {position}, {stored_type} version {stored_version}, does not \
-             carry the tag {key} that {event_type} has today, so a rule over that tag does not see \
-             it: keep such rules on the tags that older events carry, or write the older facts \
-             again under a new event type; if no rule needs the older events, say so with \
-             `accept_untagged({event_type:?}, {key:?})`"
-        )
-    }
-}
 
 /// Events of some Rust type, for the checks that need no type.
 pub trait Declared: Send + Sync {
@@ -73,8 +27,9 @@ pub trait Declared: Send + Sync {
     fn knows(&self, event_type: &str) -> bool;
     /// The tags that stored events lack, once they were checked.
     fn untagged(&self) -> &OnceLock<Vec<Untagged>>;
-    /// Names in the log that may have older events of types with tags.
-    fn older(&self) -> Vec<Cow<'static, str>>;
+    /// Names in the log that may have older events of types with tags, each with the number of
+    /// places where it is checked.
+    fn older(&self) -> Vec<(Cow<'static, str>, u64)>;
     /// The tags that this event lacks.
     fn missing(&self, stored: &Stored<'_>) -> Vec<Untagged>;
 }
@@ -88,16 +43,19 @@ impl<E: Event> Declared for Reading<E> {
         self.untagged()
     }
 
-    fn older(&self) -> Vec<Cow<'static, str>> {
+    fn older(&self) -> Vec<(Cow<'static, str>, u64)> {
         let tagged = self.types().iter().filter(|known| !known.tags.is_empty());
         let names = tagged.flat_map(|known| {
-            let mut names = self.upcasters().sources([Cow::Borrowed(known.name)]);
-            names.retain(|name| self.upcasters().know(name) || known.version > 1);
-            names
+            let names = self.upcasters().sources([Cow::Borrowed(known.name)]);
+            names.into_iter().map(|name| {
+                let is_changed = self.upcasters().know(&name) || known.version > 1;
+                (name, if is_changed { PROBES } else { 1 })
+            })
         });
         let mut names: Vec<_> = names.collect();
-        names.sort_unstable();
-        names.dedup();
+        // Of one name that two types come from, the larger number of places stays.
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        names.dedup_by(|other, kept| other.0 == kept.0);
         names
     }
 
@@ -141,10 +99,10 @@ pub(super) async fn probe(
 ) -> Result<Vec<Untagged>, ReadError> {
     let mut missing: Vec<Untagged> = Vec::new();
     let head = store.head().position();
-    for name in declared.older() {
+    for (name, places) in declared.older() {
         let filter = Filter::types([name]);
         let mut seen = Position::START;
-        for number in 0..PROBES {
+        for number in 0..places {
             let after = Position::new(head.get() / PROBES * number).max(seen);
             let batch = next(store, &filter, after, head).await?;
             for event in batch.iter() {

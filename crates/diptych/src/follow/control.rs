@@ -109,17 +109,17 @@ impl fmt::Debug for RunnerHandle {
     }
 }
 
-/// A follower's other end.
-pub(crate) struct Control {
+/// The thread of a follower, seen from outside.
+pub(crate) struct WorkerControl {
     pub(crate) progress: Arc<Progress>,
     requests: mpsc::Sender<(Request, Reply)>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Control {
-    pub(super) fn new(progress: Arc<Progress>) -> (Control, Requests) {
+impl WorkerControl {
+    pub(super) fn new(progress: Arc<Progress>) -> (WorkerControl, Requests) {
         let (requests, received) = mpsc::channel(WAITING);
-        (Control { progress, requests, thread: Mutex::default() }, received)
+        (WorkerControl { progress, requests, thread: Mutex::default() }, received)
     }
 
     pub(super) fn handle(&self) -> RunnerHandle {
@@ -130,14 +130,14 @@ impl Control {
         *self.thread.lock() = Some(thread);
     }
 
-    /// Asks, and waits until it is done.
+    /// Sends a request, and waits until it is done.
     pub(crate) async fn ask(&self, request: Request) -> Result<Position, ControlError> {
         let (reply, answer) = oneshot::channel();
         self.requests.send((request, reply)).await.map_err(|_| ControlError::Closed)?;
         answer.await.unwrap_or(Err(ControlError::Closed))
     }
 
-    /// Tells it to end, without waiting for that.
+    /// Tells the thread to end, and does not wait for it.
     pub(crate) fn end(&self) {
         self.progress.end();
         if let Some(thread) = &*self.thread.lock() {
@@ -145,17 +145,17 @@ impl Control {
         }
     }
 
-    /// Waits until it has ended, and holds nothing any more.
+    /// Waits until the thread has ended and holds nothing any more.
     pub(crate) async fn ended(&self) {
-        // The other end of the requests goes with all else that its thread has.
+        // The thread drops the receiver of requests together with everything else that it owns.
         self.requests.closed().await;
     }
 
-    /// The same on this thread, until its thread is gone.
+    /// Blocks the calling thread until the thread has ended.
     pub(crate) fn join(&self) {
         let thread = self.thread.lock().take();
         if let Some(thread) = thread.filter(|other| other.thread().id() != thread::current().id()) {
-            // What it panicked with was told already.
+            // Its panic was logged already.
             let _ = thread.join();
         }
     }

@@ -11,7 +11,7 @@ use diptych_store::{CommitNumber, Head, HeadPublisher, Position, Timestamp, Unav
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::meters::FollowerMeters;
+use super::metrics::FollowerMetrics;
 
 /// The state of a view or a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ const STUCK: Duration = Duration::from_secs(5);
 /// The progress of a follower, shared with queries.
 pub(crate) struct Progress {
     name: String,
-    meters: FollowerMeters,
+    metrics: FollowerMetrics,
     position: AtomicU64,
     events: AtomicU64,
     /// Whether it continues by itself.
@@ -157,7 +157,7 @@ impl Progress {
     /// `kind` names the kind of follower in metrics.
     pub(crate) fn new(kind: &'static str, name: String, position: Position) -> Progress {
         Progress {
-            meters: FollowerMeters::new(kind, &name),
+            metrics: FollowerMetrics::new(kind, &name),
             name,
             position: AtomicU64::new(position.get()),
             events: AtomicU64::new(0),
@@ -230,7 +230,7 @@ impl Progress {
 
     /// Reports the lag to the metrics.
     pub(super) fn measure(&self, head: Position) {
-        self.meters.lag(self.lag(head));
+        self.metrics.lag(self.lag(head));
     }
 
     /// Notes that it begins to read or apply a page.
@@ -305,7 +305,7 @@ impl Progress {
     /// Counts `events` as folded; they may not be visible yet.
     pub(crate) fn took_in(&self, events: usize) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
-        self.meters.took_in(events);
+        self.metrics.count_events(events);
     }
 
     pub(crate) fn set(&self, state: FollowState) {
@@ -317,7 +317,7 @@ impl Progress {
                 | FollowState::Stalled { .. }
         );
         self.running.store(runs, Ordering::Relaxed);
-        self.meters.state(&state);
+        self.metrics.state(&state);
         let halted = {
             let mut doing = self.doing.lock();
             self.still.store(state.is_standstill(), Ordering::Release);

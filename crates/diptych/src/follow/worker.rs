@@ -4,10 +4,10 @@
 use std::{
     future::Future,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
+    task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -15,12 +15,13 @@ use diptych_store::{Filter, Head, Position, ReadError, Unavailable};
 use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
-    Feed, FollowState, Progress, Request, Slice, Stopped,
-    control::{Control, ControlError, Reply, Requests, RunnerHandle},
+    Feed, FollowState, Progress, Slice, Stopped,
+    control::{ControlError, Reply, Request, Requests, RunnerHandle, WorkerControl},
 };
 use crate::{
     event::{Event, Reading},
-    fold::caught,
+    panics::caught,
+    wait::{self, unpark_this_thread},
 };
 
 /// The wait before something is tried again; it doubles with each time.
@@ -72,7 +73,7 @@ pub enum Refresh {
     Live,
     /// So long after it was last at the end of the log.
     Every(Duration),
-    /// When it is [told to](crate::projection::ProjectionControl::refresh), and when it is
+    /// When it is [told to](super::FollowerControl::refresh), and when it is
     /// started.
     OnDemand,
 }
@@ -102,8 +103,8 @@ pub(crate) fn spawn<F: Follower>(
     filter: Filter,
     refresh: Refresh,
     progress: Arc<Progress>,
-) -> io::Result<Control> {
-    let (control, requests) = Control::new(progress.clone());
+) -> io::Result<WorkerControl> {
+    let (control, requests) = WorkerControl::new(progress.clone());
     follower.run_by(control.handle());
     feed.join(&progress);
     let worker = Worker {
@@ -354,7 +355,7 @@ impl<F: Follower> Worker<F> {
             Idle::For(wait) => (None, wait),
         };
         let until = longest.map(|longest| Instant::now() + longest);
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let waker = unpark_this_thread();
         let mut context = Context::from_waker(&waker);
         loop {
             match self.requests.poll_recv(&mut context) {
@@ -528,48 +529,5 @@ struct Gone;
 /// waits in vain for a store that does not answer, or that needs the very thread which waits
 /// for the follower.
 pub(crate) fn unless_ending<T>(who: &Progress, what: impl Future<Output = T>) -> Option<T> {
-    unless(|| who.is_ending(), what)
-}
-
-/// Waits for this on the calling thread, and no longer once it is over. Ending it takes an unpark
-/// of the thread.
-pub(crate) fn unless<T>(is_over: impl Fn() -> bool, what: impl Future<Output = T>) -> Option<T> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut what = pin!(what);
-    loop {
-        if let Poll::Ready(answer) = what.as_mut().poll(&mut context) {
-            return Some(answer);
-        }
-        if is_over() {
-            return None;
-        }
-        thread::park();
-    }
-}
-
-/// Waits for this on the calling thread, at most this long.
-pub(crate) fn at_most<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut what = pin!(what);
-    let until = Instant::now() + patience;
-    loop {
-        if let Poll::Ready(answer) = what.as_mut().poll(&mut context) {
-            return Some(answer);
-        }
-        match until.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => return None,
-            left => thread::park_timeout(left),
-        }
-    }
-}
-
-/// Wakes a thread that is parked.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
+    wait::unless(|| who.is_ending(), what)
 }

@@ -8,16 +8,16 @@ use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
 use super::{Checkpoint, RunnerHandle, Target, TargetError, check, take};
 use crate::{
     event::Recorded,
-    fold::caught,
     follow::{Follower, Halt, Progress, Slice, Stopped, unless_ending},
     lineage::Lineage,
+    panics::caught,
 };
 
 /// After this number of positions without a matching event the checkpoint moves anyway, so that a
 /// restart does not consider all of them again.
 const UNSAVED: u64 = 16_384;
 
-pub(super) struct Runner<T> {
+pub(crate) struct Runner<T> {
     target: Calm<T>,
     lineage: Arc<Lineage>,
     /// The stored checkpoint.
@@ -29,7 +29,7 @@ pub(super) struct Runner<T> {
 }
 
 impl<T: Target> Runner<T> {
-    pub(super) fn new(target: T, lineage: Arc<Lineage>, progress: Arc<Progress>) -> Runner<T> {
+    pub(crate) fn new(target: T, lineage: Arc<Lineage>, progress: Arc<Progress>) -> Runner<T> {
         let (target, position) = (Calm(target), Position::START);
         Runner { target, lineage, stored: None, position, progress }
     }

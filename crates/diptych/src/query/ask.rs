@@ -19,13 +19,11 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{NotYet, Query, QueryError, QueryPanicked};
+use super::{Query, QueryError, QueryPanicked, RightPanel};
 use crate::{
-    app::App,
-    fold::panic_text,
-    follow::{Halted, Standstill},
-    lineage::{Claims, settled},
-    token::{Receipt, Session, SessionToken},
+    follow::{Halted, NotYet, Standstill},
+    panics::panic_text,
+    token::{ClaimError, Claims, Receipt, Session, SessionToken, settled},
     view::copies::{Image, Live},
 };
 
@@ -36,14 +34,14 @@ use crate::{
 /// without polling, for at most the time given to [`within`](Ask::within).
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Ask<'a, Q> {
-    pub(super) app: &'a App,
-    pub(super) query: Q,
+    panel: &'a RightPanel,
+    query: Q,
     wanted: Wanted,
     /// The session whose writes the answer must contain.
     writes: Option<Session>,
     /// The session for which answers never go back. It records the position of the answer.
     reads: Option<Session>,
-    pub(super) claims: Claims,
+    claims: Claims,
 }
 
 /// The requirements on an answer.
@@ -91,7 +89,7 @@ pub struct Cost {
 
 impl Cost {
     /// The cost of an answer from a view in memory at this position.
-    pub(super) fn memory(from: Position) -> Cost {
+    pub(crate) fn memory(from: Position) -> Cost {
         Cost { events: 0, from }
     }
 }
@@ -107,7 +105,7 @@ impl<T> Answer<T> {
     }
 
     /// An answer from a part of the log that can no longer change.
-    pub(super) fn past(value: T, position: Position, cost: Cost) -> Answer<T> {
+    pub(crate) fn past(value: T, position: Position, cost: Cost) -> Answer<T> {
         Answer { value, position, stale: None, standstill: None, cost }
     }
 }
@@ -123,7 +121,7 @@ impl<T> Deref for Answer<T> {
 impl<'a, Q: Query> Ask<'a, Q> {
     pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
-    pub(crate) fn new(app: &'a App, query: Q) -> Ask<'a, Q> {
+    pub(crate) fn new(panel: &'a RightPanel, query: Q) -> Ask<'a, Q> {
         let wanted = Wanted {
             position: Position::START,
             is_strong: false,
@@ -131,7 +129,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
             within: Ask::<Q>::WITHIN,
             takes_stale: false,
         };
-        Ask { app, query, wanted, writes: None, reads: None, claims: Claims::default() }
+        Ask { panel, query, wanted, writes: None, reads: None, claims: Claims::default() }
     }
 
     /// *Strong*: the answer contains all events that are durable when the query is first polled.
@@ -197,19 +195,20 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self
     }
 
-    /// The longest time that it waits.
-    pub(super) fn longest_wait(&self) -> Duration {
-        self.wanted.within
+    /// The query, the tokens of its caller, and the longest time to wait for them: for a question
+    /// about the past, to which the other requirements do not apply.
+    pub(crate) fn into_parts(self) -> (&'a RightPanel, Q, Claims, Duration) {
+        (self.panel, self.query, self.claims, self.wanted.within)
     }
 
     fn at_least(mut self, point: HistoryPoint) -> Self {
-        let position = self.claims.point(self.app.lineage(), point);
+        let position = self.claims.point(&self.panel.lineage, point);
         self.wanted.position = self.wanted.position.max(position);
         self
     }
 
     fn at_least_of(mut self, session: &Session, position: Position) -> Self {
-        let position = self.claims.session(self.app.lineage(), session, position);
+        let position = self.claims.session(&self.panel.lineage, session, position);
         self.wanted.position = self.wanted.position.max(position);
         self
     }
@@ -243,7 +242,7 @@ pub struct Answering<'a, Q> {
 }
 
 /// The running comparison of the caller's tokens with the log.
-struct Settling(Pin<Box<dyn Future<Output = Result<(), QueryError>> + Send>>);
+struct Settling(Pin<Box<dyn Future<Output = Result<(), ClaimError>> + Send>>);
 
 impl fmt::Debug for Settling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -277,7 +276,7 @@ impl<Q: Query> Future for Answering<'_, Q> {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         }
-        let live = match ask.app.panel.live::<Q::View>() {
+        let live = match ask.panel.views.live::<Q::View>() {
             Ok(live) => live,
             Err(error) => return Poll::Ready(Err(error.into())),
         };
@@ -334,14 +333,14 @@ impl<Q: Query> Ask<'_, Q> {
             return Poll::Ready(Ok(()));
         }
         let Settling(future) = settling.get_or_insert_with(|| {
-            let (claims, lineage) = (mem::take(&mut self.claims), self.app.lineage().clone());
+            let (claims, lineage) = (mem::take(&mut self.claims), self.panel.lineage.clone());
             Settling(Box::pin(settled(claims, lineage, self.wanted.within)))
         });
         let outcome = future.as_mut().poll(context);
         if outcome.is_ready() {
             *settling = None;
         }
-        outcome
+        outcome.map_err(Into::into)
     }
 
     /// Computes the lowest position that the answer may have, as of now.
@@ -355,10 +354,10 @@ impl<Q: Query> Ask<'_, Q> {
             return Need::Position(wanted);
         }
         let asked = self.wanted.age.map(|age| (Instant::now(), age));
-        let head = self.app.head();
+        let head = self.panel.durable();
         // The order matters: if the head has not ended by now, the position read before was the end
         // of the log.
-        if let Err(halted) = live.progress.check_current(&self.app.core.head) {
+        if let Err(halted) = live.progress.check_current(&self.panel.head) {
             return Need::Unknown { at_least: wanted.max(head), halted };
         }
         let is_young = |(asked, age)| {
@@ -434,7 +433,7 @@ impl<Q: Query> Ask<'_, Q> {
 }
 
 /// Answers a query from this state, and turns a panic into an error.
-pub(super) fn answer<Q: Query>(query: &Q, state: &Q::View) -> Result<Q::Answer, QueryError> {
+pub(crate) fn answer<Q: Query>(query: &Q, state: &Q::View) -> Result<Q::Answer, QueryError> {
     let answer = catch_unwind(AssertUnwindSafe(|| query.answer(state)));
     answer.map_err(|panic| {
         let (query, message) = (type_name::<Q>(), panic_text(&*panic));

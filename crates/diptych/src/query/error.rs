@@ -1,14 +1,11 @@
-use std::time::Duration;
-
 use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
 
 use crate::{
-    command::BoundaryError,
-    event::SchemaError,
+    event::{BoundaryError, SchemaError},
     fold::FoldError,
-    follow::{Halted, Stopped},
-    lineage::ClaimError,
-    token::TokenError,
+    follow::{Halted, NotYet, Stopped, WaitError},
+    pool::{PoolError, PoolLimits},
+    token::{ClaimError, TokenError},
     view::NoSuchView,
 };
 
@@ -121,6 +118,7 @@ impl From<ClaimError> for QueryError {
         match error {
             ClaimError::Token(error) => error.into(),
             ClaimError::Read(error) => error.into(),
+            late @ ClaimError::Late { .. } => QueryError::Unavailable { reason: late.to_string() },
         }
     }
 }
@@ -138,21 +136,6 @@ impl From<ReadError> for QueryError {
     }
 }
 
-/// A view or a projection did not reach the needed position in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it is at position {have}, and {need} was asked for: it did not come that far within \
-     {within:?}; ask again, for longer or for less"
-)]
-pub struct NotYet {
-    /// The lowest position that was acceptable.
-    pub need: Position,
-    /// The position of the view or projection.
-    pub have: Position,
-    /// How long the query waited.
-    pub within: Duration,
-}
-
 /// An answer panicked. The view is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`answer` of {query} panicked: {message}; the view is not touched")]
@@ -165,12 +148,31 @@ pub struct QueryPanicked {
 
 impl QueryError {
     pub(crate) fn halted(halted: Halted, follower: &str) -> QueryError {
-        match halted {
-            Halted::Stopped(stopped) => {
-                QueryError::Stopped { follower: follower.to_owned(), stopped }
+        WaitError::halted(halted, follower).into()
+    }
+}
+
+impl From<WaitError> for QueryError {
+    fn from(error: WaitError) -> QueryError {
+        match error {
+            WaitError::Token(error) => error.into(),
+            WaitError::NotYet(not_yet) => QueryError::NotYet(not_yet),
+            WaitError::Stopped { follower, stopped } => QueryError::Stopped { follower, stopped },
+            WaitError::Ended { reason } => QueryError::Ended { reason },
+            WaitError::AppStopped => QueryError::AppStopped,
+            WaitError::Unavailable { reason } => QueryError::Unavailable { reason },
+        }
+    }
+}
+
+impl From<PoolError> for QueryError {
+    fn from(error: PoolError) -> QueryError {
+        match error {
+            PoolError::Full(PoolLimits { running, waiting }) => {
+                QueryError::Busy { folds: running.get(), waiting }
             }
-            Halted::Ended { reason } => QueryError::Ended { reason },
-            Halted::Closed => QueryError::AppStopped,
+            PoolError::Stopped => QueryError::AppStopped,
+            PoolError::NoThread(error) => QueryError::NoThread { reason: error.to_string() },
         }
     }
 }

@@ -1,22 +1,18 @@
 //! Live queries: the answer, and each changed answer.
 
-use std::{any::type_name, fmt};
+use std::{any::type_name, fmt, sync::Arc};
 
 use diptych_store::Position;
 
-use super::{Answer, Ask, Query, QueryError, ask::answer};
-use crate::{
-    app::App,
-    lineage::{Claims, settled},
-    token::SessionToken,
-};
+use super::{Answer, Ask, Query, QueryError, RightPanel, ask::answer};
+use crate::token::{ClaimError, Claims, SessionToken, settled};
 
 /// The answers to one query as they change: see [`App::watch`].
 ///
 /// Nothing is kept for a reader but the answer that it had last: one that is slow misses answers
 /// in between, and never the latest.
 pub struct Watch<Q: Query> {
-    app: App,
+    panel: Arc<RightPanel>,
     query: Q,
     /// Up to where the view was looked at.
     seen: Option<Position>,
@@ -31,9 +27,9 @@ impl<Q: Query> Watch<Q>
 where
     Q::Answer: Clone + PartialEq,
 {
-    pub(crate) fn new(app: App, query: Q) -> Watch<Q> {
+    pub(crate) fn new(panel: Arc<RightPanel>, query: Q) -> Watch<Q> {
         Watch {
-            app,
+            panel,
             query,
             seen: None,
             from: Position::START,
@@ -56,7 +52,7 @@ where
     #[must_use = "the watch is what comes back"]
     pub fn token(self, token: &SessionToken) -> Watch<Q> {
         token.logs().fold(self, |mut watch, (point, _)| {
-            let position = watch.claims.point(watch.app.lineage(), point);
+            let position = watch.claims.point(&watch.panel.lineage, point);
             watch.from = watch.from.max(position);
             watch
         })
@@ -73,19 +69,19 @@ where
             return Err(error.into());
         }
         if !self.claims.are_settled() {
-            let (claims, lineage) = (self.claims.clone(), self.app.lineage().clone());
+            let (claims, lineage) = (self.claims.clone(), self.panel.lineage.clone());
             match settled(claims, lineage, Ask::<Q>::WITHIN).await {
                 Ok(()) => self.claims = Claims::default(),
                 Err(error) => {
-                    if let QueryError::Token(error) = error {
+                    if let ClaimError::Token(error) = error {
                         self.claims.fail(error);
                     }
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
         loop {
-            let live = self.app.panel.live::<Q::View>()?;
+            let live = self.panel.views.live::<Q::View>()?;
             let need = match self.seen {
                 Some(seen) => seen.plus(1),
                 None => self.from,

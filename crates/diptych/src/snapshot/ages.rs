@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 
 use super::{Keeping, Kept, Snapshots, Unused, of_a_lost_history};
 use crate::{
-    fold::{Fold, caught, kept_name},
-    follow::at_most,
+    fold::{Fold, kept_name},
     lineage::Lineage,
+    panics::caught,
+    wait::at_most,
 };
 
 /// How long a look at one event of the log may take: an app that is stopped waits for it.

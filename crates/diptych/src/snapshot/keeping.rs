@@ -1,18 +1,21 @@
 use std::{
-    any::TypeId,
+    any::{Any, TypeId},
+    collections::HashMap,
     hash::{Hash, Hasher},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use diptych_store::{EventChecksum, Filter, LogIdentity, Position};
+use foldhash::fast::RandomState;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::encoding;
 use crate::{
     event::Event,
-    fold::{Fold, kept_name, panic_text},
+    fold::{Fold, kept_name},
+    panics::panic_text,
 };
 
 /// How states of one fold are written and read.
@@ -22,6 +25,33 @@ pub(crate) struct Keeping<F> {
     encode: fn(&F, Vec<u8>) -> Result<Vec<u8>, String>,
     decode: fn(&[u8]) -> Result<F, String>,
     pub(super) fingerprint: [u8; 32],
+}
+
+/// How states are kept outside the log, for each fold with snapshots.
+#[derive(Clone, Default)]
+pub(crate) struct Keepings(HashMap<TypeId, NamedKeeping, RandomState>);
+
+/// The name that the snapshots of a fold are kept under, and its `Keeping<F>`.
+type NamedKeeping = (&'static str, Arc<dyn Any + Send + Sync>);
+
+impl Keepings {
+    pub(crate) fn insert<F: Fold>(&mut self, keeping: Keeping<F>) {
+        self.0.insert(TypeId::of::<F>(), (kept_name::<F>(), Arc::new(keeping)));
+    }
+
+    pub(crate) fn get<F: Fold>(&self) -> Option<Arc<Keeping<F>>> {
+        let (_, keeping) = self.0.get(&TypeId::of::<F>())?;
+        keeping.clone().downcast().ok()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names that snapshots are kept under.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.values().map(|(name, _)| *name)
+    }
 }
 
 /// A state as it was kept.

@@ -13,9 +13,10 @@ use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp}
 
 use super::difference;
 use crate::{
-    command::{Command, Folds, Invalid, decide::narrow, folds::Slot},
-    event::{Event, Keepings, Schema, Stored, Upcasters, encoded},
-    fold::{Fold, panic_text},
+    command::{Command, Folds, Invalid, decide::narrow, folds::StateSource, state::Slot},
+    event::{Event, Schema, Stored, Upcasters, encoded},
+    fold::Fold,
+    panics::panic_text,
 };
 
 /// What happened so far: begins a test of a rule.
@@ -154,7 +155,7 @@ impl Given {
     #[must_use]
     #[track_caller]
     pub fn state<F: Fold>(self, boundary: Filter) -> F {
-        match F::open(boundary, &self.schema(), None) {
+        match F::open(boundary, &StateSource::uncached(&self.schema())) {
             Ok(mut slots) => {
                 self.fold_all::<F>(&mut slots);
                 slots.fold
@@ -186,10 +187,13 @@ impl Given {
     #[track_caller]
     fn decide<C: Command>(&self, command: &C) -> Outcome<C> {
         let schema = self.schema();
-        let mut slots = match <C::State as Folds>::open(command.boundary(), &schema, None) {
-            Ok(slots) => slots,
-            Err(failure) => panic!("the boundary of {} is wrong: {failure:?}", type_name::<C>()),
-        };
+        let mut slots =
+            match <C::State as Folds>::open(command.boundary(), &StateSource::uncached(&schema)) {
+                Ok(slots) => slots,
+                Err(failure) => {
+                    panic!("the boundary of {} is wrong: {failure:?}", type_name::<C>())
+                }
+            };
         self.fold_all::<C::State>(&mut slots);
         if let Some(filter) = command.conflicts_with()
             && let Err(failure) = narrow::<C>(&schema, &mut slots, &filter)
@@ -240,7 +244,7 @@ impl Given {
     #[track_caller]
     fn schema(&self) -> Schema {
         let upcasters = self.upcasters.clone();
-        match Schema::new(upcasters, test_log(), usize::MAX, Keepings::default()) {
+        match Schema::new(upcasters, test_log(), usize::MAX) {
             Ok(schema) => schema,
             Err(error) => panic!("{error}"),
         }

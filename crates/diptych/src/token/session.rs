@@ -15,7 +15,7 @@ use super::{
     Receipt, TokenSyntaxError, receipt,
     text::{self, put_number, take_number},
 };
-use crate::{lineage::Lineage, query::QueryError};
+use crate::lineage::Lineage;
 
 /// The first byte of a session's token; those of receipts are far below.
 pub(super) const VERSION: u8 = 66;
@@ -70,8 +70,8 @@ impl Session {
     /// seen last, which may cost a read.
     ///
     /// # Errors
-    /// [`QueryError`] if the log cannot be read.
-    pub async fn token(&self) -> Result<SessionToken, QueryError> {
+    /// [`ReadError`] if the log cannot be read.
+    pub async fn token(&self) -> Result<SessionToken, ReadError> {
         let (written, seen) = (self.written(), self.seen());
         let HistoryPoint { log, checksum, .. } = self.0.lineage.point(written.max(seen)).await?;
         let known = Known { epoch: log.epoch, written, seen, checksum };

@@ -25,8 +25,9 @@ use super::{
     keeps::{self, Keeps},
 };
 use crate::{
-    fold::{FoldError, FoldFailure, caught, panic_text},
+    fold::{FoldError, FoldFailure},
     follow::{FollowState, Follower, Halt, Progress, Slice, Stopped},
+    panics::{caught, panic_text},
     snapshot::Kept,
 };
 

@@ -1,6 +1,10 @@
 //! Time travel as a program uses it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::{Future as _, poll_fn},
+    sync::Arc,
+};
 
 use diptych::{
     App, Event, Filter, Fold, FoldFailure, Log, LogOptions, Memory, Point, Position, Query,
@@ -12,7 +16,7 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    counted_store::CountedStore,
+    counted_store::{self, CountedStore},
     journal::{
         Entry, Journal, Lines, When, Whole, micros, oracle, plain, write, write_as_recorded,
     },
@@ -55,6 +59,32 @@ async fn an_answer_of_the_past_is_that_of_a_fresh_fold() {
         travels(App::over(Memory::new()).view::<Journal>().start().await.unwrap(), seed).await;
         travels(App::over(log()).start().await.unwrap(), seed).await;
         travels(App::over(log()).view::<Journal>().start().await.unwrap(), seed).await;
+    }
+}
+
+/// The search read 21 events of a log of a million in one turn. Each may wait for the disk, so it
+/// held up the other tasks of its thread for all of them.
+#[tokio::test]
+async fn the_search_for_an_instant_reads_one_event_in_a_turn() {
+    const EVENTS: u64 = 1_000;
+    let store = CountedStore::new(Memory::new().time(TimeSource::Caller));
+    for at in 1..=EVENTS {
+        let append = Append::event(RawEvent::new("counted", "1"));
+        let recorded_at = Some(micros(at as i64));
+        counted_store::write(store.inner(), Append { recorded_at, ..append });
+    }
+    let app = App::over(store.store()).start().await.unwrap();
+    for instant in [1, 2, 500, 777, EVENTS] {
+        let before = store.reads();
+        let mut search = Box::pin(app.position_before(micros(instant as i64)));
+        let mut turns = 0;
+        let found = poll_fn(|context| {
+            turns += 1;
+            assert!(store.reads() - before <= turns, "{} reads", store.reads() - before);
+            search.as_mut().poll(context)
+        });
+        assert_eq!(found.await.unwrap(), Position::new(instant - 1));
+        assert!((2..=11).contains(&turns), "{turns} turns");
     }
 }
 

@@ -23,11 +23,11 @@ pub(super) enum Entry {
 pub(super) struct Names {
     current: BTreeMap<PathBuf, Entry>,
     durable: BTreeMap<PathBuf, Entry>,
-    unsynced: Vec<Change>,
+    unsynced: Vec<NameChange>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+enum NameChange {
     Add(PathBuf, Entry),
     Remove(PathBuf),
     /// Both in the same folder.
@@ -38,22 +38,24 @@ enum Change {
     },
 }
 
-impl Change {
+impl NameChange {
     fn path(&self) -> &Path {
         match self {
-            Change::Add(path, _) | Change::Remove(path) | Change::Rename { to: path, .. } => path,
+            NameChange::Add(path, _)
+            | NameChange::Remove(path)
+            | NameChange::Rename { to: path, .. } => path,
         }
     }
 
     fn apply(&self, names: &mut BTreeMap<PathBuf, Entry>) {
         match self {
-            Change::Add(path, entry) => {
+            NameChange::Add(path, entry) => {
                 names.insert(path.clone(), *entry);
             }
-            Change::Remove(path) => {
+            NameChange::Remove(path) => {
                 names.remove(path);
             }
-            Change::Rename { from, to, entry } => {
+            NameChange::Rename { from, to, entry } => {
                 names.remove(from);
                 names.insert(to.clone(), *entry);
             }
@@ -89,19 +91,19 @@ impl Names {
     }
 
     pub(super) fn add(&mut self, path: &Path, entry: Entry) {
-        self.change(Change::Add(path.to_owned(), entry));
+        self.change(NameChange::Add(path.to_owned(), entry));
     }
 
     pub(super) fn remove(&mut self, path: &Path) {
-        self.change(Change::Remove(path.to_owned()));
+        self.change(NameChange::Remove(path.to_owned()));
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, entry: Entry) {
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.change(Change::Rename { from, to, entry });
+        self.change(NameChange::Rename { from, to, entry });
     }
 
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: NameChange) {
         change.apply(&mut self.current);
         self.unsynced.push(change);
     }
@@ -112,14 +114,15 @@ impl Names {
 
     /// Only the names of folders in this one.
     pub(super) fn sync_folders(&mut self, folder: &Path) {
-        self.sync_those(folder, |change| matches!(change, Change::Add(_, Entry::Folder)));
+        self.sync_those(folder, |change| matches!(change, NameChange::Add(_, Entry::Folder)));
     }
 
-    fn sync_those(&mut self, folder: &Path, which: impl Fn(&Change) -> bool) {
-        let is_synced = |change: &Change| change.path().parent() == Some(folder) && which(change);
+    fn sync_those(&mut self, folder: &Path, which: impl Fn(&NameChange) -> bool) {
+        let is_synced =
+            |change: &NameChange| change.path().parent() == Some(folder) && which(change);
         let (synced, rest) = std::mem::take(&mut self.unsynced).into_iter().partition(is_synced);
         self.unsynced = rest;
-        let synced: Vec<Change> = synced;
+        let synced: Vec<NameChange> = synced;
         synced.iter().for_each(|change| change.apply(&mut self.durable));
     }
 

@@ -120,11 +120,11 @@ proptest! {
         let bytes = segment(&records, zeros);
         let clustered = cluster(&bytes).unwrap();
         prop_assert_eq!(clustered.bytes.len(), bytes.len());
-        prop_assert_eq!(&*arrival(&clustered.bytes).unwrap(), &bytes[..]);
-        let borrowed = matches!(arrival(&bytes).unwrap(), Cow::Borrowed(same) if same == bytes);
+        prop_assert_eq!(&*arrival_bytes(&clustered.bytes).unwrap(), &bytes[..]);
+        let borrowed = matches!(arrival_bytes(&bytes).unwrap(), Cow::Borrowed(same) if same == bytes);
         prop_assert!(borrowed);
 
-        let arrived = arrived(&clustered.bytes).unwrap();
+        let arrived = in_arrival_order(&clustered.bytes).unwrap();
         prop_assert_eq!(arrived.header, header());
         prop_assert_eq!(arrived.offsets.as_ref(), Some(&clustered.offsets));
         let order: Vec<u32> = events(&clustered.bytes).iter().map(|(at, _)| *at).collect();
@@ -159,7 +159,7 @@ proptest! {
         } else {
             spoilt.drain(range.clone());
         }
-        match arrival(&spoilt) {
+        match arrival_bytes(&spoilt) {
             Err(_) => {}
             // Whether it is the last event or record that is missing only what follows can say.
             Ok(found) => {
@@ -193,11 +193,11 @@ fn every_flipped_bit_is_noticed() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             flipped
         };
-        assert!(arrival(&flip(&clustered)).is_err(), "bit {bit}");
+        assert!(arrival_bytes(&flip(&clustered)).is_err(), "bit {bit}");
         assert!(cluster(&flip(&bytes)).is_err(), "bit {bit}");
     }
     for length in 0..bytes.len() - 20 {
-        let found = arrival(&clustered[..length]);
+        let found = arrival_bytes(&clustered[..length]);
         assert!(found.is_err() || bytes.starts_with(&found.unwrap()), "cut at {length}");
     }
 }

@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::Given;
 use crate::{
-    command::Folds,
+    command::{Folds, folds::StateSource},
     digest::{StateDigest, digest},
     fold::Fold,
     snapshot::{decode, encode},
@@ -87,7 +87,7 @@ impl Given {
         F: Fold + Serialize + DeserializeOwned,
     {
         let schema = self.schema();
-        let open = || match F::open(Filter::everything(), &schema, None) {
+        let open = || match F::open(Filter::everything(), &StateSource::uncached(&schema)) {
             Ok(slots) => Ok(slots),
             Err(failure) => Err(format!("its events cannot be selected: {failure:?}")),
         };

@@ -1,0 +1,251 @@
+//! Starts the followers of an app, of every kind.
+//!
+//! A kind of follower is a plan here: the events that it needs, and how it is started. All running
+//! followers share one feed, one way to stop and one [`FollowerControl`].
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    io,
+    marker::PhantomData,
+    sync::Arc,
+};
+
+use diptych_store::{Filter, Position};
+use foldhash::fast::RandomState;
+
+use crate::{
+    event::{Event, Reading, Schema, SchemaError},
+    fold::kept_name,
+    follow::{self, Feed, FollowerControl, FollowerKind, Followers, Progress, Refresh},
+    lineage::Lineage,
+    projection::{Target, runner::Runner},
+    snapshot::{Ages, Keeping, Snapshots},
+    view::{
+        View, ViewOptions, Views,
+        copies::{Copies, Live},
+        keeps::Keeps,
+    },
+};
+
+/// The followers that an app is to start.
+#[derive(Default)]
+pub(super) struct FollowerPlans {
+    views: Vec<PlannedView>,
+    projections: Vec<PlannedProjection>,
+    pub(super) snapshots: SnapshotPlan,
+}
+
+struct PlannedView {
+    id: TypeId,
+    name: &'static str,
+    plan: Box<dyn FollowerPlan>,
+}
+
+struct PlannedProjection {
+    name: String,
+    plan: Box<dyn FollowerPlan>,
+}
+
+/// A follower before the start of the app, when there is no store to read yet.
+trait FollowerPlan: Send {
+    /// The events that it needs.
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError>;
+
+    fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure>;
+}
+
+/// The start of an app: what its followers need, and those that run already.
+struct Start<'a> {
+    schema: &'a Schema,
+    snapshots: &'a SnapshotPlan,
+    feed: Arc<Feed>,
+    followers: Followers,
+    views: Views,
+}
+
+/// Why a follower could not be started.
+pub(super) enum StartFailure {
+    Schema(SchemaError),
+    Thread(io::Error),
+}
+
+impl From<SchemaError> for StartFailure {
+    fn from(error: SchemaError) -> StartFailure {
+        StartFailure::Schema(error)
+    }
+}
+
+impl From<io::Error> for StartFailure {
+    fn from(error: io::Error) -> StartFailure {
+        StartFailure::Thread(error)
+    }
+}
+
+impl FollowerPlans {
+    pub(super) fn add_view<V: View>(&mut self, options: ViewOptions) {
+        let plan = Box::new(ViewPlan::<V> { options, view: PhantomData });
+        self.views.push(PlannedView { id: TypeId::of::<V>(), name: type_name::<V>(), plan });
+    }
+
+    pub(super) fn add_projection<T: Target>(&mut self, target: T, refresh: Refresh) {
+        let name = target.name().to_owned();
+        let plan = Box::new(ProjectionPlan { target, refresh });
+        self.projections.push(PlannedProjection { name, plan });
+    }
+
+    /// The first view that was added twice.
+    pub(super) fn view_twice(&self) -> Option<&'static str> {
+        let mut views = self.views.iter().enumerate();
+        let is_again = |at: usize, id| self.views.iter().take(at).any(|other| other.id == id);
+        views.find(|(at, view)| is_again(*at, view.id)).map(|(_, view)| view.name)
+    }
+
+    /// The first name that two projections have.
+    pub(super) fn projection_twice(&self) -> Option<String> {
+        let mut projections = self.projections.iter().enumerate();
+        let is_again = |at, name| self.projections.iter().take(at).any(|other| other.name == name);
+        let twice = projections.find(|(at, projection)| is_again(*at, &*projection.name));
+        twice.map(|(_, projection)| projection.name.clone())
+    }
+
+    /// A type with snapshots that is no view of the app.
+    pub(super) fn snapshots_without_view(&self) -> Option<&'static str> {
+        let is_view = |id: &TypeId| self.views.iter().any(|view| view.id == *id);
+        let mut missing = self.snapshots.views.iter().filter(|(id, _)| !is_view(id));
+        missing.next().map(|(_, planned)| planned.view)
+    }
+
+    fn filters(&self, schema: &Schema) -> Result<Vec<Filter>, SchemaError> {
+        let views = self.views.iter().map(|view| &view.plan);
+        let plans = views.chain(self.projections.iter().map(|projection| &projection.plan));
+        plans.map(|plan| plan.filter(schema)).collect()
+    }
+
+    /// Starts everything, and waits until each view has reached the head that is seen now, or has
+    /// stopped.
+    pub(super) async fn start(
+        self,
+        lineage: Arc<Lineage>,
+        schema: &Schema,
+    ) -> Result<(Followers, Views), StartFailure> {
+        let head = lineage.head();
+        let feed = Arc::new(Feed::new(lineage, self.filters(schema)?));
+        let FollowerPlans { views, projections, snapshots } = self;
+        let (followers, shown) = (Followers::default(), Views::default());
+        let mut start = Start { schema, snapshots: &snapshots, feed, followers, views: shown };
+        for view in views {
+            view.plan.start(&mut start)?;
+        }
+        for projection in projections {
+            projection.plan.start(&mut start)?;
+        }
+        let Start { feed, mut followers, views, .. } = start;
+        followers.start_pulse(&feed)?;
+        for view in followers.of_kind(FollowerKind::View) {
+            // A view that stopped reports that itself, and does not keep the others from starting.
+            let _ = view.progress().until(head).await;
+        }
+        Ok((followers, views))
+    }
+}
+
+struct ViewPlan<V> {
+    options: ViewOptions,
+    view: PhantomData<fn() -> V>,
+}
+
+impl<V: View> FollowerPlan for ViewPlan<V> {
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError> {
+        Ok(selection::<V::Event>(schema)?.1)
+    }
+
+    fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure> {
+        let (reading, filter) = selection::<V::Event>(start.schema)?;
+        let (kind, feed) = (FollowerKind::View, &start.feed);
+        let progress = Progress::new(kind.name(), type_name::<V>().to_owned(), Position::START);
+        let progress = Arc::new(progress);
+        let live = Arc::new(Live::new(V::default(), Position::START, progress.clone()));
+        let ages = start.snapshots.ages::<V>(feed.lineage(), &reading);
+        let copies = Copies::new(live.clone(), self.options, ages.clone().map(Keeps::new));
+        let worker = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress)?;
+        let control = FollowerControl::new(kind, worker, feed, Some(live.clone()));
+        start.views.add(live, ages, control.clone());
+        start.followers.add(control);
+        Ok(())
+    }
+}
+
+struct ProjectionPlan<T> {
+    target: T,
+    refresh: Refresh,
+}
+
+impl<T: Target> FollowerPlan for ProjectionPlan<T> {
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError> {
+        Ok(selection::<T::Event>(schema)?.1)
+    }
+
+    fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure> {
+        let (reading, filter) = selection::<T::Event>(start.schema)?;
+        let (kind, feed) = (FollowerKind::Projection, &start.feed);
+        let name = self.target.name().to_owned();
+        let progress = Arc::new(Progress::new(kind.name(), name, Position::START));
+        let runner = Runner::new(self.target, feed.lineage().clone(), progress.clone());
+        let worker = follow::spawn(runner, feed.clone(), reading, filter, self.refresh, progress)?;
+        start.followers.add(FollowerControl::new(kind, worker, feed, None));
+        Ok(())
+    }
+}
+
+/// How all events of `E` are read, and their filter.
+fn selection<E: Event>(schema: &Schema) -> Result<(Arc<Reading<E>>, Filter), SchemaError> {
+    let reading = schema.reading::<E>()?;
+    reading.check_current()?;
+    let filter = reading.everything();
+    Ok((reading, filter))
+}
+
+/// How and where views are kept outside the log.
+#[derive(Default)]
+pub(super) struct SnapshotPlan {
+    pub(super) place: Option<Arc<dyn Snapshots>>,
+    views: HashMap<TypeId, PlannedSnapshots, RandomState>,
+}
+
+struct PlannedSnapshots {
+    /// The Rust type of the view.
+    view: &'static str,
+    /// The name that its snapshots are kept under.
+    name: &'static str,
+    /// An `Arc<Keeping<V>>`.
+    keeping: Arc<dyn Any + Send + Sync>,
+    keep: usize,
+}
+
+impl SnapshotPlan {
+    pub(super) fn add<V: View>(&mut self, keeping: Keeping<V>, keep: usize) {
+        let (view, name, keeping) = (type_name::<V>(), kept_name::<V>(), Arc::new(keeping));
+        self.views.insert(TypeId::of::<V>(), PlannedSnapshots { view, name, keeping, keep });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// The names that snapshots are kept under.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.views.values().map(|planned| planned.name)
+    }
+
+    fn ages<V: View>(
+        &self,
+        lineage: &Arc<Lineage>,
+        reading: &Reading<V::Event>,
+    ) -> Option<Arc<Ages<V>>> {
+        let PlannedSnapshots { keeping, keep, .. } = self.views.get(&TypeId::of::<V>())?;
+        let (place, keeping) = (self.place.clone()?, keeping.clone().downcast().ok()?);
+        let (lineage, declared) = (lineage.clone(), reading.declared());
+        Some(Arc::new(Ages::new(keeping, *keep, place, lineage, declared)))
+    }
+}

@@ -1,0 +1,51 @@
+//! A tag that a stored event lacks.
+
+use std::fmt;
+
+use diptych_store::{Filter, Position};
+
+/// A stored event lacks a tag that it would get if it were written today.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Untagged {
+    /// The name that its type has today.
+    pub event_type: &'static str,
+    /// The name of its type as it is stored.
+    pub stored_type: String,
+    /// The schema version as it is stored.
+    pub stored_version: u32,
+    /// The key of the tag that it lacks.
+    pub key: String,
+    /// Where it stands.
+    pub position: Position,
+}
+
+impl Untagged {
+    /// Whether both miss one tag of one event type.
+    pub(super) fn is_like(&self, other: &Untagged) -> bool {
+        self.event_type == other.event_type && self.key == other.key
+    }
+
+    /// Whether a boundary with this filter should see the event and does not.
+    pub(crate) fn concerns(&self, boundary: &Filter) -> bool {
+        boundary.items().iter().any(|item| {
+            let types = &item.types;
+            let asks = types.is_empty() || types.iter().any(|name| name == self.event_type);
+            asks && item.tags.iter().any(|tag| tag.key() == self.key)
+        })
+    }
+}
+
+impl fmt::Display for Untagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Untagged { event_type, stored_type, stored_version, key, position } = self;
+        write!(
+            f,
+            "the event at position {position}, {stored_type} version {stored_version}, does not \
+             carry the tag {key} that {event_type} has today, so a rule over that tag does not see \
+             it: keep such rules on the tags that older events carry, or write the older facts \
+             again under a new event type; if no rule needs the older events, say so with \
+             `accept_untagged({event_type:?}, {key:?})`"
+        )
+    }
+}

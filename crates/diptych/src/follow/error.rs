@@ -1,0 +1,83 @@
+//! Errors of waiting for a follower.
+
+use std::time::Duration;
+
+use diptych_store::Position;
+
+use super::progress::{Halted, Stopped};
+use crate::token::{ClaimError, TokenError};
+
+/// A view or a projection did not reach the needed position in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it is at position {have}, and {need} was asked for: it did not come that far within \
+     {within:?}; ask again, for longer or for less"
+)]
+pub struct NotYet {
+    /// The lowest position that was acceptable.
+    pub need: Position,
+    /// The position of the view or projection.
+    pub have: Position,
+    /// How long the caller waited.
+    pub within: Duration,
+}
+
+/// Why a view or a projection did not reach a position.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The token of the caller does not belong to this log or its history.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// It did not reach the position in time.
+    #[error(transparent)]
+    NotYet(NotYet),
+    /// It stopped before it reached the position.
+    #[error("{follower} {stopped}")]
+    Stopped {
+        /// The Rust type of the view, or the name of the projection.
+        follower: String,
+        /// The event before which it stopped, and the reason.
+        stopped: Stopped,
+    },
+    /// The log ended before it reached the position, or before the end of the log was known.
+    #[error(
+        "the log ended, and what is durable beyond the view is not known: {reason}; open the log \
+         again, then ask again"
+    )]
+    Ended {
+        /// The error of the log.
+        reason: String,
+    },
+    /// The app was stopped before it reached the position.
+    #[error("the app was stopped: start it again, and ask again")]
+    AppStopped,
+    /// The log cannot be read now, to compare the token with it.
+    #[error("the log cannot be read: {reason}")]
+    Unavailable {
+        /// The error of the store.
+        reason: String,
+    },
+}
+
+impl WaitError {
+    pub(crate) fn halted(halted: Halted, follower: &str) -> WaitError {
+        match halted {
+            Halted::Stopped(stopped) => {
+                WaitError::Stopped { follower: follower.to_owned(), stopped }
+            }
+            Halted::Ended { reason } => WaitError::Ended { reason },
+            Halted::Closed => WaitError::AppStopped,
+        }
+    }
+}
+
+impl From<ClaimError> for WaitError {
+    fn from(error: ClaimError) -> WaitError {
+        match error {
+            ClaimError::Token(error) => error.into(),
+            ClaimError::Read(error) => WaitError::Unavailable { reason: error.to_string() },
+            late @ ClaimError::Late { .. } => WaitError::Unavailable { reason: late.to_string() },
+        }
+    }
+}

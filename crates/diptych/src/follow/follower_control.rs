@@ -1,0 +1,203 @@
+//! The handle to look after one follower of an app.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use diptych_store::{Head, Position};
+
+use super::{
+    Feed,
+    control::{ControlError, Request, WorkerControl},
+    error::{NotYet, WaitError},
+    progress::{Halted, Progress},
+    status::{FollowerKind, FollowerStatus, StateReport},
+};
+use crate::{
+    lineage::Lineage,
+    token::{Claims, Receipt, settled},
+    wait,
+};
+
+/// A handle to look after one view or projection of an app: see [`App::view`](crate::App::view) and
+/// [`App::projection`](crate::App::projection).
+#[derive(Clone)]
+pub struct FollowerControl {
+    kind: FollowerKind,
+    worker: Arc<WorkerControl>,
+    lineage: Arc<Lineage>,
+    head: Head,
+    /// `None` if the state is not in memory.
+    report: Option<Arc<dyn StateReport>>,
+}
+
+impl FollowerControl {
+    pub(crate) fn new(
+        kind: FollowerKind,
+        worker: WorkerControl,
+        feed: &Feed,
+        report: Option<Arc<dyn StateReport>>,
+    ) -> FollowerControl {
+        let (lineage, head) = (feed.lineage().clone(), feed.head().clone());
+        FollowerControl { kind, worker: Arc::new(worker), lineage, head, report }
+    }
+
+    pub(super) fn worker(&self) -> &WorkerControl {
+        &self.worker
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.worker.progress
+    }
+
+    /// Whether it is a view or a projection.
+    pub fn kind(&self) -> FollowerKind {
+        self.kind
+    }
+
+    /// The Rust type of a view, or the name of a projection.
+    pub fn name(&self) -> &str {
+        self.progress().name()
+    }
+
+    /// Its status.
+    pub fn status(&self) -> FollowerStatus {
+        let progress = self.progress();
+        FollowerStatus {
+            kind: self.kind,
+            name: progress.name().to_owned(),
+            position: self.position(),
+            state: progress.state(),
+            since: progress.since(),
+            lag: progress.lag(self.head.position()),
+            events: progress.events(),
+            memory: self.report.as_ref().map(|report| report.memory()),
+        }
+    }
+
+    /// All events up to here are applied.
+    pub fn position(&self) -> Position {
+        match &self.report {
+            Some(report) => report.position(),
+            None => self.progress().position(),
+        }
+    }
+
+    /// Waits until the events of this command are applied. Returns the position that was reached.
+    ///
+    /// # Errors
+    /// [`WaitError::NotYet`] if that takes longer than `within`; other errors if it will not get
+    /// there.
+    pub async fn after(&self, receipt: &Receipt, within: Duration) -> Result<Position, WaitError> {
+        let mut claims = Claims::default();
+        claims.point(&self.lineage, receipt.point());
+        if !claims.are_settled() {
+            settled(claims, self.lineage.clone(), within).await?;
+        }
+        self.until(receipt.last(), within).await
+    }
+
+    /// Waits until every event that is durable now is applied. Returns the position that was
+    /// reached.
+    ///
+    /// # Errors
+    /// As [`after`](FollowerControl::after).
+    pub async fn caught_up(&self, within: Duration) -> Result<Position, WaitError> {
+        let need = self.head.position();
+        // The order matters: if the head has not ended by now, the position read before was the end
+        // of the log.
+        let current = self.progress().check_current(&self.head);
+        current.map_err(|halted| WaitError::halted(halted, self.name()))?;
+        self.until(need, within).await
+    }
+
+    async fn until(&self, need: Position, within: Duration) -> Result<Position, WaitError> {
+        match wait::within(within, self.reaches(need)).await {
+            None => {
+                let have = self.position();
+                Err(WaitError::NotYet(NotYet { need, have, within }))
+            }
+            Some(Ok(reached)) => Ok(reached),
+            Some(Err(halted)) => Err(WaitError::halted(halted, self.name())),
+        }
+    }
+
+    /// Waits until `need` is reached and the follower confirms it. While no event came, another
+    /// database may have been put in the place of a projection.
+    async fn reaches(&self, need: Position) -> Result<Position, Halted> {
+        loop {
+            self.progress().until(need).await?;
+            match self.worker.ask(Request::Confirm).await {
+                Ok(reached) if reached >= need => return Ok(reached),
+                Err(ControlError::Stopped(stopped)) => return Err(Halted::Stopped(stopped)),
+                Err(ControlError::Ended { reason }) => return Err(Halted::Ended { reason }),
+                Err(ControlError::Closed) => return Err(Halted::Closed),
+                // The rows went back, or the database cannot confirm for now.
+                Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
+            }
+        }
+    }
+
+    /// Pauses it. Once this returns, no further event is applied. Queries to a view are answered as
+    /// before, and those that require a later position wait.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is stopped.
+    pub async fn pause(&self) -> Result<Position, ControlError> {
+        self.worker.ask(Request::Pause).await
+    }
+
+    /// Applies the next matching event, if there is one, and returns the position that was reached.
+    /// It has to be paused.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is not paused, or stopped.
+    pub async fn step(&self) -> Result<Position, ControlError> {
+        self.worker.ask(Request::Step).await
+    }
+
+    /// Continues after a pause, or after a failure whose cause was fixed.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the log or the app has ended.
+    pub async fn resume(&self) -> Result<Position, ControlError> {
+        self.worker.ask(Request::Resume).await
+    }
+
+    /// Applies the events that came, whatever its [`Refresh`](super::Refresh) says. Returns when
+    /// that has begun.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is stopped.
+    pub async fn refresh(&self) -> Result<Position, ControlError> {
+        self.worker.ask(Request::Refresh).await
+    }
+
+    /// Starts over from the start of the log, also after a pause or a failure.
+    ///
+    /// A view is folded again beside its present state, which answers until then and applies
+    /// nothing more. Its snapshots are removed. This returns when the new fold has begun; the new
+    /// state takes over when it has reached the position of the old one.
+    ///
+    /// A projection removes all its rows first. This returns when the rows are gone.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the app was stopped, `Default` of the view panicked, or the database
+    /// failed.
+    pub async fn rebuild(&self) -> Result<(), ControlError> {
+        self.worker.ask(Request::Rebuild).await.map(drop)
+    }
+
+    /// Stores the state outside the log now: a view as a snapshot, a projection its checkpoint.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the app keeps no snapshots of the view, or the state cannot be written.
+    pub async fn save(&self) -> Result<Position, ControlError> {
+        self.worker.ask(Request::Save).await
+    }
+}
+
+impl fmt::Debug for FollowerControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut control = f.debug_struct("FollowerControl");
+        control.field("kind", &self.kind).field("name", &self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! All running followers of an app, of every kind.
+
+use std::io;
+
+use super::{
+    Feed,
+    follower_control::FollowerControl,
+    pulse::Pulse,
+    status::{FollowerKind, FollowerStatus},
+};
+
+/// The running followers of an app. Dropping this ends their threads and waits for them, so that
+/// none of them holds the log after the app is gone.
+#[derive(Default)]
+pub(crate) struct Followers {
+    /// In the order in which they were added to the app.
+    all: Vec<FollowerControl>,
+    pulse: Option<Pulse>,
+}
+
+impl Followers {
+    /// Takes over a follower that runs.
+    pub(crate) fn add(&mut self, follower: FollowerControl) {
+        self.all.push(follower);
+    }
+
+    /// Starts to check the followers once a second.
+    ///
+    /// # Errors
+    /// If the system gives no thread for the [`Pulse`].
+    pub(crate) fn start_pulse(&mut self, feed: &Feed) -> io::Result<()> {
+        if !self.all.is_empty() {
+            let progress = self.all.iter().map(|follower| follower.progress().clone());
+            self.pulse = Some(Pulse::start(feed.head().clone(), progress.collect())?);
+        }
+        Ok(())
+    }
+
+    /// The followers of this kind.
+    pub(crate) fn of_kind(&self, kind: FollowerKind) -> impl Iterator<Item = &FollowerControl> {
+        self.all.iter().filter(move |follower| follower.kind() == kind)
+    }
+
+    pub(crate) fn status(&self, kind: FollowerKind) -> Vec<FollowerStatus> {
+        self.of_kind(kind).map(FollowerControl::status).collect()
+    }
+
+    /// Ends all followers, and waits until they have ended.
+    pub(crate) async fn stop(&self) {
+        // First tell all of them, also those that wait for a store which does not answer.
+        self.all.iter().for_each(|follower| follower.worker().end());
+        for follower in &self.all {
+            follower.worker().ended().await;
+        }
+    }
+}
+
+impl Drop for Followers {
+    fn drop(&mut self) {
+        self.pulse = None;
+        self.all.iter().for_each(|follower| follower.worker().end());
+        self.all.iter().for_each(|follower| follower.worker().join());
+    }
+}

@@ -1,0 +1,230 @@
+//! Queries about the past. The events up to a point are folded again, and the resulting view
+//! answers the query.
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+use diptych_store::{Position, Timestamp};
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{Point, job::start, point::Prefix, refold::Refold};
+use crate::{
+    query::{Answer, Ask, Cost, Query, QueryError, RightPanel, answer},
+    token::{Claims, settled},
+    view::copies::Image,
+};
+
+/// How often a query checks whether the view in memory has the answer, while the view moves on.
+const LOOKS: usize = 3;
+
+/// A query about the past being built: see [`Ask::as_of`].
+///
+/// The events are read from the log and folded on a separate thread, so the app need not keep the
+/// view. [`AppBuilder::past_folds`](crate::AppBuilder::past_folds) bounds how many such folds run
+/// at once; dropping the future ends the fold within a page of events. With a [scope](Query::scope)
+/// only the events in it are read. If the view in memory equals the view at the point, it answers
+/// instead. The [cost](Answer::cost) tells which way was taken.
+#[must_use = "a query does nothing until it is awaited"]
+pub struct Past<'a, Q> {
+    panel: &'a RightPanel,
+    query: Q,
+    point: Point,
+    claims: Claims,
+    within: Duration,
+}
+
+impl<'a, Q: Query> Ask<'a, Q> {
+    /// The answer as it was when the log ended at this position.
+    ///
+    /// Requirements on the freshness of the answer no longer apply, because the log itself is read.
+    /// A position above the head is [`QueryError::AboveHead`]. A position does not say to which
+    /// history of the log it belongs: if an older copy of the log may have been put back, also pass
+    /// the [`token`](Ask::token) that the position came with.
+    pub fn as_of(self, position: Position) -> Past<'a, Q> {
+        self.at(Point::at(position))
+    }
+
+    /// The answer from the events recorded before this instant: the knowledge of that time.
+    pub fn recorded_before(self, instant: Timestamp) -> Past<'a, Q> {
+        self.at(Point::now().recorded_before(instant))
+    }
+
+    /// The answer from the events that occurred before this instant, as far as they are known now,
+    /// in order of when they occurred.
+    pub fn occurred_before(self, instant: Timestamp) -> Past<'a, Q> {
+        self.at(Point::now().occurred_before(instant))
+    }
+
+    /// The answer at this point.
+    pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
+        let (panel, query, claims, within) = self.into_parts();
+        Past { panel, query, point: point.into(), claims, within }
+    }
+}
+
+impl<Q: Query> Past<'_, Q> {
+    /// Leaves out the events after this position.
+    pub fn as_of(mut self, position: Position) -> Self {
+        self.point = self.point.as_of(position);
+        self
+    }
+
+    /// Leaves out the events recorded at this instant or later.
+    pub fn recorded_before(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.recorded_before(instant);
+        self
+    }
+
+    /// Leaves out the events that occurred at this instant or later, and puts the others in order
+    /// of when they occurred.
+    pub fn occurred_before(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.occurred_before(instant);
+        self
+    }
+}
+
+impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
+    type Output = Result<Answer<Q::Answer>, QueryError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Past { panel, query, point, claims, within } = self;
+            settled(claims, panel.lineage.clone(), within).await?;
+            let replay = Replay::new(panel, query)?;
+            let prefix = Prefix::resolve(panel, point).await?;
+            replay.answer(panel, prefix).await
+        })
+    }
+}
+
+impl<Q> fmt::Debug for Past<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Past").field("point", &self.point).finish_non_exhaustive()
+    }
+}
+
+/// A query with the means to fold its view again. It moves to the folding thread, so it owns its
+/// parts and does not keep the app alive.
+pub(super) struct Replay<Q: Query> {
+    query: Q,
+    refold: Refold<Q::View>,
+}
+
+impl<Q: Query> Replay<Q> {
+    /// Uses the events in the query's scope.
+    pub(super) fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
+        let refold = Refold::new::<Q>(panel, query.scope())?;
+        Ok(Replay { query, refold })
+    }
+
+    async fn answer(
+        self,
+        panel: &RightPanel,
+        prefix: Prefix,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        if let Some(answer) = self.live(panel, prefix).await? {
+            return Ok(answer);
+        }
+        let fold = async move { self.refold.folded(prefix).await?.answer(&self.query) };
+        start::<Q, _, _>(panel, || fold)?.await
+    }
+
+    /// The answers at two points. If both are in log order, the earlier one comes first, and the
+    /// later one is folded on from it.
+    pub(super) async fn answers(
+        self,
+        panel: &RightPanel,
+        first: Prefix,
+        last: Prefix,
+    ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
+        let live = (self.live(panel, first).await?, self.live(panel, last).await?);
+        if let (Some(first), Some(last)) = live {
+            return Ok((first, last));
+        }
+        let fold = async move { self.fold_both((first, live.0), (last, live.1)).await };
+        start::<Q, _, _>(panel, || fold)?.await
+    }
+
+    /// Folds the answers at two points. A point whose answer is already known is not folded.
+    async fn fold_both(
+        &self,
+        (first, at_first): At<Q::Answer>,
+        (last, at_last): At<Q::Answer>,
+    ) -> Result<(Answer<Q::Answer>, Answer<Q::Answer>), QueryError> {
+        let Replay { query, refold } = self;
+        let is_in_log_order = first.is_in_log_order() && last.is_in_log_order();
+        let mut folded = None;
+        let at_first = match at_first {
+            Some(answer) => answer,
+            None => folded.insert(refold.folded(first).await?).answer(query)?,
+        };
+        let at_last = match (at_last, folded) {
+            (Some(answer), _) => answer,
+            (None, Some(mut folded)) if is_in_log_order => {
+                refold.fold_on(&mut folded, last.upto).await?;
+                folded.answer(query)?
+            }
+            (None, folded) => {
+                drop(folded);
+                refold.folded(last).await?.answer(query)?
+            }
+        };
+        Ok((at_first, at_last))
+    }
+
+    /// The answer of the view in memory, if the view and the point contain exactly the same
+    /// matching events.
+    async fn live(
+        &self,
+        panel: &RightPanel,
+        prefix: Prefix,
+    ) -> Result<Option<Answer<Q::Answer>>, QueryError> {
+        let Ok(live) = panel.views.live::<Q::View>() else { return Ok(None) };
+        if !prefix.is_in_log_order() {
+            return Ok(None);
+        }
+        let selection = &self.refold.selection;
+        // Reading a few events in a scope is faster than waiting for the view; reading a whole log
+        // is not.
+        let is_late = live.now().position() < prefix.upto && live.progress.is_running();
+        if is_late && selection.is_whole() && Handle::try_current().is_ok() {
+            // If the view does not get there in time, the events are read from the log.
+            let _ = timeout(Ask::<Q>::WITHIN, live.progress.until(prefix.upto)).await;
+        }
+        let upto = prefix.upto;
+        let image = live.held();
+        let at = image.position();
+        if at == upto || prefix.is_open && at >= upto {
+            return self.answer_of_live(&image, prefix).map(Some);
+        }
+        // Release the copy of the view before reading the log, because folding may need the copy.
+        drop(image);
+        let mut bound = at.max(upto);
+        for _ in 0..LOOKS {
+            if selection.last(bound).await? > at.min(upto) {
+                return Ok(None);
+            }
+            // Up to the bound no event matches that only one of the view and the point contains.
+            let image = live.held();
+            if image.position() <= bound {
+                return self.answer_of_live(&image, prefix).map(Some);
+            }
+            bound = panel.durable();
+        }
+        Ok(None)
+    }
+
+    fn answer_of_live(
+        &self,
+        image: &Image<Q::View>,
+        prefix: Prefix,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let (at, upto) = (image.position(), prefix.upto);
+        let value = answer(&self.query, &image.state)?;
+        let position = if prefix.is_open { at.max(upto) } else { upto };
+        Ok(Answer::past(value, position, Cost::memory(at)))
+    }
+}
+
+/// A point, and its answer if that is known already.
+type At<T> = (Prefix, Option<Answer<T>>);

@@ -1,0 +1,162 @@
+//! Which events made an answer.
+
+use std::{any::type_name, fmt, future::Future, pin::Pin};
+
+use diptych_store::{Position, Timestamp};
+
+use super::{
+    Point,
+    job::start,
+    point::Prefix,
+    replay::{EventOf, Selection, Taker},
+};
+use crate::{
+    event::{Event, Recorded},
+    query::{Cost, Query, QueryError, RightPanel},
+};
+
+/// The question which events made an answer: see [`App::explain`](crate::App::explain).
+#[must_use = "nothing is explained until it is awaited"]
+pub struct Explain<'a, Q> {
+    panel: &'a RightPanel,
+    query: Q,
+    point: Point,
+    limit: usize,
+}
+
+/// The events that made an answer: a view that takes in these and no others, in this order, gives
+/// the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation<E> {
+    /// The events in the query's scope, in the order in which they are folded.
+    pub events: Vec<Recorded<E>>,
+    /// Everything up to here was considered. Where the limit cut the events off, that is up to
+    /// the last of them, and they explain the answer as of this position.
+    ///
+    /// In order of when they [occurred](Point::occurred_before) it is up to where the log was
+    /// considered, cut off or not.
+    pub upto: Position,
+    /// Whether these are all of them: there are not more than the limit allows.
+    pub is_whole: bool,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+impl<'a, Q: Query> Explain<'a, Q> {
+    pub(crate) fn new(panel: &'a RightPanel, query: Q) -> Explain<'a, Q> {
+        Explain { panel, query, point: Point::now(), limit: Explain::<Q>::EVENTS }
+    }
+}
+
+impl<Q> Explain<'_, Q> {
+    /// How many events an explanation has at most, if nothing else is said.
+    pub const EVENTS: usize = 10_000;
+
+    /// At most this many events, from the first on.
+    pub fn limit(mut self, events: usize) -> Self {
+        self.limit = events;
+        self
+    }
+
+    /// The answer at this point.
+    pub fn at(mut self, point: impl Into<Point>) -> Self {
+        self.point = point.into();
+        self
+    }
+
+    /// The answer as of this position.
+    pub fn as_of(mut self, position: Position) -> Self {
+        self.point = self.point.as_of(position);
+        self
+    }
+
+    /// The answer from what was recorded before this instant.
+    pub fn recorded_before(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.recorded_before(instant);
+        self
+    }
+
+    /// The answer from what occurred before this instant, in order of when it occurred.
+    pub fn occurred_before(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.occurred_before(instant);
+        self
+    }
+}
+
+impl<'a, Q: Query> IntoFuture for Explain<'a, Q> {
+    type Output = Result<Explanation<EventOf<Q>>, QueryError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Explain { panel, query, point, limit } = self;
+            let selection = Selection::new::<Q>(panel, query.scope())?;
+            let prefix = Prefix::resolve(panel, point).await?;
+            let fold = async move { explained(&selection, prefix, limit).await };
+            start::<Q, _, _>(panel, || fold)?.await
+        })
+    }
+}
+
+/// The events of this selection up to a limit.
+async fn explained<E: Event>(
+    selection: &Selection<E>,
+    prefix: Prefix,
+    limit: usize,
+) -> Result<Explanation<E>, QueryError> {
+    let begin = || Listed { events: Vec::new(), limit, first_left_out: None };
+    let (listed, events) = match prefix.occurred_before {
+        Some(before) => selection.as_occurred(prefix.upto, before, || Ok(begin())).await?,
+        None => {
+            let (mut listed, start) = (begin(), Position::START);
+            let events = selection.in_log_order(&mut listed, start, prefix.upto).await?;
+            (listed, events)
+        }
+    };
+    let Listed { events: list, first_left_out, .. } = listed;
+    let upto = match first_left_out {
+        Some(position) if prefix.is_in_log_order() => position.before(),
+        _ => prefix.upto,
+    };
+    Ok(Explanation {
+        events: list,
+        upto,
+        is_whole: first_left_out.is_none(),
+        cost: Cost { events, from: Position::START },
+    })
+}
+
+impl<Q> fmt::Debug for Explain<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut explain = f.debug_struct("Explain");
+        explain.field("query", &type_name::<Q>()).field("point", &self.point);
+        explain.field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// Events, up to a limit.
+struct Listed<E> {
+    events: Vec<Recorded<E>>,
+    limit: usize,
+    first_left_out: Option<Position>,
+}
+
+impl<E: Send> Taker<E> for Listed<E> {
+    fn take(&mut self, event: Recorded<E>) {
+        if self.is_full() {
+            return;
+        }
+        if self.events.len() < self.limit {
+            self.events.push(event);
+            return;
+        }
+        // What one stored event became is listed whole, or nothing of it.
+        self.events.retain(|other| other.position != event.position);
+        self.first_left_out = Some(event.position);
+    }
+
+    fn is_full(&self) -> bool {
+        self.first_left_out.is_some()
+    }
+}

@@ -1,0 +1,100 @@
+//! Folding a view again, up to a point.
+
+use std::{any::type_name, panic::catch_unwind, sync::Arc};
+
+use diptych_store::{Filter, Position};
+
+use super::{point::Prefix, replay::Selection};
+use crate::{
+    fold::{FoldError, FoldFailure},
+    panics::panic_text,
+    query::{Answer, Cost, Query, QueryError, RightPanel, answer},
+    snapshot::{Ages, Kept},
+    view::View,
+};
+
+/// The means to fold a view again.
+pub(super) struct Refold<V: View> {
+    pub(super) selection: Selection<V::Event>,
+    /// The snapshots of the view, if any are kept.
+    ages: Option<Arc<Ages<V>>>,
+}
+
+/// A view at a point in the past.
+pub(super) struct Folded<V> {
+    pub(super) view: V,
+    /// It contains all events up to here.
+    pub(super) upto: Position,
+    pub(super) cost: Cost,
+}
+
+impl<V: View> Refold<V> {
+    /// Uses the events in this scope of the query.
+    pub(super) fn new<Q: Query<View = V>>(
+        panel: &RightPanel,
+        scope: Filter,
+    ) -> Result<Refold<V>, QueryError> {
+        let selection = Selection::new::<Q>(panel, scope)?;
+        Ok(Refold { selection, ages: panel.views.ages::<V>() })
+    }
+
+    /// The view at this point, folded from the log.
+    pub(super) async fn folded(&self, prefix: Prefix) -> Result<Folded<V>, QueryError> {
+        let upto = prefix.upto;
+        if let Some(before) = prefix.occurred_before {
+            let (view, events) = self.selection.as_occurred(upto, before, fresh::<V>).await?;
+            return Ok(Folded { view, upto, cost: Cost { events, from: Position::START } });
+        }
+        let (view, from) = match self.selection.is_whole() {
+            true => self.begin(upto)?,
+            false => (fresh::<V>()?, Position::START),
+        };
+        let mut folded = Folded { view, upto: from, cost: Cost { events: 0, from } };
+        self.fold_on(&mut folded, upto).await?;
+        Ok(folded)
+    }
+
+    /// The state from which to fold all of the view's events in log order, at `upto` or an earlier
+    /// position. Reads a snapshot on this thread.
+    fn begin(&self, upto: Position) -> Result<(V, Position), QueryError> {
+        // Snapshots above `upto` are kept for other queries, because the log grows meanwhile.
+        let newest = |ages: &Arc<Ages<V>>| ages.newest(upto, Position::new(u64::MAX));
+        match self.ages.as_ref().and_then(newest) {
+            Some(Kept { fold, position, .. }) => Ok((fold, position)),
+            None => Ok((fresh::<V>()?, Position::START)),
+        }
+    }
+
+    /// Continues the fold to a later position. The cost becomes the cost of this step.
+    pub(super) async fn fold_on(
+        &self,
+        folded: &mut Folded<V>,
+        upto: Position,
+    ) -> Result<(), QueryError> {
+        let from = folded.upto;
+        let events = self.selection.in_log_order(&mut folded.view, from, upto).await?;
+        folded.upto = upto;
+        folded.cost = Cost { events, from };
+        Ok(())
+    }
+}
+
+impl<V: View> Folded<V> {
+    pub(super) fn answer<Q: Query<View = V>>(
+        &self,
+        query: &Q,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let Folded { view, upto, cost } = self;
+        let value = answer(query, view)?;
+        Ok(Answer::past(value, *upto, *cost))
+    }
+}
+
+/// A view without any events.
+pub(super) fn fresh<V: View>() -> Result<V, QueryError> {
+    catch_unwind(V::default).map_err(|panic| {
+        let (fold, position) = (type_name::<V>(), Position::START);
+        let cause = FoldFailure::Panicked(panic_text(&*panic));
+        QueryError::Fold(FoldError { fold, position, cause })
+    })
+}

@@ -1,0 +1,297 @@
+//! Going through the log again, for answers of the past: a bounded page at a time. After each page
+//! it yields, so that the thread of the pool can look whether the caller still waits. It holds
+//! nothing meanwhile that commands or views wait for.
+
+use std::{
+    any::type_name,
+    cell::Cell,
+    cmp::Reverse,
+    collections::{BinaryHeap, binary_heap::PeekMut},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use diptych_store::{Batch, EventRef, Filter, Position, Read, Store, Timestamp};
+use tokio::task::yield_now;
+
+use crate::{
+    event::{Event, Reading, Recorded, SchemaError, Stored},
+    fold::{Fold, FoldError, FoldFailure},
+    panics::{caught, panic_text},
+    query::{Query, QueryError, RightPanel},
+};
+
+/// Events that are read at once, and taken in between two looks whether the caller still waits.
+pub(super) const PAGE_EVENTS: usize = 1_024;
+
+pub(super) type EventOf<Q> = <<Q as Query>::View as Fold>::Event;
+
+/// What takes in events, one after another.
+pub(super) trait Taker<E>: Send {
+    fn take(&mut self, event: Recorded<E>);
+
+    /// Whether more events make no difference.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl<V: Fold> Taker<V::Event> for V {
+    fn take(&mut self, event: Recorded<V::Event>) {
+        self.apply(&event);
+    }
+}
+
+/// Which events of the log are gone through, and how they are read.
+pub(super) struct Selection<E> {
+    store: Store,
+    /// The Rust type of the view.
+    view: &'static str,
+    /// As it was asked for.
+    pub(super) scope: Filter,
+    /// Narrowed to the view's events.
+    filter: Filter,
+    reading: Arc<Reading<E>>,
+    /// How many events may be kept in memory, to be sorted.
+    past_events: usize,
+}
+
+impl<E: Event> Selection<E> {
+    /// The events in this scope.
+    pub(super) fn new<Q: Query>(
+        panel: &RightPanel,
+        scope: Filter,
+    ) -> Result<Selection<E>, QueryError>
+    where
+        Q::View: Fold<Event = E>,
+    {
+        let wrong = |error| QueryError::Scope { query: type_name::<Q>(), error };
+        let schema = &panel.schema;
+        schema.check_tags(&scope).map_err(wrong)?;
+        let reading = schema.reading::<E>()?;
+        reading.check_current()?;
+        let filter = reading.narrow(&scope).map_err(wrong)?;
+        let (view, past_events) = (type_name::<Q::View>(), panel.past_events);
+        Ok(Selection { store: panel.store().clone(), view, scope, filter, reading, past_events })
+    }
+
+    /// Whether it is all of the view's events.
+    pub(super) fn is_whole(&self) -> bool {
+        self.scope.is_everything()
+    }
+
+    /// The last of the view's events up to here, in the scope or not.
+    pub(super) async fn last(&self, upto: Position) -> Result<Position, QueryError> {
+        let last = self.store.last(&self.reading.everything(), upto).await?;
+        Ok(last.unwrap_or(Position::START))
+    }
+
+    /// Those above `after`, up to `upto`.
+    pub(super) fn pages(&self, after: Position, upto: Position) -> Pages<'_, E> {
+        Pages { selection: self, cursor: Cursor { at: after, upto, events: 0 } }
+    }
+
+    /// The next page, if there is one.
+    pub(super) async fn page(&self, cursor: &mut Cursor) -> Result<Option<Batch>, QueryError> {
+        while cursor.at < cursor.upto {
+            let read = Read::after(cursor.at).upto(cursor.upto).limit(PAGE_EVENTS);
+            let batch = self.store.read(&self.filter, read).await?;
+            cursor.at = batch.upto();
+            cursor.events += batch.len() as u64;
+            if !batch.is_empty() {
+                return Ok(Some(batch));
+            }
+            yield_now().await;
+        }
+        Ok(None)
+    }
+
+    /// Takes in these events. After a failure the taker is not whole.
+    pub(super) fn take<'e, T: Taker<E>>(
+        &self,
+        taker: &mut T,
+        events: impl IntoIterator<Item = EventRef<'e>>,
+    ) -> Result<(), FoldError> {
+        let at = Cell::new(Position::START);
+        let run = || -> Result<(), SchemaError> {
+            for event in events {
+                at.set(event.position());
+                let stored = Stored::of(&event);
+                // What an upcaster makes was selected by the name that it had before.
+                let wanted = |name: &str| stored.is_in(&self.scope, name);
+                self.reading.read(&stored.encoded, wanted, |event| {
+                    taker.take(self.reading.recorded(&stored, event));
+                })?;
+            }
+            Ok(())
+        };
+        let cause = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => FoldFailure::Schema(error),
+            Err(panic) => FoldFailure::Panicked(panic_text(&*panic)),
+        };
+        Err(FoldError { fold: self.view, position: at.get(), cause })
+    }
+
+    /// Takes in what is above `after`, up to `upto`, in order of the log. Says how many events
+    /// were read.
+    pub(super) async fn in_log_order<T: Taker<E>>(
+        &self,
+        taker: &mut T,
+        after: Position,
+        upto: Position,
+    ) -> Result<u64, QueryError> {
+        let mut pages = self.pages(after, upto);
+        while let Some(page) = pages.next().await? {
+            self.take(taker, page.iter())?;
+            if taker.is_full() {
+                break;
+            }
+            yield_now().await;
+        }
+        Ok(pages.cursor.events)
+    }
+
+    /// Takes in what occurred before an instant, of everything up to `upto`, in order of when it
+    /// occurred. Says how many events were read.
+    pub(super) async fn as_occurred<T: Taker<E>>(
+        &self,
+        upto: Position,
+        before: Timestamp,
+        begin: impl Fn() -> Result<T, QueryError> + Send,
+    ) -> Result<(T, u64), QueryError> {
+        let mut pages = self.pages(Position::START, upto);
+        if let Some(taker) = self.as_it_comes(&mut pages, before, begin()?).await? {
+            return Ok((taker, pages.cursor.events));
+        }
+        pages.cursor.at = Position::START;
+        let sheets = self.sheets(&mut pages, before).await?;
+        let mut events = InOrder::of(&sheets);
+        let mut taker = begin()?;
+        while !events.is_done() && !taker.is_full() {
+            self.take(&mut taker, events.by_ref().take(PAGE_EVENTS))?;
+            yield_now().await;
+        }
+        Ok((taker, pages.cursor.events))
+    }
+
+    /// The same if the order of the log is right, as it is where nobody says when something
+    /// occurred: then nothing need be kept. Otherwise nothing.
+    async fn as_it_comes<T: Taker<E>>(
+        &self,
+        pages: &mut Pages<'_, E>,
+        before: Timestamp,
+        mut taker: T,
+    ) -> Result<Option<T>, QueryError> {
+        let mut last = Timestamp::NEVER;
+        while let Some(page) = pages.next().await? {
+            let mut events = Vec::with_capacity(page.len());
+            for event in page.iter().filter(|event| event.occurred_at() < before) {
+                if event.occurred_at() < last {
+                    return Ok(None);
+                }
+                last = event.occurred_at();
+                events.push(event);
+            }
+            // It may choke on an event only because one that belongs before it is still to come.
+            if self.take(&mut taker, events).is_err() {
+                let _ = caught(|| drop(taker));
+                return Ok(None);
+            }
+            yield_now().await;
+        }
+        Ok(Some(taker))
+    }
+
+    /// What occurred before the instant, kept in memory, each page in order.
+    async fn sheets(
+        &self,
+        pages: &mut Pages<'_, E>,
+        before: Timestamp,
+    ) -> Result<Vec<Sheet>, QueryError> {
+        let (mut sheets, mut events) = (Vec::new(), 0);
+        while let Some(batch) = pages.next().await? {
+            let times = batch.iter().map(|event| event.occurred_at()).zip(0..);
+            let mut order: Vec<_> = times.filter(|(at, _)| *at < before).collect();
+            if !order.is_empty() {
+                events += batch.len();
+                if events > self.past_events {
+                    return Err(QueryError::TooManyEvents { limit: self.past_events });
+                }
+                order.sort_unstable();
+                sheets.push(Sheet { batch, order });
+            }
+            yield_now().await;
+        }
+        Ok(sheets)
+    }
+}
+
+/// Where a walk through the log is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    pub(super) at: Position,
+    pub(super) upto: Position,
+    /// Events that were read.
+    pub(super) events: u64,
+}
+
+pub(super) struct Pages<'a, E> {
+    selection: &'a Selection<E>,
+    cursor: Cursor,
+}
+
+impl<E: Event> Pages<'_, E> {
+    async fn next(&mut self) -> Result<Option<Batch>, QueryError> {
+        self.selection.page(&mut self.cursor).await
+    }
+}
+
+/// A page, and its events that count in order of when they occurred: the instant, and the place
+/// in the page.
+struct Sheet {
+    batch: Batch,
+    order: Vec<(Timestamp, usize)>,
+}
+
+/// The events of all sheets in order of when they occurred, those of one instant in order of the
+/// log.
+struct InOrder<'s> {
+    sheets: &'s [Sheet],
+    /// The next event of each sheet.
+    next: BinaryHeap<Reverse<Next>>,
+}
+
+/// The instant, the sheet, the place in its order, the place in its page. Sheets and pages are in
+/// order of the log.
+type Next = (Timestamp, usize, usize, usize);
+
+impl<'s> InOrder<'s> {
+    fn of(sheets: &'s [Sheet]) -> InOrder<'s> {
+        let first = (0..sheets.len()).filter_map(|sheet| next(sheets, sheet, 0));
+        InOrder { sheets, next: first.map(Reverse).collect() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.next.is_empty()
+    }
+}
+
+impl<'s> Iterator for InOrder<'s> {
+    type Item = EventRef<'s>;
+
+    fn next(&mut self) -> Option<EventRef<'s>> {
+        let mut top = self.next.peek_mut()?;
+        let Reverse((_, sheet, rank, index)) = *top;
+        match next(self.sheets, sheet, rank + 1) {
+            Some(next) => *top = Reverse(next),
+            None => drop(PeekMut::pop(top)),
+        }
+        self.sheets.get(sheet)?.batch.get(index)
+    }
+}
+
+fn next(sheets: &[Sheet], sheet: usize, rank: usize) -> Option<Next> {
+    let (at, index) = *sheets.get(sheet)?.order.get(rank)?;
+    Some((at, sheet, rank, index))
+}

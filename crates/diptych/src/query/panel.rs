@@ -1,0 +1,45 @@
+//! The right panel of an app as one value: what queries of the present and the past are answered
+//! from.
+
+use std::sync::Arc;
+
+use diptych_store::{Head, Position, Store};
+
+use crate::{event::Schema, follow::Followers, lineage::Lineage, pool::ThreadPool, view::Views};
+
+/// The right panel of an app.
+///
+/// The threads of the pool and the followers read the log, so they end before it is dropped.
+pub(crate) struct RightPanel {
+    /// The threads that fold the past.
+    pub(crate) past: ThreadPool,
+    pub(crate) followers: Followers,
+    pub(crate) views: Views,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) head: Head,
+    /// Events that one answer of the past may keep in memory, to sort them.
+    pub(crate) past_events: usize,
+}
+
+impl RightPanel {
+    pub(crate) fn new(
+        lineage: Arc<Lineage>,
+        schema: Arc<Schema>,
+        (followers, views): (Followers, Views),
+        past: ThreadPool,
+        past_events: usize,
+    ) -> RightPanel {
+        let head = lineage.store().head();
+        RightPanel { past, followers, views, schema, lineage, head, past_events }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.lineage.store()
+    }
+
+    /// The position up to which events are durable.
+    pub(crate) fn durable(&self) -> Position {
+        self.head.position()
+    }
+}
