@@ -166,7 +166,7 @@ async fn a_wrong_configuration_is_an_error_at_the_start() {
         (|server| server.query::<crate::domain::Seats>("Seats"), "is no name"),
         (|server| server.query::<Hidden>("hidden"), "_secret"),
         (|server| server.file("page.js", "text/javascript", b""), "slash"),
-        (|server| server.file("/queries/x", "text/plain", b""), "answers itself"),
+        (|server| server.file("/queries/x", "text/plain", b""), "no route may have it"),
         (|server| server.file("/x", "text/\n", b""), "content type"),
     ];
     for (declare, says) in wrong {

@@ -11,7 +11,7 @@ use diptych_server::{CommandRoute, Server};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What happens to a seat.
+/// A change of a seat.
 #[derive(Clone, Debug, Event, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Seat {
     #[event("seat-taken")]

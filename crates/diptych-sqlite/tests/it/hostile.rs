@@ -1,4 +1,4 @@
-//! What a projection might do with its transaction that would break the promise.
+//! Statements of a projection that would break the promise about its rows.
 
 use diptych::Recorded;
 use diptych_sqlite::{Result, Sqlite, Transaction, rusqlite::Connection};

@@ -1,4 +1,4 @@
-//! A report answers questions that nobody thought of, and says how fresh the answers are.
+//! A report answers questions that no program foresaw, and says how fresh the answers are.
 
 use diptych::{
     Position, Timestamp,
