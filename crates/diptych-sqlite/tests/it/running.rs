@@ -302,7 +302,7 @@ async fn an_event_that_is_refused_stops_this_projection_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_database_is_waited_for_and_holds_nobody_up() {
+async fn a_locked_database_delays_no_other_follower() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.db");
     let lock = Connection::open(&file).unwrap();
