@@ -19,7 +19,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
-use crate::stored;
+use crate::schema::schema_count;
 
 pub(crate) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS diptych_file (
@@ -160,22 +160,22 @@ const TRIES: usize = 3;
 
 /// The stamp as a reader sees it.
 #[derive(Clone, Copy)]
-struct Seen {
+struct StampView {
     stamp: Stamp,
     /// How often the schema was changed. A copy by `VACUUM` has the stamp of its original, counts
     /// one change more, and has its rows in other places.
     schema: i64,
 }
 
-fn seen(connection: &Connection) -> rusqlite::Result<Seen> {
+fn seen(connection: &Connection) -> rusqlite::Result<StampView> {
     let stamp = through_wal(connection)?.unwrap_or_default();
-    Ok(Seen { stamp, schema: stored::schema_count(connection)? })
+    Ok(StampView { stamp, schema: schema_count(connection)? })
 }
 
-fn belongs(file: Seen, seen: Seen) -> bool {
+fn belongs(file: StampView, seen: StampView) -> bool {
     let base = seen.stamp.base;
-    let is_of_it = |file: Stamp| [file.stamp, file.before, file.base].contains(&base);
-    file.schema <= seen.schema && (file.stamp.stamp == seen.stamp.stamp || is_of_it(file.stamp))
+    let has_base = |file: Stamp| [file.stamp, file.before, file.base].contains(&base);
+    file.schema <= seen.schema && (file.stamp.stamp == seen.stamp.stamp || has_base(file.stamp))
 }
 
 fn is_no_database(error: &rusqlite::Error) -> bool {

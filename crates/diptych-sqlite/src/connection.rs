@@ -14,14 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych::projection::RunnerHandle;
+use diptych::projection::{CheckedSchema, RunnerHandle};
 use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal as Checkpoints};
 
 use crate::{
     Sqlite,
     bond::{self, Bond, Wal},
     guard::{Guard, Savepoints},
-    stored::Made,
 };
 
 /// Capacity of the cache of prepared statements.
@@ -42,7 +41,7 @@ pub(crate) struct Open {
     pub(crate) connection: Connection,
     pub(crate) guard: Guard,
     /// The result of the last check of the tables; `None` before the first check.
-    pub(crate) made: Option<Made>,
+    pub(crate) checked: Option<CheckedSchema>,
     pub(crate) savepoints: Savepoints,
     pub(crate) files: BoundFiles,
 }
@@ -77,14 +76,17 @@ pub(crate) enum Place {
 impl Open {
     /// Opens the database and checks that it and its `-wal` belong together. If they do not,
     /// nothing is written.
-    pub(crate) fn at(place: &Sqlite, runner: Option<RunnerHandle>) -> rusqlite::Result<Opened> {
+    pub(crate) fn at(
+        place: &Sqlite,
+        runner: Option<RunnerHandle>,
+    ) -> rusqlite::Result<OpenOutcome> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&place.path, flags)?;
         let main = connection.path().filter(|path| !path.is_empty()).map(PathBuf::from);
         let Some(main) = main else {
-            return Ok(Opened::InMemory);
+            return Ok(OpenOutcome::InMemory);
         };
         let files = BoundFiles {
             wal: Wal::at(beside(&main, "-wal")),
@@ -96,15 +98,15 @@ impl Open {
             seen: None,
         };
         let (guard, savepoints) = (Guard::default(), Savepoints::Refused);
-        let mut open = Open { connection, guard, made: None, savepoints, files };
+        let mut open = Open { connection, guard, checked: None, savepoints, files };
         open.wait_for_locks(place, runner)?;
         if open.files.have_a_wal()
             && bond::bond(&open.connection, &open.files.main)? == Bond::Foreign
         {
-            return Ok(Opened::Foreign(open));
+            return Ok(OpenOutcome::Foreign(open));
         }
         open.set_up()?;
-        Ok(Opened::Sound(open))
+        Ok(OpenOutcome::Sound(open))
     }
 
     fn wait_for_locks(
@@ -255,7 +257,7 @@ impl BoundFiles {
 }
 
 /// A database that was opened.
-pub(crate) enum Opened {
+pub(crate) enum OpenOutcome {
     Sound(Open),
     /// Its `-wal` belongs to another file.
     Foreign(Open),

@@ -132,8 +132,10 @@
 mod bond;
 mod connection;
 mod guard;
+mod schema;
 mod stored;
 mod target;
+mod transaction;
 mod trouble;
 
 use std::{

@@ -4,9 +4,15 @@
 //! The one rule is that rows and checkpoint change together. So the rows beside a checkpoint are
 //! exactly the result of folding the log up to it.
 
+mod database;
 pub(crate) mod runner;
 
 use std::{error::Error, iter::successors, sync::Arc};
+
+pub use database::{
+    CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
+    StoredCheckpoint,
+};
 
 pub use crate::follow::RunnerHandle;
 

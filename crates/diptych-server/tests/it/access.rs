@@ -1,4 +1,4 @@
-//! Who may ask, and what a browser is told.
+//! Hosts, origins, the hook, and headers for browsers.
 
 use diptych::{App, Memory};
 use diptych_server::{Caller, Denial, Operation, ServeError, Visit};
@@ -8,23 +8,23 @@ use tokio::net::TcpListener;
 use crate::{
     client::{Connection, Request},
     domain::{LARGE, theatre},
-    served::{Served, with_views},
+    served::{TheatreServer, with_views},
 };
 
 const TAKE: &str = r#"{"seat":"a1","by":"ada"}"#;
 
-async fn admitting<F>(admit: fn(Visit) -> F) -> Served
+async fn admitting<F>(admit: fn(Visit) -> F) -> TheatreServer
 where
     F: Future<Output = Result<Caller, Denial>> + Send + 'static,
 {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
-    Served::of(app, |server| server.admit(admit)).await
+    TheatreServer::of(app, |server| server.admit(admit)).await
 }
 
 /// The owner of a page can let its name point to this machine.
 #[tokio::test]
-async fn another_name_for_this_machine_is_refused() {
-    let served = Served::new().await;
+async fn requests_for_another_host_are_refused() {
+    let served = TheatreServer::new().await;
     for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example"] {
         for request in [Request::get("/queries/seats"), Request::send("take-seat", TAKE)] {
             served.ask(&request.header("host", host)).await.problem(403, "host");
@@ -45,9 +45,9 @@ async fn another_name_for_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn the_page_of_another_site_is_refused() {
+async fn pages_of_other_sites_are_refused() {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
-    let served = Served::of(app, |server| server.origin("https://friend.example")).await;
+    let served = TheatreServer::of(app, |server| server.origin("https://friend.example")).await;
     let from = |origin: &str| {
         let request = Request::send("remark", r#"{"text":"x"}"#).header("host", "localhost:80");
         request.header("origin", origin)
@@ -123,14 +123,14 @@ async fn the_hook_is_asked_for_each_command_and_query() {
     served.ask(&take.clone()).await.problem(401, "denied");
     assert_eq!(served.head(), 1);
     served.ask(&take.header("x-user", "ada")).await.ok();
-    // What is broken lets nobody in.
+    // A hook that panics admits no caller.
     let broken = Request::send("remark", r#"{"text":"x"}"#).header("x-user", "broken");
     served.ask(&broken).await.problem(500, "mistake");
     assert_eq!(served.head(), 2);
 }
 
 #[tokio::test]
-async fn what_others_could_reach_has_to_be_named() {
+async fn a_server_that_other_machines_reach_needs_a_host() {
     let serve = async |address: &str, host: Option<&str>| {
         let app = with_views(App::over(Memory::new())).start().await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
@@ -158,7 +158,7 @@ async fn what_others_could_reach_has_to_be_named() {
 }
 
 #[tokio::test]
-async fn what_is_declared_wrongly_is_not_served() {
+async fn a_wrong_configuration_is_an_error_at_the_start() {
     type Declare = fn(diptych_server::Server) -> diptych_server::Server;
     let wrong: [(Declare, &str); 7] = [
         (|server| server.command::<crate::domain::Take>("take-seat"), "two commands"),
@@ -166,7 +166,7 @@ async fn what_is_declared_wrongly_is_not_served() {
         (|server| server.query::<crate::domain::Seats>("Seats"), "is no name"),
         (|server| server.query::<Hidden>("hidden"), "_secret"),
         (|server| server.file("page.js", "text/javascript", b""), "slash"),
-        (|server| server.file("/queries/x", "text/plain", b""), "answers itself"),
+        (|server| server.file("/queries/x", "text/plain", b""), "no route may have it"),
         (|server| server.file("/x", "text/\n", b""), "content type"),
     ];
     for (declare, says) in wrong {
@@ -194,8 +194,8 @@ impl diptych::Query for Hidden {
 }
 
 #[tokio::test]
-async fn files_come_with_a_policy_and_are_not_sent_twice() {
-    let served = Served::new().await;
+async fn files_have_a_policy_and_a_cached_file_is_not_sent_again() {
+    let served = TheatreServer::new().await;
     let page = served.get("/").await;
     assert_eq!(
         (page.status, page.need("content-type").as_str()),
@@ -228,8 +228,8 @@ async fn files_come_with_a_policy_and_are_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_path_is_a_name_and_leads_nowhere_else() {
-    let served = Served::new().await;
+async fn a_path_cannot_lead_outside_the_named_files() {
+    let served = TheatreServer::new().await;
     for path in [
         "/../Cargo.toml",
         "/..%2fCargo.toml",

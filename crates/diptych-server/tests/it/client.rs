@@ -216,13 +216,13 @@ impl Connection {
 
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sent {
+pub(crate) struct SentEvent {
     pub(crate) id: String,
     pub(crate) event: String,
     pub(crate) data: String,
 }
 
-impl Sent {
+impl SentEvent {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap()
     }
@@ -246,12 +246,12 @@ impl Events {
     }
 
     /// The next event; nothing at the end of the stream.
-    pub(crate) async fn next(&mut self) -> Option<Sent> {
+    pub(crate) async fn next(&mut self) -> Option<SentEvent> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
                 self.text = rest;
-                let mut sent = Sent::default();
+                let mut sent = SentEvent::default();
                 for line in block.lines() {
                     match line.split_once(": ").or_else(|| line.split_once(':')) {
                         Some(("id", value)) => sent.id = value.to_owned(),
@@ -272,7 +272,7 @@ impl Events {
 
     /// The next event, which is an answer: its position and the answer.
     #[track_caller]
-    pub(crate) fn answer(sent: &Sent) -> (u64, Value) {
+    pub(crate) fn answer(sent: &SentEvent) -> (u64, Value) {
         assert_eq!(sent.event, "answer", "{sent:?}");
         let data = sent.json();
         (data["position"].as_u64().unwrap(), data["answer"].clone())

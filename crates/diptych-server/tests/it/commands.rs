@@ -7,13 +7,13 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, SimulatedDisk},
 };
-use diptych_server::{Caller, Denial, Operation as Asked, Visit};
+use diptych_server::{Caller, Denial, Operation, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
 use crate::{
     client::Request,
-    served::{Served, with_views},
+    served::{TheatreServer, with_views},
     store::{Mood, MoodyStore},
 };
 
@@ -25,7 +25,7 @@ fn keyed(key: &str) -> Request {
 
 #[tokio::test]
 async fn a_command_is_answered_with_its_receipt() {
-    let served = Served::new().await;
+    let served = TheatreServer::new().await;
     let response = served.take("a1", "ada").await;
     let receipt = response.json();
     assert_eq!(
@@ -41,14 +41,14 @@ async fn a_command_is_answered_with_its_receipt() {
 }
 
 #[tokio::test]
-async fn what_has_a_receipt_is_there_after_a_restart() {
+async fn commands_with_a_receipt_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || async { with_views(App::open(folder.path()).unwrap()).start().await.unwrap() };
-    let served = Served::of(open().await, |server| server).await;
+    let served = TheatreServer::of(open().await, |server| server).await;
     let first = served.ask(&keyed("k")).await;
     assert_eq!(first.status, 200);
     served.stop().await.stop().await.unwrap();
-    let served = Served::of(open().await, |server| server).await;
+    let served = TheatreServer::of(open().await, |server| server).await;
     assert_eq!(served.get("/queries/who-sits?seat=a1").await.ok(), "ada");
     assert_eq!(served.ask(&keyed("k")).await.json(), first.json());
     assert_eq!(served.head(), 1);
@@ -56,8 +56,8 @@ async fn what_has_a_receipt_is_there_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_sends_of_one_key_are_one_command() {
-    let served = Arc::new(Served::new().await);
+async fn a_hundred_requests_under_one_key_are_one_command() {
+    let served = Arc::new(TheatreServer::new().await);
     let send = |_| {
         let served = served.clone();
         tokio::spawn(async move { served.ask(&keyed("k")).await })
@@ -73,15 +73,15 @@ async fn a_hundred_sends_of_one_key_are_one_command() {
 
 #[tokio::test]
 async fn a_key_in_quotes_is_the_same_key() {
-    let served = Served::new().await;
+    let served = TheatreServer::new().await;
     let bare = served.ask(&keyed("k 1")).await.ok();
     assert_eq!(served.ask(&keyed("\"k 1\"")).await.ok(), bare);
     assert_eq!(served.head(), 1);
 }
 
 #[tokio::test]
-async fn a_key_is_for_one_command() {
-    let served = Served::new().await;
+async fn a_key_of_another_command_is_refused() {
+    let served = TheatreServer::new().await;
     served.ask(&keyed("k")).await.ok();
     let other = Request::send("take-seat", json!({ "seat": "a2", "by": "ada" }));
     let reused = served.ask(&other.header("idempotency-key", "k")).await;
@@ -98,7 +98,7 @@ async fn a_key_is_for_one_command() {
 
 #[tokio::test]
 async fn a_rejection_has_its_typed_reason() {
-    let served = Served::new().await;
+    let served = TheatreServer::new().await;
     served.take("a1", "ada").await;
     let rejected = served.ask(&Request::send("take-seat", TAKE)).await;
     let problem = rejected.problem(422, "rejected");
@@ -109,8 +109,8 @@ async fn a_rejection_has_its_typed_reason() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_says_which_field() {
-    let served = Served::new().await;
+async fn an_invalid_command_names_the_field() {
+    let served = TheatreServer::new().await;
     let response = served.ask(&Request::send("take-seat", r#"{"seat":"","by":"ada"}"#)).await;
     let problem = response.problem(400, "invalid");
     assert_eq!(
@@ -120,8 +120,8 @@ async fn what_makes_no_sense_says_which_field() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_says_where() {
-    let served = Served::new().await;
+async fn malformed_json_names_line_and_column() {
+    let served = TheatreServer::new().await;
     let bodies = [
         ("{\"seat\":\"a1\",\n \"by\":}", 2, 7),
         ("", 1, 0),
@@ -152,8 +152,8 @@ async fn what_cannot_be_read_says_where() {
 }
 
 #[tokio::test]
-async fn hostile_text_is_kept_as_it_is() {
-    let served = Served::new().await;
+async fn hostile_text_is_stored_unchanged() {
+    let served = TheatreServer::new().await;
     let texts =
         ["<script>alert(1)</script>", "'; drop table", "\u{0}\u{1b}[31m", "\u{202e}abc", "%00../"];
     for text in texts {
@@ -163,8 +163,8 @@ async fn hostile_text_is_kept_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_body_has_to_say_that_it_is_json() {
-    let served = Served::new().await;
+async fn a_body_needs_the_content_type_of_json() {
+    let served = TheatreServer::new().await;
     let plain = |kind: &str| {
         let request = Request::new("POST", "/commands/take-seat").body(TAKE);
         if kind.is_empty() { request } else { request.header("content-type", kind) }
@@ -177,8 +177,8 @@ async fn a_body_has_to_say_that_it_is_json() {
 }
 
 #[tokio::test]
-async fn unknown_names_and_wrong_methods_say_what_there_is() {
-    let served = Served::new().await;
+async fn unknown_names_and_wrong_methods_list_the_known_ones() {
+    let served = TheatreServer::new().await;
     let unknown = served.ask(&Request::send("take-seta", TAKE)).await.problem(404, "unknown");
     assert!(unknown["detail"].as_str().unwrap().contains("\"take-seat\""), "{unknown}");
     for (method, target, allow) in [
@@ -201,18 +201,18 @@ async fn unknown_names_and_wrong_methods_say_what_there_is() {
 }
 
 #[tokio::test]
-async fn what_is_said_about_a_command_is_said_in_headers_and_nowhere_else() {
-    let served = Served::new().await;
+async fn options_of_a_command_are_headers_only() {
+    let served = TheatreServer::new().await;
     let request = Request::post("/commands/take-seat?_unchanged_since=0", TAKE);
     served.ask(&request).await.problem(400, "parameter");
     assert_eq!(served.head(), 0);
 }
 
 #[tokio::test]
-async fn what_is_said_about_a_command_is_on_its_events() {
+async fn options_of_a_command_become_metadata_of_its_events() {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
     let admit = |_| async { Ok(Caller::named("ada")) };
-    let served = Served::of(app, |server| server.admit(admit)).await;
+    let served = TheatreServer::of(app, |server| server.admit(admit)).await;
     let (correlation, causation) = (diptych::Uuid::new_v4(), diptych::Uuid::new_v4());
     let request = keyed("k")
         .header("Diptych-Occurred-At", "2013-01-15T12:30:00Z")
@@ -229,8 +229,8 @@ async fn what_is_said_about_a_command_is_on_its_events() {
 }
 
 #[tokio::test]
-async fn headers_that_cannot_be_read_are_refused() {
-    let served = Served::new().await;
+async fn malformed_headers_are_refused() {
+    let served = TheatreServer::new().await;
     let send = || Request::send("take-seat", TAKE);
     for (name, value) in [
         ("diptych-occurred-at", "yesterday"),
@@ -257,8 +257,8 @@ async fn headers_that_cannot_be_read_are_refused() {
 }
 
 #[tokio::test]
-async fn a_conflict_says_what_was_missed() {
-    let served = Served::new().await;
+async fn a_conflict_lists_the_missed_events() {
+    let served = TheatreServer::new().await;
     served.take("a1", "ada").await;
     let send = |since: u64| {
         let leave = Request::send("leave-seat", json!({ "seat": "a1" }));
@@ -277,15 +277,15 @@ async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
     async fn admit(visit: Visit) -> Result<Caller, Denial> {
         let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
         match (&visit.operation, user) {
-            (Asked::Explain(command), Some("clerk")) if command == "leave-seat" => {
+            (Operation::Explain(command), Some("clerk")) if command == "leave-seat" => {
                 Ok(Caller::named("clerk"))
             }
-            (Asked::Command(_), Some(user)) => Ok(Caller::named(user)),
+            (Operation::Command(_), Some(user)) => Ok(Caller::named(user)),
             _ => Err(Denial::forbidden("that is private")),
         }
     }
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
-    let served = Served::of(app, |server| server.admit(admit)).await;
+    let served = TheatreServer::of(app, |server| server.admit(admit)).await;
     let send = |name: &str, body: serde_json::Value, user: &str| {
         Request::send(name, body).header("x-user", user)
     };
@@ -309,7 +309,7 @@ async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
 /// A remark depends on nothing, so the header was taken and compared with nothing.
 #[tokio::test]
 async fn an_expectation_of_a_command_that_depends_on_nothing_is_refused() {
-    let served = Served::new().await;
+    let served = TheatreServer::new().await;
     served.remark("first").await;
     for since in [0, 1] {
         let remark = Request::send("remark", r#"{"text":"second"}"#);
@@ -322,7 +322,7 @@ async fn an_expectation_of_a_command_that_depends_on_nothing_is_refused() {
 
 /// The log accepts the command, and its disk fails before it is durable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_outcome_says_so() {
+async fn an_unknown_outcome_has_its_own_problem() {
     let disk = SimulatedDisk::new(1);
     let options = LogOptions {
         background: Background::Threads,
@@ -330,7 +330,7 @@ async fn an_unknown_outcome_says_so() {
         ..LogOptions::default()
     };
     let app = with_views(App::open_with("/data/log", options).unwrap()).start().await.unwrap();
-    let served = Served::of(app, |server| server).await;
+    let served = TheatreServer::of(app, |server| server).await;
     served.take("a1", "ada").await;
     disk.fail_after(0, Fault::Io(Operation::Sync));
     let take = Request::send("take-seat", json!({ "seat": "a2", "by": "bob" }));
@@ -342,9 +342,9 @@ async fn an_unknown_outcome_says_so() {
 }
 
 #[tokio::test]
-async fn a_store_that_takes_nothing_is_not_there_for_now() {
+async fn a_store_that_accepts_nothing_is_unavailable() {
     let store = MoodyStore::new();
-    let served = Served::over(store.store()).await;
+    let served = TheatreServer::over(store.store()).await;
     store.set(Mood::Full);
     let response = served.ask(&keyed("k")).await;
     let problem = response.problem(503, "unavailable");
@@ -355,20 +355,20 @@ async fn a_store_that_takes_nothing_is_not_there_for_now() {
 }
 
 #[tokio::test]
-async fn a_command_that_panics_is_a_mistake_of_the_program_and_the_next_one_goes_on() {
-    let served = Served::new().await;
+async fn a_panic_of_a_command_is_a_problem_and_the_next_command_works() {
+    let served = TheatreServer::new().await;
     let mut connection = served.connect().await;
     let problem = connection.ask(&Request::send("stumble", "{}")).await.problem(500, "mistake");
-    // A panic may quote what belongs to others.
+    // A panic may quote data of other callers.
     assert!(!problem.to_string().contains("stumbled"), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("panicked"), "{problem}");
     connection.ask(&keyed("k")).await.ok();
 }
 
 #[tokio::test]
-async fn a_task_that_is_lost_has_an_unknown_outcome() {
+async fn a_lost_task_has_an_unknown_outcome() {
     let store = MoodyStore::new();
-    let served = Served::over(store.store()).await;
+    let served = TheatreServer::over(store.store()).await;
     store.set(Mood::Broken);
     let response = served.ask(&keyed("k")).await;
     assert!([500, 503].contains(&response.status), "{response:?}");
@@ -376,7 +376,7 @@ async fn a_task_that_is_lost_has_an_unknown_outcome() {
     served.get("/health").await.ok();
 }
 
-/// Until there is what `condition` asks for.
+/// Waits until the condition holds.
 async fn comes(condition: impl Fn() -> bool) {
     let came = async {
         while !condition() {
@@ -387,9 +387,9 @@ async fn comes(condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_command_whose_client_goes_away_is_carried_out() {
+async fn a_command_completes_without_its_client() {
     let store = MoodyStore::new();
-    let served = Served::over(store.store()).await;
+    let served = TheatreServer::over(store.store()).await;
     store.set(Mood::Held);
     let mut connection = served.connect().await;
     connection.write(keyed("k").bytes()).await;
@@ -400,10 +400,11 @@ async fn a_command_whose_client_goes_away_is_carried_out() {
 }
 
 #[tokio::test]
-async fn a_command_that_takes_too_long_has_an_unknown_outcome() {
+async fn a_command_that_exceeds_its_time_has_an_unknown_outcome() {
     let store = MoodyStore::new();
     let soon = std::time::Duration::from_millis(20);
-    let served = Served::over_within(store.store(), |limits| limits.answer_time = soon).await;
+    let served =
+        TheatreServer::over_within(store.store(), |limits| limits.answer_time = soon).await;
     store.set(Mood::Held);
     served.ask(&keyed("k")).await.problem(503, "outcome-unknown");
     store.set(Mood::Well);
@@ -411,8 +412,8 @@ async fn a_command_that_takes_too_long_has_an_unknown_outcome() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_noted_once_under_a_key() {
-    let served = Served::new().await;
+async fn a_rejection_is_recorded_once_under_a_key() {
+    let served = TheatreServer::new().await;
     served.take("a1", "ada").await;
     let send = Request::send("take-seat-noting", TAKE).header("idempotency-key", "k");
     for _ in 0..3 {
@@ -430,8 +431,8 @@ async fn a_rejection_is_noted_once_under_a_key() {
 /// whether there was one: by a key so long that the longer one was beyond the store's limit, by
 /// sending something else under `KEY/rejected` before, or by one key for all that it tried.
 #[tokio::test]
-async fn no_key_of_a_client_keeps_its_rejection_off_the_record() {
-    let served = Served::new().await;
+async fn no_key_of_a_client_prevents_the_record_of_its_rejection() {
+    let served = TheatreServer::new().await;
     let seats = ["a1", "a2", "a3"];
     for seat in seats {
         served.take(seat, "ada").await;
@@ -464,8 +465,8 @@ async fn no_key_of_a_client_keeps_its_rejection_off_the_record() {
 }
 
 #[tokio::test]
-async fn keys_of_notes_are_not_for_clients() {
-    let served = Served::new().await;
+async fn clients_cannot_use_the_keys_of_notes() {
+    let served = TheatreServer::new().await;
     for key in ["diptych:", "diptych:note:1", "\"diptych:x\""] {
         let problem = served.ask(&keyed(key)).await.problem(400, "invalid");
         assert_eq!(problem["field"], "key", "{problem}");
@@ -476,9 +477,9 @@ async fn keys_of_notes_are_not_for_clients() {
 
 /// It was a warning in the log of the server, and the client was told as if it were on record.
 #[tokio::test]
-async fn a_rejection_that_cannot_be_noted_is_told_and_says_so() {
+async fn a_rejection_that_cannot_be_recorded_is_answered_and_says_so() {
     let store = MoodyStore::new();
-    let served = Served::over(store.store()).await;
+    let served = TheatreServer::over(store.store()).await;
     served.take("a1", "ada").await;
     // The state of the decision is in memory from now on.
     served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");
@@ -491,14 +492,14 @@ async fn a_rejection_that_cannot_be_noted_is_told_and_says_so() {
     store.set(Mood::Well);
     let problem = served.ask(&take).await.problem(422, "rejected");
     assert_eq!((&problem["noted"], served.head()), (&true.into(), 2), "{problem}");
-    // A command that keeps none says nothing of it.
+    // Without a record of rejections the answer has no such member.
     let problem = served.ask(&Request::send("take-seat", TAKE)).await.problem(422, "rejected");
     assert_eq!(problem.get("noted"), None);
 }
 
 #[tokio::test]
-async fn a_command_can_rest_on_what_was_seen() {
-    let (served, other) = (Served::new().await, Served::new().await);
+async fn a_command_can_rest_on_a_token() {
+    let (served, other) = (TheatreServer::new().await, TheatreServer::new().await);
     let receipt = served.take("a1", "ada").await.need("diptych-receipt");
     let leave = || Request::send("leave-seat", json!({ "seat": "a1" }));
     other.take("a1", "ada").await;

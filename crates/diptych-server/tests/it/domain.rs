@@ -11,7 +11,7 @@ use diptych_server::{CommandRoute, Server};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What happens to a seat.
+/// A change of a seat.
 #[derive(Clone, Debug, Event, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Seat {
     #[event("seat-taken")]
@@ -27,7 +27,7 @@ pub(crate) enum Seat {
     },
 }
 
-/// Somebody said something.
+/// A visitor remarked something.
 #[derive(Clone, Debug, Event, Serialize, Deserialize, JsonSchema)]
 #[event("remarked")]
 pub(crate) struct Remarked {
@@ -42,7 +42,7 @@ pub(crate) struct SeatRefused {
     pub(crate) rule: String,
 }
 
-/// What a view cannot take in, until it is cured.
+/// An event that a view cannot apply until it is cured.
 #[derive(Clone, Debug, Event, Serialize, Deserialize, JsonSchema)]
 #[event("poisoned")]
 pub(crate) struct Poisoned {
@@ -51,7 +51,7 @@ pub(crate) struct Poisoned {
 
 static CURED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// From now on this poison does nothing.
+/// Makes this poison harmless.
 pub(crate) fn cure(poison: &str) {
     CURED.lock().unwrap().insert(poison.to_owned());
 }
@@ -165,7 +165,7 @@ plain!(Remark { text } => Remarked);
 plain!(Poison { poison } => Poisoned);
 plain!(NoteRefusal { seat, rule } => SeatRefused);
 
-/// Nothing can be decided about it.
+/// A command whose decision panics.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Stumble {}
 
@@ -181,7 +181,7 @@ impl Command for Stumble {
     }
 }
 
-/// Who sits where.
+/// The visitor on each seat.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan(BTreeMap<String, String>);
 
@@ -196,7 +196,7 @@ impl Fold for Plan {
     }
 }
 
-/// What was remarked, in order.
+/// All remarks, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Guestbook(Vec<String>);
 
@@ -221,7 +221,7 @@ impl Fold for Guestbook {
     }
 }
 
-/// Who sits on a seat.
+/// Asks for the visitor on a seat.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct WhoSits {
     seat: String,
@@ -243,15 +243,15 @@ impl Query for WhoSits {
 /// Which seats are taken.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Seats {
-    /// Seats whose names begin so.
+    /// The beginning of the names of the seats.
     row: Option<String>,
-    /// So many at most.
+    /// The maximum number of seats.
     top: Option<u32>,
     #[serde(default)]
     names: bool,
 }
 
-/// A seat, and who sits on it.
+/// A seat with its visitor.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Place {
     seat: String,
@@ -308,7 +308,7 @@ impl Query for LastRemarks {
     }
 }
 
-/// A question that nobody can answer.
+/// A query whose answer panics.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Riddle {}
 
@@ -321,7 +321,7 @@ impl Query for Riddle {
     }
 }
 
-/// A question that breaks whoever reads it.
+/// A query whose decoding panics.
 #[derive(JsonSchema)]
 pub(crate) struct Curse {}
 
@@ -353,7 +353,7 @@ impl Query for Oddity {
     }
 }
 
-/// Everything that the theatre can be asked.
+/// The server of the theatre, with all commands and queries.
 pub(crate) fn theatre(app: App) -> Server {
     Server::new(app)
         .title("Theatre", "7")

@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::{
     client::{LONG, Request},
-    served::Served,
+    served::TheatreServer,
 };
 
 const WHOLE: [&str; 4] = [
@@ -50,7 +50,7 @@ async fn garbage_is_answered_or_closed_and_the_server_goes_on() {
         .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("DIPTYCH_SEED={seed}");
     let mut random = Rng::with_seed(seed);
-    let served = Served::within(|limits| {
+    let served = TheatreServer::within(|limits| {
         let soon = Duration::from_millis(200);
         (limits.head_time, limits.body_time, limits.wait_time) = (soon, soon, soon);
     });
@@ -91,8 +91,8 @@ async fn garbage_is_answered_or_closed_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused() {
-    let served = Served::new().await;
+async fn bytes_that_are_not_http_are_refused() {
+    let served = TheatreServer::new().await;
     for bytes in [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -1,4 +1,4 @@
-//! What is bounded: slow and large requests, and many of them.
+//! Limits: slow requests, large requests, and their number.
 
 use std::{io::Read, time::Duration};
 
@@ -7,15 +7,15 @@ use serde_json::json;
 use crate::{
     client::{LONG, Request},
     domain::LARGE,
-    served::Served,
+    served::TheatreServer,
     store::{Mood, MoodyStore},
 };
 
 const SOON: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_not_waited_for() {
-    let served = Served::within(|limits| limits.head_time = SOON).await;
+async fn a_head_has_a_limited_time_to_arrive() {
+    let served = TheatreServer::within(|limits| limits.head_time = SOON).await;
     for part in ["", "GET", "GET /health HTTP/1.1\r\nhost: localhost\r\n", "\r\n"] {
         let mut connection = served.connect().await;
         connection.write(part).await;
@@ -25,16 +25,16 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_idle_is_closed() {
-    let served = Served::within(|limits| limits.head_time = SOON).await;
+async fn an_idle_connection_is_closed() {
+    let served = TheatreServer::within(|limits| limits.head_time = SOON).await;
     let mut connection = served.connect().await;
     connection.ask(&Request::get("/health")).await.ok();
     assert!(connection.is_closed().await);
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
-    let served = Served::within(|limits| limits.body_time = SOON).await;
+async fn a_body_has_a_limited_time_to_arrive() {
+    let served = TheatreServer::within(|limits| limits.body_time = SOON).await;
     for target in ["/commands/remark", "/queries/seats"] {
         let whole = Request::post(target, r#"{"text":"x"}"#).bytes();
         for left_out in [12, 1] {
@@ -48,8 +48,8 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_off_is_not_carried_out() {
-    let served = Served::new().await;
+async fn a_command_with_a_truncated_body_is_not_executed() {
+    let served = TheatreServer::new().await;
     for bytes in [
         b"content-length: 20\r\n\r\n{\"text\":\"x\"}".as_slice(),
         b"transfer-encoding: chunked\r\n\r\nc\r\n{\"text\":\"x\"}\r\n",
@@ -68,8 +68,8 @@ async fn a_body_that_is_cut_off_is_not_carried_out() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_told_and_the_connection_goes_on() {
-    let served = Served::within(|limits| limits.body_bytes = 1_000).await;
+async fn a_body_above_the_limit_is_a_problem_and_the_connection_stays_open() {
+    let served = TheatreServer::within(|limits| limits.body_bytes = 1_000).await;
     let text = |bytes: usize| json!({ "text": "x".repeat(bytes) }).to_string();
     let mut connection = served.connect().await;
     for bytes in [1_000, 100_000, 3_000_000] {
@@ -82,7 +82,7 @@ async fn a_body_that_is_too_large_is_told_and_the_connection_goes_on() {
     let fits = text(1_000 - r#"{"text":""}"#.len());
     assert_eq!(fits.len(), 1_000);
     connection.ask(&Request::send("remark", fits)).await.ok();
-    // In chunks nobody knows the length beforehand.
+    // A body in chunks does not announce its length.
     connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
     connection.write("content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
     for _ in 0..2_000 {
@@ -95,8 +95,8 @@ async fn a_body_that_is_too_large_is_told_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_does_not_hide_the_answer() {
-    let served = Served::new().await;
+async fn an_unread_body_does_not_hide_the_answer() {
+    let served = TheatreServer::new().await;
     let mut connection = served.connect().await;
     let body = "x".repeat(2_000_000);
     for request in [
@@ -113,8 +113,8 @@ async fn a_body_that_nobody_reads_does_not_hide_the_answer() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_given_up() {
-    let served = Served::within(|limits| {
+async fn a_body_without_end_closes_the_connection() {
+    let served = TheatreServer::within(|limits| {
         (limits.body_bytes, limits.discarded_bytes) = (1_000, 10_000);
     });
     let served = served.await;
@@ -129,10 +129,9 @@ async fn a_body_without_end_is_given_up() {
     served.get("/health").await.ok();
 }
 
-/// Who asks whether to send is told not to.
 #[tokio::test]
-async fn a_body_that_is_not_wanted_is_not_asked_for() {
-    let served = Served::new().await;
+async fn a_refused_request_gets_no_100_continue() {
+    let served = TheatreServer::new().await;
     let mut connection = served.connect().await;
     connection.write("POST /commands/nothing HTTP/1.1\r\nhost: localhost\r\n").await;
     connection.write("expect: 100-continue\r\ncontent-length: 10\r\n\r\n").await;
@@ -147,8 +146,8 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_told() {
-    let served = Served::new().await;
+async fn a_head_above_the_limit_is_refused() {
+    let served = TheatreServer::new().await;
     for request in [
         Request::get("/health").header("x-large", "x".repeat(100_000)),
         Request::get(&format!("/queries/seats?row={}", "x".repeat(100_000))),
@@ -164,9 +163,9 @@ async fn a_head_that_is_too_large_is_told() {
 }
 
 #[tokio::test]
-async fn there_are_so_many_requests_at_once() {
+async fn requests_above_the_limit_are_busy() {
     let store = MoodyStore::new();
-    let served = Served::over_within(store.store(), |limits| limits.requests = 2).await;
+    let served = TheatreServer::over_within(store.store(), |limits| limits.requests = 2).await;
     store.set(Mood::Held);
     let mut held = Vec::new();
     for seat in ["a1", "a2"] {
@@ -188,8 +187,8 @@ async fn there_are_so_many_requests_at_once() {
 }
 
 #[tokio::test]
-async fn there_are_so_many_connections_and_the_next_one_waits() {
-    let served = Served::within(|limits| limits.connections = 1).await;
+async fn a_connection_above_the_limit_waits() {
+    let served = TheatreServer::within(|limits| limits.connections = 1).await;
     let mut first = served.connect().await;
     first.ask(&Request::get("/health")).await.ok();
     let mut second = served.connect().await;
@@ -201,8 +200,8 @@ async fn there_are_so_many_connections_and_the_next_one_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
-    let served = Served::within(|limits| {
+async fn a_client_that_reads_nothing_is_disconnected() {
+    let served = TheatreServer::within(|limits| {
         (limits.write_time, limits.connections) = (SOON, 1);
     });
     let served = served.await;
@@ -217,8 +216,8 @@ async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
 }
 
 #[tokio::test]
-async fn answers_are_compressed_for_who_asks_for_it() {
-    let served = Served::new().await;
+async fn answers_are_compressed_on_request() {
+    let served = TheatreServer::new().await;
     let plain = served.get("/large.txt").await;
     assert_eq!((plain.header("content-encoding"), plain.text().as_str()), (None, LARGE));
     let request = Request::get("/large.txt").header("accept-encoding", "gzip");

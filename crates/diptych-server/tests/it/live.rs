@@ -7,24 +7,24 @@ use serde_json::json;
 use crate::{
     client::{Events, Request},
     domain::{Guestbook, Plan, cure},
-    served::Served,
+    served::TheatreServer,
 };
 
 const LIVE: &str = "/queries/how-many/live";
 
-async fn quick() -> Served {
-    Served::within(|limits| limits.live_interval = Duration::ZERO).await
+async fn quick() -> TheatreServer {
+    TheatreServer::within(|limits| limits.live_interval = Duration::ZERO).await
 }
 
 #[tokio::test]
-async fn the_answer_comes_first_and_then_each_changed_one() {
+async fn a_stream_sends_the_answer_and_then_each_changed_one() {
     let served = quick().await;
     let mut events = served.events(LIVE).await;
     assert_eq!(events.head.need("cache-control"), "no-cache");
     assert_eq!(Events::answer(&events.next().await.unwrap()), (0, json!(0)));
     served.take("a1", "ada").await;
     assert_eq!(Events::answer(&events.next().await.unwrap()), (1, json!(1)));
-    // What changes nothing is not told.
+    // An event that leaves the answer equal is not sent.
     served.remark("nothing to do with seats").await;
     served.take("a2", "ada").await;
     assert_eq!(Events::answer(&events.next().await.unwrap()), (3, json!(2)));
@@ -32,7 +32,7 @@ async fn the_answer_comes_first_and_then_each_changed_one() {
 
 /// A view that is paused tells no trouble, so its stream looked like that of a quiet day.
 #[tokio::test]
-async fn an_answer_of_a_view_that_stands_still_says_so() {
+async fn an_answer_of_a_view_that_stands_still_has_its_state() {
     let served = quick().await;
     let mut events = served.events(LIVE).await;
     let first: serde_json::Value =
@@ -56,7 +56,7 @@ async fn text_of_several_lines_is_one_event() {
 }
 
 #[tokio::test]
-async fn a_stream_resumes_where_it_was() {
+async fn a_stream_resumes_at_its_last_event() {
     let served = quick().await;
     served.take("a1", "ada").await;
     let mut events = served.events(LIVE).await;
@@ -77,9 +77,9 @@ async fn a_stream_resumes_where_it_was() {
     assert_eq!(Events::answer(&events.next().await.unwrap()), (2, json!(2)));
 }
 
-/// What is asked for is not there yet: nothing older is sent meanwhile.
+/// Until the view reaches the position, the stream sends no older answer.
 #[tokio::test]
-async fn a_stream_that_resumes_waits_for_what_was_seen() {
+async fn a_resumed_stream_waits_for_the_seen_position() {
     let served = quick().await;
     let view = served.app.view::<Plan>().unwrap();
     view.pause().await.unwrap();
@@ -115,7 +115,7 @@ async fn an_id_of_another_log_is_a_problem_in_the_stream() {
 }
 
 #[tokio::test]
-async fn what_is_not_live_says_so() {
+async fn a_query_without_live_answers_says_so() {
     let served = quick().await;
     served.get("/queries/seats/live").await.problem(404, "unknown");
     served.get("/queries/nothing/live").await.problem(404, "unknown");
@@ -126,8 +126,8 @@ async fn what_is_not_live_says_so() {
 }
 
 #[tokio::test]
-async fn there_are_so_many_streams_and_one_that_ends_makes_room() {
-    let served = Served::within(|limits| limits.streams = 2).await;
+async fn streams_above_the_limit_are_busy_until_one_ends() {
+    let served = TheatreServer::within(|limits| limits.streams = 2).await;
     let mut first = served.events(LIVE).await;
     first.next().await.unwrap();
     let _second = served.events("/status/live").await;
@@ -150,7 +150,7 @@ async fn there_are_so_many_streams_and_one_that_ends_makes_room() {
 }
 
 #[tokio::test]
-async fn a_view_that_stopped_is_told_once_and_the_stream_goes_on() {
+async fn a_stopped_view_is_one_problem_and_the_stream_continues() {
     let served = quick().await;
     let mut events = served.events("/queries/last-remarks/live").await;
     assert_eq!(Events::answer(&events.next().await.unwrap()), (0, json!([])));
@@ -177,8 +177,8 @@ async fn streams_end_when_the_server_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_gets_the_latest() {
-    let served = Served::new().await;
+async fn a_slow_reader_gets_the_latest_answer() {
+    let served = TheatreServer::new().await;
     let mut events = served.events("/queries/last-remarks/live?last=1").await;
     events.next().await.unwrap();
     let large = "x".repeat(100_000);

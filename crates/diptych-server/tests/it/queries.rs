@@ -1,4 +1,4 @@
-//! `GET` and `POST /queries/{name}`: how fresh, what of, and how it is said.
+//! `GET` and `POST /queries/{name}`: arguments, freshness, and the headers of answers.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::{
     client::{Events, Request},
     domain::{Guestbook, Plan, cure},
-    served::{Served, with_views},
+    served::{TheatreServer, with_views},
     store::{Mood, MoodyStore},
 };
 
-async fn with_seats() -> Served {
-    let served = Served::new().await;
+async fn with_seats() -> TheatreServer {
+    let served = TheatreServer::new().await;
     for (seat, by) in [("a1", "ada"), ("a2", "bob"), ("b1", "cleo")] {
         served.take(seat, by).await;
     }
@@ -22,7 +22,7 @@ async fn with_seats() -> Served {
 }
 
 #[tokio::test]
-async fn arguments_come_by_the_address_or_by_post() {
+async fn arguments_are_in_the_address_or_in_a_post() {
     let served = with_seats().await;
     for (arguments, body, answer) in [
         ("", "{}", json!(["a1", "a2", "b1"])),
@@ -61,7 +61,7 @@ async fn a_query_without_arguments_may_be_a_unit() {
 }
 
 #[tokio::test]
-async fn arguments_that_make_no_sense_are_refused() {
+async fn wrong_arguments_are_refused() {
     let served = with_seats().await;
     for target in [
         "/queries/who-sits",
@@ -96,8 +96,8 @@ async fn arguments_that_make_no_sense_are_refused() {
 }
 
 #[tokio::test]
-async fn hostile_arguments_are_text_and_nothing_else() {
-    let served = Served::new().await;
+async fn hostile_arguments_are_only_text() {
+    let served = TheatreServer::new().await;
     for (seat, encoded) in [
         ("a&b=c", "a%26b%3Dc"),
         ("ä ö", "%C3%A4+%C3%B6"),
@@ -119,7 +119,7 @@ async fn hostile_arguments_are_text_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_answer_says_of_which_position_it_is_and_what_it_cost() {
+async fn an_answer_has_its_position_and_its_cost() {
     let served = with_seats().await;
     let response = served.get("/queries/how-many?_consistency=strong").await;
     assert_eq!(response.need("diptych-position"), "3");
@@ -143,13 +143,13 @@ async fn an_answer_says_of_which_position_it_is_and_what_it_cost() {
 /// A client held tokens when an older copy of the log was put back, which grew past them. It has
 /// the same id and epoch, and answered as if it knew of what the client had written.
 #[tokio::test]
-async fn a_token_of_a_history_that_is_gone_is_a_problem_wherever_it_is_sent() {
+async fn a_token_of_a_lost_history_is_a_problem_everywhere() {
     let before = MoodyStore::new();
     let copy = before.older_copy();
-    let before = Served::over(before.store()).await;
+    let before = TheatreServer::over(before.store()).await;
     let receipt = before.take("a1", "ada").await.need("diptych-receipt");
     let seen = before.get("/queries/how-many?_consistency=strong").await.need("diptych-token");
-    let served = Served::over(copy.store()).await;
+    let served = TheatreServer::over(copy.store()).await;
     for target in ["/queries/how-many?_after=", "/queries/how-many?_session="] {
         let above = served.get(&format!("{target}{seen}")).await.problem(409, "token");
         assert!(above["detail"].as_str().unwrap().contains("the log ends at 0"), "{above}");
@@ -177,7 +177,7 @@ async fn a_token_of_a_history_that_is_gone_is_a_problem_wherever_it_is_sent() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_in_time_says_what_is_needed_and_what_there_is() {
+async fn a_view_that_is_not_far_enough_names_both_positions() {
     let served = with_seats().await;
     let view = served.app.view::<Plan>().unwrap();
     view.pause().await.unwrap();
@@ -214,8 +214,8 @@ async fn what_is_not_there_in_time_says_what_is_needed_and_what_there_is() {
 }
 
 #[tokio::test]
-async fn nobody_waits_longer_than_the_server_lets_them() {
-    let served = Served::within(|limits| limits.wait_time = Duration::from_millis(2)).await;
+async fn a_query_waits_at_most_the_limit_of_the_server() {
+    let served = TheatreServer::within(|limits| limits.wait_time = Duration::from_millis(2)).await;
     served.app.view::<Plan>().unwrap().pause().await.unwrap();
     served.take("a1", "ada").await;
     let target = "/queries/how-many?_consistency=strong&_within=18446744073709551615";
@@ -238,7 +238,7 @@ async fn a_session_reads_its_writes_and_never_goes_back() {
     let response = served.ask(&ask(&written)).await;
     let seen = response.need("diptych-session");
     assert_eq!(response.ok(), 4);
-    // Somebody else writes, and only this session sees it.
+    // Another client writes, and only this session sees it.
     served.take("b3", "eve").await;
     view.step().await.unwrap();
     let response = served.ask(&ask(&seen)).await;
@@ -250,7 +250,7 @@ async fn a_session_reads_its_writes_and_never_goes_back() {
 }
 
 #[tokio::test]
-async fn tokens_that_make_no_sense_are_told_from_those_of_another_log() {
+async fn malformed_tokens_differ_from_tokens_of_another_log() {
     let (served, other) = (with_seats().await, with_seats().await);
     let foreign = other.get("/queries/how-many").await.need("diptych-token");
     for parameter in ["_session", "_after"] {
@@ -264,7 +264,7 @@ async fn tokens_that_make_no_sense_are_told_from_those_of_another_log() {
 }
 
 #[tokio::test]
-async fn parameters_that_cannot_be_read_are_refused() {
+async fn malformed_parameters_are_refused() {
     let served = with_seats().await;
     for parameter in [
         "_consistency=linear",
@@ -295,7 +295,7 @@ async fn parameters_that_cannot_be_read_are_refused() {
 }
 
 #[tokio::test]
-async fn asking_changes_nothing() {
+async fn a_query_changes_nothing() {
     let served = with_seats().await;
     for target in [
         "/queries/seats",
@@ -313,7 +313,7 @@ async fn asking_changes_nothing() {
 }
 
 #[tokio::test]
-async fn mistakes_of_the_program_are_answers_and_the_next_request_goes_on() {
+async fn mistakes_of_the_program_are_problems_and_the_next_request_works() {
     let served = with_seats().await;
     let mut connection = served.connect().await;
     for query in ["riddle", "curse", "oddity"] {
@@ -352,8 +352,8 @@ async fn an_explanation_lists_the_events_of_the_answer() {
 }
 
 #[tokio::test]
-async fn an_explanation_is_no_longer_than_the_server_allows() {
-    let served = Served::within(|limits| limits.explained_events = 1).await;
+async fn an_explanation_has_a_limit_of_events() {
+    let served = TheatreServer::within(|limits| limits.explained_events = 1).await;
     served.take("a1", "ada").await;
     served.take("a2", "ada").await;
     let cut = served.get("/queries/seats/explanation?_limit=1000").await.ok();
@@ -361,8 +361,8 @@ async fn an_explanation_is_no_longer_than_the_server_allows() {
 }
 
 #[tokio::test]
-async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
-    let served = Served::new().await;
+async fn a_stopped_view_names_its_position_and_answers_stale() {
+    let served = TheatreServer::new().await;
     served.remark("one").await;
     served.done("poison", json!({ "poison": "queries" })).await;
     served.remark("two").await;
@@ -403,10 +403,11 @@ async fn a_view_that_stopped_says_where_and_answers_what_it_can() {
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_too_long_is_given_up() {
+async fn an_answer_that_exceeds_its_time_is_slow() {
     let store = MoodyStore::new();
     let soon = Duration::from_millis(20);
-    let served = Served::over_within(store.store(), |limits| limits.answer_time = soon).await;
+    let served =
+        TheatreServer::over_within(store.store(), |limits| limits.answer_time = soon).await;
     served.take("a1", "ada").await;
     served.take("a2", "ada").await;
     store.set(Mood::Held);
@@ -417,9 +418,9 @@ async fn an_answer_that_takes_too_long_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_app_that_was_stopped_says_so() {
+async fn a_stopped_app_says_so() {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
-    let served = Served::of(app.clone(), |server| server).await;
+    let served = TheatreServer::of(app.clone(), |server| server).await;
     served.take("a1", "ada").await;
     assert_eq!(served.get("/queries/how-many?_consistency=strong").await.ok(), 1);
     app.stop().await.unwrap();
@@ -438,7 +439,7 @@ async fn an_app_that_was_stopped_says_so() {
 #[tokio::test]
 async fn a_stopped_app_without_views_is_not_ready() {
     let app = App::over(Memory::new()).start().await.unwrap();
-    let served = Served::of(app.clone(), |server| server).await;
+    let served = TheatreServer::of(app.clone(), |server| server).await;
     served.get("/ready").await.ok();
     app.stop().await.unwrap();
     served.get("/ready").await.problem(503, "stopping");

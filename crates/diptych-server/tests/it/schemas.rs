@@ -1,10 +1,10 @@
-//! The catalogue and the OpenAPI document say what there is, as it is.
+//! The catalogue and the OpenAPI document agree with the server.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::{client::Request, served::Served};
+use crate::{client::Request, served::TheatreServer};
 
 /// All values under this key, wherever they are.
 fn all<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
@@ -23,11 +23,11 @@ fn all<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
 }
 
 async fn document(target: &str) -> Value {
-    Served::new().await.get(target).await.ok()
+    TheatreServer::new().await.get(target).await.ok()
 }
 
 #[tokio::test]
-async fn every_reference_leads_somewhere() {
+async fn every_reference_of_the_documents_resolves() {
     for target in ["/catalogue", "/openapi.json"] {
         let document = document(target).await;
         let mut references = Vec::new();
@@ -41,7 +41,7 @@ async fn every_reference_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn operations_have_ids_of_their_own() {
+async fn operation_ids_are_unique() {
     let openapi = document("/openapi.json").await;
     let mut ids = Vec::new();
     all(&openapi["paths"], "operationId", &mut ids);
@@ -50,7 +50,7 @@ async fn operations_have_ids_of_their_own() {
 }
 
 #[tokio::test]
-async fn everything_that_was_registered_is_there() {
+async fn the_catalogue_lists_every_registration() {
     let (catalogue, openapi) = (document("/catalogue").await, document("/openapi.json").await);
     let names = |list: &str| -> Vec<String> {
         let entries = catalogue[list].as_array().unwrap();
@@ -87,7 +87,7 @@ async fn everything_that_was_registered_is_there() {
 }
 
 #[tokio::test]
-async fn schemas_say_what_the_types_are() {
+async fn schemas_describe_the_types() {
     let openapi = document("/openapi.json").await;
     let schemas = &openapi["components"]["schemas"];
     let take = &schemas["Take"];
@@ -114,10 +114,10 @@ async fn schemas_say_what_the_types_are() {
     assert_eq!(schemas["NotGiven"]["oneOf"].as_array().unwrap().len(), 2);
 }
 
-/// An enum of events is stored as what is in its variants.
+/// An enum of events is stored as the contents of its variants.
 #[tokio::test]
 async fn the_schema_of_an_event_is_that_of_its_payload() {
-    let served = Served::new().await;
+    let served = TheatreServer::new().await;
     served.take("a1", "ada").await;
     let catalogue = served.get("/catalogue").await.ok();
     let taken = &catalogue["events"][0];
@@ -129,10 +129,10 @@ async fn the_schema_of_an_event_is_that_of_its_payload() {
     assert_eq!(remarked["schema"]["$ref"], "#/components/schemas/Remarked");
 }
 
-/// What the document says of an address is what happens there.
+/// Each path of the document answers as described there.
 #[tokio::test]
-async fn every_address_of_the_document_is_answered() {
-    let served = Served::new().await;
+async fn every_path_of_the_document_is_answered() {
+    let served = TheatreServer::new().await;
     let openapi = served.get("/openapi.json").await.ok();
     for (path, methods) in openapi["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {

@@ -1,4 +1,4 @@
-//! The theatre, served.
+//! A running server of the theatre.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::{
     domain::{Guestbook, Plan, theatre},
 };
 
-pub(crate) struct Served {
+pub(crate) struct TheatreServer {
     pub(crate) app: App,
     pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -23,38 +23,39 @@ pub(crate) fn with_views(builder: AppBuilder) -> AppBuilder {
     builder.view::<Plan>().view::<Guestbook>()
 }
 
-impl Served {
+impl TheatreServer {
     /// In memory, and with nothing special.
-    pub(crate) async fn new() -> Served {
-        Served::over(Memory::new()).await
+    pub(crate) async fn new() -> TheatreServer {
+        TheatreServer::over(Memory::new()).await
     }
 
-    pub(crate) async fn over(store: impl EventStore) -> Served {
-        Served::of(with_views(App::over(store)).start().await.unwrap(), |server| server).await
+    pub(crate) async fn over(store: impl EventStore) -> TheatreServer {
+        TheatreServer::of(with_views(App::over(store)).start().await.unwrap(), |server| server)
+            .await
     }
 
     /// With these limits.
-    pub(crate) async fn within(set: impl FnOnce(&mut ServerLimits)) -> Served {
-        Served::over_within(Memory::new(), set).await
+    pub(crate) async fn within(set: impl FnOnce(&mut ServerLimits)) -> TheatreServer {
+        TheatreServer::over_within(Memory::new(), set).await
     }
 
     pub(crate) async fn over_within(
         store: impl EventStore,
         set: impl FnOnce(&mut ServerLimits),
-    ) -> Served {
+    ) -> TheatreServer {
         let mut limits = ServerLimits::default();
         set(&mut limits);
         let app = with_views(App::over(store)).start().await.unwrap();
-        Served::of(app, |server| server.limits(limits)).await
+        TheatreServer::of(app, |server| server.limits(limits)).await
     }
 
-    pub(crate) async fn of(app: App, set: impl FnOnce(Server) -> Server) -> Served {
+    pub(crate) async fn of(app: App, set: impl FnOnce(Server) -> Server) -> TheatreServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = set(theatre(app.clone()));
         let serving = tokio::spawn(server.serve(listener, async move { drop(stopped.await) }));
-        Served { app, address, stop, serving }
+        TheatreServer { app, address, stop, serving }
     }
 
     pub(crate) async fn connect(&self) -> Connection {

@@ -1,4 +1,4 @@
-//! The end of a server, which loses nothing.
+//! The orderly end of a server.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     client::{LONG, Request},
-    served::{Served, with_views},
+    served::{TheatreServer, with_views},
     store::{Mood, MoodyStore},
 };
 
@@ -17,9 +17,9 @@ fn take(seat: &str) -> Request {
 }
 
 #[tokio::test]
-async fn what_was_begun_is_answered_and_nobody_else_comes_in() {
+async fn a_stop_answers_started_requests_and_accepts_no_more() {
     let store = MoodyStore::new();
-    let served = Served::over(store.store()).await;
+    let served = TheatreServer::over(store.store()).await;
     let address = served.address;
     let (mut begun, mut idle, mut fresh) =
         (served.connect().await, served.connect().await, served.connect().await);
@@ -43,9 +43,9 @@ async fn what_was_begun_is_answered_and_nobody_else_comes_in() {
 
 /// The client is gone, so no connection is left to wait for.
 #[tokio::test]
-async fn a_command_without_a_client_is_waited_for() {
+async fn a_stop_waits_for_commands_without_a_client() {
     let store = MoodyStore::new();
-    let served = Served::over(store.store()).await;
+    let served = TheatreServer::over(store.store()).await;
     store.set(Mood::Held);
     let mut connection = served.connect().await;
     connection.write(take("a1").bytes()).await;
@@ -60,10 +60,10 @@ async fn a_command_without_a_client_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_left_after_a_while() {
+async fn a_stop_abandons_requests_after_its_time() {
     let store = MoodyStore::new();
     let soon = Duration::from_millis(20);
-    let served = Served::over_within(store.store(), |limits| limits.stop_time = soon).await;
+    let served = TheatreServer::over_within(store.store(), |limits| limits.stop_time = soon).await;
     store.set(Mood::Held);
     let mut connection = served.connect().await;
     connection.write(take("a1").bytes()).await;
@@ -73,10 +73,10 @@ async fn what_does_not_end_is_left_after_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_that_was_acknowledged_is_there_after_the_end() {
+async fn acknowledged_commands_survive_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let app = with_views(App::open(folder.path()).unwrap()).start().await.unwrap();
-    let served = Served::of(app, |server| server).await;
+    let served = TheatreServer::of(app, |server| server).await;
     let address = served.address;
     let senders: Vec<_> = (0..8)
         .map(|sender| {
@@ -106,7 +106,7 @@ async fn everything_that_was_acknowledged_is_there_after_the_end() {
     }
     served.stop().await.stop().await.unwrap();
     let app = with_views(App::open(folder.path()).unwrap()).start().await.unwrap();
-    let again = Served::of(app, |server| server).await;
+    let again = TheatreServer::of(app, |server| server).await;
     let mut all = 0;
     for sender in senders {
         for seat in sender.await.unwrap() {

@@ -1,4 +1,4 @@
-//! For whoever runs it: health, readiness, status and figures.
+//! For operators: health, readiness, status and metrics.
 
 use diptych::{App, Memory};
 use diptych_server::{Metrics, MetricsError};
@@ -6,19 +6,19 @@ use serde_json::json;
 
 use crate::{
     domain::Plan,
-    served::{Served, with_views},
+    served::{TheatreServer, with_views},
 };
 
 #[tokio::test]
-async fn health_and_readiness_are_told() {
-    let served = Served::new().await;
+async fn health_and_readiness_are_answered() {
+    let served = TheatreServer::new().await;
     assert_eq!(served.get("/health").await.ok(), json!({ "status": "up" }));
     assert_eq!(served.get("/ready").await.ok(), json!({ "status": "ready" }));
 }
 
 #[tokio::test]
 async fn the_status_shows_log_commands_and_views() {
-    let served = Served::new().await;
+    let served = TheatreServer::new().await;
     served.app.view::<Plan>().unwrap().pause().await.unwrap();
     served.take("a1", "ada").await;
     let status = served.get("/status").await.ok();
@@ -36,15 +36,15 @@ async fn the_status_shows_log_commands_and_views() {
     assert!(status["uptime_seconds"].as_f64().unwrap() >= 0.0);
 }
 
-/// The recorder is that of the whole process: this is the one test of it.
+/// A process has one recorder, so this is its only test.
 #[tokio::test]
-async fn figures_are_there_as_prometheus_reads_them() {
-    let without = Served::new().await;
+async fn metrics_have_the_format_of_prometheus() {
+    let without = TheatreServer::new().await;
     without.get("/metrics").await.problem(404, "unknown");
     let metrics = Metrics::install().unwrap();
     assert!(matches!(Metrics::install(), Err(MetricsError::Installed(_))));
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
-    let served = Served::of(app, |server| server.metrics(metrics.clone())).await;
+    let served = TheatreServer::of(app, |server| server.metrics(metrics.clone())).await;
     served.take("a1", "ada").await;
     served.get("/queries/how-many").await.ok();
     served.get("/queries/nobody-registered-this").await.problem(404, "unknown");

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 pub(crate) enum Mood {
     #[default]
     Well,
-    /// Appends wait, and reads of what is asked about the past.
+    /// Appends and look-ups wait.
     Held,
     /// Reads that end before the head wait: those of the past.
     PastHeld,
@@ -38,7 +38,7 @@ impl MoodyStore {
         MoodyStore { store, identity, mood: Arc::default(), waiting: Arc::default() }
     }
 
-    /// An empty log under the identity of this one: as when an older copy of it was put back.
+    /// An empty log with the identity of this one, as after a replacement by an older copy.
     pub(crate) fn older_copy(&self) -> MoodyStore {
         MoodyStore { identity: self.identity, ..MoodyStore::new() }
     }

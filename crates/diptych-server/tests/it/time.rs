@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     client::Request,
-    served::{Served, with_views},
+    served::{TheatreServer, with_views},
     store::{Mood, MoodyStore},
 };
 
@@ -19,11 +19,11 @@ fn instant(text: &str) -> Timestamp {
 }
 
 /// On three days a seat is taken, and each is recorded a day late.
-async fn three_days() -> Served {
+async fn three_days() -> TheatreServer {
     let clock = Clock::new();
     clock.set(instant("2013-01-02T00:00:00Z"));
     let app = with_views(App::over(ControlledClock::new(clock.clone()))).start().await.unwrap();
-    let served = Served::of(app, |server| server).await;
+    let served = TheatreServer::of(app, |server| server).await;
     for (day, seat) in [(3, "a1"), (2, "a2"), (1, "a3")] {
         let take = Request::send("take-seat", json!({ "seat": seat, "by": "ada" }));
         let at = format!("2013-01-0{day}T12:00:00Z");
@@ -33,7 +33,7 @@ async fn three_days() -> Served {
     served
 }
 
-async fn seats(served: &Served, point: &str) -> (String, Vec<String>) {
+async fn seats(served: &TheatreServer, point: &str) -> (String, Vec<String>) {
     let response = served.get(&format!("/queries/seats?{point}")).await;
     let position = response.need("diptych-position");
     let places = response.ok();
@@ -42,7 +42,7 @@ async fn seats(served: &Served, point: &str) -> (String, Vec<String>) {
 }
 
 #[tokio::test]
-async fn the_past_is_asked_by_position_by_what_was_known_and_by_what_was_so() {
+async fn a_query_about_the_past_takes_a_position_or_an_instant() {
     let served = three_days().await;
     for (point, position, expected) in [
         ("_as_of=0", "0", vec![]),
@@ -63,7 +63,7 @@ async fn the_past_is_asked_by_position_by_what_was_known_and_by_what_was_so() {
 }
 
 #[tokio::test]
-async fn a_header_says_the_same_and_the_address_goes_first() {
+async fn the_address_wins_over_a_header() {
     let served = three_days().await;
     let request =
         Request::get("/queries/seats").header("Diptych-Occurred-Before", "2013-01-02T00:00:00Z");
@@ -73,7 +73,7 @@ async fn a_header_says_the_same_and_the_address_goes_first() {
 }
 
 #[tokio::test]
-async fn above_the_head_there_is_nothing_to_ask() {
+async fn a_position_above_the_head_is_refused() {
     let served = three_days().await;
     for position in ["4", "18446744073709551615"] {
         let response = served.get(&format!("/queries/how-many?_as_of={position}")).await;
@@ -85,11 +85,11 @@ async fn above_the_head_there_is_nothing_to_ask() {
 /// 64 strangers who asked about the past took the threads that answer requests, and commands came
 /// through 70 times more slowly.
 #[tokio::test]
-async fn questions_about_the_past_hold_up_no_command_and_end_with_their_client() {
+async fn queries_about_the_past_delay_no_command_and_end_with_their_client() {
     let store = MoodyStore::new();
     let builder = with_views(App::over(store.store()));
     let builder = builder.past_folds(NonZeroUsize::MIN).past_waiting(0);
-    let served = Served::of(builder.start().await.unwrap(), |server| server).await;
+    let served = TheatreServer::of(builder.start().await.unwrap(), |server| server).await;
     served.take("a1", "ada").await;
     served.take("a2", "ben").await;
     served.get("/queries/seats?_consistency=strong").await.ok();
@@ -103,7 +103,7 @@ async fn questions_about_the_past_hold_up_no_command_and_end_with_their_client()
         let busy = served.get(target).await;
         let problem = busy.problem(503, "busy");
         assert_eq!(busy.need("retry-after"), "1");
-        assert!(problem["detail"].as_str().unwrap().contains("come again"), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("retry later"), "{problem}");
     }
     served.take("a3", "cem").await;
     let now = served.get("/queries/seats?_consistency=strong").await.ok();

@@ -75,7 +75,7 @@ fn a_new_version_makes_other_tables_and_removes_those_of_the_old() {
     };
     follow(app.store(), &mut Sqlite::at(&file).projection(old), 10).unwrap();
     assert_eq!(objects(&file), ["all_odd", "odd", "odd_by_cents", "of \"old\""]);
-    // What people add is theirs, and in nobody's way.
+    // Objects of other programs stay.
     Connection::open(&file).unwrap().execute_batch("CREATE TABLE of_people (x)").unwrap();
 
     let new = || Odd {
@@ -107,7 +107,7 @@ fn a_new_version_makes_other_tables_and_removes_those_of_the_old() {
     // The newer one, still running, does not write to tables of the older.
     let at = old.checkpoint().unwrap().unwrap();
     let error = new_one.apply(&[], Some(at), at).unwrap_err();
-    assert!(error.to_string().contains("made anew in version 1"), "{error}");
+    assert!(error.to_string().contains("rebuilt in version 1"), "{error}");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn tables_that_changed_without_a_new_version_are_noticed() {
     let app = app();
     note(&app, (1..=3).map(|number| sold(1, 1, number)));
     follow(app.store(), &mut Sqlite::at(&file).projection(odd(row)), 10).unwrap();
-    // What people add to a table of a report is no change.
+    // An index that another program adds to a table of a report is no change.
     let index = "CREATE INDEX of_people ON odd (cents)";
     Connection::open(&file).unwrap().execute_batch(index).unwrap();
     assert_eq!(position(&mut Sqlite::at(&file).projection(odd(row))), Some(3));
@@ -148,11 +148,11 @@ fn tables_and_checkpoints_that_were_removed_by_hand_are_noticed() {
     odd.reset().unwrap();
     follow(app.store(), &mut odd, 10).unwrap();
 
-    // Without its row it has no checkpoint, and rows of nobody knows what: it begins anew.
+    // Without its row the place of the rows is unknown, so it begins anew.
     let at = odd.checkpoint().unwrap().unwrap();
     by_hand("DELETE FROM diptych_checkpoint");
     let error = odd.apply(&[], Some(at), at).unwrap_err();
-    assert!(error.to_string().contains("diptych_checkpoint is gone"), "{error}");
+    assert!(error.to_string().contains("checkpoint of projection odd is gone"), "{error}");
     follow(app.store(), &mut odd, 10).unwrap();
     let rows = "SELECT count(*) FROM odd";
     let rows: Option<u64> = reader(&file).query_row(rows, (), |row| row.get(0)).optional().unwrap();

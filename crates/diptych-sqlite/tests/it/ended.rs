@@ -270,7 +270,7 @@ fn nothing_that_outlasts_an_event_can_be_changed_in_apply() {
 }
 
 #[test]
-fn what_a_table_is_like_can_be_asked_in_apply() {
+fn apply_can_read_the_schema() {
     let apply: Apply = |tx, event| {
         let sql = "SELECT count(*) FROM pragma_table_info('odd')";
         let columns: i64 = tx.query_row(sql, (), |row| row.get(0))?;
@@ -342,7 +342,7 @@ const WITH_RULES: &str = "CREATE TABLE odd (position INTEGER, cents INTEGER);
     CREATE TRIGGER counting AFTER INSERT ON odd BEGIN INSERT INTO counted VALUES (1); END;";
 
 #[test]
-fn what_was_changed_by_hand_is_noticed_at_the_start_and_before_the_next_commit() {
+fn changes_by_hand_are_found_at_the_start_and_before_the_next_commit() {
     let cases = [
         ("DROP TRIGGER counting", "trigger counting of projection odd was removed"),
         ("DROP INDEX by_cents", "index by_cents of projection odd was removed"),

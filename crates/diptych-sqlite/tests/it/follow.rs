@@ -13,7 +13,7 @@ pub(crate) enum End {
     Target(TargetError),
 }
 
-/// Takes in what there is; how often somebody else had moved the checkpoint.
+/// Applies all events of the store. Returns how often another runner had moved the checkpoint.
 pub(crate) fn follow<T: Target>(
     store: &Store,
     target: &mut T,
@@ -22,7 +22,7 @@ pub(crate) fn follow<T: Target>(
     follow_as(store.identity(), store, target, batch_events)
 }
 
-/// The same, as if the log were this one.
+/// Follows the store as if it had the identity of this log.
 pub(crate) fn follow_as<T: Target>(
     log: LogIdentity,
     store: &Store,
@@ -33,7 +33,7 @@ pub(crate) fn follow_as<T: Target>(
     follow_from(at, log, store, target, batch_events)
 }
 
-/// The same, from what was found to be the checkpoint.
+/// Follows from this checkpoint, which the caller has read.
 pub(crate) fn follow_from<T: Target>(
     mut at: Option<Checkpoint>,
     log: LogIdentity,

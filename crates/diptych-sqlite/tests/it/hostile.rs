@@ -1,4 +1,4 @@
-//! What a projection might do with its transaction that would break the promise.
+//! Statements of a projection that would break the promise about its rows.
 
 use diptych::Recorded;
 use diptych_sqlite::{Result, Sqlite, Transaction, rusqlite::Connection};
@@ -70,7 +70,7 @@ fn an_attempt_to_end_it_that_is_passed_over_does_nothing() {
 }
 
 #[test]
-fn what_follows_a_statement_that_rolled_back_is_not_committed_by_itself() {
+fn statements_after_a_rollback_are_not_committed_separately() {
     let (at, reason, rows) = at_the_third(|tx| {
         let twice = "INSERT OR ROLLBACK INTO odd (rowid, position) VALUES (1, 77)";
         assert!(tx.execute(twice, ()).is_err());
@@ -100,7 +100,7 @@ fn savepoints_are_fine() {
 }
 
 #[test]
-fn only_what_it_made_can_be_written_to() {
+fn a_projection_writes_only_to_its_own_objects() {
     let cases = [
         ("UPDATE diptych_checkpoint SET position = 99", "diptych_checkpoint is not of this"),
         ("DELETE FROM diptych_schema", "diptych_schema is not of this"),
@@ -132,7 +132,7 @@ fn the_tables_of_another_are_left_alone() {
 
     let creates = [
         ("CREATE TABLE sale (x)", "table sale already exists"),
-        ("CREATE TABLE IF NOT EXISTS sale (x)", "there is a table sale already, which is not"),
+        ("CREATE TABLE IF NOT EXISTS sale (x)", "the table sale exists already, and is not"),
         ("CREATE TABLE mine (x); DROP TABLE IF EXISTS sale", "sale was there before"),
         ("CREATE TABLE IF NOT EXISTS sale (x); DELETE FROM sale", "sale was there before"),
         ("CREATE TABLE IF NOT EXISTS sale (x); ALTER TABLE sale ADD COLUMN y", "sale was there"),

@@ -27,7 +27,7 @@ const KILLS: u64 = 40;
 const SEED: &str = "DIPTYCH_KILL_SEED";
 const FOLDER: &str = "DIPTYCH_KILL_FOLDER";
 const BEGUN: &str = "the child has begun";
-/// A child that nobody kills ends by itself after this time.
+/// A child that is not killed ends by itself after this time.
 const LIFE: Duration = Duration::from_secs(20);
 
 #[test]
@@ -70,7 +70,7 @@ fn kill(child: &str) {
     assert!(positions.len() as u64 > kills / 2, "the children hardly got to project");
 }
 
-/// What a child does. As a test of its own it does nothing.
+/// The work of a child. As a test without a parent it does nothing.
 #[test]
 fn child() {
     let Ok(folder) = env::var(FOLDER) else { return };
@@ -91,7 +91,7 @@ fn child() {
     }
 }
 
-/// The same with the projection in the hands of the app.
+/// Kills a child whose app runs the projection.
 #[test]
 fn child_with_an_app() {
     let Ok(folder) = env::var(FOLDER) else { return };

@@ -1,4 +1,4 @@
-//! Projections of a few lines, for what nobody should do.
+//! Projections of a few lines, for things that a projection should not do.
 
 use diptych::Recorded;
 use diptych_sqlite::{Projection, Result, Transaction};

@@ -12,7 +12,7 @@ use crate::{
 
 const RUNNERS: usize = 3;
 
-/// How often somebody found the checkpoint moved by another.
+/// How often a runner found the checkpoint moved by another one.
 fn race(store: &Store, file: &Path) -> u64 {
     let barrier = Barrier::new(RUNNERS);
     let run = |batch_events| {

@@ -82,7 +82,7 @@ fn a_panic_is_a_refusal() {
 }
 
 #[test]
-fn what_only_a_commit_finds_out_is_a_refusal_too() {
+fn a_fault_found_by_the_commit_refuses_the_event() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.db");
     let app = app();

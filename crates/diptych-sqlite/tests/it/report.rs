@@ -1,4 +1,4 @@
-//! A report answers questions that nobody thought of, and says how fresh the answers are.
+//! A report answers questions that no program foresaw, and says how fresh the answers are.
 
 use diptych::{
     Position, Timestamp,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn what_is_asked_of_the_rows_is_what_a_fold_of_the_log_gives() {
+fn queries_of_the_rows_equal_a_fold_of_the_log() {
     for (seed, batch_events) in [(1, 1), (2, 7), (3, 1_000)] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("report.db");
@@ -100,7 +100,7 @@ fn two_projections_share_a_file() {
 }
 
 #[test]
-fn a_reader_sees_whole_batches_and_holds_nobody_up() {
+fn a_reader_sees_whole_batches_and_delays_no_writer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.db");
     let app = busy_app(5, 30);

@@ -1,4 +1,4 @@
-//! Projections as an app runs them: nobody calls them, and they keep in step.
+//! Projections that an app runs and keeps in step.
 
 use std::{
     fs,
@@ -225,7 +225,7 @@ async fn a_reset_makes_the_same_rows_again() {
     assert_eq!(Totals::asked(&reader(&file)), before);
     assert_eq!(sales.status().events, 2 * trades(app.store(), app.head()));
 
-    // Somebody else resets it: that is noticed with the next event.
+    // Another runner resets it, which the next event shows.
     let mut other = crate::shop::sales(&file);
     diptych::projection::Target::reset(&mut other).unwrap();
     note(&app, [sold(1, 1, 1)]);
@@ -302,7 +302,7 @@ async fn an_event_that_is_refused_stops_this_projection_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_database_is_waited_for_and_holds_nobody_up() {
+async fn a_locked_database_delays_no_other_follower() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.db");
     let lock = Connection::open(&file).unwrap();

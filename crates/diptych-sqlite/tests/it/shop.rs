@@ -33,7 +33,7 @@ pub(crate) enum Trade {
     },
 }
 
-/// What no report is about.
+/// An event that no report applies.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event("swept")]
 pub(crate) struct Swept {
@@ -146,7 +146,7 @@ pub(crate) fn sales(file: &Path) -> SqliteProjection<Sales> {
     Sqlite::at(file).projection(Sales)
 }
 
-/// What `Sales` makes rows of, as a fold. Sums by shop and, of what was sold, by month.
+/// The rows of `Sales` as a fold: sums by shop, and sums of sales by month.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) shops: BTreeMap<String, (i64, i64)>,
@@ -182,7 +182,7 @@ impl Totals {
         *of_shop = (of_shop.0 + 1, of_shop.1 + cents);
     }
 
-    /// The same, asked of the database: an ad-hoc grouping of lines, and the sums.
+    /// The sums in the database: a grouping of its lines, and its table of sums.
     pub(crate) fn asked(report: &Connection) -> Totals {
         let by_month = "SELECT month, count(*), sum(cents) FROM sale GROUP BY month";
         let by_shop = "SELECT shop, trades, cents FROM shop_total";
@@ -216,7 +216,7 @@ pub(crate) fn assert_in_step(store: &Store, file: &Path) -> Position {
     upto
 }
 
-/// The same as the target itself says it.
+/// The checkpoint that the target itself reports.
 pub(crate) fn position<T: Target>(target: &mut T) -> Option<u64> {
     target.checkpoint().unwrap().map(|checkpoint| checkpoint.position.get())
 }

@@ -409,7 +409,7 @@ async fn a_file_that_is_overwritten_stops_the_projection_until_it_is_resumed() {
     app.stop().await.unwrap();
 }
 
-/// What a person reads who resumes a projection whose database cannot be used.
+/// The text that a person reads after resuming a projection whose database cannot be used.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn resume_says_why_it_does_not_go_on() {

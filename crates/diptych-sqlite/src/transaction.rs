@@ -1,0 +1,251 @@
+//! One transaction of a projection, and the operations that the rules of projections use in it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use diptych::{
+    Position, Recorded, Timestamp,
+    projection::{
+        CheckedSchema, Checkpoint, DatabaseTransaction, Grouping, SchemaObject, StoredCheckpoint,
+        TargetError,
+    },
+};
+use rusqlite::{Connection, Transaction};
+
+use crate::{
+    Projection, Sqlite,
+    guard::{Guard, Rules, Savepoints},
+    schema, stored,
+    trouble::{of_create, of_event, of_file},
+};
+
+const ENDED: &str = "the transaction ended on the way, by a statement with OR ROLLBACK or an error \
+    of the database that was passed over; nothing of it was committed";
+
+/// A transaction that has begun, with the projection that works in it.
+pub(crate) struct SqliteTransaction<'a, P> {
+    projection: &'a P,
+    place: &'a Sqlite,
+    tx: &'a Transaction<'a>,
+    guard: &'a Guard,
+    checked: &'a mut Option<CheckedSchema>,
+    savepoints: Savepoints,
+    wants_savepoints: bool,
+    /// The position of the last event of the batch.
+    last: Option<Position>,
+}
+
+impl<'a, P: Projection> SqliteTransaction<'a, P> {
+    pub(crate) fn new(
+        projection: &'a P,
+        place: &'a Sqlite,
+        tx: &'a Transaction<'a>,
+        guard: &'a Guard,
+        checked: &'a mut Option<CheckedSchema>,
+        savepoints: Savepoints,
+    ) -> SqliteTransaction<'a, P> {
+        let (wants_savepoints, last) = (false, None);
+        SqliteTransaction {
+            projection,
+            place,
+            tx,
+            guard,
+            checked,
+            savepoints,
+            wants_savepoints,
+            last,
+        }
+    }
+
+    /// Whether an event needs savepoints that were not allowed. Then it was not applied: run the
+    /// work again with savepoints.
+    pub(crate) fn wants_savepoints(&self) -> bool {
+        self.wants_savepoints
+    }
+
+    /// The position of the last event that was applied.
+    pub(crate) fn last(&self) -> Option<Position> {
+        self.last
+    }
+
+    fn file(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> TargetError + use<'a, P> {
+        let path = &self.place.path;
+        move |error| of_file(path, doing, error)
+    }
+
+    fn create_in(
+        &self,
+        guard: &Guard,
+        tx: &Transaction<'_>,
+        before: &[SchemaObject],
+    ) -> Result<(), TargetError> {
+        let existing: HashSet<_> = before.iter().map(|object| object.name.clone()).collect();
+        let rules = Rules::Create { existing: Arc::new(existing) };
+        let ran = guard.during(rules, || self.projection.create(tx));
+        // The guard would not check a cached statement again in `apply`.
+        tx.flush_prepared_statement_cache();
+        let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
+        outcome.map_err(|error| of_create(&self.place.path, error, ran.refused))?;
+        match ran.rolled_back || tx.is_autocommit() {
+            true => Err(self.broken(ENDED)),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses foreign keys to tables of other projections: the rows of one would decide whether
+    /// the other can remove its own.
+    fn refers_to_its_own(
+        &self,
+        tx: &Transaction<'_>,
+        made: &[SchemaObject],
+    ) -> Result<(), TargetError> {
+        let found = schema::foreign_reference(tx, made).map_err(self.file("reading its schema"))?;
+        let Some((table, foreign)) = found else { return Ok(()) };
+        Err(self.broken(&format!(
+            "table {table} of projection {} refers to {foreign}, which is not of this projection: \
+             leave out REFERENCES {foreign}, or make both tables in one projection",
+            self.projection.name()
+        )))
+    }
+
+    /// Applies one event. Returns whether it was applied: if not, it wants savepoints.
+    fn apply_one(&self, rules: Rules, event: &Recorded<P::Event>) -> Result<bool, TargetError> {
+        let (tx, at) = (self.tx, event.position);
+        let around = |sql| {
+            let done = tx.prepare_cached(sql).and_then(|mut around| around.execute(()));
+            done.map_err(|error| of_event(&self.place.path, at, error.into(), None))
+        };
+        let has_savepoint = rules.allow_savepoints();
+        if has_savepoint {
+            around("SAVEPOINT diptych_event")?;
+        }
+        let ran = self.guard.during(rules, || self.projection.apply(tx, event));
+        if ran.wants_savepoints {
+            return Ok(false);
+        }
+        let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
+        outcome.map_err(|error| of_event(&self.place.path, at, error, ran.refused))?;
+        if ran.rolled_back || tx.is_autocommit() {
+            return Err(TargetError::event(at, ENDED));
+        }
+        if has_savepoint {
+            around("RELEASE diptych_event")?;
+        }
+        Ok(true)
+    }
+}
+
+impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
+    fn projection(&self) -> &str {
+        self.projection.name()
+    }
+
+    fn version(&self) -> u32 {
+        self.projection.version()
+    }
+
+    fn broken(&self, fault: &str) -> TargetError {
+        let reason = format!("{}: {fault}", self.place.path.display());
+        TargetError::Broken { reason, source: None }
+    }
+
+    fn create_tables(&mut self) -> Result<(), TargetError> {
+        stored::create_tables(self.tx).map_err(self.file("creating its own tables"))
+    }
+
+    fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError> {
+        let found = stored::checkpoint(self.tx, self.projection.name());
+        found.map_err(self.file("reading what is stored about projections"))
+    }
+
+    fn move_checkpoint(
+        &mut self,
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+        recorded_at: Option<Timestamp>,
+    ) -> Result<bool, TargetError> {
+        let (name, version) = (self.projection.name(), self.projection.version());
+        let moved = stored::move_checkpoint(self.tx, name, version, from, to, recorded_at);
+        moved.map_err(self.file("moving the checkpoint"))
+    }
+
+    fn begin(&mut self, made: &[SchemaObject]) -> Result<(), TargetError> {
+        self.refers_to_its_own(self.tx, made)?;
+        let (name, version) = (self.projection.name(), self.projection.version());
+        stored::begin(self.tx, name, version, made).map_err(self.file("noting its tables"))
+    }
+
+    fn made(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
+        let made = stored::made_by(self.tx, self.projection.name());
+        made.map_err(self.file("reading its schema"))
+    }
+
+    fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
+        schema::present(self.tx).map_err(self.file("reading its schema"))
+    }
+
+    /// Runs `create` in memory.
+    fn described(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
+        let guard = Guard::default();
+        let trying = || self.file("trying `create` in memory");
+        let mut memory = Connection::open_in_memory().map_err(trying())?;
+        guard.watch(&mut memory).map_err(trying())?;
+        let tx = memory.transaction().map_err(trying())?;
+        self.create_in(&guard, &tx, &[])?;
+        let made = schema::present(&tx).map_err(trying())?;
+        self.refers_to_its_own(&tx, &made)?;
+        Ok(made)
+    }
+
+    fn create(&mut self, before: &[SchemaObject]) -> Result<(), TargetError> {
+        self.create_in(self.guard, self.tx, before)
+    }
+
+    fn remove(&mut self, objects: &[SchemaObject]) -> Result<(), TargetError> {
+        schema::remove(self.tx, objects).map_err(self.file("removing its tables"))
+    }
+
+    fn check(
+        &mut self,
+        made: &[SchemaObject],
+        present: &[SchemaObject],
+    ) -> Result<Grouping, TargetError> {
+        let reading = || self.file("reading its schema");
+        if let Some((rule, table)) = schema::foreign_rule(self.tx, made).map_err(reading())? {
+            return Err(self.broken(&format!(
+                "{} {} on table {table} is not of projection {}, and would decide what is in its \
+                 rows: drop it, then reset the projection",
+                rule.kind,
+                rule.name,
+                self.projection.name()
+            )));
+        }
+        match schema::has_deferred_keys(self.tx, made, present).map_err(reading())? {
+            true => Ok(Grouping::Position),
+            false => Ok(Grouping::Batch),
+        }
+    }
+
+    fn schema_count(&mut self) -> Result<i64, TargetError> {
+        schema::schema_count(self.tx).map_err(self.file("reading its schema"))
+    }
+
+    fn checked(&mut self) -> &mut Option<CheckedSchema> {
+        self.checked
+    }
+
+    fn apply(
+        &mut self,
+        schema: &CheckedSchema,
+        events: &[Recorded<P::Event>],
+    ) -> Result<(), TargetError> {
+        self.last = events.last().map(|event| event.position);
+        let rules = Rules::Write { own: schema.names().clone(), savepoints: self.savepoints };
+        for event in events {
+            if !self.apply_one(rules.clone(), event)? {
+                self.wants_savepoints = true;
+                return Err(self.broken("an event wants savepoints: the work runs again"));
+            }
+        }
+        Ok(())
+    }
+}

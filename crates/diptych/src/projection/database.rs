@@ -1,0 +1,424 @@
+//! The rules of projections into a database: versions, changes of the schema, and checkpoints that
+//! move only from where the runner believes them. A database provides a few operations
+//! ([`Database`], [`DatabaseTransaction`]), and becomes a [`Target`] by these rules.
+
+use std::{collections::HashSet, sync::Arc};
+
+use diptych_store::Timestamp;
+
+use super::{Checkpoint, RunnerHandle, Target, TargetError};
+use crate::event::{Event, Recorded};
+
+/// A database that keeps the rows of one projection. Every `Database` is a [`Target`].
+///
+/// All methods may block.
+pub trait Database: Send + 'static {
+    /// The events that the projection applies.
+    type Event: Event;
+
+    /// The name of the projection, unique in its app and in the database.
+    fn projection(&self) -> &str;
+
+    /// Runs `work` in a transaction that no other writer of the database can interleave, and
+    /// commits if it returns `Ok`. Rolls back if it returns an error.
+    ///
+    /// The database may run `work` again in a new transaction, for example after a serialisation
+    /// failure, and then the first one was rolled back.
+    ///
+    /// # Errors
+    /// The error of `work`, of beginning, or of committing. Nothing was changed.
+    fn transaction(&mut self, work: DatabaseWork<'_, Self::Event>) -> Result<(), TargetError>;
+
+    /// Whether the stored checkpoint and version are certainly these, and the schema is as it was
+    /// last checked. A read without a lock, so that callers who wait for rows do not wait for
+    /// writers. If it is not sure, it returns `false`, and the rules look closer.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
+    fn is_at(&mut self, _stored: Option<Checkpoint>) -> Result<bool, TargetError> {
+        Ok(false)
+    }
+
+    /// Takes a new look at a database that was broken, because the projection starts, resumes or
+    /// is reset.
+    fn resume(&mut self) {}
+
+    /// Passes the handle of the runner, as [`Target::run_by`] does.
+    fn run_by(&mut self, _handle: RunnerHandle) {}
+}
+
+/// The work of one transaction.
+pub type DatabaseWork<'a, E> =
+    &'a mut dyn FnMut(&mut dyn DatabaseTransaction<E>) -> Result<(), TargetError>;
+
+/// The operations of a database inside one transaction. All of them concern one projection.
+///
+/// Every error rolls the transaction back.
+pub trait DatabaseTransaction<E> {
+    /// The name of the projection.
+    fn projection(&self) -> &str;
+
+    /// The version of the projection in this program.
+    fn version(&self) -> u32;
+
+    /// [`TargetError::Broken`] for this fault, with the name of the database before it.
+    fn broken(&self, fault: &str) -> TargetError;
+
+    /// Creates the tables for checkpoints and for the objects of projections, if they do not exist.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn create_tables(&mut self) -> Result<(), TargetError>;
+
+    /// The stored checkpoint; `None` if the database has no row of the projection.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError>;
+
+    /// Moves the checkpoint if the stored one and its version are exactly these, and returns
+    /// whether it moved. `recorded_at` is that of the last event, if there is one.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn move_checkpoint(
+        &mut self,
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+        recorded_at: Option<Timestamp>,
+    ) -> Result<bool, TargetError>;
+
+    /// Stores that the projection made these objects in this version and has applied no events.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database, also for objects that no projection may make.
+    fn begin(&mut self, made: &[SchemaObject]) -> Result<(), TargetError>;
+
+    /// The objects that the projection made, as [`begin`](DatabaseTransaction::begin) stored them,
+    /// in order of creation.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn made(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
+
+    /// All objects in the database, in order of creation.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
+
+    /// The objects that the projection makes in an empty database, which is not this one.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the projection or of the database.
+    fn described(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
+
+    /// Makes the objects of the projection. Objects of others, `before`, are not for it to change.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the projection or of the database.
+    fn create(&mut self, before: &[SchemaObject]) -> Result<(), TargetError>;
+
+    /// Removes these objects. Skips those that do not exist.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn remove(&mut self, objects: &[SchemaObject]) -> Result<(), TargetError>;
+
+    /// Checks rules of the database about the objects of the projection among those present, such
+    /// as a trigger of others on its tables. Returns how its events may be committed.
+    ///
+    /// # Errors
+    /// [`TargetError::Broken`] if a rule is broken.
+    fn check(
+        &mut self,
+        made: &[SchemaObject],
+        present: &[SchemaObject],
+    ) -> Result<Grouping, TargetError>;
+
+    /// A number that changes with each change of the schema.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn schema_count(&mut self) -> Result<i64, TargetError>;
+
+    /// The place of the last checked schema. It belongs to the connection: a new connection begins
+    /// with `None`. After a rollback it has to be as before the transaction, or `None`.
+    fn checked(&mut self) -> &mut Option<CheckedSchema>;
+
+    /// Applies these events.
+    ///
+    /// # Errors
+    /// [`TargetError::Event`] for an event that the projection refuses, or [`TargetError`] of the
+    /// database.
+    fn apply(&mut self, schema: &CheckedSchema, events: &[Recorded<E>]) -> Result<(), TargetError>;
+}
+
+/// The row of a projection: the version that made its tables, and how far they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The version of the projection.
+    pub version: u32,
+    /// `None` before the first batch.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// An object of a database that a projection can make: a table, an index, a view, a trigger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SchemaObject {
+    /// The kind of object, as the database calls it.
+    pub kind: String,
+    /// The name of the object.
+    pub name: String,
+    /// Its definition, by which a change is detected.
+    pub sql: String,
+}
+
+/// How the events of a batch may be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// All events of a batch together.
+    Batch,
+    /// Each position separately, because the database has checks that run only at a commit. The
+    /// result of such a check must not depend on where a batch ends.
+    Position,
+}
+
+/// The objects of a projection after a check that they are as its code makes them.
+#[derive(Clone, Debug)]
+pub struct CheckedSchema {
+    objects: Vec<SchemaObject>,
+    names: Arc<HashSet<String>>,
+    count: i64,
+    grouping: Grouping,
+}
+
+impl CheckedSchema {
+    /// The names of the objects, which the projection may write to.
+    pub fn names(&self) -> &Arc<HashSet<String>> {
+        &self.names
+    }
+
+    /// The [`schema_count`](DatabaseTransaction::schema_count) at the check.
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+}
+
+impl<D: Database> Target for D {
+    type Event = D::Event;
+
+    fn name(&self) -> &str {
+        self.projection()
+    }
+
+    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
+        self.resume();
+        prepared(self)
+    }
+
+    fn apply(
+        &mut self,
+        events: &[Recorded<D::Event>],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+    ) -> Result<(), TargetError> {
+        let mut is_checked = true;
+        let outcome = self.transaction(&mut |tx| {
+            is_checked = tx.checked().is_some();
+            match is_checked {
+                true => apply(tx, events, from, to),
+                // Only rolls back: without a check the tables may be missing.
+                false => Err(TargetError::OneByOne),
+            }
+        });
+        if is_checked {
+            return outcome;
+        }
+        prepared(self)?;
+        self.transaction(&mut |tx| apply(tx, events, from, to))
+    }
+
+    fn reset(&mut self) -> Result<(), TargetError> {
+        self.resume();
+        self.transaction(&mut |tx| {
+            *tx.checked() = None;
+            let described = tx.described()?;
+            rebuild(tx, &described)
+        })
+    }
+
+    fn run_by(&mut self, handle: RunnerHandle) {
+        Database::run_by(self, handle);
+    }
+
+    fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
+        if self.is_at(stored)? {
+            return Ok(());
+        }
+        self.transaction(&mut |tx| confirm(tx, stored))
+    }
+}
+
+/// The checkpoint of a database whose tables exist in the version of this program.
+fn prepared<D: Database + ?Sized>(database: &mut D) -> Result<Option<Checkpoint>, TargetError> {
+    let mut checkpoint = None;
+    database.transaction(&mut |tx| {
+        checkpoint = prepare(tx)?;
+        Ok(())
+    })?;
+    Ok(checkpoint)
+}
+
+type Tx<'a, E> = &'a mut dyn DatabaseTransaction<E>;
+
+/// Makes the tables if they do not exist in this version, checks them, and reads the checkpoint.
+fn prepare<E>(tx: Tx<'_, E>) -> Result<Option<Checkpoint>, TargetError> {
+    let described = tx.described()?;
+    tx.create_tables()?;
+    let version = tx.version();
+    let checkpoint = match tx.stored()? {
+        Some(found) if found.version == version => found.checkpoint,
+        Some(found) if found.version > version => {
+            return Err(tx.broken(&format!(
+                "the tables of projection {} have version {}, and this program has version \
+                 {version}: run the newer program, or reset the projection to go back",
+                tx.projection(),
+                found.version
+            )));
+        }
+        found => {
+            if let Some(StoredCheckpoint { version: before, .. }) = found {
+                tracing::warn!(
+                    projection = tx.projection(),
+                    before,
+                    version,
+                    "the tables have an older version: they are rebuilt from the log"
+                );
+            }
+            rebuild(tx, &described)?;
+            None
+        }
+    };
+    let checked = check(tx, &described)?;
+    *tx.checked() = Some(checked);
+    Ok(checkpoint)
+}
+
+/// Removes all objects that any version of the projection made, and makes those of this version.
+fn rebuild<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<(), TargetError> {
+    tx.create_tables()?;
+    let old = tx.made()?;
+    tx.remove(&old)?;
+    let before = tx.present()?;
+    tx.create(&before)?;
+    let mut made = tx.present()?;
+    made.retain(|object| !before.contains(object));
+    if let Some(missing) = described.iter().find(|object| !made.contains(object)) {
+        return Err(tx.broken(&format!(
+            "the {} {} exists already, and is not of projection {}: take another name",
+            missing.kind,
+            missing.name,
+            tx.projection()
+        )));
+    }
+    tx.begin(&made)
+}
+
+/// Checks that the objects of the projection exist as its code makes them now.
+fn check<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<CheckedSchema, TargetError> {
+    let objects = tx.made()?;
+    let [were, are] = [&objects[..], described].map(|all| all.iter().collect::<HashSet<_>>());
+    if let Some(changed) = were.symmetric_difference(&are).next() {
+        return Err(tx.broken(&format!(
+            "`create` of projection {} changed ({} {}), and its version did not: raise the \
+             version, so that the tables are rebuilt",
+            tx.projection(),
+            changed.kind,
+            changed.name
+        )));
+    }
+    let present = tx.present()?;
+    if let Some(gone) = objects.iter().find(|object| !present.contains(object)) {
+        let is_it = |there: &SchemaObject| there.kind == gone.kind && there.name == gone.name;
+        let was = if present.iter().any(is_it) { "changed" } else { "removed" };
+        return Err(tx.broken(&format!(
+            "{} {} of projection {} was {was}: reset the projection",
+            gone.kind,
+            gone.name,
+            tx.projection()
+        )));
+    }
+    let grouping = tx.check(&objects, &present)?;
+    Ok(CheckedSchema {
+        names: Arc::new(objects.iter().map(|object| object.name.clone()).collect()),
+        objects,
+        count: tx.schema_count()?,
+        grouping,
+    })
+}
+
+/// The schema, checked again if it changed since the last check. Until the commit no other program
+/// can change it.
+fn checked<E>(tx: Tx<'_, E>) -> Result<CheckedSchema, TargetError> {
+    let count = tx.schema_count()?;
+    match tx.checked().take() {
+        Some(checked) if checked.count == count => Ok(checked),
+        Some(checked) => check(tx, &checked.objects),
+        None => {
+            let described = tx.described()?;
+            check(tx, &described)
+        }
+    }
+}
+
+fn apply<E>(
+    tx: Tx<'_, E>,
+    events: &[Recorded<E>],
+    from: Option<Checkpoint>,
+    to: Checkpoint,
+) -> Result<(), TargetError> {
+    // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
+    let recorded_at = events.last().map(|event| event.recorded_at);
+    if !tx.move_checkpoint(from, to, recorded_at)? {
+        let found = tx.stored()?;
+        return Err(moved(tx, found));
+    }
+    let schema = checked(tx)?;
+    let [first, last] = [events.first(), events.last()].map(|event| event.map(|it| it.position));
+    let outcome = match schema.grouping {
+        Grouping::Position if first != last => Err(TargetError::OneByOne),
+        Grouping::Batch | Grouping::Position => tx.apply(&schema, events),
+    };
+    *tx.checked() = Some(schema);
+    outcome
+}
+
+fn confirm<E>(tx: Tx<'_, E>, stored: Option<Checkpoint>) -> Result<(), TargetError> {
+    let count = tx.schema_count()?;
+    if tx.checked().as_ref().is_none_or(|checked| checked.count != count) {
+        let found = prepare(tx)?;
+        return if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) };
+    }
+    match tx.stored()? {
+        Some(found) if found.version == tx.version() && found.checkpoint == stored => Ok(()),
+        found => Err(moved(tx, found)),
+    }
+}
+
+/// The error for a stored checkpoint that is not where this runner expected it.
+fn moved<E>(tx: Tx<'_, E>, found: Option<StoredCheckpoint>) -> TargetError {
+    let (name, version) = (tx.projection(), tx.version());
+    match found {
+        Some(StoredCheckpoint { version: stored, checkpoint }) if stored == version => {
+            TargetError::Moved { found: checkpoint }
+        }
+        Some(StoredCheckpoint { version: stored, .. }) => tx.broken(&format!(
+            "the tables of projection {name} were rebuilt in version {stored}, and this program \
+             has version {version}: let only one of them run"
+        )),
+        None => tx.broken(&format!(
+            "the row with the checkpoint of projection {name} is gone: reset the projection"
+        )),
+    }
+}
