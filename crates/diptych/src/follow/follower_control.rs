@@ -129,6 +129,9 @@ impl FollowerControl {
                 Ok(reached) if reached >= need => return Ok(reached),
                 Err(ControlError::Stopped(stopped)) => return Err(Halted::Stopped(stopped)),
                 Err(ControlError::Ended { reason }) => return Err(Halted::Ended { reason }),
+                Err(ControlError::HistoryChanged(changed)) => {
+                    return Err(Halted::HistoryChanged(changed));
+                }
                 Err(ControlError::Closed) => return Err(Halted::Closed),
                 // The rows went back, or the database cannot confirm for now.
                 Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
