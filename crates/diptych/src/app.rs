@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     command::{
-        Command, Execute, Figures, Lane, LaneOptions, Retries, error::Failure, panel::LeftPanel,
+        Command, Execute, Figures, Lane, LaneOptions, Retries, error::CommandError,
+        panel::LeftPanel,
     },
     event::{Event, Schema, Upcasters},
     fold::Fold,
@@ -258,7 +259,7 @@ impl App {
             }
         }
         match drained {
-            Err(Failure::Unavailable(cause)) => Err(StopError::NotSynced(cause)),
+            Err(CommandError::Unavailable(cause)) => Err(StopError::NotSynced(cause)),
             _ => Ok(()),
         }
     }

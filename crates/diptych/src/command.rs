@@ -21,7 +21,7 @@ use std::error::Error;
 
 pub use cache::CacheFigures;
 use diptych_store::{Filter, Timestamp};
-pub use error::{Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
+pub use error::{CommandError, Conflict, ExecuteError, KeyReused, OutcomeUnknown, Panicked};
 pub use execute::{Execute, Pending};
 pub use folds::Folds;
 pub use lane::Lane;

@@ -166,8 +166,8 @@ mod wait;
 
 pub use app::{App, AppBuilder, StartError, StopError};
 pub use command::{
-    CacheFigures, Command, Conflict, Execute, ExecuteError, Figures, Folds, Invalid, KeyReused,
-    Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Retries,
+    CacheFigures, Command, CommandError, Conflict, Execute, ExecuteError, Figures, Folds, Invalid,
+    KeyReused, Lane, LaneOptions, OutcomeUnknown, Panicked, Pending, Retries,
 };
 pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
 #[cfg(feature = "log")]

@@ -77,11 +77,12 @@ async fn whole(folder: &Path, plan: &Plan) -> Result<(), AnyError> {
     let summary = summary(&started).await?;
     println!("  summed up in {:.2} s", began.elapsed().as_secs_f64());
     for view in started.views() {
-        let name = view.view.rsplit("::").next().unwrap_or_default();
-        let megabytes = view.memory.bytes() as f64 / 1e6;
+        let name = view.name.rsplit("::").next().unwrap_or_default();
+        let memory = view.memory.unwrap_or_default();
+        let megabytes = memory.bytes() as f64 / 1e6;
         let digest: String =
             summary.digests.get(name).map_or("", String::as_str).chars().take(16).collect();
-        println!("  {name:<13} {megabytes:>7.1} MB in {} copies, {digest}", view.memory.copies);
+        println!("  {name:<13} {megabytes:>7.1} MB in {} copies, {digest}", memory.copies);
     }
     let began = Instant::now();
     started.stop().await?;

@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     print("and when it goes on:", &file)?;
 
     // The rows can be rebuilt at any time, because the log has every event.
-    sales.reset().await?;
+    sales.rebuild().await?;
     sales.caught_up(SOON).await?;
     print("and made again from the start:", &file)?;
     Ok(app.stop().await?)

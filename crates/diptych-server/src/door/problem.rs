@@ -5,8 +5,8 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use diptych::{
-    BoundaryError, Conflict, ExecuteError, FoldError, Invalid, KeyReused, NotYet, OutcomeUnknown,
-    QueryError, RawEvent, Recorded, Stopped,
+    BoundaryError, CommandError, Conflict, ExecuteError, FoldError, Invalid, KeyReused, NotYet,
+    OutcomeUnknown, QueryError, RawEvent, Recorded, Stopped,
 };
 use serde_json::{Map, Value, json};
 
@@ -128,47 +128,54 @@ impl Problem {
     where
         R: std::error::Error + Send + Sync + 'static,
     {
-        let detail = with_causes(&error);
         match error {
             ExecuteError::Rejected(reason) => {
                 let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", "");
                 let detail = reason.to_string();
                 Problem { detail, ..problem }.and("rejection", rejection(&reason))
             }
-            ExecuteError::Invalid(Invalid { field, problem }) => {
-                Problem::bad("invalid", detail).and("field", field).and("problem", problem)
+            ExecuteError::Failed(error) => Problem::of_failed_command(&error),
+        }
+    }
+
+    fn of_failed_command(error: &CommandError) -> Problem {
+        let detail = with_causes(error);
+        match error {
+            CommandError::Invalid(Invalid { field, problem }) => {
+                let bad = Problem::bad("invalid", detail);
+                bad.and("field", field.as_str()).and("problem", problem.as_str())
             }
-            ExecuteError::Conflict(conflict) => of_conflict(detail, &conflict),
-            ExecuteError::Boundary(BoundaryError::NoBoundary { .. }) => {
+            CommandError::Conflict(conflict) => of_conflict(detail, conflict),
+            CommandError::Boundary(BoundaryError::NoBoundary { .. }) => {
                 Problem::bad("parameter", detail).and("parameter", "unchanged-since")
             }
-            ExecuteError::KeyReused(KeyReused { first, last, .. }) => {
+            CommandError::KeyReused(KeyReused { first, last, .. }) => {
                 let problem = Problem::new(StatusCode::CONFLICT, "key-reused", detail);
                 problem.and("first", first.get()).and("last", last.get())
             }
-            ExecuteError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
-            ExecuteError::NotTaken(_) => Problem::bad("not-taken", detail),
-            ExecuteError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
+            CommandError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
+            CommandError::NotTaken(_) => Problem::bad("not-taken", detail),
+            CommandError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
                 let problem = Problem::later("outcome-unknown", detail);
                 problem.and("first", first.get()).and("last", last.get())
             }
-            ExecuteError::Unavailable(_) => Problem::later("unavailable", detail),
-            ExecuteError::Stopped => Problem::later("stopping", detail),
-            error => mistake_of_command(&error),
+            CommandError::Unavailable(_) => Problem::later("unavailable", detail),
+            CommandError::Stopped => Problem::later("stopping", detail),
+            error => mistake_of_command(error),
         }
     }
 }
 
-fn mistake_of_command<R: std::error::Error + 'static>(error: &ExecuteError<R>) -> Problem {
+fn mistake_of_command(error: &CommandError) -> Problem {
     let place = match error {
-        ExecuteError::Boundary(_) => "the boundary of the command is wrong",
-        ExecuteError::Schema(_) => "an event of the command could not be read again",
-        ExecuteError::Fold(FoldError { position, .. }) => {
+        CommandError::Boundary(_) => "the boundary of the command is wrong",
+        CommandError::Schema(_) => "an event of the command could not be read again",
+        CommandError::Fold(FoldError { position, .. }) => {
             let place = "an event that the command depends on cannot be applied";
             return Problem::mistake(place, error).and("at", position.get());
         }
-        ExecuteError::Panicked(_) => "the rule of the command panicked",
-        ExecuteError::Corrupt(_) => "the log is damaged at a place that the command reads",
+        CommandError::Panicked(_) => "the rule of the command panicked",
+        CommandError::Corrupt(_) => "the log is damaged at a place that the command reads",
         _ => "the command could not be decided",
     };
     Problem::mistake(place, error)

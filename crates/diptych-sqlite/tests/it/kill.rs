@@ -108,7 +108,7 @@ fn child_with_an_app() {
         let events = random.usize(1..200);
         happen(&app, &mut random, events);
         if random.u32(..10) == 0 {
-            block_on(report.reset()).unwrap();
+            block_on(report.rebuild()).unwrap();
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych::{App, FollowState, Memory, projection::ProjectionControl};
+use diptych::{App, FollowState, FollowerControl, Memory};
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
 
 use crate::shop::{Sales, assert_in_step, note, sold};
@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Longer than a test may take.
 const BUSY: Duration = Duration::from_secs(3_600);
 
-async fn started(file: &Path) -> (App, ProjectionControl) {
+async fn started(file: &Path) -> (App, FollowerControl) {
     let projection = Sqlite::at(file).busy_timeout(BUSY).projection(Sales);
     let app = App::over(Memory::new()).projection(projection).start().await.unwrap();
     let sales = app.projection("sales").unwrap();
@@ -35,7 +35,7 @@ fn locked(file: &Path) -> Connection {
 }
 
 /// Waits until it says that it waits for the lock.
-fn stalls(sales: &ProjectionControl) {
+fn stalls(sales: &FollowerControl) {
     let began = Instant::now();
     loop {
         match sales.status().state {

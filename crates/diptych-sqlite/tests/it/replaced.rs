@@ -106,7 +106,7 @@ fn an_older_copy_of_its_files_that_went_on() {
     let error = block_on(projection.caught_up(LONG)).unwrap_err().to_string();
     assert!(error.contains("of position 15 of a history that the log has no more"), "{error}");
     assert_eq!(Totals::asked(&reader(&file)), before);
-    block_on(projection.reset()).unwrap();
+    block_on(projection.rebuild()).unwrap();
     block_on(projection.caught_up(LONG)).unwrap();
     assert_eq!(assert_in_step(app.store(), &file).get(), 19);
     block_on(app.stop()).unwrap();

@@ -12,9 +12,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, ControlError, FollowState, Memory, Position, QueryError, Refresh, Stopped,
-    Store,
-    projection::{ProjectionControl, ProjectionStatus},
+    App, AppBuilder, ControlError, FollowState, FollowerControl, FollowerStatus, Memory, Position,
+    Refresh, Stopped, Store, WaitError,
 };
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
 
@@ -27,7 +26,7 @@ use crate::{
 /// Never reached unless something is wrong.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn started(builder: AppBuilder, file: &Path) -> (App, ProjectionControl) {
+async fn started(builder: AppBuilder, file: &Path) -> (App, FollowerControl) {
     let place = Sqlite::at(file).busy_timeout(LONG);
     let app = builder.projection(place.projection(Sales)).start().await.unwrap();
     let sales = app.projection("sales").unwrap();
@@ -35,7 +34,7 @@ async fn started(builder: AppBuilder, file: &Path) -> (App, ProjectionControl) {
 }
 
 /// Waits until a projection is in this state.
-fn wait_for(sales: &ProjectionControl, wanted: impl Fn(&FollowState) -> bool) -> ProjectionStatus {
+fn wait_for(sales: &FollowerControl, wanted: impl Fn(&FollowState) -> bool) -> FollowerStatus {
     let began = Instant::now();
     loop {
         let status = sales.status();
@@ -47,9 +46,9 @@ fn wait_for(sales: &ProjectionControl, wanted: impl Fn(&FollowState) -> bool) ->
     }
 }
 
-async fn stopped(sales: &ProjectionControl) -> Stopped {
+async fn stopped(sales: &FollowerControl) -> Stopped {
     match sales.caught_up(LONG).await {
-        Err(QueryError::Stopped { stopped, .. }) => {
+        Err(WaitError::Stopped { stopped, .. }) => {
             assert_eq!(sales.status().state, FollowState::Stopped(stopped.clone()));
             stopped
         }
@@ -204,7 +203,7 @@ async fn a_log_that_was_replaced_is_said_and_nothing_is_taken_in() {
 
     let (app, sales) = started(App::open(folder.path().join("other")).unwrap(), &file).await;
     stopped(&sales).await;
-    sales.reset().await.unwrap();
+    sales.rebuild().await.unwrap();
     sales.caught_up(LONG).await.unwrap();
     assert_eq!(assert_in_step(app.store(), &file), app.head());
     assert_ne!(Totals::asked(&reader(&file)), before);
@@ -221,7 +220,7 @@ async fn a_reset_makes_the_same_rows_again() {
     sales.caught_up(LONG).await.unwrap();
     let before = Totals::asked(&reader(&file));
     sales.pause().await.unwrap();
-    sales.reset().await.unwrap();
+    sales.rebuild().await.unwrap();
     sales.caught_up(LONG).await.unwrap();
     assert_eq!(Totals::asked(&reader(&file)), before);
     assert_eq!(sales.status().events, 2 * trades(app.store(), app.head()));
@@ -247,7 +246,7 @@ async fn a_paused_projection_is_stepped_event_by_event() {
     note(&app, [sold(1, 1, 3), sold(1, 1, 4)]);
 
     let late = sales.caught_up(Duration::from_millis(20)).await;
-    let Err(QueryError::NotYet(late)) = late else { panic!("{late:?}") };
+    let Err(WaitError::NotYet(late)) = late else { panic!("{late:?}") };
     assert_eq!((late.have.get(), late.need.get()), (1, 5));
     let rows = || trades(app.store(), assert_in_step(app.store(), &file));
     assert_eq!(rows(), 1);
@@ -339,7 +338,7 @@ async fn a_report_is_refreshed_when_it_is_told_to_be() {
         let receipt = note(&app, [sold(1, 1, 2)]);
         wait_for(&sales, |state| *state == FollowState::Resting);
         let late = sales.after(&receipt, Duration::from_millis(20)).await;
-        assert!(matches!(late, Err(QueryError::NotYet(_))), "{late:?}");
+        assert!(matches!(late, Err(WaitError::NotYet(_))), "{late:?}");
         assert_eq!(assert_in_step(app.store(), &file).get(), 1);
         sales.refresh().await.unwrap();
         sales.after(&receipt, LONG).await.unwrap();

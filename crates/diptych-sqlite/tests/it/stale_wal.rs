@@ -10,8 +10,8 @@ use std::{
 };
 
 use diptych::{
-    App, ControlError, FollowState, Memory, QueryError, Recorded, Refresh,
-    projection::{ProjectionControl, Target, TargetError},
+    App, ControlError, FollowState, FollowerControl, Memory, Recorded, Refresh, WaitError,
+    projection::{Target, TargetError},
 };
 use diptych_sqlite::{Sqlite, SqliteProjection, Transaction};
 
@@ -307,7 +307,7 @@ fn a_wal_of_its_own_is_never_refused() {
     drop(reader);
 }
 
-async fn started(file: &Path, refresh: Refresh) -> (App, ProjectionControl) {
+async fn started(file: &Path, refresh: Refresh) -> (App, FollowerControl) {
     let projection = Sqlite::at(file).projection(Sales);
     let app = App::over(Memory::new()).projection_with(projection, refresh).start().await.unwrap();
     let sales = app.projection("sales").unwrap();
@@ -351,7 +351,7 @@ async fn waits_notice_a_database_that_was_replaced_while_no_event_came() {
         sales.pause().await.unwrap();
         put(&file, other);
         let late = sales.caught_up(Duration::from_millis(50)).await;
-        assert!(matches!(late, Err(QueryError::NotYet(_))), "{late:?}");
+        assert!(matches!(late, Err(WaitError::NotYet(_))), "{late:?}");
         assert!(sales.resume().await.unwrap() < app.head());
         sales.caught_up(LONG).await.unwrap();
         assert_eq!(assert_in_step(app.store(), &file), app.head());

@@ -3,7 +3,7 @@
 use diptych_store::{HistoryPoint, Position, Read};
 
 use super::{
-    error::Failure,
+    error::CommandError,
     panel::LeftPanel,
     state::Slot,
     unsynced::{Above, Within},
@@ -16,7 +16,7 @@ pub(super) async fn catch_up(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
     need: Position,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     if slot.is_cold() {
         let head = panel.head.position();
         if let Some(place) = &panel.snapshots {
@@ -56,7 +56,7 @@ pub(super) async fn overtaken(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
     newest: Position,
-) -> Result<Option<Position>, Failure> {
+) -> Result<Option<Position>, CommandError> {
     loop {
         let head = panel.head.position();
         if slot.position() < head {
@@ -83,7 +83,7 @@ async fn recall(
     slot: &mut dyn Slot,
     place: &dyn Snapshots,
     head: Position,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let Some(HistoryPoint { position, checksum, .. }) = slot.recall(place, panel.identity, head)
     else {
         return Ok(());
@@ -94,7 +94,7 @@ async fn recall(
     Ok(())
 }
 
-async fn read(panel: &LeftPanel, slot: &mut dyn Slot, upto: Position) -> Result<(), Failure> {
+async fn read(panel: &LeftPanel, slot: &mut dyn Slot, upto: Position) -> Result<(), CommandError> {
     while slot.position() < upto || slot.is_cold() {
         let read = Read::after(slot.position()).upto(upto.max(slot.position()));
         let batch = panel.store.read(slot.filter(), read).await?;

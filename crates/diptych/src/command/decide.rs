@@ -20,7 +20,7 @@ use diptych_store::{
 use super::{
     Command, Conflict, Folds, KeyReused, Panicked,
     catch_up::{catch_up, overtaken},
-    error::{Failure, refused},
+    error::{CommandError, refused},
     expectation::{Expectation, expected, missed, union},
     gates::Hashes,
     panel::LeftPanel,
@@ -57,15 +57,15 @@ pub(crate) enum Decided<R> {
 pub(crate) enum Outcome<R> {
     Rejected(R),
     Empty,
-    Failed(Failure),
+    Failed(CommandError),
 }
 
 pub(crate) async fn decide<C: Command>(
     panel: &LeftPanel,
     request: &Request<C>,
-) -> Result<Decided<C::Rejection>, Failure> {
+) -> Result<Decided<C::Rejection>, CommandError> {
     if let Err(invalid) = request.command.validate() {
-        let outcome = Outcome::Failed(Failure::Invalid(invalid));
+        let outcome = Outcome::Failed(CommandError::Invalid(invalid));
         return Ok(Decided::Settled { outcome, rests_on: Position::START });
     }
     let boundary = request.command.boundary();
@@ -102,7 +102,7 @@ async fn attempts<C: Command>(
     panel: &LeftPanel,
     request: &Request<C>,
     slots: &mut <C::State as Folds>::Slots,
-) -> Result<Decided<C::Rejection>, Failure> {
+) -> Result<Decided<C::Rejection>, CommandError> {
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
     let begun = panel.head.position();
@@ -133,7 +133,7 @@ async fn attempts<C: Command>(
             let filter = union::<C>(slots);
             panel.published_upto(at).await?;
             let missed = missed(panel, &filter, after, at).await?;
-            return Ok(settled(Failure::Conflict(Conflict {
+            return Ok(settled(CommandError::Conflict(Conflict {
                 at,
                 after,
                 attempts: attempt,
@@ -147,7 +147,7 @@ async fn attempts<C: Command>(
     }
 }
 
-fn settled<R>(failure: Failure) -> Decided<R> {
+fn settled<R>(failure: CommandError) -> Decided<R> {
     Decided::Settled { outcome: Outcome::Failed(failure), rests_on: Position::START }
 }
 
@@ -157,7 +157,7 @@ async fn try_once<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
-) -> Result<Tried<C::Rejection>, Failure> {
+) -> Result<Tried<C::Rejection>, CommandError> {
     let states = <C::State as Folds>::states(slots);
     let answer = catch_unwind(AssertUnwindSafe(|| request.command.decide(states)));
     let outcome = match answer {
@@ -166,7 +166,7 @@ async fn try_once<C: Command>(
         }
         Ok(Ok(_)) => Outcome::Empty,
         Ok(Err(rejection)) => Outcome::Rejected(rejection),
-        Err(panic) => Outcome::Failed(Failure::Panicked(Panicked {
+        Err(panic) => Outcome::Failed(CommandError::Panicked(Panicked {
             command: type_name::<C>(),
             message: panic_text(&*panic),
         })),
@@ -196,7 +196,7 @@ async fn append<C: Command>(
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
     events: &[C::Event],
-) -> Result<Tried<C::Rejection>, Failure> {
+) -> Result<Tried<C::Rejection>, CommandError> {
     let reading = panel.schema.reading::<C::Event>()?;
     let events = encode(&reading, events, &request.metadata)?;
     let mut conditions = Vec::with_capacity(2);
@@ -257,7 +257,7 @@ async fn after_refusal<C: Command>(
     panel: &LeftPanel,
     request: &Request<C>,
     refusal: Refusal,
-) -> Result<Tried<C::Rejection>, Failure> {
+) -> Result<Tried<C::Rejection>, CommandError> {
     match refusal {
         Refusal::Conflict { at, after } => Ok(Tried::Overtaken { at, after }),
         Refusal::KeyTaken { first, last } => {
@@ -267,14 +267,14 @@ async fn after_refusal<C: Command>(
         Refusal::KeyReused { first, last } => {
             let key = request.key.as_ref().map_or_else(String::new, |key| key.name.to_string());
             let reused = KeyReused { key, first, last };
-            Ok(Tried::Decided(settled(Failure::KeyReused(reused))))
+            Ok(Tried::Decided(settled(CommandError::KeyReused(reused))))
         }
         other => Err(refused(other)),
     }
 }
 
 /// Reads what is about to be written, which no state of the command has read as a whole.
-fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), Failure> {
+fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), CommandError> {
     events.iter().try_for_each(|event| reading.decode(&encoded(event)).map(drop))?;
     Ok(())
 }
@@ -283,7 +283,7 @@ fn encode<E: Event>(
     reading: &Reading<E>,
     events: &[E],
     metadata: &Metadata,
-) -> Result<Vec<RawEvent>, Failure> {
+) -> Result<Vec<RawEvent>, CommandError> {
     let mut encoded = Vec::with_capacity(events.len());
     for event in events {
         let failed = |reason| SchemaError::Encode { what: type_name::<E>(), reason };
@@ -314,7 +314,7 @@ pub(crate) fn narrow<C: Command>(
     schema: &Schema,
     slots: &mut <C::State as Folds>::Slots,
     filter: &Filter,
-) -> Result<Filter, Failure> {
+) -> Result<Filter, CommandError> {
     schema.check_tags(filter)?;
     let mut narrowed = Filter::nothing();
     for item in filter.items() {

@@ -12,40 +12,48 @@ use crate::{
     token::{ClaimError, TokenError},
 };
 
-/// Why a command has no receipt. Unless it is [`OutcomeUnknown`](ExecuteError::OutcomeUnknown),
-/// nothing was written.
+/// Why a command has no receipt.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecuteError<R: Error + 'static> {
+    /// The rule rejected the command. Nothing was written.
+    #[error("rejected: {0}")]
+    Rejected(#[source] R),
+    /// The command failed, for a reason that is no rejection.
+    #[error(transparent)]
+    Failed(#[from] CommandError),
+}
+
+/// Why a command failed. Unless it is [`OutcomeUnknown`](CommandError::OutcomeUnknown), nothing was
+/// written.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ExecuteError<R: Error + 'static> {
+pub enum CommandError {
     /// The command makes no sense by itself.
     #[error("invalid: {0}")]
     Invalid(#[source] Invalid),
-    /// The rule says no.
-    #[error("rejected: {0}")]
-    Rejected(#[source] R),
-    /// Others were quicker, as often as was tried; or something came since the position or
-    /// revision that the caller expected.
+    /// Concurrent commits won at every attempt, or an event came after the position or revision that
+    /// the caller expected.
     #[error(transparent)]
     Conflict(Conflict),
     /// The idempotency key belongs to another command.
     #[error(transparent)]
     KeyReused(KeyReused),
-    /// What the caller carries along makes no sense here.
+    /// A token of the caller does not belong to this log or its history.
     #[error(transparent)]
     Token(TokenError),
-    /// The store does not take it: it is beyond a limit, or names a position that the log has
-    /// not reached.
+    /// The store does not take the request: it is beyond a limit, or names a position that the log
+    /// has not reached.
     #[error(transparent)]
     NotTaken(InvalidRequest),
     /// A mistake in the program: the boundary cannot match what it seems to ask for.
     #[error(transparent)]
-    Boundary(BoundaryError),
-    /// A mistake in the program: what was decided cannot be written so that it could be read.
+    Boundary(#[from] BoundaryError),
+    /// A mistake in the program: the decided events cannot be written so that they can be read.
     #[error(transparent)]
-    Schema(SchemaError),
+    Schema(#[from] SchemaError),
     /// The boundary's events could not be folded.
     #[error(transparent)]
-    Fold(FoldError),
+    Fold(#[from] FoldError),
     /// A mistake in the program: the rule panicked.
     #[error(transparent)]
     Panicked(Panicked),
@@ -54,13 +62,21 @@ pub enum ExecuteError<R: Error + 'static> {
     Corrupt(Corruption),
     /// The store takes no commands now.
     #[error(transparent)]
-    Unavailable(Unavailable),
-    /// The commit was accepted and then its sync failed: it may be there or not.
+    Unavailable(#[from] Unavailable),
+    /// The commit was accepted, and then its sync failed: its events may be in the log or not.
     #[error(transparent)]
     OutcomeUnknown(OutcomeUnknown),
     /// The app was stopped before this command was decided.
     #[error("the app was stopped: start it again and send the command again")]
     Stopped,
+}
+
+impl CommandError {
+    /// Whether the program cannot decide the command, although the store would take it.
+    pub(crate) fn is_mistake(&self) -> bool {
+        use CommandError::{Boundary, Fold, Panicked, Schema};
+        matches!(self, Boundary(_) | Schema(_) | Fold(_) | Panicked(_))
+    }
 }
 
 /// Something came that the decision did not know.
@@ -139,115 +155,45 @@ pub struct OutcomeUnknown {
     pub cause: Unavailable,
 }
 
-/// What can go wrong whatever the command is.
-#[derive(Debug)]
-pub enum Failure {
-    Invalid(Invalid),
-    Conflict(Conflict),
-    KeyReused(KeyReused),
-    Token(TokenError),
-    NotTaken(InvalidRequest),
-    Boundary(BoundaryError),
-    Schema(SchemaError),
-    Fold(FoldError),
-    Panicked(Panicked),
-    Corrupt(Corruption),
-    Unavailable(Unavailable),
-    OutcomeUnknown(OutcomeUnknown),
-    Stopped,
-}
-
-impl Failure {
-    /// Whether the program cannot decide the command, although the store would take it.
-    pub(crate) fn is_mistake(&self) -> bool {
-        use Failure::{Boundary, Fold, Panicked, Schema};
-        matches!(self, Boundary(_) | Schema(_) | Fold(_) | Panicked(_))
-    }
-}
-
-impl<R: Error + 'static> From<Failure> for ExecuteError<R> {
-    fn from(failure: Failure) -> ExecuteError<R> {
-        match failure {
-            Failure::Invalid(error) => ExecuteError::Invalid(error),
-            Failure::Conflict(error) => ExecuteError::Conflict(error),
-            Failure::KeyReused(error) => ExecuteError::KeyReused(error),
-            Failure::Token(error) => ExecuteError::Token(error),
-            Failure::NotTaken(error) => ExecuteError::NotTaken(error),
-            Failure::Boundary(error) => ExecuteError::Boundary(error),
-            Failure::Schema(error) => ExecuteError::Schema(error),
-            Failure::Fold(error) => ExecuteError::Fold(error),
-            Failure::Panicked(error) => ExecuteError::Panicked(error),
-            Failure::Corrupt(error) => ExecuteError::Corrupt(error),
-            Failure::Unavailable(error) => ExecuteError::Unavailable(error),
-            Failure::OutcomeUnknown(error) => ExecuteError::OutcomeUnknown(error),
-            Failure::Stopped => ExecuteError::Stopped,
-        }
-    }
-}
-
-impl From<BoundaryError> for Failure {
-    fn from(error: BoundaryError) -> Failure {
-        Failure::Boundary(error)
-    }
-}
-
-impl From<SchemaError> for Failure {
-    fn from(error: SchemaError) -> Failure {
-        Failure::Schema(error)
-    }
-}
-
-impl From<FoldError> for Failure {
-    fn from(error: FoldError) -> Failure {
-        Failure::Fold(error)
-    }
-}
-
-impl From<Unavailable> for Failure {
-    fn from(error: Unavailable) -> Failure {
-        Failure::Unavailable(error)
-    }
-}
-
-impl From<ClaimError> for Failure {
-    fn from(error: ClaimError) -> Failure {
+impl From<ClaimError> for CommandError {
+    fn from(error: ClaimError) -> CommandError {
         match error {
-            ClaimError::Token(error) => Failure::Token(error),
+            ClaimError::Token(error) => CommandError::Token(error),
             ClaimError::Read(error) => error.into(),
-            // A command sets no limit to this wait.
-            ClaimError::Late { .. } => Failure::Unavailable(Unavailable::Closed),
+            // Not reached: a command does not limit this wait.
+            ClaimError::Late { .. } => CommandError::Unavailable(Unavailable::Closed),
         }
     }
 }
 
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Failure {
+impl From<ReadError> for CommandError {
+    fn from(error: ReadError) -> CommandError {
         match error {
-            ReadError::Invalid(invalid) => Failure::NotTaken(invalid),
-            ReadError::Corrupt(corruption) => Failure::Corrupt(corruption),
-            ReadError::Unavailable(unavailable) => Failure::Unavailable(unavailable),
-            other => Failure::Unavailable(Unavailable::Backend(std::sync::Arc::new(other))),
+            ReadError::Invalid(invalid) => CommandError::NotTaken(invalid),
+            ReadError::Corrupt(corruption) => CommandError::Corrupt(corruption),
+            ReadError::Unavailable(unavailable) => CommandError::Unavailable(unavailable),
+            other => CommandError::Unavailable(Unavailable::Backend(std::sync::Arc::new(other))),
         }
     }
 }
 
 /// An append that has no positions, apart from what is an outcome of its own.
-impl From<AppendError> for Failure {
-    fn from(error: AppendError) -> Failure {
+impl From<AppendError> for CommandError {
+    fn from(error: AppendError) -> CommandError {
         match error {
-            AppendError::Invalid(invalid) => Failure::NotTaken(invalid),
-            AppendError::Corrupt(corruption) => Failure::Corrupt(corruption),
-            AppendError::Unavailable(unavailable) => Failure::Unavailable(unavailable),
+            AppendError::Invalid(invalid) => CommandError::NotTaken(invalid),
+            AppendError::Corrupt(corruption) => CommandError::Corrupt(corruption),
+            AppendError::Unavailable(unavailable) => CommandError::Unavailable(unavailable),
             AppendError::OutcomeUnknown(SyncError { cause }) => {
                 let (first, last) = (Position::START, Position::START);
-                Failure::OutcomeUnknown(OutcomeUnknown { first, last, cause })
+                CommandError::OutcomeUnknown(OutcomeUnknown { first, last, cause })
             }
-            other => Failure::Unavailable(Unavailable::Backend(std::sync::Arc::new(other))),
+            other => CommandError::Unavailable(Unavailable::Backend(std::sync::Arc::new(other))),
         }
     }
 }
 
 /// What a store refuses is an outcome of its own: these are what is left.
-pub(crate) fn refused(refusal: Refusal) -> Failure {
+pub(crate) fn refused(refusal: Refusal) -> CommandError {
     AppendError::Refused(refusal).into()
 }

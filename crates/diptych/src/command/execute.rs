@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     Command, ExecuteError, Invalid, OutcomeUnknown,
     decide::{Decided, Outcome, Request, decide},
-    error::Failure,
+    error::CommandError,
     expectation::Expectation,
     lane_order::LaneOrder,
     metrics::OneCommandMetrics,
@@ -48,7 +48,7 @@ pub struct Execute<C> {
     /// The tokens that its sender passes.
     claims: Claims,
     /// The error of an invalid option.
-    failed: Option<Failure>,
+    failed: Option<CommandError>,
 }
 
 impl<C: Command> Execute<C> {
@@ -63,16 +63,16 @@ impl<C: Command> Execute<C> {
     /// with the commit for ever.
     ///
     /// A retry under the same key gets the receipt of the first commit, even if the rule would now
-    /// reject the command. A different command under the key is [`ExecuteError::KeyReused`].
+    /// reject the command. A different command under the key is [`CommandError::KeyReused`].
     /// Commands are compared by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
     ///
     /// A hash set in the command is compared without its order if serde gets it as a whole, as from
     /// `#[derive(Serialize)]`. An own `Serialize` that gives the parts of a hash set one by one
     /// looks like a list, in an order that differs each time: a retry would then be
-    /// [`ExecuteError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
+    /// [`CommandError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
     ///
-    /// A key that begins with `diptych:` is [`ExecuteError::Invalid`]: those are for
+    /// A key that begins with `diptych:` is [`CommandError::Invalid`]: those are for
     /// [`note_of`](Execute::note_of).
     pub fn key(self, key: impl AsRef<str>) -> Execute<C>
     where
@@ -108,7 +108,7 @@ impl<C: Command> Execute<C> {
     fn under(mut self, key: Result<Key, Invalid>) -> Execute<C> {
         match key {
             Ok(key) => self.request.key = Some(key),
-            Err(invalid) => self.failed = Some(Failure::Invalid(invalid)),
+            Err(invalid) => self.failed = Some(CommandError::Invalid(invalid)),
         }
         self
     }
@@ -153,7 +153,7 @@ impl<C: Command> Execute<C> {
 
     /// Requires that no event in the boundary came after this position, which the sender took from
     /// an answer or a receipt. Otherwise the command fails with a
-    /// [`Conflict`](ExecuteError::Conflict) that lists the missed events, and is not decided again.
+    /// [`Conflict`](CommandError::Conflict) that lists the missed events, and is not decided again.
     ///
     /// A command whose boundary has no events, because it has no state for example, is refused with
     /// [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
@@ -169,7 +169,7 @@ impl<C: Command> Execute<C> {
     }
 
     /// Requires that the stream has exactly `revision` events. The boundary has to be one tag, the
-    /// stream. Otherwise the command fails with a [`Conflict`](ExecuteError::Conflict) that lists
+    /// stream. Otherwise the command fails with a [`Conflict`](CommandError::Conflict) that lists
     /// the missed events.
     pub fn expected_revision(mut self, revision: u64) -> Execute<C> {
         self.request.expected = Some(Expectation::Revision(revision));
@@ -375,7 +375,7 @@ impl Observed {
 
 /// The rest of a command after its decision.
 struct Answerable<R> {
-    decided: Result<Decided<R>, Failure>,
+    decided: Result<Decided<R>, CommandError>,
     key: Option<Key>,
 }
 
@@ -419,7 +419,7 @@ async fn finish<R: Error + Send + 'static>(
     if !matches!(outcome, Outcome::Failed(_)) && panel.head.is_ended() {
         // The state that it rests on may be outdated: without an append no condition has confirmed
         // it.
-        return Err(Failure::from(panel.head.ended().unwrap_or(Unavailable::Closed)).into());
+        return Err(CommandError::from(panel.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
     // A rejection also shows the state to the session.
     if let Some(session) = session {
@@ -432,7 +432,7 @@ async fn finish<R: Error + Send + 'static>(
     }
 }
 
-fn unknown(receipt: Receipt, error: SyncError) -> Failure {
+fn unknown(receipt: Receipt, error: SyncError) -> CommandError {
     let (first, last) = (receipt.first(), receipt.last());
-    Failure::OutcomeUnknown(OutcomeUnknown { first, last, cause: error.cause })
+    CommandError::OutcomeUnknown(OutcomeUnknown { first, last, cause: error.cause })
 }

@@ -2,7 +2,7 @@
 
 use diptych_store::{AppendCondition, Filter, InvalidRequest, Position, RawEvent, Read, Tag};
 
-use super::{Command, Conflict, Folds, error::Failure, panel::LeftPanel, unsynced::Above};
+use super::{Command, Conflict, Folds, error::CommandError, panel::LeftPanel, unsynced::Above};
 use crate::event::{BoundaryError, Recorded};
 
 /// The end of the boundary as the caller of a command knows it.
@@ -20,7 +20,7 @@ pub(super) async fn expected<C: Command>(
     panel: &LeftPanel,
     slots: &mut <C::State as Folds>::Slots,
     expected: Expectation,
-) -> Result<Result<Option<AppendCondition>, Failure>, Failure> {
+) -> Result<Result<Option<AppendCondition>, CommandError>, CommandError> {
     let (filter, after) = match expected {
         Expectation::Position(after) => match union::<C>(slots) {
             filter if filter.items().is_empty() => {
@@ -32,7 +32,7 @@ pub(super) async fn expected<C: Command>(
             let tag = stream::<C>(slots)?;
             match at_revision(panel, &tag, revision).await? {
                 Ok(after) => (Filter::tag(tag), after),
-                Err(conflict) => return Ok(Err(Failure::Conflict(conflict))),
+                Err(conflict) => return Ok(Err(CommandError::Conflict(conflict))),
             }
         }
     };
@@ -40,7 +40,7 @@ pub(super) async fn expected<C: Command>(
     if after > head {
         // A rejection and an empty outcome are not appended, so the store cannot refuse it.
         let above = InvalidRequest::AboveHead { position: after, head };
-        return Ok(Err(Failure::NotTaken(above)));
+        return Ok(Err(CommandError::NotTaken(above)));
     }
     let last = panel.store.last(&filter, head).await?;
     match last.filter(|at| *at > after) {
@@ -48,7 +48,7 @@ pub(super) async fn expected<C: Command>(
         Some(at) => {
             let missed = missed(panel, &filter, after, at).await?;
             let conflict = Conflict { at, after, attempts: 1, missed };
-            Ok(Err(Failure::Conflict(conflict)))
+            Ok(Err(CommandError::Conflict(conflict)))
         }
     }
 }
@@ -59,7 +59,7 @@ pub(super) async fn missed(
     filter: &Filter,
     after: Position,
     at: Position,
-) -> Result<Vec<Recorded<RawEvent>>, Failure> {
+) -> Result<Vec<Recorded<RawEvent>>, CommandError> {
     let mut missed = Vec::new();
     let mut from = after;
     while from < at && missed.len() < Conflict::MISSED_EVENTS {
@@ -76,7 +76,7 @@ async fn at_revision(
     panel: &LeftPanel,
     tag: &Tag,
     revision: u64,
-) -> Result<Result<Position, Conflict>, Failure> {
+) -> Result<Result<Position, Conflict>, CommandError> {
     let stream = Filter::tag(tag.clone());
     let head = published(panel, &stream).await?;
     let events = panel.store.count(tag, head).await?;
@@ -98,7 +98,7 @@ async fn at_revision(
 }
 
 /// Waits until what this process had accepted in the filter is published.
-async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, Failure> {
+async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, CommandError> {
     loop {
         let head = panel.head.position();
         match panel.unsynced.above(filter, head, head) {
@@ -117,7 +117,7 @@ pub(super) fn union<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Filte
 }
 
 /// The tag of a boundary that is one stream.
-fn stream<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Result<Tag, Failure> {
+fn stream<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Result<Tag, CommandError> {
     let mut tags: Vec<Tag> = Vec::new();
     let mut one_each = true;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
@@ -129,6 +129,6 @@ fn stream<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Result<Tag, Fai
     tags.dedup();
     match tags.pop() {
         Some(tag) if one_each && tags.is_empty() => Ok(tag),
-        _ => Err(Failure::Boundary(BoundaryError::NotOneStream)),
+        _ => Err(CommandError::Boundary(BoundaryError::NotOneStream)),
     }
 }

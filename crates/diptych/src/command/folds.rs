@@ -4,7 +4,7 @@ use diptych_store::Filter;
 
 use super::{
     cache::Cache,
-    error::Failure,
+    error::CommandError,
     state::{Slot, State},
     unsynced::{hash_item, hash_state},
 };
@@ -24,7 +24,7 @@ pub trait Folds: 'static {
     type Slots: Send;
 
     #[doc(hidden)]
-    fn open(boundary: Self::Boundary, from: &StateSource<'_>) -> Result<Self::Slots, Failure>;
+    fn open(boundary: Self::Boundary, from: &StateSource<'_>) -> Result<Self::Slots, CommandError>;
 
     #[doc(hidden)]
     fn slots(slots: &mut Self::Slots) -> SlotRefs<'_>;
@@ -64,7 +64,7 @@ impl<F: Fold> Folds for F {
     type Ref<'a> = &'a F;
     type Slots = Box<State<F>>;
 
-    fn open(boundary: Filter, from: &StateSource<'_>) -> Result<Box<State<F>>, Failure> {
+    fn open(boundary: Filter, from: &StateSource<'_>) -> Result<Box<State<F>>, CommandError> {
         let hash = hash_state::<F>(&boundary);
         match from.cache.and_then(|cache| cache.take(hash, &boundary)) {
             Some(state) => Ok(state),
@@ -98,7 +98,7 @@ impl Folds for () {
     type Ref<'a> = ();
     type Slots = ();
 
-    fn open((): (), _: &StateSource<'_>) -> Result<(), Failure> {
+    fn open((): (), _: &StateSource<'_>) -> Result<(), CommandError> {
         Ok(())
     }
 
@@ -129,7 +129,7 @@ macro_rules! tuple {
             fn open(
                 boundary: Self::Boundary,
                 from: &StateSource<'_>,
-            ) -> Result<Self::Slots, Failure> {
+            ) -> Result<Self::Slots, CommandError> {
                 Ok(($(<$fold as Folds>::open(boundary.$index, from)?,)+))
             }
 

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::{
     Command,
     decide::{Decided, Request, decide},
-    error::Failure,
+    error::CommandError,
     panel::LeftPanel,
 };
 
@@ -46,7 +46,7 @@ impl LaneOrder {
         &self,
         panel: &LeftPanel,
         request: &Request<C>,
-    ) -> Result<Decided<C::Rejection>, Failure> {
+    ) -> Result<Decided<C::Rejection>, CommandError> {
         let mut in_flight = self.0.lock().await;
         in_flight.make_room().await;
         let decided = decide(panel, request).await?;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    CacheFigures, KeyReused, cache::Cache, error::Failure, folds::StateSource, gates::Gates,
+    CacheFigures, KeyReused, cache::Cache, error::CommandError, folds::StateSource, gates::Gates,
     metrics::CommandMetrics, retries::Retries, state::Due, unsynced::Unsynced,
 };
 use crate::{
@@ -142,7 +142,7 @@ impl LeftPanel {
         &self,
         declared: &dyn Declared,
         boundary: &Filter,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let untagged = self.schema.untagged(&self.store, declared).await?;
         match untagged.iter().find(|untagged| untagged.concerns(boundary)) {
             Some(untagged) => Err(SchemaError::Untagged(untagged.clone()).into()),
@@ -182,7 +182,7 @@ impl LeftPanel {
 
     /// Lets no further command begin, and waits until those that run have their answers and
     /// everything that was accepted is synced.
-    pub(crate) async fn drain(&self) -> Result<(), Failure> {
+    pub(crate) async fn drain(&self) -> Result<(), CommandError> {
         self.running.stop().await;
         let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
         let synced = match self.head.position() < last {
@@ -196,7 +196,7 @@ impl LeftPanel {
     }
 
     /// Waits until everything up to here is published.
-    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), Failure> {
+    pub(crate) async fn published_upto(&self, position: Position) -> Result<(), CommandError> {
         if self.head.position() < position {
             self.head.after(position.before()).await?;
         }
@@ -204,12 +204,12 @@ impl LeftPanel {
     }
 
     /// The receipt of the commit under this key, if there is one.
-    pub(crate) async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, Failure> {
+    pub(crate) async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, CommandError> {
         let Some(commit) = self.store.keyed(&key.name).await? else { return Ok(None) };
         let (first, last) = (commit.first, commit.last);
         if commit.digest != key.digest {
             let key = key.name.to_string();
-            return Err(Failure::KeyReused(KeyReused { key, first, last }));
+            return Err(CommandError::KeyReused(KeyReused { key, first, last }));
         }
         Ok(Some(self.receipt(first, last).await?))
     }
@@ -219,7 +219,7 @@ impl LeftPanel {
         &self,
         first: Position,
         last: Position,
-    ) -> Result<Receipt, Failure> {
+    ) -> Result<Receipt, CommandError> {
         Ok(Receipt::new(first, self.lineage.point(last).await?))
     }
 
@@ -275,11 +275,11 @@ pub(crate) struct Running {
 pub(crate) struct Run<'a>(&'a Running);
 
 impl Running {
-    pub(crate) fn begin(&self) -> Result<Run<'_>, Failure> {
+    pub(crate) fn begin(&self) -> Result<Run<'_>, CommandError> {
         let before = self.state.fetch_add(2, Ordering::AcqRel);
         let run = Run(self);
         if before & 1 == 1 {
-            return Err(Failure::Stopped);
+            return Err(CommandError::Stopped);
         }
         Ok(run)
     }

@@ -12,7 +12,7 @@ use diptych_store::{
 };
 use uuid::Uuid;
 
-use super::{error::Failure, unsynced::Found};
+use super::{error::CommandError, unsynced::Found};
 use crate::{
     event::{BoundaryError, Declared, Reading, Recorded, Schema, SchemaError, Stored, encoded},
     fold::{Fold, FoldError, FoldFailure},
@@ -113,7 +113,7 @@ impl<F: Fold> State<F> {
         hash: u64,
         schema: &Schema,
         keeping: Option<Arc<Keeping<F>>>,
-    ) -> Result<State<F>, Failure> {
+    ) -> Result<State<F>, CommandError> {
         schema.check_tags(&boundary)?;
         let reading = schema.reading::<F::Event>()?;
         reading.check_current()?;

@@ -213,7 +213,7 @@ fn who_dropped_an_app_opens_its_folder_again_at_once() {
         assert_eq!(block_on(view.step()), Err(ControlError::Closed));
         assert_eq!(block_on(view.resume()), Err(ControlError::Closed));
         assert_eq!(block_on(view.rebuild()), Err(ControlError::Closed));
-        view.digest().unwrap();
+        assert!(view.position() > Position::START);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::{sync::Arc, task::Poll};
 
 use diptych::{
-    App, EventStore, ExecuteError, LaneOptions, Log, LogOptions, Memory, StopError, Store,
+    App, CommandError, EventStore, ExecuteError, LaneOptions, Log, LogOptions, Memory, StopError,
+    Store,
 };
 use diptych_log::{
     Background,
@@ -42,7 +43,7 @@ async fn stopping_waits_for_the_answers_of_those_that_run() {
                     assert!(receipt.last().get() <= head);
                     committed += 1;
                 }
-                Err(ExecuteError::Stopped) => {}
+                Err(ExecuteError::Failed(CommandError::Stopped)) => {}
                 Err(other) => panic!("{other}"),
             }
         }
@@ -65,9 +66,12 @@ async fn stopping_lets_those_that_began_come_to_their_end() {
     stop.waits();
     for late in [rig.app.execute(deposit("a", 1)), lane.execute(deposit("a", 1))] {
         let late = begin(late).done();
-        assert!(matches!(late, Err(ExecuteError::Stopped)), "{late:?}");
+        assert!(matches!(late, Err(ExecuteError::Failed(CommandError::Stopped))), "{late:?}");
     }
-    assert!(matches!(dropped.done(), Err(ExecuteError::Stopped)), "it had not begun");
+    assert!(
+        matches!(dropped.done(), Err(ExecuteError::Failed(CommandError::Stopped))),
+        "it had not begun"
+    );
     rig.flush();
     accepted.done().unwrap();
     first.done().unwrap();
@@ -116,7 +120,7 @@ async fn a_stopped_app_says_so_to_everybody() {
     let (clone, lane) = (app.clone(), app.lane());
     app.stop().await.unwrap();
     let stopped = |answer: Result<_, ExecuteError<bank::No>>| {
-        assert!(matches!(answer, Err(ExecuteError::Stopped)), "{answer:?}");
+        assert!(matches!(answer, Err(ExecuteError::Failed(CommandError::Stopped))), "{answer:?}");
     };
     stopped(clone.execute(open("b")).await);
     stopped(clone.execute(open("a")).key("k").await);
@@ -210,7 +214,7 @@ async fn stopping_on_a_store_that_failed_says_whether_something_is_not_durable()
     rig.fail();
     let mut stop = Held::new(rig.app.clone().stop());
     stop.waits();
-    assert!(matches!(lost.done(), Err(ExecuteError::OutcomeUnknown(_))));
+    assert!(matches!(lost.done(), Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))));
     assert!(matches!(stop.done(), Err(StopError::NotSynced(_))));
     // And again, by another clone.
     assert!(matches!(rig.app.clone().stop().await, Err(StopError::NotSynced(_))));
@@ -239,7 +243,7 @@ async fn stopping_says_that_closing_failed() {
     let pending = app.execute(deposit("a", 1)).submit().await;
     let clone = app.clone();
     assert!(matches!(app.stop().await, Err(StopError::NotSynced(_))));
-    assert!(matches!(pending.await, Err(ExecuteError::OutcomeUnknown(_))));
+    assert!(matches!(pending.await, Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))));
     assert!(matches!(clone.stop().await, Err(StopError::NotSynced(_))));
 }
 
@@ -276,5 +280,8 @@ fn a_log_that_is_closed_under_the_app_takes_nothing_more() {
     pollster::block_on(app.execute(open("a")).into_future()).unwrap();
     log.close().unwrap();
     let answer = pollster::block_on(app.execute(deposit("a", 1)).into_future());
-    assert!(matches!(answer, Err(ExecuteError::Unavailable(_))), "{answer:?}");
+    assert!(
+        matches!(answer, Err(ExecuteError::Failed(CommandError::Unavailable(_)))),
+        "{answer:?}"
+    );
 }

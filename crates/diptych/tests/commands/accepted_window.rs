@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use diptych::{App, ExecuteError, Store, Unavailable};
+use diptych::{App, CommandError, ExecuteError, Store, Unavailable};
 use diptych_log::disk::simulated::{Operation, SimulatedDisk};
 
 use crate::support::{
@@ -173,23 +173,39 @@ fn a_failed_sync_leaves_everything_accepted_unknown_and_confirms_nothing() {
     let mut again = send(app.execute(open("a")).key("open"));
     rig.fail();
     for (sent, at) in [(&mut opened, 1), (&mut moved, 2)] {
-        let Err(ExecuteError::OutcomeUnknown(unknown)) = sent.done() else { panic!() };
+        let Err(ExecuteError::Failed(CommandError::OutcomeUnknown(unknown))) = sent.done() else {
+            panic!()
+        };
         assert_eq!((unknown.first.get(), unknown.last.get()), (at, at));
     }
-    let Err(ExecuteError::OutcomeUnknown(unknown)) = offered.done() else { panic!() };
+    let Err(ExecuteError::Failed(CommandError::OutcomeUnknown(unknown))) = offered.done() else {
+        panic!()
+    };
     assert_eq!(unknown.first.get(), 3);
     for sent in [&mut rejection, &mut empty, &mut again] {
         let answer = sent.done();
-        let failed = matches!(answer, Err(ExecuteError::Unavailable(Unavailable::Failed { .. })));
+        let failed = matches!(
+            answer,
+            Err(ExecuteError::Failed(CommandError::Unavailable(Unavailable::Failed { .. })))
+        );
         assert!(failed, "{answer:?}");
     }
     for _ in 0..2 {
         let later = begin(app.execute(deposit("a", 1))).done();
-        assert!(matches!(later, Err(ExecuteError::Unavailable(_))), "{later:?}");
+        assert!(
+            matches!(later, Err(ExecuteError::Failed(CommandError::Unavailable(_)))),
+            "{later:?}"
+        );
         let later = begin(app.execute(open("b"))).done();
-        assert!(matches!(later, Err(ExecuteError::Unavailable(_))), "{later:?}");
+        assert!(
+            matches!(later, Err(ExecuteError::Failed(CommandError::Unavailable(_)))),
+            "{later:?}"
+        );
         let later = begin(app.execute(open("a")).key("open")).done();
-        assert!(matches!(later, Err(ExecuteError::Unavailable(_))), "{later:?}");
+        assert!(
+            matches!(later, Err(ExecuteError::Failed(CommandError::Unavailable(_)))),
+            "{later:?}"
+        );
     }
 }
 
@@ -217,7 +233,10 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
         sent.iter_mut().for_each(Held::waits);
         rig.fail();
         for sent in &mut sent {
-            assert!(matches!(sent.done(), Err(ExecuteError::OutcomeUnknown(_))));
+            assert!(matches!(
+                sent.done(),
+                Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))
+            ));
         }
         drop(sent);
         let rig = rig.after_power_loss(seed);

@@ -10,8 +10,8 @@ use std::{
 };
 
 use diptych::{
-    App, CacheFigures, Command, ExecuteError, Filter, Fold, Memory, RawEvent, Recorded, Retries,
-    Tag,
+    App, CacheFigures, Command, CommandError, ExecuteError, Filter, Fold, Memory, RawEvent,
+    Recorded, Retries, Tag,
 };
 use diptych_store::Append;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -333,7 +333,7 @@ async fn what_came_before_the_command_is_no_conflict_where_one_try_is_made() {
         // Between the reading and the deciding it is one.
         store.other_writes(Append::event(deposited("a", 1)));
         let conflict = app.execute(withdraw("a", 7)).await.unwrap_err();
-        assert!(matches!(conflict, ExecuteError::Conflict(_)), "{conflict}");
+        assert!(matches!(conflict, ExecuteError::Failed(CommandError::Conflict(_))), "{conflict}");
     }
 }
 
@@ -398,7 +398,9 @@ async fn a_state_is_not_used_again_after_its_rule_panicked() {
     let app = app(1 << 20).await;
     assert_eq!(saw(&app).await, Saw { lines: 0, marks: 0 });
     let panicked = app.execute(Look { panics: true }).await.unwrap_err();
-    let ExecuteError::Panicked(panicked) = panicked else { panic!("{panicked}") };
+    let ExecuteError::Failed(CommandError::Panicked(panicked)) = panicked else {
+        panic!("{panicked}")
+    };
     assert_eq!(panicked.message, "half-way");
     assert!(panicked.command.ends_with("cache::Look"), "{panicked}");
     assert_eq!(cache(&app).states, 0);
@@ -416,7 +418,7 @@ async fn a_state_is_not_used_again_after_apply_panicked_half_way() {
     ARMED.set(true);
     for _ in 0..2 {
         let failed = app.execute(Look { panics: false }).await.unwrap_err();
-        let ExecuteError::Fold(failed) = failed else { panic!("{failed}") };
+        let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{failed}") };
         assert_eq!(failed.position.get(), 3);
         assert!(failed.to_string().contains("boom"), "{failed}");
     }
@@ -553,7 +555,7 @@ async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
     let other = diptych::Event::encode(&Counting::Counted(Counted::new(1))).unwrap();
     store.other_writes(Append::event(other));
     let conflict = app.execute(Count(1)).await.unwrap_err();
-    assert!(matches!(conflict, ExecuteError::Conflict(_)), "{conflict}");
+    assert!(matches!(conflict, ExecuteError::Failed(CommandError::Conflict(_))), "{conflict}");
     assert_eq!(cache(&app).states, 1);
     assert_eq!(LIVE.get(), 0);
     app.execute(Count(1)).await.unwrap();
@@ -568,9 +570,9 @@ async fn what_a_store_refuses_leaves_the_state_as_it_was() {
     app.execute(open("a")).key("k").await.unwrap();
     for _ in 0..3 {
         let reused = app.execute(deposit("a", 1)).key("k").await.unwrap_err();
-        assert!(matches!(reused, ExecuteError::KeyReused(_)), "{reused}");
+        assert!(matches!(reused, ExecuteError::Failed(CommandError::KeyReused(_))), "{reused}");
         let large = app.execute(deposit("a", 1)).extra("n", "x".repeat(1 << 20)).await;
-        assert!(matches!(large, Err(ExecuteError::NotTaken(_))), "{large:?}");
+        assert!(matches!(large, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{large:?}");
     }
     app.execute(deposit("a", 1)).await.unwrap();
     assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));

@@ -4,8 +4,8 @@
 use std::{convert::Infallible, marker::PhantomData, sync::Arc, time::Duration};
 
 use diptych::{
-    App, BoundaryError, Command, Conflict, EventStore, ExecuteError, Filter, FilterItem, Folds,
-    Memory, Position, RawEvent, Receipt, Retries, Tag,
+    App, BoundaryError, Command, CommandError, Conflict, EventStore, ExecuteError, Filter,
+    FilterItem, Folds, Memory, Position, RawEvent, Receipt, Retries, Tag,
 };
 use diptych_store::{Append, Store, testing::Wrapped};
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use crate::support::{
 
 fn conflict<R: std::error::Error>(answer: Result<Receipt, ExecuteError<R>>) -> Conflict {
     match answer {
-        Err(ExecuteError::Conflict(conflict)) => conflict,
+        Err(ExecuteError::Failed(CommandError::Conflict(conflict))) => conflict,
         Err(other) => panic!("{other}"),
         Ok(receipt) => panic!("{receipt:?}"),
     }
@@ -113,7 +113,10 @@ async fn a_revision_is_that_of_one_stream() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let not_one = |answer: Result<Receipt, ExecuteError<school::No>>| {
         let error = answer.unwrap_err();
-        let boundary = matches!(error, ExecuteError::Boundary(BoundaryError::NotOneStream));
+        let boundary = matches!(
+            error,
+            ExecuteError::Failed(CommandError::Boundary(BoundaryError::NotOneStream))
+        );
         assert!(boundary, "{error}");
     };
     not_one(app.execute(offer("x", 1)).expected_revision(0).await);
@@ -187,15 +190,15 @@ fn a_conflict_is_told_when_it_is_durable() {
     let head = Position::new(rig.head());
     let mut lost = send(rig.app.execute(deposit("a", 1)).unchanged_since(head));
     rig.fail();
-    assert!(matches!(won.done(), Err(ExecuteError::OutcomeUnknown(_))));
-    assert!(matches!(lost.done(), Err(ExecuteError::Unavailable(_))));
+    assert!(matches!(won.done(), Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))));
+    assert!(matches!(lost.done(), Err(ExecuteError::Failed(CommandError::Unavailable(_)))));
 }
 
 #[tokio::test]
 async fn a_position_that_the_log_has_not_reached_is_no_expectation() {
     let app = opened().await;
     let answer = app.execute(deposit("a", 1)).unchanged_since(Position::new(9)).await;
-    assert!(matches!(answer, Err(ExecuteError::NotTaken(_))), "{answer:?}");
+    assert!(matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{answer:?}");
     assert_eq!(app.store().head().position().get(), 3);
 }
 
@@ -206,10 +209,13 @@ async fn a_position_above_the_head_is_refused_also_where_nothing_is_appended() {
     let app = opened().await;
     for amount in [0, 1_000] {
         let answer = app.execute(withdraw("a", amount)).unchanged_since(Position::new(9)).await;
-        assert!(matches!(answer, Err(ExecuteError::NotTaken(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))),
+            "{answer:?}"
+        );
     }
     let nothing = app.execute(deposit("a", 0)).unchanged_since(Position::new(9)).await;
-    assert!(matches!(nothing, Err(ExecuteError::NotTaken(_))), "{nothing:?}");
+    assert!(matches!(nothing, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{nothing:?}");
     assert_eq!(app.store().head().position().get(), 3);
 }
 
@@ -273,13 +279,18 @@ async fn an_expectation_of_a_command_without_boundary_is_refused() {
         ];
         for lost in lost {
             let error = lost.unwrap_err();
-            let ExecuteError::Boundary(BoundaryError::NoBoundary { .. }) = error else {
+            let ExecuteError::Failed(CommandError::Boundary(BoundaryError::NoBoundary { .. })) =
+                error
+            else {
                 panic!("{error}")
             };
             assert!(error.to_string().contains("unchanged_since"), "{error}");
         }
         let revision = app.execute(rename("ben")).expected_revision(0).await.unwrap_err();
-        let not_one = matches!(revision, ExecuteError::Boundary(BoundaryError::NotOneStream));
+        let not_one = matches!(
+            revision,
+            ExecuteError::Failed(CommandError::Boundary(BoundaryError::NotOneStream))
+        );
         assert!(not_one, "{revision}");
         assert_eq!(app.head(), seen.plus(1), "nothing was written");
     }

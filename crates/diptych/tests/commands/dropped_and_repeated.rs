@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use diptych::{
-    App, Command, Event, ExecuteError, Filter, Fold, Log, LogOptions, Memory, Recorded, Tag,
-    testing::nothing_given,
+    App, Command, CommandError, Event, ExecuteError, Filter, Fold, Log, LogOptions, Memory,
+    Recorded, Tag, testing::nothing_given,
 };
 use diptych_log::{Background, disk::simulated::SimulatedDisk};
 use serde::Serialize;
@@ -88,7 +88,7 @@ async fn what_was_done_has_its_receipt_also_from_a_program_that_cannot_do_it() {
     let receipt = app.execute(Note { breaks: false }).key("k").await.unwrap();
     assert_eq!(app.execute(Note { breaks: true }).key("k").await.unwrap(), receipt);
     let broken = app.execute(Note { breaks: true }).key("other").await.unwrap_err();
-    assert!(matches!(broken, ExecuteError::Panicked(_)), "{broken}");
+    assert!(matches!(broken, ExecuteError::Failed(CommandError::Panicked(_))), "{broken}");
 }
 
 struct Mistaken;
@@ -130,7 +130,9 @@ async fn a_revision_is_found_in_a_long_stream() {
     }
     for (revision, missed) in [(0, 100), (1, 100), (250, 51), (300, 1)] {
         let conflict = app.execute(deposit("a", 1)).expected_revision(revision).await;
-        let Err(ExecuteError::Conflict(conflict)) = conflict else { panic!("{conflict:?}") };
+        let Err(ExecuteError::Failed(CommandError::Conflict(conflict))) = conflict else {
+            panic!("{conflict:?}")
+        };
         assert_eq!(conflict.missed.len(), missed, "{revision}");
         // The first event is of account b, those of a follow it without a gap.
         assert_eq!(conflict.missed[0].position.get(), revision + 2);

@@ -1,6 +1,6 @@
 //! Execute: fold, decide, append; what the answers are.
 
-use diptych::{App, Command, Event, ExecuteError, Filter, Memory, Retries, Tag};
+use diptych::{App, Command, CommandError, Event, ExecuteError, Filter, Memory, Retries, Tag};
 use diptych_store::Append;
 
 use crate::support::{
@@ -20,7 +20,7 @@ async fn a_command_writes_what_it_decides_and_a_rule_can_say_no() {
     assert_eq!(reason, No::Overdrawn { balance: 70, amount: 71 });
     assert!(app.execute(deposit("a", 0)).await.unwrap().is_empty());
     let invalid = app.execute(deposit("a", 2_000_000)).await.unwrap_err();
-    assert!(matches!(invalid, ExecuteError::Invalid(_)), "{invalid}");
+    assert!(matches!(invalid, ExecuteError::Failed(CommandError::Invalid(_))), "{invalid}");
     assert_eq!(app.store().head().position().get(), 3);
 }
 
@@ -49,7 +49,9 @@ fn without_a_runtime_commands_are_carried_out_too() {
     let store = CountedStore::new(Memory::new());
     let app = now(App::over(store.store()).start()).unwrap();
     let conflict = pollster::block_on(app.execute(Overtaken(store)).into_future()).unwrap_err();
-    let ExecuteError::Conflict(conflict) = conflict else { panic!("{conflict}") };
+    let ExecuteError::Failed(CommandError::Conflict(conflict)) = conflict else {
+        panic!("{conflict}")
+    };
     assert_eq!(conflict.attempts, Retries::default().attempts);
     let folder = tempfile::tempdir().unwrap();
     let app = now(App::open(folder.path()).unwrap().start()).unwrap();

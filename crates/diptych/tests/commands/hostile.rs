@@ -9,9 +9,9 @@ use std::{
 };
 
 use diptych::{
-    App, BoundaryError, Command, Encoded, Event, EventType, ExecuteError, Filter, FilterItem, Fold,
-    FoldFailure, Invalid, InvalidRequest, Json, Limits, Memory, RawEvent, Recorded, SchemaError,
-    Tag,
+    App, BoundaryError, Command, CommandError, Encoded, Event, EventType, ExecuteError, Filter,
+    FilterItem, Fold, FoldFailure, Invalid, InvalidRequest, Json, Limits, Memory, RawEvent,
+    Recorded, SchemaError, Tag,
 };
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ async fn not_taken<C: Command>(app: &App, command: diptych::Execute<C>) -> Inval
     let head = app.store().head().position();
     let error = command.await.unwrap_err();
     assert_eq!(app.store().head().position(), head, "something was written");
-    let ExecuteError::NotTaken(invalid) = error else { panic!("{error}") };
+    let ExecuteError::Failed(CommandError::NotTaken(invalid)) = error else { panic!("{error}") };
     app.execute(deposit("a", 1)).await.unwrap();
     let refused = app.execute(withdraw("a", 1_000_000)).await.unwrap_err();
     assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused}");
@@ -141,7 +141,7 @@ async fn a_payload_that_cannot_be_read_says_where_it_is() {
         for app in [&app, &self::app(&store).await] {
             let failed = app.execute(deposit("a", 1)).await.unwrap_err();
             let text = failed.to_string();
-            let ExecuteError::Fold(failed) = failed else { panic!("{text}") };
+            let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{text}") };
             assert_eq!((failed.position.get(), failed.fold), (3, type_name::<Account>()));
             assert!(matches!(failed.cause, FoldFailure::Schema(SchemaError::Decode { .. })));
             assert!(text.contains("position 3") && text.contains("money-deposited version 1"));
@@ -216,12 +216,12 @@ async fn a_tag_that_no_event_can_carry_is_refused_in_a_boundary() {
     for bytes in [513, 10 << 20] {
         let name = "x".repeat(bytes - "account:".len());
         let error = app.execute(deposit(&name, 1)).await.unwrap_err();
-        let ExecuteError::Boundary(error) = error else { panic!("{error}") };
+        let ExecuteError::Failed(CommandError::Boundary(error)) = error else { panic!("{error}") };
         assert_eq!(error, BoundaryError::TagTooLong { bytes, limit: 512 });
         let too_long = FilterItem::everything().or_type("account-opened");
         let too_long = too_long.and_tag(Tag::new("account", &name)).into();
         let error = app.execute(Narrow::<Account>(account("a"), too_long)).await.unwrap_err();
-        let ExecuteError::Boundary(error) = error else { panic!("{error}") };
+        let ExecuteError::Failed(CommandError::Boundary(error)) = error else { panic!("{error}") };
         assert_eq!(error, BoundaryError::TagTooLong { bytes, limit: 512 });
     }
     assert_eq!((store.reads(), store.appends()), (1, 1));
@@ -276,7 +276,7 @@ async fn what_no_fold_knows_is_refused_in_a_boundary_and_in_conflicts() {
         ];
         for error in errors {
             let text = error.to_string();
-            assert!(matches!(error, ExecuteError::Boundary(_)), "{text}");
+            assert!(matches!(error, ExecuteError::Failed(CommandError::Boundary(_))), "{text}");
             assert!(text.contains(says) && text.contains("Banking"), "{text}");
             let known = match says.starts_with("tag") {
                 true => r#"(known: ["account"])"#,
@@ -299,7 +299,8 @@ async fn conflicts_are_with_what_some_fold_knows() {
         Narrow::<(Account, Heard<Entries>)>((account("a"), Filter::everything()), entered.clone());
     app.execute(both).await.unwrap();
     let error = app.execute(Narrow::<()>((), entered)).await.unwrap_err();
-    let ExecuteError::Boundary(BoundaryError::NoState { conflicts }) = error else {
+    let ExecuteError::Failed(CommandError::Boundary(BoundaryError::NoState { conflicts })) = error
+    else {
         panic!("{error}")
     };
     assert_eq!(conflicts, "type=entered");
@@ -374,7 +375,9 @@ async fn a_panic_of_a_command_ends_that_command_and_no_other() {
     for (place, message) in [("decide", "oh"), ("decide without a word", "(no message)")] {
         for execute in [app.execute(Panics(place)), lane.execute(Panics(place))] {
             let error = execute.await.unwrap_err();
-            let ExecuteError::Panicked(panicked) = &error else { panic!("{error}") };
+            let ExecuteError::Failed(CommandError::Panicked(panicked)) = &error else {
+                panic!("{error}")
+            };
             assert_eq!(panicked.message, message);
             assert!(error.to_string().contains("hostile::Panics"), "{error}");
         }
@@ -475,7 +478,9 @@ async fn what_could_not_be_read_again_is_not_written() {
             app.execute(say::<Heard<Entries>, _>(&Filter::everything(), events)).await,
         ];
         for error in errors {
-            let Err(ExecuteError::Schema(error)) = error else { panic!("{kind}: {error:?}") };
+            let Err(ExecuteError::Failed(CommandError::Schema(error))) = error else {
+                panic!("{kind}: {error:?}")
+            };
             assert!(error.to_string().contains(says), "{error}");
         }
     }
@@ -514,7 +519,7 @@ async fn a_fold_that_breaks_on_a_commands_own_event_breaks_no_receipt() {
     assert_eq!(app.figures().cache.states, 0);
     for _ in 0..2 {
         let failed = write("fine").await.unwrap_err();
-        let ExecuteError::Fold(failed) = failed else { panic!("{failed}") };
+        let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{failed}") };
         assert_eq!(failed.position.get(), 4);
         assert_eq!(failed.cause, FoldFailure::Panicked("boom".to_owned()));
     }

@@ -3,7 +3,7 @@
 
 use std::task::Poll;
 
-use diptych::{App, ExecuteError, Filter, KeyReused, Memory, Receipt};
+use diptych::{App, CommandError, ExecuteError, Filter, KeyReused, Memory, Receipt};
 use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_store::Read;
 
@@ -231,7 +231,7 @@ fn a_success_that_is_sent_again_is_no_rejection() {
 
 fn reused<R: std::error::Error>(answer: Result<Receipt, ExecuteError<R>>) -> KeyReused {
     match answer {
-        Err(ExecuteError::KeyReused(reused)) => reused,
+        Err(ExecuteError::Failed(CommandError::KeyReused(reused))) => reused,
         Err(other) => panic!("{other}"),
         Ok(receipt) => panic!("{receipt:?}"),
     }
@@ -289,12 +289,15 @@ fn what_wrote_nothing_is_not_remembered() {
     let early = begin(app.execute(deposit("a", 5)).key("k")).done();
     assert_eq!(rejected(early), bank::No::NotOpen);
     let large = begin(app.execute(deposit("a", 2_000_000)).key("k")).done();
-    assert!(matches!(large, Err(ExecuteError::Invalid(_))), "{large:?}");
+    assert!(matches!(large, Err(ExecuteError::Failed(CommandError::Invalid(_)))), "{large:?}");
     begin(app.execute(open("a"))).done().unwrap();
     assert!(begin(app.execute(deposit("a", 0)).key("k")).done().unwrap().is_empty());
     let expected = app.execute(deposit("a", 5)).key("k").unchanged_since(diptych::Position::START);
     let conflict = begin(expected).done();
-    assert!(matches!(conflict, Err(ExecuteError::Conflict(_))), "{conflict:?}");
+    assert!(
+        matches!(conflict, Err(ExecuteError::Failed(CommandError::Conflict(_)))),
+        "{conflict:?}"
+    );
     // The key is free still, for the same command or another.
     let receipt = begin(app.execute(deposit("a", 5)).key("k")).done().unwrap();
     assert_eq!(positions(&receipt), (2, 2));
@@ -309,7 +312,10 @@ fn a_key_that_no_store_takes_is_refused_and_nothing_is_written() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     for key in [String::new(), "k".repeat(5_000)] {
         let answer = begin(app.execute(open("a")).key(key)).done();
-        assert!(matches!(answer, Err(ExecuteError::NotTaken(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))),
+            "{answer:?}"
+        );
     }
     assert_eq!(app.store().head().position().get(), 0);
 }
@@ -337,7 +343,9 @@ fn a_key_of_this_crate_is_not_for_callers() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     for key in ["diptych:", "diptych:note:00"] {
         let refused = begin(app.execute(open("a")).key(key)).done().unwrap_err();
-        let ExecuteError::Invalid(invalid) = refused else { panic!("{refused}") };
+        let ExecuteError::Failed(CommandError::Invalid(invalid)) = refused else {
+            panic!("{refused}")
+        };
         assert_eq!(invalid.field, "key");
     }
     begin(app.execute(open("a")).key("diptych")).done().unwrap();
@@ -359,7 +367,10 @@ fn after_a_failed_sync_everything_is_sent_again_and_is_there_once() {
         }
         rig.fail();
         for sent in &mut sent {
-            assert!(matches!(sent.done(), Err(ExecuteError::OutcomeUnknown(_))));
+            assert!(matches!(
+                sent.done(),
+                Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))
+            ));
         }
         let rig = rig.after_power_loss(seed);
         survivors.insert(rig.head());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use diptych::{App, Command, Event, ExecuteError, Memory, Receipt, digest};
+use diptych::{App, Command, CommandError, Event, ExecuteError, Memory, Receipt, digest};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ async fn a_command_with_hash_sets_is_the_same_request_when_it_is_sent_again() {
     // Another set is another request, and so is a list in another order.
     for (from, to) in [("grey", "gray"), ("[2, 1]", "[1, 2]"), (r#"[4, "d"]"#, r#"[4, "e"]"#)] {
         let error = send(&REQUEST.replacen(from, to, 1)).await.unwrap_err();
-        assert!(matches!(error, ExecuteError::KeyReused(_)), "{error}");
+        assert!(matches!(error, ExecuteError::Failed(CommandError::KeyReused(_))), "{error}");
         assert!(error.to_string().contains("a set without an order"), "{error}");
     }
     assert_eq!(app.head().get(), 1);

@@ -3,8 +3,8 @@
 use std::{env, task::Poll};
 
 use diptych::{
-    App, Command, EventStore, ExecuteError, Filter, FilterItem, LaneOptions, LogOptions, Memory,
-    Receipt, Tag,
+    App, Command, CommandError, EventStore, ExecuteError, Filter, FilterItem, LaneOptions,
+    LogOptions, Memory, Receipt, Tag,
 };
 use diptych_log::disk::simulated::{Random, SimulatedDisk};
 use diptych_store::Read;
@@ -149,15 +149,21 @@ fn a_lane_over_a_store_that_fails_answers_everybody() {
     let mut waiting: Vec<_> = (0..3).map(|_| send(lane.execute(deposit("a", 1)))).collect();
     rig.fail();
     for (at, accepted) in (1..).zip(&mut accepted) {
-        let Err(ExecuteError::OutcomeUnknown(unknown)) = accepted.done() else { panic!() };
+        let Err(ExecuteError::Failed(CommandError::OutcomeUnknown(unknown))) = accepted.done()
+        else {
+            panic!()
+        };
         assert_eq!(unknown.first.get(), at);
     }
     for waiting in &mut waiting {
-        assert!(matches!(waiting.done(), Err(ExecuteError::Unavailable(_))));
+        assert!(matches!(waiting.done(), Err(ExecuteError::Failed(CommandError::Unavailable(_)))));
     }
     for _ in 0..5 {
         let answer = begin(lane.execute(open("b"))).done();
-        assert!(matches!(answer, Err(ExecuteError::Unavailable(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(ExecuteError::Failed(CommandError::Unavailable(_)))),
+            "{answer:?}"
+        );
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use diptych::{
-    App, Codec, Command, Encoded, Event, EventType, Execute, ExecuteError, Filter, Fold, Json,
-    Memory, Metadata, Position, RawEvent, Recorded, SchemaError, Tag, Timestamp,
+    App, Codec, Command, CommandError, Encoded, Event, EventType, Execute, ExecuteError, Filter,
+    Fold, Json, Memory, Metadata, Position, RawEvent, Recorded, SchemaError, Tag, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,9 @@ async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
     assert_eq!(look::<All>(&self::app(&store).await, &all).await.unwrap().0, chain);
     let known = Position::START;
     let conflict = app.execute(deposit("a", 1)).unchanged_since(known).await.unwrap_err();
-    let ExecuteError::Conflict(conflict) = conflict else { panic!("{conflict}") };
+    let ExecuteError::Failed(CommandError::Conflict(conflict)) = conflict else {
+        panic!("{conflict}")
+    };
     let missed: Vec<_> = conflict.missed.iter().map(|missed| missed.id).collect();
     assert_eq!(missed, chain.iter().map(|event| event.id).collect::<Vec<_>>());
 }

@@ -4,8 +4,8 @@
 use std::{fmt::Debug, sync::Arc};
 
 use diptych::{
-    App, AppBuilder, Encoded, Event, ExecuteError, Filter, Log, LogOptions, MemorySnapshots,
-    RawEvent, SchemaError, SnapshotOptions, Tag, Upcast, Upcasters,
+    App, AppBuilder, CommandError, Encoded, Event, ExecuteError, Filter, Log, LogOptions,
+    MemorySnapshots, RawEvent, SchemaError, SnapshotOptions, Tag, Upcast, Upcasters,
     testing::{given, nothing_given},
 };
 use diptych_log::{Background, disk::simulated::SimulatedDisk};
@@ -255,7 +255,9 @@ async fn what_was_missed_is_told_as_it_stands_in_the_log() {
     store.write(Append::events(history()));
     let expected = say::<Heard<Today>, _>(&of(&[]), [moved("Bonn")]);
     let conflict = app.execute(expected).unchanged_since(known.last()).await.unwrap_err();
-    let ExecuteError::Conflict(conflict) = conflict else { panic!("{conflict}") };
+    let ExecuteError::Failed(CommandError::Conflict(conflict)) = conflict else {
+        panic!("{conflict}")
+    };
     let missed: Vec<_> = conflict.missed.into_iter().map(|missed| missed.event).collect();
     let of_seven = |event: &RawEvent| event.tags[0].value() == "7";
     let not_dropped = |event: &RawEvent| event.event_type != "heartbeat";

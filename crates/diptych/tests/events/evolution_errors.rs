@@ -1,8 +1,8 @@
 //! Events that nobody can read, and upcasters that cannot be: an error that names it.
 
 use diptych::{
-    App, BoundaryError, Encoded, Event, ExecuteError, Filter, FoldFailure, Memory, RawEvent,
-    SchemaError, StartError, Tag, Upcast, Upcasters,
+    App, BoundaryError, CommandError, Encoded, Event, ExecuteError, Filter, FoldFailure, Memory,
+    RawEvent, SchemaError, StartError, Tag, Upcast, Upcasters,
 };
 use diptych_store::Append;
 use serde_json::json;
@@ -18,7 +18,7 @@ async fn fails(store: &CountedStore, upcasters: Upcasters) -> SchemaError {
     let head = store.inner().head().position();
     let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
     assert_eq!(store.inner().head().position(), head, "nothing is written");
-    let ExecuteError::Fold(error) = error else { panic!("{error}") };
+    let ExecuteError::Failed(CommandError::Fold(error)) = error else { panic!("{error}") };
     assert_eq!(error.position.get(), 2, "{error}");
     assert!(error.fold.contains("Heard"), "{error}");
     let FoldFailure::Schema(error) = error.cause else { panic!("{error}") };
@@ -53,7 +53,12 @@ async fn a_type_that_nobody_knows_is_not_even_read() {
     assert_eq!(store.events_read(), 0);
     let stranger = Filter::tag(Tag::new("account", 7)).of_types(&["stranger"]);
     let error = look::<Heard<Today>>(&app, &stranger).await.unwrap_err();
-    let ExecuteError::Boundary(BoundaryError::UnknownType { event_type, known, .. }) = error else {
+    let ExecuteError::Failed(CommandError::Boundary(BoundaryError::UnknownType {
+        event_type,
+        known,
+        ..
+    })) = error
+    else {
         panic!("{error}")
     };
     assert_eq!(event_type, "stranger");
@@ -112,7 +117,9 @@ async fn an_upcaster_of_what_is_current_is_refused() {
         let store = memory();
         let app = App::over(store.store()).upcasters(upcasters).start().await.unwrap();
         let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
-        let ExecuteError::Schema(SchemaError::Declaration { problem }) = error else {
+        let ExecuteError::Failed(CommandError::Schema(SchemaError::Declaration { problem })) =
+            error
+        else {
             panic!("{error}")
         };
         assert!(problem.contains("account-opened") || problem.contains("customer-gone"));

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use diptych::{
-    App, AppBuilder, Command, Event, ExecuteError, Filter, Fold, Memory, RawEvent, Recorded,
-    SchemaError, StartError, Tag, Upcasters,
+    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Memory, RawEvent,
+    Recorded, SchemaError, StartError, Tag, Upcasters,
 };
 use diptych_store::Append;
 
@@ -140,7 +140,10 @@ async fn a_command_over_a_tag_that_older_events_lack_is_refused() {
     let app = over(&store).start().await.unwrap();
     for _ in 0..2 {
         let error = app.execute(Register(2, "c1@example.org")).await.unwrap_err();
-        assert!(matches!(&error, ExecuteError::Schema(SchemaError::Untagged(_))), "{error:?}");
+        assert!(
+            matches!(&error, ExecuteError::Failed(CommandError::Schema(SchemaError::Untagged(_)))),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("does not carry the tag email"), "{error}");
     }
     // The older events carry the other tag.

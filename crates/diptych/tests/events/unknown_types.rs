@@ -179,7 +179,7 @@ async fn an_app_beside_another_keeps_snapshots_beside_its_log() {
     filled(app.store().clone());
     let beside = app.beside().view::<Moves>().view_snapshots::<Moves>(Default::default());
     let beside = beside.start().await.unwrap();
-    beside.view::<Moves>().unwrap().snapshot().await.unwrap();
+    beside.view::<Moves>().unwrap().save().await.unwrap();
     beside.stop().await.unwrap();
     app.stop().await.unwrap();
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
 use diptych::{
-    App, Codec, Event, ExecuteError, Filter, Fold, Json, JsonObject, Memory, MessagePack, RawEvent,
-    Recorded, SchemaError, Tag, Upcasters, digest, testing::nothing_given,
+    App, Codec, CommandError, Event, ExecuteError, Filter, Fold, Json, JsonObject, Memory,
+    MessagePack, RawEvent, Recorded, SchemaError, Tag, Upcasters, digest, testing::nothing_given,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeStruct};
@@ -197,7 +197,10 @@ impl diptych::Command for Rate {
 async fn a_command_whose_event_would_be_read_back_as_another_is_refused() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let error = app.execute(Rate(f64::NAN)).await.unwrap_err();
-    assert!(matches!(&error, ExecuteError::Schema(SchemaError::Encode { .. })), "{error:?}");
+    assert!(
+        matches!(&error, ExecuteError::Failed(CommandError::Schema(SchemaError::Encode { .. }))),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("at stars: it holds NaN"), "{error}");
     app.execute(Rate(4.5)).await.unwrap();
     let ratings = look::<Ratings>(&app, &Filter::tag(Tag::new("film", "Alien"))).await.unwrap();

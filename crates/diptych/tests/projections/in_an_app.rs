@@ -3,9 +3,8 @@
 use std::{thread, time::Duration};
 
 use diptych::{
-    App, ControlError, Epoch, FollowState, LogIdentity, Memory, NotYet, Position, QueryError,
-    Receipt, Refresh, Store, TokenError,
-    projection::{Checkpoint, ProjectionControl},
+    App, ControlError, Epoch, FollowState, FollowerControl, LogIdentity, Memory, NotYet, Position,
+    Receipt, Refresh, Store, TokenError, WaitError, projection::Checkpoint,
 };
 use diptych_log::disk::simulated::Random;
 use diptych_store::Append;
@@ -20,7 +19,7 @@ use crate::support::{
 
 const LONG: Duration = Duration::from_secs(30);
 
-fn run(store: &Store, rows: &Rows, refresh: Refresh) -> (App, ProjectionControl) {
+fn run(store: &Store, rows: &Rows, refresh: Refresh) -> (App, FollowerControl) {
     let app = App::over_store(store.clone()).view::<Mirror>();
     let app = block_on(app.projection_with(rows.clone(), refresh).start()).unwrap();
     let projection = app.projection("rows").unwrap();
@@ -36,20 +35,17 @@ fn store(ledger: &Hooked, amounts: impl IntoIterator<Item = i64>) -> Store {
     store
 }
 
-fn caught_up(projection: &ProjectionControl) -> u64 {
+fn caught_up(projection: &FollowerControl) -> u64 {
     block_on(projection.caught_up(LONG)).unwrap().get()
 }
 
 /// Waits for it to stop, and says where and why.
 #[track_caller]
-fn stopped(projection: &ProjectionControl) -> (u64, String) {
+fn stopped(projection: &FollowerControl) -> (u64, String) {
     comes("its stop", || matches!(projection.status().state, FollowState::Stopped(_)));
     let FollowState::Stopped(stopped) = projection.status().state else { panic!() };
     let error = block_on(projection.caught_up(LONG)).unwrap_err();
-    assert_eq!(
-        error,
-        QueryError::Stopped { follower: "rows".to_owned(), stopped: stopped.clone() }
-    );
+    assert_eq!(error, WaitError::Stopped { follower: "rows".to_owned(), stopped: stopped.clone() });
     assert!(error.to_string().starts_with("rows stopped before position"), "{error}");
     (stopped.at.get(), stopped.reason)
 }
@@ -68,10 +64,7 @@ fn what_is_there_is_taken_in_by_pages_and_then_what_comes() {
     }
     assert_eq!(rows.amounts(), (1..=5_050).collect::<Vec<_>>());
     let status = projection.status();
-    assert_eq!(
-        (status.projection.as_str(), status.events, status.lag.positions),
-        ("rows", 5_050, 0)
-    );
+    assert_eq!((status.name.as_str(), status.events, status.lag.positions), ("rows", 5_050, 0));
     comes("rest", || projection.status().state == FollowState::Live);
     assert_eq!(app.projections(), [projection.status()]);
     block_on(app.stop()).unwrap();
@@ -158,7 +151,7 @@ fn two_that_run_one_projection_take_in_everything_once() {
             let projection = &runs[random.below(3) as usize].1;
             match random.below(30) {
                 // Only at first: later nobody would wait for all of it again.
-                0 if round % 2 == 0 => block_on(projection.reset()).unwrap(),
+                0 if round % 2 == 0 => block_on(projection.rebuild()).unwrap(),
                 1 => drop(block_on(projection.pause())),
                 2 | 3 => drop(block_on(projection.resume())),
                 _ => {}
@@ -199,7 +192,7 @@ fn rows_that_are_not_of_this_log_are_left_alone_until_it_is_told_to_begin_anew()
         assert!(again.contains(message), "{again}");
         assert_eq!(stopped(&projection), (at, reason));
         assert_eq!((rows.amounts(), rows.0.lock().checkpoint), (vec![], found));
-        block_on(projection.reset()).unwrap();
+        block_on(projection.rebuild()).unwrap();
         assert_eq!(caught_up(&projection), 5);
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
     }
@@ -282,10 +275,10 @@ fn a_place_that_is_broken_or_panics_stops_it_until_it_is_mended() {
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
         // Not even a reset does.
         rows.next(&[trouble]);
-        let error = block_on(projection.reset()).unwrap_err();
+        let error = block_on(projection.rebuild()).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
-        block_on(projection.reset()).unwrap();
+        block_on(projection.rebuild()).unwrap();
         assert_eq!(caught_up(&projection), 7);
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5, 6, 7]);
     }
@@ -301,14 +294,14 @@ fn a_reset_begins_anew_whatever_it_was_doing() {
         if is_paused {
             block_on(projection.pause()).unwrap();
         }
-        block_on(projection.reset()).unwrap();
+        block_on(projection.rebuild()).unwrap();
         assert_eq!(caught_up(&projection), 5);
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
     }
     // Who waits for a position that was there waits for it again.
     block_on(projection.pause()).unwrap();
     rows.next(&[Trouble::None, Trouble::Unavailable, Trouble::Unavailable]);
-    block_on(projection.reset()).unwrap();
+    block_on(projection.rebuild()).unwrap();
     assert_eq!(caught_up(&projection), 5);
     assert_eq!((rows.amounts().len(), rows.0.lock().resets), (5, 3));
     assert_eq!(projection.status().events, 20);
@@ -377,7 +370,7 @@ async fn it_is_as_fresh_as_its_refresh_says() {
     write(&store, ledger.commit(&[5]));
     let (need, have, within) = (Position::new(5), Position::new(4), Duration::from_secs(9));
     let late = projection.caught_up(within).await.unwrap_err();
-    assert_eq!(late, QueryError::NotYet(NotYet { need, have, within }));
+    assert_eq!(late, WaitError::NotYet(NotYet { need, have, within }));
 }
 
 #[test]
@@ -391,14 +384,14 @@ fn what_a_command_wrote_is_waited_for() {
     let (there, _) = run(&Store::new(Memory::new()), &Rows::default(), Refresh::Live);
     let foreign = block_on(there.execute(bank::open("eve")).into_future()).unwrap();
     let refused = block_on(projection.after(&foreign, LONG)).unwrap_err();
-    assert!(matches!(refused, QueryError::Token(TokenError::OtherLog { .. })), "{refused}");
+    assert!(matches!(refused, WaitError::Token(TokenError::OtherLog { .. })), "{refused}");
     block_on(app.stop()).unwrap();
     assert_eq!(projection.status().state, FollowState::Closed);
     assert_eq!(block_on(projection.resume()), Err(ControlError::Closed));
     // The rows have all that its own app saw, which may not be all that there is.
-    assert_eq!(block_on(projection.caught_up(LONG)), Err(QueryError::AppStopped));
+    assert_eq!(block_on(projection.caught_up(LONG)), Err(WaitError::AppStopped));
     write(&store, ledger.commit(&[2]));
-    assert_eq!(block_on(projection.caught_up(LONG)), Err(QueryError::AppStopped));
+    assert_eq!(block_on(projection.caught_up(LONG)), Err(WaitError::AppStopped));
 }
 
 /// Reading is shared with views, so what a projection sees must not depend on where they are.

@@ -9,8 +9,9 @@ use std::{
 };
 
 use diptych::{
-    App, Command, ExecuteError, Filter, FilterItem, Fold, Invalid, Limits, LogIdentity, Memory,
-    MemorySnapshots, RawEvent, Receipt, Recorded, SnapshotOptions, Tag, TimeSource, testing::Clock,
+    App, Command, CommandError, ExecuteError, Filter, FilterItem, Fold, Invalid, Limits,
+    LogIdentity, Memory, MemorySnapshots, RawEvent, Receipt, Recorded, SnapshotOptions, Tag,
+    TimeSource, testing::Clock,
 };
 use diptych_store::Append;
 use proptest::prelude::*;
@@ -446,7 +447,7 @@ impl World {
 fn text(outcome: Result<Receipt, ExecuteError<No>>) -> String {
     match outcome {
         // Where several folds cannot take in an event, any of them may say so.
-        Err(ExecuteError::Fold(_)) => "a fold".to_owned(),
+        Err(ExecuteError::Failed(CommandError::Fold(_))) => "a fold".to_owned(),
         outcome => format!("{outcome:?}"),
     }
 }

@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use diptych::{App, Command, EventStore, ExecuteError, Filter, Lane, Log, LogOptions, Receipt};
+use diptych::{
+    App, Command, CommandError, EventStore, ExecuteError, Filter, Lane, Log, LogOptions, Receipt,
+};
 use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation, Random, SimulatedDisk},
@@ -143,8 +145,8 @@ impl Answer {
                 Answer::Done { first: index(receipt.first()), last: index(receipt.last()) }
             }
             Err(ExecuteError::Rejected(reason)) => Answer::Rejected(reason.to_string()),
-            Err(ExecuteError::OutcomeUnknown(_)) => Answer::Unknown,
-            Err(ExecuteError::Unavailable(_)) => Answer::Unavailable,
+            Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_))) => Answer::Unknown,
+            Err(ExecuteError::Failed(CommandError::Unavailable(_))) => Answer::Unavailable,
             Err(other) => Answer::Wrong(other.to_string()),
         }
     }

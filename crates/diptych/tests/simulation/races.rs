@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use diptych::{App, EventStore, ExecuteError, Filter, Log, LogOptions, Memory, Position, Receipt};
+use diptych::{
+    App, CommandError, EventStore, ExecuteError, Filter, Log, LogOptions, Memory, Position, Receipt,
+};
 use diptych_log::disk::simulated::Random;
 use diptych_store::{Read, Store};
 
@@ -37,7 +39,7 @@ fn outcome(
         Err(ExecuteError::Rejected(school::No::Torn)) => panic!("states of two moments"),
         Err(ExecuteError::Rejected(no)) => no.to_string(),
         // Others may be quicker every time; that is said, and nothing is written.
-        Err(ExecuteError::Conflict(_)) => "conflict".to_owned(),
+        Err(ExecuteError::Failed(CommandError::Conflict(_))) => "conflict".to_owned(),
         Err(other) => panic!("{other}"),
     };
     *outcomes.entry(text).or_default() += 1;

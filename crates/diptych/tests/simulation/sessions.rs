@@ -15,8 +15,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, Event, ExecuteError, Filter, Fold, Memory, Position, Query, Read, Recorded,
-    Session, Store, Tag, ViewControl,
+    App, Command, Event, ExecuteError, Filter, Fold, FollowerControl, Memory, Position, Query,
+    Read, Recorded, Session, Store, Tag,
 };
 use diptych_log::disk::simulated::Random;
 use parking_lot::Mutex;
@@ -105,7 +105,7 @@ enum Options {
 /// What all threads share.
 struct World {
     apps: [App; 3],
-    views: [ViewControl<Versions>; 3],
+    views: [FollowerControl; 3],
     options: Options,
     /// Acknowledged to anybody.
     acknowledged: [AtomicU64; KEYS],

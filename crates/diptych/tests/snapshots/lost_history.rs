@@ -8,8 +8,9 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use diptych::{
-    App, AppBuilder, Command, Event, ExecuteError, Filter, Fold, Position, Query, QueryError,
-    Receipt, Recorded, Refresh, SessionToken, SnapshotOptions, TokenError, ViewSnapshots,
+    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Position, Query,
+    QueryError, Receipt, Recorded, Refresh, SessionToken, SnapshotOptions, TokenError,
+    ViewSnapshots, WaitError,
     projection::{Checkpoint, Target, TargetError},
 };
 use parking_lot::Mutex;
@@ -288,7 +289,7 @@ fn of_query<T: std::fmt::Debug>(answer: Result<T, QueryError>) -> TokenError {
 
 fn of_command(answer: Result<Receipt, ExecuteError<std::convert::Infallible>>) -> TokenError {
     match answer {
-        Err(ExecuteError::Token(error)) => error,
+        Err(ExecuteError::Failed(CommandError::Token(error))) => error,
         other => panic!("it is not refused: {other:?}"),
     }
 }
@@ -462,8 +463,8 @@ async fn a_projection_of_a_lost_history_stops_until_it_is_reset() {
         assert!(error.to_string().contains("a history that the log has no more"), "{error}");
         assert!(error.to_string().contains("reset the projection"), "{error}");
         let receipt = projection.after(&last, LONG).await.unwrap_err();
-        assert!(matches!(receipt, QueryError::Token(TokenError::HistoryGone { .. })), "{receipt}");
-        projection.reset().await.unwrap();
+        assert!(matches!(receipt, WaitError::Token(TokenError::HistoryGone { .. })), "{receipt}");
+        projection.rebuild().await.unwrap();
         projection.caught_up(LONG).await.unwrap();
         assert_eq!(rows.0.lock().0, [&[1; 3][..], &[10; 9]].concat());
         app.stop().await.unwrap();

@@ -8,8 +8,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Event, ExecuteError, Filter, Fold, LogIdentity, Memory, MemorySnapshots,
-    Recorded, SnapshotOptions, Snapshots, StartError, Tag, Upcast, Upcasters,
+    App, AppBuilder, CommandError, Event, ExecuteError, Filter, Fold, LogIdentity, Memory,
+    MemorySnapshots, Recorded, SnapshotOptions, Snapshots, StartError, Tag, Upcast, Upcasters,
 };
 use diptych_log::{
     Background, Log, LogOptions,
@@ -418,7 +418,7 @@ async fn an_event_that_cannot_be_folded_is_an_error_after_a_snapshot_too() {
     let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
     for _ in 0..2 {
         let failed = look::<Ledger>(&app, &page()).await.unwrap_err();
-        let ExecuteError::Fold(failed) = failed else { panic!("{failed}") };
+        let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{failed}") };
         assert_eq!(failed.position.get(), 21);
     }
     app.stop().await.unwrap();
@@ -578,7 +578,10 @@ async fn what_was_never_synced_is_never_saved() {
         disk.fail_after(0, Fault::Io(Operation::Sync));
         log.blocking().flush().unwrap_err();
         let unknown = second.await.unwrap_err();
-        assert!(matches!(unknown, ExecuteError::OutcomeUnknown(_)), "{unknown}");
+        assert!(
+            matches!(unknown, ExecuteError::Failed(CommandError::OutcomeUnknown(_))),
+            "{unknown}"
+        );
         app.stop().await.unwrap_err();
         assert_eq!(*place.0.saved.lock(), [(1, 1)]);
     }

@@ -9,6 +9,8 @@ use diptych::{
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};
 
+use crate::support::view_digest::view_digest;
+
 #[derive(Event, Serialize, Deserialize)]
 #[event("scored")]
 struct Scored {
@@ -82,7 +84,7 @@ async fn a_start_begins_with_what_stop_kept() {
     assert_eq!(view.status().events, 20, "the rest came from the snapshot");
     assert_eq!(app.query(Everything).strong().await.unwrap().value, folded(520));
     let rebuilt = digest(&folded(520)).unwrap();
-    assert_eq!(view.digest().unwrap(), (Position::new(520), rebuilt));
+    assert_eq!(view_digest::<Scores>(&app).await, (Position::new(520), rebuilt));
 }
 
 #[tokio::test]
@@ -107,7 +109,7 @@ async fn the_past_is_the_same_with_snapshots_and_nearer() {
     for first in (0..1_000).step_by(50) {
         score(&store, first..first + 50).await;
         app.query(Everything).strong().await.unwrap();
-        app.view::<Scores>().unwrap().snapshot().await.unwrap();
+        app.view::<Scores>().unwrap().save().await.unwrap();
     }
     let names = place.names("").unwrap();
     assert_eq!(names.len(), 8, "{names:?}");
@@ -155,7 +157,7 @@ async fn what_was_asked_for_must_make_sense() {
     let builder = App::over(Memory::new()).view::<Scores>().view_snapshots::<Scores>(options);
     assert!(matches!(builder.start().await, Err(StartError::NoSnapshotPlace)));
     let app = App::over(Memory::new()).view::<Scores>().start().await.unwrap();
-    let error = app.view::<Scores>().unwrap().snapshot().await.unwrap_err();
+    let error = app.view::<Scores>().unwrap().save().await.unwrap_err();
     assert!(error.to_string().contains("view_snapshots"), "{error}");
 }
 

@@ -15,3 +15,4 @@ pub(crate) mod probe;
 pub(crate) mod releases;
 pub(crate) mod rows;
 pub(crate) mod school;
+pub(crate) mod view_digest;

@@ -259,11 +259,11 @@ async fn a_view_takes_as_much_memory_after_a_restart() {
         say(&store).await;
     }
     let app = kept(&store, &place).start().await.unwrap();
-    let before = app.views()[0].memory.copy_bytes;
+    let before = app.views()[0].memory.unwrap().copy_bytes;
     app.stop().await.unwrap();
     let app = kept(&store, &place).start().await.unwrap();
     assert_eq!(app.views()[0].events, 0, "it begins with the snapshot");
-    assert_eq!(app.views()[0].memory.copy_bytes, before);
+    assert_eq!(app.views()[0].memory.unwrap().copy_bytes, before);
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use diptych::{
-    Answer, App, Command, ExecuteError, Filter, FollowState, Log, LogOptions, Memory, Point,
-    Position, QueryError, StartError, Store, Tag,
+    Answer, App, Command, CommandError, ExecuteError, Filter, FollowState, Log, LogOptions, Memory,
+    Point, Position, QueryError, StartError, Store, Tag,
 };
 use diptych_store::Append;
 
@@ -98,7 +98,10 @@ async fn an_app_over_a_log_that_ended_says_nothing_that_it_cannot_know() {
         assert!(matches!(error, QueryError::Ended { .. }), "{error}");
     }
     let rejected = app.execute(CountFirst).await;
-    assert!(matches!(rejected, Err(ExecuteError::Unavailable(_))), "{rejected:?}");
+    assert!(
+        matches!(rejected, Err(ExecuteError::Failed(CommandError::Unavailable(_)))),
+        "{rejected:?}"
+    );
     let past = app.query(CountOf("apple")).at(long_ago).await;
     assert!(matches!(past, Err(QueryError::Unavailable { .. })), "{past:?}");
     comes("its end", || matches!(app.views()[0].state, FollowState::Ended { .. }));

@@ -13,8 +13,8 @@ use std::{
 
 use axum::{body::Bytes, http::HeaderMap};
 use diptych::{
-    App, Command, Event, Execute, ExecuteError, Position, Receipt, Session, SessionToken,
-    Timestamp, Uuid,
+    App, Command, CommandError, Event, Execute, ExecuteError, Position, Receipt, Session,
+    SessionToken, Timestamp, Uuid,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
@@ -346,7 +346,8 @@ impl CommandOptions {
             Err(error) => {
                 let command = type_name::<C>();
                 tracing::error!(command, %error, "a rejection could not be recorded");
-                let is_unknown = matches!(error, ExecuteError::OutcomeUnknown(_));
+                let is_unknown =
+                    matches!(error, ExecuteError::Failed(CommandError::OutcomeUnknown(_)));
                 let kind = Problem::of_command(error, |_| Value::Null).kind();
                 match is_unknown {
                     true => NoteOutcome::Unknown { kind },

@@ -249,7 +249,7 @@ impl QueryOptions {
         let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
         let token = app.token_at(position).await?;
         let session = match session {
-            Some(session) => Some(session.token().await?),
+            Some(session) => Some(session.token().await.map_err(QueryError::from)?),
             None => None,
         };
         Ok(EncodedAnswer { body, position, stale, standstill, events: cost.events, token, session })
@@ -288,7 +288,7 @@ impl QueryOptions {
             return Err(Problem::bad("parameter", detail));
         }
         match session {
-            Some(session) => Ok(Some(session.token().await?)),
+            Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
             None => Ok(None),
         }
     }

@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderValue, Request, Response, header},
 };
-use diptych::{FollowState, Lag, ViewStatus, projection::ProjectionStatus};
+use diptych::{FollowState, FollowerStatus, Lag};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,21 +47,23 @@ pub(crate) fn status(site: &Site) -> Value {
     })
 }
 
-fn view(status: &ViewStatus) -> Value {
-    let name = status.view.rsplit("::").next().unwrap_or(status.view);
+fn view(status: &FollowerStatus) -> Value {
+    let FollowerStatus { name, position, state, since, lag, events, memory, .. } = status;
+    let memory = memory.unwrap_or_default();
     let extra = json!({
-        "type": status.view,
-        "events": status.events,
-        "since": status.since.to_string(),
-        "copies": status.memory.copies,
-        "bytes": status.memory.bytes(),
+        "type": name,
+        "events": events,
+        "since": since.to_string(),
+        "copies": memory.copies,
+        "bytes": memory.bytes(),
     });
-    follower(name, status.position.get(), &status.state, status.lag, extra)
+    let name = name.rsplit("::").next().unwrap_or(name);
+    follower(name, position.get(), state, *lag, extra)
 }
 
-fn projection(status: &ProjectionStatus) -> Value {
-    let ProjectionStatus { projection, position, state, lag, events, .. } = status;
-    follower(projection, position.get(), state, *lag, json!({ "events": events }))
+fn projection(status: &FollowerStatus) -> Value {
+    let FollowerStatus { name, position, state, lag, events, .. } = status;
+    follower(name, position.get(), state, *lag, json!({ "events": events }))
 }
 
 fn follower(name: &str, position: u64, state: &FollowState, lag: Lag, extra: Value) -> Value {
@@ -132,7 +134,7 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
         let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
         let is_in_trouble = is_behind || trouble(&status.state).is_some();
         // The reason may quote events, and no hook admits the callers of this route.
-        is_in_trouble.then(|| format!("{}: {}", status.view, word(&status.state)))
+        is_in_trouble.then(|| format!("{}: {}", status.name, word(&status.state)))
     });
     let not_ready: Vec<_> = not_ready.collect();
     match not_ready.is_empty() {
