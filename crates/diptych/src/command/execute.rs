@@ -415,7 +415,7 @@ async fn finish<R: Error + Send + 'static>(
     {
         return Ok(receipt);
     }
-    panel.store.check_history().map_err(Failure::from)?;
+    panel.store.check_history().map_err(CommandError::from)?;
     if !matches!(outcome, Outcome::Failed(_)) && panel.head.is_ended() {
         // The state that it rests on may be outdated: without an append no condition has confirmed
         // it.

@@ -9,7 +9,8 @@ use std::{
 };
 
 use diptych::{
-    App, ExecuteError, FollowState, LogIdentity, Memory, Position, QueryError, Store, Unavailable,
+    App, CommandError, ExecuteError, FollowState, LogIdentity, Memory, Position, QueryError, Store,
+    Unavailable,
 };
 use diptych_store::{
     HistoryChanged,
@@ -67,9 +68,16 @@ fn restore(identity: &Mutex<LogIdentity>) -> HistoryChanged {
 /// The change of history that a command failed with.
 fn failed_with<R: std::error::Error>(error: ExecuteError<R>) -> HistoryChanged {
     match error {
-        ExecuteError::Unavailable(Unavailable::HistoryChanged(changed)) => changed,
+        ExecuteError::Failed(CommandError::Unavailable(Unavailable::HistoryChanged(changed))) => {
+            changed
+        }
         error => panic!("{error}"),
     }
+}
+
+fn is_unreachable<R: std::error::Error>(error: &ExecuteError<R>) -> bool {
+    let ExecuteError::Failed(CommandError::Unavailable(cause)) = error else { return false };
+    matches!(cause, Unavailable::Backend(_))
 }
 
 fn have_stopped(app: &App, changed: HistoryChanged) -> bool {
@@ -129,7 +137,7 @@ async fn after_an_outage_of_the_same_history_everything_goes_on() {
     distant.is_out.store(true, Ordering::SeqCst);
     write(&distant.store, ledger.commit(&[1]));
     let failed = app.execute(deposit("a", 1)).await.unwrap_err();
-    assert!(matches!(failed, ExecuteError::Unavailable(Unavailable::Backend(_))), "{failed}");
+    assert!(is_unreachable(&failed), "{failed}");
     let is_stalled = || matches!(app.views()[0].state, FollowState::Stalled { .. });
     comes("the view stalls", is_stalled);
 
@@ -153,7 +161,7 @@ async fn a_commit_during_a_change_of_history_has_an_unknown_outcome() {
     });
     let app = App::over(distant).start().await.unwrap();
     let failed = app.execute(open("a")).await.unwrap_err();
-    assert!(matches!(failed, ExecuteError::OutcomeUnknown(_)), "{failed}");
+    assert!(matches!(failed, ExecuteError::Failed(CommandError::OutcomeUnknown(_))), "{failed}");
 }
 
 #[tokio::test]
