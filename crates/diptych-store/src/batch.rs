@@ -106,7 +106,8 @@ impl Batch {
     /// The position up to which the read considered every event, matching or not.
     ///
     /// A forward read considered the positions above [`Read::after`] up to and including this one.
-    /// To continue, read `after` it. The read is complete when it equals [`Read::upto`] or the head.
+    /// To continue, read `after` it. The read is complete when it equals [`Read::upto`] or the
+    /// head.
     ///
     /// A backward read considered the positions from its start down to and including this one. To
     /// continue, read `upto` the position [before](Position::before) it. The read is complete when

@@ -206,7 +206,8 @@ impl Layout {
             reader.take(length)?;
         }
         let rest_at = reader.at;
-        // Nearly all names are ASCII. One check of all bytes is faster than one check for each name.
+        // Nearly all names are ASCII. One check of all bytes is faster than one check for each
+        // name.
         if !bytes.get(type_at..rest_at).unwrap_or(&[]).is_ascii() {
             Layout::check_texts(Reader { bytes, at: type_at }, type_length, tag_count)?;
         }
@@ -421,7 +422,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads an unsigned LEB128 number from the front of `bytes`, and returns it with the bytes after it.
+/// Reads an unsigned LEB128 number from the front of `bytes`, and returns it with the bytes after
+/// it.
 #[inline]
 pub fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut reader = Reader { bytes, at: 0 };

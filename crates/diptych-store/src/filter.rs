@@ -4,9 +4,10 @@ use crate::{batch::EventRef, error::InvalidRequest, limits::Limits, tag::Tag};
 
 /// Selects the events that match any of its items. Clones are cheap, because they share the items.
 ///
-/// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of the types and all of the tags. Items are
-/// separated by ` or `. A filter on every event is `*`, and the filter without items is `nothing`.
-/// White space, a comma and a percent sign in a name are written `%20`, `%2C`, `%25` and so on.
+/// As text, an item is `type=a,b tag=k:v tag=k2:v2`: any of the types and all of the tags. Items
+/// are separated by ` or `. A filter on every event is `*`, and the filter without items is
+/// `nothing`. White space, a comma and a percent sign in a name are written `%20`, `%2C`, `%25` and
+/// so on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     // Shared, because one filter goes into many conditions and reads.

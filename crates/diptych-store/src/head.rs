@@ -11,9 +11,9 @@
 //!
 //! All four steps are sequentially consistent, so both sides see them in one order. If the
 //! publisher reads `waker_count` after the waiter stored it, the publisher takes the lock and wakes
-//! the waiter. If it reads `waker_count` before that, it had stored the numbers even earlier, so the
-//! second read of the waiter sees them. With weaker orderings both sides could read before they see
-//! the store of the other side.
+//! the waiter. If it reads `waker_count` before that, it had stored the numbers even earlier, so
+//! the second read of the waiter sees them. With weaker orderings both sides could read before they
+//! see the store of the other side.
 
 use std::{
     collections::BTreeMap,
@@ -81,11 +81,11 @@ impl Head {
     }
 
     /// Whether this head ended: the store publishes nothing more to it. After that,
-    /// [`position`](Head::position) need not be the end of the log, because another process may have
-    /// opened the log and continued it.
+    /// [`position`](Head::position) need not be the end of the log, because another process may
+    /// have opened the log and continued it.
     ///
-    /// If this returns `false`, a position that was read before the call was the end of the log when
-    /// it was read.
+    /// If this returns `false`, a position that was read before the call was the end of the log
+    /// when it was read.
     pub fn is_ended(&self) -> bool {
         self.0.is_ended.load(Ordering::SeqCst)
     }

@@ -29,7 +29,8 @@ pub struct Limits {
     pub tracking_sources: usize,
     /// Items of one filter, or of all filters in the conditions of one commit.
     pub filter_items: usize,
-    /// Types and tags in all items of one filter, or of all filters in the conditions of one commit.
+    /// Types and tags in all items of one filter, or of all filters in the conditions of one
+    /// commit.
     pub filter_terms: usize,
     /// Events in one batch of a read.
     pub batch_events: usize,

@@ -24,8 +24,8 @@ use crate::{
     time::{TimeSource, Timestamp},
 };
 
-/// A store in memory. Its events are lost when it is dropped, and it survives no failure. A commit is
-/// published as soon as it is accepted.
+/// A store in memory. Its events are lost when it is dropped, and it survives no failure. A commit
+/// is published as soon as it is accepted.
 #[derive(Debug)]
 pub struct Memory {
     identity: LogIdentity,
@@ -441,8 +441,8 @@ impl Log {
         }
     }
 
-    /// The positions of the item's rarest tag, or `None` for an item without tags. They contain every
-    /// match, because an event must carry all tags.
+    /// The positions of the item's rarest tag, or `None` for an item without tags. They contain
+    /// every match, because an event must carry all tags.
     fn rarest(&self, item: &FilterItem) -> Option<&[Position]> {
         let tags = item.tags.iter().map(|tag| list(self.tags.get(tag.as_str())));
         tags.min_by_key(|positions| positions.len())

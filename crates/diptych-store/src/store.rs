@@ -72,9 +72,9 @@ pub trait EventStore: Send + Sync + 'static {
         upto: Position,
     ) -> impl Future<Output = Result<Option<Position>, ReadError>> + Send;
 
-    /// The number of events at or below `upto` that carry the tag. Up to the head, it is the revision
-    /// of the classic stream that the tag stands for. Up to the position of an event, it is the rank
-    /// of that event in the stream.
+    /// The number of events at or below `upto` that carry the tag. Up to the head, it is the
+    /// revision of the classic stream that the tag stands for. Up to the position of an event, it
+    /// is the rank of that event in the stream.
     fn count(
         &self,
         tag: &Tag,

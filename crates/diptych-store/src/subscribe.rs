@@ -55,9 +55,11 @@ pub struct Subscription {
     live: bool,
 }
 
-/// This method stands here, because subscriptions depend on the handle, and not the other way round.
+/// This method stands here, because subscriptions depend on the handle, and not the other way
+/// round.
 impl Store {
-    /// Subscribes to the matching events after `after`, first the existing and then the future ones.
+    /// Subscribes to the matching events after `after`, first the existing and then the future
+    /// ones.
     pub fn subscribe(
         &self,
         filter: Filter,

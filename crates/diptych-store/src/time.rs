@@ -22,8 +22,8 @@ impl Timestamp {
         self.0
     }
 
-    /// The time of the system clock. Only stores and the edges of a program may call it. Rules, folds
-    /// and queries get their time as data.
+    /// The time of the system clock. Only stores and the edges of a program may call it. Rules,
+    /// folds and queries get their time as data.
     pub fn now() -> Timestamp {
         let micros = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),

@@ -1,5 +1,5 @@
-//! Tests of the whole workspace. The examples of the pages for readers are compiled and run here
-//! as documentation tests; the tidy test (in `tests/it/`) sees to it that none is forgotten.
+//! Tests of the whole workspace. The examples in pages are compiled and run here as documentation
+//! tests. The tidy test (in `tests/it/`) checks that every page with examples is listed here.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -1,6 +1,7 @@
 //! The routes as a router in another program: below a prefix, behind a layer, on its own server.
 
 use std::{
+    future,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -27,7 +28,7 @@ use crate::{
     client::{Connection, Events, LONG, Request, Response},
     domain::theatre,
     served::with_views,
-    store::{Mood, Moody},
+    store::{Mood, MoodyStore},
 };
 
 /// A program of a user that mounts the routes below `/theatre`.
@@ -172,14 +173,15 @@ async fn over_http_2_the_host_is_checked_by_its_authority() {
 async fn hosts_origins_and_the_hook_are_asked() {
     let peers = Arc::new(Mutex::new(Vec::new()));
     let seen = peers.clone();
-    let admit = async move |visit: Visit| {
+    let admit = move |visit: Visit| {
         seen.lock().unwrap().push(visit.peer);
-        match (&visit.operation, visit.headers.contains_key("x-user")) {
+        let is_user = visit.headers.contains_key("x-user");
+        future::ready(match (&visit.operation, is_user) {
             (Operation::Command(_), false) => Err(Denial::unknown("log in first", "Bearer")),
             _ => Ok(Caller::named("ada")),
-        }
+        })
     };
-    let program = Program::new(|server| server.admit(move |visit| admit.clone()(visit))).await;
+    let program = Program::new(|server| server.admit(admit)).await;
     let denied = program.ask(&remark("x")).await;
     denied.problem(401, "denied");
     assert_eq!(denied.need("www-authenticate"), "Bearer");
@@ -196,8 +198,8 @@ async fn hosts_origins_and_the_hook_are_asked() {
 
 #[tokio::test]
 async fn requests_streams_bodies_and_times_are_limited() {
-    let store = Moody::new();
-    let program = Program::within(store.clone(), |limits| {
+    let store = MoodyStore::new();
+    let program = Program::within(store.store(), |limits| {
         (limits.requests, limits.streams, limits.body_bytes) = (1, 1, 1_000);
     });
     let program = program.await;
@@ -217,9 +219,9 @@ async fn requests_streams_bodies_and_times_are_limited() {
 
 #[tokio::test]
 async fn an_answer_has_a_limited_time() {
-    let store = Moody::new();
+    let store = MoodyStore::new();
     let soon = Duration::from_millis(20);
-    let program = Program::within(store.clone(), |limits| limits.answer_time = soon).await;
+    let program = Program::within(store.store(), |limits| limits.answer_time = soon).await;
     store.set(Mood::Held);
     program.ask(&take("a1")).await.problem(503, "outcome-unknown");
     store.set(Mood::Well);
@@ -227,9 +229,9 @@ async fn an_answer_has_a_limited_time() {
 
 #[tokio::test]
 async fn a_stop_ends_streams_and_waits_for_commands_without_a_client() {
-    let store = Moody::new();
+    let store = MoodyStore::new();
     let soon = Duration::from_millis(50);
-    let program = Program::within(store.clone(), |limits| limits.stop_time = soon).await;
+    let program = Program::within(store.store(), |limits| limits.stop_time = soon).await;
     let live = Request::get("/theatre/queries/how-many/live");
     let mut live = Events::open(program.address, &live).await;
     let mut status = Events::open(program.address, &Request::get("/theatre/status/live")).await;

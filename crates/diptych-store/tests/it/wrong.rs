@@ -8,8 +8,8 @@ use diptych_store::testing::{
     wrong::{self, Flaw},
 };
 
-/// The longest wait for one answer. A flawed store that hangs fails after this time; a store without
-/// a flaw is much faster.
+/// The longest wait for one answer. A flawed store that hangs fails after this time; a store
+/// without a flaw is much faster.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
 macro_rules! proofs {

@@ -1,5 +1,5 @@
-//! The style of the repository that a program can check. Each rule is a pure function over text,
-//! with a test that it finds what it is for; here the rules meet the files.
+//! The rules of style that a program can check. Each rule is a pure function over text, with tests
+//! that it finds violations. This file applies the rules to the files of the repository.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ const PROSE: &str = "crates/diptych-tests/tidy-prose.txt";
 const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
 
 #[test]
-fn lines_are_narrow() {
+fn lines_have_at_most_100_columns() {
     assert_none(each(&[".rs", ".md"], text::wide_lines));
 }
 
@@ -76,24 +76,24 @@ fn comments_and_pages_are_in_plain_words() {
 }
 
 #[test]
-fn nothing_is_left_unfinished() {
+fn no_file_has_a_mark_of_unfinished_work() {
     assert_none(each(&[".rs"], |_, text| text::unfinished(text)));
 }
 
 #[test]
-fn no_file_names_a_path_of_one_machine() {
+fn no_file_has_a_path_of_one_machine() {
     assert_none(each(&[""], |_, text| text::machine_paths(text)));
 }
 
 #[test]
-fn crates_depend_on_what_they_may() {
+fn crates_depend_only_on_allowed_crates() {
     let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let packages = manifests::packages(&metadata).unwrap();
     assert_none(manifests::crossings(&packages));
 }
 
 #[test]
-fn no_layer_knows_what_belongs_above_it() {
+fn no_layer_depends_on_the_network_or_runtime_above_it() {
     let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let packages = manifests::packages(&metadata).unwrap();
     let mut problems = Vec::new();
@@ -106,14 +106,14 @@ fn no_layer_knows_what_belongs_above_it() {
 }
 
 #[test]
-fn every_dependency_has_a_reason() {
+fn every_dependency_has_a_stated_reason() {
     for manifest in ["Cargo.toml", "benches/Cargo.toml"] {
         assert_none(manifests::without_reason(&read(manifest)));
     }
 }
 
 #[test]
-fn the_rules_for_dependencies_are_in_place() {
+fn cargo_deny_checks_licences_sources_and_advisories() {
     assert_none(manifests::incomplete_rules(&read("deny.toml")));
 }
 
@@ -124,14 +124,14 @@ fn the_examples_of_every_page_are_compiled() {
 }
 
 #[test]
-fn every_metric_is_on_its_page() {
+fn the_page_of_metrics_lists_exactly_the_metrics_of_the_code() {
     let measured = ["crates/diptych/src/meters.rs", "crates/diptych-server/src/door/metrics.rs"];
     let code = measured.map(read).concat();
     assert_none(docs::metrics_out_of_step(&code, &read("docs/observability.md")));
 }
 
-/// Holds counts against the list of those that are allowed today. With `DIPTYCH_TIDY_WRITE` set it
-/// writes the list anew, which is for counts that shrank.
+/// Compares counts with the list of allowed counts. With `DIPTYCH_TIDY_WRITE` set it writes the
+/// list anew, for counts that became smaller.
 fn hold(found: &BTreeMap<String, usize>, list: &str) {
     let before = read(list);
     if env::var_os("DIPTYCH_TIDY_WRITE").is_some() {
@@ -147,7 +147,7 @@ fn hold(found: &BTreeMap<String, usize>, list: &str) {
     assert_none(lengths::ratchet(found, &listed));
 }
 
-/// The crates whose structure is held, each with the folder of its sources.
+/// The crates whose structure is checked, each with the folder of its sources.
 fn crates(files: &[(String, String)]) -> Vec<(String, String)> {
     let roots = files.iter().filter_map(|(path, _)| {
         let src = path.strip_suffix("lib.rs").or_else(|| path.strip_suffix("main.rs"))?;
@@ -159,7 +159,7 @@ fn crates(files: &[(String, String)]) -> Vec<(String, String)> {
     roots.into_iter().collect()
 }
 
-/// The crate of a Rust file, the folder of a page.
+/// The area of a file: its crate, its folder, or `pages` for a file at the top.
 fn area(path: &str) -> String {
     let folders: Vec<&str> = path.split('/').collect();
     match folders.as_slice() {
@@ -169,7 +169,7 @@ fn area(path: &str) -> String {
     }
 }
 
-/// What a rule says of each file with one of these endings, the path before it.
+/// The violations of a rule in all files with one of these endings, each after its path.
 fn each(endings: &[&str], rule: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
     let problems = |(path, text): (String, String)| {
         let found = rule(&path, &text);
@@ -182,8 +182,8 @@ fn assert_none(problems: Vec<String>) {
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
-/// The text files of the repository with one of these endings: those in git and new ones, not
-/// those that git ignores.
+/// The text files of the repository with one of these endings, tracked or new, without the files
+/// that git ignores.
 fn files(endings: &[&str]) -> Vec<(String, String)> {
     let list = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
     let output = Command::new("git").args(list).current_dir(root()).output();
@@ -193,7 +193,7 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
     let files: Vec<_> = paths
         .split_terminator('\0')
         .filter(|path| endings.iter().any(|ending| path.ends_with(ending)))
-        // One that was removed is still in the list, and one that is no text is no concern here.
+        // The list also has removed files and files without text, which are skipped.
         .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
         .collect();
     assert!(!files.is_empty(), "no files end in {endings:?}: the list is wrong");
@@ -207,7 +207,7 @@ fn read(path: &str) -> String {
 fn cargo(args: &[&str]) -> String {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // What is compiled was fetched; the network is not asked.
+    // Offline, because all compiled crates were fetched before.
     command.args(args).args(["--offline", "--locked"]).current_dir(root());
     let output = command.output().expect("cargo runs");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

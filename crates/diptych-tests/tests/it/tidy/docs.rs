@@ -1,9 +1,9 @@
-//! Rules over pages: the blocks of code in them, and what they name.
+//! Rules over pages: their blocks of code, and the metrics that they list.
 
 use std::collections::BTreeSet;
 
-/// Blocks without a language, which would be taken for Rust, and Rust in a page that is not
-/// among those that are compiled.
+/// Blocks without a language, which rustdoc would take for Rust, and Rust in a page that is not
+/// compiled.
 pub(crate) fn not_compiled(path: &str, text: &str, compiled: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let mut open = false;
@@ -22,14 +22,14 @@ pub(crate) fn not_compiled(path: &str, text: &str, compiled: &str) -> Vec<String
         }
         if language == "rust" && !compiled.contains(&format!("/{path}\")")) {
             problems.push(format!(
-                "line {line}: nobody compiles this: include the page in the doc tests"
+                "line {line}: this is not compiled: include the page in the doc tests"
             ));
         }
     }
     problems
 }
 
-/// Metrics that the code has and the page does not name, and the other way round.
+/// Metrics that only the code or only the page has.
 pub(crate) fn metrics_out_of_step(code: &str, page: &str) -> Vec<String> {
     let (code, page) = (metrics(code, '"'), metrics(page, '`'));
     let unnamed = code.difference(&page).map(|name| format!("{name} is not on the page"));
@@ -37,7 +37,7 @@ pub(crate) fn metrics_out_of_step(code: &str, page: &str) -> Vec<String> {
     unnamed.chain(gone).collect()
 }
 
-/// The names of metrics that stand between two of these characters.
+/// The names of metrics between two of these characters.
 fn metrics(text: &str, quote: char) -> BTreeSet<&str> {
     text.split(quote).filter(|name| name.starts_with("diptych_")).collect()
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_that_is_not_on_its_page_is_found() {
+    fn a_metric_of_only_the_code_or_only_the_page_is_found() {
         let (code, page) = ("counter!(\"diptych_a\")", "| `diptych_a` | counter |");
         assert!(metrics_out_of_step(code, page).is_empty());
         assert_eq!(metrics_out_of_step(code, "`other`").len(), 1);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn rust_that_nobody_compiles_is_found() {
+    fn rust_in_a_page_that_is_not_compiled_is_found() {
         for block in ["```rust\nfn f() {}\n```\n", "```rust,no_run\nfn f() {}\n```\n"] {
             assert!(not_compiled("README.md", block, COMPILED).is_empty());
             assert_eq!(not_compiled("docs/guide.md", block, COMPILED).len(), 1);

@@ -1,5 +1,5 @@
-//! Functions and files of bounded length, with a ratchet: what is longer today is in a list with
-//! its size, and may only shrink.
+//! Functions and files of bounded length, with a ratchet: a list has the longer ones with their
+//! sizes, which may only shrink.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use syn::{spanned::Spanned, visit::Visit};
 const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 600;
 
-/// What is too long in a file, by the words that stand for it in the list.
+/// Entries for the list: a file and its functions that are too long, with their sizes.
 pub(crate) fn over_length(path: &str, text: &str) -> syn::Result<BTreeMap<String, usize>> {
     let file = syn::parse_file(text)?;
     let mut lengths = Lengths::default();
@@ -28,7 +28,7 @@ pub(crate) fn over_length(path: &str, text: &str) -> syn::Result<BTreeMap<String
     Ok(over)
 }
 
-/// The list of what is too long today.
+/// Parses a list.
 pub(crate) fn listed(text: &str) -> Result<BTreeMap<String, usize>, String> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
@@ -40,7 +40,7 @@ pub(crate) fn listed(text: &str) -> Result<BTreeMap<String, usize>, String> {
         .collect()
 }
 
-/// Where the files and the list disagree.
+/// Differences between the counts and the list.
 pub(crate) fn ratchet(
     found: &BTreeMap<String, usize>,
     listed: &BTreeMap<String, usize>,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_beyond_a_screen_is_found_wherever_it_stands() {
+    fn a_function_of_more_than_70_lines_is_found_in_any_place() {
         let long = function("long", 71);
         let expected = [("function src/a.rs long".to_owned(), 71)];
         assert_eq!(over(&long), expected);
@@ -141,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn attributes_and_docs_do_not_count_as_the_function() {
+    fn attributes_and_docs_do_not_count_as_lines_of_a_function() {
         assert!(over(&format!("/// Docs.\n#[test]\n{}", function("short", 70))).is_empty());
     }
 
     #[test]
-    fn a_long_file_is_found_and_its_tests_do_not_count() {
+    fn a_file_of_more_than_600_lines_without_tests_is_found() {
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "// line\n".repeat(50));
         let code = "// line\n".repeat(600);
         assert!(over(&format!("{code}{tests}")).is_empty());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_only_shrinks() {
+    fn a_new_or_larger_entry_and_a_stale_one_are_problems() {
         let sizes = |text| listed(text).unwrap();
         let list = sizes("# why\n\nfunction a.rs f 80\nfile a.rs 700\n");
         assert!(ratchet(&list, &list).is_empty());

@@ -1,11 +1,11 @@
-//! Rules over what depends on what.
+//! Rules over the dependencies of crates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-/// What each crate of the workspace may depend on among the crates of the workspace. Tests and
-/// chores may use everything and are not here, nor are dependencies of tests alone.
+/// The crates of the workspace that each crate may depend on. Dependencies of tests alone do not
+/// count. Crates of tests and chores may use every crate, and are not in this table.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-store", &[]),
     ("diptych-macros", &[]),
@@ -20,18 +20,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "diptych-cli",
         &["diptych", "diptych-store", "diptych-log", "diptych-server", "example-flights"],
     ),
-    // An example shows what users do, and they see one crate, or a second one for a database.
+    // An example depends on the crates that a user adds: one, or a second one for a database.
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
-    // The demo is whole: the domain with its report and its pages.
+    // The demo is a complete program: a domain with a report and pages.
     ("example-flights", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
 
-/// Those that may know HTTP and gRPC.
+/// Crates that may depend on HTTP and gRPC.
 const NETWORKED: &[&str] = &[
     "diptych-server",
     "diptych-remote",
@@ -55,7 +55,7 @@ const NETWORK: &[&str] = &[
     "warp",
 ];
 
-/// Those that run on plain threads, whatever runtime their user has.
+/// Crates that run on plain threads, under any async runtime or none.
 const BLOCKING: &[&str] = &["diptych-store", "diptych-log"];
 const RUNTIMES: &[&str] =
     &["async-executor", "async-std", "embassy-executor", "glommio", "smol", "tokio"];
@@ -79,7 +79,7 @@ struct Dependency {
 }
 
 /// The crates of the workspace, each with the crates of the workspace that it uses outside of
-/// tests, from what `cargo metadata` prints.
+/// tests, from the output of `cargo metadata`.
 pub(crate) fn packages(metadata: &str) -> serde_json::Result<BTreeMap<String, BTreeSet<String>>> {
     let metadata: Metadata = serde_json::from_str(metadata)?;
     let used = |package: Package| {
@@ -90,7 +90,7 @@ pub(crate) fn packages(metadata: &str) -> serde_json::Result<BTreeMap<String, BT
     Ok(metadata.packages.into_iter().map(used).collect())
 }
 
-/// Uses that the map of the workspace does not allow, and crates that are not on it.
+/// Dependencies that the table does not allow, and crates that are not in the table.
 pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, used) in packages {
@@ -98,7 +98,7 @@ pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<St
             continue;
         }
         let Some((_, allowed)) = MAY_USE.iter().find(|(on_map, _)| on_map == name) else {
-            problems.push(format!("{name} is new: say in the tidy test what it may depend on"));
+            problems.push(format!("{name} is new: list its allowed dependencies in the tidy test"));
             continue;
         };
         let crossing = used.iter().filter(|used| !allowed.contains(&used.as_str()));
@@ -107,7 +107,7 @@ pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<St
     problems
 }
 
-/// What a crate must not have in its tree, from what `cargo tree --prefix none` prints.
+/// Forbidden dependencies of a crate, from the output of `cargo tree --prefix none`.
 pub(crate) fn unwanted(name: &str, tree: &str) -> Vec<String> {
     let mut unwanted: Vec<&str> = Vec::new();
     if !NETWORKED.contains(&name) {
@@ -119,10 +119,12 @@ pub(crate) fn unwanted(name: &str, tree: &str) -> Vec<String> {
     let used: BTreeSet<_> =
         tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let found = unwanted.into_iter().filter(|unwanted| used.contains(unwanted));
-    found.map(|found| format!("{name} has {found} below it, which belongs above it")).collect()
+    found
+        .map(|found| format!("{name} depends on {found}, which belongs to a layer above it"))
+        .collect()
 }
 
-/// Dependencies of the workspace without a comment after them that says why they are there.
+/// Dependencies of the workspace without a comment that gives the reason.
 pub(crate) fn without_reason(manifest: &str) -> Vec<String> {
     let lines = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
     let lines = lines.take_while(|line| !line.starts_with('['));
@@ -132,10 +134,10 @@ pub(crate) fn without_reason(manifest: &str) -> Vec<String> {
         let reason = line.rsplit_once(" # ").map_or("", |(_, reason)| reason.trim());
         is_dependency && !is_own && reason.is_empty()
     });
-    unexplained.map(|line| format!("say after {line:?} why it is here")).collect()
+    unexplained.map(|line| format!("{line:?} has no reason: add a comment after it")).collect()
 }
 
-/// What is missing in the configuration of cargo-deny.
+/// Missing keys in the configuration of cargo-deny.
 pub(crate) fn incomplete_rules(deny: &str) -> Vec<String> {
     let rules = match deny.parse::<toml::Table>() {
         Ok(rules) => rules,
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_against_the_map_is_found() {
+    fn a_dependency_outside_the_table_is_found() {
         assert_eq!(uses("diptych-store", "diptych-log", "null").len(), 1);
         assert_eq!(uses("diptych-log", "diptych", "null").len(), 1);
         assert_eq!(uses("diptych-log", "diptych", "\"build\"").len(), 1);
@@ -182,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_that_is_not_on_the_map_is_found() {
+    fn a_crate_that_is_not_in_the_table_is_found() {
         assert!(uses("diptych-new", "diptych-store", "null")[0].contains("is new"));
     }
 
     #[test]
-    fn what_belongs_above_is_found_in_a_tree() {
+    fn a_forbidden_dependency_is_found_in_a_tree() {
         let tree = "diptych-log v0.1.0 (/x)\ntokio v1.0.0\nhyper v1.0.0 (*)\nbytes v1.0.0\n";
         assert_eq!(unwanted("diptych-log", tree).len(), 2);
         assert_eq!(unwanted("diptych", tree).len(), 1);
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_without_reason_is_found() {
+    fn a_dependency_without_a_reason_is_found() {
         let manifest = "[workspace.dependencies]\nown = { path = \"x\" }\n\na = \"1\" # for b\n\
                         c = \"2\"\nd = { version = \"1\" } # \n[profile.release]\ndebug = 1\n";
         let found = without_reason(manifest);
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_lack_something_are_found() {
+    fn a_missing_key_of_cargo_deny_is_found() {
         assert!(incomplete_rules("[licenses")[0].contains("does not parse"));
         assert_eq!(incomplete_rules("[licenses]\nallow = []\n").len(), 4);
     }

@@ -1,13 +1,13 @@
-//! Rules over prose: the sentences of comments and of pages, and the habits that make them hard to
-//! read. Each habit is counted per 10,000 words; an area may have twice as many of each as tephra,
-//! an event store whose comments read well, had when this was measured.
+//! Rules over prose: sentences of comments and pages, and habits that make them hard to read. Each
+//! habit is counted per 10,000 words. The limit of an area is twice the count that tephra, an event
+//! store with good comments, had when this was measured.
 
 use std::collections::BTreeMap;
 
-/// A name, the number that 10,000 words may have, and whether a sentence has the habit.
+/// A name, the limit per 10,000 words, and a check whether a sentence has the habit.
 type Habit = (&'static str, f64, fn(&str) -> bool);
 
-/// The habits that count.
+/// The habits that are counted.
 const HABITS: &[Habit] = &[
     ("headless", 3.2, is_headless),
     ("who-as-a-noun", 0.0, has_who_as_a_noun),
@@ -18,7 +18,7 @@ const HABITS: &[Habit] = &[
     ("evasion", 0.0, evades),
 ];
 
-/// Words of an area, and its sentences that have each habit.
+/// The number of words of an area, and its sentences with each habit.
 #[derive(Default)]
 pub(crate) struct Prose {
     words: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Prose {
 }
 
 impl Prose {
-    /// Adds what a file says: the comments of a Rust file, the text of a page.
+    /// Adds the comments of a Rust file, or the text of a page.
     pub(crate) fn read(&mut self, path: &str, text: &str) {
         let paragraphs = if path.ends_with(".md") { page(text) } else { comments(text) };
         for paragraph in paragraphs {
@@ -41,7 +41,7 @@ impl Prose {
         }
     }
 
-    /// The habits of which this area has more than it may, with the number of their sentences.
+    /// The habits above their limit, with the number of their sentences.
     pub(crate) fn over(&self, area: &str) -> BTreeMap<String, usize> {
         let over = HABITS.iter().filter_map(|(name, per_10_000, _)| {
             let found = self.found.get(name).map_or(0, Vec::len);
@@ -57,7 +57,7 @@ impl Prose {
     }
 }
 
-/// Paragraphs of the comments of a Rust file, without the code in them.
+/// Paragraphs in the comments of a Rust file, without code.
 fn comments(text: &str) -> Vec<String> {
     let mut paragraphs = Paragraphs::default();
     for line in text.lines() {
@@ -167,7 +167,7 @@ fn words(sentence: &str) -> Vec<&str> {
     parts.filter(|word| !word.is_empty()).collect()
 }
 
-/// It begins with a word that stands for its subject, and is no question.
+/// Whether a sentence begins with a word in place of a subject. Questions are excepted.
 fn is_headless(sentence: &str) -> bool {
     let words = words(sentence);
     let openings = ["what", "who", "whoever", "whom", "whose", "of"];
@@ -176,7 +176,7 @@ fn is_headless(sentence: &str) -> bool {
     opens && !sentence.ends_with('?')
 }
 
-/// "Whoever", or "who" and a verb without the noun before it.
+/// Whether a sentence has "whoever", or "who" with a verb but without a noun before it.
 fn has_who_as_a_noun(sentence: &str) -> bool {
     const VERBS: &[&str] = &[
         "is", "are", "has", "have", "was", "needs", "asks", "wants", "looks", "reads", "writes",
@@ -239,7 +239,7 @@ fn evades(sentence: &str) -> bool {
         .any(|evasion| occurrences(sentence, evasion).next().is_some())
 }
 
-/// Where the words stand as words of their own.
+/// The places of whole words in a sentence.
 fn occurrences<'a>(sentence: &'a str, words: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_part = |char: Option<char>| char.is_some_and(char::is_alphanumeric);
     sentence.match_indices(words).map(|(at, _)| at).filter(move |at| {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn each_habit_is_found_and_plain_sentences_are_not() {
+    fn each_habit_is_found_and_plain_sentences_are_allowed() {
         for (sentence, habit) in [
             ("What is left is read. Readers go on.", "headless"),
             ("It is read: of two files the newer.", "headless"),
@@ -300,13 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_may_go_over_several_lines() {
+    fn a_sentence_over_several_lines_is_one_sentence() {
         let text = "/// A file that\n/// nobody reads,\n/// none of\n/// it.\nfn f() {}";
         assert_eq!(habits("a.rs", text), [("of-it", 1), ("somebody", 1)]);
     }
 
     #[test]
-    fn an_area_may_have_a_share_of_its_words() {
+    fn the_limit_of_an_area_grows_with_its_words() {
         let mut prose = Prose::default();
         prose.read("a.md", &"one word more. ".repeat(400));
         prose.read("a.md", "A page that nobody reads.");

@@ -1,5 +1,5 @@
-//! Rules over the inside of a crate: which file uses which, and how types are named. The files of a
-//! crate are its rooms.
+//! Rules over the inside of a crate: uses between its files, and the names of its types. The files
+//! of a crate are its rooms.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,15 +47,15 @@ pub(crate) struct House {
 /// One file.
 struct Room {
     path: String,
-    /// The paths that it names, each made absolute.
+    /// The paths that it uses, as absolute paths.
     uses: BTreeSet<Names>,
-    /// Names that it hands on from elsewhere.
+    /// Names that it re-exports, with their origin.
     exports: BTreeMap<String, Names>,
     types: Vec<String>,
 }
 
 impl House {
-    /// The crate of this name, whose files lie below `src`.
+    /// The crate of this name, with the files below `src`.
     pub(crate) fn new(name: &str, src: &str, files: &[(String, String)]) -> syn::Result<House> {
         let own: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(src)).collect();
         let has_library = own.iter().any(|(path, _)| *path == format!("{src}lib.rs"));
@@ -71,7 +71,7 @@ impl House {
                 _ => names,
             }
         };
-        // A folder with a `main.rs` is a program of its own.
+        // A folder with a `main.rs` is a separate program.
         let is_main = |(path, _): &&&(String, String)| path.ends_with("/main.rs");
         let programs: Vec<Names> =
             own.iter().filter(is_main).map(|(path, _)| module(path)).collect();
@@ -94,8 +94,8 @@ impl House {
         Ok(House { name: name.to_owned(), rooms })
     }
 
-    /// Files that name something by the root of the crate, which hides where it comes from; each
-    /// with the number of such names.
+    /// Files that import through the root of the crate, which hides the origin of a name, each with
+    /// the number of such names.
     pub(crate) fn imports_through_the_root(&self) -> BTreeMap<String, usize> {
         let root = self.rooms.get(&Names::new());
         let is_handed_on = |name: &&String| {
@@ -127,7 +127,7 @@ impl House {
         circles
     }
 
-    /// Types that are named by a bare participle, and bare names of several types.
+    /// Types whose name is a bare participle, and names that several types share.
     pub(crate) fn names(&self) -> BTreeMap<String, usize> {
         let mut found = BTreeMap::new();
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -144,14 +144,14 @@ impl House {
         found
     }
 
-    /// The rooms that a room uses. A submodule is a part of the modules above it, so what these use
-    /// of each other is no arrow.
+    /// The rooms that a room uses. A submodule is a part of the modules above it, so uses between
+    /// them do not count.
     fn used_by(&self, at: &Names, room: &Room) -> BTreeSet<&Names> {
         let used = room.uses.iter().filter_map(|path| self.room_of(path, 8));
         used.filter(|other| !other.starts_with(at) && !at.starts_with(other)).collect()
     }
 
-    /// The room in which the item at the end of a path is defined.
+    /// The room that defines the item at the end of a path.
     fn room_of(&self, path: &[String], hops: usize) -> Option<&Names> {
         let lengths = (0..=path.len()).rev();
         let (module, room) =
@@ -191,15 +191,15 @@ fn is_participle(name: &str) -> bool {
 /// Reads one file.
 struct Reader<'a> {
     modules: &'a BTreeSet<Names>,
-    /// The module that `crate` means.
+    /// The module that `crate` stands for.
     root: Names,
-    /// The module that is being read, modules within the file included.
+    /// The current module, which may be one within the file.
     at: Names,
     room: Room,
 }
 
 impl Reader<'_> {
-    /// The path from the root of the sources; nothing if it leads out of the crate.
+    /// The path from the root of the sources, or `None` if it leads out of the crate.
     fn absolute(&self, names: &[String]) -> Option<Names> {
         let (first, rest) = names.split_first()?;
         let mut at = match first.as_str() {
@@ -305,7 +305,7 @@ fn is_cfg_test(attribute: &Attribute) -> bool {
     attribute.path().is_ident("cfg") && attribute.meta.require_list().is_ok_and(is_test)
 }
 
-/// An event is named for what happened.
+/// Events are exempt, because their names are participles by design.
 fn is_event(attribute: &Attribute) -> bool {
     let derived = |list: &syn::MetaList| {
         let parser = Punctuated::<syn::Path, syn::Token![,]>::parse_terminated;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_through_the_root_is_found_however_it_is_written() {
+    fn an_import_through_the_root_is_found_in_every_form() {
         let root = ("lib.rs", "mod a; mod b; mod c; pub use a::App; fn f() {}");
         for used in ["use crate::App;", "use crate::{c, App};", "fn f() { crate::App::new(); }"] {
             let house = house(&[root, ("a.rs", "pub struct App;"), ("b.rs", used)]);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_use_each_other_are_a_circle_also_through_the_root() {
+    fn a_circle_of_files_is_found_also_through_the_root() {
         let root = ("lib.rs", "mod a; mod b; mod c; pub use a::A;");
         let circle = house(&[
             root,
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_and_its_submodules_are_one() {
+    fn uses_between_a_module_and_its_submodules_do_not_count() {
         let house = house(&[
             ("lib.rs", "mod a;"),
             ("a.rs", "mod b; use b::B; pub struct A;"),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn participles_and_names_of_two_types_are_found() {
+    fn participles_and_shared_names_of_types_are_found() {
         let house = house(&[
             ("lib.rs", "mod a; struct Told; struct Feed; struct Kept<T>(T); enum Line {}"),
             ("a.rs", "trait Line {} type Shown = u8; struct TagRead; enum Outcome { Read }"),
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_a_program_has_a_root_of_its_own() {
+    fn a_folder_with_a_main_file_has_its_own_root() {
         let house = house(&[
             ("lib.rs", "pub mod a;"),
             ("a.rs", "pub struct A;"),

@@ -1,10 +1,10 @@
-//! Rules over the lines of a file. The words that they look for are put together here, so that
-//! this file does not hold what it forbids.
+//! Rules over the lines of a file. The forbidden words are composed of parts here, so that this
+//! file does not contain them.
 
 const WIDTH: usize = 100;
 
-/// Lines of more than 100 columns; in a page not those of a table or with a link, which cannot
-/// be broken.
+/// Lines of more than 100 columns. In a page, tables and lines with a link are exempt, because they
+/// cannot be broken.
 pub(crate) fn wide_lines(path: &str, text: &str) -> Vec<String> {
     let is_page = path.ends_with(".md");
     let excused = |line: &str| {
@@ -18,7 +18,7 @@ pub(crate) fn wide_lines(path: &str, text: &str) -> Vec<String> {
     })
 }
 
-/// Marks of work that is not done.
+/// Marks of unfinished work.
 pub(crate) fn unfinished(text: &str) -> Vec<String> {
     let marks = [
         concat!("to", "do!"),
@@ -33,7 +33,7 @@ pub(crate) fn unfinished(text: &str) -> Vec<String> {
     })
 }
 
-/// Absolute paths as they exist on the machine of one person.
+/// Absolute paths that exist only on one machine.
 pub(crate) fn machine_paths(text: &str) -> Vec<String> {
     let starts = ["home", "root", "work", "Users"].map(|name| format!("/{name}/"));
     numbered(text, |line| {
@@ -47,7 +47,7 @@ fn numbered(text: &str, rule: impl Fn(&str) -> Option<String>) -> Vec<String> {
     lines.filter_map(|(at, line)| Some(format!("line {}: {}", at + 1, rule(line)?))).collect()
 }
 
-/// Whether it stands there as a word of its own and not within another.
+/// Whether the line has this whole word.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let is_part = |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric());
@@ -57,8 +57,8 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Whether it is the start of a path and not the middle of one, such as a folder of that name
-/// inside of a crate.
+/// Whether a path in the line starts so. A folder of that name in the middle of a path does not
+/// count.
 fn begins_a_path(line: &str, start: &str) -> bool {
     line.match_indices(start).any(|(at, _)| {
         let before = line.get(..at).and_then(|before| before.chars().last());
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wide_line_is_found_by_its_number() {
+    fn a_wide_line_is_reported_with_its_number() {
         let line = "ä".repeat(101);
         assert_eq!(wide_lines("a.rs", &format!("ok\n{line}\n")).len(), 1);
         assert!(wide_lines("a.rs", &format!("ok\n{line}\n"))[0].starts_with("line 2: 101"));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_one_machine_is_found() {
+    fn an_absolute_path_of_one_machine_is_found() {
         for bad in
             [concat!("open(\"/ho", "me/ann/x\")"), concat!("/ro", "ot/x"), concat!("=/wo", "rk/x")]
         {
