@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use diptych::{App, Filter, LogOptions, Memory};
 use diptych_log::{
     Background,
-    disk::simulated::{Fault, Operation, SimulatedDisk},
+    disk::simulated::{Fault, Operation as DiskOperation, SimulatedDisk},
 };
 use diptych_server::{Caller, Denial, Operation, Visit};
 use diptych_store::Read;
@@ -332,7 +332,7 @@ async fn an_unknown_outcome_has_its_own_problem() {
     let app = with_views(App::open_with("/data/log", options).unwrap()).start().await.unwrap();
     let served = TheatreServer::of(app, |server| server).await;
     served.take("a1", "ada").await;
-    disk.fail_after(0, Fault::Io(Operation::Sync));
+    disk.fail_after(0, Fault::Io(DiskOperation::Sync));
     let take = Request::send("take-seat", json!({ "seat": "a2", "by": "bob" }));
     let response = served.ask(&take.header("idempotency-key", "k")).await;
     response.problem(503, "outcome-unknown");

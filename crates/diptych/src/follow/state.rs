@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use diptych_store::{Position, Timestamp};
+use diptych_store::{HistoryChanged, Position, Timestamp};
 
 /// The state of a view or a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum FollowState {
         /// The error of the log.
         reason: String,
     },
+    /// The store has another history than at the start of the app.
+    HistoryChanged(HistoryChanged),
     /// The app was stopped.
     Closed,
 }
@@ -85,6 +87,7 @@ impl fmt::Display for FollowState {
             FollowState::Stalled { reason } => write!(f, "stalled: {reason}"),
             FollowState::Stopped(stopped) => stopped.fmt(f),
             FollowState::Ended { reason } => write!(f, "the log ended: {reason}"),
+            FollowState::HistoryChanged(changed) => changed.fmt(f),
             FollowState::Closed => f.write_str("closed"),
         }
     }
