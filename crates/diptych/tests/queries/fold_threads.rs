@@ -15,7 +15,7 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Fold, Log, LogOptions, Memory, Position, Query, QueryError, QueryPanicked,
+    App, AppBuilder, Fold, Log, LogOptions, Memory, Position, Query, QueryError, QueryPanic,
     Recorded, Store, Timestamp,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
@@ -311,7 +311,7 @@ async fn a_store_that_panics_is_the_error_of_its_query_alone() {
     write(&app, &plain(3, 1, 10)).await;
     is_broken.store(true, Ordering::SeqCst);
     let error = app.query(Whole).as_of(Position::new(2)).await.unwrap_err();
-    let QueryError::Panicked(QueryPanicked { message, .. }) = &error else { panic!("{error}") };
+    let QueryError::Panicked(QueryPanic { message, .. }) = &error else { panic!("{error}") };
     assert!(message.contains("the store is broken"), "{message}");
     assert_eq!(app.query(Whole).as_of(Position::new(2)).await.unwrap().cost.events, 2);
 }
