@@ -1,8 +1,8 @@
-//! States kept outside the log, so that what has a long history need not be folded from its
-//! beginning. They make things faster and never different.
+//! States kept outside the log, so that a long history need not be folded from its beginning. They
+//! make things faster and never different.
 //!
-//! A snapshot says which log it is of, up to which position, which event is there, and which code
-//! made it. Whatever does not fit, is damaged or cannot be read means a warning and a replay.
+//! A snapshot names its log, its position, the event there, and the code that made it. A snapshot
+//! that does not fit, is damaged or cannot be read causes a warning and a replay.
 
 mod encoding;
 mod likeness;
@@ -23,9 +23,9 @@ pub(crate) use view_store::ViewSnapshotStore;
 
 /// A place outside the log for named bytes that can be made again.
 ///
-/// It need not be durable and need not keep anything: what is read back is checked. Names are of
-/// ASCII letters, digits and `-`. A place belongs to one log: of those of another there is no use,
-/// and they are removed.
+/// It need not be durable and may lose everything, because snapshots are checked when they are
+/// read. Names consist of ASCII letters, digits and `-`. A place belongs to one log: snapshots of
+/// another log are useless in it, and are removed.
 pub trait Snapshots: Send + Sync + 'static {
     /// The bytes under this name, if there are any.
     ///
@@ -132,9 +132,9 @@ impl Default for SnapshotOptions {
 pub struct ViewSnapshots {
     /// After this many events that went into the view since its last snapshot.
     pub every_events: u64,
-    /// At most so many: the newest, and older ones at distances from it that about double from one
-    /// to the next. From those the past is answered, and the view begins where the newest is
-    /// damaged. Each is as large as the view.
+    /// Maximum number of snapshots: the newest, and older ones whose distances from it about double
+    /// from one to the next. Questions about the past begin with these, and so does the view if the
+    /// newest is damaged. Each is as large as the view.
     pub keep: usize,
 }
 

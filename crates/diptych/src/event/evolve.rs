@@ -149,13 +149,16 @@ impl Upcasters {
 
     /// 1 to many: gives events of any of the types in `into`.
     #[must_use]
-    pub fn split(
+    pub fn split<S>(
         self,
         event_type: impl Into<Cow<'static, str>>,
         version: u32,
         into: &[&'static str],
-        split: impl Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync + 'static,
-    ) -> Upcasters {
+        split: S,
+    ) -> Upcasters
+    where
+        S: Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync + 'static,
+    {
         let into: Vec<_> = into.iter().map(|name| Cow::Borrowed(*name)).collect();
         let allowed = into.clone();
         let step = move |old: &EncodedEvent<'_>| {

@@ -1,4 +1,4 @@
-//! Which events made an answer.
+//! The events that made an answer.
 
 use std::{any::type_name, fmt, future::Future, pin::Pin};
 
@@ -15,7 +15,7 @@ use crate::{
     query::{Cost, Query, QueryError, RightPanel},
 };
 
-/// The question which events made an answer: see [`App::explain`](crate::App::explain).
+/// A question for the events that made an answer: see [`App::explain`](crate::App::explain).
 #[must_use = "nothing is explained until it is awaited"]
 pub struct Explain<'a, Q> {
     panel: &'a RightPanel,
@@ -31,15 +31,15 @@ pub struct Explain<'a, Q> {
 pub struct Explanation<E> {
     /// The events in the query's scope, in the order in which they are folded.
     pub events: Vec<Recorded<E>>,
-    /// Everything up to here was considered. Where the limit cut the events off, that is up to
-    /// the last of them, and they explain the answer as of this position.
+    /// All events up to here were considered. If the limit cut the list off, this is the position
+    /// of the last listed event, and the list explains the answer as of this position.
     ///
-    /// In order of when they [occurred](Point::occurred_before) it is up to where the log was
-    /// considered, cut off or not.
+    /// In order of when the events [occurred](Point::occurred_before), it is the position up to
+    /// which the log was considered, cut off or not.
     pub upto: Position,
-    /// Whether these are all of them: there are not more than the limit allows.
+    /// Whether the list is complete: there are not more events than the limit allows.
     pub is_whole: bool,
-    /// What it cost.
+    /// The cost of the explanation.
     pub cost: Cost,
 }
 
@@ -50,7 +50,7 @@ impl<'a, Q: Query> Explain<'a, Q> {
 }
 
 impl<Q> Explain<'_, Q> {
-    /// How many events an explanation has at most, if nothing else is said.
+    /// Default for the maximum number of events in an explanation.
     pub const EVENTS: usize = 10_000;
 
     /// At most this many events, from the first on.
@@ -71,13 +71,14 @@ impl<Q> Explain<'_, Q> {
         self
     }
 
-    /// The answer from what was recorded before this instant.
+    /// The answer from the events recorded before this instant.
     pub fn recorded_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.recorded_before(instant);
         self
     }
 
-    /// The answer from what occurred before this instant, in order of when it occurred.
+    /// The answer from the events that occurred before this instant, in order of when they
+    /// occurred.
     pub fn occurred_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.occurred_before(instant);
         self
@@ -151,7 +152,7 @@ impl<E: Send> Taker<E> for EventList<E> {
             self.events.push(event);
             return;
         }
-        // What one stored event became is listed whole, or nothing of it.
+        // All events that one stored event became are listed, or none.
         self.events.retain(|other| other.position != event.position);
         self.first_left_out = Some(event.position);
     }

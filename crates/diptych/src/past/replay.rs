@@ -1,6 +1,6 @@
-//! Going through the log again, for answers of the past: a bounded page at a time. After each page
-//! it yields, so that the thread of the pool can look whether the caller still waits. It holds
-//! nothing meanwhile that commands or views wait for.
+//! Reads the log again for answers of the past, a bounded page at a time. It yields after each
+//! page, so that the thread of the pool can check whether the caller still waits. It holds nothing
+//! that commands or views wait for.
 
 use std::{
     any::type_name,
@@ -21,12 +21,12 @@ use crate::{
     query::{Query, QueryError, RightPanel},
 };
 
-/// Events that are read at once, and taken in between two looks whether the caller still waits.
+/// Events that are read at once, and applied between two checks that the caller still waits.
 pub(super) const PAGE_EVENTS: usize = 1_024;
 
 pub(super) type EventOf<Q> = <<Q as Query>::View as Fold>::Event;
 
-/// What takes in events, one after another.
+/// A consumer of events, one after another.
 pub(super) trait Taker<E>: Send {
     fn take(&mut self, event: Recorded<E>);
 
@@ -42,17 +42,17 @@ impl<V: Fold> Taker<V::Event> for V {
     }
 }
 
-/// Which events of the log are gone through, and how they are read.
+/// The events of the log that a replay reads, and how they are read.
 pub(super) struct Selection<E> {
     store: Store,
     /// The Rust type of the view.
     view: &'static str,
-    /// As it was asked for.
+    /// The scope as it was asked for.
     pub(super) scope: Filter,
     /// Narrowed to the view's events.
     filter: Filter,
     reading: Arc<Reading<E>>,
-    /// How many events may be kept in memory, to be sorted.
+    /// Maximum number of events in memory, to sort them.
     past_events: usize,
 }
 
@@ -106,7 +106,7 @@ impl<E: Event> Selection<E> {
         Ok(None)
     }
 
-    /// Takes in these events. After a failure the taker is not whole.
+    /// Applies these events. After a failure the taker is incomplete.
     pub(super) fn take<'e, T: Taker<E>>(
         &self,
         taker: &mut T,
@@ -117,7 +117,7 @@ impl<E: Event> Selection<E> {
             for event in events {
                 at.set(event.position());
                 let stored = StoredEvent::of(&event);
-                // What an upcaster makes was selected by the name that it had before.
+                // An upcast event was selected by its stored name.
                 let wanted = |name: &str| stored.is_in(&self.scope, name);
                 self.reading.read(&stored.encoded, wanted, |event| {
                     taker.take(self.reading.recorded(&stored, event));
@@ -133,8 +133,8 @@ impl<E: Event> Selection<E> {
         Err(FoldError { fold: self.view, position: at.get(), cause })
     }
 
-    /// Takes in what is above `after`, up to `upto`, in order of the log. Says how many events
-    /// were read.
+    /// Applies the events above `after`, up to `upto`, in log order. Returns the number of events
+    /// read.
     pub(super) async fn in_log_order<T: Taker<E>>(
         &self,
         taker: &mut T,
@@ -152,8 +152,8 @@ impl<E: Event> Selection<E> {
         Ok(pages.cursor.events)
     }
 
-    /// Takes in what occurred before an instant, of everything up to `upto`, in order of when it
-    /// occurred. Says how many events were read.
+    /// Applies the events up to `upto` that occurred before an instant, in order of when they
+    /// occurred. Returns the number of events read.
     pub(super) async fn as_occurred<T: Taker<E>>(
         &self,
         upto: Position,
@@ -175,8 +175,8 @@ impl<E: Event> Selection<E> {
         Ok((taker, pages.cursor.events))
     }
 
-    /// The same if the order of the log is right, as it is where nobody says when something
-    /// occurred: then nothing need be kept. Otherwise nothing.
+    /// As [`as_occurred`](Selection::as_occurred) without keeping events, if they occurred in log
+    /// order, as they did if no writer gave an instant. Otherwise returns `None`.
     async fn as_it_comes<T: Taker<E>>(
         &self,
         pages: &mut Pages<'_, E>,
@@ -193,7 +193,7 @@ impl<E: Event> Selection<E> {
                 last = event.occurred_at();
                 events.push(event);
             }
-            // It may choke on an event only because one that belongs before it is still to come.
+            // The failure may come from the order: an event that belongs before may still follow.
             if self.take(&mut taker, events).is_err() {
                 let _ = caught(|| drop(taker));
                 return Ok(None);
@@ -203,7 +203,7 @@ impl<E: Event> Selection<E> {
         Ok(Some(taker))
     }
 
-    /// What occurred before the instant, kept in memory, each page in order.
+    /// The events that occurred before the instant, kept in memory, each page in order.
     async fn sheets(
         &self,
         pages: &mut Pages<'_, E>,
@@ -227,7 +227,7 @@ impl<E: Event> Selection<E> {
     }
 }
 
-/// Where a walk through the log is.
+/// The position of a walk through the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
     pub(super) at: Position,

@@ -9,17 +9,17 @@ use crate::token::{ClaimError, Claims, SessionToken, settled};
 
 /// The answers to one query as they change: see [`App::watch`].
 ///
-/// Nothing is kept for a reader but the answer that it had last: one that is slow misses answers
-/// in between, and never the latest.
+/// Only the last answer is kept for a reader, so a slow reader misses answers in between, and never
+/// the latest.
 pub struct Watch<Q: Query> {
     panel: Arc<RightPanel>,
     query: Q,
-    /// Up to where the view was looked at.
+    /// The position of the view at the last check.
     seen: Option<Position>,
-    /// What is needed for the first answer.
+    /// The lowest position of the first answer.
     from: Position,
     last: Option<Q::Answer>,
-    /// What it was resumed from makes no sense here.
+    /// The tokens that it was resumed from.
     claims: Claims,
 }
 
@@ -38,8 +38,8 @@ where
         }
     }
 
-    /// Resumes: the first answer is of this position or a later one. That of the last answer
-    /// which was received is the one to give.
+    /// Resumes at the position of the last received answer: the first answer is of this position or
+    /// a later one.
     #[must_use = "the watch is what comes back"]
     pub fn from(mut self, position: Position) -> Watch<Q> {
         self.from = position;
@@ -58,12 +58,12 @@ where
         })
     }
 
-    /// The answer, at first; then the next one that is not equal to the one before. Waits for it.
+    /// At first the answer, then each answer that differs from the one before. Waits for it.
     /// Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`QueryError`] if nothing more will come for now: the view stopped, or the log or the app
-    /// ended. Asked again, it says the same at once until the view goes on.
+    /// [`QueryError`] if the view stopped, or the log or the app ended. Further calls return it at
+    /// once, until the view continues.
     pub async fn next(&mut self) -> Result<Answer<Q::Answer>, QueryError> {
         if let Some(error) = self.claims.failed() {
             return Err(error.into());

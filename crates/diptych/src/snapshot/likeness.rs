@@ -24,7 +24,7 @@ use twox_hash::XxHash3_64;
 /// # Errors
 /// The message of a value that cannot be serialised.
 pub(super) fn likeness<T: Serialize + ?Sized>(value: &T) -> Result<u64, String> {
-    value.serialize(Likeness).map_err(|SerializeFailure(reason)| reason)
+    value.serialize(Likeness).map_err(|LikenessError(reason)| reason)
 }
 
 /// The kind of a value. It is hashed too, so that no two kinds are alike.
@@ -75,19 +75,19 @@ fn text(text: &str) -> u64 {
 
 /// The message of a value that could not be serialised.
 #[derive(Debug)]
-struct SerializeFailure(String);
+struct LikenessError(String);
 
-impl fmt::Display for SerializeFailure {
+impl fmt::Display for LikenessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for SerializeFailure {}
+impl std::error::Error for LikenessError {}
 
-impl ser::Error for SerializeFailure {
-    fn custom<T: fmt::Display>(reason: T) -> SerializeFailure {
-        SerializeFailure(reason.to_string())
+impl ser::Error for LikenessError {
+    fn custom<T: fmt::Display>(reason: T) -> LikenessError {
+        LikenessError(reason.to_string())
     }
 }
 
@@ -130,7 +130,7 @@ impl UnorderedParts {
 macro_rules! numbers {
     ($($method:ident: $type:ty, $kind:ident;)*) => {$(
         #[inline]
-        fn $method(self, value: $type) -> Result<u64, SerializeFailure> {
+        fn $method(self, value: $type) -> Result<u64, LikenessError> {
             let width = size_of::<$type>() as u64;
             Ok(of(ValueKind::$kind, mix(width, value as u64)))
         }
@@ -139,7 +139,7 @@ macro_rules! numbers {
 
 impl Serializer for Likeness {
     type Ok = u64;
-    type Error = SerializeFailure;
+    type Error = LikenessError;
     type SerializeSeq = UnorderedParts;
     type SerializeTuple = OrderedParts;
     type SerializeTupleStruct = OrderedParts;
@@ -166,44 +166,44 @@ impl Serializer for Likeness {
         serialize_char: char, Char;
     }
 
-    fn serialize_i128(self, value: i128) -> Result<u64, SerializeFailure> {
+    fn serialize_i128(self, value: i128) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Signed, mix((value >> 64) as u64, value as u64)))
     }
 
-    fn serialize_u128(self, value: u128) -> Result<u64, SerializeFailure> {
+    fn serialize_u128(self, value: u128) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Unsigned, mix((value >> 64) as u64, value as u64)))
     }
 
-    fn serialize_f32(self, value: f32) -> Result<u64, SerializeFailure> {
+    fn serialize_f32(self, value: f32) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Float, mix(4, value.to_bits().into())))
     }
 
-    fn serialize_f64(self, value: f64) -> Result<u64, SerializeFailure> {
+    fn serialize_f64(self, value: f64) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Float, mix(8, value.to_bits())))
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Result<u64, SerializeFailure> {
+    fn serialize_str(self, value: &str) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Text, text(value)))
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<u64, SerializeFailure> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Bytes, XxHash3_64::oneshot(value)))
     }
 
-    fn serialize_none(self) -> Result<u64, SerializeFailure> {
+    fn serialize_none(self) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::None, 0))
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, SerializeFailure> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Some, value.serialize(Likeness)?))
     }
 
-    fn serialize_unit(self) -> Result<u64, SerializeFailure> {
+    fn serialize_unit(self) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::Unit, 0))
     }
 
-    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, SerializeFailure> {
+    fn serialize_unit_struct(self, name: &'static str) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::UnitStruct, text(name)))
     }
 
@@ -212,7 +212,7 @@ impl Serializer for Likeness {
         name: &'static str,
         _: u32,
         variant: &'static str,
-    ) -> Result<u64, SerializeFailure> {
+    ) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::UnitVariant, mix(text(name), text(variant))))
     }
 
@@ -220,7 +220,7 @@ impl Serializer for Likeness {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<u64, SerializeFailure> {
+    ) -> Result<u64, LikenessError> {
         Ok(of(ValueKind::NewtypeStruct, mix(text(name), value.serialize(Likeness)?)))
     }
 
@@ -230,16 +230,16 @@ impl Serializer for Likeness {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<u64, SerializeFailure> {
+    ) -> Result<u64, LikenessError> {
         let name = mix(text(name), text(variant));
         Ok(of(ValueKind::NewtypeVariant, mix(name, value.serialize(Likeness)?)))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<UnorderedParts, SerializeFailure> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<UnorderedParts, LikenessError> {
         Ok(UnorderedParts::new(ValueKind::Sequence, 0))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<OrderedParts, SerializeFailure> {
+    fn serialize_tuple(self, _: usize) -> Result<OrderedParts, LikenessError> {
         Ok(OrderedParts { hash: 0, kind: ValueKind::Tuple })
     }
 
@@ -247,7 +247,7 @@ impl Serializer for Likeness {
         self,
         name: &'static str,
         _: usize,
-    ) -> Result<OrderedParts, SerializeFailure> {
+    ) -> Result<OrderedParts, LikenessError> {
         Ok(OrderedParts { hash: text(name), kind: ValueKind::TupleStruct })
     }
 
@@ -257,11 +257,11 @@ impl Serializer for Likeness {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<OrderedParts, SerializeFailure> {
+    ) -> Result<OrderedParts, LikenessError> {
         Ok(OrderedParts { hash: mix(text(name), text(variant)), kind: ValueKind::TupleVariant })
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<UnorderedParts, SerializeFailure> {
+    fn serialize_map(self, _: Option<usize>) -> Result<UnorderedParts, LikenessError> {
         Ok(UnorderedParts::new(ValueKind::Map, 0))
     }
 
@@ -269,7 +269,7 @@ impl Serializer for Likeness {
         self,
         name: &'static str,
         _: usize,
-    ) -> Result<UnorderedParts, SerializeFailure> {
+    ) -> Result<UnorderedParts, LikenessError> {
         Ok(UnorderedParts::new(ValueKind::Struct, text(name)))
     }
 
@@ -279,7 +279,7 @@ impl Serializer for Likeness {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<UnorderedParts, SerializeFailure> {
+    ) -> Result<UnorderedParts, LikenessError> {
         Ok(UnorderedParts::new(ValueKind::StructVariant, mix(text(name), text(variant))))
     }
 }
@@ -289,15 +289,15 @@ macro_rules! ordered {
     ($($of:ident $method:ident;)*) => {$(
         impl $of for OrderedParts {
             type Ok = u64;
-            type Error = SerializeFailure;
+            type Error = LikenessError;
 
             #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializeFailure> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), LikenessError> {
                 self.hash = mix(self.hash, value.serialize(Likeness)?).wrapping_add(1);
                 Ok(())
             }
 
-            fn end(self) -> Result<u64, SerializeFailure> {
+            fn end(self) -> Result<u64, LikenessError> {
                 Ok(of(self.kind, self.hash))
             }
         }
@@ -312,40 +312,34 @@ ordered! {
 
 impl SerializeSeq for UnorderedParts {
     type Ok = u64;
-    type Error = SerializeFailure;
+    type Error = LikenessError;
 
     #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(
-        &mut self,
-        value: &T,
-    ) -> Result<(), SerializeFailure> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), LikenessError> {
         self.add(value.serialize(Likeness)?);
         Ok(())
     }
 
-    fn end(self) -> Result<u64, SerializeFailure> {
+    fn end(self) -> Result<u64, LikenessError> {
         Ok(self.finish())
     }
 }
 
 impl SerializeMap for UnorderedParts {
     type Ok = u64;
-    type Error = SerializeFailure;
+    type Error = LikenessError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerializeFailure> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), LikenessError> {
         self.key = key.serialize(Likeness)?;
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(
-        &mut self,
-        value: &T,
-    ) -> Result<(), SerializeFailure> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), LikenessError> {
         self.add(mix(self.key, value.serialize(Likeness)?));
         Ok(())
     }
 
-    fn end(self) -> Result<u64, SerializeFailure> {
+    fn end(self) -> Result<u64, LikenessError> {
         Ok(self.finish())
     }
 }
@@ -355,24 +349,24 @@ macro_rules! fields {
     ($($of:ident)*) => {$(
         impl $of for UnorderedParts {
             type Ok = u64;
-            type Error = SerializeFailure;
+            type Error = LikenessError;
 
             #[inline]
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 name: &'static str,
                 value: &T,
-            ) -> Result<(), SerializeFailure> {
+            ) -> Result<(), LikenessError> {
                 self.add(mix(text(name), value.serialize(Likeness)?));
                 Ok(())
             }
 
-            fn skip_field(&mut self, name: &'static str) -> Result<(), SerializeFailure> {
+            fn skip_field(&mut self, name: &'static str) -> Result<(), LikenessError> {
                 self.add(mix(text(name), of(ValueKind::Skipped, 0)));
                 Ok(())
             }
 
-            fn end(self) -> Result<u64, SerializeFailure> {
+            fn end(self) -> Result<u64, LikenessError> {
                 Ok(self.finish())
             }
         }
