@@ -87,11 +87,11 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
         "parameters": [
             header("Idempotency-Key", "A retry under the same key is not executed again."),
             header("Diptych-Occurred-At", "The instant at which it happened."),
-            header("Diptych-Correlation", "The id of the transaction, case or request that it belongs to."),
+            header("Diptych-Correlation", "The id of the case or request that it belongs to."),
             header("Diptych-Causation", "The id of the event that caused it."),
             header("Diptych-Session", "The token of the client's session."),
             header("Diptych-After", "A receipt or token that the command rests on."),
-            header("Diptych-Unchanged-Since", "A position: refused if a relevant event came after it."),
+            header("Diptych-Unchanged-Since", "A position: refuses if an event came after it."),
         ],
         "requestBody": {
             "required": true,
