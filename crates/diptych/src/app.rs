@@ -297,9 +297,9 @@ impl AppBuilder {
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
     ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. The check
-    ///   reads up to 16 events of each type after each of 16 places of the log. Of a type at version
-    ///   1 without upcasters it reads only the first 16. Events that only commands read, and that
-    ///   are not declared here, are checked when the first command asks for them.
+    ///   reads up to 16 events of each type after each of 16 places of the log. Of a type at
+    ///   version 1 without upcasters it reads only the first 16. Events that only commands read,
+    ///   and that are not declared here, are checked when the first command asks for them.
     pub fn events<E: Event>(mut self) -> AppBuilder {
         self.settings.declared.push(Schema::declared::<E>);
         self
