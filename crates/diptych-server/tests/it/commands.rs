@@ -7,7 +7,7 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation as DiskOperation, SimulatedDisk},
 };
-use diptych_server::{Caller, Denial, Operation, Visit};
+use diptych_server::{Caller, Denial, Operation as RequestOperation, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
@@ -277,10 +277,10 @@ async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
     async fn admit(visit: Visit) -> Result<Caller, Denial> {
         let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
         match (&visit.operation, user) {
-            (Operation::Explain(command), Some("clerk")) if command == "leave-seat" => {
+            (RequestOperation::Explain(command), Some("clerk")) if command == "leave-seat" => {
                 Ok(Caller::named("clerk"))
             }
-            (Operation::Command(_), Some(user)) => Ok(Caller::named(user)),
+            (RequestOperation::Command(_), Some(user)) => Ok(Caller::named(user)),
             _ => Err(Denial::forbidden("that is private")),
         }
     }
