@@ -23,7 +23,7 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   check         formatting, clippy and rustdoc with warnings denied, then the suites of tests
-  check --long  the same, clippy of benches, and the randomised suites with ten times their counts
+  check --long  the same, clippy of benches, release, randomised suites with ten times the counts
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
   deny          licences, advisories and sources of the dependencies (needs cargo-deny)
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
 /// The benches are a workspace of their own, so commands for the main workspace do not cover them.
 const BENCHES: [&str; 2] = ["--manifest-path", "benches/Cargo.toml"];
 
-/// Runs the checks of both tiers that execute no tests. Stops at the first failure, because later checks would
-/// mostly repeat its messages.
+/// Runs the checks of both tiers that execute no tests. Stops at the first failure, because later
+/// checks would mostly repeat its messages.
 fn gates() -> bool {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features"];
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
@@ -63,12 +63,12 @@ fn gates() -> bool {
 }
 
 /// Runs the checks of the long tier that execute no tests. The benches compile the databases that
-/// they compare with, which takes longer than everything else in the short tier.
+/// they compare with, and the release checks compile everything again.
 fn long_gates() -> bool {
     gate(
         "clippy of benches",
         cargo().arg("clippy").args(BENCHES).args(["--all-targets", "--", "-D", "warnings"]),
-    )
+    ) && release()
 }
 
 fn gate(name: &str, command: &mut Command) -> bool {
