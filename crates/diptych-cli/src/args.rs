@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use diptych_store::{Filter, Position, Timestamp};
 
-use crate::exit::EXIT_CODES;
+use crate::{address, exit::EXIT_CODES};
 
 /// Load, read, follow and check a Diptych event log.
 ///
@@ -60,8 +60,13 @@ pub(crate) enum Command {
 // No doc comments on these two types: clap would show them instead of the commands' doc comments.
 #[derive(Debug, Args)]
 pub(crate) struct Folder {
-    /// The folder of the log.
-    #[arg(long = "data", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// The address of the log: a folder, as PATH or file:PATH.
+    #[arg(
+        long = "data",
+        value_name = "ADDRESS",
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder()
+    )]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
     pub(crate) wait: Wait,
@@ -233,7 +238,12 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) folder: Folder,
     /// The folder of the backup: missing, empty, or an earlier backup of the same log.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder()
+    )]
     pub(crate) to: PathBuf,
     /// Copy every segment, even where a second name would do.
     #[arg(long)]
@@ -256,7 +266,12 @@ pub(crate) struct BackupArgs {
 #[command(about = "Make a log of a backup, in a new epoch", verbatim_doc_comment)]
 pub(crate) struct RestoreArgs {
     /// The folder of the backup, which is not changed.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder()
+    )]
     pub(crate) from: PathBuf,
     #[command(flatten)]
     pub(crate) folder: Folder,
@@ -275,9 +290,10 @@ pub(crate) struct SampleArgs {
     /// The folder of the log, created if missing.
     #[arg(
         long = "data",
-        value_name = "DIR",
+        value_name = "ADDRESS",
         default_value = "diptych-sample",
-        value_hint = ValueHint::DirPath
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder()
     )]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -307,9 +323,10 @@ pub(crate) struct DemoArgs {
     /// The folder of the log and of the report, created if missing.
     #[arg(
         long = "data",
-        value_name = "DIR",
+        value_name = "ADDRESS",
         default_value = "diptych-demo",
-        value_hint = ValueHint::DirPath
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder()
     )]
     pub(crate) dir: PathBuf,
     #[command(flatten)]

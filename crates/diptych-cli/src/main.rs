@@ -3,6 +3,7 @@
 //! Standard input and output carry events as NDJSON. Standard error carries all messages. The exit
 //! code tells the kind of failure (see `exit.rs`).
 
+mod address;
 mod append;
 mod args;
 mod backup;

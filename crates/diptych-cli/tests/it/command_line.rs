@@ -31,6 +31,15 @@ fn wrong_use_is_exit_code_1() {
 }
 
 #[test]
+fn an_address_is_a_folder_and_another_scheme_is_an_error() {
+    let program = Program::new();
+    let address = format!("file:{}", program.data().display());
+    run(&["read", "--data", &address]).ended(1, "it has no segments");
+    run(&["read", "--data", "postgres://db/bank"]).ended(1, "no postgres: store");
+    run(&["append", "--data", "memory:"]).ended(1, "no memory: store");
+}
+
+#[test]
 fn a_missing_folder_is_an_error_and_does_not_become_a_log() {
     for command in ["read", "tail", "stats", "verify"] {
         let program = Program::new();
