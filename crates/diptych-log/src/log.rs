@@ -428,4 +428,8 @@ impl EventStore for Log {
     async fn types(&self) -> Result<Vec<String>, ReadError> {
         self.blocking().types()
     }
+
+    async fn close(&self) -> Result<(), SyncError> {
+        self.0.close()
+    }
 }

@@ -178,6 +178,24 @@ pub enum Unavailable {
     /// The system below the store does not answer.
     #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The store is there, and has another history than the caller began with.
+    #[error(transparent)]
+    HistoryChanged(HistoryChanged),
+}
+
+/// The history of a log changed while it was in use: behind the address there is another log now,
+/// or an older state of the log in a new epoch. States, views and positions of the old history mean
+/// nothing there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the history of the log changed from {was} to {is} while it was in use: find out whether a \
+     backup was restored or the address leads to another log, then start again"
+)]
+pub struct HistoryChanged {
+    /// The identity of the log at the start.
+    pub was: LogIdentity,
+    /// The identity that was found.
+    pub is: LogIdentity,
 }
 
 /// Bytes of the store are damaged: they differ from the bytes that were written.

@@ -90,6 +90,21 @@ impl Head {
         self.0.is_ended.load(Ordering::SeqCst)
     }
 
+    /// Ends the head for all its readers: waits for a later position or commit fail with `why`. Only
+    /// the first call has an effect.
+    pub(crate) fn end(&self, why: Unavailable) {
+        let mut woken = Vec::new();
+        {
+            let mut waiters = self.0.waiters.lock();
+            waiters.ended.get_or_insert(why);
+            self.0.is_ended.store(true, Ordering::SeqCst);
+            take_upto(&mut waiters.by_position, u64::MAX, &mut woken);
+            take_upto(&mut waiters.by_commit, u64::MAX, &mut woken);
+            self.0.count(&waiters);
+        }
+        woken.into_iter().for_each(Waker::wake);
+    }
+
     /// Waits until the log is published beyond `position`, and returns the published position.
     ///
     /// # Errors
@@ -169,16 +184,7 @@ impl HeadPublisher {
     /// Ends the head: waits for a later position or commit fail with `why`. Only the first call has
     /// an effect.
     pub fn end(&self, why: Unavailable) {
-        let mut woken = Vec::new();
-        {
-            let mut waiters = self.0.0.waiters.lock();
-            waiters.ended.get_or_insert(why);
-            self.0.0.is_ended.store(true, Ordering::SeqCst);
-            take_upto(&mut waiters.by_position, u64::MAX, &mut woken);
-            take_upto(&mut waiters.by_commit, u64::MAX, &mut woken);
-            self.0.0.count(&waiters);
-        }
-        woken.into_iter().for_each(Waker::wake);
+        self.0.end(why);
     }
 }
 

@@ -56,8 +56,8 @@ pub use append::{
 pub use batch::{Batch, BatchBuilder, Direction, EventRef, Read};
 pub use checksum::{ContentChecksum, EventChecksum, HistoryPoint};
 pub use error::{
-    AppendError, Corruption, InvalidRequest, ReadError, Refusal, SubscribeError, SyncError,
-    Unavailable,
+    AppendError, Corruption, HistoryChanged, InvalidRequest, ReadError, Refusal, SubscribeError,
+    SyncError, Unavailable,
 };
 pub use event::{Metadata, RawEvent};
 pub use filter::{Filter, FilterItem, FilterSyntaxError};

@@ -1,10 +1,16 @@
-use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     append::{AcceptedCommit, Append, KeyedCommit, Tracking},
     batch::{Batch, Read},
     checksum::EventChecksum,
-    error::{AppendError, ReadError},
+    error::{AppendError, HistoryChanged, ReadError, SyncError, Unavailable},
     filter::Filter,
     head::Head,
     identity::LogIdentity,
@@ -26,6 +32,9 @@ use crate::{
 ///   do reads, [`head`](EventStore::head), look-ups and refusals show it.
 /// - After a failed write or sync the store accepts no commit until it is opened again.
 /// - If the future of an append is dropped, its commit is made completely or not at all.
+/// - A store that loses its connection and finds the same identity again goes on. If it finds another
+///   identity, it ends the head with [`Unavailable::HistoryChanged`], and publishes the new history
+///   through a new head.
 pub trait EventStore: Send + Sync + 'static {
     /// The id and the epoch of the log.
     fn identity(&self) -> LogIdentity;
@@ -92,6 +101,17 @@ pub trait EventStore: Send + Sync + 'static {
     fn types(&self) -> impl Future<Output = Result<Vec<String>, ReadError>> + Send {
         read_types(self)
     }
+
+    /// Closes the store for all its handles: it accepts nothing more, makes everything accepted
+    /// durable, and releases what it holds. It may block the thread. A second call does nothing.
+    ///
+    /// The default does nothing, for stores that hold nothing.
+    ///
+    /// # Errors
+    /// [`SyncError`] if an accepted commit could not be made durable.
+    fn close(&self) -> impl Future<Output = Result<(), SyncError>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// Reads the whole log.
@@ -112,37 +132,84 @@ async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, Re
 
 /// A handle on a store of any kind. Clones are cheap. All code above the store holds one.
 #[derive(Clone)]
-pub struct Store(Arc<dyn ErasedStore>);
+pub struct Store {
+    store: Arc<dyn ErasedStore>,
+    /// The history that the calls are for, if the handle is pinned.
+    pin: Option<Arc<PinnedHistory>>,
+}
+
+/// The history of a store at the moment when a handle was pinned.
+struct PinnedHistory {
+    was: LogIdentity,
+    head: Head,
+    /// The other history, once one was found. It stays, although the first may come back.
+    changed: OnceLock<HistoryChanged>,
+}
 
 impl Store {
     /// A handle on this store.
     pub fn new(store: impl EventStore) -> Store {
-        Store(Arc::new(store))
+        Store { store: Arc::new(store), pin: None }
     }
 
-    /// The id and the epoch of the log.
+    /// A handle that is only for the history that the store has now. Once the store has another
+    /// identity, each call of the handle fails with [`Unavailable::HistoryChanged`], and its head
+    /// ends with that. A commit that was accepted while the history changed has an unknown outcome.
+    ///
+    /// A call compares the identity before an append and after each reply.
+    #[must_use]
+    pub fn pinned(&self) -> Store {
+        let pin =
+            PinnedHistory { was: self.identity(), head: self.head(), changed: OnceLock::new() };
+        Store { store: self.store.clone(), pin: Some(Arc::new(pin)) }
+    }
+
+    /// Compares the history of the store with that of a [pinned](Store::pinned) handle.
+    ///
+    /// # Errors
+    /// [`Unavailable::HistoryChanged`] if they differ, or once did.
+    pub fn check_history(&self) -> Result<(), Unavailable> {
+        let Some(pin) = &self.pin else { return Ok(()) };
+        if let Some(changed) = pin.changed.get() {
+            return Err(Unavailable::HistoryChanged(*changed));
+        }
+        let (was, is) = (pin.was, self.store.identity());
+        if is == was {
+            return Ok(());
+        }
+        let changed = *pin.changed.get_or_init(|| HistoryChanged { was, is });
+        let error = Unavailable::HistoryChanged(changed);
+        // Wakes everything that waits for more of the old history.
+        pin.head.end(error.clone());
+        Err(error)
+    }
+
+    /// The id and the epoch of the log. Those of a pinned handle are fixed.
     pub fn identity(&self) -> LogIdentity {
-        self.0.identity()
+        self.pin.as_ref().map_or_else(|| self.store.identity(), |pin| pin.was)
     }
 
     /// The limits of the store.
     pub fn limits(&self) -> Limits {
-        self.0.limits()
+        self.store.limits()
     }
 
     /// The published head: the last published position, and a way to wait for the next.
     pub fn head(&self) -> Head {
-        self.0.head()
+        self.pin.as_ref().map_or_else(|| self.store.head(), |pin| pin.head.clone())
     }
 
     /// See [`EventStore::append`].
     pub async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        self.0.append(append).await
+        self.check_history()?;
+        let accepted = self.store.append(append).await?;
+        self.check_history().map_err(|cause| SyncError { cause })?;
+        Ok(accepted)
     }
 
     /// See [`EventStore::read`].
     pub async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.0.read(filter, read).await
+        self.of_this_history(self.store.read(filter, read).await)
     }
 
     /// See [`EventStore::last`].
@@ -151,22 +218,22 @@ impl Store {
         filter: &Filter,
         upto: Position,
     ) -> Result<Option<Position>, ReadError> {
-        self.0.last(filter, upto).await
+        self.of_this_history(self.store.last(filter, upto).await)
     }
 
     /// See [`EventStore::count`].
     pub async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.0.count(tag, upto).await
+        self.of_this_history(self.store.count(tag, upto).await)
     }
 
     /// See [`EventStore::keyed`].
     pub async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.0.keyed(key).await
+        self.of_this_history(self.store.keyed(key).await)
     }
 
     /// See [`EventStore::tracked`].
     pub async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.0.tracked(source).await
+        self.of_this_history(self.store.tracked(source).await)
     }
 
     /// The checksum of the event at this position, or `None` above the head. It costs a read of one
@@ -189,7 +256,19 @@ impl Store {
 
     /// See [`EventStore::types`].
     pub async fn types(&self) -> Result<Vec<String>, ReadError> {
-        self.0.types().await
+        self.of_this_history(self.store.types().await)
+    }
+
+    /// See [`EventStore::close`].
+    pub async fn close(&self) -> Result<(), SyncError> {
+        self.store.close().await
+    }
+
+    /// The reply, unless it may be of another history than that of the handle. An error may be due
+    /// to the change, too: the other log has other positions.
+    fn of_this_history<T>(&self, reply: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.check_history()?;
+        reply
     }
 }
 
@@ -223,6 +302,7 @@ trait ErasedStore: Send + Sync {
     fn tracked<'a>(&'a self, source: &'a str)
     -> BoxFuture<'a, Result<Option<Tracking>, ReadError>>;
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, ReadError>>;
+    fn close(&self) -> BoxFuture<'_, Result<(), SyncError>>;
 }
 
 impl<S: EventStore> ErasedStore for S {
@@ -275,5 +355,9 @@ impl<S: EventStore> ErasedStore for S {
 
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, ReadError>> {
         Box::pin(EventStore::types(self))
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), SyncError>> {
+        Box::pin(EventStore::close(self))
     }
 }

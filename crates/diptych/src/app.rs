@@ -5,11 +5,10 @@ mod followers;
 mod past;
 mod settings;
 
-use std::{collections::HashSet, fmt, num::NonZeroUsize, sync::Arc};
+use std::{collections::HashSet, fmt, io, num::NonZeroUsize, sync::Arc};
 
 use diptych_store::{EventStore, LogIdentity, Position, Store};
 use serde::{Serialize, de::DeserializeOwned};
-#[cfg(feature = "log")]
 use tokio::runtime::Handle;
 
 use crate::{
@@ -36,28 +35,26 @@ use settings::Settings;
 /// clones share one app.
 #[derive(Clone)]
 pub struct App {
-    // The right panel is dropped before the log, which its threads read.
+    // The right panel is dropped before the store, which its threads read.
     right: Arc<RightPanel>,
     left: Arc<LeftPanel>,
     /// The settings that an app beside this one inherits.
     beside: Arc<Settings>,
-    /// Whether another app is to close the log.
-    #[cfg(feature = "log")]
-    is_beside: bool,
-    #[cfg(feature = "log")]
-    log: Option<diptych_log::Log>,
+    /// Whether a stop closes the store.
+    owns_store: bool,
+    place: Option<SnapshotPlace>,
 }
+
+/// Opens the place for snapshots that a store brings along. It is opened only if it is needed.
+type SnapshotPlace = Arc<dyn Fn() -> io::Result<Arc<dyn Snapshots>> + Send + Sync>;
 
 /// Builds an app.
 #[must_use = "an app does nothing before it is started"]
 pub struct AppBuilder {
     store: Store,
-    /// The log that this app opened, or that the app beside it opened.
-    #[cfg(feature = "log")]
-    log: Option<diptych_log::Log>,
-    /// Whether another app is to close the log.
-    #[cfg(feature = "log")]
-    is_beside: bool,
+    /// Whether a stop closes the store.
+    owns_store: bool,
+    place: Option<SnapshotPlace>,
     settings: Settings,
     plans: FollowerPlans,
 }
@@ -83,8 +80,11 @@ impl App {
         options: diptych_log::LogOptions,
     ) -> Result<AppBuilder, diptych_log::OpenError> {
         let log = diptych_log::Log::open(folder, options)?;
-        let mut builder = App::over(log.clone());
-        builder.log = Some(log);
+        let mut builder = App::over(log.clone()).close_store();
+        builder.place = Some(Arc::new(move || {
+            let place: Arc<dyn Snapshots> = Arc::new(log.snapshots()?);
+            Ok(place)
+        }));
         Ok(builder)
     }
 
@@ -97,10 +97,8 @@ impl App {
     pub fn over_store(store: Store) -> AppBuilder {
         AppBuilder {
             store,
-            #[cfg(feature = "log")]
-            log: None,
-            #[cfg(feature = "log")]
-            is_beside: false,
+            owns_store: false,
+            place: None,
             settings: Settings::default(),
             plans: FollowerPlans::default(),
         }
@@ -111,15 +109,11 @@ impl App {
     /// decision snapshots and their place. It has none of this one's views and projections.
     ///
     /// Commands may go through either. Stopping the new app leaves this one running. Stopping this
-    /// one ends the new app, if this one opened the log.
+    /// one ends the new app, if this one owns the store.
     pub fn beside(&self) -> AppBuilder {
         let mut builder = App::over_store(self.left.store.clone());
         builder.settings = (*self.beside).clone();
-        #[cfg(feature = "log")]
-        {
-            builder.log = self.log.clone();
-            builder.is_beside = true;
-        }
+        builder.place = self.place.clone();
         builder
     }
 
@@ -240,8 +234,8 @@ impl App {
 
     /// Stops the app and all its clones. It takes no further commands and ends folds of the past
     /// within a page of events. It waits until running commands have their answers and every
-    /// accepted commit is durable. Then it stops the views, and closes the log if the app opened
-    /// it. Views still answer queries that do not ask how fresh the answer is, with [a
+    /// accepted commit is durable. Then it stops the views, and closes the store if the app [owns
+    /// it](AppBuilder::close_store). Views still answer queries that do not ask how fresh the answer is, with [a
     /// mark](crate::Answer::standstill). Dropping an app instead is safe, too: acknowledged
     /// commands are durable.
     ///
@@ -251,12 +245,14 @@ impl App {
         self.right.past.stop().await;
         let drained = self.left.drain().await;
         self.right.followers.stop().await;
-        #[cfg(feature = "log")]
-        if let Some(log) = self.log.filter(|_| !self.is_beside) {
+        if self.owns_store {
+            let store = self.left.store.clone();
+            // A store may block the thread while it closes.
+            let close = move || pollster::block_on(store.close());
             let closed = match Handle::try_current() {
-                Ok(runtime) => runtime.spawn_blocking(move || log.close()).await.unwrap_or(Ok(())),
+                Ok(runtime) => runtime.spawn_blocking(close).await.unwrap_or(Ok(())),
                 // Without a runtime this thread itself waits.
-                Err(_) => log.close(),
+                Err(_) => close(),
             };
             if let Err(error) = closed {
                 return Err(StopError::NotSynced(error.cause));
@@ -276,6 +272,13 @@ impl AppBuilder {
     pub const PAST_EVENTS: usize = 5_000_000;
     /// Default for the number of questions about the past that may wait for a thread.
     pub const PAST_WAITING: usize = 64;
+
+    /// Makes the app the owner of its store: [`stop`](App::stop) closes it. An app that
+    /// [opened](App::open) its log owns it anyway.
+    pub fn close_store(mut self) -> AppBuilder {
+        self.owns_store = true;
+        self
+    }
 
     /// Sets how events of older programs are read.
     pub fn upcasters(mut self, upcasters: Upcasters) -> AppBuilder {
@@ -456,7 +459,7 @@ impl AppBuilder {
         if self.settings.snapshots.is_none()
             && !(self.settings.policies.is_empty() && self.plans.snapshots.is_empty())
         {
-            self.settings.snapshots = Some(self.beside_the_log()?);
+            self.settings.snapshots = Some(self.beside_the_store()?);
         }
         self.plans.snapshots.place = self.settings.snapshots.clone();
         let log = self.store.identity().id;
@@ -483,10 +486,8 @@ impl AppBuilder {
             right: Arc::new(right),
             left: Arc::new(left),
             beside: Arc::new(settings),
-            #[cfg(feature = "log")]
-            is_beside: self.is_beside,
-            #[cfg(feature = "log")]
-            log: self.log,
+            owns_store: self.owns_store,
+            place: self.place,
         })
     }
 
@@ -507,18 +508,9 @@ impl AppBuilder {
         Ok(())
     }
 
-    #[cfg(feature = "log")]
-    fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
-        let log = self.log.as_ref().ok_or(StartError::NoSnapshotPlace)?;
-        match log.snapshots() {
-            Ok(place) => Ok(Arc::new(place)),
-            Err(error) => Err(StartError::SnapshotPlace(Arc::new(error))),
-        }
-    }
-
-    #[cfg(not(feature = "log"))]
-    fn beside_the_log(&self) -> Result<Arc<dyn Snapshots>, StartError> {
-        Err(StartError::NoSnapshotPlace)
+    fn beside_the_store(&self) -> Result<Arc<dyn Snapshots>, StartError> {
+        let place = self.place.as_ref().ok_or(StartError::NoSnapshotPlace)?;
+        place().map_err(|error| StartError::SnapshotPlace(Arc::new(error)))
     }
 }
 

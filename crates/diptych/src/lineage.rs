@@ -37,6 +37,8 @@ struct Recent {
 
 impl Lineage {
     pub(crate) fn new(store: Store) -> Lineage {
+        // The data of the app belongs to the history that the log has now.
+        let store = store.pinned();
         let recent = (0..RECENT).map(|_| Recent::default()).collect();
         Lineage { log: store.identity(), head: store.head(), store, recent }
     }

@@ -271,9 +271,9 @@ impl From<QueryError> for Problem {
                  about the present",
             ),
             QueryError::NoThread { .. } => Problem::later("unavailable", detail),
-            QueryError::Ended { .. } | QueryError::Unavailable { .. } => {
-                Problem::later("unavailable", detail)
-            }
+            QueryError::Ended { .. }
+            | QueryError::HistoryChanged(_)
+            | QueryError::Unavailable { .. } => Problem::later("unavailable", detail),
             QueryError::AppStopped => Problem::later("stopping", detail),
             error => mistake_of_query(&error),
         }

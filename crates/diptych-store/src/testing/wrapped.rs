@@ -1,8 +1,16 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Position, Read, ReadError, Store, Tag, Tracking,
+    append::{AcceptedCommit, Append, KeyedCommit, Tracking},
+    batch::{Batch, Read},
+    error::{AppendError, ReadError, SyncError, Unavailable},
+    filter::Filter,
+    head::Head,
+    identity::LogIdentity,
+    limits::Limits,
+    position::Position,
+    store::{EventStore, Store},
+    tag::Tag,
 };
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -54,6 +62,8 @@ pub enum Call<'a> {
     Tracked(&'a str),
     /// [`EventStore::types`].
     Types,
+    /// [`EventStore::close`].
+    Close,
 }
 
 /// The reply of the inner store to a call.
@@ -206,6 +216,14 @@ impl EventStore for Wrapped {
         let reply = self.store.types().await;
         self.end(Reply::Types(&reply)).await;
         reply
+    }
+
+    async fn close(&self) -> Result<(), SyncError> {
+        self.begin(Call::Close).await.map_err(|error| match error {
+            ReadError::Unavailable(cause) => SyncError { cause },
+            error => SyncError { cause: Unavailable::Backend(Arc::new(error)) },
+        })?;
+        self.store.close().await
     }
 }
 

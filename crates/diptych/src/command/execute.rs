@@ -417,6 +417,7 @@ async fn finish<R: Error + Send + 'static>(
     {
         return Ok(receipt);
     }
+    panel.store.check_history().map_err(CommandError::from)?;
     if !matches!(outcome, SettledOutcome::Failed(_)) && panel.head.is_ended() {
         // The state that it rests on may be outdated: without an append no condition has confirmed
         // it.

@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use diptych_store::Position;
+use diptych_store::{HistoryChanged, Position};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -50,6 +50,9 @@ pub enum ControlError {
         /// What the log says.
         reason: String,
     },
+    /// The store has another history than at the start of the app.
+    #[error(transparent)]
+    HistoryChanged(HistoryChanged),
     /// Whatever it was told, it could not.
     #[error("{reason}")]
     Failed {
@@ -66,6 +69,7 @@ impl From<HaltCause> for ControlError {
         match halted {
             HaltCause::Stopped(stopped) => ControlError::Stopped(stopped),
             HaltCause::Ended { reason } => ControlError::Ended { reason },
+            HaltCause::HistoryChanged(changed) => ControlError::HistoryChanged(changed),
             HaltCause::Closed => ControlError::Closed,
         }
     }

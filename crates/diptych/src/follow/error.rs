@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diptych_store::Position;
+use diptych_store::{HistoryChanged, Position};
 
 use super::progress::{FollowerStop, HaltCause};
 use crate::token::{ClaimError, TokenError};
@@ -49,6 +49,9 @@ pub enum WaitError {
         /// The error of the log.
         reason: String,
     },
+    /// The store has another history than at the start of the app.
+    #[error(transparent)]
+    HistoryChanged(HistoryChanged),
     /// The app was stopped before it reached the position.
     #[error("the app was stopped: start it again, and ask again")]
     AppStopped,
@@ -67,6 +70,7 @@ impl WaitError {
                 WaitError::Stopped { follower: follower.to_owned(), stopped }
             }
             HaltCause::Ended { reason } => WaitError::Ended { reason },
+            HaltCause::HistoryChanged(changed) => WaitError::HistoryChanged(changed),
             HaltCause::Closed => WaitError::AppStopped,
         }
     }

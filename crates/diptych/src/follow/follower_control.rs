@@ -129,6 +129,9 @@ impl FollowerControl {
                 Ok(reached) if reached >= need => return Ok(reached),
                 Err(ControlError::Stopped(stopped)) => return Err(HaltCause::Stopped(stopped)),
                 Err(ControlError::Ended { reason }) => return Err(HaltCause::Ended { reason }),
+                Err(ControlError::HistoryChanged(changed)) => {
+                    return Err(HaltCause::HistoryChanged(changed));
+                }
                 Err(ControlError::Closed) => return Err(HaltCause::Closed),
                 // The rows went back, or the database cannot confirm for now.
                 Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}

@@ -31,7 +31,7 @@ impl Followers {
     pub(crate) fn start_pulse(&mut self, feed: &Feed) -> io::Result<()> {
         if !self.all.is_empty() {
             let progress = self.all.iter().map(|follower| follower.progress().clone());
-            self.pulse = Some(Pulse::start(feed.head().clone(), progress.collect())?);
+            self.pulse = Some(Pulse::start(feed.lineage().store().clone(), progress.collect())?);
         }
         Ok(())
     }

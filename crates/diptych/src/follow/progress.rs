@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{CommitNumber, Head, HeadPublisher, Position, Timestamp, Unavailable};
+use diptych_store::{
+    CommitNumber, Head, HeadPublisher, HistoryChanged, Position, Timestamp, Unavailable,
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -37,6 +39,8 @@ pub enum FollowState {
         /// The error of the log.
         reason: String,
     },
+    /// The store has another history than at the start of the app.
+    HistoryChanged(HistoryChanged),
     /// The app was stopped.
     Closed,
 }
@@ -94,6 +98,7 @@ impl fmt::Display for FollowState {
             FollowState::Stalled { reason } => write!(f, "stalled: {reason}"),
             FollowState::Stopped(stopped) => stopped.fmt(f),
             FollowState::Ended { reason } => write!(f, "the log ended: {reason}"),
+            FollowState::HistoryChanged(changed) => changed.fmt(f),
             FollowState::Closed => f.write_str("closed"),
         }
     }
@@ -150,6 +155,7 @@ struct Times {
 pub(crate) enum HaltCause {
     Stopped(FollowerStop),
     Ended { reason: String },
+    HistoryChanged(HistoryChanged),
     Closed,
 }
 
@@ -366,14 +372,17 @@ impl Progress {
 impl HaltCause {
     /// The store has ended.
     pub(crate) fn ended(head: &Head) -> HaltCause {
-        let why = head.ended().unwrap_or(Unavailable::Closed);
-        HaltCause::Ended { reason: why.to_string() }
+        match head.ended() {
+            Some(Unavailable::HistoryChanged(changed)) => HaltCause::HistoryChanged(changed),
+            why => HaltCause::Ended { reason: why.unwrap_or(Unavailable::Closed).to_string() },
+        }
     }
 
     fn of(state: &FollowState) -> Option<HaltCause> {
         match state {
             FollowState::Stopped(stopped) => Some(HaltCause::Stopped(stopped.clone())),
             FollowState::Ended { reason } => Some(HaltCause::Ended { reason: reason.clone() }),
+            FollowState::HistoryChanged(changed) => Some(HaltCause::HistoryChanged(*changed)),
             FollowState::Closed => Some(HaltCause::Closed),
             _ => None,
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::Head;
+use diptych_store::Store;
 use tokio::runtime::Handle;
 
 use super::Progress;
@@ -26,14 +26,16 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn start(head: Head, followers: Vec<Arc<Progress>>) -> io::Result<Pulse> {
-        let is_ending = Arc::new(AtomicBool::new(false));
+    pub(crate) fn start(store: Store, followers: Vec<Arc<Progress>>) -> io::Result<Pulse> {
+        let (head, is_ending) = (store.head(), Arc::new(AtomicBool::new(false)));
         let ends = is_ending.clone();
         // The clock is that of whoever started the app.
         let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("diptych pulse".to_owned()).spawn(move || {
             let _entered = runtime.as_ref().map(Handle::enter);
             while !ends.load(Ordering::SeqCst) {
+                // A change ends the head, which stops the followers.
+                let _ = store.check_history();
                 let head = head.position();
                 followers.iter().for_each(|follower| follower.observe(head));
                 thread::park_timeout(INTERVAL);

@@ -313,7 +313,7 @@ impl<F: Follower> Worker<F> {
             // The read was cut short by the end.
             _ if self.progress.is_ending() => {}
             ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
-            ReadError::Unavailable(_) => self.ended(error.to_string()),
+            ReadError::Unavailable(why) => self.ended(why),
             _ => self.stop(FollowerStop { at: after.plus(1), reason: error.to_string() }),
         }
     }
@@ -326,9 +326,12 @@ impl<F: Follower> Worker<F> {
         self.progress.set(FollowState::Stopped(stopped));
     }
 
-    fn ended(&mut self, reason: String) {
+    fn ended(&mut self, why: Unavailable) {
         self.mode = Mode::Halted;
-        self.progress.set(FollowState::Ended { reason });
+        self.progress.set(match why {
+            Unavailable::HistoryChanged(changed) => FollowState::HistoryChanged(changed),
+            why => FollowState::Ended { reason: why.to_string() },
+        });
     }
 
     fn stall(&mut self, reason: String) {
@@ -372,7 +375,7 @@ impl<F: Follower> Worker<F> {
             {
                 return match moved {
                     Ok(_) => self.progress.fell_behind(),
-                    Err(ended) => self.ended(ended.to_string()),
+                    Err(why) => self.ended(why),
                 };
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {

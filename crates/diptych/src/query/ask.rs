@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{HistoryPoint, Position, Unavailable};
+use diptych_store::{HistoryPoint, Position, ReadError, Unavailable};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep},
@@ -354,6 +354,8 @@ impl<Q: Query> Ask<'_, Q> {
             return Need::Position(wanted);
         }
         let asked = self.wanted.age.map(|age| (Instant::now(), age));
+        // If the store has another history now, this ends the head, so that the check below fails.
+        let _ = self.panel.store().check_history();
         let head = self.panel.durable();
         // The order matters: if the head has not ended by now, the position read before was the end
         // of the log.
@@ -427,7 +429,11 @@ impl<Q: Query> Ask<'_, Q> {
         if let Some(session) = &self.reads {
             session.saw(position);
         }
-        let answer = Answer::live(answer, position, live.progress.standstill());
+        let standstill = live.progress.standstill();
+        if standstill.is_some() {
+            self.panel.store().check_history().map_err(ReadError::from)?;
+        }
+        let answer = Answer::live(answer, position, standstill);
         Ok(Answer { stale, ..answer })
     }
 }

@@ -1,4 +1,4 @@
-use diptych_store::{Corruption, InvalidRequest, Position, ReadError};
+use diptych_store::{Corruption, HistoryChanged, InvalidRequest, Position, ReadError, Unavailable};
 
 use crate::{
     event::{BoundaryError, SchemaError},
@@ -39,6 +39,10 @@ pub enum QueryError {
         /// The error of the log.
         reason: String,
     },
+    /// The store has another history than at the start of the app, so what the view holds is not
+    /// in the log. Start the app again.
+    #[error(transparent)]
+    HistoryChanged(HistoryChanged),
     /// A mistake in the program: the answer panicked.
     #[error(transparent)]
     Panicked(QueryPanic),
@@ -131,6 +135,9 @@ impl From<ReadError> for QueryError {
             }
             ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),
             ReadError::Corrupt(corruption) => QueryError::Corrupt(corruption),
+            ReadError::Unavailable(Unavailable::HistoryChanged(changed)) => {
+                QueryError::HistoryChanged(changed)
+            }
             other => QueryError::Unavailable { reason: other.to_string() },
         }
     }
@@ -159,6 +166,7 @@ impl From<WaitError> for QueryError {
             WaitError::NotYet(not_yet) => QueryError::NotYet(not_yet),
             WaitError::Stopped { follower, stopped } => QueryError::Stopped { follower, stopped },
             WaitError::Ended { reason } => QueryError::Ended { reason },
+            WaitError::HistoryChanged(changed) => QueryError::HistoryChanged(changed),
             WaitError::AppStopped => QueryError::AppStopped,
             WaitError::Unavailable { reason } => QueryError::Unavailable { reason },
         }

@@ -8,7 +8,8 @@ use std::{
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Memory, Position, Read, ReadError, Tag, TimeSource, Timestamp, Tracking,
+    LogIdentity, Memory, Position, Read, ReadError, SyncError, Tag, TimeSource, Timestamp,
+    Tracking,
 };
 use uuid::Uuid;
 
@@ -117,5 +118,9 @@ impl EventStore for ControlledClock {
 
     async fn types(&self) -> Result<Vec<String>, ReadError> {
         self.memory.types().await
+    }
+
+    async fn close(&self) -> Result<(), SyncError> {
+        self.memory.close().await
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn word(state: &FollowState) -> &'static str {
         FollowState::Stalled { .. } => "stalled",
         FollowState::Stopped(_) => "stopped",
         FollowState::Ended { .. } => "ended",
+        FollowState::HistoryChanged(_) => "history changed",
         _ => "closed",
     }
 }
