@@ -107,8 +107,8 @@ impl Wrapped {
         self
     }
 
-    /// Awaits this hook before each call. If it fails, the call fails with this error, and the inner
-    /// store does not get it.
+    /// Awaits this hook before each call. If it fails, the call fails with its error, and does not
+    /// reach the inner store.
     #[must_use]
     pub fn before<F>(mut self, hook: impl Fn(Call<'_>) -> F + Send + Sync + 'static) -> Wrapped
     where
