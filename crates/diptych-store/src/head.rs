@@ -90,8 +90,8 @@ impl Head {
         self.0.is_ended.load(Ordering::SeqCst)
     }
 
-    /// Ends the head for all its readers: waits for a later position or commit fail with `why`. Only
-    /// the first call has an effect.
+    /// Ends the head for all its readers: waits for a later position or commit fail with `why`.
+    /// Only the first call has an effect.
     pub(crate) fn end(&self, why: Unavailable) {
         let mut woken = Vec::new();
         {

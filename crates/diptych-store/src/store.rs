@@ -32,9 +32,9 @@ use crate::{
 ///   then do reads, [`head`](EventStore::head), look-ups and refusals show it.
 /// - After a failed write or sync the store accepts no commit until it is opened again.
 /// - If the future of an append is dropped, its commit is made completely or not at all.
-/// - A store that loses its connection and finds the same identity again goes on. If it finds another
-///   identity, it ends the head with [`Unavailable::HistoryChanged`], and publishes the new history
-///   through a new head.
+/// - A store that loses its connection and finds the same identity again goes on. If it finds
+///   another identity, it ends the head with [`Unavailable::HistoryChanged`], and publishes the new
+///   history through a new head.
 pub trait EventStore: Send + Sync + 'static {
     /// The id and the epoch of the log.
     fn identity(&self) -> LogIdentity;

@@ -235,9 +235,9 @@ impl App {
     /// Stops the app and all its clones. It takes no further commands and ends folds of the past
     /// within a page of events. It waits until running commands have their answers and every
     /// accepted commit is durable. Then it stops the views, and closes the store if the app [owns
-    /// it](AppBuilder::close_store). Views still answer queries that do not ask how fresh the answer is, with [a
-    /// mark](crate::Answer::standstill). Dropping an app instead is safe, too: acknowledged
-    /// commands are durable.
+    /// it](AppBuilder::close_store). Views still answer queries that do not ask how fresh the
+    /// answer is, with [a mark](crate::Answer::standstill). Dropping an app instead is safe, too:
+    /// acknowledged commands are durable.
     ///
     /// # Errors
     /// [`StopError`] if an accepted commit could not be synced.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use diptych::{LogIdentity, Memory, Store};
 use diptych_store::{
     Unavailable,
-    testing::{Call, Wrapped},
+    testing::{Call, WrappedStore},
 };
 use tokio::sync::watch;
 
@@ -44,9 +44,9 @@ impl MoodyStore {
     }
 
     /// The store for an app.
-    pub(crate) fn store(&self) -> Wrapped {
+    pub(crate) fn store(&self) -> WrappedStore {
         let (store, identity) = (self.clone(), self.identity);
-        Wrapped::over(self.store.clone()).identity(move || identity).before(move |call| {
+        WrappedStore::over(self.store.clone()).identity(move || identity).before(move |call| {
             let store = store.clone();
             let is_held = match call {
                 Call::Append(_) | Call::Last(..) => Some(Mood::Held),

@@ -62,7 +62,7 @@ use std::{
 
 pub use cases::cases;
 use probe::Probe;
-pub use wrapped::{Call, Reply, Wrapped};
+pub use wrapped::{Call, Reply, WrappedStore};
 
 use crate::{
     limits::Limits,

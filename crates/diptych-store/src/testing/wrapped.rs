@@ -24,11 +24,11 @@ type After = dyn Fn(Reply<'_>) -> Boxed<()> + Send + Sync;
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
 ///
-/// use diptych_store::{Memory, testing::{Call, Wrapped}};
+/// use diptych_store::{Memory, testing::{Call, WrappedStore}};
 ///
 /// let appends = Arc::new(AtomicU64::new(0));
 /// let counter = appends.clone();
-/// let store = Wrapped::new(Memory::new()).before(move |call| {
+/// let store = WrappedStore::new(Memory::new()).before(move |call| {
 ///     if let Call::Append(_) = call {
 ///         counter.fetch_add(1, Ordering::Relaxed);
 ///     }
@@ -37,7 +37,7 @@ type After = dyn Fn(Reply<'_>) -> Boxed<()> + Send + Sync;
 /// # drop(store);
 /// ```
 #[derive(Clone)]
-pub struct Wrapped {
+pub struct WrappedStore {
     store: Store,
     identity: Option<Arc<Identity>>,
     before: Option<Arc<Before>>,
@@ -86,15 +86,15 @@ pub enum Reply<'a> {
     Types(&'a Result<Vec<String>, ReadError>),
 }
 
-impl Wrapped {
+impl WrappedStore {
     /// A store without hooks around this one.
-    pub fn new(store: impl EventStore) -> Wrapped {
-        Wrapped::over(Store::new(store))
+    pub fn new(store: impl EventStore) -> WrappedStore {
+        WrappedStore::over(Store::new(store))
     }
 
     /// A store without hooks around one that others use too.
-    pub fn over(store: Store) -> Wrapped {
-        Wrapped { store, identity: None, before: None, after: None }
+    pub fn over(store: Store) -> WrappedStore {
+        WrappedStore { store, identity: None, before: None, after: None }
     }
 
     /// Reports this identity instead of that of the inner store.
@@ -102,15 +102,15 @@ impl Wrapped {
     pub fn identity(
         mut self,
         identity: impl Fn() -> LogIdentity + Send + Sync + 'static,
-    ) -> Wrapped {
+    ) -> WrappedStore {
         self.identity = Some(Arc::new(identity));
         self
     }
 
-    /// Awaits this hook before each call. If it fails, the call fails with this error, and the inner
-    /// store does not get it.
+    /// Awaits this hook before each call. If it fails, the call fails with its error, and does not
+    /// reach the inner store.
     #[must_use]
-    pub fn before<F>(mut self, hook: impl Fn(Call<'_>) -> F + Send + Sync + 'static) -> Wrapped
+    pub fn before<F>(mut self, hook: impl Fn(Call<'_>) -> F + Send + Sync + 'static) -> WrappedStore
     where
         F: Future<Output = Result<(), ReadError>> + Send + 'static,
     {
@@ -120,7 +120,7 @@ impl Wrapped {
 
     /// Awaits this hook between the reply of the inner store and the caller.
     #[must_use]
-    pub fn after<F>(mut self, hook: impl Fn(Reply<'_>) -> F + Send + Sync + 'static) -> Wrapped
+    pub fn after<F>(mut self, hook: impl Fn(Reply<'_>) -> F + Send + Sync + 'static) -> WrappedStore
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -150,13 +150,13 @@ impl Wrapped {
     }
 }
 
-impl fmt::Debug for Wrapped {
+impl fmt::Debug for WrappedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wrapped").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("WrappedStore").field("store", &self.store).finish_non_exhaustive()
     }
 }
 
-impl EventStore for Wrapped {
+impl EventStore for WrappedStore {
     fn identity(&self) -> LogIdentity {
         self.identity.as_ref().map_or_else(|| self.store.identity(), |identity| identity())
     }

@@ -14,7 +14,7 @@ use diptych::{
 };
 use diptych_store::{
     HistoryChanged,
-    testing::{Call, Reply, Wrapped},
+    testing::{Call, Reply, WrappedStore},
 };
 use parking_lot::Mutex;
 
@@ -37,19 +37,21 @@ impl DistantStore {
         DistantStore { store, identity, is_out: Arc::default() }
     }
 
-    fn connect(&self) -> Wrapped {
+    fn connect(&self) -> WrappedStore {
         let (identity, is_out) = (self.identity.clone(), self.is_out.clone());
-        Wrapped::over(self.store.clone()).identity(move || *identity.lock()).before(move |_| {
-            let is_out = is_out.load(Ordering::SeqCst);
-            async move {
-                match is_out {
-                    true => {
-                        Err(Unavailable::Backend(Arc::new(io::Error::other("no route"))).into())
+        WrappedStore::over(self.store.clone()).identity(move || *identity.lock()).before(
+            move |_| {
+                let is_out = is_out.load(Ordering::SeqCst);
+                async move {
+                    match is_out {
+                        true => {
+                            Err(Unavailable::Backend(Arc::new(io::Error::other("no route"))).into())
+                        }
+                        false => Ok(()),
                     }
-                    false => Ok(()),
                 }
-            }
-        })
+            },
+        )
     }
 
     /// A backup takes the place of the log.
@@ -153,7 +155,7 @@ async fn a_commit_during_a_change_of_history_has_an_unknown_outcome() {
     let store = Store::new(Memory::new());
     let identity = Arc::new(Mutex::new(store.identity()));
     let now = identity.clone();
-    let distant = Wrapped::over(store).identity(move || *now.lock()).after(move |reply| {
+    let distant = WrappedStore::over(store).identity(move || *now.lock()).after(move |reply| {
         if let Reply::Append(_) = reply {
             restore(&identity);
         }
@@ -168,7 +170,7 @@ async fn a_commit_during_a_change_of_history_has_an_unknown_outcome() {
 async fn a_stop_closes_a_store_that_the_app_owns_and_no_other() {
     let closed = Arc::new(AtomicU64::new(0));
     let counter = closed.clone();
-    let store = Wrapped::new(Memory::new()).before(move |call| {
+    let store = WrappedStore::new(Memory::new()).before(move |call| {
         counter.fetch_add(u64::from(matches!(call, Call::Close)), Ordering::SeqCst);
         async { Ok(()) }
     });

@@ -18,7 +18,7 @@ use diptych::{
     StartError, Store,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
-use diptych_store::testing::{Call, Wrapped};
+use diptych_store::testing::{Call, WrappedStore};
 use metrics::{
     Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
@@ -73,7 +73,7 @@ fn what_is_not_there_or_there_twice_is_said() {
 fn a_million_reads_touch_no_store() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let reads = Arc::new(AtomicU64::new(0));
-    let counted = Wrapped::over(store.clone()).before({
+    let counted = WrappedStore::over(store.clone()).before({
         let reads = reads.clone();
         move |call| {
             let is_read = matches!(call, Call::Read(..));
@@ -152,7 +152,7 @@ fn a_view_that_waits_for_its_store_is_stopped_all_the_same() {
             runtime.unwrap().block_on(async {
                 let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
                 let is_asked = Arc::new(AtomicBool::new(false));
-                let silent = Wrapped::over(store.clone()).before({
+                let silent = WrappedStore::over(store.clone()).before({
                     let is_asked = is_asked.clone();
                     move |call| {
                         let is_read = matches!(call, Call::Read(..));

@@ -7,7 +7,7 @@ use diptych::{
     App, BoundaryError, Command, CommandError, Conflict, EventStore, ExecuteError, Filter,
     FilterItem, Folds, Memory, Position, RawEvent, Receipt, Retries, Tag,
 };
-use diptych_store::{Append, Store, testing::Wrapped};
+use diptych_store::{Append, Store, testing::WrappedStore};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -305,7 +305,7 @@ fn deposited() -> RawEvent {
 }
 
 /// A store in which somebody deposits before the first so many appends.
-fn contended(times: u64) -> (Wrapped, Arc<Mutex<Vec<Instant>>>) {
+fn contended(times: u64) -> (WrappedStore, Arc<Mutex<Vec<Instant>>>) {
     let store = Store::new(Memory::new());
     let (inner, tries) = (store.clone(), Arc::new(Mutex::new(Vec::new())));
     let noted = tries.clone();

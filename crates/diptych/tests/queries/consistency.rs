@@ -14,7 +14,7 @@ use diptych::{
     Position, Query, QueryError, Receipt, Recorded, Session, SessionToken, Store, TokenError,
     TokenSyntaxError,
 };
-use diptych_store::testing::Wrapped;
+use diptych_store::testing::WrappedStore;
 use serde::Serialize;
 use tokio::time::{advance, pause, resume};
 
@@ -353,11 +353,11 @@ async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
     let log = app.identity();
     let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
     let known = session.token().await.unwrap();
-    let restored = Wrapped::over(app.store().clone()).identity(move || restored);
+    let restored = WrappedStore::over(app.store().clone()).identity(move || restored);
     let restored = App::over(restored).view::<Balances>().start().await.unwrap();
     let error = refused(restored.query(Balance("anna")).token(&known).await.unwrap_err());
     assert_eq!(error, TokenError::OtherEpoch { token: log, log: restored.identity() });
-    let behind = Wrapped::new(Memory::new()).identity(move || log);
+    let behind = WrappedStore::new(Memory::new()).identity(move || log);
     let behind = App::over(behind).view::<Balances>().start().await.unwrap();
     let error = refused(behind.query(Balance("anna")).token(&known).await.unwrap_err());
     assert_eq!(error, TokenError::AboveHead { position: Position::new(1), head: Position::START });

@@ -19,7 +19,7 @@ use diptych::{
     Recorded, Store, Timestamp,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
-use diptych_store::testing::{Call, Wrapped};
+use diptych_store::testing::{Call, WrappedStore};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
@@ -107,10 +107,10 @@ struct Reads {
 }
 
 impl Reads {
-    fn of(store: Store) -> (Wrapped, Reads) {
+    fn of(store: Store) -> (WrappedStore, Reads) {
         let reads = Reads { reads: watch::Sender::default(), is_held: Arc::default() };
         let (counted, is_held) = (reads.reads.clone(), reads.is_held.clone());
-        let store = Wrapped::over(store).before(move |call| {
+        let store = WrappedStore::over(store).before(move |call| {
             let is_read = matches!(call, Call::Read(..));
             counted.send_modify(|reads| *reads += usize::from(is_read));
             let is_held = is_read && is_held.swap(false, Ordering::SeqCst);
@@ -301,7 +301,7 @@ async fn a_log_is_free_once_the_app_is_gone_whatever_was_folded() {
 async fn a_store_that_panics_is_the_error_of_its_query_alone() {
     let is_broken = Arc::new(AtomicBool::new(false));
     let breaks = is_broken.clone();
-    let store = Wrapped::new(Memory::new()).before(move |call| {
+    let store = WrappedStore::new(Memory::new()).before(move |call| {
         if let Call::Read(..) = call {
             assert!(!breaks.swap(false, Ordering::SeqCst), "the store is broken");
         }

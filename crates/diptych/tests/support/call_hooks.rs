@@ -7,7 +7,7 @@ use std::{
 };
 
 use diptych::{EventStore, Store};
-use diptych_store::testing::{Call, Reply, Wrapped};
+use diptych_store::testing::{Call, Reply, WrappedStore};
 
 /// Where a call is. Look-ups and reads are one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Moment {
 pub(crate) fn around<F>(
     store: Store,
     hook: impl Fn(Moment) -> F + Clone + Send + Sync + 'static,
-) -> Wrapped
+) -> WrappedStore
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -52,11 +52,11 @@ where
             }
         }
     };
-    Wrapped::over(store).before(begin).after(end)
+    WrappedStore::over(store).before(begin).after(end)
 }
 
 /// Each call yields once before it is made and once after.
-pub(crate) fn yielding(store: impl EventStore) -> Wrapped {
+pub(crate) fn yielding(store: impl EventStore) -> WrappedStore {
     around(Store::new(store), |_| YieldOnce(false))
 }
 

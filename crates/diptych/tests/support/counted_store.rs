@@ -17,7 +17,7 @@ use diptych::{
 };
 use diptych_store::{
     Append, Read,
-    testing::{Call, Reply, Wrapped},
+    testing::{Call, Reply, WrappedStore},
 };
 use parking_lot::Mutex;
 use tracing::{
@@ -29,7 +29,7 @@ use tracing::{
 /// A store that counts its calls.
 #[derive(Clone)]
 pub(crate) struct CountedStore {
-    wrapped: Wrapped,
+    wrapped: WrappedStore,
     seen: Arc<Seen>,
 }
 
@@ -93,12 +93,12 @@ impl CountedStore {
             }
             after.turn()
         };
-        let wrapped = Wrapped::over(store).identity(move || identity).before(begin).after(end);
+        let wrapped = WrappedStore::over(store).identity(move || identity).before(begin).after(end);
         CountedStore { wrapped, seen }
     }
 
     /// The store for an app.
-    pub(crate) fn store(&self) -> Wrapped {
+    pub(crate) fn store(&self) -> WrappedStore {
         self.wrapped.clone()
     }
 

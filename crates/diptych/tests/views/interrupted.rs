@@ -21,7 +21,7 @@ use diptych::{
 };
 use diptych_store::{
     Append, Unavailable,
-    testing::{Call, Wrapped},
+    testing::{Call, WrappedStore},
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,9 +108,9 @@ impl FaultyStore {
         FaultyStore { store: Store::new(Memory::new()), last_hangs, ends_at }
     }
 
-    fn store(&self) -> Wrapped {
+    fn store(&self) -> WrappedStore {
         let FaultyStore { store, last_hangs, ends_at } = self.clone();
-        Wrapped::over(store).before(move |call| {
+        WrappedStore::over(store).before(move |call| {
             let (mut fails, mut hangs) = (false, false);
             match call {
                 Call::Read(_, read) => {

@@ -15,7 +15,7 @@ use diptych::{
 };
 use diptych_store::{
     Append,
-    testing::{Call, Wrapped},
+    testing::{Call, WrappedStore},
 };
 use parking_lot::Mutex;
 use pollster::block_on;
@@ -75,9 +75,9 @@ impl<const VIEW: usize> Query for SumOf<VIEW> {
 }
 
 /// A store that counts its reads.
-fn counted(store: &Store) -> (Wrapped, Arc<AtomicU64>) {
+fn counted(store: &Store) -> (WrappedStore, Arc<AtomicU64>) {
     let reads = Arc::new(AtomicU64::new(0));
-    let counted = Wrapped::over(store.clone()).before({
+    let counted = WrappedStore::over(store.clone()).before({
         let reads = reads.clone();
         move |call| {
             let is_read = matches!(call, Call::Read(..));
@@ -173,8 +173,8 @@ fn corrupt() -> ReadError {
 fn failing(
     store: &Store,
     fails: impl Fn(&Filter) -> Option<ReadError> + Send + Sync + 'static,
-) -> Wrapped {
-    Wrapped::over(store.clone()).before(move |call| {
+) -> WrappedStore {
+    WrappedStore::over(store.clone()).before(move |call| {
         let error = match call {
             Call::Read(filter, _) => fails(filter),
             _ => None,
