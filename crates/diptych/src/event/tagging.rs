@@ -99,6 +99,9 @@ pub(super) async fn probe(
 ) -> Result<Vec<MissingTag>, ReadError> {
     let mut missing: Vec<MissingTag> = Vec::new();
     let head = store.head().position();
+    if head == Position::START {
+        return Ok(missing);
+    }
     for (name, places) in declared.older() {
         let filter = Filter::types([name]);
         let mut seen = Position::START;

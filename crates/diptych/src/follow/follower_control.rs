@@ -1,6 +1,10 @@
 //! The handle to look after one follower of an app.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use diptych_store::{Head, Position};
 
@@ -23,7 +27,8 @@ use crate::{
 pub struct FollowerControl {
     kind: FollowerKind,
     worker: Arc<WorkerControl>,
-    lineage: Arc<Lineage>,
+    /// A handle that outlives its app does not keep the store open.
+    lineage: Weak<Lineage>,
     head: Head,
     /// `None` if the state is not in memory.
     report: Option<Arc<dyn StateReport>>,
@@ -36,7 +41,7 @@ impl FollowerControl {
         feed: &Feed,
         report: Option<Arc<dyn StateReport>>,
     ) -> FollowerControl {
-        let (lineage, head) = (feed.lineage().clone(), feed.head().clone());
+        let (lineage, head) = (Arc::downgrade(feed.lineage()), feed.head().clone());
         FollowerControl { kind, worker: Arc::new(worker), lineage, head, report }
     }
 
@@ -88,9 +93,10 @@ impl FollowerControl {
     /// there.
     pub async fn after(&self, receipt: &Receipt, within: Duration) -> Result<Position, WaitError> {
         let mut claims = Claims::default();
-        claims.point(&self.lineage, receipt.point());
+        let lineage = self.lineage.upgrade().ok_or(WaitError::AppStopped)?;
+        claims.point(&lineage, receipt.point());
         if !claims.are_settled() {
-            settled(claims, self.lineage.clone(), within).await?;
+            settled(claims, lineage, within).await?;
         }
         self.until(receipt.last(), within).await
     }
