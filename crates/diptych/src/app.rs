@@ -296,10 +296,10 @@ impl AppBuilder {
     ///   the upcaster is missing, so folds do not see its events. An app without known events skips
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
-    ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. The check
-    ///   reads up to 16 events of each type after each of 16 places of the log. Of a type at
-    ///   version 1 without upcasters it reads only the first 16. Events that only commands read,
-    ///   and that are not declared here, are checked when the first command asks for them.
+    ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. The
+    ///   check covers each type that has upcasters or a version above 1, and reads up to 16 of its
+    ///   events after each of 16 places of the log. Events that only commands read, and that are
+    ///   not declared here, are checked when the first command asks for them.
     pub fn events<E: Event>(mut self) -> AppBuilder {
         self.settings.declared.push(Schema::declared::<E>);
         self

@@ -6,8 +6,8 @@
 //! and the stored event lacks is missing. A tag of an `Option` that is `None`, or of an empty list,
 //! is missing nowhere. A tag that is now made from another field, or spelt otherwise, is missing.
 //!
-//! The number of checked events is bounded. A type at version 1 without an upcaster should have got
-//! a new version with the tag, so only its first events in the log are checked.
+//! The number of checked events is bounded. Types at version 1 without an upcaster are not checked:
+//! such a type needs a new version to get a tag.
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -27,9 +27,8 @@ pub trait AnyReading: Send + Sync {
     fn knows(&self, event_type: &str) -> bool;
     /// The tags that stored events lack, once they were checked.
     fn untagged(&self) -> &OnceLock<Vec<MissingTag>>;
-    /// Names in the log that may have older events of types with tags, each with the number of
-    /// places where it is checked.
-    fn older(&self) -> Vec<(Cow<'static, str>, u64)>;
+    /// Names in the log that may have older events of types with tags.
+    fn older(&self) -> Vec<Cow<'static, str>>;
     /// The tags that this event lacks.
     fn missing(&self, stored: &StoredEvent<'_>) -> Vec<MissingTag>;
 }
@@ -43,19 +42,16 @@ impl<E: Event> AnyReading for Reading<E> {
         self.untagged()
     }
 
-    fn older(&self) -> Vec<(Cow<'static, str>, u64)> {
+    fn older(&self) -> Vec<Cow<'static, str>> {
         let tagged = self.types().iter().filter(|known| !known.tags.is_empty());
         let names = tagged.flat_map(|known| {
-            let names = self.upcasters().sources([Cow::Borrowed(known.name)]);
-            names.into_iter().map(|name| {
-                let is_changed = self.upcasters().know(&name) || known.version > 1;
-                (name, if is_changed { PROBES } else { 1 })
-            })
+            let mut names = self.upcasters().sources([Cow::Borrowed(known.name)]);
+            names.retain(|name| self.upcasters().know(name) || known.version > 1);
+            names
         });
         let mut names: Vec<_> = names.collect();
-        // Of one name that two types come from, the larger number of places stays.
-        names.sort_unstable_by(|one, other| other.cmp(one));
-        names.dedup_by(|other, kept| other.0 == kept.0);
+        names.sort_unstable();
+        names.dedup();
         names
     }
 
@@ -102,10 +98,10 @@ pub(super) async fn probe(
     if head == Position::START {
         return Ok(missing);
     }
-    for (name, places) in declared.older() {
+    for name in declared.older() {
         let filter = Filter::types([name]);
         let mut seen = Position::START;
-        for number in 0..places {
+        for number in 0..PROBES {
             let after = Position::new(head.get() / PROBES * number).max(seen);
             let batch = next(store, &filter, after, head).await?;
             for event in batch.iter() {

@@ -201,7 +201,7 @@ fn what_is_damaged_is_skipped_for_an_older_one_and_removed() {
         assert_eq!(found, Some((10, view(10))));
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("trying an older one"), "{warnings:?}");
-        assert!(warnings[0].contains("position=20") && warnings[0].contains("View"));
+        assert!(warnings[0].contains("position=20") && warnings[0].contains("Noting"));
         // It was said once, and it is no age any more.
         assert_eq!(WarningLog::during(|| newest(&snapshots, 100)), (Some((10, view(10))), vec![]));
         assert_eq!(positions(&snapshots), [10]);
