@@ -8,8 +8,8 @@ use std::{
 };
 
 use ::diptych::{
-    App, AppBuilder, Codec, Command, EncodedEvent, Event, EventType, Filter, Fold, Json, Log, Memory,
-    RawEvent, Recorded, SchemaError, Tag,
+    App, AppBuilder, Codec, Command, EncodedEvent, Event, EventType, Filter, Fold, Json, Log,
+    Memory, RawEvent, Recorded, SchemaError, Tag,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;

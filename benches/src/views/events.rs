@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, path::Path};
 
 use diptych::{
-    App, EncodedEvent, Event, EventType, Fold, Log, LogOptions, Query, RawEvent, Recorded, SchemaError,
+    App, EncodedEvent, Event, EventType, Fold, Log, LogOptions, Query, RawEvent, Recorded,
+    SchemaError,
 };
 use diptych_store::{Append, EventStore};
 use pollster::block_on;

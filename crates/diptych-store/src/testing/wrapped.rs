@@ -13,10 +13,10 @@ use crate::{
     tag::Tag,
 };
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Identity = dyn Fn() -> LogIdentity + Send + Sync;
-type Before = dyn Fn(Call<'_>) -> Boxed<Result<(), ReadError>> + Send + Sync;
-type After = dyn Fn(Reply<'_>) -> Boxed<()> + Send + Sync;
+type Before = dyn Fn(Call<'_>) -> BoxedFuture<Result<(), ReadError>> + Send + Sync;
+type After = dyn Fn(Reply<'_>) -> BoxedFuture<()> + Send + Sync;
 
 /// A store that passes each call on to another store, with hooks around the call. Tests use it to
 /// count calls, delay them, change them, let them fail, or report another identity.
