@@ -96,7 +96,7 @@ impl Catalog {
         let start = self.parts.partition_point(|part| part.first <= low).saturating_sub(1);
         let end = self.parts.partition_point(|part| part.first <= high);
         let range = (low, high);
-        Within { catalog: self, disk, wanted, range, direction, start, end, span: None }
+        Within { catalog: self, disk, wanted, range, direction, start, end, answer: None }
     }
 
     /// The last event in `low..=high` that matches.

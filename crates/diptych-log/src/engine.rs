@@ -2,9 +2,9 @@
 //!
 //! Locks are taken in this order: the clusterer, the writer, the state of the acceptor, the columns
 //! of an index part. The lock of the live catalog is held only to take or to replace its snapshot.
-//! The owners lock only themselves; this module alone takes the clusterer and the writer.
+//! Each lock is private to its owner. This module alone holds the clusterer and the writer.
 
-use std::{io, path::Path};
+use std::{io, path::Path, task::Waker};
 
 use diptych_store::{Position, SyncError, Unavailable};
 use parking_lot::Mutex;
@@ -133,9 +133,11 @@ impl Engine {
     pub(crate) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the log stops taking commits");
         let why = Unavailable::Failed { reason: reason.into() };
-        self.acceptor.fail(why.clone());
+        let woken = self.acceptor.fail(why.clone());
         self.shared.end_head(why);
         self.waiters.end();
+        // Last, because a waker runs code of others.
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Closes the log: refuses commits and reads, and writes, syncs and indexes everything that was

@@ -18,7 +18,7 @@ use crate::{
     format::{
         frame,
         head::PublishedHead,
-        segment::{self, Head, Header},
+        segment::{self, Head, Header, Order},
     },
     index::{Columns, Seed, index_file},
     options::LogOptions,
@@ -35,7 +35,7 @@ pub(crate) use check::check;
 use evidence::Evidence;
 use tail::Tail;
 
-/// What an open found: all that the parts of an open log begin with.
+/// The results of an open, from which the parts of an open log are made.
 pub(crate) struct OpenLog {
     /// Their disk reaches the files through the folder that was opened.
     pub(crate) options: LogOptions,
@@ -95,7 +95,8 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Ope
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    assemble(options, folders.clone(), (identity, seed), parts, end)
+    let log = assemble(options, folders.clone(), (identity, seed), parts, end)?;
+    Ok(OpenLog { begins_anew: true, ..log })
 }
 
 fn check_options(options: &LogOptions) -> Result<(), OpenError> {
@@ -113,6 +114,8 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
         "commit_bytes must be at most 1 GiB, commit_events at most 8 million".to_owned()
     } else if options.queue_bytes == 0 || options.index_bytes == 0 {
         "queue_bytes and index_bytes must be above 0".to_owned()
+    } else if options.tuning.waiting_parts == 0 {
+        "tuning.waiting_parts must be above 0".to_owned()
     } else {
         return Ok(());
     };
@@ -179,7 +182,13 @@ impl Opening<'_> {
     }
 
     fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
-        let header = Header::first();
+        let header = Header {
+            order: Order::Arrival,
+            sequence: 1,
+            identity: LogIdentity::random(),
+            base: Position::new(1),
+            base_time: Timestamp::now(),
+        };
         let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
         let (folder, bytes) = (&self.folders.segments, options.segment_bytes);
         let file = segment.create(self.disk, folder, &header, bytes);

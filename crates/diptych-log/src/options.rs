@@ -67,19 +67,20 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// Parts of the index that may wait in memory to be written to files, each about
-    /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Default: 4.
+    /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. At least 1. Default: 4.
     pub waiting_parts: usize,
     /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
-    /// longer when the file grows. 0 writes none. Default: 512 KiB.
+    /// longer when the file grows. It has an effect with [`Durability::Synced`] only. Below 4 KiB it
+    /// mostly writes none. Default: 512 KiB.
     pub prepared_bytes: u64,
     /// Segment filters are built and segments clustered once no segment was completed for this
-    /// long. Default: 2 s.
+    /// long; an open begins at once. Has no effect with [`Background::Inline`]. Default: 2 s.
     pub tidy_after: Duration,
     /// That work is done after this long, even if segments are completed all the time. Default:
     /// 30 s.
     pub tidy_at_latest: Duration,
     /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
-    /// so that clustering takes a tenth of the time.
+    /// so that clustering takes a tenth of the time. No pause is longer than an hour.
     pub cluster_pause: u32,
 }
 

@@ -1,5 +1,5 @@
 //! The state that all rooms of an open log share: its options and folders, the catalog, and what is
-//! published. Nothing in here waits for the disk or for another thread's work.
+//! published. Apart from `check_place`, nothing here waits for the disk or for another thread.
 
 use std::sync::{
     Arc,
@@ -119,7 +119,7 @@ impl SharedState {
     }
 
     /// Shows commits up to this one to readers. Only the holder of the writer's lock publishes, so
-    /// that the head never goes back.
+    /// that the tracking is never older than the head.
     pub(crate) fn publish(
         &self,
         position: Position,

@@ -155,7 +155,10 @@ impl<P: Projection> SqliteProjection<P> {
         outcome?;
         let last = session.last();
         files.stamp(&tx).map_err(self.file("noting a commit"))?;
-        tx.commit().map_err(|error| of_commit(self.path(), last, error))?;
+        tx.commit().map_err(|error| {
+            *checked = None;
+            of_commit(self.path(), last, error)
+        })?;
         Ok(Attempt::Committed)
     }
 

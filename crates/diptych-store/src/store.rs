@@ -202,9 +202,15 @@ impl Store {
     /// See [`EventStore::append`].
     pub async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.check_history()?;
-        let accepted = self.store.append(append).await?;
-        self.check_history().map_err(|cause| SyncError { cause })?;
-        Ok(accepted)
+        let reply = self.store.append(append).await;
+        match (self.check_history(), reply) {
+            (Err(cause), Ok(_)) => Err(SyncError { cause }.into()),
+            // The other history refused it, for events that this one may not have.
+            (Err(cause), Err(AppendError::Refused(_) | AppendError::Invalid(_))) => {
+                Err(cause.into())
+            }
+            (_, reply) => reply,
+        }
     }
 
     /// See [`EventStore::read`].

@@ -1,9 +1,9 @@
 //! Values that are derived once, when an event is folded, so that every read is a look-up.
 //!
-//! A [`Source`] is a fold that keeps [`Rows`]. A [`Derivation`] says, once, how one derived row
-//! comes from rows of the source. [`Derived`] is the fold that holds both: whenever an event
-//! changes rows of the source, it derives again just those rows that read one of them, or that
-//! looked for one that was not there.
+//! A [`Source`] is a fold that keeps [`Rows`]. A [`Derivation`] is a rule that makes one derived
+//! row from rows of the source. [`Derived`] is the fold that holds both. When an event changes rows
+//! of the source, it derives again only the affected rows: those whose derivation looked up a
+//! changed row, whether it was there or not, and those that a changed row names newly or no longer.
 //!
 //! ```
 //! use diptych::{
@@ -76,36 +76,35 @@
 //!
 //! # What is promised
 //!
-//! - Order and consistency: source and derived rows are one state, which takes in one event after
-//!   another. Who sees an event in the source sees what is derived from it, and the other way
-//!   round.
-//! - What was derived step by step is what would be derived from the source as it is now.
-//! - The work for an event goes with the rows that it changes and with the rows that are derived
-//!   from these, not with how many there are.
-//! - There are no circles: a derivation reads its source and nothing else. What rests on derived
-//!   values has a `Derived` as its source, and is given what changed there. A value that comes out
-//!   as it was is no change.
+//! - Order and consistency: the source and the derived rows are one state, which applies events one
+//!   after another. A reader sees an event in both of them or in neither.
+//! - Deriving step by step gives the rows that deriving everything from the present source would
+//!   give.
+//! - The work for an event grows with the number of rows that it changes and of rows derived from
+//!   these, not with the total number of rows.
+//! - There are no circles: a derivation reads its source and nothing else. To derive from derived
+//!   values, use a `Derived` as the source. It passes on which of its rows changed. A row that is
+//!   derived again and comes out equal counts as unchanged.
 //!
-//! A `Derived` is a fold like any other: a view, if its source can be cloned. `Derived<(A, B)>`
-//! derives several things from one source, which is then kept only once.
+//! A `Derived` is a fold like any other. It can be a view if its source can be cloned.
+//! `Derived<(A, B)>` applies several derivations to one source, which is kept only once.
 //!
 //! # Snapshots
 //!
-//! It is serialised with its source and the derived rows, so that its digest is of all that can
-//! be asked. When it is read back, everything is derived anew from the source: a derivation that
-//! was changed meanwhile is never answered with what it used to say, and a version of the source
-//! is one of the whole.
+//! The source and the derived rows are both serialised, so that the digest covers everything that
+//! can be queried. Deserialising reads only the source and derives all rows anew. So no stored row
+//! of an older derivation is ever used, and the version of the source is the version of the whole.
 //!
 //! # When to use it
 //!
-//! When a value is read much more often than what it rests on changes, and costs something to
-//! derive: joins, paths, prices by a table of rules. To derive a row again costs some ten look-ups
-//! beside the derivation itself. And each row costs memory for what it read: with short text as
-//! keys, one that read two others takes just under a kilobyte.
+//! Use it when a value is read much more often than its inputs change, and when deriving the value
+//! costs something: joins, paths, prices by a table of rules. Deriving a row again costs about ten
+//! look-ups in addition to the derivation itself. Each row also costs memory for the keys that it
+//! read: with short text as keys, a row that read two others takes just under a kilobyte.
 //!
-//! Not when a query can derive it from a few look-ups at the time of asking. And not for sums over
-//! many rows: a group is derived again as a whole when one of its rows changes. A number that
-//! each event moves belongs into a fold of its own, which adds and subtracts.
+//! Do not use it when a query can derive the value from a few look-ups. Do not use it for sums over
+//! many rows either: a group is derived again as a whole when one of its rows changes. Put a number
+//! that each event moves into a fold of its own, which adds and subtracts.
 
 mod relation;
 mod rows;
@@ -124,10 +123,10 @@ use crate::{event::Recorded, fold::Fold};
 
 /// A fold that keeps rows, which other rows can be derived from.
 ///
-/// What a derivation reads has to be in the rows; beside them a source may keep what it likes for
-/// itself. It is always the same field that is answered with.
+/// Derivations read only these rows; a source may keep further state for itself. Both methods must
+/// always return the same field.
 pub trait Source: Fold {
-    /// What a row is found by. An enum, if there are rows of several kinds.
+    /// The key of a row: an enum, if there are rows of several kinds.
     type Key: Ord + Clone + Send + Sync + 'static;
     /// A row.
     type Row: PartialEq + Clone + Send + Sync + 'static;
@@ -135,24 +134,25 @@ pub trait Source: Fold {
     /// The rows.
     fn rows(&self) -> &Rows<Self::Key, Self::Row>;
 
-    /// The same, so that [`Derived`] can have noted in them what an event changes.
+    /// The rows of [`Source::rows`], so that [`Derived`] can make them record what an event
+    /// changes.
     fn rows_mut(&mut self) -> &mut Rows<Self::Key, Self::Row>;
 }
 
 /// How one derived row comes from rows of the source.
 ///
-/// Both functions are pure: the same rows give the same answer. They say everything about the
-/// derived rows; what has to be derived again after a change is found from it.
+/// Both functions must be pure: equal rows must give equal results. After a change, [`Derived`]
+/// finds out through them which rows to derive again.
 pub trait Derivation: 'static {
-    /// Where it reads. To read what another derivation made, the [`Derived`] of that one.
+    /// The source that it reads. To read the rows of another derivation, use its [`Derived`].
     type Source: Source;
-    /// What a derived row is found by.
+    /// The key of a derived row.
     type Key: Ord + Clone + Send + Sync + 'static;
     /// A derived row.
     type Value: PartialEq + Clone + Send + Sync + 'static;
 
-    /// The derived rows that are there because of this row of the source: its own, that of each
-    /// group which it belongs to, or none. A derived row is there as long as a row names it.
+    /// The keys of the derived rows that this row of the source contributes to: its own, those of
+    /// the groups that it belongs to, or none. A derived row exists only while a row names it.
     fn keys(
         key: &<Self::Source as Source>::Key,
         row: &<Self::Source as Source>::Row,
@@ -166,16 +166,16 @@ pub trait Derivation: 'static {
 type Key<D> = <<D as Derivation>::Source as Source>::Key;
 /// A row that a derivation reads.
 type Row<D> = <<D as Derivation>::Source as Source>::Row;
-/// What was changed in a source.
+/// The changed rows of a source.
 type ChangesOf<S> = Changes<<S as Source>::Key, <S as Source>::Row>;
 
 /// One derivation, or a tuple of up to eight with the same source.
 ///
 /// It is implemented for these, and for nothing else.
 pub trait Derivations: 'static {
-    /// What all of them read.
+    /// The source that all of them read.
     type Source: Source;
-    /// A reference to the derived rows, or a tuple of them.
+    /// A reference to the derived rows; for several derivations, a tuple of references.
     type Ref<'a>;
 
     #[doc(hidden)]
@@ -193,7 +193,7 @@ pub trait Derivations: 'static {
 
 /// A source and what is derived from it, in one state.
 ///
-/// If a derivation panics, [`apply`](Fold::apply) does, and the state is not to be used any more.
+/// If a derivation panics, [`apply`](Fold::apply) panics, and the state must not be used any more.
 #[derive(Serialize)]
 #[serde(bound(serialize = "D::Source: Serialize, D::Tables: Serialize"))]
 pub struct Derived<D: Derivations> {
@@ -209,12 +209,12 @@ impl<D: Derivations> Derived<D> {
         Derived { source, derived }
     }
 
-    /// What it is derived from.
+    /// The source of the derived rows.
     pub fn source(&self) -> &D::Source {
         &self.source
     }
 
-    /// The derived rows: of several derivations a tuple.
+    /// The derived rows; for several derivations, a tuple.
     pub fn rows(&self) -> D::Ref<'_> {
         D::rows(&self.derived)
     }
@@ -243,8 +243,9 @@ impl<D: Derivations> Fold for Derived<D> {
         D::follow(&mut self.derived, &self.source, &changes);
     }
 
-    /// What the source says, and about what is derived, with the keys that were read for it, as
-    /// [`Rows::heap_bytes`] counts. If the source does not say, neither does this.
+    /// The estimate of the source, plus the approximate bytes of the derived rows and of the keys
+    /// that were read for them, counted as in [`Rows::heap_bytes`]. `None` if the source gives no
+    /// estimate.
     fn heap_bytes(&self) -> Option<usize> {
         Some(self.source.heap_bytes()? + D::heap_bytes(&self.derived))
     }
@@ -324,7 +325,7 @@ several!(A B C D E F);
 several!(A B C D E F G);
 several!(A B C D E F G H);
 
-/// A source may begin with rows.
+/// Derives the rows of a default source, which may not be empty.
 impl<D: Derivations> Default for Derived<D> {
     fn default() -> Derived<D> {
         Derived::new(D::Source::default())
@@ -350,7 +351,7 @@ impl<D: Derivations<Source: fmt::Debug, Tables: fmt::Debug>> fmt::Debug for Deri
     }
 }
 
-/// Of what was written the source is read, and everything is derived from it anew.
+/// Reads the source, skips the stored derived rows, and derives all rows anew.
 impl<'de, D: Derivations<Source: Deserialize<'de>>> Deserialize<'de> for Derived<D> {
     fn deserialize<R: Deserializer<'de>>(reader: R) -> Result<Derived<D>, R::Error> {
         #[derive(Deserialize)]

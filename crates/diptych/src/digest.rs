@@ -10,10 +10,10 @@
 //!   `#[serde(flatten)]` is a map to serde, and its name is not seen.
 //! - Equal integers of different widths are alike, and so are equal floats of both widths. There is
 //!   one zero and one "not a number".
-//! - Fields of structs and entries of maps are in the order of their bytes: neither the order in
-//!   which fields are declared nor that in which a map is walked makes a difference.
-//! - A set is a sequence to serde. The parts of a hash set are in the order of their bytes; the
-//!   parts of every other sequence keep their order.
+//! - Fields of structs and entries of maps are sorted by their bytes. So neither the order of field
+//!   declarations nor the iteration order of a map makes a difference.
+//! - A set is a sequence to serde. The parts of a hash set are sorted by their bytes; the parts of
+//!   every other sequence keep their order.
 //! - Types with two forms use the compact one, and not the human-readable one: a UUID is its 16
 //!   bytes.
 //! - A number of a `serde_json::Value` is digested as a number, whatever features `serde_json` has,
@@ -79,8 +79,8 @@ pub struct DigestError {
 /// The digest of a state: 32 bytes that are equal for equal states, on every machine and in every
 /// build, and different for other states.
 ///
-/// Two states can be compared by digest without having both: a view here and its copy elsewhere, or
-/// today's state and the one of a test that was committed last year.
+/// Digests compare two states that are not in one place: a view here and its copy elsewhere, or
+/// today's state and one that a test committed last year.
 ///
 /// ```
 /// use diptych::digest;
@@ -104,10 +104,10 @@ pub struct DigestError {
 ///
 /// - The order of a map and the order of field declarations make no difference. A `HashMap` has the
 ///   digest of a `BTreeMap` with the same entries.
-/// - The order of a sequence counts, and to serde a set is one. The order of a `HashSet` makes no
-///   difference: it is recognised by the name of its type, also in another crate. A hash set with
-///   another name, or one that serialises itself part by part, has a different digest each time:
-///   use a `HashSet` or a `BTreeSet`. These two have different digests.
+/// - The order of a sequence counts. Serde sees a set as a sequence, but the order of a `HashSet`
+///   makes no difference: it is recognised by the name of its type, also in another crate. A hash
+///   set with another name, or one that serialises itself part by part, has a different digest each
+///   time. Use a `HashSet` or a `BTreeSet` instead. These two have different digests.
 /// - Equal integers are alike whatever their width, and so are equal floats. An integer and a
 ///   float are not. There is one zero and one "not a number".
 /// - Names of structs, enums, variants and fields count, as serde knows them. With
@@ -136,7 +136,7 @@ pub(crate) fn request_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest,
     Ok(half)
 }
 
-/// Where the canonical form goes.
+/// The receiver of the canonical form.
 trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }

@@ -32,7 +32,7 @@ pub(crate) use reading::{Reading, StoredEvent, encoded};
 pub(crate) use schema::{Schema, TagExemption};
 pub(crate) use tagging::AnyReading;
 
-/// An event, or one of several: a struct, or an enum of them.
+/// An event: a struct, or an enum of several event types.
 ///
 /// `#[derive(Event)]` writes this implementation:
 ///
@@ -180,9 +180,9 @@ impl<E> Recorded<E> {
         self.metadata.occurred_at.unwrap_or(self.recorded_at)
     }
 
-    /// The conversation that it belongs to: the one that its writer gave, or else one that begins
-    /// with it. If a command without a [correlation](crate::Execute::correlation) writes several
-    /// events, each begins its own.
+    /// The conversation that it belongs to. If its writer gave none, the event begins a
+    /// conversation of its own. So if a command without a
+    /// [correlation](crate::Execute::correlation) writes several events, each begins its own.
     pub fn correlation(&self) -> Uuid {
         self.metadata.correlation.unwrap_or(self.id)
     }

@@ -1,4 +1,4 @@
-//! Following the log: what views and projections have in common.
+//! Following the log: the common part of views and projections.
 //!
 //! Each follower has a thread of its own, so a slow one does not delay the others. It pulls pages
 //! of events from the feed (`feed`), which reads and decodes once for all followers at one place.

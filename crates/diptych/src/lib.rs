@@ -73,7 +73,7 @@
 //!     }
 //! }
 //!
-//! /// Who has which book.
+//! /// The borrower of each book.
 //! #[derive(Clone, Default)]
 //! struct Shelf(BTreeMap<String, String>);
 //!
@@ -119,7 +119,7 @@
 //! - Nothing that matches the boundary came between what a decision knew and what it wrote. If
 //!   something did, the command is decided again.
 //! - Under a [key](Execute::key) a command is carried out once, for ever.
-//! - What the app keeps in memory or in snapshots makes it faster and never different.
+//! - State in memory and snapshots make the app faster. They change no answer and no decision.
 //! - An answer has everything up to its [position](Answer::position) and nothing after. It is as
 //!   fresh as was asked for, or says that it is not.
 //! - A view neither loses an event nor takes one in twice, and shows no half of a commit. A fold
@@ -140,7 +140,7 @@
 //! - `testing`: given / when / then, the schema lock, the checks of determinism and of digests. For
 //!   tests.
 
-// The derive names this crate as its users do, also inside of it.
+// `#[derive(Event)]` names this crate as users do, so this crate needs that name too.
 extern crate self as diptych;
 
 mod app;

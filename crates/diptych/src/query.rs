@@ -95,18 +95,19 @@ use crate::view::View;
 pub trait Query: Send + Sync + 'static {
     /// The view that it is a question to.
     type View: View;
-    /// What comes back.
+    /// The type of the answer.
     type Answer: Send;
 
     /// The answer.
     fn answer(&self, view: &Self::View) -> Self::Answer;
 
     /// The events that the answer depends on; a view folded from these alone must give the same
-    /// answer. It is narrowed to the view's types. Without one the answer depends on all of them.
+    /// answer. It is narrowed to the view's types. By default the answer depends on every event of
+    /// the view.
     ///
-    /// With a scope, to explain an answer and to ask the question of the past reads these events
-    /// only, however large the view is. [`App::check_scope`](crate::App::check_scope) says whether
-    /// it is wide enough for the events that there are.
+    /// With a scope, explaining an answer and asking about the past read only these events, however
+    /// large the view is. [`App::check_scope`](crate::App::check_scope) tells whether the scope is
+    /// wide enough for the events in the log.
     fn scope(&self) -> Filter {
         Filter::everything()
     }

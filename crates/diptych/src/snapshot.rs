@@ -30,25 +30,25 @@ pub trait Snapshots: Send + Sync + 'static {
     /// The bytes under this name, if there are any.
     ///
     /// # Errors
-    /// Whatever keeps them from being read.
+    /// The reason why they cannot be read.
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Keeps these bytes under this name, in place of what was there.
+    /// Stores these bytes under this name, in place of older ones.
     ///
     /// # Errors
-    /// Whatever keeps them from being written.
+    /// The reason why they cannot be written.
     fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// The names that begin with this and under which something is kept, sorted; all for "".
+    /// The names that begin with this prefix and have bytes, sorted. With "" as prefix, all names.
     ///
     /// # Errors
-    /// Whatever keeps them from being listed.
+    /// The reason why they cannot be listed.
     fn names(&self, prefix: &str) -> io::Result<Vec<String>>;
 
-    /// Keeps nothing under this name any more, if something was.
+    /// Removes the bytes under this name, if there are any.
     ///
     /// # Errors
-    /// Whatever keeps it from being removed.
+    /// The reason why it cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 

@@ -1,8 +1,8 @@
-//! What a caller carries from the left panel to the right, and from one program to another: where
-//! something was written, and what was seen.
+//! Tokens: callers carry them from the left panel to the right, and from one program to another. A
+//! token says where something was written, and what was seen.
 //!
-//! A token names its log, the history of it and the event at its position, so that a position is
-//! never taken for one of another log, nor for one of an older copy of the log that was put back.
+//! A token names its log, the history of that log, and the event at its position. So a position is
+//! never taken for one of another log, or of an older copy of the log that was put back.
 
 mod claims;
 mod receipt;
@@ -60,7 +60,7 @@ pub enum TokenSyntaxError {
     /// It is the token of something else.
     #[error("this is the token of a {found}: give it where one is asked for")]
     Kind {
-        /// Of what.
+        /// The kind of token that it is.
         found: &'static str,
     },
 }

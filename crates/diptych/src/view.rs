@@ -13,12 +13,12 @@ use crate::fold::Fold;
 
 /// A fold that is kept up to date in memory and asked by queries: any fold that can be cloned.
 ///
-/// There are two copies of it. New events are folded into the hidden copy, which is then shown, and
-/// the other copy gets them afterwards. So queries never wait for folding, and never see half of a
-/// commit. The view is cloned when it is started, when a query still uses the copy that has to be
-/// brought up to date, and after a failure.
+/// The app keeps two copies of a view. It folds new events into the hidden copy, shows that copy to
+/// queries, and then folds the same events into the other one. So queries never wait for folding,
+/// and never see half of a commit. The view is cloned when it is started, when a query still uses
+/// the copy that has to be brought up to date, and after a failure.
 ///
-/// The two copies must not share anything that `apply` changes, as with an `Arc<Mutex<_>>` in it.
+/// The copies must not share state that `apply` changes, such as an `Arc<Mutex<_>>`.
 pub trait View: Fold + Clone {}
 
 impl<V: Fold + Clone> View for V {}

@@ -141,5 +141,5 @@ fn wrong_use_changes_nothing() {
     // A file where a folder is needed.
     let file = program.dir.path().join("file");
     fs::write(&file, "x").unwrap();
-    on("backup", &[("--data", &data), ("--to", &file)]).ended(5, "repeat it");
+    on("backup", &[("--data", &data), ("--to", &file)]).ended(5, "run the command again");
 }

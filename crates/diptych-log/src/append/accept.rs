@@ -174,19 +174,17 @@ impl Acceptor {
         self.state.lock().has_failed()
     }
 
-    /// Stops accepting commits after a failure, and drops those that are queued.
-    pub(crate) fn fail(&self, why: Unavailable) {
-        let woken = {
-            let mut state = self.state.lock();
-            state.stop_taking(why);
-            std::mem::take(&mut state.room)
-        };
-        woken.into_iter().for_each(Waker::wake);
+    /// Stops accepting commits after a failure, and drops those that are queued. Returns the wakers
+    /// of the callers that wait for room.
+    pub(crate) fn fail(&self, why: Unavailable) -> Vec<Waker> {
+        let mut state = self.state.lock();
+        state.stop_taking(why);
+        std::mem::take(&mut state.room)
     }
 
-    /// Stops accepting commits and tells the writer thread to end; answers whether the log was
-    /// still open. Commits that are queued are still written. Reads are refused from the same
-    /// moment.
+    /// Stops accepting commits and tells the writer thread to end; returns `false` if
+    /// the log was closed before. Commits that are queued are still written. Reads are refused from
+    /// the same moment.
     pub(crate) fn close(&self, shared: &SharedState) -> bool {
         let mut state = self.state.lock();
         if matches!(state.ended, Some(Unavailable::Closed)) {

@@ -10,13 +10,13 @@ use crate::{
         frame::TrackingTable,
         segment::{Head, Header},
     },
-    index::Coverage,
+    maintain::indexer::IndexJob,
 };
 
 /// The commits that one write takes to the disk, and what is published when it succeeded.
 #[derive(Debug)]
 pub(crate) struct WriteBatch {
-    pub(crate) queue: Queue,
+    pub(crate) pieces: Vec<Piece>,
     pub(crate) position: Position,
     pub(crate) commit: CommitNumber,
     pub(crate) tracking: Arc<TrackingTable>,
@@ -44,17 +44,6 @@ pub(crate) struct Piece {
     pub(crate) bytes: Vec<u8>,
     /// Parts of the index that are complete once this piece is written.
     pub(crate) jobs: Vec<IndexJob>,
-}
-
-/// A part of the index to write to a file once the records that it covers are durable.
-#[derive(Debug)]
-pub(crate) struct IndexJob {
-    pub(crate) segment: Arc<Segment>,
-    /// `None` if all its events are in files already.
-    pub(crate) part: Option<Arc<IndexPart>>,
-    pub(crate) coverage: Coverage,
-    /// It is the last part of its segment: all of them can be merged into one file.
-    pub(crate) seals: bool,
 }
 
 impl Queue {

@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    append::queue::{IndexJob, Piece, WriteBatch},
+    append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
     disk::DiskFile,
     format::{
@@ -12,6 +12,7 @@ use crate::{
         head::PublishedHead,
         segment::{self, Header},
     },
+    maintain::indexer::IndexJob,
     options::Durability,
     shared::SharedState,
 };
@@ -60,7 +61,7 @@ impl Writer {
         batch: &mut WriteBatch,
     ) -> Result<(), String> {
         let sync = shared.options().durability == Durability::Synced;
-        for piece in &mut batch.queue.pieces {
+        for piece in &mut batch.pieces {
             if let Some(header) = piece.create {
                 self.begin_segment(shared, &piece.segment, &header)?;
             }
@@ -68,7 +69,7 @@ impl Writer {
             written.map_err(|error| failure(&piece.segment, "write to", &error))?;
         }
         if batch.tail.is_behind() {
-            let pieces = batch.queue.pieces.iter();
+            let pieces = batch.pieces.iter();
             for piece in pieces.filter(|piece| sync && !piece.bytes.is_empty()) {
                 self.file.begin_sync(piece.offset, piece.bytes.len());
             }
@@ -79,7 +80,7 @@ impl Writer {
             self.sync_file()?;
             shared.check_place()?;
         }
-        for piece in &mut batch.queue.pieces {
+        for piece in &mut batch.pieces {
             piece.segment.publish(piece.offset + piece.bytes.len() as u64);
             self.jobs.append(&mut piece.jobs);
         }
@@ -180,8 +181,9 @@ impl Writer {
     }
 
     /// Whether enough parts of the index wait for a sync to make one for them.
-    pub(crate) fn has_parts_to_sync(&self) -> bool {
-        self.jobs.len() >= PARTS_PER_SYNC
+    pub(crate) fn has_parts_to_sync(&self, shared: &SharedState) -> bool {
+        // Appends wait for a part if no more may wait.
+        self.jobs.len() >= PARTS_PER_SYNC.min(shared.options().tuning.waiting_parts)
     }
 
     /// The parts of the index whose records were written, to be taken once these are synced.

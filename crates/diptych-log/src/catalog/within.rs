@@ -18,11 +18,11 @@ pub(crate) struct Within<'a> {
     /// Indices of the parts that are left.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// The answer of the group that was queried last.
-    pub(super) span: Option<FilterAnswer>,
+    /// The answer of the segment filter that was queried last.
+    pub(super) answer: Option<FilterAnswer>,
 }
 
-/// An answer of a group.
+/// An answer of a segment filter.
 #[derive(Clone, Copy)]
 pub(super) struct FilterAnswer {
     /// Indices of its parts.
@@ -98,7 +98,7 @@ impl Within<'_> {
         if matches!(self.wanted, NameQuery::Any) {
             return Ok(None);
         }
-        if let Some(asked) = self.span.filter(|asked| (asked.from..asked.to).contains(&at)) {
+        if let Some(asked) = self.answer.filter(|asked| (asked.from..asked.to).contains(&at)) {
             return Ok(Some(asked));
         }
         let filters = &self.catalog.filters;
@@ -110,7 +110,7 @@ impl Within<'_> {
         let parts = self.catalog.parts.get(span.parts.clone()).unwrap_or(&[]);
         let set = span.file.having(self.disk, parts, self.wanted)?;
         let (from, to) = (span.parts.start, span.parts.end);
-        self.span = Some(FilterAnswer { from, to, first: span.file.first, set });
-        Ok(self.span)
+        self.answer = Some(FilterAnswer { from, to, first: span.file.first, set });
+        Ok(self.answer)
     }
 }

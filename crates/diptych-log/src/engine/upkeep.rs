@@ -6,17 +6,18 @@ use diptych_store::{ReadError, Unavailable};
 
 use super::Engine;
 use crate::{
-    append::queue::IndexJob,
     maintain::{
         cluster::{Breaks, Clusterer, Step},
         filters,
-        indexer::{self, TidyTimer, Work},
+        indexer::{self, IndexJob, TidyTimer, Work},
     },
     options::Clustering,
 };
 
 /// The pause while another thread clusters.
 const BUSY: Duration = Duration::from_millis(50);
+/// The longest pause after a segment was clustered, whatever the multiple.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 impl Engine {
     /// Has these parts written to files: by the indexer thread, or at once if there is none.
@@ -28,8 +29,9 @@ impl Engine {
             return self.indexer.hand_over(jobs);
         }
         for job in jobs {
-            self.index(&job);
-            if job.seals {
+            let seals = job.seals;
+            self.index(job);
+            if seals {
                 filters::build_all(&self.shared);
                 self.cluster_at_once();
             }
@@ -43,7 +45,7 @@ impl Engine {
             match self.indexer.wait(timer.due()) {
                 Work::Index(jobs) => {
                     let seals = jobs.iter().any(|job| job.seals);
-                    jobs.iter().for_each(|job| self.index(job));
+                    jobs.into_iter().for_each(|job| self.index(job));
                     if seals {
                         timer.postpone(&self.shared.options().tuning);
                     }
@@ -54,13 +56,14 @@ impl Engine {
         }
     }
 
-    /// Writes a part of the index to a file.
-    fn index(&self, job: &IndexJob) {
+    /// Writes a part of the index to a file, and frees it before another part may wait.
+    fn index(&self, job: IndexJob) {
         // After a failure nothing is written: a part that is missing would be merged over.
         let failed = self.acceptor.has_failed();
-        if !failed && let Err(error) = indexer::write_part(&self.shared, job) {
+        if !failed && let Err(error) = indexer::write_part(&self.shared, &job) {
             self.fail(&error);
         }
+        drop(job);
         self.acceptor.part_is_written();
     }
 
@@ -92,12 +95,13 @@ impl Engine {
             return None;
         }
         // Clustering takes longer than the index should wait.
-        let between = || self.indexer.take_waiting().iter().for_each(|job| self.index(job));
+        let between = || self.indexer.take_waiting().into_iter().for_each(|job| self.index(job));
         let breaks = Breaks { may_change: &|| self.check_changes(), between: &between };
         match clusterer.cluster_next(&self.shared, &breaks) {
             Ok(Step::Done) => None,
             Ok(Step::Clustered(took)) => {
-                Some(Instant::now() + took * self.shared.options().tuning.cluster_pause)
+                let pause = took.saturating_mul(self.shared.options().tuning.cluster_pause);
+                Some(Instant::now() + pause.min(LONGEST_PAUSE))
             }
             Ok(Step::Damaged(error)) => {
                 tracing::warn!(%error, "a segment is damaged, and stays as it is");

@@ -135,7 +135,7 @@ impl Engine {
             let jobs = writer.take_jobs();
             drop(writer);
             self.index_all(jobs);
-        } else if writer.has_parts_to_sync() {
+        } else if writer.has_parts_to_sync(&self.shared) {
             drop(writer);
             self.sync_all();
         } else {

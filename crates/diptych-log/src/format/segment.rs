@@ -98,17 +98,6 @@ impl Header {
         })
     }
 
-    /// The header of the first segment of a new log.
-    pub(crate) fn first() -> Header {
-        Header {
-            order: Order::Arrival,
-            sequence: 1,
-            identity: LogIdentity::random(),
-            base: Position::new(1),
-            base_time: Timestamp::now(),
-        }
-    }
-
     /// Whether it has the sequence and the base that are in the name of the file.
     pub(crate) fn is_of(&self, sequence: u32, base: Position) -> bool {
         (self.sequence, self.base) == (sequence, base)

@@ -37,7 +37,7 @@ use crate::{
 /// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Clusters segments, one at a time: the thread that does it holds this.
+/// How far clustering has come. The thread that clusters segments holds it.
 #[derive(Debug, Default)]
 pub(crate) struct Clusterer {
     /// The first segment that was not considered yet.

@@ -7,16 +7,26 @@ use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    append::queue::IndexJob,
     catalog::{part::IndexPart, segment::Segment},
     folder::derived,
-    index::{Index, IndexFile, index_file, merge},
+    index::{Coverage, Index, IndexFile, index_file, merge},
     options::Tuning,
     shared::SharedState,
 };
 
 /// Number of parts of about one size that are merged into one.
 const RECENT: usize = 4;
+
+/// A part of the index to write to a file once the records that it covers are durable.
+#[derive(Debug)]
+pub(crate) struct IndexJob {
+    pub(crate) segment: Arc<Segment>,
+    /// `None` if all its events are in files already.
+    pub(crate) part: Option<Arc<IndexPart>>,
+    pub(crate) coverage: Coverage,
+    /// It is the last part of its segment: all of them can be merged into one file.
+    pub(crate) seals: bool,
+}
 
 /// Parts of the index that wait for the indexer thread. [`Tuning::waiting_parts`] bounds them.
 #[derive(Debug, Default)]
@@ -63,7 +73,10 @@ impl TidyTimer {
     pub(crate) fn postpone(&mut self, tuning: &Tuning) {
         let now = Instant::now();
         let since = *self.waits_since.get_or_insert(now);
-        self.due = Some((now + tuning.tidy_after).min(since + tuning.tidy_at_latest));
+        // An instant that the clock cannot express never comes.
+        let (soon, latest) =
+            (now.checked_add(tuning.tidy_after), since.checked_add(tuning.tidy_at_latest));
+        self.due = soon.into_iter().chain(latest).min();
     }
 
     /// Some work was done, and there may be more at `next`.

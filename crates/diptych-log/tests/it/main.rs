@@ -34,6 +34,7 @@ mod run;
 mod samples;
 mod simulated;
 mod snapshots;
+mod tuning;
 mod two_copies;
 mod verify_and_open;
 mod witness;

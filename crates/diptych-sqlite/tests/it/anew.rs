@@ -100,7 +100,7 @@ fn a_new_version_makes_other_tables_and_removes_those_of_the_old() {
     // An older program does not undo it, unless told so.
     let mut old = Sqlite::at(&file).projection(odd(row));
     let reason = broken(follow(app.store(), &mut old, 10));
-    assert!(reason.contains("in version 3, and this program has version 1"), "{reason}");
+    assert!(reason.contains("have version 3, and this program has version 1"), "{reason}");
     old.reset().unwrap();
     follow(app.store(), &mut old, 10).unwrap();
 

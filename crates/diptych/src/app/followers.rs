@@ -55,7 +55,7 @@ trait FollowerPlan: Send {
     fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure>;
 }
 
-/// The start of an app: what its followers need, and those that run already.
+/// The start of an app: the parts that its followers share, and the followers that run already.
 struct Start<'a> {
     schema: &'a Schema,
     snapshots: &'a SnapshotPlan,

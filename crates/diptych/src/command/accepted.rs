@@ -1,10 +1,11 @@
 //! The events of commits that this process accepted and that are not published yet. A decision can
 //! rest on them, while reads of the store return synced events only.
 //!
-//! A state at position p may apply an event from here only if every event between is known: up to
-//! the published head by reading, above it because the commits in here follow each other without a
-//! gap. A gap is a commit of another process, or a commit that is being entered. Then the decision
-//! waits until the gap is published, as it would without this window.
+//! A state at position p may apply an event of this window only if every event in between is known.
+//! Up to the published head, events are known by reading. Above it, they are known if the commits
+//! in the window follow each other without a gap. A gap is a commit of another process, or a commit
+//! that is being entered. Then the decision waits until the gap is published, as it would without
+//! this window.
 
 use std::{
     any::TypeId,
@@ -41,7 +42,7 @@ pub(crate) struct AcceptedWindow {
 /// Tags share a place by their hash, so this is a hint that can only be too new.
 struct Latest(Box<[AtomicU64]>);
 
-/// Enough that tags in use seldom share a place; 256 KiB.
+/// Number of places. Tags in use seldom share a place; the table takes 256 KiB.
 const PLACES: usize = 1 << 15;
 
 impl Default for Latest {
@@ -341,8 +342,8 @@ fn hash_tag(tag: &Tag) -> u64 {
     HASH.hash_one(tag.as_str())
 }
 
-/// The hash by which commands on one boundary find each other: of the item's tags, or of its types
-/// if it has no tags.
+/// The hash by which commands on one boundary find each other. It covers the tags of the item, or
+/// its types if it has no tags.
 pub(crate) fn hash_item(item: &FilterItem) -> u64 {
     let mut hasher = HASH.build_hasher();
     for tag in &item.tags {

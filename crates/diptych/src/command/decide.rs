@@ -275,8 +275,8 @@ async fn after_refusal<C: Command>(
     }
 }
 
-/// Reads the events that are about to be written, because no state of the command read all of
-/// them.
+/// Decodes the events that are about to be written. Needed when no state of the command decodes
+/// every event.
 fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), CommandError> {
     events.iter().try_for_each(|event| reading.decode(&encoded(event)).map(drop))?;
     Ok(())

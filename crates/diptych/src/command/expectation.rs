@@ -85,7 +85,8 @@ async fn at_revision(
         let at = panel.store.last(&stream, head).await?.unwrap_or(Position::START);
         return Ok(Err(Conflict { at, after: at, attempts: 1, missed: Vec::new() }));
     }
-    // The lowest position up to which there are so many; the stream may be long.
+    // Finds the lowest position with `revision` events up to it by bisection; the stream may be
+    // long.
     let (mut low, mut high) = (0, head.get());
     while low < high {
         let middle = low + (high - low) / 2;

@@ -1,4 +1,4 @@
-//! Which key goes with which others.
+//! A relation: each key with the set of its partners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,19 +50,19 @@ impl<A: Ord + Clone, B: Ord> Relation<A, B> {
         self.pairs
     }
 
-    /// About what it holds.
+    /// Approximate heap bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         let firsts = self.of.len();
         in_tree(firsts, stored::<A>() + stored::<B>()) + in_tree(self.pairs - firsts, stored::<B>())
     }
 }
 
-/// What came of a removal.
+/// The outcome of a removal.
 pub(super) enum Removal {
     /// It was not there.
     Nothing,
     One,
-    /// It is the only one: whoever holds the set has to take that away.
+    /// It is the only one, and still in the set: the owner of the set must drop the whole set.
     Last,
 }
 
@@ -75,7 +75,7 @@ impl<B: Ord> Few<B> {
         one.into_iter().chain(more.into_iter().flatten())
     }
 
-    /// Whether it was not there yet.
+    /// Adds a value. True if it was not there yet.
     pub(super) fn insert(&mut self, new: B) -> bool {
         match self {
             Few::One(one) if *one == new => false,
@@ -109,13 +109,13 @@ impl<B: Ord> Few<B> {
     }
 }
 
-/// About what so many entries take in a B-tree, whose nodes are at least half full.
+/// Approximate bytes of `entries` entries in a B-tree, whose nodes are at least half full.
 pub(super) fn in_tree(entries: usize, entry_bytes: usize) -> usize {
     2 * entries * entry_bytes
 }
 
-/// About what one value takes. What it owns elsewhere is not known: if it owns something, such
-/// as text, that counts as one small allocation.
+/// Approximate bytes of one value. The size of memory that it owns elsewhere is unknown: if it owns
+/// some, such as text, that counts as one small allocation.
 pub(super) fn stored<T>() -> usize {
     const OWNED_BYTES: usize = 32;
     size_of::<T>() + if std::mem::needs_drop::<T>() { OWNED_BYTES } else { 0 }
@@ -148,7 +148,7 @@ mod tests {
                 let pairs = ones.flat_map(|one| relation.of(&one).map(move |two| (one, *two)));
                 prop_assert!(pairs.eq(model.iter().copied()));
                 prop_assert_eq!(relation.pairs(), model.len());
-                // What it looks like is a function of what is in it.
+                // Equal contents have one representation.
                 let mut anew = Relation::default();
                 model.iter().rev().for_each(|(one, other)| anew.insert(one, *other));
                 prop_assert_eq!(&anew, &relation);

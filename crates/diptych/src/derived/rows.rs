@@ -1,4 +1,4 @@
-//! Rows that note by themselves what is changed in them.
+//! Rows that record their own changes.
 
 use std::{
     borrow::Borrow,
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::relation::{in_tree, stored};
 
-/// Rows by key, in the order of the keys: what a [`Source`](super::Source) keeps and a
-/// [`Derived`](super::Derived) makes.
+/// Rows by key, in the order of the keys: the state of a [`Source`](super::Source), and the result
+/// of a [`Derived`](super::Derived).
 ///
-/// It is a map. Every change goes through it, so that none is forgotten by what is derived from
-/// the rows. To serde it is a map, too.
+/// It is a map that records every change, so that derived rows never miss one. Serde sees a map
+/// too.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 #[serde(bound(
@@ -24,17 +24,17 @@ use super::relation::{in_tree, stored};
 ))]
 pub struct Rows<K, R> {
     rows: BTreeMap<K, R>,
-    /// While an event is taken in: the rows that were changed, as they were before.
+    /// While an event is applied: the rows that it changed, as they were before.
     #[serde(skip)]
     noted: Changes<K, R>,
 }
 
-/// Each row that was changed, as it was before: nothing if there was none. `None` instead of a
-/// map if nobody noted, and anything may have changed.
+/// Each changed row as it was before, or nothing if there was none. `None` instead of a map if
+/// changes were not recorded: any row may have changed.
 pub(super) type Changes<K, R> = Option<BTreeMap<K, Option<R>>>;
 
 impl<K: Ord + Clone, R: Clone> Rows<K, R> {
-    /// Puts a row there, and answers with the one that was.
+    /// Inserts a row, and returns the previous row of this key.
     pub fn insert(&mut self, key: K, row: R) -> Option<R> {
         let noted_as = self.noted.is_some().then(|| key.clone());
         let before = self.rows.insert(key, row);
@@ -44,7 +44,7 @@ impl<K: Ord + Clone, R: Clone> Rows<K, R> {
         before
     }
 
-    /// Takes a row away, and answers with it.
+    /// Removes a row, and returns it.
     pub fn remove(&mut self, key: &K) -> Option<R> {
         let before = self.rows.remove(key)?;
         if let Some(noted) = &mut self.noted {
@@ -53,7 +53,7 @@ impl<K: Ord + Clone, R: Clone> Rows<K, R> {
         Some(before)
     }
 
-    /// A row, to change it.
+    /// Mutable access to a row, or `None` if there is no such row.
     pub fn change(&mut self, key: &K) -> Option<&mut R> {
         let row = self.rows.get_mut(key)?;
         if let Some(noted) = &mut self.noted {
@@ -62,7 +62,7 @@ impl<K: Ord + Clone, R: Clone> Rows<K, R> {
         Some(row)
     }
 
-    /// A row, to change it. One that is not there begins as its default.
+    /// Mutable access to a row. A missing row is inserted with its default value.
     pub fn change_or_default(&mut self, key: K) -> &mut R
     where
         R: Default,
@@ -108,29 +108,29 @@ impl<K, R> Rows<K, R> {
         self.rows.iter()
     }
 
-    /// How many there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// About how many bytes they take: for [`Fold::heap_bytes`](crate::Fold::heap_bytes) of a
-    /// source. What a key or a row owns elsewhere is not known, and counts as 32 bytes if there
-    /// is something; add what is more.
+    /// Approximate bytes of the rows, for [`Fold::heap_bytes`](crate::Fold::heap_bytes) of a
+    /// source. The size of memory that a key or a row owns elsewhere is unknown, and counts as 32
+    /// bytes if there is any; add the rest.
     pub fn heap_bytes(&self) -> usize {
         in_tree(self.rows.len(), stored::<K>() + stored::<R>())
     }
 
-    /// From now on changes are noted.
+    /// Starts to record changes.
     pub(super) fn note(&mut self) {
         self.noted = Some(BTreeMap::new());
     }
 
-    /// What was changed since; nothing is noted from now on.
+    /// Stops recording changes, and returns those since `note`.
     pub(super) fn noted(&mut self) -> Changes<K, R> {
         self.noted.take()
     }
@@ -142,8 +142,8 @@ impl<K, R> Default for Rows<K, R> {
     }
 }
 
-/// A copy does not go on noting: whoever puts it in the place of the original has everything
-/// derived again.
+/// A copy does not record changes. If a source puts a copy in place of its rows, all derived rows
+/// are derived again.
 impl<K: Clone, R: Clone> Clone for Rows<K, R> {
     fn clone(&self) -> Rows<K, R> {
         Rows { rows: self.rows.clone(), noted: None }

@@ -14,27 +14,27 @@ use super::{
     rows::Changes,
 };
 
-/// What one derivation made. Beside the rows everything is a function of the source's rows, as
-/// the derivation is pure: so it is not compared and not serialised.
+/// The result of one derivation. The other fields are neither compared nor serialised: derivations
+/// are pure, so they are a function of the source's rows.
 pub struct Table<D: Derivation> {
     pub(super) rows: Rows<D::Key, D::Value>,
-    /// What each derived row rests on, also one that has no value now. One that is named by no row
-    /// of the source is not there.
+    /// The inputs of each derived row, also of a row that has no value now. A row that no row of
+    /// the source names has no entry.
     links: BTreeMap<D::Key, Links<Key<D>>>,
-    /// The same from the other side: by which derived rows a row of the source was read.
+    /// The reverse of `Links::read`: the derived rows that read a row of the source.
     readers: Relation<Key<D>, D::Key>,
 }
 
-/// What one derived row rests on, in rows of the source.
+/// The rows of the source that one derived row depends on.
 #[derive(Clone, PartialEq)]
 struct Links<K> {
     named_by: Few<K>,
-    /// What was read to derive it, whether it was there or not; sorted.
+    /// The keys that its derivation looked up, whether they were there or not; sorted.
     read: Box<[K]>,
 }
 
 impl<D: Derivation> Table<D> {
-    /// Derives what rests on one of these rows of the source, and nothing else.
+    /// Derives again the rows that depend on these changes, or all rows if the changes are unknown.
     pub(super) fn follow(
         &mut self,
         source: &Rows<Key<D>, Row<D>>,
@@ -57,7 +57,7 @@ impl<D: Derivation> Table<D> {
         let mut affected = BTreeSet::new();
         for (key, before) in changes {
             let (before, now) = (before.as_ref(), source.get(key));
-            // Also a value that was derived again and came out as it was.
+            // Equal if a change was undone, or if a derived source derived the row again.
             if before == now {
                 continue;
             }
@@ -75,7 +75,7 @@ impl<D: Derivation> Table<D> {
         affected
     }
 
-    /// Begins anew, when it is not known what changed.
+    /// Links all rows anew, because the changes are unknown.
     fn name_everything(&mut self, source: &Rows<Key<D>, Row<D>>) -> BTreeSet<D::Key> {
         let before = std::mem::take(&mut self.links);
         before.keys().for_each(|key| drop(self.rows.remove(key)));
@@ -96,7 +96,7 @@ impl<D: Derivation> Table<D> {
         }
     }
 
-    /// With the last that names it, a derived row goes.
+    /// Removes a link, and the derived row with its last link.
     fn unname(&mut self, key: &D::Key, by: &Key<D>) {
         let removed = self.links.get_mut(key).map(|links| links.named_by.remove(by));
         let Some(Removal::Last) = removed else {
@@ -130,7 +130,7 @@ impl<D: Derivation> Table<D> {
         }
     }
 
-    /// About what it holds.
+    /// Approximate heap bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         let (key, row) = (stored::<D::Key>(), stored::<Key<D>>());
         let links = in_tree(self.links.len(), key + row + size_of::<Box<[Key<D>]>>());
@@ -144,8 +144,8 @@ fn names<D: Derivation>(key: &Key<D>, row: Option<&Row<D>>) -> BTreeSet<D::Key> 
     row.map(|row| D::keys(key, row).into_iter().collect()).unwrap_or_default()
 }
 
-/// The rows of the source as a derivation sees them. What it reads is remembered, so that it is
-/// derived again when that changes.
+/// The rows of the source as a derivation sees them. It records each look-up, so that the derived
+/// row is derived again when its input changes.
 pub struct Reads<'a, S: Source> {
     source: &'a Rows<S::Key, S::Row>,
     named_by: &'a Few<S::Key>,
@@ -153,7 +153,7 @@ pub struct Reads<'a, S: Source> {
 }
 
 impl<'a, S: Source> Reads<'a, S> {
-    /// The row of this key. That there is none is remembered, too.
+    /// The row of this key. A look-up that finds none is recorded too.
     pub fn get(&self, key: &S::Key) -> Option<&'a S::Row> {
         self.read.borrow_mut().push(key.clone());
         self.source.get(key)
@@ -211,7 +211,7 @@ impl<D: Derivation<Key: Serialize, Value: Serialize>> Serialize for Table<D> {
 
 #[cfg(test)]
 impl<D: Derivation> Table<D> {
-    /// Whether also that is alike which is not compared.
+    /// Whether the links are equal too, which `==` does not compare.
     pub(super) fn is_the_very_same(&self, other: &Table<D>) -> bool {
         let same_links = self.links == other.links && self.readers == other.readers;
         same_links && self.rows == other.rows

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{digest::digest, event::Event};
 
-/// What happens to things that point at each other and belong to groups.
+/// Events of things that point at each other and belong to groups.
 #[derive(Clone, Debug, Event)]
 enum Step {
     #[event("thing-set")]
@@ -307,7 +307,7 @@ fn a_state_that_goes_to_nothing_holds_nothing() {
     assert!(both.derived.1.is_the_very_same(&Table::default()));
 }
 
-/// Nobody uses it then; what is sure is that the copy of it is not touched.
+/// The copy whose `apply` panicked is not used again; the other copy must be unchanged.
 #[test]
 fn a_panic_comes_out_of_apply_and_leaves_a_copy_alone() {
     struct Choosy;

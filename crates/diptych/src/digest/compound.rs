@@ -11,8 +11,8 @@ use serde::{
 use super::{Canonical, DigestFailure, Sink, tag};
 use crate::faithful::{NUMBER, Plain, text};
 
-/// Parts whose order counts. Not every sequence knows its length before, so they end with a mark
-/// that no part begins with, and their number after it.
+/// Parts whose order counts. Not every sequence knows its length in advance. So an end mark, with
+/// which no part begins, follows the parts, and then their number.
 pub(super) struct Sequence<'a, S> {
     to: &'a mut S,
     parts: u64,
@@ -35,7 +35,7 @@ impl<'a, S: Sink> Sequence<'a, S> {
     }
 }
 
-/// Writes parts whose order does not count, in the order of their bytes: a sequence in all else.
+/// Writes parts whose order does not count, sorted by their bytes. Otherwise like a sequence.
 pub(super) fn in_order_of_bytes<S: Sink>(
     to: &mut S,
     parts: impl IntoIterator<Item: Serialize>,
@@ -45,22 +45,22 @@ pub(super) fn in_order_of_bytes<S: Sink>(
     entries.finish()
 }
 
-/// For how many entries there is room from the start, at most, and for how many bytes of each:
-/// that of most structs, which are digested with every command.
+/// Room is reserved for at most this many entries, and for this many bytes of each. Most structs
+/// fit, and structs are digested with every command.
 const EXPECTED_ENTRIES: usize = 32;
 const ENTRY_BYTES: usize = 48;
 
-/// Parts with keys, which are put in order before they are written.
+/// Parts with keys, which are sorted before they are written.
 pub(super) struct Entries<'a, S> {
     to: &'a mut S,
     /// Key and value of each in the canonical form, one after another.
     entries: Vec<u8>,
-    /// Where each begins.
+    /// The start of each entry.
     starts: Vec<usize>,
 }
 
 impl<'a, S: Sink> Entries<'a, S> {
-    /// Of about so many.
+    /// Reserves room for about `len` entries.
     pub(super) fn new(to: &'a mut S, len: usize) -> Entries<'a, S> {
         let len = len.min(EXPECTED_ENTRIES);
         let (entries, starts) = (Vec::with_capacity(len * ENTRY_BYTES), Vec::with_capacity(len));
@@ -191,7 +191,7 @@ impl<S: Sink> SerializeStruct for Fields<'_, S> {
             Some(Plain::Unsigned(number)) => to.serialize_u64(number),
             Some(Plain::Signed(number)) => to.serialize_i64(number),
             Some(Plain::Float(number)) => to.serialize_f64(number),
-            // Every digit tells it from others.
+            // Numbers differ in their digits, so every digit is hashed.
             None => {
                 let mut entries = to.tag(tag::STRUCT).name(NUMBER).entries(1)?;
                 entries.field(NUMBER, &number)?;

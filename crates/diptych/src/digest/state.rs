@@ -47,7 +47,7 @@ impl FromStr for StateDigest {
     fn from_str(text: &str) -> Result<StateDigest, DigestSyntaxError> {
         match blake3::Hash::from_hex(text) {
             Ok(hash) => Ok(StateDigest(*hash.as_bytes())),
-            // Whoever gives it may give anything.
+            // The text may come from outside and be of any length.
             Err(_) => Err(DigestSyntaxError { text: text.chars().take(TEXT_BYTES + 1).collect() }),
         }
     }

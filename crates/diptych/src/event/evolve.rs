@@ -29,7 +29,7 @@ type UpcastStep = Arc<dyn Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastErr
 /// let upcasters = Upcasters::new()
 ///     // 1 to 1: version 1 had no currency.
 ///     .object("account-opened", 1, |payload| payload.insert("currency", "EUR"))
-///     // The same event under a better name.
+///     // A better name for the event.
 ///     .rename("customer-relocated", "customer-moved")
 ///     // 1 to many.
 ///     .split("customer-changed", 1, &["customer-renamed", "customer-moved"], |old| {

@@ -15,22 +15,22 @@ use super::{FollowState, FollowerStop, Progress, progress::HaltCause};
 /// Requests that may wait for one follower.
 const WAITING: usize = 16;
 
-/// What a follower is asked to do.
+/// A request to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FollowerRequest {
-    /// Take in nothing more by itself.
+    /// Apply nothing more, except on request.
     Pause,
-    /// Take in one event.
+    /// Apply one event.
     Step,
     /// Go on, also after a failure.
     Resume,
-    /// Take in what came, whatever was said about when.
+    /// Apply new events now, whatever its [`Refresh`](super::Refresh) is.
     Refresh,
     /// Begin from the start of the log.
     Rebuild,
-    /// Keep what there is outside the log.
+    /// Save the state outside the log.
     Save,
-    /// Look whether what it keeps outside the log is still as it left it.
+    /// Check that its state outside the log is as the follower left it.
     Confirm,
 }
 
@@ -47,16 +47,16 @@ pub enum ControlError {
     /// The log gives nothing more.
     #[error("the log ended: {reason}")]
     Ended {
-        /// What the log says.
+        /// The reason that the log gives.
         reason: String,
     },
     /// The store has another history than at the start of the app.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),
-    /// Whatever it was told, it could not.
+    /// It could not carry out the request.
     #[error("{reason}")]
     Failed {
-        /// What went wrong, and what would do.
+        /// The cause, and how to fix it.
         reason: String,
     },
     /// The app was stopped.

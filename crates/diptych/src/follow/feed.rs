@@ -1,14 +1,14 @@
 //! Reading for all followers of an app.
 //!
-//! A follower asks for the page after its position. If others are at that place or just behind
-//! it, the page is read with what any of them wants and kept for them; if not, it is read with
-//! what this follower wants, for it alone. So followers in step share reading and decoding, and
-//! one that is far behind costs nobody but itself.
+//! A follower asks for the page after its position. If other running followers are there or just
+//! behind, the page is read with the events that any follower needs, and kept for them. Otherwise
+//! it is read with the filter of this follower alone. So followers in step share reading and
+//! decoding, and a follower that is far behind slows down no other.
 //!
-//! A page ends where a commit ends, so that nobody shows half of one. The end of what is
-//! published is such a place. Short of it, it is where `recorded_at` changes, because all events
-//! of one commit have the same. Where that does not change for more events than one commit can
-//! have, the page says that it may end within one.
+//! A page ends where a commit ends, so that no follower shows half of a commit. The published end
+//! of the log is such a place. Below it, a commit ends where `recorded_at` changes, because all
+//! events of one commit have the same instant. If it does not change for more events than one
+//! commit can have, the page is marked as one that may end within a commit.
 
 use std::{
     collections::VecDeque,
@@ -32,21 +32,21 @@ use crate::{
     lineage::Lineage,
 };
 
-/// Pages that are kept for others.
+/// Maximum number of shared pages that are kept.
 const PAGES: usize = 8;
-/// Events that a page has about.
+/// Approximate number of events in a page.
 pub(crate) const PAGE_EVENTS: usize = 1_024;
 
 pub(crate) struct Feed {
     lineage: Arc<Lineage>,
     head: Head,
-    /// Everything that any follower wants.
+    /// All events that any follower needs.
     all: Filter,
     pages: Mutex<VecDeque<Arc<SharedPage>>>,
     followers: RwLock<Vec<Weak<Progress>>>,
 }
 
-/// A page that is there for several, or is being read for them.
+/// A page for several followers. It is read, or one of them reads it now.
 struct SharedPage {
     after: Position,
     /// The end of the page, 0 as long as it is not read.
@@ -55,7 +55,7 @@ struct SharedPage {
 }
 
 impl Feed {
-    /// `filters` are what each follower wants.
+    /// `filters` are the filters of all followers.
     pub(crate) fn new(lineage: Arc<Lineage>, filters: impl IntoIterator<Item = Filter>) -> Feed {
         let store = lineage.store();
         let names = filters.into_iter().flat_map(|filter| {
@@ -72,7 +72,7 @@ impl Feed {
         Feed { head: store.head(), lineage, all, pages, followers }
     }
 
-    /// Which history the log has.
+    /// The history of the log.
     pub(crate) fn lineage(&self) -> &Arc<Lineage> {
         &self.lineage
     }
@@ -85,11 +85,11 @@ impl Feed {
         self.followers.write().push(Arc::downgrade(follower));
     }
 
-    /// The page after this position, for a follower that wants `filter`. Waits for the store, on
-    /// the calling thread.
+    /// The page after this position, for a follower with this filter. Waits for the store, on the
+    /// calling thread.
     ///
     /// # Errors
-    /// What the store says.
+    /// [`ReadError`] from the store.
     pub(super) fn next<E: Event>(
         &self,
         who: &Progress,
@@ -103,8 +103,8 @@ impl Feed {
                 shared.upto.store(page.upto.get(), Ordering::Release);
                 Ok(Arc::new(page))
             });
-            // Another's trouble need not be this one's; and what could not be decoded right here
-            // is tried again.
+            // An error of the shared read need not concern this follower. An event right behind
+            // `after` that could not be decoded is tried again.
             if let Ok(page) = page {
                 let slice = page.slice(reading, after);
                 if slice.upto > after {
@@ -117,7 +117,7 @@ impl Feed {
         Ok(Arc::new(page).slice(reading, after))
     }
 
-    /// The page that others want too, if it is there or should be.
+    /// The shared page at this position. It is created if another follower is near.
     fn shared(&self, who: &Progress, after: Position) -> Option<Arc<SharedPage>> {
         let mut pages = self.pages.lock();
         let covers = |page: &&Arc<SharedPage>| {
@@ -173,14 +173,14 @@ async fn read(
         if let Some(upto) = last_change(&batches) {
             return Ok(Page::new(upto, End::Commit, batches));
         }
-        // More than one commit can have: a clock that stands still says nothing.
+        // More events than one commit can have: the clock stands still, and shows no end of one.
         if events == 0 || events > store.limits().commit_events {
             return Ok(Page::new(cursor, End::Anywhere, batches));
         }
     }
 }
 
-/// The last position of which the events say that a commit ends there.
+/// The last position where a change of `recorded_at` shows that a commit ends.
 fn last_change(batches: &[Batch]) -> Option<Position> {
     let mut events = batches.iter().rev().flat_map(|batch| batch.iter().rev());
     let mut first = events.next()?;

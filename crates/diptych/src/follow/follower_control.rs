@@ -1,4 +1,4 @@
-//! The handle to look after one follower of an app.
+//! The handle with which users watch and control one follower of an app.
 
 use std::{
     fmt,

@@ -47,7 +47,7 @@ impl Followers {
 
     /// Ends all followers, and waits until they have ended.
     pub(crate) async fn stop(&self) {
-        // First tell all of them, also those that wait for a store which does not answer.
+        // First tell every follower to end, also one that waits for a store which does not answer.
         self.all.iter().for_each(|follower| follower.worker().end());
         for follower in &self.all {
             follower.worker().ended().await;

@@ -33,13 +33,13 @@ pub(super) enum End {
     Anywhere,
 }
 
-/// Filled by the first who asks; others wait for that.
+/// The first follower that asks decodes the events; the others wait for it.
 type Decoding = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
 
 /// The events of a page that are events of `E`.
 struct DecodedPage<E> {
     events: Vec<Recorded<E>>,
-    /// What could not be read; nothing behind it was.
+    /// The first event that could not be read. No event behind it was read.
     failed: Option<(Position, SchemaError)>,
     payload_bytes: usize,
 }
@@ -61,7 +61,7 @@ impl Page {
         Slice { page, decoded, range, after, upto, is_cut: false }
     }
 
-    /// What `reading` makes of the page, from just after `after` on.
+    /// The events of the page above `after`, decoded by `reading`.
     pub(super) fn slice<E: Event>(
         self: &Arc<Page>,
         reading: &Reading<E>,
@@ -119,7 +119,7 @@ impl Page {
                 },
             );
             if let Err(error) = read {
-                // All that one stored event became is taken in, or nothing of it.
+                // An upcaster may make several events of a stored one: all are applied, or none.
                 decoded.events.truncate(before);
                 decoded.failed = Some((stored.position, error));
                 break;
@@ -130,7 +130,7 @@ impl Page {
     }
 }
 
-/// What a follower takes in at once: decoded events, in order, and how far they go.
+/// The events that a follower applies at once: decoded, in order, and up to which position.
 pub(crate) struct Slice<E> {
     page: Arc<Page>,
     decoded: Arc<DecodedPage<E>>,
@@ -156,7 +156,7 @@ impl<E> Slice<E> {
         self.decoded.events.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// What could not be read, right behind the slice.
+    /// The event right behind the slice, if it could not be read.
     pub(crate) fn failed(&self) -> Option<&(Position, SchemaError)> {
         let failed = self.decoded.failed.as_ref();
         failed.filter(|(at, _)| !self.is_cut && self.upto == at.before())

@@ -1,5 +1,5 @@
-//! Looks at all followers once a second, from outside: a fold, a database or a store that does
-//! not come back says nothing of itself.
+//! Checks all followers once a second, from a thread of its own: a follower whose fold, database or
+//! store hangs cannot report it.
 
 use std::{
     io,
@@ -16,10 +16,10 @@ use tokio::runtime::Handle;
 
 use super::Progress;
 
-/// How often is looked.
+/// Time between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The thread that looks. It ends when this is dropped.
+/// The thread that checks the followers. Dropping this ends it.
 pub(crate) struct Pulse {
     is_ending: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -29,7 +29,7 @@ impl Pulse {
     pub(crate) fn start(store: Store, followers: Vec<Arc<Progress>>) -> io::Result<Pulse> {
         let (head, is_ending) = (store.head(), Arc::new(AtomicBool::new(false)));
         let ends = is_ending.clone();
-        // The clock is that of whoever started the app.
+        // The thread uses the clock of the runtime that started the app.
         let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("diptych pulse".to_owned()).spawn(move || {
             let _entered = runtime.as_ref().map(Handle::enter);

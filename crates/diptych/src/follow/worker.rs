@@ -261,7 +261,7 @@ impl<F: Follower> Worker<F> {
         self.follower.position() < self.feed.head().position()
     }
 
-    /// Applies a page, or a part of it.
+    /// Reads the next page, and applies the part of it that `part` selects.
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
         self.progress.begin_work();

@@ -140,7 +140,7 @@ async fn last_recorded_before(
             false => high = probe.before(),
         }
         probe = low.plus((high.get() - low.get()).div_ceil(2));
-        // Each probe may wait for a page of the disk. Other tasks run between two of them.
+        // Each probe may wait for a page of the disk. Other tasks run between two probes.
         yield_now().await;
     }
     Ok(low)

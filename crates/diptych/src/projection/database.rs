@@ -143,7 +143,7 @@ pub trait DatabaseTransaction<E> {
     fn schema_count(&mut self) -> Result<i64, TargetError>;
 
     /// The place of the last checked schema. It belongs to the connection: a new connection begins
-    /// with `None`. After a rollback it has to be as before the transaction, or `None`.
+    /// with `None`, and a commit that fails sets it to `None`.
     fn checked(&mut self) -> &mut Option<CheckedSchema>;
 
     /// Applies these events.
@@ -214,7 +214,12 @@ impl<D: Database> Target for D {
 
     fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
         self.resume();
-        prepared(self)
+        let mut checkpoint = None;
+        self.transaction(&mut |tx| {
+            checkpoint = prepare(tx)?;
+            Ok(())
+        })?;
+        Ok(checkpoint)
     }
 
     fn apply(
@@ -223,20 +228,19 @@ impl<D: Database> Target for D {
         from: Option<Checkpoint>,
         to: Checkpoint,
     ) -> Result<(), TargetError> {
-        let mut is_checked = true;
-        let outcome = self.transaction(&mut |tx| {
-            is_checked = tx.checked().is_some();
-            match is_checked {
-                true => apply(tx, events, from, to),
-                // Only rolls back: without a check the tables may be missing.
-                false => Err(TargetError::OneByOne),
+        self.transaction(&mut |tx| {
+            // A database that was put in the place of another may have no tables.
+            let is_new = tx.checked().is_none();
+            if is_new {
+                prepare(tx)?;
             }
-        });
-        if is_checked {
-            return outcome;
-        }
-        prepared(self)?;
-        self.transaction(&mut |tx| apply(tx, events, from, to))
+            let outcome = apply(tx, events, from, to);
+            if is_new && outcome.is_err() {
+                // The tables that were made are rolled back.
+                *tx.checked() = None;
+            }
+            outcome
+        })
     }
 
     fn reset(&mut self) -> Result<(), TargetError> {
@@ -256,18 +260,14 @@ impl<D: Database> Target for D {
         if self.is_at(stored)? {
             return Ok(());
         }
-        self.transaction(&mut |tx| confirm(tx, stored))
+        let mut found = stored;
+        self.transaction(&mut |tx| {
+            found = confirmed(tx)?;
+            Ok(())
+        })?;
+        // The tables that were made are committed, so that readers find them.
+        if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) }
     }
-}
-
-/// The checkpoint of a database whose tables exist in the version of this program.
-fn prepared<D: Database + ?Sized>(database: &mut D) -> Result<Option<Checkpoint>, TargetError> {
-    let mut checkpoint = None;
-    database.transaction(&mut |tx| {
-        checkpoint = prepare(tx)?;
-        Ok(())
-    })?;
-    Ok(checkpoint)
 }
 
 type Tx<'a, E> = &'a mut dyn DatabaseTransaction<E>;
@@ -394,14 +394,14 @@ fn apply<E>(
     outcome
 }
 
-fn confirm<E>(tx: Tx<'_, E>, stored: Option<Checkpoint>) -> Result<(), TargetError> {
+/// The stored checkpoint, with the schema checked if it changed since the last check.
+fn confirmed<E>(tx: Tx<'_, E>) -> Result<Option<Checkpoint>, TargetError> {
     let count = tx.schema_count()?;
     if tx.checked().as_ref().is_none_or(|checked| checked.count != count) {
-        let found = prepare(tx)?;
-        return if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) };
+        return prepare(tx);
     }
     match tx.stored()? {
-        Some(found) if found.version == tx.version() && found.checkpoint == stored => Ok(()),
+        Some(found) if found.version == tx.version() => Ok(found.checkpoint),
         found => Err(moved(tx, found)),
     }
 }

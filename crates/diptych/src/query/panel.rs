@@ -1,5 +1,5 @@
-//! The right panel of an app as one value: what queries of the present and the past are answered
-//! from.
+//! The right panel of an app as one value: everything that queries of the present and the past
+//! read.
 
 use std::sync::Arc;
 

@@ -46,9 +46,9 @@ where
         self
     }
 
-    /// Resumes where an answer was that this token [is of](App::token_at), also in another process
-    /// and after the log was restored: a token of another log, or of another history of it, is
-    /// the error of the next answer.
+    /// Resumes at the answer that this token [is of](App::token_at), also in another process and
+    /// after the log was restored. If the token is of another log or history, the next answer is an
+    /// error.
     #[must_use = "the watch is what comes back"]
     pub fn token(self, token: &SessionToken) -> Watch<Q> {
         token.logs().fold(self, |mut watch, (point, _)| {

@@ -1,8 +1,8 @@
-//! Snapshots of one view, of several ages: the newest to start from, and older ones for when that
-//! is damaged, or when the past is asked for.
+//! Snapshots of one view, of several ages: the newest to start from, and older ones as a fallback
+//! when it is damaged, and for questions about the past.
 //!
-//! A name says of which view a snapshot is, which code made it of which log, and its position.
-//! So what is of no use is found without reading it.
+//! The name of a snapshot contains its view, the code and the log that it was made by and of, and
+//! its position. So useless snapshots are found without reading them.
 
 use std::{any::type_name, collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     wait::at_most,
 };
 
-/// How long a look at one event of the log may take: an app that is stopped waits for it.
+/// The longest wait for one event of the log. An app that is being stopped waits for it.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The snapshots of one view.
@@ -27,25 +27,25 @@ pub(crate) struct ViewSnapshotStore<F> {
     place: Arc<dyn Snapshots>,
     lineage: Arc<Lineage>,
     declared: String,
-    /// What names of this view begin with, whoever made them.
+    /// The prefix of the names of all snapshots of this view, also of those by other code.
     view: String,
-    /// What follows: alike for what this code made of this log.
+    /// The next part of a name: equal for all snapshots that this code made of this log.
     code: String,
-    /// Names of those that turned out to be damaged. They are removed, and are no age.
+    /// Names of snapshots that are damaged or were forgotten. They are removed, and never loaded.
     useless: Mutex<BTreeSet<String>>,
 }
 
-/// What the place has of this view.
+/// The stored snapshots of this view.
 #[derive(Default)]
 struct FoundSnapshots {
-    /// By this code and of this log; the oldest first.
+    /// Made by this code of this log, the oldest first.
     own: Vec<(Position, String)>,
-    /// By other code, or of another log.
+    /// Made by other code, or of another log.
     foreign: Vec<String>,
 }
 
 impl<F: Fold> ViewSnapshotStore<F> {
-    /// Those of a view whose events are selected and read as `declared`: at most `keep`.
+    /// The snapshots of a view whose events are selected and read as `declared`: at most `keep`.
     pub(crate) fn new(
         policy: Arc<SnapshotPolicy<F>>,
         keep: usize,
@@ -68,11 +68,13 @@ impl<F: Fold> ViewSnapshotStore<F> {
         self.policy.every_events
     }
 
-    /// Keeps this state, which is complete up to `position` and was made of payloads of so many
-    /// bytes, and removes what is too many. Waits for the store, on the calling thread.
+    /// Saves this state, which is complete up to `position` and was folded from payloads of
+    /// `payload_bytes` bytes, and removes superfluous snapshots. Waits for the store, on the
+    /// calling thread.
     ///
     /// # Errors
-    /// Why it is not kept. That something could not be removed is a warning.
+    /// The reason why it was not saved. If another snapshot cannot be removed, that is only a
+    /// warning.
     pub(crate) fn save(
         &self,
         state: &F,
@@ -98,8 +100,8 @@ impl<F: Fold> ViewSnapshotStore<F> {
         Ok(())
     }
 
-    /// The newest one at or below `upto` that is of use, in a log that ends at `head`. Those that
-    /// turn out to be of no use are removed. Waits for the store, on the calling thread.
+    /// The newest usable snapshot at or below `upto`, in a log that ends at `head`. Snapshots that
+    /// turn out to be useless are removed. Waits for the store, on the calling thread.
     pub(crate) fn newest(&self, upto: Position, head: Position) -> Option<SavedState<F>> {
         let view = type_name::<F>();
         let FoundSnapshots { own, foreign } = match self.find() {
@@ -150,14 +152,14 @@ impl<F: Fold> ViewSnapshotStore<F> {
         None
     }
 
-    /// The positions of what is kept by this code of this log, the oldest first.
+    /// The positions of the snapshots that this code made of this log, the oldest first.
     #[cfg(test)]
     pub(crate) fn positions(&self) -> Result<Vec<Position>, String> {
         Ok(self.find()?.own.into_iter().map(|(position, _)| position).collect())
     }
 
     fn name(&self, position: Position) -> String {
-        // With as many digits as any has, names are in the order of positions.
+        // All positions have 20 digits, so that names sort by position.
         format!("{}{}{:020}", self.view, self.code, position.get())
     }
 
@@ -176,7 +178,7 @@ impl<F: Fold> ViewSnapshotStore<F> {
                 false => found.foreign.push(name),
             }
         }
-        // A place of somebody else may have an order of its own.
+        // Another implementation of `Snapshots` may list names in any order.
         found.own.sort_unstable();
         Ok(found)
     }
@@ -230,17 +232,17 @@ impl<F: Fold> ViewSnapshotStore<F> {
         self.remove(foreign.into_iter().chain(many.into_iter().map(|at| self.name(at))))
     }
 
-    /// None of them is of use any more.
+    /// Removes all snapshots, because none is of use any more.
     ///
     /// # Errors
-    /// Why some are still there. They are not used, as long as this lives.
+    /// The reason why some still exist. They are not loaded as long as this store lives.
     pub(crate) fn forget(&self) -> Result<(), String> {
         let FoundSnapshots { own, foreign } = self.find()?;
         self.useless.lock().extend(own.into_iter().map(|(_, name)| name));
         self.remove(foreign.into_iter())
     }
 
-    /// Removes these, and what is of no use.
+    /// Removes the snapshots of these names, and the useless ones.
     fn remove(&self, names: impl Iterator<Item = String>) -> Result<(), String> {
         let useless = self.useless.lock().clone();
         let mut failed = Ok(());
@@ -255,12 +257,12 @@ impl<F: Fold> ViewSnapshotStore<F> {
     }
 }
 
-/// Which of these positions, in ascending order, are not kept: those that leave the smallest gaps
-/// for how far back they are. So distances from the newest about double from one to the next, or
-/// grow faster where `keep` is small for the log.
+/// The positions that are not kept, given all positions in ascending order: those that leave the
+/// smallest gaps for how far back they are. So distances from the newest about double from one to
+/// the next, or grow faster where `keep` is small for the log.
 ///
-/// The start of the log counts as one that is always there. What was just saved stays, and so
-/// does the newest, which may be the work of another process.
+/// The start of the log counts as a snapshot that always exists. The newest snapshot stays, which
+/// another process may have saved, and so does the one at `saved`.
 fn superfluous(
     mut kept: Vec<Position>,
     saved: Position,
@@ -269,7 +271,7 @@ fn superfluous(
 ) -> Vec<Position> {
     let mut removed = Vec::new();
     let newest = kept.last().copied().unwrap_or(saved);
-    // Closer together than the unit is about the same.
+    // Positions that are closer together than the unit count as about equal.
     let weight =
         |of: Position| (newest.get().saturating_sub(of.get()) as f64) + (unit_events.max(1) as f64);
     while kept.len() > keep.max(1) {

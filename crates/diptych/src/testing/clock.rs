@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::given::START_MICROS;
 
-/// A clock that stands still unless it is told to go on. It begins with the year 2000.
+/// A clock that stands still until a test moves it. It begins with the year 2000.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<AtomicI64>);
 
@@ -31,34 +31,34 @@ impl Clock {
         Clock(Arc::new(AtomicI64::new(START_MICROS)))
     }
 
-    /// What it shows.
+    /// The time that the clock shows.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::Acquire))
     }
 
-    /// Sets it.
+    /// Sets the clock.
     pub fn set(&self, instant: Timestamp) {
         self.0.store(instant.as_micros(), Ordering::Release);
     }
 
-    /// Goes on by this.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.0.fetch_add(micros, Ordering::AcqRel);
     }
 }
 
-/// Ids in a fixed order, for commands that bring their ids along: the same in every run.
+/// Ids in an order that is equal in every run, for commands that bring their ids along.
 #[derive(Debug, Default)]
 pub struct Ids(AtomicU64);
 
 impl Ids {
-    /// From the first on.
+    /// Starts at the first id.
     pub fn new() -> Ids {
         Ids::default()
     }
 
-    /// The next.
+    /// The next id.
     pub fn next_id(&self) -> Uuid {
         Uuid::from_u64_pair(0, self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }

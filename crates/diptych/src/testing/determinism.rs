@@ -1,4 +1,4 @@
-//! Whether a fold comes to the same state every time.
+//! Checks that a fold reaches the same state every time.
 
 use std::{
     any::type_name,
@@ -17,28 +17,28 @@ use crate::{
     fold::Fold,
 };
 
-/// Between two runs, so that a clock that is read shows another time.
+/// Pause between two runs, so that a fold that reads a clock gets another time.
 const PAUSE: Duration = Duration::from_millis(3);
-/// How often a prefix is folded, when the first event that matters is looked for. A fold that
-/// depends on chance can come out alike now and then.
+/// Number of attempts for each prefix in the search for the first event that matters. A fold that
+/// depends on chance sometimes reaches equal states.
 const ROUNDS: usize = 4;
-/// How often two states are compared on the way, about: comparing takes as long as the state is
-/// large, and after every event of many it would take for ever.
+/// Approximate number of comparisons on the way. A comparison takes longer the larger the state is,
+/// so comparing after every event could take too long.
 const COMPARISONS: usize = 1024;
-/// When the first event was recorded, and how much later each next one: 2020, in microseconds.
+/// The time of the first event, 2020, and the time between two events, in microseconds.
 const BEGAN: i64 = 1_577_836_800_000_000;
 const LATER: i64 = 1_000_000;
 
-/// Checks that a fold comes to the same state from the same events every time.
+/// Checks that a fold always reaches the same state from the same events.
 ///
-/// They are folded several times, on one thread and on fresh ones and at other times, and the
-/// states are compared by `==`. So a fold is caught that reads a clock, a random number, a
-/// thread, or depends on the order of a `HashMap`, which differs from map to map. A state that
-/// holds a `HashMap` is well, since equal maps are equal in whatever order.
+/// The events are folded several times, at different times, on one thread and on fresh ones, and
+/// the states are compared by `==`. So the check finds a fold that reads a clock, a random number
+/// or the thread, or that depends on the order of a `HashMap`, which differs from map to map. A
+/// state may hold a `HashMap`, because maps with equal entries are equal in any order.
 ///
-/// Give events that bring the fold into every state of interest, and several of each: the order
-/// of a map with one entry does not matter. A clock that is read to the second only is most likely
-/// not noticed. The events are encoded, and decoded for each run.
+/// Give events that bring the fold into every state of interest, and several of each: a map with
+/// one entry has only one order. The check most likely misses a fold that reads a clock only to the
+/// second. The events are encoded once, and decoded for each run.
 ///
 /// ```
 /// # use diptych::{EncodedEvent, Event, EventType, Json, RawEvent, SchemaError};
@@ -70,8 +70,8 @@ const LATER: i64 = 1_000_000;
 /// ```
 ///
 /// # Panics
-/// If two states differ: with the first event after which they do, and the difference. Also if
-/// there are no events, or one cannot be encoded and decoded.
+/// If two states differ, with the first event after which they do and with the difference. Also if
+/// there are no events, or if one cannot be encoded and decoded.
 #[track_caller]
 pub fn check_determinism<F>(events: impl IntoIterator<Item = F::Event>)
 where
@@ -95,7 +95,7 @@ struct Runs<F: Fold> {
     events: Vec<RawEvent>,
 }
 
-/// Two states that differ, made from as many events.
+/// Two different states, folded from equal events.
 struct TwoRuns<F> {
     events: usize,
     states: (F, F),
@@ -110,7 +110,7 @@ struct Different {
 
 impl<F: Fold + PartialEq + Debug> Runs<F> {
     fn new(events: impl IntoIterator<Item = F::Event>) -> Result<Runs<F>, SchemaError> {
-        // There is no log; ids of events are derived from one, and the same in every run.
+        // There is no log. Event ids derive from this log id, and are equal in every run.
         let log = LogId::from_bytes(*b"determinism test");
         let reading = Reading::new(Arc::new(Upcasters::new()), log)?;
         let encode = |event: F::Event| {
@@ -151,9 +151,9 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         Ok(state)
     }
 
-    /// Two runs on this thread that take turns, so that they are compared on the way too: a
-    /// difference that goes away again is one as well. Also gives how many events there were
-    /// when they were found equal last.
+    /// Folds two states on this thread, event by event in turns, and compares them on the way. So
+    /// it also finds a difference that goes away again. Also returns the number of events at the
+    /// last comparison that found them equal.
     fn side_by_side(&self) -> Result<(usize, Option<TwoRuns<F>>), SchemaError> {
         let all = self.events.len();
         let step = all / COMPARISONS + 1;
@@ -173,8 +173,8 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         Ok((equal, None))
     }
 
-    /// Runs over so many events one after another: on a fresh thread, on another that does it
-    /// twice, and here.
+    /// Folds the first `events` events four times, one after another: on a fresh thread, twice on
+    /// another fresh thread, and on this thread.
     fn apart(&self, events: usize) -> Result<Option<TwoRuns<F>>, SchemaError> {
         let run = || {
             thread::sleep(PAUSE);
@@ -188,7 +188,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         Ok(other.map(|other| TwoRuns { events, states: (first, other) }))
     }
 
-    /// The shortest prefix that makes a difference, between one that made none and one that did.
+    /// Finds the shortest prefix of events whose runs differ. Runs over `equal` events were equal.
     fn narrow(&self, mut equal: usize, mut differs: TwoRuns<F>) -> Result<TwoRuns<F>, SchemaError> {
         while differs.events > equal + 1 {
             let middle = equal.midpoint(differs.events);
@@ -223,7 +223,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
     }
 }
 
-/// A panic in there is one here.
+/// Passes a panic of `run` on to the caller.
 fn on_a_fresh_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     let joined = thread::scope(|scope| scope.spawn(run).join());
     joined.unwrap_or_else(|payload| panic::resume_unwind(payload))

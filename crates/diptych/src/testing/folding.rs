@@ -1,4 +1,4 @@
-//! Folding into a view without a log, to measure it.
+//! Folds events into a view without a log, for measurements.
 
 use std::{fmt, sync::Arc};
 
@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// Events in memory, folded into a view as an app does it: page by page, into the left copy and
-/// then into the right. For measurements: nothing is read and nothing decoded.
+/// Events in memory that are folded into a view as an app does it: page by page, into the left copy
+/// and then into the right one. For measurements of folding alone: nothing is read or decoded.
 ///
 /// ```
 /// # use diptych::{Event, Fold, Metadata, Position, Recorded, Timestamp, Uuid, testing::Folding};
@@ -65,7 +65,7 @@ impl<V: View> Folding<V> {
         Folding { slices, events: count }
     }
 
-    /// How many events there are.
+    /// Number of events.
     pub fn events(&self) -> u64 {
         self.events
     }
@@ -73,7 +73,7 @@ impl<V: View> Folding<V> {
     /// Folds them into a new view.
     ///
     /// # Panics
-    /// If the fold does.
+    /// If the fold panics.
     pub fn run(&self) -> V {
         let progress = Progress::new("view", String::new(), Position::START);
         let live = Arc::new(ShownView::new(V::default(), Position::START, Arc::new(progress)));

@@ -1,5 +1,4 @@
-//! Given these events, when this command is sent, then this comes of it: rules tested without
-//! a store, a runtime or a wait.
+//! Tests of rules as given / when / then, without a store, a runtime or a wait.
 
 mod digest;
 
@@ -19,12 +18,12 @@ use crate::{
     panics::panic_text,
 };
 
-/// What happened so far: begins a test of a rule.
+/// Begins a test of a rule, with the events that were recorded before the command.
 ///
-/// Events go through their encoding on the way, and each fold is given what is in its boundary,
-/// as in an app. Positions count from 1; the clock begins with the year 2000 and goes on a
-/// second with each event, unless [`at`](Given::at) says otherwise; ids follow from positions. So
-/// everything that a fold can see is the same in every run.
+/// Events go through their encoding, and each fold gets the events of its boundary, as in an app.
+/// Positions count from 1. The clock begins with the year 2000 and advances by a second with each
+/// event, unless [`at`](Given::at) sets it. Ids derive from positions. So a fold gets the same
+/// input in every run.
 ///
 /// ```
 /// use diptych::{Command, Event, Filter, Fold, Recorded, Tag, testing::given};
@@ -83,7 +82,7 @@ pub fn given<E: Event>(events: impl IntoIterator<Item = E>) -> Given {
     nothing_given().and(events)
 }
 
-/// Nothing happened so far.
+/// Begins a test of a rule, without earlier events.
 #[must_use = "nothing is tested before a command is sent and its outcome is compared"]
 pub fn nothing_given() -> Given {
     Given {
@@ -98,7 +97,7 @@ pub fn nothing_given() -> Given {
 pub(super) const START_MICROS: i64 = 946_684_800_000_000;
 const SECOND_MICROS: i64 = 1_000_000;
 
-/// What happened so far; see [`given`].
+/// The events before a command; see [`given`].
 #[derive(Debug)]
 pub struct Given {
     events: Vec<(RawEvent, Timestamp)>,
@@ -108,7 +107,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// And then these.
+    /// Adds these events.
     #[must_use]
     #[track_caller]
     pub fn and<E: Event>(mut self, events: impl IntoIterator<Item = E>) -> Given {
@@ -120,7 +119,7 @@ impl Given {
         self
     }
 
-    /// And then this, as an older program wrote it.
+    /// Adds this event, as an older program wrote it.
     #[must_use]
     pub fn and_stored(mut self, event: RawEvent) -> Given {
         self.push(event);
@@ -134,14 +133,14 @@ impl Given {
         self
     }
 
-    /// What follows is recorded from this instant on.
+    /// Sets the clock to the instant at which the next event is recorded.
     #[must_use]
     pub fn at(mut self, instant: Timestamp) -> Given {
         self.clock = instant;
         self
     }
 
-    /// What follows has this metadata.
+    /// Gives this metadata to all further events.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Given {
         self.metadata = metadata;
@@ -164,7 +163,7 @@ impl Given {
         }
     }
 
-    /// This command is sent.
+    /// Sends this command.
     ///
     /// # Panics
     /// If an event cannot be folded, the rule panics, or what it decides cannot be written so
@@ -251,7 +250,7 @@ impl Given {
     }
 }
 
-/// What came of a command; say what should have.
+/// The outcome of a command, to be compared with the expected one.
 #[must_use = "nothing is tested before the outcome is compared"]
 pub struct When<C: Command> {
     given: Given,
@@ -266,7 +265,7 @@ enum Outcome<C: Command> {
 }
 
 impl<C: Command> When<C> {
-    /// These events, and no others. Answers with everything that happened so far, to go on.
+    /// Expects exactly these events. Returns all events so far, to continue with.
     ///
     /// # Panics
     /// If it is not so, with the difference.
@@ -283,7 +282,7 @@ impl<C: Command> When<C> {
         }
     }
 
-    /// No event.
+    /// Expects that the command is accepted and writes no event.
     ///
     /// # Panics
     /// If it is not so.
@@ -299,7 +298,7 @@ impl<C: Command> When<C> {
         }
     }
 
-    /// The rule says no, for this reason.
+    /// Expects that the rule rejects the command, for this reason.
     ///
     /// # Panics
     /// If it is not so, with the difference.
@@ -315,7 +314,7 @@ impl<C: Command> When<C> {
         }
     }
 
-    /// The rule says no, for a reason that `is` accepts.
+    /// Expects that the rule rejects the command, for a reason that `is` accepts.
     ///
     /// # Panics
     /// If it is not so.
@@ -327,7 +326,7 @@ impl<C: Command> When<C> {
         }
     }
 
-    /// The command makes no sense, because of this field.
+    /// Expects that the command is invalid, because of this field.
     ///
     /// # Panics
     /// If it is not so.
@@ -339,7 +338,7 @@ impl<C: Command> When<C> {
         }
     }
 
-    /// The state of `F` over this boundary, with what came of the command.
+    /// The state of `F` over this boundary, with the events of the command.
     ///
     /// # Panics
     /// As [`Given::state`].
@@ -389,7 +388,7 @@ impl<C: Command> Debug for When<C> {
     }
 }
 
-/// The event as it would be written, which has to be as its type says and to come back.
+/// The event as it would be written. It must match its declared type, and must be readable.
 #[track_caller]
 fn written<E: Event>(schema: &Schema, event: &E) -> RawEvent {
     let reading = schema.reading::<E>();

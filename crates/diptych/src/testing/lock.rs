@@ -1,4 +1,4 @@
-//! The schema lock: what events looked like when they were first written, in a file that is
+//! The schema lock: the shapes that events had when they were first written, in a file that is
 //! reviewed like the program.
 
 mod compare;
@@ -13,15 +13,15 @@ use diptych_store::{LogId, RawEvent};
 
 use crate::event::{EncodedEvent, Event, EventType, Reading, SchemaError, Upcasters, encoded};
 
-/// What has to be said to record.
+/// The environment variable that turns recording on.
 const VARIABLE: &str = "DIPTYCH_SCHEMAS";
 const RECORD: &str = "record";
 
-/// Keeps the shapes of events, with samples of them, in a file of the repository, and fails when
-/// one changes without a new version and an upcaster.
+/// Keeps the shapes and samples of events in a file of the repository, and fails when a shape
+/// changes without a new version and an upcaster.
 ///
-/// An event that is in a log stays as it is, and the program that reads it changes. This test
-/// notices it before a log does:
+/// Events in a log never change, but the program that reads them does. This test finds a mismatch
+/// before the program meets such a log:
 ///
 /// ```no_run
 /// # use diptych::{EncodedEvent, Event, EventType, Json, RawEvent, SchemaError, Upcasters};
@@ -50,30 +50,30 @@ const RECORD: &str = "record";
 /// }
 /// ```
 ///
-/// Run it once with `DIPTYCH_SCHEMAS=record`, and commit the file. The same for every type and
-/// every version that comes later. What is recorded is never changed or removed by that.
+/// Run it once with `DIPTYCH_SCHEMAS=record`, and commit the file. Do so again for every new type
+/// and every new version. Recording only adds to the file.
 ///
 /// It fails if
 ///
 /// - an event type has no sample, or its version is not recorded;
-/// - tag keys, codec or shape of a version are not what was recorded. Also one more optional
-///   field is another shape: an older program would lose it;
-/// - a recorded sample, of whatever version, does not become events of the program by its
-///   upcasters. A type that an upcaster drops is well, and one that nobody reads is not.
+/// - tag keys, codec or shape of a version differ from the recorded ones. An additional optional
+///   field counts as another shape, because an older program would lose it;
+/// - the upcasters do not turn a recorded sample, of any version, into events of the program. An
+///   upcaster may drop the type, but a type that the program neither reads nor drops is a failure.
 ///
-/// # What the shape of an event is
+/// # The shape of an event
 ///
-/// The fields that its samples show, also once they are read and written again, and of what kind
-/// their values are: `amount: number`, `owner.name: string`, `lines[].price: number`,
-/// `note: null|string`. So give samples that show everything: each variant of an enum, options
-/// with and without a value, lists with an element. A field that was `null` in every sample, or
-/// an empty list, may become known later; anything else that new samples show is a change.
-/// If the type is as it was, or was never used, remove its entry from the file and record it
-/// again.
+/// The shape consists of the fields that the samples show, also after they are read and written
+/// again, and of the kinds of their values: `amount: number`, `owner.name: string`,
+/// `lines[].price: number`, `note: null|string`. So give samples that show everything: each variant
+/// of an enum, options with and without a value, lists with an element. The kind of a field that
+/// was `null`, or an empty list, in every sample may become known later. Any other difference that
+/// new samples show is a change. If the type did not change, or was never used, remove its entry
+/// from the file and record it again.
 ///
-/// The keys of a map are like fields of a struct: give it the same keys in every sample. Of a
-/// codec other than `json` and `messagepack` no shape is known, only that its samples are still
-/// read.
+/// The keys of a map are like fields of a struct: give it the same keys in every sample. The shape
+/// is known only for the codecs `json` and `messagepack`. For other codecs the test only checks
+/// that samples can still be read.
 ///
 /// One file belongs to one test, which gives it all events of the program.
 pub struct SchemaLock {
@@ -186,7 +186,7 @@ impl SchemaLock {
         Ok(())
     }
 
-    /// Whether to record. Another word in the variable is most likely a slip.
+    /// Whether to record. Any other value of the variable is most likely a mistake.
     fn records(&mut self) -> bool {
         self.record.unwrap_or_else(|| match env::var_os(VARIABLE) {
             None => false,
@@ -213,7 +213,7 @@ fn same_set(one: &[&str], other: &[&str]) -> bool {
 }
 
 fn reading<E: Event>(upcasters: Arc<Upcasters>) -> Result<Reading<E>, SchemaError> {
-    // The log is only there for the ids of events, which nobody asks for here.
+    // The ids of events derive from the id of the log, and are not compared here.
     Reading::new(upcasters, LogId::from_bytes([0; 16]))
 }
 
@@ -222,7 +222,7 @@ fn reader<E: Event>(upcasters: Arc<Upcasters>) -> Result<Reader, SchemaError> {
     Ok(Box::new(move |encoded| reading.decode(encoded)?.encode()))
 }
 
-/// Reads events of any version as whatever the program makes of them today.
+/// Reads events of any version, as the program reads them today.
 struct Readers {
     upcasters: Arc<Upcasters>,
     families: Vec<(Vec<EventType>, Reader)>,
@@ -237,11 +237,11 @@ impl Readers {
         Ok(Readers { upcasters, families })
     }
 
-    /// What the event is today, as it would be written: nothing, if it is dropped.
+    /// The event as the program would write it today; nothing if it is dropped.
     ///
     /// # Errors
-    /// [`SchemaError`] if an upcaster fails, or no event or not every one of that type can be
-    /// read from what it made.
+    /// [`SchemaError`] if an upcaster fails, or if its result is read by no event type, or not by
+    /// every event type of that name.
     fn read(&self, event: &RawEvent) -> Result<Vec<RawEvent>, SchemaError> {
         let mut written = Vec::new();
         for upcast in self.upcasters.apply(&encoded(event))? {
@@ -272,7 +272,7 @@ pub struct SchemaReport {
 }
 
 impl SchemaReport {
-    /// What is wrong, one after another: what, where, and what to do.
+    /// The problems. Each says what is wrong, where, and how to fix it.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }

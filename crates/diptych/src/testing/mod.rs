@@ -1,11 +1,11 @@
 //! Tests of a domain, without a store, a runtime or a wait.
 //!
-//! [`given()`] tries one command. [`SchemaLock`] notices when the shape of an event that is in logs
-//! changes by accident, [`check_determinism`] when a fold does not come to the same state every
-//! time, and [`check_digest`](Given::check_digest) when it comes to another one than the
-//! snapshots that are kept of it.
+//! [`given()`] tests one command. [`SchemaLock`] fails when the shape of a stored event changes by
+//! accident. [`check_determinism`] fails when a fold does not reach the same state every time.
+//! [`check_digest`](Given::check_digest) fails when a fold reaches another state than the one in
+//! its older snapshots.
 
-// A test that fails panics: that is what all of this is for.
+// These tools are for tests, and a test fails by a panic.
 #![allow(clippy::panic)]
 
 mod clock;
@@ -31,7 +31,7 @@ pub(crate) fn difference(expected: &str, actual: &str) -> String {
     text
 }
 
-/// What differs between two texts with names, and a little of what is around it.
+/// A unified difference of two named texts, with a few lines of context.
 fn unified_difference(old: (&str, &str), new: (&str, &str)) -> String {
     let ((old_name, old), (new_name, new)) = (old, new);
     TextDiff::from_lines(old, new).unified_diff().header(old_name, new_name).to_string()

@@ -74,7 +74,7 @@ impl Claims {
         self.failed = self.failed.or(Some(error));
     }
 
-    /// The first error that is known so far.
+    /// The first error.
     pub(crate) fn failed(&self) -> Option<TokenError> {
         self.failed
     }

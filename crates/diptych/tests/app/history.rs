@@ -13,7 +13,7 @@ use diptych::{
     Unavailable,
 };
 use diptych_store::{
-    HistoryChanged,
+    Append, AppendError, HistoryChanged, RawEvent,
     testing::{Call, Reply, WrappedStore},
 };
 use parking_lot::Mutex;
@@ -164,6 +164,25 @@ async fn a_commit_during_a_change_of_history_has_an_unknown_outcome() {
     let app = App::over(distant).start().await.unwrap();
     let failed = app.execute(open("a")).await.unwrap_err();
     assert!(matches!(failed, ExecuteError::Failed(CommandError::OutcomeUnknown(_))), "{failed}");
+}
+
+/// The other history refused it for its own reasons, and the caller took them for those of this
+/// history.
+#[tokio::test]
+async fn a_refusal_during_a_change_of_history_says_that_the_history_changed() {
+    let store = Store::new(Memory::new());
+    let identity = Arc::new(Mutex::new(store.identity()));
+    let now = identity.clone();
+    let distant = WrappedStore::over(store).identity(move || *now.lock()).after(move |reply| {
+        if let Reply::Append(_) = reply {
+            restore(&identity);
+        }
+        async {}
+    });
+    let nameless = Append::event(RawEvent::new("", "1"));
+    let refused = Store::new(distant).pinned().append(nameless).await.unwrap_err();
+    let is_told = matches!(refused, AppendError::Unavailable(Unavailable::HistoryChanged(_)));
+    assert!(is_told, "{refused}");
 }
 
 #[tokio::test]

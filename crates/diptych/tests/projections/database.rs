@@ -367,3 +367,30 @@ fn work_that_runs_again_after_a_rollback_has_its_effect_once() {
     database.apply(&[counted(1)], None, at(1)).unwrap();
     assert_eq!((database.numbers(), database.checkpoint().unwrap()), (vec![1], Some(at(1))));
 }
+
+/// The first batch after a database was replaced failed, and took the new tables with it. The
+/// schema counted as checked, so the next batch wrote to tables that did not exist.
+#[test]
+fn tables_that_were_rolled_back_with_a_batch_are_made_again() {
+    let contents = Arc::default();
+    let mut database = MemoryDatabase::new(&contents, 1);
+    database.refused = Some(1);
+    let refused = database.apply(&[counted(1)], None, at(1));
+    assert!(matches!(refused, Err(TargetError::Event { .. })), "{refused:?}");
+    assert!(contents.lock().objects.is_empty());
+    assert_moved(database.apply(&[counted(1)], Some(at(7)), at(8)), None);
+    database.refused = None;
+    database.apply(&[counted(1)], None, at(1)).unwrap();
+    assert_eq!((database.numbers(), contents.lock().objects.len()), (vec![1], 1));
+}
+
+/// A confirmation rolled back the tables that it had made for a database without rows. Readers of
+/// the report found no tables until the next event.
+#[test]
+fn a_confirmation_makes_the_tables_of_a_database_that_was_replaced() {
+    let contents = Arc::default();
+    let mut database = MemoryDatabase::new(&contents, 1);
+    assert_moved(database.confirm(Some(at(2))), None);
+    assert_eq!(contents.lock().objects.len(), 1);
+    database.confirm(None).unwrap();
+}

@@ -1,4 +1,4 @@
-//! What the tests of several areas share: domains, stores with hooks, and futures polled by hand.
+//! Shared by the tests of several areas: domains, stores with hooks, and futures polled by hand.
 //!
 //! Each area compiles its own copy and uses a part of it.
 #![allow(dead_code)]

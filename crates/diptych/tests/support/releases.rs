@@ -28,13 +28,13 @@ pub(crate) struct Named {
     pub(crate) name: String,
 }
 
-// What the program knows today.
+// The events that the program knows today.
 events!(Today {
     Opened(Opened) = "account-opened", 3, [account];
     Moved(Moved) = "customer-moved", 1, [account];
     Named(Named) = "customer-named", 2, [account];
 });
-// Programs that know a part of it.
+// Programs that know some of these events.
 events!(Naming { Named(Named) = "customer-named", 2, [account]; });
 events!(Opening { Opened(Opened) = "account-opened", 3, [account]; });
 
@@ -101,7 +101,7 @@ pub(crate) fn moved(to: &str) -> Today {
     Today::Moved(Moved { account: 7, to: to.to_owned() })
 }
 
-/// What all of it is today, for account 7.
+/// The history as the program reads it today, for account 7.
 pub(crate) fn story() -> Vec<String> {
     let story = [
         (1, opened("ann", "EUR", 1)),
@@ -121,10 +121,10 @@ pub(crate) fn of(types: &[&'static str]) -> Filter {
     if types.is_empty() { seven } else { seven.of_types(types) }
 }
 
-/// Whether a line of the story is asked for.
+/// Whether a line of the story is selected.
 pub(crate) type IsOf = fn(&str) -> bool;
 
-/// What there is to ask for, and what of the story it is.
+/// Filters, each with the check that tells which lines of the story it selects.
 pub(crate) fn questions() -> Vec<(Filter, IsOf)> {
     vec![
         (of(&[]), |_| true),

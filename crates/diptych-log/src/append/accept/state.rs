@@ -8,7 +8,7 @@ use diptych_store::{AppendError, CommitNumber, Position, TimeSource, Timestamp, 
 use crate::{
     append::{
         encoded::EncodedCommit,
-        queue::{IndexJob, Piece, Queue, WriteBatch},
+        queue::{Piece, Queue, WriteBatch},
     },
     catalog::{part::IndexPart, segment::Segment},
     format::{
@@ -17,6 +17,7 @@ use crate::{
         segment::{self, Head, Header},
     },
     index::{Coverage, newest::Commit},
+    maintain::indexer::IndexJob,
     shared::{LogEnd, SharedState},
 };
 
@@ -121,7 +122,7 @@ impl AcceptState {
         let number = self.batch;
         self.batch += 1;
         WriteBatch {
-            queue: std::mem::take(&mut self.queue),
+            pieces: std::mem::take(&mut self.queue).pieces,
             position: self.accepted,
             commit: CommitNumber(self.commits),
             tracking: self.tracking.clone(),

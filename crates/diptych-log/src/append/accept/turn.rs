@@ -99,7 +99,7 @@ impl Acceptor {
         may
     }
 
-    /// Notes that a part of the index was written to a file. Appends that waited for room go on.
+    /// Notes that a part of the index waits no longer. Appends that waited for room go on.
     pub(crate) fn part_is_written(&self) {
         let woken = {
             let mut state = self.state.lock();

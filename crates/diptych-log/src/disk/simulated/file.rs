@@ -179,7 +179,7 @@ enum Fate {
     /// Most sectors of all changes.
     Torn,
     /// Any sectors of any changes, any lengths.
-    ClusteredOffsets,
+    Scattered,
 }
 
 impl Fate {
@@ -190,7 +190,7 @@ impl Fate {
             2 => Fate::SizesOnly,
             3 | 4 => Fate::Upto(random.index(changes)),
             5 => Fate::Torn,
-            _ => Fate::ClusteredOffsets,
+            _ => Fate::Scattered,
         }
     }
 
@@ -200,7 +200,7 @@ impl Fate {
             Fate::Nothing | Fate::SizesOnly => false,
             Fate::Upto(last) => at < last || at == last && random.chance(50),
             Fate::Torn => random.chance(85),
-            Fate::ClusteredOffsets => random.chance(50),
+            Fate::Scattered => random.chance(50),
         }
     }
 
@@ -209,7 +209,7 @@ impl Fate {
             Fate::Everything | Fate::SizesOnly | Fate::Torn => true,
             Fate::Nothing => false,
             Fate::Upto(last) => at <= last,
-            Fate::ClusteredOffsets => random.chance(50),
+            Fate::Scattered => random.chance(50),
         }
     }
 }

@@ -272,7 +272,8 @@ fn tree() -> impl Strategy<Value = Tree> {
 }
 
 proptest! {
-    /// Whatever is not refused comes back, and nothing is refused that could.
+    /// Every state that is not refused comes back, and only states that cannot come back are
+    /// refused.
     #[test]
     fn a_state_comes_back_or_is_refused(tree in tree()) {
         match encode(&tree, Vec::new()) {
@@ -280,8 +281,8 @@ proptest! {
                 prop_assert!(!tree.has_some_of_nothing());
                 match decode::<Tree>(&bytes) {
                     Ok(read) => prop_assert_eq!(read, tree),
-                    // What is flattened goes through a form of serde that has no u128, and no
-                    // unit struct that is an empty array.
+                    // Serde buffers flattened fields in a form that has no u128, and that reads no
+                    // unit struct from an empty array.
                     Err(error) => prop_assert!(
                         error.contains("128") || error.contains("unit struct"),
                         "{}",

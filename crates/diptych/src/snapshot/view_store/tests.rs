@@ -167,7 +167,7 @@ fn the_newest_that_is_not_too_new_is_found() {
     let name = &names(&*place)[0];
     assert!(name.starts_with("view-") && name.ends_with("-00000000000000000009"), "{name}");
     assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{name}");
-    // The same position again.
+    // A second snapshot at one position replaces the first.
     snapshots.save(&view(7), at(100), 0).unwrap();
     assert_eq!(upto(&snapshots, 100, u64::MAX), Some((100, view(7))));
     assert_eq!(positions(&snapshots).len(), 5);
@@ -249,13 +249,13 @@ fn one_above_the_end_of_the_log_is_skipped_and_removed() {
         before.save(&view(position), at(position), 0).unwrap();
     }
     let snapshots = store_of::<Noting>(&place, log, 8);
-    // The past is asked for: what is newer is well.
+    // A question about the past gives no warning about newer snapshots.
     assert_eq!(WarningLog::during(|| upto(&snapshots, 19, 30)), (Some((10, view(10))), vec![]));
     let (found, warnings) = WarningLog::during(|| newest(&snapshots, 29));
     assert_eq!(found, Some((20, view(20))));
     assert!(warnings[0].contains("of position 30, and the log ends at 29"), "{warnings:?}");
     assert_eq!(names(&*place).len(), 2);
-    // The log goes on, with other events: it is never taken for one of those.
+    // The log continues with other events: the removed snapshot must not be used for them.
     assert_eq!(newest(&snapshots, 35), Some((20, view(20))));
     snapshots.save(&view(25), at(25), 0).unwrap();
     assert_eq!(names(&*place).len(), 3);
@@ -466,13 +466,13 @@ fn a_state_that_cannot_be_written_or_read_is_none() {
     }
 }
 
-/// A place of which some parts are out of order.
+/// A place where some operations fail or panic.
 #[derive(Default)]
 struct TestPlace {
     kept: MemorySnapshots,
-    /// What fails, or panics.
+    /// The operation that is broken, and whether it "fails" or "panics".
     broken: Mutex<(&'static str, &'static str)>,
-    /// Only this name, if it is one.
+    /// If not empty, only operations on this name are broken.
     name: Mutex<String>,
 }
 
@@ -564,7 +564,7 @@ fn one_that_cannot_be_read_this_time_is_left_alone() {
     }
 }
 
-/// What is kept after so many snapshots, one each unit.
+/// The positions that are kept after `saves` snapshots, with one each `unit`.
 fn after(saves: u64, keep: usize, unit: u64) -> Vec<u64> {
     let mut kept = Vec::new();
     for position in (1..=saves).map(|number| at(number * unit)) {
@@ -618,7 +618,7 @@ fn what_was_just_saved_stays_also_below_the_work_of_another_process() {
     assert_eq!(superfluous(Vec::new(), at(1), 0, 0), []);
 }
 
-/// What was warned of on this thread.
+/// The warnings that were logged on this thread.
 #[derive(Clone, Default)]
 struct WarningLog(Arc<Mutex<Vec<String>>>);
 

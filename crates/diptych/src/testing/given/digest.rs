@@ -11,8 +11,8 @@ use crate::{
     snapshot::{decode, encode},
 };
 
-/// How often two states are compared on the way, about: a digest takes as long as its state is
-/// large.
+/// Approximate number of comparisons of two states on the way. A digest takes longer the larger its
+/// state is.
 const COMPARISONS: usize = 1024;
 
 impl Given {
@@ -123,7 +123,7 @@ fn of<T: Serialize>(state: &T) -> Result<StateDigest, String> {
     digest(state).map_err(|error| error.to_string())
 }
 
-/// What is wrong with what was committed, and what belongs there.
+/// The problem with the committed digest, and the digest that belongs in its place.
 fn compare(committed: &str, version: u32, digest: StateDigest) -> Option<String> {
     let belongs = |version: u32| format!("\"{version}:{digest}\"");
     let known = committed.split_once(':').and_then(|(version, digest)| {

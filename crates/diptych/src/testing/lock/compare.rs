@@ -1,4 +1,4 @@
-//! The rules: what must be in the file, and what must not differ from it.
+//! The rules of the schema lock: the entries that the file must have, and the changes that fail.
 
 use diptych_store::RawEvent;
 
@@ -9,18 +9,18 @@ use super::{
 };
 use crate::testing::unified_difference;
 
-/// A check on its way.
+/// A check in progress.
 struct Check {
     readers: Readers,
     entries: Vec<Entry>,
     problems: Vec<String>,
-    /// What would be recorded.
+    /// The entries to record.
     news: Vec<News>,
 }
 
 enum News {
     Added(Entry),
-    /// A field that was not known is; the entry takes the place of the one with its name.
+    /// The kind of a field became known. The entry replaces the one of the same type and version.
     Refined(Entry),
 }
 
@@ -67,7 +67,7 @@ impl Check {
         }
     }
 
-    /// A type of the program: its samples are read back, and it is as recorded.
+    /// Checks a type of the program: its samples can be read back, and it is as recorded.
     fn current(&mut self, current: &Current) {
         let of = current.of;
         let mut shown = match shape_of(of.codec, &current.samples) {
@@ -108,9 +108,9 @@ impl Check {
         }
     }
 
-    /// Adds to the shape what the recorded samples show when they are read and written again: so
-    /// it does not matter whether they are still among the samples of the test. The first that
-    /// cannot be read is a problem.
+    /// Adds to the shape the fields that the recorded samples show after they are read and written
+    /// again. So it does not matter whether the test still has these samples. Returns the first
+    /// problem of a sample that cannot be read.
     fn written_again(&self, recorded: &Entry, shown: &mut Option<Shape>) -> Option<String> {
         let mut problem = None;
         for sample in recorded.events() {
@@ -121,7 +121,7 @@ impl Check {
             let same = |event: &&RawEvent| recorded.is_of(&event.event_type, event.version);
             for event in written.iter().filter(same) {
                 if let Some(shape) = shown {
-                    // It came out of the codec in this moment.
+                    // Infallible: this codec has just written the payload.
                     let _ = shape.add(&recorded.codec, &event.payload);
                 }
             }
@@ -129,7 +129,7 @@ impl Check {
         problem
     }
 
-    /// Versions that are not written any more, and types that are gone.
+    /// Checks versions that are not written any more, and types that are gone.
     fn older(&mut self, names: &[&str], current: impl Fn(&Entry) -> Option<u32>) {
         for entry in &self.entries {
             let (name, version) = (&entry.event_type, entry.version);
@@ -172,7 +172,7 @@ impl Check {
         }
     }
 
-    /// All or nothing: what is recorded while something is wrong may be wrong too.
+    /// Records all entries, or none if there is a problem, which may affect them too.
     fn record(&mut self, write: impl FnOnce(&[Entry]) -> Result<(), String>) {
         if self.news.is_empty() {
             return;
@@ -220,7 +220,7 @@ fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
 /// The entry that should take the place of the recorded one, if something became known.
 ///
 /// # Errors
-/// What differs, with advice.
+/// The difference, with advice.
 fn compare(recorded: &Entry, now: Entry) -> Result<Option<Entry>, String> {
     let declared = recorded.codec == now.codec && recorded.tags == now.tags;
     let change = match (&recorded.shape, &now.shape) {

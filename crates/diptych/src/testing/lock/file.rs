@@ -43,7 +43,7 @@ impl Entry {
         })
     }
 
-    /// What must not change, as lines.
+    /// The properties that must not change, as lines.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("codec {}", self.codec)];
         lines.extend(self.tags.iter().map(|key| format!("tag {key}")));
@@ -70,14 +70,14 @@ struct LockEntry {
     tags: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<Vec<String>>,
-    /// JSON as it is, byte by byte; of other codecs base64.
+    /// JSON payloads byte by byte; payloads of other codecs as base64.
     samples: Vec<Box<RawValue>>,
 }
 
 /// The entries of the file, none if there is no file.
 ///
 /// # Errors
-/// Why it is none, and what to do.
+/// The reason why the file cannot be used, and how to fix it.
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -154,7 +154,7 @@ impl LockEntry {
 /// Puts the entries in the place of the file, whole or not at all.
 ///
 /// # Errors
-/// Why it was not written.
+/// The reason why the file was not written.
 pub(super) fn write(path: &Path, entries: &[Entry]) -> Result<(), String> {
     let mut events: Vec<_> = entries.iter().map(LockEntry::of).collect::<Result<_, _>>()?;
     events.sort_by(|one, other| (&one.r#type, one.version).cmp(&(&other.r#type, other.version)));
@@ -174,7 +174,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     });
     let replaced = written.and_then(|()| fs::rename(&temporary, path));
     if replaced.is_err() {
-        // What went wrong is said; that half a file stays beside it is not worth a word.
+        // The caller reports the first error. A temporary file that is left behind does no harm.
         let _ = fs::remove_file(&temporary);
     }
     replaced

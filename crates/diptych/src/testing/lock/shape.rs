@@ -48,19 +48,19 @@ const KINDS: [(JsonKind, &str); 7] = [
 pub(super) enum Change {
     /// Not at all.
     None,
-    /// Something is known that never had a value so far.
+    /// A field that never had a value before has one now.
     Refined,
     /// In any other way.
     Other,
 }
 
 impl Shape {
-    /// Whether payloads of this codec can be looked into.
+    /// Whether the fields of payloads of this codec can be read.
     pub(super) fn is_known(codec: &str) -> bool {
         codec == Json::NAME || codec == MessagePack::NAME
     }
 
-    /// Adds what this payload shows.
+    /// Adds the fields of this payload.
     ///
     /// # Errors
     /// If it is not of this codec.
@@ -76,15 +76,15 @@ impl Shape {
         read.map_err(|error| error.to_string())
     }
 
-    /// Adds what another shape shows.
+    /// Adds the fields of another shape.
     pub(super) fn merge(&mut self, other: &Shape) {
         for (path, kinds) in &other.0 {
             self.0.entry(path.clone()).or_default().extend(kinds);
         }
     }
 
-    /// One line for each path. Of the payload itself there is none if it is an object, as it is
-    /// nearly always.
+    /// One line for each path. The payload itself has a line only if it is not an object, which is
+    /// rare.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let told = self.0.iter().filter(|(path, kinds)| *path != ROOT || !is_object(kinds));
         told.map(|(path, kinds)| {
@@ -97,7 +97,7 @@ impl Shape {
     /// The shape in these lines.
     ///
     /// # Errors
-    /// Which line is none.
+    /// The first line that cannot be parsed.
     pub(super) fn parse(lines: &[String]) -> Result<Shape, String> {
         let mut shape = Shape::default();
         for line in lines {
@@ -124,7 +124,7 @@ impl Shape {
         }
     }
 
-    /// Whether nothing but `null` was at this path or above it, or only empty lists above it.
+    /// Whether the samples had only `null` at this path or above it, or only empty lists above it.
     fn was_unknown(&self, path: &str) -> bool {
         self.0.iter().any(|(above, kinds)| {
             let Some(rest) = path.strip_prefix(above.as_str()) else { return false };
@@ -132,7 +132,7 @@ impl Shape {
             let list = kinds.iter().all(|kind| matches!(kind, JsonKind::Null | JsonKind::List));
             let element = format!("{above}[]");
             match rest.as_bytes().first() {
-                // A payload that is nothing, as of a struct without fields, is known as that.
+                // A null payload, such as that of a struct without fields, is a known shape.
                 None | Some(b'.') => null && above != ROOT,
                 Some(b'[') => {
                     let empty = !self.0.contains_key(&element);
@@ -166,7 +166,7 @@ fn field(path: &str, name: Option<&str>) -> String {
     if path == ROOT { name } else { format!("{path}.{name}") }
 }
 
-/// Collects what is at a path, from any format that describes itself.
+/// Collects the kinds of values at a path, from any self-describing format.
 struct PathWalker<'a> {
     shape: &'a mut Shape,
     path: String,
@@ -186,7 +186,7 @@ impl<'de> DeserializeSeed<'de> for PathWalker<'_> {
     }
 }
 
-/// Values without parts differ in nothing but their kind.
+/// Values without parts differ only in their kind.
 macro_rules! plain {
     ($($visit:ident($of:ty) $kind:ident)*) => {$(
         fn $visit<E: de::Error>(mut self, _: $of) -> Result<(), E> {
@@ -260,8 +260,7 @@ impl<'de> de::Visitor<'de> for PathWalker<'_> {
     }
 }
 
-/// The key of an entry, if it is text. A key of another kind is one of a map for certain, and
-/// those are alike.
+/// The key of an entry, if it is text. Keys of other kinds occur only in maps, and share one path.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
