@@ -2,7 +2,7 @@
 //! `entrance`, which checks hosts, limits and callers, before a handler sees it. `request` reads
 //! the parts of a request, `response` and `problem` write the answer.
 //!
-//! `entrance`, `access`, `limits` and `stop` know no route. Another protocol enters by them too.
+//! `access`, `limits` and `stop` know no route.
 
 pub(crate) mod access;
 pub(crate) mod connection;

@@ -97,9 +97,9 @@
 //! JSON. `Diptych-Position` is its position, `Diptych-Token` names that position for use as
 //! `Diptych-After`, and `Diptych-Cost-Events` is the number of events read for it. A stale answer
 //! has `Diptych-Stale`. If the view stands still, `Diptych-View-State` (`paused`, `stalled`,
-//! `stopped`, `ended` or `closed`) and `Diptych-View-Since` say so. Parameters, or headers of the
-//! same names (`_as_of` is `Diptych-As-Of`), set how fresh the answer has to be, or its point in
-//! the past:
+//! `stopped`, `ended`, `history changed` or `closed`) and `Diptych-View-Since` say so. Parameters,
+//! or headers of the same names (`_as_of` is `Diptych-As-Of`), set how fresh the answer has to be,
+//! or its point in the past:
 //!
 //! | parameter | meaning |
 //! |---|---|

@@ -123,10 +123,9 @@ impl Server {
     {
         let (name, entry) = route.into().into_entry(&mut self.schemas);
         self.check_name(&name);
-        if self.entries.commands.contains_key(&name) {
+        if self.entries.commands.insert(name.clone(), entry).is_some() {
             self.mistakes.push(format!("there are two commands {name:?}: rename one"));
         }
-        self.entries.commands.insert(name, entry);
         self
     }
 
@@ -245,17 +244,19 @@ impl Server {
         let address = listener.local_addr().map_err(ServeError::Listener)?;
         if address.ip().is_loopback() {
             self.hosts.add_loopback();
-        } else if self.hosts.is_empty() {
+        }
+        let is_open = self.hosts.is_empty();
+        let site = self.into_site()?;
+        if is_open {
             return Err(ServeError::NotLoopback { address });
         }
-        let site = self.into_site()?;
         let (door, metrics) = (site.door.clone(), site.metrics.clone());
         serve(router(site), door, metrics, listener, shutdown).await;
         Ok(())
     }
 
     /// The routes as a [`Router`] for another program, which runs its own server with its own
-    /// middleware, encryption or HTTP/2. Nest it below a prefix, or merge it into another router.
+    /// middleware, encryption or HTTP/2. Nest it below a prefix.
     ///
     /// The routes check hosts and origins, ask the hook, catch panics, compress answers, and hold
     /// all limits of requests, streams, bodies and times of answers. At least one
@@ -306,10 +307,11 @@ impl Server {
     /// # Errors
     /// [`ServeError`] if the configuration is wrong, or names no host.
     pub fn into_router(self) -> Result<(Router, StopHandle), ServeError> {
-        if self.hosts.is_empty() {
+        let has_host = !self.hosts.is_empty();
+        let site = self.into_site()?;
+        if !has_host {
             return Err(ServeError::NoHost);
         }
-        let site = self.into_site()?;
         let stop = StopHandle::new(site.door.stop().clone(), site.door.limits().stop_time);
         Ok((router(site), stop))
     }

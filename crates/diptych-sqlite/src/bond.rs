@@ -90,15 +90,25 @@ fn salt_of(mut file: &File) -> io::Result<i64> {
     Ok(i64::from_be_bytes(salts))
 }
 
+/// The stamp of the last commit, read when a transaction began. At its end the row may come from
+/// another file that was put there while the transaction worked.
+#[derive(Clone, Copy)]
+pub(crate) struct LastStamp(Option<Stamp>);
+
+pub(crate) fn last(tx: &Connection) -> rusqlite::Result<LastStamp> {
+    Ok(LastStamp(through_wal(tx)?))
+}
+
 /// Writes the stamp of the commit that this transaction will be. `whole` is the stamp at which the
 /// file was known to contain all of the `-wal`. Returns the new stamp.
 pub(crate) fn advance(
     tx: &Connection,
+    LastStamp(now): LastStamp,
     file: &Path,
     wal: &mut Wal,
     whole: Option<i64>,
 ) -> rusqlite::Result<i64> {
-    let (now, salt) = (through_wal(tx)?, wal.salt());
+    let salt = wal.salt();
     let base = match now {
         Some(now) if now.wal == salt && whole != Some(now.stamp) => now.base,
         now => {

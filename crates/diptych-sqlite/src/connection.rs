@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal as Checkpoint
 
 use crate::{
     Sqlite,
-    bond::{self, Bond, Wal},
+    bond::{self, Bond, LastStamp, Wal},
     guard::{Guard, Savepoints},
 };
 
@@ -196,9 +196,9 @@ impl BoundFiles {
     }
 
     /// Writes the stamp of a transaction that is about to commit.
-    pub(crate) fn stamp(&mut self, tx: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn stamp(&mut self, tx: &Connection, last: LastStamp) -> rusqlite::Result<()> {
         if self.has_wal {
-            self.stamp = Some(bond::advance(tx, &self.main, &mut self.wal, self.whole)?);
+            self.stamp = Some(bond::advance(tx, last, &self.main, &mut self.wal, self.whole)?);
         }
         Ok(())
     }

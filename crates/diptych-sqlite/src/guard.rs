@@ -191,13 +191,13 @@ impl Rules {
             }),
             // Every statement that makes or removes an object writes to the schema.
             Rules::Write { .. } if table.starts_with("sqlite_") => Some(
-                "tables are made in `create`, not in `apply`: so that a reset removes them"
+                "tables are made in `create`, not in `apply`: so that a rebuild removes them"
                     .to_owned(),
             ),
             Rules::Write { own, .. } => (!own.contains(table)).then(|| {
                 format!(
                     "{table} is not of this projection, which may write only to what it made in \
-                     `create`: so that a reset makes the same rows again"
+                     `create`: so that a rebuild makes the same rows again"
                 )
             }),
         }

@@ -175,7 +175,7 @@ pub trait Projection: Send + 'static {
 
     /// Makes its tables, indexes, views and triggers, none of which exist yet.
     ///
-    /// The objects made here are noted, and a reset or a new version removes them. Each start runs
+    /// The objects made here are noted, and a rebuild or a new version removes them. Each start runs
     /// `create` again in memory to detect changes.
     ///
     /// # Errors

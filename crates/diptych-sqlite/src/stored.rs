@@ -1,7 +1,7 @@
 //! Tables of this crate in a database, beside those of its projections.
 //!
 //! `diptych_checkpoint` is also for readers, so it uses text that any tool shows. `diptych_schema`
-//! lists the objects that each projection made, as SQLite describes them. A reset removes these.
+//! lists the objects that each projection made, as SQLite describes them. A rebuild removes these.
 //! `diptych_file` is for [`bond`].
 
 use diptych::{

@@ -1,16 +1,18 @@
 //! A projection in its database.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, sync::Arc};
 
-use diptych::projection::{Checkpoint, Database, DatabaseWork, RunnerHandle, TargetError};
+use diptych::projection::{
+    Database, DatabaseWork, RunnerHandle, SchemaObject, StoredCheckpoint, TargetError,
+};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::{
-    Projection, Sqlite,
+    Projection, Sqlite, bond,
     connection::{FileId, Open, OpenOutcome, Place},
     guard::Savepoints,
     schema, stored,
-    transaction::SqliteTransaction,
+    transaction::{SqliteTransaction, described},
     trouble::{of_commit, of_file},
 };
 
@@ -19,6 +21,8 @@ pub struct SqliteProjection<P> {
     projection: P,
     place: Sqlite,
     runner: Option<RunnerHandle>,
+    /// The objects that `create` makes, once it was run in memory.
+    described: Option<Arc<[SchemaObject]>>,
     /// Taken out during each operation. After an error of the file it is opened again.
     open: Option<Open>,
     /// The `-wal` that this projection wrote for a database that was replaced since.
@@ -46,17 +50,25 @@ impl<P: Projection> Database for SqliteProjection<P> {
         })
     }
 
-    fn is_at(&mut self, stored: Option<Checkpoint>) -> Result<bool, TargetError> {
+    fn described(&mut self) -> Result<Arc<[SchemaObject]>, TargetError> {
+        if let Some(described) = &self.described {
+            return Ok(described.clone());
+        }
+        let described: Arc<[SchemaObject]> = described(&self.projection, &self.place)?.into();
+        self.described = Some(described.clone());
+        Ok(described)
+    }
+
+    fn peek(&mut self) -> Result<Option<StoredCheckpoint>, TargetError> {
         self.with(|this, open| {
             let reading = || this.file("reading the checkpoint");
             let count = schema::schema_count(&open.connection).map_err(reading())?;
             if open.checked.as_ref().is_none_or(|checked| checked.count() != count) {
-                return Ok(false);
+                return Ok(None);
             }
             let found = stored::checkpoint(&open.connection, this.projection.name());
-            Ok(found.map_err(reading())?.is_some_and(|found| {
-                found.version == this.projection.version() && found.checkpoint == stored
-            }))
+            let found = found.map_err(reading())?;
+            Ok(found.filter(|found| found.version == this.projection.version()))
         })
     }
 
@@ -75,6 +87,7 @@ impl<P: Projection> SqliteProjection<P> {
             projection,
             place,
             runner: None,
+            described: None,
             open: None,
             left: None,
             is_overwritten: false,
@@ -145,6 +158,7 @@ impl<P: Projection> SqliteProjection<P> {
     ) -> Result<Attempt, TargetError> {
         let Open { connection, guard, checked, savepoints, files } = open;
         let tx = self.begin(connection)?;
+        let stamp = bond::last(&tx).map_err(self.file("reading the stamp of the last commit"))?;
         let (projection, place) = (&self.projection, &self.place);
         let mut session =
             SqliteTransaction::new(projection, place, &tx, guard, checked, *savepoints);
@@ -154,7 +168,7 @@ impl<P: Projection> SqliteProjection<P> {
         }
         outcome?;
         let last = session.last();
-        files.stamp(&tx).map_err(self.file("noting a commit"))?;
+        files.stamp(&tx, stamp).map_err(self.file("noting a commit"))?;
         tx.commit().map_err(|error| {
             *checked = None;
             of_commit(self.path(), last, error)
@@ -186,7 +200,7 @@ const FOREIGN: &str = "the database was replaced, and the -wal beside it is of t
     on from the rows in the file, or the file, too, to begin anew; then resume the projection";
 
 const OVERWRITTEN: &str = "the database was overwritten while it was open: when the copy is \
-    complete, resume the projection to go on from the rows that are in it, or reset it";
+    complete, resume the projection to go on from the rows that are in it, or rebuild it";
 
 /// The end of a transaction whose work did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,41 +72,6 @@ impl<'a, P: Projection> SqliteTransaction<'a, P> {
         move |error| of_file(path, doing, error)
     }
 
-    fn create_in(
-        &self,
-        guard: &Guard,
-        tx: &Transaction<'_>,
-        before: &[SchemaObject],
-    ) -> Result<(), TargetError> {
-        let existing: HashSet<_> = before.iter().map(|object| object.name.clone()).collect();
-        let rules = Rules::Create { existing: Arc::new(existing) };
-        let ran = guard.during(rules, || self.projection.create(tx));
-        // The guard would not check a cached statement again in `apply`.
-        tx.flush_prepared_statement_cache();
-        let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
-        outcome.map_err(|error| of_create(&self.place.path, error, ran.refused))?;
-        match ran.rolled_back || tx.is_autocommit() {
-            true => Err(self.broken(ENDED)),
-            false => Ok(()),
-        }
-    }
-
-    /// Refuses foreign keys to tables of other projections: the rows of one would decide whether
-    /// the other can remove its own.
-    fn refers_to_its_own(
-        &self,
-        tx: &Transaction<'_>,
-        made: &[SchemaObject],
-    ) -> Result<(), TargetError> {
-        let found = schema::foreign_reference(tx, made).map_err(self.file("reading its schema"))?;
-        let Some((table, foreign)) = found else { return Ok(()) };
-        Err(self.broken(&format!(
-            "table {table} of projection {} refers to {foreign}, which is not of this projection: \
-             leave out REFERENCES {foreign}, or make both tables in one projection",
-            self.projection.name()
-        )))
-    }
-
     /// Applies one event. Returns whether it was applied: if not, it wants savepoints.
     fn apply_one(&self, rules: Rules, event: &Recorded<P::Event>) -> Result<bool, TargetError> {
         let (tx, at) = (self.tx, event.position);
@@ -134,6 +99,66 @@ impl<'a, P: Projection> SqliteTransaction<'a, P> {
     }
 }
 
+/// Runs `create` in memory, and returns the objects that it made.
+pub(crate) fn described<P: Projection>(
+    projection: &P,
+    place: &Sqlite,
+) -> Result<Vec<SchemaObject>, TargetError> {
+    let trying = || |error| of_file(&place.path, "trying `create` in memory", error);
+    let guard = Guard::default();
+    let mut memory = Connection::open_in_memory().map_err(trying())?;
+    guard.watch(&mut memory).map_err(trying())?;
+    let tx = memory.transaction().map_err(trying())?;
+    create_in(projection, place, &guard, &tx, &[])?;
+    let made = schema::present(&tx).map_err(trying())?;
+    refers_to_its_own(projection, place, &tx, &made)?;
+    Ok(made)
+}
+
+fn create_in<P: Projection>(
+    projection: &P,
+    place: &Sqlite,
+    guard: &Guard,
+    tx: &Transaction<'_>,
+    before: &[SchemaObject],
+) -> Result<(), TargetError> {
+    let existing: HashSet<_> = before.iter().map(|object| object.name.clone()).collect();
+    let rules = Rules::Create { existing: Arc::new(existing) };
+    let ran = guard.during(rules, || projection.create(tx));
+    // The guard would not check a cached statement again in `apply`.
+    tx.flush_prepared_statement_cache();
+    let outcome = ran.outcome.unwrap_or_else(|panic| Err(panic.into()));
+    outcome.map_err(|error| of_create(&place.path, error, ran.refused))?;
+    match ran.rolled_back || tx.is_autocommit() {
+        true => Err(broken(place, ENDED)),
+        false => Ok(()),
+    }
+}
+
+/// Refuses foreign keys to tables of other projections: the rows of one would decide whether the
+/// other can remove its own.
+fn refers_to_its_own<P: Projection>(
+    projection: &P,
+    place: &Sqlite,
+    tx: &Transaction<'_>,
+    made: &[SchemaObject],
+) -> Result<(), TargetError> {
+    let found = schema::foreign_reference(tx, made)
+        .map_err(|error| of_file(&place.path, "reading its schema", error))?;
+    let Some((table, foreign)) = found else { return Ok(()) };
+    let fault = format!(
+        "table {table} of projection {} refers to {foreign}, which is not of this projection: \
+         leave out REFERENCES {foreign}, or make both tables in one projection",
+        projection.name()
+    );
+    Err(broken(place, &fault))
+}
+
+fn broken(place: &Sqlite, fault: &str) -> TargetError {
+    let reason = format!("{}: {fault}", place.path.display());
+    TargetError::Broken { reason, source: None }
+}
+
 impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
     fn projection(&self) -> &str {
         self.projection.name()
@@ -144,8 +169,7 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
     }
 
     fn broken(&self, fault: &str) -> TargetError {
-        let reason = format!("{}: {fault}", self.place.path.display());
-        TargetError::Broken { reason, source: None }
+        broken(self.place, fault)
     }
 
     fn create_tables(&mut self) -> Result<(), TargetError> {
@@ -169,7 +193,7 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
     }
 
     fn begin(&mut self, made: &[SchemaObject]) -> Result<(), TargetError> {
-        self.refers_to_its_own(self.tx, made)?;
+        refers_to_its_own(self.projection, self.place, self.tx, made)?;
         let (name, version) = (self.projection.name(), self.projection.version());
         stored::begin(self.tx, name, version, made).map_err(self.file("noting its tables"))
     }
@@ -183,21 +207,8 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
         schema::present(self.tx).map_err(self.file("reading its schema"))
     }
 
-    /// Runs `create` in memory.
-    fn described(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
-        let guard = Guard::default();
-        let trying = || self.file("trying `create` in memory");
-        let mut memory = Connection::open_in_memory().map_err(trying())?;
-        guard.watch(&mut memory).map_err(trying())?;
-        let tx = memory.transaction().map_err(trying())?;
-        self.create_in(&guard, &tx, &[])?;
-        let made = schema::present(&tx).map_err(trying())?;
-        self.refers_to_its_own(&tx, &made)?;
-        Ok(made)
-    }
-
     fn create(&mut self, before: &[SchemaObject]) -> Result<(), TargetError> {
-        self.create_in(self.guard, self.tx, before)
+        create_in(self.projection, self.place, self.guard, self.tx, before)
     }
 
     fn remove(&mut self, objects: &[SchemaObject]) -> Result<(), TargetError> {
@@ -213,7 +224,7 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
         if let Some((rule, table)) = schema::foreign_rule(self.tx, made).map_err(reading())? {
             return Err(self.broken(&format!(
                 "{} {} on table {table} is not of projection {}, and would decide what is in its \
-                 rows: drop it, then reset the projection",
+                 rows: drop it, then rebuild the projection",
                 rule.kind,
                 rule.name,
                 self.projection.name()

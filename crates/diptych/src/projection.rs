@@ -108,7 +108,7 @@ pub enum TargetError {
     /// The projection itself refused an event, or panicked over it.
     #[error(
         "the event at position {position} was refused: {reason}; correct the projection, then \
-         let it go on (or reset it, if its rows are wrong already)"
+         let it go on (or rebuild it, if its rows are wrong already)"
     )]
     Event {
         /// Where the event is.
@@ -199,7 +199,7 @@ pub enum ReplacedError {
     /// The rows belong to another log.
     #[error(
         "the rows are of log {}, and this is log {}: give the database that belongs to this \
-         log, or reset the projection", .stored.log.id, .log.id
+         log, or rebuild the projection", .stored.log.id, .log.id
     )]
     OtherLog {
         /// The checkpoint of the rows.
@@ -210,7 +210,7 @@ pub enum ReplacedError {
     /// The rows were made before a backup of this log was restored, or before it lost commits.
     #[error(
         "the rows are of epoch {} of this log, and it is in epoch {} now: it was restored or \
-         lost commits, and the rows may have events that it has not; reset the projection, or \
+         lost commits, and the rows may have events that it has not; rebuild the projection, or \
          restore the database to the same point and epoch", .stored.log.epoch, .log.epoch
     )]
     OtherEpoch {
@@ -222,7 +222,7 @@ pub enum ReplacedError {
     /// The rows are ahead of the log, and its epoch does not explain why.
     #[error(
         "the rows are of position {}, and the log ends at {head}: an older copy of its files was \
-         put in place; put the newer one back, or reset the projection", .stored.position
+         put in place; put the newer one back, or rebuild the projection", .stored.position
     )]
     AboveHead {
         /// The checkpoint of the rows.
@@ -234,7 +234,7 @@ pub enum ReplacedError {
     #[error(
         "the rows are of position {} of a history that the log has no more, there is another \
          event now: an older copy of its files was put in place and went on; put the newer one \
-         back, or reset the projection", .stored.position
+         back, or rebuild the projection", .stored.position
     )]
     OtherHistory {
         /// The checkpoint of the rows.

@@ -22,8 +22,8 @@ export function startPictures({ timeShown, lastInstant }) {
     const started = performance.now();
     await Promise.all(pictures.map((picture) => picture.load(past)));
     const took = millis(performance.now() - started);
-    say($("pictures-state"), then === null ? "Of now, and drawn again as events come."
-      : `Of what was so before ${momentOf(then)}: folded from the log in ${took} together.`);
+    say($("pictures-state"), then === null ? "Shows the present, and is drawn again as events come."
+      : `Shows the state before ${momentOf(then)}: folded from the log in ${took} together.`);
   }
 
   /** Called when the clock has stopped at `at`. */

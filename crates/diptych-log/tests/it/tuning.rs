@@ -29,7 +29,7 @@ fn works(options: LogOptions) {
         let log = Log::open(folder.path(), options).unwrap();
         for _ in 0..EVENTS {
             let event = RawEvent::new("noted", vec![b'x'; 200]);
-            log.blocking().append(Append::event(event)).unwrap();
+            let _accepted = log.blocking().append(Append::event(event)).unwrap();
         }
         log.close().unwrap();
         let log = Log::open(folder.path(), LogOptions::default()).unwrap();

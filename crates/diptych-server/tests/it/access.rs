@@ -248,5 +248,5 @@ async fn a_path_cannot_lead_outside_the_named_files() {
     }
     served.get("/large.txt?x=../").await.need("etag");
     let detail = served.get("/%3Cscript%3E").await.problem(404, "unknown");
-    assert_eq!(detail["detail"], json!("there is nothing at \"/%3Cscript%3E\": see /catalogue"));
+    assert_eq!(detail["detail"], json!("there is nothing at \"/%3Cscript%3E\": see the catalogue"));
 }

@@ -148,10 +148,15 @@ async fn a_prefix_may_have_parameters() {
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
     let (routes, _handle) = theatre(app).host("localhost").into_router().unwrap();
     let service = TowerToHyperService::new(Router::new().nest("/towns/{town}", routes));
-    let request = HttpRequest::get("http://localhost/towns/york/queries/how-many")
-        .version(Version::HTTP_2)
-        .body(axum::body::Body::empty());
-    assert_eq!(service.call(request.unwrap()).await.unwrap().status(), 200);
+    let get = |path: &str| {
+        let request = HttpRequest::get(format!("http://localhost/towns/york{path}"));
+        service.call(request.version(Version::HTTP_2).body(axum::body::Body::empty()).unwrap())
+    };
+    assert_eq!(get("/queries/how-many").await.unwrap().status(), 200);
+    let document = get("/openapi.json").await.unwrap().into_body();
+    let document = axum::body::to_bytes(document, usize::MAX).await.unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!(document["servers"], json!([{ "url": "/towns/york" }]));
 }
 
 /// `nest` has no route for the prefix with a slash, where the file `/` is.

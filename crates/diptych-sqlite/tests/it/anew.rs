@@ -144,7 +144,7 @@ fn tables_and_checkpoints_that_were_removed_by_hand_are_noticed() {
 
     by_hand("DROP TABLE odd");
     let reason = broken(follow(app.store(), &mut odd, 10));
-    assert!(reason.contains("table odd of projection odd was removed: reset"), "{reason}");
+    assert!(reason.contains("table odd of projection odd was removed: rebuild"), "{reason}");
     odd.reset().unwrap();
     follow(app.store(), &mut odd, 10).unwrap();
 

@@ -190,7 +190,7 @@ async fn a_log_that_was_replaced_is_said_and_nothing_is_taken_in() {
         }
         let stopped = stopped(&sales).await;
         assert!(stopped.reason.contains(said), "{stopped}");
-        assert!(stopped.reason.contains("reset the projection"), "{stopped}");
+        assert!(stopped.reason.contains("rebuild the projection"), "{stopped}");
         assert_eq!(Totals::asked(&reader(&file)), before);
 
         // Writers go on, and asked again it says the same.

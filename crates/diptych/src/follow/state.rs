@@ -46,7 +46,7 @@ impl FollowState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standstill {
-    /// The reason: paused, stalled, stopped, ended or closed.
+    /// The reason: paused, stalled, stopped, ended, closed, or another history.
     pub state: FollowState,
     /// When it entered that state, by the clock of this machine.
     pub since: Timestamp,

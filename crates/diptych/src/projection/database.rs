@@ -29,18 +29,26 @@ pub trait Database: Send + 'static {
     /// The error of `work`, of beginning, or of committing. Nothing was changed.
     fn transaction(&mut self, work: DatabaseWork<'_, Self::Event>) -> Result<(), TargetError>;
 
-    /// Whether the stored checkpoint and version are certainly these, and the schema is as it was
-    /// last checked. A read without a lock, so that callers who wait for rows do not wait for
-    /// writers. If it is not sure, it returns `false`, and the rules look closer.
+    /// The objects that the projection makes in an empty database, which is not this one. They
+    /// depend on the program alone, so the database works them out once and keeps them. The rules
+    /// ask before a transaction begins, because this runs code of the projection.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the projection or of the database.
+    fn described(&mut self) -> Result<Arc<[SchemaObject]>, TargetError>;
+
+    /// The row of the projection by a read without a lock, so that callers who wait for rows do not
+    /// wait for writers. `None` if the row has another version than this program, or the schema may
+    /// have changed since the last check: then the rules look in a transaction.
     ///
     /// # Errors
     /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
-    fn is_at(&mut self, _stored: Option<Checkpoint>) -> Result<bool, TargetError> {
-        Ok(false)
+    fn peek(&mut self) -> Result<Option<StoredCheckpoint>, TargetError> {
+        Ok(None)
     }
 
     /// Takes a new look at a database that was broken, because the projection starts, resumes or
-    /// is reset.
+    /// is rebuilt.
     fn resume(&mut self) {}
 
     /// Passes the handle of the runner, as [`Target::run_by`] does.
@@ -107,12 +115,6 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
 
-    /// The objects that the projection makes in an empty database, which is not this one.
-    ///
-    /// # Errors
-    /// [`TargetError`] of the projection or of the database.
-    fn described(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
-
     /// Makes the objects of the projection. Objects of others, `before`, are not for it to change.
     ///
     /// # Errors
@@ -142,8 +144,9 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn schema_count(&mut self) -> Result<i64, TargetError>;
 
-    /// The place of the last checked schema. It belongs to the connection: a new connection begins
-    /// with `None`, and a commit that fails sets it to `None`.
+    /// The place of the checked schema. It belongs to the connection: a new connection begins with
+    /// `None`, and a commit that fails sets it to `None`. The rules leave it empty when their work
+    /// fails.
     fn checked(&mut self) -> &mut Option<CheckedSchema>;
 
     /// Applies these events.
@@ -214,9 +217,12 @@ impl<D: Database> Target for D {
 
     fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
         self.resume();
+        let described = self.described()?;
         let mut checkpoint = None;
         self.transaction(&mut |tx| {
-            checkpoint = prepare(tx)?;
+            let (found, schema) = prepare(tx, &described)?;
+            *tx.checked() = Some(schema);
+            checkpoint = found;
             Ok(())
         })?;
         Ok(checkpoint)
@@ -228,26 +234,26 @@ impl<D: Database> Target for D {
         from: Option<Checkpoint>,
         to: Checkpoint,
     ) -> Result<(), TargetError> {
+        let described = self.described()?;
         self.transaction(&mut |tx| {
-            // A database that was put in the place of another may have no tables.
-            let is_new = tx.checked().is_none();
-            if is_new {
-                prepare(tx)?;
-            }
-            let outcome = apply(tx, events, from, to);
-            if is_new && outcome.is_err() {
-                // The tables that were made are rolled back.
-                *tx.checked() = None;
-            }
-            outcome
+            // Taken out, because tables that this transaction makes may be rolled back.
+            let known = match tx.checked().take() {
+                Some(known) => known,
+                // A database that was put in the place of another may have no tables.
+                None => prepare(tx, &described)?.1,
+            };
+            let schema = apply(tx, known, events, from, to)?;
+            *tx.checked() = Some(schema);
+            Ok(())
         })
     }
 
     fn reset(&mut self) -> Result<(), TargetError> {
         self.resume();
+        let described = self.described()?;
         self.transaction(&mut |tx| {
             *tx.checked() = None;
-            let described = tx.described()?;
+            tx.create_tables()?;
             rebuild(tx, &described)
         })
     }
@@ -257,15 +263,19 @@ impl<D: Database> Target for D {
     }
 
     fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
-        if self.is_at(stored)? {
-            return Ok(());
-        }
-        let mut found = stored;
-        self.transaction(&mut |tx| {
-            found = confirmed(tx)?;
-            Ok(())
-        })?;
-        // The tables that were made are committed, so that readers find them.
+        let found = match self.peek()? {
+            Some(found) => found.checkpoint,
+            None => {
+                let described = self.described()?;
+                let mut found = None;
+                self.transaction(&mut |tx| {
+                    found = confirmed(tx, &described)?;
+                    Ok(())
+                })?;
+                // The tables that were made are committed, so that readers find them.
+                found
+            }
+        };
         if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) }
     }
 }
@@ -273,8 +283,10 @@ impl<D: Database> Target for D {
 type Tx<'a, E> = &'a mut dyn DatabaseTransaction<E>;
 
 /// Makes the tables if they do not exist in this version, checks them, and reads the checkpoint.
-fn prepare<E>(tx: Tx<'_, E>) -> Result<Option<Checkpoint>, TargetError> {
-    let described = tx.described()?;
+fn prepare<E>(
+    tx: Tx<'_, E>,
+    described: &[SchemaObject],
+) -> Result<(Option<Checkpoint>, CheckedSchema), TargetError> {
     tx.create_tables()?;
     let version = tx.version();
     let checkpoint = match tx.stored()? {
@@ -282,7 +294,7 @@ fn prepare<E>(tx: Tx<'_, E>) -> Result<Option<Checkpoint>, TargetError> {
         Some(found) if found.version > version => {
             return Err(tx.broken(&format!(
                 "the tables of projection {} have version {}, and this program has version \
-                 {version}: run the newer program, or reset the projection to go back",
+                 {version}: run the newer program, or rebuild the projection to go back",
                 tx.projection(),
                 found.version
             )));
@@ -296,18 +308,15 @@ fn prepare<E>(tx: Tx<'_, E>) -> Result<Option<Checkpoint>, TargetError> {
                     "the tables have an older version: they are rebuilt from the log"
                 );
             }
-            rebuild(tx, &described)?;
+            rebuild(tx, described)?;
             None
         }
     };
-    let checked = check(tx, &described)?;
-    *tx.checked() = Some(checked);
-    Ok(checkpoint)
+    Ok((checkpoint, check(tx, described)?))
 }
 
 /// Removes all objects that any version of the projection made, and makes those of this version.
 fn rebuild<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<(), TargetError> {
-    tx.create_tables()?;
     let old = tx.made()?;
     tx.remove(&old)?;
     let before = tx.present()?;
@@ -343,7 +352,7 @@ fn check<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<CheckedSchema, 
         let is_it = |there: &SchemaObject| there.kind == gone.kind && there.name == gone.name;
         let was = if present.iter().any(is_it) { "changed" } else { "removed" };
         return Err(tx.broken(&format!(
-            "{} {} of projection {} was {was}: reset the projection",
+            "{} {} of projection {} was {was}: rebuild the projection",
             gone.kind,
             gone.name,
             tx.projection()
@@ -358,47 +367,45 @@ fn check<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<CheckedSchema, 
     })
 }
 
-/// The schema, checked again if it changed since the last check. Until the commit no other program
-/// can change it.
-fn checked<E>(tx: Tx<'_, E>) -> Result<CheckedSchema, TargetError> {
-    let count = tx.schema_count()?;
-    match tx.checked().take() {
-        Some(checked) if checked.count == count => Ok(checked),
-        Some(checked) => check(tx, &checked.objects),
-        None => {
-            let described = tx.described()?;
-            check(tx, &described)
-        }
-    }
-}
-
+/// Applies the events, and returns the schema, checked again if it changed since the last check.
 fn apply<E>(
     tx: Tx<'_, E>,
+    known: CheckedSchema,
     events: &[Recorded<E>],
     from: Option<Checkpoint>,
     to: Checkpoint,
-) -> Result<(), TargetError> {
+) -> Result<CheckedSchema, TargetError> {
     // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
     let recorded_at = events.last().map(|event| event.recorded_at);
     if !tx.move_checkpoint(from, to, recorded_at)? {
         let found = tx.stored()?;
         return Err(moved(tx, found));
     }
-    let schema = checked(tx)?;
-    let [first, last] = [events.first(), events.last()].map(|event| event.map(|it| it.position));
-    let outcome = match schema.grouping {
-        Grouping::Position if first != last => Err(TargetError::OneByOne),
-        Grouping::Batch | Grouping::Position => tx.apply(&schema, events),
+    // Until the commit no other program can change the schema.
+    let schema = match tx.schema_count()? == known.count {
+        true => known,
+        false => check(tx, &known.objects)?,
     };
-    *tx.checked() = Some(schema);
-    outcome
+    let [first, last] = [events.first(), events.last()].map(|event| event.map(|it| it.position));
+    match schema.grouping {
+        Grouping::Position if first != last => Err(TargetError::OneByOne),
+        Grouping::Batch | Grouping::Position => {
+            tx.apply(&schema, events)?;
+            Ok(schema)
+        }
+    }
 }
 
 /// The stored checkpoint, with the schema checked if it changed since the last check.
-fn confirmed<E>(tx: Tx<'_, E>) -> Result<Option<Checkpoint>, TargetError> {
+fn confirmed<E>(
+    tx: Tx<'_, E>,
+    described: &[SchemaObject],
+) -> Result<Option<Checkpoint>, TargetError> {
     let count = tx.schema_count()?;
     if tx.checked().as_ref().is_none_or(|checked| checked.count != count) {
-        return prepare(tx);
+        let (found, schema) = prepare(tx, described)?;
+        *tx.checked() = Some(schema);
+        return Ok(found);
     }
     match tx.stored()? {
         Some(found) if found.version == tx.version() => Ok(found.checkpoint),
@@ -418,7 +425,7 @@ fn moved<E>(tx: Tx<'_, E>, found: Option<StoredCheckpoint>) -> TargetError {
              has version {version}: let only one of them run"
         )),
         None => tx.broken(&format!(
-            "the row with the checkpoint of projection {name} is gone: reset the projection"
+            "the row with the checkpoint of projection {name} is gone: rebuild the projection"
         )),
     }
 }

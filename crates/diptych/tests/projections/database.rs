@@ -86,6 +86,10 @@ impl Database for MemoryDatabase {
         "counter"
     }
 
+    fn described(&mut self) -> Result<Arc<[SchemaObject]>, TargetError> {
+        Ok(self.creates.clone().into())
+    }
+
     fn transaction(&mut self, work: DatabaseWork<'_, Counted>) -> Result<(), TargetError> {
         let shared = self.contents.clone();
         let mut committed = shared.lock();
@@ -150,10 +154,6 @@ impl DatabaseTransaction<Counted> for MemoryTransaction<'_> {
 
     fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
         Ok(self.contents.objects.clone())
-    }
-
-    fn described(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
-        Ok(self.database.creates.clone())
     }
 
     fn create(&mut self, before: &[SchemaObject]) -> Result<(), TargetError> {
@@ -298,9 +298,9 @@ fn tables_that_changed_without_a_new_version_are_an_error() {
     assert!(changed.broken().contains("(table more), and its version did not"));
     database.change(|contents| contents.objects[0].sql = "other".to_owned());
     let mut again = MemoryDatabase::new(&contents, 1);
-    assert!(again.broken().contains("table numbers of projection counter was changed: reset"));
+    assert!(again.broken().contains("table numbers of projection counter was changed: rebuild"));
     database.change(|contents| contents.objects.clear());
-    assert!(again.broken().contains("table numbers of projection counter was removed: reset"));
+    assert!(again.broken().contains("table numbers of projection counter was removed: rebuild"));
     again.reset().unwrap();
     assert_eq!(again.checkpoint().unwrap(), None);
     again.apply(&[counted(1)], None, at(1)).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{NestedPath, State, rejection::NestedPathRejection},
+    extract::{OriginalUri, State},
     http::{Request, Response},
 };
 
@@ -29,11 +29,11 @@ pub(crate) async fn catalogue(
 /// `GET /openapi.json`
 pub(crate) async fn openapi(
     State(site): State<Arc<Site>>,
-    nested: Result<NestedPath, NestedPathRejection>,
+    OriginalUri(uri): OriginalUri,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let admitted = site.door.admit(Operation::Catalogue, &parts).await;
-    let prefix = nested.as_ref().ok().map(NestedPath::as_str);
+    let prefix = uri.path().strip_suffix("/openapi.json").filter(|prefix| !prefix.is_empty());
     response_of(admitted.map(|_| json_response(site.documents.openapi(prefix).into())))
 }

@@ -27,7 +27,7 @@ pub(crate) async fn fetch(State(site): State<Arc<Site>>, request: Request<Body>)
         site.door.admit(Operation::File, &parts).await?;
         let path = parts.uri.path();
         let file = site.entries.files.get(path).ok_or_else(|| {
-            Problem::unknown(format!("there is nothing at {path:?}: see /catalogue"))
+            Problem::unknown(format!("there is nothing at {path:?}: see the catalogue"))
         })?;
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             let allow = HeaderValue::from_static("GET,HEAD");
