@@ -39,7 +39,7 @@ fn main() {
     measure(&log, "as they arrived");
     let start = Instant::now();
     log.blocking().cluster().unwrap();
-    // The last complete one and the one that is written to are not.
+    // The last complete segment and the current one are not clustered.
     let clustered = log.blocking().stats().unwrap().segments - 2;
     let each = start.elapsed() / u32::try_from(clustered).unwrap();
     println!("{clustered} segments clustered, each in {each:.1?}");

@@ -67,11 +67,12 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// Parts of the index that may wait in memory to be written to files, each about
-    /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. At least 1. Default: 4.
+    /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Must be at least 1.
+    /// Default: 4.
     pub waiting_parts: usize,
     /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
-    /// longer when the file grows. It has an effect with [`Durability::Synced`] only. Below 4 KiB it
-    /// mostly writes none. Default: 512 KiB.
+    /// longer when the file grows. It has an effect with [`Durability::Synced`] only. A value below
+    /// 4 KiB mostly writes none. Default: 512 KiB.
     pub prepared_bytes: u64,
     /// Segment filters are built and segments clustered once no segment was completed for this
     /// long; an open begins at once. Has no effect with [`Background::Inline`]. Default: 2 s.

@@ -175,8 +175,8 @@ pub trait Projection: Send + 'static {
 
     /// Makes its tables, indexes, views and triggers, none of which exist yet.
     ///
-    /// The objects made here are noted, and a rebuild or a new version removes them. Each start runs
-    /// `create` again in memory to detect changes.
+    /// The objects made here are noted, and a rebuild or a new version removes them. Each start of
+    /// the program runs `create` again in memory to detect changes.
     ///
     /// # Errors
     /// Any; the projection does not run then.

@@ -24,6 +24,7 @@ mod every_operation;
 mod forgetful;
 mod groups;
 mod interference;
+mod log_files;
 mod model;
 mod older_copies;
 mod open_log;

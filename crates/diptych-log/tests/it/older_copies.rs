@@ -4,24 +4,18 @@
 //! frames. The samples are one log, copied after event 14 and continued in both copies, with events
 //! of equal sizes and times; and one segment of another log.
 
-use std::{
-    fs,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, ops::Range, path::Path, sync::Arc};
 
 use diptych_log::{
     Background, Clustering, Log, LogOptions, OpenError, VerifyError,
-    disk::{Disk, simulated::SimulatedDisk},
-    verify,
+    disk::simulated::SimulatedDisk, verify,
 };
 use diptych_store::{
     Append, AppendCondition, AppendError, Digest, EventStore, Filter, Key, Position, RawEvent,
     Read, Tag, TimeSource, Timestamp,
 };
 
-const FOLDER: &str = "/data/log";
+use crate::log_files::{FOLDER, Files, disk_of, is, that_differ, with};
 
 /// The first event that differs between the copies.
 const COPIED_AT: u64 = 15;
@@ -32,8 +26,6 @@ const LAST: u64 = 260;
 
 /// The index file of a segment that has only events from before the copy.
 const SHARED_INDEX: &str = "00000002-00000000000000000001-00000000000000000013.run";
-
-type Files = Vec<(PathBuf, Vec<u8>)>;
 
 fn options(disk: &SimulatedDisk) -> LogOptions {
     LogOptions {
@@ -58,17 +50,6 @@ fn sample(way: &str) -> Files {
     let mut files: Files = entries.map(|entry| file(entry.unwrap())).collect();
     files.sort();
     files
-}
-
-fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
-    let disk = SimulatedDisk::new(2);
-    for folder in ["segments", "index"] {
-        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
-    }
-    for (path, bytes) in files {
-        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
-    }
-    disk
 }
 
 fn way_of(number: u64, way: &str) -> &str {
@@ -167,26 +148,6 @@ fn ask(disk: &SimulatedDisk) -> Result<(), String> {
     let all: Vec<RawEvent> = all.iter().map(|event| event.to_raw()).collect();
     assert_eq!(all, (1..LAST).map(|number| event(number, "ours")).collect::<Vec<_>>());
     Ok(())
-}
-
-fn is(path: &Path, ending: &str) -> bool {
-    path.to_string_lossy().ends_with(ending)
-}
-
-/// Those of our files that the other copy has under the same name, with other bytes.
-fn that_differ(ours: &Files, theirs: &Files, ending: &str) -> Vec<(usize, Vec<u8>)> {
-    let ours = ours.iter().enumerate().filter(|(_, (path, _))| is(path, ending));
-    let differ = ours.filter_map(|(at, (path, bytes))| {
-        let (_, theirs) = theirs.iter().find(|(name, _)| name == path)?;
-        (theirs != bytes).then(|| (at, theirs.clone()))
-    });
-    differ.collect()
-}
-
-fn with(files: &Files, at: usize, bytes: &[u8]) -> Files {
-    let mut files = files.clone();
-    files[at].1 = bytes.to_vec();
-    files
 }
 
 #[test]

@@ -5,18 +5,11 @@
 //! been durable: an open cut them off without a word, and gave their positions out again in the
 //! same epoch.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use diptych_log::{
     Background, Durability, Log, LogOptions, OpenError,
-    disk::{
-        Disk,
-        simulated::{Fault, Operation, SimulatedDisk},
-    },
+    disk::simulated::{Fault, Operation, SimulatedDisk},
     verify,
 };
 use diptych_store::{
@@ -24,9 +17,7 @@ use diptych_store::{
     Unavailable,
 };
 
-const FOLDER: &str = "/data/log";
-
-type Files = Vec<(PathBuf, Vec<u8>)>;
+use crate::log_files::{FOLDER, Files, disk_of, is};
 
 /// Small, so that a few hundred commits fill the segments of a group.
 fn options(disk: &SimulatedDisk, durability: Durability) -> LogOptions {
@@ -60,21 +51,6 @@ fn files(commits: u64, durability: Durability, closed: bool) -> Files {
         return disk.contents();
     }
     disk.process_kill().contents()
-}
-
-fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
-    let disk = SimulatedDisk::new(2);
-    for folder in ["segments", "index"] {
-        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
-    }
-    for (path, bytes) in files {
-        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
-    }
-    disk
-}
-
-fn is(path: &Path, ending: &str) -> bool {
-    path.to_string_lossy().ends_with(ending)
 }
 
 /// The last bytes that are not zeros are changed.

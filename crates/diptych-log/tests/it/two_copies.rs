@@ -24,9 +24,7 @@ use diptych_store::{
     Tag, TimeSource, Timestamp,
 };
 
-const FOLDER: &str = "/data/log";
-
-type Files = Vec<(PathBuf, Vec<u8>)>;
+use crate::log_files::{FOLDER, Files, disk_of, is, that_differ, with};
 
 /// Time is given, so that nothing but the events tells the copies apart.
 fn options(disk: &SimulatedDisk) -> LogOptions {
@@ -39,17 +37,6 @@ fn options(disk: &SimulatedDisk) -> LogOptions {
         disk: Arc::new(disk.clone()),
         ..LogOptions::default()
     }
-}
-
-fn disk_of(files: &[(PathBuf, Vec<u8>)]) -> SimulatedDisk {
-    let disk = SimulatedDisk::new(2);
-    for folder in ["segments", "index"] {
-        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
-    }
-    for (path, bytes) in files {
-        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
-    }
-    disk
 }
 
 /// Every event has the same size and, at one position, the same time; `way` tells the copies apart.
@@ -112,20 +99,6 @@ fn copies() -> Copies {
     Copies { ours, theirs }
 }
 
-fn is(path: &Path, ending: &str) -> bool {
-    path.to_string_lossy().ends_with(ending)
-}
-
-/// Those of our files that the other copy has under the same name, with other bytes.
-fn that_differ(copies: &Copies, ending: &str) -> Vec<(usize, Vec<u8>)> {
-    let ours = copies.ours.iter().enumerate().filter(|(_, (path, _))| is(path, ending));
-    let differ = ours.filter_map(|(at, (path, bytes))| {
-        let (_, theirs) = copies.theirs.iter().find(|(name, _)| name == path)?;
-        (theirs != bytes).then(|| (at, theirs.clone()))
-    });
-    differ.collect()
-}
-
 fn expected(way: &str) -> Vec<RawEvent> {
     (1..LAST).map(|number| event(number, if number < COPIED_AT { "both" } else { way })).collect()
 }
@@ -175,12 +148,6 @@ fn open_and_ask(disk: &SimulatedDisk) -> Result<(), String> {
     }
 }
 
-fn with(files: &Files, at: usize, bytes: &[u8]) -> Files {
-    let mut files = files.clone();
-    files[at].1 = bytes.to_vec();
-    files
-}
-
 /// Whether this file is the segment that appends go to.
 fn is_last(files: &Files, at: usize) -> bool {
     files.iter().rposition(|(path, _)| is(path, ".seg")) == Some(at)
@@ -210,9 +177,21 @@ fn the_copies_are_alike_but_for_their_events() {
 fn alike(copies: &Copies) {
     let names = |files: &Files| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
     assert_eq!(names(&copies.ours), names(&copies.theirs));
-    assert!(that_differ(copies, ".seg").len() > 4, "{:?}", names(&copies.ours));
-    assert!(that_differ(copies, ".run").len() > 4, "{:?}", names(&copies.ours));
-    assert!(!that_differ(copies, ".group").is_empty(), "{:?}", names(&copies.ours));
+    assert!(
+        that_differ(&copies.ours, &copies.theirs, ".seg").len() > 4,
+        "{:?}",
+        names(&copies.ours)
+    );
+    assert!(
+        that_differ(&copies.ours, &copies.theirs, ".run").len() > 4,
+        "{:?}",
+        names(&copies.ours)
+    );
+    assert!(
+        !that_differ(&copies.ours, &copies.theirs, ".group").is_empty(),
+        "{:?}",
+        names(&copies.ours)
+    );
     for (path, ours) in &copies.ours {
         let (_, theirs) = copies.theirs.iter().find(|(name, _)| name == path).unwrap();
         assert_eq!(ours.len(), theirs.len(), "{}", path.display());
@@ -227,7 +206,9 @@ fn alike(copies: &Copies) {
 #[test]
 fn an_index_or_group_file_of_a_copy_is_not_believed() {
     let both = both_orders();
-    let files = |copies| [".run", ".group"].map(|ending| that_differ(copies, ending)).concat();
+    let files = |copies: &Copies| {
+        [".run", ".group"].map(|ending| that_differ(&copies.ours, &copies.theirs, ending)).concat()
+    };
     for (copies, (at, theirs)) in
         both.iter().flat_map(|copies| files(copies).into_iter().map(move |file| (copies, file)))
     {
@@ -250,7 +231,7 @@ fn verify_names_an_index_file_of_a_copy_that_has_the_same_names() {
     let common = gone_on(&[], 1..COPIED_AT, "both");
     let [ours, theirs] = ["pay1", "pay2"].map(|way| gone_on(&common, COPIED_AT..LAST, way));
     let copies = Copies { ours, theirs };
-    let differ = that_differ(&copies, ".run");
+    let differ = that_differ(&copies.ours, &copies.theirs, ".run");
     assert!(differ.len() > 4);
     for (at, theirs) in differ {
         let path = &copies.ours[at].0;
@@ -262,10 +243,11 @@ fn verify_names_an_index_file_of_a_copy_that_has_the_same_names() {
 #[test]
 fn a_segment_of_a_copy_is_damage_with_its_name() {
     let both = both_orders();
-    for (copies, (at, theirs)) in both
-        .iter()
-        .flat_map(|copies| that_differ(copies, ".seg").into_iter().map(move |file| (copies, file)))
-    {
+    for (copies, (at, theirs)) in both.iter().flat_map(|copies| {
+        that_differ(&copies.ours, &copies.theirs, ".seg")
+            .into_iter()
+            .map(move |file| (copies, file))
+    }) {
         let disk = disk_of(&with(&copies.ours, at, &theirs));
         let path = &copies.ours[at].0;
         assert!(damage_in(&disk, path), "verify misses {}", path.display());
@@ -361,7 +343,7 @@ fn a_follower_does_not_go_past_a_segment_of_another_log_or_copy() {
     let copies = copies();
     let (_, foreign) = another().into_iter().rfind(|(path, _)| is(path, ".seg")).unwrap();
     let last = copies.ours.iter().rposition(|(path, _)| is(path, ".seg")).unwrap();
-    let middle = that_differ(&copies, ".seg").remove(1);
+    let middle = that_differ(&copies.ours, &copies.theirs, ".seg").remove(1);
     let last = (last, foreign);
     for (at, bytes) in [middle, last] {
         let disk = disk_of(&with(&copies.ours, at, &bytes));
@@ -419,7 +401,7 @@ fn a_backup_is_not_continued_from_another_copy() {
 #[test]
 fn a_segment_of_a_copy_is_not_used_if_an_operation_fails() {
     let copies = copies();
-    let (at, theirs) = that_differ(&copies, ".seg").remove(1);
+    let (at, theirs) = that_differ(&copies.ours, &copies.theirs, ".seg").remove(1);
     let whole = disk_of(&with(&copies.ours, at, &theirs));
     let read = |disk: &SimulatedDisk| {
         let log = Log::open(FOLDER, options(disk)).ok()?;

@@ -1,23 +1,16 @@
 //! A verification knows what an open knows: a log that is refused is not in order.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use diptych_log::{
     Background, BackupOptions, Clustering, Durability, Log, LogOptions, VerifyError, backup,
-    disk::{Disk, simulated::SimulatedDisk},
-    verify,
+    disk::simulated::SimulatedDisk, verify,
 };
 use diptych_store::{Append, RawEvent, Tag, Tracking};
 
-const FOLDER: &str = "/data/log";
+use crate::log_files::{FOLDER, Files, disk_of};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-
-type Files = Vec<(PathBuf, Vec<u8>)>;
 
 fn options(disk: &SimulatedDisk) -> LogOptions {
     LogOptions {
@@ -82,17 +75,6 @@ fn is_in(path: &Path, name: &str) -> bool {
 
 fn last_segment(files: &Files) -> usize {
     files.iter().rposition(|(path, _)| is_in(path, "segments")).unwrap()
-}
-
-fn disk_of(files: &Files) -> SimulatedDisk {
-    let disk = SimulatedDisk::new(4);
-    for folder in ["segments", "index"] {
-        disk.create_dir(&Path::new(FOLDER).join(folder)).unwrap();
-    }
-    for (path, bytes) in files {
-        disk.create(path, 0).unwrap().write_at(0, bytes).unwrap();
-    }
-    disk
 }
 
 /// The last segment cut to every length, the other files to some; each file removed; the last few
