@@ -2,7 +2,7 @@
 //!
 //! Each follower has a thread of its own, so a slow one does not delay the others. It pulls pages
 //! of events from the feed (`feed`), which reads and decodes once for all followers at one place.
-//! Its position and its state are in its [`Progress`].
+//! Its position and its state are in its `Progress`.
 
 mod control;
 mod error;

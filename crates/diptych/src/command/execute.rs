@@ -38,7 +38,7 @@ use crate::{
 /// Awaiting it returns the [`Receipt`] once its events are durable. If it is dropped before that,
 /// it may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled,
 /// keep polling it or drop it: meanwhile other commands on its boundary wait for up to a tenth of a
-/// second, and [`App::stop`] waits for it to end.
+/// second, and [`App::stop`](crate::App::stop) waits for it to end.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<C> {
     panel: Arc<LeftPanel>,
@@ -156,7 +156,7 @@ impl<C: Command> Execute<C> {
     /// [`Conflict`](CommandError::Conflict) that lists the missed events, and is not decided again.
     ///
     /// A command whose boundary has no events, because it has no state for example, is refused with
-    /// [`BoundaryError::NoBoundary`](super::BoundaryError::NoBoundary): the expectation would
+    /// [`BoundaryError::NoBoundary`](crate::event::BoundaryError::NoBoundary): the expectation would
     /// always hold. A position above the head is an error too.
     ///
     /// A position does not say to which history of the log it belongs. If an older copy of the log

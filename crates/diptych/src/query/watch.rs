@@ -7,7 +7,7 @@ use diptych_store::Position;
 use super::{Answer, Ask, Query, QueryError, RightPanel, ask::answer};
 use crate::token::{ClaimError, Claims, SessionToken, settled};
 
-/// The answers to one query as they change: see [`App::watch`].
+/// The answers to one query as they change: see [`App::watch`](crate::App::watch).
 ///
 /// Only the last answer is kept for a reader, so a slow reader misses answers in between, and never
 /// the latest.
@@ -46,9 +46,9 @@ where
         self
     }
 
-    /// Resumes at the answer that this token [is of](App::token_at), also in another process and
-    /// after the log was restored. If the token is of another log or history, the next answer is an
-    /// error.
+    /// Resumes at the answer that this token [is of](crate::App::token_at), also in another process
+    /// and after the log was restored. If the token is of another log or history, the next answer is
+    /// an error.
     #[must_use = "the watch is what comes back"]
     pub fn token(self, token: &SessionToken) -> Watch<Q> {
         token.logs().fold(self, |mut watch, (point, _)| {
