@@ -8,8 +8,9 @@ use std::{
 };
 
 use ::diptych::{
-    App, AppBuilder, Codec, Command, EncodedEvent, Event, EventType, Filter, Fold, Json, Log,
-    Memory, RawEvent, Recorded, SchemaError, Tag,
+    App, AppBuilder, Command, Event, EventType, Filter, Fold, Log, Memory, Recorded, Tag,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::RawEvent,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;

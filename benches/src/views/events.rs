@@ -3,8 +3,9 @@
 use std::{collections::VecDeque, path::Path};
 
 use diptych::{
-    App, EncodedEvent, Event, EventType, Fold, Log, LogOptions, Query, RawEvent, Recorded,
-    SchemaError,
+    App, Event, EventType, Fold, Log, LogOptions, Query, Recorded,
+    event::{EncodedEvent, SchemaError},
+    store::RawEvent,
 };
 use diptych_store::{Append, EventStore};
 use pollster::block_on;

@@ -2,7 +2,9 @@
 
 use std::{fs, hint::black_box, time::Instant};
 
-use diptych::{Metadata, Position, Recorded, Timestamp, Uuid, ViewSnapshots, testing::Folding};
+use diptych::{
+    Metadata, Position, Recorded, Timestamp, Uuid, snapshot::ViewSnapshots, testing::Folding,
+};
 
 use crate::{
     events::{ABOUT, Balances, Moved, Total, app, log_of, moved},

@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use diptych::{AppBuilder, Log, LogOptions, Position, ViewSnapshots};
+use diptych::{AppBuilder, Log, LogOptions, Position, snapshot::ViewSnapshots};
 use tokio::runtime::Runtime;
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych::{Event, Filter, Log, LogOptions, Position, Read, Recorded};
+use diptych::{Event, Filter, Log, LogOptions, Position, Recorded, store::Read};
 use diptych_sqlite::{
     Projection, Sqlite, Transaction,
     rusqlite::{Connection, OpenFlags, TransactionBehavior},

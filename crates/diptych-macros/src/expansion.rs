@@ -21,7 +21,7 @@ fn of_struct(ident: &Ident, event: &Own) -> TokenStream {
     let (name, codec, known) = (&event.name, codec(event), event_type(event));
     // If the type lacks a trait that the codec needs, the compiler's message points at the struct.
     let this = at(ident.span());
-    let encode = quote_spanned!(this=> <#codec as ::diptych::Codec>::encode::<#ident>(self));
+    let encode = quote_spanned!(this=> <#codec as ::diptych::event::Codec>::encode::<#ident>(self));
     let decode = quote_spanned!(this=> __encoded.read::<#codec, #ident>());
     let encode = encoded(event, &encode, |tag| {
         let field = &tag.field;
@@ -102,7 +102,8 @@ fn arms(variant: &OwnVariant) -> Result<(TokenStream, TokenStream)> {
     let members: Vec<_> = fields.iter().map(|field| &field.ident).collect();
     let bound: Vec<_> = members.iter().map(|member| binding(*member)).collect();
 
-    let taken = quote!(<#codec as ::diptych::Codec>::encode(&#payload { #(#members: #bound),* }));
+    let taken =
+        quote!(<#codec as ::diptych::event::Codec>::encode(&#payload { #(#members: #bound),* }));
     let encoded = encoded(event, &taken, |tag| {
         let mut bound = binding(&tag.field);
         bound.set_span(at(tag.of.span()));
@@ -133,7 +134,7 @@ fn binding(field: &impl ToTokens) -> Ident {
 fn codec(event: &Own) -> TokenStream {
     match &event.codec {
         Some(codec) => quote!(#codec),
-        None => quote!(::diptych::Json),
+        None => quote!(::diptych::event::Json),
     }
 }
 
@@ -150,7 +151,7 @@ fn event_type(event: &Own) -> TokenStream {
 fn encoded(event: &Own, taken: &TokenStream, value: impl Fn(&Tag) -> TokenStream) -> TokenStream {
     let Own { name, version, tags, .. } = event;
     let version = (*version != 1).then(|| quote!(.version(#version)));
-    let raw = quote!(::diptych::RawEvent::new(#name, #taken?) #version);
+    let raw = quote!(::diptych::store::RawEvent::new(#name, #taken?) #version);
     if tags.is_empty() {
         return quote!(::std::result::Result::Ok(#raw));
     }
@@ -224,13 +225,13 @@ fn implementation(functions: &Functions<'_>) -> TokenStream {
                 #types
             }
 
-            fn encode(&self) -> #result<::diptych::RawEvent, ::diptych::SchemaError> {
+            fn encode(&self) -> #result<::diptych::store::RawEvent, ::diptych::event::SchemaError> {
                 #encode
             }
 
             fn decode(
-                __encoded: &::diptych::EncodedEvent<'_>,
-            ) -> #result<Self, ::diptych::SchemaError> {
+                __encoded: &::diptych::event::EncodedEvent<'_>,
+            ) -> #result<Self, ::diptych::event::SchemaError> {
                 #decode
             }
 

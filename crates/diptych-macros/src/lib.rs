@@ -13,7 +13,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// enum, which is a choice of several event types.
 ///
 /// ```
-/// use diptych::{Event, MessagePack};
+/// use diptych::{Event, event::MessagePack};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Event, Serialize, Deserialize)]
@@ -56,7 +56,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - The name is required. It stays in the log for ever, so it is independent of the Rust name,
 ///   which can change.
 /// - `version` is the schema version of new events, 1 by default.
-/// - `codec` is the path of a type that implements `diptych::Codec`, `diptych::Json` by default.
+/// - `codec` is the path of a type that implements `diptych::event::Codec`. The default is
+///   `diptych::event::Json`.
 ///
 /// # `#[tag]` and `#[tag("key")]`
 ///
@@ -94,7 +95,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// The struct above:
 ///
 /// ```
-/// # use diptych::MessagePack;
+/// # use diptych::event::MessagePack;
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)]
 /// # struct Paid {
@@ -102,7 +103,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// #     orders: Vec<String>,
 /// #     cents: u64,
 /// # }
-/// use diptych::{Codec, EncodedEvent, Event, EventType, RawEvent, SchemaError, Tag};
+/// use diptych::{
+///     Event, EventType, Tag, event::{Codec, EncodedEvent, SchemaError}, store::RawEvent,
+/// };
 ///
 /// impl Event for Paid {
 ///     fn types() -> Vec<EventType> {
@@ -145,7 +148,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// #     Opened { account: u64, owner: Option<String> },
 /// #     Paid(Paid),
 /// # }
-/// use diptych::{Codec, EncodedEvent, EventType, Json, RawEvent, SchemaError, Tag};
+/// use diptych::{
+///     EventType, Tag, event::{Codec, EncodedEvent, Json, SchemaError}, store::RawEvent,
+/// };
 ///
 /// impl Event for Account {
 ///     fn types() -> Vec<EventType> {

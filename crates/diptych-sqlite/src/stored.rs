@@ -5,8 +5,9 @@
 //! `diptych_file` is for [`bond`].
 
 use diptych::{
-    Epoch, EventChecksum, LogId, LogIdentity, Position, Timestamp, Uuid,
+    Position, Timestamp, Uuid,
     projection::{Checkpoint, SchemaObject, StoredCheckpoint},
+    store::{Epoch, EventChecksum, LogId, LogIdentity},
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
 

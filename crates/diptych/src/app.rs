@@ -387,7 +387,7 @@ impl AppBuilder {
     /// cores of the machine, and at least one. Commands, queries of the present and views keep the
     /// other cores, whatever the number of questions about the past.
     ///
-    /// Questions about the [past](crate::Ask::as_of), [differences](App::diff),
+    /// Questions about the [past](crate::query::Ask::as_of), [differences](App::diff),
     /// [histories](App::history), [explanations](App::explain) and [checks of a
     /// scope](App::check_scope) share these threads. If the view in memory has the answer, no
     /// thread is needed.

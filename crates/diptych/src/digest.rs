@@ -95,7 +95,7 @@ pub struct DigestError {
 /// let one = Balances { accounts: HashMap::from([("ann", 20), ("ben", 5)]) };
 /// let other = Balances { accounts: BTreeMap::from([("ben", 5), ("ann", 20)]) };
 /// assert_eq!(digest(&one)?, digest(&other)?);
-/// # Ok::<_, diptych::DigestError>(())
+/// # Ok::<_, diptych::digest::DigestError>(())
 /// ```
 ///
 /// # What is alike

@@ -37,7 +37,9 @@ pub(crate) use tagging::AnyReading;
 /// `#[derive(Event)]` writes this implementation:
 ///
 /// ```
-/// use diptych::{Codec, EncodedEvent, Event, EventType, Json, RawEvent, SchemaError, Tag};
+/// use diptych::{
+///     Event, EventType, Tag, event::{Codec, EncodedEvent, Json, SchemaError}, store::RawEvent,
+/// };
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]

@@ -17,7 +17,7 @@
 //! - A [`View`] is a fold that is kept up to date in memory; a
 //!   [`Derived`](derived::Derived) one holds another fold and what is derived from it.
 //! - A [`Query`] is a question to one view. [`App::query`] asks it, as fresh as is said, or
-//!   [of the past](Ask::as_of), and answers with an [`Answer`] or a [`QueryError`].
+//!   [of the past](query::Ask::as_of), and answers with an [`Answer`] or a [`QueryError`].
 //! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` is
 //!   the one into SQLite.
 //!
@@ -165,34 +165,18 @@ pub mod view;
 mod wait;
 
 pub use app::{App, AppBuilder, StartError, StopError};
-pub use command::{
-    CacheStats, Command, CommandError, CommandPanic, CommandStats, Conflict, Execute, ExecuteError,
-    Folds, Invalid, KeyReused, Lane, LaneOptions, OutcomeUnknown, Pending, Retries,
-};
-pub use digest::{DigestError, DigestSyntaxError, StateDigest, digest};
+pub use command::{Command, CommandError, Execute, ExecuteError, Invalid};
+pub use digest::digest;
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};
-pub use diptych_store::{
-    Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
-    FilterSyntaxError, HistoryChanged, InvalidRequest, Limits, LogId, LogIdentity, Memory,
-    Metadata, Position, RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp,
-    Unavailable,
-};
-pub use event::{
-    BoundaryError, Codec, EncodedEvent, Event, EventType, Json, JsonObject, MessagePack,
-    MissingTag, Recorded, SchemaError, Upcast, UpcastError, Upcasters,
-};
-pub use fold::{Fold, FoldError, FoldFailure};
-pub use follow::{
-    ControlError, FollowState, FollowerControl, FollowerKind, FollowerMemory, FollowerStatus,
-    FollowerStop, Lag, NotYet, Refresh, Standstill, WaitError,
-};
-pub use past::{Difference, Explain, Explanation, History, NarrowScope, Past, Point, ScopeError};
-pub use query::{Answer, Answering, Ask, Cost, Query, QueryError, QueryPanic, ViewDigest, Watch};
-pub use snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots};
-pub use token::{Receipt, Session, SessionToken, TokenError, TokenSyntaxError};
+pub use diptych_store::{EventStore, Filter, Memory, Metadata, Position, Store, Tag, Timestamp};
+pub use event::{Event, EventType, Recorded, Upcasters};
+pub use fold::Fold;
+pub use past::Point;
+pub use query::{Answer, Query, QueryError};
+pub use token::{Receipt, Session, SessionToken};
 pub use uuid::Uuid;
-pub use view::{NoSuchView, View, ViewOptions};
+pub use view::View;
 
 /// Stores of events: the contract, its words, and the store in memory.
 ///
@@ -200,8 +184,9 @@ pub use view::{NoSuchView, View, ViewOptions};
 pub mod store {
     pub use diptych_store::{
         Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
-        FilterSyntaxError, InvalidRequest, Limits, LogId, LogIdentity, Memory, Metadata, Position,
-        RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp, Unavailable,
+        FilterSyntaxError, HistoryChanged, InvalidRequest, Limits, LogId, LogIdentity, Memory,
+        Metadata, Position, RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp,
+        Unavailable,
     };
 }
 

@@ -32,7 +32,7 @@ pub mod views;
 
 use std::path::Path;
 
-use diptych::{App, AppBuilder, OpenError, ViewSnapshots};
+use diptych::{App, AppBuilder, OpenError, snapshot::ViewSnapshots};
 use diptych_sqlite::Sqlite;
 
 use crate::{

@@ -16,8 +16,9 @@ use std::{
 };
 
 use diptych::{
-    App, Command, Event, EventType, ExecuteError, Filter, Lane, LaneOptions, Pending, Position,
-    Read, ReadError, Timestamp,
+    App, Command, Event, EventType, ExecuteError, Filter, Position, Timestamp,
+    command::{Lane, LaneOptions, Pending},
+    store::{Read, ReadError},
 };
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};

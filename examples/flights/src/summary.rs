@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 
-use diptych::{App, DigestError, Query, QueryError, StateDigest, View, digest};
+use diptych::{
+    App, Query, QueryError, View,
+    digest::{self, DigestError, StateDigest},
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -80,6 +83,6 @@ impl<V: View + Serialize> Query for DigestOf<V> {
     type Answer = Result<StateDigest, DigestError>;
 
     fn answer(&self, view: &V) -> Result<StateDigest, DigestError> {
-        digest(view)
+        digest::digest(view)
     }
 }

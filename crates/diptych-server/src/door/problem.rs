@@ -5,8 +5,12 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use diptych::{
-    BoundaryError, CommandError, Conflict, ExecuteError, FoldError, FollowerStop, Invalid,
-    KeyReused, NotYet, OutcomeUnknown, QueryError, RawEvent, Recorded,
+    CommandError, ExecuteError, Invalid, QueryError, Recorded,
+    command::{Conflict, KeyReused, OutcomeUnknown},
+    event::BoundaryError,
+    fold::FoldError,
+    follow::{FollowerStop, NotYet},
+    store::RawEvent,
 };
 use serde_json::{Map, Value, json};
 
@@ -154,7 +158,7 @@ impl Problem {
                 problem.and("first", first.get()).and("last", last.get())
             }
             CommandError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
-            CommandError::NotTaken(_) => Problem::bad("not-taken", detail),
+            CommandError::InvalidRequest(_) => Problem::bad("not-taken", detail),
             CommandError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
                 let problem = Problem::later("outcome-unknown", detail);
                 problem.and("first", first.get()).and("last", last.get())
@@ -263,7 +267,7 @@ impl From<QueryError> for Problem {
             QueryError::TooManyEvents { limit } => {
                 Problem::bad("too-many-events", detail).and("limit", limit as u64)
             }
-            QueryError::NotTaken(_) => Problem::bad("not-taken", detail),
+            QueryError::InvalidRequest(_) => Problem::bad("not-taken", detail),
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(
                 "busy",

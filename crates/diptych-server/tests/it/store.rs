@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use diptych::{LogIdentity, Memory, Store};
+use diptych::{Memory, Store, store::LogIdentity};
 use diptych_store::{
     Unavailable,
     testing::{Call, WrappedStore},

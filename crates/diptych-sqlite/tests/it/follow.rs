@@ -1,8 +1,10 @@
 //! Runs a projection: reads the log in batches and hands them to it, until it is at the head.
 
 use diptych::{
-    EncodedEvent, Event, EventRef, Filter, LogIdentity, Read, Recorded, Store, Uuid,
+    Event, Filter, Recorded, Store, Uuid,
+    event::EncodedEvent,
     projection::{BatchError, Checkpoint, ReplacedError, Target, TargetError, check, take},
+    store::{EventRef, LogIdentity, Read},
 };
 use pollster::block_on;
 

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych::{App, FollowState, FollowerControl, Memory};
+use diptych::{
+    App, Memory,
+    follow::{FollowState, FollowerControl},
+};
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
 
 use crate::shop::{Sales, assert_in_step, note, sold};

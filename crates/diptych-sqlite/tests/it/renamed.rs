@@ -1,8 +1,10 @@
 //! A private field of an event gets another name, and the report does not notice.
 
 use diptych::{
-    Codec, Event, Filter, Fold, Json, LogIdentity, Position, RawEvent, Recorded, Tag, Upcasters,
+    Event, Filter, Fold, Position, Recorded, Tag, Upcasters,
+    event::{Codec, Json},
     projection::{Checkpoint, Target},
+    store::{LogIdentity, RawEvent},
     testing::nothing_given,
 };
 use diptych_sqlite::{Projection, Sqlite, Transaction};

@@ -4,8 +4,9 @@
 use std::{fs, path::Path, time::Duration};
 
 use diptych::{
-    App, AppBuilder, LogIdentity,
+    App, AppBuilder,
     projection::{ReplacedError, Target},
+    store::LogIdentity,
 };
 use diptych_sqlite::rusqlite::Connection;
 use pollster::block_on;

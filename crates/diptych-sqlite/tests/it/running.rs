@@ -12,8 +12,11 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, ControlError, FollowState, FollowerControl, FollowerStatus, FollowerStop,
-    Memory, Position, Refresh, Store, WaitError,
+    App, AppBuilder, Memory, Position, Store,
+    follow::{
+        ControlError, FollowState, FollowerControl, FollowerStatus, FollowerStop, Refresh,
+        WaitError,
+    },
 };
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
 

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use diptych::{
-    App, Command, Event, Filter, Memory, Position, Read, Receipt, Recorded, Store,
-    projection::Target,
+    App, Command, Event, Filter, Memory, Position, Receipt, Recorded, Store, projection::Target,
+    store::Read,
 };
 use diptych_sqlite::{
     Projection, Sqlite, SqliteProjection, Transaction,

@@ -10,7 +10,8 @@ use std::{
 };
 
 use diptych::{
-    App, ControlError, FollowState, FollowerControl, Memory, Recorded, Refresh, WaitError,
+    App, Memory, Recorded,
+    follow::{ControlError, FollowState, FollowerControl, Refresh, WaitError},
     projection::{Target, TargetError},
 };
 use diptych_sqlite::{Sqlite, SqliteProjection, Transaction};

@@ -52,6 +52,14 @@ fn rooms_have_no_circles_and_types_have_nouns_for_names() {
     hold(&found, ROOMS);
 }
 
+/// The root has the words that most programs write. Everything else is reached by its topic.
+#[test]
+fn the_root_of_diptych_stays_small() {
+    let house = rooms::House::new("diptych", "crates/diptych/src/", &files(&[".rs"])).unwrap();
+    let names = house.names_at_the_root();
+    assert!((20..=36).contains(&names), "{names} names at the root of diptych: 36 at most");
+}
+
 #[test]
 fn comments_and_pages_are_in_plain_words() {
     let files = files(&[".rs", ".md"]);

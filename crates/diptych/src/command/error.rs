@@ -44,7 +44,7 @@ pub enum CommandError {
     /// The store does not take the request: it is beyond a limit, or names a position that the log
     /// has not reached.
     #[error(transparent)]
-    NotTaken(InvalidRequest),
+    InvalidRequest(InvalidRequest),
     /// A mistake in the program: the boundary cannot match what it seems to ask for.
     #[error(transparent)]
     Boundary(#[from] BoundaryError),
@@ -169,7 +169,7 @@ impl From<ClaimError> for CommandError {
 impl From<ReadError> for CommandError {
     fn from(error: ReadError) -> CommandError {
         match error {
-            ReadError::Invalid(invalid) => CommandError::NotTaken(invalid),
+            ReadError::Invalid(invalid) => CommandError::InvalidRequest(invalid),
             ReadError::Corrupt(corruption) => CommandError::Corrupt(corruption),
             ReadError::Unavailable(unavailable) => CommandError::Unavailable(unavailable),
             other => CommandError::Unavailable(Unavailable::Backend(std::sync::Arc::new(other))),
@@ -181,7 +181,7 @@ impl From<ReadError> for CommandError {
 impl From<AppendError> for CommandError {
     fn from(error: AppendError) -> CommandError {
         match error {
-            AppendError::Invalid(invalid) => CommandError::NotTaken(invalid),
+            AppendError::Invalid(invalid) => CommandError::InvalidRequest(invalid),
             AppendError::Corrupt(corruption) => CommandError::Corrupt(corruption),
             AppendError::Unavailable(unavailable) => CommandError::Unavailable(unavailable),
             AppendError::OutcomeUnknown(SyncError { cause }) => {

@@ -40,7 +40,7 @@ pub(super) async fn expected<C: Command>(
     if after > head {
         // A rejection and an empty outcome are not appended, so the store cannot refuse it.
         let above = InvalidRequest::AboveHead { position: after, head };
-        return Ok(Err(CommandError::NotTaken(above)));
+        return Ok(Err(CommandError::InvalidRequest(above)));
     }
     let last = panel.store.last(&filter, head).await?;
     match last.filter(|at| *at > after) {

@@ -24,7 +24,7 @@ type UpcastStep = Arc<dyn Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastErr
 /// that can become that type.
 ///
 /// ```
-/// use diptych::{JsonObject, Upcast, Upcasters};
+/// use diptych::{Upcasters, event::{JsonObject, Upcast}};
 ///
 /// let upcasters = Upcasters::new()
 ///     // 1 to 1: version 1 had no currency.

@@ -13,14 +13,14 @@ use super::{Codec, Json, UpcastError};
 /// keeps its text, byte for byte: every digit of a number, and the space within a value.
 ///
 /// ```
-/// use diptych::JsonObject;
+/// use diptych::event::JsonObject;
 ///
 /// let mut price = JsonObject::parse(br#"{"net": 1.10, "gros": 1.31, "note": ""}"#)?;
 /// price.rename("gros", "gross")?;
 /// price.insert("currency", "EUR")?;
 /// price.remove("note")?;
 /// assert_eq!(price.to_string(), r#"{"net":1.10,"gross":1.31,"currency":"EUR"}"#);
-/// # Ok::<_, diptych::UpcastError>(())
+/// # Ok::<_, diptych::event::UpcastError>(())
 /// ```
 ///
 /// Two fields with one name are kept as they are, too. Access to such a name is an error, because

@@ -12,7 +12,7 @@ pub enum FollowState {
     CatchingUp,
     /// It reached the end of the log, and applies new events as they come.
     Live,
-    /// It applies nothing until its next [refresh](crate::Refresh).
+    /// It applies nothing until its next [refresh](crate::follow::Refresh).
     Resting,
     /// It was paused.
     Paused,

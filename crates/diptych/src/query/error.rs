@@ -105,7 +105,7 @@ pub enum QueryError {
     },
     /// The store does not take the question: the scope is beyond a limit.
     #[error(transparent)]
-    NotTaken(InvalidRequest),
+    InvalidRequest(InvalidRequest),
     /// The log is damaged where it had to be read.
     #[error(transparent)]
     Corrupt(Corruption),
@@ -133,7 +133,7 @@ impl From<ReadError> for QueryError {
             ReadError::Invalid(InvalidRequest::AboveHead { position, head }) => {
                 QueryError::AboveHead { position, head }
             }
-            ReadError::Invalid(invalid) => QueryError::NotTaken(invalid),
+            ReadError::Invalid(invalid) => QueryError::InvalidRequest(invalid),
             ReadError::Corrupt(corruption) => QueryError::Corrupt(corruption),
             ReadError::Unavailable(Unavailable::HistoryChanged(changed)) => {
                 QueryError::HistoryChanged(changed)

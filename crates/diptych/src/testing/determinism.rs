@@ -41,7 +41,7 @@ const LATER: i64 = 1_000_000;
 /// second. The events are encoded once, and decoded for each run.
 ///
 /// ```
-/// # use diptych::{EncodedEvent, Event, EventType, Json, RawEvent, SchemaError};
+/// # use diptych::{Event, EventType, event::{EncodedEvent, Json, SchemaError}, store::RawEvent};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Deposited { amount: u64 }
 /// # impl Event for Deposited {

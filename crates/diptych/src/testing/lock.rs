@@ -24,7 +24,9 @@ const RECORD: &str = "record";
 /// before the program meets such a log:
 ///
 /// ```no_run
-/// # use diptych::{EncodedEvent, Event, EventType, Json, RawEvent, SchemaError, Upcasters};
+/// # use diptych::{
+/// #     Event, EventType, Upcasters, event::{EncodedEvent, Json, SchemaError}, store::RawEvent,
+/// # };
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Deposited { account: String, amount: u64 }
 /// # impl Event for Deposited {

@@ -24,7 +24,7 @@ const LONGEST: usize = 128;
 /// let receipt: Receipt = token.parse()?;
 /// assert_eq!((receipt.first().get(), receipt.last().get()), (6, 7));
 /// assert_eq!(receipt.to_string(), token);
-/// # Ok::<(), diptych::TokenSyntaxError>(())
+/// # Ok::<(), diptych::token::TokenSyntaxError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {

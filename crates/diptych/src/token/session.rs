@@ -25,7 +25,7 @@ const LONGEST: usize = 1_152;
 /// Records the writes and reads of one user, so that answers never go back behind them. Cheap to
 /// clone; clones share one session.
 ///
-/// A [query](crate::Ask::session) with a session is answered at or after everything that was
+/// A [query](crate::query::Ask::session) with a session is answered at or after everything that was
 /// written and seen in it. A [command](crate::Execute::session) with a session is decided on a
 /// state that includes all these events. Both record their positions in the session.
 ///

@@ -9,8 +9,9 @@ use std::{
 };
 
 use diptych::{
-    App, CommandError, ExecuteError, FollowState, LogIdentity, Memory, Position, QueryError, Store,
-    Unavailable,
+    App, CommandError, ExecuteError, Memory, Position, QueryError, Store,
+    follow::FollowState,
+    store::{LogIdentity, Unavailable},
 };
 use diptych_store::{
     Append, AppendError, HistoryChanged, RawEvent,

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use diptych::{App, FollowState, Memory, Store, Uuid};
+use diptych::{App, Memory, Store, Uuid, follow::FollowState};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,

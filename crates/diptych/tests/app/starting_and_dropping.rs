@@ -14,8 +14,9 @@ use std::{
 };
 
 use diptych::{
-    App, ControlError, FollowState, Log, LogOptions, Memory, NoSuchView, Position, QueryError,
-    StartError, Store,
+    App, Log, LogOptions, Memory, Position, QueryError, StartError, Store,
+    follow::{ControlError, FollowState},
+    view::NoSuchView,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_store::testing::{Call, WrappedStore};

@@ -3,8 +3,8 @@
 use std::{sync::Arc, task::Poll};
 
 use diptych::{
-    App, CommandError, EventStore, ExecuteError, LaneOptions, Log, LogOptions, Memory, StopError,
-    Store,
+    App, CommandError, EventStore, ExecuteError, Log, LogOptions, Memory, StopError, Store,
+    command::LaneOptions,
 };
 use diptych_log::{
     Background,
@@ -223,7 +223,7 @@ async fn stopping_on_a_store_that_failed_says_whether_something_is_not_durable()
     let mut opened = send(rig.app.execute(open("a")));
     rig.flush();
     opened.done().unwrap();
-    rig.write(diptych::RawEvent::new("x", b""));
+    rig.write(diptych::store::RawEvent::new("x", b""));
     rig.fail();
     rig.app.clone().stop().await.unwrap();
 }

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use diptych::{App, CommandError, ExecuteError, Store, Unavailable};
+use diptych::{App, CommandError, ExecuteError, Store, store::Unavailable};
 use diptych_log::disk::simulated::{Operation, SimulatedDisk};
 
 use crate::support::{
@@ -278,11 +278,11 @@ fn a_commit_whose_future_was_dropped_is_there_and_is_seen() {
     assert_eq!(rig.types(), ["account-opened", "money-deposited"]);
 }
 
-fn drawn(amount: u64) -> diptych::RawEvent {
+fn drawn(amount: u64) -> diptych::store::RawEvent {
     raw("money-withdrawn", &Withdrawn { account: "a".to_owned(), amount }, &["account:a"])
 }
 
-fn deposited(account: &str, amount: u64) -> diptych::RawEvent {
+fn deposited(account: &str, amount: u64) -> diptych::store::RawEvent {
     let event = Deposited { account: account.to_owned(), amount };
     raw("money-deposited", &event, &[&format!("account:{account}")])
 }

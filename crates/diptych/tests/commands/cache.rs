@@ -10,8 +10,9 @@ use std::{
 };
 
 use diptych::{
-    App, CacheStats, Command, CommandError, ExecuteError, Filter, Fold, Memory, RawEvent, Recorded,
-    Retries, Tag,
+    App, Command, CommandError, ExecuteError, Filter, Fold, Memory, Recorded, Tag,
+    command::{CacheStats, Retries},
+    store::RawEvent,
 };
 use diptych_store::Append;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -572,7 +573,10 @@ async fn what_a_store_refuses_leaves_the_state_as_it_was() {
         let reused = app.execute(deposit("a", 1)).key("k").await.unwrap_err();
         assert!(matches!(reused, ExecuteError::Failed(CommandError::KeyReused(_))), "{reused}");
         let large = app.execute(deposit("a", 1)).extra("n", "x".repeat(1 << 20)).await;
-        assert!(matches!(large, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{large:?}");
+        assert!(
+            matches!(large, Err(ExecuteError::Failed(CommandError::InvalidRequest(_)))),
+            "{large:?}"
+        );
     }
     app.execute(deposit("a", 1)).await.unwrap();
     assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));

@@ -4,8 +4,10 @@
 use std::{convert::Infallible, marker::PhantomData, sync::Arc, time::Duration};
 
 use diptych::{
-    App, BoundaryError, Command, CommandError, Conflict, EventStore, ExecuteError, Filter,
-    FilterItem, Folds, Memory, Position, RawEvent, Receipt, Retries, Tag,
+    App, Command, CommandError, EventStore, ExecuteError, Filter, Memory, Position, Receipt, Tag,
+    command::{Conflict, Folds, Retries},
+    event::BoundaryError,
+    store::{FilterItem, RawEvent},
 };
 use diptych_store::{Append, Store, testing::WrappedStore};
 use parking_lot::Mutex;
@@ -198,7 +200,10 @@ fn a_conflict_is_told_when_it_is_durable() {
 async fn a_position_that_the_log_has_not_reached_is_no_expectation() {
     let app = opened().await;
     let answer = app.execute(deposit("a", 1)).unchanged_since(Position::new(9)).await;
-    assert!(matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{answer:?}");
+    assert!(
+        matches!(answer, Err(ExecuteError::Failed(CommandError::InvalidRequest(_)))),
+        "{answer:?}"
+    );
     assert_eq!(app.store().head().position().get(), 3);
 }
 
@@ -210,12 +215,15 @@ async fn a_position_above_the_head_is_refused_also_where_nothing_is_appended() {
     for amount in [0, 1_000] {
         let answer = app.execute(withdraw("a", amount)).unchanged_since(Position::new(9)).await;
         assert!(
-            matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))),
+            matches!(answer, Err(ExecuteError::Failed(CommandError::InvalidRequest(_)))),
             "{answer:?}"
         );
     }
     let nothing = app.execute(deposit("a", 0)).unchanged_since(Position::new(9)).await;
-    assert!(matches!(nothing, Err(ExecuteError::Failed(CommandError::NotTaken(_)))), "{nothing:?}");
+    assert!(
+        matches!(nothing, Err(ExecuteError::Failed(CommandError::InvalidRequest(_)))),
+        "{nothing:?}"
+    );
     assert_eq!(app.store().head().position().get(), 3);
 }
 

@@ -1,6 +1,8 @@
 //! Execute: fold, decide, append; what the answers are.
 
-use diptych::{App, Command, CommandError, Event, ExecuteError, Filter, Memory, Retries, Tag};
+use diptych::{
+    App, Command, CommandError, Event, ExecuteError, Filter, Memory, Tag, command::Retries,
+};
 use diptych_store::Append;
 
 use crate::support::{

@@ -9,9 +9,11 @@ use std::{
 };
 
 use diptych::{
-    App, BoundaryError, Command, CommandError, EncodedEvent, Event, EventType, ExecuteError,
-    Filter, FilterItem, Fold, FoldFailure, Invalid, InvalidRequest, Json, Limits, Memory, RawEvent,
-    Recorded, SchemaError, Tag,
+    App, Command, CommandError, Event, EventType, ExecuteError, Filter, Fold, Invalid, Memory,
+    Recorded, Tag,
+    event::{BoundaryError, EncodedEvent, Json, SchemaError},
+    fold::FoldFailure,
+    store::{FilterItem, InvalidRequest, Limits, RawEvent},
 };
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};
@@ -46,7 +48,9 @@ async fn not_taken<C: Command>(app: &App, command: diptych::Execute<C>) -> Inval
     let head = app.store().head().position();
     let error = command.await.unwrap_err();
     assert_eq!(app.store().head().position(), head, "something was written");
-    let ExecuteError::Failed(CommandError::NotTaken(invalid)) = error else { panic!("{error}") };
+    let ExecuteError::Failed(CommandError::InvalidRequest(invalid)) = error else {
+        panic!("{error}")
+    };
     app.execute(deposit("a", 1)).await.unwrap();
     let refused = app.execute(withdraw("a", 1_000_000)).await.unwrap_err();
     assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused}");
@@ -228,9 +232,9 @@ async fn a_tag_that_no_event_can_carry_is_refused_in_a_boundary() {
 }
 
 /// Opens the account "a" unless that conflicts.
-struct Narrow<S: diptych::Folds>(S::Boundary, Filter);
+struct Narrow<S: diptych::command::Folds>(S::Boundary, Filter);
 
-impl<S: diptych::Folds> Command for Narrow<S>
+impl<S: diptych::command::Folds> Command for Narrow<S>
 where
     S::Boundary: Clone + Sync,
 {

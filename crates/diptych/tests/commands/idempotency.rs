@@ -3,7 +3,7 @@
 
 use std::task::Poll;
 
-use diptych::{App, CommandError, ExecuteError, Filter, KeyReused, Memory, Receipt};
+use diptych::{App, CommandError, ExecuteError, Filter, Memory, Receipt, command::KeyReused};
 use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_store::Read;
 
@@ -313,7 +313,7 @@ fn a_key_that_no_store_takes_is_refused_and_nothing_is_written() {
     for key in [String::new(), "k".repeat(5_000)] {
         let answer = begin(app.execute(open("a")).key(key)).done();
         assert!(
-            matches!(answer, Err(ExecuteError::Failed(CommandError::NotTaken(_)))),
+            matches!(answer, Err(ExecuteError::Failed(CommandError::InvalidRequest(_)))),
             "{answer:?}"
         );
     }

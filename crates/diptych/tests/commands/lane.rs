@@ -3,8 +3,8 @@
 use std::{env, task::Poll};
 
 use diptych::{
-    App, Command, CommandError, EventStore, ExecuteError, Filter, FilterItem, LaneOptions,
-    LogOptions, Memory, Receipt, Tag,
+    App, Command, CommandError, EventStore, ExecuteError, Filter, LogOptions, Memory, Receipt, Tag,
+    command::LaneOptions, store::FilterItem,
 };
 use diptych_log::disk::simulated::{Random, SimulatedDisk};
 use diptych_store::Read;
@@ -260,9 +260,13 @@ fn wishes(random: &mut Random) -> Vec<(Wish, Option<String>)> {
 }
 
 /// Sends it, in a lane or by itself; the answer is a text.
-fn start(app: &App, lane: Option<&diptych::Lane>, wish: &(Wish, Option<String>)) -> Held<String> {
+fn start(
+    app: &App,
+    lane: Option<&diptych::command::Lane>,
+    wish: &(Wish, Option<String>),
+) -> Held<String> {
     fn go<C: Command + Serialize>(
-        (app, lane, key): (&App, Option<&diptych::Lane>, &Option<String>),
+        (app, lane, key): (&App, Option<&diptych::command::Lane>, &Option<String>),
         command: C,
     ) -> Held<String> {
         let execute = match lane {
@@ -352,7 +356,7 @@ fn a_lane_comes_to_the_same_as_one_after_the_other() {
 
 fn in_lane(
     rig: &Rig,
-    lane: &diptych::Lane,
+    lane: &diptych::command::Lane,
     wishes: &[(Wish, Option<String>)],
     random: &mut Random,
 ) -> Vec<String> {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use diptych::{
-    App, Codec, Command, CommandError, EncodedEvent, Event, EventType, Execute, ExecuteError,
-    Filter, Fold, Json, Memory, Metadata, Position, RawEvent, Recorded, SchemaError, Tag,
-    Timestamp,
+    App, Command, CommandError, Event, EventType, Execute, ExecuteError, Filter, Fold, Memory,
+    Metadata, Position, Recorded, Tag, Timestamp,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::RawEvent,
 };
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,11 @@
 //! The same declarations, once derived and once written by a person.
 
-use diptych::{EncodedEvent, Event, RawEvent};
+use diptych::{Event, event::EncodedEvent, store::RawEvent};
 
 use super::{encoded, json};
 
 mod derived {
-    use diptych::{Event, MessagePack};
+    use diptych::{Event, event::MessagePack};
     use serde::{Deserialize, Serialize};
 
     #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
@@ -36,7 +36,9 @@ mod derived {
 
 mod written {
     use diptych::{
-        Codec, EncodedEvent, Event, EventType, Json, MessagePack, RawEvent, SchemaError, Tag,
+        Event, EventType, Tag,
+        event::{Codec, EncodedEvent, Json, MessagePack, SchemaError},
+        store::RawEvent,
     };
     use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use diptych::{Event, MessagePack, SchemaError};
+use diptych::{
+    Event,
+    event::{MessagePack, SchemaError},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{json, read, tags, text, written};

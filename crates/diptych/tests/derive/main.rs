@@ -8,7 +8,11 @@ mod unions;
 
 use std::fmt::Debug;
 
-use diptych::{EncodedEvent, Event, RawEvent, SchemaError};
+use diptych::{
+    Event,
+    event::{EncodedEvent, SchemaError},
+    store::RawEvent,
+};
 
 /// The event in bytes, which is the same event when it is read, by a type that has it.
 fn written<E: Event + PartialEq + Debug>(event: E) -> RawEvent {

@@ -3,7 +3,7 @@
 #![deny(warnings, deprecated, single_use_lifetimes, unused_qualifications)]
 #![deny(clippy::all, clippy::pedantic, clippy::nursery)]
 
-use diptych::{Event, MessagePack};
+use diptych::{Event, event::MessagePack};
 use serde::{Deserialize, Serialize};
 
 use super::written;

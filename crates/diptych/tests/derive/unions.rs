@@ -1,6 +1,6 @@
 //! Enums of enums: a union of what several modules declare, and a subset for who needs less.
 
-use diptych::{Event, SchemaError};
+use diptych::{Event, event::SchemaError};
 use serde::{Deserialize, Serialize};
 
 use super::{json, read, tags, written};

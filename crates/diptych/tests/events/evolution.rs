@@ -4,8 +4,10 @@
 use std::{fmt::Debug, sync::Arc};
 
 use diptych::{
-    App, AppBuilder, CommandError, EncodedEvent, Event, ExecuteError, Filter, Log, LogOptions,
-    MemorySnapshots, RawEvent, SchemaError, SnapshotOptions, Tag, Upcast, Upcasters,
+    App, AppBuilder, CommandError, Event, ExecuteError, Filter, Log, LogOptions, Tag, Upcasters,
+    event::{EncodedEvent, SchemaError, Upcast},
+    snapshot::{MemorySnapshots, SnapshotOptions},
+    store::RawEvent,
     testing::{given, nothing_given},
 };
 use diptych_log::{Background, disk::simulated::SimulatedDisk};

@@ -1,8 +1,10 @@
 //! Events that nobody can read, and upcasters that cannot be: an error that names it.
 
 use diptych::{
-    App, BoundaryError, CommandError, EncodedEvent, Event, ExecuteError, Filter, FoldFailure,
-    Memory, RawEvent, SchemaError, StartError, Tag, Upcast, Upcasters,
+    App, CommandError, Event, ExecuteError, Filter, Memory, StartError, Tag, Upcasters,
+    event::{BoundaryError, EncodedEvent, SchemaError, Upcast},
+    fold::FoldFailure,
+    store::RawEvent,
 };
 use diptych_store::Append;
 use serde_json::json;

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use diptych::{
-    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Memory, RawEvent,
-    Recorded, SchemaError, StartError, Tag, Upcasters,
+    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Memory, Recorded,
+    StartError, Tag, Upcasters, event::SchemaError, store::RawEvent,
 };
 use diptych_store::Append;
 
@@ -110,7 +110,7 @@ fn over(store: &CountedStore) -> AppBuilder {
     App::over(store.store()).upcasters(upcasters())
 }
 
-async fn untagged(start: AppBuilder) -> diptych::MissingTag {
+async fn untagged(start: AppBuilder) -> diptych::event::MissingTag {
     match start.start().await {
         Err(StartError::MissingTag(untagged)) => untagged,
         other => panic!("the start should tell of an event without a tag: {other:?}"),

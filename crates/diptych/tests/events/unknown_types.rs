@@ -1,7 +1,9 @@
 //! Events of types that the program has forgotten are told when it starts, not left out in
 //! silence.
 
-use diptych::{App, AppBuilder, Event, Fold, Log, LogOptions, Memory, Query, RawEvent, Recorded};
+use diptych::{
+    App, AppBuilder, Event, Fold, Log, LogOptions, Memory, Query, Recorded, store::RawEvent,
+};
 use diptych::{StartError, Store, Upcasters};
 use diptych_store::Append;
 

@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
 use diptych::{
-    App, Codec, CommandError, Event, ExecuteError, Filter, Fold, Json, JsonObject, Memory,
-    MessagePack, RawEvent, Recorded, SchemaError, Tag, Upcasters, digest, testing::nothing_given,
+    App, CommandError, Event, ExecuteError, Filter, Fold, Memory, Recorded, Tag, Upcasters, digest,
+    event::{Codec, Json, JsonObject, MessagePack, SchemaError},
+    store::RawEvent,
+    testing::nothing_given,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeStruct};
@@ -360,8 +362,9 @@ fn a_name_that_stands_twice_is_kept_and_cannot_be_touched() {
     let mut object = JsonObject::parse(json.as_bytes()).unwrap();
     object.insert("b", 4).unwrap();
     assert_eq!(object.to_string(), json.replace('3', "4"));
-    let twice =
-        |error: diptych::UpcastError| error.to_string().contains("stands in the object twice");
+    let twice = |error: diptych::event::UpcastError| {
+        error.to_string().contains("stands in the object twice")
+    };
     assert!(object.get::<u8>("a").is_err_and(twice));
     assert!(object.insert("a", 1).is_err_and(twice));
     assert!(object.remove("a").is_err_and(twice));

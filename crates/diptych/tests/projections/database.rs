@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use diptych::{
-    Epoch, Event, LogId, LogIdentity, Metadata, Position, Recorded, Timestamp, Uuid,
+    Event, Metadata, Position, Recorded, Timestamp, Uuid,
     projection::{
         CheckedSchema, Checkpoint, Database, DatabaseTransaction, DatabaseWork, Grouping,
         SchemaObject, StoredCheckpoint, Target, TargetError,
     },
+    store::{Epoch, LogId, LogIdentity},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,11 @@
 use std::{thread, time::Duration};
 
 use diptych::{
-    App, ControlError, Epoch, FollowState, FollowerControl, LogIdentity, Memory, NotYet, Position,
-    Receipt, Refresh, Store, TokenError, WaitError, projection::Checkpoint,
+    App, Memory, Position, Receipt, Store,
+    follow::{ControlError, FollowState, FollowerControl, NotYet, Refresh, WaitError},
+    projection::Checkpoint,
+    store::{Epoch, LogIdentity},
+    token::TokenError,
 };
 use diptych_log::disk::simulated::Random;
 use diptych_store::Append;

@@ -1,8 +1,9 @@
 //! What all backends of projections share, over a place that is a vector.
 
 use diptych::{
-    Epoch, Event, EventChecksum, LogIdentity, Metadata, Position, Recorded, Timestamp, Uuid,
+    Event, Metadata, Position, Recorded, Timestamp, Uuid,
     projection::{BatchError, Checkpoint, ReplacedError, Target, TargetError, check, take},
+    store::{Epoch, EventChecksum, LogIdentity},
 };
 use serde::{Deserialize, Serialize};
 

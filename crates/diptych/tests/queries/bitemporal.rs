@@ -1,6 +1,9 @@
 //! What did we know on day X about day Y: held against an oracle that sorts and filters a list.
 
-use diptych::{App, Limits, Memory, Point, Position, TimeSource, Timestamp};
+use diptych::{
+    App, Memory, Point, Position, Timestamp,
+    store::{Limits, TimeSource},
+};
 use fastrand::Rng;
 
 use crate::support::journal::{

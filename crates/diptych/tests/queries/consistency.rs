@@ -10,9 +10,11 @@ use std::{
 };
 
 use diptych::{
-    App, CommandError, Epoch, ExecuteError, Fold, FollowerControl, LogIdentity, Memory, NotYet,
-    Position, Query, QueryError, Receipt, Recorded, Session, SessionToken, Store, TokenError,
-    TokenSyntaxError,
+    App, CommandError, ExecuteError, Fold, Memory, Position, Query, QueryError, Receipt, Recorded,
+    Session, SessionToken, Store,
+    follow::{FollowerControl, NotYet},
+    store::{Epoch, LogIdentity},
+    token::{TokenError, TokenSyntaxError},
 };
 use diptych_store::testing::WrappedStore;
 use serde::Serialize;

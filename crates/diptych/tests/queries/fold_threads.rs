@@ -15,8 +15,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Fold, Log, LogOptions, Memory, Position, Query, QueryError, QueryPanic,
-    Recorded, Store, Timestamp,
+    App, AppBuilder, Fold, Log, LogOptions, Memory, Position, Query, QueryError, Recorded, Store,
+    Timestamp, query::QueryPanic,
 };
 use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_store::testing::{Call, WrappedStore};
@@ -188,7 +188,7 @@ async fn one_more_than_may_wait_is_told_that_it_is_busy() {
     assert_eq!(app.explain(Whole).await.unwrap_err(), busy);
     assert_eq!(history.next().await.unwrap_err(), busy);
     let checked = app.check_scope(&Lines(0), at).await.unwrap_err();
-    assert_eq!(checked, diptych::ScopeError::Query(busy.clone()));
+    assert_eq!(checked, diptych::past::ScopeError::Query(busy.clone()));
     let text = busy.to_string();
     assert!(text.contains("ask again later") && text.contains("past_folds"), "{text}");
 

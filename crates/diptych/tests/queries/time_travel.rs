@@ -7,8 +7,10 @@ use std::{
 };
 
 use diptych::{
-    App, Event, Filter, Fold, FoldFailure, Log, LogOptions, Memory, Point, Position, Query,
-    QueryError, RawEvent, Recorded, Tag, TimeSource, Timestamp,
+    App, Event, Filter, Fold, Log, LogOptions, Memory, Point, Position, Query, QueryError,
+    Recorded, Tag, Timestamp,
+    fold::FoldFailure,
+    store::{RawEvent, TimeSource},
 };
 use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_store::{Append, EventStore};
@@ -464,7 +466,7 @@ async fn a_scope_that_is_too_narrow_is_found() {
         app.check_scope(&Lines(1), point).await.unwrap();
         app.check_scope(&Whole, point).await.unwrap();
         let error = app.check_scope(&HighestOf(1), point).await.unwrap_err();
-        let diptych::ScopeError::TooNarrow(narrow) = &error else { panic!("{error}") };
+        let diptych::past::ScopeError::TooNarrow(narrow) = &error else { panic!("{error}") };
         assert_eq!(narrow.scoped, BTreeMap::from([(1, 10)]));
         assert_eq!(narrow.whole, BTreeMap::from([(0, 10), (1, 10), (2, 10)]));
         let text = error.to_string();
@@ -475,7 +477,7 @@ async fn a_scope_that_is_too_narrow_is_found() {
     // As long as there is nothing else, the data do not show it.
     app.check_scope(&HighestOf(1), Position::new(10)).await.unwrap();
     let error = app.check_scope(&HighestOf(1), Position::new(31)).await.unwrap_err();
-    assert!(matches!(error, diptych::ScopeError::Query(QueryError::AboveHead { .. })));
+    assert!(matches!(error, diptych::past::ScopeError::Query(QueryError::AboveHead { .. })));
 }
 
 /// An explanation that is cut off explains the answer up to where it is.

@@ -10,7 +10,8 @@ use std::{
 };
 
 use diptych::{
-    Answer, App, FollowState, Memory, Position, Query, QueryError, Store, TokenError, Watch,
+    Answer, App, Memory, Position, Query, QueryError, Store, follow::FollowState, query::Watch,
+    token::TokenError,
 };
 use diptych_log::disk::simulated::Random;
 use diptych_store::Append;

@@ -9,9 +9,11 @@ use std::{
 };
 
 use diptych::{
-    App, Command, CommandError, ExecuteError, Filter, FilterItem, Fold, Invalid, Limits,
-    LogIdentity, Memory, MemorySnapshots, RawEvent, Receipt, Recorded, SnapshotOptions, Tag,
-    TimeSource, testing::Clock,
+    App, Command, CommandError, ExecuteError, Filter, Fold, Invalid, Memory, Receipt, Recorded,
+    Tag,
+    snapshot::{MemorySnapshots, SnapshotOptions},
+    store::{FilterItem, Limits, LogIdentity, RawEvent, TimeSource},
+    testing::Clock,
 };
 use diptych_store::Append;
 use proptest::prelude::*;
@@ -168,7 +170,7 @@ macro_rules! command {
             type Event = $event;
             type Rejection = No;
 
-            fn boundary(&self) -> <$state as diptych::Folds>::Boundary {
+            fn boundary(&self) -> <$state as diptych::command::Folds>::Boundary {
                 let $send = &self.0;
                 $boundary
             }
@@ -184,7 +186,7 @@ macro_rules! command {
 
             fn decide(
                 &self,
-                $seen: <$state as diptych::Folds>::Ref<'_>,
+                $seen: <$state as diptych::command::Folds>::Ref<'_>,
             ) -> Result<Vec<$event>, No> {
                 meanwhile();
                 let $this = &self.0;

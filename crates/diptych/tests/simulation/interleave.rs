@@ -15,7 +15,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, CommandError, EventStore, ExecuteError, Filter, Lane, Log, LogOptions, Receipt,
+    App, Command, CommandError, EventStore, ExecuteError, Filter, Log, LogOptions, Receipt,
+    command::Lane,
 };
 use diptych_log::{
     Background,

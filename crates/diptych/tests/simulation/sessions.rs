@@ -15,8 +15,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, Event, ExecuteError, Filter, Fold, FollowerControl, Memory, Position, Query,
-    Read, Recorded, Session, Store, Tag,
+    App, Command, Event, ExecuteError, Filter, Fold, Memory, Position, Query, Recorded, Session,
+    Store, Tag, follow::FollowerControl, store::Read,
 };
 use diptych_log::disk::simulated::Random;
 use parking_lot::Mutex;

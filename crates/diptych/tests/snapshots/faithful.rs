@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
-    App, Filter, Fold, Memory, MemorySnapshots, Recorded, SnapshotOptions, Snapshots, Tag,
+    App, Filter, Fold, Memory, Recorded, Tag,
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -9,9 +9,11 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use diptych::{
     App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Position, Query,
-    QueryError, Receipt, Recorded, Refresh, SessionToken, SnapshotOptions, TokenError,
-    ViewSnapshots, WaitError,
+    QueryError, Receipt, Recorded, SessionToken,
+    follow::{Refresh, WaitError},
     projection::{Checkpoint, Target, TargetError},
+    snapshot::{SnapshotOptions, ViewSnapshots},
+    token::TokenError,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use diptych::{
-    App, AppBuilder, Event, Filter, Fold, Memory, MemorySnapshots, Query, Recorded,
-    SnapshotOptions, Snapshots, StartError, Store, View, ViewSnapshots,
+    App, AppBuilder, Event, Filter, Fold, Memory, Query, Recorded, StartError, Store, View,
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -8,8 +8,11 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, CommandError, Event, ExecuteError, Filter, Fold, LogIdentity, Memory,
-    MemorySnapshots, Recorded, SnapshotOptions, Snapshots, StartError, Tag, Upcast, Upcasters,
+    App, AppBuilder, CommandError, Event, ExecuteError, Filter, Fold, Memory, Recorded, StartError,
+    Tag, Upcasters,
+    event::Upcast,
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots},
+    store::LogIdentity,
 };
 use diptych_log::{
     Background, Log, LogOptions,
@@ -327,11 +330,11 @@ async fn what_knew_other_upcasters_is_replayed_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
-    let corrected = diptych::RawEvent::new("corrected", "{}").tag(Tag::new("page", 1));
+    let corrected = diptych::store::RawEvent::new("corrected", "{}").tag(Tag::new("page", 1));
     write_event(store.inner(), corrected);
     fill(&store, 1);
     once::<Ledger>(&store, &place).await;
-    let split = |_: &diptych::EncodedEvent<'_>| {
+    let split = |_: &diptych::event::EncodedEvent<'_>| {
         Ok(vec![Upcast::json("entered", 1, &json!({ "page": 1, "amount": 1_000 }))?])
     };
     let upcasters = || Upcasters::new().split("corrected", 1, &["entered"], split);
@@ -413,7 +416,7 @@ async fn an_event_that_cannot_be_folded_is_an_error_after_a_snapshot_too() {
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
     once::<Ledger>(&store, &place).await;
-    let garbage = diptych::RawEvent::new("entered", "?").tag(Tag::new("page", 1));
+    let garbage = diptych::store::RawEvent::new("entered", "?").tag(Tag::new("page", 1));
     write_event(store.inner(), garbage);
     let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
     for _ in 0..2 {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
-    App, AppBuilder, Event, Fold, Memory, MemorySnapshots, Position, Query, Recorded, Snapshots,
-    StartError, Store, ViewSnapshots, digest,
+    App, AppBuilder, Event, Fold, Memory, Position, Query, Recorded, StartError, Store, digest,
+    snapshot::{MemorySnapshots, Snapshots, ViewSnapshots},
 };
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! A bank without the derive: what a domain looks like when everything is written by hand.
 
 use diptych::{
-    Codec, Command, EncodedEvent, Event, EventType, Filter, Fold, Invalid, Json, RawEvent,
-    Recorded, SchemaError, Tag,
+    Command, Event, EventType, Filter, Fold, Invalid, Recorded, Tag,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::RawEvent,
 };
 use serde::{Deserialize, Serialize};
 

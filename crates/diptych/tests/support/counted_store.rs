@@ -13,7 +13,9 @@ use std::{
 };
 
 use diptych::{
-    EventStore, Filter, LogIdentity, Position, RawEvent, Store, Timestamp, testing::Clock,
+    EventStore, Filter, Position, Store, Timestamp,
+    store::{LogIdentity, RawEvent},
+    testing::Clock,
 };
 use diptych_store::{
     Append, Read,

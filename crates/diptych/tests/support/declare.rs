@@ -18,20 +18,23 @@ macro_rules! events {
                 ),+]
             }
 
-            fn encode(&self) -> Result<diptych::RawEvent, diptych::SchemaError> {
+            fn encode(&self) -> Result<diptych::store::RawEvent, diptych::event::SchemaError> {
                 match self {
                     $($name::$variant(event) => {
-                        let payload = <diptych::Json as diptych::Codec>::encode(event)?;
-                        let raw = diptych::RawEvent::new($event, payload).version($version);
+                        use diptych::event::{Codec, Json};
+                        let payload = <Json as Codec>::encode(event)?;
+                        let raw = diptych::store::RawEvent::new($event, payload).version($version);
                         $(let raw = raw.tag(diptych::Tag::new(stringify!($key), &event.$key));)*
                         Ok(raw)
                     })+
                 }
             }
 
-            fn decode(encoded: &diptych::EncodedEvent<'_>) -> Result<$name, diptych::SchemaError> {
+            fn decode(
+                encoded: &diptych::event::EncodedEvent<'_>,
+            ) -> Result<$name, diptych::event::SchemaError> {
                 match encoded.event_type {
-                    $($event => encoded.read::<diptych::Json, _>().map($name::$variant),)+
+                    $($event => encoded.read::<diptych::event::Json, _>().map($name::$variant),)+
                     _ => Err(encoded.unknown::<$name>()),
                 }
             }

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use diptych::{App, Event, Filter, Fold, Position, Query, RawEvent, Recorded, Tag, Timestamp};
+use diptych::{
+    App, Event, Filter, Fold, Position, Query, Recorded, Tag, Timestamp, store::RawEvent,
+};
 use diptych_store::{Append, EventStore};
 use serde::{Deserialize, Serialize};
 

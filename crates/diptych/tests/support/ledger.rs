@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych::{Event, Fold, Limits, Memory, Position, Query, Recorded, Store, Timestamp};
+use diptych::{Event, Fold, Memory, Position, Query, Recorded, Store, Timestamp, store::Limits};
 use diptych_store::Append;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,7 @@ impl Hooked {
         Append::events(amounts.iter().map(|amount| self.booked(*amount).encode().unwrap()))
     }
 
-    pub(crate) fn remark(&self) -> diptych::RawEvent {
+    pub(crate) fn remark(&self) -> diptych::store::RawEvent {
         Remarked { ledger: self.0 }.encode().unwrap()
     }
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Codec, Command, Execute, ExecuteError, Filter, Json, Log, LogOptions, Receipt,
-    Tag,
+    App, AppBuilder, Command, Execute, ExecuteError, Filter, Log, LogOptions, Receipt, Tag,
+    event::{Codec, Json},
 };
 use diptych_log::{
     Background,

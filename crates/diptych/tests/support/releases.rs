@@ -1,7 +1,9 @@
 //! A domain in its third release: what its older releases wrote, and the upcasters for it.
 
 use diptych::{
-    App, EncodedEvent, Event, Filter, Limits, Memory, RawEvent, Tag, Upcast, UpcastError, Upcasters,
+    App, Event, Filter, Memory, Tag, Upcasters,
+    event::{EncodedEvent, Upcast, UpcastError},
+    store::{Limits, RawEvent},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

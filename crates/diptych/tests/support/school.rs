@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use diptych::{
-    Codec, Command, EncodedEvent, Event, EventType, Filter, FilterItem, Fold, Json, RawEvent,
-    Recorded, SchemaError, Tag,
+    Command, Event, EventType, Filter, Fold, Recorded, Tag,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::{FilterItem, RawEvent},
 };
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! The digest of a view as it is now.
 
-use diptych::{App, Position, StateDigest, View, ViewDigest};
+use diptych::{App, Position, View, digest::StateDigest, query::ViewDigest};
 use serde::Serialize;
 
 /// The position of the view, and the digest of its state there.

@@ -6,7 +6,9 @@ use std::{
 };
 
 use diptych::{
-    Codec, EncodedEvent, Event, EventType, Fold, Json, RawEvent, Recorded, SchemaError, Timestamp,
+    Event, EventType, Fold, Recorded, Timestamp,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::RawEvent,
     testing::check_determinism,
 };
 use serde::{Deserialize, Serialize};

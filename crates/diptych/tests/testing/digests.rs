@@ -6,7 +6,9 @@ use std::{
 };
 
 use diptych::{
-    Fold, RawEvent, Recorded, Upcast, Upcasters, digest,
+    Fold, Recorded, Upcasters, digest,
+    event::Upcast,
+    store::RawEvent,
     testing::{Given, given, nothing_given},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -193,7 +195,7 @@ fn older_events_go_through_upcasters_and_others_do_not_matter() {
     balances!(Some(1), fees, |state, event| add(&mut state.accounts, event, 0));
     let upcasters = || {
         Upcasters::new().split("paid-in", 1, &["money-deposited"], |encoded| {
-            let payload: serde_json::Value = encoded.read::<diptych::Json, _>()?;
+            let payload: serde_json::Value = encoded.read::<diptych::event::Json, _>()?;
             let payload = json!({ "account": payload["into"], "amount": payload["amount"] });
             Ok(vec![Upcast::json("money-deposited", 1, &payload)?])
         })

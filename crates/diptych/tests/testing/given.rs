@@ -7,8 +7,10 @@ use std::{
 };
 
 use diptych::{
-    App, Codec, Command, EncodedEvent, Event, EventType, ExecuteError, Filter, Fold, Invalid, Json,
-    Metadata, RawEvent, Recorded, SchemaError, Tag, Timestamp, Upcasters,
+    App, Command, Event, EventType, ExecuteError, Filter, Fold, Invalid, Metadata, Recorded, Tag,
+    Timestamp, Upcasters,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::RawEvent,
     testing::{Clock, ControlledClock, Given, Ids, given, nothing_given},
 };
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ mod programs;
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use diptych::{Upcast, Upcasters, testing::SchemaLock};
+use diptych::{Upcasters, event::Upcast, testing::SchemaLock};
 use programs::*;
 use serde_json::json;
 use tempfile::TempDir;
@@ -253,7 +253,7 @@ fn a_former_type_becomes_another_or_is_dropped() {
     repository.record(dropped).unwrap();
     repository.check(dropped).unwrap();
     let became = |lock| {
-        let split = |_: &diptych::EncodedEvent<'_>| {
+        let split = |_: &diptych::event::EncodedEvent<'_>| {
             let opened = Upcast::json("account-opened", 1, &json!({ "owner": "x" }))?;
             Ok(vec![opened, Upcast::json("account-closed", 1, &json!(null))?])
         };

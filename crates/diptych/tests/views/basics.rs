@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use diptych::{
-    App, Event, Fold, FollowState, Memory, Position, Query, QueryError, RawEvent, Recorded,
+    App, Event, Fold, Memory, Position, Query, QueryError, Recorded, follow::FollowState,
+    store::RawEvent,
 };
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};

@@ -16,8 +16,10 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Command, ControlError, Event, Fold, FollowState, Memory, MemorySnapshots,
-    Position, Query, QueryError, Recorded, Snapshots, Store, ViewOptions, ViewSnapshots,
+    App, AppBuilder, Command, Event, Fold, Memory, Position, Query, QueryError, Recorded, Store,
+    follow::{ControlError, FollowState},
+    snapshot::{MemorySnapshots, Snapshots, ViewSnapshots},
+    view::ViewOptions,
 };
 use diptych_store::{
     Append, Unavailable,

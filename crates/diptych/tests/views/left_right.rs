@@ -9,8 +9,10 @@ use std::{
 };
 
 use diptych::{
-    App, FollowState, Limits, Memory, Position, Query, QueryError, Store, TimeSource, ViewOptions,
-    digest,
+    App, Memory, Position, Query, QueryError, Store, digest,
+    follow::FollowState,
+    store::{Limits, TimeSource},
+    view::ViewOptions,
 };
 use diptych_log::disk::simulated::Random;
 use parking_lot::Mutex;

@@ -10,9 +10,11 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, ControlError, EncodedEvent, Event, EventType, Fold, FollowState, FollowerStop,
-    Json, Memory, Position, Query, QueryError, RawEvent, Recorded, SchemaError, Store, Tag,
-    TimeSource, Upcast, Upcasters, digest,
+    App, AppBuilder, Event, EventType, Fold, Memory, Position, Query, QueryError, Recorded, Store,
+    Tag, Upcasters, digest,
+    event::{EncodedEvent, Json, SchemaError, Upcast},
+    follow::{ControlError, FollowState, FollowerStop},
+    store::{RawEvent, TimeSource},
 };
 use diptych_store::Append;
 use pollster::block_on;

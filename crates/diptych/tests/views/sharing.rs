@@ -10,8 +10,10 @@ use std::{
 };
 
 use diptych::{
-    App, Corruption, EncodedEvent, Event, EventType, Filter, Fold, FollowState, Json, Memory,
-    Query, QueryError, RawEvent, ReadError, Recorded, SchemaError, Store, Unavailable,
+    App, Event, EventType, Filter, Fold, Memory, Query, QueryError, Recorded, Store,
+    event::{EncodedEvent, Json, SchemaError},
+    follow::FollowState,
+    store::{Corruption, RawEvent, ReadError, Unavailable},
 };
 use diptych_store::{
     Append,

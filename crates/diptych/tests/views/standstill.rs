@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use diptych::{
-    Answer, App, Command, CommandError, ExecuteError, Filter, FollowState, Log, LogOptions, Memory,
-    Point, Position, QueryError, StartError, Store, Tag,
+    Answer, App, Command, CommandError, ExecuteError, Filter, Log, LogOptions, Memory, Point,
+    Position, QueryError, StartError, Store, Tag, follow::FollowState,
 };
 use diptych_store::Append;
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use compact_str::CompactString;
-use diptych::{Command, Folds, Invalid, Timestamp};
+use diptych::{Command, Invalid, Timestamp, command::Folds};
 use serde::Serialize;
 
 use super::{FlightCommand, Refusal};

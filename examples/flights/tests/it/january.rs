@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf};
 
-use diptych::{App, ViewSnapshots};
+use diptych::{App, snapshot::ViewSnapshots};
 use diptych_demo::{
     AppOptions, app,
     load::LoadOptions,

@@ -4,8 +4,8 @@ use std::{any::type_name, collections::BTreeMap, future::Future, pin::Pin, time:
 
 use axum::body::Bytes;
 use diptych::{
-    Answer, App, Ask, Event, Explain, Fold, Point, Position, Query, QueryError, RawEvent, Recorded,
-    Session, SessionToken, Standstill, Timestamp,
+    Answer, App, Event, Fold, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
+    Timestamp, follow::Standstill, past::Explain, query::Ask, store::RawEvent,
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};

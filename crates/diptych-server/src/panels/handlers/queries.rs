@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response},
 };
-use diptych::Standstill;
+use diptych::follow::Standstill;
 use tokio::time::timeout;
 
 use crate::{

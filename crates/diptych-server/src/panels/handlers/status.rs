@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderValue, Request, Response, header},
 };
-use diptych::{FollowState, FollowerStatus, Lag};
+use diptych::follow::{FollowState, FollowerStatus, Lag};
 use serde_json::{Value, json};
 
 use crate::{

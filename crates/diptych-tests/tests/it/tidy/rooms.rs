@@ -111,6 +111,11 @@ impl House {
         counted.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// The number of names that the root re-exports.
+    pub(crate) fn names_at_the_root(&self) -> usize {
+        self.rooms.get(&Names::new()).map_or(0, |root| root.exports.len())
+    }
+
     /// Files that use each other in a circle, with the number of files in it.
     pub(crate) fn circles(&self) -> BTreeMap<String, usize> {
         let edges: BTreeMap<&Names, BTreeSet<&Names>> =

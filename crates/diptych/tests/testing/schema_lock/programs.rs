@@ -1,7 +1,9 @@
 //! The same event in programs of different times.
 
 use diptych::{
-    Codec, EncodedEvent, Event, EventType, Json, MessagePack, RawEvent, SchemaError, Tag,
+    Event, EventType, Tag,
+    event::{Codec, EncodedEvent, Json, MessagePack, SchemaError},
+    store::RawEvent,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
