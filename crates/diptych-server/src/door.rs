@@ -5,6 +5,7 @@
 //! `access`, `limits` and `stop` know no route.
 
 pub(crate) mod access;
+pub(crate) mod code;
 pub(crate) mod connection;
 pub(crate) mod entrance;
 pub(crate) mod limits;

@@ -128,18 +128,18 @@
 //! Every other response is `application/problem+json`. Its `type` is `urn:diptych:` and one of
 //! these words; its `detail` is a sentence for people.
 //!
-//! | status | words |
-//! |---|---|
-//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body` |
-//! | 400 | `not-taken`, `above-head`, `too-many-events` |
-//! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
-//! | 404, 405 | `unknown`, `method` |
-//! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
-//! | 409 | `conflict` (`missed` has position and type of events), `key-reused`, `token` |
-//! | 422 | `rejected`, with the typed reason in `rejection` |
-//! | 500 | `mistake` in the program |
-//! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped` |
-//! | 503 | `busy`, `slow`, `stopping`, `not-ready` |
+//! | status | words | more |
+//! |---|---|---|
+//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body` | |
+//! | 400 | `not-taken`, `above-head`, `too-many-events` | |
+//! | 401, 403 | `denied`, `host` | the [hook](Server::admit) denies |
+//! | 404, 405 | `unknown`, `method` | |
+//! | 408, 413, 415 | `slow`, `too-large`, `content-type` | |
+//! | 409 | `conflict`, `key-reused`, `token` | `missed`: position and type of events |
+//! | 422 | `rejected` | `rejection`: the typed reason |
+//! | 500 | `mistake` | a mistake in the program |
+//! | 503 | `not-yet`, `outcome-unknown`, `unavailable`, `view-stopped` | `need` and `have` |
+//! | 503 | `busy`, `slow`, `stopping`, `not-ready` | |
 //!
 //! A problem quotes no events. A `mistake` names its place, and the log of the program has the
 //! reason. The payloads of events that a conflict missed are in `missed` only for callers whom the

@@ -7,7 +7,7 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header, uri::Authority,
 };
 
-use crate::door::problem::Problem;
+use crate::door::{code::Code, problem::Problem};
 
 /// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ impl Denial {
 
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Problem {
-        let problem = Problem::new(denial.status, "denied", denial.reason);
+        let problem = Problem::new(denial.status, Code::Denied, denial.reason);
         match denial.challenge {
             Some(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
             None => problem,
@@ -139,8 +139,9 @@ impl Hosts {
     /// user, under a name that the owner of the page points there.
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let (uri, headers) = (request.uri(), request.headers());
-        let problem =
-            |status, what: &str| Problem::new(status, "host", format!("{what}: nothing was done"));
+        let problem = |status, what: &str| {
+            Problem::new(status, Code::Host, format!("{what}: nothing was done"))
+        };
         let refuse = |what: &str| problem(StatusCode::FORBIDDEN, what);
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {

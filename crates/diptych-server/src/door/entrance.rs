@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::door::{
     access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    code::Code,
     limits::ServerLimits,
     metrics,
     problem::Problem,
@@ -71,7 +72,9 @@ impl Door {
         let visit = Visit { operation, headers: parts.headers.clone(), peer };
         match timeout(self.limits.answer_time, hook(visit)).await {
             Ok(admitted) => admitted.map_err(Problem::from),
-            Err(_) => Err(Problem::later("slow", "the caller was not identified in time: retry")),
+            Err(_) => {
+                Err(Problem::later(Code::Slow, "the caller was not identified in time: retry"))
+            }
         }
     }
 
@@ -85,7 +88,7 @@ impl Door {
     /// Takes one of the live streams.
     pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
         self.streams.clone().try_acquire_owned().map_err(|_| {
-            Problem::later("busy", "the limit of open live streams is reached: retry later")
+            Problem::later(Code::Busy, "the limit of open live streams is reached: retry later")
         })
     }
 }
@@ -106,7 +109,7 @@ pub(crate) async fn enter(
             Ok(_permit) => without_panic(next.run(request)).await,
             Err(_) => {
                 let detail = "the limit of requests at one time is reached: retry later";
-                Problem::later("busy", detail).into_response()
+                Problem::later(Code::Busy, detail).into_response()
             }
         },
     };
@@ -133,7 +136,7 @@ async fn without_panic(answer: impl Future<Output = Response<Body>>) -> Response
             tracing::error!("the program panicked in a request");
             let detail = "the program panicked: its log has the reason";
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Problem::new(status, "mistake", detail).into_response()
+            Problem::new(status, Code::Mistake, detail).into_response()
         }
     }
 }

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::door::{limits::ServerLimits, problem::Problem};
+use crate::door::{code::Code, limits::ServerLimits, problem::Problem};
 
 /// The parameters that every query has.
 pub(crate) const PARAMETERS: [&str; 10] = [
@@ -39,7 +39,7 @@ pub(crate) async fn json_body(
     let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = "the body has to be JSON: send it as content-type application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail));
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::ContentType, detail));
     }
     let whole = Limited::new(body, limits.body_bytes).collect();
     match timeout(limits.body_time, whole).await {
@@ -47,13 +47,13 @@ pub(crate) async fn json_body(
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let limit = limits.body_bytes;
             let detail = format!("the body is longer than {limit} bytes: nothing was done");
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail);
             Err(problem.and("limit_bytes", limit as u64))
         }
-        Ok(Err(error)) => Err(Problem::bad("body", format!("the body was cut off: {error}"))),
+        Ok(Err(error)) => Err(Problem::bad(Code::Body, format!("the body was cut off: {error}"))),
         Err(_) => {
             let detail = "the body did not arrive in time: nothing was done";
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail))
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, Code::Slow, detail))
         }
     }
 }
@@ -61,7 +61,7 @@ pub(crate) async fn json_body(
 /// Decodes JSON. `what` names it in the problem.
 pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let problem = Problem::bad("malformed", format!("{what} cannot be read: {error}"));
+        let problem = Problem::bad(Code::Malformed, format!("{what} cannot be read: {error}"));
         problem.and("line", error.line() as u64).and("column", error.column() as u64)
     })
 }
@@ -91,15 +91,15 @@ impl<'a> RequestOptions<'a> {
         for (at, (name, _)) in parameters.iter().enumerate() {
             if !PARAMETERS.contains(&name.as_str()) {
                 let detail = format!("there is no parameter {name:?} (known: {PARAMETERS:?})");
-                return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
+                return Err(Problem::bad(Code::Parameter, detail).and("parameter", name.clone()));
             }
             if parameters.iter().take(at).any(|(other, _)| other == name) {
                 let detail = format!("the parameter {name:?} is there twice");
-                return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
+                return Err(Problem::bad(Code::Parameter, detail).and("parameter", name.clone()));
             }
         }
         let arguments = serde_html_form::to_string(&arguments)
-            .map_err(|error| Problem::bad("malformed", error.to_string()))?;
+            .map_err(|error| Problem::bad(Code::Malformed, error.to_string()))?;
         Ok((RequestOptions { headers, parameters }, arguments))
     }
 
@@ -118,7 +118,7 @@ impl<'a> RequestOptions<'a> {
     {
         let Some(text) = self.text(name)? else { return Ok(None) };
         text.parse().map(Some).map_err(|error: T::Err| {
-            Problem::bad("parameter", format!("{name} cannot be read: {error}"))
+            Problem::bad(Code::Parameter, format!("{name} cannot be read: {error}"))
                 .and("parameter", name)
         })
     }
@@ -130,7 +130,7 @@ impl<'a> RequestOptions<'a> {
             Some("" | "true") => Ok(true),
             Some(other) => {
                 let detail = format!("{name} is true or false, and not {other:?}");
-                Err(Problem::bad("parameter", detail).and("parameter", name))
+                Err(Problem::bad(Code::Parameter, detail).and("parameter", name))
             }
         }
     }
@@ -153,8 +153,9 @@ impl<'a> RequestOptions<'a> {
 
 /// Names and values of a query string.
 pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
-    let malformed =
-        |what: &str| Problem::bad("malformed", format!("the query string cannot be read: {what}"));
+    let malformed = |what: &str| {
+        Problem::bad(Code::Malformed, format!("the query string cannot be read: {what}"))
+    };
     if !is_utf8(query) {
         return Err(malformed("its percent-encoded bytes are not UTF-8"));
     }
@@ -190,7 +191,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Response<Body>;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Response<Body>> {
-        let malformed = |detail: String| Problem::bad("malformed", detail).into_response();
+        let malformed = |detail: String| Problem::bad(Code::Malformed, detail).into_response();
         // A program that mounts the routes may have parameters of its own before this one.
         let Path(all) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
@@ -226,7 +227,7 @@ pub(crate) fn header_text<'h>(
 ) -> Result<Option<&'h str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let wrong = |what: &str| {
-        Problem::bad("header", format!("the header {name} {what}")).and("header", name)
+        Problem::bad(Code::Header, format!("the header {name} {what}")).and("header", name)
     };
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::{
     door::{
+        code::Code,
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, header_text},
     },
@@ -348,7 +349,7 @@ impl CommandOptions {
                 tracing::error!(command, %error, "a rejection could not be recorded");
                 let is_unknown =
                     matches!(error, ExecuteError::Failed(CommandError::OutcomeUnknown(_)));
-                let kind = Problem::of_command(error, |_| Value::Null).kind();
+                let kind = Problem::of_command(error, |_| Value::Null).code().word();
                 match is_unknown {
                     true => NoteOutcome::Unknown { kind },
                     false => NoteOutcome::Absent { kind },
@@ -393,7 +394,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         // All clients without a key would share the empty one.
         Some("") => {
             let detail = format!("the header {name} is empty: give each command its own key");
-            Err(Problem::bad("header", detail).and("header", name))
+            Err(Problem::bad(Code::Header, detail).and("header", name))
         }
         key => Ok(key.map(str::to_owned)),
     }

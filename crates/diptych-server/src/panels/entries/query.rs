@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     door::{
+        code::Code,
         limits::ServerLimits,
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, pairs},
@@ -80,7 +81,7 @@ impl Arguments {
         match names.first_unknown(&own) {
             Some((name, fields)) => {
                 let detail = format!("there is no argument {name:?} (known: {fields:?})");
-                Err(Problem::bad("arguments", detail).and("argument", name))
+                Err(Problem::bad(Code::Arguments, detail).and("argument", name))
             }
             None if matches!(names, ArgumentNames::Unit) => Ok(Arguments::Json("null".into())),
             None => Ok(self),
@@ -91,7 +92,7 @@ impl Arguments {
         match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
             Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
-                Problem::bad("arguments", format!("the arguments cannot be read: {error}"))
+                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
             }),
         }
     }
@@ -218,7 +219,7 @@ impl QueryOptions {
             Some("strong") => true,
             Some(other) => {
                 let detail = format!("consistency is eventual or strong, and not {other:?}");
-                return Err(Problem::bad("parameter", detail).and("parameter", "consistency"));
+                return Err(Problem::bad(Code::Parameter, detail).and("parameter", "consistency"));
             }
         };
         let limit = options.value::<usize>("limit")?.unwrap_or(limits.explained_events);
@@ -280,12 +281,14 @@ impl QueryOptions {
     /// The token to begin a live query after. It begins with the present, and not before the
     /// position of the session.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
-        let QueryOptions { is_strong, after, within, at_most, or_stale, point, session, .. } = self;
+        // The explanations have the limit; every other option must have its answer here.
+        let QueryOptions { is_strong, after, session, within, at_most, or_stale, point, limit: _ } =
+            self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
         if is_other || within.is_some() || at_most.is_some() {
             let detail = "a live query sends the present answer and then each changed one: its \
                           only option is the session; use other options without /live";
-            return Err(Problem::bad("parameter", detail));
+            return Err(Problem::bad(Code::Parameter, detail));
         }
         match session {
             Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
