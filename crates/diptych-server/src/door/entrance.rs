@@ -1,4 +1,5 @@
-//! The entrance of every request: the host, the limit of requests, the caller.
+//! Every request passes here: its host is checked, requests are limited, and the caller is
+//! identified.
 
 use std::{
     future::poll_fn,
@@ -85,7 +86,7 @@ impl Door {
             && self.admit(Operation::Explain(command.to_owned()), parts).await.is_ok()
     }
 
-    /// Takes one of the live streams.
+    /// Takes the permit for one live stream.
     pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
         self.streams.clone().try_acquire_owned().map_err(|_| {
             Problem::later(Code::Busy, "the limit of open live streams is reached: retry later")
@@ -93,7 +94,8 @@ impl Door {
     }
 }
 
-/// Passes a request to its handler if host and limits allow it. The layer around all routes.
+/// Passes a request to its handler if host and limits allow it. This is the layer around all
+/// routes.
 pub(crate) async fn enter(
     State(door): State<Arc<Door>>,
     request: Request<Body>,

@@ -58,7 +58,7 @@ pub(crate) async fn json_body(
     }
 }
 
-/// Decodes JSON. `what` names it in the problem.
+/// Decodes JSON. `what` names the decoded part of the request in the problem.
 pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let problem = Problem::bad(Code::Malformed, format!("{what} cannot be read: {error}"));
@@ -66,21 +66,22 @@ pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result
     })
 }
 
-/// The options of a request, each by its name, such as `occurred-before`. A query may send the
-/// option as the parameter `_occurred_before`, every request as the header
-/// `Diptych-Occurred-Before`. The parameter wins.
+/// The options of a request by name, such as `occurred-before`. Every request can send this option
+/// as the header `Diptych-Occurred-Before`. A query can also send it as the parameter
+/// `_occurred_before`. If both are given, the parameter wins.
 pub(crate) struct RequestOptions<'a> {
     headers: &'a HeaderMap,
     parameters: Vec<(String, String)>,
 }
 
 impl<'a> RequestOptions<'a> {
-    /// The options of a request that has them in headers only.
+    /// The options of a request that may send them in headers only.
     pub(crate) fn in_headers(headers: &'a HeaderMap) -> RequestOptions<'a> {
         RequestOptions { headers, parameters: Vec::new() }
     }
 
-    /// Splits a query string into options and arguments, which are returned as a query string.
+    /// Splits a query string into options and arguments. The arguments are returned as a query
+    /// string again.
     pub(crate) fn split(
         headers: &'a HeaderMap,
         query: Option<&str>,
@@ -123,7 +124,7 @@ impl<'a> RequestOptions<'a> {
         })
     }
 
-    /// A flag, which is set without a value or with `true`.
+    /// Whether this flag is set: given without a value, or as `true`.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.text(name)? {
             None | Some("false") => Ok(false),
@@ -135,7 +136,7 @@ impl<'a> RequestOptions<'a> {
         }
     }
 
-    /// The session of the client at the state of its token.
+    /// The session of the client, resumed from its token.
     pub(crate) async fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
         let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
         Ok(Some(app.resume_session(&token).await?))
@@ -145,7 +146,7 @@ impl<'a> RequestOptions<'a> {
         Ok(self.value::<u64>(name)?.map(Position::new))
     }
 
-    /// The receipt or the token that the request rests on.
+    /// The receipt or the token whose events the request needs.
     pub(crate) fn after(&self) -> Result<Option<AnyToken>, Problem> {
         self.value("after")
     }
@@ -162,8 +163,8 @@ pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     serde_html_form::from_str(query).map_err(|error| malformed(&error.to_string()))
 }
 
-/// Whether the percent-encoded bytes are text. The decoder replaces other bytes, and would so
-/// accept a text that the client did not send.
+/// Whether the decoded bytes are UTF-8. The decoder replaces invalid bytes, and would then accept a
+/// text that the client did not send.
 fn is_utf8(query: &str) -> bool {
     let mut bytes = Vec::with_capacity(query.len());
     let mut rest = query.as_bytes();
@@ -192,7 +193,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Response<Body>> {
         let malformed = |detail: String| Problem::bad(Code::Malformed, detail).into_response();
-        // A program that mounts the routes may have parameters of its own before this one.
+        // A program can nest the routes below a path with parameters of its own. The name is the
+        // last one.
         let Path(all) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|error| malformed(format!("the path cannot be read: {error}")))?;

@@ -41,7 +41,7 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
 /// The document of routes that are mounted below a prefix.
 pub(crate) fn below(prefix: &str, document: &Bytes) -> Bytes {
     let servers = json!([{ "url": prefix }]);
-    // A document is an object and has members, so one more can stand before them.
+    // The document is a JSON object with members, so another member can be put in front.
     let members = document.get(1..).unwrap_or_default();
     let mut whole = format!("{{\"servers\":{servers},").into_bytes();
     whole.extend_from_slice(members);
@@ -87,11 +87,11 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
         "parameters": [
             header("Idempotency-Key", "A retry under the same key is not executed again."),
             header("Diptych-Occurred-At", "The instant at which it happened."),
-            header("Diptych-Correlation", "The id of the case or request that it belongs to."),
+            header("Diptych-Correlation", "The id of the case or request of the command."),
             header("Diptych-Causation", "The id of the event that caused it."),
             header("Diptych-Session", "The token of the client's session."),
-            header("Diptych-After", "A receipt or token that the command rests on."),
-            header("Diptych-Unchanged-Since", "A position: refuses if an event came after it."),
+            header("Diptych-After", "A receipt or token: the command sees its events."),
+            header("Diptych-Unchanged-Since", "A position: no relevant event may be after it."),
         ],
         "requestBody": {
             "required": true,
@@ -248,7 +248,7 @@ fn problems(statuses: &[&str]) -> Map<String, Value> {
         "400" => "The request is malformed or invalid.",
         "403" => "The caller is not allowed, or the host or origin is wrong.",
         "404" => "The name or path is unknown.",
-        "409" => "A concurrent commit, or a token or key of something else.",
+        "409" => "A concurrent commit, a token of another log, or a key of another command.",
         "413" => "The body is larger than the limit.",
         "415" => "The content type is not JSON.",
         _ => "Retry later. `outcome-unknown`: the command may have been executed.",

@@ -1,4 +1,4 @@
-//! Commands without their types.
+//! Commands with their types erased.
 
 use std::{
     any::type_name,
@@ -373,7 +373,7 @@ enum NoteOutcome {
 }
 
 impl NoteOutcome {
-    /// Adds it to the problem with the rejection.
+    /// Adds the outcome to the problem with the rejection.
     fn add_to(self, problem: Problem) -> Problem {
         let (noted, kind) = match self {
             NoteOutcome::Durable => return problem.and("noted", true),
@@ -400,8 +400,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The key of a quoted string, as in the draft of the header, or of a bare text, as most clients
-/// send it.
+/// The key without its quotes. The draft of the header asks for a quoted string; most clients send
+/// the bare text.
 fn unquoted(key: &str) -> &str {
     key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
 }

@@ -1,4 +1,4 @@
-//! Queries without their types: about the present and the past, live, and explained.
+//! Queries with their types erased: about the present and the past, live, and explained.
 
 use std::{any::type_name, collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 
@@ -278,8 +278,8 @@ impl QueryOptions {
         if self.or_stale { ask.or_stale() } else { ask }
     }
 
-    /// The token to begin a live query after. It begins with the present, and not before the
-    /// position of the session.
+    /// The token of the session, if the request names one. A live query begins with the present
+    /// answer, which must not be older than this token.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
         // The explanations have the limit; every other option must have its answer here.
         let QueryOptions { is_strong, after, session, within, at_most, or_stale, point, limit: _ } =

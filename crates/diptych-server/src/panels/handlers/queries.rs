@@ -108,8 +108,8 @@ async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
         Ok(answer) => answer,
         Err(_) => Err(Problem::later(
             Code::Slow,
-            "the answer takes longer than this server works on one: ask for less, or give the \
-             query a scope",
+            "the answer takes longer than this server allows: ask for less, or give the query a \
+             scope",
         )),
     }
 }

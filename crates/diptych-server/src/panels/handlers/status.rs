@@ -131,7 +131,7 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     }
     let views = site.app.views();
     let not_ready = views.iter().filter_map(|status| {
-        // A view reports that it is live shortly after it has reached the head.
+        // A view that has just reached the head may still report that it is catching up.
         let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
         let is_in_trouble = is_behind || trouble(&status.state).is_some();
         // The reason may quote events, and no hook admits the callers of this route.
