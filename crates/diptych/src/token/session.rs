@@ -62,8 +62,8 @@ impl Session {
         self.0.lineage.log()
     }
 
-    /// The session as it is now, to carry elsewhere. The token names the event that was written or
-    /// seen last, which may cost a read.
+    /// The session as it is now, to carry elsewhere. The token names the event at the highest
+    /// position that was written or seen, which may cost a read.
     ///
     /// # Errors
     /// [`ReadError`] if the log cannot be read.

@@ -51,7 +51,7 @@ impl<V> Version<V> {
         self.payload_bytes.load(Ordering::Relaxed)
     }
 
-    /// Notes that no event up to here matches the view.
+    /// Notes that no further event up to here matches the view.
     pub(super) fn considered(&self, upto: Position) {
         self.position.fetch_max(upto.get(), Ordering::AcqRel);
     }
