@@ -118,7 +118,7 @@ impl App {
     }
 
     /// Sends a command: folds its boundary, decides, and appends the decision on the condition that
-    /// no event came in between.
+    /// no conflicting event came in between.
     pub fn execute<C: Command>(&self, command: C) -> Execute<C> {
         Execute::new(self.left.clone(), None, command)
     }
@@ -138,7 +138,7 @@ impl App {
         Ask::new(&self.right, query)
     }
 
-    /// Keeps asking: the answer, then each changed answer.
+    /// Keeps asking: returns the answer, then each changed answer.
     pub fn watch<Q>(&self, query: Q) -> Watch<Q>
     where
         Q: Query<Answer: Clone + PartialEq>,

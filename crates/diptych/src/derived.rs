@@ -327,7 +327,7 @@ several!(A B C D E F);
 several!(A B C D E F G);
 several!(A B C D E F G H);
 
-/// Derives the rows of a default source, which may not be empty.
+/// Derives the rows of a default source, because even that may have rows.
 impl<D: Derivations> Default for Derived<D> {
     fn default() -> Derived<D> {
         Derived::new(D::Source::default())

@@ -78,8 +78,8 @@ pub trait Target: Send + 'static {
     /// locks keeps the handle, so that a pause or the end of the app need not wait for the lock.
     fn run_by(&mut self, _handle: RunnerHandle) {}
 
-    /// Confirms that the place written to is still there and still stores this checkpoint. Callers
-    /// who wait for rows get their answer after this check.
+    /// Confirms that the place to which the rows were written is still there, and still stores this
+    /// checkpoint. Callers who wait for rows get their answer after this check.
     ///
     /// # Errors
     /// [`TargetError::Moved`] if another checkpoint is stored, and the errors of

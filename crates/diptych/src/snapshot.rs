@@ -25,7 +25,7 @@ pub(crate) use view_store::ViewSnapshotStore;
 ///
 /// It need not be durable and may lose everything, because snapshots are checked when they are
 /// read. Names consist of ASCII letters, digits and `-`. A place belongs to one log: snapshots of
-/// another log are useless in it, and are removed.
+/// another log are useless in it, and may be removed.
 pub trait Snapshots: Send + Sync + 'static {
     /// The bytes under this name, if there are any.
     ///

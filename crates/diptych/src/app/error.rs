@@ -17,8 +17,8 @@ pub enum StartError {
     /// Declarations that contradict each other.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// Snapshots were asked for and have no place.
-    #[error("snapshots were asked for and have no place: name one with `snapshots_in`")]
+    /// Snapshots were requested, but have no place.
+    #[error("snapshots were requested, but have no place: name one with `snapshots_in`")]
     NoSnapshotPlace,
     /// The place for snapshots beside the log cannot be used.
     #[error("the place for snapshots cannot be used: {0}; fix it, or start without snapshots")]

@@ -122,9 +122,9 @@ pub(crate) enum Above {
 
 /// The known matches between two positions.
 pub(crate) enum Within {
-    /// There is none.
+    /// There is no match.
     Nothing,
-    /// The last of them is here.
+    /// The last match is here.
     Match(Position),
     /// Some events between are not known, or are published by now.
     Unknown,

@@ -206,7 +206,8 @@ async fn append<C: Command>(
     let mut known = Position::MAX;
     let mut all_read = false;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
-        // Checked here, because an event that cannot be read again must not be written.
+        // The slot decodes the events as a check: an event that cannot be read again must not be
+        // written.
         all_read |= slot.prepare(&events)? == events.len();
         known = known.min(slot.position());
         if narrowed.is_none() && !slot.filter().items().is_empty() {

@@ -100,7 +100,7 @@ impl Gates {
             yield_now().await;
         }
         if Handle::try_current().is_err() {
-            // Without a runtime there is no clock to wait by.
+            // Without a runtime there is no clock, so this wait has no limit.
             return Some(gate.lock().await);
         }
         timeout(LONGEST_WAIT, gate.lock()).await.ok()

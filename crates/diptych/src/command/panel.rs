@@ -24,7 +24,7 @@ use crate::{
     token::Receipt,
 };
 
-/// Snapshots that may be written at once.
+/// Maximum number of snapshots that are written at once.
 const SAVES: usize = 64;
 /// After this number of commits in a row that were published at once, the store is assumed to
 /// publish every commit at once.

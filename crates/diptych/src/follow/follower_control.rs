@@ -184,7 +184,7 @@ impl FollowerControl {
     ///
     /// A view is folded again beside its present state. Its snapshots are removed. This returns
     /// when the new fold has begun. The present state applies no more events, and answers queries
-    /// until the new state has reached its position and takes over.
+    /// until the new state has reached the same position and takes over.
     ///
     /// A projection removes all its rows first. This returns when the rows are gone.
     ///

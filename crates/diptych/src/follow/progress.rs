@@ -30,7 +30,7 @@ pub(crate) struct Progress {
     events: AtomicU64,
     /// Whether it continues by itself.
     running: AtomicBool,
-    /// Whether it is to end.
+    /// Whether it has to end.
     ending: AtomicBool,
     /// Whether it applies no more events for now. Each query reads this without a lock.
     still: AtomicBool,

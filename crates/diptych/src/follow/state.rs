@@ -42,7 +42,7 @@ impl FollowState {
 }
 
 /// A view that applies no more events for now, although the log may go on. Its answers do not
-/// change.
+/// change until it continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standstill {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::query::{Answer, Cost, Query, QueryError, RightPanel, answer};
 
-/// Events between two checks that the caller still waits. They are few, because it may take longer
-/// to compute an answer than to apply an event.
+/// Number of events between two checks whether the caller still waits. They are few, because it may
+/// take longer to compute an answer than to apply an event.
 const TURN_EVENTS: usize = 64;
 /// Number of changed answers that are computed ahead of the caller.
 const AHEAD_ANSWERS: usize = 64;

@@ -21,7 +21,8 @@ use crate::{
     query::{Query, QueryError, RightPanel},
 };
 
-/// Events that are read at once, and applied between two checks that the caller still waits.
+/// Number of events that are read at once, and applied between two checks whether the caller still
+/// waits.
 pub(super) const PAGE_EVENTS: usize = 1_024;
 
 pub(super) type EventOf<Q> = <<Q as Query>::View as Fold>::Event;
@@ -52,7 +53,7 @@ pub(super) struct Selection<E> {
     /// The scope, narrowed to the view's events.
     filter: Filter,
     reading: Arc<Reading<E>>,
-    /// Maximum number of events in memory, to sort them.
+    /// Maximum number of events that are kept in memory to sort them.
     past_events: usize,
 }
 

@@ -84,8 +84,8 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError>;
 
-    /// Moves the checkpoint if the stored one and its version are exactly these, and returns
-    /// whether it moved. `recorded_at` is that of the last event, if there is one.
+    /// Moves the checkpoint if the stored one is exactly `from` and its version is the one of this
+    /// program. Returns whether it moved. `recorded_at` belongs to the last event, if there is one.
     ///
     /// # Errors
     /// [`TargetError`] of the database.
@@ -276,7 +276,8 @@ impl<D: Database> Target for D {
                     found = confirmed(tx, &described)?;
                     Ok(())
                 })?;
-                // The tables that were made are committed, so that readers find them.
+                // Tables that were made are committed even if the checkpoint differs, so that
+                // readers find them.
                 found
             }
         };

@@ -68,8 +68,8 @@ pub struct Answer<T> {
     /// longer known. It is set only if [`or_stale`](Ask::or_stale) allows such answers.
     pub stale: Option<Position>,
     /// Why the view stood still when it answered: it was paused, cannot apply an event, or its log
-    /// or app has ended. The next answer will have the same position, whatever happens in the log.
-    /// Answers of the past have no standstill.
+    /// or app has ended. Until the view continues, all answers have the same position, whatever
+    /// happens in the log. Answers of the past have no standstill.
     pub standstill: Option<Box<Standstill>>,
     /// The cost of the answer.
     pub cost: Cost,
