@@ -362,7 +362,11 @@ impl From<SummaryError> for Failure {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Failure {
-        Failure::input(error.to_string())
+        let exit = match error {
+            ServeError::Listener(_) => Exit::Failed,
+            _ => Exit::Input,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 

@@ -98,12 +98,17 @@ impl Arguments {
     }
 }
 
+/// Wait of a query that says nothing about it: the default of [`Ask::within`].
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
 /// The options of a query.
 pub(crate) struct QueryOptions {
     is_strong: bool,
     after: Option<AnyToken>,
     session: Option<Session>,
     within: Option<Duration>,
+    /// The server's limit for `within`, and for the wait of a request without it.
+    wait_time: Duration,
     at_most: Option<Duration>,
     or_stale: bool,
     point: Option<Point>,
@@ -227,7 +232,8 @@ impl QueryOptions {
             is_strong,
             after: options.after()?,
             session: options.session(app).await?,
-            within: milliseconds(options, "within")?.map(|within| within.min(limits.wait_time)),
+            within: milliseconds(options, "within")?,
+            wait_time: limits.wait_time,
             at_most: milliseconds(options, "at-most")?,
             or_stale: options.flag("or-stale")?,
             point: point(options)?,
@@ -272,9 +278,8 @@ impl QueryOptions {
         if let Some(age) = self.at_most {
             ask = ask.at_most(age);
         }
-        if let Some(within) = self.within {
-            ask = ask.within(within);
-        }
+        let within = self.within.unwrap_or(DEFAULT_WAIT).min(self.wait_time);
+        ask = ask.within(within);
         if self.or_stale { ask.or_stale() } else { ask }
     }
 
@@ -282,8 +287,17 @@ impl QueryOptions {
     /// answer, which must not be older than this token.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
         // The explanations have the limit; every other option must have its answer here.
-        let QueryOptions { is_strong, after, session, within, at_most, or_stale, point, limit: _ } =
-            self;
+        let QueryOptions {
+            is_strong,
+            after,
+            session,
+            within,
+            at_most,
+            or_stale,
+            point,
+            wait_time: _,
+            limit: _,
+        } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
         if is_other || within.is_some() || at_most.is_some() {
             let detail = "a live query sends the present answer and then each changed one: its \
