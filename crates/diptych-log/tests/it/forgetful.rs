@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use diptych_log::disk::{Disk, DiskFile, DiskLock, LockError, simulated::SimulatedDisk};
+use diptych_log::disk::{
+    Disk, DiskFile, DiskLock, FolderPlace, LockError, simulated::SimulatedDisk,
+};
 
 /// What could be forgotten about the segments in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +90,14 @@ impl Disk for Forgetful {
 
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
         self.disk.lock(root, owner)
+    }
+
+    fn mount(&self, root: &Path) -> io::Result<u64> {
+        self.disk.mount(root)
+    }
+
+    fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
+        self.disk.place(root)
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {
