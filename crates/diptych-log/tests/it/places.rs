@@ -6,7 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -21,7 +21,10 @@ use diptych_log::{
 };
 use diptych_store::{Append, EventStore, Filter, LogIdentity, Position, RawEvent, Read};
 
-use crate::log_files::{FOLDER, Files, disk_of, is};
+use crate::{
+    forgetful::{Forgetful, Forgotten},
+    log_files::{FOLDER, Files, disk_of, is},
+};
 
 const HOUR: Durability = Durability::Interval { interval: Duration::from_secs(3_600) };
 
@@ -320,6 +323,42 @@ fn commits_that_may_be_lost_change_the_epoch_also_if_only_the_storage_was_cut() 
             let log = Log::open(FOLDER, options(&whole)).unwrap();
             assert_eq!(log.identity(), was, "closed, or synced: nothing can be lost");
         }
+    }
+}
+
+/// Another process reads the published head. Once, it was written after the commits were
+/// acknowledged, so a reader could miss them.
+#[test]
+fn a_commit_is_left_for_other_processes_before_it_is_acknowledged() {
+    let disk = SimulatedDisk::new(1);
+    let (open, seen) = (Arc::new(OnceLock::<Log>::new()), Arc::new(Mutex::new(Vec::new())));
+    let hook = {
+        let (open, seen) = (open.clone(), seen.clone());
+        move || {
+            let published = open.get().map(|log| log.head().position().get());
+            seen.lock().unwrap().extend(published);
+        }
+    };
+    let hooked = Forgetful::new(&disk, FOLDER, Forgotten::Nothing).on_head(hook);
+    let log = Log::open(FOLDER, LogOptions { disk: Arc::new(hooked), ..options(&disk) }).unwrap();
+    open.set(log.clone()).unwrap();
+    append(&log, 1..20);
+    assert_eq!(*seen.lock().unwrap(), (0..19).collect::<Vec<_>>());
+}
+
+/// The manifest names the run of the machine, which is the proof that commits may be lost.
+#[test]
+fn an_open_that_is_cut_off_does_not_forget_that_commits_may_be_lost() {
+    let disk = SimulatedDisk::new(1);
+    let was = log_of(LogOptions { durability: HOUR, ..options(&disk) }, 30, false);
+    let open =
+        |disk: &SimulatedDisk| Log::open(FOLDER, LogOptions { durability: HOUR, ..options(disk) });
+    let run = |disk: &SimulatedDisk| open(disk).map(std::mem::forget);
+    for seed in 0..3 {
+        at_every_operation(&disk.storage_loss(seed), run, |disk, _, when| {
+            let log = open(disk).unwrap_or_else(|error| panic!("{when}: {error}"));
+            assert!(log.identity().epoch.number() > was.epoch.number(), "{when}");
+        });
     }
 }
 
