@@ -51,8 +51,8 @@ pub struct AdoptReport {
 /// damaged can only be adopted as a copy, because nothing shows whether it is whole.
 ///
 /// # Errors
-/// The errors of an open. Then the folder is as it was, and the call can be repeated. If an adoption
-/// as a copy fails late, repeating it gives one more epoch.
+/// The errors of an open. Then the folder is as it was, and the call can be repeated. If an
+/// adoption as a copy fails late, repeating it gives one more epoch.
 pub fn adopt(
     dir: impl AsRef<Path>,
     adoption: Adoption,

@@ -1,4 +1,5 @@
-//! The bytes of segments, of the published head and of the manifest. Pure functions: no files, no clock, no threads.
+//! The bytes of segments, of the published head and of the manifest. Pure functions: no files, no
+//! clock, no threads.
 
 pub(crate) mod chain;
 pub(crate) mod frame;

@@ -1,4 +1,5 @@
-//! The mark of a log of format 1 that did not sync every commit. Later logs have a manifest instead.
+//! The mark of a log of format 1 that did not sync every commit. Later logs have a manifest
+//! instead.
 //!
 //! While such a log was open, a mark in its folder named the run of the machine. An open that finds
 //! a mark knows that the log was not closed. If the mark names another run of the machine, the

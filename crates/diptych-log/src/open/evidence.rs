@@ -1,8 +1,9 @@
 //! Evidence, beside the log itself, of how far earlier processes published it.
 //!
 //! A log that was cut off where a commit ends looks like a shorter log that is whole. Only the
-//! published head, the manifest and the index files show that there was more. Opening, verifying and backing up a
-//! log all ask this module, so that none of them accepts an end that another one refuses.
+//! published head, the manifest and the index files show that there was more. Opening, verifying
+//! and backing up a log all ask this module, so that none of them accepts an end that another one
+//! refuses.
 
 use std::path::Path;
 

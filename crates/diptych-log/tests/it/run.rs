@@ -391,8 +391,8 @@ impl Run {
         }
     }
 
-    /// On a copy of the disk: a segment with acknowledged commits is gone, and with it the published
-    /// head and the whole index.
+    /// On a copy of the disk: a segment with acknowledged commits is gone, and with it the
+    /// published head and the whole index.
     fn lose_the_newest_segment(&self) {
         let disk = self.disk.process_kill();
         let files: Vec<_> = disk.contents().into_iter().map(|(path, _)| path).collect();

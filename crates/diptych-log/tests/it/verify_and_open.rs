@@ -142,8 +142,8 @@ fn a_log_that_no_open_takes_is_not_in_order() {
     }
 }
 
-/// The lengths at which a segment ends with a whole commit: those to which an open cuts nothing. The
-/// manifest is from before the log was closed.
+/// The lengths at which a segment ends with a whole commit: those to which an open cuts nothing.
+/// The manifest is from before the log was closed.
 fn commit_ends(files: &Files, manifest: &[u8]) -> Vec<(usize, u64)> {
     let last = last_segment(files);
     let mut ends = Vec::new();
