@@ -25,10 +25,11 @@
 //! segment headers, recovery), `folder` (holding a folder, small files in it), `index` (finding
 //! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
 //! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
-//! `read` and `open`. `engine` puts their owners together. `backup` and `verify` work on a folder
-//! from outside. ARCHITECTURE.md walks through the rooms; the format is in `docs/format.md`, and
-//! backups are described in `docs/backup.md`.
+//! `read` and `open`. `engine` puts their owners together. `backup`, `verify` and `adopt` work on a
+//! folder from outside. ARCHITECTURE.md walks through the rooms; the format is in `docs/format.md`,
+//! and backups are described in `docs/backup.md`.
 
+mod adopt;
 mod append;
 mod backup;
 mod catalog;
@@ -48,13 +49,14 @@ mod shared;
 mod snapshots;
 mod verify;
 
+pub use adopt::{AdoptReport, Adoption, adopt};
 pub use backup::{
     BackupOptions, BackupReport, SealedSegments, backup,
     restore::{RestoreReport, restore},
 };
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
-pub use options::{Access, Background, Clustering, Durability, LogOptions, Tuning};
+pub use options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy, Tuning};
 pub use read::follower::Follower;
 pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;

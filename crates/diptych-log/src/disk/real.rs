@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{
-    Disk, DiskFile, DiskLock, LOCK_FILE, LockError,
+    Disk, DiskFile, DiskLock, FolderPlace, LOCK_FILE, LockError,
     map::{Map, begin_write_back},
     pin::{Folder, Pin, Place},
 };
@@ -204,6 +204,14 @@ impl Disk for RealDisk {
                 _ => Err(error),
             },
         }
+    }
+
+    fn mount(&self, root: &Path) -> io::Result<u64> {
+        self.folder(root)?.mount()
+    }
+
+    fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
+        self.folder(root)?.place()
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {

@@ -1,13 +1,12 @@
 //! Whether an open would refuse a log, found without changing anything.
 
-use super::{Opening, evidence::Evidence, newest_seed};
+use super::{Opening, evidence::Evidence, here::Here, newest_seed};
 use crate::{
     disk::Disk,
     error::OpenError,
     folder::{
         Folders, head_file,
         mark::{self, FolderKind},
-        unclean,
     },
     options::LogOptions,
 };
@@ -30,7 +29,8 @@ pub(crate) fn check(
         return opening.end_of_backup(&mut listed, &end, options).map(drop);
     }
     let evidence = Evidence::left_in(disk, root)?;
-    unclean::was_cut_off(disk, root)?;
+    let here = Here::now(disk, folders, &evidence, options.durability)?;
+    evidence.may_hide_loss(disk, root, (&here.run, here.place))?;
     let opening = Opening { disk, folders, evidence, backup: None, seed };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
     head_file::open_if_there(disk, folders).map(drop)

@@ -29,6 +29,7 @@ mod model;
 mod older_copies;
 mod open_log;
 mod passing_errors;
+mod places;
 mod prepared;
 mod requests;
 mod run;
