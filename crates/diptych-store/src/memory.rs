@@ -11,7 +11,8 @@ use parking_lot::RwLock;
 use crate::{
     append::{AcceptedCommit, Append, AppendCondition, CommitSync, Key, KeyedCommit, Tracking},
     batch::{Batch, BatchBuilder, Direction, Read},
-    encoding::{self, Fields, Layout},
+    commits::{CommitBatch, CommitBatchBuilder, CommitFacts, CommitSize, ReadCommits},
+    encoding::{self, DecodeError, Fields, Layout},
     error::{AppendError, Corruption, InvalidRequest, ReadError, Refusal},
     event::RawEvent,
     filter::{Filter, FilterItem},
@@ -94,7 +95,7 @@ impl EventStore for Memory {
         };
         log.recorded_at = recorded_at;
         let (first, last) = log.push(append, encoded);
-        let commit = CommitNumber(log.commits);
+        let commit = CommitNumber(log.commit_count);
         // Published under the lock, so that a reader that sees the head finds the events.
         self.head.publish(last, commit);
         Ok(AcceptedCommit {
@@ -112,6 +113,10 @@ impl EventStore for Memory {
             return Ok(BatchBuilder::nothing(&read));
         };
         log.read(filter, low, high, &read, &self.limits)
+    }
+
+    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.log.read().commits(&read, &self.limits)
     }
 
     async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
@@ -213,7 +218,10 @@ type ByName<V> = HashMap<CompactString, V, RandomState>;
 struct Log {
     pieces: Pieces,
     events: Vec<StoredEvent>,
-    commits: u64,
+    /// In order. Of commits without events between two with events, only the newest of each source.
+    commits: Vec<StoredCommit>,
+    /// Number of all commits.
+    commit_count: u64,
     /// The time of the last commit, which may be one without events.
     recorded_at: Timestamp,
     tags: ByName<Vec<Position>>,
@@ -221,6 +229,36 @@ struct Log {
     keys: ByName<KeyedCommit>,
     /// The tracking of each source, with the head when it was stored.
     tracking: ByName<(Tracking, Position)>,
+}
+
+#[derive(Debug)]
+struct StoredCommit {
+    last: Position,
+    recorded_at: Timestamp,
+    /// Most commits have neither, so both are kept apart.
+    section: Option<Box<CommitSection>>,
+}
+
+#[derive(Debug)]
+struct CommitSection {
+    key: Option<Key>,
+    tracking: Option<Tracking>,
+}
+
+impl StoredCommit {
+    fn facts(&self) -> CommitFacts {
+        let section = self.section.as_deref();
+        CommitFacts {
+            recorded_at: self.recorded_at,
+            key: section.and_then(|section| section.key.clone()),
+            tracking: section.and_then(|section| section.tracking.clone()),
+        }
+    }
+
+    fn is_of_source(&self, source: &str) -> bool {
+        let tracking = self.section.as_deref().and_then(|section| section.tracking.as_ref());
+        tracking.is_some_and(|tracking| tracking.source == source)
+    }
 }
 
 #[derive(Debug)]
@@ -235,7 +273,8 @@ impl Log {
         Log {
             pieces: Pieces::default(),
             events: Vec::new(),
-            commits: 0,
+            commits: Vec::new(),
+            commit_count: 0,
             recorded_at: Timestamp::NEVER,
             tags: HashMap::default(),
             types: HashMap::default(),
@@ -301,7 +340,7 @@ impl Log {
         }
         let last = self.head();
         if !append.events.is_empty() || append.tracking.is_some() {
-            self.commits += 1;
+            self.push_commit(first, last, &append);
         }
         if let Some(Key { name, digest }) = append.key {
             self.keys.insert(name, KeyedCommit { first, last, digest });
@@ -310,6 +349,68 @@ impl Log {
             self.tracking.insert(tracking.source.clone(), (tracking, last));
         }
         (first, last)
+    }
+
+    fn push_commit(&mut self, first: Position, last: Position, append: &Append) {
+        self.commit_count += 1;
+        let (key, tracking) = (append.key.clone(), append.tracking.clone());
+        if first > last
+            && let Some(tracking) = &tracking
+        {
+            let without_events = self.commits_from(last);
+            let mut newer = self.commits.iter().skip(without_events);
+            let older = newer.position(|commit| commit.is_of_source(&tracking.source));
+            if let Some(older) = older {
+                self.commits.remove(without_events + older);
+            }
+        }
+        let is_plain = key.is_none() && tracking.is_none();
+        let section = (!is_plain).then(|| Box::new(CommitSection { key, tracking }));
+        self.commits.push(StoredCommit { last, recorded_at: self.recorded_at, section });
+    }
+
+    /// The index of the first commit after the commit with events that ends at this position.
+    fn commits_from(&self, after: Position) -> usize {
+        let first = self.commits.partition_point(|commit| commit.last < after);
+        // At this position ends one commit with events; those after it have none.
+        first + usize::from(after > Position::START)
+    }
+
+    /// The end of the commit that the event at this position belongs to.
+    fn commit_end(&self, position: Position) -> Position {
+        let index = self.commits.partition_point(|commit| commit.last < position);
+        self.commits.get(index).map_or(position, |commit| commit.last)
+    }
+
+    fn commits(&self, read: &ReadCommits, limits: &Limits) -> Result<CommitBatch, ReadError> {
+        let ReadCommits { after, .. } = *read;
+        read.check(self.head())?;
+        let last = self.commit_end(after);
+        if after > Position::START && last != after {
+            let index = self.commits.partition_point(|commit| commit.last < after);
+            let before = index.checked_sub(1).and_then(|index| self.commits.get(index));
+            let first = before.map_or(Position::START, |commit| commit.last).plus(1);
+            return Err(InvalidRequest::WithinCommit { position: after, first, last }.into());
+        }
+        let (mut builder, mut upto) = (CommitBatchBuilder::new(), after);
+        for commit in self.commits.iter().skip(self.commits_from(after)) {
+            let positions = upto.plus(1).get()..=commit.last.get();
+            let events = || positions.clone().filter_map(|number| self.event(number.into()));
+            let bytes = events().map(|stored| stored.bytes.len()).sum();
+            let size = CommitSize { events: events().count(), bytes };
+            if size.events > 0 && !builder.has_room(read, limits, size) {
+                break;
+            }
+            for (number, stored) in positions.clone().zip(events()) {
+                let chunk = builder.chunk(stored.bytes.clone());
+                let end = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
+                let pushed = builder.push(number.into(), stored.recorded_at, chunk, 0, end);
+                pushed.map_err(|error| damaged(number.into(), &error))?;
+            }
+            upto = commit.last;
+            builder.end_commit(upto, commit.facts());
+        }
+        Ok(builder.finish(upto, self.head()))
     }
 
     fn read(
@@ -337,13 +438,8 @@ impl Log {
             }
             let chunk = builder.chunk(stored.bytes.clone());
             let end = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
-            builder.push(position, stored.recorded_at, chunk, 0, end).map_err(|error| {
-                Corruption {
-                    place: format!("memory, position {position}"),
-                    what: error.to_string(),
-                    advice: "this is an error in the memory store: report it".to_owned(),
-                }
-            })?;
+            let pushed = builder.push(position, stored.recorded_at, chunk, 0, end);
+            pushed.map_err(|error| damaged(position, &error))?;
             given = Some(position);
             if builder.len() == limit {
                 cut = given;
@@ -354,7 +450,11 @@ impl Log {
             (None, Direction::Forwards) => high,
             (None, Direction::Backwards) => low,
         };
-        Ok(builder.finish(upto))
+        let commit_end = match read.direction {
+            Direction::Forwards => self.commit_end(upto),
+            Direction::Backwards => upto,
+        };
+        Ok(builder.finish(upto, commit_end))
     }
 
     fn event(&self, position: Position) -> Option<&StoredEvent> {
@@ -453,6 +553,15 @@ impl Log {
             let fields = Fields::new(&stored.bytes, stored.layout);
             item.matches_parts(fields.event_type(), || fields.tags())
         })
+    }
+}
+
+#[cold]
+fn damaged(position: Position, error: &DecodeError) -> Corruption {
+    Corruption {
+        place: format!("memory, position {position}"),
+        what: error.to_string(),
+        advice: "this is an error in the memory store: report it".to_owned(),
     }
 }
 

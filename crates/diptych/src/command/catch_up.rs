@@ -18,8 +18,10 @@ pub(super) async fn catch_up(
     need: Position,
 ) -> Result<(), CommandError> {
     if slot.is_cold() {
-        let head = panel.head.position();
+        let mut head = panel.head.position();
         if let Some(place) = &panel.snapshots {
+            // A snapshot of another process can be above the head, and is not useless then.
+            head = panel.store.fresh_head().await?;
             load_snapshot(panel, slot, &**place, head).await?;
         }
         read(panel, slot, head).await?;
@@ -49,6 +51,8 @@ pub(super) async fn catch_up(
 
 /// The position of an event that the state lacks, among the published events and those up to
 /// `newest`, the end of the newest state of the same decision.
+///
+/// If the log has other writers, the caller asks for the fresh head first.
 ///
 /// A state above the published position is complete up to its own position only. Beside a newer
 /// state, it could show a combination that never existed.

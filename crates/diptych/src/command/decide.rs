@@ -105,11 +105,10 @@ async fn attempts<C: Command>(
 ) -> Result<Decision<C::Rejection>, CommandError> {
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
-    let begun = panel.head.position();
     // With a narrower condition the store does not notice a state that is behind. With one attempt
     // everything that it notices is a conflict, and events before the command must not be one.
     let behind = narrowed.is_none() && panel.retries.attempts > 1;
-    let mut need = if behind { Position::START } else { begun };
+    let mut need = if behind { Position::START } else { panel.store.fresh_head().await? };
     let mut attempt = 1;
     loop {
         for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
@@ -141,6 +140,10 @@ async fn attempts<C: Command>(
             })));
         }
         panel.retries.wait_before(attempt).await;
+        if panel.store.has_other_writers() {
+            // The states are read up to the head, so it has to be beyond the conflict.
+            panel.store.fresh_head().await?;
+        }
         // Not only up to the conflict, because other states may be further behind.
         need = Position::MAX;
         attempt += 1;
@@ -171,6 +174,8 @@ async fn try_once<C: Command>(
             message: panic_text(&*panic),
         })),
     };
+    // Without an append no condition is checked, so commits of others have to be known here.
+    panel.store.fresh_head().await?;
     let refs = <C::State as Folds>::slots(slots);
     let newest = refs.iter().flatten().map(|slot| slot.position()).max();
     let newest = newest.unwrap_or(Position::START);

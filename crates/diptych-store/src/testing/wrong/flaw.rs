@@ -237,6 +237,54 @@ flaws! {
     /// A long name in a filter is an error.
     FailsOnLongNames,
 
+    // Commits.
+    /// The commit end of a batch is its `upto`.
+    CommitEndIsUpto,
+    /// The commit end of a batch is the head.
+    CommitEndIsTheHead,
+    /// A commit that is larger than a batch is read in parts.
+    SplitsCommits,
+    /// Neighbouring commits are read as one.
+    JoinsCommits,
+    /// Commits are read without their keys.
+    CommitsForgetKeys,
+    /// The keys of commits are read without their digests.
+    CommitsForgetDigests,
+    /// Commits are read without their tracking.
+    CommitsForgetTracking,
+    /// The tracking of commits is read without its origin.
+    CommitsForgetOrigins,
+    /// Each commit is read with the time of the last one.
+    CommitsHaveTheLastTime,
+    /// Commits without events are not read.
+    LeavesOutTrackingAlone,
+    /// A read of commits may begin within one, and returns its rest.
+    CommitsBeginAnywhere,
+    /// The checksum of an event does not cover its time.
+    ChecksumsLeaveOutTheTime,
+
+    // Handles.
+    /// A store with other writers denies them.
+    SaysItWritesAlone,
+    /// Each handle has another identity.
+    HandlesHaveTheirOwnIdentity,
+    /// The fresh head is the head of the handle.
+    FreshHeadIsTheHead,
+    /// The fresh head is one position too low.
+    FreshHeadIsOneTooLow,
+    /// The head of a handle does not move when the fresh head is known.
+    FreshHeadMovesNoHead,
+    /// Keys and tracking of other handles are not found.
+    LookUpsMissOtherHandles,
+    /// Checks consider only what the head of the handle shows.
+    ChecksMissOtherHandles,
+    /// A refusal does not move the head of its handle.
+    RefusalsMoveNoHead,
+    /// The head of a handle moves only with its own commits.
+    HeadsIgnoreOtherHandles,
+    /// The position of a condition is compared with the head of the handle.
+    ComparesConditionsWithItsHead,
+
     // Look-ups.
     /// `last` is the first match.
     LastSaysTheFirst,

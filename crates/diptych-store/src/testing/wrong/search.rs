@@ -47,7 +47,11 @@ impl WrongStore {
         };
         let upto = self.upto(upto, cut.is_some(), given, &read, (low, high));
         state.taken = state.taken.max(taken.unwrap_or_default());
-        Ok(builder.finish(upto))
+        let commit_end = match read.direction {
+            Direction::Forwards => self.commit_end(&state, upto),
+            Direction::Backwards => upto,
+        };
+        Ok(builder.finish(upto, commit_end))
     }
 
     /// The `upto` of the batch.
