@@ -269,7 +269,8 @@ impl Store {
         if !self.has_other_writers() {
             // Many commands and queries ask, so the embedded log answers without a boxed future.
             self.check_history()?;
-            return Ok(self.head().position());
+            let head = self.pin.as_ref().map(|pin| pin.head.position());
+            return Ok(head.unwrap_or_else(|| self.store.head().position()));
         }
         self.of_this_history(self.store.fresh_head().await)
     }

@@ -382,6 +382,29 @@ macro_rules! __conformance_cases {
             a_long_name_in_a_filter_finds_nothing: hostile, [],
                 "Names that are too long to be stored match nothing, and are no error.";
 
+            an_event_is_seen_by_each_of_its_tags_in_every_call: extremes, [],
+                "An event of any number of tags is seen by each of them, in every call.";
+            each_tag_of_an_item_counts: extremes, [],
+                "An event that lacks one of the tags of an item does not match, whichever it lacks.";
+            each_condition_of_the_most_is_checked: extremes, [],
+                "Each condition of a commit with as many as are allowed is checked.";
+            each_item_and_type_of_the_most_is_considered: extremes, [],
+                "Each item and each type of a large filter is considered, in every call.";
+            a_read_of_any_limit_is_right_in_both_directions: extremes, [],
+                "Pages of any limit contain every match once, in both directions.";
+            a_count_has_no_small_limit: extremes, [],
+                "`count` is right for hundreds of events.";
+            a_conflict_far_away_is_named: extremes, [],
+                "A conflict names the event, however far from the head it is.";
+            payloads_of_any_size_are_read_as_written: extremes, [],
+                "Payloads of any size are read as they were written.";
+            numbers_are_stored_whole: extremes, [],
+                "Versions and tracked positions of any size are read as they were written.";
+            many_keys_outlive_the_store: extremes, [Reopening],
+                "Each of several hundred keys is found and refused after reopening.";
+            many_sources_outlive_the_store: extremes, [Reopening],
+                "Each of several hundred sources is found and refused after reopening.";
+
             one_of_64_contenders_wins: concurrent, [],
                 "If 64 threads decide on one boundary at once, one wins.";
             every_boundary_has_its_own_winner: concurrent, [],

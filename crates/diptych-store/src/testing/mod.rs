@@ -36,6 +36,7 @@ mod commits;
 mod concurrent;
 mod condition;
 mod end;
+mod extremes;
 mod filter;
 mod handles;
 mod head;

@@ -359,6 +359,10 @@ fn check_batch(filter: &Filter, read: &Read, head: RangeInclusive<u64>, batch: &
     };
     assert!(sound, "{context}: upto {upto} is not a possible end of the batch");
     let commit_end = batch.commit_end();
+    if read.direction == Direction::Backwards || upto <= read.after {
+        assert_eq!(commit_end, upto, "{context}: the batch tells no end of a commit");
+        return;
+    }
     let is_possible = commit_end >= upto && commit_end <= Position::new(*head.end()).max(upto);
     assert!(is_possible, "{context}: no commit with position {upto} ends at {commit_end}");
 }

@@ -237,6 +237,40 @@ flaws! {
     /// A long name in a filter is an error.
     FailsOnLongNames,
 
+    // Numbers.
+    /// Conditions miss events with more than eight tags.
+    ConditionsMissEventsOf9Tags,
+    /// Conditions miss events with more than 32 tags.
+    ConditionsMissEventsOf33Tags,
+    /// `count` considers only the first four tags of an event.
+    CountsFourTags,
+    /// Only the first 16 conditions of a commit are checked.
+    Checks16Conditions,
+    /// Only the first 16 items of a filter are considered.
+    Takes16Items,
+    /// Only the first 16 types of an item are considered.
+    Takes16Types,
+    /// Only the first eight tags of an item are compared.
+    ComparesEightTags,
+    /// A backward read with a limit above 40 counts it from the low end.
+    LimitsAbove40FromTheLowEnd,
+    /// A conflict that is more than 64 positions below the head names the event after it.
+    FarConflictsNameTheNextEvent,
+    /// `count` is never more than 255.
+    CountsUpTo255,
+    /// `types` lists at most 100 types.
+    Lists100Types,
+    /// A payload is stored up to 65,535 bytes.
+    CutsLargePayloads,
+    /// The version of an event is stored in two bytes.
+    VersionsHaveTwoBytes,
+    /// The position of a source is stored in four bytes.
+    TrackingHasFourBytes,
+    /// The oldest key is lost when the store is opened again.
+    ReopeningForgetsTheOldestKey,
+    /// The oldest source is lost when the store is opened again.
+    ReopeningForgetsTheOldestSource,
+
     // Commits.
     /// The commit end of a batch is its `upto`.
     CommitEndIsUpto,

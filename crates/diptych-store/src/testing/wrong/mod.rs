@@ -236,6 +236,12 @@ impl WrongStore {
                 state.rows.iter_mut().for_each(|row| row.facts.key = None);
             }
             Some(Flaw::ReopeningForgetsTracking) => state.tracking.clear(),
+            Some(Flaw::ReopeningForgetsTheOldestKey) if state.keys.len() > 1 => {
+                state.keys.remove(0);
+            }
+            Some(Flaw::ReopeningForgetsTheOldestSource) if state.tracking.len() > 1 => {
+                state.tracking.remove(0);
+            }
             Some(Flaw::ReopeningForgetsTrackingAlone) => {
                 state.tracking.retain(|tracked| !tracked.alone);
             }

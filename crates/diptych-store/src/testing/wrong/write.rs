@@ -98,6 +98,12 @@ impl WrongStore {
                 append.events.push(RawEvent::new("empty", []));
             }
             Some(Flaw::ChecksTheFirstConditionOnly) => append.conditions.truncate(1),
+            Some(Flaw::Checks16Conditions) => append.conditions.truncate(16),
+            Some(Flaw::TrackingHasFourBytes) => {
+                if let Some(tracking) = &mut append.tracking {
+                    tracking.position = Position::new(tracking.position.get() & 0xffff_ffff);
+                }
+            }
             Some(Flaw::TakesTheLowestPositionForAll) => {
                 let lowest = append.conditions.iter().map(|condition| condition.after).min();
                 let lowest = lowest.unwrap_or_default();
@@ -122,6 +128,8 @@ impl WrongStore {
         match self.0.flaw {
             Some(Flaw::ForgetsMetadata) => event.metadata = Metadata::default(),
             Some(Flaw::SortsTags) => event.tags.sort(),
+            Some(Flaw::CutsLargePayloads) => event.payload.truncate(0xffff),
+            Some(Flaw::VersionsHaveTwoBytes) => event.version &= 0xffff,
             Some(Flaw::DropsTagsWithoutValue) => event.tags.retain(|tag| !tag.value().is_empty()),
             Some(Flaw::EndsPayloadsAtNul) => {
                 let nul = event.payload.iter().position(|byte| *byte == 0);
@@ -366,8 +374,14 @@ impl WrongStore {
         let everything = self.is(Flaw::TakesEveryConditionForEverything);
         let items = self.understood(state, fail_if);
         let seen = self.checked_upto();
+        let most_tags = match self.0.flaw {
+            Some(Flaw::ConditionsMissEventsOf9Tags) => 8,
+            Some(Flaw::ConditionsMissEventsOf33Tags) => 32,
+            _ => usize::MAX,
+        };
         let conflicts = |stored: &&EventRow| {
             let matches = everything || self.times_matched(&items, &stored.event) > 0;
+            let matches = matches && stored.event.tags.len() <= most_tags;
             (low..=seen).contains(&stored.position) && stored.commit != newest && matches
         };
         let found = match self.0.flaw {
@@ -377,6 +391,9 @@ impl WrongStore {
         let own = |event: &RawEvent| self.times_matched(&items, event) > 0;
         match found.map(|stored| stored.position) {
             Some(at) if self.is(Flaw::TakesThePositionForAVersion) && at == after => None,
+            Some(at) if self.is(Flaw::FarConflictsNameTheNextEvent) => {
+                Some(if state.last - at.get() > 64 { at.plus(1) } else { at })
+            }
             None if self.is(Flaw::ChecksItsOwnEvents) && append.events.iter().any(own) => {
                 Some(state.next.into())
             }
