@@ -2,9 +2,12 @@
 //! encoded events, like every store, and an index of tags and types, so that a selective read does
 //! not go through the whole log.
 
+mod commits;
+
 use std::{borrow::Cow, cmp::Reverse, collections::HashMap, hash::RandomState};
 
 use bytes::{Bytes, BytesMut};
+use commits::CommitList;
 use compact_str::CompactString;
 use parking_lot::RwLock;
 
@@ -95,7 +98,7 @@ impl EventStore for Memory {
         };
         log.recorded_at = recorded_at;
         let (first, last) = log.push(append, encoded);
-        let commit = CommitNumber(log.commit_count);
+        let commit = CommitNumber(log.commits.count());
         // Published under the lock, so that a reader that sees the head finds the events.
         self.head.publish(last, commit);
         Ok(AcceptedCommit {
@@ -218,10 +221,7 @@ type ByName<V> = HashMap<CompactString, V, RandomState>;
 struct Log {
     pieces: Pieces,
     events: Vec<StoredEvent>,
-    /// In order. Of commits without events between two with events, only the newest of each source.
-    commits: Vec<StoredCommit>,
-    /// Number of all commits.
-    commit_count: u64,
+    commits: CommitList,
     /// The time of the last commit, which may be one without events.
     recorded_at: Timestamp,
     tags: ByName<Vec<Position>>,
@@ -229,36 +229,6 @@ struct Log {
     keys: ByName<KeyedCommit>,
     /// The tracking of each source, with the head when it was stored.
     tracking: ByName<(Tracking, Position)>,
-}
-
-#[derive(Debug)]
-struct StoredCommit {
-    last: Position,
-    recorded_at: Timestamp,
-    /// Most commits have neither, so both are kept apart.
-    section: Option<Box<CommitSection>>,
-}
-
-#[derive(Debug)]
-struct CommitSection {
-    key: Option<Key>,
-    tracking: Option<Tracking>,
-}
-
-impl StoredCommit {
-    fn facts(&self) -> CommitFacts {
-        let section = self.section.as_deref();
-        CommitFacts {
-            recorded_at: self.recorded_at,
-            key: section.and_then(|section| section.key.clone()),
-            tracking: section.and_then(|section| section.tracking.clone()),
-        }
-    }
-
-    fn is_of_source(&self, source: &str) -> bool {
-        let tracking = self.section.as_deref().and_then(|section| section.tracking.as_ref());
-        tracking.is_some_and(|tracking| tracking.source == source)
-    }
 }
 
 #[derive(Debug)]
@@ -273,8 +243,7 @@ impl Log {
         Log {
             pieces: Pieces::default(),
             events: Vec::new(),
-            commits: Vec::new(),
-            commit_count: 0,
+            commits: CommitList::default(),
             recorded_at: Timestamp::NEVER,
             tags: HashMap::default(),
             types: HashMap::default(),
@@ -340,7 +309,8 @@ impl Log {
         }
         let last = self.head();
         if !append.events.is_empty() || append.tracking.is_some() {
-            self.push_commit(first, last, &append);
+            let (key, tracking) = (append.key.clone(), append.tracking.clone());
+            self.commits.push((first, last), CommitFacts { recorded_at, key, tracking });
         }
         if let Some(Key { name, digest }) = append.key {
             self.keys.insert(name, KeyedCommit { first, last, digest });
@@ -351,49 +321,10 @@ impl Log {
         (first, last)
     }
 
-    fn push_commit(&mut self, first: Position, last: Position, append: &Append) {
-        self.commit_count += 1;
-        let (key, tracking) = (append.key.clone(), append.tracking.clone());
-        if first > last
-            && let Some(tracking) = &tracking
-        {
-            let without_events = self.commits_from(last);
-            let mut newer = self.commits.iter().skip(without_events);
-            let older = newer.position(|commit| commit.is_of_source(&tracking.source));
-            if let Some(older) = older {
-                self.commits.remove(without_events + older);
-            }
-        }
-        let is_plain = key.is_none() && tracking.is_none();
-        let section = (!is_plain).then(|| Box::new(CommitSection { key, tracking }));
-        self.commits.push(StoredCommit { last, recorded_at: self.recorded_at, section });
-    }
-
-    /// The index of the first commit after the commit with events that ends at this position.
-    fn commits_from(&self, after: Position) -> usize {
-        let first = self.commits.partition_point(|commit| commit.last < after);
-        // At this position ends one commit with events; those after it have none.
-        first + usize::from(after > Position::START)
-    }
-
-    /// The end of the commit that the event at this position belongs to.
-    fn commit_end(&self, position: Position) -> Position {
-        let index = self.commits.partition_point(|commit| commit.last < position);
-        self.commits.get(index).map_or(position, |commit| commit.last)
-    }
-
     fn commits(&self, read: &ReadCommits, limits: &Limits) -> Result<CommitBatch, ReadError> {
-        let ReadCommits { after, .. } = *read;
         read.check(self.head())?;
-        let last = self.commit_end(after);
-        if after > Position::START && last != after {
-            let index = self.commits.partition_point(|commit| commit.last < after);
-            let before = index.checked_sub(1).and_then(|index| self.commits.get(index));
-            let first = before.map_or(Position::START, |commit| commit.last).plus(1);
-            return Err(InvalidRequest::WithinCommit { position: after, first, last }.into());
-        }
-        let (mut builder, mut upto) = (CommitBatchBuilder::new(), after);
-        for commit in self.commits.iter().skip(self.commits_from(after)) {
+        let (mut builder, mut upto) = (CommitBatchBuilder::new(), read.after);
+        for commit in self.commits.after(read.after)? {
             let positions = upto.plus(1).get()..=commit.last.get();
             let events = || positions.clone().filter_map(|number| self.event(number.into()));
             let bytes = events().map(|stored| stored.bytes.len()).sum();
@@ -451,7 +382,7 @@ impl Log {
             (None, Direction::Backwards) => low,
         };
         let commit_end = match read.direction {
-            Direction::Forwards => self.commit_end(upto),
+            Direction::Forwards => self.commits.end_of(upto),
             Direction::Backwards => upto,
         };
         Ok(builder.finish(upto, commit_end))

@@ -29,7 +29,7 @@ fn around_powers(most: usize) -> Vec<usize> {
 
 /// An event of this type with `count` tags of its own.
 fn tagged(event_type: &str, count: usize) -> RawEvent {
-    let tags = (0..count).map(|number| Tag::new(format!("of-{count}"), number));
+    let tags = (0..count).map(|number| Tag::new(&format!("of-{count}"), number));
     tags.fold(RawEvent::new(event_type.to_owned(), []), RawEvent::tag)
 }
 
