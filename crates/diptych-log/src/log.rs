@@ -7,8 +7,9 @@ use std::{
 };
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Position, Read, ReadError, SyncError, SyncedCommit, Tag, Tracking, Unavailable,
+    AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventStore, Filter, Head, KeyedCommit,
+    Limits, LogIdentity, Position, Read, ReadCommits, ReadError, SyncError, SyncedCommit, Tag,
+    Tracking, Unavailable,
 };
 use parking_lot::Mutex;
 use pollster::block_on;
@@ -207,6 +208,14 @@ impl Blocking<'_> {
         self.engine.reader().read(filter, &read)
     }
 
+    /// See [`EventStore::commits`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn commits(&self, read: &ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.engine.reader().commits(read)
+    }
+
     /// See [`EventStore::last`].
     ///
     /// # Errors
@@ -288,6 +297,10 @@ impl EventStore for Log {
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         self.blocking().read(filter, read)
+    }
+
+    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.blocking().commits(&read)
     }
 
     async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {

@@ -1,8 +1,8 @@
 //! Reading published events: the index says where they are, their frames say what they are.
 
 use diptych_store::{
-    Batch, BatchBuilder, Direction, Filter, KeyedCommit, Limits, Position, Read, ReadError, Tag,
-    Timestamp, Tracking,
+    Batch, BatchBuilder, CommitBatch, Direction, Filter, KeyedCommit, Limits, Position, Read,
+    ReadCommits, ReadError, Tag, Timestamp, Tracking,
 };
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     disk::{is_resident, prefetch},
     error::{corruption, read_failed},
     format::{
-        frame::{self, CONTROL, Frame},
+        frame::{self, CONTROL, Frame, LAST},
         segment::Order,
     },
     index::NameQuery,
@@ -18,10 +18,12 @@ use crate::{
     shared::SharedState,
 };
 
+mod commits;
 mod files;
 pub(crate) mod follower;
 mod names;
 
+use commits::CommitReader;
 use names::{count_names, type_names};
 
 /// Where in a part to look, and the first thing to know about it.
@@ -58,6 +60,7 @@ impl<'a> Reader<'a> {
             limit: read.limit.min(self.shared.options().limits.batch_events),
             bytes: 0,
             last: None,
+            ends_commit: None,
         };
         let catalog = self.shared.catalog();
         let wanted = NameQuery::of(filter);
@@ -73,11 +76,25 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        let end = match read.direction {
+        let upto = batch.last.unwrap_or(match read.direction {
             Direction::Forwards => high,
             Direction::Backwards => low,
+        });
+        let is_end = upto == head || batch.ends_commit == Some(upto);
+        let commit_end = match read.direction {
+            Direction::Forwards if !is_end => {
+                CommitReader::new(self.shared, &catalog).commit_end(upto)?
+            }
+            _ => upto,
         };
-        Ok(batch.finish(end))
+        Ok(batch.builder.finish(upto, commit_end))
+    }
+
+    pub(crate) fn commits(self, read: &ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.shared.check_open()?;
+        // The head first: a catalog that is taken later holds everything published up to it.
+        let head = self.shared.head().position();
+        CommitReader::new(self.shared, &self.shared.catalog()).commits(read, head)
     }
 
     pub(crate) fn last(
@@ -163,15 +180,13 @@ struct Filling<'a> {
     bytes: usize,
     /// The last event, once the batch is full with it.
     last: Option<Position>,
+    /// The last event that ends a commit.
+    ends_commit: Option<Position>,
 }
 
 impl Filling<'_> {
     fn is_full(&self) -> bool {
         self.last.is_some()
-    }
-
-    fn finish(self, end: Position) -> Batch {
-        self.builder.finish(self.last.unwrap_or(end))
     }
 
     fn fill(
@@ -318,6 +333,9 @@ impl Filling<'_> {
             return Err(damaged(part, offset, &error.to_string()));
         }
         self.bytes += size;
+        if frame.has(LAST) {
+            self.ends_commit = Some(position);
+        }
         if self.builder.len() == self.limit {
             self.last = Some(position);
         }

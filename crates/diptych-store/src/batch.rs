@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -81,6 +83,7 @@ pub struct Batch {
     chunks: Vec<Bytes>,
     entries: Vec<Entry>,
     upto: Position,
+    commit_end: Position,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +120,15 @@ impl Batch {
         self.upto
     }
 
+    /// The last position of the commit that the event at [`upto`](Batch::upto) belongs to. If it is
+    /// `upto`, the batch ends where a commit ends. Otherwise a read up to this position completes
+    /// the commit.
+    ///
+    /// Only a forward read that considered a position tells this. Of other batches it is `upto`.
+    pub fn commit_end(&self) -> Position {
+        self.commit_end
+    }
+
     /// The event at this index of the batch.
     pub fn get(&self, index: usize) -> Option<EventRef<'_>> {
         self.entries.get(index).map(|entry| self.event(entry))
@@ -125,6 +137,15 @@ impl Batch {
     /// The events, in the order of the read.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = EventRef<'_>> + ExactSizeIterator {
         self.entries.iter().map(|entry| self.event(entry))
+    }
+
+    /// The events at these indexes of the batch.
+    pub(crate) fn range(
+        &self,
+        indexes: Range<usize>,
+    ) -> impl ExactSizeIterator<Item = EventRef<'_>> + use<'_> {
+        let entries = self.entries.get(indexes).unwrap_or(&[]);
+        entries.iter().map(|entry| self.event(entry))
     }
 
     #[inline]
@@ -222,12 +243,14 @@ impl BatchBuilder {
             Direction::Backwards if read.limit == 0 => read.upto.plus(1),
             Direction::Backwards => read.after.plus(1),
         };
-        BatchBuilder::new().finish(upto)
+        BatchBuilder::new().finish(upto, upto)
     }
 
     /// Completes the batch. The read considered every position up to (backwards: down to) `upto`.
-    pub fn finish(mut self, upto: Position) -> Batch {
+    /// For `commit_end` see [`Batch::commit_end`]; that of a backward read is `upto`.
+    pub fn finish(mut self, upto: Position, commit_end: Position) -> Batch {
         self.batch.upto = upto;
+        self.batch.commit_end = commit_end;
         self.batch
     }
 }

@@ -54,6 +54,19 @@ pub enum InvalidRequest {
         /// The last position of the log.
         head: Position,
     },
+    /// A read of whole commits begins within a commit.
+    #[error(
+        "position {position} is within the commit {first} to {last}: whole commits are read after \
+         the end of one, such as {} or {last}", first.before()
+    )]
+    WithinCommit {
+        /// The position in the request.
+        position: Position,
+        /// The first position of the commit.
+        first: Position,
+        /// The last position of the commit.
+        last: Position,
+    },
     /// The request has a time that the store takes from its clock, or lacks one that the store
     /// takes from its caller.
     #[error("{problem}")]

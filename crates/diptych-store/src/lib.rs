@@ -33,6 +33,7 @@
 mod append;
 mod batch;
 mod checksum;
+mod commits;
 pub mod encoding;
 mod error;
 mod event;
@@ -55,6 +56,9 @@ pub use append::{
 };
 pub use batch::{Batch, BatchBuilder, Direction, EventRef, Read};
 pub use checksum::{ContentChecksum, EventChecksum, HistoryPoint};
+pub use commits::{
+    CommitBatch, CommitBatchBuilder, CommitFacts, CommitRef, CommitSize, ReadCommits,
+};
 pub use error::{
     AppendError, Corruption, HistoryChanged, InvalidRequest, ReadError, Refusal, SubscribeError,
     SyncError, Unavailable,

@@ -2,16 +2,20 @@
 //! encoded events, like every store, and an index of tags and types, so that a selective read does
 //! not go through the whole log.
 
+mod commits;
+
 use std::{borrow::Cow, cmp::Reverse, collections::HashMap, hash::RandomState};
 
 use bytes::{Bytes, BytesMut};
+use commits::CommitList;
 use compact_str::CompactString;
 use parking_lot::RwLock;
 
 use crate::{
     append::{AcceptedCommit, Append, AppendCondition, CommitSync, Key, KeyedCommit, Tracking},
     batch::{Batch, BatchBuilder, Direction, Read},
-    encoding::{self, Fields, Layout},
+    commits::{CommitBatch, CommitBatchBuilder, CommitFacts, CommitSize, ReadCommits},
+    encoding::{self, DecodeError, Fields, Layout},
     error::{AppendError, Corruption, InvalidRequest, ReadError, Refusal},
     event::RawEvent,
     filter::{Filter, FilterItem},
@@ -94,7 +98,7 @@ impl EventStore for Memory {
         };
         log.recorded_at = recorded_at;
         let (first, last) = log.push(append, encoded);
-        let commit = CommitNumber(log.commits);
+        let commit = CommitNumber(log.commits.count());
         // Published under the lock, so that a reader that sees the head finds the events.
         self.head.publish(last, commit);
         Ok(AcceptedCommit {
@@ -112,6 +116,10 @@ impl EventStore for Memory {
             return Ok(BatchBuilder::nothing(&read));
         };
         log.read(filter, low, high, &read, &self.limits)
+    }
+
+    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.log.read().commits(&read, &self.limits)
     }
 
     async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
@@ -213,7 +221,7 @@ type ByName<V> = HashMap<CompactString, V, RandomState>;
 struct Log {
     pieces: Pieces,
     events: Vec<StoredEvent>,
-    commits: u64,
+    commits: CommitList,
     /// The time of the last commit, which may be one without events.
     recorded_at: Timestamp,
     tags: ByName<Vec<Position>>,
@@ -235,7 +243,7 @@ impl Log {
         Log {
             pieces: Pieces::default(),
             events: Vec::new(),
-            commits: 0,
+            commits: CommitList::default(),
             recorded_at: Timestamp::NEVER,
             tags: HashMap::default(),
             types: HashMap::default(),
@@ -301,7 +309,8 @@ impl Log {
         }
         let last = self.head();
         if !append.events.is_empty() || append.tracking.is_some() {
-            self.commits += 1;
+            let (key, tracking) = (append.key.clone(), append.tracking.clone());
+            self.commits.push((first, last), CommitFacts { recorded_at, key, tracking });
         }
         if let Some(Key { name, digest }) = append.key {
             self.keys.insert(name, KeyedCommit { first, last, digest });
@@ -310,6 +319,29 @@ impl Log {
             self.tracking.insert(tracking.source.clone(), (tracking, last));
         }
         (first, last)
+    }
+
+    fn commits(&self, read: &ReadCommits, limits: &Limits) -> Result<CommitBatch, ReadError> {
+        read.check(self.head())?;
+        let (mut builder, mut upto) = (CommitBatchBuilder::new(), read.after);
+        for commit in self.commits.after(read.after)? {
+            let positions = upto.plus(1).get()..=commit.last.get();
+            let events = || positions.clone().filter_map(|number| self.event(number.into()));
+            let bytes = events().map(|stored| stored.bytes.len()).sum();
+            let size = CommitSize { events: events().count(), bytes };
+            if size.events > 0 && !builder.has_room(read, limits, size) {
+                break;
+            }
+            for (number, stored) in positions.clone().zip(events()) {
+                let chunk = builder.chunk(stored.bytes.clone());
+                let end = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
+                let pushed = builder.push(number.into(), stored.recorded_at, chunk, 0, end);
+                pushed.map_err(|error| damaged(number.into(), &error))?;
+            }
+            upto = commit.last;
+            builder.end_commit(upto, commit.facts());
+        }
+        Ok(builder.finish(upto, self.head()))
     }
 
     fn read(
@@ -337,13 +369,8 @@ impl Log {
             }
             let chunk = builder.chunk(stored.bytes.clone());
             let end = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
-            builder.push(position, stored.recorded_at, chunk, 0, end).map_err(|error| {
-                Corruption {
-                    place: format!("memory, position {position}"),
-                    what: error.to_string(),
-                    advice: "this is an error in the memory store: report it".to_owned(),
-                }
-            })?;
+            let pushed = builder.push(position, stored.recorded_at, chunk, 0, end);
+            pushed.map_err(|error| damaged(position, &error))?;
             given = Some(position);
             if builder.len() == limit {
                 cut = given;
@@ -354,7 +381,11 @@ impl Log {
             (None, Direction::Forwards) => high,
             (None, Direction::Backwards) => low,
         };
-        Ok(builder.finish(upto))
+        let commit_end = match read.direction {
+            Direction::Forwards => self.commits.end_of(upto),
+            Direction::Backwards => upto,
+        };
+        Ok(builder.finish(upto, commit_end))
     }
 
     fn event(&self, position: Position) -> Option<&StoredEvent> {
@@ -453,6 +484,15 @@ impl Log {
             let fields = Fields::new(&stored.bytes, stored.layout);
             item.matches_parts(fields.event_type(), || fields.tags())
         })
+    }
+}
+
+#[cold]
+fn damaged(position: Position, error: &DecodeError) -> Corruption {
+    Corruption {
+        place: format!("memory, position {position}"),
+        what: error.to_string(),
+        advice: "this is an error in the memory store: report it".to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     append::{AcceptedCommit, Append, KeyedCommit, Tracking},
     batch::{Batch, Read},
     checksum::EventChecksum,
+    commits::{CommitBatch, ReadCommits},
     error::{AppendError, HistoryChanged, ReadError, SyncError, Unavailable},
     filter::Filter,
     head::Head,
@@ -35,6 +36,11 @@ use crate::{
 /// - A store that loses its connection and finds the same identity again goes on. If it finds
 ///   another identity, it ends the head with [`Unavailable::HistoryChanged`], and publishes the new
 ///   history through a new head.
+///
+/// A log may have other writers: other handles on it, in this process or elsewhere. Their commits
+/// move the head of this handle by themselves, a little later. Until then reads and look-ups need
+/// not show them. Checks of an append see all commits accepted anywhere, and the commits that a
+/// refusal rests on are published by this handle before it returns the refusal.
 pub trait EventStore: Send + Sync + 'static {
     /// The id and the epoch of the log.
     fn identity(&self) -> LogIdentity;
@@ -42,8 +48,25 @@ pub trait EventStore: Send + Sync + 'static {
     /// The limits of the store.
     fn limits(&self) -> Limits;
 
-    /// The published head: the last published position, and a way to wait for the next.
+    /// The published head: the last published position, and a way to wait for the next. If the log
+    /// has [other writers](EventStore::has_other_writers), it is the last position that this handle
+    /// has seen.
     fn head(&self) -> Head;
+
+    /// Whether commits can come from elsewhere than from calls of this handle and its clones. If
+    /// not, the head is always the end of the log.
+    fn has_other_writers(&self) -> bool {
+        false
+    }
+
+    /// The end of the log: at least each position whose commit was synced anywhere before the call.
+    /// The head of this handle has reached it when the call returns, so reads and look-ups show the
+    /// events up to there.
+    ///
+    /// The default is the head, for stores without other writers.
+    fn fresh_head(&self) -> impl Future<Output = Result<Position, ReadError>> + Send {
+        async { Ok(self.head().position()) }
+    }
 
     /// Commits the events if tracking, key and conditions allow it. The store checks them in this
     /// order.
@@ -64,6 +87,26 @@ pub trait EventStore: Send + Sync + 'static {
         filter: &Filter,
         read: Read,
     ) -> impl Future<Output = Result<Batch, ReadError>> + Send;
+
+    /// Reads whole commits, with their keys, tracking and times.
+    ///
+    /// The order is that of the log. It is an error if [`ReadCommits::after`] is above the head, or
+    /// within a commit.
+    fn commits(
+        &self,
+        read: ReadCommits,
+    ) -> impl Future<Output = Result<CommitBatch, ReadError>> + Send;
+
+    /// The checksum of the event at this position, or `None` above the head. A [`Store`] asks for
+    /// the [fresh head](EventStore::fresh_head) first if the position is above the head.
+    ///
+    /// The default reads one event.
+    fn checksum(
+        &self,
+        position: Position,
+    ) -> impl Future<Output = Result<Option<EventChecksum>, ReadError>> + Send {
+        read_checksum(self, position)
+    }
 
     /// The position of the last matching event at or below `upto`.
     fn last(
@@ -112,6 +155,23 @@ pub trait EventStore: Send + Sync + 'static {
     fn close(&self) -> impl Future<Output = Result<(), SyncError>> + Send {
         async { Ok(()) }
     }
+}
+
+/// Reads the event at the position.
+async fn read_checksum<S: EventStore + ?Sized>(
+    store: &S,
+    position: Position,
+) -> Result<Option<EventChecksum>, ReadError> {
+    if position == Position::START {
+        return Ok(Some(EventChecksum::START));
+    }
+    if position > store.head().position() {
+        return Ok(None);
+    }
+    let one = Read::after(position.before()).upto(position).limit(1);
+    let batch = store.read(&Filter::everything(), one).await?;
+    let event = batch.get(0).filter(|event| event.position() == position);
+    Ok(event.map(|event| EventChecksum::of(&event)))
 }
 
 /// Reads the whole log.
@@ -200,6 +260,22 @@ impl Store {
         self.pin.as_ref().map_or_else(|| self.store.head(), |pin| pin.head.clone())
     }
 
+    /// See [`EventStore::has_other_writers`].
+    pub fn has_other_writers(&self) -> bool {
+        self.store.has_other_writers()
+    }
+
+    /// See [`EventStore::fresh_head`].
+    pub async fn fresh_head(&self) -> Result<Position, ReadError> {
+        if !self.has_other_writers() {
+            // Many commands and queries ask, so the embedded log answers without a boxed future.
+            self.check_history()?;
+            let head = self.pin.as_ref().map(|pin| pin.head.position());
+            return Ok(head.unwrap_or_else(|| self.store.head().position()));
+        }
+        self.of_this_history(self.store.fresh_head().await)
+    }
+
     /// See [`EventStore::append`].
     pub async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         self.check_history()?;
@@ -218,6 +294,11 @@ impl Store {
     /// See [`EventStore::read`].
     pub async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         self.of_this_history(self.store.read(filter, read).await)
+    }
+
+    /// See [`EventStore::commits`].
+    pub async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.of_this_history(self.store.commits(read).await)
     }
 
     /// See [`EventStore::last`].
@@ -244,22 +325,12 @@ impl Store {
         self.of_this_history(self.store.tracked(source).await)
     }
 
-    /// The checksum of the event at this position, or `None` above the head. It costs a read of one
-    /// event.
-    ///
-    /// # Errors
-    /// As [`EventStore::read`].
+    /// See [`EventStore::checksum`].
     pub async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
-        if position == Position::START {
-            return Ok(Some(EventChecksum::START));
-        }
-        if position > self.head().position() {
+        if position > self.head().position() && position > self.fresh_head().await? {
             return Ok(None);
         }
-        let one = Read::after(position.before()).upto(position).limit(1);
-        let batch = self.read(&Filter::everything(), one).await?;
-        let event = batch.get(0).filter(|event| event.position() == position);
-        Ok(event.map(|event| EventChecksum::of(&event)))
+        self.of_this_history(self.store.checksum(position).await)
     }
 
     /// See [`EventStore::types`].
@@ -300,6 +371,13 @@ trait ErasedStore: Send + Sync {
         filter: &'a Filter,
         read: Read,
     ) -> BoxFuture<'a, Result<Batch, ReadError>>;
+    fn has_other_writers(&self) -> bool;
+    fn fresh_head(&self) -> BoxFuture<'_, Result<Position, ReadError>>;
+    fn commits(&self, read: ReadCommits) -> BoxFuture<'_, Result<CommitBatch, ReadError>>;
+    fn checksum(
+        &self,
+        position: Position,
+    ) -> BoxFuture<'_, Result<Option<EventChecksum>, ReadError>>;
     fn last<'a>(
         &'a self,
         filter: &'a Filter,
@@ -324,6 +402,25 @@ impl<S: EventStore> ErasedStore for S {
 
     fn head(&self) -> Head {
         EventStore::head(self)
+    }
+
+    fn has_other_writers(&self) -> bool {
+        EventStore::has_other_writers(self)
+    }
+
+    fn fresh_head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(EventStore::fresh_head(self))
+    }
+
+    fn commits(&self, read: ReadCommits) -> BoxFuture<'_, Result<CommitBatch, ReadError>> {
+        Box::pin(EventStore::commits(self, read))
+    }
+
+    fn checksum(
+        &self,
+        position: Position,
+    ) -> BoxFuture<'_, Result<Option<EventChecksum>, ReadError>> {
+        Box::pin(EventStore::checksum(self, position))
     }
 
     fn append(&self, append: Append) -> BoxFuture<'_, Result<AcceptedCommit, AppendError>> {

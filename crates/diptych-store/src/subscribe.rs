@@ -95,6 +95,12 @@ impl Subscription {
         loop {
             let position = head.position();
             if self.after > position {
+                // Another handle may have written up to there.
+                let fresh = self.store.fresh_head().await;
+                let position = fresh.map_err(|cause| self.failed(cause))?;
+                if self.after <= position {
+                    continue;
+                }
                 let wrong = InvalidRequest::AboveHead { position: self.after, head: position };
                 return Err(self.failed(wrong.into()));
             }

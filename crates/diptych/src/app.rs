@@ -206,7 +206,8 @@ impl App {
         self.right.followers.status(FollowerKind::Projection)
     }
 
-    /// The end of the log: everything up to here is durable.
+    /// The end of the log: everything up to here is durable. If the log has other writers, it is the
+    /// last position that this app has seen.
     pub fn head(&self) -> Position {
         self.left.head.position()
     }
@@ -467,6 +468,8 @@ impl AppBuilder {
         let Settings { upcasters, policies, untagged, snapshots, .. } = settings.clone();
         let snapshots = snapshots.filter(|_| !policies.is_empty());
         let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
+        // From here on the head has everything that was committed before the start.
+        store.fresh_head().await.map_err(StartError::Unreadable)?;
         settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));
         let started = plans.start(lineage.clone(), &schema).await?;

@@ -186,10 +186,10 @@ pub use view::View;
 /// The conformance suite for authors of stores is in `diptych-store` itself.
 pub mod store {
     pub use diptych_store::{
-        Batch, Corruption, Epoch, EventChecksum, EventRef, EventStore, Filter, FilterItem,
-        FilterSyntaxError, HistoryChanged, InvalidRequest, Limits, LogId, LogIdentity, Memory,
-        Metadata, Position, RawEvent, Read, ReadError, Store, Tag, TagError, TimeSource, Timestamp,
-        Unavailable,
+        Batch, CommitBatch, CommitRef, Corruption, Epoch, EventChecksum, EventRef, EventStore,
+        Filter, FilterItem, FilterSyntaxError, HistoryChanged, InvalidRequest, Limits, LogId,
+        LogIdentity, Memory, Metadata, Position, RawEvent, Read, ReadCommits, ReadError, Store,
+        Tag, TagError, TimeSource, Timestamp, Unavailable,
     };
 }
 

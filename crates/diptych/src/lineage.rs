@@ -55,6 +55,12 @@ impl Lineage {
         &self.store
     }
 
+    /// Whether the log may have this position, although the head is below it: another process may
+    /// have written it.
+    pub(crate) fn may_reach(&self, position: Position) -> bool {
+        position > self.head() && self.store.has_other_writers()
+    }
+
     /// Caches the checksum of an event whose position is final.
     pub(crate) fn note(&self, position: Position, checksum: EventChecksum) {
         if let Some(recent) = self.recent(position) {

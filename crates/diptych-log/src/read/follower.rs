@@ -26,7 +26,7 @@ use crate::{
     },
     format::{
         chain::Chain,
-        frame::{self, CONTROL, Frame, Link},
+        frame::{self, CONTROL, Frame, LAST, Link},
         frame_order,
         head::PublishedHead,
         segment::{self, Header, Order, may_precede},
@@ -61,6 +61,8 @@ struct ReadPlace {
     offset: usize,
     /// Position of the event in the next frame, if that holds one.
     next: Position,
+    /// Whether a commit ends before `offset`.
+    ends_commit: bool,
     /// The running checksum of the frames before `offset`.
     chain: Chain,
 }
@@ -121,7 +123,30 @@ impl Follower {
             }
             bytes += self.step(filter, &mut builder)?;
         }
-        Ok(builder.finish(self.after))
+        Ok(builder.finish(self.after, self.commit_end()?))
+    }
+
+    /// Where the commit ends that was read last.
+    fn commit_end(&self) -> Result<Position, ReadError> {
+        let Some(place) = self.at.as_ref().filter(|_| self.after < self.head.position) else {
+            return Ok(self.after);
+        };
+        let (mut end, mut offset, mut ends) = (self.after, place.offset, place.ends_commit);
+        while !ends {
+            let header = match &place.arrived {
+                Some(bytes) => bytes.slice(offset.min(bytes.len())..),
+                None => {
+                    let header = place.file.read_at(offset as u64, frame::HEADER);
+                    header.map_err(|error| read_failed(&place.path, &error))?.into()
+                }
+            };
+            let peeked = header.first_chunk().and_then(frame::peek);
+            let missing = || corruption(&place.path, offset as u64, "the commit has no end");
+            let peeked = peeked.ok_or_else(missing)?;
+            (end, ends) = (end.plus(1), peeked.flags & LAST != 0);
+            offset += peeked.size;
+        }
+        Ok(end)
     }
 
     /// Reads the published head again.
@@ -209,6 +234,7 @@ impl Follower {
                 }
                 place.next = place.next.plus(1);
             }
+            place.ends_commit = frame.has(LAST);
             place.offset = end;
         }
         self.at = Some(place);
@@ -259,7 +285,16 @@ impl Follower {
             arrived = Some(Bytes::from(found.into_owned()));
         }
         let (next, chain) = (header.base, Chain::begin(header.checksum()));
-        Ok(ReadPlace { header, path, file, arrived, offset: segment::HEADER, next, chain })
+        Ok(ReadPlace {
+            header,
+            path,
+            file,
+            arrived,
+            offset: segment::HEADER,
+            next,
+            ends_commit: true,
+            chain,
+        })
     }
 }
 

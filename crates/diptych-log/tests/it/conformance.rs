@@ -24,4 +24,4 @@ fn fresh(setup: &Setup) -> Option<TestStore> {
     Some(test_store)
 }
 
-diptych_store::conformance!(fresh);
+diptych_store::conformance!(fresh, lacks: [SecondHandle]);

@@ -17,6 +17,7 @@ mod backup_power;
 mod check;
 mod checksums;
 mod cluster;
+mod commits;
 mod conformance;
 mod crash;
 mod damage;

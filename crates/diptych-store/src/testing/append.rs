@@ -242,3 +242,19 @@ pub(super) fn the_checksum_of_an_event_is_known_from_its_append(suite: &Suite<'_
     }
     assert_eq!(probe.checksum(7.into()), None, "above the head there is no event");
 }
+
+pub(super) fn a_checksum_is_that_of_the_event_that_is_read(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    probe.put([event("a", &["k:1"]), event("b", &["k:1", "l:1"])]);
+    probe.put(plain(3));
+    for position in 1..=5_u64 {
+        let read = Read::after(Position::new(position).before()).limit(1);
+        let batch = probe.read(&parse("*"), read);
+        let expected = EventChecksum::of(&batch.get(0).unwrap());
+        assert_eq!(probe.checksum(position.into()), Some(expected), "position {position}");
+    }
+    assert_eq!(probe.checksum(Position::START), Some(EventChecksum::START));
+    for above in [6, 7, u64::MAX] {
+        assert_eq!(probe.checksum(above.into()), None, "position {above}");
+    }
+}

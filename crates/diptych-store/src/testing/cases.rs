@@ -54,6 +54,8 @@ macro_rules! __conformance_cases {
                 "The bytes of an event in a batch are its encoding.";
             the_checksum_of_an_event_is_known_from_its_append: append, [],
                 "The checksum that follows from an append is that of every later read.";
+            a_checksum_is_that_of_the_event_that_is_read: append, [],
+                "`checksum` is that of the event that a read returns, and `None` above the head.";
             an_event_has_a_type: append, [],
                 "An event without a type is invalid, and its commit writes nothing.";
             a_payload_is_any_bytes: append, [],
@@ -232,6 +234,31 @@ macro_rules! __conformance_cases {
             small_batches_neither_lose_nor_repeat_events: page, [SmallLimits],
                 "Batches that the store's limits cut short neither lose nor repeat events.";
 
+            a_batch_tells_where_its_commit_ends: commits, [],
+                "A batch has the last position of the commit that its `upto` belongs to.";
+            a_batch_up_to_any_position_tells_where_its_commit_ends: commits, [],
+                "A batch has the end of its commit, also if no event of that commit matches.";
+            whole_commits_are_those_that_were_accepted: commits, [],
+                "Whole commits have the positions and events of the appends, in order.";
+            a_commit_is_read_whole: commits, [],
+                "A commit is read whole, also if it is larger than the limit of the read.";
+            a_commit_is_read_whole_in_small_batches: commits, [SmallLimits],
+                "A commit is read whole, also if it is larger than a batch of the store.";
+            batches_of_commits_keep_to_their_limits: commits, [SmallLimits],
+                "A batch of several commits is within the limits of the read and of the store.";
+            commits_have_their_keys: commits, [],
+                "A commit is read with its key and the digest of its request.";
+            commits_have_their_tracking: commits, [],
+                "A commit is read with its tracking, origin included.";
+            commits_have_their_times: commits, [],
+                "A commit is read with the time at which it was recorded.";
+            commits_without_events_are_read: commits, [],
+                "Of commits without events next to each other, the newest of each source is read.";
+            commits_are_read_after_the_end_of_one: commits, [],
+                "Whole commits are read after the end of a commit; another position is an error.";
+            a_copy_by_whole_commits_is_equal: commits, [CallerTime],
+                "A store that takes the commits of another has its events, keys and tracking.";
+
             last_is_the_last_match: lookup, [],
                 "`last` is the position of the last match.";
             last_looks_at_and_below_upto: lookup, [],
@@ -261,6 +288,8 @@ macro_rules! __conformance_cases {
                 "A head that a caller holds moves with the log.";
             a_wait_for_the_head_wakes: head, [],
                 "A wait for a position ends when the position is published.";
+            a_fresh_head_has_every_synced_commit: head, [],
+                "The fresh head is at least each position that was synced before the call.";
             a_log_keeps_its_identity: head, [],
                 "A log's id and epoch stay the same while it is open.";
             every_log_has_its_own_identity: head, [],
@@ -353,6 +382,29 @@ macro_rules! __conformance_cases {
             a_long_name_in_a_filter_finds_nothing: hostile, [],
                 "Names that are too long to be stored match nothing, and are no error.";
 
+            an_event_is_seen_by_each_of_its_tags_in_every_call: extremes, [],
+                "An event of any number of tags is seen by each of them, in every call.";
+            each_tag_of_an_item_counts: extremes, [],
+                "An event that lacks one of the tags of an item does not match, whichever it lacks.";
+            each_condition_of_the_most_is_checked: extremes, [],
+                "Each condition of a commit with as many as are allowed is checked.";
+            each_item_and_type_of_the_most_is_considered: extremes, [],
+                "Each item and each type of a large filter is considered, in every call.";
+            a_read_of_any_limit_is_right_in_both_directions: extremes, [],
+                "Pages of any limit contain every match once, in both directions.";
+            a_count_has_no_small_limit: extremes, [],
+                "`count` is right for hundreds of events.";
+            a_conflict_far_away_is_named: extremes, [],
+                "A conflict names the event, however far from the head it is.";
+            payloads_of_any_size_are_read_as_written: extremes, [],
+                "Payloads of any size are read as they were written.";
+            numbers_are_stored_whole: extremes, [],
+                "Versions and tracked positions of any size are read as they were written.";
+            many_keys_outlive_the_store: extremes, [Reopening],
+                "Each of several hundred keys is found and refused after reopening.";
+            many_sources_outlive_the_store: extremes, [Reopening],
+                "Each of several hundred sources is found and refused after reopening.";
+
             one_of_64_contenders_wins: concurrent, [],
                 "If 64 threads decide on one boundary at once, one wins.";
             every_boundary_has_its_own_winner: concurrent, [],
@@ -410,6 +462,29 @@ macro_rules! __conformance_cases {
             a_subscription_continues_where_another_stopped: subscribe, [],
                 "A subscription continues at the position where another stopped.";
 
+            handles_are_on_one_log: handles, [SecondHandle],
+                "Two handles on a log have one identity and show the same events.";
+            a_store_with_other_writers_says_so: handles, [SecondHandle],
+                "A store whose log can have other writers says so, on every handle.";
+            a_fresh_head_sees_other_handles: handles, [SecondHandle],
+                "The fresh head has each commit that was synced through another handle before.";
+            a_fresh_head_moves_the_head: handles, [SecondHandle],
+                "When a fresh head is known, the head of that handle has reached it.";
+            reads_after_a_fresh_head_see_other_handles: handles, [SecondHandle],
+                "After a fresh head, reads and look-ups show the events of other handles.";
+            a_key_of_another_handle_is_found_after_a_fresh_head: handles, [SecondHandle],
+                "After a fresh head, the keys and tracking of other handles are found.";
+            conditions_see_other_handles: handles, [SecondHandle],
+                "Conditions see the commits of other handles, whatever the head of this one.";
+            keys_and_tracking_are_checked_across_handles: handles, [SecondHandle],
+                "Keys and tracking of other handles refuse a commit, whatever the head.";
+            a_refusal_publishes_what_it_rests_on: handles, [SecondHandle],
+                "A refusal moves the head of its handle to the commits of others that it names.";
+            a_head_follows_other_handles: handles, [SecondHandle],
+                "The head of a handle follows the commits of another one by itself.";
+            a_condition_at_a_position_of_another_handle_is_valid: handles, [SecondHandle],
+                "A condition may count from a position that only another handle has shown.";
+
             an_ended_store_accepts_no_commits: end, [Ending],
                 "A store that has ended refuses every append as unavailable.";
             an_ended_store_ends_its_head: end, [Ending],
@@ -437,6 +512,8 @@ macro_rules! __conformance_cases {
                 "Tracking, with its origin, is found after reopening.";
             tracking_alone_outlives_the_store: reopen, [Reopening],
                 "Tracking that was committed without events is found after reopening.";
+            commits_outlive_the_store: reopen, [Reopening],
+                "Whole commits are the same after reopening.";
             conditions_see_events_from_before_reopening: reopen, [Reopening],
                 "Conditions see the events from before reopening.";
             look_ups_see_events_from_before_reopening: reopen, [Reopening],

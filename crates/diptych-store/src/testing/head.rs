@@ -4,7 +4,10 @@ use super::{
     Suite,
     probe::{plain, tag},
 };
-use crate::{append::Tracking, position::Position};
+use crate::{
+    append::{Append, Tracking},
+    position::Position,
+};
 
 pub(super) fn a_fresh_log_is_empty(suite: &Suite<'_>) {
     let probe = suite.probe();
@@ -43,6 +46,17 @@ pub(super) fn a_wait_for_the_head_wakes(suite: &Suite<'_>) {
             probe.put(plain(1));
         }),
     });
+}
+
+pub(super) fn a_fresh_head_has_every_synced_commit(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    assert_eq!(probe.fresh_head(), 0);
+    for count in [1, 4, 2] {
+        let (_, last) = probe.put(plain(count));
+        assert_eq!(probe.fresh_head(), last);
+    }
+    probe.commit(Append::default().tracking(Tracking::new("s", 1)));
+    assert_eq!(probe.fresh_head(), 7);
 }
 
 pub(super) fn a_log_keeps_its_identity(suite: &Suite<'_>) {

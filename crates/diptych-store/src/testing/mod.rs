@@ -8,13 +8,14 @@
 //!     let memory = Memory::new().limits(setup.limits.clone()).time(setup.time);
 //!     Some(TestStore::new(memory))
 //! }
-//! diptych_store::conformance!(fresh, lacks: [Reopening, Ending]);
+//! diptych_store::conformance!(fresh, lacks: [Reopening, Ending, SecondHandle]);
 //! # fn main() {}
 //! ```
 //!
 //! For a store that outlives its handles, the backend also provides a function that opens it again:
 //! see [`TestStore::reopen`]. For a store that can be closed while handles exist, it provides a
-//! function that closes it: see [`TestStore::end`].
+//! function that closes it: see [`TestStore::end`]. For a store whose log can have other writers, it
+//! provides a function that opens another handle on the log: see [`TestStore::second`].
 //!
 //! The macro makes one `#[test]` of each case. A backend lists in `lacks` the needs that it cannot
 //! meet. A case with such a [`Need`] is then reported as not applicable. The list must be exact: a
@@ -31,10 +32,13 @@
 mod append;
 mod cases;
 mod checks;
+mod commits;
 mod concurrent;
 mod condition;
 mod end;
+mod extremes;
 mod filter;
+mod handles;
 mod head;
 mod hostile;
 mod key;
@@ -89,6 +93,7 @@ pub struct TestStore {
 struct Hooks {
     reopen: Option<Box<dyn FnMut() -> Store + Send>>,
     end: Option<Box<dyn FnOnce() + Send>>,
+    second: Option<Box<dyn FnMut() -> Store + Send>>,
 }
 
 impl TestStore {
@@ -112,6 +117,14 @@ impl TestStore {
         self.hooks.end = Some(Box::new(end));
         self
     }
+
+    /// Sets the function that opens another handle on the log, as another process would have it.
+    /// Its head may be behind that of the first handle for any time, and the other way round.
+    #[must_use]
+    pub fn second(mut self, open: impl FnMut() -> Store + Send + 'static) -> TestStore {
+        self.hooks.second = Some(Box::new(open));
+        self
+    }
 }
 
 impl fmt::Debug for TestStore {
@@ -120,6 +133,7 @@ impl fmt::Debug for TestStore {
             .field("store", &self.store)
             .field("reopens", &self.hooks.reopen.is_some())
             .field("ends", &self.hooks.end.is_some())
+            .field("has_second", &self.hooks.second.is_some())
             .finish()
     }
 }
@@ -132,6 +146,8 @@ pub enum Need {
     Reopening,
     /// [`TestStore::end`]: the store can be closed, or made to fail, while handles exist.
     Ending,
+    /// [`TestStore::second`]: the log can have other writers.
+    SecondHandle,
     /// A store with [`TimeSource::Caller`].
     CallerTime,
     /// A store with smaller limits than the defaults.
@@ -166,6 +182,9 @@ impl<'a> Suite<'a> {
             }
             Need::Ending => {
                 (self.fresh)(&default).is_some_and(|test_store| test_store.hooks.end.is_some())
+            }
+            Need::SecondHandle => {
+                (self.fresh)(&default).is_some_and(|test_store| test_store.hooks.second.is_some())
             }
             Need::CallerTime => (self.fresh)(&probe::caller_time()).is_some(),
             Need::SmallLimits => (self.fresh)(&probe::small()).is_some(),

@@ -17,13 +17,14 @@ use uuid::Uuid;
 
 use super::{
     Setup, Suite,
-    oracle::{Denial, Oracle},
-    probe::{Probe, event, key, numbers, parse, small, tag},
+    oracle::{Denial, ModelCommit, Oracle},
+    probe::{Probe, SeenCommit, event, key, numbers, parse, small, tag},
 };
 use crate::{
     append::{Append, AppendCondition, Tracking},
     batch::{Direction, Read},
-    error::AppendError,
+    commits::ReadCommits,
+    error::{AppendError, ReadError},
     event::RawEvent,
     filter::{Filter, FilterItem},
     identity::{Epoch, LogId, LogIdentity},
@@ -78,6 +79,10 @@ enum Operation {
     Count(&'static str, Place),
     Keyed(&'static str),
     Tracked(&'static str),
+    Commits {
+        after: Place,
+        limit: usize,
+    },
     Reopen,
 }
 
@@ -151,6 +156,20 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
                 let seen = probe.seen(&filter, read.clone());
                 same(&what, numbers(&seen), oracle.read(&filter, &read))?;
                 same(&what, true, oracle.holds(&seen))?;
+                let batch = probe.read(&filter, read.clone());
+                if direction == Direction::Forwards && batch.upto() > read.after {
+                    same(&what, batch.commit_end(), oracle.commit_end(batch.upto()))?;
+                }
+            }
+            Operation::Commits { after, limit } => {
+                let after = after.at(head);
+                let read = ReadCommits::after(after).limit_events(limit);
+                let whole = match probe.try_commits(read.clone()) {
+                    Ok(_) => Ok(probe.all_commits(read)),
+                    Err(ReadError::Invalid(invalid)) => Err(invalid),
+                    Err(other) => return Err(other.to_string()),
+                };
+                same(&what, whole.map(|seen| facts(&seen)), oracle.commits(after))?;
             }
             Operation::Last(filter, upto) => {
                 let upto = upto.at(head);
@@ -175,7 +194,22 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
         same("recorded_at", read.map(|seen| seen.recorded_at), Some(recorded_at))?;
     }
     same("everything", numbers(&seen), oracle.read(&Filter::everything(), &Read::all()))?;
-    same("every event", oracle.holds(&seen), true)
+    same("every event", oracle.holds(&seen), true)?;
+    let commits = probe.all_commits(ReadCommits::after(Position::START));
+    same("every commit", Ok(facts(&commits)), oracle.commits(Position::START))?;
+    let events: Vec<_> = commits.into_iter().flat_map(|commit| commit.events).collect();
+    same("events of commits", events, seen)
+}
+
+/// The commits without what the model does not know.
+fn facts(seen: &[SeenCommit]) -> Vec<ModelCommit> {
+    let of = |commit: &SeenCommit| ModelCommit {
+        first: commit.first.into(),
+        last: commit.last.into(),
+        key: commit.facts.key.clone(),
+        tracking: commit.facts.tracking.clone(),
+    };
+    seen.iter().map(of).collect()
 }
 
 fn answer(
@@ -221,6 +255,7 @@ fn operation(reopening: bool) -> BoxedStrategy<Operation> {
         2 => (select(&TAGS), place()).prop_map(|(tag, upto)| Operation::Count(tag, upto)),
         1 => select(&NAMES).prop_map(Operation::Keyed),
         1 => select(&NAMES).prop_map(Operation::Tracked),
+        1 => (below(), 0..9_usize).prop_map(|(after, limit)| Operation::Commits { after, limit }),
         u32::from(reopening) => Just(Operation::Reopen),
     ]
     .boxed()

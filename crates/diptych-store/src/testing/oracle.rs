@@ -17,6 +17,16 @@ pub(super) struct Oracle {
     keys: Vec<(Key, Position, Position)>,
     /// In the order of the commits, each with the head after it.
     tracking: Vec<(Tracking, Position)>,
+    commits: Vec<ModelCommit>,
+}
+
+/// A commit without its events and its time. Its positions are those of the append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelCommit {
+    pub(super) first: Position,
+    pub(super) last: Position,
+    pub(super) key: Option<Key>,
+    pub(super) tracking: Option<Tracking>,
 }
 
 /// The reason why an append gets no positions.
@@ -36,6 +46,10 @@ impl Oracle {
         let first = self.head().plus(1);
         self.events.extend(append.events.iter().cloned());
         let last = self.head();
+        if !append.events.is_empty() || append.tracking.is_some() {
+            let (key, tracking) = (append.key.clone(), append.tracking.clone());
+            self.commits.push(ModelCommit { first, last, key, tracking });
+        }
         if let Some(key) = &append.key {
             self.keys.push((key.clone(), first, last));
         }
@@ -131,6 +145,32 @@ impl Oracle {
             let index = usize::try_from(seen.position - 1);
             index.is_ok_and(|index| self.events.get(index) == Some(&seen.event))
         })
+    }
+
+    /// The last position of the commit with this position.
+    pub(super) fn commit_end(&self, position: Position) -> Position {
+        let commit = self.commits.iter().find(|commit| commit.last >= position);
+        commit.map_or(position, |commit| commit.last)
+    }
+
+    /// The commits of a complete read after this position.
+    pub(super) fn commits(&self, after: Position) -> Result<Vec<ModelCommit>, InvalidRequest> {
+        let around = |commit: &&ModelCommit| commit.first <= after && after < commit.last;
+        if let Some(&ModelCommit { first, last, .. }) = self.commits.iter().find(around) {
+            return Err(InvalidRequest::WithinCommit { position: after, first, last });
+        }
+        let newest = |(index, commit): &(usize, &ModelCommit)| {
+            let source = |commit: &ModelCommit| commit.tracking.clone().map(|stored| stored.source);
+            let later = self.commits.iter().skip(index + 1);
+            let replaces = |other: &ModelCommit| {
+                other.first == commit.first
+                    && other.last == commit.last
+                    && source(other) == source(commit)
+            };
+            commit.first <= commit.last || !later.into_iter().any(replaces)
+        };
+        let commits = self.commits.iter().enumerate().filter(newest).map(|(_, commit)| commit);
+        Ok(commits.filter(|commit| commit.first > after).cloned().collect())
     }
 
     pub(super) fn last(&self, filter: &Filter, upto: Position) -> Option<Position> {

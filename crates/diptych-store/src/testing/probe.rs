@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    mem,
     ops::RangeInclusive,
     panic,
     pin::pin,
@@ -19,8 +20,9 @@ use crate::{
     append::{
         AcceptedCommit, Append, AppendCondition, Digest, Key, KeyedCommit, SyncedCommit, Tracking,
     },
-    batch::{Batch, Direction, Read},
+    batch::{Batch, Direction, EventRef, Read},
     checksum::EventChecksum,
+    commits::{CommitFacts, CommitRef, ReadCommits},
     error::{AppendError, InvalidRequest, ReadError, Refusal},
     event::RawEvent,
     filter::Filter,
@@ -44,6 +46,40 @@ pub(super) struct SeenEvent {
     pub(super) position: u64,
     pub(super) recorded_at: Timestamp,
     pub(super) event: RawEvent,
+}
+
+/// A commit as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SeenCommit {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) facts: CommitFacts,
+    pub(super) events: Vec<SeenEvent>,
+}
+
+impl SeenEvent {
+    fn of(event: EventRef<'_>) -> SeenEvent {
+        SeenEvent {
+            position: event.position().get(),
+            recorded_at: event.recorded_at(),
+            event: event.to_raw(),
+        }
+    }
+}
+
+impl SeenCommit {
+    fn of(commit: CommitRef<'_>) -> SeenCommit {
+        SeenCommit {
+            first: commit.first().get(),
+            last: commit.last().get(),
+            facts: CommitFacts {
+                recorded_at: commit.recorded_at(),
+                key: commit.key().cloned(),
+                tracking: commit.tracking().cloned(),
+            },
+            events: commit.events().map(SeenEvent::of).collect(),
+        }
+    }
 }
 
 impl Probe {
@@ -133,11 +169,7 @@ impl Probe {
         let end = read.upto.min(self.store.head().position());
         loop {
             let batch = self.read(filter, read.clone());
-            seen.extend(batch.iter().map(|event| SeenEvent {
-                position: event.position().get(),
-                recorded_at: event.recorded_at(),
-                event: event.to_raw(),
-            }));
+            seen.extend(batch.iter().map(SeenEvent::of));
             match read.direction {
                 Direction::Forwards => {
                     if batch.upto() >= end {
@@ -180,6 +212,40 @@ impl Probe {
         checksum.expect("the question is valid")
     }
 
+    pub(super) fn fresh_head(&self) -> u64 {
+        let fresh = self.wait("fresh head", self.store.fresh_head());
+        fresh.expect("the store answers").get()
+    }
+
+    pub(super) fn commits(&self, read: ReadCommits) -> Vec<SeenCommit> {
+        self.try_commits(read).expect("the read is valid")
+    }
+
+    pub(super) fn try_commits(&self, read: ReadCommits) -> Result<Vec<SeenCommit>, ReadError> {
+        let batch = self.wait("commits", self.store.commits(read.clone()))?;
+        let commits: Vec<_> = batch.iter().map(SeenCommit::of).collect();
+        let ends: Vec<_> = commits.iter().map(|commit| commit.last).collect();
+        assert!(ends.is_sorted(), "{read:?}: commits are out of order: {ends:?}");
+        let end = ends.last().copied().unwrap_or(read.after.get());
+        assert_eq!(batch.upto().get(), end, "{read:?}: the batch ends where its last commit ends");
+        Ok(commits)
+    }
+
+    /// Every commit after this position, batch by batch.
+    pub(super) fn all_commits(&self, mut read: ReadCommits) -> Vec<SeenCommit> {
+        let (mut seen, head) = (Vec::new(), self.head());
+        loop {
+            let commits = self.commits(read.clone());
+            let upto = commits.last().map_or(read.after.get(), |commit| commit.last);
+            seen.extend(commits);
+            if upto >= head {
+                return seen;
+            }
+            assert!(upto > read.after.get(), "{read:?}: no progress");
+            read.after = upto.into();
+        }
+    }
+
     pub(super) fn keyed(&self, key: &str) -> Option<KeyedCommit> {
         let keyed = self.wait("keyed", self.store.keyed(key));
         keyed.expect("the question is valid")
@@ -198,13 +264,22 @@ impl Probe {
     pub(super) fn reopen(self) -> Probe {
         let Probe { store, patience, hooks } = self;
         drop(store);
-        // The hook is dropped without a call, because it has a handle on the store.
-        drop(hooks.lock().end.take());
+        // The hooks are dropped without a call, because they have handles on the store.
+        let Hooks { reopen, end, second } = mem::take(&mut *hooks.lock());
+        drop((end, second));
+        hooks.lock().reopen = reopen;
         let store = {
             let mut hooks = hooks.lock();
             (hooks.reopen.as_mut().expect("the store reopens"))()
         };
         Probe { store, patience, hooks }
+    }
+
+    /// Another handle on the log.
+    pub(super) fn second(&self) -> Probe {
+        let open = &mut self.hooks.lock().second;
+        let store = (open.as_mut().expect("the log can have other writers"))();
+        Probe { store, patience: self.patience, hooks: self.hooks.clone() }
     }
 
     pub(super) fn end(&self) {
@@ -283,6 +358,13 @@ fn check_batch(filter: &Filter, read: &Read, head: RangeInclusive<u64>, batch: &
         Direction::Backwards => upto > read.after && upto <= reachable,
     };
     assert!(sound, "{context}: upto {upto} is not a possible end of the batch");
+    let commit_end = batch.commit_end();
+    if read.direction == Direction::Backwards || upto <= read.after {
+        assert_eq!(commit_end, upto, "{context}: the batch tells no end of a commit");
+        return;
+    }
+    let is_possible = commit_end >= upto && commit_end <= Position::new(*head.end()).max(upto);
+    assert!(is_possible, "{context}: no commit with position {upto} ends at {commit_end}");
 }
 
 pub(super) fn numbers(seen: &[SeenEvent]) -> Vec<u64> {

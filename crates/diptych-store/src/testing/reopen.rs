@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     append::{Append, Digest, KeyedCommit, Tracking},
+    commits::ReadCommits,
     error::Refusal,
     event::{Metadata, RawEvent},
     identity::LogIdentity,
@@ -96,6 +97,23 @@ pub(super) fn tracking_alone_outlives_the_store(suite: &Suite<'_>) {
     assert_eq!(probe.head(), 2);
     let refusal = probe.refused(Append::default().tracking(Tracking::new("s", 7)));
     assert!(matches!(refusal, Refusal::AlreadyTracked { .. }), "{refusal:?}");
+}
+
+pub(super) fn commits_outlive_the_store(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    let tracked = |position: u64| Append::default().tracking(Tracking::new("s", position));
+    probe.commit(tracked(1));
+    probe.commit(Append::events(plain(3)).key(key("k", "request")));
+    probe.commit(tracked(2));
+    probe.commit(Append::events(plain(2)).tracking(Tracking::new("t", 7)));
+    probe.commit(tracked(3));
+    let everything = || ReadCommits::after(Position::START);
+    let before = probe.all_commits(everything());
+    assert_eq!(before.len(), 5);
+    let probe = probe.reopen();
+    assert_eq!(probe.all_commits(everything()), before);
+    let limited = everything().limit_events(1);
+    assert_eq!(probe.all_commits(limited), before);
 }
 
 pub(super) fn conditions_see_events_from_before_reopening(suite: &Suite<'_>) {

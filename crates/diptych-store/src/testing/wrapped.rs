@@ -3,9 +3,11 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use crate::{
     append::{AcceptedCommit, Append, KeyedCommit, Tracking},
     batch::{Batch, Read},
-    error::{AppendError, ReadError, SyncError, Unavailable},
+    checksum::EventChecksum,
+    commits::{CommitBatch, ReadCommits},
+    error::{AppendError, InvalidRequest, ReadError, SyncError, Unavailable},
     filter::Filter,
-    head::Head,
+    head::{CommitNumber, Head, HeadPublisher},
     identity::LogIdentity,
     limits::Limits,
     position::Position,
@@ -42,6 +44,8 @@ pub struct WrappedStore {
     identity: Option<Arc<Identity>>,
     before: Option<Arc<Before>>,
     after: Option<Arc<After>>,
+    /// The head of a handle that is behind.
+    behind: Option<Arc<HeadPublisher>>,
 }
 
 /// A call, before the store gets it. A hook may change an append or a read.
@@ -52,6 +56,12 @@ pub enum Call<'a> {
     Append(&'a mut Append),
     /// [`EventStore::read`].
     Read(&'a Filter, &'a mut Read),
+    /// [`EventStore::fresh_head`].
+    FreshHead,
+    /// [`EventStore::commits`].
+    Commits(&'a mut ReadCommits),
+    /// [`EventStore::checksum`].
+    Checksum(Position),
     /// [`EventStore::last`].
     Last(&'a Filter, Position),
     /// [`EventStore::count`].
@@ -74,6 +84,12 @@ pub enum Reply<'a> {
     Append(&'a Result<AcceptedCommit, AppendError>),
     /// To [`EventStore::read`], with the request.
     Read(&'a Filter, &'a Read, &'a Result<Batch, ReadError>),
+    /// To [`EventStore::fresh_head`].
+    FreshHead(&'a Result<Position, ReadError>),
+    /// To [`EventStore::commits`], with the request.
+    Commits(&'a ReadCommits, &'a Result<CommitBatch, ReadError>),
+    /// To [`EventStore::checksum`].
+    Checksum(&'a Result<Option<EventChecksum>, ReadError>),
     /// To [`EventStore::last`].
     Last(&'a Result<Option<Position>, ReadError>),
     /// To [`EventStore::count`].
@@ -94,7 +110,7 @@ impl WrappedStore {
 
     /// A store without hooks around a store that other handles use, too.
     pub fn over(store: Store) -> WrappedStore {
-        WrappedStore { store, identity: None, before: None, after: None }
+        WrappedStore { store, identity: None, before: None, after: None, behind: None }
     }
 
     /// Reports this identity instead of that of the inner store.
@@ -126,6 +142,53 @@ impl WrappedStore {
     {
         self.after = Some(Arc::new(move |reply| Box::pin(hook(reply))));
         self
+    }
+
+    /// Makes this another handle on the log of the inner store, whose head is behind: it stays where
+    /// it is now, until this handle is asked for the fresh head, appends itself, or
+    /// [catches up](WrappedStore::catch_up). Reads and look-ups show only what is at or below it.
+    ///
+    /// Tests use it to find code that takes the head of a handle for the end of the log.
+    #[must_use]
+    pub fn behind(mut self) -> WrappedStore {
+        let publisher = HeadPublisher::new(self.store.head().position());
+        self.behind = Some(Arc::new(publisher));
+        self
+    }
+
+    /// Moves the head of a handle that is [behind](WrappedStore::behind) to that of the inner store.
+    pub fn catch_up(&self) {
+        self.publish(self.store.head().position());
+    }
+
+    fn publish(&self, position: Position) {
+        if let Some(behind) = &self.behind {
+            behind.publish(position, CommitNumber::default());
+        }
+    }
+
+    /// The part of `upto` that this handle shows.
+    fn shown(&self, upto: Position) -> Position {
+        self.behind.as_ref().map_or(upto, |behind| upto.min(behind.head().position()))
+    }
+
+    /// The commit that the inner store accepted, once this handle shows it.
+    async fn synced_here(&self, accepted: AcceptedCommit) -> Result<AcceptedCommit, AppendError> {
+        if self.behind.is_none() {
+            return Ok(accepted);
+        }
+        // Its sync is that of the inner store, which knows nothing of the head of this handle.
+        accepted.sync.clone().wait().await?;
+        self.publish(accepted.last);
+        Ok(accepted)
+    }
+
+    fn check_after(&self, after: Position) -> Result<(), InvalidRequest> {
+        let head = self.head().position();
+        match after > head {
+            true => Err(InvalidRequest::AboveHead { position: after, head }),
+            false => Ok(()),
+        }
     }
 
     /// The inner store, without hooks.
@@ -166,33 +229,76 @@ impl EventStore for WrappedStore {
     }
 
     fn head(&self) -> Head {
-        self.store.head()
+        self.behind.as_ref().map_or_else(|| self.store.head(), |behind| behind.head())
+    }
+
+    fn has_other_writers(&self) -> bool {
+        self.behind.is_some() || self.store.has_other_writers()
+    }
+
+    async fn fresh_head(&self) -> Result<Position, ReadError> {
+        self.begin(Call::FreshHead).await?;
+        let reply = self.store.fresh_head().await;
+        if let Ok(position) = reply {
+            self.publish(position);
+        }
+        self.end(Reply::FreshHead(&reply)).await;
+        reply
     }
 
     async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         self.begin(Call::Append(&mut append)).await.map_err(append_error)?;
-        let reply = self.store.append(append).await;
+        let reply = match self.store.append(append).await {
+            Ok(accepted) => self.synced_here(accepted).await,
+            Err(error) => {
+                if let AppendError::Refused(_) = error {
+                    // The inner store published the commits that the refusal rests on.
+                    self.catch_up();
+                }
+                Err(error)
+            }
+        };
         self.end(Reply::Append(&reply)).await;
         reply
     }
 
     async fn read(&self, filter: &Filter, mut read: Read) -> Result<Batch, ReadError> {
         self.begin(Call::Read(filter, &mut read)).await?;
-        let reply = self.store.read(filter, read.clone()).await;
+        let reply = match self.check_after(read.after) {
+            Ok(()) => {
+                let shown = Read { upto: self.shown(read.upto), ..read.clone() };
+                self.store.read(filter, shown).await
+            }
+            Err(invalid) => Err(invalid.into()),
+        };
         self.end(Reply::Read(filter, &read, &reply)).await;
+        reply
+    }
+
+    async fn commits(&self, mut read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.begin(Call::Commits(&mut read)).await?;
+        let reply = self.store.commits(read.clone()).await;
+        self.end(Reply::Commits(&read, &reply)).await;
+        reply
+    }
+
+    async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
+        self.begin(Call::Checksum(position)).await?;
+        let reply = self.store.checksum(position).await;
+        self.end(Reply::Checksum(&reply)).await;
         reply
     }
 
     async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
         self.begin(Call::Last(filter, upto)).await?;
-        let reply = self.store.last(filter, upto).await;
+        let reply = self.store.last(filter, self.shown(upto)).await;
         self.end(Reply::Last(&reply)).await;
         reply
     }
 
     async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
         self.begin(Call::Count(tag, upto)).await?;
-        let reply = self.store.count(tag, upto).await;
+        let reply = self.store.count(tag, self.shown(upto)).await;
         self.end(Reply::Count(&reply)).await;
         reply
     }
@@ -200,6 +306,8 @@ impl EventStore for WrappedStore {
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
         self.begin(Call::Keyed(key)).await?;
         let reply = self.store.keyed(key).await;
+        let shown = |commit: &KeyedCommit| commit.last <= self.shown(commit.last);
+        let reply = reply.map(|found| found.filter(shown));
         self.end(Reply::Keyed(&reply)).await;
         reply
     }

@@ -20,8 +20,10 @@ pub(super) async fn catch_up(
     need: Position,
 ) -> Result<(), CommandError> {
     if slot.is_cold() {
-        let head = panel.head.position();
+        let mut head = panel.head.position();
         if let Some(place) = &panel.snapshots {
+            // A snapshot of another process can be above the head, and is not useless then.
+            head = panel.store.fresh_head().await?;
             load_snapshot(panel, slot, &**place, head).await?;
         }
         read(panel, slot, head).await?;
@@ -51,6 +53,8 @@ pub(super) async fn catch_up(
 
 /// The position of an event that the state lacks, if there is one. This checks the published
 /// events, and the accepted ones up to `newest`, where the newest state of the same decision ends.
+///
+/// If the log has other writers, the caller asks for the fresh head first.
 ///
 /// A state above the published position is only known to be complete up to its own position.
 /// Together with a newer state, it could show the rule a combination that never existed.

@@ -106,12 +106,11 @@ async fn attempts<C: Command>(
 ) -> Result<Decision<C::Rejection>, CommandError> {
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
-    let begun = panel.head.position();
     // A state may be behind only if the store notices that and another attempt can follow. With a
     // narrower condition the store does not notice it. With a single attempt the caller would get a
     // conflict, although the event came before the command.
     let behind = narrowed.is_none() && panel.retries.attempts > 1;
-    let mut need = if behind { Position::START } else { begun };
+    let mut need = if behind { Position::START } else { panel.store.fresh_head().await? };
     let mut attempt = 1;
     loop {
         for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
@@ -143,6 +142,10 @@ async fn attempts<C: Command>(
             })));
         }
         panel.retries.wait_before(attempt).await;
+        if panel.store.has_other_writers() {
+            // The states are read up to the head, so it has to be beyond the conflict.
+            panel.store.fresh_head().await?;
+        }
         // Read to the head and not only to the conflict, because other states may be further
         // behind.
         need = Position::MAX;
@@ -174,6 +177,8 @@ async fn try_once<C: Command>(
             message: panic_text(&*panic),
         })),
     };
+    // Without an append no condition is checked, so commits of others have to be known here.
+    panel.store.fresh_head().await?;
     let refs = <C::State as Folds>::slots(slots);
     let newest = refs.iter().flatten().map(|slot| slot.position()).max();
     let newest = newest.unwrap_or(Position::START);

@@ -98,8 +98,10 @@ async fn at_revision(
     Ok(Ok(Position::new(low)))
 }
 
-/// Waits until all matching events that this process accepted are published. Returns the head.
+/// Waits until all matching events that this process accepted are published. Returns the end of the
+/// log.
 async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, CommandError> {
+    panel.store.fresh_head().await?;
     loop {
         let head = panel.head.position();
         match panel.accepted_window.above(filter, head, head) {

@@ -207,7 +207,13 @@ impl LeftPanel {
 
     /// The receipt of the commit under this key, if there is one.
     pub(crate) async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, CommandError> {
-        let Some(commit) = self.store.keyed(&key.name).await? else { return Ok(None) };
+        let mut found = self.store.keyed(&key.name).await?;
+        if found.is_none() && self.store.has_other_writers() {
+            // Another process may have committed it.
+            self.store.fresh_head().await?;
+            found = self.store.keyed(&key.name).await?;
+        }
+        let Some(commit) = found else { return Ok(None) };
         let (first, last) = (commit.first, commit.last);
         if commit.digest != key.digest {
             let key = key.name.to_string();

@@ -95,7 +95,7 @@ pub(super) async fn probe(
     declared: &dyn AnyReading,
 ) -> Result<Vec<MissingTag>, ReadError> {
     let mut missing: Vec<MissingTag> = Vec::new();
-    let head = store.head().position();
+    let head = store.fresh_head().await?;
     if head == Position::START {
         return Ok(missing);
     }

@@ -5,10 +5,8 @@
 //! Otherwise it is read with the filter of this follower alone. So followers that are close
 //! together share reading and decoding, and a follower that is far behind slows down no other.
 //!
-//! A page ends where a commit ends, so that no follower shows half of a commit. The published end
-//! of the log is such a place. Below it, a commit ends where `recorded_at` changes, because all
-//! events of one commit have the same instant. If `recorded_at` does not change for more events
-//! than one commit can have, the page is marked as one that may end within a commit.
+//! A page ends where a commit ends, so that no follower shows half of a commit. The head is such a
+//! place. Below it, each batch tells where its commit ends, and the page is read up to there.
 
 use std::{
     collections::VecDeque,
@@ -147,49 +145,25 @@ impl Feed {
     }
 
     fn read(&self, who: &Progress, filter: &Filter, after: Position) -> Result<Page, ReadError> {
-        let page = unless_ending(who, read(self.lineage.store(), &self.head, filter, after));
+        let page = unless_ending(who, read(self.lineage.store(), filter, after));
         page.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))
     }
 }
 
 /// Reads a page that ends where a commit ends.
-async fn read(
-    store: &Store,
-    head: &Head,
-    filter: &Filter,
-    after: Position,
-) -> Result<Page, ReadError> {
-    let (asked, head) = (Instant::now(), head.position());
-    let (mut batches, mut cursor, mut events) = (Vec::new(), after, 0);
+async fn read(store: &Store, filter: &Filter, after: Position) -> Result<Page, ReadError> {
+    let asked = Instant::now();
+    // The page tells when the follower had the whole log, so it needs the true end of the log.
+    let head = store.fresh_head().await?;
+    let wanted = Read::after(after).upto(head).limit(PAGE_EVENTS);
+    let mut batches = vec![store.read(filter, wanted).await?];
+    let end = batches.first().map_or(after, Batch::commit_end);
     loop {
-        let wanted = Read::after(cursor).upto(head).limit(PAGE_EVENTS);
-        let batch = store.read(filter, wanted).await?;
-        cursor = batch.upto();
-        events += batch.len();
-        batches.push(batch);
-        if cursor >= head {
-            return Ok(Page::new(cursor, End::Head(asked), batches));
+        let cursor = batches.last().map_or(end, Batch::upto);
+        if cursor >= end {
+            let end = if cursor >= head { End::Head(asked) } else { End::Commit };
+            return Ok(Page::new(cursor, end, batches));
         }
-        if let Some(upto) = last_change(&batches) {
-            return Ok(Page::new(upto, End::Commit, batches));
-        }
-        // The batches do not show where a commit ends: there are no events, or the clock stands
-        // still for more events than one commit can have.
-        if events == 0 || events > store.limits().commit_events {
-            return Ok(Page::new(cursor, End::Anywhere, batches));
-        }
+        batches.push(store.read(filter, Read::after(cursor).upto(end)).await?);
     }
-}
-
-/// The last position where a change of `recorded_at` shows that a commit ends.
-fn last_change(batches: &[Batch]) -> Option<Position> {
-    let mut events = batches.iter().rev().flat_map(|batch| batch.iter().rev());
-    let mut first = events.next()?;
-    for event in events {
-        if event.recorded_at() != first.recorded_at() {
-            return Some(first.position().before());
-        }
-        first = event;
-    }
-    None
 }

@@ -107,12 +107,29 @@ impl FollowerControl {
     /// # Errors
     /// As [`after`](FollowerControl::after).
     pub async fn caught_up(&self, within: Duration) -> Result<Position, WaitError> {
+        self.freshen(within).await?;
         let need = self.head.position();
         // The order matters: if the head has not ended by now, the position read before was the end
         // of the log.
         let current = self.progress().check_current(&self.head);
         current.map_err(|halted| WaitError::halted(halted, self.name()))?;
         self.until(need, within).await
+    }
+
+    /// Makes sure that the head of the app is the end of the log.
+    async fn freshen(&self, within: Duration) -> Result<(), WaitError> {
+        // Without the app the check of the progress fails.
+        let Some(lineage) = self.lineage.upgrade() else { return Ok(()) };
+        match wait::within(within, lineage.store().fresh_head()).await {
+            Some(Ok(_)) => Ok(()),
+            // The check of the progress tells why the log ended.
+            Some(Err(_)) if self.head.is_ended() => Ok(()),
+            Some(Err(error)) => Err(WaitError::Unavailable { reason: error.to_string() }),
+            None => {
+                let reason = format!("the store did not tell its end within {within:?}");
+                Err(WaitError::Unavailable { reason })
+            }
+        }
     }
 
     async fn until(&self, need: Position, within: Duration) -> Result<Position, WaitError> {

@@ -29,8 +29,6 @@ pub(super) enum End {
     Head(Instant),
     /// Where a commit ends.
     Commit,
-    /// Perhaps within a commit.
-    Anywhere,
 }
 
 /// The first follower that asks decodes the events; the others wait for it.
@@ -161,12 +159,6 @@ impl<E> Slice<E> {
     pub(crate) fn failed(&self) -> Option<&(Position, SchemaError)> {
         let failed = self.decoded.failed.as_ref();
         failed.filter(|(at, _)| !self.is_cut && self.upto == at.before())
-    }
-
-    /// Whether the state at its end can be shown: no commit continues after it, or the follower has
-    /// to stop there.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.is_cut || self.upto < self.page.upto || self.page.end != End::Anywhere
     }
 
     /// A time at which the log had nothing beyond the slice.

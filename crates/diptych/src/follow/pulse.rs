@@ -15,6 +15,7 @@ use diptych_store::Store;
 use tokio::runtime::Handle;
 
 use super::Progress;
+use crate::wait;
 
 /// Time between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +38,10 @@ impl Pulse {
                 // If the history has changed, the check ends the head, and that stops the
                 // followers.
                 let _ = store.check_history();
+                if store.has_other_writers() {
+                    // Their commits may be unknown here; then the next pulse knows them.
+                    let _ = wait::at_most(INTERVAL, store.fresh_head());
+                }
                 let head = head.position();
                 followers.iter().for_each(|follower| follower.observe(head));
                 thread::park_timeout(INTERVAL);

@@ -25,6 +25,7 @@ use crate::{
     panics::panic_text,
     token::{ClaimError, Claims, Receipt, Session, SessionToken, settled},
     view::{Version, left_right::ShownView},
+    wait,
 };
 
 /// A query being built: set how fresh the answer has to be, then await it.
@@ -243,7 +244,10 @@ pub struct Answering<'a, Q> {
 }
 
 /// The running comparison of the caller's tokens with the log.
-struct Settling(Pin<Box<dyn Future<Output = Result<(), ClaimError>> + Send>>);
+///
+/// If the answer has to have the end of the log, and the log has other writers, it then asks the
+/// store for that. It returns whether the end is known.
+struct Settling(Pin<Box<dyn Future<Output = Result<bool, ClaimError>> + Send>>);
 
 impl fmt::Debug for Settling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -272,15 +276,23 @@ impl<Q: Query> Future for Answering<'_, Q> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Answering { ask, began, settling, wait } = &mut *self;
-        match ask.settle(settling, context) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
-        }
+        let is_end_known = match *began {
+            Some(_) => true,
+            None => match ask.settle(settling, context) {
+                Poll::Ready(Ok(is_end_known)) => is_end_known,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
         let live = match ask.panel.views.live::<Q::View>() {
             Ok(live) => live,
             Err(error) => return Poll::Ready(Err(error.into())),
         };
+        if !is_end_known {
+            // Only a query that takes stale answers comes here.
+            let at_least = Some(ask.panel.durable().max(ask.wanted.position));
+            return Poll::Ready(ask.answer(live, &live.now(), at_least));
+        }
         let need = match *began {
             Some(need) => need,
             None => match ask.need(live) {
@@ -324,24 +336,51 @@ enum Need {
 }
 
 impl<Q: Query> Ask<'_, Q> {
-    /// Compares the caller's tokens with the log.
+    /// Compares the caller's tokens with the log, and makes sure that the head is its end if the
+    /// answer needs that. Returns whether it is.
     fn settle(
         &mut self,
         settling: &mut Option<Settling>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), QueryError>> {
-        if settling.is_none() && self.claims.are_settled() {
-            return Poll::Ready(Ok(()));
+    ) -> Poll<Result<bool, QueryError>> {
+        if settling.is_none() && self.claims.are_settled() && !self.needs_fresh_head() {
+            return Poll::Ready(Ok(true));
         }
         let Settling(future) = settling.get_or_insert_with(|| {
             let (claims, lineage) = (mem::take(&mut self.claims), self.panel.lineage.clone());
-            Settling(Box::pin(settled(claims, lineage, self.wanted.within)))
+            let (within, takes_stale) = (self.wanted.within, self.wanted.takes_stale);
+            let needs_fresh_head = self.needs_fresh_head();
+            Settling(Box::pin(async move {
+                settled(claims, lineage.clone(), within).await?;
+                if !needs_fresh_head {
+                    return Ok(true);
+                }
+                match wait::within(within, lineage.store().fresh_head()).await {
+                    Some(Ok(_)) => Ok(true),
+                    _ if takes_stale => Ok(false),
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(ClaimError::Late { within }),
+                }
+            }))
         });
         let outcome = future.as_mut().poll(context);
         if outcome.is_ready() {
             *settling = None;
         }
         outcome.map_err(Into::into)
+    }
+
+    /// Whether the answer depends on the end of the log, and other writers may have moved it.
+    fn needs_fresh_head(&self) -> bool {
+        let is_young = || {
+            let (Some(age), Ok(live)) = (self.wanted.age, self.panel.views.live::<Q::View>())
+            else {
+                return true;
+            };
+            let complete_at = live.progress.complete_at();
+            complete_at.is_some_and(|at| Instant::now().duration_since(at) <= age)
+        };
+        (self.wanted.is_strong || !is_young()) && self.panel.store().has_other_writers()
     }
 
     /// Computes the lowest position that the answer may have, as of now.
@@ -366,7 +405,10 @@ impl<Q: Query> Ask<'_, Q> {
         }
         let is_young = |(asked, age)| {
             if live.now().position() >= head {
-                live.progress.was_complete(asked);
+                // Other writers may have moved the end of the log since it was asked for.
+                if !self.panel.store().has_other_writers() {
+                    live.progress.was_complete(asked);
+                }
                 return true;
             }
             live.progress.complete_at().is_some_and(|at| asked.duration_since(at) <= age)

@@ -39,7 +39,7 @@ impl RightPanel {
         self.lineage.store()
     }
 
-    /// The position up to which events are durable.
+    /// The position up to which events are durable, as far as this app has seen.
     pub(crate) fn durable(&self) -> Position {
         self.head.position()
     }

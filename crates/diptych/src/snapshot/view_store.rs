@@ -113,6 +113,7 @@ impl<F: Fold> ViewSnapshotStore<F> {
                 return None;
             }
         };
+        let head = self.end_of_log(head, own.last().map(|(position, _)| *position))?;
         for (position, name) in own.into_iter().rev() {
             if position > upto && position <= head {
                 continue;
@@ -152,6 +153,27 @@ impl<F: Fold> ViewSnapshotStore<F> {
             );
         }
         None
+    }
+
+    /// The end of the log, for a caller that knows it up to `head`. Another process may have made a
+    /// snapshot above that; it is not useless then. `None` if the store does not answer.
+    fn end_of_log(&self, head: Position, newest: Option<Position>) -> Option<Position> {
+        if newest.is_none_or(|newest| newest <= head) || !self.lineage.store().has_other_writers() {
+            return Some(head);
+        }
+        let view = type_name::<F>();
+        match at_most(STORE_PATIENCE, self.lineage.store().fresh_head()) {
+            Some(Ok(fresh)) => Some(fresh.max(head)),
+            Some(Err(error)) => {
+                tracing::warn!(view, %error, "snapshots cannot be compared with the log");
+                None
+            }
+            None => {
+                let waited = STORE_PATIENCE;
+                tracing::warn!(view, ?waited, "the log does not tell its end: replaying");
+                None
+            }
+        }
     }
 
     /// The positions of the snapshots that this code made of this log, the oldest first.

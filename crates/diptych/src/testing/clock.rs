@@ -7,9 +7,9 @@ use std::{
 };
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, EventStore, Filter, Head, KeyedCommit, Limits,
-    LogIdentity, Memory, Position, Read, ReadError, SyncError, Tag, TimeSource, Timestamp,
-    Tracking,
+    AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
+    Head, KeyedCommit, Limits, LogIdentity, Memory, Position, Read, ReadCommits, ReadError,
+    SyncError, Tag, TimeSource, Timestamp, Tracking,
 };
 use uuid::Uuid;
 
@@ -91,6 +91,14 @@ impl EventStore for ControlledClock {
         self.memory.head()
     }
 
+    fn has_other_writers(&self) -> bool {
+        self.memory.has_other_writers()
+    }
+
+    async fn fresh_head(&self) -> Result<Position, ReadError> {
+        self.memory.fresh_head().await
+    }
+
     async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         append.recorded_at = Some(self.clock.now());
         self.memory.append(append).await
@@ -98,6 +106,14 @@ impl EventStore for ControlledClock {
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         self.memory.read(filter, read).await
+    }
+
+    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.memory.commits(read).await
+    }
+
+    async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
+        self.memory.checksum(position).await
     }
 
     async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {

@@ -218,7 +218,7 @@ impl<V: View> LeftRight<V> {
     /// complete.
     fn show_anew(&mut self, anew: Version<V>, slice: &Slice<V::Event>) {
         anew.set_position(slice.upto);
-        if slice.upto < self.live.now().position() || !slice.is_whole() {
+        if slice.upto < self.live.now().position() {
             self.anew = Some(anew);
             self.live.progress.count_events(slice.events().len());
             return;
@@ -266,10 +266,7 @@ impl<V: View> Follower for LeftRight<V> {
         }
         let mut hidden = self.hidden()?;
         let Err(stopped) = hidden.take(&slice) else {
-            match slice.is_whole() {
-                true => self.show(hidden, slice),
-                false => self.show_anew(hidden, &slice),
-            }
+            self.show(hidden, slice);
             return Ok(());
         };
         // A part of the slice was applied. The events before the failing one go to another copy.

@@ -4,6 +4,7 @@
 
 mod history;
 mod metrics;
+mod other_writers;
 mod starting_and_dropping;
 mod stopping;
 #[path = "../support/mod.rs"]

@@ -237,6 +237,88 @@ flaws! {
     /// A long name in a filter is an error.
     FailsOnLongNames,
 
+    // Numbers.
+    /// Conditions miss events with more than eight tags.
+    ConditionsMissEventsOf9Tags,
+    /// Conditions miss events with more than 32 tags.
+    ConditionsMissEventsOf33Tags,
+    /// `count` considers only the first four tags of an event.
+    CountsFourTags,
+    /// Only the first 16 conditions of a commit are checked.
+    Checks16Conditions,
+    /// Only the first 16 items of a filter are considered.
+    Takes16Items,
+    /// Only the first 16 types of an item are considered.
+    Takes16Types,
+    /// Only the first eight tags of an item are compared.
+    ComparesEightTags,
+    /// A backward read with a limit above 40 counts it from the low end.
+    LimitsAbove40FromTheLowEnd,
+    /// A conflict that is more than 64 positions below the head names the event after it.
+    FarConflictsNameTheNextEvent,
+    /// `count` is never more than 255.
+    CountsUpTo255,
+    /// `types` lists at most 100 types.
+    Lists100Types,
+    /// A payload is stored up to 65,535 bytes.
+    CutsLargePayloads,
+    /// The version of an event is stored in two bytes.
+    VersionsHaveTwoBytes,
+    /// The position of a source is stored in four bytes.
+    TrackingHasFourBytes,
+    /// The oldest key is lost when the store is opened again.
+    ReopeningForgetsTheOldestKey,
+    /// The oldest source is lost when the store is opened again.
+    ReopeningForgetsTheOldestSource,
+
+    // Commits.
+    /// The commit end of a batch is its `upto`.
+    CommitEndIsUpto,
+    /// The commit end of a batch is the head.
+    CommitEndIsTheHead,
+    /// A commit that is larger than a batch is read in parts.
+    SplitsCommits,
+    /// Neighbouring commits are read as one.
+    JoinsCommits,
+    /// Commits are read without their keys.
+    CommitsForgetKeys,
+    /// The keys of commits are read without their digests.
+    CommitsForgetDigests,
+    /// Commits are read without their tracking.
+    CommitsForgetTracking,
+    /// The tracking of commits is read without its origin.
+    CommitsForgetOrigins,
+    /// Each commit is read with the time of the last one.
+    CommitsHaveTheLastTime,
+    /// Commits without events are not read.
+    LeavesOutTrackingAlone,
+    /// A read of commits may begin within one, and returns its rest.
+    CommitsBeginAnywhere,
+    /// The checksum of an event does not cover its time.
+    ChecksumsLeaveOutTheTime,
+
+    // Handles.
+    /// A store with other writers denies them.
+    SaysItWritesAlone,
+    /// Each handle has another identity.
+    HandlesHaveTheirOwnIdentity,
+    /// The fresh head is the head of the handle.
+    FreshHeadIsTheHead,
+    /// The fresh head is one position too low.
+    FreshHeadIsOneTooLow,
+    /// The head of a handle does not move when the fresh head is known.
+    FreshHeadMovesNoHead,
+    /// Keys and tracking of other handles are not found.
+    LookUpsMissOtherHandles,
+    /// Checks consider only what the head of the handle shows.
+    ChecksMissOtherHandles,
+    /// A refusal does not move the head of its handle.
+    RefusalsMoveNoHead,
+    /// The head of a handle moves only with its own commits.
+    HeadsIgnoreOtherHandles,
+    /// The position of a condition is compared with the head of the handle.
+    ComparesConditionsWithItsHead,
+
     // Look-ups.
     /// `last` is the first match.
     LastSaysTheFirst,

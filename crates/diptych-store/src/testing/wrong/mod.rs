@@ -3,6 +3,7 @@
 //! A [`WrongStore`] is a simple store with vectors and linear scans, and at most one [`Flaw`].
 //! Without a flaw it passes every case. With a flaw it fails the cases about that flaw.
 
+mod commits;
 mod flaw;
 mod search;
 mod write;
@@ -10,7 +11,7 @@ mod write;
 use std::{
     future,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -27,6 +28,8 @@ use super::{Setup, TestStore};
 use crate::{
     append::{AcceptedCommit, Append, CommitSync, Key, KeyedCommit, Tracking},
     batch::{Batch, Read},
+    checksum::EventChecksum,
+    commits::{CommitBatch, CommitFacts, ReadCommits},
     error::{AppendError, Corruption, ReadError, Unavailable},
     event::RawEvent,
     filter::Filter,
@@ -53,7 +56,11 @@ struct Inner {
     ended: AtomicBool,
     /// Number of calls that a flaw answers in turns, sometimes right and sometimes wrong.
     asked: AtomicU64,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// All handles on this log.
+    handles: Arc<Mutex<Vec<Weak<Inner>>>>,
+    /// The head when this handle was opened, unless it is the first.
+    second_from: Option<Position>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +76,7 @@ struct State {
     keys: Vec<(Key, Position, Position)>,
     /// In the order of the commits.
     tracking: Vec<TrackingRow>,
+    rows: Vec<CommitRow>,
     /// The highest position that was read already.
     taken: Position,
 }
@@ -85,6 +93,13 @@ struct EventRow {
 }
 
 #[derive(Clone, Debug)]
+struct CommitRow {
+    first: u64,
+    last: u64,
+    facts: CommitFacts,
+}
+
+#[derive(Clone, Debug)]
 struct TrackingRow {
     tracking: Tracking,
     /// The head when the tracking was stored.
@@ -92,12 +107,14 @@ struct TrackingRow {
     alone: bool,
 }
 
-/// A store for the suite with this flaw, or without one. It can be reopened and ended.
+/// A store for the suite with this flaw, or without one. It can be reopened and ended, and the log
+/// can have other handles. The heads of those are always one commit behind.
 pub fn test_store(flaw: Option<Flaw>, setup: &Setup) -> TestStore {
     let wrong = WrongStore::new(flaw, setup);
     // Each reopened store replaces the one before it.
-    let (mut open, ending) = (wrong.clone(), wrong.clone());
-    TestStore::new(wrong).end(move || ending.end()).reopen(move || {
+    let (mut open, ending, first) = (wrong.clone(), wrong.clone(), wrong.clone());
+    let test_store = TestStore::new(wrong).end(move || ending.end());
+    test_store.second(move || Store::new(first.second())).reopen(move || {
         open = open.reopened();
         Store::new(open.clone())
     })
@@ -115,6 +132,7 @@ impl WrongStore {
             recorded_at: Timestamp::NEVER,
             keys: Vec::new(),
             tracking: Vec::new(),
+            rows: Vec::new(),
             taken: Position::START,
         };
         let identity = match flaw {
@@ -146,7 +164,7 @@ impl WrongStore {
         };
         let publisher = HeadPublisher::new(head.into());
         publisher.publish(head.into(), CommitNumber(state.commits));
-        WrongStore(Arc::new(Inner {
+        WrongStore::handle(Inner {
             flaw,
             identity,
             limits,
@@ -154,8 +172,43 @@ impl WrongStore {
             publisher,
             ended: AtomicBool::new(false),
             asked: AtomicU64::new(0),
-            state: Mutex::new(state),
-        }))
+            state: Arc::new(Mutex::new(state)),
+            handles: Arc::default(),
+            second_from: None,
+        })
+    }
+
+    fn handle(inner: Inner) -> WrongStore {
+        let handle = WrongStore(Arc::new(inner));
+        handle.0.handles.lock().push(Arc::downgrade(&handle.0));
+        handle
+    }
+
+    /// Another handle on the log.
+    pub fn second(&self) -> WrongStore {
+        let Inner { flaw, identity, limits, time, state, handles, .. } = &*self.0;
+        let (last, commits) = {
+            let state = state.lock();
+            (Position::new(state.last), state.commits)
+        };
+        let publisher = HeadPublisher::new(last);
+        publisher.publish(last, CommitNumber(commits));
+        let identity = match self.is(Flaw::HandlesHaveTheirOwnIdentity) {
+            true => LogIdentity::random(),
+            false => *identity,
+        };
+        WrongStore::handle(Inner {
+            flaw: *flaw,
+            identity,
+            limits: limits.clone(),
+            time: *time,
+            publisher,
+            ended: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            state: state.clone(),
+            handles: handles.clone(),
+            second_from: Some(last),
+        })
     }
 
     /// Ends the store: it accepts no more commits, and waits for its head are errors.
@@ -178,8 +231,17 @@ impl WrongStore {
                 stored.recorded_at = Timestamp::from_micros(stored.recorded_at.as_micros() + 1);
             }),
             Some(Flaw::ReopeningStartsAtOne) => state.next = 1,
-            Some(Flaw::ReopeningForgetsKeys) => state.keys.clear(),
+            Some(Flaw::ReopeningForgetsKeys) => {
+                state.keys.clear();
+                state.rows.iter_mut().for_each(|row| row.facts.key = None);
+            }
             Some(Flaw::ReopeningForgetsTracking) => state.tracking.clear(),
+            Some(Flaw::ReopeningForgetsTheOldestKey) if state.keys.len() > 1 => {
+                state.keys.remove(0);
+            }
+            Some(Flaw::ReopeningForgetsTheOldestSource) if state.tracking.len() > 1 => {
+                state.tracking.remove(0);
+            }
             Some(Flaw::ReopeningForgetsTrackingAlone) => {
                 state.tracking.retain(|tracked| !tracked.alone);
             }
@@ -272,6 +334,22 @@ impl EventStore for WrongStore {
         }
     }
 
+    fn has_other_writers(&self) -> bool {
+        !self.is(Flaw::SaysItWritesAlone)
+    }
+
+    async fn fresh_head(&self) -> Result<Position, ReadError> {
+        self.find_fresh_head()
+    }
+
+    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        self.whole_commits(&read)
+    }
+
+    async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
+        self.find_checksum(position)
+    }
+
     async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         if self.is(Flaw::WritesInTwoSteps) && !append.events.is_empty() {
             self.commit(Append::event(append.events.remove(0)))?;
@@ -300,12 +378,14 @@ impl EventStore for WrongStore {
     }
 
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        Ok(self.key_in(&self.0.state.lock(), key))
+        let found = self.key_in(&self.0.state.lock(), key);
+        Ok(found.filter(|commit| self.looks_up(commit.last)))
     }
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         let state = self.0.state.lock();
-        Ok(self.tracking_in(&state, source).map(|tracked| tracked.tracking.clone()))
+        let found = self.tracking_in(&state, source).filter(|tracked| self.looks_up(tracked.at));
+        Ok(found.map(|tracked| tracked.tracking.clone()))
     }
 
     async fn types(&self) -> Result<Vec<String>, ReadError> {

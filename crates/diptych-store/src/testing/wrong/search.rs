@@ -47,7 +47,11 @@ impl WrongStore {
         };
         let upto = self.upto(upto, cut.is_some(), given, &read, (low, high));
         state.taken = state.taken.max(taken.unwrap_or_default());
-        Ok(builder.finish(upto))
+        let commit_end = match read.direction {
+            Direction::Forwards => self.commit_end(&state, upto),
+            Direction::Backwards => upto,
+        };
+        Ok(builder.finish(upto, commit_end))
     }
 
     /// The `upto` of the batch.
@@ -110,7 +114,12 @@ impl WrongStore {
             found.sort_by_key(|stored| stored.position.to_string());
         }
         let backwards = read.direction == Direction::Backwards && !self.is(Flaw::IgnoresDirection);
-        if backwards && self.is(Flaw::LimitsBackwardsFromTheLowEnd) {
+        let from_low = match self.0.flaw {
+            Some(Flaw::LimitsBackwardsFromTheLowEnd) => true,
+            Some(Flaw::LimitsAbove40FromTheLowEnd) => read.limit > 40,
+            _ => false,
+        };
+        if backwards && from_low {
             found.truncate(read.limit);
         }
         if backwards {
@@ -201,6 +210,12 @@ impl WrongStore {
                 let given = tagged().flat_map(|stored| &stored.tags_as_given);
                 Ok(given.filter(|given| *given == tag).count() as u64)
             }
+            Some(Flaw::CountsFourTags) => {
+                let among =
+                    |stored: &&EventRow| stored.event.tags.iter().take(4).any(|has| has == tag);
+                Ok(tagged().filter(among).count() as u64)
+            }
+            Some(Flaw::CountsUpTo255) => Ok(tagged().take(255).count() as u64),
             _ => Ok(tagged().count() as u64),
         }
     }
@@ -213,6 +228,9 @@ impl WrongStore {
         if !self.is(Flaw::TypesAsOftenAsWritten) {
             types.sort_unstable();
             types.dedup();
+        }
+        if self.is(Flaw::Lists100Types) {
+            types.truncate(100);
         }
         if self.is(Flaw::TypesOfTheNewest) {
             let newest = state.events.last().map(|stored| stored.event.event_type.to_string());
@@ -243,6 +261,11 @@ impl WrongStore {
         let mut items = filter.items().to_vec();
         match self.0.flaw {
             Some(Flaw::TakesTheFirstItemOnly) => items.truncate(1),
+            Some(Flaw::Takes16Items) => items.truncate(16),
+            Some(Flaw::Takes16Types) => items.iter_mut().for_each(|item| item.types.truncate(16)),
+            Some(Flaw::ComparesEightTags) => {
+                items.iter_mut().for_each(|item| item.tags.truncate(8));
+            }
             Some(Flaw::NothingMatchesEverything) if items.is_empty() => {
                 items.push(FilterItem::everything());
             }

@@ -1,12 +1,16 @@
 //! Commits of a wrong store.
 
-use std::{cmp::Reverse, sync::atomic::Ordering};
+use std::{
+    cmp::Reverse,
+    sync::{Arc, Weak, atomic::Ordering},
+};
 
 use parking_lot::MutexGuard;
 
-use super::{EventRow, Flaw, State, TrackingRow, WrongStore, dawdle};
+use super::{CommitRow, EventRow, Flaw, State, TrackingRow, WrongStore, dawdle};
 use crate::{
     append::{Append, AppendCondition, Digest, Key, KeyedCommit, Tracking},
+    commits::CommitFacts,
     encoding,
     error::{AppendError, InvalidRequest, Refusal, Unavailable},
     event::{Metadata, RawEvent},
@@ -48,6 +52,9 @@ impl WrongStore {
         let mut state = self.0.state.lock();
         if let Err(error) = self.check(&state, &append) {
             self.refuse(&mut state, &append);
+            if let (AppendError::Refused(_), Some(_)) = (&error, self.0.second_from) {
+                self.publish_refusal(&state);
+            }
             return Err(error);
         }
         if self.is(Flaw::ChecksBeforeTheLock) {
@@ -91,6 +98,12 @@ impl WrongStore {
                 append.events.push(RawEvent::new("empty", []));
             }
             Some(Flaw::ChecksTheFirstConditionOnly) => append.conditions.truncate(1),
+            Some(Flaw::Checks16Conditions) => append.conditions.truncate(16),
+            Some(Flaw::TrackingHasFourBytes) => {
+                if let Some(tracking) = &mut append.tracking {
+                    tracking.position = Position::new(tracking.position.get() & 0xffff_ffff);
+                }
+            }
             Some(Flaw::TakesTheLowestPositionForAll) => {
                 let lowest = append.conditions.iter().map(|condition| condition.after).min();
                 let lowest = lowest.unwrap_or_default();
@@ -115,6 +128,8 @@ impl WrongStore {
         match self.0.flaw {
             Some(Flaw::ForgetsMetadata) => event.metadata = Metadata::default(),
             Some(Flaw::SortsTags) => event.tags.sort(),
+            Some(Flaw::CutsLargePayloads) => event.payload.truncate(0xffff),
+            Some(Flaw::VersionsHaveTwoBytes) => event.version &= 0xffff,
             Some(Flaw::DropsTagsWithoutValue) => event.tags.retain(|tag| !tag.value().is_empty()),
             Some(Flaw::EndsPayloadsAtNul) => {
                 let nul = event.payload.iter().position(|byte| *byte == 0);
@@ -189,7 +204,10 @@ impl WrongStore {
     }
 
     fn check(&self, state: &State, append: &Append) -> Result<(), AppendError> {
-        let head = Position::new(state.last);
+        let head = match self.is(Flaw::ComparesConditionsWithItsHead) {
+            true => self.published(),
+            false => Position::new(state.last),
+        };
         if !self.is(Flaw::AcceptsPositionsAboveTheHead) {
             append.check_positions(head)?;
         }
@@ -258,6 +276,9 @@ impl WrongStore {
         let Some(mut commit) = self.key_in(state, &key.name) else {
             return Ok(());
         };
+        if commit.last > self.checked_upto() {
+            return Ok(());
+        }
         let last = Position::new(state.last);
         match self.0.flaw {
             Some(Flaw::ChecksMissTheNewestCommit) if commit.last == last => return Ok(()),
@@ -352,9 +373,16 @@ impl WrongStore {
         };
         let everything = self.is(Flaw::TakesEveryConditionForEverything);
         let items = self.understood(state, fail_if);
+        let seen = self.checked_upto();
+        let most_tags = match self.0.flaw {
+            Some(Flaw::ConditionsMissEventsOf9Tags) => 8,
+            Some(Flaw::ConditionsMissEventsOf33Tags) => 32,
+            _ => usize::MAX,
+        };
         let conflicts = |stored: &&EventRow| {
             let matches = everything || self.times_matched(&items, &stored.event) > 0;
-            low <= stored.position && stored.commit != newest && matches
+            let matches = matches && stored.event.tags.len() <= most_tags;
+            (low..=seen).contains(&stored.position) && stored.commit != newest && matches
         };
         let found = match self.0.flaw {
             Some(Flaw::ConflictsNameTheFirstMatch) => state.events.iter().find(conflicts),
@@ -363,6 +391,9 @@ impl WrongStore {
         let own = |event: &RawEvent| self.times_matched(&items, event) > 0;
         match found.map(|stored| stored.position) {
             Some(at) if self.is(Flaw::TakesThePositionForAVersion) && at == after => None,
+            Some(at) if self.is(Flaw::FarConflictsNameTheNextEvent) => {
+                Some(if state.last - at.get() > 64 { at.plus(1) } else { at })
+            }
             None if self.is(Flaw::ChecksItsOwnEvents) && append.events.iter().any(own) => {
                 Some(state.next.into())
             }
@@ -442,6 +473,11 @@ impl WrongStore {
         self.insert(state, &append.events, first, recorded_at);
         let before = state.last;
         state.last = before.max(last);
+        if !append.events.is_empty() || append.tracking.is_some() {
+            let (key, tracking) = (append.key.clone(), append.tracking.clone());
+            let facts = CommitFacts { recorded_at, key, tracking };
+            state.rows.push(CommitRow { first, last, facts });
+        }
         if let Some(key) = append.key
             && !self.is(Flaw::ForgetsKeys)
         {
@@ -538,6 +574,19 @@ impl WrongStore {
                 dawdle();
             }),
             _ => publish(last),
+        }
+        self.publish_elsewhere(before, commit);
+    }
+
+    /// The other handles show a commit once the next one follows.
+    fn publish_elsewhere(&self, before: u64, commit: u64) {
+        if self.is(Flaw::HeadsIgnoreOtherHandles) {
+            return;
+        }
+        for other in self.0.handles.lock().iter().filter_map(Weak::upgrade) {
+            if !Arc::ptr_eq(&other, &self.0) {
+                other.publisher.publish(before.into(), CommitNumber(commit.saturating_sub(1)));
+            }
         }
     }
 }

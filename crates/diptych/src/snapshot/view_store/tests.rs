@@ -1,9 +1,9 @@
 use std::{cell::Cell, collections::BTreeMap, fmt::Write, io};
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, BatchBuilder, EventStore, Filter, Head,
-    HeadPublisher, KeyedCommit, Limits, LogIdentity, RawEvent, Read, ReadError, Store, Tag,
-    Timestamp, Tracking, encoding,
+    AcceptedCommit, Append, AppendError, Batch, BatchBuilder, CommitBatch, CommitNumber,
+    EventStore, Filter, Head, HeadPublisher, KeyedCommit, Limits, LogIdentity, RawEvent, Read,
+    ReadCommits, ReadError, Store, Tag, Timestamp, Tracking, encoding,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -76,11 +76,12 @@ struct Endless {
     log: LogIdentity,
     history: i64,
     head: HeadPublisher,
+    has_other_writers: bool,
 }
 
 fn lineage(log: LogIdentity, history: i64) -> Arc<Lineage> {
     let head = HeadPublisher::new(Position::MAX);
-    Arc::new(Lineage::new(Store::new(Endless { log, history, head })))
+    Arc::new(Lineage::new(Store::new(Endless { log, history, head, has_other_writers: false })))
 }
 
 impl EventStore for Endless {
@@ -96,6 +97,15 @@ impl EventStore for Endless {
         self.head.head()
     }
 
+    fn has_other_writers(&self) -> bool {
+        self.has_other_writers
+    }
+
+    async fn fresh_head(&self) -> Result<Position, ReadError> {
+        self.head.publish(at(30), CommitNumber::default());
+        Ok(self.head.head().position())
+    }
+
     async fn read(&self, _: &Filter, read: Read) -> Result<Batch, ReadError> {
         let (mut builder, mut bytes) = (BatchBuilder::new(), Vec::new());
         encoding::encode(&RawEvent::new("happened", "{}"), &self.limits(), &mut bytes).unwrap();
@@ -103,7 +113,11 @@ impl EventStore for Endless {
         let chunk = builder.chunk(bytes.into());
         let recorded_at = Timestamp::from_micros(self.history);
         builder.push(read.after.plus(1), recorded_at, chunk, 0, end).unwrap();
-        Ok(builder.finish(read.upto))
+        Ok(builder.finish(read.upto, read.upto))
+    }
+
+    async fn commits(&self, _: ReadCommits) -> Result<CommitBatch, ReadError> {
+        unreachable!("no commit is read")
     }
 
     async fn append(&self, _: Append) -> Result<AcceptedCommit, AppendError> {
@@ -239,6 +253,32 @@ fn a_name_and_its_bytes_are_of_one_position() {
     let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
     assert_eq!(found, None);
     assert!(warnings[0].contains("it is of position 10"), "{warnings:?}");
+}
+
+#[test]
+fn one_above_the_head_is_kept_if_another_process_wrote_up_to_there() {
+    let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
+    let before = store_of::<Noting>(&place, log, 8);
+    for position in [10, 20, 30] {
+        before.save(&view(position), at(position), 0).unwrap();
+    }
+    let head = HeadPublisher::new(at(15));
+    let store = Store::new(Endless { log, history: 0, head, has_other_writers: true });
+    let snapshots = ViewSnapshotStore::<Noting>::new(
+        Arc::new(SnapshotPolicy::new(10).unwrap()),
+        8,
+        Arc::new(place.clone()),
+        Arc::new(Lineage::new(store)),
+        "happened".to_owned(),
+    );
+    let (found, warnings) = WarningLog::during(|| newest(&snapshots, 15));
+    assert_eq!((found, warnings), (Some((10, view(10))), vec![]));
+    assert_eq!(positions(&snapshots), [10, 20, 30]);
+    assert_eq!(newest(&snapshots, 30), Some((30, view(30))));
+    // Above the true end of the log a snapshot is of no use.
+    before.save(&view(40), at(40), 0).unwrap();
+    assert_eq!(newest(&snapshots, 30), Some((30, view(30))));
+    assert_eq!(positions(&snapshots), [10, 20, 30]);
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! Whole commits and their ends over many small segments, in both orders of their frames.
+
+use diptych_log::{Background, Clustering, Durability, Follower, Log, LogOptions};
+use diptych_store::{
+    Append, CommitBatch, Digest, EventStore, Filter, Key, Position, RawEvent, Read, ReadCommits,
+    Tag, Tracking,
+};
+
+/// What is known about a commit: its positions, its key and its tracking.
+type Facts = (u64, u64, Option<Key>, Option<Tracking>);
+
+fn options() -> LogOptions {
+    LogOptions {
+        segment_bytes: 1024,
+        index_bytes: 500,
+        background: Background::Inline,
+        clustering: Clustering::Off,
+        durability: Durability::Interval { interval: std::time::Duration::from_secs(3600) },
+        ..LogOptions::default()
+    }
+}
+
+fn append(number: u64) -> Append {
+    // Every tenth commit follows enough commits without events to fill more than one segment.
+    let tag = |at: u64| Tag::new("account", at % 3);
+    let count = if number % 10 == 9 { 30 } else { number % 4 + 1 };
+    let events = (0..count).map(|at| RawEvent::new("counted", "{}").tag(tag(number + at)));
+    let append = Append::events(events);
+    let append = match number % 3 {
+        0 => append.key(Key::new(format!("key {number}"), Digest([number as u8; 16]))),
+        _ => append,
+    };
+    match number % 5 {
+        0 => append.tracking(Tracking::new("with-events", number + 1)),
+        _ => append,
+    }
+}
+
+/// Fills a log, and returns the commits that a read has to give.
+fn filled(log: &Log) -> Vec<Facts> {
+    let (mut facts, mut imported, mut head) = (Vec::new(), 0, 0);
+    for number in 0..60 {
+        let alone = if number % 10 == 3 { 60 } else { number % 3 };
+        for _ in 0..alone {
+            imported += 1;
+            let tracking = Tracking::new("alone", imported);
+            log.blocking().commit(Append::default().tracking(tracking)).unwrap();
+        }
+        if alone > 0 {
+            let newest = Tracking::new("alone", imported);
+            facts.push((head + 1, head, None, Some(newest)));
+        }
+        let append = append(number);
+        let (key, tracking) = (append.key.clone(), append.tracking.clone());
+        let committed = log.blocking().commit(append).unwrap();
+        head = committed.last.get();
+        facts.push((committed.first.get(), head, key, tracking));
+    }
+    facts
+}
+
+fn read(log: &Log, mut read: ReadCommits) -> Vec<Facts> {
+    let (head, mut facts) = (log.head().position(), Vec::new());
+    loop {
+        let batch: CommitBatch = log.blocking().commits(&read).unwrap();
+        for commit in batch.iter() {
+            let positions: Vec<_> = commit.events().map(|event| event.position().get()).collect();
+            let (first, last) = (commit.first().get(), commit.last().get());
+            assert_eq!(positions, (first..=last).collect::<Vec<_>>());
+            facts.push((first, last, commit.key().cloned(), commit.tracking().cloned()));
+        }
+        read.after = batch.upto();
+        if batch.upto() == head {
+            return facts;
+        }
+    }
+}
+
+fn check(log: &Log, expected: &[Facts]) {
+    let everything = || ReadCommits::after(Position::START);
+    assert_eq!(read(log, everything()), expected);
+    assert_eq!(read(log, everything().limit_events(7)), expected);
+    let ends = || expected.iter().filter(|(first, last, ..)| first <= last);
+    for (_, after, ..) in ends() {
+        let rest: Vec<_> = expected.iter().filter(|(first, ..)| first > after).cloned().collect();
+        assert_eq!(read(log, ReadCommits::after((*after).into())), rest, "after {after}");
+    }
+    let head = log.head().position().get();
+    for filter in ["*", "tag=account:1"] {
+        let filter: Filter = filter.parse().unwrap();
+        for upto in 1..=head {
+            let batch = log.blocking().read(&filter, Read::all().upto(upto.into())).unwrap();
+            let end = ends().find(|(_, last, ..)| *last >= batch.upto().get()).unwrap().1;
+            assert_eq!(batch.commit_end().get(), end, "{filter}, up to {upto}");
+        }
+    }
+}
+
+#[test]
+fn commits_are_whole_in_both_orders_and_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let expected = filled(&log);
+    let segments = log.blocking().stats().unwrap().segments;
+    assert!(segments > 20, "the log has only {segments} segments");
+    check(&log, &expected);
+    log.close().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    check(&log, &expected);
+    log.blocking().cluster().unwrap();
+    check(&log, &expected);
+    log.close().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    check(&log, &expected);
+    log.close().unwrap();
+}
+
+#[test]
+fn a_follower_knows_where_commits_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let expected = filled(&log);
+    log.blocking().cluster().unwrap();
+    let head = log.head().position();
+    for limit in [1, 3, 50] {
+        let mut follower = Follower::open(dir.path(), Position::START, options()).unwrap();
+        while follower.upto() < head {
+            let batch = follower.next(&Filter::everything(), limit).unwrap();
+            let upto = batch.upto().get();
+            let around = expected.iter().find(|(first, last, ..)| first <= last && *last >= upto);
+            assert_eq!(batch.commit_end().get(), around.unwrap().1, "limit {limit}, {upto}");
+        }
+    }
+}

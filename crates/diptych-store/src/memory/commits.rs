@@ -1,0 +1,102 @@
+//! Where the commits of the memory store end, and what each has besides its events.
+
+use crate::{
+    append::{Key, Tracking},
+    commits::CommitFacts,
+    error::InvalidRequest,
+    position::Position,
+    time::Timestamp,
+};
+
+/// The commits in order. Of commits without events between two with events, it has only the newest
+/// of each source.
+#[derive(Debug, Default)]
+pub(super) struct CommitList {
+    commits: Vec<StoredCommit>,
+    /// Number of all commits.
+    count: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct StoredCommit {
+    pub(super) last: Position,
+    recorded_at: Timestamp,
+    /// Most commits have neither, so both are kept apart.
+    section: Option<Box<CommitSection>>,
+}
+
+#[derive(Debug)]
+struct CommitSection {
+    key: Option<Key>,
+    tracking: Option<Tracking>,
+}
+
+impl CommitList {
+    /// Number of all commits, also of those that are no longer in the list.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds the commit of the events from `first` to `last`, if there are any.
+    pub(super) fn push(&mut self, (first, last): (Position, Position), facts: CommitFacts) {
+        let CommitFacts { recorded_at, key, tracking } = facts;
+        self.count += 1;
+        if first > last
+            && let Some(tracking) = &tracking
+        {
+            let without_events = self.index_after(last);
+            let mut newer = self.commits.iter().skip(without_events);
+            let older = newer.position(|commit| commit.is_of_source(&tracking.source));
+            if let Some(older) = older {
+                self.commits.remove(without_events + older);
+            }
+        }
+        let is_plain = key.is_none() && tracking.is_none();
+        let section = (!is_plain).then(|| Box::new(CommitSection { key, tracking }));
+        self.commits.push(StoredCommit { last, recorded_at, section });
+    }
+
+    /// The last position of the commit that the event at this position belongs to.
+    pub(super) fn end_of(&self, position: Position) -> Position {
+        let index = self.commits.partition_point(|commit| commit.last < position);
+        self.commits.get(index).map_or(position, |commit| commit.last)
+    }
+
+    /// The commits after this position, at which a commit has to end.
+    pub(super) fn after(
+        &self,
+        position: Position,
+    ) -> Result<impl Iterator<Item = &StoredCommit>, InvalidRequest> {
+        let last = self.end_of(position);
+        if position > Position::START && last != position {
+            let index = self.commits.partition_point(|commit| commit.last < position);
+            let before = index.checked_sub(1).and_then(|index| self.commits.get(index));
+            let first = before.map_or(Position::START, |commit| commit.last).plus(1);
+            return Err(InvalidRequest::WithinCommit { position, first, last });
+        }
+        Ok(self.commits.iter().skip(self.index_after(position)))
+    }
+
+    /// The index of the first commit after the commit with events that ends at this position.
+    fn index_after(&self, position: Position) -> usize {
+        let first = self.commits.partition_point(|commit| commit.last < position);
+        // At this position ends one commit with events; those after it have none.
+        first + usize::from(position > Position::START)
+    }
+}
+
+impl StoredCommit {
+    pub(super) fn facts(&self) -> CommitFacts {
+        let section = self.section.as_deref();
+        CommitFacts {
+            recorded_at: self.recorded_at,
+            key: section.and_then(|section| section.key.clone()),
+            tracking: section.and_then(|section| section.tracking.clone()),
+        }
+    }
+
+    fn is_of_source(&self, source: &str) -> bool {
+        let tracking = self.section.as_deref().and_then(|section| section.tracking.as_ref());
+        tracking.is_some_and(|tracking| tracking.source == source)
+    }
+}

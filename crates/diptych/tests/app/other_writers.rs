@@ -1,0 +1,263 @@
+//! An app whose log has other writers, and whose store is behind: it shows the commits of another
+//! handle only once it is asked for the end of the log. Nothing that the app promises may rest on
+//! the head that it has seen.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use diptych::{
+    App, CommandError, EventStore, ExecuteError, Filter, Fold, Memory, Position, Query, QueryError,
+    Receipt, Recorded, Store, Timestamp, token::TokenError,
+};
+use diptych_store::{
+    Delivery, ReadError, SubscribeOptions, Unavailable,
+    testing::{Call, WrappedStore},
+};
+use serde::Serialize;
+
+use crate::support::bank::{self, Banking, No, deposit, withdraw};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Balances(BTreeMap<String, u64>);
+
+impl Fold for Balances {
+    type Event = Banking;
+
+    fn apply(&mut self, event: &Recorded<Banking>) {
+        match &event.event {
+            Banking::Opened(opened) => drop(self.0.insert(opened.account.clone(), 0)),
+            Banking::Deposited(deposited) => {
+                *self.0.entry(deposited.account.clone()).or_default() += deposited.amount;
+            }
+            Banking::Withdrawn(withdrawn) => {
+                *self.0.entry(withdrawn.account.clone()).or_default() -= withdrawn.amount;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Balance(&'static str);
+
+impl Query for Balance {
+    type View = Balances;
+    type Answer = Option<u64>;
+
+    fn answer(&self, balances: &Balances) -> Option<u64> {
+        balances.0.get(self.0).copied()
+    }
+}
+
+/// Two apps on one log. The store of `app` knows the account of `anna`, and nothing after it.
+struct Two {
+    other: App,
+    app: App,
+    is_silent: Arc<AtomicBool>,
+}
+
+/// A handle that is behind. While `is_silent`, it does not tell the end of the log.
+fn behind(log: &Store, is_silent: Arc<AtomicBool>) -> WrappedStore {
+    WrappedStore::over(log.clone()).behind().before(move |call| {
+        // The pulse asks once a second, which is no promise of the app.
+        let is_pulse = thread::current().name() == Some("diptych pulse");
+        let refuses = is_pulse || is_silent.load(Ordering::SeqCst);
+        let refused = matches!(call, Call::FreshHead) && refuses;
+        async move {
+            match refused {
+                true => Err(ReadError::Unavailable(Unavailable::Closed)),
+                false => Ok(()),
+            }
+        }
+    })
+}
+
+async fn start(store: impl EventStore) -> App {
+    App::over(store).view::<Balances>().start().await.unwrap()
+}
+
+async fn two() -> Two {
+    let log = Store::new(Memory::new());
+    let other = App::over_store(log.clone()).view::<Balances>().start().await.unwrap();
+    other.execute(bank::open("anna")).await.unwrap();
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let app = start(behind(&log, is_silent.clone())).await;
+    // The state of the account is in the cache from here on.
+    let overdrawn = app.execute(withdraw("anna", 1)).await.unwrap_err();
+    assert!(matches!(overdrawn, ExecuteError::Rejected(No::Overdrawn { .. })), "{overdrawn:?}");
+    Two { other, app, is_silent }
+}
+
+impl Two {
+    /// Deposits 5 through the other handle.
+    async fn deposit(&self) -> Receipt {
+        let receipt = self.other.execute(deposit("anna", 5)).await.unwrap();
+        assert!(self.app.head() < receipt.last(), "the store of the app is not behind");
+        receipt
+    }
+}
+
+#[tokio::test]
+async fn a_strong_answer_has_the_events_of_other_writers() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    let answer = two.app.query(Balance("anna")).strong().await.unwrap();
+    assert_eq!((*answer, answer.position), (Some(5), receipt.last()));
+}
+
+#[tokio::test]
+async fn an_answer_of_bounded_age_has_the_events_of_other_writers() {
+    let two = two().await;
+    two.deposit().await;
+    let answer = two.app.query(Balance("anna")).at_most(Duration::ZERO).await.unwrap();
+    assert_eq!(*answer, Some(5));
+}
+
+#[tokio::test]
+async fn without_the_end_of_the_log_a_strong_answer_is_an_error_or_marked() {
+    let two = two().await;
+    two.deposit().await;
+    two.is_silent.store(true, Ordering::SeqCst);
+    let error = two.app.query(Balance("anna")).strong().await.unwrap_err();
+    assert!(
+        matches!(error, QueryError::Unavailable { .. } | QueryError::Ended { .. }),
+        "{error:?}"
+    );
+    let answer = two.app.query(Balance("anna")).strong().or_stale().await.unwrap();
+    assert_eq!((*answer, answer.stale.is_some()), (Some(0), true));
+}
+
+#[tokio::test]
+async fn a_view_that_caught_up_has_the_events_of_other_writers() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    let view = two.app.view::<Balances>().unwrap();
+    assert_eq!(view.caught_up(Duration::from_secs(30)).await.unwrap(), receipt.last());
+    assert_eq!(*two.app.query(Balance("anna")).await.unwrap(), Some(5));
+}
+
+#[tokio::test]
+async fn a_view_is_complete_at_its_start() {
+    let log = Store::new(Memory::new());
+    let store = behind(&log, Arc::default());
+    let other = App::over_store(log).start().await.unwrap();
+    other.execute(bank::open("anna")).await.unwrap();
+    let app = start(store).await;
+    assert_eq!(*app.query(Balance("anna")).await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn a_rejection_does_not_rest_on_a_stale_state() {
+    let two = two().await;
+    two.deposit().await;
+    two.app.execute(withdraw("anna", 5)).await.unwrap();
+    // Nor on one that is read for the first time.
+    two.other.execute(bank::open("ben")).await.unwrap();
+    two.app.execute(deposit("ben", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_to_do_does_not_rest_on_a_stale_state() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    let done = two.app.execute(deposit("anna", 0)).await.unwrap();
+    assert_eq!(done.last(), receipt.last(), "it was decided at the end of the log");
+}
+
+#[tokio::test]
+async fn a_command_after_a_conflict_with_another_writer_is_decided_once_more() {
+    let two = two().await;
+    two.deposit().await;
+    two.app.execute(deposit("anna", 1)).await.unwrap();
+    assert_eq!(two.app.stats().conflicts, 1);
+    assert_eq!(*two.app.query(Balance("anna")).strong().await.unwrap(), Some(6));
+}
+
+#[tokio::test]
+async fn an_expectation_is_compared_with_the_end_of_the_log() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    // The other handle has shown the position.
+    let since = two.app.execute(deposit("anna", 0)).unchanged_since(receipt.last()).await;
+    assert_eq!(since.unwrap().last(), receipt.last());
+    two.deposit().await;
+    let changed = two.app.execute(withdraw("anna", 99)).unchanged_since(receipt.last()).await;
+    let changed = changed.unwrap_err();
+    assert!(matches!(changed, ExecuteError::Failed(CommandError::Conflict(_))), "{changed:?}");
+    two.deposit().await;
+    let revision = two.app.execute(withdraw("anna", 99)).expected_revision(3).await.unwrap_err();
+    assert!(matches!(revision, ExecuteError::Failed(CommandError::Conflict(_))), "{revision:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_writer_is_found() {
+    let two = two().await;
+    let receipt = two.other.execute(deposit("anna", 5)).key("sent twice").await.unwrap();
+    let again = two.app.execute(deposit("anna", 5)).key("sent twice").await.unwrap();
+    assert_eq!((again.first(), again.last()), (receipt.first(), receipt.last()));
+    two.other.execute(deposit("anna", 6)).key("used").await.unwrap();
+    // An invalid command is not decided, and its key is looked up all the same.
+    let reused = two.app.execute(deposit("anna", 2_000_000)).key("used").await.unwrap_err();
+    assert!(matches!(reused, ExecuteError::Failed(CommandError::KeyReused(_))), "{reused:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_writer_is_waited_for() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    let answer = two.app.query(Balance("anna")).after(&receipt).await.unwrap();
+    assert_eq!(*answer, Some(5));
+    let receipt = two.deposit().await;
+    let view = two.app.view::<Balances>().unwrap();
+    assert!(view.after(&receipt, Duration::from_secs(30)).await.unwrap() >= receipt.last());
+    let session = two.other.session();
+    let written = two.other.execute(deposit("anna", 5)).session(&session).await.unwrap();
+    let token = session.token().await.unwrap();
+    let resumed = two.app.resume_session(&token).await.unwrap();
+    let answer = two.app.query(Balance("anna")).session(&resumed).await.unwrap();
+    assert_eq!((*answer, answer.position), (Some(15), written.last()));
+    let receipt = two.deposit().await;
+    two.app.execute(withdraw("anna", 20)).after(&receipt).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_above_the_end_of_the_log_is_an_error() {
+    let Two { other, app, .. } = two().await;
+    let ahead = other.execute(deposit("anna", 5)).await.unwrap();
+    let short = Store::new(Memory::new());
+    let log = other.identity();
+    let short = WrappedStore::over(short).identity(move || log).behind();
+    let short = start(short).await;
+    let error = short.query(Balance("anna")).after(&ahead).await.unwrap_err();
+    let expected = TokenError::AboveHead { position: ahead.last(), head: Position::START };
+    assert!(matches!(error, QueryError::Token(error) if error == expected), "{error:?}");
+    drop(app);
+}
+
+#[tokio::test]
+async fn a_point_of_the_past_is_of_the_whole_log() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    let answer = two.app.query(Balance("anna")).as_of(receipt.last()).await.unwrap();
+    assert_eq!(*answer, Some(5));
+    let receipt = two.deposit().await;
+    let later = Timestamp::from_micros(Timestamp::now().as_micros() + 1_000_000);
+    assert_eq!(two.app.position_before(later).await.unwrap(), receipt.last());
+}
+
+#[tokio::test]
+async fn a_subscription_may_begin_at_a_position_of_another_writer() {
+    let two = two().await;
+    let receipt = two.deposit().await;
+    let options = SubscribeOptions::default();
+    let everything = Filter::everything();
+    let mut events = two.app.store().subscribe(everything, receipt.last(), options);
+    let first = events.next().await.unwrap();
+    assert!(matches!(first, Delivery::CaughtUp { upto } if upto == receipt.last()), "{first:?}");
+}
