@@ -1,10 +1,11 @@
 //! The state that accepting the next commit depends on: where the log continues, and the commits
 //! that are not written yet.
 
-use std::{sync::Arc, task::Waker, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use diptych_store::{AppendError, CommitNumber, Position, TimeSource, Timestamp, Unavailable};
 
+use super::room::WaitingAppends;
 use crate::{
     append::{
         encoded::EncodedCommit,
@@ -63,8 +64,8 @@ pub(super) struct AcceptState {
     pub(super) stop: bool,
     /// Parts that wait to be written out.
     pub(super) waiting_parts: usize,
-    /// Wakers of callers that wait until there is room.
-    pub(super) room: Vec<Waker>,
+    /// Callers that wait until there is room.
+    pub(super) room: WaitingAppends,
 }
 
 impl AcceptState {
@@ -90,7 +91,7 @@ impl AcceptState {
             unsynced_since: None,
             stop: false,
             waiting_parts: 0,
-            room: Vec::new(),
+            room: WaitingAppends::default(),
         }
     }
 

@@ -19,7 +19,7 @@ impl Acceptor {
             if state.is_idle() {
                 return None;
             }
-            (state.take_batch(), std::mem::take(&mut state.room))
+            (state.take_batch(), state.room.take())
         };
         woken.into_iter().for_each(Waker::wake);
         Some(batch)
@@ -104,7 +104,7 @@ impl Acceptor {
         let woken = {
             let mut state = self.state.lock();
             state.waiting_parts = state.waiting_parts.saturating_sub(1);
-            std::mem::take(&mut state.room)
+            state.room.take()
         };
         woken.into_iter().for_each(Waker::wake);
     }
