@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_has_its_documented_code() {
-        let held = OpenError::Held { folder: "data".into(), owner: "process 1".into() };
+        let held =
+            OpenError::Held { folder: "data".into(), owner: "process 1".into(), advice: "stop it" };
         assert_eq!(exit(held), Exit::Held);
         assert_eq!(exit(OpenError::Corrupt(corruption())), Exit::Damage);
         let at = Position::new(1);

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn held() -> OpenError {
-        OpenError::Held { folder: "data".into(), owner: "process 1".into() }
+        OpenError::Held { folder: "data".into(), owner: "process 1".into(), advice: "stop it" }
     }
 
     #[test]

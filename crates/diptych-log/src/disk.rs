@@ -15,11 +15,13 @@ use bytes::Bytes;
 mod map;
 mod pin;
 pub(crate) mod prefetch;
+mod process;
 mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
 pub(crate) use map::{is_resident, prefetch, will_need};
+pub(crate) use process::has_ended;
 pub use real::RealDisk;
 
 /// The file in a locked folder with text about the process that locked it, for people to read.

@@ -9,12 +9,14 @@ use crate::report::Damage;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process (or this one) has locked the folder.
-    #[error("{folder} is held by {owner}: stop it, or use another folder")]
+    #[error("{folder} is held by {owner}: {advice}")]
     Held {
         /// The folder.
         folder: String,
         /// The holder, such as `process 123 (diptych)`.
         owner: String,
+        /// Advice on how to go on.
+        advice: &'static str,
     },
     /// The log is damaged.
     #[error(transparent)]
