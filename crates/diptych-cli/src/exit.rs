@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use diptych_log::OpenError;
-use diptych_store::{AppendError, InvalidRequest, ReadError, SyncError, Unavailable};
+use diptych_store::{AppendError, InvalidRequest, ReadError, SyncError};
 
 /// The exit codes, as every `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -113,10 +113,6 @@ impl From<ReadError> for Failure {
         let exit = match &error {
             ReadError::Invalid(_) => Exit::Input,
             ReadError::Corrupt(_) => Exit::Damage,
-            // The cause has the words: which file, and what is wrong with it.
-            ReadError::Unavailable(Unavailable::Backend(cause)) => {
-                return Failure::new(Exit::Failed, cause.to_string());
-            }
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())
@@ -131,7 +127,7 @@ impl From<SyncError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use diptych_store::{Corruption, Position, Refusal};
+    use diptych_store::{Corruption, Position, Refusal, Unavailable};
 
     use super::*;
 

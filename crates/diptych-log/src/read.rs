@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         let head = shared.head().position();
         let (types, tag_keys) = count_names(shared.disk(), &shared.catalog(), head)?;
         let files = files::files(shared);
-        let files = files.map_err(|error| read_failed(&shared.folders().root, &error))?;
+        let files = files.map_err(|error| read_failed(&shared.folders().root, error))?;
         Ok(Stats {
             identity: shared.identity(),
             head,
@@ -281,7 +281,7 @@ impl Filling<'_> {
 
     fn open(&mut self, part: &IndexPart) -> Result<(SegmentBytes, u32), ReadError> {
         let published = part.segment.published(self.shared.disk());
-        let published = published.map_err(|error| read_failed(&part.segment.path, &error))?;
+        let published = published.map_err(|error| read_failed(&part.segment.path, error))?;
         let chunk = self.builder.chunk(published.bytes.clone());
         Ok((published, chunk))
     }

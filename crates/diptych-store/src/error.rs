@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, io, sync::Arc};
 
 use crate::{identity::LogIdentity, position::Position};
 
@@ -175,9 +175,20 @@ pub enum Unavailable {
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,
-    /// The system below the store does not answer.
+    /// A remote system below the store does not answer.
     #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The storage of this machine failed an operation. A later one may succeed.
+    #[error("{what}: {cause}; {advice}")]
+    Storage {
+        /// The operation that failed, with its file.
+        what: Arc<str>,
+        /// The error of the operating system.
+        #[source]
+        cause: Arc<io::Error>,
+        /// The next step for the operator.
+        advice: &'static str,
+    },
     /// The store is there, and has another history than the caller began with.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),

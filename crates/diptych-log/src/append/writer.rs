@@ -7,6 +7,7 @@ use crate::{
     append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
     disk::DiskFile,
+    error::with_advice,
     format::{
         frame,
         head::PublishedHead,
@@ -211,5 +212,5 @@ impl Writer {
 }
 
 fn failure(segment: &Segment, what: &str, error: &io::Error) -> String {
-    format!("cannot {what} {}: {error}", segment.path.display())
+    format!("cannot {what} {}: {}", segment.path.display(), with_advice(error))
 }

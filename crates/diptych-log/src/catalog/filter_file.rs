@@ -117,7 +117,7 @@ impl SegmentFilterFile {
     ) -> Result<Option<UsableFilter>, ReadError> {
         let found = derived::map_if_there(disk, &self.path);
         let found =
-            found.map_err(|error| read_failed(&self.path, &error))?.and_then(SegmentFilter::parse);
+            found.map_err(|error| read_failed(&self.path, error))?.and_then(SegmentFilter::parse);
         let segments = self.last - self.first + 1;
         let found =
             found.filter(|filter| (filter.first, filter.segments) == (self.first, segments));
@@ -152,7 +152,7 @@ pub(crate) fn marks(
     for IndexPart { segment, .. } in parts.iter().map(|part| &**part) {
         let at = segment.sequence.wrapping_sub(first);
         if let Some(mark) = marks.get_mut(at as usize).filter(|mark| **mark == 0) {
-            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, &error))?;
+            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
             match link {
                 Some(link) => *mark = link.chain,
                 None => always |= 1_u64.checked_shl(at).unwrap_or(0),

@@ -158,11 +158,11 @@ impl IndexPart {
         seed: Seed,
     ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
-        let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let published = published.map_err(|error| read_failed(&self.segment.path, error))?;
         let checksum = published.head.checksum;
-        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, error))?;
         let link = self.segment.link(disk);
-        let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let link = link.map_err(|error| read_failed(&self.segment.path, error))?;
         let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
             run.first() == self.first
                 && run.first().plus(u64::from(run.len())) == last.plus(1)

@@ -107,7 +107,7 @@ impl Engine {
                 tracing::warn!(%error, "a segment is damaged, and stays as it is");
                 Some(Instant::now())
             }
-            Err(ReadError::Unavailable(Unavailable::Backend(error))) => {
+            Err(ReadError::Unavailable(error @ Unavailable::Storage { .. })) => {
                 tracing::warn!(%error, "a segment cannot be clustered, and stays as it is");
                 None
             }

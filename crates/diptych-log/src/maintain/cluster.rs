@@ -78,7 +78,7 @@ impl Clusterer {
             };
             let order = segment.order(shared.disk());
             let start = Instant::now();
-            let step = match order.map_err(|error| read_failed(&segment.path, &error)) {
+            let step = match order.map_err(|error| read_failed(&segment.path, error)) {
                 Ok(Order::Clustered) => None,
                 Ok(Order::Arrival) => match cluster(shared, segment, &parts, breaks.between) {
                     Ok(()) => Some(Step::Clustered(start.elapsed())),
@@ -116,7 +116,7 @@ fn cluster(
     between: &dyn Fn(),
 ) -> Result<(), ReadError> {
     let Segment { path, base, .. } = &**segment;
-    let failed = |error: io::Error| read_failed(path, &error);
+    let failed = |error: io::Error| read_failed(path, error);
     let runs = parts.iter().map(|part| part.run(shared.disk()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     // Mapped from here on, whatever file its name leads to later.

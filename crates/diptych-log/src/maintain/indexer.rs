@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     catalog::{part::IndexPart, segment::Segment},
+    error::with_advice,
     folder::derived,
     index::{Coverage, Index, IndexFile, index_file, merge},
     options::Tuning,
@@ -166,7 +167,8 @@ pub(crate) fn write_index_file(
 ) -> Result<IndexPart, String> {
     let last = first.plus(u64::from(events)).before();
     let path = shared.folders().index.join(index_file::file_name(segment.sequence, first, last));
-    let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
+    let failed =
+        |error: io::Error| format!("cannot write {}: {}", path.display(), with_advice(&error));
     derived::write(shared.disk(), &path, bytes).map_err(failed)?;
     let run = shared.disk().map(&path).map_err(failed)?;
     let (run, _) = IndexFile::parse(run)

@@ -10,8 +10,8 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
-    Batch, BatchBuilder, Filter, InvalidRequest, LogIdentity, Position, ReadError, Timestamp,
-    Unavailable,
+    Batch, BatchBuilder, Filter, HistoryChanged, InvalidRequest, LogIdentity, Position, ReadError,
+    Timestamp, Unavailable,
     encoding::{Fields, Layout},
 };
 
@@ -127,23 +127,22 @@ impl Follower {
     /// Reads the published head again.
     fn look(&mut self) -> Result<(), ReadError> {
         let disk = &self.options.disk;
-        let moved = |error| Unavailable::Backend(Arc::new(error));
+        let moved = |cause| Unavailable::Storage {
+            what: format!("cannot follow {}", self.folders.root.display()).into(),
+            cause: Arc::new(cause),
+            advice: "put the folder of the log back, or follow it where it is now",
+        };
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
         let head = disk.open(&path, 0).and_then(|file| head_file::read_head(&*file));
-        let head = head.map_err(|error| read_failed(&path, &error))?;
+        let head = head.map_err(|error| read_failed(&path, error))?;
         if self.head_file == BACKUP && head != self.head {
             // A newer backup replaces the last segment by a longer one, and does not append to it.
             (self.at, self.exhausted) = (None, None);
         }
         if head.identity != self.head.identity {
-            let what = format!(
-                "the folder held {} up to position {} and now holds {}: a backup was restored or \
-                 the log replaced; start again",
-                self.head.identity, self.after, head.identity
-            );
-            let cause = std::io::Error::other(what);
-            return Err(Unavailable::Backend(Arc::new(cause)).into());
+            let (was, is) = (self.head.identity, head.identity);
+            return Err(Unavailable::HistoryChanged(HistoryChanged { was, is }).into());
         }
         let position = self.after.max(self.head.position);
         if position > head.position {
@@ -166,7 +165,7 @@ impl Follower {
         let size = match &place.arrived {
             Some(bytes) => bytes.len() as u64,
             None if place.header.sequence == self.head.segment => self.head.end,
-            None => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
+            None => place.file.size().map_err(|error| read_failed(&place.path, error))?,
         };
         if place.offset as u64 >= size {
             // The segment is complete: reading continues in the next one.
@@ -175,7 +174,7 @@ impl Follower {
             return Ok(0);
         }
         let shared = place.arrived.clone().map_or_else(|| place.file.share(0, size), Ok);
-        let shared = shared.map_err(|error| read_failed(&place.path, &error))?;
+        let shared = shared.map_err(|error| read_failed(&place.path, error))?;
         let mut taken = 0;
         // Reads on in this segment, up to one event that matches.
         while taken == 0 && (place.offset as u64) < size && self.after < self.head.position {
@@ -231,14 +230,14 @@ impl Follower {
     fn find(&self, position: Position) -> Result<ReadPlace, ReadError> {
         let dir = &self.folders.segments;
         let disk: &dyn Disk = &*self.options.disk;
-        let names = disk.list(dir).map_err(|error| read_failed(dir, &error))?;
+        let names = disk.list(dir).map_err(|error| read_failed(dir, error))?;
         let listed = names.iter().filter_map(|name| segment::parse_file_name(name));
         // If two segments begin at one position, the first is empty.
         let found = listed.filter(|(_, base)| *base <= position).max();
         let (sequence, base) =
             found.ok_or_else(|| corruption(dir, 0, "the first segment is missing"))?;
         let path = dir.join(segment::file_name(sequence, base));
-        let failed = |error| read_failed(&path, &error);
+        let failed = |error| read_failed(&path, error);
         let file = disk.open(&path, self.options.segment_bytes).map_err(failed)?;
         let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
         let header = header.ok().filter(|header| header.is_of(sequence, base));

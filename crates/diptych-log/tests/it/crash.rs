@@ -81,7 +81,7 @@ fn a_folder_that_a_started_process_holds_names_the_ended_one() {
     let script = "exec 9< .; flock -n 9 || exit 1; printf 'process %s (shell)' $$ > lock; \
                   sleep 600 < /dev/null > /dev/null 2>&1 & echo $!";
     let mut shell = Command::new("sh");
-    shell.args(["-c", &script]).current_dir(&log).stdout(Stdio::piped());
+    shell.args(["-c", script]).current_dir(&log).stdout(Stdio::piped());
     let output = shell.output().unwrap();
     assert!(output.status.success(), "is flock of util-linux missing?");
     let sleeping = String::from_utf8(output.stdout).unwrap();
