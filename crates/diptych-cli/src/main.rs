@@ -11,6 +11,7 @@ mod batches;
 mod demo;
 mod exit;
 mod folder;
+mod input;
 mod lines;
 mod ndjson;
 mod progress;
