@@ -41,5 +41,6 @@ mod tuning;
 mod two_copies;
 mod verify_and_open;
 mod waiting_appends;
+mod warnings;
 mod witness;
 mod writers;
