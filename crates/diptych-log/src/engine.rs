@@ -14,13 +14,9 @@ use crate::{
     append::{accept::Acceptor, batch_waiters::BatchWaiters, writer::Writer},
     disk::DiskLock,
     error::OpenError,
-    folder::{Folders, unclean},
+    folder::{Folders, unclean, unfinished},
     format::head::PublishedHead,
-    maintain::{
-        cluster::{self, Clusterer},
-        filters,
-        indexer::Indexer,
-    },
+    maintain::{cluster::Clusterer, filters, indexer::Indexer},
     open::{self, OpenLog},
     options::{Background, Durability, LogOptions},
     read::Reader,
@@ -57,6 +53,8 @@ impl Engine {
         if is_backup {
             return Ok(engine);
         }
+        // First, because they may fill the disk.
+        unfinished::remove(engine.shared.disk(), engine.shared.folders());
         if begins_anew {
             // A new segment has a new checksum: bytes that were cut off never pass for a record
             // again, wherever a disk may still have them.
@@ -65,7 +63,6 @@ impl Engine {
         let shared = &engine.shared;
         unclean::mark(shared.disk(), &shared.folders().root, shared.options().durability)?;
         engine.writer.lock().leave_head(shared);
-        cluster::remove_unfinished(shared);
         Ok(engine)
     }
 

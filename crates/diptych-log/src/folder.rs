@@ -8,6 +8,7 @@ pub(crate) mod hold;
 pub(crate) mod listing;
 pub(crate) mod mark;
 pub(crate) mod unclean;
+pub(crate) mod unfinished;
 
 /// The folders of a log.
 #[derive(Clone, Debug)]

@@ -82,8 +82,8 @@ pub(crate) fn write(
     mark: &PublishedHead,
 ) -> Result<(), OpenError> {
     let path = root.join(name);
+    let temporary = path.with_extension("tmp");
     let replaced = || {
-        let temporary = path.with_extension("tmp");
         // An earlier attempt may have left one.
         let _ = disk.remove(&temporary);
         let file = disk.create(&temporary, 0)?;
@@ -92,7 +92,11 @@ pub(crate) fn write(
         disk.rename(&temporary, &path)?;
         disk.sync_dir(root)
     };
-    replaced().map_err(io_error("write", &path))
+    replaced().map_err(|error| {
+        // A useless file should not keep a full disk full.
+        let _ = disk.remove(&temporary);
+        io_error("write", &path)(error)
+    })
 }
 
 /// Removes a mark durably.

@@ -12,7 +12,7 @@ use crate::{
     options::Durability,
 };
 
-const INTERVAL_MARK: &str = "interval";
+pub(crate) const INTERVAL_MARK: &str = "interval";
 
 /// Whether a log that did not sync every commit ended with a loss of power.
 pub(crate) fn was_cut_off(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
@@ -56,11 +56,17 @@ fn write_mark(disk: &dyn Disk, root: &Path) -> io::Result<()> {
     // An earlier process may have left one.
     let _ = disk.remove(&temporary);
     let boot = disk.boot()?.unwrap_or_default();
-    let file = disk.create(&temporary, 64)?;
-    file.write_at(0, boot.as_bytes())?;
-    file.sync()?;
-    disk.rename(&temporary, &mark)?;
-    disk.sync_dir(root)
+    let written = || {
+        let file = disk.create(&temporary, 64)?;
+        file.write_at(0, boot.as_bytes())?;
+        file.sync()?;
+        disk.rename(&temporary, &mark)?;
+        disk.sync_dir(root)
+    };
+    written().inspect_err(|_| {
+        // A useless file should not keep a full disk full.
+        let _ = disk.remove(&temporary);
+    })
 }
 
 fn remove_mark(disk: &dyn Disk, root: &Path) -> io::Result<()> {

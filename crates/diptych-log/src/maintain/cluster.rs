@@ -96,18 +96,6 @@ impl Clusterer {
     }
 }
 
-/// Removes files that an interrupted clustering has left.
-pub(crate) fn remove_unfinished(shared: &SharedState) {
-    let dir = &shared.folders().segments;
-    let names = shared.disk().list(dir).unwrap_or_else(|error| {
-        tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
-        Vec::new()
-    });
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        derived::remove_needless(shared.disk(), &dir.join(name));
-    }
-}
-
 /// Puts a clustered file in the place of a segment, and then the parts of its index.
 fn cluster(
     shared: &SharedState,

@@ -39,6 +39,7 @@ mod simulated;
 mod snapshots;
 mod tuning;
 mod two_copies;
+mod unfinished;
 mod verify_and_open;
 mod waiting_appends;
 mod warnings;
