@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, io, num::NonZeroUsize, time::Duration};
 
-use diptych_log::Log;
+use diptych_log::{FutureTime, Log, LogOptions};
 use diptych_store::{
     AcceptedCommit, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position,
     Refusal,
@@ -34,7 +34,12 @@ const IN_FLIGHT_COMMITS: usize = 64;
 const BATCH_EVENTS: usize = 1_000;
 
 pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
-    folder::with_log(&args.folder, |log| {
+    let future_time = match args.accept_future_time {
+        true => FutureTime::Accept,
+        false => FutureTime::Refuse,
+    };
+    let options = LogOptions { future_time, ..LogOptions::default() };
+    folder::with_log(&args.folder, &options, |log| {
         let mut load = Load::new(log);
         let loaded = match OneCommit::of(args) {
             Some(one) => load.one_commit(&one, args.recorded()),

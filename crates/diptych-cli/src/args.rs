@@ -148,6 +148,10 @@ pub(crate) struct AppendArgs {
     /// that has it there already keeps the older one.
     #[arg(long)]
     pub(crate) keep_recorded_at: bool,
+    /// Append also if the last commit has a time more than a day after the clock. New events get
+    /// that time until the clock gets there.
+    #[arg(long)]
+    pub(crate) accept_future_time: bool,
     /// Position up to which --fail-if ignores events.
     #[arg(long, value_name = "POSITION", requires = "fail_if", value_parser = position)]
     pub(crate) after: Option<Position>,

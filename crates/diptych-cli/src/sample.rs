@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use diptych_log::Log;
+use diptych_log::{Log, LogOptions};
 use diptych_store::{Append, AppendError, EventStore, Filter, Key, Position, Read, Refusal, Tag};
 
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
     let program = env::args().next().unwrap_or_else(|| "diptych".to_owned());
     let filter = Filter::tag(Tag::new("member", "hana"));
 
-    folder::with_log(&folder, |log| {
+    folder::with_log(&folder, &LogOptions::default(), |log| {
         say(&format!("A small library: {}", load(log)?));
         say(&format!("\n$ {program} read --data {data} --filter '{filter}' --limit {READ_EVENTS}"));
         read::print(log, &filter, Read::all().limit(READ_EVENTS))

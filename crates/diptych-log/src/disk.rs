@@ -2,7 +2,7 @@
 //!
 //! It has two implementations: the real disk, and (feature `testing`) a simulated one that can
 //! lose, tear and reorder unsynced writes, and fail any operation. Platform-specific code lives
-//! here: flushing, mapping, locking.
+//! here: flushing, mapping, locking, clocks.
 
 use std::{
     fmt, io,
@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
+mod clock;
 mod map;
 mod pin;
 pub(crate) mod prefetch;
@@ -20,6 +21,7 @@ mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
+pub use clock::ClockReading;
 pub(crate) use map::{is_resident, prefetch, will_need};
 pub(crate) use process::has_ended;
 pub use real::RealDisk;
@@ -102,6 +104,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// If the platform could tell, but cannot now. An open takes only `None` for a loss of power.
     fn boot(&self) -> io::Result<Option<String>> {
         Ok(None)
+    }
+
+    /// What the clocks of the machine show, for the times of commits.
+    fn clock(&self) -> ClockReading {
+        ClockReading::now()
     }
 
     /// Bytes that a file occupies, space that is prepared for it included.

@@ -54,7 +54,7 @@ pub use backup::{
 };
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
-pub use options::{Access, Background, Clustering, Durability, LogOptions, Tuning};
+pub use options::{Access, Background, Clustering, Durability, FutureTime, LogOptions, Tuning};
 pub use read::follower::Follower;
 pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;

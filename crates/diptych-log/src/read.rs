@@ -123,6 +123,7 @@ impl<'a> Reader<'a> {
         shared.check_open()?;
         let head = shared.head().position();
         let (types, tag_keys) = count_names(shared.disk(), &shared.catalog(), head)?;
+        let last = self.read(&Filter::everything(), &Read::backwards().limit(1))?;
         let files = files::files(shared);
         let files = files.map_err(|error| read_failed(&shared.folders().root, error))?;
         Ok(Stats {
@@ -135,6 +136,7 @@ impl<'a> Reader<'a> {
             types,
             tag_keys,
             sources: shared.tracking().len() as u64,
+            last_recorded_at: last.get(0).map(|event| event.recorded_at()),
         })
     }
 }

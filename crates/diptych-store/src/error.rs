@@ -189,6 +189,15 @@ pub enum Unavailable {
         /// The next step for the operator.
         advice: &'static str,
     },
+    /// The clock of the machine cannot be right, so the store records no time from it. Reads go on,
+    /// and commits are accepted again once the clock is right.
+    #[error("{what}; {advice}")]
+    Clock {
+        /// The time that the clock shows, and the time that the store expects.
+        what: Arc<str>,
+        /// The next step for the operator.
+        advice: &'static str,
+    },
     /// The store is there, and has another history than the caller began with.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),

@@ -24,6 +24,7 @@ use crate::{
     shared::{LogEnd, SharedState},
 };
 
+mod clock;
 mod room;
 mod state;
 mod turn;
@@ -126,6 +127,10 @@ impl Acceptor {
         }
         if !state.has_room(shared) {
             let replaced = state.room.wait(&mut place.number, waker);
+            if state.next_append().is_some() {
+                // The writer thread wakes this append in time.
+                self.work.notify_one();
+            }
             drop(state);
             drop(replaced);
             return Poll::Pending;

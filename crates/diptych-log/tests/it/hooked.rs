@@ -4,12 +4,12 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use diptych_log::disk::{
-    Disk, DiskFile, DiskLock, LockError,
+    ClockReading, Disk, DiskFile, DiskLock, LockError,
     simulated::{Operation, SimulatedDisk},
 };
 
@@ -20,6 +20,8 @@ type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
 pub(crate) struct Hooked {
     disk: SimulatedDisk,
     hook: Hook,
+    /// What the clocks show, if they are not those of the machine.
+    clock: Arc<Mutex<Option<ClockReading>>>,
 }
 
 impl Hooked {
@@ -27,7 +29,11 @@ impl Hooked {
         disk: &SimulatedDisk,
         hook: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static,
     ) -> Hooked {
-        Hooked { disk: disk.clone(), hook: Arc::new(hook) }
+        Hooked { disk: disk.clone(), hook: Arc::new(hook), clock: Arc::default() }
+    }
+
+    pub(crate) fn set_clock(&self, clock: ClockReading) {
+        *self.clock.lock().unwrap() = Some(clock);
     }
 
     fn file(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
@@ -100,6 +106,10 @@ impl Disk for Hooked {
 
     fn boot(&self) -> io::Result<Option<String>> {
         self.disk.boot()
+    }
+
+    fn clock(&self) -> ClockReading {
+        self.clock.lock().unwrap().unwrap_or_else(ClockReading::now)
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {
