@@ -99,6 +99,10 @@ pub struct Tuning {
     /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
     /// so that clustering takes a tenth of the time. No pause is longer than an hour.
     pub cluster_pause: u32,
+    /// Bytes of memory that clustering a segment, or building a segment filter, may take. A larger
+    /// segment is not clustered, and a larger filter is not built. Default: 256 MiB, four times the
+    /// default size of a segment.
+    pub tidy_bytes: u64,
     /// With [`TimeSource::Clock`]: how far the clock may jump while the log is open, compared with
     /// a clock that nobody sets. Appends after a larger jump are refused until the clock is right
     /// again, or the log is opened again. Default: 5 minutes.
@@ -117,6 +121,7 @@ impl Default for Tuning {
             tidy_after: Duration::from_secs(2),
             tidy_at_latest: Duration::from_secs(30),
             cluster_pause: 9,
+            tidy_bytes: 256 << 20,
             clock_jump: Duration::from_secs(5 * 60),
             clock_ahead: Duration::from_secs(24 * 3_600),
         }

@@ -350,6 +350,11 @@ impl IndexFile {
         })
     }
 
+    /// Bytes of its file.
+    pub(crate) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     pub(crate) fn first(&self) -> Position {
         self.first
     }

@@ -249,9 +249,9 @@ impl Follower {
         }
         let (mut header, mut arrived) = (header, None);
         if header.order == Order::Clustered {
-            // Read from this open file, which stays the same even if its name goes to another file.
+            // Of this open file, which stays the same even if its name goes to another file.
             let size = file.size().map_err(failed)?;
-            let bytes = file.read_at(0, size as usize).map_err(failed)?;
+            let bytes = file.share(0, size).map_err(failed)?;
             let found = frame_order::arrival_bytes(&bytes)
                 .map_err(|error| corruption(&path, error.offset, error.what))?;
             header = header.in_order(Order::Arrival);
