@@ -134,6 +134,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// durable, and does not fail.
     fn begin_sync(&self, _offset: u64, _length: usize) {}
 
+    /// Whether the file still has a name: nobody removed or replaced it.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Makes everything written before durable: it survives a loss of power.
     fn sync(&self) -> io::Result<()>;
 

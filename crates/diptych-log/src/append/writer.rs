@@ -1,7 +1,11 @@
 //! Writing accepted commits: take the whole queue, write it, sync it. While one sync runs the next
 //! batch gathers.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diptych_store::Position;
 
@@ -10,6 +14,7 @@ use crate::{
     catalog::segment::Segment,
     disk::DiskFile,
     error::with_advice,
+    folder::head_file,
     format::{
         frame,
         head::PublishedHead,
@@ -24,6 +29,9 @@ use crate::{
 /// interval: they fill memory, and appends wait for them.
 const PARTS_PER_SYNC: usize = 2;
 
+/// The time between two looks at whether the file with the published head still has its name.
+const HEAD_LOOK: Duration = Duration::from_millis(250);
+
 /// Bytes of a block of a file system, mostly.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -34,6 +42,8 @@ pub(crate) struct Writer {
     file: Arc<dyn DiskFile>,
     /// The file with the published head, for processes that follow the log. A backup has none.
     head_file: Option<Arc<dyn DiskFile>>,
+    /// When somebody last looked whether that file has its name.
+    head_looked: Instant,
     /// Whether something was written that is not synced.
     dirty: bool,
     /// Where the next commit goes.
@@ -53,7 +63,8 @@ impl Writer {
         head_file: Option<Arc<dyn DiskFile>>,
     ) -> Writer {
         let (written, prepared) = (end, end);
-        Writer { segment, file, head_file, dirty: false, written, prepared, jobs: Vec::new() }
+        let (head_looked, jobs) = (Instant::now(), Vec::new());
+        Writer { segment, file, head_file, head_looked, dirty: false, written, prepared, jobs }
     }
 
     /// Writes a batch, and syncs it if every batch is synced. Readers may see its bytes once its
@@ -210,13 +221,29 @@ impl Writer {
 
     /// Tells other processes that the log is published up to everything that was written, which
     /// ends with the event at `position`.
-    pub(crate) fn leave_head(&self, shared: &SharedState, position: Position) {
-        let Some(file) = &self.head_file else { return };
+    pub(crate) fn leave_head(&mut self, shared: &SharedState, position: Position) {
         let (end, segment) = (self.written, self.segment.sequence);
         let head = PublishedHead { position, end, identity: shared.identity(), segment };
-        if let Err(error) = file.write_at(0, &head.encode()) {
+        let Some(file) = &self.head_file else { return };
+        let mut left = file.write_at(0, &head.encode());
+        if self.head_looked.elapsed() >= HEAD_LOOK {
+            self.head_looked = Instant::now();
+            left = left.and_then(|()| self.keep_head_file(shared, &head));
+        }
+        if let Err(error) = left {
             tracing::warn!(%error, "the published head cannot be left for followers");
         }
+    }
+
+    /// Makes the file with the published head again if somebody removed it.
+    fn keep_head_file(&mut self, shared: &SharedState, head: &PublishedHead) -> io::Result<()> {
+        if self.head_file.as_ref().map_or(Ok(true), |file| file.has_name())? {
+            return Ok(());
+        }
+        tracing::warn!("the file `head` was removed while the log was open: it is made again");
+        let file = head_file::recreate(shared.disk(), &shared.folders().root, head)?;
+        self.head_file = Some(file);
+        Ok(())
     }
 }
 

@@ -1,6 +1,10 @@
 //! The file with the published head, which a log leaves for processes that follow it.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     disk::{Disk, DiskFile},
@@ -38,6 +42,23 @@ pub(crate) fn open_or_create(
     disk.create(&path, 64).map_err(io_error("create", &path))
 }
 
+/// Makes the file again after somebody removed it, with this head. Followers see the whole file or
+/// none.
+pub(crate) fn recreate(
+    disk: &dyn Disk,
+    root: &Path,
+    head: &PublishedHead,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let path = root.join(HEAD_FILE);
+    let temporary = path.with_extension("tmp");
+    // An earlier attempt may have left one.
+    let _ = disk.remove(&temporary);
+    let file = disk.create(&temporary, 64)?;
+    file.write_at(0, &head.encode())?;
+    disk.rename(&temporary, &path)?;
+    Ok(file)
+}
+
 /// The published head that an earlier process left. A late or torn write makes it lower than the
 /// true one, or `None`; it is never higher.
 ///
@@ -58,7 +79,7 @@ pub(crate) fn left_behind(
 }
 
 /// Reads the file, and retries while the writer is writing it.
-pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
+pub(crate) fn read_head(file: &dyn DiskFile) -> io::Result<PublishedHead> {
     const ATTEMPTS: usize = 1_000;
     for _ in 0..ATTEMPTS {
         if let Some(head) = PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES)?) {
@@ -67,5 +88,5 @@ pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
         std::thread::yield_now();
     }
     let what = "the published head is damaged; open the log once to have it written anew";
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+    Err(io::Error::new(ErrorKind::InvalidData, what))
 }

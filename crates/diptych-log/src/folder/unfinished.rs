@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{
     Folders, derived,
+    head_file::HEAD_FILE,
     mark::{BACKUP, RESTORE},
     unclean::INTERVAL_MARK,
 };
@@ -16,7 +17,8 @@ pub(crate) fn remove(disk: &dyn Disk, folders: &Folders) {
     // A user may keep other files beside the marks.
     let is_mark = |name: &str| {
         let mark = name.strip_suffix(".tmp");
-        mark.is_some_and(|mark| [BACKUP, RESTORE, INTERVAL_MARK].contains(&mark))
+        let ours = [BACKUP, RESTORE, INTERVAL_MARK, HEAD_FILE];
+        mark.is_some_and(|mark| ours.contains(&mark))
     };
     remove_from(disk, &folders.root, is_mark);
     remove_from(disk, &folders.segments, is_ours);

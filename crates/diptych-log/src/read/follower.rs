@@ -6,7 +6,7 @@
 //! front, frame by frame. It does not use the index, which may change meanwhile. For a clustered
 //! segment it first restores the order of arrival.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
@@ -134,8 +134,11 @@ impl Follower {
         };
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
-        let head = disk.open(&path, 0).and_then(|file| head_file::read_head(&*file));
-        let head = head.map_err(|error| read_failed(&path, error))?;
+        let head = match disk.open(&path, 0).and_then(|file| head_file::read_head(&*file)) {
+            // Somebody removed it. The log makes it again with one of its next commits.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.head,
+            head => head.map_err(|error| read_failed(&path, error))?,
+        };
         if self.head_file == BACKUP && head != self.head {
             // A newer backup replaces the last segment by a longer one, and does not append to it.
             (self.at, self.exhausted) = (None, None);
