@@ -1,12 +1,13 @@
 //! `diptych append`: appends events from standard input to the log.
 //!
 //! It submits commits without waiting for earlier ones, so that reading the input, writing and
-//! syncing overlap. It acknowledges each commit once it is durable, in order. After an error it
-//! first settles all commits in flight. So the error can name the first line that was not written.
+//! syncing overlap. It acknowledges each commit once it is durable, in order, and all commits in
+//! flight when the input pauses. After an error, too, it first settles all commits in flight. So the
+//! error can name the first line that was not written.
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, num::NonZeroUsize, time::Duration};
 
-use diptych_log::Log;
+use diptych_log::{FutureTime, Log, LogOptions};
 use diptych_store::{
     AcceptedCommit, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position,
     Refusal,
@@ -16,8 +17,11 @@ use serde::Serialize;
 use crate::{
     args::AppendArgs,
     batches::{Batches, digest, nothing_from},
-    exit::Failure,
-    folder, ndjson,
+    exit::{Exit, Failure},
+    folder,
+    input::PausingInput,
+    lines::NextInput,
+    ndjson::{self, RecordedTime},
     progress::Progress,
     table::counted,
 };
@@ -26,12 +30,20 @@ use crate::{
 /// bytes.
 const IN_FLIGHT_COMMITS: usize = 64;
 
+/// Events in one commit without `--batch`.
+const BATCH_EVENTS: usize = 1_000;
+
 pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
-    folder::with_log(&args.folder, |log| {
+    let future_time = match args.accept_future_time {
+        true => FutureTime::Accept,
+        false => FutureTime::Refuse,
+    };
+    let options = LogOptions { future_time, ..LogOptions::default() };
+    folder::with_log(&args.folder, &options, |log| {
         let mut load = Load::new(log);
         let loaded = match OneCommit::of(args) {
-            Some(one) => load.one_commit(&one),
-            None => load.batches(args.batch.get()),
+            Some(one) => load.one_commit(&one, args.recorded()),
+            None => load.batches(args),
         };
         // A failed sync takes precedence over wrong input, because accepted commits may be lost.
         load.settle().and(loaded)?;
@@ -80,21 +92,36 @@ impl<'a> Load<'a> {
         Load { log, in_flight: VecDeque::new(), events: 0, progress: Progress::of_input() }
     }
 
-    fn batches(&mut self, events_per_commit: usize) -> Result<(), Failure> {
+    fn batches(&mut self, args: &AppendArgs) -> Result<(), Failure> {
         let limits = self.log.limits();
+        let events_per_commit = args.batch.map_or(BATCH_EVENTS, NonZeroUsize::get);
         let events_per_commit = events_per_commit.min(limits.commit_events);
-        let mut batches = Batches::new(io::stdin().lock(), limits, events_per_commit);
-        while let Some(batch) = batches.next()? {
-            self.progress.bytes(batches.read_bytes(), None);
-            self.submit(Append::events(batch.events), batch.first_line)?;
+        let input = PausingInput::new(io::stdin(), Duration::from_millis(args.flush_ms));
+        let input = input.map_err(|error| {
+            Failure::new(Exit::Failed, format!("cannot start a thread for the input: {error}"))
+        })?;
+        let batches = Batches::new(input, limits, events_per_commit);
+        let mut batches = batches.keeping(args.recorded());
+        if args.batch.is_none() {
+            batches = batches.ending_at_pauses();
         }
-        Ok(())
+        loop {
+            match batches.next()? {
+                NextInput::Part(batch) => {
+                    self.progress.bytes(batches.read_bytes(), None);
+                    self.submit(Append::events(batch.events), batch.first_line)?;
+                }
+                NextInput::Pause => self.settle()?,
+                NextInput::End => return Ok(()),
+            }
+        }
     }
 
-    fn one_commit(&mut self, one: &OneCommit) -> Result<(), Failure> {
+    fn one_commit(&mut self, one: &OneCommit, recorded: RecordedTime) -> Result<(), Failure> {
         let limits = self.log.limits();
-        let mut batches = Batches::new(io::stdin().lock(), limits.clone(), limits.commit_events);
-        let batch = batches.next()?.unwrap_or_default();
+        let batches = Batches::new(io::stdin().lock(), limits.clone(), limits.commit_events);
+        let mut batches = batches.keeping(recorded);
+        let batch = batches.first()?;
         let has_more = batches.has_more().map_err(|failure| failure.and("nothing was written"))?;
         if has_more {
             return Err(Failure::input(format!(

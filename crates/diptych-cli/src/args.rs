@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use diptych_log::Adoption;
 use diptych_store::{Filter, Position, Timestamp};
 
-use crate::{address, exit::EXIT_CODES};
+use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime};
 
 /// Load, read, follow and check a Diptych event log.
 ///
@@ -108,9 +108,10 @@ impl Which {
 /// Each line is {"type": "…", "data": …}, optionally with "tags": ["key:value", …], "version": n,
 /// "id": "UUID", "occurred_at": "2013-01-01T10:15:00Z" and "metadata": {"correlation": "UUID",
 /// "causation": "UUID", "actor": "…", and other names with texts}. "data" is any JSON and is kept
-/// byte by byte. "data_base64" is for bytes that are not JSON. "position" and "recorded_at" are
-/// accepted and ignored, so that the output of `diptych read` can be appended to another log. Any
-/// other field is an error, and blank lines are skipped.
+/// byte by byte. "data_base64" is for bytes that are not JSON. "position" is accepted and ignored,
+/// and "recorded_at" becomes "occurred_at" of an event that has none, so that the output of
+/// `diptych read` can be appended to another log. Any other field is an error, and blank lines are
+/// skipped.
 ///
 /// A commit is written whole or not at all. When it is durable, one line acknowledges it:
 /// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading. The error names this
@@ -124,9 +125,19 @@ impl Which {
 pub(crate) struct AppendArgs {
     #[command(flatten)]
     pub(crate) folder: Folder,
-    /// Events in one commit. A commit ends earlier if it would become too large in bytes.
-    #[arg(long, value_name = "EVENTS", default_value = "1000")]
-    pub(crate) batch: NonZeroUsize,
+    /// Events in one commit. A commit ends earlier only if it would become too large in bytes.
+    /// Without this option a commit has up to 1000 events, and also ends where the input pauses.
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) batch: Option<NonZeroUsize>,
+    /// The input pauses if no more of it is there and this time has passed since the last pause.
+    /// Then everything that was committed is acknowledged.
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 50,
+        conflicts_with_all = ["key", "fail_if"]
+    )]
+    pub(crate) flush_ms: u64,
     /// An idempotency key: equal events under one key are written once. A repeated run prints their
     /// positions and "repeated": true. All input becomes one commit.
     #[arg(long, conflicts_with = "batch")]
@@ -136,14 +147,32 @@ pub(crate) struct AppendArgs {
     /// refuses the commit.
     #[arg(long, value_name = "FILTER", conflicts_with = "batch")]
     pub(crate) fail_if: Vec<Filter>,
+    /// Keep "recorded_at" of each line also in the metadata of its event, under that name. An event
+    /// that has it there already keeps the older one.
+    #[arg(long)]
+    pub(crate) keep_recorded_at: bool,
+    /// Append also if the last commit has a time more than a day after the clock. New events get
+    /// that time until the clock gets there.
+    #[arg(long)]
+    pub(crate) accept_future_time: bool,
     /// Position up to which --fail-if ignores events.
     #[arg(long, value_name = "POSITION", requires = "fail_if", value_parser = position)]
     pub(crate) after: Option<Position>,
 }
 
+impl AppendArgs {
+    pub(crate) fn recorded(&self) -> RecordedTime {
+        match self.keep_recorded_at {
+            true => RecordedTime::InMetadata,
+            false => RecordedTime::AsOccurred,
+        }
+    }
+}
+
 /// Print events as NDJSON.
 ///
-/// The output can be appended to another log unchanged. A payload that is not JSON on one line is
+/// The output can be appended to another log, which records times of its own: see `diptych append`
+/// on how the times of this log are kept. A payload that is not JSON on one line is
 /// printed as "data_base64".
 ///
 /// Examples:

@@ -7,7 +7,11 @@ use diptych_store::{
     encoding::{self, put_varint},
 };
 
-use crate::{exit::Failure, lines::Lines, ndjson};
+use crate::{
+    exit::Failure,
+    lines::{Lines, NextInput},
+    ndjson::{self, RecordedTime},
+};
 
 /// Gathers events until a commit is full, in events or in bytes.
 pub(crate) struct Batches<R> {
@@ -16,6 +20,13 @@ pub(crate) struct Batches<R> {
     events_per_commit: usize,
     /// The event that did not fit into the last batch. The next batch begins with it.
     carried: Option<LineInput>,
+    /// The events of the commit that is not full yet, and their encoded bytes.
+    gathered: (CommitInput, usize),
+    /// Whether a commit ends where the input pauses.
+    ends_at_pause: bool,
+    recorded: RecordedTime,
+    /// A pause has ended the last commit.
+    pauses: bool,
     encoded: Vec<u8>,
 }
 
@@ -40,39 +51,78 @@ impl<R: BufRead> Batches<R> {
             limits,
             events_per_commit,
             carried: None,
+            gathered: <(CommitInput, usize)>::default(),
+            ends_at_pause: false,
+            recorded: RecordedTime::default(),
+            pauses: false,
             encoded: Vec::new(),
         }
     }
 
-    /// Returns the events of the next commit, or `None` at the end of the input.
-    pub(crate) fn next(&mut self) -> Result<Option<CommitInput>, Failure> {
-        let mut gathered = CommitInput::default();
-        let mut bytes = 0;
-        while gathered.events.len() < self.events_per_commit {
+    /// From now on a commit also ends where the input pauses.
+    #[must_use]
+    pub(crate) fn ending_at_pauses(mut self) -> Batches<R> {
+        self.ends_at_pause = true;
+        self
+    }
+
+    /// Keeps the recorded times of lines in this way.
+    #[must_use]
+    pub(crate) fn keeping(mut self, recorded: RecordedTime) -> Batches<R> {
+        self.recorded = recorded;
+        self
+    }
+
+    /// The events of the next commit. A pause follows the commit that it ends.
+    pub(crate) fn next(&mut self) -> Result<NextInput<CommitInput>, Failure> {
+        if std::mem::take(&mut self.pauses) {
+            return Ok(NextInput::Pause);
+        }
+        while self.gathered.0.events.len() < self.events_per_commit {
             let parsed = self.parsed().map_err(|failure| {
+                let gathered = &self.gathered.0;
                 let is_first = gathered.events.is_empty();
                 let line = if is_first { self.lines.number() } else { gathered.first_line };
                 failure.and(&nothing_from(line))
             })?;
-            let Some(parsed) = parsed else {
-                break;
+            let parsed = match parsed {
+                NextInput::Part(parsed) => parsed,
+                NextInput::Pause if self.ends_at_pause && !self.gathered.0.events.is_empty() => {
+                    self.pauses = true;
+                    break;
+                }
+                NextInput::Pause => return Ok(NextInput::Pause),
+                NextInput::End => break,
             };
-            bytes += parsed.bytes;
+            let (gathered, bytes) = &mut self.gathered;
+            *bytes += parsed.bytes;
             if gathered.events.is_empty() {
                 gathered.first_line = parsed.line;
-            } else if bytes > self.limits.commit_bytes {
+            } else if *bytes > self.limits.commit_bytes {
                 self.carried = Some(parsed);
                 break;
             }
             gathered.events.push(parsed.event);
         }
-        Ok((!gathered.events.is_empty()).then_some(gathered))
+        let (gathered, _) = std::mem::take(&mut self.gathered);
+        Ok(if gathered.events.is_empty() { NextInput::End } else { NextInput::Part(gathered) })
+    }
+
+    /// The events of the first commit, none if there is no input. Waits over pauses.
+    pub(crate) fn first(&mut self) -> Result<CommitInput, Failure> {
+        loop {
+            match self.next()? {
+                NextInput::Part(gathered) => return Ok(gathered),
+                NextInput::Pause => {}
+                NextInput::End => return Ok(CommitInput::default()),
+            }
+        }
     }
 
     /// Whether there is more input. This consumes a line without parsing it, so no other call may
     /// follow.
     pub(crate) fn has_more(&mut self) -> Result<bool, Failure> {
-        Ok(self.carried.is_some() || self.lines.next()?.is_some())
+        Ok(self.carried.is_some() || self.lines.next()? != NextInput::End)
     }
 
     /// Bytes that were read from the input so far.
@@ -80,14 +130,16 @@ impl<R: BufRead> Batches<R> {
         self.lines.read_bytes()
     }
 
-    fn parsed(&mut self) -> Result<Option<LineInput>, Failure> {
-        if self.carried.is_some() {
-            return Ok(self.carried.take());
+    fn parsed(&mut self) -> Result<NextInput<LineInput>, Failure> {
+        if let Some(carried) = self.carried.take() {
+            return Ok(NextInput::Part(carried));
         }
-        let Some(text) = self.lines.next()? else {
-            return Ok(None);
+        let text = match self.lines.next()? {
+            NextInput::Part(text) => text,
+            NextInput::Pause => return Ok(NextInput::Pause),
+            NextInput::End => return Ok(NextInput::End),
         };
-        let event = ndjson::parse(text);
+        let event = ndjson::parse(text, self.recorded);
         let line = self.lines.number();
         let event = event.map_err(|problem| Failure::input(format!("line {line}: {problem}")))?;
         // The store encodes the event too. Encoding it here lets an error about a limit name the
@@ -95,7 +147,7 @@ impl<R: BufRead> Batches<R> {
         self.encoded.clear();
         encoding::encode(&event, &self.limits, &mut self.encoded)
             .map_err(|problem| Failure::input(format!("line {line}: {problem}")))?;
-        Ok(Some(LineInput { event, line, bytes: self.encoded.len() }))
+        Ok(NextInput::Part(LineInput { event, line, bytes: self.encoded.len() }))
     }
 }
 
@@ -128,8 +180,16 @@ mod tests {
         Batches::new(input.as_bytes(), Limits::default(), events_per_commit)
     }
 
+    fn part(batches: &mut Batches<impl BufRead>) -> Option<CommitInput> {
+        match batches.next().unwrap() {
+            NextInput::Part(gathered) => Some(gathered),
+            NextInput::Pause => panic!("a slice does not pause"),
+            NextInput::End => None,
+        }
+    }
+
     fn sizes(mut batches: Batches<&[u8]>) -> Vec<(usize, u64)> {
-        std::iter::from_fn(|| batches.next().unwrap())
+        std::iter::from_fn(|| part(&mut batches))
             .map(|gathered| (gathered.events.len(), gathered.first_line))
             .collect()
     }
@@ -154,7 +214,7 @@ mod tests {
     fn an_error_names_the_broken_line_and_the_first_unwritten_line() {
         let input = format!("{}\n{{\"type\":\"t\"}}\n", EVENT.repeat(4));
         let mut batches = batches(&input, 3);
-        assert_eq!(batches.next().unwrap().unwrap().events.len(), 3);
+        assert_eq!(part(&mut batches).unwrap().events.len(), 3);
         let error = batches.next().unwrap_err().to_string();
         assert!(error.starts_with("line 6: the data is missing"), "{error}");
         assert!(error.ends_with("nothing from line 4 on was written"), "{error}");
@@ -172,7 +232,7 @@ mod tests {
         let input = EVENT.repeat(4);
         for (events, more) in [(3, true), (4, false), (5, false)] {
             let mut batches = batches(&input, events);
-            batches.next().unwrap();
+            part(&mut batches).unwrap();
             assert_eq!(batches.has_more().unwrap(), more, "{events}");
         }
     }

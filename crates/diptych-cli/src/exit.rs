@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use diptych_log::OpenError;
-use diptych_store::{AppendError, InvalidRequest, ReadError, SyncError, Unavailable};
+use diptych_store::{AppendError, InvalidRequest, ReadError, SyncError};
 
 /// The exit codes, as every `--help` shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -116,10 +116,6 @@ impl From<ReadError> for Failure {
         let exit = match &error {
             ReadError::Invalid(_) => Exit::Input,
             ReadError::Corrupt(_) => Exit::Damage,
-            // The text of the cause names the file, and says what is wrong with it.
-            ReadError::Unavailable(Unavailable::Backend(cause)) => {
-                return Failure::new(Exit::Failed, cause.to_string());
-            }
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())
@@ -134,7 +130,7 @@ impl From<SyncError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use diptych_store::{Corruption, Position, Refusal};
+    use diptych_store::{Corruption, Position, Refusal, Unavailable};
 
     use super::*;
 
@@ -151,7 +147,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_has_its_documented_code() {
-        let held = OpenError::Held { folder: "data".into(), owner: "process 1".into() };
+        let held =
+            OpenError::Held { folder: "data".into(), owner: "process 1".into(), advice: "stop it" };
         assert_eq!(exit(held), Exit::Held);
         assert_eq!(exit(OpenError::Corrupt(corruption())), Exit::Damage);
         let at = Position::new(1);

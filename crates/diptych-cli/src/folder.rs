@@ -18,9 +18,10 @@ const RETRY: Duration = Duration::from_millis(20);
 /// Opens the log, or creates it if it is missing, runs `work` with it, and closes it.
 pub(crate) fn with_log<T>(
     folder: &Folder,
+    options: &LogOptions,
     work: impl FnOnce(&Log) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let log = when_free(folder.wait.duration(), || Log::open(&folder.dir, LogOptions::default()))?;
+    let log = when_free(folder.wait.duration(), || Log::open(&folder.dir, options.clone()))?;
     let done = work(&log);
     // An error of `work` takes precedence over an error of the close.
     let closed = log.close();
@@ -36,7 +37,7 @@ pub(crate) fn with_existing_log<T>(
     work: impl FnOnce(&Log) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     must_exist(folder)?;
-    with_log(folder, work)
+    with_log(folder, &LogOptions::default(), work)
 }
 
 /// Whether a folder is that of a log.
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     fn held() -> OpenError {
-        OpenError::Held { folder: "data".into(), owner: "process 1".into() }
+        OpenError::Held { folder: "data".into(), owner: "process 1".into(), advice: "stop it" }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod batches;
 mod demo;
 mod exit;
 mod folder;
+mod input;
 mod lines;
 mod ndjson;
 mod progress;

@@ -2,7 +2,9 @@
 //!
 //! The subtle point: payloads pass through unchanged. A payload that is JSON on one line appears
 //! under `data`, and is stored byte by byte as it was given. Any other payload is written as
-//! base64. So a log that is printed and appended to another log keeps its payloads exactly.
+//! base64. So a log that is printed and appended to another log keeps its payloads exactly. The
+//! other log records times of its own, so the recorded time becomes the time of the event, if it
+//! has none.
 
 use std::{
     borrow::Cow,
@@ -45,8 +47,8 @@ pub(crate) enum LineError {
     Base64(#[from] base64::DecodeError),
     #[error("tags: {0}")]
     Tag(#[from] TagError),
-    #[error("occurred_at: {0}")]
-    OccurredAt(#[from] TimestampError),
+    #[error("{field}: {reason}")]
+    Time { field: &'static str, reason: TimestampError },
     #[error("{field}: {text:?} is not a UUID: {reason}")]
     Uuid { field: &'static str, text: String, reason: uuid::Error },
     #[error("metadata: {name:?} is not a text: metadata holds texts by name")]
@@ -83,8 +85,21 @@ struct Line<'a> {
     metadata: Option<BTreeMap<String, Value>>,
     #[serde(default, rename = "position")]
     _position: IgnoredAny,
-    #[serde(default, rename = "recorded_at")]
-    _recorded_at: IgnoredAny,
+    #[serde(borrow)]
+    recorded_at: Option<Cow<'a, str>>,
+}
+
+/// The name in metadata of the time when the log that a line comes from recorded the event.
+const RECORDED_AT: &str = "recorded_at";
+
+/// How the recorded time of a line is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RecordedTime {
+    /// As the time of an event that has none.
+    #[default]
+    AsOccurred,
+    /// Also in the metadata of each event, unless that has an earlier log's time.
+    InMetadata,
 }
 
 /// Reads a field that is present as `Some`, even if it is `null`, because `null` is valid data.
@@ -93,7 +108,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawV
 }
 
 /// Parses the event on this line.
-pub(crate) fn parse(line: &[u8]) -> Result<RawEvent, LineError> {
+pub(crate) fn parse(line: &[u8], recorded: RecordedTime) -> Result<RawEvent, LineError> {
     // Serde would also accept an array of the fields in order.
     if line.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
         return Err(LineError::NotAnObject);
@@ -106,7 +121,13 @@ pub(crate) fn parse(line: &[u8]) -> Result<RawEvent, LineError> {
         (Some(_), Some(_)) => return Err(LineError::DataTwice),
     };
     let mut metadata = metadata(line.metadata.unwrap_or_default())?;
-    metadata.occurred_at = line.occurred_at.map(|text| text.parse()).transpose()?;
+    let recorded_at = line.recorded_at.map(|text| time("recorded_at", &text)).transpose()?;
+    let occurred_at = line.occurred_at.map(|text| time("occurred_at", &text)).transpose()?;
+    metadata.occurred_at = occurred_at.or(recorded_at);
+    if let Some(at) = recorded_at.filter(|_| recorded == RecordedTime::InMetadata) {
+        let kept = metadata.extra.entry(RECORDED_AT.into());
+        kept.or_insert_with(|| at.to_string().into());
+    }
     let tags: Result<Vec<Tag>, TagError> = line.tags.iter().map(|tag| Tag::parse(tag)).collect();
     Ok(RawEvent {
         event_type: Cow::Owned(line.event_type.into_owned()),
@@ -132,6 +153,10 @@ fn metadata(values: BTreeMap<String, Value>) -> Result<Metadata, LineError> {
         }
     }
     Ok(metadata)
+}
+
+fn time(field: &'static str, text: &str) -> Result<Timestamp, LineError> {
+    text.parse().map_err(|reason| LineError::Time { field, reason })
 }
 
 fn uuid(field: &'static str, text: &str) -> Result<Uuid, LineError> {

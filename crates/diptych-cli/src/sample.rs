@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use diptych_log::Log;
+use diptych_log::{Log, LogOptions};
 use diptych_store::{Append, AppendError, EventStore, Filter, Key, Position, Read, Refusal, Tag};
 
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
     let program = env::args().next().unwrap_or_else(|| "diptych".to_owned());
     let filter = Filter::tag(Tag::new("member", "hana"));
 
-    folder::with_log(&folder, |log| {
+    folder::with_log(&folder, &LogOptions::default(), |log| {
         say(&format!("A small library: {}", load(log)?));
         say(&format!("\n$ {program} read --data {data} --filter '{filter}' --limit {READ_EVENTS}"));
         read::print(log, &filter, Read::all().limit(READ_EVENTS))
@@ -64,7 +64,7 @@ fn say(text: &str) {
 fn load(log: &Log) -> Result<String, Failure> {
     let limits = log.limits();
     let mut batches = Batches::new(EVENTS.as_bytes(), limits.clone(), limits.commit_events);
-    let events = batches.next()?.unwrap_or_default().events;
+    let events = batches.first()?.events;
     let count = counted(events.len() as u64, "event");
     let key = Key::new(KEY, digest(&events, &limits)?);
     let place = |first: Position, last: Position| format!("positions {first} to {last}");
@@ -93,7 +93,7 @@ mod tests {
     fn the_events_fit_in_one_commit_and_have_several_types() {
         let limits = Limits::default();
         let mut batches = Batches::new(EVENTS.as_bytes(), limits.clone(), limits.commit_events);
-        let events = batches.next().unwrap().unwrap().events;
+        let events = batches.first().unwrap().events;
         assert!(!batches.has_more().unwrap());
         assert!((200..=1_000).contains(&events.len()), "{}", events.len());
         let types: BTreeSet<_> = events.iter().map(|event| &event.event_type).collect();

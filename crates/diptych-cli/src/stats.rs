@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use diptych_log::Stats;
+use diptych_store::Timestamp;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use crate::{
     exit::Failure,
     folder,
     ndjson::write_json,
-    table::{count, counted, counts, facts},
+    table::{ahead_seconds, count, counted, counts, facts, recorded},
 };
 
 pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
@@ -34,6 +35,7 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
             ("index", BinaryBytes(stats.index_bytes).to_string()),
             ("on disk", BinaryBytes(stats.allocated_bytes).to_string()),
             ("sources", count(stats.sources)),
+            ("recorded", recorded(stats.last_recorded_at, Timestamp::now())),
         ],
     )?;
     if !stats.types.is_empty() {
@@ -58,6 +60,9 @@ struct StatsOutput {
     index_bytes: u64,
     allocated_bytes: u64,
     sources: u64,
+    last_recorded_at: Option<String>,
+    /// By how much that is after the clock.
+    ahead_seconds: u64,
     types: Vec<TypeCount>,
     tag_keys: Vec<KeyCount>,
 }
@@ -87,6 +92,8 @@ impl From<Stats> for StatsOutput {
             index_bytes: stats.index_bytes,
             allocated_bytes: stats.allocated_bytes,
             sources: stats.sources,
+            last_recorded_at: stats.last_recorded_at.map(|at| at.to_string()),
+            ahead_seconds: ahead_seconds(stats.last_recorded_at, Timestamp::now()),
             types: types.map(|(r#type, events)| TypeCount { r#type, events }).collect(),
             tag_keys: keys.map(|(key, tags)| KeyCount { key, tags }).collect(),
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use diptych_store::Timestamp;
 use indicatif::HumanCount;
 
 /// Writes rows of a name and a fact, with all names padded to one width.
@@ -11,6 +12,21 @@ pub(crate) fn facts(out: &mut impl Write, rows: &[(&str, String)]) -> io::Result
         writeln!(out, "{name:width$}  {fact}")?;
     }
     Ok(())
+}
+
+/// The time of the last commit, and by how much it is ahead of the clock.
+pub(crate) fn recorded(at: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(at) = at else { return "never".to_owned() };
+    match ahead_seconds(Some(at), now) {
+        0 => at.to_string(),
+        ahead => format!("{at}, which is {} after the clock", counted(ahead, "second")),
+    }
+}
+
+/// The whole seconds by which a time is ahead of the clock.
+pub(crate) fn ahead_seconds(at: Option<Timestamp>, now: Timestamp) -> u64 {
+    let ahead = at.map_or(0, |at| at.as_micros().saturating_sub(now.as_micros()));
+    u64::try_from(ahead / 1_000_000).unwrap_or(0)
 }
 
 /// Writes the first `top` counts under a heading, with the numbers aligned to the right, then the
@@ -50,6 +66,15 @@ pub(crate) fn counted(number: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_in_the_future_says_how_far() {
+        let (past, now) = (Timestamp::from_micros(0), Timestamp::from_micros(2_500_000));
+        assert_eq!(recorded(Some(past), now), "1970-01-01T00:00:00Z");
+        let ahead = "1970-01-01T00:00:02.5Z, which is 2 seconds after the clock";
+        assert_eq!(recorded(Some(now), past), ahead);
+        assert_eq!(recorded(None, now), "never");
+    }
 
     fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, verify};
-use diptych_store::Corruption;
+use diptych_store::{Corruption, Timestamp};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::{
     folder,
     ndjson::write_json,
     progress::Progress,
-    table::{count, counted, facts},
+    table::{ahead_seconds, count, counted, facts, recorded},
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
@@ -55,6 +55,7 @@ fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
             ("commits", count(verified.commits)),
             ("segments", counted(verified.segments, "file")),
             ("index", counted(verified.index_files, "file")),
+            ("recorded", recorded(verified.last_recorded_at, Timestamp::now())),
             ("read", BinaryBytes(verified.bytes).to_string()),
         ],
     )
@@ -71,6 +72,9 @@ struct IntactOutput {
     segments: u64,
     index_files: u64,
     bytes: u64,
+    last_recorded_at: Option<String>,
+    /// By how much that is after the clock.
+    ahead_seconds: u64,
 }
 
 impl IntactOutput {
@@ -84,6 +88,8 @@ impl IntactOutput {
             segments: verified.segments,
             index_files: verified.index_files,
             bytes: verified.bytes,
+            last_recorded_at: verified.last_recorded_at.map(|at| at.to_string()),
+            ahead_seconds: ahead_seconds(verified.last_recorded_at, Timestamp::now()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It has two implementations: the real disk, and (feature `testing`) a simulated one that can
 //! lose, tear and reorder unsynced writes, and fail any operation. Platform-specific code lives
-//! here: flushing, mapping, locking.
+//! here: flushing, mapping, locking, clocks.
 
 use std::{
     fmt, io,
@@ -12,16 +12,20 @@ use std::{
 
 use bytes::Bytes;
 
+mod clock;
 mod map;
 mod pin;
 mod place;
 pub(crate) mod prefetch;
+mod process;
 mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
+pub use clock::ClockReading;
 pub(crate) use map::{is_resident, prefetch, will_need};
 pub use place::{FileSystemId, FolderPlace};
+pub(crate) use process::has_ended;
 pub use real::RealDisk;
 
 /// The file in a locked folder with text about the process that locked it, for people to read.
@@ -122,6 +126,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// What the clocks of the machine show, for the times of commits.
+    fn clock(&self) -> ClockReading {
+        ClockReading::now()
+    }
+
     /// Bytes that a file occupies, space that is prepared for it included.
     fn allocated(&self, path: &Path) -> io::Result<u64>;
 }
@@ -144,6 +153,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Begins to write back bytes that a later sync will wait for. A hint: it makes nothing
     /// durable, and does not fail.
     fn begin_sync(&self, _offset: u64, _length: usize) {}
+
+    /// Whether the file still has a name: nobody removed or replaced it.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 
     /// Makes everything written before durable: it survives a loss of power.
     fn sync(&self) -> io::Result<()>;

@@ -14,13 +14,9 @@ use crate::{
     append::{accept::Acceptor, batch_waiters::BatchWaiters, writer::Writer},
     disk::DiskLock,
     error::{OpenError, io_error},
-    folder::{Folders, head_file::HEAD_FILE, unclean},
+    folder::{Folders, head_file::HEAD_FILE, unclean, unfinished},
     format::head::PublishedHead,
-    maintain::{
-        cluster::{self, Clusterer},
-        filters,
-        indexer::Indexer,
-    },
+    maintain::{cluster::Clusterer, filters, indexer::Indexer},
     open::{self, OpenLog, evidence::Evidence},
     options::{Background, LogOptions},
     read::Reader,
@@ -57,11 +53,12 @@ impl Engine {
         if is_backup {
             return Ok(engine);
         }
+        // First, because they may fill the disk.
+        unfinished::remove(engine.shared.disk(), engine.shared.folders());
         engine.begin(begins_anew)?;
         let shared = &engine.shared;
         let left = engine.writer.lock().leave_first_head(shared);
         left.map_err(io_error("write", &shared.folders().root.join(HEAD_FILE)))?;
-        cluster::remove_unfinished(shared);
         Ok(engine)
     }
 
@@ -161,13 +158,24 @@ impl Engine {
 
     /// Stops accepting commits. Commits that are accepted and not synced have an unknown outcome.
     pub(crate) fn fail(&self, reason: &str) {
-        tracing::error!(reason, "the log stops taking commits");
+        if self.is_closing_unchanged() {
+            // Reading needs no space. The next open does what could not be done now.
+            tracing::debug!(reason, "the newest part of the index stays in the log");
+        } else {
+            tracing::error!(reason, "the log stops taking commits");
+        }
         let why = Unavailable::Failed { reason: reason.into() };
         let woken = self.acceptor.fail(why.clone());
         self.shared.end_head(why);
         self.waiters.end();
         // Last, because a waker runs code of others.
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether no commit was accepted, and none will be.
+    fn is_closing_unchanged(&self) -> bool {
+        let ended = self.acceptor.ended();
+        self.acceptor.commits().0 == 0 && matches!(ended, Some(Unavailable::Closed))
     }
 
     /// Closes the log: refuses commits and reads, and writes, syncs and indexes everything that was
@@ -216,7 +224,9 @@ impl Engine {
     fn synced(&self) -> Result<(), SyncError> {
         let (commits, ended) = (self.acceptor.commits(), self.acceptor.ended());
         match ended {
-            Some(cause @ Unavailable::Failed { .. }) if self.writer.lock().is_dirty() => {
+            Some(cause @ Unavailable::Failed { .. })
+                if commits.0 > 0 && self.writer.lock().is_dirty() =>
+            {
                 Err(SyncError { cause })
             }
             // Each commit was published by now or never will be, so this does not wait.

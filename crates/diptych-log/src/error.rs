@@ -1,6 +1,11 @@
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
+};
 
 use diptych_store::{AppendError, Corruption, ReadError, SyncError, Unavailable};
+use rustix::io::Errno;
 
 use crate::report::Damage;
 
@@ -9,12 +14,14 @@ use crate::report::Damage;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process (or this one) has locked the folder.
-    #[error("{folder} is held by {owner}: stop it, or use another folder")]
+    #[error("{folder} is held by {owner}: {advice}")]
     Held {
         /// The folder.
         folder: String,
         /// The holder, such as `process 123 (diptych)`.
         owner: String,
+        /// Advice on how to go on.
+        advice: &'static str,
     },
     /// The log is damaged.
     #[error(transparent)]
@@ -28,7 +35,7 @@ pub enum OpenError {
         format: u16,
     },
     /// The operating system refused.
-    #[error("{what}: {cause}")]
+    #[error("{what}: {}", with_advice(.cause))]
     Io {
         /// The operation that failed, with the path.
         what: String,
@@ -153,12 +160,65 @@ pub(crate) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Ope
 }
 
 /// The error of a read for which the operating system did not deliver.
-pub(crate) fn read_failed(path: &Path, cause: &io::Error) -> ReadError {
-    if cause.kind() == io::ErrorKind::InvalidData {
+pub(crate) fn read_failed(path: &Path, cause: io::Error) -> ReadError {
+    if cause.kind() == ErrorKind::InvalidData {
         return corruption(path, 0, cause.to_string()).into();
     }
-    let what = io::Error::new(cause.kind(), format!("cannot read {}: {cause}", path.display()));
-    ReadError::Unavailable(Unavailable::Backend(Arc::new(what)))
+    storage_failed("read", path, cause).into()
+}
+
+/// The error of an operation on a file that may succeed later.
+pub(crate) fn storage_failed(what: &str, path: &Path, cause: io::Error) -> Unavailable {
+    let advice = advice(&cause).unwrap_or("find the cause, then try again");
+    let what = format!("cannot {what} {}", path.display()).into();
+    Unavailable::Storage { what, cause: Arc::new(cause), advice }
+}
+
+/// An error of the operating system, with advice if there is any.
+pub(crate) fn with_advice(cause: &io::Error) -> String {
+    match advice(cause) {
+        Some(advice) => format!("{cause}; {advice}"),
+        None => cause.to_string(),
+    }
+}
+
+/// The next step for the operator.
+fn advice(cause: &io::Error) -> Option<&'static str> {
+    let number = cause.raw_os_error().map(Errno::from_raw_os_error);
+    match (number, cause.kind()) {
+        (Some(Errno::MFILE | Errno::NFILE), _) => {
+            Some("raise the limit on open files (`ulimit -n`)")
+        }
+        (Some(Errno::NOMEM), _) | (_, ErrorKind::OutOfMemory) => {
+            Some("free memory, or raise the limit on mapped areas (`vm.max_map_count` of Linux)")
+        }
+        (Some(Errno::IO), _) => Some("check the disk, then run `diptych verify`"),
+        (_, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            Some("free space on the file system")
+        }
+        (_, ErrorKind::ReadOnlyFilesystem) => {
+            Some("find out why the file system is read-only, and make it writable")
+        }
+        (_, ErrorKind::PermissionDenied) => {
+            Some("give the user of this process access to the files of the log")
+        }
+        // An error that was wrapped to name another file.
+        _ => cause.get_ref()?.source()?.downcast_ref().and_then(advice),
+    }
+}
+
+/// An error of the operating system on another file than the one that is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {cause}")]
+struct OtherFile {
+    what: String,
+    #[source]
+    cause: io::Error,
+}
+
+/// Adds the failed operation to an error of the operating system, and keeps its kind.
+pub(crate) fn of_other_file(what: String, cause: io::Error) -> io::Error {
+    io::Error::new(cause.kind(), OtherFile { what, cause })
 }
 
 /// The error of an append whose condition or key could not be checked, because a read failed.
@@ -168,5 +228,39 @@ pub(crate) fn check_failed(error: ReadError) -> AppendError {
         ReadError::Corrupt(corruption) => corruption.into(),
         ReadError::Unavailable(unavailable) => unavailable.into(),
         other => SyncError { cause: Unavailable::Backend(Arc::new(other)) }.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once, each of these was "the store's backend does not answer; try again".
+    #[test]
+    fn an_error_says_file_operation_cause_and_the_next_step() {
+        let path = Path::new("/data/log/index/1.run");
+        for (number, advice) in [
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::NFILE, "ulimit -n"),
+            (Errno::NOMEM, "vm.max_map_count"),
+            (Errno::IO, "diptych verify"),
+            (Errno::NOSPC, "free space"),
+            (Errno::DQUOT, "free space"),
+            (Errno::ROFS, "read-only"),
+            (Errno::ACCESS, "access"),
+        ] {
+            let cause = || io::Error::from_raw_os_error(number.raw_os_error());
+            let texts = [
+                read_failed(path, cause()).to_string(),
+                read_failed(path, of_other_file("the next file".into(), cause())).to_string(),
+                io_error("read", path)(cause()).to_string(),
+            ];
+            for text in texts {
+                assert!(text.starts_with("cannot read /data/log/index/1.run: "), "{text}");
+                assert!(text.contains(&cause().to_string()), "{text}");
+                assert!(text.contains(advice), "{text}");
+                assert!(!text.contains("backend"), "{text}");
+            }
+        }
     }
 }

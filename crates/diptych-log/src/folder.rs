@@ -10,6 +10,7 @@ pub(crate) mod listing;
 pub(crate) mod manifest;
 pub(crate) mod mark;
 pub(crate) mod unclean;
+pub(crate) mod unfinished;
 
 /// The folders of a log.
 #[derive(Clone, Debug)]

@@ -56,7 +56,9 @@ pub use backup::{
 };
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
-pub use options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy, Tuning};
+pub use options::{
+    Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, Tuning,
+};
 pub use read::follower::Follower;
 pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;

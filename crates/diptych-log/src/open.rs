@@ -6,7 +6,12 @@ use std::{path::Path, sync::Arc};
 use diptych_store::{LogIdentity, Position, Timestamp};
 
 use crate::{
-    catalog::{Catalog, filter_file, part::IndexPart, rebuild::LastCommit, segment::Segment},
+    catalog::{
+        Catalog, filter_file,
+        part::{self, IndexPart},
+        rebuild::{LastCommit, UnusableFiles},
+        segment::Segment,
+    },
     disk::{Disk, DiskFile, DiskLock},
     error::{OpenError, corruption, io_error},
     folder::{
@@ -248,6 +253,7 @@ impl Opening<'_> {
     ) -> Result<Vec<Arc<IndexPart>>, OpenError> {
         let index = self.list_index(u32::MAX)?;
         let mut parts = Vec::new();
+        let unusable = Arc::new(UnusableFiles::new(part::INDEX_FILE));
         let nexts = sealed.iter().skip(1).map(|segment| segment.base).chain([last.base]);
         for (ListedSegment { sequence, base }, next) in sealed.iter().zip(nexts) {
             let path = self.folders.segments.join(segment::file_name(*sequence, *base));
@@ -275,6 +281,7 @@ impl Opening<'_> {
                     self.folders,
                     (run.first, run.last),
                     self.seed,
+                    &unusable,
                 ))
             }));
         }

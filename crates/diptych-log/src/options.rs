@@ -79,6 +79,17 @@ pub enum PlacePolicy {
     Follow,
 }
 
+/// Whether a log whose last commit is far in the future accepts commits: see
+/// [`Tuning::clock_ahead`]. Either the clock is wrong now, or it was when that commit was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FutureTime {
+    /// Appends are refused until the clock gets there. Reads work.
+    #[default]
+    Refuse,
+    /// Commits are recorded at the time of the last one until the clock gets there.
+    Accept,
+}
+
 /// Bounds and pauses of the work behind the commits. The defaults suit most machines; each of them
 /// trades memory or throughput for latency.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +98,11 @@ pub struct Tuning {
     /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Must be at least 1.
     /// Default: 4.
     pub waiting_parts: usize,
+    /// How long the index may fail to be written, for example on a full disk, before the log stops
+    /// taking commits. It is tried again with pauses of up to a second. Meanwhile parts wait in
+    /// memory: once half of `waiting_parts` do, and none was written for a second, each append waits
+    /// for some milliseconds. Has no effect with [`Background::Inline`]. Default: 2 minutes.
+    pub index_patience: Duration,
     /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
     /// longer when the file grows. It has an effect with [`Durability::Synced`] only. A value below
     /// 4 KiB mostly writes none. Default: 512 KiB.
@@ -100,16 +116,31 @@ pub struct Tuning {
     /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
     /// so that clustering takes a tenth of the time. No pause is longer than an hour.
     pub cluster_pause: u32,
+    /// Bytes of memory that clustering a segment, or building a segment filter, may take. A larger
+    /// segment is not clustered, and a larger filter is not built. Default: 256 MiB, four times the
+    /// default size of a segment.
+    pub tidy_bytes: u64,
+    /// With [`TimeSource::Clock`]: how far the clock may jump while the log is open, compared with
+    /// a clock that nobody sets. Appends after a larger jump are refused until the clock is right
+    /// again, or the log is opened again. Default: 5 minutes.
+    pub clock_jump: Duration,
+    /// With [`TimeSource::Clock`]: how far in the future the last commit may be. If it is further,
+    /// [`LogOptions::future_time`] decides. Default: 24 hours.
+    pub clock_ahead: Duration,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
             waiting_parts: 4,
+            index_patience: Duration::from_secs(120),
             prepared_bytes: 512 << 10,
             tidy_after: Duration::from_secs(2),
             tidy_at_latest: Duration::from_secs(30),
             cluster_pause: 9,
+            tidy_bytes: 256 << 20,
+            clock_jump: Duration::from_secs(5 * 60),
+            clock_ahead: Duration::from_secs(24 * 3_600),
         }
     }
 }
@@ -127,6 +158,8 @@ pub struct LogOptions {
     pub limits: Limits,
     /// Where `recorded_at` comes from.
     pub time: TimeSource,
+    /// Whether a log whose last commit is far in the future accepts commits.
+    pub future_time: FutureTime,
     /// A segment file is completed and the next one begun at about this many bytes.
     pub segment_bytes: u64,
     /// The index of the newest events is written to a file at about this many bytes of log. This
@@ -153,6 +186,7 @@ impl Default for LogOptions {
             durability: Durability::Synced,
             limits: Limits::default(),
             time: TimeSource::Clock,
+            future_time: FutureTime::Refuse,
             segment_bytes: 64 << 20,
             index_bytes: 4 << 20,
             queue_bytes: 8 << 20,

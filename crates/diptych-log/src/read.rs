@@ -140,8 +140,9 @@ impl<'a> Reader<'a> {
         shared.check_open()?;
         let head = shared.head().position();
         let (types, tag_keys) = count_names(shared.disk(), &shared.catalog(), head)?;
+        let last = self.read(&Filter::everything(), &Read::backwards().limit(1))?;
         let files = files::files(shared);
-        let files = files.map_err(|error| read_failed(&shared.folders().root, &error))?;
+        let files = files.map_err(|error| read_failed(&shared.folders().root, error))?;
         Ok(Stats {
             identity: shared.identity(),
             head,
@@ -152,6 +153,7 @@ impl<'a> Reader<'a> {
             types,
             tag_keys,
             sources: shared.tracking().len() as u64,
+            last_recorded_at: last.get(0).map(|event| event.recorded_at()),
         })
     }
 }
@@ -296,7 +298,7 @@ impl Filling<'_> {
 
     fn open(&mut self, part: &IndexPart) -> Result<(SegmentBytes, u32), ReadError> {
         let published = part.segment.published(self.shared.disk());
-        let published = published.map_err(|error| read_failed(&part.segment.path, &error))?;
+        let published = published.map_err(|error| read_failed(&part.segment.path, error))?;
         let chunk = self.builder.chunk(published.bytes.clone());
         Ok((published, chunk))
     }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use diptych_store::{LogIdentity, Position};
+use diptych_store::{LogIdentity, Position, Timestamp};
 
 /// Figures about the content and the files of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Stats {
     pub tag_keys: Vec<(String, u64)>,
     /// Tracking sources.
     pub sources: u64,
+    /// When the last event was recorded.
+    pub last_recorded_at: Option<Timestamp>,
 }
 
 /// The report of a verification that found everything in order.
@@ -42,6 +44,8 @@ pub struct VerifyReport {
     pub index_files: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// When the last commit was recorded.
+    pub last_recorded_at: Option<Timestamp>,
 }
 
 /// Where a verification found damage.

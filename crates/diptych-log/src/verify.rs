@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use diptych_store::{Corruption, LogIdentity, Position};
+use diptych_store::{Corruption, LogIdentity, Position, Timestamp};
 
 use crate::{
     catalog::{
@@ -521,6 +521,7 @@ impl<'a> Verifying<'a> {
             segments: self.checked_segments,
             index_files: self.index_files,
             bytes: self.bytes,
+            last_recorded_at: (self.time != i64::MIN).then(|| Timestamp::from_micros(self.time)),
         })
     }
 }

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, io, sync::Arc};
 
 use crate::{identity::LogIdentity, position::Position};
 
@@ -190,9 +190,29 @@ pub enum Unavailable {
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,
-    /// The system below the store does not answer.
+    /// A remote system below the store does not answer.
     #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The storage of this machine failed an operation. A later one may succeed.
+    #[error("{what}: {cause}; {advice}")]
+    Storage {
+        /// The operation that failed, with its file.
+        what: Arc<str>,
+        /// The error of the operating system.
+        #[source]
+        cause: Arc<io::Error>,
+        /// The next step for the operator.
+        advice: &'static str,
+    },
+    /// The clock of the machine cannot be right, so the store records no time from it. Reads go on,
+    /// and commits are accepted again once the clock is right.
+    #[error("{what}; {advice}")]
+    Clock {
+        /// The time that the clock shows, and the time that the store expects.
+        what: Arc<str>,
+        /// The next step for the operator.
+        advice: &'static str,
+    },
     /// The store answers, but its history is not the history that the caller began with.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),

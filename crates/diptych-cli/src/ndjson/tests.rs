@@ -15,6 +15,10 @@ fn printed(event: RawEvent) -> String {
     })
 }
 
+fn parse(line: &[u8]) -> Result<RawEvent, LineError> {
+    super::parse(line, RecordedTime::AsOccurred)
+}
+
 fn problem(line: &str) -> String {
     parse(line.as_bytes()).unwrap_err().to_string()
 }
@@ -33,7 +37,7 @@ fn data_is_kept_byte_by_byte() {
 
 #[test]
 fn every_field_is_read() {
-    let line = r#"{"position":7,"recorded_at":"whenever","type":"t","version":3,
+    let line = r#"{"position":7,"recorded_at":"2014-01-01T00:00:00Z","type":"t","version":3,
         "tags":["a:1","b:2"],"data":1,"id":"00000000-0000-0000-0000-000000000001",
         "occurred_at":"2013-01-01T11:15:00+01:00","metadata":{
         "correlation":"00000000-0000-0000-0000-000000000002",
@@ -138,10 +142,17 @@ fn events() -> impl Strategy<Value = RawEvent> {
 
 proptest! {
     #[test]
-    fn a_printed_event_parses_to_an_equal_event(event in events()) {
+    fn a_printed_event_parses_to_an_equal_event_with_its_time(mut event in events()) {
         let line = printed(event.clone());
         prop_assert_eq!(line.matches('\n').count(), 1);
-        prop_assert_eq!(parse(line.as_bytes()).unwrap(), event);
+        let fields: Value = serde_json::from_str(&line).unwrap();
+        let recorded: Timestamp = fields["recorded_at"].as_str().unwrap().parse().unwrap();
+        event.metadata.occurred_at.get_or_insert(recorded);
+        prop_assert_eq!(&parse(line.as_bytes()).unwrap(), &event);
+        let kept = super::parse(line.as_bytes(), RecordedTime::InMetadata).unwrap();
+        let name = RECORDED_AT.into();
+        event.metadata.extra.entry(name).or_insert_with(|| recorded.to_string().into());
+        prop_assert_eq!(kept, event);
     }
 
     #[test]

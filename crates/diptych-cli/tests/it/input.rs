@@ -1,6 +1,14 @@
 //! How `append` handles its input within one run.
 
-use serde_json::json;
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::Child,
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
 
 use crate::program::{Program, events};
 
@@ -76,4 +84,63 @@ fn a_closed_output_does_not_end_the_loading() {
     let ran = crate::program::finish(child, events("t", 300));
     ran.ended(0, "");
     assert_eq!(ran.stderr, "");
+}
+
+/// Far longer than an acknowledgement takes.
+const LONG: Duration = Duration::from_secs(120);
+
+/// The lines that a program prints, as they come.
+fn printed(child: &mut Child) -> Receiver<Value> {
+    let (send, lines) = channel();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    thread::spawn(move || {
+        for line in output.lines() {
+            let _ = send.send(serde_json::from_str(&line.unwrap()).unwrap());
+        }
+    });
+    lines
+}
+
+/// Once, events from a slow pipe were acknowledged only at its end, or 64 commits later.
+#[test]
+fn what_was_read_is_acknowledged_when_the_input_pauses() {
+    let program = Program::new();
+    let mut child = program.start(&["append"]);
+    let lines = printed(&mut child);
+    let mut input = child.stdin.take().unwrap();
+    let mut first = 1;
+    for _ in 0..3 {
+        input.write_all(events("t", 5).as_bytes()).unwrap();
+        // They may come with a pause within them.
+        let end = first + 5;
+        while first < end {
+            let line = lines.recv_timeout(LONG).expect("the input pauses");
+            assert_eq!(line["first"], first);
+            first = line["last"].as_u64().unwrap() + 1;
+        }
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    assert!(lines.recv_timeout(LONG).is_err(), "something was acknowledged twice");
+}
+
+#[test]
+fn a_pause_does_not_end_a_commit_of_a_given_size() {
+    let program = Program::new();
+    let mut child = program.start(&["append", "--batch", "2", "--flush-ms", "0"]);
+    let lines = printed(&mut child);
+    let mut input = child.stdin.take().unwrap();
+    for line in events("t", 5).lines() {
+        input.write_all(line.as_bytes()).unwrap();
+        input.flush().unwrap();
+        input.write_all(b"\n").unwrap();
+    }
+    for (first, last) in [(1, 2), (3, 4)] {
+        let line = lines.recv_timeout(LONG).expect("the input pauses");
+        assert_eq!(line, json!({"first": first, "last": last, "events": 2}));
+    }
+    drop(input);
+    let line = lines.recv_timeout(LONG).expect("the input has ended");
+    assert_eq!(line, json!({"first": 5, "last": 5, "events": 1}));
+    assert!(child.wait().unwrap().success());
 }

@@ -51,23 +51,37 @@ fn every_field_is_printed_as_it_was_appended() {
     assert_eq!(read, event);
 }
 
+/// Once, events without a time of their own got the time of the copy.
 #[test]
-fn a_log_printed_and_appended_elsewhere_is_equal() {
-    let (one, other) = (Program::new(), Program::new());
+fn a_log_printed_and_appended_elsewhere_is_equal_and_keeps_its_times() {
+    let one = Program::new();
     one.load(fs::read(sample()).unwrap());
     one.load("{\"type\":\"bytes\",\"data_base64\":\"AP8K\"}\n");
     let printed = one.run(&["read"], "").stdout;
     assert!(printed.lines().count() > 200);
-    other.load(&printed);
-    let without_time = |text: &str| {
-        let line = |line: &str| {
+    for keeps_both in [false, true] {
+        let other = Program::new();
+        let append: &[&str] =
+            if keeps_both { &["append", "--keep-recorded-at"] } else { &["append"] };
+        other.run(append, &printed).ended(0, "");
+        let expected = printed.lines().map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("recorded_at").unwrap();
+            let fields = line.as_object_mut().unwrap();
+            let recorded = fields.remove("recorded_at").unwrap();
+            fields.entry("occurred_at").or_insert(recorded.clone());
+            if keeps_both {
+                let metadata = fields.entry("metadata").or_insert(json!({}));
+                metadata["recorded_at"] = recorded;
+            }
             line
-        };
-        text.lines().map(line).collect::<Vec<_>>()
-    };
-    assert_eq!(without_time(&printed), without_time(&other.run(&["read"], "").stdout));
+        });
+        let expected: Vec<_> = expected.collect();
+        let mut copied = other.run(&["read"], "").lines();
+        for line in &mut copied {
+            line.as_object_mut().unwrap().remove("recorded_at").unwrap();
+        }
+        assert_eq!(copied, expected);
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ use crate::{
     shared::{LogEnd, SharedState},
 };
 
+mod clock;
+mod room;
 mod state;
 mod turn;
 
@@ -67,6 +69,29 @@ pub(crate) enum Outcome {
     Refused(AppendError, CommitSync),
 }
 
+/// The place of one append among those that wait for room. The append waits no longer when the
+/// place is dropped.
+#[derive(Debug)]
+pub(crate) struct WaitPlace<'a> {
+    acceptor: &'a Acceptor,
+    number: Option<u64>,
+}
+
+impl<'a> WaitPlace<'a> {
+    pub(crate) fn new(acceptor: &'a Acceptor) -> WaitPlace<'a> {
+        WaitPlace { acceptor, number: None }
+    }
+}
+
+impl Drop for WaitPlace<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let waker = self.acceptor.state.lock().room.leave(number);
+        // Without the lock, because dropping a waker runs code of others.
+        drop(waker);
+    }
+}
+
 /// The thread that writes an accepted commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
@@ -83,12 +108,13 @@ impl Acceptor {
     }
 
     /// Accepts a commit or refuses it. Pending means that there is no room now: `waker` is woken
-    /// when the caller can offer it again.
+    /// when the caller can offer it again, unless `place` was dropped.
     pub(crate) fn offer(
         &self,
         shared: &SharedState,
         commit: &mut EncodedCommit,
         writes: Writes,
+        place: &mut WaitPlace<'_>,
         waker: &Waker,
     ) -> Poll<Result<Outcome, AppendError>> {
         let lookup = match self.look_up(shared, &commit.append) {
@@ -100,7 +126,13 @@ impl Acceptor {
             return Poll::Ready(Err(why.clone().into()));
         }
         if !state.has_room(shared) {
-            state.room.push(waker.clone());
+            let replaced = state.room.wait(&mut place.number, waker);
+            if state.next_append().is_some() {
+                // The writer thread wakes this append in time.
+                self.work.notify_one();
+            }
+            drop(state);
+            drop(replaced);
             return Poll::Pending;
         }
         Poll::Ready(self.accept(&mut state, shared, commit, lookup, writes))
@@ -179,7 +211,7 @@ impl Acceptor {
     pub(crate) fn fail(&self, why: Unavailable) -> Vec<Waker> {
         let mut state = self.state.lock();
         state.stop_taking(why);
-        std::mem::take(&mut state.room)
+        state.room.take()
     }
 
     /// Stops accepting commits and tells the writer thread to end; returns `false` if
@@ -193,7 +225,7 @@ impl Acceptor {
         state.ended.get_or_insert(Unavailable::Closed);
         shared.close();
         state.stop = true;
-        let woken = std::mem::take(&mut state.room);
+        let woken = state.room.take();
         self.work.notify_all();
         drop(state);
         woken.into_iter().for_each(Waker::wake);

@@ -1,7 +1,11 @@
 //! Writing accepted commits: take the whole queue, write it, sync it. While one sync runs the next
 //! batch gathers.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diptych_store::Position;
 
@@ -9,8 +13,8 @@ use crate::{
     append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
     disk::DiskFile,
-    error::OpenError,
-    folder::manifest,
+    error::{OpenError, with_advice},
+    folder::{head_file, manifest},
     format::{
         frame::{self, Link},
         head::PublishedHead,
@@ -26,6 +30,9 @@ use crate::{
 /// interval: they fill memory, and appends wait for them.
 const PARTS_PER_SYNC: usize = 2;
 
+/// The time between two looks at whether the file with the published head still has its name.
+const HEAD_LOOK: Duration = Duration::from_millis(250);
+
 /// Bytes of a block of a file system, mostly.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -38,6 +45,8 @@ pub(crate) struct Writer {
     head_file: Option<Arc<dyn DiskFile>>,
     /// The manifest as it is in its file, or is to be. A backup has none.
     manifest: Option<Manifest>,
+    /// When somebody last looked whether the file with the published head has its name.
+    head_looked: Instant,
     /// Whether something was written that is not synced.
     dirty: bool,
     /// Where the next commit goes.
@@ -59,7 +68,8 @@ impl Writer {
     ) -> Writer {
         let (dirty, jobs) = (false, Vec::new());
         let (written, prepared) = (end, end);
-        Writer { segment, file, head_file, manifest, dirty, written, prepared, jobs }
+        let head_looked = Instant::now();
+        Writer { segment, file, head_file, manifest, head_looked, dirty, written, prepared, jobs }
     }
 
     /// Writes a batch, and syncs it if every batch is synced. Readers may see its bytes once its
@@ -264,8 +274,13 @@ impl Writer {
 
     /// Tells other processes that the log is published up to everything that was written, which
     /// ends with the event at `position`.
-    pub(crate) fn leave_head(&self, shared: &SharedState, position: Position) {
-        if let Err(error) = self.write_head(shared, position) {
+    pub(crate) fn leave_head(&mut self, shared: &SharedState, position: Position) {
+        let mut left = self.write_head(shared, position);
+        if self.head_looked.elapsed() >= HEAD_LOOK {
+            self.head_looked = Instant::now();
+            left = left.and_then(|()| self.keep_head_file(shared, position));
+        }
+        if let Err(error) = left {
             tracing::warn!(%error, "the published head cannot be left for followers");
         }
     }
@@ -278,14 +293,29 @@ impl Writer {
 
     fn write_head(&self, shared: &SharedState, position: Position) -> io::Result<()> {
         let Some(file) = &self.head_file else { return Ok(()) };
+        file.write_at(0, &self.head_bytes(shared, position))
+    }
+
+    fn head_bytes(&self, shared: &SharedState, position: Position) -> Vec<u8> {
         let (end, segment) = (self.written, self.segment.sequence);
         let head = PublishedHead { position, end, identity: shared.identity(), segment };
         let nonce = self.manifest.as_ref().map(|manifest| &manifest.run.nonce);
-        let bytes = nonce.map_or_else(|| head.encode(), |nonce| head.encode_with(nonce));
-        file.write_at(0, &bytes)
+        nonce.map_or_else(|| head.encode(), |nonce| head.encode_with(nonce))
+    }
+
+    /// Makes the file with the published head again if somebody removed it.
+    fn keep_head_file(&mut self, shared: &SharedState, position: Position) -> io::Result<()> {
+        if self.head_file.as_ref().map_or(Ok(true), |file| file.has_name())? {
+            return Ok(());
+        }
+        tracing::warn!("the file `head` was removed while the log was open: it is made again");
+        let head = self.head_bytes(shared, position);
+        let file = head_file::recreate(shared.disk(), &shared.folders().root, &head)?;
+        self.head_file = Some(file);
+        Ok(())
     }
 }
 
 fn failure(segment: &Segment, what: &str, error: &io::Error) -> String {
-    format!("cannot {what} {}: {error}", segment.path.display())
+    format!("cannot {what} {}: {}", segment.path.display(), with_advice(error))
 }

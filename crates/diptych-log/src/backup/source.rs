@@ -1,5 +1,7 @@
 //! Finding where a log ends, from outside and without changing the log.
 
+use std::io::ErrorKind;
+
 use crate::{
     disk::Disk,
     error::{OpenError, corruption, io_error},
@@ -36,7 +38,18 @@ pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead
         Ok(_lock) => scanned(disk, folders),
         Err(OpenError::Held { .. }) => {
             let path = folders.root.join(HEAD_FILE);
-            let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+            let file = disk.open(&path, 0).map_err(|error| match error.kind() {
+                // The open log makes it again with one of its next commits.
+                ErrorKind::NotFound => {
+                    let what = format!(
+                        "{} was removed; the process that has the log open makes it again with its \
+                         next commits: back up again then",
+                        path.display()
+                    );
+                    OpenError::Io { what, cause: error }
+                }
+                _ => io_error("open", &path)(error),
+            })?;
             head_file::read_head(&*file).map_err(io_error("read", &path))
         }
         Err(other) => Err(other),
@@ -55,7 +68,7 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
         }
     }
     let what = format!("there is nothing in the log in {}", folders.root.display());
-    Err(OpenError::Io { what, cause: std::io::ErrorKind::NotFound.into() })
+    Err(OpenError::Io { what, cause: ErrorKind::NotFound.into() })
 }
 
 /// Where the whole commits of a last segment end; `None` if it holds nothing.

@@ -13,7 +13,7 @@ use std::{
 use diptych_store::ReadError;
 
 use crate::{
-    catalog::part::IndexPart,
+    catalog::{part::IndexPart, rebuild::UnusableFiles},
     disk::Disk,
     error::{OpenError, io_error, read_failed},
     folder::{Folders, derived},
@@ -23,6 +23,9 @@ use crate::{
 /// Segments in a group of the first kind, and groups of the first kind in one of the second.
 pub(crate) const FEW: u32 = 8;
 pub(crate) const MANY: u32 = FEW * FEW;
+
+/// The files that [`UnusableFiles`] counts.
+const GROUP_FILE: &str = "a group file";
 
 /// `first-last.group`, by the sequences of its segments.
 pub(crate) fn file_name(first: u32, last: u32) -> String {
@@ -43,6 +46,7 @@ pub(crate) struct SegmentFilterFile {
     /// Sequences of its segments.
     pub(crate) first: u32,
     pub(crate) last: u32,
+    unusable: Arc<UnusableFiles>,
     /// Holds `None` if the file is unusable: then all its segments are searched.
     filter: OnceLock<Option<UsableFilter>>,
 }
@@ -57,18 +61,24 @@ pub(crate) struct UsableFilter {
 }
 
 impl SegmentFilterFile {
-    fn new(folders: &Folders, first: u32, last: u32) -> SegmentFilterFile {
+    fn new(
+        folders: &Folders,
+        (first, last): (u32, u32),
+        unusable: &Arc<UnusableFiles>,
+    ) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
-        SegmentFilterFile { path, first, last, filter: OnceLock::new() }
+        let unusable = unusable.clone();
+        SegmentFilterFile { path, first, last, unusable, filter: OnceLock::new() }
     }
 
     /// A filter whose file was just written.
     pub(crate) fn made(
         folders: &Folders,
-        (first, last): (u32, u32),
+        span: (u32, u32),
         usable: UsableFilter,
     ) -> SegmentFilterFile {
-        let file = SegmentFilterFile::new(folders, first, last);
+        let unusable = Arc::new(UnusableFiles::new(GROUP_FILE));
+        let file = SegmentFilterFile::new(folders, span, &unusable);
         SegmentFilterFile { filter: OnceLock::from(Some(usable)), ..file }
     }
 
@@ -117,7 +127,7 @@ impl SegmentFilterFile {
     ) -> Result<Option<UsableFilter>, ReadError> {
         let found = derived::map_if_there(disk, &self.path);
         let found =
-            found.map_err(|error| read_failed(&self.path, &error))?.and_then(SegmentFilter::parse);
+            found.map_err(|error| read_failed(&self.path, error))?.and_then(SegmentFilter::parse);
         let segments = self.last - self.first + 1;
         let found =
             found.filter(|filter| (filter.first, filter.segments) == (self.first, segments));
@@ -127,8 +137,7 @@ impl SegmentFilterFile {
                 return Ok(Some(UsableFilter { filter, always }));
             }
         }
-        let file = self.path.display();
-        tracing::warn!(%file, "a group file is missing or no good: it is not used");
+        self.unusable.note(&self.path, "it is not used");
         Ok(None)
     }
 }
@@ -152,7 +161,7 @@ pub(crate) fn marks(
     for IndexPart { segment, .. } in parts.iter().map(|part| &**part) {
         let at = segment.sequence.wrapping_sub(first);
         if let Some(mark) = marks.get_mut(at as usize).filter(|mark| **mark == 0) {
-            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, &error))?;
+            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
             match link {
                 Some(link) => *mark = link.chain,
                 None => always |= 1_u64.checked_shl(at).unwrap_or(0),
@@ -189,9 +198,10 @@ pub(crate) fn list(
     let mut spans: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     spans.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
     let (mut filters, mut next) = (Vec::new(), 0);
+    let unusable = Arc::new(UnusableFiles::new(GROUP_FILE));
     for (first, last) in spans {
         if first >= next && last < active {
-            filters.push(Arc::new(SegmentFilterFile::new(folders, first, last)));
+            filters.push(Arc::new(SegmentFilterFile::new(folders, (first, last), &unusable)));
             next = last + 1;
         } else {
             derived::remove_needless(disk, &folders.index.join(file_name(first, last)));

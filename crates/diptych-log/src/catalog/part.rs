@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 
 use crate::{
     catalog::{
-        rebuild::{Rebuilt, is_bound, sample},
+        rebuild::{Rebuilt, UnusableFiles, is_bound, sample},
         segment::{Segment, SegmentBytes},
     },
     disk::{Disk, prefetch},
@@ -27,6 +27,9 @@ use crate::{
     },
     index::{Columns, Coverage, Index, IndexFile, Newest, Seed, index_file, newest::Commit},
 };
+
+/// The files that [`UnusableFiles`] counts.
+pub(crate) const INDEX_FILE: &str = "an index file";
 
 /// The index of some consecutive events of one segment.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ enum PartSource {
         last: Position,
         /// The key of the hash of names, for a rebuild.
         seed: Seed,
+        unusable: Arc<UnusableFiles>,
         run: RwLock<Option<IndexFile>>,
     },
 }
@@ -62,7 +66,8 @@ impl IndexPart {
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: IndexFile) -> IndexPart {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
         let seed = run.seed();
-        let source = PartSource::File { path, last, seed, run: RwLock::new(Some(run)) };
+        let unusable = Arc::new(UnusableFiles::new(INDEX_FILE));
+        let source = PartSource::File { path, last, seed, unusable, run: RwLock::new(Some(run)) };
         IndexPart { segment, first, source }
     }
 
@@ -71,12 +76,14 @@ impl IndexPart {
         folders: &Folders,
         (first, last): (Position, Position),
         seed: Seed,
+        unusable: &Arc<UnusableFiles>,
     ) -> IndexPart {
+        let unusable = unusable.clone();
         let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
         IndexPart {
             segment,
             first,
-            source: PartSource::File { path, last, seed, run: RwLock::new(None) },
+            source: PartSource::File { path, last, seed, unusable, run: RwLock::new(None) },
         }
     }
 
@@ -134,13 +141,13 @@ impl IndexPart {
     ) -> Result<R, ReadError> {
         match &self.source {
             PartSource::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
-            PartSource::File { path, last, seed, run } => {
+            PartSource::File { path, last, seed, unusable, run } => {
                 if let Some(run) = &*run.read() {
                     return Ok(question(Index::File(run)));
                 }
                 let mut slot = run.write();
                 if slot.is_none() {
-                    *slot = Some(self.load(disk, path, *last, *seed)?);
+                    *slot = Some(self.load(disk, path, (*last, *seed), unusable)?);
                 }
                 match &*slot {
                     Some(run) => Ok(question(Index::File(run))),
@@ -154,15 +161,15 @@ impl IndexPart {
         &self,
         disk: &dyn Disk,
         path: &Path,
-        last: Position,
-        seed: Seed,
+        (last, seed): (Position, Seed),
+        unusable: &UnusableFiles,
     ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
-        let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let published = published.map_err(|error| read_failed(&self.segment.path, error))?;
         let checksum = published.head.checksum;
-        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, error))?;
         let link = self.segment.link(disk);
-        let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
+        let link = link.map_err(|error| read_failed(&self.segment.path, error))?;
         let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
             run.first() == self.first
                 && run.first().plus(u64::from(run.len())) == last.plus(1)
@@ -173,8 +180,7 @@ impl IndexPart {
         if let Some((run, _)) = fits {
             return Ok(run);
         }
-        let why = "index file is missing, damaged or of other records: built again";
-        tracing::warn!(file = %path.display(), "{why}");
+        unusable.note(path, "it is built again");
         let file = self.rebuild(last, seed, &published, link)?;
         let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
         // The bytes in memory are enough: a look-up need not wait until the disk works again.

@@ -1,6 +1,11 @@
 //! Building the index of a segment from its frames, and checking that an index file was made from
 //! them.
 
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
 use diptych_store::{
     KeyedCommit, Position, Timestamp,
     encoding::{Fields, Layout},
@@ -16,6 +21,43 @@ use crate::{
     },
     index::{Columns, Coverage, IndexFile},
 };
+
+/// Counts the files of one kind that an open log found unusable. After a restore, or the first open
+/// by a newer version, these can be all: so the first is a warning, and the others are counted.
+#[derive(Debug)]
+pub(crate) struct UnusableFiles {
+    kind: &'static str,
+    count: AtomicU64,
+}
+
+impl UnusableFiles {
+    pub(crate) fn new(kind: &'static str) -> UnusableFiles {
+        UnusableFiles { kind, count: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn note(&self, path: &Path, consequence: &str) {
+        let (kind, file) = (self.kind, path.display());
+        if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                %file,
+                "{kind} is missing, damaged or of other records: {consequence}; others like it \
+                 are counted, and only shown at level debug"
+            );
+        } else {
+            tracing::debug!(%file, "{kind} is missing, damaged or of other records");
+        }
+    }
+}
+
+/// Says how many there were, once the log is closed.
+impl Drop for UnusableFiles {
+    fn drop(&mut self) {
+        let count = *self.count.get_mut();
+        if count > 1 {
+            tracing::info!(count, "{} was missing, damaged or of other records", self.kind);
+        }
+    }
+}
 
 /// Whether an index file was made from the records of this segment.
 pub(crate) fn is_bound(

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 use crate::{
     disk::{Disk, DiskFile},
+    error::of_other_file,
     format::{
         chain,
         frame::{self, Link},
@@ -148,8 +149,7 @@ impl Segment {
         found.events = next.get().saturating_sub(self.base.get());
         let path = self.path.with_file_name(file_name(sequence, next));
         let failed = |error: io::Error| {
-            let what = format!("the next segment, {}, cannot be read: {error}", path.display());
-            io::Error::new(error.kind(), what)
+            of_other_file(format!("the next segment, {}, cannot be read", path.display()), error)
         };
         let file = disk.open(&path, 0).map_err(failed)?;
         let mut bytes = file.read_at(0, HEADER + frame::HEADER).map_err(failed)?;

@@ -275,10 +275,14 @@ impl DiskFile for RealFile {
         begin_write_back(&self.file, offset, length);
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(!self.counts_names || self.file.metadata()?.nlink() > 0)
+    }
+
     fn sync(&self) -> io::Result<()> {
         // fdatasync on Linux, which also makes a new length durable; F_FULLFSYNC on macOS.
         self.file.sync_data()?;
-        if self.counts_names && self.file.metadata()?.nlink() == 0 {
+        if !self.has_name()? {
             return Err(io::Error::other("the file was removed or replaced while it was open"));
         }
         Ok(())

@@ -16,6 +16,9 @@ use crate::{
 
 /// The pause while another thread clusters.
 const BUSY: Duration = Duration::from_millis(50);
+/// The pause before the index is written again after a failure. It doubles with each attempt.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// The longest pause after a segment was clustered, whatever the multiple.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -57,11 +60,25 @@ impl Engine {
     }
 
     /// Writes a part of the index to a file, and frees it before another part may wait.
-    fn index(&self, job: IndexJob) {
+    fn index(&self, mut job: IndexJob) {
+        let (mut failing_since, mut pause) = (None, FIRST_RETRY);
         // After a failure nothing is written: a part that is missing would be merged over.
-        let failed = self.acceptor.has_failed();
-        if !failed && let Err(error) = indexer::write_part(&self.shared, &job) {
-            self.fail(&error);
+        while !self.acceptor.has_failed()
+            && let Err(error) = indexer::write_part(&self.shared, &mut job)
+        {
+            let since = *failing_since.get_or_insert_with(Instant::now);
+            let patience = self.shared.options().tuning.index_patience;
+            // Without threads there is nobody who could remove the cause meanwhile.
+            if self.is_inline() || since.elapsed() >= patience || !self.indexer.pause(pause) {
+                self.fail(&error);
+                break;
+            }
+            tracing::warn!(
+                error,
+                "the index cannot be written, and is tried again; appends get slow, then wait, and \
+                 the log stops taking commits after {patience:?}"
+            );
+            pause = pause.saturating_mul(2).min(LONGEST_RETRY);
         }
         drop(job);
         self.acceptor.part_is_written();
@@ -107,7 +124,7 @@ impl Engine {
                 tracing::warn!(%error, "a segment is damaged, and stays as it is");
                 Some(Instant::now())
             }
-            Err(ReadError::Unavailable(Unavailable::Backend(error))) => {
+            Err(ReadError::Unavailable(error @ Unavailable::Storage { .. })) => {
                 tracing::warn!(%error, "a segment cannot be clustered, and stays as it is");
                 None
             }

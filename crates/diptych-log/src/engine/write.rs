@@ -8,7 +8,7 @@ use pollster::block_on;
 use super::Engine;
 use crate::{
     append::{
-        accept::{Outcome, Writes},
+        accept::{Outcome, WaitPlace, Writes},
         encoded::EncodedCommit,
     },
     options::Durability,
@@ -22,9 +22,11 @@ impl Engine {
         writes: Writes,
     ) -> Result<AcceptedCommit, AppendError> {
         let mut commit = EncodedCommit::new(append, &self.shared.options().limits)?;
+        let mut place = WaitPlace::new(&self.acceptor);
         let outcome = poll_fn(|context| {
             loop {
-                match self.acceptor.offer(&self.shared, &mut commit, writes, context.waker()) {
+                let (place, waker) = (&mut place, context.waker());
+                match self.acceptor.offer(&self.shared, &mut commit, writes, place, waker) {
                     Poll::Pending if self.is_inline() => self.write_all(),
                     outcome => return outcome,
                 }

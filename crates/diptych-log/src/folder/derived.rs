@@ -36,9 +36,15 @@ pub(crate) fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
     let temporary = path.with_extension("tmp");
     // If an old one cannot be removed, creating the file fails and says so.
     let _ = disk.remove(&temporary);
-    let file = disk.create(&temporary, bytes.len() as u64)?;
-    file.write_at(0, bytes)?;
-    disk.rename(&temporary, path)
+    let written = || {
+        let file = disk.create(&temporary, bytes.len() as u64)?;
+        file.write_at(0, bytes)?;
+        disk.rename(&temporary, path)
+    };
+    written().inspect_err(|_| {
+        // A useless file should not keep a full disk full.
+        let _ = disk.remove(&temporary);
+    })
 }
 
 /// Removes a file that nothing needs any more. If it stays, it costs space and is checked before it

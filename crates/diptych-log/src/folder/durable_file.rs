@@ -11,9 +11,15 @@ pub(crate) fn replace(disk: &dyn Disk, root: &Path, name: &str, bytes: &[u8]) ->
     let temporary = path.with_extension("tmp");
     // An earlier attempt may have left one.
     let _ = disk.remove(&temporary);
-    let file = disk.create(&temporary, 0)?;
-    file.write_at(0, bytes)?;
-    file.sync()?;
-    disk.rename(&temporary, &path)?;
-    disk.sync_dir(root)
+    let replaced = || {
+        let file = disk.create(&temporary, 0)?;
+        file.write_at(0, bytes)?;
+        file.sync()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(root)
+    };
+    replaced().inspect_err(|_| {
+        // A useless file should not keep a full disk full.
+        let _ = disk.remove(&temporary);
+    })
 }

@@ -1,6 +1,10 @@
 //! The file with the published head, which a log leaves for processes that follow it.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     disk::{Disk, DiskFile},
@@ -47,6 +51,19 @@ pub(crate) struct LeftHead {
     pub(crate) nonce: Option<[u8; 16]>,
 }
 
+/// Makes the file again after somebody removed it, with these bytes. Followers see the whole file
+/// or none.
+pub(crate) fn recreate(disk: &dyn Disk, root: &Path, head: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
+    let path = root.join(HEAD_FILE);
+    let temporary = path.with_extension("tmp");
+    // An earlier attempt may have left one.
+    let _ = disk.remove(&temporary);
+    let file = disk.create(&temporary, 64)?;
+    file.write_at(0, head)?;
+    disk.rename(&temporary, &path)?;
+    Ok(file)
+}
+
 /// The published head that an earlier process left.
 ///
 /// # Errors
@@ -64,7 +81,7 @@ pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Result<LeftHead, Open
 }
 
 /// Reads the file, and retries while the writer is writing it.
-pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
+pub(crate) fn read_head(file: &dyn DiskFile) -> io::Result<PublishedHead> {
     const ATTEMPTS: usize = 1_000;
     for _ in 0..ATTEMPTS {
         if let Some(head) = PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES)?) {
@@ -73,5 +90,5 @@ pub(crate) fn read_head(file: &dyn DiskFile) -> std::io::Result<PublishedHead> {
         std::thread::yield_now();
     }
     let what = "the published head is damaged; open the log once to have it written anew";
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+    Err(io::Error::new(ErrorKind::InvalidData, what))
 }

@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use crate::{
-    disk::{Disk, DiskLock, LockError},
+    disk::{Disk, DiskLock, LockError, has_ended},
     error::{OpenError, io_error},
     folder::Folders,
 };
@@ -100,10 +100,30 @@ pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, Op
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
     let owner = format!("process {} ({program})", std::process::id());
     disk.lock(root, &owner).map_err(|error| match error {
-        LockError::Held { owner } => OpenError::Held {
-            folder: root.display().to_string(),
-            owner: if owner.is_empty() { "another process".to_owned() } else { owner },
-        },
+        LockError::Held { owner } => held(root, owner),
         LockError::Io(cause) => io_error("lock", root)(cause),
     })
 }
+
+/// The error for a folder that is locked. `noted` is the text in its lock file.
+fn held(root: &Path, noted: String) -> OpenError {
+    let process = noted.strip_prefix("process ").and_then(|rest| rest.split(' ').next());
+    let process = process.and_then(|number| number.parse::<u32>().ok());
+    let (owner, advice) = match process {
+        Some(number) if number == std::process::id() => (
+            format!("this process, {noted}"),
+            "it has the log open already: use that handle, or close it first",
+        ),
+        // A started process has copies of the open files of its parent, the lock among them, until
+        // it runs its own program.
+        Some(number) if has_ended(number) => (
+            format!("a process that {noted} started before it ended"),
+            "stop that process (`lsof` or `fuser` on the folder lists it), or use another folder",
+        ),
+        _ if noted.is_empty() => ("another process".to_owned(), STOP_IT),
+        _ => (noted, STOP_IT),
+    };
+    OpenError::Held { folder: root.display().to_string(), owner, advice }
+}
+
+const STOP_IT: &str = "stop it, or use another folder";

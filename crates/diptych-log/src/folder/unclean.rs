@@ -12,7 +12,7 @@ use crate::{
     error::{OpenError, io_error},
 };
 
-const INTERVAL_MARK: &str = "interval";
+pub(crate) const INTERVAL_MARK: &str = "interval";
 
 /// Whether a log that did not sync every commit ended with a loss of power.
 pub(crate) fn was_cut_off(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {

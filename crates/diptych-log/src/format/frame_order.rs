@@ -99,6 +99,22 @@ pub(crate) fn arrival_bytes(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Defect> {
     in_arrival_order(bytes).map(|arrived| arrived.bytes)
 }
 
+/// Whether these clustered bytes are the segment that arrived as `arrival`. Needs no copy of either.
+///
+/// # Errors
+/// [`Defect`] if the clustered bytes are not clustered, or not whole.
+pub(crate) fn is_clustering_of(clustered: &[u8], arrival: &[u8]) -> Result<bool, Defect> {
+    let header = Header::parse(clustered).map_err(|_| damaged(0, HEADER_DAMAGED))?;
+    let scattered = clustered_offsets(clustered, header.checksum())?;
+    let header = header.in_order(Order::Arrival);
+    let mut rest = arrival.strip_prefix(&header.encode());
+    each_in_arrival_order(clustered, &scattered, &header, |frame| {
+        rest = rest.and_then(|rest| rest.strip_prefix(frame));
+    })?;
+    let zeros = rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+    Ok(zeros && clustered.len() == arrival.len())
+}
+
 /// The bytes of a segment in the order of arrival, with their header and the places in the file.
 ///
 /// # Errors
@@ -316,11 +332,25 @@ fn restore_arrival_order(
 ) -> Result<Vec<u8>, Defect> {
     let mut out = Vec::with_capacity(bytes.len());
     out.extend_from_slice(&header.encode());
+    each_in_arrival_order(bytes, scattered, header, |frame| out.extend_from_slice(frame))?;
+    // Zeros at the end stay there.
+    out.resize(bytes.len(), 0);
+    Ok(out)
+}
+
+/// Hands every frame of a clustered segment to `visit`, as it is in the order of arrival. `header`
+/// is the one of that order.
+fn each_in_arrival_order(
+    bytes: &[u8],
+    scattered: &ClusteredOffsets,
+    header: &Header,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), Defect> {
     let reseal = frame::resealing(
         header.in_order(Order::Clustered).checksum(),
         header.in_order(Order::Arrival).checksum(),
     );
-    let (mut time, mut flags) = (0, LAST);
+    let (mut time, mut flags, mut resealed) = (0, LAST, Vec::new());
     let mut put = |start: u32| {
         let rest = bytes.get(start as usize..).unwrap_or(&[]);
         let peeked = rest.first_chunk().and_then(frame::peek);
@@ -329,11 +359,10 @@ fn restore_arrival_order(
             return Err(damaged(start as usize, OUT_OF_ORDER));
         };
         (time, flags) = (peeked.time, peeked.flags);
-        let at = out.len();
-        out.extend_from_slice(frame);
-        if let Some(frame) = out.get_mut(at..) {
-            frame::reseal(frame, reseal);
-        }
+        resealed.clear();
+        resealed.extend_from_slice(frame);
+        frame::reseal(&mut resealed, reseal);
+        visit(&resealed);
         Ok(())
     };
     let mut controls = scattered.controls.iter().peekable();
@@ -344,12 +373,10 @@ fn restore_arrival_order(
         put(*start)?;
     }
     controls.try_for_each(|(_, start)| put(*start))?;
-    if flags & LAST == 0 {
-        return Err(damaged(bytes.len(), UNFINISHED));
+    match flags & LAST {
+        0 => Err(damaged(bytes.len(), UNFINISHED)),
+        _ => Ok(()),
     }
-    // Zeros at the end stay there.
-    out.resize(bytes.len(), 0);
-    Ok(out)
 }
 
 #[cfg(test)]

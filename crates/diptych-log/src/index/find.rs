@@ -1,6 +1,8 @@
 //! Which events of one index match a filter: by jumps, not by looking at each.
 
-use diptych_store::{Direction, Filter, FilterItem, KeyedCommit};
+use std::borrow::Cow;
+
+use diptych_store::{Direction, Filter, KeyedCommit, Tag};
 
 use super::{
     columns::Columns,
@@ -85,8 +87,13 @@ impl<'a> Index<'a> {
             return found;
         };
         let walk = Walk { index: self, direction, low, high };
-        let mut items: Vec<_> =
-            filter.items().iter().filter_map(|item| Matches::new(walk, item)).collect();
+        let (types_only, others): (Vec<_>, Vec<_>) =
+            filter.items().iter().partition(|item| item.tags.is_empty() && !item.types.is_empty());
+        // One walk over the types of the events serves all these items.
+        let types = Matches::new(walk, types_only.iter().flat_map(|item| &item.types), &[]);
+        let others = others.iter().map(|item| Matches::new(walk, &item.types, &item.tags));
+        let mut items: Vec<_> = others.flatten().collect();
+        items.extend(types.filter(|_| !types_only.is_empty()));
         while found.len() < limit {
             let heads = items.iter().filter_map(|item| item.head);
             let next = match direction {
@@ -139,7 +146,7 @@ impl Walk<'_> {
 
 /// The matches of one item, one after another.
 struct Matches<'a> {
-    /// Numbers of its types here; none means that every type will do.
+    /// Numbers of its types here, in order; none means that every type will do.
     types: Option<Vec<u32>>,
     /// One for each of its tags, the rarest first.
     tags: Vec<Cursor<'a>>,
@@ -147,13 +154,21 @@ struct Matches<'a> {
 }
 
 impl<'a> Matches<'a> {
-    fn new(walk: Walk<'a>, item: &FilterItem) -> Option<Matches<'a>> {
-        let ids = item.types.iter().filter_map(|name| walk.index.type_id(name));
-        let types = (!item.types.is_empty()).then(|| ids.collect::<Vec<_>>());
-        if types.as_ref().is_some_and(Vec::is_empty) {
+    /// Matches of any of these types and all of these tags. Without types, every type will do.
+    fn new<'t>(
+        walk: Walk<'a>,
+        types: impl IntoIterator<Item = &'t Cow<'static, str>>,
+        tags: &[Tag],
+    ) -> Option<Matches<'a>> {
+        let mut types = types.into_iter().peekable();
+        let any_type = types.peek().is_none();
+        let mut ids: Vec<_> = types.filter_map(|name| walk.index.type_id(name)).collect();
+        if ids.is_empty() && !any_type {
             return None;
         }
-        let tags = item.tags.iter().map(|tag| walk.index.postings(tag.as_str()));
+        ids.sort_unstable();
+        let types = (!any_type).then_some(ids);
+        let tags = tags.iter().map(|tag| walk.index.postings(tag.as_str()));
         let mut tags: Vec<_> = tags.collect();
         tags.sort_by_key(Postings::len);
         let tags = tags.into_iter().map(Cursor::new).collect();
@@ -174,7 +189,10 @@ impl<'a> Matches<'a> {
             at = self.seek_tags(walk, at)?;
             let fits = match &self.types {
                 None => true,
-                Some(types) => walk.index.type_at(at).is_some_and(|number| types.contains(&number)),
+                Some(types) => walk
+                    .index
+                    .type_at(at)
+                    .is_some_and(|number| types.binary_search(&number).is_ok()),
             };
             if fits {
                 return Some(at);
@@ -202,7 +220,7 @@ impl<'a> Matches<'a> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use diptych_store::{Position, Tag};
+    use diptych_store::{FilterItem, Position};
     use proptest::prelude::*;
 
     use super::*;

@@ -22,6 +22,8 @@
 //! with one hash share a set, so a look-up may search a segment that has nothing. It never leaves
 //! out a segment that has something.
 
+use std::iter::Peekable;
+
 use bytes::Bytes;
 use diptych_store::{Filter, FilterItem};
 
@@ -54,61 +56,96 @@ impl<'a> NameQuery<'a> {
 }
 
 /// The hash of a name, and the segments that have it.
-pub(crate) type FilterEntry = (u32, u64);
+pub(super) type FilterEntry = (u32, u64);
 
-/// Sorts the entries, and merges those with one hash.
-pub(crate) fn collect(mut entries: Vec<FilterEntry>) -> Vec<FilterEntry> {
-    entries.sort_unstable();
-    entries.dedup_by(|(hash, set), (kept, into)| {
-        let same = hash == kept;
-        if same {
-            *into |= *set;
-        }
-        same
-    });
-    entries
-}
+/// The hashes of the names in one segment, ascending and each once.
+#[derive(Debug)]
+pub(crate) struct SegmentHashes(Vec<u32>);
 
-/// The entries of several groups that follow each other and share a seed.
-pub(crate) fn merge(groups: &[SegmentFilter]) -> Vec<FilterEntry> {
-    let begin = groups.first().map_or(0, |group| group.first);
-    let mut sources: Vec<_> =
-        groups.iter().map(|group| (group.entries().peekable(), group.first - begin)).collect();
-    let mut merged: Vec<FilterEntry> = Vec::new();
-    loop {
-        let heads = sources.iter_mut().filter_map(|(source, _)| source.peek().map(|head| head.0));
-        let Some(least) = heads.min() else { return merged };
-        let mut all = 0;
-        for (source, shift) in &mut sources {
-            if let Some((_, set)) = source.next_if(|(hash, _)| *hash == least) {
-                all |= set.checked_shl(*shift).unwrap_or(0);
-            }
-        }
-        merged.push((least, all));
+impl SegmentHashes {
+    pub(crate) fn new(mut hashes: Vec<u32>) -> SegmentHashes {
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.shrink_to_fit();
+        SegmentHashes(hashes)
     }
 }
 
-/// The bytes of a group file. `entries` are as [`collect`] returns them.
-pub(crate) fn encode(first: u32, marks: &[u64], entries: &[FilterEntry], seed: Seed) -> Vec<u8> {
+/// The entries of segments that follow each other.
+pub(crate) fn of_segments(
+    segments: &[SegmentHashes],
+) -> MergedEntries<impl Iterator<Item = FilterEntry> + Clone> {
+    let sources = (0..).zip(segments).map(|(segment, SegmentHashes(hashes))| {
+        let set = 1_u64.checked_shl(segment).unwrap_or(0);
+        hashes.iter().map(move |hash| (*hash, set)).peekable()
+    });
+    MergedEntries { sources: sources.collect() }
+}
+
+/// The entries of several groups that follow each other and share a seed.
+pub(crate) fn merge(
+    groups: &[SegmentFilter],
+) -> MergedEntries<impl Iterator<Item = FilterEntry> + Clone> {
+    let begin = groups.first().map_or(0, |group| group.first);
+    let sources = groups.iter().map(|group| {
+        let shift = group.first - begin;
+        let shifted = move |(hash, set): FilterEntry| (hash, set.checked_shl(shift).unwrap_or(0));
+        group.entries().map(shifted).peekable()
+    });
+    MergedEntries { sources: sources.collect() }
+}
+
+/// Merges ascending entries of several sources one by one, so that they are never all in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct MergedEntries<I: Iterator<Item = FilterEntry>> {
+    sources: Vec<Peekable<I>>,
+}
+
+impl<I: Iterator<Item = FilterEntry>> Iterator for MergedEntries<I> {
+    type Item = FilterEntry;
+
+    fn next(&mut self) -> Option<FilterEntry> {
+        let heads = self.sources.iter_mut().filter_map(|source| source.peek().map(|head| head.0));
+        let least = heads.min()?;
+        let mut all = 0;
+        for source in &mut self.sources {
+            if let Some((_, set)) = source.next_if(|(hash, _)| *hash == least) {
+                all |= set;
+            }
+        }
+        Some((least, all))
+    }
+}
+
+/// The bytes of a group file. `entries` ascend, with each hash once.
+pub(crate) fn encode(
+    first: u32,
+    marks: &[u64],
+    entries: impl Iterator<Item = FilterEntry> + Clone,
+    seed: Seed,
+) -> Vec<u8> {
     let width: u16 = if marks.len() <= 8 { 1 } else { 8 };
-    let bits = (entries.len() / BUCKET).max(1).ilog2();
-    let mut out = Vec::with_capacity(HEADER + entries.len() * (4 + usize::from(width)) + 64);
+    let names = entries.clone().count();
+    let bits = (names / BUCKET).max(1).ilog2();
+    let around = HEADER + marks.len() * 8 + ((1 << bits) + 1) * 4;
+    let mut out = Vec::with_capacity(around + names * (4 + usize::from(width)));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&width.to_le_bytes());
     let put = |out: &mut Vec<u8>, number: u32| out.extend_from_slice(&number.to_le_bytes());
-    for number in [first, marks.len() as u32, entries.len() as u32, bits, 0] {
+    for number in [first, marks.len() as u32, names as u32, bits, 0] {
         put(&mut out, number);
     }
     out.extend_from_slice(&seed.to_bytes());
     marks.iter().for_each(|mark| out.extend_from_slice(&mark.to_le_bytes()));
-    let mut at = 0;
+    let (mut at, mut hashes) = (0, entries.clone().map(|(hash, _)| hash).peekable());
     for bucket in 0..=1_u64 << bits {
-        let before = |(hash, _): &FilterEntry| u64::from(*hash) >> (32 - bits) < bucket;
-        at += entries.get(at..).unwrap_or(&[]).iter().take_while(|entry| before(entry)).count();
-        put(&mut out, at as u32);
+        while hashes.next_if(|hash| u64::from(*hash) >> (32 - bits) < bucket).is_some() {
+            at += 1;
+        }
+        put(&mut out, at);
     }
-    entries.iter().for_each(|(hash, _)| put(&mut out, *hash));
+    entries.clone().for_each(|(hash, _)| put(&mut out, hash));
     for (_, set) in entries {
         out.extend_from_slice(set.to_le_bytes().get(..usize::from(width)).unwrap_or(&[]));
     }
@@ -196,7 +233,12 @@ impl SegmentFilter {
         Some(u64::from_le_bytes(*bytes))
     }
 
-    fn entries(&self) -> impl Iterator<Item = FilterEntry> {
+    /// Bytes of its file.
+    pub(crate) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn entries(&self) -> impl Iterator<Item = FilterEntry> + Clone {
         (0..self.names).filter_map(|at| Some((self.u32_in(self.hashes, at)?, self.set(at)?)))
     }
 
@@ -253,14 +295,11 @@ mod tests {
     }
 
     fn group(first: u32, segments: &[Vec<u32>]) -> SegmentFilter {
-        let entries = (0..).zip(segments).flat_map(|(segment, names)| {
-            names
-                .iter()
-                .map(move |name| (Name::Tag(&format!("k:{name}")).hash(seed()), 1 << segment))
-        });
-        let entries = collect(entries.collect());
+        let hash = |name: &u32| Name::Tag(&format!("k:{name}")).hash(seed());
+        let hashes = segments.iter().map(|names| names.iter().map(hash).collect());
+        let hashes: Vec<_> = hashes.map(SegmentHashes::new).collect();
         let marks: Vec<u64> = (0..segments.len() as u64).map(|segment| segment + 100).collect();
-        SegmentFilter::parse(encode(first, &marks, &entries, seed()).into()).unwrap()
+        SegmentFilter::parse(encode(first, &marks, of_segments(&hashes), seed()).into()).unwrap()
     }
 
     proptest! {
@@ -271,7 +310,7 @@ mod tests {
             let eights: Vec<SegmentFilter> =
                 [0, 8].map(|from| group(41 + from as u32, &segments[from..from + 8])).into();
             let marks = [7; 16];
-            let bytes = encode(41, &marks, &merge(&eights), seed());
+            let bytes = encode(41, &marks, merge(&eights), seed());
             let both = SegmentFilter::parse(bytes.into()).unwrap();
             for name in 0..310 {
                 let expected = (0..).zip(&segments).filter(|(_, names)| names.contains(&name));
@@ -298,9 +337,9 @@ mod tests {
     #[test]
     fn tags_types_and_keys_are_told_apart() {
         let entries = [Name::Tag("a:1"), Name::Type("paid"), Name::Key("k")];
-        let entries = (0..).zip(entries).map(|(at, name)| (name.hash(seed()), 1 << at));
-        let entries = collect(entries.collect());
-        let group = SegmentFilter::parse(encode(1, &[1, 2, 3], &entries, seed()).into()).unwrap();
+        let hashes = entries.map(|name| SegmentHashes::new(vec![name.hash(seed())]));
+        let bytes = encode(1, &[1, 2, 3], of_segments(&hashes), seed());
+        let group = SegmentFilter::parse(bytes.into()).unwrap();
         let set = |name| group.having(NameQuery::One(name));
         assert_eq!(
             [set(Name::Tag("a:1")), set(Name::Type("paid")), set(Name::Key("k"))],
@@ -315,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_whole_is_no_group() {
-        let bytes = encode(1, &[9; 8], &collect((0..40).map(|at| (at * 99, 5)).collect()), seed());
+        let bytes = encode(1, &[9; 8], (0..40).map(|at| (at * 99, 5)), seed());
         assert!(SegmentFilter::parse(bytes.clone().into()).is_some());
         for length in 0..bytes.len() {
             assert!(
@@ -332,7 +371,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let bytes = encode(9, &[5, 0], &[(0x1000_0000, 1), (0x9000_0000, 3)], seed());
+        let bytes = encode(9, &[5, 0], [(0x1000_0000, 1), (0x9000_0000, 3)].into_iter(), seed());
         let expected: &[u8] = &[
             3, 0, 1, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // header
         ];

@@ -23,7 +23,7 @@ use diptych_store::ReadError;
 use crate::{
     catalog::{Catalog, part::IndexPart, segment::Segment},
     disk::prefetch,
-    error::{corruption, read_failed},
+    error::{corruption, read_failed, storage_failed},
     folder::derived,
     format::{
         chain, frame_order,
@@ -78,8 +78,9 @@ impl Clusterer {
             };
             let order = segment.order(shared.disk());
             let start = Instant::now();
-            let step = match order.map_err(|error| read_failed(&segment.path, &error)) {
+            let step = match order.map_err(|error| read_failed(&segment.path, error)) {
                 Ok(Order::Clustered) => None,
+                Ok(Order::Arrival) if is_too_large(shared, segment)? => None,
                 Ok(Order::Arrival) => match cluster(shared, segment, &parts, breaks.between) {
                     Ok(()) => Some(Step::Clustered(start.elapsed())),
                     Err(error @ ReadError::Corrupt(_)) => Some(Step::Damaged(error)),
@@ -96,16 +97,17 @@ impl Clusterer {
     }
 }
 
-/// Removes files that an interrupted clustering has left.
-pub(crate) fn remove_unfinished(shared: &SharedState) {
-    let dir = &shared.folders().segments;
-    let names = shared.disk().list(dir).unwrap_or_else(|error| {
-        tracing::warn!(folder = %dir.display(), %error, "unfinished files are not removed");
-        Vec::new()
-    });
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        derived::remove_needless(shared.disk(), &dir.join(name));
+/// Whether clustering the segment would take more memory than it may: its clustered bytes are all
+/// in memory.
+fn is_too_large(shared: &SharedState, segment: &Segment) -> Result<bool, ReadError> {
+    let file = shared.disk().open(&segment.path, 0).and_then(|file| file.size());
+    let bytes = file.map_err(|error| read_failed(&segment.path, error))?;
+    let limit = shared.options().tuning.tidy_bytes;
+    if bytes > limit {
+        let file = segment.path.display();
+        tracing::debug!(%file, bytes, limit, "a segment above tidy_bytes stays as it is");
     }
+    Ok(bytes > limit)
 }
 
 /// Puts a clustered file in the place of a segment, and then the parts of its index.
@@ -116,7 +118,7 @@ fn cluster(
     between: &dyn Fn(),
 ) -> Result<(), ReadError> {
     let Segment { path, base, .. } = &**segment;
-    let failed = |error: io::Error| read_failed(path, &error);
+    let failed = |error: io::Error| read_failed(path, error);
     let runs = parts.iter().map(|part| part.run(shared.disk()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     // Mapped from here on, whatever file its name leads to later.
@@ -138,11 +140,12 @@ fn cluster(
         return Err(corruption(path, 0, "the index and the log disagree").into());
     };
     let events = clustered.offsets.len() as u32;
-    let replaced = replace_file(shared, path, clustered.bytes, &published.bytes, between);
-    replaced.map_err(failed)?;
+    let replaced = replace_file(shared, path, &clustered.bytes, &published.bytes, between);
+    drop(clustered.bytes);
+    replaced.map_err(|error| storage_failed("cluster", path, error))?;
     let now = Arc::new(segment.read_again());
     let part = write_index_file(shared, &now, *base, events, &index);
-    let part = part.map_err(|error| failed(io::Error::other(error)))?;
+    let part = part.map_err(|error| storage_failed("index", path, io::Error::other(error)))?;
     let written = part.path().map(Path::to_owned);
     shared.live_catalog().replace_parts(parts, part);
     for path in parts.iter().filter_map(|part| part.path()) {
@@ -160,10 +163,13 @@ fn cluster(
 fn replace_file(
     shared: &SharedState,
     path: &Path,
-    clustered: Vec<u8>,
+    clustered: &[u8],
     arrival: &[u8],
     between: &dyn Fn(),
 ) -> io::Result<()> {
+    if !frame_order::is_clustering_of(clustered, arrival).is_ok_and(|is| is) {
+        return Err(io::Error::other("the clustered bytes are another segment"));
+    }
     let (disk, temporary) = (shared.disk(), path.with_extension("tmp"));
     // An earlier attempt may have left one.
     let _ = disk.remove(&temporary);
@@ -174,11 +180,10 @@ fn replace_file(
             file.sync()?;
             between();
         }
-        let length = clustered.len();
-        drop(clustered);
-        let read = file.read_at(0, length)?;
-        if frame_order::arrival_bytes(&read).ok().as_deref() != Some(arrival) {
-            return Err(io::Error::other("it reads differently from what was written"));
+        for (offset, chunk) in (0..).step_by(CHUNK_BYTES).zip(clustered.chunks(CHUNK_BYTES)) {
+            if file.read_at(offset, chunk.len())? != chunk {
+                return Err(io::Error::other("it reads differently from what was written"));
+            }
         }
         disk.rename(&temporary, path)?;
         disk.sync_dir(&shared.folders().segments)

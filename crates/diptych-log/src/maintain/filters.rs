@@ -12,8 +12,8 @@ use crate::{
     },
     folder::derived,
     index::{
-        Index, Name,
-        segment_filter::{self, FilterEntry, SegmentFilter},
+        IndexFile, Name,
+        segment_filter::{self, SegmentFilter, SegmentHashes},
     },
     shared::SharedState,
 };
@@ -56,6 +56,11 @@ fn merge_filters(shared: &SharedState, catalog: &Catalog, active: u32) -> Option
             continue;
         }
         let filters: Vec<SegmentFilter> = goods.iter().map(|good| good.filter.clone()).collect();
+        // A set of 64 segments takes seven bytes more than one of eight.
+        let bytes = filters.iter().map(|filter| filter.size().saturating_mul(12) / 5);
+        if bytes.sum::<u64>() > shared.options().tuning.tidy_bytes {
+            continue;
+        }
         let marks = filters.iter().flat_map(|filter| {
             (0..filter.segments).map(|segment| filter.mark(segment).unwrap_or(0))
         });
@@ -63,7 +68,7 @@ fn merge_filters(shared: &SharedState, catalog: &Catalog, active: u32) -> Option
         let always = goods.iter().zip((0..).step_by(FEW as usize));
         let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
         let bytes =
-            segment_filter::encode(first, &marks, &segment_filter::merge(&filters), shared.seed());
+            segment_filter::encode(first, &marks, segment_filter::merge(&filters), shared.seed());
         return Some(place_filter(shared, first, last, &bytes, always));
     }
     None
@@ -96,31 +101,41 @@ fn build_filter(
             // One part is still to be written to a file.
             return Ok(None);
         }
-        let entries = names(shared, &parts, first)?;
+        let runs = parts.iter().map(|part| part.run(shared.disk()));
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        // A name takes ten bytes in an index file, and nine here and in the filter together.
+        if runs.iter().map(IndexFile::size).sum::<u64>() > shared.options().tuning.tidy_bytes {
+            continue;
+        }
+        let hashes = hashes(shared, &parts, first, &runs);
+        let entries = segment_filter::of_segments(&hashes);
         let Marks { marks, always } = marks(shared.disk(), &parts, first, last)?;
-        let bytes = segment_filter::encode(first, &marks, &entries, shared.seed());
+        let bytes = segment_filter::encode(first, &marks, entries, shared.seed());
         return Ok(Some(place_filter(shared, first, last, &bytes, always)));
     }
     Ok(None)
 }
 
-fn names(
+/// The hashes of all names, by segment.
+fn hashes(
     shared: &SharedState,
     parts: &[Arc<IndexPart>],
     first: u32,
-) -> Result<Vec<FilterEntry>, ReadError> {
-    let mut entries = Vec::new();
-    for part in parts {
-        let set = 1 << (part.segment.sequence - first);
-        part.ask(shared.disk(), |index| {
-            let Index::File(run) = index else { return };
-            let types = run.type_names().iter().map(|name| Name::Type(name).hash(shared.seed()));
-            entries.extend(types.map(|hash| (hash, set)));
-            entries.extend(run.tag_names().map(|name| (Name::Tag(name).hash(shared.seed()), set)));
-            entries.extend(run.key_names().map(|name| (Name::Key(name).hash(shared.seed()), set)));
-        })?;
-    }
-    Ok(segment_filter::collect(entries))
+    runs: &[IndexFile],
+) -> Vec<SegmentHashes> {
+    let of_segment = |segment: u32| {
+        let with_runs = parts.iter().zip(runs);
+        let within = with_runs.filter(|(part, _)| part.segment.sequence == first + segment);
+        let mut hashes = Vec::new();
+        for (_, run) in within {
+            let types = run.type_names().iter().map(|name| Name::Type(name));
+            let names = types.chain(run.tag_names().map(Name::Tag));
+            let names = names.chain(run.key_names().map(Name::Key));
+            hashes.extend(names.map(|name| name.hash(shared.seed())));
+        }
+        SegmentHashes::new(hashes)
+    };
+    (0..FEW).map(of_segment).collect()
 }
 
 /// Writes a filter and adds it to the catalog; answers whether that succeeded.

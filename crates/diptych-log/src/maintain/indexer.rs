@@ -1,13 +1,18 @@
 //! Writing the index to files: each part once its records are durable, and one file for a whole
 //! segment once that is complete.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diptych_store::Position;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
     catalog::{part::IndexPart, segment::Segment},
+    error::with_advice,
     folder::derived,
     index::{Coverage, Index, IndexFile, index_file, merge},
     options::Tuning,
@@ -114,6 +119,19 @@ impl Indexer {
         std::mem::take(&mut self.jobs.lock().waiting)
     }
 
+    /// Waits before work is tried again; answers whether it should be, which is not so once the
+    /// thread is to end.
+    pub(crate) fn pause(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut jobs = self.jobs.lock();
+        while !jobs.stop {
+            if self.work.wait_until(&mut jobs, until).timed_out() {
+                return !jobs.stop;
+            }
+        }
+        false
+    }
+
     /// Lets the thread end once it has done the waiting work.
     pub(crate) fn stop(&self) {
         self.jobs.lock().stop = true;
@@ -123,8 +141,9 @@ impl Indexer {
 
 /// Writes a part of the index to a file, and merges files of its segment.
 ///
-/// When this fails the log is whole, but it must stop: without index files memory would fill up.
-pub(crate) fn write_part(shared: &SharedState, job: &IndexJob) -> Result<(), String> {
+/// When this fails the log is whole, and this can be called again. But the log must stop in the end:
+/// without index files memory would fill up.
+pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(), String> {
     let seed = shared.seed();
     if let Some(part) = &job.part {
         // Nothing is added to the part any more, so this lock holds up no reader.
@@ -140,6 +159,8 @@ pub(crate) fn write_part(shared: &SharedState, job: &IndexJob) -> Result<(), Str
         let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
         let written = write_index_file(shared, &job.segment, first, events, &bytes)?;
         shared.live_catalog().replace_parts(std::slice::from_ref(part), written);
+        // A second attempt begins here.
+        job.part = None;
     }
     let parts = parts_in_files(shared, &job.segment);
     if job.seals {
@@ -166,7 +187,8 @@ pub(crate) fn write_index_file(
 ) -> Result<IndexPart, String> {
     let last = first.plus(u64::from(events)).before();
     let path = shared.folders().index.join(index_file::file_name(segment.sequence, first, last));
-    let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
+    let failed =
+        |error: io::Error| format!("cannot write {}: {}", path.display(), with_advice(&error));
     derived::write(shared.disk(), &path, bytes).map_err(failed)?;
     let run = shared.disk().map(&path).map_err(failed)?;
     let (run, _) = IndexFile::parse(run)

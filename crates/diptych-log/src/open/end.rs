@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use diptych_store::Position;
+use diptych_store::{Corruption, Position};
 
 use super::{
     End, Last, ListedSegment, Opening,
@@ -137,10 +137,40 @@ impl Opening<'_> {
             if size > segment::HEADER as u64 {
                 return Err(corruption(&path, 0, "the header of the segment is damaged").into());
             }
+            if let Ok(header) = Header::parse(&bytes) {
+                self.must_be_own(listed, &header, &path)?;
+            }
             self.refuse_if_held(sequence, base, &path)?;
             unfinished.push(path);
         }
         Ok(None)
+    }
+
+    /// Refuses to remove a file whose whole header belongs to another place, unless a loss of power
+    /// may have put it there: then it is that of another segment of this log.
+    fn must_be_own(
+        &self,
+        before: &[ListedSegment],
+        found: &Header,
+        path: &Path,
+    ) -> Result<(), OpenError> {
+        let mut own = self.evidence.identities().map(|(_, identity)| identity).next();
+        if let Some(ListedSegment { sequence, base }) = before.last() {
+            let before = self.folders.segments.join(segment::file_name(*sequence, *base));
+            let file = self.disk.open(&before, 0).map_err(io_error("open", &before))?;
+            let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &before))?;
+            own = Header::parse(&bytes).ok().map(|header| header.identity).or(own);
+        }
+        if own.is_some_and(|own| own.id == found.identity.id) {
+            return Ok(());
+        }
+        let what = format!(
+            "it is segment {} of {}, which is not this log",
+            found.sequence, found.identity
+        );
+        let place = format!("{} at byte 0", path.display());
+        let advice = "move it out of the folder, and find out how it came there".to_owned();
+        Err(Corruption { place, what, advice }.into())
     }
 
     /// Refuses to treat a segment as never used if anything in the folder proves that it was.

@@ -93,7 +93,7 @@ impl<'a> CommitReader<'a> {
 
     fn published(&self, segment: &Segment) -> Result<SegmentBytes, ReadError> {
         let published = segment.published(self.shared.disk());
-        published.map_err(|error| read_failed(&segment.path, &error))
+        published.map_err(|error| read_failed(&segment.path, error))
     }
 
     fn missing(&self, position: Position) -> ReadError {
@@ -186,7 +186,7 @@ impl Filling<'_> {
         parts: &[Arc<IndexPart>],
     ) -> Result<(), ReadError> {
         let published = segment.published(self.shared.disk());
-        let published = published.map_err(|error| read_failed(&segment.path, &error))?;
+        let published = published.map_err(|error| read_failed(&segment.path, error))?;
         let mut frames = self.frames(segment, parts, &published)?;
         let mut chunk = None;
         while let Some((offset, frame)) = frames.next(self.shared, segment, parts, &published)? {

@@ -6,12 +6,12 @@
 //! front, frame by frame. It does not use the index, which may change meanwhile. For a clustered
 //! segment it first restores the order of arrival.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use diptych_store::{
-    Batch, BatchBuilder, Filter, InvalidRequest, LogIdentity, Position, ReadError, Timestamp,
-    Unavailable,
+    Batch, BatchBuilder, Filter, HistoryChanged, InvalidRequest, LogIdentity, Position, ReadError,
+    Timestamp, Unavailable,
     encoding::{Fields, Layout},
 };
 
@@ -137,7 +137,7 @@ impl Follower {
                 Some(bytes) => bytes.slice(offset.min(bytes.len())..),
                 None => {
                     let header = place.file.read_at(offset as u64, frame::HEADER);
-                    header.map_err(|error| read_failed(&place.path, &error))?.into()
+                    header.map_err(|error| read_failed(&place.path, error))?.into()
                 }
             };
             let peeked = header.first_chunk().and_then(frame::peek);
@@ -152,23 +152,25 @@ impl Follower {
     /// Reads the published head again.
     fn look(&mut self) -> Result<(), ReadError> {
         let disk = &self.options.disk;
-        let moved = |error| Unavailable::Backend(Arc::new(error));
+        let moved = |cause| Unavailable::Storage {
+            what: format!("cannot follow {}", self.folders.root.display()).into(),
+            cause: Arc::new(cause),
+            advice: "put the folder of the log back, or follow it where it is now",
+        };
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
-        let head = disk.open(&path, 0).and_then(|file| head_file::read_head(&*file));
-        let head = head.map_err(|error| read_failed(&path, &error))?;
+        let head = match disk.open(&path, 0).and_then(|file| head_file::read_head(&*file)) {
+            // Somebody removed it. The log makes it again with one of its next commits.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.head,
+            head => head.map_err(|error| read_failed(&path, error))?,
+        };
         if self.head_file == BACKUP && head != self.head {
             // A newer backup replaces the last segment by a longer one, and does not append to it.
             (self.at, self.exhausted) = (None, None);
         }
         if head.identity != self.head.identity {
-            let what = format!(
-                "the folder held {} up to position {} and now holds {}: a backup was restored or \
-                 the log replaced; start again",
-                self.head.identity, self.after, head.identity
-            );
-            let cause = std::io::Error::other(what);
-            return Err(Unavailable::Backend(Arc::new(cause)).into());
+            let (was, is) = (self.head.identity, head.identity);
+            return Err(Unavailable::HistoryChanged(HistoryChanged { was, is }).into());
         }
         let position = self.after.max(self.head.position);
         if position > head.position {
@@ -191,7 +193,7 @@ impl Follower {
         let size = match &place.arrived {
             Some(bytes) => bytes.len() as u64,
             None if place.header.sequence == self.head.segment => self.head.end,
-            None => place.file.size().map_err(|error| read_failed(&place.path, &error))?,
+            None => place.file.size().map_err(|error| read_failed(&place.path, error))?,
         };
         if place.offset as u64 >= size {
             // The segment is complete: reading continues in the next one.
@@ -200,7 +202,7 @@ impl Follower {
             return Ok(0);
         }
         let shared = place.arrived.clone().map_or_else(|| place.file.share(0, size), Ok);
-        let shared = shared.map_err(|error| read_failed(&place.path, &error))?;
+        let shared = shared.map_err(|error| read_failed(&place.path, error))?;
         let mut taken = 0;
         // Reads on in this segment, up to one event that matches.
         while taken == 0 && (place.offset as u64) < size && self.after < self.head.position {
@@ -257,14 +259,14 @@ impl Follower {
     fn find(&self, position: Position) -> Result<ReadPlace, ReadError> {
         let dir = &self.folders.segments;
         let disk: &dyn Disk = &*self.options.disk;
-        let names = disk.list(dir).map_err(|error| read_failed(dir, &error))?;
+        let names = disk.list(dir).map_err(|error| read_failed(dir, error))?;
         let listed = names.iter().filter_map(|name| segment::parse_file_name(name));
         // If two segments begin at one position, the first is empty.
         let found = listed.filter(|(_, base)| *base <= position).max();
         let (sequence, base) =
             found.ok_or_else(|| corruption(dir, 0, "the first segment is missing"))?;
         let path = dir.join(segment::file_name(sequence, base));
-        let failed = |error| read_failed(&path, &error);
+        let failed = |error| read_failed(&path, error);
         let file = disk.open(&path, self.options.segment_bytes).map_err(failed)?;
         let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
         let header = header.ok().filter(|header| header.is_of(sequence, base));
@@ -276,9 +278,9 @@ impl Follower {
         }
         let (mut header, mut arrived) = (header, None);
         if header.order == Order::Clustered {
-            // Read from this open file, which stays the same even if its name goes to another file.
+            // Of this open file, which stays the same even if its name goes to another file.
             let size = file.size().map_err(failed)?;
-            let bytes = file.read_at(0, size as usize).map_err(failed)?;
+            let bytes = file.share(0, size).map_err(failed)?;
             let found = frame_order::arrival_bytes(&bytes)
                 .map_err(|error| corruption(&path, error.offset, error.what))?;
             header = header.in_order(Order::Arrival);

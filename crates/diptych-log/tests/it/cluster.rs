@@ -16,7 +16,7 @@ use std::{
 
 use diptych_log::{
     Background, BackupOptions, Clustering, Durability, Follower, Log, LogOptions, OpenError,
-    SealedSegments, VerifyError, backup,
+    SealedSegments, Tuning, VerifyError, backup,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, SimulatedDisk},
@@ -145,6 +145,26 @@ fn all_complete_segments_but_the_last_of_them_are_clustered() {
     assert_eq!(verified.segments, 11);
     let log = Log::open(LOG, on(&disk, Clustering::Background)).unwrap();
     holds(&log).unwrap();
+}
+
+/// Clustering held three copies of a segment, and a group the names of eight. A named bound says
+/// how much memory they may take.
+#[test]
+fn what_would_take_more_memory_than_it_may_is_left_as_it_is() {
+    let groups = |disk: &SimulatedDisk| {
+        let paths = disk.contents().into_iter().map(|(path, _)| path);
+        paths.filter(|path| path.extension().is_some_and(|is| is == "group")).count()
+    };
+    for (tidy_bytes, tidied) in [(100, false), (1 << 20, true)] {
+        let disk = SimulatedDisk::new(1);
+        let tuning = Tuning { tidy_bytes, ..Tuning::default() };
+        let options = LogOptions { tuning, ..on(&disk, Clustering::Background) };
+        let log = Log::open(LOG, options).unwrap();
+        append(&log, 150, &mut Random::new(1));
+        holds(&log).unwrap();
+        assert_eq!(kinds(&disk).contains(&true), tidied);
+        assert_eq!(groups(&disk) > 0, tidied);
+    }
 }
 
 #[test]

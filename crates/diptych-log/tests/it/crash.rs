@@ -51,7 +51,7 @@ fn two_processes_on_one_folder() {
     let folder = tempfile::tempdir().unwrap();
     let child = Killed::spawn("hold", folder.path(), 0, 0);
     let held = Log::open(folder.path().join("log"), LogOptions::default());
-    let Err(OpenError::Held { folder: named, owner }) = held else {
+    let Err(OpenError::Held { folder: named, owner, .. }) = held else {
         panic!("opened twice: {held:?}")
     };
     assert!(owner.contains(&child.0.id().to_string()), "{owner}");
@@ -60,9 +60,37 @@ fn two_processes_on_one_folder() {
     let log = Log::open(folder.path().join("log"), LogOptions::default()).unwrap();
 
     let again = Log::open(folder.path().join("log"), LogOptions::default());
-    let Err(OpenError::Held { owner, .. }) = again else { panic!("opened twice: {again:?}") };
-    assert!(owner.contains(&std::process::id().to_string()), "{owner}");
+    let Err(error @ OpenError::Held { .. }) = again else { panic!("opened twice: {again:?}") };
+    let said = error.to_string();
+    assert!(said.contains("held by this process"), "{said}");
+    assert!(said.contains(&std::process::id().to_string()), "{said}");
+    assert!(said.contains("use that handle, or close it"), "{said}");
     log.close().unwrap();
+}
+
+/// Once, the message named a process that had ended, and said to stop it. The shell takes the lock
+/// as a log does; the process that it starts keeps the lock when the shell has ended.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_a_started_process_holds_names_the_ended_one() {
+    use std::process::{Command, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    Log::open(&log, LogOptions::default()).unwrap().close().unwrap();
+    let script = "exec 9< .; flock -n 9 || exit 1; printf 'process %s (shell)' $$ > lock; \
+                  sleep 600 < /dev/null > /dev/null 2>&1 & echo $!";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).current_dir(&log).stdout(Stdio::piped());
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "is flock of util-linux missing?");
+    let sleeping = String::from_utf8(output.stdout).unwrap();
+    let error = Log::open(&log, LogOptions::default());
+    let stopped = Command::new("kill").arg(sleeping.trim()).status().unwrap();
+    let said = error.unwrap_err().to_string();
+    assert!(stopped.success());
+    assert!(said.contains("(shell) started before it ended"), "{said}");
+    assert!(said.contains("lsof"), "{said}");
 }
 
 /// What a child does. As a test of its own it does nothing.

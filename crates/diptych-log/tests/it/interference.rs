@@ -5,6 +5,8 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use diptych_log::{
@@ -216,8 +218,8 @@ fn a_follower_of_a_folder_that_is_replaced_says_so() {
     log.close().unwrap();
     place.replace();
     let error = follower.next(&Filter::everything(), 3).unwrap_err();
-    let ReadError::Unavailable(Unavailable::Backend(cause)) = error else { panic!("{error:?}") };
-    assert!(cause.to_string().contains("replaced"), "{cause}");
+    assert!(matches!(error, ReadError::Unavailable(Unavailable::Storage { .. })), "{error:?}");
+    assert!(error.to_string().contains("replaced"), "{error}");
     // Put back, it goes on.
     fs::rename(place.at("log"), place.at("other")).unwrap();
     fs::rename(place.at("moved"), place.at("log")).unwrap();
@@ -308,4 +310,29 @@ fn reads_of_a_replaced_folder_are_of_the_log_that_was_opened() {
     let batch = log.blocking().read(&Filter::everything(), Read::all()).unwrap();
     assert_eq!(batch.get(0).unwrap().payload(), b"event 1");
     assert_eq!(payloads(&log).len(), 120);
+}
+
+/// Once, the writer went on in a file without a name, and followers and backups from outside failed
+/// until the log was opened again.
+#[test]
+fn a_published_head_that_is_removed_comes_back() {
+    const LOOKS_AFTER: Duration = Duration::from_millis(300);
+    let place = Place::new();
+    let log = Log::open(place.at("log"), options()).unwrap();
+    append(&log, 10);
+    let mut follower = Follower::open(place.at("log"), Position::START, options()).unwrap();
+    let everything = Filter::everything();
+    assert_eq!(follower.next(&everything, 100).unwrap().len(), 20);
+    fs::remove_file(place.at("log/head")).unwrap();
+    assert!(follower.next(&everything, 100).unwrap().is_empty());
+    let to = place.at("backup");
+    let refused = backup(place.at("log"), &to, &BackupOptions::default(), |_, _| ()).unwrap_err();
+    assert!(refused.to_string().contains("back up again"), "{refused}");
+    thread::sleep(LOOKS_AFTER);
+    append(&log, 3);
+    assert_eq!(follower.next(&everything, 100).unwrap().len(), 6);
+    append(&log, 2);
+    assert_eq!(follower.next(&everything, 100).unwrap().len(), 4);
+    backup(place.at("log"), &to, &BackupOptions::default(), |_, _| ()).unwrap();
+    log.close().unwrap();
 }

@@ -122,7 +122,7 @@ fn an_operation_that_fails_does_not_remove_the_proof_of_a_loss() {
 fn read_all(log: &Log, commits: u64, when: &str) -> Option<()> {
     let log = log.blocking();
     let answered = |error: ReadError| match &error {
-        ReadError::Unavailable(Unavailable::Backend(_)) => {
+        ReadError::Unavailable(Unavailable::Storage { .. }) => {
             let text = error.to_string();
             assert!(text.contains(FOLDER) && text.contains("simulated"), "{when}: {text}");
         }

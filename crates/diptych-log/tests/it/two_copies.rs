@@ -341,6 +341,32 @@ fn a_segment_of_another_log_is_damage_with_its_name() {
     }
 }
 
+/// Once, a file that was no longer than a header counted as a segment that was never finished, and
+/// was removed. A header of this log is removed: a loss of power can leave it there.
+#[test]
+fn a_whole_header_of_another_log_is_not_removed() {
+    let ours = gone_on(&[], 1..LAST, "ours");
+    let segments = ours.iter().filter(|(path, _)| is(path, ".seg")).count() as u32;
+    let name = format!("{:08}-{:020}.seg", segments + 1, LAST);
+    let path = Path::new(FOLDER).join("segments").join(&name);
+    for (whose, removed) in [(&another(), false), (&ours, true)] {
+        for keeps_head in [true, false] {
+            let (_, other) = whose.iter().find(|(path, _)| is(path, ".seg")).unwrap();
+            let mut files = ours.clone();
+            files.push((path.clone(), other[..64].to_vec()));
+            files.retain(|(path, _)| keeps_head || !is(path, "log/head"));
+            let disk = disk_of(&files);
+            let opened = Log::open(FOLDER, options(&disk));
+            assert_eq!(opened.is_ok(), removed);
+            if let Err(error) = opened {
+                assert!(error.to_string().contains(&name), "{error}");
+                assert!(disk.contents().contains(&(path.clone(), other[..64].to_vec())));
+                assert!(damage_in(&disk, &path), "verify misses {name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_follower_does_not_go_past_a_segment_of_another_log_or_copy() {
     let copies = copies();

@@ -312,7 +312,9 @@ impl<F: Follower> Worker<F> {
         match error {
             // The follower has to end, and this cut the read short.
             _ if self.progress.is_ending() => {}
-            ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
+            ReadError::Unavailable(Unavailable::Backend(_) | Unavailable::Storage { .. }) => {
+                self.stall(error.to_string());
+            }
             ReadError::Unavailable(why) => self.ended(why),
             _ => self.stop(FollowerStop { at: after.plus(1), reason: error.to_string() }),
         }

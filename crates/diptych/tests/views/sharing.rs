@@ -166,6 +166,12 @@ fn backend() -> ReadError {
     ReadError::Unavailable(Unavailable::Backend(cause))
 }
 
+fn storage() -> ReadError {
+    let cause = Arc::new(std::io::Error::other("no more files"));
+    let (what, advice) = ("cannot read a file".into(), "raise the limit");
+    ReadError::Unavailable(Unavailable::Storage { what, cause, advice })
+}
+
 fn corrupt() -> ReadError {
     let (place, what, advice) = ("page 7".into(), "it is torn".into(), "restore it".into());
     ReadError::Corrupt(Corruption { place, what, advice })
@@ -208,11 +214,21 @@ fn one_read_that_fails_is_made_again_by_each_for_itself() {
 
 #[test]
 fn a_store_that_does_not_answer_is_asked_again_and_what_waits_says_so() {
+    is_asked_again(backend, "the store's backend does not answer");
+}
+
+/// Once, a follower ended for ever when the disk of its own machine failed a read.
+#[test]
+fn a_read_that_the_storage_failed_is_made_again() {
+    is_asked_again(storage, "cannot read a file: no more files; raise the limit");
+}
+
+fn is_asked_again(error: fn() -> ReadError, said: &str) {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let is_down = Arc::new(AtomicBool::new(true));
     let wrapped = failing(&store, {
         let is_down = is_down.clone();
-        move |_| is_down.load(Ordering::SeqCst).then(backend)
+        move |_| is_down.load(Ordering::SeqCst).then(error)
     });
     let app = App::over(wrapped).view::<Ledger>().view::<Mirror>();
     let app = block_on(app.start()).unwrap();
@@ -220,14 +236,14 @@ fn a_store_that_does_not_answer_is_asked_again_and_what_waits_says_so() {
     for at in 0..2 {
         comes("a stall", || matches!(app.views()[at].state, FollowState::Stalled { .. }));
         let FollowState::Stalled { reason } = app.views()[at].state.clone() else { panic!() };
-        assert!(reason.contains("the store's backend does not answer"), "{reason}");
+        assert!(reason.contains(said), "{reason}");
     }
     assert_eq!(now(app.query(Look).into_future()).unwrap().sum, 0);
     // While it is tried again it can be told things.
     let view = app.view::<Ledger>().unwrap();
     block_on(view.pause()).unwrap();
     let error = block_on(view.step()).unwrap_err();
-    assert!(error.to_string().contains("does not answer"), "{error}");
+    assert!(error.to_string().contains(said), "{error}");
     assert_eq!(view.status().state, FollowState::Paused);
     block_on(view.resume()).unwrap();
     is_down.store(false, Ordering::SeqCst);

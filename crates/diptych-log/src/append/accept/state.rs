@@ -1,10 +1,14 @@
 //! The state that accepting the next commit depends on: where the log continues, and the commits
 //! that are not written yet.
 
-use std::{sync::Arc, task::Waker, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use diptych_store::{AppendError, CommitNumber, Position, TimeSource, Timestamp, Unavailable};
 
+use super::{
+    clock::ClockWatch,
+    room::{WaitingAppends, WaitingParts},
+};
 use crate::{
     append::{
         encoded::EncodedCommit,
@@ -34,7 +38,7 @@ pub(super) struct AcceptState {
     /// The last accepted commit.
     pub(super) commits: u64,
     pub(super) time: Timestamp,
-    clock_went_back: bool,
+    clock: ClockWatch,
     /// Readers share the table of each batch; while they hold it, changes go to a copy.
     pub(super) tracking: Arc<TrackingTable>,
     /// The segment that commits go to.
@@ -62,9 +66,9 @@ pub(super) struct AcceptState {
     /// Tells the writer thread to end.
     pub(super) stop: bool,
     /// Parts that wait to be written out.
-    pub(super) waiting_parts: usize,
-    /// Wakers of callers that wait until there is room.
-    pub(super) room: Vec<Waker>,
+    pub(super) parts: WaitingParts,
+    /// Callers that wait until there is room.
+    pub(super) room: WaitingAppends,
 }
 
 impl AcceptState {
@@ -74,7 +78,7 @@ impl AcceptState {
             accepted: end.position,
             commits: 0,
             time: end.time,
-            clock_went_back: false,
+            clock: ClockWatch::default(),
             tracking: end.tracking,
             segment: end.segment,
             segment_head: end.segment_head,
@@ -89,8 +93,8 @@ impl AcceptState {
             handed_over: false,
             unsynced_since: None,
             stop: false,
-            waiting_parts: 0,
-            room: Vec::new(),
+            parts: WaitingParts::default(),
+            room: WaitingAppends::default(),
         }
     }
 
@@ -109,7 +113,12 @@ impl AcceptState {
 
     pub(super) fn has_room(&self, shared: &SharedState) -> bool {
         let options = shared.options();
-        self.queue.bytes < options.queue_bytes && self.waiting_parts < options.tuning.waiting_parts
+        self.queue.bytes < options.queue_bytes && self.parts.have_room(options.tuning.waiting_parts)
+    }
+
+    /// When appends that wait may be accepted because of the time alone.
+    pub(super) fn next_append(&self) -> Option<Instant> {
+        self.parts.next_append().filter(|_| !self.room.is_empty())
     }
 
     /// Whether the writer has nothing to do: the queue is empty, or must not be written any more.
@@ -137,8 +146,7 @@ impl AcceptState {
         shared: &SharedState,
         commit: &mut EncodedCommit,
     ) -> Result<(), AppendError> {
-        let time = shared.options().time.next(commit.append.recorded_at, self.time)?;
-        self.watch_clock(shared, time);
+        let time = self.next_time(shared, commit.append.recorded_at)?;
         let events = commit.append.events.len();
         if !self.fits(shared, time, commit.frames.len() as u64, events) {
             self.begin_segment(shared, time);
@@ -148,6 +156,7 @@ impl AcceptState {
         self.push(std::mem::take(&mut commit.frames));
         self.accepted = self.accepted.plus(events as u64);
         self.commits += 1;
+        self.parts.slow_down(shared.options().tuning.waiting_parts);
         if let Some(tracking) = &commit.append.tracking {
             let stored = (tracking.clone(), self.accepted);
             Arc::make_mut(&mut self.tracking).insert(tracking.source.clone(), stored);
@@ -163,14 +172,17 @@ impl AcceptState {
         }
     }
 
-    fn watch_clock(&mut self, shared: &SharedState, time: Timestamp) {
-        let back = shared.options().time == TimeSource::Clock
-            && self.time != Timestamp::NEVER
-            && Timestamp::now() < time;
-        if back && !self.clock_went_back {
-            tracing::warn!(recorded_at = %time, "the clock went back: recorded_at stands still");
+    fn next_time(
+        &mut self,
+        shared: &SharedState,
+        given: Option<Timestamp>,
+    ) -> Result<Timestamp, AppendError> {
+        let options = shared.options();
+        if (options.time, given) != (TimeSource::Clock, None) {
+            return Ok(options.time.next(given, self.time)?);
         }
-        self.clock_went_back = back;
+        let now = shared.disk().clock();
+        Ok(self.clock.next(now, self.time, &options.tuning, options.future_time)?)
     }
 
     /// Whether the segment can take the commit.
@@ -314,7 +326,7 @@ impl AcceptState {
         });
         let part = has_events.then(|| self.tail.clone());
         let job = IndexJob { segment: self.segment.clone(), part, coverage, seals };
-        self.waiting_parts += 1;
+        self.parts.add();
         self.push(checkpoint);
         if let Some(piece) = self.queue.pieces.last_mut() {
             piece.jobs.push(job);

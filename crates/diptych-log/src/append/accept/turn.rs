@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::MutexGuard;
+
 use super::Acceptor;
 use crate::append::queue::WriteBatch;
 
@@ -19,7 +21,7 @@ impl Acceptor {
             if state.is_idle() {
                 return None;
             }
-            (state.take_batch(), std::mem::take(&mut state.room))
+            (state.take_batch(), state.room.take())
         };
         woken.into_iter().for_each(Waker::wake);
         Some(batch)
@@ -60,20 +62,22 @@ impl Acceptor {
                 state.writing = true;
                 return false;
             }
+            let next_append = state.next_append();
+            if next_append.is_some_and(|next| Instant::now() >= next) {
+                let woken = state.room.take();
+                MutexGuard::unlocked(&mut state, || woken.into_iter().for_each(Waker::wake));
+                continue;
+            }
             let due = state.unsynced_since.map(|since| since + interval);
-            match due {
+            let is_due = due.is_some_and(|due| Instant::now() >= due);
+            if is_due && !state.writing {
+                state.writing = true;
+                return false;
+            }
+            // If a sync is due, the thread that writes hands over when it is done.
+            match due.filter(|_| !is_due).into_iter().chain(next_append).min() {
                 None => self.work.wait(&mut state),
-                Some(due) if Instant::now() >= due => {
-                    if !state.writing {
-                        state.writing = true;
-                        return false;
-                    }
-                    // The thread that writes hands over when it is done.
-                    self.work.wait(&mut state);
-                }
-                Some(due) => {
-                    self.work.wait_until(&mut state, due);
-                }
+                Some(first) => drop(self.work.wait_until(&mut state, first)),
             }
         }
     }
@@ -103,8 +107,8 @@ impl Acceptor {
     pub(crate) fn part_is_written(&self) {
         let woken = {
             let mut state = self.state.lock();
-            state.waiting_parts = state.waiting_parts.saturating_sub(1);
-            std::mem::take(&mut state.room)
+            state.parts.remove();
+            state.room.take()
         };
         woken.into_iter().for_each(Waker::wake);
     }

@@ -122,6 +122,7 @@ proptest! {
         let clustered = cluster(&bytes).unwrap();
         prop_assert_eq!(clustered.bytes.len(), bytes.len());
         prop_assert_eq!(&*arrival_bytes(&clustered.bytes).unwrap(), &bytes[..]);
+        prop_assert_eq!(is_clustering_of(&clustered.bytes, &bytes), Ok(true));
         let restored = arrival_bytes(&bytes).unwrap();
         let borrowed = matches!(restored, Cow::Borrowed(same) if same == bytes);
         prop_assert!(borrowed);
@@ -196,11 +197,16 @@ fn every_flipped_bit_is_noticed() {
             flipped
         };
         assert!(arrival_bytes(&flip(&clustered)).is_err(), "bit {bit}");
+        assert!(is_clustering_of(&flip(&clustered), &bytes).is_err(), "bit {bit}");
+        assert_eq!(is_clustering_of(&clustered, &flip(&bytes)), Ok(false), "bit {bit}");
         assert!(cluster(&flip(&bytes)).is_err(), "bit {bit}");
     }
     for length in 0..bytes.len() - 20 {
         let found = arrival_bytes(&clustered[..length]);
         assert!(found.is_err() || bytes.starts_with(&found.unwrap()), "cut at {length}");
+        let shorter = is_clustering_of(&clustered[..length], &bytes);
+        assert!(!shorter.is_ok_and(|is| is), "cut at {length}");
+        assert_eq!(is_clustering_of(&clustered, &bytes[..length]), Ok(false), "cut at {length}");
     }
 }
 

@@ -1,0 +1,79 @@
+//! Whether the clock can be right. `recorded_at` never decreases, so one commit at a time far in the
+//! future would fix that time for all later ones.
+
+use std::{sync::Arc, time::Duration};
+
+use diptych_store::{Timestamp, Unavailable};
+
+use crate::{
+    disk::ClockReading,
+    options::{FutureTime, Tuning},
+};
+
+/// A clock that is set by little, again and again, is followed at these distances.
+const FOLLOWED_AFTER: Duration = Duration::from_secs(60);
+
+/// Watches the time of day while a log is open.
+#[derive(Debug, Default)]
+pub(super) struct ClockWatch {
+    /// What the clocks showed when they were last found right.
+    right: Option<ClockReading>,
+    /// The time of day is before the last commit.
+    is_behind: bool,
+}
+
+impl ClockWatch {
+    /// The time for the next commit, if the clock can be right. `last` is the time of the last
+    /// commit.
+    pub(super) fn next(
+        &mut self,
+        now: ClockReading,
+        last: Timestamp,
+        tuning: &Tuning,
+        future: FutureTime,
+    ) -> Result<Timestamp, Unavailable> {
+        self.must_go_evenly(now, tuning.clock_jump)?;
+        let ahead = distance(now.wall, last);
+        if last > now.wall && ahead > tuning.clock_ahead && future == FutureTime::Refuse {
+            let what =
+                format!("the last commit was recorded at {last}, and the clock shows {}", now.wall);
+            return Err(Unavailable::Clock {
+                what: what.into(),
+                advice: "set the clock; if it is right, open the log with an option that accepts \
+                         the future time (`LogOptions::future_time`, `diptych append \
+                         --accept-future-time`): recorded_at stands still until the clock gets \
+                         there",
+            });
+        }
+        let is_behind = last != Timestamp::NEVER && now.wall < last;
+        if is_behind && !self.is_behind {
+            tracing::warn!(recorded_at = %last, "the clock went back: recorded_at stands still");
+        }
+        self.is_behind = is_behind;
+        Ok(now.wall.max(last))
+    }
+
+    /// Compares the time of day with the steady time.
+    fn must_go_evenly(&mut self, now: ClockReading, jump: Duration) -> Result<(), Unavailable> {
+        let right = *self.right.get_or_insert(now);
+        let passed = now.steady.saturating_sub(right.steady);
+        let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+        let expected = Timestamp::from_micros(right.wall.as_micros().saturating_add(micros));
+        if distance(now.wall, expected) > jump {
+            let what: Arc<str> =
+                format!("the clock shows {}, and {expected} was expected", now.wall).into();
+            return Err(Unavailable::Clock {
+                what,
+                advice: "set the clock right; if it is right now, open the log again",
+            });
+        }
+        if passed >= FOLLOWED_AFTER {
+            self.right = Some(now);
+        }
+        Ok(())
+    }
+}
+
+fn distance(one: Timestamp, other: Timestamp) -> Duration {
+    Duration::from_micros(one.as_micros().abs_diff(other.as_micros()))
+}

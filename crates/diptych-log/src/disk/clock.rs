@@ -1,0 +1,32 @@
+//! The clocks of the machine.
+
+use std::time::Duration;
+
+use diptych_store::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+/// What the clocks show at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The time of day. Somebody may set it.
+    pub wall: Timestamp,
+    /// A time that goes on evenly, also while the machine sleeps, from an unknown moment on. Nobody
+    /// sets it.
+    pub steady: Duration,
+}
+
+impl ClockReading {
+    /// What the clocks of this machine show now.
+    pub fn now() -> ClockReading {
+        // `Instant` of Linux stands still while the machine sleeps.
+        #[cfg(target_os = "linux")]
+        let clock = ClockId::Boottime;
+        // The other systems' clock of this name goes on.
+        #[cfg(not(target_os = "linux"))]
+        let clock = ClockId::Monotonic;
+        let steady = clock_gettime(clock);
+        let seconds = u64::try_from(steady.tv_sec).unwrap_or(0);
+        let nanoseconds = u32::try_from(steady.tv_nsec).unwrap_or(0);
+        ClockReading { wall: Timestamp::now(), steady: Duration::new(seconds, nanoseconds) }
+    }
+}

@@ -1,0 +1,162 @@
+//! A simulated disk that asks a test before each operation. The test can let it pass, hold it up, or
+//! have it fail with any error.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use diptych_log::disk::{
+    ClockReading, Disk, DiskFile, DiskLock, LockError,
+    simulated::{Operation, SimulatedDisk},
+};
+
+type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
+
+/// The disk, and the question of the test.
+#[derive(Clone)]
+pub(crate) struct Hooked {
+    disk: SimulatedDisk,
+    hook: Hook,
+    /// What the clocks show, if they are not those of the machine.
+    clock: Arc<Mutex<Option<ClockReading>>>,
+}
+
+impl Hooked {
+    pub(crate) fn new(
+        disk: &SimulatedDisk,
+        hook: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Hooked {
+        Hooked { disk: disk.clone(), hook: Arc::new(hook), clock: Arc::default() }
+    }
+
+    pub(crate) fn set_clock(&self, clock: ClockReading) {
+        *self.clock.lock().unwrap() = Some(clock);
+    }
+
+    fn file(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(HookedFile { file, path: path.to_owned(), hook: self.hook.clone() })
+    }
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.disk.fmt(f)
+    }
+}
+
+impl Disk for Hooked {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        (self.hook)(Operation::CreateDir, dir)?;
+        self.disk.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        (self.hook)(Operation::List, dir)?;
+        self.disk.list(dir)
+    }
+
+    fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        (self.hook)(Operation::Create, path)?;
+        Ok(self.file(path, self.disk.create(path, map_bytes)?))
+    }
+
+    fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        (self.hook)(Operation::Open, path)?;
+        Ok(self.file(path, self.disk.open(path, map_bytes)?))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        (self.hook)(Operation::Map, path)?;
+        self.disk.map(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.hook)(Operation::Rename, from)?;
+        self.disk.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.hook)(Operation::Link, to)?;
+        self.disk.link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        (self.hook)(Operation::Remove, path)?;
+        self.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        (self.hook)(Operation::SyncDir, dir)?;
+        self.disk.sync_dir(dir)
+    }
+
+    fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>> {
+        (self.hook)(Operation::Pin, root)?;
+        self.disk.pin(root)?;
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
+        (self.hook)(Operation::Lock, root)?;
+        self.disk.lock(root, owner)
+    }
+
+    fn boot(&self) -> io::Result<Option<String>> {
+        self.disk.boot()
+    }
+
+    fn clock(&self) -> ClockReading {
+        self.clock.lock().unwrap().unwrap_or_else(ClockReading::now)
+    }
+
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        self.disk.allocated(path)
+    }
+}
+
+struct HookedFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    hook: Hook,
+}
+
+impl fmt::Debug for HookedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl DiskFile for HookedFile {
+    fn size(&self) -> io::Result<u64> {
+        (self.hook)(Operation::Size, &self.path)?;
+        self.file.size()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        (self.hook)(Operation::Read, &self.path)?;
+        self.file.read_at(offset, length)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (self.hook)(Operation::Write, &self.path)?;
+        self.file.write_at(offset, bytes)
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        (self.hook)(Operation::SetSize, &self.path)?;
+        self.file.set_size(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        (self.hook)(Operation::Sync, &self.path)?;
+        self.file.sync()
+    }
+
+    fn share(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        (self.hook)(Operation::Share, &self.path)?;
+        self.file.share(start, end)
+    }
+}

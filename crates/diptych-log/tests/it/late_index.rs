@@ -1,0 +1,107 @@
+//! An index that cannot be written for a while.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych_log::{
+    Log, LogOptions, Tuning,
+    disk::simulated::{Operation, SimulatedDisk},
+};
+use diptych_store::{Append, AppendError, Filter, RawEvent, Read, Tag, Unavailable};
+
+use crate::{
+    hooked::Hooked,
+    log_files::{FOLDER, is},
+};
+
+/// A log of one segment whose index files cannot be written while the flag is set. A part of its
+/// index has four events.
+fn log(full: &Arc<AtomicBool>, tuning: Tuning) -> (SimulatedDisk, Log) {
+    let (disk, full) = (SimulatedDisk::new(1), full.clone());
+    let hooked = Hooked::new(&disk, move |operation, path| {
+        let is_index = path.starts_with("/data/log/index") && operation == Operation::Write;
+        match full.load(Ordering::SeqCst) && is_index {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    });
+    let options = LogOptions {
+        index_bytes: 4 << 10,
+        tuning,
+        disk: Arc::new(hooked),
+        ..LogOptions::default()
+    };
+    (disk, Log::open(FOLDER, options).unwrap())
+}
+
+fn append(log: &Log, number: u64) -> Result<(), AppendError> {
+    let event = RawEvent::new("noted", vec![7; 1_000]).tag(Tag::new("number", number));
+    log.blocking().commit(Append::event(event)).map(drop)
+}
+
+/// Once, the first failure to write an index file stopped the log until it was opened again.
+#[test]
+fn a_log_goes_on_when_its_index_can_be_written_again() {
+    let full = Arc::new(AtomicBool::new(true));
+    let (disk, log) = log(&full, Tuning::default());
+    let freed = thread::spawn({
+        let full = full.clone();
+        move || {
+            thread::sleep(Duration::from_millis(300));
+            full.store(false, Ordering::SeqCst);
+        }
+    });
+    // More than may wait in memory: some of these wait until there is space.
+    for number in 0..100 {
+        append(&log, number).unwrap();
+    }
+    freed.join().unwrap();
+    for number in [0, 50, 99] {
+        let tag = Filter::tag(Tag::new("number", number));
+        assert_eq!(log.blocking().read(&tag, Read::all()).unwrap().len(), 1);
+    }
+    log.close().unwrap();
+    assert!(disk.contents().iter().any(|(path, _)| is(path, ".run")));
+    let log = Log::open(FOLDER, LogOptions { disk: Arc::new(disk), ..LogOptions::default() });
+    let all = log.unwrap().blocking().read(&Filter::everything(), Read::all()).unwrap().len();
+    assert_eq!(all, 100);
+}
+
+#[test]
+fn a_log_stops_when_its_index_cannot_be_written_for_too_long() {
+    let full = Arc::new(AtomicBool::new(true));
+    let tuning = Tuning { index_patience: Duration::from_millis(200), ..Tuning::default() };
+    let (_, log) = log(&full, tuning);
+    let error = (0..).find_map(|number| append(&log, number).err()).unwrap();
+    let text = error.to_string();
+    assert!(text.contains("/data/log/index") && text.contains("free space"), "{text}");
+    let again = append(&log, 0).unwrap_err();
+    assert!(matches!(again, AppendError::Unavailable(Unavailable::Failed { .. })), "{again}");
+    assert!(!log.blocking().read(&Filter::everything(), Read::all()).unwrap().is_empty());
+}
+
+#[test]
+fn a_late_index_makes_appends_slower_before_they_wait() {
+    const LATE: Duration = Duration::from_millis(1_100);
+    let full = Arc::new(AtomicBool::new(true));
+    let (_, log) = log(&full, Tuning { waiting_parts: 8, ..Tuning::default() });
+    for number in 0..20 {
+        append(&log, number).unwrap();
+    }
+    thread::sleep(LATE);
+    // The first of these begins to slow down the others, each by at least five milliseconds.
+    let start = Instant::now();
+    for number in 0..5 {
+        append(&log, number).unwrap();
+    }
+    assert!(start.elapsed() >= Duration::from_millis(20), "{:?}", start.elapsed());
+    full.store(false, Ordering::SeqCst);
+    log.close().unwrap();
+}
