@@ -8,6 +8,7 @@ use diptych::{
     projection::{ReplacedError, Target},
     store::LogIdentity,
 };
+use diptych_log::{Adoption, LogOptions, adopt};
 use diptych_sqlite::rusqlite::Connection;
 use pollster::block_on;
 

@@ -1,7 +1,6 @@
 //! Projections that an app runs and keeps in step.
 
 use std::{
-    fs,
     path::Path,
     sync::{
         Arc,
