@@ -34,6 +34,11 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
             ("index", BinaryBytes(stats.index_bytes).to_string()),
             ("on disk", BinaryBytes(stats.allocated_bytes).to_string()),
             ("sources", count(stats.sources)),
+            (
+                "mapped",
+                format!("{} of at most {}", counted(stats.maps, "file"), count(stats.maps_limit)),
+            ),
+            ("open", counted(stats.open_files, "file")),
         ],
     )?;
     if !stats.types.is_empty() {
@@ -58,6 +63,9 @@ struct StatsOutput {
     index_bytes: u64,
     allocated_bytes: u64,
     sources: u64,
+    maps: u64,
+    maps_limit: u64,
+    open_files: u64,
     types: Vec<TypeCount>,
     tag_keys: Vec<KeyCount>,
 }
@@ -87,6 +95,9 @@ impl From<Stats> for StatsOutput {
             index_bytes: stats.index_bytes,
             allocated_bytes: stats.allocated_bytes,
             sources: stats.sources,
+            maps: stats.maps,
+            maps_limit: stats.maps_limit,
+            open_files: stats.open_files,
             types: types.map(|(r#type, events)| TypeCount { r#type, events }).collect(),
             tag_keys: keys.map(|(key, tags)| KeyCount { key, tags }).collect(),
         }

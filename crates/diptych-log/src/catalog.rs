@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(crate) mod filter_file;
+pub(crate) mod maps;
 pub(crate) mod part;
 pub(crate) mod rebuild;
 pub(crate) mod segment;
@@ -83,6 +84,11 @@ impl Catalog {
     /// A catalog of these parts, with the groups of this one.
     fn with(&self, parts: Vec<Arc<IndexPart>>) -> Catalog {
         Catalog::new(parts, self.filters.iter().map(|span| span.file.clone()).collect())
+    }
+
+    /// The parts of the segments of a filter.
+    pub(crate) fn of(&self, span: &FilterSpan) -> &[Arc<IndexPart>] {
+        self.parts.get(span.parts.clone()).unwrap_or(&[])
     }
 
     /// The parts that may have a match for `wanted` in `low..=high`.

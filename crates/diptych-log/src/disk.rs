@@ -43,6 +43,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file for reading and writing; it must exist.
     fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Opens a file for reading only, which needs no right to write; it must exist.
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+
     /// All bytes of a file that is no longer written to, mapped where that is possible.
     ///
     /// The mapping holds no file descriptor. If the disk later fails to deliver a mapped page, the
@@ -100,6 +103,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// If the platform could tell, but cannot now. An open takes only `None` for a loss of power.
     fn boot(&self) -> io::Result<Option<String>> {
         Ok(None)
+    }
+
+    /// How many files and folders are open through this disk and those that were pinned from it; 0
+    /// if it does not count them.
+    fn open_files(&self) -> u64 {
+        0
     }
 
     /// Bytes that a file occupies, space that is prepared for it included.

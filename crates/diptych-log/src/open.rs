@@ -6,7 +6,13 @@ use std::{path::Path, sync::Arc};
 use diptych_store::{LogIdentity, Position, Timestamp};
 
 use crate::{
-    catalog::{Catalog, filter_file, part::IndexPart, rebuild::LastCommit, segment::Segment},
+    catalog::{
+        Catalog, filter_file,
+        maps::{self, Maps},
+        part::IndexPart,
+        rebuild::LastCommit,
+        segment::Segment,
+    },
     disk::{Disk, DiskFile, DiskLock},
     error::{OpenError, corruption, io_error},
     folder::{
@@ -43,6 +49,7 @@ pub(crate) struct OpenLog {
     /// The identity that the log has from now on.
     pub(crate) identity: LogIdentity,
     pub(crate) seed: Seed,
+    pub(crate) maps: Arc<Maps>,
     pub(crate) catalog: Catalog,
     pub(crate) end: LogEnd,
     /// The file of the last segment.
@@ -64,7 +71,9 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     }
     let evidence = Evidence::left_in(&*disk, root)?;
     let seed = newest_seed(&*disk, &folders.index)?;
-    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None, seed };
+    let maps = Maps::new(options.tuning.mapped_files);
+    let folders_of = &folders;
+    let opening = Opening { disk: &*disk, folders: folders_of, evidence, backup: None, seed, maps };
     let cut_off = unclean::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
@@ -78,7 +87,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(end.tail.parts.iter().cloned());
-    let log = assemble(options, folders, (identity, seed), parts, end)?;
+    let maps = opening.maps;
+    let log = assemble(options, folders, (identity, seed), (maps, parts), end)?;
     Ok(OpenLog { begins_anew, lock: Some(lock), head_file: Some(head_file), ..log })
 }
 
@@ -88,14 +98,16 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Ope
     let disk = options.disk.clone();
     let seed = newest_seed(&*disk, &folders.index)?;
     let evidence = Evidence::default();
-    let opening = Opening { disk: &*disk, folders, evidence, backup: None, seed };
+    let maps = Maps::new(options.tuning.mapped_files);
+    let opening = Opening { disk: &*disk, folders, evidence, backup: None, seed, maps };
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let log = assemble(options, folders.clone(), (identity, seed), parts, end)?;
+    let maps = opening.maps;
+    let log = assemble(options, folders.clone(), (identity, seed), (maps, parts), end)?;
     Ok(OpenLog { begins_anew: true, ..log })
 }
 
@@ -116,6 +128,8 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
         "queue_bytes and index_bytes must be above 0".to_owned()
     } else if options.tuning.waiting_parts == 0 {
         "tuning.waiting_parts must be above 0".to_owned()
+    } else if options.tuning.mapped_files < maps::FEWEST {
+        format!("tuning.mapped_files must be at least {}", maps::FEWEST)
     } else {
         return Ok(());
     };
@@ -159,6 +173,7 @@ struct Opening<'a> {
     /// Where the backup ends; anything behind that in its folder is ignored.
     backup: Option<PublishedHead>,
     seed: Seed,
+    maps: Arc<Maps>,
 }
 
 impl Opening<'_> {
@@ -189,7 +204,7 @@ impl Opening<'_> {
             base: Position::new(1),
             base_time: Timestamp::now(),
         };
-        let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
+        let segment = Arc::new(Segment::planned(&self.maps, &self.folders.segments, &header));
         let (folder, bytes) = (&self.folders.segments, options.segment_bytes);
         let file = segment.create(self.disk, folder, &header, bytes);
         let file = file.map_err(io_error("create", &segment.path))?;
@@ -236,7 +251,8 @@ impl Opening<'_> {
                 self.remove_runs(runs, &[]);
                 continue;
             }
-            let segment = Segment::sealed(path, *sequence, (*base, next), last.identity);
+            let segment =
+                Segment::sealed(&self.maps, path, *sequence, (*base, next), last.identity);
             let segment = Arc::new(segment);
             let mut chain = chain(runs, *base);
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
@@ -290,10 +306,10 @@ fn assemble(
     options: LogOptions,
     folders: Folders,
     (identity, seed): (LogIdentity, Seed),
-    parts: Vec<Arc<IndexPart>>,
+    (maps, parts): (Arc<Maps>, Vec<Arc<IndexPart>>),
     End { last, tail, begins_anew }: End,
 ) -> Result<OpenLog, OpenError> {
-    let filters = filter_file::list(&*options.disk, &folders, last.header.sequence)?;
+    let filters = filter_file::list((&*options.disk, &maps), &folders, last.header.sequence)?;
     let Last { header, file, segment } = last;
     let position = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
@@ -331,6 +347,7 @@ fn assemble(
         folders,
         identity,
         seed,
+        maps,
         catalog,
         end,
         file,

@@ -135,6 +135,9 @@ impl<'a> Reader<'a> {
             types,
             tag_keys,
             sources: shared.tracking().len() as u64,
+            maps: shared.maps().mapped() as u64,
+            maps_limit: shared.maps().limit() as u64,
+            open_files: shared.disk().open_files(),
         })
     }
 }

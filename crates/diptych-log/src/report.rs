@@ -24,6 +24,13 @@ pub struct Stats {
     pub tag_keys: Vec<(String, u64)>,
     /// Tracking sources.
     pub sources: u64,
+    /// Files that are mapped now.
+    pub maps: u64,
+    /// Files that stay mapped after they were read, at most:
+    /// [`Tuning::mapped_files`](crate::Tuning::mapped_files).
+    pub maps_limit: u64,
+    /// Files and folders that are open now.
+    pub open_files: u64,
 }
 
 /// The report of a verification that found everything in order.

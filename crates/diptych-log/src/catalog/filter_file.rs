@@ -13,11 +13,14 @@ use std::{
 use diptych_store::ReadError;
 
 use crate::{
-    catalog::part::IndexPart,
-    disk::Disk,
+    catalog::{
+        maps::{Cached, Maps},
+        part::IndexPart,
+    },
+    disk::{Disk, prefetch},
     error::{OpenError, io_error, read_failed},
     folder::{Folders, derived},
-    index::{NameQuery, segment_filter::SegmentFilter},
+    index::{NameQuery, Seed, segment_filter::SegmentFilter},
 };
 
 /// Segments in a group of the first kind, and groups of the first kind in one of the second.
@@ -43,42 +46,60 @@ pub(crate) struct SegmentFilterFile {
     /// Sequences of its segments.
     pub(crate) first: u32,
     pub(crate) last: u32,
-    /// Holds `None` if the file is unusable: then all its segments are searched.
-    filter: OnceLock<Option<UsableFilter>>,
+    /// Set when the file is read for the first time; `None` if it is unusable: then all its
+    /// segments are searched.
+    facts: OnceLock<Option<FilterFacts>>,
+    filter: Cached<SegmentFilter>,
 }
 
-/// The content of a usable group file.
-#[derive(Clone, Debug)]
-pub(crate) struct UsableFilter {
-    pub(crate) filter: SegmentFilter,
+/// Facts about a usable group file, which are kept while its content is not in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilterFacts {
+    pub(crate) seed: Seed,
+    checksum: u32,
     /// Segments that are always searched: an older version wrote the segment after each, so no
     /// record that is cheap to read binds the group to them.
     pub(crate) always: u64,
 }
 
+impl FilterFacts {
+    fn of(filter: &SegmentFilter, always: u64) -> FilterFacts {
+        FilterFacts { seed: filter.seed, checksum: filter.checksum, always }
+    }
+}
+
+/// Why a filter cannot be asked.
+enum Unloaded {
+    /// Its file is missing or no good.
+    Unusable,
+    Failed(ReadError),
+}
+
 impl SegmentFilterFile {
-    fn new(folders: &Folders, first: u32, last: u32) -> SegmentFilterFile {
+    fn new(maps: &Arc<Maps>, folders: &Folders, first: u32, last: u32) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
-        SegmentFilterFile { path, first, last, filter: OnceLock::new() }
+        let (facts, filter) = (OnceLock::new(), Cached::unloaded(maps));
+        SegmentFilterFile { path, first, last, facts, filter }
     }
 
     /// A filter whose file was just written.
     pub(crate) fn made(
+        maps: &Arc<Maps>,
         folders: &Folders,
         (first, last): (u32, u32),
-        usable: UsableFilter,
+        (filter, always): (SegmentFilter, u64),
     ) -> SegmentFilterFile {
-        let file = SegmentFilterFile::new(folders, first, last);
-        SegmentFilterFile { filter: OnceLock::from(Some(usable)), ..file }
+        let facts = OnceLock::from(Some(FilterFacts::of(&filter, always)));
+        let file = SegmentFilterFile::new(maps, folders, first, last);
+        SegmentFilterFile { facts, filter: Cached::loaded(maps, filter), ..file }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The filter, if it was loaded and is usable.
-    pub(crate) fn loaded(&self) -> Option<&UsableFilter> {
-        self.filter.get()?.as_ref()
+    pub(crate) fn segments(&self) -> u32 {
+        self.last - self.first + 1
     }
 
     /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
@@ -92,44 +113,75 @@ impl SegmentFilterFile {
         parts: &[Arc<IndexPart>],
         wanted: NameQuery<'_>,
     ) -> Result<u64, ReadError> {
-        let good = self.usable(disk, parts)?;
-        Ok(good.map_or(u64::MAX, |good| good.filter.having(wanted) | good.always))
+        let set = self.ask(disk, parts, |filter| filter.having(wanted))?;
+        let always = self.facts.get().copied().flatten().map_or(u64::MAX, |facts| facts.always);
+        Ok(set.map_or(u64::MAX, |set| set | always))
     }
 
     /// The filter, loaded if need be; `None` if its file is unusable.
-    pub(crate) fn usable(
+    pub(crate) fn load(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
-    ) -> Result<Option<&UsableFilter>, ReadError> {
-        if let Some(filter) = self.filter.get() {
-            return Ok(filter.as_ref());
-        }
-        // An error is not cached: the next look-up tries again.
-        let loaded = self.load(disk, parts)?;
-        Ok(self.filter.get_or_init(|| loaded).as_ref())
+    ) -> Result<Option<SegmentFilter>, ReadError> {
+        self.ask(disk, parts, SegmentFilter::clone)
     }
 
-    fn load(
+    /// Facts about the file, which is read if it was not yet; `None` if it is unusable.
+    pub(crate) fn facts(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
-    ) -> Result<Option<UsableFilter>, ReadError> {
-        let found = derived::map_if_there(disk, &self.path);
+    ) -> Result<Option<FilterFacts>, ReadError> {
+        if self.facts.get().is_none() {
+            self.ask(disk, parts, |_| ())?;
+        }
+        Ok(self.facts.get().copied().flatten())
+    }
+
+    fn ask<R>(
+        &self,
+        disk: &dyn Disk,
+        parts: &[Arc<IndexPart>],
+        question: impl FnOnce(&SegmentFilter) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        // An error is not cached: the next look-up tries again.
+        match self.filter.ask(|| self.read(disk, parts), question) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Unloaded::Unusable) => Ok(None),
+            Err(Unloaded::Failed(error)) => Err(error),
+        }
+    }
+
+    fn read(&self, disk: &dyn Disk, parts: &[Arc<IndexPart>]) -> Result<SegmentFilter, Unloaded> {
+        let before = match self.facts.get() {
+            Some(None) => return Err(Unloaded::Unusable),
+            Some(Some(facts)) => Some(facts.checksum),
+            None => None,
+        };
+        let failed = |error| Unloaded::Failed(read_failed(&self.path, &error));
+        let found = derived::if_there(self.filter.maps().map(disk, &self.path)).map_err(failed)?;
+        let found = found.and_then(|bytes| match before {
+            Some(checksum) => SegmentFilter::parse_again(bytes, checksum),
+            None => SegmentFilter::parse(prefetch::ask_for_file(bytes)),
+        });
         let found =
-            found.map_err(|error| read_failed(&self.path, &error))?.and_then(SegmentFilter::parse);
-        let segments = self.last - self.first + 1;
-        let found =
-            found.filter(|filter| (filter.first, filter.segments) == (self.first, segments));
+            found.filter(|filter| (filter.first, filter.segments) == (self.first, self.segments()));
         if let Some(filter) = found {
-            let Marks { marks, always } = marks(disk, parts, self.first, self.last)?;
+            if before.is_some() {
+                return Ok(filter);
+            }
+            let marks = marks(disk, parts, self.first, self.last).map_err(Unloaded::Failed)?;
+            let Marks { marks, always } = marks;
             if (0..).zip(marks).all(|(segment, mark)| filter.mark(segment) == Some(mark)) {
-                return Ok(Some(UsableFilter { filter, always }));
+                self.facts.get_or_init(|| Some(FilterFacts::of(&filter, always)));
+                return Ok(filter);
             }
         }
         let file = self.path.display();
         tracing::warn!(%file, "a group file is missing or no good: it is not used");
-        Ok(None)
+        self.facts.get_or_init(|| None);
+        Err(Unloaded::Unusable)
     }
 }
 
@@ -181,7 +233,7 @@ impl FilterSpan {
 /// The usable group files of segments before `active`. Removes the others: they lie within another
 /// group, or reach beyond these segments.
 pub(crate) fn list(
-    disk: &dyn Disk,
+    (disk, maps): (&dyn Disk, &Arc<Maps>),
     folders: &Folders,
     active: u32,
 ) -> Result<Vec<Arc<SegmentFilterFile>>, OpenError> {
@@ -191,7 +243,7 @@ pub(crate) fn list(
     let (mut filters, mut next) = (Vec::new(), 0);
     for (first, last) in spans {
         if first >= next && last < active {
-            filters.push(Arc::new(SegmentFilterFile::new(folders, first, last)));
+            filters.push(Arc::new(SegmentFilterFile::new(maps, folders, first, last)));
             next = last + 1;
         } else {
             derived::remove_needless(disk, &folders.index.join(file_name(first, last)));

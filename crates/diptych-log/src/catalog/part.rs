@@ -3,15 +3,15 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use diptych_store::{Position, ReadError};
-use parking_lot::RwLock;
 
 use crate::{
     catalog::{
+        maps::Cached,
         rebuild::{Rebuilt, is_bound, sample},
         segment::{Segment, SegmentBytes},
     },
@@ -25,7 +25,11 @@ use crate::{
         recovery::{self, ScanStart},
         segment,
     },
-    index::{Columns, Coverage, Index, IndexFile, Newest, Seed, index_file, newest::Commit},
+    index::{
+        Columns, Coverage, Index, IndexFile, Newest, Seed,
+        index_file::{self, IndexFileId},
+        newest::Commit,
+    },
 };
 
 /// The index of some consecutive events of one segment.
@@ -46,7 +50,9 @@ enum PartSource {
         last: Position,
         /// The key of the hash of names, for a rebuild.
         seed: Seed,
-        run: RwLock<Option<IndexFile>>,
+        run: Cached<IndexFile>,
+        /// The file that was checked when it was first read.
+        checked: OnceLock<IndexFileId>,
     },
 }
 
@@ -59,11 +65,12 @@ impl IndexPart {
         }
     }
 
+    /// A part whose file was just checked.
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: IndexFile) -> IndexPart {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
-        let seed = run.seed();
-        let source = PartSource::File { path, last, seed, run: RwLock::new(Some(run)) };
-        IndexPart { segment, first, source }
+        let (seed, checked) = (run.seed(), OnceLock::from(run.id()));
+        let run = Cached::loaded(segment.maps(), run);
+        IndexPart { segment, first, source: PartSource::File { path, last, seed, run, checked } }
     }
 
     pub(crate) fn file(
@@ -73,18 +80,18 @@ impl IndexPart {
         seed: Seed,
     ) -> IndexPart {
         let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
-        IndexPart {
-            segment,
-            first,
-            source: PartSource::File { path, last, seed, run: RwLock::new(None) },
-        }
+        let (run, checked) = (Cached::unloaded(segment.maps()), OnceLock::new());
+        IndexPart { segment, first, source: PartSource::File { path, last, seed, run, checked } }
     }
 
-    /// Number of events; 0 if the file of the part is not loaded.
+    /// Number of events.
     pub(crate) fn events(&self) -> u32 {
         match &self.source {
             PartSource::Memory(newest) => newest.columns().len(),
-            PartSource::File { run, .. } => run.read().as_ref().map_or(0, IndexFile::len),
+            PartSource::File { last, .. } => {
+                let events = last.plus(1).get().saturating_sub(self.first.get());
+                u32::try_from(events).unwrap_or(u32::MAX)
+            }
         }
     }
 
@@ -134,33 +141,49 @@ impl IndexPart {
     ) -> Result<R, ReadError> {
         match &self.source {
             PartSource::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
-            PartSource::File { path, last, seed, run } => {
-                if let Some(run) = &*run.read() {
-                    return Ok(question(Index::File(run)));
-                }
-                let mut slot = run.write();
-                if slot.is_none() {
-                    *slot = Some(self.load(disk, path, *last, *seed)?);
-                }
-                match &*slot {
-                    Some(run) => Ok(question(Index::File(run))),
-                    None => Ok(question(Index::Memory(&Columns::new(self.first)))),
-                }
+            PartSource::File { run, .. } => {
+                run.ask(|| self.load(disk), |run| question(Index::File(run)))
             }
         }
     }
 
-    fn load(
+    /// Keeps the index in memory from now on: its file is about to be removed or replaced, and
+    /// readers may still hold this part.
+    pub(crate) fn pin(&self, disk: &dyn Disk) -> Result<(), ReadError> {
+        match &self.source {
+            PartSource::Memory(_) => Ok(()),
+            PartSource::File { run, .. } => run.pin(|| self.load(disk)),
+        }
+    }
+
+    fn load(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
+        let PartSource::File { path, last, seed, run, checked } = &self.source else {
+            return Err(self.without_file());
+        };
+        let found = derived::if_there(run.maps().map(disk, path));
+        let found = found.map_err(|error| read_failed(path, &error))?;
+        if let Some((bytes, checked)) = found.as_ref().zip(checked.get())
+            && let Some(run) = IndexFile::parse_again(bytes.clone(), *checked)
+        {
+            return Ok(run);
+        }
+        let run = self.check_or_rebuild(disk, found, (path, *last, *seed))?;
+        // The file that was found before is not there any more: the next load is checked anew.
+        checked.get_or_init(|| run.id());
+        Ok(run)
+    }
+
+    /// The index in these bytes of its file, or else a rebuilt one.
+    fn check_or_rebuild(
         &self,
         disk: &dyn Disk,
-        path: &Path,
-        last: Position,
-        seed: Seed,
+        found: Option<Bytes>,
+        (path, last, seed): (&Path, Position, Seed),
     ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
-        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, &error))?;
+        let found = found.map(prefetch::ask_for_file);
         let link = self.segment.link(disk);
         let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
         let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
@@ -176,7 +199,8 @@ impl IndexPart {
         let why = "index file is missing, damaged or of other records: built again";
         tracing::warn!(file = %path.display(), "{why}");
         let file = self.rebuild(last, seed, &published, link)?;
-        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
+        let map = || self.segment.maps().map(disk, path);
+        let written = derived::write(disk, path, &file).and_then(|()| map());
         // The bytes in memory are enough: a look-up need not wait until the disk works again.
         if let Err(error) = &written {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
@@ -236,11 +260,13 @@ impl IndexPart {
 
     /// The index file of a part that has one.
     pub(crate) fn run(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
-        let run = self.ask(disk, |index| match index {
-            Index::Memory(_) => None,
-            Index::File(run) => Some(run.clone()),
-        });
-        let missing = || corruption(&self.segment.path, 0, "the part has no index file");
-        run?.ok_or_else(|| missing().into())
+        match &self.source {
+            PartSource::Memory(_) => Err(self.without_file()),
+            PartSource::File { run, .. } => run.ask(|| self.load(disk), IndexFile::clone),
+        }
+    }
+
+    fn without_file(&self) -> ReadError {
+        corruption(&self.segment.path, 0, "the part has no index file").into()
     }
 }

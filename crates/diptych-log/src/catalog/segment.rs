@@ -15,6 +15,7 @@ use diptych_store::{LogIdentity, Position};
 use parking_lot::RwLock;
 
 use crate::{
+    catalog::maps::{Cached, Maps},
     disk::{Disk, DiskFile},
     format::{
         chain,
@@ -35,17 +36,17 @@ pub(crate) struct Segment {
     following: OnceLock<Following>,
     /// The first position of the next segment, if this one was sealed before the open.
     next: Option<Position>,
-    content: RwLock<Content>,
+    state: RwLock<SegmentState>,
+    /// The bytes of a sealed segment.
+    sealed: Cached<SegmentBytes>,
     /// Offset up to which frames are published to readers.
     end: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
-enum Content {
-    /// Sealed, and not read yet.
-    Unread,
-    /// Sealed.
-    Sealed { head: Head, bytes: Bytes },
+enum SegmentState {
+    /// Nothing is written to it any more.
+    Sealed,
     /// The segment that the writer appends to.
     Active { head: Head, file: Arc<dyn DiskFile> },
     /// Accepted commits are queued for it, but its file is not created yet.
@@ -74,6 +75,7 @@ impl Segment {
     /// A complete segment of the log with this identity. `next` is the first position of the next
     /// segment.
     pub(crate) fn sealed(
+        maps: &Arc<Maps>,
         path: PathBuf,
         sequence: u32,
         (base, next): (Position, Position),
@@ -86,12 +88,13 @@ impl Segment {
             identity,
             following: OnceLock::new(),
             next: Some(next),
-            content: RwLock::new(Content::Unread),
+            state: RwLock::new(SegmentState::Sealed),
+            sealed: Cached::unloaded(maps),
             end: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn planned(folder: &Path, header: &Header) -> Segment {
+    pub(crate) fn planned(maps: &Arc<Maps>, folder: &Path, header: &Header) -> Segment {
         Segment {
             sequence: header.sequence,
             base: header.base,
@@ -99,9 +102,14 @@ impl Segment {
             identity: header.identity,
             following: OnceLock::new(),
             next: None,
-            content: RwLock::new(Content::Planned { head: Head::of(header) }),
+            state: RwLock::new(SegmentState::Planned { head: Head::of(header) }),
+            sealed: Cached::unloaded(maps),
             end: AtomicU64::new(HEADER as u64),
         }
+    }
+
+    pub(crate) fn maps(&self) -> &Arc<Maps> {
+        self.sealed.maps()
     }
 
     /// This segment as unread, because its file was replaced.
@@ -113,7 +121,8 @@ impl Segment {
             identity: self.identity,
             following: self.following.clone(),
             next: self.next,
-            content: RwLock::new(Content::Unread),
+            state: RwLock::new(SegmentState::Sealed),
+            sealed: Cached::unloaded(self.maps()),
             end: AtomicU64::new(0),
         }
     }
@@ -183,16 +192,16 @@ impl Segment {
 
     /// From now on the writer appends to the segment, through `file`.
     pub(crate) fn activate(&self, file: Arc<dyn DiskFile>) {
-        let mut content = self.content.write();
-        if let Content::Planned { head } | Content::Active { head, .. } = *content {
-            *content = Content::Active { head, file };
+        let mut state = self.state.write();
+        if let SegmentState::Planned { head } | SegmentState::Active { head, .. } = *state {
+            *state = SegmentState::Active { head, file };
         }
     }
 
     /// Marks the segment as sealed: nothing is written to it any more, and its index is in files.
     /// This drops the handle of its file; the next read maps the file.
     pub(crate) fn seal(&self) {
-        *self.content.write() = Content::Unread;
+        *self.state.write() = SegmentState::Sealed;
     }
 
     pub(crate) fn publish(&self, end: u64) {
@@ -209,26 +218,31 @@ impl Segment {
     /// # Errors
     /// If the file cannot be read, or does not hold the segment that its name says.
     pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
-        let content = self.content.read().clone();
-        match content {
-            Content::Sealed { head, bytes } => Ok(SegmentBytes { head, bytes }),
-            Content::Active { head, file } => {
+        let state = self.state.read().clone();
+        match state {
+            SegmentState::Sealed => self.sealed.ask(|| self.open_sealed(disk), SegmentBytes::clone),
+            SegmentState::Active { head, file } => {
                 Ok(SegmentBytes { head, bytes: file.share(0, self.end())? })
             }
-            Content::Planned { head } => Ok(SegmentBytes { head, bytes: Bytes::new() }),
-            Content::Unread => self.open_sealed(disk),
+            SegmentState::Planned { head } => Ok(SegmentBytes { head, bytes: Bytes::new() }),
         }
+    }
+
+    /// Keeps the file of a sealed segment mapped from now on: its name is about to go to another
+    /// file, and readers may still hold this segment.
+    pub(crate) fn pin(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.sealed.pin(|| self.open_sealed(disk))
     }
 
     /// Whether it is sealed: nothing will be written to it.
     pub(crate) fn is_sealed(&self) -> bool {
-        matches!(*self.content.read(), Content::Unread | Content::Sealed { .. })
+        matches!(*self.state.read(), SegmentState::Sealed)
     }
 
     /// The order of a sealed segment. Reads the header at most, and does not map the file.
     pub(crate) fn order(&self, disk: &dyn Disk) -> io::Result<Order> {
-        if let Content::Sealed { head, .. } = &*self.content.read() {
-            return Ok(head.order);
+        if let Some(order) = self.sealed.peek(|sealed| sealed.head.order) {
+            return Ok(order);
         }
         let bytes = disk.open(&self.path, 0)?.read_at(0, HEADER)?;
         self.own(&bytes).map(|header| header.order)
@@ -246,7 +260,7 @@ impl Segment {
     }
 
     fn open_sealed(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
-        let bytes = disk.map(&self.path)?;
+        let bytes = self.maps().map(disk, &self.path)?;
         let header = self.own(&bytes)?;
         let (head, following) = (Head::of(&header), self.following(disk)?);
         let beside_next = |what: &str| {
@@ -265,7 +279,6 @@ impl Segment {
             ends.map_err(|damaged| beside_next(damaged.what))?;
         }
         self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
-        *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
         Ok(SegmentBytes { head, bytes })
     }
 }

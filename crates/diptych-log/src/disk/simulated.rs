@@ -202,6 +202,10 @@ impl Disk for SimulatedDisk {
         Ok(self.handle(number, path))
     }
 
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, map_bytes)
+    }
+
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         let mut state = self.0.lock();
         state.begin(Operation::Map, path)?;

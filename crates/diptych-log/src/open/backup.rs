@@ -7,7 +7,7 @@ use super::{
     of_segment, tail::Tail,
 };
 use crate::{
-    catalog::segment::Segment,
+    catalog::{maps::Maps, segment::Segment},
     disk::DiskLock,
     error::{OpenError, corruption, io_error, takes_nothing},
     folder::Folders,
@@ -31,12 +31,15 @@ pub(super) fn open(
     let disk = options.disk.clone();
     let seed = newest_seed(&*disk, &folders.index)?;
     let evidence = Evidence::default();
-    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: Some(end), seed };
+    let maps = Maps::new(options.tuning.mapped_files);
+    let (folders_of, backup) = (&folders, Some(end));
+    let opening = Opening { disk: &*disk, folders: folders_of, evidence, backup, seed, maps };
     let mut listed = opening.list_segments()?;
     let found = opening.end_of_backup(&mut listed, &end, &options)?;
     let mut parts = opening.sealed_parts(&listed, &found.last.header)?;
     parts.extend(found.tail.parts.iter().cloned());
-    let mut log = assemble(options, folders, (end.identity, seed), parts, found)?;
+    let maps = opening.maps;
+    let mut log = assemble(options, folders, (end.identity, seed), (maps, parts), found)?;
     let reason = takes_nothing(&folder).into();
     // This ends only the taking of commits; reads are not affected.
     log.end.refuses = Some(Unavailable::Failed { reason });
@@ -67,7 +70,7 @@ impl Opening<'_> {
         let Some(header) = header else {
             return Err(corruption(&path, 0, "the header of the segment is damaged").into());
         };
-        let segment = std::sync::Arc::new(Segment::planned(dir, &header));
+        let segment = std::sync::Arc::new(Segment::planned(&self.maps, dir, &header));
         segment.activate(file.clone());
         let last = Last { header, file, segment };
         self.must_go_on(listed, &last)?;

@@ -2,6 +2,7 @@
 
 use super::{Opening, evidence::Evidence, newest_seed};
 use crate::{
+    catalog::maps::Maps,
     disk::Disk,
     error::OpenError,
     folder::{
@@ -23,15 +24,16 @@ pub(crate) fn check(
 ) -> Result<(), OpenError> {
     let root = &folders.root;
     let seed = newest_seed(disk, &folders.index)?;
+    let maps = Maps::new(options.tuning.mapped_files);
     if let FolderKind::Backup(end) = mark::kind(disk, root)? {
         let evidence = Evidence::default();
-        let opening = Opening { disk, folders, evidence, backup: Some(end), seed };
+        let opening = Opening { disk, folders, evidence, backup: Some(end), seed, maps };
         let mut listed = opening.list_segments()?;
         return opening.end_of_backup(&mut listed, &end, options).map(drop);
     }
     let evidence = Evidence::left_in(disk, root)?;
     unclean::was_cut_off(disk, root)?;
-    let opening = Opening { disk, folders, evidence, backup: None, seed };
+    let opening = Opening { disk, folders, evidence, backup: None, seed, maps };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
     head_file::open_if_there(disk, folders).map(drop)
 }

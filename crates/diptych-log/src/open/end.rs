@@ -118,7 +118,7 @@ impl Opening<'_> {
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
             match Header::parse(&bytes) {
                 Ok(header) if header.is_last(sequence, base) => {
-                    let segment = Segment::planned(&self.folders.segments, &header);
+                    let segment = Segment::planned(&self.maps, &self.folders.segments, &header);
                     segment.activate(file.clone());
                     return Ok(Some(Last { header, file, segment: segment.into() }));
                 }

@@ -58,6 +58,10 @@ impl Disk for Forgetful {
         self.disk.open(path, map_bytes)
     }
 
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open_read(path, map_bytes)
+    }
+
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         self.disk.map(path)
     }

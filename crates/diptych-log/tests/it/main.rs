@@ -25,6 +25,7 @@ mod forgetful;
 mod groups;
 mod interference;
 mod log_files;
+mod maps;
 mod model;
 mod older_copies;
 mod open_log;

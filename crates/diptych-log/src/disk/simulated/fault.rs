@@ -14,7 +14,7 @@ pub enum Operation {
     List,
     /// [`Disk::create`].
     Create,
-    /// [`Disk::open`].
+    /// [`Disk::open`] and [`Disk::open_read`].
     Open,
     /// [`Disk::map`].
     Map,
