@@ -38,6 +38,11 @@ impl LiveCatalog {
         self.0.read().clone()
     }
 
+    /// Puts another catalog in the place of this one.
+    pub(crate) fn replace(&self, catalog: Catalog) {
+        *self.0.write() = Arc::new(catalog);
+    }
+
     /// Adds a part in memory, for the next events. A part that never got an event is left out.
     pub(crate) fn begin_part(&self, tail: &Arc<IndexPart>) {
         let mut catalog = self.0.write();

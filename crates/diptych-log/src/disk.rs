@@ -96,6 +96,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// written to a file there, for other processes to read.
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
 
+    /// Keeps out everyone who would [`lock`](Disk::lock) the folder at `root`, for as long as the
+    /// answer lives. Any number may do so at a time. Writes nothing, and needs no right to write.
+    ///
+    /// Where the system has no such locks the answer keeps nobody out.
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError>;
+
     /// Identifies the run of the machine: equal as long as no written byte can have been lost,
     /// different after a loss of power. `None` if the platform does not tell.
     ///

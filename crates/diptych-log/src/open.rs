@@ -8,7 +8,7 @@ use diptych_store::{LogIdentity, Position, Timestamp};
 use crate::{
     catalog::{
         Catalog, filter_file,
-        maps::{self, Maps},
+        maps::{self, FilesOwner, Maps},
         part::IndexPart,
         rebuild::LastCommit,
         segment::Segment,
@@ -35,6 +35,7 @@ mod backup;
 mod check;
 mod end;
 pub(crate) mod evidence;
+pub(crate) mod reading;
 mod tail;
 
 pub(crate) use check::check;
@@ -71,9 +72,17 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     }
     let evidence = Evidence::left_in(&*disk, root)?;
     let seed = newest_seed(&*disk, &folders.index)?;
-    let maps = Maps::new(options.tuning.mapped_files);
+    let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
     let folders_of = &folders;
-    let opening = Opening { disk: &*disk, folders: folders_of, evidence, backup: None, seed, maps };
+    let opening = Opening {
+        disk: &*disk,
+        folders: folders_of,
+        evidence,
+        backup: None,
+        seed,
+        maps,
+        is_live: false,
+    };
     let cut_off = unclean::was_cut_off(&*disk, root)?;
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
@@ -98,8 +107,9 @@ pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<Ope
     let disk = options.disk.clone();
     let seed = newest_seed(&*disk, &folders.index)?;
     let evidence = Evidence::default();
-    let maps = Maps::new(options.tuning.mapped_files);
-    let opening = Opening { disk: &*disk, folders, evidence, backup: None, seed, maps };
+    let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
+    let opening =
+        Opening { disk: &*disk, folders, evidence, backup: None, seed, maps, is_live: false };
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
@@ -173,10 +183,18 @@ struct Opening<'a> {
     /// Where the backup ends; anything behind that in its folder is ignored.
     backup: Option<PublishedHead>,
     seed: Seed,
+    /// Says also whether files may be changed.
     maps: Arc<Maps>,
+    /// Another process writes the log, which may be behind the end that is read by now.
+    is_live: bool,
 }
 
 impl Opening<'_> {
+    /// Whether another process may be writing the log, so that nothing is changed or removed.
+    fn reads_only(&self) -> bool {
+        self.maps.files() == FilesOwner::Elsewhere
+    }
+
     fn list_segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
         let dir = &self.folders.segments;
         let names = self.disk.list(dir).map_err(io_error("list", dir))?;
@@ -256,7 +274,8 @@ impl Opening<'_> {
             let segment = Arc::new(segment);
             let mut chain = chain(runs, *base);
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
-            if !covers(&spans, *base, next.before()) {
+            let is_listed = covers(&spans, *base, next.before());
+            if !is_listed {
                 // One part for the whole segment, which is built on first use.
                 chain =
                     vec![ListedIndexFile { segment: *sequence, first: *base, last: next.before() }];
@@ -267,7 +286,7 @@ impl Opening<'_> {
                     segment.clone(),
                     self.folders,
                     (run.first, run.last),
-                    self.seed,
+                    (self.seed, is_listed),
                 ))
             }));
         }
@@ -276,6 +295,9 @@ impl Opening<'_> {
 
     /// Removes the index files that are not needed, which is all of `runs` except `but`.
     fn remove_runs(&self, runs: &[ListedIndexFile], but: &[ListedIndexFile]) {
+        if self.reads_only() {
+            return;
+        }
         for run in runs.iter().filter(|run| !but.contains(run)) {
             let name = index_file::file_name(run.segment, run.first, run.last);
             derived::remove_needless(self.disk, &self.folders.index.join(name));
@@ -309,7 +331,11 @@ fn assemble(
     (maps, parts): (Arc<Maps>, Vec<Arc<IndexPart>>),
     End { last, tail, begins_anew }: End,
 ) -> Result<OpenLog, OpenError> {
-    let filters = filter_file::list((&*options.disk, &maps), &folders, last.header.sequence)?;
+    let (filters, needless) =
+        filter_file::list((&*options.disk, &maps), &folders, last.header.sequence)?;
+    if maps.files() == FilesOwner::Here {
+        needless.iter().for_each(|path| derived::remove_needless(&*options.disk, path));
+    }
     let Last { header, file, segment } = last;
     let position = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
@@ -366,7 +392,7 @@ fn newest_seed(disk: &dyn Disk, dir: &Path) -> Result<Seed, OpenError> {
     names.retain(|name| index_file::parse_file_name(name).is_some());
     names.sort_unstable();
     for path in names.iter().rev().map(|name| dir.join(name)) {
-        let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+        let file = disk.open_read(&path, 0).map_err(io_error("open", &path))?;
         let header = file.read_at(0, index_file::HEADER).map_err(io_error("read", &path))?;
         if let Some(seed) = index_file::seed_in(&header) {
             return Ok(seed);

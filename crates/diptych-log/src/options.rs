@@ -86,6 +86,9 @@ pub struct Tuning {
     /// well below the limit of the system for a process, on Linux `vm.max_map_count`. Default:
     /// 8,192.
     pub mapped_files: usize,
+    /// How often a [`ReadOnlyLog`](crate::ReadOnlyLog) looks whether another process has published
+    /// commits. Default: 4 ms.
+    pub follow_pause: Duration,
     /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
     /// so that clustering takes a tenth of the time. No pause is longer than an hour.
     pub cluster_pause: u32,
@@ -99,6 +102,7 @@ impl Default for Tuning {
             tidy_after: Duration::from_secs(2),
             tidy_at_latest: Duration::from_secs(30),
             mapped_files: 8_192,
+            follow_pause: Duration::from_millis(4),
             cluster_pause: 9,
         }
     }

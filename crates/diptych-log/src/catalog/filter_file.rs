@@ -102,6 +102,11 @@ impl SegmentFilterFile {
         self.last - self.first + 1
     }
 
+    /// Whether its file was found to be unusable.
+    pub(crate) fn is_unusable(&self) -> bool {
+        matches!(self.facts.get(), Some(None))
+    }
+
     /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
     /// the parts of these segments.
     ///
@@ -230,24 +235,24 @@ impl FilterSpan {
     }
 }
 
-/// The usable group files of segments before `active`. Removes the others: they lie within another
-/// group, or reach beyond these segments.
+/// The group files of segments before `active`, and the paths of those that are not needed: they
+/// lie within another group, or reach beyond these segments.
 pub(crate) fn list(
     (disk, maps): (&dyn Disk, &Arc<Maps>),
     folders: &Folders,
     active: u32,
-) -> Result<Vec<Arc<SegmentFilterFile>>, OpenError> {
+) -> Result<(Vec<Arc<SegmentFilterFile>>, Vec<PathBuf>), OpenError> {
     let names = disk.list(&folders.index).map_err(io_error("list", &folders.index))?;
     let mut spans: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     spans.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-    let (mut filters, mut next) = (Vec::new(), 0);
+    let (mut filters, mut needless, mut next) = (Vec::new(), Vec::new(), 0);
     for (first, last) in spans {
         if first >= next && last < active {
             filters.push(Arc::new(SegmentFilterFile::new(maps, folders, first, last)));
             next = last + 1;
         } else {
-            derived::remove_needless(disk, &folders.index.join(file_name(first, last)));
+            needless.push(folders.index.join(file_name(first, last)));
         }
     }
-    Ok(filters)
+    Ok((filters, needless))
 }

@@ -35,9 +35,19 @@ pub(crate) const FEWEST: usize = 16;
 pub(crate) struct Maps {
     /// Most values that are held for later use.
     limit: usize,
+    files: FilesOwner,
     clock: Mutex<Clock>,
     /// Mapped files that are still in use anywhere, also by batches and by old catalogs.
     mapped: Arc<AtomicUsize>,
+}
+
+/// Who changes the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilesOwner {
+    /// This process alone.
+    Here,
+    /// Another process may replace and remove them at any time. This one writes nothing.
+    Elsewhere,
 }
 
 /// The values that can be dropped, and the hand that goes round them.
@@ -48,8 +58,12 @@ struct Clock {
 }
 
 impl Maps {
-    pub(crate) fn new(limit: usize) -> Arc<Maps> {
-        Arc::new(Maps { limit, clock: Mutex::default(), mapped: Arc::default() })
+    pub(crate) fn new(limit: usize, files: FilesOwner) -> Arc<Maps> {
+        Arc::new(Maps { limit, files, clock: Mutex::default(), mapped: Arc::default() })
+    }
+
+    pub(crate) fn files(&self) -> FilesOwner {
+        self.files
     }
 
     pub(crate) fn limit(&self) -> usize {

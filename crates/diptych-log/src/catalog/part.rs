@@ -11,7 +11,7 @@ use diptych_store::{Position, ReadError};
 
 use crate::{
     catalog::{
-        maps::Cached,
+        maps::{Cached, FilesOwner},
         rebuild::{Rebuilt, is_bound, sample},
         segment::{Segment, SegmentBytes},
     },
@@ -53,6 +53,8 @@ enum PartSource {
         run: Cached<IndexFile>,
         /// The file that was checked when it was first read.
         checked: OnceLock<IndexFileId>,
+        /// Whether the file was there when the files were listed.
+        is_listed: bool,
     },
 }
 
@@ -70,18 +72,42 @@ impl IndexPart {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
         let (seed, checked) = (run.seed(), OnceLock::from(run.id()));
         let run = Cached::loaded(segment.maps(), run);
-        IndexPart { segment, first, source: PartSource::File { path, last, seed, run, checked } }
+        let source = PartSource::File { path, last, seed, run, checked, is_listed: true };
+        IndexPart { segment, first, source }
     }
 
+    /// A part whose file is not read yet; `is_listed` says whether there was one.
     pub(crate) fn file(
         segment: Arc<Segment>,
         folders: &Folders,
         (first, last): (Position, Position),
-        seed: Seed,
+        (seed, is_listed): (Seed, bool),
     ) -> IndexPart {
         let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
         let (run, checked) = (Cached::unloaded(segment.maps()), OnceLock::new());
-        IndexPart { segment, first, source: PartSource::File { path, last, seed, run, checked } }
+        let source = PartSource::File { path, last, seed, run, checked, is_listed };
+        IndexPart { segment, first, source }
+    }
+
+    /// The last position, if the part is in a file.
+    pub(crate) fn last_in_file(&self) -> Option<Position> {
+        match &self.source {
+            PartSource::Memory(_) => None,
+            PartSource::File { last, .. } => Some(*last),
+        }
+    }
+
+    /// Whether there was a file of the part when the files were listed.
+    pub(crate) fn is_listed(&self) -> bool {
+        matches!(&self.source, PartSource::File { is_listed: true, .. })
+    }
+
+    /// Changes the columns of a part in memory.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Columns) -> R) -> Option<R> {
+        match &self.source {
+            PartSource::Memory(newest) => Some(newest.change(change)),
+            PartSource::File { .. } => None,
+        }
     }
 
     /// Number of events.
@@ -157,7 +183,7 @@ impl IndexPart {
     }
 
     fn load(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
-        let PartSource::File { path, last, seed, run, checked } = &self.source else {
+        let PartSource::File { path, last, seed, run, checked, is_listed } = &self.source else {
             return Err(self.without_file());
         };
         let found = derived::if_there(run.maps().map(disk, path));
@@ -167,7 +193,10 @@ impl IndexPart {
         {
             return Ok(run);
         }
-        let run = self.check_or_rebuild(disk, found, (path, *last, *seed))?;
+        // Another process may have replaced the file, and the segment as well. If it did so twice,
+        // then it is not that, and the index is rebuilt.
+        let may_be_replaced = *is_listed && self.segment.replacements() < 2;
+        let run = self.check_or_rebuild(disk, (found, may_be_replaced), (path, *last, *seed))?;
         // The file that was found before is not there any more: the next load is checked anew.
         checked.get_or_init(|| run.id());
         Ok(run)
@@ -177,7 +206,7 @@ impl IndexPart {
     fn check_or_rebuild(
         &self,
         disk: &dyn Disk,
-        found: Option<Bytes>,
+        (found, may_be_replaced): (Option<Bytes>, bool),
         (path, last, seed): (&Path, Position, Seed),
     ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
@@ -196,6 +225,14 @@ impl IndexPart {
         if let Some((run, _)) = fits {
             return Ok(run);
         }
+        if self.segment.maps().files() == FilesOwner::Elsewhere {
+            if may_be_replaced {
+                return Err(read_failed(path, &self.segment.mark_replaced()));
+            }
+            tracing::debug!(file = %path.display(), "no good index file: built in memory");
+            let file = self.rebuild(last, seed, &published, link)?;
+            return self.built(IndexFile::parse(file));
+        }
         let why = "index file is missing, damaged or of other records: built again";
         tracing::warn!(file = %path.display(), "{why}");
         let file = self.rebuild(last, seed, &published, link)?;
@@ -206,7 +243,10 @@ impl IndexPart {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }
         // After a failed write the damaged file may still have that name.
-        let parsed = written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file));
+        self.built(written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file)))
+    }
+
+    fn built(&self, parsed: Option<(IndexFile, Coverage)>) -> Result<IndexFile, ReadError> {
         let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
         parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
     }

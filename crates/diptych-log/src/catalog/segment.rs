@@ -2,11 +2,11 @@
 //! published.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -39,6 +39,13 @@ pub(crate) struct Segment {
     state: RwLock<SegmentState>,
     /// The bytes of a sealed segment.
     sealed: Cached<SegmentBytes>,
+    /// The checksum of the header of its file, once that was read. A clustered file of the same
+    /// name has another one, and an index that was made for this file does not fit it.
+    seal: OnceLock<u32>,
+    /// Another process has replaced or removed its file.
+    replaced: AtomicBool,
+    /// How often the segment was found to be replaced, before this one was made.
+    replacements: AtomicU32,
     /// Offset up to which frames are published to readers.
     end: AtomicU64,
 }
@@ -90,6 +97,9 @@ impl Segment {
             next: Some(next),
             state: RwLock::new(SegmentState::Sealed),
             sealed: Cached::unloaded(maps),
+            seal: OnceLock::new(),
+            replaced: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             end: AtomicU64::new(0),
         }
     }
@@ -104,6 +114,9 @@ impl Segment {
             next: None,
             state: RwLock::new(SegmentState::Planned { head: Head::of(header) }),
             sealed: Cached::unloaded(maps),
+            seal: OnceLock::new(),
+            replaced: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             end: AtomicU64::new(HEADER as u64),
         }
     }
@@ -123,8 +136,31 @@ impl Segment {
             next: self.next,
             state: RwLock::new(SegmentState::Sealed),
             sealed: Cached::unloaded(self.maps()),
+            seal: OnceLock::new(),
+            replaced: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             end: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that another process has replaced or removed a file of this segment.
+    pub(crate) fn mark_replaced(&self) -> io::Error {
+        self.replaced.store(true, Ordering::Relaxed);
+        io::Error::new(REPLACED, "another process replaced the file; try again")
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// How often the segment was found to be replaced.
+    pub(crate) fn replacements(&self) -> u32 {
+        self.replacements.load(Ordering::Relaxed)
+    }
+
+    /// Takes the place of a segment that was replaced.
+    pub(crate) fn comes_after(&self, replaced: &Segment) {
+        self.replacements.store(replaced.replacements() + 1, Ordering::Relaxed);
     }
 
     /// Stores the facts about this segment that the next one, which begins now, records.
@@ -160,7 +196,7 @@ impl Segment {
             let what = format!("the next segment, {}, cannot be read: {error}", path.display());
             io::Error::new(error.kind(), what)
         };
-        let file = disk.open(&path, 0).map_err(failed)?;
+        let file = disk.open_read(&path, 0).map_err(failed)?;
         let mut bytes = file.read_at(0, HEADER + frame::HEADER).map_err(failed)?;
         let header = Header::parse(&bytes).ok().filter(|header| header.is_of(sequence, next));
         if let Some(header) = header {
@@ -244,7 +280,7 @@ impl Segment {
         if let Some(order) = self.sealed.peek(|sealed| sealed.head.order) {
             return Ok(order);
         }
-        let bytes = disk.open(&self.path, 0)?.read_at(0, HEADER)?;
+        let bytes = disk.open_read(&self.path, 0)?.read_at(0, HEADER)?;
         self.own(&bytes).map(|header| header.order)
     }
 
@@ -260,8 +296,17 @@ impl Segment {
     }
 
     fn open_sealed(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
-        let bytes = self.maps().map(disk, &self.path)?;
+        let bytes = match self.maps().map(disk, &self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.mark_replaced();
+                return Err(error);
+            }
+            bytes => bytes?,
+        };
         let header = self.own(&bytes)?;
+        if *self.seal.get_or_init(|| header.checksum()) != header.checksum() {
+            return Err(self.mark_replaced());
+        }
         let (head, following) = (Head::of(&header), self.following(disk)?);
         let beside_next = |what: &str| {
             let next = self.base.plus(following.events);
@@ -282,6 +327,10 @@ impl Segment {
         Ok(SegmentBytes { head, bytes })
     }
 }
+
+/// The kind of the error of a read that met a file which another process has replaced. The files
+/// have to be listed again.
+pub(crate) const REPLACED: ErrorKind = ErrorKind::StaleNetworkFileHandle;
 
 fn no_good(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)

@@ -228,6 +228,31 @@ impl Disk for RealDisk {
         Ok(Box::new(RealLock { folder, file, _counts: counts }))
     }
 
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut locked = SharedLock(Vec::new());
+        let folder = self.folder(root)?.open_again()?;
+        // Older programs lock only this file, not the folder.
+        let file = match self.open_file(&root.join(LOCK_FILE), OFlags::RDONLY) {
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind()) =>
+            {
+                None
+            }
+            file => Some(file?),
+        };
+        for file in [Some(folder), file].into_iter().flatten() {
+            match file.try_lock_shared() {
+                Ok(()) => locked.0.push((file, OpenCount::new(&self.open))),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { owner: self.owner(root).unwrap_or_default() });
+                }
+                Err(TryLockError::Error(error)) if locks_no_folders(&error) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        Ok(Box::new(locked))
+    }
+
     fn boot(&self) -> io::Result<Option<String>> {
         // Linux only. Elsewhere, and where the file is hidden from the process, the log takes an
         // unclean end for a loss of power, which is safe.
@@ -267,9 +292,24 @@ impl DiskLock for RealLock {}
 /// thread is just starting a process, which has copies of the files until it runs its own program.
 impl Drop for RealLock {
     fn drop(&mut self) {
+        // A reader that keeps writers out next must not be taken for this process.
+        let _ = self.file.set_len(0);
         // If this fails, closing the files releases them, a moment later at worst.
         let _ = self.file.unlock();
         let _ = self.folder.as_ref().map(File::unlock);
+    }
+}
+
+/// Shared locks of a folder and of the file in it.
+#[derive(Debug)]
+struct SharedLock(Vec<(File, OpenCount)>);
+
+impl DiskLock for SharedLock {}
+
+impl Drop for SharedLock {
+    fn drop(&mut self) {
+        // As for `RealLock`.
+        self.0.iter().for_each(|(file, _)| drop(file.unlock()));
     }
 }
 

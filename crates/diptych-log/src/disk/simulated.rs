@@ -47,6 +47,7 @@ impl SimulatedDisk {
             files: Vec::new(),
             names: Names::default(),
             locks: BTreeMap::new(),
+            shared_locks: Vec::new(),
             counts: BTreeMap::new(),
             armed: None,
             stopped: false,
@@ -274,6 +275,9 @@ impl Disk for SimulatedDisk {
             let owner = owner.clone();
             return Err(LockError::Held { owner });
         }
+        if state.shared_locks.iter().any(|locked| locked == root) {
+            return Err(LockError::Held { owner: String::new() });
+        }
         let path = root.join(LOCK_FILE);
         let number = match state.names.get(&path) {
             Some(_) => state.find(&path)?,
@@ -286,6 +290,18 @@ impl Disk for SimulatedDisk {
         drop(state);
         let (disk, root) = (self.clone(), root.to_owned());
         Ok(Box::new(SimulatedLock { disk, root }))
+    }
+
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Lock, root)?;
+        if let Some(owner) = state.locks.get(root) {
+            let owner = owner.clone();
+            return Err(LockError::Held { owner });
+        }
+        state.shared_locks.push(root.to_owned());
+        drop(state);
+        Ok(Box::new(SharedLock { disk: self.clone(), root: root.to_owned() }))
     }
 
     fn boot(&self) -> io::Result<Option<String>> {
@@ -312,6 +328,23 @@ impl DiskLock for SimulatedLock {}
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
         self.disk.0.lock().locks.remove(&self.root);
+    }
+}
+
+#[derive(Debug)]
+struct SharedLock {
+    disk: SimulatedDisk,
+    root: PathBuf,
+}
+
+impl DiskLock for SharedLock {}
+
+impl Drop for SharedLock {
+    fn drop(&mut self) {
+        let locks = &mut self.disk.0.lock().shared_locks;
+        if let Some(at) = locks.iter().position(|locked| *locked == self.root) {
+            locks.swap_remove(at);
+        }
     }
 }
 
@@ -413,6 +446,8 @@ struct DiskState {
     files: Vec<File>,
     names: Names,
     locks: BTreeMap<PathBuf, String>,
+    /// Folders that readers keep writers out of, once for each reader.
+    shared_locks: Vec<PathBuf>,
     counts: BTreeMap<Operation, u64>,
     /// The number of operations after which it strikes, and the fault.
     armed: Option<(u64, Fault)>,
@@ -517,6 +552,7 @@ impl DiskState {
             files,
             names,
             locks: BTreeMap::new(),
+            shared_locks: Vec::new(),
             counts: BTreeMap::new(),
             armed: None,
             stopped: false,

@@ -38,6 +38,18 @@ pub(crate) fn open_or_create(
     disk.create(&path, 64).map_err(io_error("create", &path))
 }
 
+/// The file with the published head, to be read only; `None` if there is none.
+pub(crate) fn open_for_reading(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
+    let path = folders.root.join(HEAD_FILE);
+    match disk.open_read(&path, 0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        file => file.map(Some).map_err(io_error("open", &path)),
+    }
+}
+
 /// The published head that an earlier process left. A late or torn write makes it lower than the
 /// true one, or `None`; it is never higher.
 ///
@@ -49,10 +61,8 @@ pub(crate) fn left_behind(
 ) -> Result<Option<PublishedHead>, OpenError> {
     let path = root.join(HEAD_FILE);
     // Read, not mapped: the file will be written again.
-    let file = match disk.open(&path, 0) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(io_error("open", &path))?,
-    };
+    let folders = Folders::new(root);
+    let Some(file) = open_for_reading(disk, &folders)? else { return Ok(None) };
     let bytes = file.read_at(0, PublishedHead::BYTES).map_err(io_error("read", &path))?;
     Ok(PublishedHead::parse(&bytes))
 }

@@ -99,11 +99,23 @@ pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, Op
     let program = std::env::args().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
     let owner = format!("process {} ({program})", std::process::id());
-    disk.lock(root, &owner).map_err(|error| match error {
+    disk.lock(root, &owner).map_err(not_locked(root))
+}
+
+/// Keeps writers out of a pinned folder, while others may read it too. Writes nothing.
+///
+/// # Errors
+/// [`OpenError::Held`] if a writer has it open.
+pub(crate) fn lock_shared(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+    disk.lock_shared(root).map_err(not_locked(root))
+}
+
+fn not_locked(root: &Path) -> impl FnOnce(LockError) -> OpenError {
+    move |error| match error {
         LockError::Held { owner } => OpenError::Held {
             folder: root.display().to_string(),
             owner: if owner.is_empty() { "another process".to_owned() } else { owner },
         },
         LockError::Io(cause) => io_error("lock", root)(cause),
-    })
+    }
 }

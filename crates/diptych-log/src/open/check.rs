@@ -2,7 +2,7 @@
 
 use super::{Opening, evidence::Evidence, newest_seed};
 use crate::{
-    catalog::maps::Maps,
+    catalog::maps::{FilesOwner, Maps},
     disk::Disk,
     error::OpenError,
     folder::{
@@ -24,16 +24,17 @@ pub(crate) fn check(
 ) -> Result<(), OpenError> {
     let root = &folders.root;
     let seed = newest_seed(disk, &folders.index)?;
-    let maps = Maps::new(options.tuning.mapped_files);
+    let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Elsewhere);
     if let FolderKind::Backup(end) = mark::kind(disk, root)? {
         let evidence = Evidence::default();
-        let opening = Opening { disk, folders, evidence, backup: Some(end), seed, maps };
+        let opening =
+            Opening { disk, folders, evidence, backup: Some(end), seed, maps, is_live: false };
         let mut listed = opening.list_segments()?;
         return opening.end_of_backup(&mut listed, &end, options).map(drop);
     }
     let evidence = Evidence::left_in(disk, root)?;
     unclean::was_cut_off(disk, root)?;
-    let opening = Opening { disk, folders, evidence, backup: None, seed, maps };
+    let opening = Opening { disk, folders, evidence, backup: None, seed, maps, is_live: false };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
     head_file::open_if_there(disk, folders).map(drop)
 }

@@ -81,7 +81,7 @@ impl Follower {
             FolderKind::Backup(end) => (BACKUP, end),
             FolderKind::Log => {
                 let path = folders.root.join(HEAD_FILE);
-                let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+                let file = disk.open_read(&path, 0).map_err(io_error("open", &path))?;
                 (HEAD_FILE, head_file::read_head(&*file).map_err(io_error("read", &path))?)
             }
         };
@@ -130,7 +130,7 @@ impl Follower {
         let moved = |error| Unavailable::Backend(Arc::new(error));
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
-        let head = disk.open(&path, 0).and_then(|file| head_file::read_head(&*file));
+        let head = disk.open_read(&path, 0).and_then(|file| head_file::read_head(&*file));
         let head = head.map_err(|error| read_failed(&path, &error))?;
         if self.head_file == BACKUP && head != self.head {
             // A newer backup replaces the last segment by a longer one, and does not append to it.
@@ -239,7 +239,7 @@ impl Follower {
             found.ok_or_else(|| corruption(dir, 0, "the first segment is missing"))?;
         let path = dir.join(segment::file_name(sequence, base));
         let failed = |error| read_failed(&path, &error);
-        let file = disk.open(&path, self.options.segment_bytes).map_err(failed)?;
+        let file = disk.open_read(&path, self.options.segment_bytes).map_err(failed)?;
         let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
         let header = header.ok().filter(|header| header.is_of(sequence, base));
         let header =

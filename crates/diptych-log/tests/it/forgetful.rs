@@ -94,6 +94,10 @@ impl Disk for Forgetful {
         self.disk.lock(root, owner)
     }
 
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        self.disk.lock_shared(root)
+    }
+
     fn allocated(&self, path: &Path) -> io::Result<u64> {
         self.disk.allocated(path)
     }

@@ -28,7 +28,7 @@ pub enum Operation {
     SyncDir,
     /// [`Disk::pin`].
     Pin,
-    /// [`Disk::lock`].
+    /// [`Disk::lock`] and [`Disk::lock_shared`].
     Lock,
     /// [`DiskFile::size`].
     Size,

@@ -55,7 +55,7 @@ fn old_parts_read_the_old_file(options: &LogOptions) {
     let dir = tempfile::tempdir().unwrap();
     let options = || options.clone();
     let log = Log::open(dir.path(), options()).unwrap();
-    for number in 1..=200_u64 {
+    for number in 1..=1_000_u64 {
         let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
         log.blocking().commit(Append::event(event)).unwrap();
     }
