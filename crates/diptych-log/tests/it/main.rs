@@ -31,6 +31,8 @@ mod older_copies;
 mod open_log;
 mod passing_errors;
 mod prepared;
+mod read_only;
+mod read_only_disk;
 mod requests;
 mod run;
 mod samples;
