@@ -64,7 +64,7 @@ impl Engine {
         }
         let shared = &engine.shared;
         unclean::mark(shared.disk(), &shared.folders().root, shared.options().durability)?;
-        engine.writer.lock().leave_head(shared);
+        engine.writer.lock().leave_head(shared, engine.position());
         cluster::remove_unfinished(shared);
         Ok(engine)
     }

@@ -3,6 +3,8 @@
 
 use std::{io, sync::Arc};
 
+use diptych_store::Position;
+
 use crate::{
     append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
@@ -55,6 +57,9 @@ impl Writer {
 
     /// Writes a batch, and syncs it if every batch is synced. Readers may see its bytes once its
     /// position is published.
+    ///
+    /// Other processes are told before that: once a commit is acknowledged, a reader in any process
+    /// finds it.
     pub(crate) fn write(
         &mut self,
         shared: &SharedState,
@@ -78,8 +83,9 @@ impl Writer {
         if sync {
             self.prepare(shared);
             self.sync_file()?;
-            shared.check_place()?;
         }
+        shared.check_place()?;
+        self.leave_head(shared, batch.position);
         for piece in &mut batch.pieces {
             piece.segment.publish(piece.offset + piece.bytes.len() as u64);
             self.jobs.append(&mut piece.jobs);
@@ -201,10 +207,13 @@ impl Writer {
         }
     }
 
-    /// Tells other processes where the published log ends.
-    pub(crate) fn leave_head(&self, shared: &SharedState) {
+    /// Tells other processes that the log is published up to everything that was written, which
+    /// ends with the event at `position`.
+    pub(crate) fn leave_head(&self, shared: &SharedState, position: Position) {
         let Some(file) = &self.head_file else { return };
-        if let Err(error) = file.write_at(0, &self.published_head(shared).encode()) {
+        let (end, segment) = (self.written, self.segment.sequence);
+        let head = PublishedHead { position, end, identity: shared.identity(), segment };
+        if let Err(error) = file.write_at(0, &head.encode()) {
             tracing::warn!(%error, "the published head cannot be left for followers");
         }
     }

@@ -130,7 +130,6 @@ impl Engine {
         }
         self.shared.publish(batch.position, batch.commit, batch.tracking);
         self.waiters.done(batch.number);
-        writer.leave_head(&self.shared);
         if !writer.is_dirty() {
             let jobs = writer.take_jobs();
             drop(writer);

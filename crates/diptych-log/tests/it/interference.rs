@@ -136,7 +136,7 @@ fn a_log_whose_folder_is_replaced_stops_and_touches_no_other() {
 }
 
 #[test]
-fn a_synced_log_acknowledges_nothing_once_its_folder_is_gone() {
+fn a_log_acknowledges_nothing_once_its_folder_is_gone() {
     type Interference = fn(&Place);
     let interferences: [(&str, Interference); 4] = [
         ("moved", |place| fs::rename(place.at("log"), place.at("moved")).unwrap()),
@@ -151,9 +151,14 @@ fn a_synced_log_acknowledges_nothing_once_its_folder_is_gone() {
             fs::rename(place.at("other/segments"), place.at("log/segments")).unwrap();
         }),
     ];
-    for (name, interfere) in interferences {
+    // With an interval, the folder is looked at before each commit as well, not only at each sync.
+    let long = Durability::Interval { interval: std::time::Duration::from_secs(3_600) };
+    let cases = interferences.into_iter().map(|case| (case, Durability::Synced));
+    // A file without a name is noticed by a sync only.
+    let moves = interferences.into_iter().filter(|(name, _)| *name != "emptied");
+    for ((name, interfere), durability) in cases.chain(moves.map(|case| (case, long))) {
         let place = Place::new();
-        let log = Log::open(place.at("log"), options()).unwrap();
+        let log = Log::open(place.at("log"), LogOptions { durability, ..options() }).unwrap();
         append(&log, 3);
         interfere(&place);
         let (acknowledged, why) = commit_until_refused(&log);
