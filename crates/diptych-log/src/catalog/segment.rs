@@ -153,6 +153,18 @@ impl Segment {
         self.replaced.load(Ordering::Relaxed)
     }
 
+    /// Whether its name still leads to the file that is mapped. A file that is not mapped now is no
+    /// file that must stay the same.
+    pub(crate) fn is_as_mapped(&self, disk: &dyn Disk) -> bool {
+        if !self.is_sealed() {
+            return true;
+        }
+        let Some(mapped) = self.sealed.peek(|sealed| sealed.head.checksum) else { return false };
+        let bytes = disk.open_read(&self.path, 0).and_then(|file| file.read_at(0, HEADER));
+        let header = bytes.and_then(|bytes| self.own(&bytes));
+        header.is_ok_and(|header| header.checksum() == mapped)
+    }
+
     /// How often the segment was found to be replaced.
     pub(crate) fn replacements(&self) -> u32 {
         self.replacements.load(Ordering::Relaxed)

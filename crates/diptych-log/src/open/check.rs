@@ -36,5 +36,5 @@ pub(crate) fn check(
     unclean::was_cut_off(disk, root)?;
     let opening = Opening { disk, folders, evidence, backup: None, seed, maps, is_live: false };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
-    head_file::open_if_there(disk, folders).map(drop)
+    head_file::open_for_reading(disk, folders).map(drop)
 }

@@ -133,7 +133,7 @@ impl Opening<'_> {
         let End { last, tail, .. } = &end;
         let mut parts = self.sealed_parts(&listed, &last.header)?;
         if let Some(before) = before {
-            parts = taken_over(parts, before);
+            parts = taken_over(self.disk, parts, before);
         }
         parts.extend(tail.parts.iter().cloned());
         let identity: LogIdentity = last.header.identity;
@@ -158,9 +158,15 @@ fn is_as_before(old: &FilterSpan, new: &FilterSpan) -> bool {
 }
 
 /// The parts of complete segments as they were just listed, with those in their place that an
-/// earlier catalog has and that are still good.
-fn taken_over(listed: Vec<Arc<IndexPart>>, before: &Catalog) -> Vec<Arc<IndexPart>> {
+/// earlier catalog has and that are still good. If one segment was replaced, others may have been
+/// too, so all are compared with their files, and not found one after another by the same read.
+fn taken_over(
+    disk: &dyn Disk,
+    listed: Vec<Arc<IndexPart>>,
+    before: &Catalog,
+) -> Vec<Arc<IndexPart>> {
     let mut parts = Vec::with_capacity(listed.len());
+    let some_replaced = before.parts.iter().any(|part| part.segment.is_replaced());
     for of_segment in listed.chunk_by(|one, next| Arc::ptr_eq(&one.segment, &next.segment)) {
         let Some(first) = of_segment.first() else { continue };
         let old = parts_of(before, first.segment.sequence);
@@ -170,7 +176,12 @@ fn taken_over(listed: Vec<Arc<IndexPart>>, before: &Catalog) -> Vec<Arc<IndexPar
                 first.segment.comes_after(replaced);
                 parts.extend(of_segment.iter().cloned());
             }
-            Some(_) if is_still_good(old, of_segment) => parts.extend(old.iter().cloned()),
+            Some(segment)
+                if is_still_good(old, of_segment)
+                    && (!some_replaced || segment.is_as_mapped(disk)) =>
+            {
+                parts.extend(old.iter().cloned());
+            }
             _ => parts.extend(of_segment.iter().cloned()),
         }
     }
