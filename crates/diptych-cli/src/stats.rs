@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
-    let stats = folder::with_existing_log(&args.folder, |log| Ok(log.blocking().stats()?))?;
+    let stats = folder::open_to_read(&args.folder)?.blocking().stats()?;
     let mut out = io::stdout().lock();
     if args.json {
         return Ok(write_json(&StatsOutput::from(stats), &mut out)?);

@@ -183,36 +183,39 @@ impl IndexPart {
     }
 
     fn load(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
-        let PartSource::File { path, last, seed, run, checked, is_listed } = &self.source else {
+        let PartSource::File { path, last, seed, checked, is_listed, .. } = &self.source else {
             return Err(self.without_file());
         };
-        let found = derived::if_there(run.maps().map(disk, path));
-        let found = found.map_err(|error| read_failed(path, &error))?;
-        if let Some((bytes, checked)) = found.as_ref().zip(checked.get())
-            && let Some(run) = IndexFile::parse_again(bytes.clone(), *checked)
+        if let Some(checked) = checked.get()
+            && let Some(bytes) = self.map_file(disk, path)?
+            && let Some(run) = IndexFile::parse_again(bytes, *checked)
         {
             return Ok(run);
         }
         // Another process may have replaced the file, and the segment as well. If it did so twice,
         // then it is not that, and the index is rebuilt.
         let may_be_replaced = *is_listed && self.segment.replacements() < 2;
-        let run = self.check_or_rebuild(disk, (found, may_be_replaced), (path, *last, *seed))?;
-        // The file that was found before is not there any more: the next load is checked anew.
+        let run = self.check_or_rebuild(disk, may_be_replaced, (path, *last, *seed))?;
         checked.get_or_init(|| run.id());
         Ok(run)
     }
 
-    /// The index in these bytes of its file, or else a rebuilt one.
+    fn map_file(&self, disk: &dyn Disk, path: &Path) -> Result<Option<Bytes>, ReadError> {
+        let found = derived::if_there(self.segment.maps().map(disk, path));
+        found.map_err(|error| read_failed(path, &error))
+    }
+
+    /// The index in its file, or else a rebuilt one.
     fn check_or_rebuild(
         &self,
         disk: &dyn Disk,
-        (found, may_be_replaced): (Option<Bytes>, bool),
+        may_be_replaced: bool,
         (path, last, seed): (&Path, Position, Seed),
     ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, &error))?;
         let checksum = published.head.checksum;
-        let found = found.map(prefetch::ask_for_file);
+        let found = self.map_file(disk, path)?.map(prefetch::ask_for_file);
         let link = self.segment.link(disk);
         let link = link.map_err(|error| read_failed(&self.segment.path, &error))?;
         let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {

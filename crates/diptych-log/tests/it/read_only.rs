@@ -2,7 +2,12 @@
 //! nothing can be written.
 
 use std::{
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +17,8 @@ use std::{
 };
 
 use diptych_log::{
-    Background, BackupOptions, Clustering, Log, LogOptions, OpenError, ReadOnlyLog, SealedSegments,
-    Tuning, backup,
+    Background, BackupOptions, Clustering, Follower, Log, LogOptions, OpenError, ReadOnlyLog,
+    SealedSegments, Tuning, backup,
     disk::{
         Disk,
         simulated::{Random, SimulatedDisk},
@@ -417,4 +422,64 @@ fn check_some(reader: &ReadOnlyLog, random: &mut Random) {
     let number = 1 + random.below(head.get());
     let commit = reader.blocking().keyed(&format!("key {number}")).unwrap().unwrap();
     assert_eq!(commit.first, Position::new(number));
+}
+
+/// Set for the process that has no right to write.
+const FOREIGN: &str = "DIPTYCH_FOREIGN_FOLDER";
+
+/// Reads, verifies, backs up and restores from a folder that this process cannot write to. As a
+/// test of its own it does nothing.
+#[test]
+fn child_without_the_right_to_write() {
+    let Some(root) = std::env::var_os(FOREIGN).map(PathBuf::from) else { return };
+    let (log, options) = (root.join("log"), small(LogOptions::default().disk));
+    let refused = std::fs::write(log.join("file"), "").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(Log::open(&log, options.clone()).is_err());
+    let reader = ReadOnlyLog::open(&log, options.clone()).unwrap();
+    check(&reader, 100);
+    assert!(reader.blocking().stats().unwrap().segments > 1);
+    let mut follower = Follower::open(&log, Position::START, options.clone()).unwrap();
+    assert_eq!(follower.next(&Filter::everything(), 1_000).unwrap().len(), 100);
+    assert_eq!(verify(&log, &options, |_, _| {}).unwrap().events, 100);
+    let (kept, restored) = (root.join("writable/backup"), root.join("writable/restored"));
+    backup(&log, &kept, &BackupOptions::default(), |_, _| {}).unwrap();
+    check(&ReadOnlyLog::open(&kept, options.clone()).unwrap(), 100);
+    restore(&log, &restored, &options, |_, _| {}).unwrap();
+    let restored = Log::open(&restored, options).unwrap();
+    assert_eq!(restored.head().position(), Position::new(100));
+}
+
+/// Once each of these took the lock, and opened files for writing.
+#[test]
+fn a_folder_of_another_user_is_read_verified_and_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, writable) = (dir.path().join("log"), dir.path().join("writable"));
+    drop(real(&root).0);
+    // As after a removal by hand: the published head is no condition.
+    std::fs::remove_file(root.join("head")).unwrap();
+    std::fs::create_dir(&writable).unwrap();
+    let may = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for folder in [root.join("segments"), root.join("index"), root] {
+        for entry in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            may(&entry, if entry.is_dir() { 0o555 } else { 0o444 });
+        }
+        may(&folder, 0o555);
+    }
+    may(&writable, 0o777);
+    may(dir.path(), 0o755);
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "read_only::child_without_the_right_to_write", "--nocapture"]);
+    if std::fs::metadata(&writable).unwrap().uid() == 0 {
+        // The superuser may write everywhere; this user may not, whoever it is.
+        child.uid(65_534).gid(65_534);
+    }
+    let ended = child.env(FOREIGN, dir.path()).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(ended.status.success(), "{}{}", said(&ended.stdout), said(&ended.stderr));
+    assert!(said(&ended.stdout).contains("1 passed"));
+    may(&dir.path().join("log"), 0o755);
+    ["segments", "index"].map(|folder| may(&dir.path().join("log").join(folder), 0o755));
 }
