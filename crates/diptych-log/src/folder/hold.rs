@@ -1,12 +1,16 @@
 //! The folders of a log: creating them durably, and locking them.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc, thread, time::Duration};
 
 use crate::{
     disk::{Disk, DiskLock, LockError},
     error::{OpenError, io_error},
     folder::Folders,
 };
+
+/// Attempts to lock a folder, and the pause between them.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A folder that this process has locked.
 pub(crate) struct HeldFolder {
@@ -99,6 +103,13 @@ pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, Op
     let program = std::env::args().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
     let owner = format!("process {} ({program})", std::process::id());
+    for _ in 1..ATTEMPTS {
+        match disk.lock(root, &owner) {
+            // A reader looks for a moment whether there is a writer.
+            Err(LockError::Held { .. }) => thread::sleep(PAUSE),
+            locked => return locked.map_err(not_locked(root)),
+        }
+    }
     disk.lock(root, &owner).map_err(not_locked(root))
 }
 
