@@ -35,6 +35,8 @@ use crate::{
 
 /// How often the file with the published head is opened anew, and the place of the folder checked.
 const CHECK: Duration = Duration::from_millis(250);
+/// Attempts to read up to the published head, which is read again each time.
+const ATTEMPTS: usize = 3;
 /// The pause before files are listed for a segment that the writer has not merged yet.
 const MERGED_AFTER: Duration = Duration::from_secs(1);
 
@@ -156,7 +158,11 @@ impl TailReader {
         if self.checked.is_none_or(|checked| checked.elapsed() >= CHECK) {
             return self.look_anew(shared);
         }
-        self.advance(shared)
+        match self.kind {
+            FolderKind::Log => self.advance(shared),
+            // Its mark is a file that is replaced, and that happens seldom.
+            FolderKind::Backup(_) => Ok(()),
+        }
     }
 
     /// As `look`, and checks that the folder and the file are those that are at their place.
@@ -170,6 +176,13 @@ impl TailReader {
         }
         if matches!(self.kind, FolderKind::Log) {
             self.head_file = head_file::open_for_reading(disk, folders).map_err(as_read_error)?;
+        }
+        for _ in 1..ATTEMPTS {
+            match self.advance(shared) {
+                // The writer may have gone on so far that the segment is clustered by now.
+                Err(_) if !shared.head().is_ended() => {}
+                done => return done,
+            }
         }
         self.advance(shared)
     }
@@ -255,9 +268,9 @@ impl TailReader {
         self.tail = Tail::of(&log);
         self.plan_listing(shared.options().index_bytes);
         let parts = &shared.catalog().parts;
-        let has_unlisted =
-            parts.iter().any(|part| part.segment.sequence < upto.segment && !part.is_listed());
-        self.list_after = has_unlisted.then(|| Instant::now() + MERGED_AFTER);
+        let mut complete = parts.iter().filter(|part| part.segment.sequence < upto.segment);
+        let is_in_memory = complete.any(|part| part.last_in_file().is_none());
+        self.list_after = is_in_memory.then(|| Instant::now() + MERGED_AFTER);
         self.publish(shared, upto);
         Ok(())
     }
