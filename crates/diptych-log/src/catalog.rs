@@ -96,6 +96,13 @@ impl Catalog {
         self.parts.get(span.parts.clone()).unwrap_or(&[])
     }
 
+    /// The parts of the segment with this sequence.
+    pub(crate) fn of_segment(&self, sequence: u32) -> &[Arc<IndexPart>] {
+        let start = self.parts.partition_point(|part| part.segment.sequence < sequence);
+        let end = self.parts.partition_point(|part| part.segment.sequence <= sequence);
+        self.parts.get(start..end).unwrap_or(&[])
+    }
+
     /// The parts that may have a match for `wanted` in `low..=high`.
     pub(crate) fn within<'a>(
         &'a self,

@@ -154,7 +154,8 @@ pub(crate) fn write_part(shared: &SharedState, job: &IndexJob) -> Result<(), Str
 fn parts_in_files(shared: &SharedState, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
     let of_segment =
         |part: &&Arc<IndexPart>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
-    shared.catalog().parts.iter().filter(of_segment).cloned().collect()
+    let catalog = shared.catalog();
+    catalog.of_segment(segment.sequence).iter().filter(of_segment).cloned().collect()
 }
 
 pub(crate) fn write_index_file(

@@ -169,7 +169,7 @@ fn taken_over(
     let some_replaced = before.parts.iter().any(|part| part.segment.is_replaced());
     for of_segment in listed.chunk_by(|one, next| Arc::ptr_eq(&one.segment, &next.segment)) {
         let Some(first) = of_segment.first() else { continue };
-        let old = parts_of(before, first.segment.sequence);
+        let old = before.of_segment(first.segment.sequence);
         let old_segment = old.first().map(|part| &part.segment);
         match old_segment.filter(|old| old.base == first.segment.base) {
             Some(replaced) if replaced.is_replaced() => {
@@ -186,12 +186,6 @@ fn taken_over(
         }
     }
     parts
-}
-
-fn parts_of(catalog: &Catalog, sequence: u32) -> &[Arc<IndexPart>] {
-    let start = catalog.parts.partition_point(|part| part.segment.sequence < sequence);
-    let end = catalog.parts.partition_point(|part| part.segment.sequence <= sequence);
-    catalog.parts.get(start..end).unwrap_or(&[])
 }
 
 /// Whether these parts can stay: the same files are listed; or no files cover the segment yet, and

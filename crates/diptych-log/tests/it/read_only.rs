@@ -21,7 +21,7 @@ use diptych_log::{
     SealedSegments, Tuning, backup,
     disk::{
         Disk,
-        simulated::{Random, SimulatedDisk},
+        simulated::{Fault, Operation, Random, SimulatedDisk},
     },
     restore, verify,
 };
@@ -289,6 +289,30 @@ fn a_verification_a_backup_and_a_restore_write_nothing_to_their_source() {
     assert_eq!(disk.contents().into_iter().filter(in_source).collect::<Vec<_>>(), before);
     let restored = Log::open("/data/restored", writing).unwrap();
     assert_eq!(restored.head().position(), Position::new(300));
+}
+
+/// Wherever an operation fails, the open or the read says so, or succeeds at another attempt.
+#[test]
+fn a_passing_error_never_changes_an_answer() {
+    let (disk, writing, reading) = on_simulated_disk();
+    let writer = Log::open(FOLDER, writing).unwrap();
+    append(&writer, 1..=150);
+    let before = disk.contents();
+    for operation in [Operation::List, Operation::Open, Operation::Map, Operation::Read] {
+        for after in 0..50 {
+            disk.fail_after(after, Fault::Io(operation));
+            let opened = ReadOnlyLog::open(FOLDER, reading.clone());
+            disk.disarm();
+            let reader = opened.or_else(|_| ReadOnlyLog::open(FOLDER, reading.clone())).unwrap();
+            disk.fail_after(after, Fault::Io(operation));
+            let tag = Tag::new("some", 5);
+            let found = reader.blocking().count(&tag, Position::MAX);
+            disk.disarm();
+            assert!(found.is_err() || found.unwrap() == 12);
+            check(&reader, 150);
+        }
+    }
+    assert_eq!(disk.contents(), before);
 }
 
 /// A log on the real disk, to be read in a folder that changes.
