@@ -65,7 +65,12 @@ impl RealDisk {
     }
 
     fn file(&self, file: File, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let counts_names = file.metadata()?.nlink() > 0;
+        let metadata = file.metadata()?;
+        // To be written to, no system opens a folder as a file.
+        if metadata.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let counts_names = metadata.nlink() > 0;
         let (map, _count) = (RwLock::default(), OpenCount::new(&self.open));
         Ok(Arc::new(RealFile { file, map_bytes, map, counts_names, _count }))
     }
