@@ -1,12 +1,13 @@
 //! cqrs-es 0.5 over three stores in memory.
 //!
-//! - `PrintingStore` is its own `MemStore`, which keeps each event as a value (an envelope in a map
-//!   under a lock) and serialises nothing. For each command it copies the whole history of an
-//!   account twice: to load it, and to add to it. It also prints two lines for each command.
+//! - `PrintingStore` is cqrs-es' own `MemStore`, which keeps each event as a value (an envelope in
+//!   a map under a lock) and serialises nothing. For each command it copies the whole history of an
+//!   account twice: to load the history, and to add to it. It also prints two lines for each
+//!   command.
 //! - `SilentStore` takes these steps without the prints, because serious users of cqrs-es do not
 //!   pay for prints.
-//! - `JsonStore` is cqrs-es' own persistence, which it uses over databases, here over texts in a
-//!   map. It does all the work that a store of JSON has to do.
+//! - `JsonStore` is cqrs-es' own persistence layer, which is made for databases. Here it stores
+//!   texts in a map. It does all the work that a store of JSON has to do.
 
 use std::{collections::HashMap, sync::RwLock};
 
@@ -59,7 +60,8 @@ impl Aggregate for Account {
     }
 }
 
-/// cqrs-es over its own `MemStore`. The standard output goes to `/dev/null` while this exists.
+/// cqrs-es over its own `MemStore`. The standard output goes to `/dev/null` while this value
+/// exists.
 pub(crate) struct PrintingStore {
     framework: CqrsFramework<Account, MemStore<Account>>,
     _led_away: LedAway,

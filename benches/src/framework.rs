@@ -29,7 +29,7 @@ const NOTES: &[&str] = &[
     "cqrs-es' persistence is what it has over databases: here over texts in a map",
 ];
 
-/// Accounts in one store: few enough that memory stays small at any rate.
+/// Accounts in one store. They are so few that memory stays small even if commands are fast.
 const FRESH_ACCOUNTS: usize = 20_000;
 const LONG_ACCOUNTS: usize = 100;
 /// Events that an account has before the clock starts.

@@ -59,7 +59,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without notes, whose first row is the baseline.
+    /// A table without notes. Its baseline is the row with this name.
     pub fn new(title: String, unit: &'static str, baseline: &'static str) -> Table {
         let title = title.leak();
         Table { title, unit, baseline, one_caller: false, notes: &[], rows: Vec::new() }

@@ -1,7 +1,7 @@
 //! The chores of this repository. `cargo xtask check` must pass before a change is merged.
 //! `cargo xtask test` runs every suite of tests.
 //!
-//! It depends only on the standard library, so that it builds in a second.
+//! This program depends only on the standard library, so that it builds in a second.
 
 // Printing is the purpose of this program. A panic is acceptable if the terminal has gone away.
 #![allow(clippy::print_stdout, clippy::print_stderr)]

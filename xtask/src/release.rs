@@ -7,12 +7,12 @@ use std::{env, path::Path, process::Command};
 const ADDED_BY_USERS: [&str; 4] = ["diptych", "diptych-server", "diptych-sqlite", "diptych-cli"];
 
 /// The arguments of `cargo` that build the package of every published crate from its own files, and
-/// publish nothing. Packages of a work tree with changes are checked too.
+/// publish nothing. This also works in a work tree with uncommitted changes.
 pub(crate) const PACKAGES: [&str; 5] =
     ["publish", "--dry-run", "--workspace", "--locked", "--allow-dirty"];
 
-/// The command that compiles the crates of users, with their default features, by the oldest Rust
-/// that the workspace states.
+/// The command that compiles the crates that users add, with their default features. It uses the
+/// oldest Rust that the workspace states.
 ///
 /// It builds in a folder of its own, because a second compiler would replace the artifacts of the
 /// first. rustup installs the compiler on first use.

@@ -26,12 +26,12 @@ pub(crate) enum Tier {
 struct Suite {
     name: &'static str,
     tier: Tier,
-    /// Which targets of the workspace `cargo test` runs. They have the features of all other
-    /// suites, so that cargo compiles nothing twice.
+    /// Which targets of the workspace `cargo test` runs. All suites use the same features, so that
+    /// cargo compiles nothing twice.
     targets: &'static [&'static str],
     /// Arguments for the test programs: which tests run.
     tests: &'static [&'static str],
-    /// How many rounds the randomised tests run, where that is not their default.
+    /// How many rounds the randomised tests run, if that differs from their default.
     counts: &'static [(&'static str, &'static str)],
     /// Programs that the suite needs besides cargo.
     needs: &'static [Tool],
@@ -49,7 +49,7 @@ const SUITES: &[Suite] = &[
     },
     Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
-    // Ten times the default counts of each test. Their constants stand in the tests.
+    // Ten times the default counts, which are constants of the tests.
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
     long(
         "loss of power in clusters and backups, longer",

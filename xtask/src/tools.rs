@@ -24,8 +24,8 @@ pub(crate) const CHROMEDRIVER: Tool = Tool { program: "chromedriver", package: "
 
 /// Ensures that the tool is installed. The error says what to install.
 ///
-/// It installs a package only as root on Debian or Ubuntu: such a process runs in a container, or
-/// its owner started it as root on purpose. On other systems the owner decides what to install.
+/// It installs a package only if it runs as root on Debian or Ubuntu. Then it runs in a container,
+/// or its owner started it as root on purpose. On other systems the owner decides what to install.
 pub(crate) fn install(tool: &Tool) -> Result<(), String> {
     let Tool { program, package } = tool;
     if is_installed(program) {

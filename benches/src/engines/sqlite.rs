@@ -1,4 +1,4 @@
-//! Events in tables of SQLite, as a program writes them by hand if it needs no more than that.
+//! Events in tables of SQLite, as a program would write them by hand if it needs nothing else.
 //!
 //! The journal is a WAL with `synchronous = FULL`: a transaction is durable when it is committed.
 //! One thread writes: it puts all waiting requests into one transaction, and answers them after the

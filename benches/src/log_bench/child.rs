@@ -22,7 +22,7 @@ pub(crate) fn is_one(arguments: &[String]) -> bool {
     arguments.first().is_some_and(|first| first == CHILD)
 }
 
-/// A task for a child process, which gets it as arguments.
+/// A task for a child process. The child gets it as arguments.
 pub(crate) struct Task<'a> {
     pub(crate) what: &'static str,
     pub(crate) kind: Kind,
@@ -70,7 +70,7 @@ pub(crate) fn append_and_kill(kind: Kind, folder: &Path, round: u64) {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    // The random delay keeps the kills from falling into step with periodic work of the log.
+    // Without the random part, all kills could come at the same phase of the log's periodic work.
     thread::sleep(Duration::from_millis(100 + Numbers::new(round).draw() % 100));
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());

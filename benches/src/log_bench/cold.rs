@@ -84,8 +84,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
 /// The figures of a turn, in the order of the tables.
 const FIGURES: [&str; 5] = ["events", "first", "accounts", "kib", "open"];
 
-/// Measures in a child process. The parent maps no page of the log, because the system does not
-/// drop mapped pages from its cache.
+/// Measures in a child process. The parent must not map a page of the log, because the system does
+/// not drop mapped pages from its cache.
 pub(crate) fn read_in_child(kind: Kind, folder: &Path, round: u64, accounts: u64, turn: Duration) {
     let (before, start) = (read_bytes(folder), Instant::now());
     let engine = (kind.open)(folder);

@@ -140,8 +140,9 @@ impl Mix {
         let mut due = Instant::now() + between.mul_f64((caller % APPENDING) as f64 / 8.0);
         while !self.over.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            // A sleep ends a little late, and that time is not the log's. A whole interval of delay
-            // is: the previous operation was slow, so this one counts from when it was due.
+            // A sleep ends a little late. The log does not cause this delay, so it does not count.
+            // A delay of a whole interval comes from the log: the previous operation was slow. Then
+            // this operation counts from the time at which it was due.
             let begun = if due.elapsed() < between { Instant::now() } else { due };
             one(&mut numbers);
             latencies.add(begun.elapsed());

@@ -31,8 +31,8 @@ pub(crate) struct Plots {
 impl Plots {
     pub(crate) fn writers(&mut self, threads: u64, table: &Table) {
         collect(&mut self.by_writers, threads, table, |name| {
-            // The rows of the bare disk have several names and form one line. The growing file has
-            // none.
+            // The rows of the bare disk have different names and form one line. The growing file
+            // has no line.
             match name.strip_prefix("raw: ") {
                 None => Some(name),
                 Some(raw) => (!raw.contains("grows")).then_some(DISK),

@@ -29,8 +29,8 @@ const RAW: &str = "raw: the log's files read in pieces of 1 MiB, crc32c";
 const READERS: u64 = 16;
 const WRITERS: u64 = 64;
 
-/// A log on the disk. This process opens it on first use, so that its cache can be dropped until
-/// then.
+/// A log on the disk. This process opens the log only on first use, so that its cache can be
+/// dropped before that.
 struct BenchLog {
     kind: Kind,
     folder: PathBuf,

@@ -180,8 +180,8 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Appends to a growing file, or, if `written`, overwrites the blocks of a written file over
-    /// and over.
+    /// If `written`, overwrites the blocks of a written file again and again. Otherwise appends to
+    /// a growing file.
     pub(crate) fn new(folder: &Path, written: bool, events: u64) -> Raw {
         let file = File::create(folder.join("raw")).unwrap();
         let end = if written { WRITTEN_BYTES } else { u64::MAX };

@@ -25,7 +25,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
                 Which::Json => app.view::<Balances>(),
                 Which::Unread => app.view::<Total>(),
                 Which::Snapshots => {
-                    // Snapshots of the previous round would leave nothing to fold.
+                    // With the snapshots of the previous round there would be nothing to fold.
                     let _ = fs::remove_dir_all(folder.path().join("snapshots"));
                     let options = ViewSnapshots::default();
                     app.view::<Balances>().view_snapshots::<Balances>(options)

@@ -36,7 +36,7 @@ fn parse(address: OsString) -> Result<PathBuf, String> {
     }
 }
 
-/// The scheme of an address and the rest. One letter is no scheme, but a drive on Windows.
+/// The scheme of an address and the rest. A single letter is not a scheme but a drive on Windows.
 fn scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');

@@ -2,8 +2,7 @@
 //!
 //! It submits commits without waiting for earlier ones, so that reading the input, writing and
 //! syncing overlap. It acknowledges each commit once it is durable, in order. After an error it
-//! first settles all commits in flight. The error can then name the line from which on nothing was
-//! written.
+//! first settles all commits in flight. So the error can name the first line that was not written.
 
 use std::{collections::VecDeque, io};
 
@@ -71,7 +70,7 @@ struct Acknowledgement {
     first: u64,
     last: u64,
     events: u64,
-    /// The log had this commit already, under its key.
+    /// The log already had a commit under this key, made by an equal request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
 }
@@ -126,7 +125,7 @@ impl<'a> Load<'a> {
             Err(AppendError::Refused(Refusal::KeyTaken { first, last })) => {
                 self.acknowledge(first, last, true)
             }
-            // The outcome of this commit is unknown, as its own message says.
+            // The outcome of this commit is unknown. The message of the error says so.
             Err(error @ AppendError::OutcomeUnknown(_)) => Err(error.into()),
             Err(error) => Err(Failure::from(error).and(&nothing_from(first_line))),
         }
@@ -146,9 +145,9 @@ impl<'a> Load<'a> {
         };
         let (first, last) = (accepted.first, accepted.last);
         pollster::block_on(accepted.synced()).map_err(|error| {
-            // All later commits fail with this one, and its error tells the cause.
+            // All later commits fail together with this one. The error of this one tells the cause.
             self.in_flight.clear();
-            let durable = format!("durable is everything before position {first}");
+            let durable = format!("everything before position {first} is durable");
             Failure::from(error).and(&durable)
         })?;
         self.acknowledge(first, last, false)

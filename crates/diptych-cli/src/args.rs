@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Append(AppendArgs),
     #[command(about = "Print events as NDJSON", after_help = EXIT_CODES)]
     Read(ReadArgs),
-    #[command(about = "Print the last events, then those that come", after_help = EXIT_CODES)]
+    #[command(about = "Print the last events, then new ones", after_help = EXIT_CODES)]
     Tail(TailArgs),
     #[command(after_help = EXIT_CODES)]
     Stats(StatsArgs),
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     #[command(about = "Back up a log, also while it is written to", after_help = EXIT_CODES)]
     Backup(BackupArgs),
-    #[command(about = "Make a log of a backup, in a new epoch", after_help = EXIT_CODES)]
+    #[command(about = "Make a log from a backup, in a new epoch", after_help = EXIT_CODES)]
     Restore(RestoreArgs),
     #[command(after_help = EXIT_CODES)]
     Sample(SampleArgs),
@@ -89,7 +89,7 @@ impl Wait {
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// Only events that match: 'type=a,b tag=k:v tag=k2:v2' means any of the types and all of the
-    /// tags. Given several times, an event has to match at least one filter.
+    /// tags. If given several times, an event has to match at least one of the filters.
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<Filter>,
 }
@@ -111,8 +111,8 @@ impl Which {
 /// other field is an error, and blank lines are skipped.
 ///
 /// A commit is written whole or not at all. When it is durable, one line acknowledges it:
-/// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading: the error names
-/// the line, and the line from which on nothing was written.
+/// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading. The error names this
+/// line, and the first line that was not written.
 ///
 /// Example:
 ///   echo '{"type":"opened","tags":["account:ann"],"data":{"by":"ann"}}' |
@@ -130,8 +130,8 @@ pub(crate) struct AppendArgs {
     #[arg(long, conflicts_with = "batch")]
     pub(crate) key: Option<String>,
     /// Refuse the commit if the log has an event that matches (with --after: one after that
-    /// position). All input becomes one commit. Given several times, a match of any filter refuses
-    /// it.
+    /// position). All input becomes one commit. If given several times, a match of any filter
+    /// refuses the commit.
     #[arg(long, value_name = "FILTER", conflicts_with = "batch")]
     pub(crate) fail_if: Vec<Filter>,
     /// Position up to which --fail-if ignores events.
@@ -166,19 +166,16 @@ pub(crate) struct ReadArgs {
     pub(crate) backwards: bool,
 }
 
-/// Print the last events, then those that come, until interrupted.
+/// Print the last events, then new ones, until interrupted.
 ///
-/// It follows from outside, up to the last durable event, even while another process holds the
-/// folder. Ctrl-C ends it.
+/// While it follows, it does not hold the folder, so another process can write to the log. It
+/// prints an event once the event is durable. Ctrl-C ends it.
 ///
 /// Examples:
 ///   diptych tail --data bank
 ///   diptych tail --data bank --after 5000 --filter 'type=withdrawn' --until-head
 #[derive(Debug, Args)]
-#[command(
-    about = "Print the last events, then those that come, until interrupted",
-    verbatim_doc_comment
-)]
+#[command(about = "Print the last events, then new ones, until interrupted", verbatim_doc_comment)]
 pub(crate) struct TailArgs {
     #[command(flatten)]
     pub(crate) folder: Folder,
@@ -190,7 +187,7 @@ pub(crate) struct TailArgs {
     /// Begin with this many of the last matching events.
     #[arg(long, value_name = "EVENTS", default_value_t = 10)]
     pub(crate) last: usize,
-    /// End after the last event that is in the log.
+    /// End when the last event of the log is printed.
     #[arg(long)]
     pub(crate) until_head: bool,
 }
@@ -246,7 +243,7 @@ pub(crate) struct BackupArgs {
         value_parser = address::folder()
     )]
     pub(crate) to: PathBuf,
-    /// Copy every segment, even where a second name would do.
+    /// Copy every segment, even where a second name for its file would be enough.
     #[arg(long)]
     pub(crate) copy: bool,
     /// Print one JSON object.
@@ -254,7 +251,7 @@ pub(crate) struct BackupArgs {
     pub(crate) json: bool,
 }
 
-/// Make a log of a backup, in a new epoch.
+/// Make a log from a backup, in a new epoch.
 ///
 /// The log has the positions of the backup and continues after them. Holders of positions of the
 /// earlier log (tokens, projections, snapshots, tracking) notice the new epoch and report it.
@@ -264,7 +261,7 @@ pub(crate) struct BackupArgs {
 /// Example:
 ///   diptych restore --from /mnt/other-disk/bank --data bank
 #[derive(Debug, Args)]
-#[command(about = "Make a log of a backup, in a new epoch", verbatim_doc_comment)]
+#[command(about = "Make a log from a backup, in a new epoch", verbatim_doc_comment)]
 pub(crate) struct RestoreArgs {
     /// The folder of the backup, which is not changed.
     #[arg(
@@ -308,8 +305,9 @@ pub(crate) struct SampleArgs {
 ///
 /// The flights are those of New York's three airports in January 2013. --flights takes another
 /// file, such as the whole year. Each row becomes commands (schedule, depart, land and so on) that
-/// are sent in the order in which they happened. Refusals by the rules are counted and kept as
-/// facts. A second start continues where the first one ended, and loads nothing twice.
+/// are sent in the order in which they happened. If a rule refuses a command, the refusal is
+/// counted and recorded as an event. A second start continues where the first one ended, and loads
+/// nothing twice.
 ///
 /// Examples:
 ///   diptych demo
@@ -386,7 +384,8 @@ impl FromStr for Speed {
     }
 }
 
-/// A name or an address as it stands in a `Host` header, without what it is never compared with.
+/// A name or an address as in a `Host` header, without scheme, port and path, which are never
+/// compared.
 fn host_name(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');

@@ -37,7 +37,7 @@ use crate::{
     table::{count, counted, counts, facts},
 };
 
-/// Tables show all digests and all rules.
+/// Tables show all event types and all rules.
 const ALL: usize = usize::MAX;
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
@@ -54,9 +54,8 @@ fn check(args: &DemoArgs) -> Result<(), Failure> {
     let (address, dir) = (args.listen, args.dir.display());
     if !args.once && !address.ip().is_loopback() && args.hosts.is_empty() {
         return Err(Failure::input(format!(
-            "the page would be reached from other machines at {address}, and no host was named: \
-             name those under which it may be asked for with --host, or listen at an address of \
-             this machine alone, such as --listen {LISTEN}"
+            "other machines can reach the page at {address}, and no host is named: name its hosts \
+             with --host, or listen at an address of this machine alone, such as --listen {LISTEN}"
         )));
     }
     match folder::has_log(&args.dir) {
@@ -82,7 +81,7 @@ fn plan(args: &DemoArgs) -> Result<Plan, Failure> {
 }
 
 async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failure> {
-    // Listens first, so that a taken port is an error before anything is written.
+    // Listens first: if the port is taken, the error comes before anything is written.
     let doors = match args.once {
         true => None,
         false => Some((listen(args.listen).await?, Metrics::install()?)),
@@ -363,7 +362,11 @@ impl From<SummaryError> for Failure {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Failure {
-        Failure::input(error.to_string())
+        let exit = match error {
+            ServeError::Listener(_) => Exit::Failed,
+            _ => Exit::Input,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 

@@ -11,8 +11,8 @@ Exit codes:
   0  done; also when the reader of the output went away, as in `diptych read … | head`
   1  the command line or the input is wrong; the message says where
   2  damage was found, and where
-  3  refused for what is in the log: a condition does not hold, a key was used for something else
-  4  another process holds the folder; the message names it
+  3  refused because of what is in the log: a condition does not hold, a key was used otherwise
+  4  another process holds the folder or the address; the message names it
   5  the store or a file failed, or the outcome of a commit is unknown";
 
 /// An exit code other than 0.
@@ -22,9 +22,9 @@ pub(crate) enum Exit {
     Input = 1,
     /// Damage was found.
     Damage = 2,
-    /// The store refused for what is in the log.
+    /// The store refused because of what is in the log.
     Refused = 3,
-    /// Another process holds the folder.
+    /// Another process holds the folder or the address.
     Held = 4,
     /// The store or a file failed, or the outcome of a commit is unknown.
     Failed = 5,
@@ -113,7 +113,7 @@ impl From<ReadError> for Failure {
         let exit = match &error {
             ReadError::Invalid(_) => Exit::Input,
             ReadError::Corrupt(_) => Exit::Damage,
-            // The cause has the words: which file, and what is wrong with it.
+            // The text of the cause names the file, and says what is wrong with it.
             ReadError::Unavailable(Unavailable::Backend(cause)) => {
                 return Failure::new(Exit::Failed, cause.to_string());
             }

@@ -41,7 +41,8 @@ pub(crate) fn has_log(dir: &Path) -> bool {
     dir.join("segments").is_dir()
 }
 
-/// Refuses a folder without a segment of a log, because commands that read never create one.
+/// Refuses a folder that has no segments of a log, because commands that only read must not create
+/// a log.
 pub(crate) fn must_exist(folder: &Folder) -> Result<(), Failure> {
     let dir = &folder.dir;
     let is_segment = |entry: fs::DirEntry| entry.path().extension().is_some_and(|is| is == "seg");

@@ -1,4 +1,4 @@
-//! `diptych restore`: makes a log from a backup, to which events can be appended.
+//! `diptych restore`: makes a log from a backup. Events can be appended to that log.
 
 use std::io::{self, Write};
 

@@ -42,7 +42,7 @@ pub(crate) enum Begin {
     Last(usize),
 }
 
-/// A log to follow, from a place on.
+/// A log to follow, and the place where printing begins.
 pub(crate) struct Tail<'a> {
     pub(crate) folder: &'a Folder,
     pub(crate) filter: Filter,
@@ -116,8 +116,8 @@ fn start_in(log: &ReadOnlyLog, filter: &Filter, events: usize) -> Result<Positio
     Ok(first.before())
 }
 
-/// Returns a receiver of one message, which comes when the program should end: on Ctrl-C or on a
-/// termination signal.
+/// Returns a receiver of one message. The message comes when the program should end: on Ctrl-C or
+/// on a termination signal.
 fn on_interrupt() -> Result<Receiver<()>, Failure> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let handler = move || {

@@ -58,7 +58,8 @@ fn named(input: ParseStream<'_>) -> Result<Event> {
                 codec.replace(input.parse::<Type>()?.into_token_stream()).is_some()
             }
             other => {
-                let problem = format!("`{other}` is not known here: `version` and `codec` are");
+                let problem =
+                    format!("unknown option `{other}`: the options are `version` and `codec`");
                 return Err(Error::new(key.span(), problem));
             }
         };
@@ -82,7 +83,8 @@ fn number(input: ParseStream<'_>) -> Result<u32> {
 /// The tag's key, if `#[tag]` or `#[tag("key")]` is among `attributes`. `field` is the name of the
 /// field, if it has one.
 pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Option<LitStr>> {
-    let Some(attribute) = only(attributes, "tag", "a field is one tag: drop this")? else {
+    let Some(attribute) = only(attributes, "tag", "a field has at most one #[tag]: drop this")?
+    else {
         return Ok(None);
     };
     let key = match (&attribute.meta, field) {

@@ -20,7 +20,7 @@ pub(crate) enum Declaration {
     Enum { ident: Ident, variants: Vec<Variant> },
 }
 
-/// An event that has a name in an `#[event]` of this item.
+/// An event whose name is in an `#[event]` of this item.
 pub(crate) struct Own {
     pub(crate) name: LitStr,
     pub(crate) version: u32,
@@ -43,7 +43,7 @@ pub(crate) enum Variant {
     Of { ident: Ident, inner: TokenStream },
 }
 
-/// A variant that is an event of its own, with named fields or none.
+/// A variant that is an event of its own. It has named fields, or no fields.
 pub(crate) struct OwnVariant {
     pub(crate) ident: Ident,
     pub(crate) event: Own,
@@ -120,8 +120,8 @@ fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<D
                 errors.take::<()>(Err(Error::new(own.event.name.span(), problem)));
             }
             Variant::Of { inner, .. } if !inners.insert(inner.to_string()) => {
-                let problem = "two variants hold this type, and one that is read could be either: \
-                               drop one";
+                let problem = "two variants hold this type, so an event that is read could be \
+                               either of them: drop one";
                 errors.take::<()>(Err(Error::new_spanned(inner, problem)));
             }
             _ => {}
@@ -180,7 +180,8 @@ fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> 
             continue;
         };
         if !keys.insert(key.value()) {
-            let problem = "two fields are tags of this key: give one another, #[tag(\"key\")]";
+            let problem = "two fields have a tag with this key: give one of them another key, \
+                           #[tag(\"key\")]";
             errors.take::<()>(Err(Error::new(key.span(), problem)));
         }
         tags.push(Tag { key, field: member, of: field.ty.clone() });
@@ -189,7 +190,7 @@ fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> 
     errors.finish(attributes.map(|(name, version, codec)| Own { name, version, codec, tags }))
 }
 
-/// The type with the enum's name in place of `Self`, because the generated code uses it in places
+/// The type with the enum's name in place of `Self`. The generated code uses the type in places
 /// where `Self` is another type.
 fn without_self(of: &Type, ident: &Ident) -> TokenStream {
     renamed(of.to_token_stream(), ident)

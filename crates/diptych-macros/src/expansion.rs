@@ -44,7 +44,7 @@ fn of_struct(ident: &Ident, event: &Own) -> TokenStream {
 fn of_enum(ident: &Ident, variants: &[Variant]) -> Result<TokenStream> {
     let (mut names, mut known, mut inners) = (Vec::new(), Vec::new(), Vec::new());
     let (mut encode, mut decode) = (Vec::new(), Vec::new());
-    // The guards run one after another, so the arms with names come first.
+    // Arms with a literal name come first, because guards are tested one by one and cost more.
     let mut delegated = Vec::new();
     let mut conversions = Vec::new();
     for variant in variants {
@@ -125,7 +125,7 @@ fn arms(variant: &OwnVariant) -> Result<(TokenStream, TokenStream)> {
     Ok((encode, decode))
 }
 
-/// A local name for a field. Its prefix keeps it from matching a constant of the user.
+/// A local name for a field. Without its prefix, the name could match a constant of the user.
 fn binding(field: &impl ToTokens) -> Ident {
     let field = field.to_token_stream().to_string();
     format_ident!("__{}", field.trim_start_matches("r#"))
@@ -189,7 +189,7 @@ fn tagged(key: &LitStr, of: &Type, value: &TokenStream) -> TokenStream {
 /// Recognises `Option<T>` and `Vec<T>` by the last segment of their path.
 fn container(of: &Type) -> Option<(&'static str, &Type)> {
     let last = match of {
-        // A type that a macro of the user produced.
+        // A macro of the user produced this type.
         Type::Group(group) => return container(&group.elem),
         Type::Paren(paren) => return container(&paren.elem),
         Type::Path(path) => path.path.segments.last()?,
@@ -254,8 +254,8 @@ fn conversion(ident: &Ident, variant: &Ident, inner: &TokenStream) -> TokenStrea
     }
 }
 
-/// A span at which messages point, for generated code. The compiler resolves its names as generated
-/// code and not as the user's.
+/// A span for generated code. Compiler messages point at the user's code, but names resolve as
+/// those of generated code.
 fn at(span: Span) -> Span {
     Span::call_site().located_at(span)
 }

@@ -78,17 +78,17 @@ use syn::{DeriveInput, parse_macro_input};
 /// - on a variant, `rename_all` and `deny_unknown_fields`;
 /// - on the enum, `rename_all_fields` and `deny_unknown_fields`.
 ///
-/// The macro accepts `rename` and `alias` on a variant and any other attribute on the enum, for
-/// enums that derive the traits of serde as well. They do not change the event. Other attributes
-/// for a whole payload need a struct that the variant holds.
+/// An enum may also derive the traits of serde itself. So the macro accepts `rename` and `alias` on
+/// a variant, and any other attribute on the enum. These do not change the event. If a whole
+/// payload needs other attributes, make it a struct and hold it in the variant.
 ///
 /// # Enums of enums
 ///
 /// A variant that holds one unnamed value, and has no `#[event]`, stands for any event of that
-/// value's type: a struct with one event type, or another enum. Enums therefore also express the
-/// union of the events of several modules, or a subset for a rule that needs less, at any depth.
-/// Each such variant gets an implementation of `From`, so that `.into()` converts an event into the
-/// union.
+/// value's type: a struct with one event type, or another enum. So an enum can be the union of the
+/// events of several modules, or a subset for a rule that needs fewer events. Enums can be nested
+/// at any depth. Each variant that holds an event gets an implementation of `From`, so that
+/// `.into()` converts an event into the union.
 ///
 /// # Expansion
 ///
@@ -220,8 +220,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - two events of one name in one enum, two variants that hold one type, and two tags of one key
 ///   in one event, because a reader could not tell which one is meant.
 ///
-/// The macro cannot see that two enums inside a third share a name. The first read of the events
-/// finds that.
+/// The macro cannot see that two enums inside a third one have an event name in common. The first
+/// read of the events finds that.
 #[proc_macro_derive(Event, attributes(event, tag, serde))]
 pub fn event(item: TokenStream) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);

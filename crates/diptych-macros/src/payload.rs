@@ -10,8 +10,8 @@ use syn::{
 
 use crate::declaration::{Field, OwnVariant};
 
-/// The name of the private structs. It differs from any likely type of a field, and from the names
-/// in serde's generated code (such as `__Field` and `__D`).
+/// The name of the private structs. No field is likely to have a type of this name, and serde's
+/// generated code uses other names (such as `__Field` and `__D`).
 pub(crate) fn name(variant: &Ident) -> Ident {
     format_ident!("__{}Payload", variant)
 }
@@ -65,9 +65,9 @@ fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
     }
 }
 
-/// The `#[serde(...)]` attributes of a borrowed field. Serde passes a reference to the field to the
-/// functions of the user. The field is itself a reference here, so generated functions between the
-/// two remove one level.
+/// The `#[serde(...)]` attributes of a borrowed field. Serde calls the user's functions with a
+/// reference to the field. The field is itself a reference here, so generated functions in between
+/// remove one level of reference.
 fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>> {
     let Field { ident, of, serde } = field;
     let serializer = |path: &ExprPath| {

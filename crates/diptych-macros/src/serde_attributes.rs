@@ -18,8 +18,8 @@ pub(crate) fn metas(attributes: &[Attribute]) -> Result<Vec<Meta>> {
     Ok(metas)
 }
 
-/// The attributes of an enum that apply to the payloads of all variants. It leaves out attributes
-/// that tell variants apart, because an event's name does that.
+/// The attributes of an enum that apply to the payloads of all variants. Attributes that tell
+/// variants apart are left out, because an event's name does that.
 pub(crate) fn of_enum(attributes: &[Attribute]) -> Result<Vec<Meta>> {
     let metas = metas(attributes)?.into_iter().filter_map(|mut meta| {
         if meta.path().is_ident("deny_unknown_fields") {
@@ -46,7 +46,7 @@ pub(crate) fn of_variant(attributes: &[Attribute], for_all: &[Meta]) -> Result<V
         if !is_one_of(meta, &OF_PAYLOAD) && !is_one_of(meta, &OF_NAME) {
             let key = meta.path().to_token_stream();
             let problem = format!(
-                "`{key}` cannot be said of the payload of a variant: make the event a struct \
+                "`{key}` cannot apply to the payload of a variant: make the event a struct \
                  that derives Event, and hold it in the variant"
             );
             return Err(Error::new_spanned(meta, problem));

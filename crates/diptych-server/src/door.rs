@@ -1,10 +1,11 @@
-//! The way in. A connection is served below limits (`serve`, `connection`). Each request passes the
+//! The way in. `serve` and `connection` serve connections within limits. Each request passes the
 //! `entrance`, which checks hosts, limits and callers, before a handler sees it. `request` reads
 //! the parts of a request, `response` and `problem` write the answer.
 //!
-//! `access`, `limits` and `stop` know no route.
+//! `access`, `limits` and `stop` do not depend on the routes.
 
 pub(crate) mod access;
+pub(crate) mod code;
 pub(crate) mod connection;
 pub(crate) mod entrance;
 pub(crate) mod limits;

@@ -1,4 +1,4 @@
-//! Values of JSON that several files put together.
+//! JSON values that several files build.
 
 use serde_json::{Value, json};
 

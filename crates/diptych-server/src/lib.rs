@@ -1,4 +1,4 @@
-//! Serves the commands and queries of a Diptych app over HTTP, with one line for each.
+//! Serves the commands and queries of a Diptych app over HTTP, with one line of code for each.
 //!
 //! ```
 //! use diptych::{App, Command, Event, Filter, Fold, Memory, Query, Recorded, Tag};
@@ -85,11 +85,11 @@
 //! (`receipt`, `first`, `last`, `events`) and in the header `Diptych-Receipt`; by then the events
 //! of the command are durable. The options of a command are headers: `Idempotency-Key`,
 //! `Diptych-Occurred-At`, `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`,
-//! `Diptych-After` (a receipt or a token that it rests on), `Diptych-Unchanged-Since` (a position:
-//! the command is refused if a relevant event came after it).
+//! `Diptych-After` (a receipt or a token: the command sees its events), `Diptych-Unchanged-Since`
+//! (a position: the command is refused if a relevant event came after it).
 //!
-//! A command that has started completes, even if its client goes away or the server stops. The
-//! type decides about unknown fields (`#[serde(deny_unknown_fields)]`).
+//! A command that has started completes, even if its client goes away or the server stops. The type
+//! of the command decides whether unknown fields are refused (`#[serde(deny_unknown_fields)]`).
 //!
 //! # Queries
 //!
@@ -107,52 +107,51 @@
 //! | `_after` | a receipt or token: the answer contains its events |
 //! | `_session` | a session's token; the next one comes back in `Diptych-Session` |
 //! | `_at_most` | milliseconds: maximum age of the answer |
-//! | `_within` | milliseconds to wait for it |
-//! | `_or_stale` | after the wait, accept a stale answer with a mark |
+//! | `_within` | milliseconds: maximum wait for the answer |
+//! | `_or_stale` | after that wait, accept a stale answer, which has `Diptych-Stale` |
 //! | `_as_of` | a position: the answer as it was then |
 //! | `_recorded_before`, `_occurred_before` | an instant: events recorded, or occurred, before it |
-//! | `_limit` | events of an explanation |
+//! | `_limit` | maximum number of events in an explanation |
 //!
 //! A session begins with the token of any answer. A token of another log, or from before a backup
-//! was restored, gets `409`: begin a new session. If both the address and a header set a
-//! value, the address wins. Requirements on freshness do not apply to questions about the past.
+//! was restored, gets `409`: begin a new session. If the address and a header both set a value, the
+//! address wins. Requirements on freshness do not apply to questions about the past.
 //!
 //! `GET /queries/{name}/explanation` lists the events that made the answer.
-//! `GET /queries/{name}/live` sends the answer and each changed one as server-sent events; the id
-//! of an event, given as `Last-Event-ID`, resumes there; it takes only the parameter `_session`. A
-//! problem is sent once, as an event `problem`, and the stream continues when it is over. If the id
-//! belongs to another log, open a new stream.
+//! `GET /queries/{name}/live` sends the answer, and then each changed answer, as server-sent
+//! events. Its only parameter is `_session`. A client that gives the id of an event as
+//! `Last-Event-ID` resumes after that event. A problem is sent once, as an event `problem`; the
+//! stream continues when the problem is over. If the id belongs to another log, open a new stream.
 //!
 //! # Problems
 //!
-//! Every other response is `application/problem+json`. Its `type` is `urn:diptych:` and one of
-//! these words; its `detail` is a sentence for people.
+//! A request that fails is answered with `application/problem+json`. Its `type` is `urn:diptych:`
+//! and one of these words; its `detail` is a sentence for people.
 //!
-//! | status | words |
-//! |---|---|
-//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body` |
-//! | 400 | `not-taken`, `above-head`, `too-many-events` |
-//! | 401, 403 | `denied` by the [hook](Server::admit); `host` |
-//! | 404, 405 | `unknown`, `method` |
-//! | 408, 413, 415 | `slow`, `too-large`, `content-type` |
-//! | 409 | `conflict` (`missed` has position and type of events), `key-reused`, `token` |
-//! | 422 | `rejected`, with the typed reason in `rejection` |
-//! | 500 | `mistake` in the program |
-//! | 503 | `not-yet` (with `need` and `have`), `outcome-unknown`, `unavailable`, `view-stopped` |
-//! | 503 | `busy`, `slow`, `stopping`, `not-ready` |
+//! | status | words | more |
+//! |---|---|---|
+//! | 400 | `malformed`, `invalid`, `arguments`, `parameter`, `header`, `host`, `body` | |
+//! | 400 | `not-taken`, `above-head`, `too-many-events` | |
+//! | 401, 403 | `denied`, `host` | the [hook](Server::admit) denies |
+//! | 404, 405 | `unknown`, `method` | |
+//! | 408, 413, 415 | `slow`, `too-large`, `content-type` | |
+//! | 409 | `conflict`, `key-reused`, `token` | `missed`: position and type of events |
+//! | 422 | `rejected` | `rejection`: the typed reason |
+//! | 500 | `mistake` | a mistake in the program |
+//! | 503 | `not-yet`, `outcome-unknown`, `unavailable`, `view-stopped` | `need` and `have` |
+//! | 503 | `busy`, `slow`, `stopping`, `not-ready` | |
 //!
-//! A problem quotes no events. A `mistake` names its place, and the log of the program has the
-//! reason. The payloads of events that a conflict missed are in `missed` only for callers whom the
-//! hook admits to [`Operation::Explain`].
+//! A problem quotes no events, with one exception: if the hook admits the caller to
+//! [`Operation::Explain`], the `missed` of a conflict has the payloads of the events. A `mistake`
+//! names its place only; the log of the program has the reason.
 //!
 //! `busy` means that the limit of requests, live streams, or questions about the past is reached.
-//! Questions about the past are folded on a few threads of the app ([`AppBuilder::past_folds`]).
-//! When a client goes away, its thread takes the next question.
+//! Questions about the past are folded on a few threads of the app ([`AppBuilder::past_folds`]). If
+//! a client goes away, the thread of its question takes the next one.
 //!
 //! [`AppBuilder::past_folds`]: diptych::AppBuilder::past_folds
 //!
-//! Only malformed HTTP gets another answer: hyper responds with 400, or with 431 if the head is too
-//! long.
+//! Malformed HTTP gets no problem: hyper responds with 400, or with 431 if the head is too long.
 //!
 //! # For operators
 //!

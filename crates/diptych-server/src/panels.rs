@@ -1,6 +1,6 @@
-//! The two panels over HTTP: `entries` are commands, queries, events and files without their types.
-//! `documents` describe them, `site` holds those of one server, and `handlers` answer requests with
-//! it.
+//! The two panels over HTTP: `entries` are commands, queries, events and files with their types
+//! erased. `documents` describe the entries, `site` holds the entries of one server, and `handlers`
+//! answer requests from that site.
 
 pub(crate) mod documents;
 pub(crate) mod entries;

@@ -171,7 +171,7 @@ impl Server {
 
     /// Sets the hook that admits requests. It is called for every request except health and
     /// readiness, and returns the caller or the reason to refuse. Without a hook all callers are
-    /// anonymous and may do everything.
+    /// anonymous and may do everything, except read the payloads of events that a conflict missed.
     ///
     /// ```
     /// # use diptych::{App, Memory};
@@ -202,16 +202,16 @@ impl Server {
         self
     }
 
-    /// Also answers requests for this host, without a port: `flights.example.org`. Checks of health
-    /// and readiness have to use one of its names, too.
+    /// Adds a host, without a port, for which the server answers requests: `flights.example.org`.
+    /// Checks of health and readiness have to use one of the server's names, too.
     pub fn host(mut self, name: &str) -> Server {
         self.hosts.add_host(name);
         self
     }
 
-    /// Allows requests from pages of this site: `https://flights.example.org`, for example if a
-    /// proxy answers under another name than it uses towards this server. This sets no CORS
-    /// headers, so a browser lets pages of other sites read no more than before.
+    /// Allows requests from pages of this site, such as `https://flights.example.org`. This is
+    /// needed if a proxy has one name for its clients and uses another name for this server. It
+    /// sets no CORS headers, so browsers still do not let pages of other sites read the answers.
     pub fn origin(mut self, origin: &str) -> Server {
         self.hosts.add_origin(origin);
         self
@@ -258,8 +258,8 @@ impl Server {
     /// The routes as a [`Router`] for another program, which runs its own server with its own
     /// middleware, encryption or HTTP/2. Nest it below a prefix.
     ///
-    /// The routes check hosts and origins, ask the hook, catch panics, compress answers, and hold
-    /// all limits of requests, streams, bodies and times of answers. At least one
+    /// The routes check hosts and origins, ask the hook, catch panics, compress answers, and
+    /// enforce all limits of requests, streams, bodies and answer times. At least one
     /// [`host`](Server::host) has to be named, because no listener shows the address.
     ///
     /// The program provides these itself:

@@ -2,12 +2,14 @@
 //!
 //! SQLite does not check this. If a file is replaced by an older copy, and the `-wal` of the newer
 //! one is left beside it, readers see a mixture of both: wrong rows, or none at all. So every
-//! commit of this crate writes a new stamp, together with the base stamp: the one in the file
-//! itself when the frames in the `-wal` began. If the file has neither the base stamp nor a stamp
-//! written on top of the base, the `-wal` belongs to another file.
+//! commit of this crate writes a new stamp and a base stamp. The base stamp is the stamp that the
+//! file itself had when the first frame was written into the `-wal`. Later the file must have the
+//! base stamp, or a stamp that was written on top of the base. Otherwise the `-wal` belongs to
+//! another file.
 //!
-//! The stamp in the file alone is read by a connection that ignores the `-wal`. The file is never
-//! opened except by SQLite: closing a descriptor of it would end all locks that this process has.
+//! A connection that ignores the `-wal` reads the stamp in the file alone. Only SQLite opens the
+//! file: closing any other descriptor of the file would release all locks that this process has on
+//! it.
 
 use std::{
     collections::hash_map::RandomState,
@@ -41,7 +43,7 @@ struct Stamp {
     stamp: i64,
     /// Stamp of the commit before the last.
     before: i64,
-    /// Stamp that was in the file when the `-wal` of this commit began, or later.
+    /// Stamp that the file itself had when the `-wal` of this commit began, or at a later time.
     base: i64,
     /// The salt of the `-wal` when `base` was written.
     wal: i64,
@@ -54,7 +56,8 @@ pub(crate) enum Bond {
     Foreign,
 }
 
-/// The `-wal` of a database. This crate reads only its salt, to detect that it began anew.
+/// The `-wal` of a database. This crate reads only its salt, to detect that SQLite began to write
+/// it from the front again.
 pub(crate) struct Wal {
     path: PathBuf,
     file: Option<File>,
@@ -90,8 +93,8 @@ fn salt_of(mut file: &File) -> io::Result<i64> {
     Ok(i64::from_be_bytes(salts))
 }
 
-/// The stamp of the last commit, read when a transaction began. At its end the row may come from
-/// another file that was put there while the transaction worked.
+/// The stamp of the last commit, read when a transaction began. At the end of the transaction the
+/// row could come from another file that was put in place meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct LastStamp(Option<Stamp>);
 
@@ -99,8 +102,8 @@ pub(crate) fn last(tx: &Connection) -> rusqlite::Result<LastStamp> {
     Ok(LastStamp(through_wal(tx)?))
 }
 
-/// Writes the stamp of the commit that this transaction will be. `whole` is the stamp at which the
-/// file was known to contain all of the `-wal`. Returns the new stamp.
+/// Writes the stamp of the commit that this transaction is about to make. `whole` is the stamp of
+/// the last commit at which the whole `-wal` had been moved into the file. Returns the new stamp.
 pub(crate) fn advance(
     tx: &Connection,
     LastStamp(now): LastStamp,
@@ -113,7 +116,8 @@ pub(crate) fn advance(
         Some(now) if now.wal == salt && whole != Some(now.stamp) => now.base,
         now => {
             // The `-wal` began anew, or may begin with this commit. Write the first page into it,
-            // so that a later comparison does not read that page from a file that was put there.
+            // so that a later comparison does not read that page from a file that was put in place
+            // of this one.
             let version: i64 = tx.query_row("PRAGMA user_version", (), |row| row.get(0))?;
             tx.execute_batch(&format!("PRAGMA user_version = {version}"))?;
             match now {
@@ -143,7 +147,8 @@ fn random() -> i64 {
 
 /// Checks that the file and its `-wal` belong together.
 pub(crate) fn bond(connection: &Connection, file: &Path) -> rusqlite::Result<Bond> {
-    // While this transaction reads, no checkpoint moves frames that it does not see into the file.
+    // While this transaction reads, a checkpoint moves only frames that this transaction sees into
+    // the file.
     let tx = connection.unchecked_transaction()?;
     let seen = match self::seen(&tx) {
         Ok(seen) => seen,
@@ -155,17 +160,18 @@ pub(crate) fn bond(connection: &Connection, file: &Path) -> rusqlite::Result<Bon
     };
     let mut bond = Bond::Foreign;
     for _ in 0..TRIES {
-        // A checkpoint of another process may write that very page now.
+        // A checkpoint of another process may be writing the page with the stamp now.
         bond = match alone(file).and_then(|file| self::seen(&file)) {
             Ok(found) if !belongs(found, seen) => Bond::Foreign,
-            // A checkpoint that was cut off may leave a file that is whole only with its `-wal`.
+            // An interrupted checkpoint may leave a file that is whole only together with its
+            // `-wal`.
             _ => return Ok(Bond::Sound),
         };
     }
     Ok(bond)
 }
 
-/// How often a stamp that does not fit is read again.
+/// How often the stamp is read, if it does not fit.
 const TRIES: usize = 3;
 
 /// The stamp as a reader sees it.

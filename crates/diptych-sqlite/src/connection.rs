@@ -26,7 +26,7 @@ use crate::{
 /// Capacity of the cache of prepared statements.
 const CACHED_STATEMENTS: usize = 64;
 
-/// Size of the `-wal`, in pages, from which it is moved into the file after a commit. This is
+/// When the `-wal` has at least this many pages after a commit, it is moved into the file. This is
 /// SQLite's default.
 const CHECKPOINT_PAGES: i32 = 1_000;
 
@@ -34,7 +34,7 @@ const CHECKPOINT_PAGES: i32 = 1_000;
 const LOCK_WAITS_MS: [u64; 6] = [1, 2, 5, 10, 15, 25];
 /// After this time a wait for a lock shows in the state of the projection.
 const SHOWN_AFTER: Duration = Duration::from_millis(250);
-/// Longest wait for a lock while the runner has another request.
+/// Longest wait for a lock while a request (stop, pause, step, reset) waits for the runner.
 const WANTED_LIMIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Open {
@@ -46,7 +46,7 @@ pub(crate) struct Open {
     pub(crate) files: BoundFiles,
 }
 
-/// The files of an open database, and the knowledge whether they belong together.
+/// The files of an open database, and what is known about whether they belong together.
 pub(crate) struct BoundFiles {
     /// The database file itself.
     main: PathBuf,
@@ -54,9 +54,9 @@ pub(crate) struct BoundFiles {
     wal: Wal,
     /// Pages in the `-wal` after the last commit.
     wal_pages: Arc<AtomicI32>,
-    /// The stamp of the last commit here.
+    /// The stamp of the last commit on this connection.
     stamp: Option<i64>,
-    /// The stamp at which the file contained all of the `-wal`.
+    /// The stamp of the last commit at which the whole `-wal` had been moved into the file.
     whole: Option<i64>,
     /// The files at the last check; `None` while it is not certain that they belong together.
     seen: Option<Files>,
@@ -65,11 +65,11 @@ pub(crate) struct BoundFiles {
 /// The result of comparing an open database with the files at its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The files are those that it has open.
+    /// The path still has the files that are open.
     Same,
     /// The path has other files, or none.
     Moved,
-    /// The file has contents that no writer of the database wrote.
+    /// The file was overwritten from outside: no commit to this database made its contents.
     Overwritten,
 }
 
@@ -131,8 +131,8 @@ impl Open {
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
         files.has_wal = mode == "wal";
-        // A WAL that is not synced loses commits, and nothing else. A rollback journal that is
-        // not synced may lose the database.
+        // After a loss of power, a WAL that was not synced costs the last commits and nothing else.
+        // A rollback journal that was not synced can cost the database.
         let synchronous = if files.has_wal { "normal" } else { "full" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
@@ -156,7 +156,8 @@ impl Open {
         self.files.committed(&self.connection);
     }
 
-    /// Closes it and leaves all files as they are. Returns the id of the `-wal` that it wrote.
+    /// Closes the database and leaves all files as they are. Returns the id of the `-wal` that it
+    /// wrote.
     pub(crate) fn abandon(mut self) -> Option<FileId> {
         self.files.seen.take().and_then(|files| files.wal)
     }
@@ -166,7 +167,7 @@ impl Open {
         Files::at(&self.files.main).wal
     }
 
-    /// Closes it and removes the `-wal` and the `-shm`, which belong to another file.
+    /// Closes the database and removes the `-wal` and the `-shm`, which belong to another file.
     pub(crate) fn remove_wal(self) -> io::Result<()> {
         let files = ["-wal", "-shm"].map(|end| beside(&self.files.main, end));
         self.abandon();
@@ -256,10 +257,10 @@ impl BoundFiles {
     }
 }
 
-/// A database that was opened.
+/// The result of opening a database.
 pub(crate) enum OpenOutcome {
     Sound(Open),
-    /// Its `-wal` belongs to another file.
+    /// The `-wal` of the database belongs to another file.
     Foreign(Open),
     InMemory,
 }
@@ -274,7 +275,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// Waits, and returns whether to try again after this number of tries.
+    /// Waits after the given number of failed tries. Returns whether to try again.
     fn waits(&mut self, tries: i32) -> bool {
         if tries == 0 {
             self.since = Instant::now();
@@ -292,7 +293,7 @@ impl Patience {
         {
             self.is_shown = true;
             runner.waits(format!(
-                "{}: the database is locked by another program, which is waited for",
+                "{}: another connection has locked the database: waiting for the lock",
                 self.file.display()
             ));
         }

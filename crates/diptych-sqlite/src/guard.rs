@@ -31,7 +31,7 @@ pub(crate) struct Ran<T> {
     pub(crate) outcome: Result<T, String>,
     /// The reason of the last refusal.
     pub(crate) refused: Option<String>,
-    /// The transaction that the code got has ended, whatever is open now.
+    /// The transaction that the code got has ended, even if another one is open now.
     pub(crate) rolled_back: bool,
     /// A savepoint was refused that [`Savepoints::Allowed`] would permit.
     pub(crate) wants_savepoints: bool,
@@ -101,14 +101,15 @@ impl Guard {
                 None => Authorization::Allow,
             }
         }))?;
-        // After a rollback a savepoint would begin another transaction, without the earlier writes.
-        // From outside it looks like the first one, so note the rollback.
+        // If code sets a savepoint after a rollback, SQLite begins another transaction, without the
+        // earlier writes. From outside it looks like the first transaction, so note the rollback.
         let state = Arc::clone(&self.0);
         connection.rollback_hook(Some(move || {
             let mut state = state.lock();
             state.rolled_back |= !matches!(state.rules, Rules::Everything);
         }))?;
-        // After the transaction has ended, each further statement would commit by itself.
+        // If a projection ends the transaction, each further statement would commit by itself. So
+        // only this crate may commit.
         let state = Arc::clone(&self.0);
         connection.commit_hook(Some(move || {
             let is_ours = matches!(state.lock().rules, Rules::Everything);
@@ -135,7 +136,8 @@ impl Rules {
         matches!(self, Rules::Write { savepoints: Savepoints::Allowed, .. })
     }
 
-    /// Whether this is a savepoint that is refused only because none is allowed yet.
+    /// Whether this action is a savepoint that is refused only because savepoints are not allowed
+    /// yet.
     fn wants_savepoints(&self, action: &AuthAction<'_>) -> bool {
         let refused = matches!(self, Rules::Write { savepoints: Savepoints::Refused, .. });
         refused && matches!(action, AuthAction::Savepoint { .. }) && self.refusal(action).is_none()
@@ -166,7 +168,7 @@ impl Rules {
             Function { function_name } => (function_name.eq_ignore_ascii_case("total_changes"))
                 .then(|| "total_changes() depends on how long the database has been open".into()),
             Savepoint { savepoint_name, .. } => is_own_savepoint(savepoint_name).then(|| {
-                format!("savepoint {savepoint_name} is not of the projection: take another name")
+                format!("the savepoint name {savepoint_name} is reserved: take another name")
             }),
             Insert { table_name }
             | Update { table_name, .. }
@@ -191,13 +193,14 @@ impl Rules {
             }),
             // Every statement that makes or removes an object writes to the schema.
             Rules::Write { .. } if table.starts_with("sqlite_") => Some(
-                "tables are made in `create`, not in `apply`: so that a rebuild removes them"
+                "tables and indexes are made in `create`, not in `apply`: a rebuild removes only \
+                 what `create` made"
                     .to_owned(),
             ),
             Rules::Write { own, .. } => (!own.contains(table)).then(|| {
                 format!(
-                    "{table} is not of this projection, which may write only to what it made in \
-                     `create`: so that a rebuild makes the same rows again"
+                    "{table} does not belong to this projection, which may write only to what it \
+                     made in `create`: otherwise a rebuild could make other rows"
                 )
             }),
         }

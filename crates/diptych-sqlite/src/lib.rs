@@ -94,8 +94,8 @@
 //! | column | meaning |
 //! |---|---|
 //! | `name`, `version` | which projection, and the version of it that made the tables |
-//! | `log`, `epoch` | the log that the rows are of; null before the first batch |
-//! | `position` | everything up to here is in the rows |
+//! | `log`, `epoch` | the log that the rows were made from; null before the first batch |
+//! | `position` | the rows contain all events up to this position |
 //! | `recorded_at` | when the last event in the rows was recorded |
 //! | `updated_at` | when the checkpoint was last moved, by the clock of its writer |
 //! | `event` | the position and the event's checksum, to detect another history |
@@ -117,13 +117,14 @@
 //!
 //! # What a projection may do
 //!
-//! It gets a plain [`rusqlite::Transaction`]. The database refuses statements that would break the
-//! promise when they are prepared: to commit or roll back (savepoints are fine), to attach other
-//! databases, to write to tables that it did not make in [`create`](Projection::create), and to
-//! leave anything in the connection, such as a temporary table or a setting by `PRAGMA`. A
-//! transaction can also end in other ways (a statement with `OR ROLLBACK` that fails, a trigger
-//! with `RAISE(ROLLBACK)`, a full disk). Then none of its changes can be committed, and if the
-//! projection ignored the error, the event is refused.
+//! It gets a plain [`rusqlite::Transaction`]. Some statements would separate the rows from their
+//! checkpoint, or make a rebuild give other rows. They are refused when they are prepared: a
+//! projection must not commit or roll back (savepoints are fine), attach other databases, write to
+//! tables that it did not make in [`create`](Projection::create), or leave anything in the
+//! connection, such as a temporary table or a setting by `PRAGMA`. A transaction can also end in
+//! other ways (a statement with `OR ROLLBACK` that fails, a trigger with `RAISE(ROLLBACK)`, a full
+//! disk). Then none of its changes can be committed, and if the projection ignored the error, the
+//! event is refused.
 //!
 //! The rows do not depend on where a batch ends. A savepoint that an event leaves open ends with
 //! the event. If a table of the projection, or one that refers to it, has a deferred foreign key,
@@ -153,8 +154,8 @@ pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Sen
 /// Rows made from events.
 ///
 /// Keep all state in the rows: `apply` cannot change the projection itself, because memory does not
-/// roll back with a transaction. Like a fold it depends only on the events and its own rows: no
-/// clock, no randomness, no other tables. So the rows can always be made again.
+/// roll back with a transaction. Like a fold, `apply` depends only on the events and its own rows:
+/// no clock, no randomness, no other tables. So the rows can always be made again.
 pub trait Projection: Send + 'static {
     /// The events that it applies.
     type Event: Event;
@@ -163,20 +164,21 @@ pub trait Projection: Send + 'static {
     /// projection, which begins at the start of the log and needs tables with other names.
     fn name(&self) -> &str;
 
-    /// Raise it when the tables change, or when `apply` makes other rows of the same events.
+    /// The version of the projection. Raise it when the tables change, or when `apply` makes other
+    /// rows from the same events.
     ///
-    /// A higher version than the one in the database makes the tables anew and begins at the
-    /// start of the log; the log of the program says so. A lower one is an error, so that an older
-    /// program does not undo what a newer one made. Tables that changed without a new version
-    /// are an error, too.
+    /// If the version is higher than the one in the database, the tables are made anew, and the
+    /// projection begins at the start of the event log. The program's own log notes that. A lower
+    /// version is an error, so that an older program does not undo the work of a newer one. Tables
+    /// that changed without a new version are an error, too.
     fn version(&self) -> u32 {
         1
     }
 
     /// Makes its tables, indexes, views and triggers, none of which exist yet.
     ///
-    /// The objects made here are noted, and a rebuild or a new version removes them. Each start of
-    /// the program runs `create` again in memory to detect changes.
+    /// The database notes which objects were made here, and a rebuild or a new version removes
+    /// them. Each start of the program runs `create` again in memory to detect changes.
     ///
     /// # Errors
     /// Any; the projection does not run then.
@@ -212,8 +214,9 @@ impl Sqlite {
     /// How long to wait for other programs that write to the file. After that the file counts as
     /// unavailable, and the step is retried later.
     ///
-    /// An app shows the projection as stalled after a quarter of a second. Pausing it, or stopping
-    /// the app, takes at most a tenth of a second, whatever this timeout is.
+    /// An app shows the projection as stalled after a quarter of a second. A pause of the
+    /// projection, or a stop of the app, waits for the lock for at most a tenth of a second,
+    /// whatever this timeout is.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Sqlite {
         self.busy_timeout = timeout;

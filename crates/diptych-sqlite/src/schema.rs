@@ -44,14 +44,15 @@ fn references(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Stri
     find.query_map([table], |row| row.get(0))?.collect()
 }
 
-/// Whether a key of these tables, or one that refers to them, is checked only at a commit.
+/// Whether a foreign key of the tables among `made`, or one that refers to them, is checked only at
+/// the commit.
 pub(crate) fn has_deferred_keys(
     connection: &Connection,
     made: &[SchemaObject],
     present: &[SchemaObject],
 ) -> rusqlite::Result<bool> {
-    // A table without the word has no deferred key. A table that has the word elsewhere is only
-    // checked needlessly.
+    // A table whose SQL lacks the word has no deferred key. If the word stands elsewhere in the
+    // SQL, the result can be a needless `true`, which only costs time.
     let has_the_word = |table: &&SchemaObject| {
         table.kind == "table" && table.sql.to_ascii_lowercase().contains("deferred")
     };
@@ -87,7 +88,7 @@ pub(crate) fn foreign_rule(
 
 /// Removes these objects, last made first. Skips objects that are already gone.
 pub(crate) fn remove(connection: &Connection, objects: &[SchemaObject]) -> rusqlite::Result<()> {
-    // Lets tables that refer to each other go in any order.
+    // So tables that refer to each other can be dropped in any order.
     connection.pragma_update(None, "defer_foreign_keys", true)?;
     let is_virtual = |object: &&SchemaObject| object.sql.starts_with("CREATE VIRTUAL");
     // Dropping a virtual table also drops its own tables, which must not be removed before it.

@@ -21,7 +21,7 @@ pub struct SqliteProjection<P> {
     projection: P,
     place: Sqlite,
     runner: Option<RunnerHandle>,
-    /// The objects that `create` makes, once it was run in memory.
+    /// The objects that `create` makes; `None` before it was run in memory.
     described: Option<Arc<[SchemaObject]>>,
     /// Taken out during each operation. After an error of the file it is opened again.
     open: Option<Open>,
@@ -143,8 +143,8 @@ impl<P: Projection> SqliteProjection<P> {
                 foreign.abandon();
                 return Err(self.broken(FOREIGN.to_owned()));
             }
-            // This projection wrote that `-wal` for the previous file, and it holds no data of this
-            // one.
+            // This projection wrote that `-wal` for the previous file. It holds no data of the
+            // present file.
             let what = format!("{}: removing the -wal of another file", self.path().display());
             foreign.remove_wal().map_err(|error| TargetError::unavailable(&what, error))?;
         }
@@ -195,9 +195,10 @@ impl<P: Projection> SqliteProjection<P> {
     }
 }
 
-const FOREIGN: &str = "the database was replaced, and the -wal beside it is of the one that \
-    was there before: stop all programs that have it open and remove the -wal and the -shm, to go \
-    on from the rows in the file, or the file, too, to begin anew; then resume the projection";
+const FOREIGN: &str = "the database was replaced, and the -wal beside it belongs to the file that \
+    was there before: stop all programs that have the database open; remove the -wal and the -shm \
+    to go on from the rows in the file, or remove the file as well to begin anew; then resume the \
+    projection";
 
 const OVERWRITTEN: &str = "the database was overwritten while it was open: when the copy is \
     complete, resume the projection to go on from the rows that are in it, or rebuild it";

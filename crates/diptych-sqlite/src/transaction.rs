@@ -18,8 +18,8 @@ use crate::{
     trouble::{of_create, of_event, of_file},
 };
 
-const ENDED: &str = "the transaction ended on the way, by a statement with OR ROLLBACK or an error \
-    of the database that was passed over; nothing of it was committed";
+const ENDED: &str = "the transaction ended early, by a statement with OR ROLLBACK or by an error \
+    of the database that was ignored; nothing of it was committed";
 
 /// A transaction that has begun, with the projection that works in it.
 pub(crate) struct SqliteTransaction<'a, P> {
@@ -56,13 +56,13 @@ impl<'a, P: Projection> SqliteTransaction<'a, P> {
         }
     }
 
-    /// Whether an event needs savepoints that were not allowed. Then it was not applied: run the
-    /// work again with savepoints.
+    /// Whether an event needs savepoints, which were not allowed. Such an event was not applied:
+    /// run the work again with savepoints.
     pub(crate) fn wants_savepoints(&self) -> bool {
         self.wants_savepoints
     }
 
-    /// The position of the last event that was applied.
+    /// The position of the last event of the batch.
     pub(crate) fn last(&self) -> Option<Position> {
         self.last
     }
@@ -72,7 +72,7 @@ impl<'a, P: Projection> SqliteTransaction<'a, P> {
         move |error| of_file(path, doing, error)
     }
 
-    /// Applies one event. Returns whether it was applied: if not, it wants savepoints.
+    /// Applies one event. Returns false if it was not applied, because it needs savepoints.
     fn apply_one(&self, rules: Rules, event: &Recorded<P::Event>) -> Result<bool, TargetError> {
         let (tx, at) = (self.tx, event.position);
         let around = |sql| {
@@ -147,8 +147,8 @@ fn refers_to_its_own<P: Projection>(
         .map_err(|error| of_file(&place.path, "reading its schema", error))?;
     let Some((table, foreign)) = found else { return Ok(()) };
     let fault = format!(
-        "table {table} of projection {} refers to {foreign}, which is not of this projection: \
-         leave out REFERENCES {foreign}, or make both tables in one projection",
+        "table {table} of projection {} refers to {foreign}, which does not belong to this \
+         projection: leave out REFERENCES {foreign}, or make both tables in one projection",
         projection.name()
     );
     Err(broken(place, &fault))
@@ -223,8 +223,8 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
         let reading = || self.file("reading its schema");
         if let Some((rule, table)) = schema::foreign_rule(self.tx, made).map_err(reading())? {
             return Err(self.broken(&format!(
-                "{} {} on table {table} is not of projection {}, and would decide what is in its \
-                 rows: drop it, then rebuild the projection",
+                "{} {} on table {table} does not belong to projection {}, and could change or \
+                 refuse its rows: drop it, then rebuild the projection",
                 rule.kind,
                 rule.name,
                 self.projection.name()

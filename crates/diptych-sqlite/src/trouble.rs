@@ -8,7 +8,7 @@ use rusqlite::{ErrorCode, ffi};
 enum Trouble {
     /// A retry may succeed.
     Passing,
-    /// The file is not what it should be, or cannot be written.
+    /// The file is not a sound database, or cannot be written.
     File,
     /// The guard refused the statement.
     Refused,

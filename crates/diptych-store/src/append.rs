@@ -21,13 +21,13 @@ use crate::{
 pub struct Append {
     /// The events to write, in this order.
     pub events: Vec<RawEvent>,
-    /// Refuse the commit if one of these is violated, because the log has a relevant event that
-    /// the decision did not know. There may be several, because a decision can rest on several
-    /// states, each read up to a different position.
+    /// The commit is refused if one of these is violated: then the log has a relevant event that
+    /// the decision did not know. A decision can depend on several states, each read up to a
+    /// different position, so there may be several conditions.
     pub conditions: Vec<AppendCondition>,
-    /// Refuse the commit if this key was committed before.
+    /// The commit is refused if this key was committed before.
     pub key: Option<Key>,
-    /// Refuse the commit unless this position is above the last stored position of the source.
+    /// The commit is refused unless this position is above the last stored position of the source.
     pub tracking: Option<Tracking>,
     /// The `recorded_at` of the events, for a store with [`TimeSource::Caller`], such as a replica
     /// that applies a journal. Other stores refuse it.
@@ -68,8 +68,8 @@ impl Append {
         self
     }
 
-    /// Checks the request against a store's limits, apart from the sizes that only encoding
-    /// shows.
+    /// Checks the request against a store's limits. Sizes that are known only after encoding are
+    /// not checked here.
     ///
     /// # Errors
     /// [`InvalidRequest`] names the problem.
@@ -88,7 +88,7 @@ impl Append {
             let what = "conditions of a commit";
             return Err(InvalidRequest::too_many(what, conditions, allowed, "commit_conditions"));
         }
-        // The limits are for the sum, because one commit looks up all its filters.
+        // The limits apply to the sum of all filters, because one commit looks all of them up.
         Filter::check_all(self.conditions.iter().map(|condition| &condition.fail_if), limits)?;
         if let Some(key) = &self.key {
             if self.events.is_empty() {
@@ -129,7 +129,7 @@ fn check_name(
     Ok(())
 }
 
-/// Refuses a commit if an event that matches a filter is after a position.
+/// Refuses a commit if the log has a matching event after a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendCondition {
     /// The events that must not exist after the position.
@@ -174,13 +174,13 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The position up to which another log was imported. It is stored with the commit that imports, so
-/// that each event is imported exactly once.
+/// The position up to which another log was imported. It is stored in the commit that imports the
+/// events, so that each event is imported exactly once.
 ///
-/// The origin names the log and its epoch, and not the event at the position. If an older copy of
-/// that log is put back and grows past the position, its new events up to there are not imported,
-/// and no call fails. A reader of the source that must notice this compares the
-/// [checksum](crate::Store::checksum) of the event at the position before it goes on.
+/// The origin names the log and its epoch, and not the event at the position. Suppose an older copy
+/// of that log is put back and grows past the position. Its new events at or below the position are
+/// then never imported, and no call fails. To notice this, compare the
+/// [checksum](crate::Store::checksum) of the event at the position before each import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
     /// The name of the other log in this one.
@@ -259,8 +259,9 @@ pub struct AcceptedCommit {
     pub first: Position,
     /// Position of the last event.
     pub last: Position,
-    /// The `recorded_at` that later reads return for its events. For a commit that records nothing
-    /// it is that of the last commit before it, or [`Timestamp::NEVER`].
+    /// The `recorded_at` that later reads return for its events. If the commit records neither
+    /// events nor tracking, this is the time of the commit before it, or [`Timestamp::NEVER`] if
+    /// there is none.
     pub recorded_at: Timestamp,
     /// Waits until the commit is durable.
     pub sync: CommitSync,

@@ -32,7 +32,8 @@ pub struct Read {
     /// The order of the events in the batch. `limit` counts from the end that is read first.
     pub direction: Direction,
     /// Maximum number of events. The [`Limits`](crate::Limits) of the store can make a batch
-    /// smaller; its `upto` then tells how far the read came. A read with limit 0 considers nothing.
+    /// smaller; [`Batch::upto`] then tells how far the read came. A read with limit 0 considers
+    /// nothing.
     pub limit: usize,
 }
 
@@ -106,12 +107,12 @@ impl Batch {
     /// The position up to which the read considered every event, matching or not.
     ///
     /// A forward read considered the positions above [`Read::after`] up to and including this one.
-    /// To continue, read `after` it. The read is complete when it equals [`Read::upto`] or the
-    /// head.
+    /// To continue, read `after` this position. The read is complete when this position equals
+    /// [`Read::upto`] or the head.
     ///
     /// A backward read considered the positions from its start down to and including this one. To
-    /// continue, read `upto` the position [before](Position::before) it. The read is complete when
-    /// that position is [`Read::after`].
+    /// continue, read `upto` the position [before](Position::before) this one. The read is complete
+    /// when that position is [`Read::after`].
     pub fn upto(&self) -> Position {
         self.upto
     }

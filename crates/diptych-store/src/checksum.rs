@@ -60,7 +60,7 @@ impl fmt::Display for EventChecksum {
     }
 }
 
-/// The checksum of an event without a position, as it is known before the append.
+/// The checksum of an event without its position. It can be computed before the append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentChecksum(u64);
 
@@ -128,8 +128,8 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// Hashes one piece after another, in an order that never changes. The head tells which pieces
-    /// follow, so that no two events give equal pieces.
+    /// Hashes one piece after another, in an order that never changes. The first piece tells which
+    /// others follow, so that two different events never give equal pieces.
     fn checksum<'t>(&self, tags: impl Iterator<Item = &'t str>) -> ContentChecksum {
         let Rest { version, id, occurred_at, correlation, causation, actor, extra } = &self.rest;
         let is_there = [

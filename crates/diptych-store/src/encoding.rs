@@ -263,7 +263,7 @@ impl<'a> Fields<'a> {
     /// The stable name of the event type.
     #[inline]
     pub fn event_type(&self) -> &'a str {
-        // The length before the name is read again, which keeps the layout small.
+        // To stay small, the layout does not have the length of the name. It is read again here.
         let mut reader = Reader { bytes: self.bytes, at: 1 };
         let length = reader.length().unwrap_or(0);
         debug_assert_eq!(reader.at, self.layout.type_at as usize);

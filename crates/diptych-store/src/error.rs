@@ -2,7 +2,7 @@ use std::{error::Error as StdError, sync::Arc};
 
 use crate::{identity::LogIdentity, position::Position};
 
-/// The request itself is wrong: every store would refuse it. The caller has to change it.
+/// The request itself is wrong. The caller has to change it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRequest {
@@ -58,7 +58,7 @@ pub enum InvalidRequest {
     /// takes from its caller.
     #[error("{problem}")]
     RecordedAt {
-        /// The one of the two that it is.
+        /// Which of the two problems it is, and what to do.
         problem: &'static str,
     },
 }
@@ -88,7 +88,8 @@ impl InvalidRequest {
 /// A store refused a valid append because of the events in the log. It is an ordinary outcome, and
 /// nothing was written. The variants are in the order of the checks.
 ///
-/// A refusal rests on durable commits only. The store answers after they are synced.
+/// A refusal depends on durable commits only: the store answers after the commits that cause it are
+/// synced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -122,7 +123,7 @@ pub enum Refusal {
         given: Option<LogIdentity>,
         /// The position of the source that is stored.
         tracked: Position,
-        /// The head of this log when it was stored.
+        /// The head of this log when that position was stored.
         at: Position,
     },
     /// This request was committed before, at these positions.
@@ -152,7 +153,8 @@ pub enum Refusal {
     Conflict {
         /// Position of the last event that a condition forbids.
         at: Position,
-        /// The position of the condition that forbids this event; of several conditions the lowest.
+        /// The position of the condition that forbids this event. If several conditions forbid it,
+        /// this is the lowest of their positions.
         after: Position,
     },
 }
@@ -178,7 +180,7 @@ pub enum Unavailable {
     /// The system below the store does not answer.
     #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
-    /// The store is there, and has another history than the caller began with.
+    /// The store answers, but its history is not the history that the caller began with.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),
 }

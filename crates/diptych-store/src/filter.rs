@@ -16,8 +16,8 @@ pub struct Filter {
 
 /// Selects the events that have one of its types and carry all of its tags.
 ///
-/// An item without types matches every type. An item without tags matches any tags. An item without
-/// both matches every event.
+/// An item without types matches every type. An item without tags matches any tags. So an item
+/// without types and tags matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterItem {
     /// The event must have one of these types. An empty list allows every type.

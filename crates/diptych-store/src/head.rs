@@ -84,8 +84,8 @@ impl Head {
     /// [`position`](Head::position) need not be the end of the log, because another process may
     /// have opened the log and continued it.
     ///
-    /// If this returns `false`, a position that was read before the call was the end of the log
-    /// when it was read.
+    /// If this returns `false`, the following holds for a [`position`](Head::position) that was
+    /// read before this call: it was the end of the log at the time of that read.
     pub fn is_ended(&self) -> bool {
         self.0.is_ended.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-/// Limits of a store. It checks all of them before it writes.
+/// Limits of a store. A store checks all of them before it writes.
 ///
 /// Sizes are in bytes of the encoded form. The limits of a store can be smaller than the defaults:
 /// see [`EventStore::limits`](crate::EventStore::limits).

@@ -24,7 +24,7 @@ use crate::{
     time::{TimeSource, Timestamp},
 };
 
-/// A store in memory. Its events are lost when it is dropped, and it survives no failure. A commit
+/// A store in memory. Its events are lost when the store is dropped or the process ends. A commit
 /// is published as soon as it is accepted.
 #[derive(Debug)]
 pub struct Memory {
@@ -147,7 +147,7 @@ impl Memory {
         let limit = self.limits.commit_bytes;
         let room = append.events.iter().map(room).fold(0_usize, usize::saturating_add);
         let mut encoded = EncodedEvents {
-            // At most the size of one commit: a larger one is refused while it is encoded.
+            // At most the size of one commit: a larger commit is refused while it is encoded.
             bytes: Vec::with_capacity(room.min(limit)),
             layouts: Vec::with_capacity(append.events.len()),
         };
@@ -371,7 +371,7 @@ impl Log {
             }
             let found = self.last_of(item, low, high);
             if let Some(at) = found {
-                // A match of another item can only be the last one above this position.
+                // From now on only a match above this position can be the last one.
                 (last, low) = (found, at.plus(1));
             }
         }

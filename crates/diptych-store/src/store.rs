@@ -57,8 +57,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Reads one batch of matching events.
     ///
     /// A batch may have fewer events than the limit of the read, or none. Its `upto` tells how far
-    /// the log was considered. It is beyond the start of the read, unless there was nothing to
-    /// consider. It is an error if [`Read::after`] is above the head.
+    /// the log was considered. This position is beyond the start of the read, unless there was
+    /// nothing to consider. It is an error if [`Read::after`] is above the head.
     fn read(
         &self,
         filter: &Filter,
@@ -72,9 +72,9 @@ pub trait EventStore: Send + Sync + 'static {
         upto: Position,
     ) -> impl Future<Output = Result<Option<Position>, ReadError>> + Send;
 
-    /// The number of events at or below `upto` that carry the tag. Up to the head, it is the
-    /// revision of the classic stream that the tag stands for. Up to the position of an event, it
-    /// is the rank of that event in the stream.
+    /// The number of events at or below `upto` that carry the tag. Counted up to the head, it is
+    /// the revision of the classic stream that the tag stands for. Counted up to the position of an
+    /// event, it is the rank of that event in the stream.
     fn count(
         &self,
         tag: &Tag,
@@ -102,10 +102,10 @@ pub trait EventStore: Send + Sync + 'static {
         read_types(self)
     }
 
-    /// Closes the store for all its handles: it accepts nothing more, makes everything accepted
-    /// durable, and releases what it holds. It may block the thread. A second call does nothing.
+    /// Closes the store for all its handles: it accepts nothing more, makes all accepted commits
+    /// durable, and releases its resources. It may block the thread. A second call does nothing.
     ///
-    /// The default does nothing, for stores that hold nothing.
+    /// The default does nothing, for stores without such resources.
     ///
     /// # Errors
     /// [`SyncError`] if an accepted commit could not be made durable.
@@ -134,7 +134,7 @@ async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, Re
 #[derive(Clone)]
 pub struct Store {
     store: Arc<dyn ErasedStore>,
-    /// The history that the calls are for, if the handle is pinned.
+    /// The only history that calls may meet, if the handle is pinned.
     pin: Option<Arc<PinnedHistory>>,
 }
 
@@ -142,7 +142,7 @@ pub struct Store {
 struct PinnedHistory {
     was: LogIdentity,
     head: Head,
-    /// The other history, once one was found. It stays, although the first may come back.
+    /// The other history, once one was found. It stays set even if the first history comes back.
     changed: OnceLock<HistoryChanged>,
 }
 
@@ -152,9 +152,10 @@ impl Store {
         Store { store: Arc::new(store), pin: None }
     }
 
-    /// A handle that is only for the history that the store has now. Once the store has another
-    /// identity, each call of the handle fails with [`Unavailable::HistoryChanged`], and its head
-    /// ends with that. A commit that was accepted while the history changed has an unknown outcome.
+    /// A handle that works only with the history that the store has now. Once the store has another
+    /// identity, each append, read and look-up of the handle fails with
+    /// [`Unavailable::HistoryChanged`], and its head ends with the same error. A commit that was
+    /// accepted while the history changed has an unknown outcome.
     ///
     /// A call compares the identity before an append and after each reply.
     #[must_use]
@@ -167,7 +168,7 @@ impl Store {
     /// Compares the history of the store with that of a [pinned](Store::pinned) handle.
     ///
     /// # Errors
-    /// [`Unavailable::HistoryChanged`] if they differ, or once did.
+    /// [`Unavailable::HistoryChanged`] if they differ, or have differed once.
     pub fn check_history(&self) -> Result<(), Unavailable> {
         let Some(pin) = &self.pin else { return Ok(()) };
         if let Some(changed) = pin.changed.get() {
@@ -179,12 +180,12 @@ impl Store {
         }
         let changed = *pin.changed.get_or_init(|| HistoryChanged { was, is });
         let error = Unavailable::HistoryChanged(changed);
-        // Wakes everything that waits for more of the old history.
+        // Wakes all waits for more of the old history.
         pin.head.end(error.clone());
         Err(error)
     }
 
-    /// The id and the epoch of the log. Those of a pinned handle are fixed.
+    /// The id and the epoch of the log. For a pinned handle they never change.
     pub fn identity(&self) -> LogIdentity {
         self.pin.as_ref().map_or_else(|| self.store.identity(), |pin| pin.was)
     }
@@ -205,7 +206,8 @@ impl Store {
         let reply = self.store.append(append).await;
         match (self.check_history(), reply) {
             (Err(cause), Ok(_)) => Err(SyncError { cause }.into()),
-            // The other history refused it, for events that this one may not have.
+            // The refusal comes from the other history, and from events that this history may not
+            // have.
             (Err(cause), Err(AppendError::Refused(_) | AppendError::Invalid(_))) => {
                 Err(cause.into())
             }
@@ -270,8 +272,8 @@ impl Store {
         self.store.close().await
     }
 
-    /// The reply, unless it may be of another history than that of the handle. An error may be due
-    /// to the change, too: the other log has other positions.
+    /// Returns the reply, unless it may come from another history than that of the handle. An error
+    /// is checked, too, because the change can cause it: the other log has other positions.
     fn of_this_history<T>(&self, reply: Result<T, ReadError>) -> Result<T, ReadError> {
         self.check_history()?;
         reply

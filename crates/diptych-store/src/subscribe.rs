@@ -30,10 +30,10 @@ impl Default for SubscribeOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// The next events. In an empty batch no event up to its `upto` matched.
+    /// The next events. If the batch is empty, no event up to its `upto` matched.
     Batch(Batch),
     /// Every matching event was delivered, and the following ones are live. It is reported again
-    /// after the subscription fell behind and caught up.
+    /// each time that the subscription has fallen behind and caught up.
     CaughtUp {
         /// The position of the head at that time.
         upto: Position,
@@ -55,7 +55,7 @@ pub struct Subscription {
     live: bool,
 }
 
-/// This method stands here, because subscriptions depend on the handle, and not the other way
+/// This method is in this file because subscriptions depend on the handle, and not the other way
 /// round.
 impl Store {
     /// Subscribes to the matching events after `after`, first the existing and then the future
@@ -89,7 +89,7 @@ impl Subscription {
     /// Waits for the next delivery. Dropping the future loses no event.
     ///
     /// # Errors
-    /// [`SubscribeError`] if the subscription ended. It has the position to continue after.
+    /// [`SubscribeError`] if the subscription ended. The error has the position to continue after.
     pub async fn next(&mut self) -> Result<Delivery, SubscribeError> {
         let head = self.store.head();
         loop {

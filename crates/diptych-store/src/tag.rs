@@ -4,7 +4,7 @@ use compact_str::CompactString;
 
 /// A `key:value` that an event is about, such as `account:ann`.
 ///
-/// The key ends at the first colon. The value may contain any characters, also colons. The tags of
+/// The key ends at the first colon. The value may contain any characters, even colons. The tags of
 /// one event are a set. [`Limits::tag_bytes`](crate::Limits::tag_bytes) bounds the length of a tag.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(CompactString);

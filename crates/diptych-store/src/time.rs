@@ -9,7 +9,8 @@ use crate::error::InvalidRequest;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// An instant before all others. It is the time of the last commit in a log without commits.
+    /// An instant before all others. In a log without commits it stands for the time of the last
+    /// commit.
     pub const NEVER: Timestamp = Timestamp(i64::MIN);
 
     /// The instant this number of microseconds after the Unix epoch, or before it if negative.

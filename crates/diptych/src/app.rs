@@ -35,7 +35,7 @@ use settings::Settings;
 /// clones share one app.
 #[derive(Clone)]
 pub struct App {
-    // The right panel is dropped before the store, which its threads read.
+    // The right panel is dropped before the store, because its threads read the store.
     right: Arc<RightPanel>,
     left: Arc<LeftPanel>,
     /// The settings that an app beside this one inherits.
@@ -45,7 +45,7 @@ pub struct App {
     place: Option<SnapshotPlace>,
 }
 
-/// Opens the place for snapshots that a store brings along. It is opened only if it is needed.
+/// Opens the store's own place for snapshots. This is called only if the app needs the place.
 type SnapshotPlace = Arc<dyn Fn() -> io::Result<Arc<dyn Snapshots>> + Send + Sync>;
 
 /// Builds an app.
@@ -118,7 +118,7 @@ impl App {
     }
 
     /// Sends a command: folds its boundary, decides, and appends the decision on the condition that
-    /// no event came in between.
+    /// no conflicting event came in between.
     pub fn execute<C: Command>(&self, command: C) -> Execute<C> {
         Execute::new(self.left.clone(), None, command)
     }
@@ -138,7 +138,7 @@ impl App {
         Ask::new(&self.right, query)
     }
 
-    /// Keeps asking: the answer, then each changed answer.
+    /// Keeps asking: returns the answer, then each changed answer.
     pub fn watch<Q>(&self, query: Q) -> Watch<Q>
     where
         Q: Query<Answer: Clone + PartialEq>,
@@ -221,8 +221,8 @@ impl App {
         self.left.identity
     }
 
-    /// Whether a clone [stopped](App::stop) it, or is about to. A stopped app takes no commands,
-    /// and its views apply no more events.
+    /// Whether this app or a clone was [stopped](App::stop), or is stopping. A stopped app takes no
+    /// commands, and its views apply no more events.
     pub fn is_stopped(&self) -> bool {
         self.left.running.is_stopped()
     }
@@ -235,8 +235,8 @@ impl App {
     /// Stops the app and all its clones. It takes no further commands and ends folds of the past
     /// within a page of events. It waits until running commands have their answers and every
     /// accepted commit is durable. Then it stops the views, and closes the store if the app [owns
-    /// it](AppBuilder::close_store). Views still answer queries that do not ask how fresh the
-    /// answer is, with [a mark](crate::Answer::standstill). Dropping an app instead is safe, too:
+    /// it](AppBuilder::close_store). Views still answer queries that demand no freshness, and such
+    /// an answer carries [a mark](crate::Answer::standstill). Dropping an app instead is safe, too:
     /// acknowledged commands are durable.
     ///
     /// # Errors
@@ -312,8 +312,8 @@ impl AppBuilder {
         self
     }
 
-    /// Declares that events of these types are for other programs on the same log, so that the
-    /// start does not report a missing upcaster for them.
+    /// Declares that events of these types belong to other programs on the same log. The start then
+    /// does not report a missing upcaster for them.
     pub fn foreign_types<N: Into<String>>(
         mut self,
         types: impl IntoIterator<Item = N>,
@@ -410,9 +410,9 @@ impl AppBuilder {
     /// Only the executable that made a snapshot uses it, unless the fold has a
     /// [version](Fold::VERSION).
     ///
-    /// Snapshots are written as MessagePack, which cannot tell `Some` of nothing from `None`: a
-    /// state that holds a `Some(None)` or a `Some(())` is not kept, with a warning. Fields that are
-    /// not serialised (`#[serde(skip)]`) are not in the snapshot.
+    /// Snapshots are written as MessagePack, which has one form for `None`, `Some(None)` and
+    /// `Some(())`. A state that holds one of the latter two is not kept, and the app logs a
+    /// warning. Fields that are not serialised (`#[serde(skip)]`) are not in the snapshot.
     pub fn decision_snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
     where
         F: Fold + Serialize + DeserializeOwned,

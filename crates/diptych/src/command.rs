@@ -127,7 +127,8 @@ pub trait Command: Send + Sync + 'static {
     type Rejection: Error + Send + Sync + 'static;
 
     /// The events that the rule depends on, for each fold: one tag is a classic aggregate, several
-    /// are a dynamic consistency boundary. It is narrowed to the fold's types.
+    /// are a dynamic consistency boundary. The app narrows each filter to the event types of its
+    /// fold.
     fn boundary(&self) -> <Self::State as Folds>::Boundary;
 
     /// The rule.
@@ -148,13 +149,14 @@ pub trait Command: Send + Sync + 'static {
         Ok(())
     }
 
-    /// When the facts occurred, for a command that knows it: a landing is reported after it
-    /// happened. [`Execute::occurred_at`] overrides it.
+    /// When the facts occurred, for a command that knows it. For example, a landing is reported
+    /// after it happened. [`Execute::occurred_at`] overrides it.
     fn occurred_at(&self) -> Option<Timestamp> {
         None
     }
 
-    /// The events that conflict with the decision, if these are fewer than the boundary.
+    /// The filter of the events that conflict with the decision, if it is narrower than the
+    /// boundary.
     ///
     /// A deposit reads the account to know that it is open. Another deposit meanwhile does no harm,
     /// but a closing does. With `None` every event in the boundary is a conflict.

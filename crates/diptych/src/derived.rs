@@ -2,8 +2,9 @@
 //!
 //! A [`Source`] is a fold that keeps [`Rows`]. A [`Derivation`] is a rule that makes one derived
 //! row from rows of the source. [`Derived`] is the fold that holds both. When an event changes rows
-//! of the source, it derives again only the affected rows: those whose derivation looked up a
-//! changed row, whether it was there or not, and those that a changed row names newly or no longer.
+//! of the source, only the affected rows are derived again. A derived row is affected if its
+//! derivation looked up a changed row, even without finding one, or if a changed row starts or
+//! stops naming it.
 //!
 //! ```
 //! use diptych::{
@@ -74,7 +75,7 @@
 //! assert_eq!(family.get("Otto").map(String::as_str), Some("Quentin"));
 //! ```
 //!
-//! # What is promised
+//! # Guarantees
 //!
 //! - Order and consistency: the source and the derived rows are one state, which applies events one
 //!   after another. A reader sees an event in both of them or in neither.
@@ -83,8 +84,8 @@
 //! - The work for an event grows with the number of rows that it changes and of rows derived from
 //!   these, not with the total number of rows.
 //! - There are no circles: a derivation reads its source and nothing else. To derive from derived
-//!   values, use a `Derived` as the source. It passes on which of its rows changed. A row that is
-//!   derived again and comes out equal counts as unchanged.
+//!   values, use a `Derived` as the source. A `Derived` reports which of its rows changed. A row
+//!   that is derived again and comes out equal counts as unchanged.
 //!
 //! A `Derived` is a fold like any other. It can be a view if its source can be cloned.
 //! `Derived<(A, B)>` applies several derivations to one source, which is kept only once.
@@ -103,8 +104,8 @@
 //! read: with short text as keys, a row that read two others takes just under a kilobyte.
 //!
 //! Do not use it when a query can derive the value from a few look-ups. Do not use it for sums over
-//! many rows either: a group is derived again as a whole when one of its rows changes. Put a number
-//! that each event moves into a fold of its own, which adds and subtracts.
+//! many rows either: a group is derived again as a whole when one of its rows changes. A number
+//! that each event changes belongs in a fold of its own, which adds and subtracts.
 
 mod relation;
 mod rows;
@@ -121,7 +122,7 @@ use table::Table;
 
 use crate::{event::Recorded, fold::Fold};
 
-/// A fold that keeps rows, which other rows can be derived from.
+/// A fold that keeps rows from which other rows can be derived.
 ///
 /// Derivations read only these rows; a source may keep further state for itself. Both methods must
 /// always return the same field.
@@ -141,8 +142,8 @@ pub trait Source: Fold {
 
 /// How one derived row comes from rows of the source.
 ///
-/// Both functions must be pure: equal rows must give equal results. After a change, [`Derived`]
-/// finds out through them which rows to derive again.
+/// Both functions must be pure: equal rows must give equal results. [`Derived`] calls them to find
+/// the rows to derive again after a change.
 pub trait Derivation: 'static {
     /// The source that it reads. To read the rows of another derivation, use its [`Derived`].
     type Source: Source;
@@ -152,7 +153,8 @@ pub trait Derivation: 'static {
     type Value: PartialEq + Clone + Send + Sync + 'static;
 
     /// The keys of the derived rows that this row of the source contributes to: its own, those of
-    /// the groups that it belongs to, or none. A derived row exists only while a row names it.
+    /// the groups that it belongs to, or none. A derived row exists only while a row of the source
+    /// names its key.
     fn keys(
         key: &<Self::Source as Source>::Key,
         row: &<Self::Source as Source>::Row,
@@ -191,7 +193,7 @@ pub trait Derivations: 'static {
     fn heap_bytes(tables: &Self::Tables) -> usize;
 }
 
-/// A source and what is derived from it, in one state.
+/// A source and the rows derived from it, in one state.
 ///
 /// If a derivation panics, [`apply`](Fold::apply) panics, and the state must not be used any more.
 #[derive(Serialize)]
@@ -325,7 +327,7 @@ several!(A B C D E F);
 several!(A B C D E F G);
 several!(A B C D E F G H);
 
-/// Derives the rows of a default source, which may not be empty.
+/// Derives the rows of a default source, because even that may have rows.
 impl<D: Derivations> Default for Derived<D> {
     fn default() -> Derived<D> {
         Derived::new(D::Source::default())

@@ -3,11 +3,11 @@
 //!
 //! The value is written in a canonical form, and the form is hashed. Logs keep digests of requests
 //! for ever, so the form never changes. Every piece begins with a tag for its kind and marks its
-//! end, so no two values are written alike:
+//! end, so different values are written differently:
 //!
 //! - Names of structs, enums, variants and fields are written as serde gives them, so that
-//!   `#[serde(rename)]` keeps a digest when a Rust name changes. A struct with
-//!   `#[serde(flatten)]` is a map to serde, and its name is not seen.
+//!   `#[serde(rename)]` keeps a digest when a Rust name changes. To serde, a struct with
+//!   `#[serde(flatten)]` is a map without a name.
 //! - Equal integers of different widths are alike, and so are equal floats of both widths. There is
 //!   one zero and one "not a number".
 //! - Fields of structs and entries of maps are sorted by their bytes. So neither the order of field
@@ -39,7 +39,7 @@ use unordered::is_unordered;
 /// Hashed before every value, so that a later form gives other digests.
 const CONTEXT: &str = "diptych, digest of a value, form 1";
 
-/// The kinds of pieces, which are their first bytes. A number is never reused for another kind.
+/// The first byte of each piece: its kind. A number is never reused for another kind.
 mod tag {
     pub(super) const END: u8 = 0;
     pub(super) const UNIT: u8 = 1;
@@ -98,16 +98,17 @@ pub struct DigestError {
 /// # Ok::<_, diptych::digest::DigestError>(())
 /// ```
 ///
-/// # What is alike
+/// # Equal digests
 ///
 /// The digest covers the values that the state gives to serde.
 ///
 /// - The order of a map and the order of field declarations make no difference. A `HashMap` has the
 ///   digest of a `BTreeMap` with the same entries.
 /// - The order of a sequence counts. Serde sees a set as a sequence, but the order of a `HashSet`
-///   makes no difference: it is recognised by the name of its type, also in another crate. A hash
-///   set with another name, or one that serialises itself part by part, has a different digest each
-///   time. Use a `HashSet` or a `BTreeSet` instead. These two have different digests.
+///   makes no difference: it is recognised by the name of its type, even if that is from another
+///   crate. A hash set with another name, or one that serialises itself part by part, has a
+///   different digest each time. Use a `HashSet` or a `BTreeSet` instead. Equal sets of these two
+///   types have different digests.
 /// - Equal integers are alike whatever their width, and so are equal floats. An integer and a
 ///   float are not. There is one zero and one "not a number".
 /// - Names of structs, enums, variants and fields count, as serde knows them. With

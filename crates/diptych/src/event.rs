@@ -1,8 +1,7 @@
 //! Typed events, and how they become named bytes and are read again.
 //!
-//! A type name stands in the log for ever, so it is given apart from the Rust name. Changes since
-//! an event was written are declared once, in [`Upcasters`], and applied wherever the event is
-//! read.
+//! A type name stands in the log for ever, so it does not depend on the Rust name. Changes since an
+//! event was written are declared once, in [`Upcasters`], and applied wherever the event is read.
 
 mod boundary;
 mod codec;
@@ -64,7 +63,7 @@ pub(crate) use tagging::AnyReading;
 /// }
 /// ```
 pub trait Event: Send + Sync + Sized + 'static {
-    /// The type of every event that this can be: name, current schema version, tag keys.
+    /// The types that an event of this Rust type can have: name, current schema version, tag keys.
     fn types() -> Vec<EventType>;
 
     /// The event as named bytes, at the current version of its type.
@@ -166,9 +165,9 @@ impl EncodedEvent<'_> {
 pub struct Recorded<E = RawEvent> {
     /// Its place in the log.
     pub position: Position,
-    /// When the log learned it; never decreases along the log.
+    /// When the log recorded it. It never decreases along the log.
     pub recorded_at: Timestamp,
-    /// Its id: as its writer gave it, else derived from log and position.
+    /// Its id: given by its writer, or else derived from the log's id and the position.
     pub id: Uuid,
     /// When it occurred, its cause, and who sent it.
     pub metadata: Metadata,
@@ -198,7 +197,7 @@ impl<E> Deref for Recorded<E> {
     }
 }
 
-/// The id of an event whose writer gave none: a UUID of version 8 with half of the log's id and
+/// The id of an event whose writer gave none: a UUID of version 8, made of half of the log's id and
 /// the position.
 pub(crate) fn derived_id(log: LogId, position: Position) -> Uuid {
     const VERSION_8: u128 = 0x8 << 76;

@@ -2,8 +2,9 @@
 //!
 //! MessagePack writes `None` and `()` as nil. JSON writes both as `null`, and also a unit struct
 //! and a float that is not a number. So a reader cannot tell `Some` of any of these from `None`. In
-//! MessagePack, a value with another number of parts than it announced shifts all bytes after it.
-//! Some values of `serde_json` serialise as structs with private names, which only JSON knows.
+//! MessagePack, a value that announces a wrong number of parts makes a reader misread all bytes
+//! after it. Some values of `serde_json` serialise as structs with private names, which only JSON
+//! knows.
 //!
 //! A layer between the value and its format finds all of this while the value is serialised.
 
@@ -205,7 +206,7 @@ impl<'a, C, F: Format> Parts<'a, C, F> {
         fits::<F, _>(self.given)?;
         match self.said {
             Some(said) if said != self.given && !F::IS_JSON => Err(E::custom(format_args!(
-                "something in it says that it has {said} parts and gives {}: correct its Serialize",
+                "a value in it announces {said} parts and gives {}: correct its Serialize",
                 self.given
             ))),
             _ => Ok(self.to),
@@ -413,7 +414,7 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
     }
 }
 
-/// The traits of serde for values of several parts differ in little but their names.
+/// The traits of serde for values of several parts differ in names only.
 macro_rules! parts {
     ($($of:ident $method:ident($($name:ident)?) $step:expr;)*) => {$(
         impl<C: $of, F: Format> $of for Parts<'_, C, F> {
@@ -490,8 +491,8 @@ impl<S: Serializer, F: Format> SerializeStruct for CheckedFields<'_, S, F> {
             Some(Plain::Signed(number)) => to.serialize_i64(number),
             Some(Plain::Float(number)) => to.serialize_f64(number),
             None => Err(S::Error::custom(format_args!(
-                "it holds the JSON number {number}, which MessagePack would lose digits of: hold \
-                 it as text, or use the codec Json"
+                "it holds the JSON number {number}, whose digits MessagePack would lose: keep it \
+                 as text, or use the codec Json"
             ))),
         }
     }

@@ -43,15 +43,16 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// upcasters and new versions of events are detected without it.
     ///
     /// Only the code that made a snapshot uses it. Without a version, that is the same executable.
-    /// A fold with a version takes responsibility for its code, and its snapshots are used across
-    /// builds. `testing::Given::check_digest` (feature `testing`) detects when it has to be raised.
-    /// Added, removed or renamed fields of the state are detected when a snapshot is read, and
-    /// cause a replay.
+    /// With a version, snapshots are used across builds, and you are responsible for raising it.
+    /// `testing::Given::check_digest` (feature `testing`) detects when it has to be raised. Added,
+    /// removed or renamed fields of the state are detected when a snapshot is read, and cause a
+    /// replay.
     const VERSION: Option<u32> = None;
 
-    /// The name that its snapshots are kept under, in place of the path of the Rust type. Set one
+    /// The name under which its snapshots are kept, instead of the path of the Rust type. Set one
     /// if two types have one path: two versions of a crate in one program, or types in blocks of
-    /// one function. With a name, the snapshots are also found after the type was moved or renamed.
+    /// one function. With a name, the snapshots are still found after the type was moved or
+    /// renamed.
     const NAME: Option<&'static str> = None;
 
     /// Applies one event.
@@ -60,20 +61,20 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// Estimate of the bytes that the state holds beyond its own size, for budgets and statistics.
     ///
     /// The default estimate is 0 for a type that owns nothing (it needs no drop), and the bytes of
-    /// the applied payloads for any other type. That is too much for a state that only counts.
+    /// the applied payloads for any other type. This is too high for a state that only counts.
     fn heap_bytes(&self) -> Option<usize> {
         None
     }
 }
 
-/// The name that snapshots of this fold are kept under.
+/// The name under which snapshots of this fold are kept.
 pub(crate) fn kept_name<F: Fold>() -> &'static str {
     F::NAME.unwrap_or_else(type_name::<F>)
 }
 
 /// A fold could not apply an event. Its state is not used any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{fold} cannot take in the event at position {position}: {cause}")]
+#[error("{fold} cannot apply the event at position {position}: {cause}")]
 pub struct FoldError {
     /// The Rust type of the fold.
     pub fold: &'static str,

@@ -7,19 +7,20 @@
 //!
 //! # The words
 //!
-//! - An [`Event`] is what happened, as a struct, or one of several as an enum. It carries
-//!   [tags](Tag), which say what it is about.
+//! - An [`Event`] records that something happened: a struct for one kind of event, or an enum for
+//!   several. It carries [tags](Tag), which name the things that it is about.
 //! - A [`Fold`] is state made by applying events one after another.
 //! - A [`Command`] is a request: it says what its rule depends on (the *boundary*, a [`Filter`]
 //!   for each fold), and [decides](Command::decide) over the folded state.
-//! - [`App::execute`] carries it out and answers with a [`Receipt`], or with an [`ExecuteError`]
-//!   that tells a rejection from a conflict, and both from trouble.
-//! - A [`View`] is a fold that is kept up to date in memory; a
-//!   [`Derived`](derived::Derived) one holds another fold and what is derived from it.
-//! - A [`Query`] is a question to one view. [`App::query`] asks it, as fresh as is said, or
-//!   [of the past](query::Ask::as_of), and answers with an [`Answer`] or a [`QueryError`].
-//! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` is
-//!   the one into SQLite.
+//! - [`App::execute`] carries out a command and answers with a [`Receipt`], or with an
+//!   [`ExecuteError`] that distinguishes a rejection from a conflict, and both from other failures.
+//! - A [`View`] is a fold that is kept up to date in memory; a [`Derived`](derived::Derived) view
+//!   holds another fold and the data derived from it.
+//! - A [`Query`] is a question to one view. [`App::query`] asks it of the present, with a freshness
+//!   that the caller chooses, or [of the past](query::Ask::as_of), and answers with an [`Answer`]
+//!   or a [`QueryError`].
+//! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` keeps them in
+//!   SQLite.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -112,26 +113,28 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - When [`App::execute`] answers with a receipt, the events are durable as the store says. A
+//! - When [`App::execute`] answers with a receipt, the events are durable as the store promises. A
 //!   rejection rests on durable events, too.
-//! - Nothing that matches the boundary came between what a decision knew and what it wrote. If
-//!   something did, the command is decided again.
+//! - Between the events that a decision knew and the events that it wrote, the log has no event
+//!   that matches the boundary. If one came in between, the command is decided again.
 //! - Under a [key](Execute::key) a command is carried out once, for ever.
 //! - State in memory and snapshots make the app faster. They change no answer and no decision.
 //! - An answer has everything up to its [position](Answer::position) and nothing after. It is as
-//!   fresh as was asked for, or says that it is not.
-//! - A view neither loses an event nor takes one in twice, and shows no half of a commit. A fold
-//!   that fails stops its own view before that event, and nothing else.
-//! - A query waits neither for the disk nor for folding, unless it asks for more than there is.
+//!   fresh as the query asked, or says that it is not.
+//! - A view applies each event once, and never shows half of a commit. A fold that fails at an
+//!   event stops its own view before that event, and nothing else.
+//! - A query waits neither for the disk nor for folding, unless it asks for events that its view
+//!   has not applied yet.
 //!
 //! # Where it runs
 //!
 //! On a Tokio runtime with its clock enabled (`enable_time`). On another executor commands are
-//! carried out too, but no wait is made between tries, and no snapshots are saved; and a query
-//! that asks for more than there is waits without end. Each view and each projection has a thread
-//! of its own, and questions about the past share a [few](AppBuilder::past_folds).
+//! carried out too, but without a wait between tries, and without saving snapshots of decision
+//! states. A query there has no time limit: it waits without end for events that do not come. Each
+//! view and each projection has a thread of its own, and questions about the past share a
+//! [few](AppBuilder::past_folds).
 //!
 //! # Features
 //!

@@ -31,13 +31,13 @@ pub(crate) struct Lineage {
 #[derive(Default)]
 struct Recent {
     checksum: AtomicU64,
-    /// The position, with the bits of the checksum over it.
+    /// The exclusive or of the position and the checksum.
     mixed: AtomicU64,
 }
 
 impl Lineage {
     pub(crate) fn new(store: Store) -> Lineage {
-        // The data of the app belongs to the history that the log has now.
+        // Pinned, because the data of the app belongs to the history that the log has now.
         let store = store.pinned();
         let recent = (0..RECENT).map(|_| Recent::default()).collect();
         Lineage { log: store.identity(), head: store.head(), store, recent }

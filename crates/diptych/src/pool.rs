@@ -53,7 +53,7 @@ pub(crate) struct ThreadPool {
 struct PoolState {
     limits: PoolLimits,
     jobs: Mutex<Jobs>,
-    /// A job waits, or the pool was stopped.
+    /// Signals that a job waits, or that the pool was stopped.
     changed: Condvar,
     /// Signals that a stopped pool has no running jobs left.
     ended: Notify,
@@ -90,8 +90,8 @@ struct Turn {
     is_given_up: bool,
 }
 
-/// The answer of a job that waits or runs: `None` if the pool was stopped before. Dropping it
-/// cancels the job, whose thread is then free after the next yield.
+/// The answer of a job that waits or runs, or `None` if the pool was stopped before or the job
+/// panicked. Dropping it cancels the job, and the job's thread is free after the next yield.
 #[must_use = "dropping the answer cancels the job"]
 pub(crate) struct PoolAnswer<T> {
     shared: Arc<PoolState>,
@@ -269,7 +269,7 @@ impl<T> Future for PoolAnswer<T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // Only a stopped pool drops a job without an answer.
+        // A job ends without an answer if the pool was stopped, or if it panicked.
         Pin::new(&mut self.answer).poll(context).map(Result::ok)
     }
 }

@@ -26,12 +26,12 @@ use crate::{
 /// The place that a projection has reached: the log, its history, and the position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log that the rows are of.
+    /// The log that the rows were made from.
     pub log: LogIdentity,
     /// All events up to here were applied.
     pub position: Position,
-    /// Checksum of the event at the position. It tells the rows from those of another history.
-    /// `None` in a checkpoint that an older program stored.
+    /// Checksum of the event at the position. It distinguishes the rows from those of another
+    /// history. `None` in a checkpoint that an older program stored.
     pub checksum: Option<EventChecksum>,
 }
 
@@ -78,8 +78,8 @@ pub trait Target: Send + 'static {
     /// locks keeps the handle, so that a pause or the end of the app need not wait for the lock.
     fn run_by(&mut self, _handle: RunnerHandle) {}
 
-    /// Confirms that the place written to is still there and still stores this checkpoint. Callers
-    /// who wait for rows get their answer after this check.
+    /// Confirms that the place to which the rows were written is still there, and still stores this
+    /// checkpoint. Callers who wait for rows get their answer after this check.
     ///
     /// # Errors
     /// [`TargetError::Moved`] if another checkpoint is stored, and the errors of
@@ -98,8 +98,8 @@ pub trait Target: Send + 'static {
 pub enum TargetError {
     /// Another runner of the same projection, or a reset, moved the checkpoint.
     #[error(
-        "somebody else moved the checkpoint, it is now {}; go on from there, or let only one \
-         run it", place(.found)
+        "another runner moved the checkpoint, it is now {}; continue from there, or let only one \
+         program run the projection", place(.found)
     )]
     Moved {
         /// The checkpoint that is stored now.
@@ -108,7 +108,7 @@ pub enum TargetError {
     /// The projection itself refused an event, or panicked over it.
     #[error(
         "the event at position {position} was refused: {reason}; correct the projection, then \
-         let it go on (or rebuild it, if its rows are wrong already)"
+         resume it (or rebuild it, if its rows are wrong already)"
     )]
     Event {
         /// Where the event is.
@@ -120,7 +120,7 @@ pub enum TargetError {
     },
     /// Several events cannot be applied together, because the place has checks that run only at a
     /// commit. The result of such a check must not depend on where a batch ends.
-    #[error("the events of a batch have to be taken in one position at a time")]
+    #[error("the events of a batch have to be applied one position at a time")]
     OneByOne,
     /// The place cannot be used for now: it is locked, or the disk is full.
     #[error("{reason}; it can be tried again")]
@@ -192,13 +192,14 @@ fn place(found: &Option<Checkpoint>) -> String {
     })
 }
 
-/// The rows belong to another log. Nothing is skipped and nothing is guessed.
+/// The rows do not belong to the log as it is now. The projection stops: it skips nothing, and
+/// guesses nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplacedError {
     /// The rows belong to another log.
     #[error(
-        "the rows are of log {}, and this is log {}: give the database that belongs to this \
+        "the rows are of log {}, and this is log {}: use the database that belongs to this \
          log, or rebuild the projection", .stored.log.id, .log.id
     )]
     OtherLog {
@@ -210,7 +211,7 @@ pub enum ReplacedError {
     /// The rows were made before a backup of this log was restored, or before it lost commits.
     #[error(
         "the rows are of epoch {} of this log, and it is in epoch {} now: it was restored or \
-         lost commits, and the rows may have events that it has not; rebuild the projection, or \
+         lost commits, and the rows may have events that it lacks; rebuild the projection, or \
          restore the database to the same point and epoch", .stored.log.epoch, .log.epoch
     )]
     OtherEpoch {
@@ -232,8 +233,8 @@ pub enum ReplacedError {
     },
     /// At the position of the rows the log now has another event.
     #[error(
-        "the rows are of position {} of a history that the log has no more, there is another \
-         event now: an older copy of its files was put in place and went on; put the newer one \
+        "the rows are of position {} of a history that the log no longer has, another event is \
+         there now: an older copy of its files was put in place and grew; put the newer one \
          back, or rebuild the projection", .stored.position
     )]
     OtherHistory {
@@ -300,15 +301,16 @@ pub struct BatchError {
 }
 
 /// Applies a batch in one step. If the projection refuses an event, or the target [asks for single
-/// steps](TargetError::OneByOne), it applies event by event, up to the refused one.
+/// steps](TargetError::OneByOne), applies the events position by position instead, up to the
+/// refused one.
 ///
 /// `events`, `from` and `to` are as in [`Target::apply`]. `checksum` returns the checksum of the
-/// event at a position; it is called for each checkpoint between two events. Returns the checkpoint
+/// event at a position; it is called for each checkpoint within the batch. Returns the checkpoint
 /// that is stored now.
 ///
 /// # Errors
-/// [`BatchError`]. The events before the refused one are applied, each in its own step, and the
-/// checkpoint is just before the refused event.
+/// [`BatchError`]. If an event was refused, the events before it are applied, and the checkpoint is
+/// just before the refused event.
 pub fn take<T: Target>(
     target: &mut T,
     events: &[Recorded<T::Event>],

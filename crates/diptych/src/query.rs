@@ -1,5 +1,4 @@
-//! The right panel's questions: values that are answered from a view, as fresh as they are asked
-//! to be.
+//! The right panel: queries, which are answered from a view, as fresh as the caller asks.
 
 mod ask;
 mod digest;
@@ -19,9 +18,9 @@ use crate::view::View;
 
 /// A question to one view.
 ///
-/// The answer is pure: the view and the question itself are all it knows. It cannot change
-/// anything, by its type. It should be a look-up or a short walk; what takes long to work out is
-/// better [derived](crate::derived) when events come.
+/// `answer` is pure: it knows only the view and the query itself. Its type prevents it from
+/// changing anything. It should be a look-up or a short walk. A long computation is better done
+/// when events arrive: see [`derived`](crate::derived).
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -93,7 +92,7 @@ use crate::view::View;
 /// }
 /// ```
 pub trait Query: Send + Sync + 'static {
-    /// The view that it is a question to.
+    /// The view that the query asks.
     type View: View;
     /// The type of the answer.
     type Answer: Send;
@@ -102,8 +101,8 @@ pub trait Query: Send + Sync + 'static {
     fn answer(&self, view: &Self::View) -> Self::Answer;
 
     /// The events that the answer depends on; a view folded from these alone must give the same
-    /// answer. It is narrowed to the view's types. By default the answer depends on every event of
-    /// the view.
+    /// answer. The app narrows it to the event types of the view. By default the answer depends on
+    /// every event of the view.
     ///
     /// With a scope, explaining an answer and asking about the past read only these events, however
     /// large the view is. [`App::check_scope`](crate::App::check_scope) tells whether the scope is

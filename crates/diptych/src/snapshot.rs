@@ -1,5 +1,5 @@
 //! States kept outside the log, so that a long history need not be folded from its beginning. They
-//! make things faster and never different.
+//! make the app faster, and change no result.
 //!
 //! A snapshot names its log, its position, the event there, and the code that made it. A snapshot
 //! that does not fit, is damaged or cannot be read causes a warning and a replay.
@@ -25,7 +25,7 @@ pub(crate) use view_store::ViewSnapshotStore;
 ///
 /// It need not be durable and may lose everything, because snapshots are checked when they are
 /// read. Names consist of ASCII letters, digits and `-`. A place belongs to one log: snapshots of
-/// another log are useless in it, and are removed.
+/// another log are useless in it, and may be removed.
 pub trait Snapshots: Send + Sync + 'static {
     /// The bytes under this name, if there are any.
     ///
@@ -117,7 +117,7 @@ impl<S: Snapshots> Snapshots for std::sync::Arc<S> {
 /// When snapshots are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOptions {
-    /// After this many events that went into one state since its last snapshot.
+    /// A snapshot is due after this many events were applied to one state since its last snapshot.
     pub every_events: u64,
 }
 
@@ -130,11 +130,12 @@ impl Default for SnapshotOptions {
 /// When snapshots of a view are made, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ViewSnapshots {
-    /// After this many events that went into the view since its last snapshot.
+    /// A snapshot is due after this many events were applied to the view since its last snapshot.
     pub every_events: u64,
-    /// Maximum number of snapshots: the newest, and older ones whose distances from it about double
-    /// from one to the next. Questions about the past begin with these, and so does the view if the
-    /// newest is damaged. Each is as large as the view.
+    /// Maximum number of snapshots: the newest, and older ones. The distances of the older ones
+    /// from the newest about double from one to the next. Questions about the past start from an
+    /// older one, and so does the view if the newest is damaged. Each snapshot is as large as the
+    /// view.
     pub keep: usize,
 }
 

@@ -1,5 +1,5 @@
 //! Tokens: callers carry them from the left panel to the right, and from one program to another. A
-//! token says where something was written, and what was seen.
+//! token says up to which positions something was written and seen.
 //!
 //! A token names its log, the history of that log, and the event at its position. So a position is
 //! never taken for one of another log, or of an older copy of the log that was put back.
@@ -36,7 +36,7 @@ pub enum TokenSyntaxError {
          it was received"
     )]
     Characters,
-    /// Something is missing, or was changed on the way.
+    /// A part is missing, or was changed on the way.
     #[error("the token was cut or changed on the way: give it as it was received")]
     Mangled,
     /// Written by a newer program.
@@ -48,16 +48,16 @@ pub enum TokenSyntaxError {
     /// Written by an older program, which did not say which event is at its position.
     #[error(
         "the token has version {version}, of an older program, and does not say which event it \
-         is of: drop it, and go on with the next one that is given out"
+         is of: drop it, and continue with the next token that you get"
     )]
     Outdated {
         /// The version of the token.
         version: u8,
     },
-    /// It was not changed, and makes no sense.
-    #[error("the token is none that a program of this version writes: ask whoever gave it")]
+    /// It is complete and unchanged, but makes no sense.
+    #[error("no program of this version writes such a token: ask the program that gave it")]
     Malformed,
-    /// It is the token of something else.
+    /// It is a token of another kind.
     #[error("this is the token of a {found}: give it where one is asked for")]
     Kind {
         /// The kind of token that it is.
@@ -65,7 +65,7 @@ pub enum TokenSyntaxError {
     },
 }
 
-/// A token that makes no sense for the log of this app.
+/// A token that does not belong to the log of this app, or to its history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -83,7 +83,7 @@ pub enum TokenError {
     /// It is of another history of this log: a backup was restored, or commits were lost.
     #[error(
         "the token is of epoch {}, and the log is at {}: a backup was restored, or commits were \
-         lost, so what the token speaks of may be gone; look, and begin a new session",
+         lost, so the events of the token may be gone; look, and begin a new session",
         .token.epoch, .log.epoch
     )]
     OtherEpoch {
@@ -106,7 +106,7 @@ pub enum TokenError {
     /// At its position the log has another event than it had when the token was given out.
     #[error(
         "the token is of an event at position {position} that is not in this log any more: an \
-         older copy of the log was put in its place, and what the token speaks of is gone; look, \
+         older copy of the log was put in its place, and the events of the token are gone; look, \
          and begin a new session"
     )]
     HistoryGone {
@@ -116,8 +116,8 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Whether something in `token` at this position makes sense for a log with this head, as far
-    /// as identity and position say.
+    /// Checks that a position of the log `token` can belong to the log `log` with this head. It
+    /// compares identity and position, and not the event there.
     pub(crate) fn check(
         token: LogIdentity,
         position: Position,

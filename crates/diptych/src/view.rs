@@ -11,7 +11,7 @@ pub(crate) use views::Views;
 
 use crate::fold::Fold;
 
-/// A fold that is kept up to date in memory and asked by queries: any fold that can be cloned.
+/// A fold that is kept up to date in memory and answers queries: any fold that can be cloned.
 ///
 /// The app keeps two copies of a view. It folds new events into the hidden copy, shows that copy to
 /// queries, and then folds the same events into the other one. So queries never wait for folding,
@@ -26,11 +26,10 @@ impl<V: Fold + Clone> View for V {}
 /// Options of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ViewOptions {
-    /// Maximum number of copies, at least 2. The third and further copies are for queries that take
-    /// long, so that folding goes on beside them. When all copies are in use, folding waits for a
-    /// query to end.
+    /// Maximum number of copies, at least 2. The third and further copies let folding continue
+    /// while long queries run. When all copies are in use, folding waits for a query to end.
     ///
-    /// A snapshot holds a copy while it is written, as a long query does.
+    /// A snapshot that is being written holds a copy, too.
     pub copies: usize,
 }
 

@@ -20,8 +20,8 @@ pub(crate) async fn within<T>(longest: Duration, what: impl Future<Output = T>) 
     }
 }
 
-/// Waits for `what` on the calling thread, until `is_over`. The code that makes `is_over` true
-/// unparks the thread.
+/// Waits for `what` on the calling thread, or until `is_over` returns true. The code that makes it
+/// true must unpark the thread.
 pub(crate) fn unless<T>(is_over: impl Fn() -> bool, what: impl Future<Output = T>) -> Option<T> {
     let waker = unpark_this_thread();
     let mut context = Context::from_waker(&waker);

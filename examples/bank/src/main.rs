@@ -51,8 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         app.execute(Deposit { account: account.into(), cents }).await?;
     }
 
-    // The client lost the first answer and sends the command again under one key. It is carried out
-    // once.
+    // The client lost the first answer, so it sends the command again under the same key. The
+    // command is carried out once.
     let deposit = || app.execute(Deposit { account: "ann".into(), cents: 500 }).key("slip-7");
     let (receipt, again) = (deposit().await?, deposit().await?);
     println!(

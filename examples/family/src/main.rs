@@ -1,5 +1,5 @@
-//! A family tree. An event that arrives updates the grandfathers it affects, so that queries derive
-//! nothing (`queries.rs`). `cargo run -p example-family`
+//! A family tree. Each event that arrives updates the grandfathers that it affects, so that queries
+//! need not derive them (`queries.rs`). `cargo run -p example-family`
 #![allow(clippy::print_stdout)] // The example prints its results.
 
 mod commands;

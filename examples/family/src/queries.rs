@@ -80,7 +80,7 @@ impl Derivation for Grandchildren {
     }
 }
 
-/// Everything in one state, so that all parts show one moment.
+/// One state with all of this, so that all parts are at the same position.
 pub(crate) type Family = Derived<Grandchildren>;
 
 /// The paternal grandfather of a person, if known.

@@ -61,7 +61,7 @@ pub struct FlightCancelled {
     /// The board that shows the flight.
     #[tag]
     pub board: BoardId,
-    /// PlannedCommand destination.
+    /// Planned destination.
     pub destination: Airport,
 }
 
@@ -99,7 +99,7 @@ pub struct FlightDiverted {
     /// The plane, if known.
     #[tag]
     pub plane: Option<Plane>,
-    /// PlannedCommand destination.
+    /// Planned destination.
     pub destination: Airport,
 }
 

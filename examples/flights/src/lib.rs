@@ -1,5 +1,5 @@
-//! The demo domain: real flights of 2013 from the three airports of New York. It is also the
-//! standing test of Diptych's API.
+//! The demo domain: real flights of 2013 from the three airports of New York. It is also a
+//! permanent test of Diptych's API.
 //!
 //! ```text
 //!  data/ ─▶ source ─▶ plan ─▶ load ─▶ commands ─▶ │ events │ ─▶ views ─▶ answers

@@ -1,9 +1,9 @@
-//! Sends a plan through one lane, so that the order in the log is the order of the plan, whatever
-//! is synced first.
+//! Sends a plan through one lane, so that the order in the log is the order of the plan, whichever
+//! command is synced first.
 //!
 //! Each command has an idempotency key, and commits an event under this key even if a rule refuses
-//! the command. An interrupted load, also one that was killed, finds the earlier commits by their
-//! keys, does not send these commands again, and continues after them.
+//! the command. If a load is interrupted or killed, the next load finds the earlier commits by
+//! their keys, does not send these commands again, and continues after them.
 
 use std::{
     collections::VecDeque,
@@ -87,8 +87,8 @@ impl LoadReport {
     }
 }
 
-/// The reason why a load failed. Its durable commands stay. The same load can be run again and
-/// continues after them.
+/// The reason why a load failed. Its durable commands stay. Run the load again: it continues after
+/// them.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -208,7 +208,8 @@ struct Loader<'a> {
     resumes: bool,
     /// The time of the first departure. Commands before it are sent at once.
     first_departure: Option<Timestamp>,
-    /// The time at which the load began to follow the clock, and the first instant on that clock.
+    /// The time at which the load began to follow the pace, and the instant of the command that was
+    /// due then.
     clock: Option<(Instant, Timestamp)>,
     /// The key of the current command. Reused, so that a command costs no allocation.
     key: String,

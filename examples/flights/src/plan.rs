@@ -11,9 +11,9 @@ use crate::{
     source::{Facts, FlightRow},
 };
 
-/// All commands, ordered by the time of their facts. At equal times come first the small tables,
+/// All commands, ordered by the time of their facts. At equal times the small tables come first,
 /// then flights that enter the timetable, then departures and cancellations, then landings and
-/// diversions. Within each of these groups, the order is that of the rows.
+/// diversions. Within each of these groups, commands are in the order of their rows.
 ///
 /// A year has a million commands, so each takes only a few bytes that refer to its row.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Plan {
     total: usize,
 }
 
-/// One command, by the place of its data.
+/// One command, as a reference to the row with its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Step {
     /// Seconds since the epoch.

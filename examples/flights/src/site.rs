@@ -96,7 +96,7 @@ async fn check_instant(app: &App, at: Timestamp) -> Result<(), Denial> {
     }
     Err(Denial::forbidden(format!(
         "Diptych-Occurred-At is {at}, far from these flights: give an instant from {first} to \
-         {last}, or leave the header out, for each command says when it was so"
+         {last}, or leave the header out: each command has its own time"
     )))
 }
 

@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     sales.after(&receipt, SOON).await?;
     print("sales by month, asked with SQL by whoever has the file:", &file)?;
 
-    // A paused report delays no sale, and it tells which position it shows.
+    // A paused report delays no sale. It tells which position it shows.
     sales.pause().await?;
     sell("apples", 4, 7).await?;
     let status = sales.status();

@@ -242,7 +242,7 @@ fn an_address_that_needs_a_host_is_refused_before_anything_is_read_or_written() 
     let demo = Demo::new();
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let ran = demo.run(&["--listen", address, "--flights", "/no/such/file.csv"]);
-        ran.ended(1, "no host was named");
+        ran.ended(1, "no host is named");
         ran.ended(1, "--host");
     }
     let ran = demo.run(&["--listen", "0.0.0.0:0", "--host", "http://flights.example:80/"]);

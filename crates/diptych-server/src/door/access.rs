@@ -7,7 +7,7 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header, uri::Authority,
 };
 
-use crate::door::problem::Problem;
+use crate::door::{code::Code, problem::Problem};
 
 /// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,9 +17,10 @@ pub enum Operation {
     Command(String),
     /// Asking the query of this name: now, about the past, live, or for an explanation.
     Query(String),
-    /// Reading the events behind an answer of the query, or behind a conflict of the command, of
-    /// this name: their payloads, actors and times. The hook is asked about this in addition to
-    /// [`Query`](Operation::Query) or [`Command`](Operation::Command), and has to admit both.
+    /// Reading the payloads, actors and times of events: those behind an answer of the query with
+    /// this name, or those behind a conflict of the command with this name. The hook is asked about
+    /// this operation in addition to [`Query`](Operation::Query) or
+    /// [`Command`](Operation::Command), and has to admit both.
     Explain(String),
     /// Reading the catalogue or the OpenAPI document.
     Catalogue,
@@ -33,9 +34,9 @@ pub enum Operation {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Visit {
-    /// The operation that it asks for.
+    /// The operation that the request asks for.
     pub operation: Operation,
-    /// Its headers, one of which usually identifies the caller.
+    /// The headers of the request. One of them usually identifies the caller.
     pub headers: HeaderMap,
     /// The address of the client, or of the proxy before the server. With
     /// [`Server::into_router`](crate::Server::into_router) it is `None`, unless the program adds
@@ -72,7 +73,7 @@ pub struct Denial {
 
 impl Denial {
     /// The caller is not known: 401. The challenge names the way to authenticate, such as `Bearer`.
-    /// A challenge that cannot be the value of a header is left out.
+    /// A challenge that is not a valid header value is left out.
     pub fn unknown(reason: impl Into<String>, challenge: &str) -> Denial {
         let challenge = HeaderValue::from_str(challenge).ok();
         Denial { status: StatusCode::UNAUTHORIZED, reason: reason.into(), challenge }
@@ -86,7 +87,7 @@ impl Denial {
 
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Problem {
-        let problem = Problem::new(denial.status, "denied", denial.reason);
+        let problem = Problem::new(denial.status, Code::Denied, denial.reason);
         match denial.challenge {
             Some(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
             None => problem,
@@ -135,12 +136,13 @@ impl Hosts {
     }
 
     /// Refuses requests for another host and requests from pages of other sites. Without this
-    /// check, any page that a user opens could send requests to a server on the machine of that
-    /// user, under a name that the owner of the page points there.
+    /// check, any page that a user opens could send requests to a server on the user's machine: the
+    /// owner of the page only needs a name that resolves to that machine.
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let (uri, headers) = (request.uri(), request.headers());
-        let problem =
-            |status, what: &str| Problem::new(status, "host", format!("{what}: nothing was done"));
+        let problem = |status, what: &str| {
+            Problem::new(status, Code::Host, format!("{what}: nothing was done"))
+        };
         let refuse = |what: &str| problem(StatusCode::FORBIDDEN, what);
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
@@ -227,7 +229,7 @@ mod tests {
         }
     }
 
-    /// The owner of a page could point a name of theirs to this machine.
+    /// The owner of a page could have a name that resolves to this machine.
     #[test]
     fn other_hosts_are_refused() {
         let hosts =

@@ -1,4 +1,5 @@
-//! Bounds for slow clients and for bodies that no handler reads, below the level of requests.
+//! Limits of one connection: a write to a slow client times out, and an unread body is discarded
+//! within bounds.
 
 use std::{
     future::Future,
@@ -23,7 +24,7 @@ use tokio::{
 pub(crate) struct TimedStream {
     stream: TcpStream,
     write_time: Duration,
-    /// The end of the wait, set while the client reads nothing.
+    /// The time at which the waiting write fails; `None` while no write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -90,14 +91,14 @@ impl AsyncWrite for TimedStream {
     }
 }
 
-/// The body of a request. When it is dropped, a task reads and discards the rest, within bounds. If
-/// the connection closed while its client still sends, it would be reset, and the client would lose
-/// the answer.
+/// The body of a request. When it is dropped, a task reads and discards the rest, within bounds.
+/// Otherwise the connection would close while the client still sends. TCP would then reset it, and
+/// the client would lose the answer.
 pub(crate) struct DrainedBody {
     body: Option<Incoming>,
     /// Maximum bytes to discard.
     bytes: usize,
-    /// Maximum time to discard.
+    /// Maximum time to spend on discarding.
     time: Duration,
 }
 

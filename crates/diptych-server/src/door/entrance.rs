@@ -1,4 +1,5 @@
-//! The entrance of every request: the host, the limit of requests, the caller.
+//! Every request passes here: its host is checked, requests are limited, and the caller is
+//! identified.
 
 use std::{
     future::poll_fn,
@@ -23,6 +24,7 @@ use tokio::{
 
 use crate::door::{
     access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    code::Code,
     limits::ServerLimits,
     metrics,
     problem::Problem,
@@ -71,7 +73,9 @@ impl Door {
         let visit = Visit { operation, headers: parts.headers.clone(), peer };
         match timeout(self.limits.answer_time, hook(visit)).await {
             Ok(admitted) => admitted.map_err(Problem::from),
-            Err(_) => Err(Problem::later("slow", "the caller was not identified in time: retry")),
+            Err(_) => {
+                Err(Problem::later(Code::Slow, "the caller was not identified in time: retry"))
+            }
         }
     }
 
@@ -82,15 +86,16 @@ impl Door {
             && self.admit(Operation::Explain(command.to_owned()), parts).await.is_ok()
     }
 
-    /// Takes one of the live streams.
+    /// Takes the permit for one live stream.
     pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
         self.streams.clone().try_acquire_owned().map_err(|_| {
-            Problem::later("busy", "the limit of open live streams is reached: retry later")
+            Problem::later(Code::Busy, "the limit of open live streams is reached: retry later")
         })
     }
 }
 
-/// Passes a request to its handler if host and limits allow it. The layer around all routes.
+/// Passes a request to its handler if host and limits allow it. This is the layer around all
+/// routes.
 pub(crate) async fn enter(
     State(door): State<Arc<Door>>,
     request: Request<Body>,
@@ -106,7 +111,7 @@ pub(crate) async fn enter(
             Ok(_permit) => without_panic(next.run(request)).await,
             Err(_) => {
                 let detail = "the limit of requests at one time is reached: retry later";
-                Problem::later("busy", detail).into_response()
+                Problem::later(Code::Busy, detail).into_response()
             }
         },
     };
@@ -133,7 +138,7 @@ async fn without_panic(answer: impl Future<Output = Response<Body>>) -> Response
             tracing::error!("the program panicked in a request");
             let detail = "the program panicked: its log has the reason";
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Problem::new(status, "mistake", detail).into_response()
+            Problem::new(status, Code::Mistake, detail).into_response()
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The limits of a server. A client that exceeds one gets a problem that names it, or its
-/// connection is closed.
+/// The limits of a server. A client that exceeds a limit gets a problem that names the limit, or
+/// its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerLimits {
@@ -20,10 +20,10 @@ pub struct ServerLimits {
     /// Time for the body of a request to arrive.
     pub body_time: Duration,
     /// Bytes of an unread body that the server reads and discards after its answer. The client can
-    /// then finish sending and read the answer. With more bytes the connection is closed.
+    /// then finish sending and read the answer. If more bytes are left, the connection is closed.
     pub discarded_bytes: usize,
-    /// Time that a client may read nothing of an answer that waits for it. After that its
-    /// connection is closed.
+    /// Maximum time without progress in sending an answer, because the client reads nothing. After
+    /// that its connection is closed.
     pub write_time: Duration,
     /// Time to answer a request that has arrived.
     pub answer_time: Duration,

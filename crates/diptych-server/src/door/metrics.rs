@@ -43,10 +43,9 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Moves recorded durations into their buckets. Until then each one takes memory, so this has
-    /// to be called every few seconds. [`Server::serve`](crate::Server::serve) does so; a program
-    /// that takes the routes by [`Server::into_router`](crate::Server::into_router) calls it
-    /// itself.
+    /// Moves recorded durations into their buckets. Until then each duration takes memory, so call
+    /// this every few seconds. [`Server::serve`](crate::Server::serve) does so; a program that
+    /// takes the routes by [`Server::into_router`](crate::Server::into_router) calls it itself.
     pub fn upkeep(&self) {
         self.0.run_upkeep();
     }
@@ -58,7 +57,8 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// The kind of route of a path. Clients choose names, so a metric must not have them as labels.
+/// The kind of route that a path has. Clients can put any name into a path, so names must not
+/// become labels of a metric.
 pub(crate) fn route_label(path: &str) -> &'static str {
     let mut parts = path.trim_start_matches('/').split('/');
     match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {

@@ -14,7 +14,7 @@ use diptych::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::json::payload;
+use crate::{door::code::Code, json::payload};
 
 /// The content type of problems.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -25,59 +25,54 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Problem {
     status: StatusCode,
-    /// The last part of its type, `urn:diptych:<kind>`.
-    kind: &'static str,
+    code: Code,
     detail: String,
     /// Members for programs.
     extra: Map<String, Value>,
-    /// Members that replace others for callers with the right to read events.
+    /// Members that replace those of the same name in `extra` if the caller may read events.
     events: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    pub(crate) fn new(
-        status: StatusCode,
-        kind: &'static str,
-        detail: impl Into<String>,
-    ) -> Problem {
+    pub(crate) fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Problem {
         let (extra, events, headers) = (Map::new(), Map::new(), Vec::new());
-        Problem { status, kind, detail: detail.into(), extra, events, headers }
+        Problem { status, code, detail: detail.into(), extra, events, headers }
     }
 
     /// The caller's mistake.
-    pub(crate) fn bad(kind: &'static str, detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, kind, detail)
+    pub(crate) fn bad(code: Code, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     /// The name is unknown.
     pub(crate) fn unknown(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, "unknown", detail)
+        Problem::new(StatusCode::NOT_FOUND, Code::Unknown, detail)
     }
 
     /// The path has no such method. The header `Allow` lists those that it has.
     pub(crate) fn method(method: &Method) -> Problem {
         let detail = format!("{method} is not possible here: the header Allow lists the methods");
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::Method, detail)
     }
 
-    /// A mistake of the program. The client gets its place only; the log of the program gets the
-    /// error. A panic or a decoding error may quote events of others.
+    /// A mistake of the program. The client gets only the place, because a panic or a decoding error
+    /// may quote events of others. The error goes to the log of the program.
     pub(crate) fn mistake(place: &str, error: &dyn std::error::Error) -> Problem {
         let error = with_causes(error);
         tracing::error!(place, error, "a request failed by a mistake in the program");
         let detail = format!("{place}: the log of the program says why");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "mistake", detail)
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Mistake, detail)
     }
 
     /// A retry may succeed.
-    pub(crate) fn later(kind: &'static str, detail: impl Into<String>) -> Problem {
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail);
+    pub(crate) fn later(code: Code, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
-        self.kind
+    pub(crate) fn code(&self) -> Code {
+        self.code
     }
 
     pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
@@ -104,7 +99,7 @@ impl Problem {
     pub(crate) fn to_json(&self) -> Value {
         let title = self.status.canonical_reason().unwrap_or("problem");
         let mut members = Map::new();
-        members.insert("type".into(), format!("urn:diptych:{}", self.kind).into());
+        members.insert("type".into(), format!("urn:diptych:{}", self.code.word()).into());
         members.insert("title".into(), title.into());
         members.insert("status".into(), self.status.as_u16().into());
         members.insert("detail".into(), self.detail.clone().into());
@@ -124,7 +119,7 @@ impl Problem {
         response
     }
 
-    /// The problem of a command without a receipt. `rejection` serialises the reason of the rule.
+    /// The problem of a command that was rejected or failed. `rejection` serialises the reason of the rule.
     pub(crate) fn of_command<R>(
         error: ExecuteError<R>,
         rejection: impl FnOnce(&R) -> Value,
@@ -134,7 +129,7 @@ impl Problem {
     {
         match error {
             ExecuteError::Rejected(reason) => {
-                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", "");
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Rejected, "");
                 let detail = reason.to_string();
                 Problem { detail, ..problem }.and("rejection", rejection(&reason))
             }
@@ -146,25 +141,25 @@ impl Problem {
         let detail = with_causes(error);
         match error {
             CommandError::Invalid(Invalid { field, problem }) => {
-                let bad = Problem::bad("invalid", detail);
+                let bad = Problem::bad(Code::Invalid, detail);
                 bad.and("field", field.as_str()).and("problem", problem.as_str())
             }
             CommandError::Conflict(conflict) => of_conflict(detail, conflict),
             CommandError::Boundary(BoundaryError::NoBoundary { .. }) => {
-                Problem::bad("parameter", detail).and("parameter", "unchanged-since")
+                Problem::bad(Code::Parameter, detail).and("parameter", "unchanged-since")
             }
             CommandError::KeyReused(KeyReused { first, last, .. }) => {
-                let problem = Problem::new(StatusCode::CONFLICT, "key-reused", detail);
+                let problem = Problem::new(StatusCode::CONFLICT, Code::KeyReused, detail);
                 problem.and("first", first.get()).and("last", last.get())
             }
-            CommandError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
-            CommandError::InvalidRequest(_) => Problem::bad("not-taken", detail),
+            CommandError::Token(_) => Problem::new(StatusCode::CONFLICT, Code::Token, detail),
+            CommandError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             CommandError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
-                let problem = Problem::later("outcome-unknown", detail);
+                let problem = Problem::later(Code::OutcomeUnknown, detail);
                 problem.and("first", first.get()).and("last", last.get())
             }
-            CommandError::Unavailable(_) => Problem::later("unavailable", detail),
-            CommandError::Stopped => Problem::later("stopping", detail),
+            CommandError::Unavailable(_) => Problem::later(Code::Unavailable, detail),
+            CommandError::Stopped => Problem::later(Code::Stopping, detail),
             error => mistake_of_command(error),
         }
     }
@@ -214,12 +209,13 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Lists the missed events with position and type only. With the lowest expectation they are all
-/// events of a boundary, and the right to send a command does not include the right to read those.
+/// Lists the missed events with position and type only. A client that sends `Unchanged-Since: 0`
+/// gets every event of the boundary as missed, and the right to send a command is no right to read
+/// them.
 fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
     let events: Vec<Value> = conflict.missed.iter().map(missed).collect();
     let with_payloads: Vec<Value> = conflict.missed.iter().map(missed_with_payload).collect();
-    let mut problem = Problem::new(StatusCode::CONFLICT, "conflict", detail)
+    let mut problem = Problem::new(StatusCode::CONFLICT, Code::Conflict, detail)
         .and("at", conflict.at.get())
         .and("after", conflict.after.get())
         .and("attempts", conflict.attempts)
@@ -247,38 +243,40 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Problem {
         let detail = with_causes(&error);
         match error {
-            QueryError::NotYet(NotYet { need, have, within }) => Problem::later("not-yet", detail)
-                .and("need", need.get())
-                .and("have", have.get())
-                .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
-            QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, "token", detail),
+            QueryError::NotYet(NotYet { need, have, within }) => {
+                Problem::later(Code::NotYet, detail)
+                    .and("need", need.get())
+                    .and("have", have.get())
+                    .and("within_ms", u64::try_from(within.as_millis()).unwrap_or(u64::MAX))
+            }
+            QueryError::Token(_) => Problem::new(StatusCode::CONFLICT, Code::Token, detail),
             QueryError::Stopped { stopped: FollowerStop { at, .. }, .. } => {
                 // The reason may quote the event, so only the status and the program's log show it.
                 let detail = format!(
                     "the view stopped before position {at}, and applies no more events: its status \
                      has the reason"
                 );
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "view-stopped", detail)
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::ViewStopped, detail)
                     .and("at", at.get())
             }
-            QueryError::AboveHead { position, head } => Problem::bad("above-head", detail)
+            QueryError::AboveHead { position, head } => Problem::bad(Code::AboveHead, detail)
                 .and("position", position.get())
                 .and("head", head.get()),
             QueryError::TooManyEvents { limit } => {
-                Problem::bad("too-many-events", detail).and("limit", limit as u64)
+                Problem::bad(Code::TooManyEvents, detail).and("limit", limit as u64)
             }
-            QueryError::InvalidRequest(_) => Problem::bad("not-taken", detail),
+            QueryError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(
-                "busy",
+                Code::Busy,
                 "the limit of queries about the past at one time is reached: retry later, or ask \
                  about the present",
             ),
-            QueryError::NoThread { .. } => Problem::later("unavailable", detail),
+            QueryError::NoThread { .. } => Problem::later(Code::Unavailable, detail),
             QueryError::Ended { .. }
             | QueryError::HistoryChanged(_)
-            | QueryError::Unavailable { .. } => Problem::later("unavailable", detail),
-            QueryError::AppStopped => Problem::later("stopping", detail),
+            | QueryError::Unavailable { .. } => Problem::later(Code::Unavailable, detail),
+            QueryError::AppStopped => Problem::later(Code::Stopping, detail),
             error => mistake_of_query(&error),
         }
     }

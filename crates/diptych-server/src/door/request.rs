@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::door::{limits::ServerLimits, problem::Problem};
+use crate::door::{code::Code, limits::ServerLimits, problem::Problem};
 
 /// The parameters that every query has.
 pub(crate) const PARAMETERS: [&str; 10] = [
@@ -39,7 +39,7 @@ pub(crate) async fn json_body(
     let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = "the body has to be JSON: send it as content-type application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail));
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::ContentType, detail));
     }
     let whole = Limited::new(body, limits.body_bytes).collect();
     match timeout(limits.body_time, whole).await {
@@ -47,40 +47,41 @@ pub(crate) async fn json_body(
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let limit = limits.body_bytes;
             let detail = format!("the body is longer than {limit} bytes: nothing was done");
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail);
             Err(problem.and("limit_bytes", limit as u64))
         }
-        Ok(Err(error)) => Err(Problem::bad("body", format!("the body was cut off: {error}"))),
+        Ok(Err(error)) => Err(Problem::bad(Code::Body, format!("the body was cut off: {error}"))),
         Err(_) => {
             let detail = "the body did not arrive in time: nothing was done";
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail))
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, Code::Slow, detail))
         }
     }
 }
 
-/// Decodes JSON. `what` names it in the problem.
+/// Decodes JSON. `what` names the decoded part of the request in the problem.
 pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let problem = Problem::bad("malformed", format!("{what} cannot be read: {error}"));
+        let problem = Problem::bad(Code::Malformed, format!("{what} cannot be read: {error}"));
         problem.and("line", error.line() as u64).and("column", error.column() as u64)
     })
 }
 
-/// The options of a request, each by its name, such as `occurred-before`. A query may send the
-/// option as the parameter `_occurred_before`, every request as the header
-/// `Diptych-Occurred-Before`. The parameter wins.
+/// The options of a request by name, such as `occurred-before`. Every request can send this option
+/// as the header `Diptych-Occurred-Before`. A query can also send it as the parameter
+/// `_occurred_before`. If both are given, the parameter wins.
 pub(crate) struct RequestOptions<'a> {
     headers: &'a HeaderMap,
     parameters: Vec<(String, String)>,
 }
 
 impl<'a> RequestOptions<'a> {
-    /// The options of a request that has them in headers only.
+    /// The options of a request that may send them in headers only.
     pub(crate) fn in_headers(headers: &'a HeaderMap) -> RequestOptions<'a> {
         RequestOptions { headers, parameters: Vec::new() }
     }
 
-    /// Splits a query string into options and arguments, which are returned as a query string.
+    /// Splits a query string into options and arguments. The arguments are returned as a query
+    /// string again.
     pub(crate) fn split(
         headers: &'a HeaderMap,
         query: Option<&str>,
@@ -91,15 +92,15 @@ impl<'a> RequestOptions<'a> {
         for (at, (name, _)) in parameters.iter().enumerate() {
             if !PARAMETERS.contains(&name.as_str()) {
                 let detail = format!("there is no parameter {name:?} (known: {PARAMETERS:?})");
-                return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
+                return Err(Problem::bad(Code::Parameter, detail).and("parameter", name.clone()));
             }
             if parameters.iter().take(at).any(|(other, _)| other == name) {
                 let detail = format!("the parameter {name:?} is there twice");
-                return Err(Problem::bad("parameter", detail).and("parameter", name.clone()));
+                return Err(Problem::bad(Code::Parameter, detail).and("parameter", name.clone()));
             }
         }
         let arguments = serde_html_form::to_string(&arguments)
-            .map_err(|error| Problem::bad("malformed", error.to_string()))?;
+            .map_err(|error| Problem::bad(Code::Malformed, error.to_string()))?;
         Ok((RequestOptions { headers, parameters }, arguments))
     }
 
@@ -118,24 +119,24 @@ impl<'a> RequestOptions<'a> {
     {
         let Some(text) = self.text(name)? else { return Ok(None) };
         text.parse().map(Some).map_err(|error: T::Err| {
-            Problem::bad("parameter", format!("{name} cannot be read: {error}"))
+            Problem::bad(Code::Parameter, format!("{name} cannot be read: {error}"))
                 .and("parameter", name)
         })
     }
 
-    /// A flag, which is set without a value or with `true`.
+    /// Whether this flag is set: given without a value, or as `true`.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.text(name)? {
             None | Some("false") => Ok(false),
             Some("" | "true") => Ok(true),
             Some(other) => {
                 let detail = format!("{name} is true or false, and not {other:?}");
-                Err(Problem::bad("parameter", detail).and("parameter", name))
+                Err(Problem::bad(Code::Parameter, detail).and("parameter", name))
             }
         }
     }
 
-    /// The session of the client at the state of its token.
+    /// The session of the client, resumed from its token.
     pub(crate) async fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
         let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
         Ok(Some(app.resume_session(&token).await?))
@@ -145,7 +146,7 @@ impl<'a> RequestOptions<'a> {
         Ok(self.value::<u64>(name)?.map(Position::new))
     }
 
-    /// The receipt or the token that the request rests on.
+    /// The receipt or the token whose events the request needs.
     pub(crate) fn after(&self) -> Result<Option<AnyToken>, Problem> {
         self.value("after")
     }
@@ -153,16 +154,17 @@ impl<'a> RequestOptions<'a> {
 
 /// Names and values of a query string.
 pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
-    let malformed =
-        |what: &str| Problem::bad("malformed", format!("the query string cannot be read: {what}"));
+    let malformed = |what: &str| {
+        Problem::bad(Code::Malformed, format!("the query string cannot be read: {what}"))
+    };
     if !is_utf8(query) {
         return Err(malformed("its percent-encoded bytes are not UTF-8"));
     }
     serde_html_form::from_str(query).map_err(|error| malformed(&error.to_string()))
 }
 
-/// Whether the percent-encoded bytes are text. The decoder replaces other bytes, and would so
-/// accept a text that the client did not send.
+/// Whether the decoded bytes are UTF-8. The decoder replaces invalid bytes, and would then accept a
+/// text that the client did not send.
 fn is_utf8(query: &str) -> bool {
     let mut bytes = Vec::with_capacity(query.len());
     let mut rest = query.as_bytes();
@@ -190,8 +192,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Response<Body>;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Response<Body>> {
-        let malformed = |detail: String| Problem::bad("malformed", detail).into_response();
-        // A program that mounts the routes may have parameters of its own before this one.
+        let malformed = |detail: String| Problem::bad(Code::Malformed, detail).into_response();
+        // A program can nest the routes below a path with parameters of its own. The name is the
+        // last one.
         let Path(all) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|error| malformed(format!("the path cannot be read: {error}")))?;
@@ -226,7 +229,7 @@ pub(crate) fn header_text<'h>(
 ) -> Result<Option<&'h str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let wrong = |what: &str| {
-        Problem::bad("header", format!("the header {name} {what}")).and("header", name)
+        Problem::bad(Code::Header, format!("the header {name} {what}")).and("header", name)
     };
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

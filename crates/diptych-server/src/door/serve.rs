@@ -85,7 +85,8 @@ pub(crate) async fn serve(
             _ = upkeep.tick() => metrics.iter().for_each(Metrics::upkeep),
             accepted = accept(&listener, &permits) => match accepted {
                 Ok((stream, peer, permit)) => connections.open(stream, peer, permit),
-                // The client closed the connection first, or the process has no file left.
+                // The client closed the connection first, or the process has no free file
+                // descriptor.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -128,7 +129,7 @@ impl Connections {
         let ServerLimits { body_time, discarded_bytes, head_time, write_time, .. } = self.limits;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            // A client that waits for `100 Continue` sends no body after another answer.
+            // A client that waits for `100 Continue` sends no body if it gets another answer.
             let is_held = request.headers().contains_key(header::EXPECT);
             let bytes = if is_held { 0 } else { discarded_bytes };
             let body = |body| Body::new(DrainedBody::new(body, bytes, body_time));
@@ -141,7 +142,7 @@ impl Connections {
         let connection = http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
-            // Clients break off, or send something else than HTTP: no fault of this program.
+            // Clients disconnect, or send something other than HTTP. This program is not at fault.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %peer, "a connection ended early");
             }

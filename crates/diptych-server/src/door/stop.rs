@@ -11,7 +11,7 @@ pub(crate) struct Stop {
     commands: watch::Sender<usize>,
 }
 
-/// A running command, until it is dropped.
+/// Counts a command as running, until this value is dropped.
 pub(crate) struct RunningCommand(watch::Sender<usize>);
 
 impl Stop {
@@ -60,9 +60,9 @@ impl StopHandle {
         StopHandle { stop, stop_time }
     }
 
-    /// Ends the live streams, and lets `/ready` answer 503 `stopping`. Other requests are still
-    /// answered, because only the caller's server knows its connections. Call this together with
-    /// the graceful shutdown of that server, which otherwise waits for the live streams.
+    /// Ends the live streams. From then on `/ready` answers 503 `stopping`. Other requests are
+    /// still answered, because only the caller's server knows its connections. Call this together
+    /// with the graceful shutdown of that server, which otherwise waits for the live streams.
     pub fn stop(&self) {
         self.stop.begin();
     }

@@ -42,7 +42,7 @@ impl Documents {
         self.catalogue.clone()
     }
 
-    /// The OpenAPI document, with the prefix of its paths if the routes are below one.
+    /// The OpenAPI document. If the routes are nested below a prefix, it names that prefix.
     pub(crate) fn openapi(&self, prefix: Option<&str>) -> Bytes {
         match prefix {
             Some(prefix) => openapi::below(prefix, &self.openapi),

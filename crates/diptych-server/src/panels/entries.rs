@@ -1,5 +1,5 @@
-//! The registered commands, queries, events and files. They know requests and problems, and no
-//! route.
+//! The registered commands, queries, events and files. They know requests and problems, but no
+//! routes.
 
 pub(crate) mod command;
 pub(crate) mod event;

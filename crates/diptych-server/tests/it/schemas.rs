@@ -70,6 +70,10 @@ async fn the_catalogue_lists_every_registration() {
     for name in queries {
         let live = openapi["paths"].get(format!("/queries/{name}/live"));
         assert_eq!(live.is_some(), ["how-many", "last-remarks"].contains(&name), "{name}");
+        let parameters = live.map(|live| live["get"]["parameters"].as_array().unwrap().as_slice());
+        let names = parameters.unwrap_or_default().iter().map(|it| it["name"].as_str().unwrap());
+        let options: Vec<&str> = names.filter(|name| name.starts_with('_')).collect();
+        assert!(options.iter().all(|option| *option == "_session"), "{name}: {options:?}");
         for method in ["get", "post"] {
             assert!(openapi["paths"][format!("/queries/{name}")][method].is_object());
         }

@@ -69,7 +69,7 @@ fn a_savepoint_after_a_rollback_that_was_passed_over_does_not_commit() {
         }
         row(tx, event)
     };
-    assert_refused_at_the_third(with(ODD, apply), "the transaction ended on the way");
+    assert_refused_at_the_third(with(ODD, apply), "the transaction ended early");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_trigger_that_rolls_back_and_is_passed_over_does_not_commit() {
         }
         row(tx, event)
     };
-    assert_refused_at_the_third(with(create, apply), "the transaction ended on the way");
+    assert_refused_at_the_third(with(create, apply), "the transaction ended early");
 }
 
 /// SQLite rolls back by itself when it is full, which it also says when no row id is left.
@@ -102,7 +102,7 @@ fn a_full_database_that_is_passed_over_does_not_commit() {
         }
         row(tx, event)
     };
-    assert_refused_at_the_third(with(create, apply), "the transaction ended on the way");
+    assert_refused_at_the_third(with(create, apply), "the transaction ended early");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_create_that_rolls_back_and_begins_another_transaction_makes_nothing() {
         }
     }
     let error = Sqlite::at(&file).projection(Sly).checkpoint().unwrap_err();
-    assert!(error.to_string().contains("the transaction ended on the way"), "{error}");
+    assert!(error.to_string().contains("the transaction ended early"), "{error}");
     assert!(!Connection::open(&file).unwrap().table_exists(None, "odd").unwrap());
 }
 
@@ -171,7 +171,7 @@ fn savepoints_of_the_crate_are_not_for_projections() {
         }
         Ok(())
     };
-    assert_refused_at_the_third(with(ODD, apply), "is not of the projection");
+    assert_refused_at_the_third(with(ODD, apply), "is reserved");
 }
 
 /// A key that is checked at the commit was held against the last event of the batch, and was fine
@@ -326,7 +326,7 @@ fn a_key_that_refers_to_a_table_of_another_projection_is_refused() {
         "CREATE TABLE child (parent, FOREIGN KEY (parent) REFERENCES not_there_yet (id))",
     ] {
         let reason = broken(Odd { name: "second", create, ..odd(row) }, &file);
-        assert!(reason.contains("which is not of this projection"), "{create}: {reason}");
+        assert!(reason.contains("which does not belong to this projection"), "{create}: {reason}");
         assert!(!Connection::open(&file).unwrap().table_exists(None, "child").unwrap());
     }
     let of_its_own = "CREATE TABLE mine (id PRIMARY KEY, up REFERENCES Mine);
@@ -356,11 +356,11 @@ fn changes_by_hand_are_found_at_the_start_and_before_the_next_commit() {
         (
             "CREATE TRIGGER foreign_one AFTER INSERT ON odd BEGIN
                  SELECT RAISE(ROLLBACK, 'no'); END",
-            "trigger foreign_one on table odd is not of projection odd",
+            "trigger foreign_one on table odd does not belong to projection odd",
         ),
         (
             "CREATE UNIQUE INDEX only_one ON counted (how_many)",
-            "index only_one on table counted is not of projection odd",
+            "index only_one on table counted does not belong to projection odd",
         ),
     ];
     for (by_hand, why) in cases {

@@ -79,7 +79,7 @@ fn statements_after_a_rollback_are_not_committed_separately() {
         assert!(alone.is_err(), "{alone:?}");
         Ok(())
     });
-    assert!(reason.contains("the transaction ended on the way"), "{reason}");
+    assert!(reason.contains("the transaction ended early"), "{reason}");
     assert_eq!((at, rows), (3, vec![1, 2]));
 }
 
@@ -102,8 +102,11 @@ fn savepoints_are_fine() {
 #[test]
 fn a_projection_writes_only_to_its_own_objects() {
     let cases = [
-        ("UPDATE diptych_checkpoint SET position = 99", "diptych_checkpoint is not of this"),
-        ("DELETE FROM diptych_schema", "diptych_schema is not of this"),
+        (
+            "UPDATE diptych_checkpoint SET position = 99",
+            "diptych_checkpoint does not belong to this",
+        ),
+        ("DELETE FROM diptych_schema", "diptych_schema does not belong to this"),
         ("CREATE TABLE more (x)", "made in `create`, not in `apply`"),
         ("CREATE TEMP TABLE more (x)", "made in `create`, not in `apply`"),
         ("DROP TABLE odd", "made in `create`, not in `apply`"),
@@ -128,7 +131,7 @@ fn the_tables_of_another_are_left_alone() {
     let mut writer = Sqlite::at(&file)
         .projection(odd(|tx, _| Ok(tx.execute("DELETE FROM shop_total", ()).map(drop)?)));
     let (_, reason) = refused(follow(app.store(), &mut writer, 10));
-    assert!(reason.contains("shop_total is not of this projection"), "{reason}");
+    assert!(reason.contains("shop_total does not belong to this projection"), "{reason}");
 
     let creates = [
         ("CREATE TABLE sale (x)", "table sale already exists"),

@@ -105,7 +105,7 @@ fn an_older_copy_of_its_files_that_went_on() {
     let app = run(open(&log));
     let projection = app.projection("sales").unwrap();
     let error = block_on(projection.caught_up(LONG)).unwrap_err().to_string();
-    assert!(error.contains("of position 15 of a history that the log has no more"), "{error}");
+    assert!(error.contains("of position 15 of a history that the log no longer has"), "{error}");
     assert_eq!(Totals::asked(&reader(&file)), before);
     block_on(projection.rebuild()).unwrap();
     block_on(projection.caught_up(LONG)).unwrap();

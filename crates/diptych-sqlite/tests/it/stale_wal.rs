@@ -147,7 +147,7 @@ impl Scene {
             };
             assert!(!is_told, "{reason}");
             is_told = true;
-            if reason.contains("-wal beside it is of the one that was there before") {
+            if reason.contains("-wal beside it belongs to the file that was there before") {
                 for end in ["-wal", "-shm"] {
                     fs::remove_file(beside(&self.file, end)).unwrap();
                 }

@@ -51,7 +51,7 @@ pub(super) fn every_check_has_to_pass(suite: &Suite<'_>) {
     probe.commit(fresh().condition(condition("type=taken", 1)));
 }
 
-/// Appends that are refused for each of the three reasons. A faulty store could keep a part.
+/// Makes appends that are refused for each of the three reasons. A faulty store could keep parts.
 fn refuse_in_every_way(probe: &Probe) {
     let events = || Append::events([event("left", &["k:left"]), event("left", &["k:left"])]);
     let left = Tracking::new("left", 1);

@@ -12,13 +12,13 @@
 //! # fn main() {}
 //! ```
 //!
-//! A store that outlives its handles also provides a function that opens it again, and a store that
-//! can be closed while handles exist one that closes it: see [`TestStore::reopen`] and
-//! [`TestStore::end`].
+//! For a store that outlives its handles, the backend also provides a function that opens it again:
+//! see [`TestStore::reopen`]. For a store that can be closed while handles exist, it provides a
+//! function that closes it: see [`TestStore::end`].
 //!
 //! The macro makes one `#[test]` of each case. A backend lists in `lacks` the needs that it cannot
-//! meet. A case with such a [`Need`] is then reported as not applicable. A test fails if the
-//! backend lacks a need that is not in the list, or meets one that is.
+//! meet. A case with such a [`Need`] is then reported as not applicable. The list must be exact: a
+//! test fails if the backend cannot meet a need that is not listed, or meets one that is listed.
 //!
 //! Cases poll futures on plain threads, and give up after a bounded wait. A backend that needs an
 //! async runtime enters it inside its own methods.
@@ -97,8 +97,9 @@ impl TestStore {
         TestStore { store: Store::new(store), hooks: Hooks::default() }
     }
 
-    /// Sets the function that opens the store again with the same setup. Before a case calls it, it
-    /// waits for its commits, and drops its handles and the [end](TestStore::end) function.
+    /// Sets the function that opens the store again with the same setup. Before a case calls this
+    /// function, the case waits for its commits, and drops its handles and the
+    /// [end](TestStore::end) function.
     #[must_use]
     pub fn reopen(mut self, open: impl FnMut() -> Store + Send + 'static) -> TestStore {
         self.hooks.reopen = Some(Box::new(open));

@@ -19,7 +19,7 @@ pub(super) struct Oracle {
     tracking: Vec<(Tracking, Position)>,
 }
 
-/// An append without positions.
+/// The reason why an append gets no positions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Denial {
     Invalid(InvalidRequest),

@@ -51,7 +51,7 @@ impl Probe {
         Probe { store: test_store.store, patience, hooks: Arc::new(Mutex::new(test_store.hooks)) }
     }
 
-    /// Waits for the future. It panics after the longest time of one wait.
+    /// Waits for the future. Panics if this takes longer than the longest wait of the suite.
     pub(super) fn wait<F: Future>(&self, what: &str, future: F) -> F::Output {
         let mut future = pin!(future);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -198,7 +198,7 @@ impl Probe {
     pub(super) fn reopen(self) -> Probe {
         let Probe { store, patience, hooks } = self;
         drop(store);
-        // The hook is dropped uncalled, with the handle that it has.
+        // The hook is dropped without a call, because it has a handle on the store.
         drop(hooks.lock().end.take());
         let store = {
             let mut hooks = hooks.lock();

@@ -143,7 +143,7 @@ pub(super) fn a_commit_is_published_without_a_wait_for_its_sync(suite: &Suite<'_
     let probe = suite.probe();
     let head = probe.store.head();
     let accepted = probe.append(Append::event(event("e", &[]))).unwrap();
-    // No caller polls the sync: the store itself makes the commit.
+    // No caller polls the sync: the store itself has to publish the commit.
     let reached = probe.wait("head", head.after(Position::START)).unwrap();
     assert_eq!(reached, accepted.last);
     drop(accepted);

@@ -92,7 +92,7 @@ impl WrappedStore {
         WrappedStore::over(Store::new(store))
     }
 
-    /// A store without hooks around one that others use too.
+    /// A store without hooks around a store that other handles use, too.
     pub fn over(store: Store) -> WrappedStore {
         WrappedStore { store, identity: None, before: None, after: None }
     }
@@ -118,7 +118,7 @@ impl WrappedStore {
         self
     }
 
-    /// Awaits this hook between the reply of the inner store and the caller.
+    /// Awaits this hook after the inner store has replied, and before the caller gets the reply.
     #[must_use]
     pub fn after<F>(mut self, hook: impl Fn(Reply<'_>) -> F + Send + Sync + 'static) -> WrappedStore
     where

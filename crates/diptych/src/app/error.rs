@@ -17,11 +17,11 @@ pub enum StartError {
     /// Declarations that contradict each other.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// Snapshots were asked for and have no place.
-    #[error("snapshots were asked for and have no place: name one with `snapshots_in`")]
+    /// Snapshots were requested, but have no place.
+    #[error("snapshots were requested, but have no place: name one with `snapshots_in`")]
     NoSnapshotPlace,
     /// The place for snapshots beside the log cannot be used.
-    #[error("the place for snapshots cannot be used: {0}; mend it, or start without snapshots")]
+    #[error("the place for snapshots cannot be used: {0}; fix it, or start without snapshots")]
     SnapshotPlace(#[source] Arc<std::io::Error>),
     /// A view was named twice.
     #[error("the view {view} was added twice: add it once")]
@@ -30,15 +30,15 @@ pub enum StartError {
         view: &'static str,
     },
     /// Snapshots were requested for a type that is no view of the app.
-    #[error("snapshots were asked for of {view}, which is no view of the app: add it with `view`")]
+    #[error("snapshots were requested for {view}, which is no view of the app: add it with `view`")]
     SnapshotsWithoutView {
         /// The Rust type.
         view: &'static str,
     },
     /// Two types would use each other's snapshots.
     #[error(
-        "snapshots were asked for of two types that have one name, {name}, and would use each \
-         other's: give one of them another with `Fold::NAME`"
+        "snapshots were requested for two types with the name {name}, which would use each \
+         other's: give one of the types another name with `Fold::NAME`"
     )]
     SnapshotsAlike {
         /// The name of both.
@@ -53,13 +53,13 @@ pub enum StartError {
     /// A view that the app [requires](crate::AppBuilder::require_views) stopped before the end of
     /// the log.
     #[error(
-        "the app requires its views, and {view} did not come as far as the log: {state}; correct \
-         its fold, add an upcaster, or start without `require_views`"
+        "the app requires its views, and {view} did not reach the end of the log: {state}; \
+         correct its fold, add an upcaster, or start without `require_views`"
     )]
     RequiredView {
         /// The Rust type of the view.
         view: String,
-        /// Why it does not go on.
+        /// Why the view stopped.
         state: FollowState,
     },
     /// The log has events that the app does not know, and the app is
@@ -76,9 +76,9 @@ pub enum StartError {
     /// The log could not be read for the checks of a start.
     #[error("the log cannot be checked against the events of the app: {0}")]
     Unreadable(#[source] ReadError),
-    /// The system gives no thread to fold on.
+    /// The system refuses a thread that a view or a projection needs.
     #[error(
-        "a view has no thread to fold on: {0}; raise the limit of threads, or have fewer views"
+        "a view or projection got no thread: {0}; raise the limit of threads, or have fewer of them"
     )]
     Thread(#[source] Arc<std::io::Error>),
 }

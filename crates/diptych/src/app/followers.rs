@@ -1,7 +1,7 @@
 //! Starts the followers of an app, of every kind.
 //!
-//! A kind of follower is a plan here: the events that it needs, and how it is started. All running
-//! followers share one feed, one way to stop and one [`FollowerControl`].
+//! Each kind of follower has a plan here. The plan says which events the follower needs, and how it
+//! starts. All running followers share one feed, one way to stop and one [`FollowerControl`].
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -49,7 +49,7 @@ struct PlannedProjection {
 
 /// A follower before the start of the app, when there is no store to read yet.
 trait FollowerPlan: Send {
-    /// The events that it needs.
+    /// The events that the follower needs.
     fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError>;
 
     fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure>;
@@ -122,8 +122,8 @@ impl FollowerPlans {
         plans.map(|plan| plan.filter(schema)).collect()
     }
 
-    /// Starts everything, and waits until each view has reached the head that is seen now, or has
-    /// stopped.
+    /// Starts all followers. Then waits until each view has stopped, or has reached the head as it
+    /// was at this call.
     pub(super) async fn start(
         self,
         lineage: Arc<Lineage>,
@@ -143,7 +143,7 @@ impl FollowerPlans {
         let Start { feed, mut followers, views, .. } = start;
         followers.start_pulse(&feed)?;
         for view in followers.of_kind(FollowerKind::View) {
-            // A view that stopped reports that itself, and does not keep the others from starting.
+            // A stopped view shows the reason in its status. It must not prevent the start.
             let _ = view.progress().until(head).await;
         }
         Ok((followers, views))
@@ -207,7 +207,7 @@ fn selection<E: Event>(schema: &Schema) -> Result<(Arc<Reading<E>>, Filter), Sch
     Ok((reading, filter))
 }
 
-/// How and where views are kept outside the log.
+/// How and where snapshots of views are kept.
 #[derive(Default)]
 pub(super) struct SnapshotPlan {
     pub(super) place: Option<Arc<dyn Snapshots>>,
@@ -217,7 +217,7 @@ pub(super) struct SnapshotPlan {
 struct PlannedSnapshots {
     /// The Rust type of the view.
     view: &'static str,
-    /// The name that its snapshots are kept under.
+    /// The name under which its snapshots are kept.
     name: &'static str,
     /// An `Arc<SnapshotPolicy<V>>`.
     policy: Arc<dyn Any + Send + Sync>,
@@ -234,7 +234,7 @@ impl SnapshotPlan {
         self.views.is_empty()
     }
 
-    /// The names that snapshots are kept under.
+    /// The names under which snapshots are kept.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.views.values().map(|planned| planned.name)
     }

@@ -15,8 +15,8 @@ impl App {
     /// none. The events recorded before an instant are always a prefix of the log.
     ///
     /// # Errors
-    /// [`ReadError`] from the store. It is also an error if the store has ended and the whole known
-    /// log was recorded before the instant, because more such events may exist elsewhere.
+    /// [`ReadError`] from the store. It is also an error if the store has ended and all events
+    /// known here were recorded before the instant: the log may have later events that also were.
     pub async fn position_before(&self, instant: Timestamp) -> Result<Position, ReadError> {
         past::position_before(&self.right, instant).await
     }

@@ -57,7 +57,7 @@ fn half_the_cores() -> NonZeroUsize {
     NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Finds a known event type in the schema of the app.
+/// Looks up a known event type in the schema of the app.
 pub(super) type Declare = fn(&Schema) -> Result<Arc<dyn AnyReading>, SchemaError>;
 
 impl Settings {

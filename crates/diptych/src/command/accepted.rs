@@ -2,10 +2,10 @@
 //! rest on them, while reads of the store return synced events only.
 //!
 //! A state at position p may apply an event of this window only if every event in between is known.
-//! Up to the published head, events are known by reading. Above it, they are known if the commits
-//! in the window follow each other without a gap. A gap is a commit of another process, or a commit
-//! that is being entered. Then the decision waits until the gap is published, as it would without
-//! this window.
+//! Up to the published head, events are known by reading. Above the head, they are known if the
+//! commits in the window follow each other without a gap. A gap is a commit of another process, or
+//! a commit that is being entered. Then the decision waits until the gap is published, as it would
+//! without this window.
 
 use std::{
     any::TypeId,
@@ -20,9 +20,11 @@ use std::{
 use diptych_store::{Filter, FilterItem, Position, RawEvent, Tag, Timestamp};
 use parking_lot::Mutex;
 
-/// Commits that may be kept although they are published, until a caller has time to drop them.
+/// If the window holds at least this number of commits, the next commit to enter first drops the
+/// published ones. Otherwise they are dropped when a caller has time.
 const KEPT_COMMITS: usize = 1024;
-/// Bytes of payloads that may be kept although they are published.
+/// If the window holds at least these payload bytes, the next commit to enter first drops the
+/// published commits.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// The events of commits that were accepted and are not published yet.
@@ -35,11 +37,12 @@ pub(crate) struct AcceptedWindow {
     latest: Latest,
 }
 
-/// The last position at which this process wrote each tag, published or not. A state that is older
-/// is brought up to date before the decision instead of after a conflict, which would wait for a
-/// sync.
+/// The last position at which this process entered an event with each tag in the window. It is kept
+/// when the event is published. A command reads newer events into an older state before it decides.
+/// Otherwise it would meet a conflict, and a conflict waits for a sync.
 ///
-/// Tags share a place by their hash, so this is a hint that can only be too new.
+/// A position is only a hint. Several tags can share a place by their hash, so it may be too high.
+/// It is too low for tags of commits that were never entered or whose events were not kept.
 struct Latest(Box<[AtomicU64]>);
 
 /// Number of places. Tags in use seldom share a place; the table takes 256 KiB.
@@ -73,12 +76,13 @@ struct AcceptedCommits {
     commits: VecDeque<Commit>,
     /// Bytes of their payloads.
     bytes: usize,
-    /// Positions by the hash of a tag. A collision does no harm, because each match is checked.
+    /// Positions of events by the hash of a tag. Collisions do no harm, because each match is
+    /// checked.
     by_tag: HashMap<u64, VecDeque<u64>, RandomState>,
     /// All events up to here are published, and are dropped from the window.
     published: u64,
-    /// Up to here there may be commits whose events were not kept. Nothing is known about them
-    /// before this position is published.
+    /// Up to here there may be commits whose events were not kept. Their events are unknown until
+    /// this position is published.
     unknown: u64,
 }
 
@@ -118,9 +122,9 @@ pub(crate) enum Above {
 
 /// The known matches between two positions.
 pub(crate) enum Within {
-    /// There is none.
+    /// There is no match.
     Nothing,
-    /// The last of them is here.
+    /// The last match is here.
     Match(Position),
     /// Some events between are not known, or are published by now.
     Unknown,
@@ -152,8 +156,8 @@ impl AcceptedWindow {
         self.any.store(!window.is_empty(), Ordering::Release);
     }
 
-    /// Whether this process may have written a matching event above `position`. For a filter
-    /// without tags the answer is always `false`.
+    /// Whether the hints say that this process wrote a matching event above `position`. For a
+    /// filter without tags the answer is always `false`.
     pub(crate) fn may_have_written(&self, filter: &Filter, position: Position) -> bool {
         filter.items().iter().any(|item| {
             let newer = |tag: &Tag| self.latest.of(tag) > position.get();
@@ -177,7 +181,7 @@ impl AcceptedWindow {
     }
 
     /// Drops published commits, unless another command uses the window at this moment. A command
-    /// calls this after its answer, when no boundary waits for it.
+    /// calls this after its sync, when it holds no gate that others wait for.
     pub(crate) fn tidy(&self, head: Position) {
         if let Some(mut window) = self.window.try_lock() {
             window.published = window.published.max(head.get());
@@ -213,7 +217,7 @@ impl AcceptedCommits {
                 latest.wrote(hash, position);
                 let positions = self.by_tag.entry(hash).or_default();
                 let at = positions.partition_point(|other| *other < position);
-                // A tag that an event carries twice is one.
+                // An event may carry a tag twice.
                 if positions.get(at) != Some(&position) {
                     positions.insert(at, position);
                 }
@@ -221,7 +225,7 @@ impl AcceptedCommits {
         }
         let at = self.commits.partition_point(|commit| commit.first < first);
         self.commits.insert(at, Commit { first, last, run: first, recorded_at, events });
-        // A commit may be entered after one that follows it: the run then goes on through both.
+        // Commits can be entered out of order. The run of the later ones is then extended.
         let before = at.checked_sub(1).and_then(|at| self.commits.get(at));
         let mut before = before.map(|commit| (commit.last, commit.run));
         for commit in self.commits.range_mut(at..) {
@@ -274,7 +278,7 @@ impl AcceptedCommits {
         last.map_or(Within::Nothing, |last| Within::Match(Position::new(last)))
     }
 
-    /// In order.
+    /// The positions of the matching events after `above`, in order.
     fn all_matches(&self, filter: &Filter, above: u64) -> Vec<u64> {
         let mut matches = Vec::new();
         for item in filter.items() {
@@ -342,8 +346,8 @@ fn hash_tag(tag: &Tag) -> u64 {
     HASH.hash_one(tag.as_str())
 }
 
-/// The hash by which commands on one boundary find each other. It covers the tags of the item, or
-/// its types if it has no tags.
+/// The hash that leads commands on one boundary to the same gate. It covers the tags of the item,
+/// or its types if it has no tags.
 pub(crate) fn hash_item(item: &FilterItem) -> u64 {
     let mut hasher = HASH.build_hasher();
     for tag in &item.tags {
@@ -357,7 +361,7 @@ pub(crate) fn hash_item(item: &FilterItem) -> u64 {
     hasher.finish()
 }
 
-/// The hash of a state's name: its fold and its boundary.
+/// The hash of a state's identity: its fold and its boundary.
 pub(crate) fn hash_state<F: 'static>(boundary: &Filter) -> u64 {
     let mut hasher = HASH.build_hasher();
     TypeId::of::<F>().hash(&mut hasher);
@@ -419,7 +423,7 @@ mod tests {
         enter(&accepted_window, 13, vec![event("a", &["k:1"])], 10);
         assert_eq!(ask(&accepted_window, "tag=k:1", 10, 10), "unknown until 13");
         assert_eq!(ask(&accepted_window, "tag=k:1", 12, 10), "[13] upto 13");
-        // The one between was accepted earlier and is entered later.
+        // The commit in between was accepted earlier and is entered later.
         enter(&accepted_window, 12, vec![event("a", &["k:2"])], 10);
         assert_eq!(ask(&accepted_window, "tag=k:1", 10, 10), "[11, 13] upto 13");
         assert_eq!(ask(&accepted_window, "tag=k:1", 7, 10), "unknown until 13");
@@ -436,7 +440,7 @@ mod tests {
         };
         assert!(written("tag=k:1", 4) && !written("tag=k:1", 5));
         assert!(written("tag=k:2", 10) && !written("tag=k:2", 11));
-        // All tags of an item have to be newer, of any item.
+        // Some item must have only newer tags.
         assert!(!written("tag=k:1 tag=k:2", 5) && written("tag=k:1 or tag=k:2", 5));
         assert!(!written("type=a", 0) && !written("nothing", 0));
     }
@@ -491,7 +495,7 @@ mod tests {
         assert_eq!(ask_within(&accepted_window, "tag=k:1", 10, 13), "11");
         assert_eq!(ask_within(&accepted_window, "tag=k:1", 11, 13), "nothing");
         assert_eq!(ask_within(&accepted_window, "tag=k:2", 10, 14), "13");
-        // A gap between, and what is beyond everything that is known.
+        // A gap in between, and a position above all known commits.
         assert_eq!(ask_within(&accepted_window, "tag=k:2", 9, 14), "unknown");
         assert_eq!(ask_within(&accepted_window, "tag=k:2", 14, 15), "unknown");
         enter(&accepted_window, 16, vec![event("a", &["k:3"])], 12);

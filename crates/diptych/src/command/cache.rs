@@ -20,7 +20,7 @@ use super::{metrics::CacheMetrics, state::FoldState};
 use crate::fold::Fold;
 
 const SHARDS: usize = 16;
-/// Bytes of an entry beside its state: key, links, table.
+/// Bytes of an entry in addition to its state: key, links, table.
 const ENTRY_BYTES: usize = 160;
 
 pub struct Cache {
@@ -68,7 +68,7 @@ pub struct CacheStats {
     pub budget_bytes: usize,
     /// States that a command found in the cache.
     pub hits: u64,
-    /// States that had to be read from the log.
+    /// States that a command did not find in the cache. A budget of 0 counts none.
     pub misses: u64,
     /// States that were evicted to keep within the budget.
     pub evictions: u64,
@@ -136,12 +136,13 @@ impl Cache {
     }
 
     fn shard(&self, key: &CacheKey) -> Option<&Mutex<Shard>> {
-        // The table hashes the hash again, so that its bits are free to be used here.
+        // The shard uses bits of the hash that the table also has. That is harmless, because the
+        // table hashes the hash again.
         self.shards.get(key.hash as usize % SHARDS)
     }
 
     /// Evicts the least recently used states, from every shard alike, until the rest fits. It does
-    /// not evict the state that was just put back, even if that is alone in its shard.
+    /// not evict the state that was just put back, even if that state is alone in its shard.
     fn evict(&self, hash: u64, fold: TypeId) {
         // Number of empty shards in a row. With all shards empty there is nothing to evict.
         let mut empty = 0;

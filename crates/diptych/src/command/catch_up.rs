@@ -1,4 +1,4 @@
-//! Brings the states of a decision up to date, and checks whether a state is.
+//! Brings the states of a decision up to date, and checks whether a state is up to date.
 
 use diptych_store::{HistoryPoint, Position, Read};
 
@@ -10,8 +10,10 @@ use super::{
 };
 use crate::snapshot::{self, Snapshots};
 
-/// Applies all published events, at least up to `need`, and the events that this process accepted
-/// since.
+/// Applies published events, then the events that this process accepted and that are not published.
+///
+/// A cold state applies all published events. A warm state applies them only up to `need`, unless
+/// this process seems to have written newer matching ones.
 pub(super) async fn catch_up(
     panel: &LeftPanel,
     slot: &mut dyn Slot,
@@ -29,7 +31,7 @@ pub(super) async fn catch_up(
             true => head,
             false => need,
         };
-        // An event may be accepted and not published: the loop below finds it in the window.
+        // The loop below finds events that are accepted and not published: they are in the window.
         read(panel, slot, wanted.min(head)).await?;
     }
     loop {
@@ -39,7 +41,7 @@ pub(super) async fn catch_up(
             Above::Known { found, upto } => slot.fold_accepted(&found, upto)?,
             Above::Unknown { .. } if slot.position() < head => read(panel, slot, head).await?,
             Above::Unknown { until } => {
-                // The events are published now, and have to be read from the log.
+                // Once these events are published, they can be read from the log.
                 let head = panel.head.after(until.before()).await?;
                 read(panel, slot, head).await?;
             }
@@ -47,11 +49,11 @@ pub(super) async fn catch_up(
     }
 }
 
-/// The position of an event that the state lacks, among the published events and those up to
-/// `newest`, the end of the newest state of the same decision.
+/// The position of an event that the state lacks, if there is one. This checks the published
+/// events, and the accepted ones up to `newest`, where the newest state of the same decision ends.
 ///
-/// A state above the published position is complete up to its own position only. Beside a newer
-/// state, it could show a combination that never existed.
+/// A state above the published position is only known to be complete up to its own position.
+/// Together with a newer state, it could show the rule a combination that never existed.
 pub(super) async fn overtaken(
     panel: &LeftPanel,
     slot: &mut dyn Slot,

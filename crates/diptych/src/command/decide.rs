@@ -1,10 +1,10 @@
 //! Carries out one command: brings its states up to date, decides, and appends on the condition
 //! that no unknown event came in between.
 //!
-//! The subtle point is the evidence for an answer. Events rest on the append's condition, which the
-//! store checks. A rejection or an empty outcome is not appended, so a state from the cache is
-//! first confirmed by the last position of its filter. If the state has events that are not synced
-//! yet, the answer waits for their sync.
+//! The subtle point is how an answer is proven. For events, the store checks the condition of the
+//! append. A rejection or an empty outcome is not appended, so the command itself checks that the
+//! log has no event that a state lacks. If a state contains events that are not synced yet, the
+//! answer waits for their sync.
 
 use std::{
     any::type_name,
@@ -39,15 +39,16 @@ pub(crate) struct CommandRequest<C> {
     pub(crate) expected: Option<Expectation>,
 }
 
-/// The decision of a command. Its place among others is fixed, and it is not durable yet.
+/// The decision of a command. Its place among other decisions is fixed, but it may not be durable
+/// yet.
 pub(crate) enum Decision<R> {
     Accepted {
         receipt: Receipt,
         sync: CommitSync,
     },
-    /// It was committed before, under its key.
+    /// The command was committed before, under its key.
     Duplicate(Receipt),
-    /// Nothing was written, for a reason that rests on the events up to here.
+    /// Nothing was written. The outcome rests on the events up to `rests_on`.
     Settled {
         outcome: SettledOutcome<R>,
         rests_on: Position,
@@ -91,7 +92,7 @@ pub(crate) async fn decide<C: Command>(
 /// The outcome of one attempt.
 enum Attempt<R> {
     Decision(Decision<R>),
-    /// Events came, up to here, that the decision did not know.
+    /// The decision knew the events up to `after`, and the log has a relevant event at `at`.
     Overtaken {
         at: Position,
         after: Position,
@@ -106,8 +107,9 @@ async fn attempts<C: Command>(
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
     let begun = panel.head.position();
-    // With a narrower condition the store does not notice a state that is behind. With one attempt
-    // everything that it notices is a conflict, and events before the command must not be one.
+    // A state may be behind only if the store notices that and another attempt can follow. With a
+    // narrower condition the store does not notice it. With a single attempt the caller would get a
+    // conflict, although the event came before the command.
     let behind = narrowed.is_none() && panel.retries.attempts > 1;
     let mut need = if behind { Position::START } else { begun };
     let mut attempt = 1;
@@ -141,7 +143,8 @@ async fn attempts<C: Command>(
             })));
         }
         panel.retries.wait_before(attempt).await;
-        // Not only up to the conflict, because other states may be further behind.
+        // Read to the head and not only to the conflict, because other states may be further
+        // behind.
         need = Position::MAX;
         attempt += 1;
     }
@@ -183,7 +186,7 @@ async fn try_once<C: Command>(
         rests_on = rests_on.max(slot.position());
     }
     if let SettledOutcome::Failed(failure) = outcome {
-        // A rule that panicked may have left its state half changed: it is not kept.
+        // A rule that panicked may have left a state half changed, so the states are not kept.
         return Err(failure);
     }
     Ok(Attempt::Decision(Decision::Settled { outcome, rests_on }))
@@ -203,7 +206,8 @@ async fn append<C: Command>(
     let mut known = Position::MAX;
     let mut all_read = false;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
-        // Checked here, because an event that cannot be read again must not be written.
+        // The slot decodes the events as a check: an event that cannot be read again must not be
+        // written.
         all_read |= slot.prepare(&events)? == events.len();
         known = known.min(slot.position());
         if narrowed.is_none() && !slot.filter().items().is_empty() {
@@ -214,7 +218,7 @@ async fn append<C: Command>(
     if !all_read {
         read_again(&reading, &events)?;
     }
-    // A condition that nothing violates needs no place in the request.
+    // An empty filter matches no event, so its condition is left out.
     if let Some(filter) = narrowed.as_ref().filter(|filter| !filter.items().is_empty()) {
         conditions.push(AppendCondition { fail_if: filter.clone(), after: known });
     }
@@ -228,7 +232,7 @@ async fn append<C: Command>(
     let accepted = match answer {
         Ok(accepted) => accepted,
         Err(AppendError::Refused(refusal)) => return after_refusal(panel, request, refusal).await,
-        // The states are still current, and are kept.
+        // The states are still current, so the decision returns normally and they are kept.
         Err(error @ AppendError::Invalid(_)) => {
             return Ok(Attempt::Decision(settled(error.into())));
         }
@@ -237,7 +241,7 @@ async fn append<C: Command>(
     panel.accepted(&accepted, kept);
     let AcceptedCommit { first, last, recorded_at, sync } = accepted;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
-        // With a narrower condition, events may have come in between that are not in the state.
+        // With a narrower condition, events that the state lacks may have come in between.
         if narrowed.is_some() && first.before() != slot.position() {
             continue;
         }
@@ -275,8 +279,8 @@ async fn after_refusal<C: Command>(
     }
 }
 
-/// Decodes the events that are about to be written. Needed when no state of the command decodes
-/// every event.
+/// Decodes the events that are about to be written, as a check. This is needed if no state of the
+/// command decodes all events.
 fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), CommandError> {
     events.iter().try_for_each(|event| reading.decode(&encoded(event)).map(drop))?;
     Ok(())
@@ -311,7 +315,7 @@ fn add_metadata(own: &mut Metadata, given: &Metadata) {
     }
 }
 
-/// The filter to which a command narrows its condition, narrowed to the events of its folds.
+/// Narrows the filter of [`Command::conflicts_with`] to the events of the command's folds.
 pub(crate) fn narrow<C: Command>(
     schema: &Schema,
     slots: &mut <C::State as Folds>::Slots,

@@ -18,7 +18,7 @@ pub enum ExecuteError<R: Error + 'static> {
     /// The rule rejected the command. Nothing was written.
     #[error("rejected: {0}")]
     Rejected(#[source] R),
-    /// The command failed, for a reason that is no rejection.
+    /// The command failed for another reason.
     #[error(transparent)]
     Failed(#[from] CommandError),
 }
@@ -45,7 +45,7 @@ pub enum CommandError {
     /// has not reached.
     #[error(transparent)]
     InvalidRequest(InvalidRequest),
-    /// A mistake in the program: the boundary cannot match what it seems to ask for.
+    /// A mistake in the program: the boundary cannot match the events that it seems to ask for.
     #[error(transparent)]
     Boundary(#[from] BoundaryError),
     /// A mistake in the program: the decided events cannot be written so that they can be read.
@@ -83,7 +83,7 @@ impl CommandError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("conflict: {}", self.story())]
 pub struct Conflict {
-    /// The position that won.
+    /// The position of the event that the decision did not know.
     pub at: Position,
     /// The position up to which the boundary was known.
     pub after: Position,
@@ -101,8 +101,8 @@ impl Conflict {
         let Conflict { at, after, attempts, missed } = self;
         if at <= after {
             return format!(
-                "the stream ends at position {at}, before the revision that was expected: look \
-                 whether it is the right stream of the right log"
+                "the stream ends at position {at}, before the expected revision: check that it is \
+                 the right stream of the right log"
             );
         }
         format!(
@@ -117,8 +117,8 @@ impl Conflict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the key {key:?} was used by a different command, committed at {first} to {last}: use a new \
-     key for a new command; if it is the same one, it serialises differently each time, as a set \
-     without an order does"
+     key for a new command; if it is the same command, it serialises differently each time, as an \
+     unordered set does"
 )]
 pub struct KeyReused {
     /// The key.
@@ -142,12 +142,12 @@ pub struct CommandPanic {
 /// A commit was accepted and may or may not be durable.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "outcome unknown: the events were accepted at {first} to {last}, and not known to be synced \
-     when this happened: {cause}; start again and look, or send the command again under the \
+    "outcome unknown: the events were accepted at {first} to {last}, but their sync was not \
+     confirmed: {cause}; start again and look for them, or send the command again under the \
      same key"
 )]
 pub struct OutcomeUnknown {
-    /// Where its events begin, if they are there.
+    /// Where its events begin, if the log has them.
     pub first: Position,
     /// Where they end.
     pub last: Position,

@@ -37,8 +37,8 @@ use crate::{
 ///
 /// Awaiting it returns the [`Receipt`] once its events are durable. If it is dropped before that,
 /// it may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled,
-/// keep polling it or drop it: meanwhile other commands on its boundary wait for up to a tenth of a
-/// second, and [`App::stop`](crate::App::stop) waits for it to end.
+/// keep polling it or drop it. If you do neither, other commands on its boundary wait for up to a
+/// tenth of a second each, and [`App::stop`](crate::App::stop) waits for it to end.
 #[must_use = "a command does nothing until it is awaited"]
 pub struct Execute<C> {
     panel: Arc<LeftPanel>,
@@ -67,12 +67,12 @@ impl<C: Command> Execute<C> {
     /// Commands are compared by their serialised content, with the name of the type as serde knows
     /// it. A command that was rejected, or wrote nothing, is not remembered.
     ///
-    /// A hash set in the command is compared without its order if serde gets it as a whole, as from
-    /// `#[derive(Serialize)]`. A hand-written `Serialize` that gives the parts of a hash set one by
-    /// one looks like a list, in an order that differs each time: a retry would then be
+    /// Hash sets in the command are compared without their order if serde gets each set as a whole,
+    /// as from `#[derive(Serialize)]`. If a hand-written `Serialize` passes the elements of a hash
+    /// set one by one, they look like a list whose order differs each time. A retry would then be
     /// [`CommandError::KeyReused`]. Let such code call `collect_seq`, or use a `BTreeSet`.
     ///
-    /// A key that begins with `diptych:` is [`CommandError::Invalid`]: those are for
+    /// A key that begins with `diptych:` is [`CommandError::Invalid`]: such keys are reserved for
     /// [`note_of`](Execute::note_of).
     pub fn key(self, key: impl AsRef<str>) -> Execute<C>
     where
@@ -88,12 +88,14 @@ impl<C: Command> Execute<C> {
         self.under(made)
     }
 
-    /// Records once that a command sent under `key` was rejected. This command is the note.
+    /// Makes this command a note, which records once that `command`, sent under `key`, was
+    /// rejected.
     ///
-    /// Repeated rejections of one command under one key for one reason are noted once; another
-    /// reason is noted again. The note is kept under a key made of a digest of all three, which
-    /// begins with `diptych:`. No caller can [choose](Execute::key) such a key, so none can prevent
-    /// a note by using its key first, or by the length of its own.
+    /// If the same command is rejected again under the same key for the same reason, nothing is
+    /// written. Another reason is noted again. The note has a key of its own: `diptych:` and a
+    /// digest of the key, the command and the rejection. No caller can [choose](Execute::key) such
+    /// a key. So no caller can prevent a note by using the note's key first, or by sending the
+    /// command under a very long key.
     pub fn note_of<N, R>(self, key: impl AsRef<str>, command: &N, rejection: &R) -> Execute<C>
     where
         N: Serialize + ?Sized,
@@ -159,10 +161,10 @@ impl<C: Command> Execute<C> {
     /// [`BoundaryError::NoBoundary`](crate::event::BoundaryError::NoBoundary): the expectation would
     /// always hold. A position above the head is an error too.
     ///
-    /// A position does not say to which history of the log it belongs. If an older copy of the log
-    /// may have been put back and have grown past it, also pass the receipt
-    /// ([`after`](Execute::after)) or the [`token`](Execute::token) that it came with: these name
-    /// the event, and are errors in another history.
+    /// A position does not say to which history of the log it belongs. An older copy of the log may
+    /// have been put back, and may have grown past the position. If that is possible, also pass the
+    /// receipt ([`after`](Execute::after)) or the [`token`](Execute::token) that the position came
+    /// with. These name the event, and are errors in another history.
     pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
         self.request.expected = Some(Expectation::Position(position));
         self
@@ -196,7 +198,7 @@ impl<C: Command> Execute<C> {
         self.knowing(receipt.point())
     }
 
-    /// A decision knows all events up to the head, so a position of this log needs only a check.
+    /// Decisions rest on all events up to the head, so a point of this log only has to be checked.
     fn knowing(mut self, point: HistoryPoint) -> Execute<C> {
         self.claims.point(&self.panel.lineage, point);
         self
@@ -289,7 +291,7 @@ pub struct Pending<R: Error + 'static> {
     observed: Option<Observation>,
 }
 
-/// The event that an answer waits for. The common case, `Sync`, allocates only if the sync is not
+/// The future that an answer waits for. The common case, `Sync`, allocates only if the sync is not
 /// done at the first poll.
 enum AnswerWait<R: Error + 'static> {
     Sync { receipt: Receipt, sync: CommitSync, waiting: Option<BoxFuture<Result<(), SyncError>>> },
@@ -375,7 +377,7 @@ impl Observation {
     }
 }
 
-/// The rest of a command after its decision.
+/// The parts of a command that are needed after its decision.
 struct Answerable<R> {
     decided: Result<Decision<R>, CommandError>,
     key: Option<Key>,
@@ -410,8 +412,8 @@ async fn finish<R: Error + Send + 'static>(
         Decision::Settled { outcome, rests_on } => (outcome, rests_on),
     };
     panel.published_upto(rests_on).await?;
-    // The key is looked up only now, because the decision may rest on the first sending of this
-    // command.
+    // The key is looked up only now. The decision may rest on events that this command wrote when
+    // it was sent before, and these are published by now.
     if let Some(key) = key
         && let Some(receipt) = panel.committed_under(&key).await?
     {
@@ -419,8 +421,8 @@ async fn finish<R: Error + Send + 'static>(
     }
     panel.store.check_history().map_err(CommandError::from)?;
     if !matches!(outcome, SettledOutcome::Failed(_)) && panel.head.is_ended() {
-        // The state that it rests on may be outdated: without an append no condition has confirmed
-        // it.
+        // The outcome may rest on an outdated state: nothing was appended, so no condition
+        // confirmed the state.
         return Err(CommandError::from(panel.head.ended().unwrap_or(Unavailable::Closed)).into());
     }
     // A rejection also shows the state to the session.

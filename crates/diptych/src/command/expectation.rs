@@ -12,7 +12,7 @@ pub(crate) enum Expectation {
     Revision(u64),
 }
 
-/// The caller's expectation as a condition of the append, or why it does not hold already.
+/// The caller's expectation as a condition of the append, or the error if it is already violated.
 ///
 /// An expectation that no event could violate is a mistake: a caller who states one believes
 /// that it protects a decision, and would get a receipt for a lost update.
@@ -38,7 +38,8 @@ pub(super) async fn expected<C: Command>(
     };
     let head = published(panel, &filter).await?;
     if after > head {
-        // A rejection and an empty outcome are not appended, so the store cannot refuse it.
+        // The store would refuse it in an append, but a rejection and an empty outcome are not
+        // appended.
         let above = InvalidRequest::AboveHead { position: after, head };
         return Ok(Err(CommandError::InvalidRequest(above)));
     }
@@ -71,7 +72,7 @@ pub(super) async fn missed(
     Ok(missed)
 }
 
-/// Where the stream of this tag has this revision: the position of its event of that rank.
+/// The lowest position at which the stream of this tag has `revision` events.
 async fn at_revision(
     panel: &LeftPanel,
     tag: &Tag,
@@ -81,12 +82,11 @@ async fn at_revision(
     let head = published(panel, &stream).await?;
     let events = panel.store.count(tag, head).await?;
     if events < revision {
-        // The caller has seen more than there is: it was another log, or another stream.
+        // The caller saw more events than the stream has: in another log, or in another stream.
         let at = panel.store.last(&stream, head).await?.unwrap_or(Position::START);
         return Ok(Err(Conflict { at, after: at, attempts: 1, missed: Vec::new() }));
     }
-    // Finds the lowest position with `revision` events up to it by bisection; the stream may be
-    // long.
+    // Bisection finds the position without reading the stream, which may be long.
     let (mut low, mut high) = (0, head.get());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -98,7 +98,7 @@ async fn at_revision(
     Ok(Ok(Position::new(low)))
 }
 
-/// Waits until what this process had accepted in the filter is published.
+/// Waits until all matching events that this process accepted are published. Returns the head.
 async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, CommandError> {
     loop {
         let head = panel.head.position();
@@ -111,13 +111,13 @@ async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, Comma
     }
 }
 
-/// The events of all states of a decision.
+/// The union of the filters of a decision's states.
 pub(super) fn union<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Filter {
     let slots = <C::State as Folds>::slots(slots).into_iter().flatten();
     slots.fold(Filter::nothing(), |union, slot| union.or(slot.filter().clone()))
 }
 
-/// The tag of a boundary that is one stream.
+/// The tag of a boundary that is a single stream.
 fn stream<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Result<Tag, CommandError> {
     let mut tags: Vec<Tag> = Vec::new();
     let mut one_each = true;

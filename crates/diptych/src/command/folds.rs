@@ -49,7 +49,7 @@ pub struct StateSource<'a> {
 }
 
 impl<'a> StateSource<'a> {
-    /// States that begin anew.
+    /// New states, taken from no cache and no snapshot.
     #[cfg(feature = "testing")]
     pub(crate) fn uncached(schema: &'a Schema) -> StateSource<'a> {
         StateSource { schema, policies: None, cache: None }

@@ -1,8 +1,8 @@
 //! Commands of one process on one boundary go one after another, so that each decides over the
 //! events of the one before instead of running into a conflict.
 //!
-//! Gates serve only speed: the condition of its append makes a decision right. So boundaries may
-//! share a gate by chance, and two overlapping boundaries may have different gates.
+//! Gates are only for speed: the condition of the append makes a decision correct. So boundaries
+//! may share a gate by chance, and overlapping boundaries may have different gates.
 
 use std::{hint::spin_loop, time::Duration};
 
@@ -22,13 +22,14 @@ const GATES: usize = 1024;
 /// of the gate runs on another thread and is about to leave. Queueing would cost a task switch for
 /// every command, which is most of the cost of a command on a hot boundary.
 const SPINS: u32 = 64;
-/// How often a command yields before it queues: then the holder probably reads from a disk.
+/// How often a command yields before it queues. A holder that still has the gate then probably
+/// reads from a disk.
 const YIELDS: u32 = 8;
 
 /// How long a command waits for a gate before it continues without it.
 ///
 /// The holder of a gate may be a future that is not polled any more. It must not block others for
-/// ever: they continue without the gate, and the condition of their append keeps them right.
+/// ever: they continue without the gate, and the condition of their append keeps them correct.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) struct Gates(Box<[Mutex<()>]>);
@@ -74,7 +75,7 @@ impl Gates {
         }
         more.extend(first);
         more.iter_mut().for_each(|hash| *hash %= GATES as u64);
-        // One order for all, so that no two commands wait for each other.
+        // All commands take gates in one order, so that no two commands wait for each other.
         more.sort_unstable();
         more.dedup();
         let mut guards = Vec::with_capacity(more.len());
@@ -84,9 +85,9 @@ impl Gates {
         GateGuards { _first: None, _more: guards }
     }
 
-    /// The guard of a gate; none if it took too long.
+    /// Waits for a gate. Returns `None` if this took longer than [`LONGEST_WAIT`].
     async fn gate(&self, number: u64) -> Option<MutexGuard<'_, ()>> {
-        // There is a gate for every remainder; without the slice's check this is one access.
+        // The remainder is below `GATES`, and there are `GATES` gates.
         #[allow(clippy::indexing_slicing)]
         let gate = &self.0[number as usize % GATES];
         for _ in 0..YIELDS {
@@ -99,7 +100,7 @@ impl Gates {
             yield_now().await;
         }
         if Handle::try_current().is_err() {
-            // Without a runtime there is no clock to wait by.
+            // Without a runtime there is no clock, so this wait has no limit.
             return Some(gate.lock().await);
         }
         timeout(LONGEST_WAIT, gate.lock()).await.ok()

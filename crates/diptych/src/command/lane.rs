@@ -2,8 +2,8 @@ use std::{fmt, sync::Arc};
 
 use super::{Command, Execute, LaneOptions, lane_order::LaneOrder, panel::LeftPanel};
 
-/// Commands decided in the order in which they are submitted, while earlier ones are not durable
-/// yet.
+/// Commands decided in the order in which they are submitted. A command does not wait until the
+/// earlier ones are durable.
 ///
 /// A loader or a consumer of messages gets pipelined speed and the same result every time: the next
 /// command is decided as soon as the one before has its positions, and one sync covers all commands
@@ -28,8 +28,8 @@ use super::{Command, Execute, LaneOptions, lane_order::LaneOrder, panel::LeftPan
 /// }
 /// ```
 ///
-/// The order is that in which the futures are first polled. If a commit cannot be synced, its
-/// answer is an error, and no later command is accepted.
+/// A command takes its place in the order when its future is first polled. If a commit cannot be
+/// synced, its answer is an error, and no later command is accepted.
 #[derive(Clone)]
 pub struct Lane {
     panel: Arc<LeftPanel>,
@@ -41,8 +41,8 @@ impl Lane {
         Lane { panel, order: LaneOrder::new(options) }
     }
 
-    /// A command in this lane: [`submit`](Execute::submit) waits for its decision, awaiting it
-    /// waits until it is durable.
+    /// A command in this lane: [`submit`](Execute::submit) waits for its decision, and awaiting the
+    /// command waits until it is durable.
     pub fn execute<C: Command>(&self, command: C) -> Execute<C> {
         Execute::new(self.panel.clone(), Some(self.order.clone()), command)
     }

@@ -15,7 +15,7 @@ use super::{
 /// Options of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneOptions {
-    /// At most this many commands are decided and not durable; the next command waits.
+    /// Maximum number of commands that are decided and not durable. The next command waits.
     pub in_flight: usize,
 }
 
@@ -61,9 +61,10 @@ impl InFlight {
     async fn make_room(&mut self) {
         while self.syncs.len() >= self.options.in_flight.max(1) {
             let Some(first) = self.syncs.front().cloned() else { return };
-            // A sync that failed ends the store, which the next decision meets.
+            // A failed sync ends the store, and the next decision gets the error.
             let _ = first.wait().await;
-            // Only now, because this future may be dropped while it waits.
+            // The sync leaves the queue only now, because this future may be dropped while it
+            // waits.
             self.syncs.pop_front();
             while self.syncs.front().is_some_and(CommitSync::is_done) {
                 self.syncs.pop_front();

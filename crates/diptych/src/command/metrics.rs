@@ -1,7 +1,7 @@
 //! Metrics of commands, through the `metrics` facade.
 //!
-//! Handles are made once, when an app is started, so a recorder has to be installed before that.
-//! Without a recorder nothing is measured, not even the time.
+//! An app looks for a recorder once, when it is started, so a recorder has to be installed before
+//! that. Without a recorder nothing is measured, not even the time.
 
 use std::{
     any::{TypeId, type_name},
@@ -91,7 +91,8 @@ impl CommandMetrics {
     }
 }
 
-/// The value 1 for a gauge. Only a recorder asks for it, so that tells whether there is one.
+/// The value 1 for a gauge. Only a recorder reads the value, so a read shows that there is a
+/// recorder.
 struct Up<'a>(&'a Cell<bool>);
 
 impl IntoF64 for Up<'_> {

@@ -38,7 +38,8 @@ pub(super) fn note_key(
     rejection: &(impl Serialize + ?Sized),
 ) -> Result<Key, DigestError> {
     let name = format!("{OWN_KEYS}note:{}", digest(&Note { key, command, rejection })?);
-    // The name covers the whole content of the note, so a second note under it is a duplicate.
+    // The name is a digest of the whole note. So another note under this name has the same content,
+    // and counts as a duplicate.
     let same = Digest::of(name.as_bytes());
     Ok(Key::new(name, same))
 }

@@ -24,9 +24,10 @@ use crate::{
     token::Receipt,
 };
 
-/// Snapshots that may be written at once.
+/// Maximum number of snapshots that are written at once.
 const SAVES: usize = 64;
-/// Commits in a row that were published at once, after which the store is assumed to do so.
+/// After this number of commits in a row that were published at once, the store is assumed to
+/// publish every commit at once.
 const PROMPT: u32 = 64;
 
 /// The left panel of an app.
@@ -49,7 +50,7 @@ pub(crate) struct LeftPanel {
     pub(crate) snapshots: Option<Arc<dyn Snapshots>>,
     saves: Mutex<JoinSet<()>>,
     /// Number of commits in a row that were published by the time they were accepted. For a store
-    /// that always does that, no events are copied into the window.
+    /// that publishes every commit at once, no events are copied into the window.
     prompt: AtomicU32,
     /// The last position that was accepted for a command.
     last_accepted: AtomicU64,
@@ -190,7 +191,7 @@ impl LeftPanel {
             true => self.head.after(last.before()).await.map(drop),
             false => Ok(()),
         };
-        // Also after a failure: the snapshots that are being written contain synced events only.
+        // This waits for saves even after a failure, because they contain synced events only.
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
         Ok(synced?)
@@ -231,7 +232,7 @@ impl LeftPanel {
         };
         let mut saves = self.saves.lock();
         while saves.try_join_next().is_some() {}
-        // A snapshot may be left out, because the next one follows.
+        // A snapshot may be skipped, because a later one follows.
         if saves.len() >= SAVES {
             return;
         }
@@ -241,7 +242,8 @@ impl LeftPanel {
             if head.position() < position && head.after(position.before()).await.is_err() {
                 return;
             }
-            // Only now the log has the event at the end of the snapshot.
+            // The log can be asked for the event at the snapshot's end only now that it is
+            // published.
             let checksum = match lineage.point(position).await {
                 Ok(point) => point.checksum,
                 Err(error) => {

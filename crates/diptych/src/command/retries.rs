@@ -27,7 +27,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// Waits a random time before this attempt; the second is made at once.
+    /// Waits a random time after the failed attempt with this number. After the first there is no
+    /// wait.
     pub(super) async fn wait_before(&self, attempt: u32) {
         let Retries { first_wait, longest_wait, .. } = *self;
         let Some(doublings) = attempt.checked_sub(2) else { return };

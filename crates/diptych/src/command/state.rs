@@ -24,7 +24,7 @@ use crate::{
 
 /// The type-erased state of one fold while a command works with it.
 pub trait Slot: Send {
-    /// The state contains all matching events up to here.
+    /// The position up to which the state contains all matching events.
     fn position(&self) -> Position;
     /// The filter of the events that are folded.
     fn filter(&self) -> &Filter;
@@ -38,7 +38,7 @@ pub trait Slot: Send {
     fn fold_one(&mut self, stored: &StoredEvent<'_>) -> Result<(), FoldError>;
     /// Applies accepted events that are not published yet; `found` is complete up to `upto`.
     fn fold_accepted(&mut self, found: &[AcceptedEvent], upto: Position) -> Result<(), FoldError>;
-    /// Notes that no matching event came up to here.
+    /// Notes that the state contains all matching events up to here.
     fn considered(&mut self, upto: Position);
     /// Decodes the command's own events that match the filter. Returns their number.
     fn prepare(&mut self, events: &[RawEvent]) -> Result<usize, SchemaError>;
@@ -51,19 +51,19 @@ pub trait Slot: Send {
     ) -> Result<(), FoldError>;
     /// Marks the state as incomplete, so that it is never used again.
     fn poison(&mut self);
-    /// Loads a usable snapshot and returns the point that it ends with. The caller checks that the
-    /// log has that event.
+    /// Loads a usable snapshot and returns the point at which it ends. The caller checks that the
+    /// log has the event at that point.
     fn load_snapshot(
         &mut self,
         place: &dyn Snapshots,
         log: LogIdentity,
         head: Position,
     ) -> Option<HistoryPoint>;
-    /// Starts over from an empty state and removes the snapshot, which is useless for this reason.
+    /// Starts over from an empty state, and removes the snapshot. `reason` says why it is useless.
     fn forget(&mut self, place: &dyn Snapshots, reason: &str);
     /// A snapshot of the state, if one is due.
     fn snapshot_if_due(&mut self, log: LogIdentity) -> Option<SnapshotToSave>;
-    /// The fold's events, or `None` if the stored ones are known to lack no tag.
+    /// The event types of the fold, or `None` if their stored events are known to lack no tag.
     fn unchecked(&self) -> Option<Arc<dyn AnyReading>>;
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
@@ -86,9 +86,9 @@ pub struct FoldState<F: Fold> {
     pub(crate) is_poisoned: bool,
     /// The filter that the command gave. Together with the fold's type it identifies the state.
     pub(crate) boundary: Filter,
-    /// The hash of its name.
+    /// The hash of the fold's type and the boundary.
     pub(crate) hash: u64,
-    /// Narrowed to the fold's types.
+    /// The boundary, narrowed to the fold's event types.
     pub(crate) filter: Filter,
     reading: Arc<Reading<F::Event>>,
     policy: Option<Arc<SnapshotPolicy<F>>>,
@@ -136,10 +136,10 @@ impl<F: Fold> FoldState<F> {
         })
     }
 
-    /// Estimate of the memory that it uses, in bytes.
+    /// Estimate of the memory that the state uses, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        // A state whose `heap_bytes` panics is too large for the cache. Its command is answered
-        // like any other.
+        // A state whose `heap_bytes` panics is treated as too large for the cache. Its command is
+        // answered like any other.
         let heap = match caught(|| self.fold.heap_bytes()) {
             Ok(Some(bytes)) => bytes,
             Ok(None) if !std::mem::needs_drop::<F>() => 0,
@@ -160,7 +160,8 @@ impl<F: Fold> FoldState<F> {
         let FoldState { reading, fold, boundary, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
         self.events_since += 1;
-        // The filter selected the stored name. An upcaster may have given the event another one.
+        // The filter selected the event by its stored type. An upcaster may have given it another
+        // type.
         let wanted = |name: &str| stored.is_in(boundary, name);
         reading.read(&stored.encoded, wanted, |event| {
             fold.apply(&reading.recorded(stored, event));

@@ -9,7 +9,7 @@ pub(super) struct Relation<A, B> {
     pairs: usize,
 }
 
-/// One or more. Most often it is one, which needs no memory of its own.
+/// One value or several. A single value, which is the common case, needs no allocation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Few<B> {
     One(B),
@@ -59,10 +59,10 @@ impl<A: Ord + Clone, B: Ord> Relation<A, B> {
 
 /// The outcome of a removal.
 pub(super) enum Removal {
-    /// It was not there.
+    /// The value was not in the set.
     Nothing,
     One,
-    /// It is the only one, and still in the set: the owner of the set must drop the whole set.
+    /// The value is the only one, and is still in the set: the owner must drop the whole set.
     Last,
 }
 

@@ -91,8 +91,8 @@ impl<K: Ord, R> Rows<K, R> {
         self.rows.get(key)
     }
 
-    /// The rows whose keys are in this range, in their order. With a tuple as key this is an
-    /// index: all that begin alike stand together.
+    /// The rows whose keys are in this range, in their order. With a tuple as key this is an index:
+    /// rows whose keys begin with the same parts stand together.
     pub fn range<Q>(&self, keys: impl RangeBounds<Q>) -> impl DoubleEndedIterator<Item = (&K, &R)>
     where
         K: Borrow<Q>,
@@ -119,8 +119,8 @@ impl<K, R> Rows<K, R> {
     }
 
     /// Approximate bytes of the rows, for [`Fold::heap_bytes`](crate::Fold::heap_bytes) of a
-    /// source. The size of memory that a key or a row owns elsewhere is unknown, and counts as 32
-    /// bytes if there is any; add the rest.
+    /// source. The size of memory that a key or a row owns elsewhere is unknown. If its type can
+    /// own some, that counts as 32 bytes; add the rest.
     pub fn heap_bytes(&self) -> usize {
         in_tree(self.rows.len(), stored::<K>() + stored::<R>())
     }

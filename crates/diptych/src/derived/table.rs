@@ -15,11 +15,11 @@ use super::{
 };
 
 /// The result of one derivation. The other fields are neither compared nor serialised: derivations
-/// are pure, so they are a function of the source's rows.
+/// are pure, so these fields follow from the source's rows.
 pub struct Table<D: Derivation> {
     pub(super) rows: Rows<D::Key, D::Value>,
-    /// The inputs of each derived row, also of a row that has no value now. A row that no row of
-    /// the source names has no entry.
+    /// The inputs of each derived row that a row of the source names, even if its derivation gave
+    /// no value.
     links: BTreeMap<D::Key, Links<Key<D>>>,
     /// The reverse of `Links::read`: the derived rows that read a row of the source.
     readers: Relation<Key<D>, D::Key>,
@@ -29,7 +29,7 @@ pub struct Table<D: Derivation> {
 #[derive(Clone, PartialEq)]
 struct Links<K> {
     named_by: Few<K>,
-    /// The keys that its derivation looked up, whether they were there or not; sorted.
+    /// The keys that its derivation looked up, found or not; sorted.
     read: Box<[K]>,
 }
 
@@ -57,7 +57,8 @@ impl<D: Derivation> Table<D> {
         let mut affected = BTreeSet::new();
         for (key, before) in changes {
             let (before, now) = (before.as_ref(), source.get(key));
-            // Equal if a change was undone, or if a derived source derived the row again.
+            // They are equal if a change was undone, or if a source that is itself a `Derived`
+            // derived an equal row again.
             if before == now {
                 continue;
             }
@@ -109,7 +110,7 @@ impl<D: Derivation> Table<D> {
 
     fn derive(&mut self, key: D::Key, source: &Rows<Key<D>, Row<D>>) {
         let Some(links) = self.links.get_mut(&key) else {
-            return; // It has just gone.
+            return; // `affected` has just removed it.
         };
         let reads = Reads { source, named_by: &links.named_by, read: RefCell::default() };
         let value = D::derive(&key, &reads);
@@ -159,8 +160,8 @@ impl<'a, S: Source> Reads<'a, S> {
         self.source.get(key)
     }
 
-    /// The rows that [name](Derivation::keys) what is being derived, in the order of their keys.
-    /// There is at least one.
+    /// The rows that [name](Derivation::keys) the key that is being derived, in the order of their
+    /// keys. There is at least one.
     pub fn named_by(&self) -> impl Iterator<Item = (&'a S::Key, &'a S::Row)> {
         self.named_by.iter().filter_map(|key| Some((key, self.get(key)?)))
     }

@@ -27,7 +27,7 @@ enum Step {
     Flickered { thing: u8 },
     #[event("things-kept")]
     SavedState,
-    /// Everything is as it was when it was kept.
+    /// Puts back the rows that were kept.
     #[event("things-restored")]
     Restored,
 }
@@ -87,7 +87,7 @@ impl Source for Things {
     }
 }
 
-/// Where three steps lead to, and nothing if they lead back.
+/// The end of three steps, or nothing if they lead back.
 struct Reach;
 
 impl Derivation for Reach {
@@ -110,7 +110,7 @@ impl Derivation for Reach {
     }
 }
 
-/// Where the first two of a group point, and what is there. It does not look at the others.
+/// The things that the first two members of a group point at. The other members are not read.
 struct Groups;
 
 impl Derivation for Groups {
@@ -128,7 +128,7 @@ impl Derivation for Groups {
     }
 }
 
-/// From how many things each is reached.
+/// The number of things that reach each thing.
 struct ReachedBy;
 
 impl Derivation for ReachedBy {
@@ -172,7 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
 type Both = Derived<(Reach, Groups)>;
 type Chain = Derived<ReachedBy>;
 
-/// Through each form of bytes and back.
+/// The value written in each format and read back.
 fn forms<T: Serialize + DeserializeOwned>(value: &T) -> [T; 3] {
     let named = rmp_serde::to_vec_named(value).unwrap();
     let compact = rmp_serde::to_vec(value).unwrap();
@@ -196,7 +196,7 @@ fn assert_as_derived_anew(both: &Both, chain: &Chain) {
 }
 
 proptest! {
-    /// Also what is neither compared nor serialised.
+    /// This also covers the parts that are neither compared nor serialised.
     #[test]
     fn it_is_at_every_step_what_is_derived_anew(steps in prop::collection::vec(step(), 1..50)) {
         let (mut both, mut chain) = (Both::default(), Chain::default());

@@ -11,8 +11,8 @@ use serde::{
 use super::{Canonical, DigestFailure, Sink, tag};
 use crate::faithful::{NUMBER, Plain, text};
 
-/// Parts whose order counts. Not every sequence knows its length in advance. So an end mark, with
-/// which no part begins, follows the parts, and then their number.
+/// Parts whose order counts. Not every sequence knows its length in advance. So the parts are
+/// followed by an end mark, which begins no part, and by their number.
 pub(super) struct Sequence<'a, S> {
     to: &'a mut S,
     parts: u64,
@@ -53,7 +53,7 @@ const ENTRY_BYTES: usize = 48;
 /// Parts with keys, which are sorted before they are written.
 pub(super) struct Entries<'a, S> {
     to: &'a mut S,
-    /// Key and value of each in the canonical form, one after another.
+    /// The key and the value of each entry in the canonical form, one after another.
     entries: Vec<u8>,
     /// The start of each entry.
     starts: Vec<usize>,
@@ -191,7 +191,7 @@ impl<S: Sink> SerializeStruct for Fields<'_, S> {
             Some(Plain::Unsigned(number)) => to.serialize_u64(number),
             Some(Plain::Signed(number)) => to.serialize_i64(number),
             Some(Plain::Float(number)) => to.serialize_f64(number),
-            // Numbers differ in their digits, so every digit is hashed.
+            // No plain number holds these digits, so the digits themselves are hashed.
             None => {
                 let mut entries = to.tag(tag::STRUCT).name(NUMBER).entries(1)?;
                 entries.field(NUMBER, &number)?;

@@ -2,16 +2,16 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The digest of a state, as [`digest`](crate::digest()) gives it. As text it has 64 hexadecimal
-/// digits, also in whatever serde writes.
+/// The digest of a state, as [`digest`](crate::digest()) gives it. Its text, which serde writes
+/// too, has 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateDigest([u8; 32]);
 
 /// A text is no digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no digest: give the 64 hexadecimal digits that one has")]
+#[error("{text:?} is no digest: a digest has 64 hexadecimal digits")]
 pub struct DigestSyntaxError {
-    /// How it begins.
+    /// The beginning of the text.
     pub text: String,
 }
 

@@ -181,7 +181,7 @@ fn a_value_that_cannot_be_serialised_says_why() {
     assert!(error.contains("Broken") && error.contains("it is locked"), "{error}");
 }
 
-/// The form is hashed in pieces, and where they end is nothing that may be seen.
+/// The form is hashed in pieces. The places where they end must not change the digest.
 #[test]
 fn a_large_value_is_hashed_as_if_it_were_put_together_first() {
     let texts = (1..60).map(|number| "x".repeat(number * 997)).collect::<Vec<_>>();

@@ -1,8 +1,8 @@
 //! Sets without an order of their own.
 //!
-//! To serde a hash set is a sequence in the order of its table. Its parts do not distinguish it
-//! from a list, but its type does: serde hands a collection to `Serializer::collect_seq` as a
-//! whole, and `type_name` names it. A set that serialises itself part by part, or goes through
+//! To serde a hash set is a sequence in the order of its table. Its parts look like those of a
+//! list, but its type does not: serde passes a collection to `Serializer::collect_seq` as a whole,
+//! and there `type_name` names the type. A set that serialises itself part by part, or goes through
 //! `erased_serde`, is not recognised. Such a set is digested in the order that it gives.
 
 use std::any::type_name;
@@ -33,7 +33,7 @@ fn is_unordered_name(mut name: &str) -> bool {
             name = parameters;
             continue;
         }
-        // A slice or a tuple of sets begins with a bracket.
+        // The name of a slice or a tuple of sets begins with a bracket.
         let is_path =
             path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
         let is_set = is_path && path.rsplit("::").next() == Some("HashSet");

@@ -1,9 +1,10 @@
-//! Filters that cannot mean what they say.
+//! Filters that cannot match the events that they ask for.
 
 use diptych_store::Position;
 
 /// A boundary of a command, or the scope of a query, that cannot match the events that it seems to
-/// ask for. This is a mistake of the program: a rule would be off, or an answer wrong, in silence.
+/// ask for. This is a mistake of the program. Without the error, a rule would silently be off, or
+/// an answer silently wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoundaryError {
@@ -35,7 +36,7 @@ pub enum BoundaryError {
     },
     /// A revision was expected of a boundary that is not one stream.
     #[error(
-        "a revision is that of one tag, and the boundary is not one tag: expect a position \
+        "a revision belongs to one tag, and the boundary is not one tag: expect a position \
          with `unchanged_since` instead"
     )]
     NotOneStream,
@@ -52,8 +53,8 @@ pub enum BoundaryError {
     },
     /// `conflicts_with` of a command without a state for these conflicts.
     #[error(
-        "`conflicts_with` asks for {conflicts}, and the command has no state that this could be \
-         about: give it one"
+        "`conflicts_with` asks for {conflicts}, and no state of the command has such events: give \
+         it one that does"
     )]
     NoState {
         /// The filter of the conflicts.

@@ -32,10 +32,9 @@ pub trait Codec {
     ) -> Result<T, Box<dyn Error + Send + Sync + 'static>>;
 }
 
-/// JSON text, the default: every tool reads it, and fields that a reader does not know are
-/// passed over.
+/// JSON text, the default: every tool reads it, and a reader skips fields that it does not know.
 ///
-/// Every finite float is read back to the bit. A value that would be read back as another is
+/// Every finite float is read back bit for bit. A value that would be read back as another value is
 /// refused, at any depth in the event. This concerns floats that are infinite or not a number, and
 /// `Some` of `None`, of `()` or of a unit struct: JSON writes `null` in each case.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +57,13 @@ impl Codec for Json {
 }
 
 /// [MessagePack](https://msgpack.org), by `rmp-serde`: smaller and faster than JSON, exact for
-/// every number, and with the names of fields, so that unknown ones are passed over.
+/// every number, and with the names of fields, so that a reader skips unknown ones.
 ///
-/// A value that would be read back as another is refused, at any depth in the event. This concerns
-/// `Some` of `None` or of `()`, because MessagePack has a single nil. It also concerns a number of
-/// a `serde_json::Value` with more digits than a `u64`, an `i64` or an `f64` holds, which exists
-/// only with the feature `arbitrary_precision` of `serde_json`. Bytes after the value are an error.
+/// A value that would be read back as another value is refused, at any depth in the event. This
+/// concerns `Some` of `None` or of `()`, because MessagePack has a single nil. It also concerns a
+/// number of a `serde_json::Value` with more digits than a `u64`, an `i64` or an `f64` holds, which
+/// exists only with the feature `arbitrary_precision` of `serde_json`. Bytes after the value are an
+/// error.
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePack;
 
@@ -87,7 +87,7 @@ impl Codec for MessagePack {
 }
 
 /// # Errors
-/// If bytes follow the value: then the payload is of another codec, or holds two values.
+/// If bytes follow the value. The payload is then of another codec, or holds two values.
 pub(crate) fn packed_end(
     deserializer: &mut Deserializer<ReadRefReader<'_, [u8]>>,
 ) -> Result<(), &'static str> {

@@ -10,16 +10,16 @@ use foldhash::fast::RandomState;
 use super::{Codec, EncodedEvent, EventType, Json, JsonObject, SchemaError, UpcastError};
 use crate::panics::caught;
 
-/// Maximum number of steps from a stored event to one of today, so that a mistake in the
-/// declarations is an error and not an endless loop.
+/// Maximum number of upcasting steps for one stored event. It makes a mistake in the declarations
+/// an error instead of an endless loop.
 const STEPS: u32 = 64;
 
 type UpcastStep = Arc<dyn Fn(&EncodedEvent<'_>) -> Result<Vec<Upcast>, UpcastError> + Send + Sync>;
 
 /// How events that were written by older programs become events that this one knows.
 ///
-/// Each upcaster takes one type at one version, and gives one event, several, or none; they are
-/// chained until no upcaster takes the result. The log stays as it is. Decisions, views and
+/// Each upcaster takes one type at one version, and gives one event, several, or none. Upcasters
+/// are chained until none takes the result. The log stays as it is. Decisions, views and
 /// projections all apply the same upcasters. A reader that asks for a type also gets the events
 /// that can become that type.
 ///
@@ -76,7 +76,7 @@ impl Upcast {
     /// An event with this JSON as its payload.
     ///
     /// # Errors
-    /// If the value cannot be written as JSON, or would be read back as another.
+    /// If the value cannot be written as JSON, or would be read back as another value.
     pub fn json(
         event_type: impl Into<Cow<'static, str>>,
         version: u32,
@@ -93,13 +93,13 @@ impl Upcast {
 }
 
 impl Upcasters {
-    /// None.
+    /// No upcasters.
     pub fn new() -> Upcasters {
         Upcasters::default()
     }
 
-    /// 1 to 1 on JSON: changes the fields of an object, which is then of the next version. A field
-    /// that is not touched stays byte for byte.
+    /// 1 to 1 on JSON: changes the fields of an object, which makes the payload of the next
+    /// version. A field that is not touched stays byte for byte.
     #[must_use]
     pub fn object(
         self,
@@ -211,8 +211,8 @@ impl Upcasters {
         !self.by_type.is_empty() && self.by_type.contains_key(event_type)
     }
 
-    /// Whether upcasters of this type lead up to the version of the event and end there. Then the
-    /// event stays as it is by intent, and not because an upcaster is missing.
+    /// Whether this type has upcasters that keep the type, and none from the event's version or
+    /// later. Then the event stays as it is by intent, and not because an upcaster is missing.
     pub(crate) fn led_to(&self, event: &EncodedEvent<'_>) -> bool {
         self.by_type.get(event.event_type).is_some_and(|of_type| {
             let last = of_type.by_version.keys().max();
@@ -286,8 +286,8 @@ impl Upcasters {
     /// The events that this event is today: itself, others, or none.
     ///
     /// # Errors
-    /// [`SchemaError::Upcast`] if an upcaster fails, [`SchemaError::Declaration`] if they lead
-    /// in a circle.
+    /// [`SchemaError::Upcast`] if an upcaster fails, [`SchemaError::Declaration`] if the upcasters
+    /// lead in a circle.
     pub(crate) fn apply(&self, encoded: &EncodedEvent<'_>) -> Result<Vec<Upcast>, SchemaError> {
         let first = Upcast {
             event_type: Cow::Owned(encoded.event_type.to_owned()),
@@ -343,7 +343,7 @@ impl Upcasters {
             false
         };
         let name = self.by_type.keys().filter(|name| is_in_circle(name)).min()?;
-        Some(format!("{name} is renamed, in the end to {name}: leave the last name as it is"))
+        Some(format!("{name} is renamed back to itself: remove one of these renames"))
     }
 }
 

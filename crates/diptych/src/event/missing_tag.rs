@@ -16,12 +16,12 @@ pub struct MissingTag {
     pub stored_version: u32,
     /// The key of the tag that it lacks.
     pub key: String,
-    /// Where it stands.
+    /// The position of the event.
     pub position: Position,
 }
 
 impl MissingTag {
-    /// Whether both miss one tag of one event type.
+    /// Whether both are about the same tag key of the same event type.
     pub(super) fn is_like(&self, other: &MissingTag) -> bool {
         self.event_type == other.event_type && self.key == other.key
     }

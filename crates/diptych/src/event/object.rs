@@ -190,7 +190,7 @@ impl<'a> JsonObject<'a> {
     }
 }
 
-/// Its JSON.
+/// Writes the object as JSON.
 impl fmt::Display for JsonObject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, Field { key, value, .. }) in self.fields.iter().enumerate() {

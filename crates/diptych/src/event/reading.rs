@@ -26,7 +26,7 @@ pub(crate) struct Reading<E> {
     stored: Vec<Cow<'static, str>>,
     upcasters: Arc<Upcasters>,
     log: LogId,
-    /// Tags that stored events lack, once they were checked.
+    /// Tags that stored events lack. Set once these events were checked.
     untagged: OnceLock<Vec<MissingTag>>,
     event: PhantomData<fn() -> E>,
 }
@@ -87,7 +87,7 @@ impl<'a> StoredEvent<'a> {
         }
     }
 
-    /// Whether the filter has an event of this type with its tags.
+    /// Whether the filter matches the event's tags together with this type.
     pub(crate) fn is_in(&self, filter: &Filter, event_type: &str) -> bool {
         let tags: Vec<_> = match &self.tags {
             Tags::Read(event) => event.tags().collect(),
@@ -125,8 +125,8 @@ impl<E: Event> Reading<E> {
     /// match nothing, and the rule would be silently off.
     pub(crate) fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {
         match filter.items() {
-            // Without any type the filter matches nothing. An item without types matches every
-            // type.
+            // If `E` has no types, the filter must match nothing, but an item without types matches
+            // every type.
             _ if self.stored.is_empty() => Ok(Filter::nothing()),
             [item] => Ok(self.narrow_item(item)?.into()),
             items => items.iter().map(|item| self.narrow_item(item)).collect(),
@@ -198,12 +198,12 @@ impl<E: Event> Reading<E> {
         keys
     }
 
-    /// Passes the events that the stored event is today to `each`, as far as they belong to `E`:
+    /// Turns a stored event into the events that it is today, and passes those of `E` to `each`:
     /// none, one or several.
     ///
     /// If the type has upcasters, `wanted` tells whether the boundary contains an event of the
-    /// resulting type. The selection also contains events that only could have become such an
-    /// event.
+    /// resulting type. This has to be asked, because the filter also selects events that can become
+    /// such an event and do not.
     pub(crate) fn read(
         &self,
         encoded: &EncodedEvent<'_>,
@@ -221,7 +221,7 @@ impl<E: Event> Reading<E> {
                 }
             }
         } else if !self.has(name) && !self.upcasters.led_to(encoded) {
-            // With an upcaster it might have become an event that was asked for.
+            // An upcaster that would turn the event into a wanted one may be missing.
             return Err(encoded.unknown::<E>());
         } else if self.has(name) && wanted(name) {
             each(self.decode(encoded)?);

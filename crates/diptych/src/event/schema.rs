@@ -20,7 +20,7 @@ pub(crate) struct Schema {
     upcasters: Arc<Upcasters>,
     log: LogId,
     tag_bytes: usize,
-    /// Types and keys of tags that older events need not carry.
+    /// Event types, each with the key of a tag that older events need not carry.
     accepted: Vec<TagExemption>,
     readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
 }
@@ -52,7 +52,7 @@ impl Schema {
         self.upcasters.know(event_type)
     }
 
-    /// Tags that stored events of these types lack, without the accepted ones. The log is checked
+    /// Tags that stored events of these types lack, except the accepted ones. The log is checked
     /// only once.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Schema {
         Ok(declared.untagged().get_or_init(|| missing))
     }
 
-    /// Events of `E`, for the checks that need no type.
+    /// The reading of `E`, for checks that do not name `E`.
     pub(crate) fn declared<E: Event>(&self) -> Result<Arc<dyn AnyReading>, SchemaError> {
         Ok(self.reading::<E>()?)
     }

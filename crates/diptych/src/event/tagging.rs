@@ -1,10 +1,11 @@
 //! Tags that a type got after some of its events were written.
 //!
 //! A tag is written with its event. An event that was written before its type had the tag is not
-//! found by it, so a rule over that tag does not see the event. To detect this, the app decodes
-//! some stored events as events of today and encodes them again. A tag that the new encoding has
-//! and the stored event lacks is missing. A tag of an `Option` that is `None`, or of an empty list,
-//! is missing nowhere. A tag that is now made from another field, or spelt otherwise, is missing.
+//! found by that tag, so a rule over the tag does not see the event. To detect this, the app
+//! decodes some stored events as events of today and encodes them again. A tag that the new
+//! encoding has and the stored event lacks is missing. A field that is `None` or an empty list
+//! gives no tag, so none is missing. A tag that is now made from another field, or spelt
+//! differently, counts as missing.
 //!
 //! The number of checked events is bounded. Types at version 1 without an upcaster are not checked:
 //! such a type needs a new version to get a tag.
@@ -21,11 +22,11 @@ pub(super) const PROBES: u64 = 16;
 /// Number of events that are checked from each of these places.
 pub(super) const PROBE_EVENTS: usize = 16;
 
-/// Events of some Rust type, for the checks that need no type.
+/// The reading of some Rust type's events, for checks that do not name the type.
 pub trait AnyReading: Send + Sync {
     /// Whether an event of this name is, or can become, one of these events.
     fn knows(&self, event_type: &str) -> bool;
-    /// The tags that stored events lack, once they were checked.
+    /// The tags that stored events lack. Set once these events were checked.
     fn untagged(&self) -> &OnceLock<Vec<MissingTag>>;
     /// Names in the log that may have older events of types with tags.
     fn older(&self) -> Vec<Cow<'static, str>>;

@@ -60,7 +60,7 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
     Some((negative, digits, exponent))
 }
 
-/// The text that stands in a struct with one of the private names.
+/// The text that a struct with one of the private names holds.
 pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Option<String> {
     match serde_json::to_value(value) {
         Ok(Value::String(text)) => Some(text),

@@ -1,4 +1,4 @@
-//! Telling a follower what to do: pause, step, resume, begin again.
+//! Requests to a follower: pause, step, resume, begin again.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{FollowState, FollowerStop, Progress, progress::HaltCause};
 
-/// Requests that may wait for one follower.
+/// Maximum number of requests that wait for one follower.
 const WAITING: usize = 16;
 
 /// A request to a follower.
@@ -34,17 +34,17 @@ pub(crate) enum FollowerRequest {
     Confirm,
 }
 
-/// Why a view or a projection did not do what it was told.
+/// Why a view or a projection did not carry out a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// It is stopped, or stopped while it did that.
+    /// It is stopped, or it stopped while it carried out the request.
     #[error(transparent)]
     Stopped(FollowerStop),
-    /// It goes on by itself: only a paused one is stepped.
+    /// It is not paused. Only a paused view or projection can be stepped.
     #[error("it is not paused, and goes on by itself: pause it first")]
     NotPaused,
-    /// The log gives nothing more.
+    /// The log has ended.
     #[error("the log ended: {reason}")]
     Ended {
         /// The reason that the log gives.
@@ -80,25 +80,26 @@ pub(super) type Requests = mpsc::Receiver<(FollowerRequest, Reply)>;
 
 /// The runner of a projection, as its [`Target`](crate::projection::Target) sees it.
 ///
-/// A target that waits for something, such as a lock that another program holds, asks it whether to
-/// go on waiting.
+/// A target that waits for something, such as a lock that another program holds, asks the runner
+/// whether to continue to wait.
 #[derive(Clone)]
 pub struct RunnerHandle {
     progress: Arc<Progress>,
-    /// Weak, because the end of the app shows in the end of the senders.
+    /// Weak, because the thread ends when the app has dropped all senders.
     requests: mpsc::WeakSender<(FollowerRequest, Reply)>,
 }
 
 impl RunnerHandle {
-    /// Whether the runner is to end, or is asked for something: to pause, to step, to reset. A
-    /// target then soon gives up waiting, with
-    /// [`Unavailable`](crate::projection::TargetError::Unavailable); it is called again.
+    /// Whether the runner has to end, or a request waits for it: pause, step, rebuild. The target
+    /// should then soon give up its wait with
+    /// [`Unavailable`](crate::projection::TargetError::Unavailable). The runner calls it again
+    /// later.
     pub fn is_wanted(&self) -> bool {
         let is_asked = |requests: mpsc::Sender<_>| requests.capacity() < requests.max_capacity();
         self.progress.is_ending() || self.requests.upgrade().is_none_or(is_asked)
     }
 
-    /// Shows in the state of the projection that it waits, and for what, until it goes on.
+    /// Shows in the state of the projection that it waits, and for what, until it continues.
     pub fn waits(&self, reason: String) {
         if self.progress.is_running() {
             tracing::warn!(follower = self.progress.name(), reason, "following the log waits");
@@ -149,7 +150,7 @@ impl WorkerControl {
         }
     }
 
-    /// Waits until the thread has ended and holds nothing any more.
+    /// Waits until the thread has dropped everything that it owns.
     pub(crate) async fn ended(&self) {
         // The thread drops the receiver of requests together with everything else that it owns.
         self.requests.closed().await;

@@ -10,8 +10,8 @@ use crate::token::{ClaimError, TokenError};
 /// A view or a projection did not reach the needed position in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is at position {have}, and {need} was asked for: it did not come that far within \
-     {within:?}; ask again, for longer or for less"
+    "it is at position {have}, and did not reach the required position {need} within {within:?}: \
+     ask again with more time, or require less"
 )]
 pub struct NotYet {
     /// The lowest position that was acceptable.
@@ -40,9 +40,10 @@ pub enum WaitError {
         /// The event before which it stopped, and the reason.
         stopped: FollowerStop,
     },
-    /// The log ended before it reached the position, or before the end of the log was known.
+    /// The log ended before the view or projection reached the position, or before the end of the
+    /// log was known.
     #[error(
-        "the log ended, and what is durable beyond the view is not known: {reason}; open the log \
+        "the log ended, and it may have durable events that the view lacks: {reason}; open the log \
          again, then ask again"
     )]
     Ended {
@@ -55,7 +56,7 @@ pub enum WaitError {
     /// The app was stopped before it reached the position.
     #[error("the app was stopped: start it again, and ask again")]
     AppStopped,
-    /// The log cannot be read now, to compare the token with it.
+    /// The log cannot be read now, so the token cannot be compared with it.
     #[error("the log cannot be read: {reason}")]
     Unavailable {
         /// The error of the store.

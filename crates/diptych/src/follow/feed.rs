@@ -1,14 +1,14 @@
 //! Reading for all followers of an app.
 //!
-//! A follower asks for the page after its position. If other running followers are there or just
-//! behind, the page is read with the events that any follower needs, and kept for them. Otherwise
-//! it is read with the filter of this follower alone. So followers in step share reading and
-//! decoding, and a follower that is far behind slows down no other.
+//! A follower asks for the page after its position. If other running followers are at that position
+//! or just behind it, the page is read with the events that any follower needs, and kept for them.
+//! Otherwise it is read with the filter of this follower alone. So followers that are close
+//! together share reading and decoding, and a follower that is far behind slows down no other.
 //!
 //! A page ends where a commit ends, so that no follower shows half of a commit. The published end
 //! of the log is such a place. Below it, a commit ends where `recorded_at` changes, because all
-//! events of one commit have the same instant. If it does not change for more events than one
-//! commit can have, the page is marked as one that may end within a commit.
+//! events of one commit have the same instant. If `recorded_at` does not change for more events
+//! than one commit can have, the page is marked as one that may end within a commit.
 
 use std::{
     collections::VecDeque,
@@ -49,7 +49,7 @@ pub(crate) struct Feed {
 /// A page for several followers. It is read, or one of them reads it now.
 struct SharedPage {
     after: Position,
-    /// The end of the page, 0 as long as it is not read.
+    /// The end of the page, 0 until it is read.
     upto: AtomicU64,
     page: OnceLock<Result<Arc<Page>, ReadError>>,
 }
@@ -103,8 +103,8 @@ impl Feed {
                 shared.upto.store(page.upto.get(), Ordering::Release);
                 Ok(Arc::new(page))
             });
-            // An error of the shared read need not concern this follower. An event right behind
-            // `after` that could not be decoded is tried again.
+            // An error of the shared read need not concern this follower, so it reads again for
+            // itself. It also does so if the event right after `after` could not be decoded.
             if let Ok(page) = page {
                 let slice = page.slice(reading, after);
                 if slice.upto > after {
@@ -173,7 +173,8 @@ async fn read(
         if let Some(upto) = last_change(&batches) {
             return Ok(Page::new(upto, End::Commit, batches));
         }
-        // More events than one commit can have: the clock stands still, and shows no end of one.
+        // The batches do not show where a commit ends: there are no events, or the clock stands
+        // still for more events than one commit can have.
         if events == 0 || events > store.limits().commit_events {
             return Ok(Page::new(cursor, End::Anywhere, batches));
         }

@@ -21,13 +21,13 @@ use crate::{
     wait,
 };
 
-/// A handle to look after one view or projection of an app: see [`App::view`](crate::App::view) and
-/// [`App::projection`](crate::App::projection).
+/// A handle to watch and control one view or projection of an app: see
+/// [`App::view`](crate::App::view) and [`App::projection`](crate::App::projection).
 #[derive(Clone)]
 pub struct FollowerControl {
     kind: FollowerKind,
     worker: Arc<WorkerControl>,
-    /// A handle that outlives its app does not keep the store open.
+    /// Weak, so that a handle that outlives its app does not keep the store open.
     lineage: Weak<Lineage>,
     head: Head,
     /// `None` if the state is not in memory.
@@ -78,7 +78,7 @@ impl FollowerControl {
         }
     }
 
-    /// All events up to here are applied.
+    /// The position up to which all events are applied.
     pub fn position(&self) -> Position {
         match &self.report {
             Some(report) => report.position(),
@@ -89,8 +89,8 @@ impl FollowerControl {
     /// Waits until the events of this command are applied. Returns the position that was reached.
     ///
     /// # Errors
-    /// [`WaitError::NotYet`] if that takes longer than `within`; other errors if it will not get
-    /// there.
+    /// [`WaitError::NotYet`] if that takes longer than `within`; other errors if the position
+    /// cannot be reached.
     pub async fn after(&self, receipt: &Receipt, within: Duration) -> Result<Position, WaitError> {
         let mut claims = Claims::default();
         let lineage = self.lineage.upgrade().ok_or(WaitError::AppStopped)?;
@@ -126,8 +126,8 @@ impl FollowerControl {
         }
     }
 
-    /// Waits until `need` is reached and the follower confirms it. While no event came, another
-    /// database may have been put in the place of a projection.
+    /// Waits until `need` is reached and the follower confirms it. A projection has to confirm,
+    /// because another database may have been put in its place while no event came.
     async fn reaches(&self, need: Position) -> Result<Position, HaltCause> {
         loop {
             self.progress().until(need).await?;
@@ -139,7 +139,7 @@ impl FollowerControl {
                     return Err(HaltCause::HistoryChanged(changed));
                 }
                 Err(ControlError::Closed) => return Err(HaltCause::Closed),
-                // The rows went back, or the database cannot confirm for now.
+                // The rows are at a lower position now, or the database cannot confirm yet.
                 Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
             }
         }
@@ -182,9 +182,9 @@ impl FollowerControl {
 
     /// Starts over from the start of the log, also after a pause or a failure.
     ///
-    /// A view is folded again beside its present state, which answers until then and applies
-    /// nothing more. Its snapshots are removed. This returns when the new fold has begun; the new
-    /// state takes over when it has reached the position of the old one.
+    /// A view is folded again beside its present state. Its snapshots are removed. This returns
+    /// when the new fold has begun. The present state applies no more events, and answers queries
+    /// until the new state has reached the same position and takes over.
     ///
     /// A projection removes all its rows first. This returns when the rows are gone.
     ///
@@ -195,7 +195,8 @@ impl FollowerControl {
         self.worker.ask(FollowerRequest::Rebuild).await.map(drop)
     }
 
-    /// Stores the state outside the log now: a view as a snapshot, a projection its checkpoint.
+    /// Stores the state outside the log now: the snapshot of a view, or the checkpoint of a
+    /// projection.
     ///
     /// # Errors
     /// [`ControlError`] if the app keeps no snapshots of the view, or the state cannot be written.

@@ -47,7 +47,8 @@ impl Followers {
 
     /// Ends all followers, and waits until they have ended.
     pub(crate) async fn stop(&self) {
-        // First tell every follower to end, also one that waits for a store which does not answer.
+        // First every follower is told to end, even one that waits for a store that does not
+        // answer.
         self.all.iter().for_each(|follower| follower.worker().end());
         for follower in &self.all {
             follower.worker().ended().await;

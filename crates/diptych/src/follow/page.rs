@@ -12,20 +12,20 @@ use tokio::time::Instant;
 
 use crate::event::{Event, Reading, Recorded, SchemaError, StoredEvent};
 
-/// A part of the log that was read at once, and what it decodes to.
+/// A part of the log that was read at once, and the events decoded from it.
 pub(crate) struct Page {
     /// Everything up to here was considered.
     pub(super) upto: Position,
     end: End,
     pub(super) batches: Vec<Batch>,
-    /// By the type of the events. Few, so a list.
+    /// By the Rust type of the events. There are few types, so a list is enough.
     decoded: Mutex<Vec<(TypeId, Decoding)>>,
 }
 
 /// Where a page ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// At the head of this moment.
+    /// At the head, as it was at this time.
     Head(Instant),
     /// Where a commit ends.
     Commit,
@@ -39,7 +39,7 @@ type Decoding = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
 /// The events of a page that are events of `E`.
 struct DecodedPage<E> {
     events: Vec<Recorded<E>>,
-    /// The first event that could not be read. No event behind it was read.
+    /// The first event that could not be read. No event after it was read.
     failed: Option<(Position, SchemaError)>,
     payload_bytes: usize,
 }
@@ -49,7 +49,7 @@ impl Page {
         Page { upto, end, batches, decoded: Mutex::default() }
     }
 
-    /// Events that need not be read from anywhere.
+    /// A slice of these events, without reading a log.
     #[cfg(feature = "testing")]
     pub(crate) fn decoded_before<E: Event>(events: Vec<Recorded<E>>) -> Slice<E> {
         let position = |event: Option<&Recorded<E>>| event.map(|event| event.position);
@@ -93,7 +93,7 @@ impl Page {
         let events = decoding.get_or_init(|| Arc::new(self.decode(reading)));
         match events.clone().downcast() {
             Ok(decoded) => decoded,
-            // Not reached: it is stored under the type of its events.
+            // Not reached: the decoded page is stored under the type of its events.
             Err(_) => Arc::new(self.decode(reading)),
         }
     }
@@ -130,16 +130,17 @@ impl Page {
     }
 }
 
-/// The events that a follower applies at once: decoded, in order, and up to which position.
+/// Decoded events that a follower applies together, in order, with the range of positions that they
+/// cover.
 pub(crate) struct Slice<E> {
     page: Arc<Page>,
     decoded: Arc<DecodedPage<E>>,
     range: Range<usize>,
-    /// Everything above this…
+    /// The slice has all events of `E` above this position…
     pub(crate) after: Position,
-    /// …and at or below this is in the events, if it is of `E` at all.
+    /// …and at or below this one.
     pub(crate) upto: Position,
-    /// Whether it ends where its follower wanted it to.
+    /// Whether the follower cut off the rest.
     is_cut: bool,
 }
 
@@ -156,18 +157,19 @@ impl<E> Slice<E> {
         self.decoded.events.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// The event right behind the slice, if it could not be read.
+    /// The event right after the slice, if it could not be read.
     pub(crate) fn failed(&self) -> Option<&(Position, SchemaError)> {
         let failed = self.decoded.failed.as_ref();
         failed.filter(|(at, _)| !self.is_cut && self.upto == at.before())
     }
 
-    /// Whether it can be shown: no commit goes on behind it, or the follower has to stop there.
+    /// Whether the state at its end can be shown: no commit continues after it, or the follower has
+    /// to stop there.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_cut || self.upto < self.page.upto || self.page.end != End::Anywhere
     }
 
-    /// When the log had nothing beyond the slice.
+    /// A time at which the log had nothing beyond the slice.
     pub(crate) fn complete_at(&self) -> Option<Instant> {
         match self.page.end {
             End::Head(at) if self.upto == self.page.upto => Some(at),
@@ -175,7 +177,7 @@ impl<E> Slice<E> {
         }
     }
 
-    /// The checksum of the event that it ends with, if that was read.
+    /// The checksum of the event that the slice ends with, if that event was read.
     pub(crate) fn checksum(&self) -> Option<EventChecksum> {
         let batches = self.page.batches.iter().rev();
         let mut events = batches.flat_map(|batch| batch.iter().rev());
@@ -183,7 +185,7 @@ impl<E> Slice<E> {
         (last.position() == self.upto).then(|| EventChecksum::of(&last))
     }
 
-    /// About how many bytes of payload went into the events.
+    /// Estimate of the payload bytes of the events.
     pub(crate) fn payload_bytes(&self) -> usize {
         let of_page = self.decoded.events.len().max(1);
         self.decoded.payload_bytes / of_page * self.range.len()
@@ -198,7 +200,7 @@ impl<E> Slice<E> {
         Slice { page, decoded, range, after: self.after, upto, is_cut: true }
     }
 
-    /// The part of it up to and with its first event.
+    /// The part of it up to and including its first event.
     pub(crate) fn first(self) -> Slice<E> {
         match self.events().first().map(|event| event.position) {
             Some(position) => self.before(position.plus(1)),

@@ -30,14 +30,14 @@ pub(crate) struct Progress {
     events: AtomicU64,
     /// Whether it continues by itself.
     running: AtomicBool,
-    /// Whether it is to end.
+    /// Whether it has to end.
     ending: AtomicBool,
     /// Whether it applies no more events for now. Each query reads this without a lock.
     still: AtomicBool,
     doing: Mutex<Doing>,
     times: Mutex<Times>,
-    /// Wakes the callers that wait for a position. It is replaced each time that the follower
-    /// stops.
+    /// Wakes the callers that wait for a position. It is replaced each time that the follower stops
+    /// or starts over.
     arrivals: Mutex<HeadPublisher>,
 }
 
@@ -182,8 +182,8 @@ impl Progress {
         {
             let (after, seconds) = (self.position(), busy.as_secs());
             let reason = format!(
-                "at work for {seconds} s with what comes after position {after}: the store, a \
-                 fold or a database does not come back"
+                "at work for {seconds} s on the events after position {after}: the store, a fold \
+                 or a database does not return"
             );
             tracing::warn!(follower = self.name, reason, "following the log");
             doing.change(FollowState::Stalled { reason });
@@ -261,8 +261,9 @@ impl Progress {
         }
     }
 
-    /// Checks that `head` shows the current end of the log. Once the app is stopped or the store
-    /// has ended it does not, because the log may go on elsewhere. Call this after reading `head`.
+    /// Checks that `head` shows the current end of the log. It no longer does once the app is
+    /// stopped or the store has ended, because the log may continue elsewhere. Call this after
+    /// reading `head`.
     pub(crate) fn check_current(&self, head: &Head) -> Result<(), HaltCause> {
         if self.is_ending() {
             return Err(HaltCause::Closed);
@@ -276,8 +277,8 @@ impl Progress {
     /// Waits until all events up to here are applied.
     pub(crate) async fn until(&self, position: Position) -> Result<(), HaltCause> {
         while self.position() < position {
-            // After an end the loop checks the state again, because the follower may have started
-            // over.
+            // If this wait ends early, the loop checks the state again, because the follower may
+            // have started over.
             let _ = self.arrivals()?.after(position.before()).await;
         }
         Ok(())
@@ -285,7 +286,7 @@ impl Progress {
 }
 
 impl HaltCause {
-    /// The store has ended.
+    /// The cause for a store that has ended.
     pub(crate) fn ended(head: &Head) -> HaltCause {
         match head.ended() {
             Some(Unavailable::HistoryChanged(changed)) => HaltCause::HistoryChanged(changed),

@@ -1,5 +1,5 @@
 //! Checks all followers once a second, from a thread of its own: a follower whose fold, database or
-//! store hangs cannot report it.
+//! store hangs cannot report that itself.
 
 use std::{
     io,
@@ -34,7 +34,8 @@ impl Pulse {
         let thread = thread::Builder::new().name("diptych pulse".to_owned()).spawn(move || {
             let _entered = runtime.as_ref().map(Handle::enter);
             while !ends.load(Ordering::SeqCst) {
-                // A change ends the head, which stops the followers.
+                // If the history has changed, the check ends the head, and that stops the
+                // followers.
                 let _ = store.check_history();
                 let head = head.position();
                 followers.iter().for_each(|follower| follower.observe(head));
@@ -50,7 +51,7 @@ impl Drop for Pulse {
         self.is_ending.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It has nothing to say.
+            // The thread returns no result.
             let _ = thread.join();
         }
     }

@@ -42,7 +42,7 @@ impl FollowState {
 }
 
 /// A view that applies no more events for now, although the log may go on. Its answers do not
-/// change.
+/// change until it continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standstill {
@@ -60,7 +60,7 @@ impl fmt::Display for Standstill {
 
 /// The position at which a view or a projection stopped, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stopped before position {at}: {reason}; mend it, then resume or rebuild")]
+#[error("stopped before position {at}: {reason}; fix it, then resume or rebuild")]
 pub struct FollowerStop {
     /// The event that it could not apply. All events before it are applied.
     pub at: Position,

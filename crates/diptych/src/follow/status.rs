@@ -10,7 +10,7 @@ use super::state::{FollowState, Lag};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FollowerKind {
-    /// A fold in memory, asked by queries.
+    /// A fold in memory that answers queries.
     View,
     /// Rows outside the log.
     Projection,
@@ -60,8 +60,8 @@ pub struct FollowerStatus {
 pub struct FollowerMemory {
     /// Number of copies: one at first, later two, and one more for each query that takes long.
     pub copies: usize,
-    /// Estimate of the bytes of one copy: its own size and what
-    /// [`heap_bytes`](crate::Fold::heap_bytes) returns, or else all payloads that were applied.
+    /// Estimate of the bytes of one copy: its own size, and the result of
+    /// [`heap_bytes`](crate::Fold::heap_bytes), or else the bytes of all applied payloads.
     pub copy_bytes: usize,
 }
 

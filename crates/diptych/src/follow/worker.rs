@@ -42,7 +42,7 @@ pub(crate) trait Follower: Send + 'static {
     /// Finds its position. Called again after a failure.
     fn open(&mut self, head: &Head) -> Result<(), Halt>;
 
-    /// All events up to here are applied.
+    /// The position up to which all events are applied.
     fn position(&self) -> Position;
 
     /// Applies the next events. An unreadable event after the slice is the worker's concern.
@@ -87,7 +87,7 @@ pub(crate) enum Halt {
     Later { reason: String },
 }
 
-/// An event that ends an idle wait, besides a request.
+/// The condition that ends an idle wait. A request always ends it.
 enum Idle {
     /// The log has new events.
     News,
@@ -231,7 +231,7 @@ impl<F: Follower> Worker<F> {
         }
     }
 
-    /// Notes a success after failures.
+    /// Notes a success: the wait before a retry is short again, and a stalled follower catches up.
     fn goes_on(&mut self) {
         self.wait = FIRST_WAIT;
         if self.mode == Mode::Running
@@ -291,7 +291,7 @@ impl<F: Follower> Worker<F> {
             (Ok(()), None) => {
                 self.goes_on();
                 self.progress.measure(self.feed.head().position());
-                // The follower may have gone back meanwhile.
+                // The follower may have gone back to a lower position meanwhile.
                 if let Some(at) = complete_at
                     && self.follower.position() >= upto
                 {
@@ -310,7 +310,7 @@ impl<F: Follower> Worker<F> {
 
     fn not_read(&mut self, error: ReadError, after: Position) {
         match error {
-            // The read was cut short by the end.
+            // The follower has to end, and this cut the read short.
             _ if self.progress.is_ending() => {}
             ReadError::Unavailable(Unavailable::Backend(_)) => self.stall(error.to_string()),
             ReadError::Unavailable(why) => self.ended(why),
@@ -319,7 +319,7 @@ impl<F: Follower> Worker<F> {
     }
 
     fn stop(&mut self, stopped: FollowerStop) {
-        // The position may have changed when the cause was fixed.
+        // Fixing the cause may change the position, so the follower is opened again.
         self.is_open = false;
         tracing::error!(follower = self.progress.name(), %stopped, "following the log");
         self.mode = Mode::Halted;
@@ -353,7 +353,7 @@ impl<F: Follower> Worker<F> {
         }
         self.progress.measure(self.feed.head().position());
         let (mut news, longest) = match idle {
-            // The head may have moved by now: then it is news at once.
+            // If the head has moved by now, the future is ready at once.
             Idle::News => (Some(self.feed.head().after(self.follower.position())), None),
             Idle::For(wait) => (None, wait),
         };
@@ -480,7 +480,7 @@ impl<F: Follower> Worker<F> {
                 self.is_open |= self.mode != Mode::Halted;
                 self.goes_on();
                 if self.follower.position() < before {
-                    // The rows are gone, and are made again now, whatever the refresh option is.
+                    // Rows are gone. They are made again now, whatever the refresh option is.
                     self.rests_since = None;
                 }
                 Ok(())

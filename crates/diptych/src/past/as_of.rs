@@ -129,8 +129,8 @@ impl<Q: Query> Replay<Q> {
         start::<Q, _, _>(panel, || fold)?.await
     }
 
-    /// The answers at two points. If both are in log order, the earlier one comes first, and the
-    /// later one is folded on from it.
+    /// The answers at two points. If both are in log order, `first` has to be the earlier one, and
+    /// the fold continues from it to `last`.
     pub(super) async fn answers(
         self,
         panel: &RightPanel,
@@ -204,7 +204,7 @@ impl<Q: Query> Replay<Q> {
             if selection.last(bound).await? > at.min(upto) {
                 return Ok(None);
             }
-            // Up to the bound no event matches that only one of the view and the point contains.
+            // Up to the bound, no matching event is in only one of the view and the point.
             let image = live.held();
             if image.position() <= bound {
                 return self.answer_of_live(&image, prefix).map(Some);

@@ -24,8 +24,8 @@ pub struct Explain<'a, Q> {
     limit: usize,
 }
 
-/// The events that made an answer: a view that takes in these and no others, in this order, gives
-/// the same one.
+/// The events that made an answer: a view that applies exactly these, in this order, gives the same
+/// answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation<E> {
@@ -34,8 +34,8 @@ pub struct Explanation<E> {
     /// All events up to here were considered. If the limit cut the list off, this is the position
     /// of the last listed event, and the list explains the answer as of this position.
     ///
-    /// In order of when the events [occurred](Point::occurred_before), it is the position up to
-    /// which the log was considered, cut off or not.
+    /// If the list is in order of when the events [occurred](Point::occurred_before), this is the
+    /// position up to which the log was considered, even if the list was cut off.
     pub upto: Position,
     /// Whether the list is complete: there are not more events than the limit allows.
     pub is_whole: bool,
@@ -53,31 +53,31 @@ impl<Q> Explain<'_, Q> {
     /// Default for the maximum number of events in an explanation.
     pub const EVENTS: usize = 10_000;
 
-    /// At most this many events, from the first on.
+    /// Lists at most this many events, beginning with the first.
     pub fn limit(mut self, events: usize) -> Self {
         self.limit = events;
         self
     }
 
-    /// The answer at this point.
+    /// Explains the answer at this point.
     pub fn at(mut self, point: impl Into<Point>) -> Self {
         self.point = point.into();
         self
     }
 
-    /// The answer as of this position.
+    /// Explains the answer as of this position.
     pub fn as_of(mut self, position: Position) -> Self {
         self.point = self.point.as_of(position);
         self
     }
 
-    /// The answer from the events recorded before this instant.
+    /// Explains the answer from the events recorded before this instant.
     pub fn recorded_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.recorded_before(instant);
         self
     }
 
-    /// The answer from the events that occurred before this instant, in order of when they
+    /// Explains the answer from the events that occurred before this instant, in order of when they
     /// occurred.
     pub fn occurred_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.occurred_before(instant);

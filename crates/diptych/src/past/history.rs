@@ -14,8 +14,8 @@ use super::{
 };
 use crate::query::{Answer, Cost, Query, QueryError, RightPanel, answer};
 
-/// Events between two checks that the caller still waits. They are few, because an answer may take
-/// longer than an event.
+/// Number of events between two checks whether the caller still waits. They are few, because it may
+/// take longer to compute an answer than to apply an event.
 const TURN_EVENTS: usize = 64;
 /// Number of changed answers that are computed ahead of the caller.
 const AHEAD_ANSWERS: usize = 64;
@@ -116,7 +116,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
     }
 
     async fn begin(&self) -> Result<HistoryTurn<Q>, QueryError> {
-        // The end is checked first, because a position above the head fails at once.
+        // The end is checked first, so that a position above the head fails at once.
         Prefix::resolve(&self.panel, Point::at(self.to)).await?;
         let prefix = Prefix::resolve(&self.panel, Point::at(self.from)).await?;
         let refold = Refold::new::<Q>(&self.panel, self.query.scope())?;

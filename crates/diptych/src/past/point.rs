@@ -110,8 +110,8 @@ impl Prefix {
 /// The last position that was recorded before this instant.
 ///
 /// # Errors
-/// [`ReadError`] from the store. It is also an error if the store has ended and the whole known log
-/// was recorded before the instant, because more such events may exist elsewhere.
+/// [`ReadError`] from the store. It is also an error if the store has ended and all events known
+/// here were recorded before the instant: the log may have later events that also were.
 pub(crate) async fn position_before(
     panel: &RightPanel,
     instant: Timestamp,

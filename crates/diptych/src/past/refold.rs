@@ -57,7 +57,8 @@ impl<V: View> Refold<V> {
     /// The state from which to fold all of the view's events in log order, at `upto` or an earlier
     /// position. Reads a snapshot on this thread.
     fn begin(&self, upto: Position) -> Result<(V, Position), QueryError> {
-        // Snapshots above `upto` are kept for other queries, because the log grows meanwhile.
+        // With this head, `newest` removes no snapshot for being above the end of the log. The log
+        // grows meanwhile, and other queries use the snapshots above `upto`.
         let newest =
             |snapshots: &Arc<ViewSnapshotStore<V>>| snapshots.newest(upto, Position::new(u64::MAX));
         match self.snapshots.as_ref().and_then(newest) {

@@ -21,7 +21,8 @@ use crate::{
     query::{Query, QueryError, RightPanel},
 };
 
-/// Events that are read at once, and applied between two checks that the caller still waits.
+/// Number of events that are read at once, and applied between two checks whether the caller still
+/// waits.
 pub(super) const PAGE_EVENTS: usize = 1_024;
 
 pub(super) type EventOf<Q> = <<Q as Query>::View as Fold>::Event;
@@ -49,10 +50,10 @@ pub(super) struct Selection<E> {
     view: &'static str,
     /// The scope as it was asked for.
     pub(super) scope: Filter,
-    /// Narrowed to the view's events.
+    /// The scope, narrowed to the view's events.
     filter: Filter,
     reading: Arc<Reading<E>>,
-    /// Maximum number of events in memory, to sort them.
+    /// Maximum number of events that are kept in memory to sort them.
     past_events: usize,
 }
 
@@ -75,7 +76,7 @@ impl<E: Event> Selection<E> {
         Ok(Selection { store: panel.store().clone(), view, scope, filter, reading, past_events })
     }
 
-    /// Whether it is all of the view's events.
+    /// Whether it has all of the view's events.
     pub(super) fn is_whole(&self) -> bool {
         self.scope.is_everything()
     }
@@ -86,7 +87,7 @@ impl<E: Event> Selection<E> {
         Ok(last.unwrap_or(Position::START))
     }
 
-    /// Those above `after`, up to `upto`.
+    /// The pages with the events above `after`, up to `upto`.
     pub(super) fn pages(&self, after: Position, upto: Position) -> Pages<'_, E> {
         Pages { selection: self, cursor: Cursor { at: after, upto, events: 0 } }
     }
@@ -117,7 +118,8 @@ impl<E: Event> Selection<E> {
             for event in events {
                 at.set(event.position());
                 let stored = StoredEvent::of(&event);
-                // An upcast event was selected by its stored name.
+                // The filter selected the event by its stored type. The scope may not contain its
+                // type of today.
                 let wanted = |name: &str| stored.is_in(&self.scope, name);
                 self.reading.read(&stored.encoded, wanted, |event| {
                     taker.take(self.reading.recorded(&stored, event));
@@ -175,8 +177,8 @@ impl<E: Event> Selection<E> {
         Ok((taker, pages.cursor.events))
     }
 
-    /// As [`as_occurred`](Selection::as_occurred) without keeping events, if they occurred in log
-    /// order, as they did if no writer gave an instant. Otherwise returns `None`.
+    /// Like [`as_occurred`](Selection::as_occurred), but keeps no events. This works if the events
+    /// occurred in log order, which is so if no writer gave an instant. Otherwise returns `None`.
     async fn as_it_comes<T: Taker<E>>(
         &self,
         pages: &mut Pages<'_, E>,
@@ -193,7 +195,8 @@ impl<E: Event> Selection<E> {
                 last = event.occurred_at();
                 events.push(event);
             }
-            // The failure may come from the order: an event that belongs before may still follow.
+            // A wrong order may be the cause of the failure: an event that belongs before may still
+            // follow.
             if self.take(&mut taker, events).is_err() {
                 let _ = caught(|| drop(taker));
                 return Ok(None);
@@ -203,7 +206,7 @@ impl<E: Event> Selection<E> {
         Ok(Some(taker))
     }
 
-    /// The events that occurred before the instant, kept in memory, each page in order.
+    /// The events that occurred before the instant, kept in memory, with each page sorted.
     async fn sheets(
         &self,
         pages: &mut Pages<'_, E>,
@@ -247,8 +250,8 @@ impl<E: Event> Pages<'_, E> {
     }
 }
 
-/// A page, and its events that count in order of when they occurred: the instant, and the place
-/// in the page.
+/// A page, and its relevant events in order of when they occurred: the instant, and the place in
+/// the page.
 struct Sheet {
     batch: Batch,
     order: Vec<(Timestamp, usize)>,
@@ -263,7 +266,7 @@ struct InOrder<'s> {
 }
 
 /// The instant, the sheet, the place in its order, the place in its page. Sheets and pages are in
-/// order of the log.
+/// log order, so events of one instant compare in log order.
 type Next = (Timestamp, usize, usize, usize);
 
 impl<'s> InOrder<'s> {

@@ -16,10 +16,10 @@ use crate::query::{Query, QueryError, RightPanel};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError<T: fmt::Debug> {
-    /// It is not.
+    /// The scope is too narrow.
     #[error(transparent)]
     TooNarrow(NarrowScope<T>),
-    /// The question could not be asked.
+    /// The query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
 }
@@ -36,7 +36,7 @@ pub struct NarrowScope<T: fmt::Debug> {
     pub query: &'static str,
     /// Its scope.
     pub scope: Filter,
-    /// Up to where the log was read.
+    /// The position up to which the log was read.
     pub upto: Position,
     /// The answer from the events in the scope.
     pub scoped: T,

@@ -1,5 +1,5 @@
 //! The rules of projections into a database: versions, changes of the schema, and checkpoints that
-//! move only from where the runner believes them. A database provides a few operations
+//! move only if they are where the runner expects them. A database provides a few operations
 //! ([`Database`], [`DatabaseTransaction`]), and becomes a [`Target`] by these rules.
 
 use std::{collections::HashSet, sync::Arc};
@@ -19,27 +19,27 @@ pub trait Database: Send + 'static {
     /// The name of the projection, unique in its app and in the database.
     fn projection(&self) -> &str;
 
-    /// Runs `work` in a transaction that no other writer of the database can interleave, and
+    /// Runs `work` in a transaction as if no other writer of the database ran meanwhile, and
     /// commits if it returns `Ok`. Rolls back if it returns an error.
     ///
-    /// The database may run `work` again in a new transaction, for example after a serialisation
-    /// failure, and then the first one was rolled back.
+    /// The database may roll back and run `work` again in a new transaction, for example after a
+    /// serialisation failure.
     ///
     /// # Errors
     /// The error of `work`, of beginning, or of committing. Nothing was changed.
     fn transaction(&mut self, work: DatabaseWork<'_, Self::Event>) -> Result<(), TargetError>;
 
-    /// The objects that the projection makes in an empty database, which is not this one. They
-    /// depend on the program alone, so the database works them out once and keeps them. The rules
-    /// ask before a transaction begins, because this runs code of the projection.
+    /// The objects that the projection makes in an empty database other than this one. They depend
+    /// on the program alone, so an implementation computes them once and keeps them. The rules call
+    /// this before a transaction begins, because it runs code of the projection.
     ///
     /// # Errors
     /// [`TargetError`] of the projection or of the database.
     fn described(&mut self) -> Result<Arc<[SchemaObject]>, TargetError>;
 
-    /// The row of the projection by a read without a lock, so that callers who wait for rows do not
-    /// wait for writers. `None` if the row has another version than this program, or the schema may
-    /// have changed since the last check: then the rules look in a transaction.
+    /// Reads the row of the projection without a lock, so that callers who wait for rows do not
+    /// wait for writers. Returns `None` if the row has another version than this program, or if the
+    /// schema may have changed since the last check. The rules then read the row in a transaction.
     ///
     /// # Errors
     /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
@@ -47,8 +47,8 @@ pub trait Database: Send + 'static {
         Ok(None)
     }
 
-    /// Takes a new look at a database that was broken, because the projection starts, resumes or
-    /// is rebuilt.
+    /// Looks again at a database that was broken. Called when the projection starts, resumes or is
+    /// rebuilt.
     fn resume(&mut self) {}
 
     /// Passes the handle of the runner, as [`Target::run_by`] does.
@@ -84,8 +84,8 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError>;
 
-    /// Moves the checkpoint if the stored one and its version are exactly these, and returns
-    /// whether it moved. `recorded_at` is that of the last event, if there is one.
+    /// Moves the checkpoint if the stored one is exactly `from` and its version is the one of this
+    /// program. Returns whether it moved. `recorded_at` belongs to the last event, if there is one.
     ///
     /// # Errors
     /// [`TargetError`] of the database.
@@ -96,7 +96,8 @@ pub trait DatabaseTransaction<E> {
         recorded_at: Option<Timestamp>,
     ) -> Result<bool, TargetError>;
 
-    /// Stores that the projection made these objects in this version and has applied no events.
+    /// Stores the row of a projection that made these objects in this version, and has applied no
+    /// events.
     ///
     /// # Errors
     /// [`TargetError`] of the database, also for objects that no projection may make.
@@ -115,7 +116,7 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
 
-    /// Makes the objects of the projection. Objects of others, `before`, are not for it to change.
+    /// Makes the objects of the projection. It must not change `before`, the objects of others.
     ///
     /// # Errors
     /// [`TargetError`] of the projection or of the database.
@@ -127,8 +128,9 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn remove(&mut self, objects: &[SchemaObject]) -> Result<(), TargetError>;
 
-    /// Checks rules of the database about the objects of the projection among those present, such
-    /// as a trigger of others on its tables. Returns how its events may be committed.
+    /// Checks the rules that the database has for the objects of the projection and the objects
+    /// around them, for example about triggers of others on its tables. Returns how the events may
+    /// be committed.
     ///
     /// # Errors
     /// [`TargetError::Broken`] if a rule is broken.
@@ -157,7 +159,7 @@ pub trait DatabaseTransaction<E> {
     fn apply(&mut self, schema: &CheckedSchema, events: &[Recorded<E>]) -> Result<(), TargetError>;
 }
 
-/// The row of a projection: the version that made its tables, and how far they are.
+/// The row of a projection: the version that made its tables, and their checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredCheckpoint {
     /// The version of the projection.
@@ -187,7 +189,8 @@ pub enum Grouping {
     Position,
 }
 
-/// The objects of a projection after a check that they are as its code makes them.
+/// The objects of a projection, after a check that the database has them as the projection's code
+/// makes them.
 #[derive(Clone, Debug)]
 pub struct CheckedSchema {
     objects: Vec<SchemaObject>,
@@ -236,7 +239,8 @@ impl<D: Database> Target for D {
     ) -> Result<(), TargetError> {
         let described = self.described()?;
         self.transaction(&mut |tx| {
-            // Taken out, because tables that this transaction makes may be rolled back.
+            // The checked schema is taken out, because tables that this transaction makes may be
+            // rolled back.
             let known = match tx.checked().take() {
                 Some(known) => known,
                 // A database that was put in the place of another may have no tables.
@@ -272,7 +276,8 @@ impl<D: Database> Target for D {
                     found = confirmed(tx, &described)?;
                     Ok(())
                 })?;
-                // The tables that were made are committed, so that readers find them.
+                // Tables that were made are committed even if the checkpoint differs, so that
+                // readers find them.
                 found
             }
         };

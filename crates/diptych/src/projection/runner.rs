@@ -58,8 +58,8 @@ impl<T: Target> Runner<T> {
                 tracing::warn!(
                     projection = self.target.name(),
                     position = position.get(),
-                    "the checkpoint does not say which event it is of, an older program stored \
-                     it: it is taken to be of this log"
+                    "an older program stored the checkpoint, which does not name its event: it \
+                     is taken to be of this log"
                 );
                 self.store_position()
             }
@@ -112,7 +112,7 @@ impl<T: Target> Runner<T> {
 }
 
 /// The checksum of the event at this position of the log, or `None` above the head. Waits for the
-/// store, unless the follower is to end.
+/// store, unless the follower has to end.
 fn looked_up(
     lineage: &Lineage,
     progress: &Progress,

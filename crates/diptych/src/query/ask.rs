@@ -64,12 +64,12 @@ pub struct Answer<T> {
     /// [occurred](crate::Point::occurred_before) before an instant considered all events up to
     /// here.
     pub position: Position,
-    /// The position that was required, if the answer is older, or if the end of the log is not
-    /// known any more. It is set only if [`or_stale`](Ask::or_stale) allows such answers.
+    /// The position that was required, if the answer is older, or if the end of the log is no
+    /// longer known. It is set only if [`or_stale`](Ask::or_stale) allows such answers.
     pub stale: Option<Position>,
     /// Why the view stood still when it answered: it was paused, cannot apply an event, or its log
-    /// or app has ended. The next answer will have the same position, whatever happens in the log.
-    /// Answers of the past have no standstill.
+    /// or app has ended. Until the view continues, all answers have the same position, whatever
+    /// happens in the log. Answers of the past have no standstill.
     pub standstill: Option<Box<Standstill>>,
     /// The cost of the answer.
     pub cost: Cost,
@@ -141,33 +141,34 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self
     }
 
-    /// *Causal*, and reading one's own write: the answer contains the events of this command.
+    /// *Causal*, and *read your writes* for one command: the answer contains the events of this
+    /// command.
     pub fn after(self, receipt: &Receipt) -> Self {
         self.at_least(receipt.point())
     }
 
-    /// The answer contains all that was written or seen in this session until the query is first
-    /// polled, and the session records its position. So own writes are read, and answers never go
-    /// back (*session*).
+    /// *Session*: the answer contains everything that was written or seen in this session until the
+    /// query is first polled. The session records the position of the answer. So a session reads
+    /// its own writes, and its answers never go back.
     pub fn session(self, session: &Session) -> Self {
         self.own_writes(session).monotonic(session)
     }
 
-    /// The answer contains the writes of this session (*read your writes*).
+    /// *Read your writes*: the answer contains the writes of this session.
     pub fn own_writes(mut self, session: &Session) -> Self {
         self.writes = Some(session.clone());
         self.at_least_of(session, session.written())
     }
 
-    /// The answer is not older than earlier answers in this session, which records its position
-    /// (*monotonic reads*).
+    /// *Monotonic reads*: the answer is not older than earlier answers in this session. The session
+    /// records the position of the answer.
     pub fn monotonic(mut self, session: &Session) -> Self {
         self.reads = Some(session.clone());
         self.at_least_of(session, session.seen())
     }
 
-    /// *Causal*: the answer contains all that another session wrote and saw until this token was
-    /// taken.
+    /// *Causal*: the answer contains everything that another session wrote and saw until this token
+    /// was taken.
     pub fn token(self, token: &SessionToken) -> Self {
         token.logs().fold(self, |ask, (point, _)| ask.at_least(point))
     }
@@ -181,22 +182,22 @@ impl<'a, Q: Query> Ask<'a, Q> {
     }
 
     /// How long to wait; the default is 5 seconds. After that the query fails with
-    /// [`NotYet`](QueryError::NotYet). Outside of a tokio runtime nothing ends the wait; in one,
-    /// its clock has to be enabled.
+    /// [`NotYet`](QueryError::NotYet). Outside of a tokio runtime nothing ends the wait. In a tokio
+    /// runtime, the clock has to be enabled.
     pub fn within(mut self, longest: Duration) -> Self {
         self.wanted.within = longest;
         self
     }
 
     /// Instead of failing with [`NotYet`](QueryError::NotYet), answers from the view as it is then,
-    /// marked as [stale](Answer::stale). A view or an app that stopped answers, too.
+    /// marked as [stale](Answer::stale). With this, a stopped view or app answers, too.
     pub fn or_stale(mut self) -> Self {
         self.wanted.takes_stale = true;
         self
     }
 
-    /// The query, the tokens of its caller, and the longest time to wait for them: for a question
-    /// about the past, to which the other requirements do not apply.
+    /// The query, the tokens of its caller, and the longest time to wait for them. A question about
+    /// the past needs only these, because the other requirements do not apply to it.
     pub(crate) fn into_parts(self) -> (&'a RightPanel, Q, Claims, Duration) {
         (self.panel, self.query, self.claims, self.wanted.within)
     }
@@ -315,7 +316,7 @@ impl<Q: Query> Future for Answering<'_, Q> {
 /// The lowest position that an answer may have.
 enum Need {
     Position(Position),
-    /// The query requires all durable events, and the end of the log is not known any more.
+    /// The query requires all durable events, and the end of the log is no longer known.
     Unknown {
         at_least: Position,
         halted: HaltCause,
@@ -354,7 +355,8 @@ impl<Q: Query> Ask<'_, Q> {
             return Need::Position(wanted);
         }
         let asked = self.wanted.age.map(|age| (Instant::now(), age));
-        // If the store has another history now, this ends the head, so that the check below fails.
+        // If the store has another history now, this call ends the head, so that the check below
+        // fails.
         let _ = self.panel.store().check_history();
         let head = self.panel.durable();
         // The order matters: if the head has not ended by now, the position read before was the end

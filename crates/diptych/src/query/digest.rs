@@ -10,8 +10,8 @@ use crate::{
     view::View,
 };
 
-/// Asks for the digest of a view. Equal views have equal digests, so "the rebuilt view equals the
-/// live one" is one comparison, and so is "the view of the past equals the one of that time".
+/// Asks for the digest of a view. Equal views have equal digests. So one comparison shows whether a
+/// rebuilt view equals the live one, or whether a view of the past equals the view of that time.
 ///
 /// It takes as long as serialising the view. The answer is an error if the view cannot be
 /// serialised.

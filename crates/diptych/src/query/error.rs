@@ -32,15 +32,15 @@ pub enum QueryError {
     },
     /// The log ended before the view reached the position, or before the end of the log was known.
     #[error(
-        "the log ended, and what is durable beyond the view is not known: {reason}; open the log \
+        "the log ended, and it may have durable events that the view lacks: {reason}; open the log \
          again, then ask again"
     )]
     Ended {
         /// The error of the log.
         reason: String,
     },
-    /// The store has another history than at the start of the app, so what the view holds is not
-    /// in the log. Start the app again.
+    /// The store has another history than at the start of the app, so the view may hold events that
+    /// the log lacks. Start the app again.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),
     /// A mistake in the program: the answer panicked.
@@ -61,7 +61,7 @@ pub enum QueryError {
         /// The end of the log.
         head: Position,
     },
-    /// A mistake in the program: the scope cannot match what it seems to ask for.
+    /// A mistake in the program: the scope cannot match the events that it seems to ask for.
     #[error("the scope of {query} is wrong: {error}")]
     Scope {
         /// The Rust type of the query.
@@ -88,8 +88,8 @@ pub enum QueryError {
     },
     /// Too many questions about the past run or wait already.
     #[error(
-        "the past is folded for {folds} at once, and {waiting} more may wait for that: ask again \
-         later, ask the view as it is now, or raise `past_folds` or `past_waiting` of the app"
+        "{folds} folds of the past run at once and {waiting} may wait, and every place is taken: ask \
+         again later, ask the view as it is now, or raise `past_folds` or `past_waiting` of the app"
     )]
     Busy {
         /// How many folds run at once: `past_folds` of the app.
@@ -97,13 +97,13 @@ pub enum QueryError {
         /// How many more may wait: `past_waiting` of the app.
         waiting: usize,
     },
-    /// The system gives no thread to fold the past on.
-    #[error("the past has no thread to be folded on: {reason}; raise the limit of threads")]
+    /// The system gives no thread for a fold of the past.
+    #[error("a fold of the past got no thread: {reason}; raise the limit of threads")]
     NoThread {
         /// The error of the operating system.
         reason: String,
     },
-    /// The store does not take the question: the scope is beyond a limit.
+    /// The store refuses the query: its scope is beyond a limit.
     #[error(transparent)]
     InvalidRequest(InvalidRequest),
     /// The log is damaged where it had to be read.

@@ -9,7 +9,8 @@ use crate::{event::Schema, follow::Followers, lineage::Lineage, pool::ThreadPool
 
 /// The right panel of an app.
 ///
-/// The threads of the pool and the followers read the log, so they end before it is dropped.
+/// The threads of the pool and of the followers read the log. Their fields come first, so that they
+/// end before the store is dropped.
 pub(crate) struct RightPanel {
     /// The threads that fold the past.
     pub(crate) past: ThreadPool,
@@ -18,7 +19,7 @@ pub(crate) struct RightPanel {
     pub(crate) schema: Arc<Schema>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) head: Head,
-    /// Events that one answer of the past may keep in memory, to sort them.
+    /// Maximum number of events that one answer of the past keeps in memory to sort them.
     pub(crate) past_events: usize,
 }
 

@@ -9,7 +9,7 @@ use crate::token::{ClaimError, Claims, SessionToken, settled};
 
 /// The answers to one query as they change: see [`App::watch`](crate::App::watch).
 ///
-/// Only the last answer is kept for a reader, so a slow reader misses answers in between, and never
+/// Only the last answer is kept for a reader, so a slow reader misses answers in between, but never
 /// the latest.
 pub struct Watch<Q: Query> {
     panel: Arc<RightPanel>,
@@ -19,7 +19,7 @@ pub struct Watch<Q: Query> {
     /// The lowest position of the first answer.
     from: Position,
     last: Option<Q::Answer>,
-    /// The tokens that it was resumed from.
+    /// The tokens from which the watch was resumed.
     claims: Claims,
 }
 
@@ -38,18 +38,18 @@ where
         }
     }
 
-    /// Resumes at the position of the last received answer: the first answer is of this position or
-    /// a later one.
-    #[must_use = "the watch is what comes back"]
+    /// Resumes at the position of the last received answer: the first answer has this position or a
+    /// later one.
+    #[must_use = "this returns the resumed watch"]
     pub fn from(mut self, position: Position) -> Watch<Q> {
         self.from = position;
         self
     }
 
-    /// Resumes at the answer that this token [is of](crate::App::token_at), also in another process
-    /// and after the log was restored. If the token is of another log or history, the next answer is
-    /// an error.
-    #[must_use = "the watch is what comes back"]
+    /// Resumes at the answer for which this token [was made](crate::App::token_at), even in another
+    /// process or after the log was restored. If the token is of another log or history, the next
+    /// answer is an error.
+    #[must_use = "this returns the resumed watch"]
     pub fn token(self, token: &SessionToken) -> Watch<Q> {
         token.logs().fold(self, |mut watch, (point, _)| {
             let position = watch.claims.point(&watch.panel.lineage, point);
@@ -58,8 +58,8 @@ where
         })
     }
 
-    /// At first the answer, then each answer that differs from the one before. Waits for it.
-    /// Dropping the future loses nothing.
+    /// Waits for the next answer: first the present one, then each that differs from the one
+    /// before. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`QueryError`] if the view stopped, or the log or the app ended. Further calls return it at

@@ -19,16 +19,16 @@ pub(crate) fn encode<T: Serialize>(state: &T, mut to: Vec<u8>) -> Result<Vec<u8>
     Ok(to)
 }
 
-/// Reads a state that [`encode`] wrote. Fails if the result differs, because a field was not
-/// written or the type has no place for a stored one.
+/// Reads a state that [`encode`] wrote. Fails if another state results, because a field was not
+/// written, or the type has no place for a stored field.
 pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let (bytes, written) = bytes.split_last_chunk().ok_or("it is cut off")?;
     let state: T = MessagePack::decode(bytes).map_err(|error| error.to_string())?;
     match likeness(&state)? == u64::from_le_bytes(*written) {
         true => Ok(state),
-        false => Err("another state is read from it than was written: its type, or how that is \
-                      serialised, was changed without a new VERSION, or does not read back all \
-                      that it writes"
+        false => Err("another state is read from it than was written: its type or its Serialize \
+                      was changed without a new VERSION, or its Deserialize does not read all \
+                      that was written"
             .to_owned()),
     }
 }

@@ -51,7 +51,7 @@ enum ValueKind {
     Map,
     Struct,
     StructVariant,
-    /// A field that was left out, as its type asks for.
+    /// A field that its type leaves out when it is written.
     Skipped,
 }
 
@@ -344,7 +344,7 @@ impl SerializeMap for UnorderedParts {
     }
 }
 
-/// The traits of serde for structs differ in nothing but their names.
+/// The traits of serde for structs differ in their names only.
 macro_rules! fields {
     ($($of:ident)*) => {$(
         impl $of for UnorderedParts {

@@ -31,7 +31,7 @@ pub(crate) struct SnapshotPolicy<F> {
 #[derive(Clone, Default)]
 pub(crate) struct SnapshotPolicies(HashMap<TypeId, NamedPolicy, RandomState>);
 
-/// The name that the snapshots of a fold are kept under, and its `SnapshotPolicy<F>`.
+/// The name under which the snapshots of a fold are kept, and its `SnapshotPolicy<F>`.
 type NamedPolicy = (&'static str, Arc<dyn Any + Send + Sync>);
 
 impl SnapshotPolicies {
@@ -48,13 +48,13 @@ impl SnapshotPolicies {
         self.0.is_empty()
     }
 
-    /// The names that snapshots are kept under.
+    /// The names under which snapshots are kept.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.values().map(|(name, _)| *name)
     }
 }
 
-/// A state as it was kept.
+/// A state with its position, as a snapshot holds it.
 pub(crate) struct SavedState<F> {
     pub(crate) fold: F,
     pub(crate) position: Position,
@@ -97,7 +97,7 @@ impl UnsealedSnapshot {
 /// Why a snapshot is not used.
 #[derive(Debug)]
 pub(crate) enum SnapshotProblem {
-    /// It could not be read, this time.
+    /// It could not be read this time.
     Unread(String),
     /// Other code made it, or it belongs to another log.
     Foreign(String),
@@ -108,7 +108,7 @@ pub(crate) enum SnapshotProblem {
 /// The reason to drop a snapshot at this position: the log has another history now.
 pub(crate) fn of_a_lost_history(position: Position) -> String {
     format!(
-        "it was made of a history that the log has no more: at position {position} there is \
+        "it was made of a history that the log no longer has: at position {position} there is \
          another event, because an older copy of the log was put in its place"
     )
 }
@@ -157,7 +157,7 @@ impl<F: Fold> SnapshotPolicy<F> {
             return Err(useless("it is damaged"));
         }
         if bytes.strip_prefix(MAGIC).is_some_and(|rest| rest.first() != Some(&FORM)) {
-            return Err(useless("it is of another version of the program, in a form of its own"));
+            return Err(useless("another version of the program wrote it, in another format"));
         }
         let Some(bytes) = bytes.strip_prefix(self.head(log, name, declared).as_slice()) else {
             let reason = "it was made by other code, or of another log".to_owned();

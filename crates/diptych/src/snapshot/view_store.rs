@@ -1,8 +1,9 @@
-//! Snapshots of one view, of several ages: the newest to start from, and older ones as a fallback
-//! when it is damaged, and for questions about the past.
+//! Snapshots of one view, of several ages. The view starts from the newest. The older ones are for
+//! questions about the past, and for a start when the newest is damaged.
 //!
-//! The name of a snapshot contains its view, the code and the log that it was made by and of, and
-//! its position. So useless snapshots are found without reading them.
+//! The name of a snapshot contains its view, a hash of the code and of the log that it was made
+//! from, and its position. So snapshots of other code or another log are found without reading
+//! them.
 
 use std::{any::type_name, collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -17,7 +18,8 @@ use crate::{
     wait::at_most,
 };
 
-/// The longest wait for one event of the log. An app that is being stopped waits for it.
+/// The longest wait for one event of the log. An app that is being stopped may have to wait this
+/// long.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The snapshots of one view.
@@ -27,7 +29,7 @@ pub(crate) struct ViewSnapshotStore<F> {
     place: Arc<dyn Snapshots>,
     lineage: Arc<Lineage>,
     declared: String,
-    /// The prefix of the names of all snapshots of this view, also of those by other code.
+    /// The prefix of the names of all snapshots of this view, whatever code made them.
     view: String,
     /// The next part of a name: equal for all snapshots that this code made of this log.
     code: String,
@@ -129,7 +131,7 @@ impl<F: Fold> ViewSnapshotStore<F> {
             };
             let reason = match unused {
                 SnapshotProblem::Unread(reason) => reason,
-                // Its name says that it is of this code.
+                // Its name says that this code made it, so a foreign content makes it useless.
                 SnapshotProblem::Useless(reason) | SnapshotProblem::Foreign(reason) => {
                     self.useless.lock().insert(name);
                     reason
@@ -178,7 +180,7 @@ impl<F: Fold> ViewSnapshotStore<F> {
                 false => found.foreign.push(name),
             }
         }
-        // Another implementation of `Snapshots` may list names in any order.
+        // An implementation of `Snapshots` may list names in a wrong order.
         found.own.sort_unstable();
         Ok(found)
     }
@@ -192,7 +194,7 @@ impl<F: Fold> ViewSnapshotStore<F> {
         code.ends_with('-').then_some((code, position))
     }
 
-    /// The checksum of the event that the log has at this position; nothing above its head.
+    /// The checksum of the event that the log has at this position, or `None` above its head.
     fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, String> {
         match at_most(STORE_PATIENCE, self.lineage.checksum(position)) {
             Some(checksum) => checksum.map_err(|error| error.to_string()),
@@ -257,12 +259,12 @@ impl<F: Fold> ViewSnapshotStore<F> {
     }
 }
 
-/// The positions that are not kept, given all positions in ascending order: those that leave the
-/// smallest gaps for how far back they are. So distances from the newest about double from one to
-/// the next, or grow faster where `keep` is small for the log.
+/// Selects the positions to remove, given all positions in ascending order. A position goes if it
+/// leaves the smallest gap, in proportion to how far back it is. So the distances from the newest
+/// about double from one to the next, or grow faster if `keep` is small for the log.
 ///
-/// The start of the log counts as a snapshot that always exists. The newest snapshot stays, which
-/// another process may have saved, and so does the one at `saved`.
+/// The start of the log counts as a snapshot that always exists. The snapshot at `saved` stays. The
+/// newest, which another process may have saved, stays too if `keep` is at least 2.
 fn superfluous(
     mut kept: Vec<Position>,
     saved: Position,

@@ -48,7 +48,7 @@ impl Clock {
     }
 }
 
-/// Ids in an order that is equal in every run, for commands that bring their ids along.
+/// Ids that come in the same order in every run, for commands that carry their own ids.
 #[derive(Debug, Default)]
 pub struct Ids(AtomicU64);
 

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// depends on chance sometimes reaches equal states.
 const ROUNDS: usize = 4;
 /// Approximate number of comparisons on the way. A comparison takes longer the larger the state is,
-/// so comparing after every event could take too long.
+/// so a comparison after every event could take too long.
 const COMPARISONS: usize = 1024;
 /// The time of the first event, 2020, and the time between two events, in microseconds.
 const BEGAN: i64 = 1_577_836_800_000_000;
@@ -152,8 +152,8 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
     }
 
     /// Folds two states on this thread, event by event in turns, and compares them on the way. So
-    /// it also finds a difference that goes away again. Also returns the number of events at the
-    /// last comparison that found them equal.
+    /// it also finds a difference that later goes away. Also returns the number of events at the
+    /// last comparison that found equal states.
     fn side_by_side(&self) -> Result<(usize, Option<TwoRuns<F>>), SchemaError> {
         let all = self.events.len();
         let step = all / COMPARISONS + 1;
@@ -223,7 +223,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
     }
 }
 
-/// Passes a panic of `run` on to the caller.
+/// Runs code on a new thread. A panic is passed on to the caller.
 fn on_a_fresh_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     let joined = thread::scope(|scope| scope.spawn(run).join());
     joined.unwrap_or_else(|payload| panic::resume_unwind(payload))
@@ -236,7 +236,7 @@ impl fmt::Display for Different {
             f,
             "{fold} came to two states {after}:\n\n{difference}\n\
              a fold depends on its events alone: no clock, no random number, no order of a \
-             HashMap; what it needs of those has to be in an event"
+             HashMap; if it needs one of those, put it in an event"
         )
     }
 }

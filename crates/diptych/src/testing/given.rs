@@ -21,7 +21,7 @@ use crate::{
 /// Begins a test of a rule, with the events that were recorded before the command.
 ///
 /// Events go through their encoding, and each fold gets the events of its boundary, as in an app.
-/// Positions count from 1. The clock begins with the year 2000 and advances by a second with each
+/// Positions count from 1. The clock starts with the year 2000 and advances by a second with each
 /// event, unless [`at`](Given::at) sets it. Ids derive from positions. So a fold gets the same
 /// input in every run.
 ///
@@ -150,7 +150,8 @@ impl Given {
     /// The state of `F` over this boundary.
     ///
     /// # Panics
-    /// If an event cannot be folded, or the boundary asks for what the fold does not have.
+    /// If an event cannot be folded, or the boundary asks for types or tags that the fold does not
+    /// have.
     #[must_use]
     #[track_caller]
     pub fn state<F: Fold>(self, boundary: Filter) -> F {
@@ -166,8 +167,8 @@ impl Given {
     /// Sends this command.
     ///
     /// # Panics
-    /// If an event cannot be folded, the rule panics, or what it decides cannot be written so
-    /// that it can be read.
+    /// If an event cannot be folded, the rule panics, or its events cannot be written so that they
+    /// can be read again.
     #[track_caller]
     pub fn when<C: Command>(mut self, command: C) -> When<C> {
         let happened = self.events.iter().map(|(event, _)| event.event_type.to_string()).collect();
@@ -197,7 +198,7 @@ impl Given {
         if let Some(filter) = command.conflicts_with()
             && let Err(failure) = narrow::<C>(&schema, &mut slots, &filter)
         {
-            panic!("what {} conflicts with is wrong: {failure:?}", type_name::<C>());
+            panic!("`conflicts_with` of {} is wrong: {failure:?}", type_name::<C>());
         }
         let states = <C::State as Folds>::states(&slots);
         match catch_unwind(AssertUnwindSafe(|| command.decide(states))) {
@@ -268,7 +269,7 @@ impl<C: Command> When<C> {
     /// Expects exactly these events. Returns all events so far, to continue with.
     ///
     /// # Panics
-    /// If it is not so, with the difference.
+    /// If the outcome is another one, with the difference.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = C::Event>) -> Given
     where
@@ -285,7 +286,7 @@ impl<C: Command> When<C> {
     /// Expects that the command is accepted and writes no event.
     ///
     /// # Panics
-    /// If it is not so.
+    /// If the outcome is another one.
     #[track_caller]
     pub fn then_nothing(self) -> Given
     where
@@ -301,7 +302,7 @@ impl<C: Command> When<C> {
     /// Expects that the rule rejects the command, for this reason.
     ///
     /// # Panics
-    /// If it is not so, with the difference.
+    /// If the outcome is another one, with the difference.
     #[track_caller]
     pub fn then_rejected(self, expected: C::Rejection) -> Given
     where
@@ -317,7 +318,7 @@ impl<C: Command> When<C> {
     /// Expects that the rule rejects the command, for a reason that `is` accepts.
     ///
     /// # Panics
-    /// If it is not so.
+    /// If the outcome is another one.
     #[track_caller]
     pub fn then_rejected_if(self, is: impl FnOnce(&C::Rejection) -> bool) -> Given {
         match &self.outcome {
@@ -329,7 +330,7 @@ impl<C: Command> When<C> {
     /// Expects that the command is invalid, because of this field.
     ///
     /// # Panics
-    /// If it is not so.
+    /// If the outcome is another one.
     #[track_caller]
     pub fn then_invalid(self, field: &str) -> Given {
         match &self.outcome {

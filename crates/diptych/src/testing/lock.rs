@@ -131,7 +131,7 @@ impl SchemaLock {
         self
     }
 
-    /// Whether to record what is not in the file yet, whatever `DIPTYCH_SCHEMAS` says.
+    /// Whether to record entries that the file lacks, whatever `DIPTYCH_SCHEMAS` says.
     #[must_use]
     pub fn record(mut self, record: bool) -> SchemaLock {
         self.record = Some(record);
@@ -239,7 +239,7 @@ impl Readers {
         Ok(Readers { upcasters, families })
     }
 
-    /// The event as the program would write it today; nothing if it is dropped.
+    /// The events that the program would write today for this one; none if it is dropped.
     ///
     /// # Errors
     /// [`SchemaError`] if an upcaster fails, or if its result is read by no event type, or not by

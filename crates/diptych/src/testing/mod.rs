@@ -1,9 +1,9 @@
-//! Tests of a domain, without a store, a runtime or a wait.
+//! Tools for tests of a domain.
 //!
-//! [`given()`] tests one command. [`SchemaLock`] fails when the shape of a stored event changes by
-//! accident. [`check_determinism`] fails when a fold does not reach the same state every time.
-//! [`check_digest`](Given::check_digest) fails when a fold reaches another state than the one in
-//! its older snapshots.
+//! [`given()`] tests one command, without a store, a runtime or a wait. [`SchemaLock`] fails when
+//! the shape of a stored event changes by accident. [`check_determinism`] fails when a fold does
+//! not reach the same state every time. [`check_digest`](Given::check_digest) fails when a fold
+//! reaches another state than the one in its older snapshots.
 
 // These tools are for tests, and a test fails by a panic.
 #![allow(clippy::panic)]

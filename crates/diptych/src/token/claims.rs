@@ -36,7 +36,8 @@ pub(crate) enum ClaimError {
 }
 
 impl Claims {
-    /// The position to wait for, if the log can have it.
+    /// Adds the point of a token. Returns the position to wait for, or the start if the log cannot
+    /// have it.
     pub(crate) fn point(&mut self, lineage: &Lineage, point: HistoryPoint) -> Position {
         let HistoryPoint { log, position, checksum } = point;
         let checked = check(lineage, log, position).map(|()| lineage.known(position));
@@ -52,7 +53,8 @@ impl Claims {
         Position::START
     }
 
-    /// This position of a session, if the log can have it.
+    /// Adds a session. Returns this position of the session, or the start if the log cannot have
+    /// it.
     pub(crate) fn session(
         &mut self,
         lineage: &Arc<Lineage>,

@@ -55,14 +55,14 @@ impl Receipt {
         self.log
     }
 
-    /// The position of the first event that was written; the one after [`last`](Receipt::last)
-    /// if none was.
+    /// The position of the first event that was written, or the one after [`last`](Receipt::last)
+    /// if nothing was written.
     pub fn first(&self) -> Position {
         Position::new(self.last.get().saturating_sub(self.events)).plus(1)
     }
 
-    /// The position of the last event that was written. If none was, the position up to which the
-    /// command knew the log when it decided.
+    /// The position of the last event that was written. If nothing was written, the position up to
+    /// which the command knew the log when it decided.
     pub fn last(&self) -> Position {
         self.last
     }

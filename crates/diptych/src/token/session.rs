@@ -62,8 +62,8 @@ impl Session {
         self.0.lineage.log()
     }
 
-    /// The session as it is now, to carry elsewhere. The token names the event that was written or
-    /// seen last, which may cost a read.
+    /// The session as it is now, to carry elsewhere. The token names the event at the highest
+    /// position that was written or seen, which may cost a read.
     ///
     /// # Errors
     /// [`ReadError`] if the log cannot be read.
@@ -74,7 +74,7 @@ impl Session {
         Ok(SessionToken { logs: BTreeMap::from([(log.id, known)]) })
     }
 
-    /// The last position that was written or seen, and the event there.
+    /// The highest position that was written or seen, and the event there.
     pub(crate) async fn point(&self) -> Result<HistoryPoint, ReadError> {
         self.0.lineage.point(self.known()).await
     }
@@ -84,7 +84,7 @@ impl Session {
         Arc::ptr_eq(&self.0.lineage, lineage)
     }
 
-    /// Everything that was written or seen.
+    /// The highest position that was written or seen.
     pub(crate) fn known(&self) -> Position {
         self.written().max(self.seen())
     }
@@ -111,8 +111,8 @@ impl Session {
 
 /// A [`Session`] to carry elsewhere: for each log, the positions that were written and seen.
 ///
-/// As text, and for serde, it is a short token that fits in a header or a cookie. It holds
-/// positions only, and grants no rights.
+/// As text, and for serde, it is a short token that fits in a header or a cookie. It holds only
+/// ids, positions and checksums, and grants no rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SessionToken {
     logs: BTreeMap<LogId, SessionPositions>,

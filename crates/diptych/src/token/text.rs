@@ -8,7 +8,7 @@ use super::TokenSyntaxError;
 pub(super) const RECEIPT: u8 = 2;
 /// The older version of receipts, without the checksum of the event at its position.
 pub(super) const UNBOUND_RECEIPT: u8 = 1;
-/// The first byte of a session's token; those of receipts are far below.
+/// The first byte of a session's token. The first bytes of receipts are far below it.
 pub(super) const SESSION: u8 = 66;
 /// The older version of sessions, without the checksum of the event at its position.
 pub(super) const UNBOUND_SESSION: u8 = 65;
@@ -36,7 +36,8 @@ pub(super) fn decode(text: &str, longest: usize) -> Result<Vec<u8>, TokenSyntaxE
     Ok(bytes)
 }
 
-/// Seven bits a byte, the low ones first; the upper bit says that more follow.
+/// Writes seven bits in each byte, the low ones first. The highest bit of a byte says that more
+/// follow.
 pub(super) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number > 0x7f {
         bytes.push(number as u8 | 0x80);
@@ -45,7 +46,7 @@ pub(super) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// None if there is no number, or it is not written as [`put_number`] does: a token has one
+/// `None` if there is no number, or if [`put_number`] would write it differently: a token has one
 /// text.
 pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
@@ -66,8 +67,8 @@ pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// CRC-16 (CCITT): it finds every change of a single character, which a part of a hash would
-/// only find almost always. It keeps off accidents, not people.
+/// CRC-16 (CCITT): it finds every change of a single character, while a part of a hash would miss a
+/// few. It protects against accidents, not against people.
 pub(super) fn check(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |check, byte| {
         (0..8).fold(check ^ u16::from(*byte) << 8, |check, _| {

@@ -119,7 +119,8 @@ impl<V: View> LeftRight<V> {
         self.cloned()
     }
 
-    /// The copy, once no query uses it. `None` if that takes long and one more copy is allowed.
+    /// The copy, once no query uses it. `None` if that takes long and one more copy is allowed, or
+    /// if the follower has to end.
     fn sole(&self, mut image: Arc<Version<V>>) -> Option<Version<V>> {
         let (began, progress) = (Instant::now(), &self.live.progress);
         // The state before the wait, to restore it: the view may be paused.
@@ -133,13 +134,14 @@ impl<V: View> LeftRight<V> {
                 thread::yield_now();
                 continue;
             }
-            // Stopping the app does not wait for queries.
+            // The stop of the app does not wait for queries.
             if self.live.copies() < self.options.copies.max(2) || progress.is_ending() {
                 break None;
             }
             if before.is_none() {
                 before = Some(progress.state());
-                let reason = "queries, or a snapshot that is written, hold every copy of the view";
+                let reason =
+                    "queries, or a snapshot that is being written, hold every copy of the view";
                 progress.set(FollowState::Stalled { reason: reason.to_owned() });
             }
             thread::sleep(BETWEEN_LOOKS);
@@ -168,7 +170,8 @@ impl<V: View> LeftRight<V> {
         let image = self.live.now.swap(Arc::new(hidden));
         self.live.progress.advance_to(slice.upto, slice.events().len());
         let mut retired = RetiredVersion { image, owed: Some(slice) };
-        // If no query uses it, it gets the slice at once, and the events need not be kept.
+        // If no query uses the retired copy, it gets the slice at once, and the events need not be
+        // kept.
         if let Some(image) = Arc::get_mut(&mut retired.image)
             && let Some(slice) = retired.owed.take()
             && image.take(&slice).is_err()
@@ -180,7 +183,8 @@ impl<V: View> LeftRight<V> {
         self.keep_after(events);
     }
 
-    /// Takes a snapshot of the hidden copy, if one is due.
+    /// Takes a snapshot if one is due. It uses the retired copy, or the shown one if the retired
+    /// copy lacks a slice.
     fn keep_after(&mut self, events: usize) {
         let Some(writer) = &mut self.writer else { return };
         if !writer.is_due_after(events) || self.rebuild != Rebuild::No {
@@ -191,7 +195,7 @@ impl<V: View> LeftRight<V> {
         writer.begin(image.unwrap_or_else(|| self.live.held()));
     }
 
-    /// Notes that no event up to here matches this view.
+    /// Notes that no further event up to here matches this view.
     fn considered(&self, upto: Position) {
         self.live.now().considered(upto);
         self.live.progress.advance_to(upto, 0);
@@ -210,7 +214,8 @@ impl<V: View> LeftRight<V> {
         Ok(())
     }
 
-    /// Shows the copy that was folded beside the other, or continues with it.
+    /// Shows the copy that was folded beside the shown one, or keeps it hidden until it is
+    /// complete.
     fn show_anew(&mut self, anew: Version<V>, slice: &Slice<V::Event>) {
         anew.set_position(slice.upto);
         if slice.upto < self.live.now().position() || !slice.is_whole() {
@@ -285,7 +290,7 @@ impl<V: View> Follower for LeftRight<V> {
 
     fn restart(&mut self) -> Result<(), String> {
         let state = caught(V::default)?;
-        // Neither copy gets events until the new one has taken the place of the shown one.
+        // The shown copy gets no events until the new one takes its place.
         discard((self.retired.take(), self.anew.take()));
         self.rebuild = Rebuild::Going;
         if let Some(writer) = &mut self.writer {
@@ -298,12 +303,12 @@ impl<V: View> Follower for LeftRight<V> {
     fn save(&mut self) -> Result<(), String> {
         match &mut self.writer {
             Some(_) if self.rebuild != Rebuild::No => {
-                Err("the view was told to be rebuilt and has not \
-                 come as far again: wait for that, or rebuild it once more"
+                Err("the view is being rebuilt, and has not reached \
+                 its old position: wait for that, or rebuild it again"
                     .to_owned())
             }
             Some(writer) => writer.now(&self.live.held()),
-            None => Err("the app writer no snapshots of this view: ask for them with \
+            None => Err("the app keeps no snapshots of this view: ask for them with \
                          `AppBuilder::view_snapshots`"
                 .to_owned()),
         }
@@ -320,7 +325,7 @@ impl<V: View> Follower for LeftRight<V> {
     }
 }
 
-/// Drops a value that holds a view. The code of the application may panic then.
+/// Drops a value that holds a view. The drop runs code of the application, which may panic.
 fn discard<T>(what: T) {
     if let Err(panic) = caught(|| drop(what)) {
         tracing::warn!(panic, "a copy of a view could not be dropped in order");

@@ -1,4 +1,4 @@
-//! Snapshots of a view, written beside the folding.
+//! Snapshots of a view, written while folding continues.
 
 use std::{
     any::type_name,
@@ -48,7 +48,8 @@ impl<V: View> SnapshotWriter<V> {
         self.events_since = 0;
         let snapshots = self.snapshots.clone();
         let name = format!("diptych snapshot of {}", type_name::<V>());
-        // The store is asked for the last event, and may need the runtime for that.
+        // The thread asks the store for the last event, and the store may need the runtime for
+        // that.
         let runtime = Handle::try_current().ok();
         let saving = thread::Builder::new().name(name).spawn(move || {
             let _entered = runtime.as_ref().map(Handle::enter);

@@ -22,8 +22,8 @@ use crate::{
 /// A view as it was at a position.
 pub(crate) struct Version<V> {
     pub(crate) state: V,
-    /// All events up to here are applied. It may grow while the version is shown, when no new event
-    /// matches the view.
+    /// All events up to here are applied. The position may grow while the version is shown, if no
+    /// new event matches the view.
     position: AtomicU64,
     /// Bytes of the payloads that were applied.
     payload_bytes: AtomicU64,
@@ -51,7 +51,7 @@ impl<V> Version<V> {
         self.payload_bytes.load(Ordering::Relaxed)
     }
 
-    /// Notes that no event up to here matches the view.
+    /// Notes that no further event up to here matches the view.
     pub(super) fn considered(&self, upto: Position) {
         self.position.fetch_max(upto.get(), Ordering::AcqRel);
     }

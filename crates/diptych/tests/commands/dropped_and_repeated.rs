@@ -140,6 +140,6 @@ async fn a_revision_is_found_in_a_long_stream() {
         assert!(Banking::types().iter().any(|known| known.name == encoded.event_type));
     }
     let beyond = app.execute(deposit("a", 1)).expected_revision(302).await.unwrap_err();
-    assert!(beyond.to_string().contains("before the revision"), "{beyond}");
+    assert!(beyond.to_string().contains("before the expected revision"), "{beyond}");
     app.execute(deposit("a", 1)).expected_revision(301).await.unwrap();
 }

@@ -63,7 +63,7 @@ async fn a_command_with_hash_sets_is_the_same_request_when_it_is_sent_again() {
     for (from, to) in [("grey", "gray"), ("[2, 1]", "[1, 2]"), (r#"[4, "d"]"#, r#"[4, "e"]"#)] {
         let error = send(&REQUEST.replacen(from, to, 1)).await.unwrap_err();
         assert!(matches!(error, ExecuteError::Failed(CommandError::KeyReused(_))), "{error}");
-        assert!(error.to_string().contains("a set without an order"), "{error}");
+        assert!(error.to_string().contains("an unordered set"), "{error}");
     }
     assert_eq!(app.head().get(), 1);
 }

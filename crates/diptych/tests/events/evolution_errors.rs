@@ -97,8 +97,8 @@ async fn upcasters_that_contradict_each_other_do_not_start() {
     let contradictions: [(&str, Upcasters); 4] = [
         ("two upcasters", Upcasters::new().drop("a", 1).drop("a", 1)),
         ("renamed to b and to c", Upcasters::new().rename("a", "b").rename("a", "c")),
-        ("renamed, in the end to a", Upcasters::new().rename("a", "b").rename("b", "a")),
-        ("renamed, in the end to a", Upcasters::new().rename("a", "a")),
+        ("a is renamed back to itself", Upcasters::new().rename("a", "b").rename("b", "a")),
+        ("a is renamed back to itself", Upcasters::new().rename("a", "a")),
     ];
     for (says, upcasters) in contradictions {
         let error = App::over(Memory::new()).upcasters(upcasters).start().await.unwrap_err();

@@ -186,7 +186,7 @@ fn a_checkpoint_is_of_the_event_at_its_position() {
         let error = check(Some(here), log, head, event).unwrap_err();
         assert_eq!(error, ReplacedError::OtherHistory { stored: here });
         let text = error.to_string();
-        assert!(text.contains("of a history that the log has no more"), "{text}");
+        assert!(text.contains("of a history that the log no longer has"), "{text}");
         assert!(text.contains("rebuild the projection"), "{text}");
     }
     // What an older program stored says nothing of the event.

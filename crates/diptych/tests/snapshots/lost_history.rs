@@ -462,7 +462,7 @@ async fn a_projection_of_a_lost_history_stops_until_it_is_reset() {
         let app = logs.open().projection_with(rows.clone(), Refresh::Live).start().await.unwrap();
         let projection = app.projection("rows").unwrap();
         let error = projection.caught_up(LONG).await.unwrap_err();
-        assert!(error.to_string().contains("a history that the log has no more"), "{error}");
+        assert!(error.to_string().contains("a history that the log no longer has"), "{error}");
         assert!(error.to_string().contains("rebuild the projection"), "{error}");
         let receipt = projection.after(&last, LONG).await.unwrap_err();
         assert!(matches!(receipt, WaitError::Token(TokenError::HistoryGone { .. })), "{receipt}");

@@ -46,8 +46,8 @@ impl Command for ScheduleFlight {
     type Event = FlightScheduled;
     type Rejection = Refusal;
 
-    /// The flight's own events and the events of all files. Each part folds only the event types of
-    /// its state.
+    /// The flight's own events, and the events that tell which days the files cover: each of the
+    /// two states folds only its own event types.
     fn boundary(&self) -> (Filter, Filter) {
         (of(self.flight), Filter::everything())
     }

@@ -14,9 +14,9 @@ use crate::{
 
 /// A command whose refusal is recorded as an event, in place of its own events.
 ///
-/// So every outcome is one commit under the command's key. An interrupted load that is run again
-/// leaves the same log as a load without interruption. A plain command that is refused commits
-/// nothing.
+/// So every outcome is one commit under the command's key. If a load is interrupted and run again,
+/// it leaves the same log as a load without an interruption. A plain command that is refused
+/// commits nothing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OnRecord<C>(pub C);
 
@@ -45,7 +45,7 @@ impl<C: FlightCommand> Command for OnRecord<C> {
     }
 }
 
-/// Records that a command was refused. The client has the refusal as its answer already.
+/// Records that a command was refused. The client already got the refusal as its answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteRefusal {
     /// The flight of the command.

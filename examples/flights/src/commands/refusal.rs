@@ -4,7 +4,7 @@ use serde::Serialize;
 use super::Status;
 use crate::ids::{Day, FlightId, Plane};
 
-/// The reason of a refusal, by the name of its rule.
+/// The reason why a rule refuses a command. Each variant is one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum Refusal {

@@ -16,8 +16,9 @@ use crate::{
 
 /// All flights, by board.
 ///
-/// The events of a flight may come in any order, as in a query of the past by the time at which
-/// facts occurred. The board shows a flight once its entry in the timetable is known.
+/// The events of a flight may come in any order. For example, a query of the past can take them in
+/// the order in which they occurred. The board shows a flight once its entry in the timetable is
+/// known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Board {
     boards: BTreeMap<BoardId, BTreeMap<FlightId, FlightEntry>>,

@@ -75,7 +75,8 @@ impl Fold for Planes {
     }
 
     fn heap_bytes(&self) -> Option<usize> {
-        // A vector that grows by doubling is on average half as large again as its contents.
+        // A vector that grows by doubling has on average room for one and a half times its
+        // contents.
         let flights = self.flights * size_of::<FlownLeg>() * 3 / 2;
         Some(map_bytes::<Plane, Logbook>(self.planes.len()) + flights)
     }

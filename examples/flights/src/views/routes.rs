@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{LATE_MINUTES, Minutes, map_bytes};
 use crate::{events::Happening, ids::Airport};
 
-/// RouteFigures of each route, and names of the airports.
+/// Figures of each route, and names of the airports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Routes {
     routes: BTreeMap<Route, RouteFigures>,

@@ -21,11 +21,15 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
         paths.insert(format!("/commands/{name}"), command_path(name, entry));
     }
     for (name, entry) in &entries.queries {
-        let parameters = parameters(entry, schemas);
+        let parameters_of = |options: &[&str]| parameters(entry, schemas, options);
+        let parameters = parameters_of(&PARAMETERS);
         paths.insert(format!("/queries/{name}"), query_path(name, entry, &parameters));
         paths.insert(format!("/queries/{name}/explanation"), explanation_path(name, &parameters));
         if entry.is_live() {
-            paths.insert(format!("/queries/{name}/live"), live_path(name, &parameters));
+            paths.insert(
+                format!("/queries/{name}/live"),
+                live_path(name, &parameters_of(&["_session"])),
+            );
         }
     }
     let plain = plain_paths().into_iter();
@@ -41,7 +45,7 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
 /// The document of routes that are mounted below a prefix.
 pub(crate) fn below(prefix: &str, document: &Bytes) -> Bytes {
     let servers = json!([{ "url": prefix }]);
-    // A document is an object and has members, so one more can stand before them.
+    // The document is a JSON object with members, so another member can be put in front.
     let members = document.get(1..).unwrap_or_default();
     let mut whole = format!("{{\"servers\":{servers},").into_bytes();
     whole.extend_from_slice(members);
@@ -87,11 +91,11 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
         "parameters": [
             header("Idempotency-Key", "A retry under the same key is not executed again."),
             header("Diptych-Occurred-At", "The instant at which it happened."),
-            header("Diptych-Correlation", "The id of the case or request that it belongs to."),
+            header("Diptych-Correlation", "The id of the case or request of the command."),
             header("Diptych-Causation", "The id of the event that caused it."),
             header("Diptych-Session", "The token of the client's session."),
-            header("Diptych-After", "A receipt or token that the command rests on."),
-            header("Diptych-Unchanged-Since", "A position: refuses if an event came after it."),
+            header("Diptych-After", "A receipt or token: the command sees its events."),
+            header("Diptych-Unchanged-Since", "A position: no relevant event may be after it."),
         ],
         "requestBody": {
             "required": true,
@@ -109,7 +113,7 @@ fn query_path(name: &str, entry: &QueryEntry, parameters: &[Value]) -> Value {
         "operationId": format!("{name}-by-post"),
         "tags": ["queries"],
         "summary": format!("{name}, for arguments that are too large for an address"),
-        "parameters": own_parameters(),
+        "parameters": option_parameters(&PARAMETERS),
         "requestBody": {
             "required": true,
             "content": { "application/json": { "schema": entry.arguments } },
@@ -195,8 +199,8 @@ fn summary(schema: &Value, name: &str) -> Value {
     }
 }
 
-/// The arguments of a query as parameters of an address, with the parameters of every query.
-fn parameters(entry: &QueryEntry, definitions: &Value) -> Vec<Value> {
+/// The arguments of a query as parameters of an address, followed by these options.
+fn parameters(entry: &QueryEntry, definitions: &Value, options: &[&str]) -> Vec<Value> {
     let schema = resolved(&entry.arguments, definitions.as_object());
     let required: Vec<&Value> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
@@ -207,15 +211,15 @@ fn parameters(entry: &QueryEntry, definitions: &Value) -> Vec<Value> {
             "required": required.iter().any(|required| *required == name),
         })
     });
-    own.chain(own_parameters()).collect()
+    own.chain(option_parameters(options)).collect()
 }
 
-fn own_parameters() -> Vec<Value> {
-    let parameter = |name: &str| {
+fn option_parameters(names: &[&str]) -> Vec<Value> {
+    let parameter = |name: &&str| {
         let option = name.trim_start_matches('_').replace('_', "-");
         json!({ "name": name, "in": "query", "schema": option_schema(&option) })
     };
-    PARAMETERS.into_iter().map(parameter).collect()
+    names.iter().map(parameter).collect()
 }
 
 /// The schema of an option of a command or a query, in a header or in a parameter.
@@ -248,7 +252,7 @@ fn problems(statuses: &[&str]) -> Map<String, Value> {
         "400" => "The request is malformed or invalid.",
         "403" => "The caller is not allowed, or the host or origin is wrong.",
         "404" => "The name or path is unknown.",
-        "409" => "A concurrent commit, or a token or key of something else.",
+        "409" => "A concurrent commit, a token of another log, or a key of another command.",
         "413" => "The body is larger than the limit.",
         "415" => "The content type is not JSON.",
         _ => "Retry later. `outcome-unknown`: the command may have been executed.",

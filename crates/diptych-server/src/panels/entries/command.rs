@@ -1,4 +1,4 @@
-//! Commands without their types.
+//! Commands with their types erased.
 
 use std::{
     any::type_name,
@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::{
     door::{
+        code::Code,
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, header_text},
     },
@@ -348,7 +349,7 @@ impl CommandOptions {
                 tracing::error!(command, %error, "a rejection could not be recorded");
                 let is_unknown =
                     matches!(error, ExecuteError::Failed(CommandError::OutcomeUnknown(_)));
-                let kind = Problem::of_command(error, |_| Value::Null).kind();
+                let kind = Problem::of_command(error, |_| Value::Null).code().word();
                 match is_unknown {
                     true => NoteOutcome::Unknown { kind },
                     false => NoteOutcome::Absent { kind },
@@ -372,7 +373,7 @@ enum NoteOutcome {
 }
 
 impl NoteOutcome {
-    /// Adds it to the problem with the rejection.
+    /// Adds the outcome to the problem with the rejection.
     fn add_to(self, problem: Problem) -> Problem {
         let (noted, kind) = match self {
             NoteOutcome::Durable => return problem.and("noted", true),
@@ -393,14 +394,14 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         // All clients without a key would share the empty one.
         Some("") => {
             let detail = format!("the header {name} is empty: give each command its own key");
-            Err(Problem::bad("header", detail).and("header", name))
+            Err(Problem::bad(Code::Header, detail).and("header", name))
         }
         key => Ok(key.map(str::to_owned)),
     }
 }
 
-/// The key of a quoted string, as in the draft of the header, or of a bare text, as most clients
-/// send it.
+/// The key without its quotes. The draft of the header asks for a quoted string; most clients send
+/// the bare text.
 fn unquoted(key: &str) -> &str {
     key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
 }

@@ -27,9 +27,9 @@ pub(crate) fn names(types: Vec<EventType>) -> Vec<&'static str> {
     types.into_iter().map(|known| known.name).collect()
 }
 
-/// The schemas of the payloads of this number of types. An enum has one variant for each type, in
-/// the same order, and the payload is the variant without its name. If schemas and types do not
-/// correspond, each payload can be anything.
+/// The schemas of the payloads; `types` is the number of event types. An enum has one variant for
+/// each type, in the same order, and the payload is the variant without its name. If variants and
+/// types do not correspond, each schema allows any payload.
 fn payloads(schema: &Value, definitions: &Map<String, Value>, types: usize) -> Vec<Value> {
     let resolved = resolved(schema, Some(definitions));
     let fields = |variant: &Value| {

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 pub(crate) struct FileEntry {
     pub(crate) content_type: HeaderValue,
     pub(crate) bytes: &'static [u8],
-    /// A weak tag, because the compressed file has the same one.
+    /// A weak tag, because the plain and the compressed file share it.
     pub(crate) tag: HeaderValue,
 }
 

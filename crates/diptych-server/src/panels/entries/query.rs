@@ -1,4 +1,4 @@
-//! Queries without their types: about the present and the past, live, and explained.
+//! Queries with their types erased: about the present and the past, live, and explained.
 
 use std::{any::type_name, collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     door::{
+        code::Code,
         limits::ServerLimits,
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, pairs},
@@ -80,7 +81,7 @@ impl Arguments {
         match names.first_unknown(&own) {
             Some((name, fields)) => {
                 let detail = format!("there is no argument {name:?} (known: {fields:?})");
-                Err(Problem::bad("arguments", detail).and("argument", name))
+                Err(Problem::bad(Code::Arguments, detail).and("argument", name))
             }
             None if matches!(names, ArgumentNames::Unit) => Ok(Arguments::Json("null".into())),
             None => Ok(self),
@@ -91,11 +92,14 @@ impl Arguments {
         match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
             Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
-                Problem::bad("arguments", format!("the arguments cannot be read: {error}"))
+                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
             }),
         }
     }
 }
+
+/// Wait of a query that says nothing about it: the default of [`Ask::within`].
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The options of a query.
 pub(crate) struct QueryOptions {
@@ -103,6 +107,8 @@ pub(crate) struct QueryOptions {
     after: Option<AnyToken>,
     session: Option<Session>,
     within: Option<Duration>,
+    /// The server's limit for `within`, and for the wait of a request without it.
+    wait_time: Duration,
     at_most: Option<Duration>,
     or_stale: bool,
     point: Option<Point>,
@@ -218,7 +224,7 @@ impl QueryOptions {
             Some("strong") => true,
             Some(other) => {
                 let detail = format!("consistency is eventual or strong, and not {other:?}");
-                return Err(Problem::bad("parameter", detail).and("parameter", "consistency"));
+                return Err(Problem::bad(Code::Parameter, detail).and("parameter", "consistency"));
             }
         };
         let limit = options.value::<usize>("limit")?.unwrap_or(limits.explained_events);
@@ -226,7 +232,8 @@ impl QueryOptions {
             is_strong,
             after: options.after()?,
             session: options.session(app).await?,
-            within: milliseconds(options, "within")?.map(|within| within.min(limits.wait_time)),
+            within: milliseconds(options, "within")?,
+            wait_time: limits.wait_time,
             at_most: milliseconds(options, "at-most")?,
             or_stale: options.flag("or-stale")?,
             point: point(options)?,
@@ -271,21 +278,31 @@ impl QueryOptions {
         if let Some(age) = self.at_most {
             ask = ask.at_most(age);
         }
-        if let Some(within) = self.within {
-            ask = ask.within(within);
-        }
+        let within = self.within.unwrap_or(DEFAULT_WAIT).min(self.wait_time);
+        ask = ask.within(within);
         if self.or_stale { ask.or_stale() } else { ask }
     }
 
-    /// The token to begin a live query after. It begins with the present, and not before the
-    /// position of the session.
+    /// The token of the session, if the request names one. A live query begins with the present
+    /// answer, which must not be older than this token.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
-        let QueryOptions { is_strong, after, within, at_most, or_stale, point, session, .. } = self;
+        // The explanations have the limit; every other option must have its answer here.
+        let QueryOptions {
+            is_strong,
+            after,
+            session,
+            within,
+            at_most,
+            or_stale,
+            point,
+            wait_time: _,
+            limit: _,
+        } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
         if is_other || within.is_some() || at_most.is_some() {
             let detail = "a live query sends the present answer and then each changed one: its \
                           only option is the session; use other options without /live";
-            return Err(Problem::bad("parameter", detail));
+            return Err(Problem::bad(Code::Parameter, detail));
         }
         match session {
             Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),

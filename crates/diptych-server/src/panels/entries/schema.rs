@@ -57,7 +57,7 @@ impl ArgumentNames {
         fields.into_iter().flatten()
     }
 
-    /// The first of `names` that is no argument, with all arguments.
+    /// The first of `names` that is no argument, with the names of all arguments.
     pub(crate) fn first_unknown<'n>(&self, names: &'n [String]) -> Option<(&'n str, Vec<&String>)> {
         let fields: Vec<_> = match self {
             ArgumentNames::Open => return None,

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::{
     door::{
         access::Operation,
+        code::Code,
         problem::Problem,
         request::{Name, json_body},
         response::{SESSION, header_value, json_response, response_of},
@@ -48,7 +49,7 @@ async fn answer(
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         let detail = "a command takes no parameters in its address: send its options as headers \
                       (Diptych-Unchanged-Since, for example)";
-        return Err(Problem::bad("parameter", detail));
+        return Err(Problem::bad(Code::Parameter, detail));
     }
     let limits = site.door.limits();
     let body = json_body(&parts.headers, body, limits).await?;
@@ -69,11 +70,11 @@ async fn answer(
         }
         Ok(Ok(Err(problem))) => Err(problem),
         Ok(Err(_)) => Err(Problem::later(
-            "outcome-unknown",
+            Code::OutcomeUnknown,
             "the command ended without an answer: read its effects, or retry it under the same key",
         )),
         Err(_) => Err(Problem::later(
-            "outcome-unknown",
+            Code::OutcomeUnknown,
             "the command takes longer than this server waits, and may still complete: read its \
              effects, or retry it under the same key",
         )),

@@ -13,8 +13,9 @@ use crate::{
     panels::site::Site,
 };
 
-/// A page may load scripts, styles and pictures from this server, and send requests to it, and no
-/// more. So a script in a text of a user, or from another site, does not run.
+/// A page may load scripts, styles and pictures from this server and send requests to it, and
+/// nothing else. So a script that a user hid in a text does not run, nor does a script of another
+/// site.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     door::{
         access::Operation,
+        code::Code,
         problem::Problem,
         request::{Name, header_text},
         response::response_of,
@@ -78,7 +79,7 @@ async fn open(
 fn last_seen(headers: &HeaderMap) -> Result<Option<SessionToken>, Problem> {
     let Some(text) = header_text(headers, "last-event-id")? else { return Ok(None) };
     text.parse().map(Some).map_err(|error| {
-        Problem::bad("header", format!("last-event-id cannot be read: {error}"))
+        Problem::bad(Code::Header, format!("last-event-id cannot be read: {error}"))
             .and("header", "last-event-id")
     })
 }

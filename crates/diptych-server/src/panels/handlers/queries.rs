@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::{
     door::{
         access::Operation,
+        code::Code,
         problem::Problem,
         request::{Name, RequestOptions, json_body},
         response::{SESSION, header_value, json_response, response_of},
@@ -58,7 +59,7 @@ pub(crate) async fn read<'s>(
     let arguments = match parts.method {
         Method::POST if !form.is_empty() => {
             let detail = "a query sent by POST has its arguments in the body, not in the address";
-            return Err(Problem::bad("arguments", detail));
+            return Err(Problem::bad(Code::Arguments, detail));
         }
         Method::POST => Arguments::Json(json_body(&parts.headers, body, limits).await?),
         _ => Arguments::Form(form),
@@ -106,9 +107,9 @@ async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
     match timeout(site.door.limits().answer_time, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(Problem::later(
-            "slow",
-            "the answer takes longer than this server works on one: ask for less, or give the \
-             query a scope",
+            Code::Slow,
+            "the answer takes longer than this server allows: ask for less, or give the query a \
+             scope",
         )),
     }
 }

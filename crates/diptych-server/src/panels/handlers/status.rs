@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     door::{
         access::Operation,
+        code::Code,
         problem::Problem,
         response::{json_response, response_of},
     },
@@ -119,18 +120,18 @@ pub(crate) async fn ready(State(site): State<Arc<Site>>) -> Response<Body> {
 
 fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     if site.door.stop().has_begun() {
-        return Err(Problem::later("stopping", "the server stops: use another one"));
+        return Err(Problem::later(Code::Stopping, "the server stops: use another one"));
     }
     if site.app.is_stopped() {
-        return Err(Problem::later("stopping", "the app was stopped: use another server"));
+        return Err(Problem::later(Code::Stopping, "the app was stopped: use another server"));
     }
     if site.app.store().head().is_ended() {
         let detail = "the log has ended and accepts no more events: restart the server";
-        return Err(Problem::later("not-ready", detail));
+        return Err(Problem::later(Code::NotReady, detail));
     }
     let views = site.app.views();
     let not_ready = views.iter().filter_map(|status| {
-        // A view reports that it is live shortly after it has reached the head.
+        // A view that has just reached the head may still report that it is catching up.
         let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
         let is_in_trouble = is_behind || trouble(&status.state).is_some();
         // The reason may quote events, and no hook admits the callers of this route.
@@ -141,7 +142,7 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
         true => Ok(json_response("{\"status\":\"ready\"}".into())),
         false => {
             let detail = format!("{}: the status has the reason", not_ready.join("; "));
-            Err(Problem::later("not-ready", detail).and("views", not_ready))
+            Err(Problem::later(Code::NotReady, detail).and("views", not_ready))
         }
     }
 }

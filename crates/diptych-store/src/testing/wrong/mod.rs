@@ -1,7 +1,7 @@
 //! Stores that are deliberately wrong. They prove that each case of the suite can fail.
 //!
 //! A [`WrongStore`] is a simple store with vectors and linear scans, and at most one [`Flaw`].
-//! Without a flaw it passes every case. With one it fails the cases about that flaw.
+//! Without a flaw it passes every case. With a flaw it fails the cases about that flaw.
 
 mod flaw;
 mod search;
@@ -225,7 +225,7 @@ fn dawdle() {
     thread::sleep(Duration::from_micros(500));
 }
 
-/// Is pending once, so that the caller can drop the future half-way.
+/// Returns pending once, so that the caller can drop the future half-way.
 async fn yield_once() {
     let mut yielded = false;
     future::poll_fn(|context| {

@@ -119,7 +119,8 @@ impl WrongStore {
         found
     }
 
-    /// The first of the found events, as many as fit in a batch, and the last one of a cut batch.
+    /// Fills a batch with the found events, from the first one on. If not all of them fit, also
+    /// returns the position of the last event in the batch.
     fn batch(
         &self,
         state: &State,

@@ -158,7 +158,7 @@ fn what_can_be_told_apart_comes_back() {
     comes_back("127.0.0.1".parse::<std::net::IpAddr>().unwrap());
 }
 
-/// One that says something else of its size than it has.
+/// A value that announces a wrong number of parts.
 struct Liar(&'static str, Option<usize>);
 
 impl Serialize for Liar {
@@ -198,7 +198,7 @@ fn what_has_other_parts_than_it_says_is_refused() {
     }
     encode(&Liar("sequence", None), Vec::new()).unwrap();
     let reason = encode(&Liar("struct", Some(3)), Vec::new()).unwrap_err();
-    assert!(reason.contains("says that it has 3 parts and gives 2"), "{reason}");
+    assert!(reason.contains("announces 3 parts and gives 2"), "{reason}");
     let reason = encode(&Liar("sequence", Some(1 << 32)), Vec::new()).unwrap_err();
     assert!(reason.contains("more than 4 GiB or 2^32 parts"), "{reason}");
     for parts in [None, Some(1), Some(2)] {
@@ -255,7 +255,7 @@ fn tree() -> impl Strategy<Value = Tree> {
         let key = option::of(any::<u8>()).prop_map(PackedNewtype);
         let bool = option::of(option::weighted(0.8, any::<bool>()));
         let list = prop::collection::vec(option::of(tree.clone().prop_map(PackedNewtype)), 0..4);
-        // A field of that name is another one.
+        // None of these names is the name of a field of `Outer`.
         let rest = btree_map("[a-l]{1,3}", tree.clone(), 0..3);
         let maybe = option::of(tree.clone());
         prop_oneof![

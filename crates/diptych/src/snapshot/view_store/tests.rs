@@ -71,7 +71,7 @@ fn store_of<F: Fold + Serialize + de::DeserializeOwned>(
     )
 }
 
-/// A log that has an event at every position there is, each of which says of which history it is.
+/// A log with an event at every position. Each event shows the history by its `recorded_at`.
 struct Endless {
     log: LogIdentity,
     history: i64,
@@ -192,7 +192,7 @@ fn what_is_damaged_is_skipped_for_an_older_one_and_removed() {
     }
     damaged.push([bytes.as_slice(), b"\0"].concat());
     damaged.push(vec![0; 1 << 20]);
-    // Whole, and of another place.
+    // Undamaged, but of another position.
     damaged.push(place.load(&names(&*place)[0]).unwrap().unwrap());
     for bytes in damaged {
         let snapshots = store_of::<Noting>(&place, log, 8);
@@ -202,7 +202,7 @@ fn what_is_damaged_is_skipped_for_an_older_one_and_removed() {
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("trying an older one"), "{warnings:?}");
         assert!(warnings[0].contains("position=20") && warnings[0].contains("Noting"));
-        // It was said once, and it is no age any more.
+        // The warning comes once, and the snapshot is no longer listed.
         assert_eq!(WarningLog::during(|| newest(&snapshots, 100)), (Some((10, view(10))), vec![]));
         assert_eq!(positions(&snapshots), [10]);
         assert_eq!(names(&*place).len(), 1);
@@ -304,7 +304,7 @@ fn those_of_another_log_epoch_or_declaration_are_not_used_and_removed_later() {
         assert_eq!((found, warnings.len(), positions(&snapshots)), (None, 1, vec![]));
         assert!(warnings[0].contains("of another log: replaying"), "{warnings:?}");
         assert!(warnings[0].contains("snapshots=2"), "{warnings:?}");
-        // Under this one's name it is refused for what is in it.
+        // Under a name of this log it is refused because of its content.
         let bytes = place.load(&foreign.name(at(20))).unwrap().unwrap();
         place.save(&snapshots.name(at(20)), &bytes).unwrap();
         let (found, warnings) = WarningLog::during(|| newest(&snapshots, 100));
@@ -348,7 +348,7 @@ fn those_of_another_version_or_executable_are_not_used() {
     assert_eq!(release!(None), None);
     assert_eq!(release!(None), None, "without a version it is of the very type");
     assert_eq!(release!(Some(2)), None);
-    // Another executable: the fingerprint is another, and nothing else.
+    // Another executable differs in its fingerprint only.
     view!(None);
     let mut policy = SnapshotPolicy::<Noting>::new(10).unwrap();
     let ours = ViewSnapshotStore::new(
@@ -414,7 +414,7 @@ thread_local! {
     static MOOD: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// Something else is wrong with it than with its bytes.
+/// A state that can fail or panic when it is written or read.
 #[derive(Debug, Default, PartialEq)]
 struct Moody(Option<Option<u64>>);
 
@@ -587,9 +587,9 @@ fn distances_from_the_newest_about_double() {
             let kept = after(saves, keep, 100_000);
             let units_back = |position: &u64| (saves * 100_000 - position) / 100_000;
             let mut back: Vec<_> = kept.iter().rev().map(units_back).collect();
-            // The beginning of the log is there for nothing.
+            // The start of the log counts as a snapshot.
             back.push(saves);
-            // As if they were spread evenly, by how often the distance doubles.
+            // The growth from one to the next if it were even.
             let even = ((saves + 1) as f64).powf(1.0 / keep as f64).max(2.0);
             let growth = back.windows(2).map(|pair| (pair[1] + 1) as f64 / (pair[0] + 1) as f64);
             let most = growth.fold(0.0, f64::max);
@@ -609,7 +609,7 @@ fn what_was_just_saved_stays_also_below_the_work_of_another_process() {
             assert!(keep < 2 || !removed.contains(&ten[9]), "{keep} {removed:?}");
         }
     }
-    // Two that are nearly the same: one of them goes, though it is new.
+    // Two positions are nearly equal: one of them goes, although it is new.
     let close = [31_000, 15_000, 7_000, 3_000, 1_000, 1, 0].map(|back| at(40_000 - back)).to_vec();
     assert_eq!(superfluous(close, at(40_000), 6, 1_000), [at(39_999)]);
     let far = [Position::START, at(1), at(u64::MAX - 1), at(u64::MAX)].to_vec();

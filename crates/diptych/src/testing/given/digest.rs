@@ -16,18 +16,19 @@ use crate::{
 const COMPARISONS: usize = 1024;
 
 impl Given {
-    /// Guards the [version](Fold::VERSION) of a fold, whose snapshots are used across builds: these
-    /// events lead to the state that they led to when the digest was committed.
+    /// Guards the [version](Fold::VERSION) of a fold whose snapshots are used across builds. It
+    /// checks that these events still lead to the state that they led to when the digest was
+    /// committed.
     ///
-    /// Begin with an empty digest. The check fails, and says which one to commit: a version,
-    /// and the [digest](crate::digest()) of the state. When the state comes out otherwise one
-    /// day, it asks for another version, so that no snapshot of the old one is used.
+    /// Begin with an empty text. The check then fails, and says which text to commit: the version,
+    /// and the [digest](crate::digest()) of the state. If the events later lead to another state,
+    /// the check asks for another version, so that no old snapshot is used.
     ///
     /// It also checks that snapshots lose nothing: the state is written and read back after each
-    /// event, and has to come out the same.
+    /// event, and must stay the same.
     ///
-    /// Give events that bring the fold into every state of interest, and leave them as they are:
-    /// for others write another check.
+    /// Give events that bring the fold into every state of interest, and do not change them later:
+    /// write another check for other events.
     ///
     /// ```
     /// # use diptych::{Event, testing::given};
@@ -67,8 +68,8 @@ impl Given {
     {
         let problem = match F::VERSION {
             None => Some(
-                "it has no VERSION, so its snapshots are used by the executable that made them \
-                 alone: give it one, or leave out this check"
+                "it has no VERSION, so its snapshots are used only by the executable that made \
+                 them: give it one, or leave out this check"
                     .to_owned(),
             ),
             Some(version) => match self.digest_of::<F>() {
@@ -109,8 +110,8 @@ impl Given {
             let compares = (at + 1) % step == 0 || at + 1 == all;
             if compares && of(&straight.fold)? != of(&kept.fold)? {
                 return Err(format!(
-                    "{} reads back as another state, or goes on to another one: what `apply` \
-                     depends on has to be serialised, and in a way that tells all states apart",
+                    "{} reads back as another state, or leads to another one: serialise everything \
+                     that `apply` depends on, so that no two states are written alike",
                     after()
                 ));
             }

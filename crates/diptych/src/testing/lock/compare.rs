@@ -178,7 +178,7 @@ impl Check {
             return;
         }
         if !self.problems.is_empty() {
-            self.problems.push("nothing was recorded: mend what is above first".to_owned());
+            self.problems.push("nothing was recorded: fix the problems above first".to_owned());
             return;
         }
         for news in self.news.drain(..) {
@@ -202,7 +202,7 @@ fn shape_of(codec: &str, payloads: &[Vec<u8>]) -> Result<Option<Shape>, String> 
     Ok(Some(shape))
 }
 
-/// A caution, if events of the newer version have tags that those of the older one lack: an
+/// A caution, if events of the newer version have tags that those of the older one lack, because an
 /// upcaster gives no tag.
 fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
     let keys = newer.tags.iter().filter(|key| !older.tags.contains(*key));
@@ -217,7 +217,7 @@ fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
     })
 }
 
-/// The entry that should take the place of the recorded one, if something became known.
+/// The entry that should replace the recorded one, if the kind of a field became known.
 ///
 /// # Errors
 /// The difference, with advice.

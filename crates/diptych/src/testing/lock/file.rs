@@ -1,4 +1,4 @@
-//! The file: JSON with one entry for each version of each type, in their order.
+//! The file: JSON with one entry for each version of each type, in order of type and version.
 
 use std::{
     collections::BTreeSet,
@@ -95,7 +95,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let LockFile { format, events } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if format != FORMAT {
-        return Err(format!("its form is {format}, and this version of diptych knows {FORMAT}"));
+        return Err(format!("its format is {format}, and this version of diptych knows {FORMAT}"));
     }
     let mut seen = BTreeSet::new();
     let mut entries = Vec::new();
@@ -115,7 +115,9 @@ impl LockEntry {
         let LockEntry { r#type: event_type, version, codec, tags, shape, samples } = self;
         let shape = shape.map(|lines| Shape::parse(&lines)).transpose()?;
         if shape.is_some() != Shape::is_known(&codec) {
-            return Err(format!("an event of the codec {codec} has a shape, or should have one"));
+            return Err(format!(
+                "an entry of the codec {codec} has a shape that it must not have, or lacks one"
+            ));
         }
         if samples.is_empty() {
             return Err("it has no samples".to_owned());
@@ -151,7 +153,7 @@ impl LockEntry {
     }
 }
 
-/// Puts the entries in the place of the file, whole or not at all.
+/// Replaces the file by one with these entries, completely or not at all.
 ///
 /// # Errors
 /// The reason why the file was not written.

@@ -1,4 +1,4 @@
-//! The shape of payloads: which fields they have, and of what kind their values are.
+//! The shape of payloads: their fields, and the kinds of the values.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ const KINDS: [(JsonKind, &str); 7] = [
     (JsonKind::String, "string"),
 ];
 
-/// How a shape differs from what was recorded.
+/// How a shape differs from the recorded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Not at all.
@@ -109,7 +109,7 @@ impl Shape {
         Ok(shape)
     }
 
-    /// How `now` differs from this, which was recorded.
+    /// How `now` differs from this recorded shape.
     pub(super) fn compare(&self, now: &Shape) -> Change {
         let gone = self.0.keys().any(|path| !now.0.contains_key(path));
         let differs =

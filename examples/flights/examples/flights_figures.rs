@@ -1,5 +1,5 @@
 //! Measures how fast flights are loaded, with more and more of the right panel in use.
-//! `cargo run --release -p diptych-demo --example figures [FILE.csv.gz]`
+//! `cargo run --release -p diptych-demo --example flights_figures [FILE.csv.gz]`
 #![allow(clippy::print_stdout)] // The program prints its results.
 
 use std::{

@@ -1,0 +1,73 @@
+//! The codes of problems: one word each, for programs.
+
+/// Defines the codes with their words. Each has a line in the table of the crate's documentation.
+macro_rules! codes {
+    ($($name:ident = $word:literal,)*) => {
+        /// The last part of the type of a problem, `urn:diptych:<word>`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($name,)*
+        }
+
+        impl Code {
+            #[cfg(test)]
+            const ALL: &[Code] = &[$(Code::$name,)*];
+
+            pub(crate) fn word(self) -> &'static str {
+                match self {
+                    $(Code::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    AboveHead = "above-head",
+    Arguments = "arguments",
+    Body = "body",
+    Busy = "busy",
+    Conflict = "conflict",
+    ContentType = "content-type",
+    Denied = "denied",
+    Header = "header",
+    Host = "host",
+    Invalid = "invalid",
+    KeyReused = "key-reused",
+    Malformed = "malformed",
+    Method = "method",
+    Mistake = "mistake",
+    NotReady = "not-ready",
+    NotTaken = "not-taken",
+    NotYet = "not-yet",
+    OutcomeUnknown = "outcome-unknown",
+    Parameter = "parameter",
+    Rejected = "rejected",
+    Slow = "slow",
+    Stopping = "stopping",
+    Token = "token",
+    TooLarge = "too-large",
+    TooManyEvents = "too-many-events",
+    Unavailable = "unavailable",
+    Unknown = "unknown",
+    ViewStopped = "view-stopped",
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_documentation_has_exactly_the_codes() {
+        let page = include_str!("../lib.rs");
+        let (_, table) = page.split_once("//! | status | words | more |\n").unwrap();
+        let (table, _) = table.split_once("//!\n").unwrap();
+        let words = table.lines().filter_map(|row| row.split('|').nth(2));
+        let in_table: BTreeSet<&str> =
+            words.flat_map(|words| words.split('`').skip(1).step_by(2)).collect();
+        let in_code: BTreeSet<&str> = Code::ALL.iter().map(|code| code.word()).collect();
+        assert_eq!(in_table, in_code);
+    }
+}
