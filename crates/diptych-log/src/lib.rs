@@ -25,9 +25,9 @@
 //! segment headers, recovery), `folder` (holding a folder, small files in it), `index` (finding
 //! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
 //! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
-//! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its writer. `backup` and `verify` work on a folder
-//! from outside. ARCHITECTURE.md walks through the rooms; the format is in `docs/format.md`, and
-//! backups are described in `docs/backup.md`.
+//! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its
+//! writer. `backup` and `verify` work on a folder from outside. ARCHITECTURE.md walks through the
+//! rooms; the format is in `docs/format.md`, and backups are described in `docs/backup.md`.
 
 mod append;
 mod backup;

@@ -50,10 +50,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// [`Tuning::follow_pause`]: crate::Tuning::follow_pause
 #[derive(Clone, Debug)]
-pub struct ReadOnlyLog(Arc<Open>);
+pub struct ReadOnlyLog(Arc<ReaderHandle>);
 
 #[derive(Debug)]
-struct Open {
+struct ReaderHandle {
     inner: Arc<Inner>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -87,7 +87,7 @@ impl ReadOnlyLog {
             is_stopped: Mutex::default(),
             stop: Condvar::new(),
         });
-        let open = Open { inner: inner.clone(), thread: Mutex::default() };
+        let open = ReaderHandle { inner: inner.clone(), thread: Mutex::default() };
         if background == Background::Threads {
             let thread = thread::Builder::new().name("diptych-follow".to_owned());
             let spawned = thread.spawn(move || inner.run()).map_err(|cause| OpenError::Io {
@@ -113,13 +113,13 @@ impl ReadOnlyLog {
     }
 }
 
-impl Drop for Open {
+impl Drop for ReaderHandle {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl Open {
+impl ReaderHandle {
     fn close(&self) {
         self.inner.shared.close();
         self.inner.shared.end_head(Unavailable::Closed);

@@ -21,9 +21,9 @@ use crate::{
 /// Where the log in a folder ends, which is always behind a whole commit.
 ///
 /// While a process holds the log, this is the published head. Otherwise the last segment is read,
-/// because the published head is not synced and may be an old one after a loss of power. During that
-/// read no process can open the log to append to it. Nothing is written. `disk` reaches the folder
-/// pinned.
+/// because the published head is not synced and may be an old one after a loss of power. During
+/// that read no process can open the log to append to it. Nothing is written. `disk` reaches the
+/// folder pinned.
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     let listed = listing::segments(disk, folders)?;
     if listed.is_empty() {

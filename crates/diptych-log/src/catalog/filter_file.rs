@@ -14,7 +14,7 @@ use diptych_store::ReadError;
 
 use crate::{
     catalog::{
-        maps::{Cached, Maps},
+        maps::{CacheEntry, Maps},
         part::IndexPart,
     },
     disk::{Disk, prefetch},
@@ -49,7 +49,7 @@ pub(crate) struct SegmentFilterFile {
     /// Set when the file is read for the first time; `None` if it is unusable: then all its
     /// segments are searched.
     facts: OnceLock<Option<FilterFacts>>,
-    filter: Cached<SegmentFilter>,
+    filter: CacheEntry<SegmentFilter>,
 }
 
 /// Facts about a usable group file, which are kept while its content is not in use.
@@ -69,7 +69,7 @@ impl FilterFacts {
 }
 
 /// Why a filter cannot be asked.
-enum Unloaded {
+enum NoFilter {
     /// Its file is missing or no good.
     Unusable,
     Failed(ReadError),
@@ -78,7 +78,7 @@ enum Unloaded {
 impl SegmentFilterFile {
     fn new(maps: &Arc<Maps>, folders: &Folders, first: u32, last: u32) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
-        let (facts, filter) = (OnceLock::new(), Cached::unloaded(maps));
+        let (facts, filter) = (OnceLock::new(), CacheEntry::unloaded(maps));
         SegmentFilterFile { path, first, last, facts, filter }
     }
 
@@ -91,7 +91,7 @@ impl SegmentFilterFile {
     ) -> SegmentFilterFile {
         let facts = OnceLock::from(Some(FilterFacts::of(&filter, always)));
         let file = SegmentFilterFile::new(maps, folders, first, last);
-        SegmentFilterFile { facts, filter: Cached::loaded(maps, filter), ..file }
+        SegmentFilterFile { facts, filter: CacheEntry::loaded(maps, filter), ..file }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -153,18 +153,18 @@ impl SegmentFilterFile {
         // An error is not cached: the next look-up tries again.
         match self.filter.ask(|| self.read(disk, parts), question) {
             Ok(answer) => Ok(Some(answer)),
-            Err(Unloaded::Unusable) => Ok(None),
-            Err(Unloaded::Failed(error)) => Err(error),
+            Err(NoFilter::Unusable) => Ok(None),
+            Err(NoFilter::Failed(error)) => Err(error),
         }
     }
 
-    fn read(&self, disk: &dyn Disk, parts: &[Arc<IndexPart>]) -> Result<SegmentFilter, Unloaded> {
+    fn read(&self, disk: &dyn Disk, parts: &[Arc<IndexPart>]) -> Result<SegmentFilter, NoFilter> {
         let before = match self.facts.get() {
-            Some(None) => return Err(Unloaded::Unusable),
+            Some(None) => return Err(NoFilter::Unusable),
             Some(Some(facts)) => Some(facts.checksum),
             None => None,
         };
-        let failed = |error| Unloaded::Failed(read_failed(&self.path, &error));
+        let failed = |error| NoFilter::Failed(read_failed(&self.path, &error));
         let found = derived::if_there(self.filter.maps().map(disk, &self.path)).map_err(failed)?;
         let found = found.and_then(|bytes| match before {
             Some(checksum) => SegmentFilter::parse_again(bytes, checksum),
@@ -176,7 +176,7 @@ impl SegmentFilterFile {
             if before.is_some() {
                 return Ok(filter);
             }
-            let marks = marks(disk, parts, self.first, self.last).map_err(Unloaded::Failed)?;
+            let marks = marks(disk, parts, self.first, self.last).map_err(NoFilter::Failed)?;
             let Marks { marks, always } = marks;
             if (0..).zip(marks).all(|(segment, mark)| filter.mark(segment) == Some(mark)) {
                 self.facts.get_or_init(|| Some(FilterFacts::of(&filter, always)));
@@ -186,7 +186,7 @@ impl SegmentFilterFile {
         let file = self.path.display();
         tracing::warn!(%file, "a group file is missing or no good: it is not used");
         self.facts.get_or_init(|| None);
-        Err(Unloaded::Unusable)
+        Err(NoFilter::Unusable)
     }
 }
 

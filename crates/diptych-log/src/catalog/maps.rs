@@ -1,7 +1,7 @@
 //! The mapped files of an open log, and the bound on their number.
 //!
-//! An operating system allows a process only so many mappings, and a log has a segment and an index
-//! file for each few megabytes. So every mapped file is held by a [`Cached`] value, and [`Maps`]
+//! An operating system limits the mappings of a process, and a log has a segment and an index
+//! file for each few megabytes. So every mapped file is held by a [`CacheEntry`] value, and [`Maps`]
 //! drops the values that were not used lately once there are [`Tuning::mapped_files`] of them
 //! (the clock algorithm: a hand goes round, and a value that was used since it came by last stays).
 //!
@@ -144,13 +144,13 @@ trait Slot: Send + Sync + fmt::Debug {
 /// A value that is loaded from a mapped file when it is first needed, and again after it was
 /// dropped.
 #[derive(Debug)]
-pub(crate) struct Cached<T> {
+pub(crate) struct CacheEntry<T> {
     maps: Arc<Maps>,
-    held: Arc<Held<T>>,
+    state: Arc<EntryState<T>>,
 }
 
 #[derive(Debug)]
-struct Held<T> {
+struct EntryState<T> {
     content: RwLock<Content<T>>,
     /// It was used since the hand of the clock came by.
     used: AtomicBool,
@@ -163,17 +163,17 @@ struct Content<T> {
     pinned: bool,
 }
 
-impl<T: Send + Sync + fmt::Debug + 'static> Cached<T> {
-    pub(crate) fn unloaded(maps: &Arc<Maps>) -> Cached<T> {
+impl<T: Send + Sync + fmt::Debug + 'static> CacheEntry<T> {
+    pub(crate) fn unloaded(maps: &Arc<Maps>) -> CacheEntry<T> {
         let content = RwLock::new(Content { value: None, pinned: false });
-        let held = Held { content, used: AtomicBool::new(false) };
-        Cached { maps: maps.clone(), held: Arc::new(held) }
+        let state = EntryState { content, used: AtomicBool::new(false) };
+        CacheEntry { maps: maps.clone(), state: Arc::new(state) }
     }
 
     /// A value that was just loaded.
-    pub(crate) fn loaded(maps: &Arc<Maps>, value: T) -> Cached<T> {
-        let cached = Cached::unloaded(maps);
-        cached.held.content.write().value = Some(value);
+    pub(crate) fn loaded(maps: &Arc<Maps>, value: T) -> CacheEntry<T> {
+        let cached = CacheEntry::unloaded(maps);
+        cached.state.content.write().value = Some(value);
         cached.register();
         cached
     }
@@ -191,11 +191,11 @@ impl<T: Send + Sync + fmt::Debug + 'static> Cached<T> {
         load: impl FnOnce() -> Result<T, E>,
         question: impl FnOnce(&T) -> R,
     ) -> Result<R, E> {
-        if let Some(value) = &self.held.content.read().value {
-            self.held.touch();
+        if let Some(value) = &self.state.content.read().value {
+            self.state.touch();
             return Ok(question(value));
         }
-        let mut content = self.held.content.write();
+        let mut content = self.state.content.write();
         let value = match content.value.take() {
             // Another thread has loaded it.
             Some(value) => value,
@@ -214,7 +214,7 @@ impl<T: Send + Sync + fmt::Debug + 'static> Cached<T> {
 
     /// Answers a question from the value, if it is loaded.
     pub(crate) fn peek<R>(&self, question: impl FnOnce(&T) -> R) -> Option<R> {
-        self.held.content.read().value.as_ref().map(question)
+        self.state.content.read().value.as_ref().map(question)
     }
 
     /// Loads the value if need be, and keeps it from now on, outside of the bound.
@@ -222,7 +222,7 @@ impl<T: Send + Sync + fmt::Debug + 'static> Cached<T> {
     /// # Errors
     /// The error of `load`.
     pub(crate) fn pin<E>(&self, load: impl FnOnce() -> Result<T, E>) -> Result<(), E> {
-        let mut content = self.held.content.write();
+        let mut content = self.state.content.write();
         if content.value.is_none() {
             content.value = Some(load()?);
         }
@@ -231,13 +231,13 @@ impl<T: Send + Sync + fmt::Debug + 'static> Cached<T> {
     }
 
     fn register(&self) {
-        let slot: Arc<dyn Slot> = self.held.clone();
-        self.held.touch();
+        let slot: Arc<dyn Slot> = self.state.clone();
+        self.state.touch();
         self.maps.add(Arc::downgrade(&slot));
     }
 }
 
-impl<T> Held<T> {
+impl<T> EntryState<T> {
     fn touch(&self) {
         // Read first, so that threads that use one value do not take its memory from each other.
         if !self.used.load(Ordering::Relaxed) {
@@ -246,7 +246,7 @@ impl<T> Held<T> {
     }
 }
 
-impl<T: Send + Sync + fmt::Debug> Slot for Held<T> {
+impl<T: Send + Sync + fmt::Debug> Slot for EntryState<T> {
     fn stays(&self) -> bool {
         if self.used.swap(false, Ordering::Relaxed) {
             return true;

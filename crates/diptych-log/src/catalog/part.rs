@@ -11,7 +11,7 @@ use diptych_store::{Position, ReadError};
 
 use crate::{
     catalog::{
-        maps::{Cached, FilesOwner},
+        maps::{CacheEntry, FilesOwner},
         rebuild::{Rebuilt, is_bound, sample},
         segment::{Segment, SegmentBytes},
     },
@@ -50,7 +50,7 @@ enum PartSource {
         last: Position,
         /// The key of the hash of names, for a rebuild.
         seed: Seed,
-        run: Cached<IndexFile>,
+        run: CacheEntry<IndexFile>,
         /// The file that was checked when it was first read.
         checked: OnceLock<IndexFileId>,
         /// Whether the file was there when the files were listed.
@@ -71,7 +71,7 @@ impl IndexPart {
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: IndexFile) -> IndexPart {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
         let (seed, checked) = (run.seed(), OnceLock::from(run.id()));
-        let run = Cached::loaded(segment.maps(), run);
+        let run = CacheEntry::loaded(segment.maps(), run);
         let source = PartSource::File { path, last, seed, run, checked, is_listed: true };
         IndexPart { segment, first, source }
     }
@@ -84,7 +84,7 @@ impl IndexPart {
         (seed, is_listed): (Seed, bool),
     ) -> IndexPart {
         let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
-        let (run, checked) = (Cached::unloaded(segment.maps()), OnceLock::new());
+        let (run, checked) = (CacheEntry::unloaded(segment.maps()), OnceLock::new());
         let source = PartSource::File { path, last, seed, run, checked, is_listed };
         IndexPart { segment, first, source }
     }

@@ -15,7 +15,7 @@ use diptych_store::{LogIdentity, Position};
 use parking_lot::RwLock;
 
 use crate::{
-    catalog::maps::{Cached, Maps},
+    catalog::maps::{CacheEntry, Maps},
     disk::{Disk, DiskFile},
     format::{
         chain,
@@ -38,7 +38,7 @@ pub(crate) struct Segment {
     next: Option<Position>,
     state: RwLock<SegmentState>,
     /// The bytes of a sealed segment.
-    sealed: Cached<SegmentBytes>,
+    sealed: CacheEntry<SegmentBytes>,
     /// The checksum of the header of its file, once that was read. A clustered file of the same
     /// name has another one, and an index that was made for this file does not fit it.
     seal: OnceLock<u32>,
@@ -96,7 +96,7 @@ impl Segment {
             following: OnceLock::new(),
             next: Some(next),
             state: RwLock::new(SegmentState::Sealed),
-            sealed: Cached::unloaded(maps),
+            sealed: CacheEntry::unloaded(maps),
             seal: OnceLock::new(),
             replaced: AtomicBool::new(false),
             replacements: AtomicU32::new(0),
@@ -113,7 +113,7 @@ impl Segment {
             following: OnceLock::new(),
             next: None,
             state: RwLock::new(SegmentState::Planned { head: Head::of(header) }),
-            sealed: Cached::unloaded(maps),
+            sealed: CacheEntry::unloaded(maps),
             seal: OnceLock::new(),
             replaced: AtomicBool::new(false),
             replacements: AtomicU32::new(0),
@@ -135,7 +135,7 @@ impl Segment {
             following: self.following.clone(),
             next: self.next,
             state: RwLock::new(SegmentState::Sealed),
-            sealed: Cached::unloaded(self.maps()),
+            sealed: CacheEntry::unloaded(self.maps()),
             seal: OnceLock::new(),
             replaced: AtomicBool::new(false),
             replacements: AtomicU32::new(0),

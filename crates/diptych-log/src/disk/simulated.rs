@@ -301,7 +301,7 @@ impl Disk for SimulatedDisk {
         }
         state.shared_locks.push(root.to_owned());
         drop(state);
-        Ok(Box::new(SharedLock { disk: self.clone(), root: root.to_owned() }))
+        Ok(Box::new(SimulatedSharedLock { disk: self.clone(), root: root.to_owned() }))
     }
 
     fn boot(&self) -> io::Result<Option<String>> {
@@ -332,14 +332,14 @@ impl Drop for SimulatedLock {
 }
 
 #[derive(Debug)]
-struct SharedLock {
+struct SimulatedSharedLock {
     disk: SimulatedDisk,
     root: PathBuf,
 }
 
-impl DiskLock for SharedLock {}
+impl DiskLock for SimulatedSharedLock {}
 
-impl Drop for SharedLock {
+impl Drop for SimulatedSharedLock {
     fn drop(&mut self) {
         let locks = &mut self.disk.0.lock().shared_locks;
         if let Some(at) = locks.iter().position(|locked| *locked == self.root) {

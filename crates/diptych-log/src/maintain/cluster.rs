@@ -7,9 +7,10 @@
 //! go on in a clustered segment.
 //!
 //! The subtle thing is that the file is replaced under readers. Readers that still hold the old
-//! parts of the index hold the old segment with them, which is pinned in memory before its name goes
-//! to the new file, and is never opened again. Old and new file have different headers, and an index file
-//! names its header. So whichever files a crash leaves, an index file that does not fit is rebuilt.
+//! parts of the index hold the old segment with them, which is pinned in memory before its name
+//! goes to the new file, and is never opened again. Old and new file have different headers, and an
+//! index file names its header. So whichever files a crash leaves, an index file that does not fit
+//! is rebuilt.
 
 use std::{
     io,

@@ -2,8 +2,8 @@
 //!
 //! The writer leaves its published head in a file after every batch. As long as that is in the
 //! segment that was read last, the new frames are read, and their events added to a part of the
-//! index in memory. When a segment begins, or when so many events are in memory that the writer has
-//! an index file of them by now, the end of the log is opened anew, with the files that there are.
+//! index in memory. When a segment begins, or when the part in memory is so large that the writer
+//! has an index file of these events by now, the end of the log is opened anew, with the files that there are.
 
 use std::{
     sync::Arc,
@@ -42,7 +42,7 @@ const MERGED_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the next frame of the log is.
 #[derive(Debug)]
-struct Tail {
+struct TailPlace {
     segment: Arc<Segment>,
     file: Arc<dyn DiskFile>,
     /// The checksum of the segment's header.
@@ -70,17 +70,17 @@ pub(super) struct TailReader {
     seen: Option<PublishedHead>,
     /// Up to where events are published here.
     end: PublishedHead,
-    tail: Tail,
+    tail: TailPlace,
     commits: u64,
     /// The files are listed again when the tail has come this far, or at this time.
     list_at: u64,
     list_after: Option<Instant>,
 }
 
-impl Tail {
-    fn of(log: &OpenLog) -> Tail {
+impl TailPlace {
+    fn of(log: &OpenLog) -> TailPlace {
         let end = &log.end;
-        Tail {
+        TailPlace {
             segment: end.segment.clone(),
             file: log.file.clone(),
             checksum: end.segment_head.checksum,
@@ -144,7 +144,7 @@ impl TailReader {
             checked: None,
             seen: None,
             end: end_of(log),
-            tail: Tail::of(log),
+            tail: TailPlace::of(log),
             commits: 0,
             list_at: 0,
             list_after: None,
@@ -265,7 +265,7 @@ impl TailReader {
         let mut log = log.map_err(as_read_error)?;
         shared.live_catalog().replace(std::mem::take(&mut log.catalog));
         self.commits += 1;
-        self.tail = Tail::of(&log);
+        self.tail = TailPlace::of(&log);
         self.plan_listing(shared.options().index_bytes);
         let parts = &shared.catalog().parts;
         let mut complete = parts.iter().filter(|part| part.segment.sequence < upto.segment);
