@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use diptych_log::Adoption;
 use diptych_store::{Filter, Position, Timestamp};
 
 use crate::{address, exit::EXIT_CODES};
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     #[command(about = "Make a log from a backup, in a new epoch", after_help = EXIT_CODES)]
     Restore(RestoreArgs),
+    #[command(about = "Take a folder as a log where it is now", after_help = EXIT_CODES)]
+    Adopt(AdoptArgs),
     #[command(after_help = EXIT_CODES)]
     Sample(SampleArgs),
     #[command(
@@ -276,6 +279,54 @@ pub(crate) struct RestoreArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Take a folder as a log where it is now.
+///
+/// A log belongs to its folder and its file system. A folder that was copied, or put on another
+/// file system, takes no commits until you say what it is, because its original may go on too. A
+/// folder that was only renamed needs nothing.
+///
+/// A copy of a disk below the file system, such as an image or a snapshot of a volume, looks like
+/// the original and is not noticed. Adopt one of the two with --copy.
+///
+/// Examples:
+///   diptych adopt --data /mnt/new-disk/bank --moved
+///   diptych adopt --data trial --copy
+#[derive(Debug, Args)]
+#[command(about = "Take a folder as a log where it is now", verbatim_doc_comment)]
+pub(crate) struct AdoptArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    #[command(flatten)]
+    as_what: AsWhat,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct AsWhat {
+    /// It is the log itself, which was moved. The folder that it came from must not go on.
+    #[arg(long)]
+    moved: bool,
+    /// It becomes a log of its own, in a new epoch. The original may go on.
+    #[arg(long)]
+    copy: bool,
+    /// It is a replica of a log, and takes no commits.
+    #[arg(long)]
+    replica: bool,
+}
+
+impl AdoptArgs {
+    pub(crate) fn adoption(&self) -> Adoption {
+        match self.as_what {
+            AsWhat { copy: true, .. } => Adoption::Copy,
+            AsWhat { replica: true, .. } => Adoption::Replica,
+            AsWhat { .. } => Adoption::Moved,
+        }
+    }
 }
 
 /// Append sample events, then read and tail them: a first look at everything.

@@ -89,7 +89,10 @@ impl From<OpenError> for Failure {
             OpenError::Held { .. } => Exit::Held,
             OpenError::Corrupt(_) => Exit::Damage,
             // The user meant another folder, or has to do something else first.
-            OpenError::Unfinished { .. } | OpenError::Backup { .. } => Exit::Input,
+            OpenError::Unfinished { .. }
+            | OpenError::Backup { .. }
+            | OpenError::Moved { .. }
+            | OpenError::Replica { .. } => Exit::Input,
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

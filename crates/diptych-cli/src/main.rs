@@ -4,6 +4,7 @@
 //! code tells the kind of failure (see `exit.rs`).
 
 mod address;
+mod adopt;
 mod append;
 mod args;
 mod backup;
@@ -68,6 +69,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {

@@ -14,12 +14,14 @@ use bytes::Bytes;
 
 mod map;
 mod pin;
+mod place;
 pub(crate) mod prefetch;
 mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
 pub(crate) use map::{is_resident, prefetch, will_need};
+pub use place::{FileSystemId, FolderPlace};
 pub use real::RealDisk;
 
 /// The file in a locked folder with text about the process that locked it, for people to read.
@@ -115,6 +117,24 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// if it does not count them.
     fn open_files(&self) -> u64 {
         0
+    }
+
+    /// A number that changes when the file system of a folder is mounted again: then bytes that
+    /// were written before may be lost, even if the machine runs on.
+    ///
+    /// # Errors
+    /// If the platform could tell, but cannot now.
+    fn mount(&self, _root: &Path) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    /// Where the folder at `root` is: the same after it was renamed, another for a copy of it.
+    /// `None` if that cannot be known.
+    ///
+    /// # Errors
+    /// If the platform could tell, but cannot now.
+    fn place(&self, _root: &Path) -> io::Result<Option<FolderPlace>> {
+        Ok(None)
     }
 
     /// Bytes that a file occupies, space that is prepared for it included.

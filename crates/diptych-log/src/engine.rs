@@ -6,23 +6,23 @@
 
 use std::{io, path::Path, task::Waker};
 
-use diptych_store::{Position, SyncError, Unavailable};
+use diptych_store::{LogIdentity, Position, SyncError, Unavailable};
 use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::{
     append::{accept::Acceptor, batch_waiters::BatchWaiters, writer::Writer},
     disk::DiskLock,
-    error::OpenError,
-    folder::{Folders, unclean},
+    error::{OpenError, io_error},
+    folder::{Folders, head_file::HEAD_FILE, unclean},
     format::head::PublishedHead,
     maintain::{
         cluster::{self, Clusterer},
         filters,
         indexer::Indexer,
     },
-    open::{self, OpenLog},
-    options::{Background, Durability, LogOptions},
+    open::{self, OpenLog, evidence::Evidence},
+    options::{Background, LogOptions},
     read::Reader,
     shared::SharedState,
 };
@@ -57,14 +57,10 @@ impl Engine {
         if is_backup {
             return Ok(engine);
         }
-        if begins_anew {
-            // A new segment has a new checksum: bytes that were cut off never pass for a record
-            // again, wherever a disk may still have them.
-            engine.begin_anew()?;
-        }
+        engine.begin(begins_anew)?;
         let shared = &engine.shared;
-        unclean::mark(shared.disk(), &shared.folders().root, shared.options().durability)?;
-        engine.writer.lock().leave_head(shared, engine.position());
+        let left = engine.writer.lock().leave_first_head(shared);
+        left.map_err(io_error("write", &shared.folders().root.join(HEAD_FILE)))?;
         cluster::remove_unfinished(shared);
         Ok(engine)
     }
@@ -74,16 +70,50 @@ impl Engine {
     pub(crate) fn in_new_epoch(
         folders: &Folders,
         options: LogOptions,
+        evidence: Evidence,
+        restored_from: Option<(LogIdentity, Position)>,
     ) -> Result<Engine, OpenError> {
-        let engine = Engine::new(open::in_new_epoch(folders, options)?);
-        engine.begin_anew()?;
+        let opened = open::in_new_epoch(folders, options, evidence, restored_from)?;
+        let engine = Engine::new(opened);
+        engine.begin(true)?;
         Ok(engine)
+    }
+
+    /// Notes in the manifest that the log is open, before anything is appended to it.
+    ///
+    /// A new segment comes with its own manifest. Until then the older one stays, so that an open
+    /// which is interrupted leaves the evidence of a loss as it was. Only a log of format 1 is
+    /// noted before, because its new segment has a format that needs a manifest.
+    fn begin(&self, begins_anew: bool) -> Result<(), OpenError> {
+        let migrates = {
+            let writer = self.writer.lock();
+            if !begins_anew || writer.migrates() {
+                writer.replace_manifest(&self.shared)?;
+            }
+            writer.migrates()
+        };
+        if migrates {
+            tracing::info!("the log continues in format 2, which older versions do not open");
+        }
+        if begins_anew {
+            // A new segment has a new checksum: bytes that were cut off never pass for a record
+            // again, wherever a disk may still have them.
+            self.begin_anew()?;
+        }
+        // The manifest says the same from now on.
+        unclean::remove(self.shared.disk(), &self.shared.folders().root)
     }
 
     fn new(opened: OpenLog) -> Engine {
         let OpenLog { options, folders, identity, seed, maps, catalog, end, .. } = opened;
         let shared = SharedState::new(options, folders, (identity, seed), (maps, catalog), &end);
-        let writer = Writer::new(end.segment.clone(), opened.file, end.offset, opened.head_file);
+        let writer = Writer::new(
+            end.segment.clone(),
+            opened.file,
+            end.offset,
+            opened.head_file,
+            opened.manifest,
+        );
         Engine {
             shared,
             acceptor: Acceptor::new(end),
@@ -177,10 +207,7 @@ impl Engine {
             filters::build_all(&self.shared);
         }
         if self.cut_prepared() && self.sync_all() && !self.acceptor.has_failed() {
-            let (disk, root) = (self.shared.disk(), &self.shared.folders().root);
-            if self.shared.options().durability != Durability::Synced {
-                unclean::forget(disk, root);
-            }
+            self.note_closed();
         }
     }
 

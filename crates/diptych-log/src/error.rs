@@ -52,6 +52,26 @@ pub enum OpenError {
         /// The folder.
         folder: String,
     },
+    /// The folder is not where it was when the log was last appended to: it is a copy, or was put
+    /// on another file system.
+    #[error("{}", moved(.folder, .was, .is))]
+    Moved {
+        /// The folder.
+        folder: String,
+        /// The place that it had.
+        was: String,
+        /// The place that it has.
+        is: String,
+    },
+    /// The folder is a replica, and was to be opened to append to it.
+    #[error(
+        "{folder} is a replica of a log and takes no commits: append to the log itself, or make \
+         the replica a log of its own, in a new epoch, with `diptych adopt --copy`"
+    )]
+    Replica {
+        /// The folder.
+        folder: String,
+    },
     /// The options contradict each other or the format.
     #[error("{problem}")]
     Options {
@@ -97,6 +117,15 @@ pub(crate) fn takes_nothing(folder: &str) -> String {
     format!(
         "{folder} is a backup and can only be read; `diptych restore` makes a log of it, in \
          another folder"
+    )
+}
+
+fn moved(folder: &str, was: &str, is: &str) -> String {
+    format!(
+        "{folder} was {was}, and is {is} now: if it is the only one that goes on, take it with \
+         `diptych adopt --moved`; if it is a copy of a log that also goes on, `diptych adopt \
+         --copy` gives it a new epoch; for a volume that moves often, open it with \
+         PlacePolicy::Follow"
     )
 }
 

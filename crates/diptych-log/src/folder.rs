@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 pub(crate) mod derived;
+pub(crate) mod durable_file;
 pub(crate) mod head_file;
 pub(crate) mod hold;
 pub(crate) mod listing;
+pub(crate) mod manifest;
 pub(crate) mod mark;
 pub(crate) mod unclean;
 

@@ -1,8 +1,10 @@
-//! The bytes of segments and of the published head. Pure functions: no files, no clock, no threads.
+//! The bytes of segments, of the published head and of the manifest. Pure functions: no files, no
+//! clock, no threads.
 
 pub(crate) mod chain;
 pub(crate) mod frame;
 pub(crate) mod frame_order;
 pub(crate) mod head;
+pub(crate) mod manifest;
 pub(crate) mod recovery;
 pub(crate) mod segment;

@@ -26,9 +26,11 @@
 //! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
 //! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
 //! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its
-//! writer. `backup` and `verify` work on a folder from outside. ARCHITECTURE.md walks through the
-//! rooms; the format is in `docs/format.md`, and backups are described in `docs/backup.md`.
+//! writer. `backup`, `verify` and `adopt` work on a folder from outside. ARCHITECTURE.md walks
+//! through the rooms; the format is in `docs/format.md`, and backups are described in
+//! `docs/backup.md`.
 
+mod adopt;
 mod append;
 mod backup;
 mod catalog;
@@ -49,13 +51,14 @@ mod shared;
 mod snapshots;
 mod verify;
 
+pub use adopt::{AdoptReport, Adoption, adopt};
 pub use backup::{
     BackupOptions, BackupReport, SealedSegments, backup,
     restore::{RestoreReport, restore},
 };
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
-pub use options::{Access, Background, Clustering, Durability, LogOptions, Tuning};
+pub use options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy, Tuning};
 pub use read::follower::Follower;
 pub use read_only::{BlockingReads, ReadOnlyLog};
 pub use report::{Damage, Stats, VerifyReport};

@@ -48,8 +48,13 @@ impl Log {
     /// A backup opens for reading only, as it was when it was made. It refuses commits, and says
     /// that it has to be restored first.
     ///
+    /// A folder that is a copy, or came to another file system, is refused until it is adopted
+    /// ([`adopt`](crate::adopt())), unless [`LogOptions::place`] says otherwise. A log of an older
+    /// format is migrated, which older versions of this program do not open any more.
+    ///
     /// # Errors
-    /// [`OpenError`]: the folder is held, the log is damaged or newer, or files cannot be used.
+    /// [`OpenError`]: the folder is held, moved or a replica, the log is damaged or newer, or files
+    /// cannot be used.
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
         let background = options.background;
         let engine = Arc::new(Engine::open(dir.as_ref(), options)?);

@@ -18,12 +18,13 @@ use crate::{
     folder::{
         Folders, derived, head_file,
         hold::{self, HeldFolder},
+        manifest,
         mark::{self, FolderKind},
-        unclean,
     },
     format::{
         frame,
         head::PublishedHead,
+        manifest::{Manifest, State},
         segment::{self, Head, Header, Order},
     },
     index::{Columns, Seed, index_file},
@@ -35,11 +36,13 @@ mod backup;
 mod check;
 mod end;
 pub(crate) mod evidence;
+mod here;
 pub(crate) mod reading;
 mod tail;
 
 pub(crate) use check::check;
 use evidence::Evidence;
+use here::Here;
 use tail::Tail;
 
 /// The results of an open, from which the parts of an open log are made.
@@ -59,6 +62,8 @@ pub(crate) struct OpenLog {
     pub(crate) begins_anew: bool,
     pub(crate) lock: Option<Box<dyn DiskLock>>,
     pub(crate) head_file: Option<Arc<dyn DiskFile>>,
+    /// The manifest that the log has from now on. A backup has none.
+    pub(crate) manifest: Option<Manifest>,
 }
 
 /// Opens the log in a folder, creating both if missing.
@@ -71,24 +76,22 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
         return backup::open(folders, options, lock, end);
     }
     let evidence = Evidence::left_in(&*disk, root)?;
+    let here = Here::now(&*disk, &folders, &evidence, options.durability)?;
+    evidence.must_take_appends(root, here.place, options.place)?;
+    let cut_off = evidence.may_hide_loss(&*disk, root, (&here.run, here.place))?;
     let seed = newest_seed(&*disk, &folders.index)?;
     let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
-    let folders_of = &folders;
-    let opening = Opening {
-        disk: &*disk,
-        folders: folders_of,
-        evidence,
-        backup: None,
-        seed,
-        maps,
-        is_live: false,
-    };
-    let cut_off = unclean::was_cut_off(&*disk, root)?;
+    let (backup, is_live) = (None, false);
+    let opening =
+        Opening { disk: &*disk, folders: &folders, evidence, backup, seed, maps, is_live };
     let mut listed = opening.list_segments()?;
-    let end = opening.find_end(&mut listed, &options)?;
+    let end = opening.find_end(&mut listed, &options, &here)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
-    let lost_some = cut_off || evidence.shows_loss(&end::end_in(&end.last, &end.tail));
-    let begins_anew = lost_some || end.begins_anew;
+    let manifest = opening.manifest_of(&end, &here)?;
+    let found = end::end_in(&end.last, &end.tail);
+    let lost_some = cut_off || opening.evidence.shows_loss(&found);
+    let migrates = manifest.state == State::Migrating;
+    let begins_anew = lost_some || end.begins_anew || migrates;
     let mut identity = end.last.header.identity;
     let head_file = head_file::open_or_create(&*disk, &folders)?;
     if lost_some {
@@ -98,27 +101,34 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     parts.extend(end.tail.parts.iter().cloned());
     let maps = opening.maps;
     let log = assemble(options, folders, (identity, seed), (maps, parts), end)?;
-    Ok(OpenLog { begins_anew, lock: Some(lock), head_file: Some(head_file), ..log })
+    let (lock, head_file, manifest) = (Some(lock), Some(head_file), Some(manifest));
+    Ok(OpenLog { begins_anew, lock, head_file, manifest, ..log })
 }
 
 /// Opens a log that continues in a new epoch. The caller holds the folder until it is that of a
-/// log; `options.disk` reaches it through the held folder.
-pub(crate) fn in_new_epoch(folders: &Folders, options: LogOptions) -> Result<OpenLog, OpenError> {
+/// log; `options.disk` reaches it through the held folder. `restored_from` goes to the manifest.
+pub(crate) fn in_new_epoch(
+    folders: &Folders,
+    options: LogOptions,
+    evidence: Evidence,
+    restored_from: Option<(LogIdentity, Position)>,
+) -> Result<OpenLog, OpenError> {
     let disk = options.disk.clone();
+    let here = Here::now(&*disk, folders, &evidence, options.durability)?;
     let seed = newest_seed(&*disk, &folders.index)?;
-    let evidence = Evidence::default();
     let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
-    let opening =
-        Opening { disk: &*disk, folders, evidence, backup: None, seed, maps, is_live: false };
+    let (backup, is_live) = (None, false);
+    let opening = Opening { disk: &*disk, folders, evidence, backup, seed, maps, is_live };
     let mut listed = opening.list_segments()?;
-    let end = opening.find_end(&mut listed, &options)?;
+    let end = opening.find_end(&mut listed, &options, &here)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
+    let manifest = Manifest { restored_from, ..opening.manifest_of(&end, &here)? };
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
     let maps = opening.maps;
     let log = assemble(options, folders.clone(), (identity, seed), (maps, parts), end)?;
-    Ok(OpenLog { begins_anew: true, ..log })
+    Ok(OpenLog { begins_anew: true, manifest: Some(manifest), ..log })
 }
 
 fn check_options(options: &LogOptions) -> Result<(), OpenError> {
@@ -214,11 +224,17 @@ impl Opening<'_> {
         Ok(listed)
     }
 
-    fn create_first(&self, options: &LogOptions) -> Result<Last, OpenError> {
+    fn create_first(&self, options: &LogOptions, here: &Here) -> Result<Last, OpenError> {
+        // An interrupted creation has left its manifest: nobody has seen that log yet.
+        let begun = self.evidence.manifest().map(|begun| begun.identity);
+        let identity = begun.unwrap_or_else(LogIdentity::random);
+        // Before its first segment, because such a segment is damaged without a manifest.
+        manifest::replace(self.disk, &self.folders.root, &here.begin(identity))?;
         let header = Header {
+            format: segment::FORMAT,
             order: Order::Arrival,
             sequence: 1,
-            identity: LogIdentity::random(),
+            identity,
             base: Position::new(1),
             base_time: Timestamp::now(),
         };
@@ -367,7 +383,7 @@ fn assemble(
         refuses: None,
     };
     let catalog = Catalog::new(parts, filters);
-    let (lock, head_file) = (None, None);
+    let (lock, head_file, manifest) = (None, None, None);
     Ok(OpenLog {
         options,
         folders,
@@ -380,6 +396,7 @@ fn assemble(
         begins_anew,
         lock,
         head_file,
+        manifest,
     })
 }
 

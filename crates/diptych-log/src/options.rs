@@ -62,6 +62,23 @@ pub enum Access {
     Append,
 }
 
+/// What to do if the folder of a log is not where it was when the log was last appended to.
+///
+/// A folder that is renamed within its file system stays in its place. A copy of it, and a folder
+/// that comes to another file system, is in another place. Whether the log goes on in both cannot
+/// be seen. If it does, both give out the same positions, so an open refuses until somebody
+/// decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlacePolicy {
+    /// The open answers [`OpenError::Moved`](crate::OpenError::Moved). [`adopt`](crate::adopt())
+    /// takes the folder where it is.
+    #[default]
+    Refuse,
+    /// The log goes on where it is: an option for volumes that move. Two copies that are both
+    /// opened this way get the same positions.
+    Follow,
+}
+
 /// Bounds and pauses of the work behind the commits. The defaults suit most machines; each of them
 /// trades memory or throughput for latency.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +130,8 @@ impl Default for Tuning {
 pub struct LogOptions {
     /// The purpose of opening the log.
     pub access: Access,
+    /// What to do if the folder is not where it was.
+    pub place: PlacePolicy,
     /// When a commit counts as synced.
     pub durability: Durability,
     /// Bounds on the size of events, commits, batches and their parts.
@@ -141,6 +160,7 @@ impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
             access: Access::Any,
+            place: PlacePolicy::default(),
             durability: Durability::Synced,
             limits: Limits::default(),
             time: TimeSource::Clock,

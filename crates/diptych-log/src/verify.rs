@@ -16,6 +16,7 @@ use crate::{
         head_file::HEAD_FILE,
         hold,
         listing::{self, SegmentFile},
+        manifest::MANIFEST,
         mark::{self, FolderKind},
     },
     format::{
@@ -84,8 +85,9 @@ pub fn verify(
 fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let Folders { root, segments, index } = folders;
     let names = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
-    let has_head = names(root)?.iter().any(|name| name == HEAD_FILE);
-    Ok(has_head || !names(segments)?.is_empty() || !names(index)?.is_empty())
+    let mut there = names(root)?.into_iter();
+    let has_file = there.any(|name| [HEAD_FILE, MANIFEST].contains(&name.as_str()));
+    Ok(has_file || !names(segments)?.is_empty() || !names(index)?.is_empty())
 }
 
 struct IndexFileCheck {

@@ -3,6 +3,7 @@
 // A failed test panics, and so do its helpers.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod adopt;
 mod backup;
 mod browser;
 mod command_line;

@@ -9,9 +9,12 @@ use crate::{
     append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
     disk::DiskFile,
+    error::OpenError,
+    folder::manifest,
     format::{
-        frame,
+        frame::{self, Link},
         head::PublishedHead,
+        manifest::{ActiveSegment, Manifest, SealedSegment, State},
         segment::{self, Header},
     },
     maintain::indexer::IndexJob,
@@ -33,6 +36,8 @@ pub(crate) struct Writer {
     file: Arc<dyn DiskFile>,
     /// The file with the published head, for processes that follow the log. A backup has none.
     head_file: Option<Arc<dyn DiskFile>>,
+    /// The manifest as it is in its file, or is to be. A backup has none.
+    manifest: Option<Manifest>,
     /// Whether something was written that is not synced.
     dirty: bool,
     /// Where the next commit goes.
@@ -50,9 +55,11 @@ impl Writer {
         file: Arc<dyn DiskFile>,
         end: u64,
         head_file: Option<Arc<dyn DiskFile>>,
+        manifest: Option<Manifest>,
     ) -> Writer {
+        let (dirty, jobs) = (false, Vec::new());
         let (written, prepared) = (end, end);
-        Writer { segment, file, head_file, dirty: false, written, prepared, jobs: Vec::new() }
+        Writer { segment, file, head_file, manifest, dirty, written, prepared, jobs }
     }
 
     /// Writes a batch, and syncs it if every batch is synced. Readers may see its bytes once its
@@ -66,9 +73,10 @@ impl Writer {
         batch: &mut WriteBatch,
     ) -> Result<(), String> {
         let sync = shared.options().durability == Durability::Synced;
+        let mut begun = None;
         for piece in &mut batch.pieces {
             if let Some(header) = piece.create {
-                self.begin_segment(shared, &piece.segment, &header)?;
+                begun = Some((header, self.begin_segment(shared, &piece.segment, &header)?));
             }
             let written = self.write_piece(piece);
             written.map_err(|error| failure(&piece.segment, "write to", &error))?;
@@ -82,9 +90,15 @@ impl Writer {
         }
         if sync {
             self.prepare(shared);
+        }
+        // The manifest promises only what is durable.
+        if sync || begun.is_some() {
             self.sync_file()?;
         }
         shared.check_place()?;
+        if let Some((header, sealed)) = begun {
+            self.note_segment(shared, (&header, sealed), batch.position)?;
+        }
         self.leave_head(shared, batch.position);
         for piece in &mut batch.pieces {
             piece.segment.publish(piece.offset + piece.bytes.len() as u64);
@@ -93,22 +107,63 @@ impl Writer {
         Ok(())
     }
 
-    /// Creates the file of the next segment, once the one before is durable and complete.
+    /// Creates the file of the next segment, once the one before is durable and complete. Answers
+    /// what the next segment says about the one before.
     fn begin_segment(
         &mut self,
         shared: &SharedState,
         segment: &Arc<Segment>,
         header: &Header,
-    ) -> Result<(), String> {
+    ) -> Result<Option<SealedSegment>, String> {
         shared.check_place()?;
         self.cut_prepared()?;
         self.sync_file()?;
+        let link = self.segment.link(shared.disk());
+        let link = link.map_err(|error| failure(&self.segment, "look at", &error))?;
+        let sequence = self.segment.sequence;
+        let sealed = link.map(|Link { chain, bytes }| SealedSegment { sequence, bytes, chain });
         let bytes = shared.options().segment_bytes;
         let created = segment.create(shared.disk(), &shared.folders().segments, header, bytes);
         self.file = created.map_err(|error| failure(segment, "create", &error))?;
         self.segment = segment.clone();
         (self.written, self.prepared) = (segment::HEADER as u64, segment::HEADER as u64);
-        Ok(())
+        Ok(sealed)
+    }
+
+    /// Puts a new segment into the manifest, before its first commit is acknowledged. From then on
+    /// its loss is noticed, whatever else is lost with it.
+    fn note_segment(
+        &mut self,
+        shared: &SharedState,
+        (header, sealed): (&Header, Option<SealedSegment>),
+        position: Position,
+    ) -> Result<(), String> {
+        let Some(manifest) = &mut self.manifest else { return Ok(()) };
+        manifest.identity = header.identity;
+        (manifest.state, manifest.sealed) = (State::Open, sealed);
+        let (sequence, base) = (header.sequence, header.base);
+        manifest.active = ActiveSegment { sequence, base, end: self.written, position };
+        self.replace_manifest(shared).map_err(|error| error.to_string())
+    }
+
+    /// Notes in the manifest that the log is closed, and everything durable.
+    pub(crate) fn note_closed(&mut self, shared: &SharedState) -> Result<(), OpenError> {
+        let position = shared.head().position();
+        let Some(manifest) = &mut self.manifest else { return Ok(()) };
+        manifest.state = State::Clean;
+        (manifest.active.end, manifest.active.position) = (self.written, position);
+        self.replace_manifest(shared)
+    }
+
+    /// Whether the log is about to continue in a newer format.
+    pub(crate) fn migrates(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|manifest| manifest.state == State::Migrating)
+    }
+
+    /// Makes the manifest durable as it is to be.
+    pub(crate) fn replace_manifest(&self, shared: &SharedState) -> Result<(), OpenError> {
+        let Some(manifest) = &self.manifest else { return Ok(()) };
+        manifest::replace(shared.disk(), &shared.folders().root, manifest)
     }
 
     fn write_piece(&mut self, piece: &mut Piece) -> io::Result<()> {
@@ -210,12 +265,24 @@ impl Writer {
     /// Tells other processes that the log is published up to everything that was written, which
     /// ends with the event at `position`.
     pub(crate) fn leave_head(&self, shared: &SharedState, position: Position) {
-        let Some(file) = &self.head_file else { return };
-        let (end, segment) = (self.written, self.segment.sequence);
-        let head = PublishedHead { position, end, identity: shared.identity(), segment };
-        if let Err(error) = file.write_at(0, &head.encode()) {
+        if let Err(error) = self.write_head(shared, position) {
             tracing::warn!(%error, "the published head cannot be left for followers");
         }
+    }
+
+    /// As `leave_head`, and durable: later opens compare its nonce with that of the manifest.
+    pub(crate) fn leave_first_head(&self, shared: &SharedState) -> io::Result<()> {
+        self.write_head(shared, shared.head().position())?;
+        self.head_file.as_ref().map_or(Ok(()), |file| file.sync())
+    }
+
+    fn write_head(&self, shared: &SharedState, position: Position) -> io::Result<()> {
+        let Some(file) = &self.head_file else { return Ok(()) };
+        let (end, segment) = (self.written, self.segment.sequence);
+        let head = PublishedHead { position, end, identity: shared.identity(), segment };
+        let nonce = self.manifest.as_ref().map(|manifest| &manifest.run.nonce);
+        let bytes = nonce.map_or_else(|| head.encode(), |nonce| head.encode_with(nonce));
+        file.write_at(0, &bytes)
     }
 }
 

@@ -21,9 +21,11 @@ use crate::{
         head_file::HEAD_FILE,
         hold::{self, HeldFolder},
         listing,
+        manifest::{self, MANIFEST},
         mark::{self, RESTORE},
     },
     format::head::PublishedHead,
+    open::evidence::Evidence,
     options::{Background, Clustering, Durability, LogOptions},
     verify::Verifying,
 };
@@ -65,14 +67,19 @@ pub fn restore(
     let disk = hold::pin(&*options.disk, &from.root)?;
     let end = source::end_of(&*disk, &from)?;
     must_be_apart(&*disk, &from.root, &to.root)?;
-    is_begun(&*disk, &to.root, &end)?;
+    found_in(&*disk, &to.root, &end)?;
     let HeldFolder { disk: held, lock } = hold::create_and_hold(&*disk, &to)?;
     let disk = &*held;
     // Checked again: under the lock no other process changes the folder.
-    if is_begun(disk, &to.root, &end)? {
-        remove_derived(disk, &to)?;
-    } else {
-        mark::write(disk, &to.root, RESTORE, &end)?;
+    match found_in(disk, &to.root, &end)? {
+        Found::Nothing => mark::write(disk, &to.root, RESTORE, &end)?,
+        Found::Unfinished => remove_derived(disk, &to)?,
+        Found::Finished(identity) => {
+            // Its last step, which may be all that failed.
+            disk.sync_dir(&to.root).map_err(io_error("sync", &to.root))?;
+            let (backup, upto, kept) = (end.identity, end.position, u64::from(end.segment));
+            return Ok(RestoreReport { backup, identity, upto, copied: 0, kept, bytes: 0 });
+        }
     }
     let copy = Copy { disk, from: &from, to: &to, end, held: None, sealed: SealedSegments::Copy };
     let copied = copy.run(progress).map_err(of_backup)?;
@@ -90,12 +97,25 @@ pub fn restore(
     })
 }
 
-/// Whether the folder holds an unfinished restore of this backup; an error if it holds something
-/// else.
-fn is_begun(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<bool, BackupError> {
+/// What earlier restores of this backup have left in the target folder.
+enum Found {
+    Nothing,
+    Unfinished,
+    /// The log as it was restored, with this identity and not opened since.
+    Finished(LogIdentity),
+}
+
+/// # Errors
+/// If the folder holds something else.
+fn found_in(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<Found, BackupError> {
     match mark::read(disk, to, RESTORE)? {
-        None => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| false),
-        Some(begun) if begun.identity == end.identity => Ok(true),
+        None => match manifest::read(disk, to)? {
+            Some(done) if done.restored_from == Some((end.identity, end.position)) => {
+                Ok(Found::Finished(done.identity))
+            }
+            _ => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| Found::Nothing),
+        },
+        Some(begun) if begun.identity == end.identity => Ok(Found::Unfinished),
         Some(begun) => {
             let problem = format!(
                 "holds an unfinished restore of {}, and the backup is {}: take another folder",
@@ -106,13 +126,14 @@ fn is_begun(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<bool, Bac
     }
 }
 
-/// Removes index files and the published head, which the last step of an earlier attempt may have
-/// left.
+/// Removes index files, the manifest and the published head, which the last steps of an earlier
+/// attempt may have left.
 fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
     let list = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
     let index = list(&to.index)?.into_iter().map(|name| to.index.join(name));
-    let head = list(&to.root)?.into_iter().filter(|name| name == HEAD_FILE);
-    for path in index.chain(head.map(|name| to.root.join(name))) {
+    let files = list(&to.root)?.into_iter();
+    let files = files.filter(|name| [HEAD_FILE, MANIFEST].contains(&name.as_str()));
+    for path in index.chain(files.map(|name| to.root.join(name))) {
         disk.remove(&path).map_err(io_error("remove", &path))?;
     }
     Ok(())
@@ -132,7 +153,8 @@ fn begin_epoch(
         disk: Arc::clone(disk),
         ..LogOptions::default()
     };
-    let engine = Engine::in_new_epoch(to, once)?;
+    let restored_from = Some((end.identity, end.position));
+    let engine = Engine::in_new_epoch(to, once, Evidence::default(), restored_from)?;
     let (published, identity) = (engine.position(), engine.shared().identity());
     drop(engine);
     let disk = &**disk;

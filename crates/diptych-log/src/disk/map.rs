@@ -1,4 +1,5 @@
-//! The one module with `unsafe`: mapping files into memory, and hints about memory and files.
+//! The one module with `unsafe`: mapping files into memory, hints about memory and files, and the
+//! one question to a file system that no safe call asks.
 //!
 //! Why it is sound. A mapping is undefined behaviour if bytes behind a Rust reference change, so no
 //! reference to a whole mapping of a growing file is ever made: [`Map::share`] makes slices of only
@@ -139,6 +140,25 @@ pub(super) fn begin_write_back(file: &File, offset: u64, length: usize) {
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn begin_write_back(_file: &File, _offset: u64, _length: usize) {}
+
+/// The UUID of the file system that has a file, if the kernel tells it (since Linux 6.9).
+#[cfg(target_os = "linux")]
+pub(super) fn file_system_uuid(file: &File) -> Option<[u8; 16]> {
+    use rustix::ioctl::{Getter, ioctl, opcode};
+    #[repr(C)]
+    struct Answer {
+        length: u8,
+        uuid: [u8; 16],
+    }
+    // FS_IOC_GETFSUUID
+    const GET: rustix::ioctl::Opcode = opcode::read::<Answer>(0x15, 0);
+    // SAFETY: the kernel writes 17 bytes to what the number names, the size of which is part of the
+    // number. Every value of these bytes is a valid `Answer`.
+    let answer = unsafe { ioctl(file, Getter::<GET, Answer>::new()) };
+    let Answer { length, uuid } = answer.ok()?;
+    // A file system that was given none has zeros.
+    (usize::from(length) == uuid.len() && uuid != [0; 16]).then_some(uuid)
+}
 
 #[cfg(test)]
 mod tests {

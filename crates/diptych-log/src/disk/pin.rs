@@ -24,6 +24,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::place::{self, FolderPlace};
+
 /// A folder that is open.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -67,6 +69,14 @@ impl Folder {
 
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+
+    pub(super) fn mount(&self) -> io::Result<u64> {
+        place::mount(&self.file)
+    }
+
+    pub(super) fn place(&self) -> io::Result<Option<FolderPlace>> {
+        place::of(&self.file)
     }
 
     /// The names in it, without those that are not UTF-8: no file of a log has such a name.

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use super::{
-    Disk, DiskFile, DiskLock, LOCK_FILE, LockError,
+    Disk, DiskFile, DiskLock, FolderPlace, LOCK_FILE, LockError,
     map::{Map, begin_write_back},
     pin::{Folder, Pin, Place},
 };
@@ -273,6 +273,14 @@ impl Disk for RealDisk {
     fn open_files(&self) -> u64 {
         let folders: usize = self.pins.iter().map(|pin| pin.open_folders()).sum();
         self.open.load(Ordering::Relaxed) + folders as u64
+    }
+
+    fn mount(&self, root: &Path) -> io::Result<u64> {
+        self.folder(root)?.mount()
+    }
+
+    fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
+        self.folder(root)?.place()
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {

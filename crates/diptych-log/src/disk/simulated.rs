@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Disk, DiskFile, DiskLock, LOCK_FILE, LockError};
+use super::{Disk, DiskFile, DiskLock, FileSystemId, FolderPlace, LOCK_FILE, LockError};
 
 mod fault;
 mod file;
@@ -55,6 +55,8 @@ impl SimulatedDisk {
             capacity: u64::MAX,
             sabotage: None,
             boots: 1,
+            mounts: 1,
+            file_system: 1,
         })
     }
 
@@ -73,6 +75,31 @@ impl SimulatedDisk {
         let mut after = state.after_crash(names, files, random);
         after.boots += 1;
         SimulatedDisk::of(after)
+    }
+
+    /// The disk as it is found after it was away for a moment while the machine ran on: what was
+    /// not synced is lost as by a loss of power.
+    pub fn storage_loss(&self, seed: u64) -> SimulatedDisk {
+        let after = self.power_loss(seed);
+        {
+            let mut state = after.0.lock();
+            state.boots -= 1;
+            state.mounts += 1;
+        }
+        after
+    }
+
+    /// A copy of all files onto another file system, everything durable.
+    pub fn copy_to_another(&self) -> SimulatedDisk {
+        let copy = self.process_kill();
+        {
+            let mut state = copy.0.lock();
+            state.names.sync_all();
+            state.files.iter_mut().for_each(File::sync);
+            state.file_system += 1;
+            state.mounts += 1;
+        }
+        copy
     }
 
     /// The disk as it is found after the process was killed: everything that was written, synced or
@@ -219,6 +246,9 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         state.begin(Operation::Rename, from)?;
+        if state.sabotage == Some(Sabotage::ForgetManifest) && state.is_manifest_again(from, to) {
+            return Ok(());
+        }
         if from.parent() != to.parent() {
             let what = "the simulated disk renames only within a folder";
             return Err(io::Error::new(ErrorKind::Unsupported, what));
@@ -306,6 +336,17 @@ impl Disk for SimulatedDisk {
 
     fn boot(&self) -> io::Result<Option<String>> {
         Ok(Some(format!("boot {}", self.0.lock().boots)))
+    }
+
+    fn mount(&self, _root: &Path) -> io::Result<u64> {
+        Ok(self.0.lock().mounts)
+    }
+
+    /// Each path is a folder of its own.
+    fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
+        let inode = u64::from(crc32c::crc32c(root.as_os_str().as_encoded_bytes()));
+        let file_system = FileSystemId::Number(self.0.lock().file_system);
+        Ok(Some(FolderPlace { inode, created: 0, file_system }))
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {
@@ -457,6 +498,10 @@ struct DiskState {
     sabotage: Option<Sabotage>,
     /// How often the machine was started.
     boots: u64,
+    /// How often the disk was mounted.
+    mounts: u64,
+    /// The identity of its file system.
+    file_system: u64,
 }
 
 impl DiskState {
@@ -534,6 +579,15 @@ impl DiskState {
         }
     }
 
+    /// Whether one manifest replaces another of the same open.
+    fn is_manifest_again(&self, from: &Path, to: &Path) -> bool {
+        let nonce = |path| {
+            let file = self.files.get(self.find(path).ok()?)?;
+            file.read(0, usize::MAX).get(80..96).map(<[u8]>::to_vec)
+        };
+        to.ends_with("manifest") && nonce(to).is_some() && nonce(from) == nonce(to)
+    }
+
     fn file(&mut self, number: usize) -> io::Result<&mut File> {
         let file = self.files.get_mut(number);
         file.ok_or_else(|| io::Error::other("a file of another disk"))
@@ -560,6 +614,8 @@ impl DiskState {
             capacity: self.capacity,
             sabotage: self.sabotage,
             boots: self.boots,
+            mounts: self.mounts,
+            file_system: self.file_system,
         }
     }
 }

@@ -145,7 +145,8 @@ impl Engine {
     /// Makes durable what was written; answers whether it is.
     pub(super) fn sync_all(&self) -> bool {
         let mut writer = self.writer.lock();
-        if !writer.is_dirty() || !self.acceptor.begin_sync() {
+        // Also if a new segment was synced meanwhile: then nothing waits for a sync any more.
+        if !self.acceptor.begin_sync() || !writer.is_dirty() {
             return !writer.is_dirty();
         }
         match writer.sync(&self.shared) {
@@ -159,6 +160,13 @@ impl Engine {
                 self.fail(&error);
                 false
             }
+        }
+    }
+
+    /// Notes that the log is closed. If that fails, the next open takes it for one that was not.
+    pub(super) fn note_closed(&self) {
+        if let Err(error) = self.writer.lock().note_closed(&self.shared) {
+            tracing::warn!(%error, "the next open may change the epoch without need");
         }
     }
 

@@ -50,21 +50,27 @@ pub(crate) fn open_for_reading(
     }
 }
 
-/// The published head that an earlier process left. A late or torn write makes it lower than the
-/// true one, or `None`; it is never higher.
+/// What an earlier process left in the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LeftHead {
+    /// A late or torn write makes it lower than the true one, or `None`; it is never higher.
+    pub(crate) published: Option<PublishedHead>,
+    /// Of the open that wrote it; `None` if an older version wrote it.
+    pub(crate) nonce: Option<[u8; 16]>,
+}
+
+/// The published head that an earlier process left.
 ///
 /// # Errors
 /// If the file exists and cannot be read now: it may be evidence.
-pub(crate) fn left_behind(
-    disk: &dyn Disk,
-    root: &Path,
-) -> Result<Option<PublishedHead>, OpenError> {
+pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Result<LeftHead, OpenError> {
     let path = root.join(HEAD_FILE);
     // Read, not mapped: the file will be written again.
     let folders = Folders::new(root);
-    let Some(file) = open_for_reading(disk, &folders)? else { return Ok(None) };
-    let bytes = file.read_at(0, PublishedHead::BYTES).map_err(io_error("read", &path))?;
-    Ok(PublishedHead::parse(&bytes))
+    let Some(file) = open_for_reading(disk, &folders)? else { return Ok(LeftHead::default()) };
+    let bytes = file.read_at(0, PublishedHead::ALL_BYTES).map_err(io_error("read", &path))?;
+    let (published, nonce) = (PublishedHead::parse(&bytes), PublishedHead::nonce_in(&bytes));
+    Ok(LeftHead { published, nonce: published.and(nonce) })
 }
 
 /// Reads the file, and retries while the writer is writing it.

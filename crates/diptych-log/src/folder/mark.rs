@@ -12,6 +12,7 @@ use diptych_store::{Corruption, LogIdentity, Position};
 use crate::{
     disk::Disk,
     error::{OpenError, io_error},
+    folder::durable_file,
     format::head::PublishedHead,
 };
 
@@ -81,18 +82,8 @@ pub(crate) fn write(
     name: &str,
     mark: &PublishedHead,
 ) -> Result<(), OpenError> {
-    let path = root.join(name);
-    let replaced = || {
-        let temporary = path.with_extension("tmp");
-        // An earlier attempt may have left one.
-        let _ = disk.remove(&temporary);
-        let file = disk.create(&temporary, 0)?;
-        file.write_at(0, &mark.encode())?;
-        file.sync()?;
-        disk.rename(&temporary, &path)?;
-        disk.sync_dir(root)
-    };
-    replaced().map_err(io_error("write", &path))
+    let replaced = durable_file::replace(disk, root, name, &mark.encode());
+    replaced.map_err(io_error("write", &root.join(name)))
 }
 
 /// Removes a mark durably.

@@ -225,6 +225,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            format: segment::FORMAT,
             order: Order::Arrival,
             sequence: 2,
             identity: LogIdentity::random(),

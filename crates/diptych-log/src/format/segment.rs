@@ -6,7 +6,10 @@ use diptych_store::{Epoch, LogId, LogIdentity, Position, Timestamp};
 pub(crate) const HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"DIPTYSEG";
 /// The version of the segment format that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u16 = 1;
+///
+/// Version 2 has the layout of version 1. It says that the log has a manifest: a program that does
+/// not know of the manifest must not append to the log.
+pub(crate) const FORMAT: u16 = 2;
 
 /// The order of the frames in a segment: see the module `frame_order`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub(crate) enum Order {
 ///
 /// ```text
 ///  0  magic     8 bytes "DIPTYSEG"
-///  8  format    u16     1
+///  8  format    u16     2; 1 in segments of older versions
 /// 10  kind      u16     0, or 1 for a clustered one; others are reserved
 /// 12  sequence  u32     1 for the first segment of the log, dense
 /// 16  log id    16 bytes
@@ -34,6 +37,7 @@ pub(crate) enum Order {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    pub(crate) format: u16,
     pub(crate) order: Order,
     pub(crate) sequence: u32,
     pub(crate) identity: LogIdentity,
@@ -59,7 +63,7 @@ impl Header {
             at += field.len();
         };
         put(MAGIC);
-        put(&FORMAT.to_le_bytes());
+        put(&self.format.to_le_bytes());
         put(&(self.order as u16).to_le_bytes());
         put(&self.sequence.to_le_bytes());
         put(&self.identity.id.to_bytes());
@@ -81,12 +85,13 @@ impl Header {
         let (format, kind) = (field(header, 8), field(header, 10));
         let format = u16::from_le_bytes(format);
         let order = match u16::from_le_bytes(kind) {
-            _ if format != FORMAT => return Err(BadHeader::Newer(format)),
+            _ if !(1..=FORMAT).contains(&format) => return Err(BadHeader::Newer(format)),
             0 => Order::Arrival,
             1 => Order::Clustered,
             _ => return Err(BadHeader::Newer(format)),
         };
         Ok(Header {
+            format,
             order,
             sequence: u32::from_le_bytes(field(header, 12)),
             identity: LogIdentity {
@@ -172,6 +177,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            format: FORMAT,
             order: Order::Arrival,
             sequence: 3,
             identity: LogIdentity {
@@ -186,15 +192,27 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let bytes = header().encode();
-        assert_eq!(&bytes[..16], b"DIPTYSEG\x01\0\0\0\x03\0\0\0");
+        assert_eq!(&bytes[..16], b"DIPTYSEG\x02\0\0\0\x03\0\0\0");
         assert_eq!(&bytes[16..32], b"0123456789abcdef");
         assert_eq!(bytes[32..40], [0xdd, 0xcc, 0xbb, 0xaa, 2, 0, 0, 0]);
         assert_eq!(bytes[40..48], [0xe8, 3, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[48..56], [0xfe, 255, 255, 255, 255, 255, 255, 255]);
         assert_eq!(Header::parse(&bytes), Ok(header()));
         let clustered = header().in_order(Order::Clustered);
-        assert_eq!(clustered.encode()[8..16], [1, 0, 1, 0, 3, 0, 0, 0]);
+        assert_eq!(clustered.encode()[8..16], [2, 0, 1, 0, 3, 0, 0, 0]);
         assert_eq!(Header::parse(&clustered.encode()), Ok(clustered));
+    }
+
+    #[test]
+    fn both_formats_are_read_and_no_other() {
+        for format in 0..4 {
+            let header = Header { format, ..header() };
+            let expected = match format {
+                1 | 2 => Ok(header),
+                _ => Err(BadHeader::Newer(format)),
+            };
+            assert_eq!(Header::parse(&header.encode()), expected);
+        }
     }
 
     #[test]

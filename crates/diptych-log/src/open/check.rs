@@ -1,6 +1,6 @@
 //! Whether an open would refuse a log, found without changing anything.
 
-use super::{Opening, evidence::Evidence, newest_seed};
+use super::{Opening, evidence::Evidence, here::Here, newest_seed};
 use crate::{
     catalog::maps::{FilesOwner, Maps},
     disk::Disk,
@@ -8,7 +8,6 @@ use crate::{
     folder::{
         Folders, head_file,
         mark::{self, FolderKind},
-        unclean,
     },
     options::LogOptions,
 };
@@ -33,7 +32,8 @@ pub(crate) fn check(
         return opening.end_of_backup(&mut listed, &end, options).map(drop);
     }
     let evidence = Evidence::left_in(disk, root)?;
-    unclean::was_cut_off(disk, root)?;
+    let here = Here::now(disk, folders, &evidence, options.durability)?;
+    evidence.may_hide_loss(disk, root, (&here.run, here.place))?;
     let opening = Opening { disk, folders, evidence, backup: None, seed, maps, is_live: false };
     opening.look_for_end(&mut opening.list_segments()?, options)?;
     head_file::open_for_reading(disk, folders).map(drop)

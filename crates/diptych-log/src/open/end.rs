@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use diptych_store::Position;
 
 use super::{
-    End, Last, ListedSegment, Opening, of_segment,
+    End, Last, ListedSegment, Opening,
+    here::Here,
+    of_segment,
     tail::{Tail, Unread},
 };
 use crate::{
@@ -47,6 +49,7 @@ impl Opening<'_> {
         &self,
         listed: &mut Vec<ListedSegment>,
         options: &LogOptions,
+        here: &Here,
     ) -> Result<End, OpenError> {
         let FoundEnd { last, unfinished, begins_anew } = self.look_for_end(listed, options)?;
         // The last one first, so that a crash leaves no gap between segments.
@@ -56,7 +59,7 @@ impl Opening<'_> {
         let (last, unread) = match last {
             Some(found) => found,
             None => {
-                let last = self.create_first(options)?;
+                let last = self.create_first(options, here)?;
                 let unread = self.read_tail(&last, &[])?;
                 (last, unread)
             }
@@ -102,6 +105,7 @@ impl Opening<'_> {
             if let Some(what) = self.evidence.durable_loss(&end_in(&last, &unread.tail)) {
                 return Err(corruption(&segment.path, end, what).into());
             }
+            self.evidence.must_have_manifest(&self.folders.root, header)?;
             self.must_go_on(listed, &last)?;
             // Every segment but the first begins with a control record, in the same write as its
             // first commit. Without that record it holds nothing, and the sources that the record

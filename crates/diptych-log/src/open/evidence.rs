@@ -1,56 +1,193 @@
 //! Evidence, beside the log itself, of how far earlier processes published it.
 //!
 //! A log that was cut off where a commit ends looks like a shorter log that is whole. Only the
-//! published head and the index files show that there was more. Opening, verifying and backing up a
-//! log all ask this module, so that none of them accepts an end that another one refuses.
+//! published head, the manifest and the index files show that there was more. Opening, verifying
+//! and backing up a log all ask this module, so that none of them accepts an end that another one
+//! refuses.
 
 use std::path::Path;
 
 use diptych_store::{LogIdentity, Position};
 
+use super::tail::two_logs;
 use crate::{
-    disk::Disk,
+    disk::{Disk, FolderPlace},
     error::OpenError,
-    folder::{head_file, unclean},
-    format::{head::PublishedHead, segment},
+    folder::{
+        head_file::{self, HEAD_FILE},
+        manifest::{self, MANIFEST},
+        unclean,
+    },
+    format::{
+        head::PublishedHead,
+        manifest::{Manifest, Role, Run, SealedSegment, State},
+        segment::{self, Header},
+    },
+    options::PlacePolicy,
 };
 
+/// The first format of segments that belong to a log with a manifest.
+const WITH_MANIFEST: u16 = 2;
+
 /// The evidence in the folder of a log, besides its segments and index files.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     /// The published head that was written last. It may be an older one, but never one that was not
     /// published.
     published: Option<PublishedHead>,
+    /// The open that wrote it, if it says so.
+    nonce: Option<[u8; 16]>,
+    manifest: Option<Manifest>,
     /// The log was not closed in order, and did not sync every commit before publishing it.
     marked: bool,
+    /// Segments of a format that comes with a manifest are damaged without one.
+    needs_manifest: bool,
 }
 
+/// A place up to which records were durable, and the file that says so.
+type Promise = (PublishedHead, &'static str);
+
 impl Evidence {
+    /// # Errors
+    /// Also if the files contradict each other.
     pub(crate) fn left_in(disk: &dyn Disk, root: &Path) -> Result<Evidence, OpenError> {
-        let published = head_file::left_behind(disk, root)?;
-        let marked = unclean::is_marked(disk, root)?;
-        Ok(Evidence { published, marked })
+        let manifest = manifest::read(disk, root)?;
+        let evidence = Evidence { manifest, ..Evidence::without_manifest(disk, root)? };
+        evidence.must_be_of_one_time(root)?;
+        let marked = match evidence.in_force() {
+            Some(manifest) => manifest.was_open_at_interval(),
+            None => evidence.marked,
+        };
+        Ok(Evidence { marked, needs_manifest: true, ..evidence })
     }
 
-    /// The log id and the epoch of the published head.
-    pub(crate) fn identity(&self) -> Option<LogIdentity> {
-        self.published.map(|published| published.identity)
+    /// The evidence that is left if the manifest is missing or damaged.
+    pub(crate) fn without_manifest(disk: &dyn Disk, root: &Path) -> Result<Evidence, OpenError> {
+        let left = head_file::left_behind(disk, root)?;
+        let marked = unclean::is_marked(disk, root)?;
+        let (published, nonce) = (left.published, left.nonce);
+        Ok(Evidence { published, nonce, manifest: None, marked, needs_manifest: false })
+    }
+
+    /// The manifest, unless older programs may have written to the log since.
+    fn in_force(&self) -> Option<&Manifest> {
+        self.manifest.as_ref().filter(|manifest| manifest.state != State::Migrating)
+    }
+
+    /// Checks that the published head is of the open that wrote the manifest, or of the one before.
+    fn must_be_of_one_time(&self, root: &Path) -> Result<(), OpenError> {
+        let (Some(manifest), Some(nonce)) = (self.in_force(), self.nonce) else { return Ok(()) };
+        if [manifest.run.nonce, manifest.run.before].contains(&nonce) {
+            return Ok(());
+        }
+        let what = "it was written at another time than the manifest beside it".to_owned();
+        Err(two_logs(&root.join(HEAD_FILE), PublishedHead::BYTES as u64, what))
+    }
+
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// The nonce in the published head; zeros if it has none.
+    pub(crate) fn nonce(&self) -> [u8; 16] {
+        self.nonce.unwrap_or_default()
+    }
+
+    /// The log ids and epochs that the files tell, with the names of these files.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = (&'static str, LogIdentity)> {
+        let published = self.published.map(|published| (HEAD_FILE, published.identity));
+        let manifest = self.manifest.as_ref().map(|manifest| (MANIFEST, manifest.identity));
+        published.into_iter().chain(manifest)
+    }
+
+    /// The complete segment before the one that was written to, as the manifest knows it.
+    pub(crate) fn sealed(&self) -> Option<SealedSegment> {
+        self.manifest.as_ref().and_then(|manifest| manifest.sealed)
+    }
+
+    /// Checks that a segment with this header is not without the manifest that it comes with.
+    pub(crate) fn must_have_manifest(&self, root: &Path, last: &Header) -> Result<(), OpenError> {
+        let lacks = self.needs_manifest && self.manifest.is_none();
+        if lacks && last.format >= WITH_MANIFEST {
+            return Err(manifest::missing(root));
+        }
+        Ok(())
+    }
+
+    /// Checks that a log in this place may be appended to.
+    pub(crate) fn must_take_appends(
+        &self,
+        root: &Path,
+        here: Option<FolderPlace>,
+        policy: PlacePolicy,
+    ) -> Result<(), OpenError> {
+        let folder = root.display().to_string();
+        if self.manifest.as_ref().is_some_and(|manifest| manifest.role == Role::Replica) {
+            return Err(OpenError::Replica { folder });
+        }
+        match self.moved(here) {
+            Some((was, is)) if policy == PlacePolicy::Refuse => {
+                let (was, is) = (was.to_string(), is.to_string());
+                Err(OpenError::Moved { folder, was, is })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The place that the manifest names, and this one, if they differ.
+    fn moved(&self, here: Option<FolderPlace>) -> Option<(FolderPlace, FolderPlace)> {
+        let was = self.manifest.as_ref()?.place;
+        was.zip(here).filter(|(was, is)| !was.is_same(is))
+    }
+
+    /// Whether acknowledged commits may be lost without a trace: they need not have been durable,
+    /// the log was not closed, and the machine or the disk was stopped since.
+    pub(crate) fn may_hide_loss(
+        &self,
+        disk: &dyn Disk,
+        root: &Path,
+        (run, here): (&Run, Option<FolderPlace>),
+    ) -> Result<bool, OpenError> {
+        match self.in_force() {
+            None => unclean::was_cut_off(disk, root),
+            Some(manifest) => {
+                let elsewhere = !run.is_same(&manifest.run) || self.moved(here).is_some();
+                Ok(manifest.was_open_at_interval() && elsewhere)
+            }
+        }
+    }
+
+    /// Up to where the log once went: as published, and as the manifest says.
+    fn promises(&self) -> impl Iterator<Item = Promise> {
+        let published = self.published.map(|published| (published, HEAD_FILE));
+        published.into_iter().chain(self.noted())
+    }
+
+    /// The promises that hold whatever happened. The manifest is written only once its promise is
+    /// durable.
+    fn durable(&self) -> impl Iterator<Item = Promise> {
+        let published = self.published.filter(|_| !self.marked);
+        published.map(|published| (published, HEAD_FILE)).into_iter().chain(self.noted())
+    }
+
+    fn noted(&self) -> Option<Promise> {
+        let Manifest { identity, active, .. } = self.manifest.as_ref()?;
+        let (position, end, segment) = (active.position, active.end, active.sequence);
+        let noted = PublishedHead { position, end, identity: *identity, segment };
+        (segment > 0).then_some((noted, MANIFEST))
     }
 
     /// Whether the log once went on behind the end that was found.
     pub(crate) fn shows_loss(&self, found: &PublishedHead) -> bool {
-        let Some(published) = self.published else { return false };
-        let (was, is) = (published.identity, found.identity);
-        let further = published.position > found.position || place(&published) > place(found);
-        was.id == is.id
-            && (was.epoch.number() > is.epoch.number() || was.epoch == is.epoch && further)
+        self.promises().any(|(promised, _)| exceeds(&promised, found))
     }
 
     /// Describes the durable records that are missing behind the end that was found. If commits
     /// were published before they were synced, missing ones are no damage.
     pub(crate) fn durable_loss(&self, found: &PublishedHead) -> Option<String> {
-        let published = self.published.filter(|_| !self.marked && self.shows_loss(found))?;
-        Some(missing(&published, found.position.plus(1)))
+        let exceeding = self.durable().filter(|(promised, _)| exceeds(promised, found));
+        let furthest = exceeding.max_by_key(|(promised, _)| place(promised))?;
+        Some(missing(&furthest, found.position.plus(1)))
     }
 
     /// Describes the durable records that a segment without any once held, whichever log they were
@@ -58,26 +195,34 @@ impl Evidence {
     pub(crate) fn durable_content(&self, sequence: u32, base: Position) -> Option<String> {
         let nothing = (sequence, segment::HEADER as u64);
         let held = |of: &PublishedHead| of.position >= base || place(of) > nothing;
-        let published = self.published.filter(|of| !self.marked && held(of))?;
-        Some(missing(&published, base))
+        let holding = self.durable().filter(|(promised, _)| held(promised));
+        let furthest = holding.max_by_key(|(promised, _)| place(promised))?;
+        Some(missing(&furthest, base))
     }
+}
+
+/// Whether the log once went on behind the end that was found, in the same epoch or a later one.
+fn exceeds(promised: &PublishedHead, found: &PublishedHead) -> bool {
+    let (was, is) = (promised.identity, found.identity);
+    let further = promised.position > found.position || place(promised) > place(found);
+    was.id == is.id && (was.epoch.number() > is.epoch.number() || was.epoch == is.epoch && further)
 }
 
 fn place(end: &PublishedHead) -> (u32, u64) {
     (end.segment, end.end)
 }
 
-fn missing(published: &PublishedHead, next: Position) -> String {
-    let PublishedHead { position, end, identity, segment } = published;
+fn missing((promised, file): &Promise, next: Position) -> String {
+    let PublishedHead { position, end, identity, segment } = promised;
     if *position >= next {
         format!(
-            "events from position {next} to at least {position} were published, and so durable, as \
-             the file head says, and are missing or damaged"
+            "events from position {next} to at least {position} were durable, as the file {file} \
+             says, and are missing or damaged"
         )
     } else {
         format!(
             "records after position {}, up to byte {end} of segment {segment} of {identity}, were \
-             published, and so durable, as the file head says, and are missing or damaged",
+             durable, as the file {file} says, and are missing or damaged",
             next.before()
         )
     }
@@ -97,7 +242,7 @@ mod tests {
     }
 
     fn published(end: PublishedHead) -> Evidence {
-        Evidence { published: Some(end), marked: false }
+        Evidence { published: Some(end), ..Evidence::default() }
     }
 
     #[test]

@@ -101,10 +101,10 @@ pub(crate) fn again(
     (upto, kind): (PublishedHead, FolderKind),
     before: &Catalog,
 ) -> Result<OpenLog, OpenError> {
-    let (disk, evidence) = (&*options.disk, Evidence::default());
+    let disk = &*options.disk;
     let is_live = matches!(kind, FolderKind::Log);
     repeated(|| {
-        let (backup, maps) = (Some(upto), maps.clone());
+        let (evidence, backup, maps) = (Evidence::default(), Some(upto), maps.clone());
         Opening { disk, folders, evidence, backup, seed, maps, is_live }.read(options, Some(before))
     })
 }

@@ -18,10 +18,10 @@ use crate::{
     },
     disk::{DiskFile, prefetch},
     error::{OpenError, corruption, io_error},
-    folder::{derived, head_file::HEAD_FILE},
+    folder::derived,
     format::{
         chain::{self, Chain, Checkpoint},
-        frame,
+        frame::{self, Link},
         recovery::{self, Recovery, ScanStart},
         segment::{self, Head, Header, Order, may_precede},
     },
@@ -95,9 +95,9 @@ impl Opening<'_> {
                 others.push((before, header.identity));
             }
         }
-        let published = self.evidence.identity();
-        let published = published.map(|identity| (self.folders.root.join(HEAD_FILE), identity));
-        for (other, identity) in others.into_iter().chain(published) {
+        let files = self.evidence.identities();
+        let files = files.map(|(name, identity)| (self.folders.root.join(name), identity));
+        for (other, identity) in others.into_iter().chain(files) {
             if !may_precede(identity, last.header.identity) {
                 let (other, here) = (other.display(), last.header.identity);
                 return Err(two_logs(
@@ -107,7 +107,42 @@ impl Opening<'_> {
                 ));
             }
         }
-        Ok(())
+        self.must_be_noted(before, last)
+    }
+
+    /// Checks that the segment that the manifest knows follows the segment that it knows as sealed.
+    fn must_be_noted(&self, before: &[ListedSegment], last: &Last) -> Result<(), OpenError> {
+        let Some(sealed) = self.evidence.sealed() else { return Ok(()) };
+        let sequence = sealed.sequence + 1;
+        let (path, link) = if last.header.sequence == sequence {
+            (last.segment.path.clone(), self.link_in(last)?)
+        } else {
+            let Some(after) = before.iter().find(|listed| listed.sequence == sequence) else {
+                return Ok(());
+            };
+            let name = segment::file_name(sequence, after.base);
+            let path = self.folders.segments.join(name);
+            let file = self.disk.open_read(&path, 0).map_err(io_error("open", &path))?;
+            let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
+            // If the header is damaged, reading that segment reports it.
+            let Ok(header) = Header::parse(&bytes) else { return Ok(()) };
+            let link = first_link(&*file, &header).map_err(io_error("read", &path))?;
+            (path, link)
+        };
+        match link {
+            Some(Link { chain, bytes }) if (chain, bytes) != (sealed.chain, sealed.bytes) => {
+                let what = "it goes on from other records than those that the manifest knows";
+                Err(two_logs(&path, segment::HEADER as u64, what.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the first record of a segment says about the segment before; `None` if there is none,
+    /// or an older version wrote it.
+    pub(super) fn link_in(&self, last: &Last) -> Result<Option<Link>, OpenError> {
+        let link = first_link(&*last.file, &last.header);
+        link.map_err(io_error("read", &last.segment.path))
     }
 
     /// Checks that the last segment continues the records that the one before it ends with.
@@ -118,12 +153,7 @@ impl Opening<'_> {
         header: &Header,
         (last, events): (&Last, u64),
     ) -> Result<(), OpenError> {
-        let failed = |what| io_error(what, &last.segment.path);
-        let start =
-            last.file.read_at(0, segment::HEADER + frame::HEADER).map_err(failed("read"))?;
-        let size = frame::size(start.get(segment::HEADER..).unwrap_or(&[]));
-        let start = last.file.read_at(0, segment::HEADER + size).map_err(failed("read"))?;
-        let link = chain::link_in(&start, &last.header);
+        let link = self.link_in(last)?;
         // The one before the last is never clustered.
         let Some(link) = link.filter(|_| header.order == Order::Arrival) else { return Ok(()) };
         let size = file.size().map_err(io_error("look at", path))?;
@@ -325,8 +355,15 @@ impl Opening<'_> {
     }
 }
 
+fn first_link(file: &dyn DiskFile, header: &Header) -> io::Result<Option<Link>> {
+    let start = file.read_at(0, segment::HEADER + frame::HEADER)?;
+    let size = frame::size(start.get(segment::HEADER..).unwrap_or(&[]));
+    let start = file.read_at(0, segment::HEADER + size)?;
+    Ok(chain::link_in(&start, header))
+}
+
 /// The error about a file of another log, or of a copy of this one that went another way.
-fn two_logs(path: &Path, offset: u64, what: String) -> OpenError {
+pub(super) fn two_logs(path: &Path, offset: u64, what: String) -> OpenError {
     let advice = "one of the two files is of another log or of another copy of this one: put the \
                   right one back, or, if the wrong one is the published head or an index file, \
                   remove it, and it is made anew";

@@ -10,7 +10,7 @@ use std::{
 
 use diptych_log::{
     Access, BackupError, BackupOptions, BackupReport, Follower, Log, LogOptions, OpenError,
-    SealedSegments, VerifyError, backup, restore, verify,
+    PlacePolicy, SealedSegments, VerifyError, backup, restore, verify,
 };
 use diptych_store::{
     Append, AppendError, EventStore, Filter, LogIdentity, Position, RawEvent, Read, Tag, Tracking,
@@ -323,7 +323,8 @@ fn a_copy_of_the_log_that_went_another_way_is_noticed() {
     };
     copy("log", "copy");
     for commits in [1, 60] {
-        let log = Log::open(place.at("copy"), options()).unwrap();
+        let copied = LogOptions { place: PlacePolicy::Follow, ..options() };
+        let log = Log::open(place.at("copy"), copied).unwrap();
         let odd = Append::event(RawEvent::new("went another way", []));
         log.blocking().commit(odd).unwrap();
         append(&log, commits);

@@ -214,7 +214,13 @@ fn an_open_never_goes_on_in_a_clustered_segment() {
     for seed in 0..40 {
         let (disk, mut random) = (SimulatedDisk::new(seed), Random::new(seed));
         let log = Log::open(LOG, on(&disk, Clustering::Background)).unwrap();
-        append(&log, 20 + random.below(40), &mut random);
+        let mut manifests = Vec::new();
+        for _ in 0..20 + random.below(40) {
+            append(&log, 1, &mut random);
+            let manifest = disk.open(&manifest(), 0).unwrap().read_at(0, 1000).unwrap();
+            manifests.push(manifest);
+        }
+        manifests.dedup();
         let after = disk.power_loss(seed);
         let segments = kinds(&after).len();
         let name = |path: &PathBuf| path.extension() == Some("seg".as_ref());
@@ -224,6 +230,9 @@ fn an_open_never_goes_on_in_a_clustered_segment() {
         bytes.truncate(64);
         after.remove(&last).unwrap();
         after.create(&last, 0).unwrap().write_at(0, &bytes).unwrap();
+        // The manifest did not know of it yet.
+        let manifest = after.open(&manifest(), 0).unwrap();
+        manifest.write_at(0, &manifests[manifests.len() - 2]).unwrap();
         for path in [PathBuf::from(LOG).join("head")].into_iter().chain(runs_of(&after, &last)) {
             let _ = after.remove(&path);
         }
@@ -233,6 +242,10 @@ fn an_open_never_goes_on_in_a_clustered_segment() {
         holds(&log).unwrap();
         assert!(kinds(&after).len() > segments && all_but_two(&kinds(&after)));
     }
+}
+
+fn manifest() -> PathBuf {
+    Path::new(LOG).join("manifest")
 }
 
 fn runs_of(disk: &SimulatedDisk, segment: &Path) -> Vec<PathBuf> {

@@ -27,6 +27,11 @@ fn options(disk: &SimulatedDisk) -> LogOptions {
 
 /// A closed log of a few segments, as files.
 fn files(commits: u64) -> Vec<(PathBuf, Vec<u8>)> {
+    files_and_manifest(commits).0
+}
+
+/// The same, and the manifest as it was before the log was closed.
+fn files_and_manifest(commits: u64) -> (Vec<(PathBuf, Vec<u8>)>, Vec<u8>) {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, options(&disk)).unwrap();
     for number in 0..commits {
@@ -35,8 +40,9 @@ fn files(commits: u64) -> Vec<(PathBuf, Vec<u8>)> {
         };
         log.blocking().commit(Append::events((0..1 + number % 3).map(event))).unwrap();
     }
+    let manifest = disk.contents().into_iter().find(|(path, _)| is_manifest(path)).unwrap().1;
     log.close().unwrap();
-    disk.contents()
+    (disk.contents(), manifest)
 }
 
 fn disk_of(
@@ -60,6 +66,10 @@ fn disk_of(
 
 fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "seg")
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.ends_with("manifest")
 }
 
 fn payloads(log: &Log) -> Result<Vec<Vec<u8>>, ReadError> {
@@ -104,7 +114,7 @@ fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
             let verified = verify(FOLDER, &options(&disk), |_, _| ());
             let read = open_and_read(&disk, &expected);
             if let Err(problem) = &read {
-                assert!(is_segment(path), "{}: {problem}", path.display());
+                assert!(is_segment(path) || is_manifest(path), "{}: {problem}", path.display());
                 assert!(problem.contains("byte"), "{problem}");
             }
             if verified.is_err() {
@@ -114,9 +124,9 @@ fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
             }
         }
     }
-    let derived = |path: &Path| path.extension().is_some();
-    let all = files.iter().enumerate().filter(|(_, (path, _))| derived(path)).map(|(at, _)| at);
-    assert_eq!(noticed, all.collect(), "every segment and index file is verified");
+    let checked = |path: &Path| path.extension().is_some() || is_manifest(path);
+    let all = files.iter().enumerate().filter(|(_, (path, _))| checked(path)).map(|(at, _)| at);
+    assert_eq!(noticed, all.collect(), "every segment, index file and manifest is verified");
 }
 
 #[test]
@@ -148,28 +158,39 @@ fn a_damaged_checkpoint_record_costs_no_event() {
 
 #[test]
 fn a_log_cut_anywhere_comes_back_to_whole_commits_or_is_refused() {
-    let files = files(9);
+    let (mut files, older) = files_and_manifest(16);
+    // The first commit of the last segment was durable when the manifest was written.
+    files.iter_mut().find(|(path, _)| is_manifest(path)).unwrap().1 = older;
     let last = files.iter().rposition(|(path, _)| is_segment(path)).unwrap();
-    let whole = files[last].1.len();
+    let (whole, mut refused) = (files[last].1.len(), 0);
     for length in 0..whole {
         let disk = disk_of(&files, last, |bytes| bytes.truncate(length));
-        // Without what would prove that more was there: its index and the published head.
-        for (path, _) in files.iter().filter(|(path, _)| !is_segment(path)) {
+        // Without the rest of what would prove that more was there.
+        for (path, _) in files.iter().filter(|(path, _)| !is_segment(path) && !is_manifest(path)) {
             disk.remove(path).unwrap();
         }
-        let log = Log::open(FOLDER, options(&disk)).unwrap();
+        let log = match Log::open(FOLDER, options(&disk)) {
+            Ok(log) => log,
+            Err(error) => {
+                assert!(matches!(error, OpenError::Corrupt(_)), "cut at {length}: {error}");
+                assert_eq!(refused, length, "a longer log is refused, and a shorter one was not");
+                refused += 1;
+                continue;
+            }
+        };
         let found = payloads(&log).unwrap();
-        let all: Vec<_> = (0..9_u64)
+        let all: Vec<_> = (0..16_u64)
             .map(|number| {
                 (0..1 + number % 3).map(|at| format!("{number}.{at}").into_bytes()).collect()
             })
             .collect::<Vec<Vec<_>>>();
-        let fits = (0..=9).any(|commits| all[..commits].concat() == found);
+        let fits = (0..=16).any(|commits| all[..commits].concat() == found);
         assert!(fits, "cut at {length}: not whole commits: {found:?}");
         // What is appended now follows what is left.
         let committed = log.blocking().commit(Append::event(RawEvent::new("more", []))).unwrap();
         assert_eq!(committed.first.get(), found.len() as u64 + 1);
     }
+    assert!(refused > 0 && refused < whole / 2, "{refused} of {whole}");
 }
 
 #[test]

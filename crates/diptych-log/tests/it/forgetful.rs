@@ -1,13 +1,15 @@
 //! A disk that does what would be left by an engine that forgets something about segments.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use diptych_log::disk::{Disk, DiskFile, DiskLock, LockError, simulated::SimulatedDisk};
+use diptych_log::disk::{
+    Disk, DiskFile, DiskLock, FolderPlace, LockError, simulated::SimulatedDisk,
+};
 
 /// What could be forgotten about the segments in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +29,49 @@ pub(crate) struct Forgetful {
     disk: SimulatedDisk,
     segments: PathBuf,
     forgotten: Forgotten,
+    on_head: Hook,
+}
+
+/// Called before each write to the published head.
+#[derive(Clone)]
+struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 impl Forgetful {
     pub(crate) fn new(disk: &SimulatedDisk, root: &str, forgotten: Forgotten) -> Forgetful {
         let segments = Path::new(root).join("segments");
-        Forgetful { disk: disk.clone(), segments, forgotten }
+        let on_head = Hook(Arc::new(|| ()));
+        Forgetful { disk: disk.clone(), segments, forgotten, on_head }
+    }
+
+    pub(crate) fn on_head(self, hook: impl Fn() + Send + Sync + 'static) -> Forgetful {
+        Forgetful { on_head: Hook(Arc::new(hook)), ..self }
+    }
+
+    fn wrap(&self, path: &Path, file: Arc<dyn DiskFile>, created: bool) -> Arc<dyn DiskFile> {
+        if path.ends_with("head") {
+            let forgotten = Forgotten::Nothing;
+            return Arc::new(Careless { file, forgotten, hook: self.on_head.clone() });
+        }
+        if !created || !path.starts_with(&self.segments) {
+            return file;
+        }
+        let (forgotten, hook) = (self.forgotten, Hook(Arc::new(|| ())));
+        Arc::new(Careless { file, forgotten, hook })
     }
 }
 
 #[derive(Debug)]
-struct Careless(Arc<dyn DiskFile>, Forgotten);
+struct Careless {
+    file: Arc<dyn DiskFile>,
+    forgotten: Forgotten,
+    hook: Hook,
+}
 
 impl Disk for Forgetful {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -49,13 +83,11 @@ impl Disk for Forgetful {
     }
 
     fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.disk.create(path, map_bytes)?;
-        let forgets = path.starts_with(&self.segments);
-        Ok(if forgets { Arc::new(Careless(file, self.forgotten)) } else { file })
+        Ok(self.wrap(path, self.disk.create(path, map_bytes)?, true))
     }
 
     fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.open(path, map_bytes)
+        Ok(self.wrap(path, self.disk.open(path, map_bytes)?, false))
     }
 
     fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -98,6 +130,14 @@ impl Disk for Forgetful {
         self.disk.lock_shared(root)
     }
 
+    fn mount(&self, root: &Path) -> io::Result<u64> {
+        self.disk.mount(root)
+    }
+
+    fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
+        self.disk.place(root)
+    }
+
     fn allocated(&self, path: &Path) -> io::Result<u64> {
         self.disk.allocated(path)
     }
@@ -105,31 +145,32 @@ impl Disk for Forgetful {
 
 impl DiskFile for Careless {
     fn size(&self) -> io::Result<u64> {
-        self.0.size()
+        self.file.size()
     }
 
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        self.0.read_at(offset, length)
+        self.file.read_at(offset, length)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (self.hook.0)();
         match bytes.split_last() {
-            Some((last, rest)) if self.1 == Forgotten::Look => {
-                self.0.write_at(offset, &[rest, &[last ^ 1]].concat())
+            Some((last, rest)) if self.forgotten == Forgotten::Look => {
+                self.file.write_at(offset, &[rest, &[last ^ 1]].concat())
             }
-            _ => self.0.write_at(offset, bytes),
+            _ => self.file.write_at(offset, bytes),
         }
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        self.0.set_size(size)
+        self.file.set_size(size)
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.1 == Forgotten::Content { Ok(()) } else { self.0.sync() }
+        if self.forgotten == Forgotten::Content { Ok(()) } else { self.file.sync() }
     }
 
     fn share(&self, start: u64, end: u64) -> io::Result<Bytes> {
-        self.0.share(start, end)
+        self.file.share(start, end)
     }
 }

@@ -30,6 +30,7 @@ mod model;
 mod older_copies;
 mod open_log;
 mod passing_errors;
+mod places;
 mod prepared;
 mod read_only;
 mod read_only_disk;

@@ -98,6 +98,12 @@ impl Model {
         EventStore::head(&self.memory).position()
     }
 
+    /// The last position that was acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        let acknowledged = self.commits.iter().filter(|commit| commit.acknowledged);
+        acknowledged.map(|commit| commit.last.get()).max().unwrap_or(0)
+    }
+
     pub(crate) fn unacknowledged(&self) -> usize {
         self.commits.iter().filter(|commit| !commit.acknowledged).count()
     }

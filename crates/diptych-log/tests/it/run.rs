@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    path::Path,
+    path::{Path, PathBuf},
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -364,6 +364,9 @@ impl Run {
         self.disk.disarm();
         self.disk.set_capacity(u64::MAX);
         if self.random.chance(25) {
+            self.lose_the_newest_segment();
+        }
+        if self.random.chance(25) {
             self.damage_index();
         }
         if self.random.chance(10) {
@@ -386,6 +389,32 @@ impl Run {
         if self.durability != Durability::Synced {
             self.may_lose = MayLose::AnyTail;
         }
+    }
+
+    /// On a copy of the disk: a segment with acknowledged commits is gone, and with it the
+    /// published head and the whole index.
+    fn lose_the_newest_segment(&self) {
+        let disk = self.disk.process_kill();
+        let files: Vec<_> = disk.contents().into_iter().map(|(path, _)| path).collect();
+        let base = |path: &Path| path.file_stem()?.to_str()?.split_once('-')?.1.parse::<u64>().ok();
+        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "seg");
+        let newest = files.iter().filter(is_segment).max();
+        let Some((newest, base)) = newest.and_then(|path| Some((path, base(path)?))) else {
+            return;
+        };
+        if base > self.model.acknowledged() {
+            return;
+        }
+        let goes = |path: &&PathBuf| {
+            *path == newest || path.ends_with("head") || path.starts_with(format!("{FOLDER}/index"))
+        };
+        for path in files.iter().filter(goes) {
+            disk.remove(path).unwrap();
+        }
+        let disk = Arc::new(disk);
+        let opened = Log::open(FOLDER, LogOptions { disk, ..LogOptions::default() });
+        let refused = matches!(opened, Err(OpenError::Corrupt(_)));
+        assert!(refused, "acknowledged commits from {base} on are gone: {opened:?}");
     }
 
     /// The index is derived: it can go at any time, as long as nobody has it open.

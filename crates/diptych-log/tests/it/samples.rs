@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diptych_log::{Log, LogOptions, verify};
+use diptych_log::{Adoption, Log, LogOptions, OpenError, adopt, verify};
 use diptych_store::{
     Append, Digest, EventStore, Filter, Key, Metadata, Position, RawEvent, Read, Tag, TimeSource,
     Timestamp, Tracking,
@@ -87,7 +87,13 @@ fn the_sample_of_format_1_opens_and_holds_what_was_written() {
 /// With records of the running checksum, and index files of format 3.
 #[test]
 fn the_sample_with_running_checksums_opens_and_holds_what_was_written() {
-    let sample = sample("format-1-checksums");
+    opens_and_holds(&sample("format-1-checksums"));
+}
+
+/// With a manifest.
+#[test]
+fn the_sample_of_format_2_opens_and_holds_what_was_written() {
+    let sample = sample("format-2");
     if env::var_os("DIPTYCH_WRITE_SAMPLE").is_some() && !sample.exists() {
         write_sample(&sample);
     }
@@ -97,10 +103,18 @@ fn the_sample_with_running_checksums_opens_and_holds_what_was_written() {
 fn opens_and_holds(sample: &Path) {
     let dir = tempfile::tempdir().unwrap();
     copy(sample, dir.path());
+    let has_manifest = sample.join("manifest").exists();
+    if has_manifest {
+        let moved = Log::open(dir.path(), options());
+        assert!(matches!(moved, Err(OpenError::Moved { .. })), "{moved:?}");
+    }
     let verified = verify(dir.path(), &options(), |_, _| ()).unwrap();
     let events: Vec<RawEvent> = commits().into_iter().flat_map(|append| append.events).collect();
     assert_eq!(verified.events, events.len() as u64);
     assert!(verified.segments > 3 && verified.index_files > 2, "{verified:?}");
+    if has_manifest {
+        adopt(dir.path(), Adoption::Moved, &options()).unwrap();
+    }
     holds(dir.path(), &events);
     // Also without its index, and what comes after is taken.
     fs::remove_dir_all(dir.path().join("index")).unwrap();

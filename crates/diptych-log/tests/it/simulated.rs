@@ -135,6 +135,11 @@ fn preparing_space_over_commits_is_noticed() {
     is_noticed(Sabotage::ZerosTooEarly);
 }
 
+#[test]
+fn acknowledging_before_the_manifest_is_replaced_is_noticed() {
+    is_noticed(Sabotage::ForgetManifest);
+}
+
 /// The checks above are worth something only if they fail where they should.
 fn is_noticed(sabotage: Sabotage) {
     const AT_MOST: u64 = 500;

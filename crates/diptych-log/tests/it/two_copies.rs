@@ -278,18 +278,21 @@ fn a_segment_of_a_copy_is_damage_with_its_name() {
     }
 }
 
+/// The open that wrote it is not the one that the manifest names.
 #[test]
-fn the_published_head_of_a_copy_does_no_harm() {
+fn the_published_head_of_a_copy_is_noticed() {
     let common = gone_on(&[], 1..COPIED_AT, "both");
     let ours = gone_on(&common, COPIED_AT..LAST, "ours");
-    for (longer, upto) in [(false, 60), (true, LAST + 40)] {
+    for upto in [60, LAST + 40] {
         let theirs = gone_on(&common, COPIED_AT..upto, "them");
         let head = |files: &Files| files.iter().position(|(path, _)| is(path, "log/head")).unwrap();
         let disk = disk_of(&with(&ours, head(&ours), &theirs[head(&theirs)].1));
-        match open_and_ask(&disk) {
-            Ok(()) => assert!(!longer, "a head that is further than the log is no evidence"),
-            Err(problem) => assert!(longer && problem.contains("head"), "{problem}"),
-        }
+        let problem = open_and_ask(&disk).unwrap_err();
+        assert!(problem.contains("log/head") && problem.contains("at another time"), "{problem}");
+        assert!(damage_in(&disk, &ours[head(&ours)].0));
+        // As it says, the file can be removed.
+        disk.remove(&ours[head(&ours)].0).unwrap();
+        assert_eq!(open_and_ask(&disk), Ok(()));
     }
 }
 

@@ -71,6 +71,7 @@ fn an_older_copy_of_its_files() {
     block_on(app.stop()).unwrap();
     fs::remove_dir_all(&log).unwrap();
     copy(&backup, &log);
+    adopt(&log, Adoption::Moved, &LogOptions::default()).unwrap();
 
     let app = open(&log);
     let error = replaced(follow(app.store(), &mut sales(&file), 4));
@@ -98,6 +99,7 @@ fn an_older_copy_of_its_files_that_went_on() {
     let before = Totals::asked(&reader(&file));
     fs::remove_dir_all(&log).unwrap();
     copy(&backup, &log);
+    adopt(&log, Adoption::Moved, &LogOptions::default()).unwrap();
     let app = run(App::open(&log).unwrap());
     note(&app, (1..=9).map(|number| sold(2, 2, number)));
     block_on(app.stop()).unwrap();

@@ -18,6 +18,7 @@ use diptych::{
         WaitError,
     },
 };
+use diptych_log::{Adoption, LogOptions, adopt};
 use diptych_sqlite::{Sqlite, rusqlite::Connection};
 
 use crate::{
@@ -174,12 +175,13 @@ async fn a_log_that_was_replaced_is_said_and_nothing_is_taken_in() {
     let before = Totals::asked(&reader(&file));
     app.stop().await.unwrap();
 
-    // An older copy of its files; the log after a loss of power; and another log.
+    // An older copy of its files; the log in a new epoch, as after a loss; and another log.
     let restored = folder.path().join("restored");
     copy(&backup, &restored);
+    adopt(&restored, Adoption::Moved, &LogOptions::default()).unwrap();
     let lossy = folder.path().join("lossy");
     copy(&log, &lossy);
-    fs::write(lossy.join("interval"), "another run of the machine").unwrap();
+    adopt(&lossy, Adoption::Copy, &LogOptions::default()).unwrap();
     let other = folder.path().join("other");
     let cases = [
         (restored, "position 15, and the log ends at 10"),

@@ -137,7 +137,7 @@ async fn what_does_not_come_in_time_is_said_with_both_numbers() {
         let late = asked.await.unwrap_err();
         let (need, have) = (Position::new(5), Position::new(1));
         assert_eq!(late, QueryError::NotYet(NotYet { need, have, within }));
-        assert!(late.to_string().contains("at position 1, and 5 was asked for"), "{late}");
+        assert!(late.to_string().contains("at position 1, and did not reach the required position 5"), "{late}");
 
         let asked = slow.query(Balance("anna")).after(&receipt).within(within).or_stale();
         let stale = asked.await.unwrap();

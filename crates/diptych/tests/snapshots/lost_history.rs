@@ -15,6 +15,7 @@ use diptych::{
     snapshot::{SnapshotOptions, ViewSnapshots},
     token::TokenError,
 };
+use diptych_log::{Adoption, LogOptions, adopt};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +148,7 @@ impl Logs {
             fs::rename(aside.join("snapshots"), log.join("snapshots")).unwrap();
         }
         fs::remove_dir_all(aside).unwrap();
+        adopt(log, Adoption::Moved, &LogOptions::default()).unwrap();
     }
 
     /// The older copy is in place of the log, and took another way.

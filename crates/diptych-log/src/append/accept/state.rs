@@ -251,6 +251,7 @@ impl AcceptState {
         let link = Link { chain: self.chain.to_u64(), bytes: self.offset };
         self.segment.goes_on(shared.identity(), self.accepted.plus(1), link);
         let header = Header {
+            format: segment::FORMAT,
             order: segment::Order::Arrival,
             sequence: self.segment.sequence + 1,
             identity: shared.identity(),

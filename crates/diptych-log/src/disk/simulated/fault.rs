@@ -108,4 +108,7 @@ pub enum Sabotage {
     /// Zeros are written over the end of what stands before them, as by a log that prepares space
     /// without knowing where its commits end.
     ZerosTooEarly,
+    /// A manifest stays the one of the last open, as if the engine acknowledged the commits of a
+    /// new segment before it replaced the manifest.
+    ForgetManifest,
 }

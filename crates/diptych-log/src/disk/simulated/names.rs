@@ -108,6 +108,11 @@ impl Names {
         self.unsynced.push(change);
     }
 
+    pub(super) fn sync_all(&mut self) {
+        self.unsynced.clear();
+        self.durable = self.current.clone();
+    }
+
     pub(super) fn sync(&mut self, folder: &Path) {
         self.sync_those(folder, |_| true);
     }

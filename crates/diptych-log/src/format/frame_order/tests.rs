@@ -10,6 +10,7 @@ use crate::format::frame::{SECTION, SYNCED, Section};
 
 fn header() -> Header {
     Header {
+        format: crate::format::segment::FORMAT,
         order: Order::Arrival,
         sequence: 3,
         identity: LogIdentity {
@@ -215,7 +216,7 @@ fn golden_bytes() {
     put(&mut bytes, CONTROL | LAST, 3, 2, &[3]);
     let clustered = cluster(&bytes).unwrap();
     let header = &clustered.bytes[..segment::HEADER];
-    assert_eq!(&header[..16], b"DIPTYSEG\x01\0\x01\0\x03\0\0\0");
+    assert_eq!(&header[..16], b"DIPTYSEG\x02\0\x01\0\x03\0\0\0");
     let expected: &[&[u8]] = &[
         // Both control records, of positions 0 and 3.
         b"\x01\0\0\0\0\0\x09\0\0\0\0\0\x01",
@@ -234,5 +235,5 @@ fn golden_bytes() {
     }
     assert!(rest.is_empty());
     assert_eq!(clustered.offsets, [98, 156, 127]);
-    assert_eq!(crc32c::crc32c(&clustered.bytes), 1_573_857_858);
+    assert_eq!(crc32c::crc32c(&clustered.bytes), 3_765_067_811);
 }

@@ -1,0 +1,149 @@
+//! Taking a folder as a log in the place where it is now.
+//!
+//! A log belongs to a place: its folder in its file system. A folder that was copied is in another
+//! one. Nobody but the user knows whether the original goes on, so the user says what the folder is
+//! from now on.
+
+use std::path::Path;
+
+use diptych_store::{LogIdentity, Position};
+
+use crate::{
+    disk::Disk,
+    engine::Engine,
+    error::{OpenError, io_error},
+    folder::{
+        Folders,
+        hold::{self, HeldFolder},
+        listing, manifest,
+        mark::{self, FolderKind},
+    },
+    format::manifest::{Manifest, Role, Run, State},
+    open::{self, evidence::Evidence},
+    options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy},
+};
+
+/// What a folder in a new place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// The log itself, which was moved: it goes on with its identity. The folder that it came from
+    /// must not go on.
+    Moved,
+    /// A log of its own, which shares its events up to here with another one: it gets a new epoch.
+    Copy,
+    /// A replica of another log: it takes no commits.
+    Replica,
+}
+
+/// The log in a folder that was adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AdoptReport {
+    /// The identity that it has from now on.
+    pub identity: LogIdentity,
+    /// Its last position.
+    pub upto: Position,
+}
+
+/// Takes the folder `dir` as a log where it is now. Its events stay as they are.
+///
+/// Everything that an open checks is checked, except the place. A log whose manifest is missing or
+/// damaged can only be adopted as a copy, because nothing shows whether it is whole.
+///
+/// # Errors
+/// The errors of an open. Then the folder is as it was, and the call can be repeated. If an
+/// adoption as a copy fails late, repeating it gives one more epoch.
+pub fn adopt(
+    dir: impl AsRef<Path>,
+    adoption: Adoption,
+    options: &LogOptions,
+) -> Result<AdoptReport, OpenError> {
+    let folders = Folders::new(dir.as_ref());
+    must_have_log(&*options.disk, &folders)?;
+    match adoption {
+        Adoption::Copy => as_copy(&folders, options),
+        Adoption::Moved => in_place(&folders, options, None),
+        Adoption::Replica => in_place(&folders, options, Some(Role::Replica)),
+    }
+}
+
+fn must_have_log(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError> {
+    let disk = hold::pin(disk, &folders.root)?;
+    if let FolderKind::Backup(_) = mark::kind(&*disk, &folders.root)? {
+        return Err(OpenError::Backup { folder: folders.root.display().to_string() });
+    }
+    match listing::segments(&*disk, folders)?.is_empty() {
+        true => Err(hold::no_log(&folders.root)),
+        false => Ok(()),
+    }
+}
+
+/// Options of an open that does one thing and ends.
+fn once(options: &LogOptions) -> LogOptions {
+    LogOptions {
+        access: Access::Append,
+        place: PlacePolicy::Follow,
+        background: Background::Inline,
+        clustering: Clustering::Off,
+        durability: Durability::Synced,
+        ..options.clone()
+    }
+}
+
+/// The log keeps its identity; only the manifest changes.
+fn in_place(
+    folders: &Folders,
+    options: &LogOptions,
+    role: Option<Role>,
+) -> Result<AdoptReport, OpenError> {
+    let root = &folders.root;
+    let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, folders)?;
+    let noted = manifest::read(&*disk, root)?;
+    let Some(noted) = noted.filter(|noted| noted.state != State::Migrating) else {
+        // A log of format 1 has no place. Opened once, it has this one.
+        drop(lock);
+        drop(Engine::open(root, once(options))?.close(|| {}, || {}));
+        return match role {
+            None => report(&*hold::pin(&*options.disk, root)?, root),
+            role => in_place(folders, options, role),
+        };
+    };
+    open::check(&*disk, folders, options)?;
+    // A copy of a log that was open may lack what the original had not synced. The next open sees
+    // another run, and begins an epoch.
+    let unknown = Run { boot: String::new(), ..noted.run.clone() };
+    let run = if noted.was_open_at_interval() { unknown } else { noted.run };
+    let place = disk.place(root).map_err(io_error("ask for the place of", root))?;
+    let role = role.unwrap_or(noted.role);
+    let adopted = Manifest { run, place, role, restored_from: None, ..noted };
+    manifest::replace(&*disk, root, &adopted)?;
+    drop(lock);
+    report(&*disk, root)
+}
+
+fn report(disk: &dyn Disk, root: &Path) -> Result<AdoptReport, OpenError> {
+    let noted = manifest::read(disk, root)?.ok_or_else(|| manifest::missing(root))?;
+    Ok(AdoptReport { identity: noted.identity, upto: noted.active.position })
+}
+
+/// The log goes on in a new epoch. Until its first segment is durable the manifest stays as it was,
+/// so an adoption that is interrupted leaves a folder that still has to be adopted.
+fn as_copy(folders: &Folders, options: &LogOptions) -> Result<AdoptReport, OpenError> {
+    let root = &folders.root;
+    let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, folders)?;
+    let evidence = match manifest::read(&*disk, root) {
+        Ok(Some(_)) => Evidence::left_in(&*disk, root)?,
+        Ok(None) | Err(OpenError::Corrupt(_)) => Evidence::without_manifest(&*disk, root)?,
+        Err(other) => return Err(other),
+    };
+    let options = LogOptions { disk, ..once(options) };
+    let engine = Engine::in_new_epoch(folders, options, evidence, None)?;
+    let (identity, upto) = (engine.shared().identity(), engine.position());
+    let closed = engine.close(|| {}, || {});
+    drop(lock);
+    closed.map_err(|error| OpenError::Io {
+        what: format!("cannot close the log in {}", root.display()),
+        cause: std::io::Error::other(error),
+    })?;
+    Ok(AdoptReport { identity, upto })
+}

@@ -1,0 +1,418 @@
+//! The manifest: the small file that says which log a folder holds, up to where it was durable at
+//! least, and where and when it was written. Pure functions over bytes.
+
+use diptych_store::{Epoch, LogId, LogIdentity, Position};
+
+use crate::disk::{FileSystemId, FolderPlace};
+
+const MAGIC: &[u8; 8] = b"DIPTYMAN";
+/// The version of the manifest that this program writes.
+const FORMAT: u16 = 1;
+/// Bytes before the fields.
+const HEADER: usize = 20;
+/// Bytes of the name of a run of the machine, at most.
+pub(crate) const BOOT: usize = 40;
+/// More than any manifest has, of any version that this program reads.
+pub(crate) const MOST_BYTES: usize = 64 << 10;
+
+/// The manifest of a log.
+///
+/// ```text
+///   0  magic      8 bytes "DIPTYMAN"
+///   8  format     u16     1
+///  10  oldest     u16     the oldest format whose readers understand it
+///  12  length     u32     bytes of the fields, which follow the checksum
+///  16  checksum   u32     CRC-32C of all other bytes
+///  20  log id     16 bytes
+///  36  epoch      u64
+///  44  role       u8      0 primary, 1 replica
+///  45  state      u8      0 open, 1 clean, 2 migrating
+///  46  durability u8      0 synced, 1 at an interval
+///  47  place      u8      0 unknown, 1 without file system, 2 with a UUID, 3 with a number
+///  48  inode      u64
+///  56  created    i64     nanoseconds since the Unix epoch, 0 if unknown
+///  64  fs         16 bytes, the UUID; or the number, u64, and zeros
+///  80  nonce      16 bytes, random for each open that appends
+///  96  before     16 bytes, the nonce in `head` before that
+/// 112  mount      u64
+/// 120  boot       40 bytes, UTF-8 and zeros; all zeros if unknown
+/// 160  active     u32 sequence, u64 base, u64 end, u64 position
+/// 188  sealed     u32 sequence (0: unknown), u64 bytes, u64 chain
+/// 208  restored   log id (16 bytes), u64 epoch, u64 position; zeros if not restored
+/// 240  archives   u16     0; others are reserved for segments that lie elsewhere
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) identity: LogIdentity,
+    pub(crate) role: Role,
+    pub(crate) state: State,
+    /// Where the folder was; `None` if that cannot be known.
+    pub(crate) place: Option<FolderPlace>,
+    pub(crate) run: Run,
+    /// The segment that was written to, as far as it was durable for certain.
+    pub(crate) active: ActiveSegment,
+    /// The segment before that, if it is known.
+    pub(crate) sealed: Option<SealedSegment>,
+    /// The backup that the log was restored from, until it is first opened.
+    pub(crate) restored_from: Option<(LogIdentity, Position)>,
+}
+
+/// Who may append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Anybody who opens the log.
+    #[default]
+    Primary,
+    /// Nobody: it is kept as a copy of another log.
+    Replica,
+}
+
+/// Whether the log was closed in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is open, or was not closed in order.
+    Open,
+    /// It was closed in order, with everything durable.
+    Clean,
+    /// A log of format 1 is about to continue in format 2.
+    Migrating,
+}
+
+/// The open that wrote the manifest, and the run of the machine and of its disk at that time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Of this open.
+    pub(crate) nonce: [u8; 16],
+    /// Of the open before.
+    pub(crate) before: [u8; 16],
+    pub(crate) mount: u64,
+    /// Empty if it is not known.
+    pub(crate) boot: String,
+    /// Commits were acknowledged before they were synced.
+    pub(crate) at_interval: bool,
+}
+
+impl Run {
+    /// Whether no byte that was written in one of them can be lost for the other.
+    pub(crate) fn is_same(&self, other: &Run) -> bool {
+        !self.boot.is_empty() && (&self.boot, self.mount) == (&other.boot, other.mount)
+    }
+}
+
+/// A segment up to a place where commits end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveSegment {
+    /// 0 if no segment was begun.
+    pub(crate) sequence: u32,
+    pub(crate) base: Position,
+    pub(crate) end: u64,
+    pub(crate) position: Position,
+}
+
+impl ActiveSegment {
+    /// Before the first segment.
+    pub(crate) const NONE: ActiveSegment =
+        ActiveSegment { sequence: 0, base: Position::START, end: 0, position: Position::START };
+}
+
+/// A complete segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SealedSegment {
+    pub(crate) sequence: u32,
+    pub(crate) bytes: u64,
+    /// The running checksum of all its frames.
+    pub(crate) chain: u64,
+}
+
+/// Why bytes are no manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadManifest {
+    Damaged,
+    Newer(u16),
+}
+
+impl Manifest {
+    /// Whether acknowledged commits need not have been durable.
+    pub(crate) fn was_open_at_interval(&self) -> bool {
+        self.state == State::Open && self.run.at_interval
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let fields = self.fields();
+        let mut bytes = Vec::with_capacity(HEADER + fields.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&(fields.len() as u32).to_le_bytes());
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), &fields);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes.extend(fields);
+        bytes
+    }
+
+    fn fields(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(256);
+        let mut put = |field: &[u8]| bytes.extend_from_slice(field);
+        put_identity(&mut put, self.identity);
+        let (kind, place) = match self.place {
+            None => (0, FolderPlace { inode: 0, created: 0, file_system: FileSystemId::Unknown }),
+            Some(place) => (place_kind(&place), place),
+        };
+        put(&[self.role as u8, self.state as u8, u8::from(self.run.at_interval), kind]);
+        put(&place.inode.to_le_bytes());
+        put(&place.created.to_le_bytes());
+        put(&match place.file_system {
+            FileSystemId::Unknown => [0; 16],
+            FileSystemId::Uuid(uuid) => uuid,
+            FileSystemId::Number(number) => u128::from(number).to_le_bytes(),
+        });
+        let Run { nonce, before, mount, boot, .. } = &self.run;
+        put(nonce);
+        put(before);
+        put(&mount.to_le_bytes());
+        let mut name = [0; BOOT];
+        name.iter_mut().zip(boot.as_bytes()).for_each(|(place, byte)| *place = *byte);
+        put(&name);
+        let ActiveSegment { sequence, base, end, position } = self.active;
+        put(&sequence.to_le_bytes());
+        [base.get(), end, position.get()].iter().for_each(|field| put(&field.to_le_bytes()));
+        let sealed = self.sealed.unwrap_or(SealedSegment { sequence: 0, bytes: 0, chain: 0 });
+        put(&sealed.sequence.to_le_bytes());
+        [sealed.bytes, sealed.chain].iter().for_each(|field| put(&field.to_le_bytes()));
+        match self.restored_from {
+            None => put(&[0; 32]),
+            Some((identity, position)) => {
+                put_identity(&mut put, identity);
+                put(&position.get().to_le_bytes());
+            }
+        }
+        put(&[0; 2]);
+        bytes
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Manifest, BadManifest> {
+        let damaged = BadManifest::Damaged;
+        let (header, rest) = bytes.split_at_checked(HEADER).ok_or(damaged)?;
+        let mut header = Fields(header);
+        let magic: [u8; 8] = header.take().ok_or(damaged)?;
+        let format = header.u16().ok_or(damaged)?;
+        let oldest = header.u16().ok_or(damaged)?;
+        let length = header.u32().ok_or(damaged)? as usize;
+        let says = header.u32().ok_or(damaged)?;
+        let fields = rest.get(..length).ok_or(damaged)?;
+        let before = bytes.get(..HEADER - 4).unwrap_or(&[]);
+        if magic != *MAGIC || crc32c::crc32c_append(crc32c::crc32c(before), fields) != says {
+            return Err(damaged);
+        }
+        if oldest > FORMAT {
+            return Err(BadManifest::Newer(format));
+        }
+        Manifest::parse_fields(Fields(fields)).ok_or(BadManifest::Newer(format))
+    }
+
+    fn parse_fields(mut fields: Fields<'_>) -> Option<Manifest> {
+        let identity = fields.identity()?;
+        let [role, state, durability, kind] = fields.take()?;
+        let role = match role {
+            0 => Role::Primary,
+            1 => Role::Replica,
+            _ => return None,
+        };
+        let state = match state {
+            0 => State::Open,
+            1 => State::Clean,
+            2 => State::Migrating,
+            _ => return None,
+        };
+        let place = fields.place(kind)?;
+        let (nonce, before, mount) = (fields.take()?, fields.take()?, fields.u64()?);
+        let boot: [u8; BOOT] = fields.take()?;
+        let boot = boot.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        let boot = String::from_utf8_lossy(boot).into_owned();
+        let run = Run { nonce, before, mount, boot, at_interval: durability != 0 };
+        let active = ActiveSegment {
+            sequence: fields.u32()?,
+            base: Position::new(fields.u64()?),
+            end: fields.u64()?,
+            position: Position::new(fields.u64()?),
+        };
+        let sealed =
+            SealedSegment { sequence: fields.u32()?, bytes: fields.u64()?, chain: fields.u64()? };
+        let restored = (fields.identity()?, Position::new(fields.u64()?));
+        // A program that knows archives has to read this one.
+        if fields.u16()? != 0 {
+            return None;
+        }
+        Some(Manifest {
+            identity,
+            role,
+            state,
+            place,
+            run,
+            active,
+            sealed: Some(sealed).filter(|sealed| sealed.sequence > 0),
+            restored_from: Some(restored).filter(|(from, _)| from.id.to_bytes() != [0; 16]),
+        })
+    }
+}
+
+fn put_identity(put: &mut impl FnMut(&[u8]), identity: LogIdentity) {
+    put(&identity.id.to_bytes());
+    put(&identity.epoch.to_u64().to_le_bytes());
+}
+
+fn place_kind(place: &FolderPlace) -> u8 {
+    match place.file_system {
+        FileSystemId::Unknown => 1,
+        FileSystemId::Uuid(_) => 2,
+        FileSystemId::Number(_) => 3,
+    }
+}
+
+/// Fields that are not read yet.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn identity(&mut self) -> Option<LogIdentity> {
+        let id = LogId::from_bytes(self.take()?);
+        Some(LogIdentity { id, epoch: Epoch::from_u64(self.u64()?) })
+    }
+
+    fn place(&mut self, kind: u8) -> Option<Option<FolderPlace>> {
+        let (inode, created) = (self.u64()?, self.u64()?.cast_signed());
+        let of_file_system: [u8; 16] = self.take()?;
+        let number = u64::try_from(u128::from_le_bytes(of_file_system)).unwrap_or(0);
+        let file_system = match kind {
+            0 => return Some(None),
+            1 => FileSystemId::Unknown,
+            2 => FileSystemId::Uuid(of_file_system),
+            3 => FileSystemId::Number(number),
+            _ => return None,
+        };
+        Some(Some(FolderPlace { inode, created, file_system }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let identity =
+            LogIdentity { id: LogId::from_bytes(*b"0123456789abcdef"), epoch: Epoch::from_u64(7) };
+        let file_system = FileSystemId::Uuid([9; 16]);
+        Manifest {
+            identity,
+            role: Role::Replica,
+            state: State::Migrating,
+            place: Some(FolderPlace { inode: 12, created: -3, file_system }),
+            run: Run {
+                nonce: [1; 16],
+                before: [2; 16],
+                mount: 77,
+                boot: "a run of the machine".to_owned(),
+                at_interval: true,
+            },
+            active: ActiveSegment {
+                sequence: 4,
+                base: Position::new(100),
+                end: 5_000,
+                position: Position::new(140),
+            },
+            sealed: Some(SealedSegment { sequence: 3, bytes: 9_000, chain: u64::MAX - 1 }),
+            restored_from: Some((identity, Position::new(99))),
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = manifest().encode();
+        assert_eq!(&bytes[..16], b"DIPTYMAN\x01\0\x01\0\xde\0\0\0");
+        assert_eq!(&bytes[20..36], b"0123456789abcdef");
+        assert_eq!(bytes[44..48], [1, 2, 1, 2]);
+        assert_eq!(bytes[80..112], [[1; 16], [2; 16]].concat());
+        assert_eq!(&bytes[120..140], b"a run of the machine");
+        assert_eq!(bytes[160..164], [4, 0, 0, 0]);
+        assert_eq!(bytes.len(), 242);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut places = vec![manifest()];
+        let place = |file_system| Some(FolderPlace { inode: 5, created: 0, file_system });
+        for file_system in [FileSystemId::Unknown, FileSystemId::Number(u64::MAX)] {
+            places.push(Manifest { place: place(file_system), ..manifest() });
+        }
+        let nothing = Manifest {
+            role: Role::Primary,
+            state: State::Clean,
+            place: None,
+            run: Run::default(),
+            active: ActiveSegment::NONE,
+            sealed: None,
+            restored_from: None,
+            ..manifest()
+        };
+        for manifest in places.into_iter().chain([nothing]) {
+            assert_eq!(Manifest::parse(&manifest.encode()), Ok(manifest));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let bytes = manifest().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Manifest::parse(&flipped), Err(BadManifest::Damaged), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert_eq!(Manifest::parse(&bytes[..length]), Err(BadManifest::Damaged), "{length}");
+        }
+    }
+
+    /// A newer version says which readers understand it.
+    #[test]
+    fn a_newer_manifest_is_read_only_if_it_says_so() {
+        let newer = |format: u16, oldest: u16| {
+            let (mut bytes, more) = (manifest().encode(), [5; 9]);
+            bytes.extend(more);
+            bytes[8..10].copy_from_slice(&format.to_le_bytes());
+            bytes[10..12].copy_from_slice(&oldest.to_le_bytes());
+            let length = (bytes.len() - HEADER) as u32;
+            bytes[12..16].copy_from_slice(&length.to_le_bytes());
+            let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..16]), &bytes[HEADER..]);
+            bytes[16..20].copy_from_slice(&checksum.to_le_bytes());
+            bytes
+        };
+        assert_eq!(Manifest::parse(&newer(2, 1)), Ok(manifest()));
+        assert_eq!(Manifest::parse(&newer(2, 2)), Err(BadManifest::Newer(2)));
+    }
+
+    #[test]
+    fn only_a_known_run_is_the_same() {
+        let run = manifest().run;
+        assert!(run.is_same(&Run { nonce: [5; 16], ..run.clone() }));
+        assert!(!run.is_same(&Run { mount: 78, ..run.clone() }));
+        assert!(!run.is_same(&Run { boot: "another".to_owned(), ..run }));
+        assert!(!Run::default().is_same(&Run::default()));
+    }
+}
