@@ -25,6 +25,7 @@ use super::{Disk, DiskFile, DiskLock, FileSystemId, FolderPlace, LOCK_FILE, Lock
 
 mod fault;
 mod file;
+mod locks;
 mod names;
 mod random;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 
 pub use fault::{Fault, Operation, Sabotage};
 use file::File;
+use locks::{SimulatedLock, SimulatedSharedLock};
 use names::{Entry, Names};
 pub use random::Random;
 
@@ -319,7 +321,7 @@ impl Disk for SimulatedDisk {
         state.locks.insert(root.to_owned(), owner.to_owned());
         drop(state);
         let (disk, root) = (self.clone(), root.to_owned());
-        Ok(Box::new(SimulatedLock { disk, root }))
+        Ok(Box::new(SimulatedLock::new(disk, root)))
     }
 
     fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
@@ -331,7 +333,7 @@ impl Disk for SimulatedDisk {
         }
         state.shared_locks.push(root.to_owned());
         drop(state);
-        Ok(Box::new(SimulatedSharedLock { disk: self.clone(), root: root.to_owned() }))
+        Ok(Box::new(SimulatedSharedLock::new(self.clone(), root.to_owned())))
     }
 
     fn boot(&self) -> io::Result<Option<String>> {
@@ -354,38 +356,6 @@ impl Disk for SimulatedDisk {
         state.begin(Operation::Size, path)?;
         let number = state.find(path)?;
         Ok(state.file(number)?.size() as u64)
-    }
-}
-
-/// Released when it is dropped; a crash releases it too, since the next disk knows of no locks.
-#[derive(Debug)]
-struct SimulatedLock {
-    disk: SimulatedDisk,
-    root: PathBuf,
-}
-
-impl DiskLock for SimulatedLock {}
-
-impl Drop for SimulatedLock {
-    fn drop(&mut self) {
-        self.disk.0.lock().locks.remove(&self.root);
-    }
-}
-
-#[derive(Debug)]
-struct SimulatedSharedLock {
-    disk: SimulatedDisk,
-    root: PathBuf,
-}
-
-impl DiskLock for SimulatedSharedLock {}
-
-impl Drop for SimulatedSharedLock {
-    fn drop(&mut self) {
-        let locks = &mut self.disk.0.lock().shared_locks;
-        if let Some(at) = locks.iter().position(|locked| *locked == self.root) {
-            locks.swap_remove(at);
-        }
     }
 }
 

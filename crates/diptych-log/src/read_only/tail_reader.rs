@@ -3,7 +3,8 @@
 //! The writer leaves its published head in a file after every batch. As long as that is in the
 //! segment that was read last, the new frames are read, and their events added to a part of the
 //! index in memory. When a segment begins, or when the part in memory is so large that the writer
-//! has an index file of these events by now, the end of the log is opened anew, with the files that there are.
+//! has an index file of these events by now, the end of the log is opened anew, with the files that
+//! there are.
 
 use std::{
     sync::Arc,
