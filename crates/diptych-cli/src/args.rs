@@ -77,7 +77,8 @@ pub(crate) struct Folder {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Wait {
-    /// Wait this long for a folder that another process holds.
+    /// Wait this long for a folder that another process holds. Commands that only read events do
+    /// not have to.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     wait_seconds: u32,
 }

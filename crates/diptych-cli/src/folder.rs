@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_log::{Log, LogOptions, OpenError, VerifyError};
+use diptych_log::{Background, Log, LogOptions, OpenError, ReadOnlyLog, VerifyError};
 
 use crate::{args::Folder, exit::Failure};
 
@@ -30,14 +30,11 @@ pub(crate) fn with_log<T>(
     Ok(done)
 }
 
-/// Like [`with_log`], but the log must exist, so that a mistyped folder is an error and not a new
-/// log.
-pub(crate) fn with_existing_log<T>(
-    folder: &Folder,
-    work: impl FnOnce(&Log) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+/// Opens a log, which must exist, for reading. No process that holds the folder is in the way.
+pub(crate) fn open_to_read(folder: &Folder) -> Result<ReadOnlyLog, Failure> {
     must_exist(folder)?;
-    with_log(folder, &LogOptions::default(), work)
+    let options = LogOptions { background: Background::Inline, ..LogOptions::default() };
+    Ok(ReadOnlyLog::open(&folder.dir, options)?)
 }
 
 /// Whether a folder is that of a log.

@@ -2,22 +2,21 @@
 
 use std::io::{self, BufWriter, Write};
 
-use diptych_log::Log;
+use diptych_log::ReadOnlyLog;
 use diptych_store::{Batch, Direction, EventStore, Filter, Read};
 
 use crate::{args::ReadArgs, exit::Failure, folder, ndjson};
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
-    folder::with_existing_log(&args.folder, |log| {
-        let direction = if args.backwards { Direction::Backwards } else { Direction::Forwards };
-        let mut read = Read::after(args.after).limit(args.limit.unwrap_or(usize::MAX));
-        read.direction = direction;
-        print(log, &args.which.filter(), read)
-    })
+    let log = folder::open_to_read(&args.folder)?;
+    let direction = if args.backwards { Direction::Backwards } else { Direction::Forwards };
+    let mut read = Read::after(args.after).limit(args.limit.unwrap_or(usize::MAX));
+    read.direction = direction;
+    print(&log, &args.which.filter(), read)
 }
 
 /// Prints all events of a read, which may take several batches.
-pub(crate) fn print(log: &Log, filter: &Filter, read: Read) -> Result<(), Failure> {
+pub(crate) fn print(log: &ReadOnlyLog, filter: &Filter, read: Read) -> Result<(), Failure> {
     each_batch(log, filter, read, print_batch)
 }
 
@@ -38,12 +37,12 @@ pub(crate) fn output() -> impl Write {
 /// Passes the batches of a read to `take`, one after another, up to the head or the limit of the
 /// read.
 pub(crate) fn each_batch(
-    log: &Log,
+    log: &ReadOnlyLog,
     filter: &Filter,
     mut read: Read,
     mut take: impl FnMut(&Batch) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // This process holds the folder, so no other process moves the head meanwhile.
+    // Events that another process appends meanwhile are not printed.
     read.upto = read.upto.min(log.head().position());
     loop {
         let batch = log.blocking().read(filter, read.clone())?;
@@ -61,25 +60,26 @@ pub(crate) fn each_batch(
 
 #[cfg(test)]
 mod tests {
-    use diptych_log::LogOptions;
+    use diptych_log::{Log, LogOptions};
     use diptych_store::{Append, Limits, Position, RawEvent};
 
     use super::*;
 
     /// A log of twenty events whose batches have at most three events.
-    fn with_log(test: impl FnOnce(&Log)) {
+    fn with_log(test: impl FnOnce(&ReadOnlyLog)) {
         let dir = tempfile::tempdir().unwrap();
         let mut limits = Limits::default();
         limits.batch_events = 3;
-        let log = Log::open(dir.path(), LogOptions { limits, ..LogOptions::default() }).unwrap();
+        let options = LogOptions { limits, ..LogOptions::default() };
+        let log = Log::open(dir.path(), options.clone()).unwrap();
         let kinds = ["even", "odd"];
         let events = (0..20_usize).map(|n| RawEvent::new(kinds[n % 2], b"1"));
         log.blocking().commit(Append::events(events)).unwrap();
-        test(&log);
+        test(&ReadOnlyLog::open(dir.path(), options).unwrap());
         log.close().unwrap();
     }
 
-    fn positions(log: &Log, filter: &str, read: Read) -> Vec<u64> {
+    fn positions(log: &ReadOnlyLog, filter: &str, read: Read) -> Vec<u64> {
         let mut positions = Vec::new();
         let take = |batch: &Batch| {
             positions.extend(batch.iter().map(|event| event.position().get()));

@@ -32,9 +32,10 @@ pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
 
     folder::with_log(&folder, &LogOptions::default(), |log| {
         say(&format!("A small library: {}", load(log)?));
-        say(&format!("\n$ {program} read --data {data} --filter '{filter}' --limit {READ_EVENTS}"));
-        read::print(log, &filter, Read::all().limit(READ_EVENTS))
+        Ok(())
     })?;
+    say(&format!("\n$ {program} read --data {data} --filter '{filter}' --limit {READ_EVENTS}"));
+    read::print(&folder::open_to_read(&folder)?, &filter, Read::all().limit(READ_EVENTS))?;
 
     say(&format!("\n$ {program} tail --data {data} --last {TAIL_EVENTS}"));
     let tail =

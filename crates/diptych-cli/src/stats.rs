@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
-    let stats = folder::with_existing_log(&args.folder, |log| Ok(log.blocking().stats()?))?;
+    let stats = folder::open_to_read(&args.folder)?.blocking().stats()?;
     let mut out = io::stdout().lock();
     if args.json {
         return Ok(write_json(&StatsOutput::from(stats), &mut out)?);
@@ -36,6 +36,11 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
             ("on disk", BinaryBytes(stats.allocated_bytes).to_string()),
             ("sources", count(stats.sources)),
             ("recorded", recorded(stats.last_recorded_at, Timestamp::now())),
+            (
+                "mapped",
+                format!("{} of at most {}", counted(stats.maps, "file"), count(stats.maps_limit)),
+            ),
+            ("open", counted(stats.open_files, "file")),
         ],
     )?;
     if !stats.types.is_empty() {
@@ -63,6 +68,9 @@ struct StatsOutput {
     last_recorded_at: Option<String>,
     /// By how much that is after the clock.
     ahead_seconds: u64,
+    maps: u64,
+    maps_limit: u64,
+    open_files: u64,
     types: Vec<TypeCount>,
     tag_keys: Vec<KeyCount>,
 }
@@ -94,6 +102,9 @@ impl From<Stats> for StatsOutput {
             sources: stats.sources,
             last_recorded_at: stats.last_recorded_at.map(|at| at.to_string()),
             ahead_seconds: ahead_seconds(stats.last_recorded_at, Timestamp::now()),
+            maps: stats.maps,
+            maps_limit: stats.maps_limit,
+            open_files: stats.open_files,
             types: types.map(|(r#type, events)| TypeCount { r#type, events }).collect(),
             tag_keys: keys.map(|(key, tags)| KeyCount { key, tags }).collect(),
         }

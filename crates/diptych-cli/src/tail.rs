@@ -1,18 +1,17 @@
 //! `diptych tail`: prints the last events, then new ones.
 //!
 //! One process at a time holds a folder, and most often that is the process whose events tail
-//! should follow. So tail follows from outside: it polls the head that the writer has published. It
-//! opens the log only to find where to begin, and only if no other process holds the folder.
+//! should follow. So tail opens the log for reading, to find where to begin, and then follows from
+//! outside: it polls the head that the writer has published.
 
 use std::{
-    collections::VecDeque,
     io::{self, IsTerminal, Write},
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
-use diptych_log::{Follower, Log, LogOptions, OpenError};
-use diptych_store::{Batch, EventStore, Filter, Position, Read};
+use diptych_log::{Follower, LogOptions, ReadOnlyLog};
+use diptych_store::{EventStore, Filter, Position, Read};
 
 use crate::{
     args::{Folder, TailArgs},
@@ -97,41 +96,16 @@ impl Tail<'_> {
         folder::must_exist(self.folder)?;
         let after = match self.begin {
             Begin::After(position) => position,
-            Begin::Last(events) => match Log::open(&self.folder.dir, LogOptions::default()) {
-                Ok(log) => {
-                    let start = start_in(&log, &self.filter, events);
-                    let closed = log.close();
-                    let start = start?;
-                    closed?;
-                    start
-                }
-                // Another process holds the folder and keeps writing, so the start is found from
-                // outside, by a scan from the front.
-                Err(OpenError::Held { .. }) => self.start_from_outside(events)?,
-                Err(other) => return Err(other.into()),
-            },
+            Begin::Last(events) => {
+                start_in(&folder::open_to_read(self.folder)?, &self.filter, events)?
+            }
         };
         Ok(Follower::open(&self.folder.dir, after, LogOptions::default())?)
-    }
-
-    fn start_from_outside(&self, events: usize) -> Result<Position, Failure> {
-        let start = Position::START;
-        let mut follower = Follower::open(&self.folder.dir, start, LogOptions::default())?;
-        let mut last = VecDeque::new();
-        loop {
-            let batch: Batch = follower.next(&self.filter, BATCH)?;
-            last.extend(batch.iter().map(|event| event.position()));
-            last.drain(..last.len().saturating_sub(events));
-            if follower.upto() == follower.head() {
-                let first = last.front().copied();
-                return Ok(first.map_or(follower.upto(), Position::before));
-            }
-        }
     }
 }
 
 /// The position before the last `events` matching events.
-fn start_in(log: &Log, filter: &Filter, events: usize) -> Result<Position, Failure> {
+fn start_in(log: &ReadOnlyLog, filter: &Filter, events: usize) -> Result<Position, Failure> {
     let mut first = log.head().position().plus(1);
     if events > 0 {
         read::each_batch(log, filter, Read::backwards().limit(events), |batch| {

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(crate) mod filter_file;
+pub(crate) mod maps;
 pub(crate) mod part;
 pub(crate) mod rebuild;
 pub(crate) mod segment;
@@ -35,6 +36,11 @@ impl LiveCatalog {
 
     pub(crate) fn snapshot(&self) -> Arc<Catalog> {
         self.0.read().clone()
+    }
+
+    /// Puts another catalog in the place of this one.
+    pub(crate) fn replace(&self, catalog: Catalog) {
+        *self.0.write() = Arc::new(catalog);
     }
 
     /// Adds a part in memory, for the next events. A part that never got an event is left out.
@@ -83,6 +89,18 @@ impl Catalog {
     /// A catalog of these parts, with the groups of this one.
     fn with(&self, parts: Vec<Arc<IndexPart>>) -> Catalog {
         Catalog::new(parts, self.filters.iter().map(|span| span.file.clone()).collect())
+    }
+
+    /// The parts of the segments of a filter.
+    pub(crate) fn of(&self, span: &FilterSpan) -> &[Arc<IndexPart>] {
+        self.parts.get(span.parts.clone()).unwrap_or(&[])
+    }
+
+    /// The parts of the segment with this sequence.
+    pub(crate) fn of_segment(&self, sequence: u32) -> &[Arc<IndexPart>] {
+        let start = self.parts.partition_point(|part| part.segment.sequence < sequence);
+        let end = self.parts.partition_point(|part| part.segment.sequence <= sequence);
+        self.parts.get(start..end).unwrap_or(&[])
     }
 
     /// The parts that may have a match for `wanted` in `low..=high`.

@@ -49,6 +49,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file for reading and writing; it must exist.
     fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Opens a file for reading only, which needs no right to write; it must exist.
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+
     /// All bytes of a file that is no longer written to, mapped where that is possible.
     ///
     /// The mapping holds no file descriptor. If the disk later fails to deliver a mapped page, the
@@ -99,6 +102,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// written to a file there, for other processes to read.
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
 
+    /// Keeps out everyone who would [`lock`](Disk::lock) the folder at `root`, for as long as the
+    /// answer lives. Any number may do so at a time. Writes nothing, and needs no right to write.
+    ///
+    /// Where the system has no such locks the answer keeps nobody out.
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError>;
+
     /// Identifies the run of the machine: equal as long as no written byte can have been lost,
     /// different after a loss of power. `None` if the platform does not tell.
     ///
@@ -106,6 +115,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// If the platform could tell, but cannot now. An open takes only `None` for a loss of power.
     fn boot(&self) -> io::Result<Option<String>> {
         Ok(None)
+    }
+
+    /// How many files and folders are open through this disk and those that were pinned from it; 0
+    /// if it does not count them.
+    fn open_files(&self) -> u64 {
+        0
     }
 
     /// A number that changes when the file system of a folder is mounted again: then bytes that

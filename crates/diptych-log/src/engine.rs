@@ -102,8 +102,8 @@ impl Engine {
     }
 
     fn new(opened: OpenLog) -> Engine {
-        let OpenLog { options, folders, identity, seed, catalog, end, .. } = opened;
-        let shared = SharedState::new(options, folders, (identity, seed), catalog, &end);
+        let OpenLog { options, folders, identity, seed, maps, catalog, end, .. } = opened;
+        let shared = SharedState::new(options, folders, (identity, seed), (maps, catalog), &end);
         let writer = Writer::new(
             end.segment.clone(),
             opened.file,

@@ -25,9 +25,10 @@
 //! segment headers, recovery), `folder` (holding a folder, small files in it), `index` (finding
 //! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
 //! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
-//! `read` and `open`. `engine` puts their owners together. `backup`, `verify` and `adopt` work on a
-//! folder from outside. ARCHITECTURE.md walks through the rooms; the format is in `docs/format.md`,
-//! and backups are described in `docs/backup.md`.
+//! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its
+//! writer. `backup`, `verify` and `adopt` work on a folder from outside. ARCHITECTURE.md walks
+//! through the rooms; the format is in `docs/format.md`, and backups are described in
+//! `docs/backup.md`.
 
 mod adopt;
 mod append;
@@ -44,6 +45,7 @@ mod maintain;
 mod open;
 mod options;
 mod read;
+mod read_only;
 mod report;
 mod shared;
 mod snapshots;
@@ -60,6 +62,7 @@ pub use options::{
     Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, Tuning,
 };
 pub use read::follower::Follower;
+pub use read_only::{BlockingReads, ReadOnlyLog};
 pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;
 pub use verify::verify;

@@ -8,6 +8,7 @@ use diptych_store::{LogIdentity, Position, Timestamp};
 use crate::{
     catalog::{
         Catalog, filter_file,
+        maps::{self, FilesOwner, Maps},
         part::{self, IndexPart},
         rebuild::{LastCommit, UnusableFiles},
         segment::Segment,
@@ -36,6 +37,7 @@ mod check;
 mod end;
 pub(crate) mod evidence;
 mod here;
+pub(crate) mod reading;
 mod tail;
 
 pub(crate) use check::check;
@@ -51,6 +53,7 @@ pub(crate) struct OpenLog {
     /// The identity that the log has from now on.
     pub(crate) identity: LogIdentity,
     pub(crate) seed: Seed,
+    pub(crate) maps: Arc<Maps>,
     pub(crate) catalog: Catalog,
     pub(crate) end: LogEnd,
     /// The file of the last segment.
@@ -77,7 +80,10 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     evidence.must_take_appends(root, here.place, options.place)?;
     let cut_off = evidence.may_hide_loss(&*disk, root, (&here.run, here.place))?;
     let seed = newest_seed(&*disk, &folders.index)?;
-    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: None, seed };
+    let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
+    let (backup, is_live) = (None, false);
+    let opening =
+        Opening { disk: &*disk, folders: &folders, evidence, backup, seed, maps, is_live };
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options, &here)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
@@ -93,7 +99,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
     }
     parts.extend(end.tail.parts.iter().cloned());
-    let log = assemble(options, folders, (identity, seed), parts, end)?;
+    let maps = opening.maps;
+    let log = assemble(options, folders, (identity, seed), (maps, parts), end)?;
     let (lock, head_file, manifest) = (Some(lock), Some(head_file), Some(manifest));
     Ok(OpenLog { begins_anew, lock, head_file, manifest, ..log })
 }
@@ -109,7 +116,9 @@ pub(crate) fn in_new_epoch(
     let disk = options.disk.clone();
     let here = Here::now(&*disk, folders, &evidence, options.durability)?;
     let seed = newest_seed(&*disk, &folders.index)?;
-    let opening = Opening { disk: &*disk, folders, evidence, backup: None, seed };
+    let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
+    let (backup, is_live) = (None, false);
+    let opening = Opening { disk: &*disk, folders, evidence, backup, seed, maps, is_live };
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options, &here)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
@@ -117,7 +126,8 @@ pub(crate) fn in_new_epoch(
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
-    let log = assemble(options, folders.clone(), (identity, seed), parts, end)?;
+    let maps = opening.maps;
+    let log = assemble(options, folders.clone(), (identity, seed), (maps, parts), end)?;
     Ok(OpenLog { begins_anew: true, manifest: Some(manifest), ..log })
 }
 
@@ -138,6 +148,8 @@ fn check_options(options: &LogOptions) -> Result<(), OpenError> {
         "queue_bytes and index_bytes must be above 0".to_owned()
     } else if options.tuning.waiting_parts == 0 {
         "tuning.waiting_parts must be above 0".to_owned()
+    } else if options.tuning.mapped_files < maps::FEWEST {
+        format!("tuning.mapped_files must be at least {}", maps::FEWEST)
     } else {
         return Ok(());
     };
@@ -181,9 +193,18 @@ struct Opening<'a> {
     /// Where the backup ends; anything behind that in its folder is ignored.
     backup: Option<PublishedHead>,
     seed: Seed,
+    /// Says also whether files may be changed.
+    maps: Arc<Maps>,
+    /// Another process writes the log, which may be behind the end that is read by now.
+    is_live: bool,
 }
 
 impl Opening<'_> {
+    /// Whether another process may be writing the log, so that nothing is changed or removed.
+    fn reads_only(&self) -> bool {
+        self.maps.files() == FilesOwner::Elsewhere
+    }
+
     fn list_segments(&self) -> Result<Vec<ListedSegment>, OpenError> {
         let dir = &self.folders.segments;
         let names = self.disk.list(dir).map_err(io_error("list", dir))?;
@@ -217,7 +238,7 @@ impl Opening<'_> {
             base: Position::new(1),
             base_time: Timestamp::now(),
         };
-        let segment = Arc::new(Segment::planned(&self.folders.segments, &header));
+        let segment = Arc::new(Segment::planned(&self.maps, &self.folders.segments, &header));
         let (folder, bytes) = (&self.folders.segments, options.segment_bytes);
         let file = segment.create(self.disk, folder, &header, bytes);
         let file = file.map_err(io_error("create", &segment.path))?;
@@ -265,11 +286,13 @@ impl Opening<'_> {
                 self.remove_runs(runs, &[]);
                 continue;
             }
-            let segment = Segment::sealed(path, *sequence, (*base, next), last.identity);
+            let segment =
+                Segment::sealed(&self.maps, path, *sequence, (*base, next), last.identity);
             let segment = Arc::new(segment);
             let mut chain = chain(runs, *base);
             let spans: Vec<_> = chain.iter().map(|run| (run.first, run.last)).collect();
-            if !covers(&spans, *base, next.before()) {
+            let is_listed = covers(&spans, *base, next.before());
+            if !is_listed {
                 // One part for the whole segment, which is built on first use.
                 chain =
                     vec![ListedIndexFile { segment: *sequence, first: *base, last: next.before() }];
@@ -280,7 +303,7 @@ impl Opening<'_> {
                     segment.clone(),
                     self.folders,
                     (run.first, run.last),
-                    self.seed,
+                    (self.seed, is_listed),
                     &unusable,
                 ))
             }));
@@ -290,6 +313,9 @@ impl Opening<'_> {
 
     /// Removes the index files that are not needed, which is all of `runs` except `but`.
     fn remove_runs(&self, runs: &[ListedIndexFile], but: &[ListedIndexFile]) {
+        if self.reads_only() {
+            return;
+        }
         for run in runs.iter().filter(|run| !but.contains(run)) {
             let name = index_file::file_name(run.segment, run.first, run.last);
             derived::remove_needless(self.disk, &self.folders.index.join(name));
@@ -320,10 +346,14 @@ fn assemble(
     options: LogOptions,
     folders: Folders,
     (identity, seed): (LogIdentity, Seed),
-    parts: Vec<Arc<IndexPart>>,
+    (maps, parts): (Arc<Maps>, Vec<Arc<IndexPart>>),
     End { last, tail, begins_anew }: End,
 ) -> Result<OpenLog, OpenError> {
-    let filters = filter_file::list(&*options.disk, &folders, last.header.sequence)?;
+    let (filters, needless) =
+        filter_file::list((&*options.disk, &maps), &folders, last.header.sequence)?;
+    if maps.files() == FilesOwner::Here {
+        needless.iter().for_each(|path| derived::remove_needless(&*options.disk, path));
+    }
     let Last { header, file, segment } = last;
     let position = header.base.plus(u64::from(tail.recovered.next)).before();
     let time = match tail.last_commit {
@@ -361,6 +391,7 @@ fn assemble(
         folders,
         identity,
         seed,
+        maps,
         catalog,
         end,
         file,
@@ -380,7 +411,7 @@ fn newest_seed(disk: &dyn Disk, dir: &Path) -> Result<Seed, OpenError> {
     names.retain(|name| index_file::parse_file_name(name).is_some());
     names.sort_unstable();
     for path in names.iter().rev().map(|name| dir.join(name)) {
-        let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+        let file = disk.open_read(&path, 0).map_err(io_error("open", &path))?;
         let header = file.read_at(0, index_file::HEADER).map_err(io_error("read", &path))?;
         if let Some(seed) = index_file::seed_in(&header) {
             return Ok(seed);

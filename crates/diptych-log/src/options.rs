@@ -113,6 +113,15 @@ pub struct Tuning {
     /// That work is done after this long, even if segments are completed all the time. Default:
     /// 30 s.
     pub tidy_at_latest: Duration,
+    /// Files that stay mapped after they were read, at most: segments, index files and segment
+    /// filters. Beyond them those that were not used lately are mapped again when they are needed.
+    /// Files that are in use by a batch or by clustering come on top. Must be at least 16. Keep it
+    /// well below the limit of the system for a process, on Linux `vm.max_map_count`. Default:
+    /// 8,192.
+    pub mapped_files: usize,
+    /// How often a [`ReadOnlyLog`](crate::ReadOnlyLog) looks whether another process has published
+    /// commits. Default: 4 ms.
+    pub follow_pause: Duration,
     /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
     /// so that clustering takes a tenth of the time. No pause is longer than an hour.
     pub cluster_pause: u32,
@@ -137,6 +146,8 @@ impl Default for Tuning {
             prepared_bytes: 512 << 10,
             tidy_after: Duration::from_secs(2),
             tidy_at_latest: Duration::from_secs(30),
+            mapped_files: 8_192,
+            follow_pause: Duration::from_millis(4),
             cluster_pause: 9,
             tidy_bytes: 256 << 20,
             clock_jump: Duration::from_secs(5 * 60),

@@ -154,6 +154,9 @@ impl<'a> Reader<'a> {
             tag_keys,
             sources: shared.tracking().len() as u64,
             last_recorded_at: last.get(0).map(|event| event.recorded_at()),
+            maps: shared.maps().mapped() as u64,
+            maps_limit: shared.maps().limit() as u64,
+            open_files: shared.disk().open_files(),
         })
     }
 }

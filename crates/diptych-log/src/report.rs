@@ -26,6 +26,13 @@ pub struct Stats {
     pub sources: u64,
     /// When the last event was recorded.
     pub last_recorded_at: Option<Timestamp>,
+    /// Files that are mapped now.
+    pub maps: u64,
+    /// Files that stay mapped after they were read, at most:
+    /// [`Tuning::mapped_files`](crate::Tuning::mapped_files).
+    pub maps_limit: u64,
+    /// Files and folders that are open now.
+    pub open_files: u64,
 }
 
 /// The report of a verification that found everything in order.

@@ -12,7 +12,7 @@ use diptych_store::{
 use parking_lot::RwLock;
 
 use crate::{
-    catalog::{Catalog, LiveCatalog, part::IndexPart, segment::Segment},
+    catalog::{Catalog, LiveCatalog, maps::Maps, part::IndexPart, segment::Segment},
     disk::Disk,
     folder::Folders,
     format::{chain::Chain, frame::TrackingTable, segment::Head as SegmentHead},
@@ -51,6 +51,7 @@ pub(crate) struct SharedState {
     identity: LogIdentity,
     /// The key of the hash of names, for new index files and segment filters.
     seed: Seed,
+    maps: Arc<Maps>,
     catalog: LiveCatalog,
     publisher: HeadPublisher,
     /// Tracking of published commits.
@@ -64,7 +65,7 @@ impl SharedState {
         options: LogOptions,
         folders: Folders,
         (identity, seed): (LogIdentity, Seed),
-        catalog: Catalog,
+        (maps, catalog): (Arc<Maps>, Catalog),
         end: &LogEnd,
     ) -> SharedState {
         SharedState {
@@ -72,6 +73,7 @@ impl SharedState {
             folders,
             identity,
             seed,
+            maps,
             catalog: LiveCatalog::new(catalog),
             publisher: HeadPublisher::new(end.position),
             tracking: RwLock::new(end.tracking.clone()),
@@ -97,6 +99,11 @@ impl SharedState {
 
     pub(crate) fn seed(&self) -> Seed {
         self.seed
+    }
+
+    /// The files that the log has mapped.
+    pub(crate) fn maps(&self) -> &Arc<Maps> {
+        &self.maps
     }
 
     /// The index parts and segment filters as they are now.

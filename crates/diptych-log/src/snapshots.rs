@@ -47,7 +47,7 @@ impl Snapshots {
     /// If the operating system refuses, or the name is invalid: it has letters, digits, and `-`.
     pub fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(name)?;
-        let file = match self.disk.open(&path, 0) {
+        let file = match self.disk.open_read(&path, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };

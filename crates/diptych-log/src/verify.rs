@@ -41,7 +41,8 @@ mod sums;
 use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
-/// segment. Takes the folder's lock; changes nothing. `progress` gets the bytes read so far and the
+/// segment. Changes nothing, and needs no right to write. Meanwhile no process can open the log to
+/// append to it. `progress` gets the bytes read so far and the
 /// total.
 ///
 /// An unfinished commit at the end of the last segment is no damage: a kill leaves one.
@@ -58,7 +59,7 @@ pub fn verify(
     if !has_log(disk, &folders)? {
         return Err(hold::no_log(&folders.root).into());
     }
-    let _lock = hold::lock(disk, &folders.root)?;
+    let _lock = hold::lock_shared(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
     let mut segments = listing::segments(disk, &folders)?;
     if let Some(end) = verifying.backup {
@@ -198,7 +199,7 @@ impl<'a> Verifying<'a> {
     fn bytes_in_all(&self, segments: &[SegmentFile]) -> Result<u64, OpenError> {
         let paths = segments.iter().map(|segment| &segment.path);
         let sizes = paths.map(|path| {
-            let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
+            let file = self.disk.open_read(path, 0).map_err(io_error("open", path))?;
             file.size().map_err(io_error("look at", path))
         });
         sizes.sum()
@@ -211,7 +212,7 @@ impl<'a> Verifying<'a> {
 
     fn segment(&mut self, segment: &SegmentFile, next: Option<Position>) -> Result<(), OpenError> {
         let path = &segment.path;
-        let file = self.disk.open(path, 0).map_err(io_error("open", path))?;
+        let file = self.disk.open_read(path, 0).map_err(io_error("open", path))?;
         let mut size = file.size().map_err(io_error("look at", path))?;
         let last_of_backup = self.backup.filter(|end| end.segment == segment.sequence);
         if let Some(end) = last_of_backup {

@@ -315,6 +315,6 @@ fn same_name(one: &SegmentFile, other: &SegmentFile) -> bool {
 }
 
 fn size(disk: &dyn Disk, path: &Path) -> Result<u64, OpenError> {
-    let file = disk.open(path, 0).map_err(io_error("open", path))?;
+    let file = disk.open_read(path, 0).map_err(io_error("open", path))?;
     file.size().map_err(io_error("look at", path))
 }

@@ -24,8 +24,9 @@ use crate::{
 /// Where the log in a folder ends, which is always behind a whole commit.
 ///
 /// While a process holds the log, this is the published head. Otherwise the last segment is read,
-/// because the published head is not synced and may be an old one after a loss of power. The folder
-/// is locked during that read. `disk` reaches it pinned.
+/// because the published head is not synced and may be an old one after a loss of power. During
+/// that read no process can open the log to append to it. Nothing is written. `disk` reaches the
+/// folder pinned.
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     let listed = listing::segments(disk, folders)?;
     if listed.is_empty() {
@@ -34,11 +35,11 @@ pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead
     if let FolderKind::Backup(end) = mark::kind(disk, &folders.root)? {
         return Ok(end);
     }
-    match hold::lock(disk, &folders.root) {
+    match hold::lock_shared(disk, &folders.root) {
         Ok(_lock) => scanned(disk, folders),
         Err(OpenError::Held { .. }) => {
             let path = folders.root.join(HEAD_FILE);
-            let file = disk.open(&path, 0).map_err(|error| match error.kind() {
+            let file = disk.open_read(&path, 0).map_err(|error| match error.kind() {
                 // The open log makes it again with one of its next commits.
                 ErrorKind::NotFound => {
                     let what = format!(

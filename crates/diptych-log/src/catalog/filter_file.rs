@@ -13,11 +13,15 @@ use std::{
 use diptych_store::ReadError;
 
 use crate::{
-    catalog::{part::IndexPart, rebuild::UnusableFiles},
-    disk::Disk,
+    catalog::{
+        maps::{CacheEntry, Maps},
+        part::IndexPart,
+        rebuild::UnusableFiles,
+    },
+    disk::{Disk, prefetch},
     error::{OpenError, io_error, read_failed},
     folder::{Folders, derived},
-    index::{NameQuery, segment_filter::SegmentFilter},
+    index::{NameQuery, Seed, segment_filter::SegmentFilter},
 };
 
 /// Segments in a group of the first kind, and groups of the first kind in one of the second.
@@ -47,48 +51,71 @@ pub(crate) struct SegmentFilterFile {
     pub(crate) first: u32,
     pub(crate) last: u32,
     unusable: Arc<UnusableFiles>,
-    /// Holds `None` if the file is unusable: then all its segments are searched.
-    filter: OnceLock<Option<UsableFilter>>,
+    /// Set when the file is read for the first time; `None` if it is unusable: then all its
+    /// segments are searched.
+    facts: OnceLock<Option<FilterFacts>>,
+    filter: CacheEntry<SegmentFilter>,
 }
 
-/// The content of a usable group file.
-#[derive(Clone, Debug)]
-pub(crate) struct UsableFilter {
-    pub(crate) filter: SegmentFilter,
+/// Facts about a usable group file, which are kept while its content is not in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilterFacts {
+    pub(crate) seed: Seed,
+    checksum: u32,
     /// Segments that are always searched: an older version wrote the segment after each, so no
     /// record that is cheap to read binds the group to them.
     pub(crate) always: u64,
 }
 
+impl FilterFacts {
+    fn of(filter: &SegmentFilter, always: u64) -> FilterFacts {
+        FilterFacts { seed: filter.seed, checksum: filter.checksum, always }
+    }
+}
+
+/// Why a filter cannot be asked.
+enum NoFilter {
+    /// Its file is missing or no good.
+    Unusable,
+    Failed(ReadError),
+}
+
 impl SegmentFilterFile {
     fn new(
+        maps: &Arc<Maps>,
         folders: &Folders,
         (first, last): (u32, u32),
         unusable: &Arc<UnusableFiles>,
     ) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
-        let unusable = unusable.clone();
-        SegmentFilterFile { path, first, last, unusable, filter: OnceLock::new() }
+        let (facts, filter) = (OnceLock::new(), CacheEntry::unloaded(maps));
+        SegmentFilterFile { path, first, last, unusable: unusable.clone(), facts, filter }
     }
 
     /// A filter whose file was just written.
     pub(crate) fn made(
+        maps: &Arc<Maps>,
         folders: &Folders,
         span: (u32, u32),
-        usable: UsableFilter,
+        (filter, always): (SegmentFilter, u64),
     ) -> SegmentFilterFile {
+        let facts = OnceLock::from(Some(FilterFacts::of(&filter, always)));
         let unusable = Arc::new(UnusableFiles::new(GROUP_FILE));
-        let file = SegmentFilterFile::new(folders, span, &unusable);
-        SegmentFilterFile { filter: OnceLock::from(Some(usable)), ..file }
+        let file = SegmentFilterFile::new(maps, folders, span, &unusable);
+        SegmentFilterFile { facts, filter: CacheEntry::loaded(maps, filter), ..file }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The filter, if it was loaded and is usable.
-    pub(crate) fn loaded(&self) -> Option<&UsableFilter> {
-        self.filter.get()?.as_ref()
+    pub(crate) fn segments(&self) -> u32 {
+        self.last - self.first + 1
+    }
+
+    /// Whether its file was found to be unusable.
+    pub(crate) fn is_unusable(&self) -> bool {
+        matches!(self.facts.get(), Some(None))
     }
 
     /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
@@ -102,43 +129,74 @@ impl SegmentFilterFile {
         parts: &[Arc<IndexPart>],
         wanted: NameQuery<'_>,
     ) -> Result<u64, ReadError> {
-        let good = self.usable(disk, parts)?;
-        Ok(good.map_or(u64::MAX, |good| good.filter.having(wanted) | good.always))
+        let set = self.ask(disk, parts, |filter| filter.having(wanted))?;
+        let always = self.facts.get().copied().flatten().map_or(u64::MAX, |facts| facts.always);
+        Ok(set.map_or(u64::MAX, |set| set | always))
     }
 
     /// The filter, loaded if need be; `None` if its file is unusable.
-    pub(crate) fn usable(
+    pub(crate) fn load(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
-    ) -> Result<Option<&UsableFilter>, ReadError> {
-        if let Some(filter) = self.filter.get() {
-            return Ok(filter.as_ref());
-        }
-        // An error is not cached: the next look-up tries again.
-        let loaded = self.load(disk, parts)?;
-        Ok(self.filter.get_or_init(|| loaded).as_ref())
+    ) -> Result<Option<SegmentFilter>, ReadError> {
+        self.ask(disk, parts, SegmentFilter::clone)
     }
 
-    fn load(
+    /// Facts about the file, which is read if it was not yet; `None` if it is unusable.
+    pub(crate) fn facts(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
-    ) -> Result<Option<UsableFilter>, ReadError> {
-        let found = derived::map_if_there(disk, &self.path);
+    ) -> Result<Option<FilterFacts>, ReadError> {
+        if self.facts.get().is_none() {
+            self.ask(disk, parts, |_| ())?;
+        }
+        Ok(self.facts.get().copied().flatten())
+    }
+
+    fn ask<R>(
+        &self,
+        disk: &dyn Disk,
+        parts: &[Arc<IndexPart>],
+        question: impl FnOnce(&SegmentFilter) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        // An error is not cached: the next look-up tries again.
+        match self.filter.ask(|| self.read(disk, parts), question) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(NoFilter::Unusable) => Ok(None),
+            Err(NoFilter::Failed(error)) => Err(error),
+        }
+    }
+
+    fn read(&self, disk: &dyn Disk, parts: &[Arc<IndexPart>]) -> Result<SegmentFilter, NoFilter> {
+        let before = match self.facts.get() {
+            Some(None) => return Err(NoFilter::Unusable),
+            Some(Some(facts)) => Some(facts.checksum),
+            None => None,
+        };
+        let failed = |error| NoFilter::Failed(read_failed(&self.path, error));
+        let found = derived::if_there(self.filter.maps().map(disk, &self.path)).map_err(failed)?;
+        let found = found.and_then(|bytes| match before {
+            Some(checksum) => SegmentFilter::parse_again(bytes, checksum),
+            None => SegmentFilter::parse(prefetch::ask_for_file(bytes)),
+        });
         let found =
-            found.map_err(|error| read_failed(&self.path, error))?.and_then(SegmentFilter::parse);
-        let segments = self.last - self.first + 1;
-        let found =
-            found.filter(|filter| (filter.first, filter.segments) == (self.first, segments));
+            found.filter(|filter| (filter.first, filter.segments) == (self.first, self.segments()));
         if let Some(filter) = found {
-            let Marks { marks, always } = marks(disk, parts, self.first, self.last)?;
+            if before.is_some() {
+                return Ok(filter);
+            }
+            let marks = marks(disk, parts, self.first, self.last).map_err(NoFilter::Failed)?;
+            let Marks { marks, always } = marks;
             if (0..).zip(marks).all(|(segment, mark)| filter.mark(segment) == Some(mark)) {
-                return Ok(Some(UsableFilter { filter, always }));
+                self.facts.get_or_init(|| Some(FilterFacts::of(&filter, always)));
+                return Ok(filter);
             }
         }
         self.unusable.note(&self.path, "it is not used");
-        Ok(None)
+        self.facts.get_or_init(|| None);
+        Err(NoFilter::Unusable)
     }
 }
 
@@ -187,25 +245,26 @@ impl FilterSpan {
     }
 }
 
-/// The usable group files of segments before `active`. Removes the others: they lie within another
-/// group, or reach beyond these segments.
+/// The group files of segments before `active`, and the paths of those that are not needed: they
+/// lie within another group, or reach beyond these segments.
 pub(crate) fn list(
-    disk: &dyn Disk,
+    (disk, maps): (&dyn Disk, &Arc<Maps>),
     folders: &Folders,
     active: u32,
-) -> Result<Vec<Arc<SegmentFilterFile>>, OpenError> {
+) -> Result<(Vec<Arc<SegmentFilterFile>>, Vec<PathBuf>), OpenError> {
     let names = disk.list(&folders.index).map_err(io_error("list", &folders.index))?;
     let mut spans: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     spans.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-    let (mut filters, mut next) = (Vec::new(), 0);
+    let (mut filters, mut needless, mut next) = (Vec::new(), Vec::new(), 0);
     let unusable = Arc::new(UnusableFiles::new(GROUP_FILE));
     for (first, last) in spans {
         if first >= next && last < active {
-            filters.push(Arc::new(SegmentFilterFile::new(folders, (first, last), &unusable)));
+            let file = SegmentFilterFile::new(maps, folders, (first, last), &unusable);
+            filters.push(Arc::new(file));
             next = last + 1;
         } else {
-            derived::remove_needless(disk, &folders.index.join(file_name(first, last)));
+            needless.push(folders.index.join(file_name(first, last)));
         }
     }
-    Ok(filters)
+    Ok((filters, needless))
 }

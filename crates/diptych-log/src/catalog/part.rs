@@ -3,15 +3,15 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use diptych_store::{Position, ReadError};
-use parking_lot::RwLock;
 
 use crate::{
     catalog::{
+        maps::{CacheEntry, FilesOwner},
         rebuild::{Rebuilt, UnusableFiles, is_bound, sample},
         segment::{Segment, SegmentBytes},
     },
@@ -25,7 +25,11 @@ use crate::{
         recovery::{self, ScanStart},
         segment,
     },
-    index::{Columns, Coverage, Index, IndexFile, Newest, Seed, index_file, newest::Commit},
+    index::{
+        Columns, Coverage, Index, IndexFile, Newest, Seed,
+        index_file::{self, IndexFileId},
+        newest::Commit,
+    },
 };
 
 /// The files that [`UnusableFiles`] counts.
@@ -50,7 +54,11 @@ enum PartSource {
         /// The key of the hash of names, for a rebuild.
         seed: Seed,
         unusable: Arc<UnusableFiles>,
-        run: RwLock<Option<IndexFile>>,
+        run: CacheEntry<IndexFile>,
+        /// The file that was checked when it was first read.
+        checked: OnceLock<IndexFileId>,
+        /// Whether the file was there when the files were listed.
+        is_listed: bool,
     },
 }
 
@@ -63,35 +71,60 @@ impl IndexPart {
         }
     }
 
+    /// A part whose file was just checked.
     pub(crate) fn loaded(segment: Arc<Segment>, path: PathBuf, run: IndexFile) -> IndexPart {
         let (first, last) = (run.first(), run.first().plus(u64::from(run.len())).before());
-        let seed = run.seed();
+        let (seed, checked) = (run.seed(), OnceLock::from(run.id()));
+        let run = CacheEntry::loaded(segment.maps(), run);
         let unusable = Arc::new(UnusableFiles::new(INDEX_FILE));
-        let source = PartSource::File { path, last, seed, unusable, run: RwLock::new(Some(run)) };
+        let source = PartSource::File { path, last, seed, unusable, run, checked, is_listed: true };
         IndexPart { segment, first, source }
     }
 
+    /// A part whose file is not read yet; `is_listed` says whether there was one.
     pub(crate) fn file(
         segment: Arc<Segment>,
         folders: &Folders,
         (first, last): (Position, Position),
-        seed: Seed,
+        (seed, is_listed): (Seed, bool),
         unusable: &Arc<UnusableFiles>,
     ) -> IndexPart {
         let unusable = unusable.clone();
         let path = folders.index.join(index_file::file_name(segment.sequence, first, last));
-        IndexPart {
-            segment,
-            first,
-            source: PartSource::File { path, last, seed, unusable, run: RwLock::new(None) },
+        let (run, checked) = (CacheEntry::unloaded(segment.maps()), OnceLock::new());
+        let source = PartSource::File { path, last, seed, unusable, run, checked, is_listed };
+        IndexPart { segment, first, source }
+    }
+
+    /// The last position, if the part is in a file.
+    pub(crate) fn last_in_file(&self) -> Option<Position> {
+        match &self.source {
+            PartSource::Memory(_) => None,
+            PartSource::File { last, .. } => Some(*last),
         }
     }
 
-    /// Number of events; 0 if the file of the part is not loaded.
+    /// Whether there was a file of the part when the files were listed.
+    pub(crate) fn is_listed(&self) -> bool {
+        matches!(&self.source, PartSource::File { is_listed: true, .. })
+    }
+
+    /// Changes the columns of a part in memory.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Columns) -> R) -> Option<R> {
+        match &self.source {
+            PartSource::Memory(newest) => Some(newest.change(change)),
+            PartSource::File { .. } => None,
+        }
+    }
+
+    /// Number of events.
     pub(crate) fn events(&self) -> u32 {
         match &self.source {
             PartSource::Memory(newest) => newest.columns().len(),
-            PartSource::File { run, .. } => run.read().as_ref().map_or(0, IndexFile::len),
+            PartSource::File { last, .. } => {
+                let events = last.plus(1).get().saturating_sub(self.first.get());
+                u32::try_from(events).unwrap_or(u32::MAX)
+            }
         }
     }
 
@@ -141,33 +174,55 @@ impl IndexPart {
     ) -> Result<R, ReadError> {
         match &self.source {
             PartSource::Memory(newest) => Ok(question(Index::Memory(&newest.columns()))),
-            PartSource::File { path, last, seed, unusable, run } => {
-                if let Some(run) = &*run.read() {
-                    return Ok(question(Index::File(run)));
-                }
-                let mut slot = run.write();
-                if slot.is_none() {
-                    *slot = Some(self.load(disk, path, (*last, *seed), unusable)?);
-                }
-                match &*slot {
-                    Some(run) => Ok(question(Index::File(run))),
-                    None => Ok(question(Index::Memory(&Columns::new(self.first)))),
-                }
+            PartSource::File { run, .. } => {
+                run.ask(|| self.load(disk), |run| question(Index::File(run)))
             }
         }
     }
 
-    fn load(
+    /// Keeps the index in memory from now on: its file is about to be removed or replaced, and
+    /// readers may still hold this part.
+    pub(crate) fn pin(&self, disk: &dyn Disk) -> Result<(), ReadError> {
+        match &self.source {
+            PartSource::Memory(_) => Ok(()),
+            PartSource::File { run, .. } => run.pin(|| self.load(disk)),
+        }
+    }
+
+    fn load(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
+        let PartSource::File { path, last, seed, checked, is_listed, .. } = &self.source else {
+            return Err(self.without_file());
+        };
+        if let Some(checked) = checked.get()
+            && let Some(bytes) = self.map_file(disk, path)?
+            && let Some(run) = IndexFile::parse_again(bytes, *checked)
+        {
+            return Ok(run);
+        }
+        // Another process may have replaced the file, and the segment as well. If it did so twice,
+        // then it is not that, and the index is rebuilt.
+        let may_be_replaced = *is_listed && self.segment.replacements() < 2;
+        let run = self.check_or_rebuild(disk, may_be_replaced, (path, *last, *seed))?;
+        checked.get_or_init(|| run.id());
+        Ok(run)
+    }
+
+    fn map_file(&self, disk: &dyn Disk, path: &Path) -> Result<Option<Bytes>, ReadError> {
+        let found = derived::if_there(self.segment.maps().map(disk, path));
+        found.map_err(|error| read_failed(path, error))
+    }
+
+    /// The index in its file, or else a rebuilt one.
+    fn check_or_rebuild(
         &self,
         disk: &dyn Disk,
-        path: &Path,
-        (last, seed): (Position, Seed),
-        unusable: &UnusableFiles,
+        may_be_replaced: bool,
+        (path, last, seed): (&Path, Position, Seed),
     ) -> Result<IndexFile, ReadError> {
         let published = self.segment.published(disk);
         let published = published.map_err(|error| read_failed(&self.segment.path, error))?;
         let checksum = published.head.checksum;
-        let found = derived::map_if_there(disk, path).map_err(|error| read_failed(path, error))?;
+        let found = self.map_file(disk, path)?.map(prefetch::ask_for_file);
         let link = self.segment.link(disk);
         let link = link.map_err(|error| read_failed(&self.segment.path, error))?;
         let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
@@ -180,15 +235,29 @@ impl IndexPart {
         if let Some((run, _)) = fits {
             return Ok(run);
         }
-        unusable.note(path, "it is built again");
+        if self.segment.maps().files() == FilesOwner::Elsewhere {
+            if may_be_replaced {
+                return Err(read_failed(path, self.segment.mark_replaced()));
+            }
+            tracing::debug!(file = %path.display(), "no good index file: built in memory");
+            let file = self.rebuild(last, seed, &published, link)?;
+            return self.built(IndexFile::parse(file));
+        }
+        if let PartSource::File { unusable, .. } = &self.source {
+            unusable.note(path, "it is built again");
+        }
         let file = self.rebuild(last, seed, &published, link)?;
-        let written = derived::write(disk, path, &file).and_then(|()| disk.map(path));
+        let map = || self.segment.maps().map(disk, path);
+        let written = derived::write(disk, path, &file).and_then(|()| map());
         // The bytes in memory are enough: a look-up need not wait until the disk works again.
         if let Err(error) = &written {
             tracing::warn!(file = %path.display(), %error, "index file cannot be written");
         }
         // After a failed write the damaged file may still have that name.
-        let parsed = written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file));
+        self.built(written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file)))
+    }
+
+    fn built(&self, parsed: Option<(IndexFile, Coverage)>) -> Result<IndexFile, ReadError> {
         let damaged = || corruption(&self.segment.path, 0, "the index just built is not whole");
         parsed.map(|(run, _)| run).ok_or_else(|| damaged().into())
     }
@@ -242,11 +311,13 @@ impl IndexPart {
 
     /// The index file of a part that has one.
     pub(crate) fn run(&self, disk: &dyn Disk) -> Result<IndexFile, ReadError> {
-        let run = self.ask(disk, |index| match index {
-            Index::Memory(_) => None,
-            Index::File(run) => Some(run.clone()),
-        });
-        let missing = || corruption(&self.segment.path, 0, "the part has no index file");
-        run?.ok_or_else(|| missing().into())
+        match &self.source {
+            PartSource::Memory(_) => Err(self.without_file()),
+            PartSource::File { run, .. } => run.ask(|| self.load(disk), IndexFile::clone),
+        }
+    }
+
+    fn without_file(&self) -> ReadError {
+        corruption(&self.segment.path, 0, "the part has no index file").into()
     }
 }

@@ -2,11 +2,11 @@
 //! published.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -15,6 +15,7 @@ use diptych_store::{LogIdentity, Position};
 use parking_lot::RwLock;
 
 use crate::{
+    catalog::maps::{CacheEntry, Maps},
     disk::{Disk, DiskFile},
     error::of_other_file,
     format::{
@@ -36,17 +37,24 @@ pub(crate) struct Segment {
     following: OnceLock<Following>,
     /// The first position of the next segment, if this one was sealed before the open.
     next: Option<Position>,
-    content: RwLock<Content>,
+    state: RwLock<SegmentState>,
+    /// The bytes of a sealed segment.
+    sealed: CacheEntry<SegmentBytes>,
+    /// The checksum of the header of its file, once that was read. A clustered file of the same
+    /// name has another one, and an index that was made for this file does not fit it.
+    seal: OnceLock<u32>,
+    /// Another process has replaced or removed its file.
+    replaced: AtomicBool,
+    /// How often the segment was found to be replaced, before this one was made.
+    replacements: AtomicU32,
     /// Offset up to which frames are published to readers.
     end: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
-enum Content {
-    /// Sealed, and not read yet.
-    Unread,
-    /// Sealed.
-    Sealed { head: Head, bytes: Bytes },
+enum SegmentState {
+    /// Nothing is written to it any more.
+    Sealed,
     /// The segment that the writer appends to.
     Active { head: Head, file: Arc<dyn DiskFile> },
     /// Accepted commits are queued for it, but its file is not created yet.
@@ -75,6 +83,7 @@ impl Segment {
     /// A complete segment of the log with this identity. `next` is the first position of the next
     /// segment.
     pub(crate) fn sealed(
+        maps: &Arc<Maps>,
         path: PathBuf,
         sequence: u32,
         (base, next): (Position, Position),
@@ -87,12 +96,16 @@ impl Segment {
             identity,
             following: OnceLock::new(),
             next: Some(next),
-            content: RwLock::new(Content::Unread),
+            state: RwLock::new(SegmentState::Sealed),
+            sealed: CacheEntry::unloaded(maps),
+            seal: OnceLock::new(),
+            replaced: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             end: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn planned(folder: &Path, header: &Header) -> Segment {
+    pub(crate) fn planned(maps: &Arc<Maps>, folder: &Path, header: &Header) -> Segment {
         Segment {
             sequence: header.sequence,
             base: header.base,
@@ -100,9 +113,17 @@ impl Segment {
             identity: header.identity,
             following: OnceLock::new(),
             next: None,
-            content: RwLock::new(Content::Planned { head: Head::of(header) }),
+            state: RwLock::new(SegmentState::Planned { head: Head::of(header) }),
+            sealed: CacheEntry::unloaded(maps),
+            seal: OnceLock::new(),
+            replaced: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             end: AtomicU64::new(HEADER as u64),
         }
+    }
+
+    pub(crate) fn maps(&self) -> &Arc<Maps> {
+        self.sealed.maps()
     }
 
     /// This segment as unread, because its file was replaced.
@@ -114,9 +135,45 @@ impl Segment {
             identity: self.identity,
             following: self.following.clone(),
             next: self.next,
-            content: RwLock::new(Content::Unread),
+            state: RwLock::new(SegmentState::Sealed),
+            sealed: CacheEntry::unloaded(self.maps()),
+            seal: OnceLock::new(),
+            replaced: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             end: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that another process has replaced or removed a file of this segment.
+    pub(crate) fn mark_replaced(&self) -> io::Error {
+        self.replaced.store(true, Ordering::Relaxed);
+        io::Error::new(REPLACED, "another process replaced the file; try again")
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Whether its name still leads to the file that is mapped. A file that is not mapped now is no
+    /// file that must stay the same.
+    pub(crate) fn is_as_mapped(&self, disk: &dyn Disk) -> bool {
+        if !self.is_sealed() {
+            return true;
+        }
+        let Some(mapped) = self.sealed.peek(|sealed| sealed.head.checksum) else { return false };
+        let bytes = disk.open_read(&self.path, 0).and_then(|file| file.read_at(0, HEADER));
+        let header = bytes.and_then(|bytes| self.own(&bytes));
+        header.is_ok_and(|header| header.checksum() == mapped)
+    }
+
+    /// How often the segment was found to be replaced.
+    pub(crate) fn replacements(&self) -> u32 {
+        self.replacements.load(Ordering::Relaxed)
+    }
+
+    /// Takes the place of a segment that was replaced.
+    pub(crate) fn comes_after(&self, replaced: &Segment) {
+        self.replacements.store(replaced.replacements() + 1, Ordering::Relaxed);
     }
 
     /// Stores the facts about this segment that the next one, which begins now, records.
@@ -151,7 +208,7 @@ impl Segment {
         let failed = |error: io::Error| {
             of_other_file(format!("the next segment, {}, cannot be read", path.display()), error)
         };
-        let file = disk.open(&path, 0).map_err(failed)?;
+        let file = disk.open_read(&path, 0).map_err(failed)?;
         let mut bytes = file.read_at(0, HEADER + frame::HEADER).map_err(failed)?;
         let header = Header::parse(&bytes).ok().filter(|header| header.is_of(sequence, next));
         if let Some(header) = header {
@@ -183,16 +240,16 @@ impl Segment {
 
     /// From now on the writer appends to the segment, through `file`.
     pub(crate) fn activate(&self, file: Arc<dyn DiskFile>) {
-        let mut content = self.content.write();
-        if let Content::Planned { head } | Content::Active { head, .. } = *content {
-            *content = Content::Active { head, file };
+        let mut state = self.state.write();
+        if let SegmentState::Planned { head } | SegmentState::Active { head, .. } = *state {
+            *state = SegmentState::Active { head, file };
         }
     }
 
     /// Marks the segment as sealed: nothing is written to it any more, and its index is in files.
     /// This drops the handle of its file; the next read maps the file.
     pub(crate) fn seal(&self) {
-        *self.content.write() = Content::Unread;
+        *self.state.write() = SegmentState::Sealed;
     }
 
     pub(crate) fn publish(&self, end: u64) {
@@ -209,28 +266,33 @@ impl Segment {
     /// # Errors
     /// If the file cannot be read, or does not hold the segment that its name says.
     pub(crate) fn published(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
-        let content = self.content.read().clone();
-        match content {
-            Content::Sealed { head, bytes } => Ok(SegmentBytes { head, bytes }),
-            Content::Active { head, file } => {
+        let state = self.state.read().clone();
+        match state {
+            SegmentState::Sealed => self.sealed.ask(|| self.open_sealed(disk), SegmentBytes::clone),
+            SegmentState::Active { head, file } => {
                 Ok(SegmentBytes { head, bytes: file.share(0, self.end())? })
             }
-            Content::Planned { head } => Ok(SegmentBytes { head, bytes: Bytes::new() }),
-            Content::Unread => self.open_sealed(disk),
+            SegmentState::Planned { head } => Ok(SegmentBytes { head, bytes: Bytes::new() }),
         }
+    }
+
+    /// Keeps the file of a sealed segment mapped from now on: its name is about to go to another
+    /// file, and readers may still hold this segment.
+    pub(crate) fn pin(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.sealed.pin(|| self.open_sealed(disk))
     }
 
     /// Whether it is sealed: nothing will be written to it.
     pub(crate) fn is_sealed(&self) -> bool {
-        matches!(*self.content.read(), Content::Unread | Content::Sealed { .. })
+        matches!(*self.state.read(), SegmentState::Sealed)
     }
 
     /// The order of a sealed segment. Reads the header at most, and does not map the file.
     pub(crate) fn order(&self, disk: &dyn Disk) -> io::Result<Order> {
-        if let Content::Sealed { head, .. } = &*self.content.read() {
-            return Ok(head.order);
+        if let Some(order) = self.sealed.peek(|sealed| sealed.head.order) {
+            return Ok(order);
         }
-        let bytes = disk.open(&self.path, 0)?.read_at(0, HEADER)?;
+        let bytes = disk.open_read(&self.path, 0)?.read_at(0, HEADER)?;
         self.own(&bytes).map(|header| header.order)
     }
 
@@ -246,8 +308,17 @@ impl Segment {
     }
 
     fn open_sealed(&self, disk: &dyn Disk) -> io::Result<SegmentBytes> {
-        let bytes = disk.map(&self.path)?;
+        let bytes = match self.maps().map(disk, &self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.mark_replaced();
+                return Err(error);
+            }
+            bytes => bytes?,
+        };
         let header = self.own(&bytes)?;
+        if *self.seal.get_or_init(|| header.checksum()) != header.checksum() {
+            return Err(self.mark_replaced());
+        }
         let (head, following) = (Head::of(&header), self.following(disk)?);
         let beside_next = |what: &str| {
             let next = self.base.plus(following.events);
@@ -265,10 +336,13 @@ impl Segment {
             ends.map_err(|damaged| beside_next(damaged.what))?;
         }
         self.end.fetch_max(bytes.len() as u64, Ordering::AcqRel);
-        *self.content.write() = Content::Sealed { head, bytes: bytes.clone() };
         Ok(SegmentBytes { head, bytes })
     }
 }
+
+/// The kind of the error of a read that met a file which another process has replaced. The files
+/// have to be listed again.
+pub(crate) const REPLACED: ErrorKind = ErrorKind::StaleNetworkFileHandle;
 
 fn no_good(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)

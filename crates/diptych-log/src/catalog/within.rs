@@ -107,8 +107,7 @@ impl Within<'_> {
         let Some(span) = span.filter(|span| span.parts.contains(&at)) else {
             return Ok(None);
         };
-        let parts = self.catalog.parts.get(span.parts.clone()).unwrap_or(&[]);
-        let set = span.file.having(self.disk, parts, self.wanted)?;
+        let set = span.file.having(self.disk, self.catalog.of(span), self.wanted)?;
         let (from, to) = (span.parts.start, span.parts.end);
         self.answer = Some(FilterAnswer { from, to, first: span.file.first, set });
         Ok(self.answer)

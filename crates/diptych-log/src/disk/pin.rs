@@ -149,6 +149,11 @@ impl Pin {
         Ok(Pin { root: root.to_owned(), folder, within: Mutex::default() })
     }
 
+    /// Folders that are kept open: this one, and those in it that were used.
+    pub(super) fn open_folders(&self) -> usize {
+        1 + self.within.lock().len()
+    }
+
     /// The path from the pinned folder to what `path` names, if it names something in it.
     pub(super) fn inside<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let inside = path.strip_prefix(&self.root).ok()?;

@@ -5,7 +5,10 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -26,6 +29,8 @@ use super::{
 pub struct RealDisk {
     /// Folders whose files are reached through an open handle, not by path.
     pins: Vec<Arc<Pin>>,
+    /// Number of open files, those of pinned disks included.
+    open: Arc<AtomicU64>,
 }
 
 impl RealDisk {
@@ -59,6 +64,17 @@ impl RealDisk {
         Ok(File::from(retry_on_intr(open)?))
     }
 
+    fn file(&self, file: File, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let metadata = file.metadata()?;
+        // To be written to, no system opens a folder as a file.
+        if metadata.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let counts_names = metadata.nlink() > 0;
+        let (map, _count) = (RwLock::default(), OpenCount::new(&self.open));
+        Ok(Arc::new(RealFile { file, map_bytes, map, counts_names, _count }))
+    }
+
     /// Locks the folder itself, whose lock stays when files in it are replaced.
     fn lock_folder(&self, root: &Path) -> Result<Option<File>, LockError> {
         let folder = self.folder(root)?.open_again()?;
@@ -87,6 +103,23 @@ impl RealDisk {
     }
 }
 
+/// Counts an open file until it is dropped.
+#[derive(Debug)]
+struct OpenCount(Arc<AtomicU64>);
+
+impl OpenCount {
+    fn new(open: &Arc<AtomicU64>) -> OpenCount {
+        open.fetch_add(1, Ordering::Relaxed);
+        OpenCount(open.clone())
+    }
+}
+
+impl Drop for OpenCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Some network file systems lock only files that are open to be written to.
 fn locks_no_folders(error: &io::Error) -> bool {
     let unsupported =
@@ -111,11 +144,15 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        Ok(Arc::new(RealFile::new(self.open_file(path, flags)?, map_bytes)?))
+        self.file(self.open_file(path, flags)?, map_bytes)
     }
 
     fn open(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile::new(self.open_file(path, OFlags::RDWR)?, map_bytes)?))
+        self.file(self.open_file(path, OFlags::RDWR)?, map_bytes)
+    }
+
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.file(self.open_file(path, OFlags::RDONLY)?, map_bytes)
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
@@ -170,7 +207,7 @@ impl Disk for RealDisk {
         let pin = Pin::new(root, &*self.folder(root)?)?;
         let mut pins = self.pins.clone();
         pins.push(Arc::new(pin));
-        Ok(Arc::new(RealDisk { pins }))
+        Ok(Arc::new(RealDisk { pins, open: self.open.clone() }))
     }
 
     fn check_place(&self, dir: &Path) -> io::Result<()> {
@@ -191,7 +228,34 @@ impl Disk for RealDisk {
         }
         file.set_len(0)?;
         file.write_all(owner.as_bytes())?;
-        Ok(Box::new(RealLock { folder, file }))
+        let counts = [folder.as_ref(), Some(&file)].into_iter().flatten();
+        let counts = counts.map(|_| OpenCount::new(&self.open)).collect();
+        Ok(Box::new(RealLock { folder, file, _counts: counts }))
+    }
+
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut locked = SharedLock(Vec::new());
+        let folder = self.folder(root)?.open_again()?;
+        // Older programs lock only this file, not the folder.
+        let file = match self.open_file(&root.join(LOCK_FILE), OFlags::RDONLY) {
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind()) =>
+            {
+                None
+            }
+            file => Some(file?),
+        };
+        for file in [Some(folder), file].into_iter().flatten() {
+            match file.try_lock_shared() {
+                Ok(()) => locked.0.push((file, OpenCount::new(&self.open))),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { owner: self.owner(root).unwrap_or_default() });
+                }
+                Err(TryLockError::Error(error)) if locks_no_folders(&error) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        Ok(Box::new(locked))
     }
 
     fn boot(&self) -> io::Result<Option<String>> {
@@ -204,6 +268,11 @@ impl Disk for RealDisk {
                 _ => Err(error),
             },
         }
+    }
+
+    fn open_files(&self) -> u64 {
+        let folders: usize = self.pins.iter().map(|pin| pin.open_folders()).sum();
+        self.open.load(Ordering::Relaxed) + folders as u64
     }
 
     fn mount(&self, root: &Path) -> io::Result<u64> {
@@ -227,6 +296,7 @@ struct RealLock {
     /// `None` where folders cannot be locked.
     folder: Option<File>,
     file: File,
+    _counts: Vec<OpenCount>,
 }
 
 impl DiskLock for RealLock {}
@@ -235,9 +305,24 @@ impl DiskLock for RealLock {}
 /// thread is just starting a process, which has copies of the files until it runs its own program.
 impl Drop for RealLock {
     fn drop(&mut self) {
+        // A reader that keeps writers out next must not be taken for this process.
+        let _ = self.file.set_len(0);
         // If this fails, closing the files releases them, a moment later at worst.
         let _ = self.file.unlock();
         let _ = self.folder.as_ref().map(File::unlock);
+    }
+}
+
+/// Shared locks of a folder and of the file in it.
+#[derive(Debug)]
+struct SharedLock(Vec<(File, OpenCount)>);
+
+impl DiskLock for SharedLock {}
+
+impl Drop for SharedLock {
+    fn drop(&mut self) {
+        // As for `RealLock`.
+        self.0.iter().for_each(|(file, _)| drop(file.unlock()));
     }
 }
 
@@ -248,6 +333,7 @@ struct RealFile {
     map: RwLock<Option<Arc<Map>>>,
     /// Whether the file system counts the names (links) of a file.
     counts_names: bool,
+    _count: OpenCount,
 }
 
 impl DiskFile for RealFile {
@@ -298,11 +384,6 @@ impl DiskFile for RealFile {
 }
 
 impl RealFile {
-    fn new(file: File, map_bytes: u64) -> io::Result<RealFile> {
-        let counts_names = file.metadata()?.nlink() > 0;
-        Ok(RealFile { file, map_bytes, map: RwLock::default(), counts_names })
-    }
-
     /// A mapping of at least this many bytes. It may reach beyond the end of the file, which
     /// grows into it.
     fn mapped(&self, bytes: usize) -> io::Result<Arc<Map>> {

@@ -25,6 +25,7 @@ use super::{Disk, DiskFile, DiskLock, FileSystemId, FolderPlace, LOCK_FILE, Lock
 
 mod fault;
 mod file;
+mod locks;
 mod names;
 mod random;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 
 pub use fault::{Fault, Operation, Sabotage};
 use file::File;
+use locks::{SimulatedLock, SimulatedSharedLock};
 use names::{Entry, Names};
 pub use random::Random;
 
@@ -47,6 +49,7 @@ impl SimulatedDisk {
             files: Vec::new(),
             names: Names::default(),
             locks: BTreeMap::new(),
+            shared_locks: Vec::new(),
             counts: BTreeMap::new(),
             armed: None,
             stopped: false,
@@ -229,6 +232,10 @@ impl Disk for SimulatedDisk {
         Ok(self.handle(number, path))
     }
 
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, map_bytes)
+    }
+
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         let mut state = self.0.lock();
         state.begin(Operation::Map, path)?;
@@ -300,6 +307,9 @@ impl Disk for SimulatedDisk {
             let owner = owner.clone();
             return Err(LockError::Held { owner });
         }
+        if state.shared_locks.iter().any(|locked| locked == root) {
+            return Err(LockError::Held { owner: String::new() });
+        }
         let path = root.join(LOCK_FILE);
         let number = match state.names.get(&path) {
             Some(_) => state.find(&path)?,
@@ -311,7 +321,19 @@ impl Disk for SimulatedDisk {
         state.locks.insert(root.to_owned(), owner.to_owned());
         drop(state);
         let (disk, root) = (self.clone(), root.to_owned());
-        Ok(Box::new(SimulatedLock { disk, root }))
+        Ok(Box::new(SimulatedLock::new(disk, root)))
+    }
+
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        let mut state = self.0.lock();
+        state.begin(Operation::Lock, root)?;
+        if let Some(owner) = state.locks.get(root) {
+            let owner = owner.clone();
+            return Err(LockError::Held { owner });
+        }
+        state.shared_locks.push(root.to_owned());
+        drop(state);
+        Ok(Box::new(SimulatedSharedLock::new(self.clone(), root.to_owned())))
     }
 
     fn boot(&self) -> io::Result<Option<String>> {
@@ -334,21 +356,6 @@ impl Disk for SimulatedDisk {
         state.begin(Operation::Size, path)?;
         let number = state.find(path)?;
         Ok(state.file(number)?.size() as u64)
-    }
-}
-
-/// Released when it is dropped; a crash releases it too, since the next disk knows of no locks.
-#[derive(Debug)]
-struct SimulatedLock {
-    disk: SimulatedDisk,
-    root: PathBuf,
-}
-
-impl DiskLock for SimulatedLock {}
-
-impl Drop for SimulatedLock {
-    fn drop(&mut self) {
-        self.disk.0.lock().locks.remove(&self.root);
     }
 }
 
@@ -450,6 +457,8 @@ struct DiskState {
     files: Vec<File>,
     names: Names,
     locks: BTreeMap<PathBuf, String>,
+    /// Folders that readers keep writers out of, once for each reader.
+    shared_locks: Vec<PathBuf>,
     counts: BTreeMap<Operation, u64>,
     /// The number of operations after which it strikes, and the fault.
     armed: Option<(u64, Fault)>,
@@ -567,6 +576,7 @@ impl DiskState {
             files,
             names,
             locks: BTreeMap::new(),
+            shared_locks: Vec::new(),
             counts: BTreeMap::new(),
             armed: None,
             stopped: false,

@@ -15,16 +15,21 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, prefetch};
 
-/// The bytes of a file; `None` if there is no such file.
+/// The bytes of a file that will be read to its end; `None` if there is no such file.
 ///
-/// An open log removes no file that it still has to read: parts and groups that a merge replaces
-/// are read before their files are removed.
+/// An open log removes no file that it still has to read: parts that a merge replaces are pinned
+/// in memory before their files are removed, and a group is not needed.
 ///
 /// # Errors
 /// Any other error of the operating system.
 pub(crate) fn map_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Bytes>> {
-    match disk.map(path) {
-        Ok(bytes) => Ok(Some(prefetch::ask_for_file(bytes))),
+    Ok(if_there(disk.map(path))?.map(prefetch::ask_for_file))
+}
+
+/// `None` for a file that does not exist.
+pub(crate) fn if_there(mapped: io::Result<Bytes>) -> io::Result<Option<Bytes>> {
+    match mapped {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -42,6 +42,18 @@ pub(crate) fn open_or_create(
     disk.create(&path, 64).map_err(io_error("create", &path))
 }
 
+/// The file with the published head, to be read only; `None` if there is none.
+pub(crate) fn open_for_reading(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
+    let path = folders.root.join(HEAD_FILE);
+    match disk.open_read(&path, 0) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        file => file.map(Some).map_err(io_error("open", &path)),
+    }
+}
+
 /// What an earlier process left in the file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LeftHead {
@@ -71,10 +83,8 @@ pub(crate) fn recreate(disk: &dyn Disk, root: &Path, head: &[u8]) -> io::Result<
 pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Result<LeftHead, OpenError> {
     let path = root.join(HEAD_FILE);
     // Read, not mapped: the file will be written again.
-    let file = match disk.open(&path, 0) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LeftHead::default()),
-        file => file.map_err(io_error("open", &path))?,
-    };
+    let folders = Folders::new(root);
+    let Some(file) = open_for_reading(disk, &folders)? else { return Ok(LeftHead::default()) };
     let bytes = file.read_at(0, PublishedHead::ALL_BYTES).map_err(io_error("read", &path))?;
     let (published, nonce) = (PublishedHead::parse(&bytes), PublishedHead::nonce_in(&bytes));
     Ok(LeftHead { published, nonce: published.and(nonce) })

@@ -1,12 +1,16 @@
 //! The folders of a log: creating them durably, and locking them.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc, thread, time::Duration};
 
 use crate::{
     disk::{Disk, DiskLock, LockError, has_ended},
     error::{OpenError, io_error},
     folder::Folders,
 };
+
+/// Attempts to lock a folder, and the pause between them.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A folder that this process has locked.
 pub(crate) struct HeldFolder {
@@ -99,10 +103,29 @@ pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, Op
     let program = std::env::args().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
     let owner = format!("process {} ({program})", std::process::id());
-    disk.lock(root, &owner).map_err(|error| match error {
+    for _ in 1..ATTEMPTS {
+        match disk.lock(root, &owner) {
+            // A reader looks for a moment whether there is a writer.
+            Err(LockError::Held { .. }) => thread::sleep(PAUSE),
+            locked => return locked.map_err(not_locked(root)),
+        }
+    }
+    disk.lock(root, &owner).map_err(not_locked(root))
+}
+
+/// Keeps writers out of a pinned folder, while others may read it too. Writes nothing.
+///
+/// # Errors
+/// [`OpenError::Held`] if a writer has it open.
+pub(crate) fn lock_shared(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+    disk.lock_shared(root).map_err(not_locked(root))
+}
+
+fn not_locked(root: &Path) -> impl FnOnce(LockError) -> OpenError {
+    move |error| match error {
         LockError::Held { owner } => held(root, owner),
         LockError::Io(cause) => io_error("lock", root)(cause),
-    })
+    }
 }
 
 /// The error for a folder that is locked. `noted` is the text in its lock file.

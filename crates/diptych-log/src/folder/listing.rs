@@ -39,7 +39,7 @@ pub(crate) fn read(
     bytes: u64,
 ) -> Result<Vec<u8>, OpenError> {
     let path = &segment.path;
-    let file = disk.open(path, 0).map_err(io_error("open", path))?;
+    let file = disk.open_read(path, 0).map_err(io_error("open", path))?;
     let size = file.size().map_err(io_error("look at", path))?.min(bytes);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     file.read_at(0, size).map_err(io_error("read", path))

@@ -30,7 +30,7 @@ const ADVICE: &str = "put back the file `manifest` that belongs to these segment
 /// Also if it is damaged: it is never half written.
 pub(crate) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<Manifest>, OpenError> {
     let path = root.join(MANIFEST);
-    let file = match disk.open(&path, 0) {
+    let file = match disk.open_read(&path, 0) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(io_error("open", &path))?,
     };

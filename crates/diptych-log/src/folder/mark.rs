@@ -56,7 +56,7 @@ pub(crate) fn read(
         return Ok(None);
     }
     let path = root.join(name);
-    let file = match disk.open(&path, 0) {
+    let file = match disk.open_read(&path, 0) {
         // A folder of that name is no mark.
         Err(error) if error.kind() == ErrorKind::IsADirectory => return Ok(None),
         file => file.map_err(io_error("open", &path))?,

@@ -281,10 +281,18 @@ impl Table {
     }
 }
 
+/// The checksum and the length of an index file. The checksum covers all its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexFileId {
+    checksum: u32,
+    bytes: usize,
+}
+
 /// An index file whose checksum holds.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexFile {
     bytes: Bytes,
+    checksum: u32,
     first: Position,
     count: u32,
     width: usize,
@@ -300,6 +308,21 @@ pub(crate) struct IndexFile {
 impl IndexFile {
     /// Checks the bytes of an index file; `None` if they are not a whole one of this format.
     pub(crate) fn parse(bytes: Bytes) -> Option<(IndexFile, Coverage)> {
+        let checksum = crc32c::crc32c(bytes.get(..80)?);
+        let checksum = crc32c::crc32c_append(checksum, bytes.get(SEED..)?);
+        let run = IndexFile::parse_checked(bytes).filter(|run| run.checksum == checksum)?;
+        let coverage = run.coverage()?;
+        Some((run, coverage))
+    }
+
+    /// The index file in these bytes, if it is the one with this checksum, which was checked
+    /// before. Its content is not read again.
+    pub(crate) fn parse_again(bytes: Bytes, before: IndexFileId) -> Option<IndexFile> {
+        IndexFile::parse_checked(bytes).filter(|run| run.id() == before)
+    }
+
+    /// An index file whose checksum is checked by the caller.
+    fn parse_checked(bytes: Bytes) -> Option<IndexFile> {
         let header = bytes.first_chunk::<HEADER>()?;
         let u16_at = |at| Some(u16::from_le_bytes(*header.get(at..)?.first_chunk()?));
         let u32_at = |at| Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?));
@@ -307,9 +330,7 @@ impl IndexFile {
         if !header.starts_with(MAGIC) || u16_at(8)? != FORMAT {
             return None;
         }
-        let checksum = crc32c::crc32c(header.get(..80)?);
-        let checksum = crc32c::crc32c_append(checksum, bytes.get(SEED..)?);
-        if checksum != u32_at(80)? || u32_at(84)? != 0 {
+        if u32_at(84)? != 0 {
             return None;
         }
         let mut sections = [0; 6];
@@ -320,7 +341,8 @@ impl IndexFile {
         let type_names = parse_names(bytes.get(names..)?)?;
         let mut types_by_name: Vec<u32> = (0..).take(type_names.len()).collect();
         types_by_name.sort_unstable_by_key(|number| type_names.get(*number as usize));
-        let run = IndexFile {
+        Some(IndexFile {
+            checksum: u32_at(80)?,
             first: Position::new(u64_at(24)?),
             count: u32_at(20)?,
             width: usize::from(u16_at(10)?),
@@ -331,9 +353,12 @@ impl IndexFile {
             types_by_name,
             seed: seed_in(header)?,
             bytes,
-        };
-        let coverage = run.coverage()?;
-        Some((run, coverage))
+        })
+    }
+
+    /// Tells this file from any other that this process may find under its name.
+    pub(crate) fn id(&self) -> IndexFileId {
+        IndexFileId { checksum: self.checksum, bytes: self.bytes.len() }
     }
 
     pub(crate) fn coverage(&self) -> Option<Coverage> {

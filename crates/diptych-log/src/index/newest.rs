@@ -53,6 +53,13 @@ impl Newest {
         self.behind.store(true, Ordering::Release);
     }
 
+    /// Changes the columns.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Columns) -> R) -> R {
+        let mut columns = self.columns.write();
+        self.catch_up(&mut columns);
+        change(&mut columns)
+    }
+
     /// Whether some commits are not in the columns yet.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Acquire)

@@ -172,6 +172,7 @@ pub(crate) fn is_older(bytes: &[u8]) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFilter {
     bytes: Bytes,
+    pub(crate) checksum: u32,
     /// Sequence of its first segment.
     pub(crate) first: u32,
     pub(crate) segments: u32,
@@ -187,9 +188,16 @@ pub(crate) struct SegmentFilter {
 impl SegmentFilter {
     /// Checks the bytes of a group file; `None` if they are not a whole one of this format.
     pub(crate) fn parse(bytes: Bytes) -> Option<SegmentFilter> {
+        let found = checksum(&bytes);
+        SegmentFilter::parse_again(bytes, found)
+    }
+
+    /// The group file in these bytes, if it is the one with this checksum, which was checked
+    /// before. Its content is not read again.
+    pub(crate) fn parse_again(bytes: Bytes, before: u32) -> Option<SegmentFilter> {
         let u16_at = |at| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let u32_at = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        if !bytes.starts_with(MAGIC) || u16_at(8)? != FORMAT || checksum(&bytes) != u32_at(28)? {
+        if !bytes.starts_with(MAGIC) || u16_at(8)? != FORMAT || before != u32_at(28)? {
             return None;
         }
         let (first, segments, names, bits) = (u32_at(12)?, u32_at(16)?, u32_at(20)?, u32_at(24)?);
@@ -202,6 +210,7 @@ impl SegmentFilter {
         let fits = bits < 32 && segments as usize <= width * 8 && [1, 8].contains(&width);
         (whole && fits).then_some(SegmentFilter {
             bytes,
+            checksum: before,
             first,
             segments,
             seed,

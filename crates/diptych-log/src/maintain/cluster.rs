@@ -7,9 +7,10 @@
 //! go on in a clustered segment.
 //!
 //! The subtle thing is that the file is replaced under readers. Readers that still hold the old
-//! parts of the index hold the old segment with them, which is mapped before its name goes to the
-//! new file, and is never opened again. Old and new file have different headers, and an index file
-//! names its header. So whichever files a crash leaves, an index file that does not fit is rebuilt.
+//! parts of the index hold the old segment with them, which is pinned in memory before its name
+//! goes to the new file, and is never opened again. Old and new file have different headers, and an
+//! index file names its header. So whichever files a crash leaves, an index file that does not fit
+//! is rebuilt.
 
 use std::{
     io,
@@ -121,7 +122,6 @@ fn cluster(
     let failed = |error: io::Error| read_failed(path, error);
     let runs = parts.iter().map(|part| part.run(shared.disk()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
-    // Mapped from here on, whatever file its name leads to later.
     let published = segment.published(shared.disk()).map_err(failed)?;
     prefetch::ask_for_all(&published.bytes, 0, published.bytes.len());
     let clustered = frame_order::cluster(&published.bytes)
@@ -140,6 +140,9 @@ fn cluster(
         return Err(corruption(path, 0, "the index and the log disagree").into());
     };
     let events = clustered.offsets.len() as u32;
+    // From here on their names may lead to other files, or nowhere.
+    parts.iter().try_for_each(|part| part.pin(shared.disk()))?;
+    segment.pin(shared.disk()).map_err(failed)?;
     let replaced = replace_file(shared, path, &clustered.bytes, &published.bytes, between);
     drop(clustered.bytes);
     replaced.map_err(|error| storage_failed("cluster", path, error))?;

@@ -7,7 +7,7 @@ use diptych_store::ReadError;
 use crate::{
     catalog::{
         Catalog,
-        filter_file::{self, FEW, FilterSpan, MANY, Marks, SegmentFilterFile, UsableFilter, marks},
+        filter_file::{self, FEW, FilterFacts, FilterSpan, MANY, Marks, SegmentFilterFile, marks},
         part::IndexPart,
     },
     folder::derived,
@@ -29,8 +29,8 @@ pub(crate) fn build_next(shared: &SharedState) -> bool {
     let catalog = shared.catalog();
     let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
     let made = match merge_filters(shared, &catalog, active) {
-        None => build_filter(shared, &catalog, active),
-        many => Ok(many),
+        Ok(None) => build_filter(shared, &catalog, active),
+        many => many,
     };
     made.unwrap_or_else(|error| {
         tracing::warn!(%error, "no group is made now");
@@ -40,7 +40,11 @@ pub(crate) fn build_next(shared: &SharedState) -> bool {
 }
 
 /// Merges eight groups of eight into one, if there are eight to merge.
-fn merge_filters(shared: &SharedState, catalog: &Catalog, active: u32) -> Option<bool> {
+fn merge_filters(
+    shared: &SharedState,
+    catalog: &Catalog,
+    active: u32,
+) -> Result<Option<bool>, ReadError> {
     let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
     for first in starts {
         let last = first + MANY - 1;
@@ -49,13 +53,16 @@ fn merge_filters(shared: &SharedState, catalog: &Catalog, active: u32) -> Option
         if members.len() != FEW as usize {
             continue;
         }
-        let goods = members.iter().map(|member| member.file.loaded());
-        let Some(goods) = goods.collect::<Option<Vec<&UsableFilter>>>() else { continue };
-        if goods.iter().any(|good| good.filter.seed != shared.seed()) {
+        let facts = members.iter().map(|span| span.file.facts(shared.disk(), catalog.of(span)));
+        let facts = facts.collect::<Result<Option<Vec<FilterFacts>>, _>>()?;
+        let filters = members.iter().map(|span| span.file.load(shared.disk(), catalog.of(span)));
+        let Some(facts) = facts else { continue };
+        if facts.iter().any(|facts| facts.seed != shared.seed()) {
             // Their hashes have another seed: they are rebuilt first.
             continue;
         }
-        let filters: Vec<SegmentFilter> = goods.iter().map(|good| good.filter.clone()).collect();
+        let filters = filters.collect::<Result<Option<Vec<SegmentFilter>>, _>>()?;
+        let Some(filters) = filters else { continue };
         // A set of 64 segments takes seven bytes more than one of eight.
         let bytes = filters.iter().map(|filter| filter.size().saturating_mul(12) / 5);
         if bytes.sum::<u64>() > shared.options().tuning.tidy_bytes {
@@ -65,13 +72,13 @@ fn merge_filters(shared: &SharedState, catalog: &Catalog, active: u32) -> Option
             (0..filter.segments).map(|segment| filter.mark(segment).unwrap_or(0))
         });
         let marks: Vec<u64> = marks.collect();
-        let always = goods.iter().zip((0..).step_by(FEW as usize));
-        let always = always.fold(0, |set, (good, shift)| set | good.always << shift);
+        let always = facts.iter().zip((0..).step_by(FEW as usize));
+        let always = always.fold(0, |set, (facts, shift)| set | facts.always << shift);
         let bytes =
             segment_filter::encode(first, &marks, segment_filter::merge(&filters), shared.seed());
-        return Some(place_filter(shared, first, last, &bytes, always));
+        return Ok(Some(place_filter(shared, first, last, &bytes, always)));
     }
-    None
+    Ok(None)
 }
 
 /// Builds a group of the first eight complete segments without a usable one.
@@ -85,12 +92,10 @@ fn build_filter(
         let last = first + FEW - 1;
         let of = |filter: &FilterSpan| filter.file.first <= first && filter.file.last >= last;
         if let Some(there) = catalog.filters.iter().find(|filter| of(filter)) {
-            let parts = catalog.parts.get(there.parts.clone()).unwrap_or(&[]);
+            let facts = there.file.facts(shared.disk(), catalog.of(there))?;
             // A group that is to be merged must have the seed of this log.
-            let is_good = |UsableFilter { filter, .. }: &UsableFilter| {
-                filter.segments == MANY || filter.seed == shared.seed()
-            };
-            if there.file.usable(shared.disk(), parts)?.is_some_and(is_good) {
+            let is_merged = there.file.segments() == MANY;
+            if facts.is_some_and(|facts| is_merged || facts.seed == shared.seed()) {
                 continue;
             }
         }
@@ -142,14 +147,14 @@ fn hashes(
 fn place_filter(shared: &SharedState, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
     let path = shared.folders().index.join(filter_file::file_name(first, last));
     let written = derived::write(shared.disk(), &path, bytes);
-    let mapped = written.and_then(|()| shared.disk().map(&path));
+    let mapped = written.and_then(|()| shared.maps().map(shared.disk(), &path));
     let filter = match mapped.map(SegmentFilter::parse) {
         Ok(Some(filter)) => filter,
         Ok(None) => return no_filter(&path, "it is not what was written a moment ago"),
         Err(error) => return no_filter(&path, &error.to_string()),
     };
-    let usable = UsableFilter { filter, always };
-    let file = SegmentFilterFile::made(shared.folders(), (first, last), usable);
+    let (maps, made) = (shared.maps(), (filter, always));
+    let file = SegmentFilterFile::made(maps, shared.folders(), (first, last), made);
     for replaced in shared.live_catalog().place_filter(file) {
         if replaced.path() != path {
             derived::remove_needless(shared.disk(), replaced.path());

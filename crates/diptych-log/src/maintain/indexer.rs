@@ -175,7 +175,8 @@ pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(),
 fn parts_in_files(shared: &SharedState, segment: &Arc<Segment>) -> Vec<Arc<IndexPart>> {
     let of_segment =
         |part: &&Arc<IndexPart>| Arc::ptr_eq(&part.segment, segment) && part.path().is_some();
-    shared.catalog().parts.iter().filter(of_segment).cloned().collect()
+    let catalog = shared.catalog();
+    catalog.of_segment(segment.sequence).iter().filter(of_segment).cloned().collect()
 }
 
 pub(crate) fn write_index_file(
@@ -190,7 +191,7 @@ pub(crate) fn write_index_file(
     let failed =
         |error: io::Error| format!("cannot write {}: {}", path.display(), with_advice(&error));
     derived::write(shared.disk(), &path, bytes).map_err(failed)?;
-    let run = shared.disk().map(&path).map_err(failed)?;
+    let run = shared.maps().map(shared.disk(), &path).map_err(failed)?;
     let (run, _) = IndexFile::parse(run)
         .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
     Ok(IndexPart::loaded(segment.clone(), path, run))
@@ -205,6 +206,9 @@ fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Resu
     let merged = merge::merge(&runs, &job.coverage, shared.seed());
     // A part between them could not be written to a file: they stay as they are.
     let Some(merged) = merged else { return Ok(()) };
+    // Readers may still hold these parts when their files are gone.
+    let pinned = parts.iter().try_for_each(|part| part.pin(shared.disk()));
+    pinned.map_err(|error| error.to_string())?;
     let merged = write_index_file(shared, &job.segment, first.first, events, &merged)?;
     shared.live_catalog().replace_parts(parts, merged);
     for path in parts.iter().filter_map(|part| part.path()) {

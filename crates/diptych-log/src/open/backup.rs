@@ -7,7 +7,10 @@ use super::{
     of_segment, tail::Tail,
 };
 use crate::{
-    catalog::segment::Segment,
+    catalog::{
+        maps::{FilesOwner, Maps},
+        segment::Segment,
+    },
     disk::DiskLock,
     error::{OpenError, corruption, io_error, takes_nothing},
     folder::Folders,
@@ -31,12 +34,16 @@ pub(super) fn open(
     let disk = options.disk.clone();
     let seed = newest_seed(&*disk, &folders.index)?;
     let evidence = Evidence::default();
-    let opening = Opening { disk: &*disk, folders: &folders, evidence, backup: Some(end), seed };
+    let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
+    let (folders_of, backup) = (&folders, Some(end));
+    let opening =
+        Opening { disk: &*disk, folders: folders_of, evidence, backup, seed, maps, is_live: false };
     let mut listed = opening.list_segments()?;
     let found = opening.end_of_backup(&mut listed, &end, &options)?;
     let mut parts = opening.sealed_parts(&listed, &found.last.header)?;
     parts.extend(found.tail.parts.iter().cloned());
-    let mut log = assemble(options, folders, (end.identity, seed), parts, found)?;
+    let maps = opening.maps;
+    let mut log = assemble(options, folders, (end.identity, seed), (maps, parts), found)?;
     let reason = takes_nothing(&folder).into();
     // This ends only the taking of commits; reads are not affected.
     log.end.refuses = Some(Unavailable::Failed { reason });
@@ -54,11 +61,11 @@ impl Opening<'_> {
         let dir = &self.folders.segments;
         let last = listed.pop().filter(|last| last.sequence == end.segment);
         let Some(ListedSegment { sequence, base }) = last else {
-            let what = format!("segment {}, the last of the backup, is missing", end.segment);
+            let what = format!("segment {}, with the published end, is missing", end.segment);
             return Err(corruption(dir, 0, what).into());
         };
         let path = dir.join(segment::file_name(sequence, base));
-        let file = self.disk.open(&path, options.segment_bytes);
+        let file = self.disk.open_read(&path, options.segment_bytes);
         let file = file.map_err(io_error("open", &path))?;
         let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
         let header = Header::parse(&bytes)
@@ -67,15 +74,16 @@ impl Opening<'_> {
         let Some(header) = header else {
             return Err(corruption(&path, 0, "the header of the segment is damaged").into());
         };
-        let segment = std::sync::Arc::new(Segment::planned(dir, &header));
+        let segment = std::sync::Arc::new(Segment::planned(&self.maps, dir, &header));
         segment.activate(file.clone());
         let last = Last { header, file, segment };
         self.must_go_on(listed, &last)?;
-        let index = self.list_index(sequence)?;
+        // A log that is being written to has index files of later segments.
+        let index = self.list_index(if self.is_live { u32::MAX } else { sequence })?;
         let tail: Tail = self.read_tail(&last, of_segment(&index, sequence))?.tail;
         let position = base.plus(u64::from(tail.recovered.next)).before();
         if (tail.recovered.end, position) != (end.end, end.position) {
-            let what = "records of the backup are not whole any more";
+            let what = "records before the published end are not whole any more";
             return Err(corruption(&path, tail.recovered.end, what).into());
         }
         last.segment.publish(end.end);

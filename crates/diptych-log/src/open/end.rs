@@ -74,6 +74,19 @@ impl Opening<'_> {
         Ok(End { last, tail, begins_anew })
     }
 
+    /// Finds where the whole commits end, and changes nothing; `None` in a folder without a log.
+    pub(super) fn end_as_found(
+        &self,
+        listed: &mut Vec<ListedSegment>,
+        options: &LogOptions,
+    ) -> Result<Option<End>, OpenError> {
+        let FoundEnd { last, .. } = self.look_for_end(listed, options)?;
+        Ok(last.map(|(last, Unread { tail, .. })| {
+            last.segment.publish(tail.recovered.end);
+            End { last, tail, begins_anew: false }
+        }))
+    }
+
     /// Finds the last segment that is in use, and reads the frames that its index does not cover.
     ///
     /// # Errors
@@ -117,12 +130,15 @@ impl Opening<'_> {
     ) -> Result<Option<Last>, OpenError> {
         while let Some(ListedSegment { sequence, base }) = listed.pop() {
             let path = self.folders.segments.join(segment::file_name(sequence, base));
-            let file = self.disk.open(&path, options.segment_bytes);
+            let file = match self.reads_only() {
+                true => self.disk.open_read(&path, options.segment_bytes),
+                false => self.disk.open(&path, options.segment_bytes),
+            };
             let file = file.map_err(io_error("open", &path))?;
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
             match Header::parse(&bytes) {
                 Ok(header) if header.is_last(sequence, base) => {
-                    let segment = Segment::planned(&self.folders.segments, &header);
+                    let segment = Segment::planned(&self.maps, &self.folders.segments, &header);
                     segment.activate(file.clone());
                     return Ok(Some(Last { header, file, segment: segment.into() }));
                 }

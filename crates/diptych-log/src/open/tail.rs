@@ -16,7 +16,7 @@ use crate::{
         part::IndexPart,
         rebuild::{LastCommit, Rebuilt},
     },
-    disk::DiskFile,
+    disk::{DiskFile, prefetch},
     error::{OpenError, corruption, io_error},
     folder::derived,
     format::{
@@ -86,7 +86,7 @@ impl Opening<'_> {
         let mut others = Vec::new();
         if let Some(ListedSegment { sequence, base }) = before.last() {
             let before = self.folders.segments.join(segment::file_name(*sequence, *base));
-            let file = self.disk.open(&before, 0).map_err(io_error("open", &before))?;
+            let file = self.disk.open_read(&before, 0).map_err(io_error("open", &before))?;
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &before))?;
             // If the header is damaged, reading that segment reports it.
             if let Ok(header) = Header::parse(&bytes) {
@@ -122,7 +122,7 @@ impl Opening<'_> {
             };
             let name = segment::file_name(sequence, after.base);
             let path = self.folders.segments.join(name);
-            let file = self.disk.open(&path, 0).map_err(io_error("open", &path))?;
+            let file = self.disk.open_read(&path, 0).map_err(io_error("open", &path))?;
             let bytes = file.read_at(0, segment::HEADER).map_err(io_error("read", &path))?;
             // If the header is damaged, reading that segment reports it.
             let Ok(header) = Header::parse(&bytes) else { return Ok(()) };
@@ -178,7 +178,8 @@ impl Opening<'_> {
     /// The content and the evidence of an index file; `None` if it is missing or not whole.
     pub(super) fn load_run(&self, name: &str) -> Result<Option<LoadedIndexFile>, OpenError> {
         let path = self.folders.index.join(name);
-        let bytes = derived::map_if_there(self.disk, &path).map_err(io_error("read", &path))?;
+        let bytes = derived::if_there(self.maps.map(self.disk, &path));
+        let bytes = bytes.map_err(io_error("read", &path))?.map(prefetch::ask_for_file);
         let Some(bytes) = bytes else { return Ok(None) };
         let run = IndexFile::parse(bytes.clone());
         let evidence = match &run {
@@ -258,7 +259,10 @@ impl Opening<'_> {
             let Some((loaded, coverage)) = whole else { continue };
             if coverage.proof > 0 {
                 self.must_be_bound(last, &name, &coverage)?;
-                found.proven = found.proven.max(coverage.proof + frame::CHECKPOINT as u64);
+                let proven = coverage.proof + frame::CHECKPOINT as u64;
+                if !self.is_live || proven <= size {
+                    found.proven = found.proven.max(proven);
+                }
             }
             // If the running checksum at its end is not known, the segment is scanned instead.
             if loaded.first() == next && loaded.len() > 0 && coverage.proof == coverage.end {
@@ -288,6 +292,10 @@ impl Opening<'_> {
         if evidence.checksum != header.checksum() {
             let what = format!("it is another segment than {name} is about");
             return Err(two_logs(&segment.path, 0, what));
+        }
+        if evidence.end > size && self.is_live {
+            // The log has gone on meanwhile, behind the end that is read.
+            return Ok(false);
         }
         if evidence.end > size {
             let what = format!("{name} proves it durable up to byte {}", evidence.end);

@@ -137,7 +137,8 @@ impl<'a> CommitReader<'a> {
             for empty in sequence..segment.sequence {
                 let path = self.shared.folders().segments.join(file_name(empty, segment.base));
                 let (base, identity) = (segment.base, self.shared.identity());
-                let empty = Segment::sealed(path, empty, (base, base), identity);
+                let maps = segment.maps();
+                let empty = Segment::sealed(maps, path, empty, (base, base), identity);
                 filling.add_segment(&empty, &[])?;
             }
             let parts = rest.iter().take_while(|part| part.segment.sequence == segment.sequence);

@@ -20,7 +20,8 @@ pub(super) fn files(shared: &SharedState) -> io::Result<Files> {
         for name in shared.disk().list(dir)? {
             let path = dir.join(&name);
             let looked = shared.disk().allocated(&path);
-            let looked = looked.and_then(|all| Ok((all, shared.disk().open(&path, 0)?.size()?)));
+            let looked =
+                looked.and_then(|all| Ok((all, shared.disk().open_read(&path, 0)?.size()?)));
             let (allocated, size) = match looked {
                 // Another index file may replace one at any time.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -83,7 +83,7 @@ impl Follower {
             FolderKind::Backup(end) => (BACKUP, end),
             FolderKind::Log => {
                 let path = folders.root.join(HEAD_FILE);
-                let file = disk.open(&path, 0).map_err(io_error("open", &path))?;
+                let file = disk.open_read(&path, 0).map_err(io_error("open", &path))?;
                 (HEAD_FILE, head_file::read_head(&*file).map_err(io_error("read", &path))?)
             }
         };
@@ -159,7 +159,7 @@ impl Follower {
         };
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
-        let head = match disk.open(&path, 0).and_then(|file| head_file::read_head(&*file)) {
+        let head = match disk.open_read(&path, 0).and_then(|file| head_file::read_head(&*file)) {
             // Somebody removed it. The log makes it again with one of its next commits.
             Err(error) if error.kind() == ErrorKind::NotFound => self.head,
             head => head.map_err(|error| read_failed(&path, error))?,
@@ -267,7 +267,7 @@ impl Follower {
             found.ok_or_else(|| corruption(dir, 0, "the first segment is missing"))?;
         let path = dir.join(segment::file_name(sequence, base));
         let failed = |error| read_failed(&path, error);
-        let file = disk.open(&path, self.options.segment_bytes).map_err(failed)?;
+        let file = disk.open_read(&path, self.options.segment_bytes).map_err(failed)?;
         let header = Header::parse(&file.read_at(0, segment::HEADER).map_err(failed)?);
         let header = header.ok().filter(|header| header.is_of(sequence, base));
         let header =

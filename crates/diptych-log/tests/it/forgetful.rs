@@ -90,6 +90,10 @@ impl Disk for Forgetful {
         Ok(self.wrap(path, self.disk.open(path, map_bytes)?, false))
     }
 
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open_read(path, map_bytes)
+    }
+
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         self.disk.map(path)
     }
@@ -120,6 +124,10 @@ impl Disk for Forgetful {
 
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
         self.disk.lock(root, owner)
+    }
+
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        self.disk.lock_shared(root)
     }
 
     fn mount(&self, root: &Path) -> io::Result<u64> {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use diptych_log::disk::{
-    ClockReading, Disk, DiskFile, DiskLock, LockError,
+    ClockReading, Disk, DiskFile, DiskLock, FolderPlace, LockError,
     simulated::{Operation, SimulatedDisk},
 };
 
@@ -68,6 +68,11 @@ impl Disk for Hooked {
         Ok(self.file(path, self.disk.open(path, map_bytes)?))
     }
 
+    fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        (self.hook)(Operation::Open, path)?;
+        Ok(self.file(path, self.disk.open_read(path, map_bytes)?))
+    }
+
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         (self.hook)(Operation::Map, path)?;
         self.disk.map(path)
@@ -102,6 +107,19 @@ impl Disk for Hooked {
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError> {
         (self.hook)(Operation::Lock, root)?;
         self.disk.lock(root, owner)
+    }
+
+    fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
+        (self.hook)(Operation::Lock, root)?;
+        self.disk.lock_shared(root)
+    }
+
+    fn mount(&self, root: &Path) -> io::Result<u64> {
+        self.disk.mount(root)
+    }
+
+    fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
+        self.disk.place(root)
     }
 
     fn boot(&self) -> io::Result<Option<String>> {

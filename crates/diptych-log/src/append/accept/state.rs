@@ -270,7 +270,8 @@ impl AcceptState {
             base: self.accepted.plus(1),
             base_time,
         };
-        self.segment = Arc::new(Segment::planned(&shared.folders().segments, &header));
+        let (maps, folder) = (shared.maps(), &shared.folders().segments);
+        self.segment = Arc::new(Segment::planned(maps, folder, &header));
         self.segment_head = Head::of(&header);
         self.offset = segment::HEADER as u64;
         self.chain = Chain::begin(self.segment_head.seal);

@@ -14,7 +14,7 @@ pub enum Operation {
     List,
     /// [`Disk::create`].
     Create,
-    /// [`Disk::open`].
+    /// [`Disk::open`] and [`Disk::open_read`].
     Open,
     /// [`Disk::map`].
     Map,
@@ -28,7 +28,7 @@ pub enum Operation {
     SyncDir,
     /// [`Disk::pin`].
     Pin,
-    /// [`Disk::lock`].
+    /// [`Disk::lock`] and [`Disk::lock_shared`].
     Lock,
     /// [`DiskFile::size`].
     Size,

@@ -8,7 +8,7 @@ use crate::{
     engine::Engine,
     format::frame,
     log::Log,
-    options::{Background, Clustering, LogOptions},
+    options::{Background, Clustering, LogOptions, Tuning},
 };
 
 fn options() -> LogOptions {
@@ -40,9 +40,22 @@ fn read(shared: &SharedState, catalog: &Catalog) -> Vec<(u64, Order)> {
 
 #[test]
 fn readers_that_hold_old_parts_still_read_the_old_file() {
+    old_parts_read_the_old_file(&options());
+}
+
+/// The files of old parts are given up first, because the new ones were used later. Their names
+/// lead to other files then.
+#[test]
+fn old_parts_read_the_old_file_if_few_files_stay_mapped() {
+    let tuning = Tuning { mapped_files: 16, ..Tuning::default() };
+    old_parts_read_the_old_file(&LogOptions { tuning, ..options() });
+}
+
+fn old_parts_read_the_old_file(options: &LogOptions) {
     let dir = tempfile::tempdir().unwrap();
+    let options = || options.clone();
     let log = Log::open(dir.path(), options()).unwrap();
-    for number in 1..=200_u64 {
+    for number in 1..=1_000_u64 {
         let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
         log.blocking().commit(Append::event(event)).unwrap();
     }
@@ -52,7 +65,8 @@ fn readers_that_hold_old_parts_still_read_the_old_file() {
     let old = engine.shared().catalog();
     engine.cluster_all().unwrap();
     let new = engine.shared().catalog();
-    let (of_old, of_new) = (read(engine.shared(), &old), read(engine.shared(), &new));
+    let of_new = read(engine.shared(), &new);
+    let of_old = read(engine.shared(), &old);
     let last = of_old.len() as u64;
     assert!(last > 100);
     let as_arrived = (1..=last).map(|number| (number, Order::Arrival));
