@@ -2,8 +2,8 @@
 //!
 //! It submits commits without waiting for earlier ones, so that reading the input, writing and
 //! syncing overlap. It acknowledges each commit once it is durable, in order, and all commits in
-//! flight when the input pauses. After an error, too, it first settles all commits in flight. So the
-//! error can name the first line that was not written.
+//! flight when the input pauses. After an error, too, it first settles all commits in flight. So
+//! the error can name the first line that was not written.
 
 use std::{collections::VecDeque, io, num::NonZeroUsize, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Taking a folder as a log in the place where it is now.
 //!
 //! A log belongs to a place: its folder in its file system. A folder that was copied is in another
-//! one. Nobody but the user knows whether the original goes on, so the user says what the folder is
-//! from now on.
+//! one. Only the user knows whether the original goes on, so the user says what the folder is from
+//! now on.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::{
     options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy},
 };
 
-/// What a folder in a new place is.
+/// The relation of a folder in a new place to the log that it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adoption {
     /// The log itself, which was moved: it goes on with its identity. The folder that it came from

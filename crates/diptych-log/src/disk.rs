@@ -105,7 +105,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Keeps out everyone who would [`lock`](Disk::lock) the folder at `root`, for as long as the
     /// answer lives. Any number may do so at a time. Writes nothing, and needs no right to write.
     ///
-    /// Where the system has no such locks the answer keeps nobody out.
+    /// Where the system has no such locks the answer keeps no process out.
     fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError>;
 
     /// Identifies the run of the machine: equal as long as no written byte can have been lost,
@@ -141,7 +141,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// What the clocks of the machine show, for the times of commits.
+    /// The clocks of the machine, for the times of commits.
     fn clock(&self) -> ClockReading {
         ClockReading::now()
     }
@@ -169,7 +169,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// durable, and does not fail.
     fn begin_sync(&self, _offset: u64, _length: usize) {}
 
-    /// Whether the file still has a name: nobody removed or replaced it.
+    /// Whether the file still has a name: it was not removed or replaced.
     fn has_name(&self) -> io::Result<bool> {
         Ok(true)
     }

@@ -207,7 +207,7 @@ fn advice(cause: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// An error of the operating system on another file than the one that is asked for.
+/// An error of the operating system on a file other than the requested one.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {cause}")]
 struct OtherFile {

@@ -225,7 +225,7 @@ impl Opening<'_> {
     }
 
     fn create_first(&self, options: &LogOptions, here: &Here) -> Result<Last, OpenError> {
-        // An interrupted creation has left its manifest: nobody has seen that log yet.
+        // An interrupted creation has left its manifest: no caller has seen that log yet.
         let begun = self.evidence.manifest().map(|begun| begun.identity);
         let identity = begun.unwrap_or_else(LogIdentity::random);
         // Before its first segment, because such a segment is damaged without a manifest.

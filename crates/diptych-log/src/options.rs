@@ -62,11 +62,11 @@ pub enum Access {
     Append,
 }
 
-/// What to do if the folder of a log is not where it was when the log was last appended to.
+/// The rule for a folder of a log that is not where it was at the last append.
 ///
 /// A folder that is renamed within its file system stays in its place. A copy of it, and a folder
 /// that comes to another file system, is in another place. Whether the log goes on in both cannot
-/// be seen. If it does, both give out the same positions, so an open refuses until somebody
+/// be seen. If it does, both give out the same positions, so an open refuses until a person
 /// decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlacePolicy {
@@ -100,8 +100,9 @@ pub struct Tuning {
     pub waiting_parts: usize,
     /// How long the index may fail to be written, for example on a full disk, before the log stops
     /// taking commits. It is tried again with pauses of up to a second. Meanwhile parts wait in
-    /// memory: once half of `waiting_parts` do, and none was written for a second, each append waits
-    /// for some milliseconds. Has no effect with [`Background::Inline`]. Default: 2 minutes.
+    /// memory: once half of `waiting_parts` do, and none was written for a second, each append
+    /// waits for some milliseconds. It has no effect with [`Background::Inline`]. Default: 2
+    /// minutes.
     pub index_patience: Duration,
     /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
     /// longer when the file grows. It has an effect with [`Durability::Synced`] only. A value below
@@ -130,7 +131,7 @@ pub struct Tuning {
     /// default size of a segment.
     pub tidy_bytes: u64,
     /// With [`TimeSource::Clock`]: how far the clock may jump while the log is open, compared with
-    /// a clock that nobody sets. Appends after a larger jump are refused until the clock is right
+    /// a clock that cannot be set. Appends after a larger jump are refused until the clock is right
     /// again, or the log is opened again. Default: 5 minutes.
     pub clock_jump: Duration,
     /// With [`TimeSource::Clock`]: how far in the future the last commit may be. If it is further,
@@ -161,7 +162,7 @@ impl Default for Tuning {
 pub struct LogOptions {
     /// The purpose of opening the log.
     pub access: Access,
-    /// What to do if the folder is not where it was.
+    /// The rule for a folder that is not where it was.
     pub place: PlacePolicy,
     /// When a commit counts as synced.
     pub durability: Durability,

@@ -124,7 +124,7 @@ impl Batch {
     /// `upto`, the batch ends where a commit ends. Otherwise a read up to this position completes
     /// the commit.
     ///
-    /// Only a forward read that considered a position tells this. Of other batches it is `upto`.
+    /// Only a forward read that considered a position tells this. For other batches it is `upto`.
     pub fn commit_end(&self) -> Position {
         self.commit_end
     }

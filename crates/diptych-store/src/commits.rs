@@ -1,5 +1,5 @@
-//! Whole commits: what a copy, a backup or a replica of a log has to write again. A batch of events
-//! has no keys and no tracking, and does not show which events belong together.
+//! Whole commits, which a copy, a backup or a replica of a log writes again. A batch of events has
+//! no keys and no tracking, and does not show which events belong together.
 
 use std::ops::Range;
 
@@ -76,8 +76,8 @@ pub struct CommitFacts {
 /// Commits without events have no position of their own. Each is in the order in which it was
 /// accepted, with two rules:
 ///
-/// - Of such commits between two commits with events, a batch has only the newest of each source.
-///   The older ones change nothing any more.
+/// - Between two commits with events, a batch has only the newest such commit of each source. The
+///   older ones change nothing any more.
 /// - A batch that ends at the head includes those after the last event. A later read that continues
 ///   there returns them again, together with newer ones. So a reader that writes them to another
 ///   log leaves out a tracking that is stored there already.
@@ -131,14 +131,14 @@ pub struct CommitRef<'a> {
 }
 
 impl<'a> CommitRef<'a> {
-    /// Position of the first event. Of a commit without events it is the position after
+    /// Position of the first event. For a commit without events it is the position after
     /// [`last`](CommitRef::last).
     pub fn first(&self) -> Position {
         let events = self.entry.events.len() as u64;
         Position::new((self.entry.last.get() + 1).saturating_sub(events))
     }
 
-    /// Position of the last event. Of a commit without events it is the head when it was accepted.
+    /// Position of the last event. For a commit without events it is the head when it was accepted.
     pub fn last(&self) -> Position {
         self.entry.last
     }

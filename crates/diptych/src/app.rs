@@ -206,8 +206,8 @@ impl App {
         self.right.followers.status(FollowerKind::Projection)
     }
 
-    /// The end of the log: everything up to here is durable. If the log has other writers, it is the
-    /// last position that this app has seen.
+    /// The end of the log: everything up to here is durable. If the log has other writers, it is
+    /// the last position that this app has seen.
     pub fn head(&self) -> Position {
         self.left.head.position()
     }

@@ -45,7 +45,8 @@ pub(crate) struct Writer {
     head_file: Option<Arc<dyn DiskFile>>,
     /// The manifest as it is in its file, or is to be. A backup has none.
     manifest: Option<Manifest>,
-    /// When somebody last looked whether the file with the published head has its name.
+    /// The last time at which the writer looked whether the file with the published head has its
+    /// name.
     head_looked: Instant,
     /// Whether something was written that is not synced.
     dirty: bool,
@@ -303,7 +304,7 @@ impl Writer {
         nonce.map_or_else(|| head.encode(), |nonce| head.encode_with(nonce))
     }
 
-    /// Makes the file with the published head again if somebody removed it.
+    /// Makes the file with the published head again if it was removed.
     fn keep_head_file(&mut self, shared: &SharedState, position: Position) -> io::Result<()> {
         if self.head_file.as_ref().map_or(Ok(true), |file| file.has_name())? {
             return Ok(());

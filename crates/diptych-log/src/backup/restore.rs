@@ -72,9 +72,9 @@ pub fn restore(
     let disk = &*held;
     // Checked again: under the lock no other process changes the folder.
     match found_in(disk, &to.root, &end)? {
-        Found::Nothing => mark::write(disk, &to.root, RESTORE, &end)?,
-        Found::Unfinished => remove_derived(disk, &to)?,
-        Found::Finished(identity) => {
+        EarlierRestore::Nothing => mark::write(disk, &to.root, RESTORE, &end)?,
+        EarlierRestore::Unfinished => remove_derived(disk, &to)?,
+        EarlierRestore::Finished(identity) => {
             // Its last step, which may be all that failed.
             disk.sync_dir(&to.root).map_err(io_error("sync", &to.root))?;
             let (backup, upto, kept) = (end.identity, end.position, u64::from(end.segment));
@@ -97,8 +97,8 @@ pub fn restore(
     })
 }
 
-/// What earlier restores of this backup have left in the target folder.
-enum Found {
+/// The state in which earlier restores of this backup left the target folder.
+enum EarlierRestore {
     Nothing,
     Unfinished,
     /// The log as it was restored, with this identity and not opened since.
@@ -107,15 +107,19 @@ enum Found {
 
 /// # Errors
 /// If the folder holds something else.
-fn found_in(disk: &dyn Disk, to: &Path, end: &PublishedHead) -> Result<Found, BackupError> {
+fn found_in(
+    disk: &dyn Disk,
+    to: &Path,
+    end: &PublishedHead,
+) -> Result<EarlierRestore, BackupError> {
     match mark::read(disk, to, RESTORE)? {
         None => match manifest::read(disk, to)? {
             Some(done) if done.restored_from == Some((end.identity, end.position)) => {
-                Ok(Found::Finished(done.identity))
+                Ok(EarlierRestore::Finished(done.identity))
             }
-            _ => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| Found::Nothing),
+            _ => must_be_empty(disk, to, RESTORE, "is not empty").map(|()| EarlierRestore::Nothing),
         },
-        Some(begun) if begun.identity == end.identity => Ok(Found::Unfinished),
+        Some(begun) if begun.identity == end.identity => Ok(EarlierRestore::Unfinished),
         Some(begun) => {
             let problem = format!(
                 "holds an unfinished restore of {}, and the backup is {}: take another folder",

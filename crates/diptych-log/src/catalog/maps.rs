@@ -1,9 +1,9 @@
 //! The mapped files of an open log, and the bound on their number.
 //!
-//! An operating system limits the mappings of a process, and a log has a segment and an index
-//! file for each few megabytes. So every mapped file is held by a [`CacheEntry`], and [`Maps`] drops
-//! the values that were not used lately once there are [`Tuning::mapped_files`] of them (the clock algorithm:
-//! a hand goes round, and a value that was used since it came by last stays).
+//! An operating system limits the mappings of a process, and a log has a segment and an index file
+//! for each few megabytes. So every mapped file is held by a [`CacheEntry`], and [`Maps`] drops the
+//! values that were not used lately once there are [`Tuning::mapped_files`] of them (the clock
+//! algorithm: a hand goes round, and a value that was used since it came by last stays).
 //!
 //! The subtle thing is that dropping a value unmaps nothing that is still read. A batch shares the
 //! bytes of the mapping, which goes with the last of these. And a file whose name is about to go to
@@ -41,7 +41,7 @@ pub(crate) struct Maps {
     mapped: Arc<AtomicUsize>,
 }
 
-/// Who changes the files.
+/// The process that changes the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FilesOwner {
     /// This process alone.

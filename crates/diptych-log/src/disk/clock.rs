@@ -5,18 +5,18 @@ use std::time::Duration;
 use diptych_store::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the clocks show at one moment.
+/// The clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// The time of day. Somebody may set it.
+    /// The time of day, which may be set.
     pub wall: Timestamp,
-    /// A time that goes on evenly, also while the machine sleeps, from an unknown moment on. Nobody
-    /// sets it.
+    /// A time that goes on evenly, also while the machine sleeps, from an unknown moment on. It
+    /// cannot be set.
     pub steady: Duration,
 }
 
 impl ClockReading {
-    /// What the clocks of this machine show now.
+    /// Reads the clocks of this machine.
     pub fn now() -> ClockReading {
         // `Instant` of Linux stands still while the machine sleeps.
         #[cfg(target_os = "linux")]

@@ -79,8 +79,8 @@ impl SimulatedDisk {
         SimulatedDisk::of(after)
     }
 
-    /// The disk as it is found after it was away for a moment while the machine ran on: what was
-    /// not synced is lost as by a loss of power.
+    /// The disk as it is found after it was away for a moment while the machine ran on: bytes that
+    /// were not synced are lost, as by a loss of power.
     pub fn storage_loss(&self, seed: u64) -> SimulatedDisk {
         let after = self.power_loss(seed);
         {

@@ -68,7 +68,7 @@ impl Engine {
         {
             let since = *failing_since.get_or_insert_with(Instant::now);
             let patience = self.shared.options().tuning.index_patience;
-            // Without threads there is nobody who could remove the cause meanwhile.
+            // Without threads nothing could remove the cause meanwhile.
             if self.is_inline() || since.elapsed() >= patience || !self.indexer.pause(pause) {
                 self.fail(&error);
                 break;

@@ -54,17 +54,17 @@ pub(crate) fn open_for_reading(
     }
 }
 
-/// What an earlier process left in the file.
+/// The content that an earlier process left in the file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LeftHead {
     /// A late or torn write makes it lower than the true one, or `None`; it is never higher.
     pub(crate) published: Option<PublishedHead>,
-    /// Of the open that wrote it; `None` if an older version wrote it.
+    /// The nonce of the open that wrote it; `None` if an older version wrote it.
     pub(crate) nonce: Option<[u8; 16]>,
 }
 
-/// Makes the file again after somebody removed it, with these bytes. Followers see the whole file
-/// or none.
+/// Makes the file again after it was removed, with these bytes. Followers see the whole file or
+/// none.
 pub(crate) fn recreate(disk: &dyn Disk, root: &Path, head: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
     let path = root.join(HEAD_FILE);
     let temporary = path.with_extension("tmp");

@@ -99,7 +99,7 @@ pub(crate) fn arrival_bytes(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Defect> {
     in_arrival_order(bytes).map(|arrived| arrived.bytes)
 }
 
-/// Whether these clustered bytes are the segment that arrived as `arrival`. Needs no copy of either.
+/// Whether these clustered bytes are the segment that arrived as `arrival`. It copies neither.
 ///
 /// # Errors
 /// [`Defect`] if the clustered bytes are not clustered, or not whole.

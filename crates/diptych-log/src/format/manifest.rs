@@ -57,13 +57,13 @@ pub(crate) struct Manifest {
     pub(crate) restored_from: Option<(LogIdentity, Position)>,
 }
 
-/// Who may append.
+/// Whether the log takes commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Anybody who opens the log.
     #[default]
     Primary,
-    /// Nobody: it is kept as a copy of another log.
+    /// It takes none: it is kept as a copy of another log.
     Replica,
 }
 
@@ -81,9 +81,9 @@ pub(crate) enum State {
 /// The open that wrote the manifest, and the run of the machine and of its disk at that time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// Of this open.
+    /// The nonce of this open.
     pub(crate) nonce: [u8; 16],
-    /// Of the open before.
+    /// The nonce of the open before.
     pub(crate) before: [u8; 16],
     pub(crate) mount: u64,
     /// Empty if it is not known.

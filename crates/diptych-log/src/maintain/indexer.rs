@@ -141,8 +141,8 @@ impl Indexer {
 
 /// Writes a part of the index to a file, and merges files of its segment.
 ///
-/// When this fails the log is whole, and this can be called again. But the log must stop in the end:
-/// without index files memory would fill up.
+/// When this fails the log is whole, and this can be called again. But the log must stop in the
+/// end: without index files memory would fill up.
 pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(), String> {
     let seed = shared.seed();
     if let Some(part) = &job.part {

@@ -100,7 +100,7 @@ impl Evidence {
         published.into_iter().chain(manifest)
     }
 
-    /// The complete segment before the one that was written to, as the manifest knows it.
+    /// The last complete segment, as the manifest knows it.
     pub(crate) fn sealed(&self) -> Option<SealedSegment> {
         self.manifest.as_ref().and_then(|manifest| manifest.sealed)
     }

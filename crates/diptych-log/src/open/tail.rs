@@ -138,8 +138,8 @@ impl Opening<'_> {
         }
     }
 
-    /// What the first record of a segment says about the segment before; `None` if there is none,
-    /// or an older version wrote it.
+    /// The link in the first record of a segment to the segment before; `None` if there is none, or
+    /// an older version wrote it.
     pub(super) fn link_in(&self, last: &Last) -> Result<Option<Link>, OpenError> {
         let link = first_link(&*last.file, &last.header);
         link.map_err(io_error("read", &last.segment.path))

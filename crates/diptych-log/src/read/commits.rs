@@ -36,7 +36,7 @@ pub(super) struct CommitReader<'a> {
 }
 
 /// Where the frame of an event is.
-struct Place<'a> {
+struct EventPlace<'a> {
     part: &'a Arc<IndexPart>,
     published: SegmentBytes,
     offset: usize,
@@ -79,7 +79,7 @@ impl<'a> CommitReader<'a> {
         Ok(position)
     }
 
-    fn place(&self, position: Position) -> Result<Place<'a>, ReadError> {
+    fn place(&self, position: Position) -> Result<EventPlace<'a>, ReadError> {
         let parts = &self.catalog.parts;
         let next = parts.partition_point(|part| part.first <= position);
         let part = next.checked_sub(1).and_then(|at| parts.get(at));
@@ -88,7 +88,7 @@ impl<'a> CommitReader<'a> {
         let disk = self.shared.disk();
         let offset = part.ask(disk, |index| at.ok().and_then(|at| index.offset(at)))?;
         let offset = offset.ok_or_else(|| self.missing(position))? as usize;
-        Ok(Place { part, published: self.published(&part.segment)?, offset })
+        Ok(EventPlace { part, published: self.published(&part.segment)?, offset })
     }
 
     fn published(&self, segment: &Segment) -> Result<SegmentBytes, ReadError> {
@@ -113,7 +113,7 @@ impl<'a> CommitReader<'a> {
             let first = self.commit_first(position)?;
             return Err(InvalidRequest::WithinCommit { position, first, last }.into());
         }
-        let mut filling = Filling {
+        let mut filling = CommitFilling {
             shared: self.shared,
             read,
             head,
@@ -153,14 +153,14 @@ impl<'a> CommitReader<'a> {
     }
 }
 
-impl Place<'_> {
+impl EventPlace<'_> {
     fn flags(&self) -> u8 {
         let rest = self.published.bytes.get(self.offset..).unwrap_or(&[]);
         rest.first_chunk().and_then(frame::peek).map_or(0, |peeked| peeked.flags)
     }
 }
 
-struct Filling<'a> {
+struct CommitFilling<'a> {
     shared: &'a SharedState,
     read: &'a ReadCommits,
     head: Position,
@@ -180,7 +180,7 @@ struct EventFrame {
     section: Option<Section>,
 }
 
-impl Filling<'_> {
+impl CommitFilling<'_> {
     fn add_segment(
         &mut self,
         segment: &Segment,

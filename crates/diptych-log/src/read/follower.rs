@@ -160,7 +160,7 @@ impl Follower {
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
         let head = match disk.open_read(&path, 0).and_then(|file| head_file::read_head(&*file)) {
-            // Somebody removed it. The log makes it again with one of its next commits.
+            // It was removed. The log makes it again with one of its next commits.
             Err(error) if error.kind() == ErrorKind::NotFound => self.head,
             head => head.map_err(|error| read_failed(&path, error))?,
         };
@@ -278,7 +278,7 @@ impl Follower {
         }
         let (mut header, mut arrived) = (header, None);
         if header.order == Order::Clustered {
-            // Of this open file, which stays the same even if its name goes to another file.
+            // This open file stays the same even if its name goes to another file.
             let size = file.size().map_err(failed)?;
             let bytes = file.share(0, size).map_err(failed)?;
             let found = frame_order::arrival_bytes(&bytes)

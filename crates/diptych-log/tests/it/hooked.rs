@@ -1,5 +1,5 @@
-//! A simulated disk that asks a test before each operation. The test can let it pass, hold it up, or
-//! have it fail with any error.
+//! A simulated disk that asks a test before each operation. The test can let it pass, hold it up,
+//! or have it fail with any error.
 
 use std::{
     fmt, io,

@@ -56,8 +56,8 @@ impl Problem {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::Method, detail)
     }
 
-    /// A mistake of the program. The client gets only the place, because a panic or a decoding error
-    /// may quote events of others. The error goes to the log of the program.
+    /// A mistake of the program. The client gets only the place, because a panic or a decoding
+    /// error may quote events of others. The error goes to the log of the program.
     pub(crate) fn mistake(place: &str, error: &dyn std::error::Error) -> Problem {
         let error = with_causes(error);
         tracing::error!(place, error, "a request failed by a mistake in the program");
@@ -119,7 +119,8 @@ impl Problem {
         response
     }
 
-    /// The problem of a command that was rejected or failed. `rejection` serialises the reason of the rule.
+    /// The problem of a command that was rejected or failed. `rejection` serialises the reason of
+    /// the rule.
     pub(crate) fn of_command<R>(
         error: ExecuteError<R>,
         rejection: impl FnOnce(&R) -> Value,

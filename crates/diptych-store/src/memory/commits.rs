@@ -8,8 +8,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// The commits in order. Of commits without events between two with events, it has only the newest
-/// of each source.
+/// The commits in order. Between two commits with events, it has only the newest commit without
+/// events of each source.
 #[derive(Debug, Default)]
 pub(super) struct CommitList {
     commits: Vec<StoredCommit>,

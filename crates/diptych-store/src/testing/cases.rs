@@ -385,7 +385,7 @@ macro_rules! __conformance_cases {
             an_event_is_seen_by_each_of_its_tags_in_every_call: extremes, [],
                 "An event of any number of tags is seen by each of them, in every call.";
             each_tag_of_an_item_counts: extremes, [],
-                "An event that lacks one of the tags of an item does not match, whichever it lacks.";
+                "An event that lacks any one of the tags of an item does not match.";
             each_condition_of_the_most_is_checked: extremes, [],
                 "Each condition of a commit with as many as are allowed is checked.";
             each_item_and_type_of_the_most_is_considered: extremes, [],

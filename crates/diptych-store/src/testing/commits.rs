@@ -1,4 +1,4 @@
-//! Where commits end, and reads of whole commits: what a copy of a log needs.
+//! Where commits end, and reads of whole commits, which a copy of a log needs.
 
 use super::{
     Setup, Suite,
@@ -9,6 +9,7 @@ use crate::{
     batch::Read,
     commits::{CommitFacts, ReadCommits},
     error::{InvalidRequest, ReadError},
+    event::RawEvent,
     identity::{Epoch, LogId, LogIdentity},
     position::Position,
     time::Timestamp,
@@ -117,7 +118,7 @@ pub(super) fn batches_of_commits_keep_to_their_limits(suite: &Suite<'_>) {
     assert_eq!(ends(ReadCommits::after(16.into())), [17, 18]);
     // A batch has at most 300 bytes.
     for _ in 0..4 {
-        probe.put([crate::RawEvent::new("large", vec![0; 120])]);
+        probe.put([RawEvent::new("large", vec![0; 120])]);
     }
     assert_eq!(ends(ReadCommits::after(18.into())), [19, 20]);
 }

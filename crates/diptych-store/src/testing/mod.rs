@@ -14,8 +14,8 @@
 //!
 //! For a store that outlives its handles, the backend also provides a function that opens it again:
 //! see [`TestStore::reopen`]. For a store that can be closed while handles exist, it provides a
-//! function that closes it: see [`TestStore::end`]. For a store whose log can have other writers, it
-//! provides a function that opens another handle on the log: see [`TestStore::second`].
+//! function that closes it: see [`TestStore::end`]. For a store whose log can have other writers,
+//! it provides a function that opens another handle on the log: see [`TestStore::second`].
 //!
 //! The macro makes one `#[test]` of each case. A backend lists in `lacks` the needs that it cannot
 //! meet. A case with such a [`Need`] is then reported as not applicable. The list must be exact: a

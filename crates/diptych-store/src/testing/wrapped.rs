@@ -144,9 +144,9 @@ impl WrappedStore {
         self
     }
 
-    /// Makes this another handle on the log of the inner store, whose head is behind: it stays where
-    /// it is now, until this handle is asked for the fresh head, appends itself, or
-    /// [catches up](WrappedStore::catch_up). Reads and look-ups show only what is at or below it.
+    /// Makes this another handle on the log of the inner store, whose head is behind: it stays
+    /// where it is now, until this handle is asked for the fresh head, appends itself, or [catches
+    /// up](WrappedStore::catch_up). Reads and look-ups show only what is at or below it.
     ///
     /// Tests use it to find code that takes the head of a handle for the end of the log.
     #[must_use]
@@ -156,7 +156,8 @@ impl WrappedStore {
         self
     }
 
-    /// Moves the head of a handle that is [behind](WrappedStore::behind) to that of the inner store.
+    /// Moves the head of a handle that is [behind](WrappedStore::behind) to that of the inner
+    /// store.
     pub fn catch_up(&self) {
         self.publish(self.store.head().position());
     }

@@ -158,8 +158,8 @@ impl<C: Command> Execute<C> {
     /// [`Conflict`](CommandError::Conflict) that lists the missed events, and is not decided again.
     ///
     /// A command whose boundary has no events, because it has no state for example, is refused with
-    /// [`BoundaryError::NoBoundary`](crate::event::BoundaryError::NoBoundary): the expectation would
-    /// always hold. A position above the head is an error too.
+    /// [`BoundaryError::NoBoundary`](crate::event::BoundaryError::NoBoundary): the expectation
+    /// would always hold. A position above the head is an error too.
     ///
     /// A position does not say to which history of the log it belongs. An older copy of the log may
     /// have been put back, and may have grown past the position. If that is possible, also pass the

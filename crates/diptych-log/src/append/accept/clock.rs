@@ -1,5 +1,5 @@
-//! Whether the clock can be right. `recorded_at` never decreases, so one commit at a time far in the
-//! future would fix that time for all later ones.
+//! Whether the clock can be right. `recorded_at` never decreases, so one commit at a time far in
+//! the future would fix that time for all later ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ const FOLLOWED_AFTER: Duration = Duration::from_secs(60);
 /// Watches the time of day while a log is open.
 #[derive(Debug, Default)]
 pub(super) struct ClockWatch {
-    /// What the clocks showed when they were last found right.
+    /// The clocks when they were last found right.
     right: Option<ClockReading>,
     /// The time of day is before the last commit.
     is_behind: bool,
