@@ -10,9 +10,9 @@ use diptych::{
     App, Event, Filter, Fold, Log, LogOptions, Memory, Point, Position, Query, QueryError,
     Recorded, Tag, Timestamp,
     fold::FoldFailure,
-    store::{RawEvent, TimeSource},
+    store::{RawEvent, ReadError, TimeSource},
 };
-use diptych_log::disk::simulated::SimulatedDisk;
+use diptych_log::disk::simulated::{Fault, Operation, SimulatedDisk};
 use diptych_store::{Append, EventStore};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -515,4 +515,24 @@ async fn a_log_that_cannot_be_read_is_an_error() {
     log.close().unwrap();
     let answer = app.query(Whole).as_of(Position::new(3)).await;
     assert!(matches!(answer, Err(QueryError::Unavailable { .. })), "{answer:?}");
+}
+
+/// A log whose disk failed is still read. What comes after its last known event is not known: the
+/// log may have been opened by another program, and written to.
+#[tokio::test]
+async fn the_last_position_of_a_log_that_ended_is_not_known() {
+    let disk = SimulatedDisk::new(1);
+    let options = LogOptions { disk: Arc::new(disk.clone()), ..LogOptions::default() };
+    let app = App::over(Log::open("/log", options).unwrap()).start().await.unwrap();
+    write(&app, &plain(3, 1, 10)).await;
+    let (long_ago, later) = (micros(0), micros(i64::MAX));
+    assert_eq!(app.position_before(later).await.unwrap(), Position::new(3));
+    disk.fail_after(0, Fault::Io(Operation::Sync));
+    let append = Append::event(RawEvent::new("counted", "1"));
+    app.store().append(append).await.unwrap().synced().await.unwrap_err();
+    assert_eq!(app.head(), Position::new(3));
+    let found = app.position_before(later).await;
+    assert!(matches!(found, Err(ReadError::Unavailable(_))), "{found:?}");
+    // No later event was recorded before the known ones.
+    assert_eq!(app.position_before(long_ago).await.unwrap(), Position::START);
 }

@@ -489,3 +489,28 @@ async fn a_checkpoint_without_a_checksum_gets_one() {
     assert_eq!(rows.0.lock().1.unwrap().checksum, expected);
     app.stop().await.unwrap();
 }
+
+/// At the head no event comes whose checkpoint would replace it. The rows would go on with any
+/// other history.
+#[tokio::test]
+async fn a_checkpoint_without_a_checksum_gets_one_at_the_head_too() {
+    let (logs, rows) = (Logs::new().await, Rows::default());
+    let app = logs.open().start().await.unwrap();
+    let position = pay(&app, &[1_000; 5]).await.last();
+    let (log, checksum) = (app.identity(), app.store().checksum(position).await.unwrap());
+    app.stop().await.unwrap();
+    let amounts = [&[1; 3][..], &[1_000; 5]].concat();
+    *rows.0.lock() = (amounts.clone(), Some(Checkpoint { log, position, checksum: None }));
+    let app = logs.open().projection(rows.clone()).start().await.unwrap();
+    app.projection("rows").unwrap().caught_up(LONG).await.unwrap();
+    app.stop().await.unwrap();
+    assert!(checksum.is_some());
+    assert_eq!(*rows.0.lock(), (amounts.clone(), Some(Checkpoint { log, position, checksum })));
+
+    logs.went_another_way().await;
+    let app = logs.open().projection(rows.clone()).start().await.unwrap();
+    let error = app.projection("rows").unwrap().caught_up(LONG).await.unwrap_err();
+    assert!(error.to_string().contains("a history that the log no longer has"), "{error}");
+    assert_eq!(rows.0.lock().0, amounts);
+    app.stop().await.unwrap();
+}
