@@ -208,7 +208,7 @@ fn a_held_folder_is_named_with_its_holder() {
     let holder = program.start(&["append"]);
     let id = holder.id().to_string();
     // The holder needs a moment to take the folder and to write its process id.
-    let mut tries = (0..5_000).map(|_| program.run(&["verify", "--wait-seconds", "0"], ""));
+    let mut tries = (0..5_000).map(|_| program.run(&["verify"], ""));
     let refused = tries.find(|ran| ran.code != 0 && ran.stderr.contains(&id)).unwrap();
     refused.ended(4, &id);
     finish(holder, "").ended(0, "");

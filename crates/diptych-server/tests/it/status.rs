@@ -1,6 +1,9 @@
 //! For operators: health, readiness, status and metrics.
 
-use diptych::{App, Memory};
+use std::sync::Arc;
+
+use diptych::{App, Log, LogOptions, Memory};
+use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_server::{Metrics, MetricsError};
 use serde_json::json;
 
@@ -14,6 +17,20 @@ async fn health_and_readiness_are_answered() {
     let served = TheatreServer::new().await;
     assert_eq!(served.get("/health").await.ok(), json!({ "status": "up" }));
     assert_eq!(served.get("/ready").await.ok(), json!({ "status": "ready" }));
+}
+
+/// It accepts no command until it is started again. There is no view that says so.
+#[tokio::test]
+async fn a_server_whose_log_ended_is_not_ready() {
+    let disk = Arc::new(SimulatedDisk::new(1));
+    let log = Log::open("/log", LogOptions { disk, ..LogOptions::default() }).unwrap();
+    let app = App::over(log.clone()).start().await.unwrap();
+    let served = TheatreServer::of(app, |server| server).await;
+    served.get("/ready").await.ok();
+    log.close().unwrap();
+    let problem = served.get("/ready").await.problem(503, "not-ready");
+    assert!(problem["detail"].as_str().unwrap().contains("the log has ended"), "{problem}");
+    served.get("/health").await.ok();
 }
 
 #[tokio::test]
