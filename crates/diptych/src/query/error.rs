@@ -89,8 +89,8 @@ pub enum QueryError {
     /// Too many questions about the past run or wait already.
     #[error(
         "{folds} folds of the past run at once and {waiting} may wait, and every place is taken: \
-         ask again later, ask the view as it is now, or raise `past_folds` or `past_waiting` of the \
-         app"
+         ask again later, ask the view as it is now, or raise `past_folds` or `past_waiting` of \
+         the app"
     )]
     Busy {
         /// How many folds run at once: `past_folds` of the app.
