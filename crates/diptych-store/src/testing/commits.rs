@@ -169,8 +169,11 @@ pub(super) fn commits_have_their_times(suite: &Suite<'_>) {
     assert_eq!(times, said);
 }
 
+/// Last position, number of events, and tracking of a commit.
+type TrackingFacts<'a> = (u64, usize, Option<(&'a str, u64)>);
+
 /// The last position and the tracking of each commit.
-fn tracks(commits: &[SeenCommit]) -> Vec<(u64, usize, Option<(&str, u64)>)> {
+fn tracks(commits: &[SeenCommit]) -> Vec<TrackingFacts<'_>> {
     let track =
         |commit: &SeenCommit| (commit.last, commit.events.len(), commit.facts.tracking.clone());
     let of = |(last, events, tracking): (u64, usize, Option<Tracking>)| {
