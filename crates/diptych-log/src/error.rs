@@ -169,9 +169,13 @@ pub(crate) fn read_failed(path: &Path, cause: io::Error) -> ReadError {
 
 /// The error of an operation on a file that may succeed later.
 pub(crate) fn storage_failed(what: &str, path: &Path, cause: io::Error) -> Unavailable {
+    storage_error(&format!("cannot {what} {}", path.display()), cause)
+}
+
+/// The error of a failed operation, which `what` names with its file.
+pub(crate) fn storage_error(what: &str, cause: io::Error) -> Unavailable {
     let advice = advice(&cause).unwrap_or("find the cause, then try again");
-    let what = format!("cannot {what} {}", path.display()).into();
-    Unavailable::Storage { what, cause: Arc::new(cause), advice }
+    Unavailable::Storage { what: what.into(), cause: Arc::new(cause), advice }
 }
 
 /// An error of the operating system, with advice if there is any.

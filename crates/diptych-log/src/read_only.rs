@@ -190,9 +190,9 @@ impl Inner {
 fn is_passing(error: &ReadError) -> bool {
     match error {
         ReadError::Corrupt(_) => true,
-        ReadError::Unavailable(Unavailable::Backend(cause)) => cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|cause| [REPLACED, std::io::ErrorKind::NotFound].contains(&cause.kind())),
+        ReadError::Unavailable(Unavailable::Storage { cause, .. }) => {
+            [REPLACED, std::io::ErrorKind::NotFound].contains(&cause.kind())
+        }
         _ => false,
     }
 }

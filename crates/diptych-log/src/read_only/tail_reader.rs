@@ -16,7 +16,7 @@ use diptych_store::{CommitNumber, HistoryChanged, LogIdentity, Position, ReadErr
 use crate::{
     catalog::{part::IndexPart, rebuild::Rebuilt, segment::Segment},
     disk::DiskFile,
-    error::{OpenError, corruption, read_failed},
+    error::{OpenError, corruption, read_failed, storage_error},
     folder::{
         head_file::{self, HEAD_FILE},
         mark::{self, BACKUP, FolderKind},
@@ -319,10 +319,7 @@ fn ended(shared: &SharedState, why: Unavailable) -> ReadError {
 fn as_read_error(error: OpenError) -> ReadError {
     match error {
         OpenError::Corrupt(corruption) => corruption.into(),
-        OpenError::Io { what, cause } => {
-            let cause = std::io::Error::new(cause.kind(), format!("{what}: {cause}"));
-            Unavailable::Backend(Arc::new(cause)).into()
-        }
+        OpenError::Io { what, cause } => storage_error(&what, cause).into(),
         other => Unavailable::Backend(Arc::new(other)).into(),
     }
 }
