@@ -109,7 +109,7 @@ pub struct Tuning {
     /// 4 KiB mostly writes none. Default: 512 KiB.
     pub prepared_bytes: u64,
     /// Segment filters are built and segments clustered once no segment was completed for this
-    /// long; an open begins at once. Has no effect with [`Background::Inline`]. Default: 2 s.
+    /// long; an open begins at once. It has no effect with [`Background::Inline`]. Default: 2 s.
     pub tidy_after: Duration,
     /// That work is done after this long, even if segments are completed all the time. Default:
     /// 30 s.

@@ -6,7 +6,7 @@ use diptych_store::{
     Tag, Tracking,
 };
 
-/// What is known about a commit: its positions, its key and its tracking.
+/// The facts about a commit: its positions, its key and its tracking.
 type Facts = (u64, u64, Option<Key>, Option<Tracking>);
 
 fn options() -> LogOptions {

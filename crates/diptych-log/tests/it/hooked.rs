@@ -20,7 +20,7 @@ type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
 pub(crate) struct Hooked {
     disk: SimulatedDisk,
     hook: Hook,
-    /// What the clocks show, if they are not those of the machine.
+    /// The clocks that the log reads, if they are not those of the machine.
     clock: Arc<Mutex<Option<ClockReading>>>,
 }
 

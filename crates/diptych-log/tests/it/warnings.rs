@@ -1,4 +1,4 @@
-//! What a log tells the program that opened it.
+//! The messages of a log to the program that opened it.
 
 use std::{
     fmt,
@@ -51,7 +51,7 @@ impl Subscriber for Told {
     fn exit(&self, _: &Id) {}
 }
 
-/// What is told on this thread while this runs.
+/// Runs this, and returns the messages of this thread meanwhile.
 pub(crate) fn told(run: impl FnOnce()) -> Vec<String> {
     let told = Told::default();
     tracing::subscriber::with_default(told.clone(), run);
