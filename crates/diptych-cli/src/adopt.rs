@@ -39,6 +39,7 @@ struct AdoptOutput {
     adopted: &'static str,
     log: String,
     epoch: String,
+    upto: u64,
 }
 
 impl AdoptOutput {
@@ -49,6 +50,6 @@ impl AdoptOutput {
             Adoption::Replica => "replica",
         };
         let (log, epoch) = (done.identity.id.to_string(), done.identity.epoch.to_string());
-        AdoptOutput { adopted, log, epoch }
+        AdoptOutput { adopted, log, epoch, upto: done.upto.get() }
     }
 }

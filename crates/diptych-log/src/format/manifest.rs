@@ -60,7 +60,7 @@ pub(crate) struct Manifest {
 /// Whether the log takes commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Anybody who opens the log.
+    /// Any open that may append takes commits.
     #[default]
     Primary,
     /// It takes none: it is kept as a copy of another log.

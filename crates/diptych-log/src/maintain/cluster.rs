@@ -101,7 +101,7 @@ impl Clusterer {
 /// Whether clustering the segment would take more memory than it may: its clustered bytes are all
 /// in memory.
 fn is_too_large(shared: &SharedState, segment: &Segment) -> Result<bool, ReadError> {
-    let file = shared.disk().open(&segment.path, 0).and_then(|file| file.size());
+    let file = shared.disk().open_read(&segment.path, 0).and_then(|file| file.size());
     let bytes = file.map_err(|error| read_failed(&segment.path, error))?;
     let limit = shared.options().tuning.tidy_bytes;
     if bytes > limit {
