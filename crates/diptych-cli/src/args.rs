@@ -241,10 +241,17 @@ pub(crate) struct StatsArgs {
 ///
 /// It changes nothing. Exit code 0 means that everything is in order. Exit code 2 means damage: the
 /// output names every damaged place, with what to do.
+///
+/// While another process has the log open, it is verified up to the commit that is published when
+/// this command begins, at a bounded rate. Only a log that is not open shows whether commits are
+/// missing at its end.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) folder: Folder,
+    /// Read at most this many bytes in a second while another process has the log open.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub(crate) rate: u64,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

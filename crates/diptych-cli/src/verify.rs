@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, verify};
+use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, scrub, verify};
 use diptych_store::{Corruption, Timestamp};
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     args::VerifyArgs,
     exit::{Exit, Failure},
-    folder,
+    folder::{self, MaybeHeld},
     ndjson::write_json,
     progress::Progress,
     table::{ahead_seconds, count, counted, facts, recorded},
@@ -18,18 +18,21 @@ use crate::{
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let progress = Progress::new(Some(0));
-    let verified = folder::when_free(args.folder.wait.duration(), || {
-        verify(&args.folder.dir, &LogOptions::default(), |done, total| {
-            progress.bytes(done, Some(total));
-        })
-    });
+    let (dir, options) = (&args.folder.dir, LogOptions::default());
+    let show = |done, total| progress.bytes(done, Some(total));
+    let verified = folder::when_free(args.folder.wait.duration(), || verify(dir, &options, show));
+    let is_open = verified.as_ref().is_err_and(MaybeHeld::is_held);
+    let verified = match is_open {
+        true => scrub(dir, &options, args.rate, show),
+        false => verified,
+    };
     drop(progress);
     let mut out = io::stdout().lock();
     let places: Vec<Corruption> = match verified {
         Ok(verified) if args.json => {
-            return Ok(write_json(&IntactOutput::of(&verified), &mut out)?);
+            return Ok(write_json(&IntactOutput::of(&verified, is_open), &mut out)?);
         }
-        Ok(verified) => return Ok(as_text(&verified, &mut out)?),
+        Ok(verified) => return Ok(as_text(&verified, is_open, &mut out)?),
         Err(VerifyError::Damaged(places)) => places.into_iter().map(corruption).collect(),
         Err(VerifyError::Open(OpenError::Corrupt(corruption))) => vec![corruption],
         Err(VerifyError::Open(error)) => {
@@ -45,8 +48,15 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     Err(Failure::new(Exit::Damage, as_lines(&places)))
 }
 
-fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "everything is in order")?;
+fn as_text(verified: &VerifyReport, is_open: bool, out: &mut impl Write) -> io::Result<()> {
+    match is_open {
+        true => writeln!(
+            out,
+            "everything is in order up to position {}; another process has the log open",
+            verified.events
+        )?,
+        false => writeln!(out, "everything is in order")?,
+    }
     facts(
         out,
         &[
@@ -65,6 +75,8 @@ fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
 #[derive(Serialize)]
 struct IntactOutput {
     ok: bool,
+    /// Whether another process had the log open. Then it was verified up to `events`.
+    open: bool,
     log: String,
     epoch: String,
     events: u64,
@@ -78,9 +90,10 @@ struct IntactOutput {
 }
 
 impl IntactOutput {
-    fn of(verified: &VerifyReport) -> IntactOutput {
+    fn of(verified: &VerifyReport, open: bool) -> IntactOutput {
         IntactOutput {
             ok: true,
+            open,
             log: verified.identity.id.to_string(),
             epoch: verified.identity.epoch.to_string(),
             events: verified.events,

@@ -59,10 +59,11 @@ pub use backup::{
 pub use error::{BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
 pub use options::{
-    Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, Tuning,
+    Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, ScrubSchedule,
+    Tuning,
 };
 pub use read::follower::Follower;
 pub use read_only::{BlockingReads, ReadOnlyLog};
-pub use report::{Damage, Stats, VerifyReport};
+pub use report::{Damage, ScrubOutcome, ScrubReport, Stats, VerifyReport};
 pub use snapshots::Snapshots;
-pub use verify::verify;
+pub use verify::{scrub::scrub, verify};

@@ -19,12 +19,13 @@ use crate::{
     backup::{BackupReport, BackupSource, SealedSegments},
     disk::Disk,
     engine::Engine,
-    error::{BackupError, OpenError},
+    error::{BackupError, OpenError, VerifyError},
     folder::Folders,
     format::head::PublishedHead,
     options::{Background, LogOptions},
-    report::Stats,
+    report::{ScrubReport, Stats, VerifyReport},
     snapshots::Snapshots,
+    verify::scrubs::{self, ScrubScope, Scrubs},
 };
 
 /// An open log. Cloning shares it; dropping the last clone closes it.
@@ -38,6 +39,8 @@ pub struct Log(Arc<Open>);
 struct Open {
     engine: Arc<Engine>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    scrubs: Arc<Scrubs>,
+    scrub_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Log {
@@ -57,20 +60,31 @@ impl Log {
     /// [`OpenError`]: the folder is held, moved or a replica, the log is damaged or newer, or files
     /// cannot be used.
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
-        let background = options.background;
+        let (background, scrub) = (options.background, options.scrub);
         let engine = Arc::new(Engine::open(dir.as_ref(), options)?);
-        let open = Open { engine: engine.clone(), threads: Mutex::default() };
+        let scrubs = Arc::<Scrubs>::default();
+        let open = Open {
+            engine: engine.clone(),
+            threads: Mutex::default(),
+            scrubs: scrubs.clone(),
+            scrub_thread: Mutex::default(),
+        };
         if background == Background::Threads {
             let spawned = [
                 spawn("diptych-writer", engine.clone(), Engine::run_writer),
-                spawn("diptych-indexer", engine, Engine::run_indexer),
+                spawn("diptych-indexer", engine.clone(), Engine::run_indexer),
             ];
             for thread in spawned {
-                let thread = thread.map_err(|cause| OpenError::Io {
-                    what: "cannot start a thread of the log".to_owned(),
-                    cause,
-                })?;
-                open.threads.lock().push(thread);
+                open.threads.lock().push(thread.map_err(not_started)?);
+            }
+            if let Some(schedule) = scrub {
+                let run = move || {
+                    // The outcome is noted, and logged.
+                    scrubs
+                        .run(&schedule, |rate| drop(scrub_once(&engine, &scrubs, rate, |_, _| {})));
+                };
+                let thread = thread::Builder::new().name("diptych-scrub".to_owned()).spawn(run);
+                *open.scrub_thread.lock() = Some(thread.map_err(not_started)?);
             }
         }
         Ok(Log(Arc::new(open)))
@@ -112,6 +126,25 @@ impl Log {
         from.back_up(dir.as_ref(), sealed, progress)
     }
 
+    /// Verifies this log while it is open and written to, up to the commit that is published now,
+    /// as [`scrub`](crate::scrub) does from outside. It waits for another scrub of this log.
+    ///
+    /// # Errors
+    /// [`VerifyError::Damaged`] with the first damage of each file, or why it could not be read.
+    pub fn scrub(
+        &self,
+        bytes_per_second: u64,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<VerifyReport, VerifyError> {
+        scrub_once(&self.0.engine, &self.0.scrubs, bytes_per_second, progress)
+    }
+
+    /// The report of the scrub that ended last, on demand or on the schedule, since the log was
+    /// opened.
+    pub fn last_scrub(&self) -> Option<ScrubReport> {
+        self.0.scrubs.last()
+    }
+
     /// The place for snapshots beside this log.
     ///
     /// # Errors
@@ -129,6 +162,22 @@ impl Log {
     pub fn close(self) -> Result<(), SyncError> {
         self.0.close()
     }
+}
+
+fn scrub_once(
+    engine: &Engine,
+    scrubs: &Scrubs,
+    bytes_per_second: u64,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<VerifyReport, VerifyError> {
+    let shared = engine.shared();
+    shared.check_open().map_err(|_| scrubs::is_closed())?;
+    let (disk, folders, end) = (&*shared.options().disk, shared.folders(), engine.published_head());
+    scrubs.scrub(&ScrubScope { disk, folders, end }, bytes_per_second, &mut progress)
+}
+
+fn not_started(cause: io::Error) -> OpenError {
+    OpenError::Io { what: "cannot start a thread of the log".to_owned(), cause }
 }
 
 fn spawn(
@@ -155,6 +204,10 @@ impl Drop for Open {
 
 impl Open {
     fn close(&self) -> Result<(), SyncError> {
+        self.scrubs.stop();
+        if let Some(thread) = self.scrub_thread.lock().take() {
+            drop(thread.join());
+        }
         // Locked first, so that a concurrent close waits until this one is done.
         let mut threads = self.threads.lock();
         let indexer = threads.pop();

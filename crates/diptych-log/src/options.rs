@@ -90,6 +90,16 @@ pub enum FutureTime {
     Accept,
 }
 
+/// When an open log is scrubbed in the background: see [`Log::scrub`](crate::Log::scrub).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubSchedule {
+    /// The pause between two scrubs. The first begins after a tenth of it.
+    pub every: Duration,
+    /// At most this many bytes of segments are read in a second; 0 counts as 1. At 8 MiB a terabyte
+    /// takes a day and a half.
+    pub bytes_per_second: u64,
+}
+
 /// Bounds and pauses of the work behind the commits. The defaults suit most machines; each of them
 /// trades memory or throughput for latency.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +194,9 @@ pub struct LogOptions {
     pub background: Background,
     /// Whether complete segments are clustered: events with a common tag are put together.
     pub clustering: Clustering,
+    /// When the log is scrubbed in the background. It has no effect with [`Background::Inline`].
+    /// Default: never.
+    pub scrub: Option<ScrubSchedule>,
     /// Bounds and pauses of the work behind the commits.
     pub tuning: Tuning,
     /// The disk that has the files.
@@ -204,6 +217,7 @@ impl Default for LogOptions {
             queue_bytes: 8 << 20,
             background: Background::Threads,
             clustering: Clustering::Background,
+            scrub: None,
             tuning: Tuning::default(),
             disk: Arc::new(RealDisk::default()),
         }

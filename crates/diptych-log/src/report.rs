@@ -55,6 +55,27 @@ pub struct VerifyReport {
     pub last_recorded_at: Option<Timestamp>,
 }
 
+/// The report of the scrub that ended last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScrubReport {
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Its outcome.
+    pub outcome: ScrubOutcome,
+}
+
+/// The outcome of a scrub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScrubOutcome {
+    /// Everything up to the commit that was published when the scrub began is in order.
+    Whole(VerifyReport),
+    /// These files are damaged.
+    Damaged(Vec<Damage>),
+    /// The log could not be read to its end, for this reason.
+    Failed(String),
+}
+
 /// Where a verification found damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {

@@ -36,6 +36,8 @@ use crate::{
     report::{Damage, VerifyReport},
 };
 
+pub(crate) mod scrub;
+pub(crate) mod scrubs;
 mod sums;
 
 use sums::Sums;
@@ -46,6 +48,7 @@ use sums::Sums;
 /// total.
 ///
 /// An unfinished commit at the end of the last segment is no damage: a kill leaves one.
+/// [`scrub`](crate::scrub()) verifies a log that another process has open.
 ///
 /// # Errors
 /// [`VerifyError::Damaged`] with the first damage of each file, or why it could not be read.

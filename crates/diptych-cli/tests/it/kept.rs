@@ -208,7 +208,7 @@ fn a_held_folder_is_named_with_its_holder() {
     let holder = program.start(&["append"]);
     let id = holder.id().to_string();
     // The holder needs a moment to take the folder and to write its process id.
-    let mut tries = (0..5_000).map(|_| program.run(&["verify"], ""));
+    let mut tries = (0..5_000).map(|_| program.run(&["append"], ""));
     let refused = tries.find(|ran| ran.code != 0 && ran.stderr.contains(&id)).unwrap();
     refused.ended(4, &id);
     finish(holder, "").ended(0, "");
@@ -229,7 +229,22 @@ fn commands_that_read_are_not_held_up_by_the_holder_of_the_folder() {
     let stats = program.run(&["stats", "--json"], "");
     stats.ended(0, "");
     assert_eq!(stats.lines()[0]["events"], 4);
+    let verified = program.run(&["verify", "--json"], "");
+    verified.ended(0, "");
+    assert_eq!(
+        (&verified.lines()[0]["open"], &verified.lines()[0]["events"]),
+        (&true.into(), &4.into())
+    );
+    let said = program.run(&["verify", "--rate", "1000000"], "");
+    said.ended(0, "");
+    assert!(
+        said.stdout.contains("in order up to position 4; another process has"),
+        "{}",
+        said.stdout
+    );
     holder.close().unwrap();
+    let verified = program.run(&["verify", "--json"], "");
+    assert_eq!(verified.lines()[0]["open"], false);
 }
 
 #[test]

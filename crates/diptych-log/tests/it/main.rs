@@ -42,6 +42,7 @@ mod read_only_disk;
 mod requests;
 mod run;
 mod samples;
+mod scrub;
 mod simulated;
 mod snapshots;
 mod tuning;

@@ -1,0 +1,324 @@
+//! Verifying a log that is open and written to, at a bounded rate.
+//!
+//! The subtle thing is that files are replaced and removed meanwhile: clustering puts a segment
+//! into another order, and index files are merged. So a segment that looks damaged is verified
+//! again if one of its files has changed since. Damage counts only if the files stayed as they were.
+
+use std::{
+    io::ErrorKind,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use diptych_store::Position;
+
+use super::{IndexFileCheck, SegmentFilterCheck, Verifying, scrubs::is_closed};
+use crate::{
+    disk::Disk,
+    error::{OpenError, VerifyError, io_error},
+    folder::{
+        Folders, derived, head_file, hold,
+        listing::{self, SegmentFile},
+        mark::{self, FolderKind},
+    },
+    format::{head::PublishedHead, segment},
+    index::{IndexFile, index_file},
+    options::LogOptions,
+    report::VerifyReport,
+};
+
+/// Bytes that are read at a time.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// How far the reading may fall behind its rate and still catch up.
+const BEHIND: Duration = Duration::from_secs(1);
+/// How often a segment is verified while its files change, how often it is read after an error, and
+/// the pause before the next time.
+const ATTEMPTS: u32 = 8;
+const READ_ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Verifies a log that another process may have open, up to the commit that is published when the
+/// scrub begins. It reads at most `bytes_per_second` of segments (0 counts as 1).
+///
+/// It checks what [`verify`](crate::verify()) checks, apart from the records behind that commit. It
+/// takes no lock and changes nothing, and the writer goes on meanwhile. It needs as much memory as
+/// one segment. `progress` gets the bytes read so far and the total.
+///
+/// Use [`verify`](crate::verify()) for a log that no process has open: only it knows whether
+/// commits are missing at the end.
+///
+/// # Errors
+/// [`VerifyError::Damaged`] with the first damage of each file, or why it could not be read.
+pub fn scrub(
+    dir: impl AsRef<Path>,
+    options: &LogOptions,
+    bytes_per_second: u64,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<VerifyReport, VerifyError> {
+    let folders = Folders::new(dir.as_ref());
+    let disk = &*hold::pin(&*options.disk, &folders.root)?;
+    let end = published_end(disk, &folders)?;
+    let mut sleep = |pause| {
+        std::thread::sleep(pause);
+        true
+    };
+    let mut pace = Pace::new(bytes_per_second, &mut sleep);
+    let report = Scrubbing::new(disk, &folders, end)?.run(&mut pace, &mut progress)?;
+    report.ok_or_else(|| is_closed().into())
+}
+
+/// Where the log ends for readers.
+fn published_end(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
+    if let FolderKind::Backup(end) = mark::kind(disk, &folders.root)? {
+        return Ok(end);
+    }
+    let path = folders.root.join(head_file::HEAD_FILE);
+    let Some(file) = head_file::open_for_reading(disk, folders)? else {
+        return Err(hold::no_log(&folders.root));
+    };
+    head_file::read_head(&*file).map_err(io_error("read", &path))
+}
+
+/// The rate at which a scrub reads.
+pub(crate) struct Pace<'a> {
+    bytes_per_second: u64,
+    begun: Instant,
+    bytes: u64,
+    /// Waits; answers whether the scrub should go on.
+    wait: &'a mut dyn FnMut(Duration) -> bool,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(
+        bytes_per_second: u64,
+        wait: &'a mut dyn FnMut(Duration) -> bool,
+    ) -> Pace<'a> {
+        let bytes_per_second = bytes_per_second.max(1);
+        Pace { bytes_per_second, begun: Instant::now(), bytes: 0, wait }
+    }
+
+    fn chunk(&self) -> u64 {
+        CHUNK_BYTES.min(self.bytes_per_second.div_ceil(8))
+    }
+
+    /// Counts bytes that were read, and waits as long as the rate demands. Answers whether the
+    /// scrub should go on.
+    fn keep(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second as f64);
+        let elapsed = self.begun.elapsed();
+        if let Some(late) = elapsed.checked_sub(due + BEHIND) {
+            // Otherwise a pause of the machine would be followed by a burst.
+            self.begun += late;
+        }
+        (self.wait)(due.saturating_sub(elapsed))
+    }
+}
+
+/// The files of one segment, to see whether they have changed.
+#[derive(PartialEq, Eq)]
+struct FilesOfSegment {
+    header: Vec<u8>,
+    index: Vec<String>,
+}
+
+/// A scrub that goes through the segments, in order.
+pub(crate) struct Scrubbing<'a> {
+    folders: &'a Folders,
+    /// The log ends here for this scrub.
+    end: PublishedHead,
+    found: Verifying<'a>,
+}
+
+impl<'a> Scrubbing<'a> {
+    pub(crate) fn new(
+        disk: &'a dyn Disk,
+        folders: &'a Folders,
+        end: PublishedHead,
+    ) -> Result<Scrubbing<'a>, OpenError> {
+        let Verifying { groups, .. } = Verifying::new(disk, folders)?;
+        // A group that is not whole may have been removed while it was opened.
+        let groups = groups.into_iter().filter(|group| group.group.is_some()).collect();
+        Ok(Scrubbing { folders, end, found: Verifying { groups, ..Verifying::nothing(disk) } })
+    }
+
+    /// Verifies everything up to the end; answers `None` if it was stopped.
+    pub(crate) fn run(
+        mut self,
+        pace: &mut Pace<'_>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<VerifyReport>, VerifyError> {
+        let mut segments = listing::segments(self.found.disk, self.folders)?;
+        segments.retain(|segment| segment.sequence <= self.end.segment);
+        let all = self.found.bytes_in_all(&segments)?;
+        let after = self.end.position.plus(1);
+        let next = segments.iter().skip(1).map(|next| next.base).chain([after]);
+        for (segment, next) in segments.iter().zip(next) {
+            if !self.segment(segment, next, pace)? {
+                return Ok(None);
+            }
+            progress(self.found.bytes, all);
+        }
+        self.damaged_groups()?;
+        self.end_of_scrub();
+        self.found.finish().map(Some)
+    }
+
+    /// Verifies a segment with its index files, again if one of them changes meanwhile.
+    fn segment(
+        &mut self,
+        segment: &SegmentFile,
+        next: Position,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, OpenError> {
+        for attempt in 1.. {
+            let before = self.files_of(segment)?;
+            let Some(bytes) = self.read(segment, pace)? else { return Ok(false) };
+            let mut looked = self.begin(segment, &before)?;
+            let may_pass = bytes.is_err() && attempt < READ_ATTEMPTS;
+            match bytes {
+                Ok(bytes) => looked.content(segment, &bytes, Some(next))?,
+                Err(why) => {
+                    looked.damaged(&segment.path, 0, why);
+                    looked.checked_segments += 1;
+                    looked.skip(segment, Some(next));
+                }
+            }
+            let is_whole = looked.damage.len() == self.found.damage.len();
+            let is_settled = attempt == ATTEMPTS || self.files_of(segment)? == before;
+            if is_whole || is_settled && !may_pass {
+                self.found = looked;
+                break;
+            }
+            self.found.groups = looked.groups;
+            if !(pace.wait)(PAUSE) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A verification that goes on behind the segments that were verified.
+    fn begin(
+        &mut self,
+        segment: &SegmentFile,
+        files: &FilesOfSegment,
+    ) -> Result<Verifying<'a>, OpenError> {
+        let mut runs = Vec::new();
+        for name in &files.index {
+            let Some((sequence, first, last)) = index_file::parse_file_name(name) else { continue };
+            let path = self.folders.index.join(name);
+            let run = IndexFileCheck { segment: sequence, first, last, path };
+            if !self.is_behind_end(segment, &run)? {
+                runs.push(run);
+            }
+        }
+        let found = &mut self.found;
+        Ok(Verifying {
+            runs,
+            groups: std::mem::take(&mut found.groups),
+            identity: found.identity,
+            before: found.before,
+            unmarked: found.unmarked.clone(),
+            next: found.next,
+            time: found.time,
+            events: found.events,
+            commits: found.commits,
+            checked_segments: found.checked_segments,
+            index_files: found.index_files,
+            bytes: found.bytes,
+            damage: found.damage.clone(),
+            ..Verifying::nothing(found.disk)
+        })
+    }
+
+    /// Whether an index file of the last segment covers records that came after the end.
+    fn is_behind_end(
+        &self,
+        segment: &SegmentFile,
+        run: &IndexFileCheck,
+    ) -> Result<bool, OpenError> {
+        if segment.sequence < self.end.segment {
+            return Ok(false);
+        }
+        let bytes = derived::map_if_there(self.found.disk, &run.path);
+        let bytes = bytes.map_err(io_error("read", &run.path))?.unwrap_or_default();
+        let covers = IndexFile::parse(bytes).map(|(_, coverage)| coverage.end);
+        Ok(run.last > self.end.position || covers.is_some_and(|covers| covers > self.end.end))
+    }
+
+    fn files_of(&self, segment: &SegmentFile) -> Result<FilesOfSegment, OpenError> {
+        let dir = &self.folders.index;
+        let mut index = self.found.disk.list(dir).map_err(io_error("list", dir))?;
+        index.retain(|name| {
+            index_file::parse_file_name(name).is_some_and(|(of, ..)| of == segment.sequence)
+        });
+        index.sort();
+        // A segment whose header cannot be read is damage, and has no content to compare.
+        let file = self.found.disk.open_read(&segment.path, 0);
+        let header = file.and_then(|file| file.read_at(0, segment::HEADER)).unwrap_or_default();
+        Ok(FilesOfSegment { header, index })
+    }
+
+    /// Reads a segment at the pace. Answers `None` if the scrub was stopped, or why the segment
+    /// cannot be read.
+    fn read(
+        &self,
+        segment: &SegmentFile,
+        pace: &mut Pace<'_>,
+    ) -> Result<Option<Result<Vec<u8>, String>>, OpenError> {
+        let path = &segment.path;
+        let file = match self.found.disk.open_read(path, 0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Some(Err("the file is gone".to_owned())));
+            }
+            file => file.map_err(io_error("open", path))?,
+        };
+        let mut size = file.size().map_err(io_error("look at", path))?;
+        if segment.sequence == self.end.segment {
+            size = size.min(self.end.end);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        while (bytes.len() as u64) < size {
+            let at = bytes.len() as u64;
+            let chunk = pace.chunk().min(size - at);
+            match file.read_at(at, chunk as usize) {
+                Ok(read) if read.is_empty() => break,
+                Ok(read) => bytes.extend_from_slice(&read),
+                Err(error) => return Ok(Some(Err(format!("it cannot be read: {error}")))),
+            }
+            if !pace.keep(chunk) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Ok(bytes)))
+    }
+
+    /// Names the groups that are there and not whole.
+    fn damaged_groups(&mut self) -> Result<(), OpenError> {
+        let Verifying { groups, .. } = Verifying::new(self.found.disk, self.folders)?;
+        self.found.index_files += self.found.groups.len() as u64;
+        let broken = |group: &SegmentFilterCheck| group.group.is_none() && !group.is_older;
+        for group in groups.into_iter().filter(broken) {
+            // Again, because it may have been removed between its listing and its opening.
+            let bytes = derived::map_if_there(self.found.disk, &group.path);
+            if bytes.map_err(io_error("read", &group.path))?.is_some() {
+                self.found.index_damaged(&group.path, "it is not a whole group file");
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the segments reach the end.
+    fn end_of_scrub(&mut self) {
+        if !self.found.damage.is_empty() {
+            return;
+        }
+        let found = (self.found.checked_segments, self.found.next.before());
+        if found != (u64::from(self.end.segment), self.end.position) {
+            let PublishedHead { position, segment, .. } = self.end;
+            let what = format!("the log should reach position {position} in segment {segment}");
+            self.found.damaged(&self.folders.segments, 0, what);
+        }
+    }
+}
