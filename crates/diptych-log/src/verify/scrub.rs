@@ -21,7 +21,10 @@ use crate::{
         listing::{self, SegmentFile},
         mark::{self, FolderKind},
     },
-    format::{head::PublishedHead, segment},
+    format::{
+        head::PublishedHead,
+        segment::{self, Header, Order},
+    },
     index::{IndexFile, index_file},
     options::LogOptions,
     report::VerifyReport,
@@ -171,12 +174,17 @@ impl<'a> Scrubbing<'a> {
         next: Position,
         pace: &mut Pace<'_>,
     ) -> Result<bool, OpenError> {
+        let is_last = segment.sequence == self.end.segment;
         for attempt in 1.. {
             let before = self.files_of(segment)?;
             let Some(bytes) = self.read(segment, pace)? else { return Ok(false) };
             let mut looked = self.begin(segment, &before)?;
             let may_pass = bytes.is_err() && attempt < READ_ATTEMPTS;
             match bytes {
+                // It was completed and clustered after the scrub began, so it may have more events.
+                Ok(bytes) if is_last && is_clustered(&bytes) => {
+                    looked.content(segment, &bytes, None)?;
+                }
                 Ok(bytes) => looked.content(segment, &bytes, Some(next))?,
                 Err(why) => {
                     looked.damaged(&segment.path, 0, why);
@@ -209,7 +217,7 @@ impl<'a> Scrubbing<'a> {
             let Some((sequence, first, last)) = index_file::parse_file_name(name) else { continue };
             let path = self.folders.index.join(name);
             let run = IndexFileCheck { segment: sequence, first, last, path };
-            if !self.is_behind_end(segment, &run)? {
+            if is_clustered(&files.header) || !self.is_behind_end(segment, &run)? {
                 runs.push(run);
             }
         }
@@ -243,7 +251,8 @@ impl<'a> Scrubbing<'a> {
         }
         let bytes = derived::map_if_there(self.found.disk, &run.path);
         let bytes = bytes.map_err(io_error("read", &run.path))?.unwrap_or_default();
-        let covers = IndexFile::parse(bytes).map(|(_, coverage)| coverage.end);
+        // The record that binds the index file comes after the records that it covers.
+        let covers = IndexFile::parse(bytes).map(|(_, of)| of.end.max(of.proof + 1));
         Ok(run.last > self.end.position || covers.is_some_and(|covers| covers > self.end.end))
     }
 
@@ -275,7 +284,8 @@ impl<'a> Scrubbing<'a> {
             file => file.map_err(io_error("open", path))?,
         };
         let mut size = file.size().map_err(io_error("look at", path))?;
-        if segment.sequence == self.end.segment {
+        let header = file.read_at(0, segment::HEADER).unwrap_or_default();
+        if segment.sequence == self.end.segment && !is_clustered(&header) {
             size = size.min(self.end.end);
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
@@ -314,11 +324,16 @@ impl<'a> Scrubbing<'a> {
         if !self.found.damage.is_empty() {
             return;
         }
-        let found = (self.found.checked_segments, self.found.next.before());
-        if found != (u64::from(self.end.segment), self.end.position) {
+        let (segments, upto) = (self.found.checked_segments, self.found.next.before());
+        if segments != u64::from(self.end.segment) || upto < self.end.position {
             let PublishedHead { position, segment, .. } = self.end;
             let what = format!("the log should reach position {position} in segment {segment}");
             self.found.damaged(&self.folders.segments, 0, what);
         }
     }
+}
+
+/// Whether this is the header of a clustered segment.
+fn is_clustered(bytes: &[u8]) -> bool {
+    Header::parse(bytes).is_ok_and(|header| header.order == Order::Clustered)
 }

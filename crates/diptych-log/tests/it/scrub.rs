@@ -114,7 +114,7 @@ fn a_scrub_names_each_damaged_file_and_the_log_goes_on() {
     assert!(log.scrub(FAST, |_, _| {}).is_ok());
     let (segment, index) = {
         let segments = files_in(&dir.path().join("segments"), ".seg");
-        let index = files_in(&dir.path().join("index"), ".idx");
+        let index = files_in(&dir.path().join("index"), ".run");
         (segments[2].clone(), index[4].clone())
     };
     change_byte(&segment, 200);
