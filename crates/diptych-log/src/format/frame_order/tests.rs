@@ -80,7 +80,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
     proptest::collection::vec(record, 0..60)
 }
 
-/// Positions and tags of the events in a segment, as they lie there.
+/// Positions and tags of the events in a segment, in the order of their frames.
 fn events(bytes: &[u8]) -> Vec<(u32, Vec<String>)> {
     let mut found = Vec::new();
     walk(bytes, Header::parse(bytes).unwrap().checksum(), |_, frame| {
@@ -95,7 +95,7 @@ fn events(bytes: &[u8]) -> Vec<(u32, Vec<String>)> {
     found
 }
 
-/// The order that the documentation of `cluster` describes, worked out step by step.
+/// The order that the documentation of `cluster` describes, computed step by step.
 fn expected_order(events: &[(u32, Vec<String>)]) -> Vec<u32> {
     let count = |tag: &String| events.iter().filter(|(_, tags)| tags.contains(tag)).count();
     let all: Vec<&String> = events.iter().flat_map(|(_, tags)| tags).collect();
@@ -117,7 +117,7 @@ fn expected_order(events: &[(u32, Vec<String>)]) -> Vec<u32> {
 
 proptest! {
     #[test]
-    fn clustered_and_back_it_is_the_same_to_the_bit(records in records(), zeros in 0..40_usize) {
+    fn clustering_and_restoring_gives_the_same_bytes(records in records(), zeros in 0..40_usize) {
         let bytes = segment(&records, zeros);
         let clustered = cluster(&bytes).unwrap();
         prop_assert_eq!(clustered.bytes.len(), bytes.len());
