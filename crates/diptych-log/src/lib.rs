@@ -1,8 +1,8 @@
-//! The embedded event log of Diptych: commits appended to segment files, found again by tag and
-//! type, safe across a killed process and a loss of power.
+//! The embedded event log of Diptych. It appends commits to segment files and finds events again by
+//! tag and type. Synced commits survive a killed process and a loss of power.
 //!
-//! It is plain blocking code with two threads of its own and no async runtime. [`Log`] is an
-//! [`EventStore`](diptych_store::EventStore) for tasks, and [`Log::blocking`] serves threads.
+//! The log is plain blocking code with two threads of its own and no async runtime. Async tasks use
+//! [`Log`] as an [`EventStore`](diptych_store::EventStore); threads use [`Log::blocking`].
 //!
 //! ```
 //! use diptych_log::{Log, LogOptions};

@@ -164,7 +164,8 @@ proptest! {
         }
         match arrival_bytes(&spoilt) {
             Err(_) => {}
-            // Whether it is the last event or record that is missing only what follows can say.
+            // If the missing record was the last one, nothing in the segment shows that it is
+            // missing.
             Ok(found) => {
                 let shorter = bytes.starts_with(&found);
                 let only_control = starts.len() == 1 || events(&clustered).is_empty();
@@ -227,7 +228,7 @@ fn golden_bytes() {
         // Both control records, of positions 0 and 3.
         b"\x01\0\0\0\0\0\x09\0\0\0\0\0\x01",
         b"\x01\0\0\x03\0\0\x29\0\0\0\0\0\x03",
-        // Events 0 and 2, which have `k:1` besides `k:9` that all have, then event 1.
+        // Events 0 and 2, which share `k:1`, and then event 1. All three have `k:9`.
         b"\x0d\0\0\0\0\0\x21\0\0\0\0\0\0\x01t\x02\x03k:1\x03k:9\x07",
         b"\x0d\0\0\x02\0\0\x21\0\0\0\0\0\0\x01t\x02\x03k:1\x03k:9\x07",
         b"\x0d\0\0\x01\0\0\x21\0\0\0\0\0\0\x01t\x02\x03k:2\x03k:9\x07",
