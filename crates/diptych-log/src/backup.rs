@@ -162,8 +162,8 @@ fn held_by(
     let place = |head: &PublishedHead| (head.segment, head.end, head.position);
     if place(&held) > place(end) {
         let problem = format!(
-            "has positions up to {}, and the log only up to {}: keep this backup; it holds \
-             what the log has lost, or another copy of the log was written to",
+            "has positions up to {}, and the log only up to {}: keep this backup; the log has \
+             lost commits, or the backup is of another copy of the log",
             held.position, end.position
         );
         return Err(target_error(to, problem));
@@ -174,7 +174,7 @@ fn held_by(
 /// Fails if the folder that was written to is no longer at its path.
 pub(crate) fn must_be_in_place(disk: &dyn Disk, to: &Folders) -> Result<(), BackupError> {
     disk.check_place(&to.segments).map_err(|error| {
-        let problem = format!("was replaced while it was written to: {error}; repeat it");
+        let problem = format!("was replaced while it was written to: {error}; repeat the call");
         target_error(&to.root, problem)
     })
 }

@@ -54,7 +54,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// All bytes of a file that is no longer written to, mapped where that is possible.
     ///
-    /// The mapping holds no file descriptor. If the disk later fails to deliver a mapped page, the
+    /// The mapping needs no file descriptor. If the disk later fails to deliver a mapped page, the
     /// process ends: reads that must report this go through [`DiskFile::read_at`].
     fn map(&self, path: &Path) -> io::Result<Bytes>;
 

@@ -20,7 +20,7 @@ pub enum OpenError {
         folder: String,
         /// The holder, such as `process 123 (diptych)`.
         owner: String,
-        /// Advice on how to go on.
+        /// Advice on the next step.
         advice: &'static str,
     },
     /// The log is damaged.
@@ -43,14 +43,14 @@ pub enum OpenError {
         #[source]
         cause: io::Error,
     },
-    /// The folder holds an unfinished restore or an unfinished backup.
+    /// The folder has an unfinished restore or an unfinished backup.
     #[error("{what} into {folder} was not finished: {advice}")]
     Unfinished {
         /// The folder.
         folder: String,
         /// The operation that was begun.
         what: &'static str,
-        /// Advice on how to go on.
+        /// Advice on the next step.
         advice: &'static str,
     },
     /// The folder is a backup, and the options ask for appending.
@@ -130,9 +130,9 @@ pub(crate) fn takes_nothing(folder: &str) -> String {
 
 fn moved(folder: &str, was: &str, is: &str) -> String {
     format!(
-        "{folder} was {was}, and is {is} now: if it is the only one that goes on, take it with \
-         `diptych adopt --moved`; if it is a copy of a log that also goes on, `diptych adopt \
-         --copy` gives it a new epoch; for a volume that moves often, open it with \
+        "{folder} was {was}, and is {is} now: if the log takes commits nowhere else, accept the \
+         new place with `diptych adopt --moved`; if it is a copy of a log that also takes commits, \
+         `diptych adopt --copy` gives it a new epoch; for a volume that moves often, open it with \
          PlacePolicy::Follow"
     )
 }

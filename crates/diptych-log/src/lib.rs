@@ -21,13 +21,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The modules are rooms, and each uses only those below it. From the bytes up: `format` (frames,
-//! segment headers, recovery), `folder` (holding a folder, small files in it), `index` (finding
-//! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
-//! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
-//! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its
-//! writer. `backup`, `verify` and `adopt` work on a folder from outside. ARCHITECTURE.md walks
-//! through the rooms; the format is in `docs/format.md`, and backups are described in
+//! The modules are rooms, and each uses only rooms below it. From the bytes up:
+//!
+//! - `format`: frames, segment headers, recovery
+//! - `folder`: the lock of a folder, and the small files in it
+//! - `index`: finding events in the bytes of an index
+//! - `catalog`: segments, index parts and segment filters of an open log
+//! - `shared`: the state that the owners of an open log share
+//!
+//! Above these are `append`, `maintain`, `read` and `open`. Above them, `engine` puts their owners
+//! together. `read_only` reads a log while another process may write to it. `backup`, `verify` and
+//! `adopt` work on the folder of a log that this process has not opened. ARCHITECTURE.md walks
+//! through the rooms. The format is in `docs/format.md`, and backups are described in
 //! `docs/backup.md`.
 
 mod adopt;

@@ -94,7 +94,7 @@ impl Log {
     }
 
     /// Brings the backup in a folder up to date with this log, as [`backup`](crate::backup()) does
-    /// from outside. Commits go on meanwhile.
+    /// from outside. Commits continue meanwhile.
     ///
     /// # Errors
     /// As [`backup`](crate::backup()).
@@ -262,7 +262,7 @@ impl Blocking<'_> {
     /// Clusters every complete segment except the last complete one, now and without pauses,
     /// whatever the options say. Use it for maintenance and before measurements.
     ///
-    /// Reads and commits go on meanwhile. Each segment is read, written and read again.
+    /// Reads and commits continue meanwhile. Each segment is read, written and read again.
     ///
     /// # Errors
     /// [`ReadError`] if the log is closed, is a backup or has stopped taking commits, if a file

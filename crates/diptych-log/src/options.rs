@@ -37,10 +37,10 @@ pub enum Background {
 
 /// Whether complete segments are clustered: events with a common tag are put together.
 ///
-/// A segment is written in the order of arrival, in which the events of one account are spread over
-/// it. In a clustered segment they lie next to each other, so that reading them costs a few reads
-/// of the disk instead of one for each event. Clustering costs writing each segment a second time,
-/// some two bytes an event, and for a moment the space of one more segment.
+/// A segment is written in the order of arrival, so the events of one account are spread over it.
+/// In a clustered segment these events lie next to each other: reading them takes a few reads of
+/// the disk instead of one for each event. Clustering writes each segment a second time and adds
+/// about two bytes for each event. While it writes, it needs the space of one more segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clustering {
     /// The log clusters a segment once this segment and the next one are complete, one segment at a

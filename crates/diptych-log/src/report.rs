@@ -64,6 +64,6 @@ pub struct Damage {
     pub offset: u64,
     /// The damage.
     pub what: String,
-    /// Advice on how to go on.
+    /// Advice on the next step.
     pub advice: String,
 }

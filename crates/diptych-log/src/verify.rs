@@ -81,7 +81,7 @@ pub fn verify(
     verifying.finish()
 }
 
-/// Whether the folder holds any file of a log, even if it has no segments.
+/// Whether the folder has any file of a log, even if it has no segments.
 fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let Folders { root, segments, index } = folders;
     let names = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
@@ -298,7 +298,7 @@ impl<'a> Verifying<'a> {
     ) -> Result<(), OpenError> {
         let path = &listed.path;
         if header.base != self.next || header.base_time.as_micros() < self.time {
-            self.damaged(path, 40, format!("it does not go on from position {}", self.next));
+            self.damaged(path, 40, format!("it does not continue from position {}", self.next));
         }
         let first = header.base;
         let seal = arrived.header.checksum();

@@ -2,8 +2,8 @@
 //!
 //! The bytes that the mark of the target promises are never overwritten. Each segment is written
 //! under a temporary name, synced, read again and renamed. If it replaces the last segment of an
-//! older backup, it begins with the bytes of that one. So a copy can stop anywhere. It is then
-//! repeated, and continues where it stopped.
+//! older backup, it begins with the bytes of the older segment. So a copy can stop anywhere. The
+//! next call continues where it stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ enum Task {
 
 struct PlannedSegment {
     segment: SegmentFile,
-    /// Number of bytes that the target must have of it.
+    /// Number of bytes that the target must have in this segment.
     bytes: u64,
     /// The position after its last event.
     next: Position,
@@ -258,7 +258,7 @@ impl Copy<'_> {
     }
 
     /// Gives a sealed segment a second name in the target. Returns `false` if that is not possible,
-    /// or if the file is not the one that was verified: the log may have clustered it meanwhile.
+    /// or if the file was replaced after it was verified: the log may have clustered it meanwhile.
     fn link(&self, from: &SegmentFile, to: &Path, content: &[u8]) -> Result<bool, OpenError> {
         let temporary = self.temporary(to);
         if self.disk.link(&from.path, &temporary).is_err() {
@@ -307,7 +307,7 @@ impl Copy<'_> {
     }
 }
 
-/// Whether these are headers of the same segment, which may be clustered in one of them.
+/// Whether both headers are of the same segment. One may be clustered and the other not.
 fn alike(one: &[u8], other: &[u8]) -> bool {
     let parsed = |bytes| Header::parse(bytes).map(|header| header.in_order(Order::Arrival));
     one == other || parsed(one).is_ok_and(|header| parsed(other) == Ok(header))

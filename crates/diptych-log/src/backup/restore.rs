@@ -108,7 +108,7 @@ enum EarlierRestore {
 /// Finds in which state earlier restores of this backup left the folder `to`.
 ///
 /// # Errors
-/// If the folder holds something else.
+/// If the folder has other files.
 fn found_in(
     disk: &dyn Disk,
     to: &Path,

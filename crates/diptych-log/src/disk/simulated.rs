@@ -595,6 +595,5 @@ fn error(kind: ErrorKind, path: &Path) -> io::Error {
 }
 
 fn address(bytes: u64) -> io::Result<usize> {
-    usize::try_from(bytes)
-        .map_err(|_| io::Error::other("the size is too large for a simulated file"))
+    usize::try_from(bytes).map_err(|_| io::Error::other("too large for a simulated file"))
 }

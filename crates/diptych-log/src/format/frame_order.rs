@@ -53,9 +53,9 @@ impl ArrivalOrder<'_> {
 ///
 /// Control records come first, in their order. Then come the events, in groups. A tag is shared if
 /// at least two events of the segment have it. A group contains the events with the same rarest
-/// shared tag. Of two equally rare tags, the tag that occurs first in the segment counts. An event
-/// without a shared tag is a group of its own. Groups are ordered by their first position, and the
-/// events of a group by position. Zeros at the end stay at the end.
+/// shared tag. If two tags are equally rare, the tag that occurs first in the segment counts. An
+/// event without a shared tag is a group of its own. Groups are ordered by their first position,
+/// and the events of a group by position. Zeros at the end stay at the end.
 ///
 /// # Errors
 /// [`Defect`] if the segment is not whole, or not in the order of arrival.
@@ -200,9 +200,9 @@ impl<'a> Tags<'a> {
         }
     }
 
-    /// The rarest shared tag of these, which at least two events have. Of equally rare tags, the
-    /// first to occur counts. So events with the same tags are in one group, whatever the order of
-    /// their tags.
+    /// The rarest of these tags that is shared, which means that at least two events have it. If
+    /// two are equally rare, the first to occur counts. So events with the same tags are in one
+    /// group, whatever the order of their tags.
     fn rarest(&self, tags: &[u32]) -> Option<u32> {
         let count = |tag: &u32| self.counts.get(*tag as usize).copied().unwrap_or(0);
         let shared = tags.iter().filter(|tag| count(tag) > 1);

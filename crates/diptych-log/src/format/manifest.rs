@@ -1,6 +1,6 @@
-//! The manifest: the small file that says which log a folder contains, up to which place the log
-//! was durable at least, and in which place and which run of the machine it was written. Pure
-//! functions over bytes.
+//! The manifest: the small file that says which log a folder contains, and up to which place the
+//! log was durable at least. It also names the place of the folder and the run of the machine in
+//! which it was written. Pure functions over bytes.
 
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
 
@@ -94,8 +94,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Whether both are one run of the machine and of its disk. Then no byte that was written in
-    /// one of them can be lost before the other.
+    /// Whether both are one run of the machine and of its disk. Then the bytes that were written in
+    /// the one are still there in the other.
     pub(crate) fn is_same(&self, other: &Run) -> bool {
         !self.boot.is_empty() && (&self.boot, self.mount) == (&other.boot, other.mount)
     }

@@ -24,7 +24,7 @@ pub(crate) fn build_all(shared: &SharedState) {
     while build_next(shared) {}
 }
 
-/// Builds the next group, if there is one to build; answers whether it was built.
+/// Builds the next group, if there is one to build. Returns whether it was built.
 pub(crate) fn build_next(shared: &SharedState) -> bool {
     let catalog = shared.catalog();
     let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);

@@ -198,14 +198,14 @@ pub(crate) fn write_index_file(
     Ok(IndexPart::loaded(segment.clone(), path, run))
 }
 
-/// Merges the files of these parts into one. `job` is the one of the last part.
+/// Merges the files of these parts into one. `job` is the job of the last part.
 fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Result<(), String> {
     let [first, _, ..] = parts else { return Ok(()) };
     let runs = parts.iter().map(|part| part.run(shared.disk()).map_err(|error| error.to_string()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     let events = runs.iter().map(IndexFile::len).sum();
     let merged = merge::merge(&runs, &job.coverage, shared.seed());
-    // `None`: a part between them has no file. The parts then stay as they are.
+    // If a part between them has no file, they cannot be merged, and stay as they are.
     let Some(merged) = merged else { return Ok(()) };
     // Readers may still use these parts after their files were removed.
     let pinned = parts.iter().try_for_each(|part| part.pin(shared.disk()));

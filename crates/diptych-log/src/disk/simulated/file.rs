@@ -21,8 +21,9 @@ pub(super) struct File {
 
 #[derive(Clone, Debug)]
 enum Change {
-    /// The whole sectors that a write touched, as they are in memory after it, from `start` and at
-    /// most up to the end of the file; and the new length of the file, if the write made it longer.
+    /// The whole sectors that a write touched, as they are in memory after it. They begin at
+    /// `start` and end at the end of the file at the latest. If the write made the file longer,
+    /// `grown_to` is the new length.
     Write { start: usize, sectors: Vec<u8>, grown_to: Option<usize> },
     /// A new length that `set_size` set.
     Size(usize),
