@@ -72,7 +72,7 @@ fn a_second_process_cannot_open_the_folder() {
 /// folder as a log does. A process that the shell starts keeps the lock after the shell has ended.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_lock_of_a_child_of_an_ended_process_is_reported_with_both() {
+fn a_lock_that_a_child_process_keeps_names_the_ended_parent() {
     use std::process::{Command, Stdio};
 
     let folder = tempfile::tempdir().unwrap();
