@@ -31,7 +31,7 @@ pub use real::RealDisk;
 /// The file in a locked folder with text about the process that locked it, for people to read.
 pub(crate) const LOCK_FILE: &str = "lock";
 
-/// The files of a disk, or of something that behaves like one.
+/// Access to folders and files.
 ///
 /// Names (creating, renaming, removing) are durable only once [`sync_dir`](Disk::sync_dir) of
 /// the folder succeeded, and bytes only once [`DiskFile::sync`] did.
@@ -98,18 +98,19 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Locks the folder at `root` until the answer is dropped, also against this process. The lock
-    /// is on the folder itself, so it survives if a file in the folder is removed. `owner` is
+    /// Locks the folder at `root` until the returned lock is dropped, also against this process.
+    /// The lock is on the folder itself, so it stays if a file in the folder is removed. `owner` is
     /// written to a file in the folder, for other processes to read.
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
 
-    /// Prevents every [`lock`](Disk::lock) of the folder at `root` until the answer is dropped. Any
-    /// number of callers may do so at a time. Writes nothing, and needs no right to write.
+    /// Takes a shared lock of the folder at `root`. Until it is dropped, no [`lock`](Disk::lock) of
+    /// the folder succeeds. Several shared locks can exist at a time. Writes nothing, and needs no
+    /// right to write.
     ///
-    /// On a system without such locks the answer prevents nothing.
+    /// On a system without such locks the returned lock prevents nothing.
     fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError>;
 
-    /// Identifies the run of the machine: the answer stays the same as long as no written byte can
+    /// Identifies the run of the machine. The value stays the same as long as no written byte can
     /// have been lost, and differs after a loss of power. `None` if the platform does not report
     /// it.
     ///

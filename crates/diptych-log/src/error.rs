@@ -53,7 +53,7 @@ pub enum OpenError {
         /// Advice on the next step.
         advice: &'static str,
     },
-    /// The folder is a backup, and the options ask for appending.
+    /// The folder is a backup, and the call needs a log that takes commits.
     #[error("{}", takes_nothing(.folder))]
     Backup {
         /// The folder.
@@ -70,7 +70,7 @@ pub enum OpenError {
         /// The place where the folder is now.
         is: String,
     },
-    /// The folder is a replica, and the options ask for appending.
+    /// The folder is a replica, and the call needs a log that takes commits.
     #[error(
         "{folder} is a replica of a log and takes no commits: append to the log itself, or make \
          the replica a log of its own, in a new epoch, with `diptych adopt --copy`"

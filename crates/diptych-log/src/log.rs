@@ -55,8 +55,8 @@ impl Log {
     /// older format is migrated; older versions of this program can then no longer open it.
     ///
     /// # Errors
-    /// [`OpenError`]: another process has the folder open, the folder was moved or is a replica,
-    /// the log is damaged or has a newer format, or a file cannot be used.
+    /// [`OpenError`]: the folder is locked, was moved or is a replica, the log is damaged or has a
+    /// newer format, or a file cannot be used.
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
         let background = options.background;
         let engine = Arc::new(Engine::open(dir.as_ref(), options)?);
@@ -206,7 +206,7 @@ impl Blocking<'_> {
     /// See [`EventStore::read`].
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         self.engine.reader().read(filter, &read)
     }
@@ -214,7 +214,7 @@ impl Blocking<'_> {
     /// See [`EventStore::commits`].
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn commits(&self, read: &ReadCommits) -> Result<CommitBatch, ReadError> {
         self.engine.reader().commits(read)
     }
@@ -222,7 +222,7 @@ impl Blocking<'_> {
     /// See [`EventStore::last`].
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
         self.engine.reader().last(filter, upto)
     }
@@ -230,7 +230,7 @@ impl Blocking<'_> {
     /// See [`EventStore::count`].
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
         self.engine.reader().count(tag, upto)
     }
@@ -238,7 +238,7 @@ impl Blocking<'_> {
     /// See [`EventStore::keyed`].
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
         self.engine.reader().keyed(key)
     }
@@ -246,7 +246,7 @@ impl Blocking<'_> {
     /// See [`EventStore::tracked`].
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.engine.reader().tracked(source)
     }
@@ -254,7 +254,7 @@ impl Blocking<'_> {
     /// See [`EventStore::types`]. Reads the whole index, but not the log.
     ///
     /// # Errors
-    /// Those of the method of [`EventStore`].
+    /// The errors of that method.
     pub fn types(&self) -> Result<Vec<String>, ReadError> {
         self.engine.reader().types()
     }

@@ -76,7 +76,7 @@ pub enum PlacePolicy {
     #[default]
     Refuse,
     /// The log continues in its new place. Two copies that are both opened with this option assign
-    /// the same positions to different events. It is for volumes that move.
+    /// the same positions to different events. This option is for volumes that move.
     Follow,
 }
 
@@ -118,9 +118,9 @@ pub struct Tuning {
     pub tidy_at_latest: Duration,
     /// Largest number of files that stay mapped after they were read: segments, index files and
     /// segment filters. Beyond this number the log unmaps the files that were not used lately, and
-    /// maps them again when it needs them. Files that a batch or clustering uses are not counted.
-    /// Must be at least 16. Keep it well below the limit of the system for a process, on Linux
-    /// `vm.max_map_count`. Default: 8,192.
+    /// maps them again when it needs them. Files that a batch or clustering uses stay mapped in
+    /// addition. Must be at least 16. Keep it well below the limit of the system for a process, on
+    /// Linux `vm.max_map_count`. Default: 8,192.
     pub mapped_files: usize,
     /// How often a [`ReadOnlyLog`](crate::ReadOnlyLog) checks whether another process has published
     /// commits. Default: 4 ms.

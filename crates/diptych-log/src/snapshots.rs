@@ -83,8 +83,7 @@ impl Snapshots {
     /// If the operating system refuses.
     pub fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
         let mut names = self.disk.list(&self.folder)?;
-        // Unfinished files and files of other programs are not snapshots. Their names are not
-        // valid.
+        // This leaves out unfinished files and files of other programs, whose names are not valid.
         names.retain(|name| is_name(name) && name.starts_with(prefix));
         names.sort_unstable();
         Ok(names)

@@ -66,7 +66,7 @@ impl RealDisk {
 
     fn file(&self, file: File, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let metadata = file.metadata()?;
-        // No system opens a folder for writing, but all open one for reading.
+        // A system refuses to open a folder for writing, but not for reading.
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
