@@ -100,8 +100,8 @@ impl Clusterer {
     }
 }
 
-/// Whether the segment is larger than `tidy_bytes`. Clustering takes as much memory as the segment
-/// is long, because all clustered bytes are in memory.
+/// Whether the segment is larger than `tidy_bytes`. Clustering takes at least as much memory as the
+/// segment is long, because all clustered bytes are in memory.
 fn is_too_large(shared: &SharedState, segment: &Segment) -> Result<bool, ReadError> {
     let file = shared.disk().open_read(&segment.path, 0).and_then(|file| file.size());
     let bytes = file.map_err(|error| read_failed(&segment.path, error))?;

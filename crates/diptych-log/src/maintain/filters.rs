@@ -108,8 +108,9 @@ fn build_filter(
         }
         let runs = parts.iter().map(|part| part.run(shared.disk()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        // A name takes at least ten bytes in an index file. It takes nine here: four in `hashes`,
-        // and five in the encoded group.
+        // A tag or a key takes at least ten bytes in an index file, and nine here: four in
+        // `hashes`, and five in the encoded group. Type names may be shorter in the file, but they
+        // are few.
         if runs.iter().map(IndexFile::size).sum::<u64>() > shared.options().tuning.tidy_bytes {
             continue;
         }
