@@ -1,7 +1,7 @@
-//! Taking a folder as a log in the place where it is now.
+//! Adopts a folder: accepts it as a log in the place where it is now.
 //!
-//! A log belongs to a place: its folder in its file system. A folder that was copied is in another
-//! one. Only the user knows whether the original goes on, so the user says what the folder is from
+//! A log belongs to a place: its folder in its file system. A copy of the folder has another place.
+//! Only the user knows whether the original stays in use, so the user says what the folder is from
 //! now on.
 
 use std::path::Path;
@@ -23,36 +23,38 @@ use crate::{
     options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy},
 };
 
-/// The relation of a folder in a new place to the log that it was.
+/// The relation between a folder in a new place and the log that it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adoption {
-    /// The log itself, which was moved: it goes on with its identity. The folder that it came from
-    /// must not go on.
+    /// The folder is the log itself, which was moved: it keeps its identity. The folder in the old
+    /// place must not take commits any more.
     Moved,
-    /// A log of its own, which shares its events up to here with another one: it gets a new epoch.
+    /// The folder is a log of its own, which shares its events up to now with another log: it gets
+    /// a new epoch.
     Copy,
-    /// A replica of another log: it takes no commits.
+    /// The folder is a replica of another log: it takes no commits.
     Replica,
 }
 
-/// The log in a folder that was adopted.
+/// The report of an adoption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdoptReport {
-    /// The identity that it has from now on.
+    /// The identity of the log from now on.
     pub identity: LogIdentity,
-    /// Its last position.
+    /// The last position of the log.
     pub upto: Position,
 }
 
-/// Takes the folder `dir` as a log where it is now. Its events stay as they are.
+/// Accepts the folder `dir` as a log in its present place. The events stay as they are.
 ///
-/// Everything that an open checks is checked, except the place. A log whose manifest is missing or
-/// damaged can only be adopted as a copy, because nothing shows whether it is whole.
+/// The call checks everything that an open checks, except the place. A log whose manifest is
+/// missing or damaged can only be adopted as a copy, because nothing shows whether the log is
+/// whole.
 ///
 /// # Errors
-/// The errors of an open. Then the folder is as it was, and the call can be repeated. If an
-/// adoption as a copy fails late, repeating it gives one more epoch.
+/// The errors of an open. After an error the folder is as it was, and the call can be repeated. If
+/// an adoption as a copy fails late, the next attempt gives one more epoch.
 pub fn adopt(
     dir: impl AsRef<Path>,
     adoption: Adoption,
@@ -78,7 +80,7 @@ fn must_have_log(disk: &dyn Disk, folders: &Folders) -> Result<(), OpenError> {
     }
 }
 
-/// Options of an open that does one thing and ends.
+/// The options of an open for one adoption.
 fn once(options: &LogOptions) -> LogOptions {
     LogOptions {
         access: Access::Append,
@@ -90,7 +92,7 @@ fn once(options: &LogOptions) -> LogOptions {
     }
 }
 
-/// The log keeps its identity; only the manifest changes.
+/// Adopts the folder with its identity. Only the manifest changes.
 fn in_place(
     folders: &Folders,
     options: &LogOptions,
@@ -100,7 +102,7 @@ fn in_place(
     let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, folders)?;
     let noted = manifest::read(&*disk, root)?;
     let Some(noted) = noted.filter(|noted| noted.state != State::Migrating) else {
-        // A log of format 1 has no place. Opened once, it has this one.
+        // A log of format 1 has no place. An open migrates it and gives it the present place.
         drop(lock);
         drop(Engine::open(root, once(options))?.close(|| {}, || {}));
         return match role {
@@ -109,8 +111,8 @@ fn in_place(
         };
     };
     open::check(&*disk, folders, options)?;
-    // A copy of a log that was open may lack what the original had not synced. The next open sees
-    // another run, and begins an epoch.
+    // A copy of an open log may lack commits that the original had not synced. With another run in
+    // the manifest, the next open begins a new epoch.
     let unknown = Run { boot: String::new(), ..noted.run.clone() };
     let run = if noted.was_open_at_interval() { unknown } else { noted.run };
     let place = disk.place(root).map_err(io_error("ask for the place of", root))?;
@@ -126,8 +128,9 @@ fn report(disk: &dyn Disk, root: &Path) -> Result<AdoptReport, OpenError> {
     Ok(AdoptReport { identity: noted.identity, upto: noted.active.position })
 }
 
-/// The log goes on in a new epoch. Until its first segment is durable the manifest stays as it was,
-/// so an adoption that is interrupted leaves a folder that still has to be adopted.
+/// Adopts the folder as a log of its own, in a new epoch. Until the first segment of that epoch is
+/// durable, the manifest stays as it was. So if the adoption is interrupted, the folder still has
+/// to be adopted.
 fn as_copy(folders: &Folders, options: &LogOptions) -> Result<AdoptReport, OpenError> {
     let root = &folders.root;
     let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, folders)?;

@@ -1,9 +1,9 @@
 //! Backing up a log while it is written to. A backup is a folder like that of a log, which can be
 //! read, verified and followed, but not written to: see `docs/backup.md`.
 //!
-//! The subtle thing is the mark that says where a backup ends: this mark, and not the segments in
-//! its folder, makes a backup. It is replaced in one step when all that it promises is durable.
-//! Before that step the folder is the older backup, after it the newer one.
+//! The subtle point is the mark, the file that says where a backup ends. The mark alone makes a
+//! folder a backup, not the segments in it. It is replaced in one step, after all that it promises
+//! is durable. Before that step the folder is the older backup; after it, the newer one.
 
 use std::{path::Path, sync::Arc};
 
@@ -29,8 +29,9 @@ pub(crate) mod source;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SealedSegments {
     /// Sealed segments get a second name where that is possible, which takes no time and no space;
-    /// otherwise they are copied. Log and backup then share these bytes: the backup protects from a
-    /// folder that is removed or a log that is spoilt by mistake, and not from a disk that fails.
+    /// otherwise they are copied. The log and the backup then share the bytes of these segments.
+    /// Such a backup does not protect from a disk that fails. It protects from the removal of a
+    /// folder and from a faulty program.
     #[default]
     Link,
     /// Sealed segments are copied.
@@ -58,17 +59,17 @@ impl Default for BackupOptions {
 pub struct BackupReport {
     /// The id and the epoch of the log, which the backup shares.
     pub identity: LogIdentity,
-    /// The last position in the backup before.
+    /// The last position in the backup before this call.
     pub from: Position,
-    /// The last position in the backup now.
+    /// The last position in the backup after this call.
     pub upto: Position,
     /// Segments that got a second name.
     pub linked: u64,
     /// Segments that were copied.
     pub copied: u64,
-    /// Segments that the backup had already.
+    /// Segments that the backup already had.
     pub kept: u64,
-    /// Bytes that were written.
+    /// Number of bytes that were written.
     pub bytes: u64,
 }
 
@@ -76,14 +77,14 @@ pub struct BackupReport {
 /// may be writing to. Creates the backup if the folder is missing or empty. Nothing in `from`
 /// changes.
 ///
-/// Every checksum in the bytes that it writes or links is verified. The backup ends where a commit
-/// ends, and holds at least everything that was published when this began. If it fails or is
-/// killed, the backup stays as it was, and the call can be repeated. `progress` gets the bytes done
-/// so far and the total.
+/// The call verifies every checksum in the bytes that it copies or links. The backup ends where a
+/// commit ends, and has at least every commit that was published when the call began. If the call
+/// fails or is killed, the backup stays as it was, and the call can be repeated. `progress` gets
+/// the bytes done so far and the total.
 ///
 /// # Errors
-/// [`BackupError`]: the folder is no backup of this log, the log is damaged, a file cannot be used.
-/// An existing backup stays valid.
+/// [`BackupError`]: the folder is no backup of this log, the log is damaged, or a file cannot be
+/// used. An existing backup stays valid.
 pub fn backup(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,
@@ -97,7 +98,7 @@ pub fn backup(
     from.back_up(to.as_ref(), options.sealed, progress)
 }
 
-/// A log, up to where it is backed up.
+/// A log and the end up to which it is backed up.
 pub(crate) struct BackupSource<'a> {
     pub(crate) disk: &'a dyn Disk,
     pub(crate) folders: &'a Folders,
@@ -140,8 +141,8 @@ impl BackupSource<'_> {
     }
 }
 
-/// The mark of the folder `to` as a backup of the log that ends here; an error if the folder cannot
-/// hold one.
+/// The mark of the folder `to`, which is a backup of the log that ends at `end`; `None` if the
+/// folder is empty. An error if the folder is neither.
 fn held_by(
     disk: &dyn Disk,
     end: &PublishedHead,
@@ -161,8 +162,8 @@ fn held_by(
     let place = |head: &PublishedHead| (head.segment, head.end, head.position);
     if place(&held) > place(end) {
         let problem = format!(
-            "has positions up to {}, and the log only up to {}: keep this backup; it holds \
-             what the log has lost, or another copy of the log was written to",
+            "has positions up to {}, and the log only up to {}: keep this backup; the log has \
+             lost commits, or the backup is of another copy of the log",
             held.position, end.position
         );
         return Err(target_error(to, problem));
@@ -170,15 +171,15 @@ fn held_by(
     Ok(Some(held))
 }
 
-/// Refuses to go on if the folder that was written to is not at its path any more.
+/// Fails if the folder that was written to is no longer at its path.
 pub(crate) fn must_be_in_place(disk: &dyn Disk, to: &Folders) -> Result<(), BackupError> {
     disk.check_place(&to.segments).map_err(|error| {
-        let problem = format!("was replaced while it was written to: {error}; repeat it");
+        let problem = format!("was replaced while it was written to: {error}; repeat the call");
         target_error(&to.root, problem)
     })
 }
 
-/// Refuses a folder that is the other one, or lies within it.
+/// Refuses a target folder that is the source folder or lies within it.
 pub(crate) fn must_be_apart(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), BackupError> {
     let canonical = |path| disk.canonical(path).map_err(io_error("find", path));
     if canonical(to)?.starts_with(canonical(from)?) {
@@ -188,8 +189,8 @@ pub(crate) fn must_be_apart(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(
     Ok(())
 }
 
-/// Refuses a folder that is not empty. Files are allowed that an interrupted creation of a log's
-/// folder, or of the mark of this name, leaves.
+/// Refuses a folder that is not empty. It may have the files that an interrupted creation of a
+/// log's folder leaves, and an unfinished mark of this name.
 pub(crate) fn must_be_empty(
     disk: &dyn Disk,
     root: &Path,
@@ -202,7 +203,7 @@ pub(crate) fn must_be_empty(
     let mut strange = list(root)?;
     strange.retain(|name| ![LOCK_FILE, "segments", "index", &unfinished].contains(&name.as_str()));
     for dir in [&folders.segments, &folders.index] {
-        // Only if the folder itself holds nothing strange.
+        // If the folder itself has an unexpected file, the error names that one.
         if strange.is_empty() {
             strange.extend(list(dir)?);
         }

@@ -31,7 +31,7 @@ pub use real::RealDisk;
 /// The file in a locked folder with text about the process that locked it, for people to read.
 pub(crate) const LOCK_FILE: &str = "lock";
 
-/// A place for files.
+/// Access to folders and files.
 ///
 /// Names (creating, renaming, removing) are durable only once [`sync_dir`](Disk::sync_dir) of
 /// the folder succeeded, and bytes only once [`DiskFile::sync`] did.
@@ -42,8 +42,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// The names of the files in a folder, in no order; empty if there is no such folder.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Creates a file for reading and writing; it must not exist. `map_bytes` is the size that it
-    /// is expected to reach.
+    /// Creates a file for reading and writing; it must not exist. `map_bytes` is the expected size
+    /// of the file.
     fn create(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Opens a file for reading and writing; it must exist.
@@ -54,7 +54,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// All bytes of a file that is no longer written to, mapped where that is possible.
     ///
-    /// The mapping holds no file descriptor. If the disk later fails to deliver a mapped page, the
+    /// The mapping needs no file descriptor. If the disk later fails to deliver a mapped page, the
     /// process ends: reads that must report this go through [`DiskFile::read_at`].
     fn map(&self, path: &Path) -> io::Result<Bytes>;
 
@@ -62,16 +62,17 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Gives a file a second name, which must be free, in any folder. Both names share the bytes,
-    /// so this is for files that are no longer written to; removing one name leaves the other.
+    /// so callers use this only for files that are no longer written to. If one name is removed,
+    /// the other stays.
     ///
-    /// Often this is not possible, for example between two file systems: then the file has to be
-    /// copied.
+    /// This is often not possible, for example between two file systems. The caller then copies the
+    /// file.
     fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The canonical form of a path, even if its end does not exist: two paths that lead to one
-    /// place have the same form.
+    /// The canonical form of a path: two paths that lead to one place have the same form. The end
+    /// of the path may be missing.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         std::path::absolute(path)
     }
@@ -82,14 +83,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// This disk, with everything in the folder at `root` reached through the folder that `root`
-    /// leads to now. Callers name files as before, by paths that begin with `root`. If the folder
-    /// is moved away, its files go with it; a folder that takes its place is neither read nor
-    /// changed.
+    /// This disk, pinned to a folder: it reaches everything in the folder at `root` through the
+    /// folder that `root` leads to now. Callers name files as before, by paths that begin with
+    /// `root`. If the folder is moved, its files stay reachable. A folder that takes its place is
+    /// neither read nor changed.
     fn pin(&self, root: &Path) -> io::Result<Arc<dyn Disk>>;
 
-    /// Checks that the path of a pinned folder, or of one in it, still leads there. Any other
-    /// folder passes, because nothing is known about it.
+    /// Checks that the path of a pinned folder, or of a folder in it, still leads to that folder.
+    /// For any other folder the check succeeds, because the disk knows nothing about it.
     ///
     /// # Errors
     /// If the folder was moved, removed or replaced.
@@ -97,46 +98,49 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Locks the folder at `root` for as long as the answer lives, also against this same process.
-    /// The lock is on the folder itself, so removing a file in it does not release it. `owner` is
-    /// written to a file there, for other processes to read.
+    /// Locks the folder at `root` until the returned lock is dropped, also against this process.
+    /// The lock is on the folder itself, so it stays if a file in the folder is removed. `owner` is
+    /// written to a file in the folder, for other processes to read.
     fn lock(&self, root: &Path, owner: &str) -> Result<Box<dyn DiskLock>, LockError>;
 
-    /// Keeps out everyone who would [`lock`](Disk::lock) the folder at `root`, for as long as the
-    /// answer lives. Any number may do so at a time. Writes nothing, and needs no right to write.
+    /// Takes a shared lock of the folder at `root`. Until it is dropped, no [`lock`](Disk::lock) of
+    /// the folder succeeds. Several shared locks can exist at a time. Writes nothing, and needs no
+    /// right to write.
     ///
-    /// Where the system has no such locks the answer keeps no process out.
+    /// On a system without such locks the returned lock prevents nothing.
     fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError>;
 
-    /// Identifies the run of the machine: equal as long as no written byte can have been lost,
-    /// different after a loss of power. `None` if the platform does not tell.
+    /// Identifies the run of the machine. The value stays the same as long as no written byte can
+    /// have been lost, and differs after a loss of power. `None` if the platform does not report
+    /// it.
     ///
     /// # Errors
-    /// If the platform could tell, but cannot now. An open takes only `None` for a loss of power.
+    /// If the platform reports it in general, but not now. An open treats `None`, but not an error,
+    /// as a loss of power.
     fn boot(&self) -> io::Result<Option<String>> {
         Ok(None)
     }
 
-    /// How many files and folders are open through this disk and those that were pinned from it; 0
-    /// if it does not count them.
+    /// The number of files and folders that are open through this disk and the disks pinned from
+    /// it; 0 if the disk does not count them.
     fn open_files(&self) -> u64 {
         0
     }
 
-    /// A number that changes when the file system of a folder is mounted again: then bytes that
-    /// were written before may be lost, even if the machine runs on.
+    /// A number that changes when the file system of a folder is mounted again. Bytes that were
+    /// written before may then be lost, even if the machine was not restarted.
     ///
     /// # Errors
-    /// If the platform could tell, but cannot now.
+    /// If the platform reports it in general, but not now.
     fn mount(&self, _root: &Path) -> io::Result<u64> {
         Ok(0)
     }
 
-    /// Where the folder at `root` is: the same after it was renamed, another for a copy of it.
-    /// `None` if that cannot be known.
+    /// Where the folder at `root` is. A renamed folder has the same place as before; a copy of it
+    /// has another place. `None` if the place cannot be known.
     ///
     /// # Errors
-    /// If the platform could tell, but cannot now.
+    /// If the platform reports it in general, but not now.
     fn place(&self, _root: &Path) -> io::Result<Option<FolderPlace>> {
         Ok(None)
     }
@@ -146,7 +150,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
         ClockReading::now()
     }
 
-    /// Bytes that a file occupies, space that is prepared for it included.
+    /// Number of bytes that a file occupies, including the space that is prepared for it.
     fn allocated(&self, path: &Path) -> io::Result<u64>;
 }
 
@@ -158,26 +162,26 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// At most `length` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
-    /// Writes all of `bytes` at `offset`, extending the file if need be. After an error any part of
-    /// them may have been written.
+    /// Writes all of `bytes` at `offset`, and extends the file if needed. After an error any part
+    /// of the bytes may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Truncates the file, or extends it with zeros.
     fn set_size(&self, size: u64) -> io::Result<()>;
 
-    /// Begins to write back bytes that a later sync will wait for. A hint: it makes nothing
-    /// durable, and does not fail.
+    /// Begins to write back these bytes, so that a later sync waits less. This is a hint: it makes
+    /// nothing durable, and does not fail.
     fn begin_sync(&self, _offset: u64, _length: usize) {}
 
-    /// Whether the file still has a name: it was not removed or replaced.
+    /// Whether the file still has a name. It has none after it was removed or replaced.
     fn has_name(&self) -> io::Result<bool> {
         Ok(true)
     }
 
-    /// Makes everything written before durable: it survives a loss of power.
+    /// Makes everything that was written before durable, so that it survives a loss of power.
     fn sync(&self) -> io::Result<()>;
 
-    /// Shares `start..end` without a copy where that is possible.
+    /// Shares the bytes `start..end` of the file, without a copy where that is possible.
     ///
     /// The caller promises that these bytes were written and will never change.
     fn share(&self, start: u64, end: u64) -> io::Result<Bytes>;

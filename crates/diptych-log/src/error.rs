@@ -13,14 +13,14 @@ use crate::report::Damage;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process (or this one) has locked the folder.
+    /// Another process, or this one, has locked the folder.
     #[error("{folder} is held by {owner}: {advice}")]
     Held {
         /// The folder.
         folder: String,
         /// The holder, such as `process 123 (diptych)`.
         owner: String,
-        /// Advice on how to go on.
+        /// Advice on the next step.
         advice: &'static str,
     },
     /// The log is damaged.
@@ -43,34 +43,34 @@ pub enum OpenError {
         #[source]
         cause: io::Error,
     },
-    /// The folder holds an unfinished restore or an unfinished backup.
+    /// The folder has an unfinished restore or an unfinished backup.
     #[error("{what} into {folder} was not finished: {advice}")]
     Unfinished {
         /// The folder.
         folder: String,
         /// The operation that was begun.
         what: &'static str,
-        /// Advice on how to go on.
+        /// Advice on the next step.
         advice: &'static str,
     },
-    /// The folder is a backup, and was to be opened to append to it.
+    /// The folder is a backup, and the call needs a log that takes commits.
     #[error("{}", takes_nothing(.folder))]
     Backup {
         /// The folder.
         folder: String,
     },
-    /// The folder is not where it was when the log was last appended to: it is a copy, or was put
-    /// on another file system.
+    /// The folder is not in the place where the log was last appended to: it is a copy, or was
+    /// moved to another file system.
     #[error("{}", moved(.folder, .was, .is))]
     Moved {
         /// The folder.
         folder: String,
-        /// The place that it had.
+        /// The place where the log was last appended to.
         was: String,
-        /// The place that it has.
+        /// The place where the folder is now.
         is: String,
     },
-    /// The folder is a replica, and was to be opened to append to it.
+    /// The folder is a replica, and the call needs a log that takes commits.
     #[error(
         "{folder} is a replica of a log and takes no commits: append to the log itself, or make \
          the replica a log of its own, in a new epoch, with `diptych adopt --copy`"
@@ -82,24 +82,24 @@ pub enum OpenError {
     /// The options contradict each other or the format.
     #[error("{problem}")]
     Options {
-        /// The options at fault, and values that would do.
+        /// The wrong options, and valid values.
         problem: String,
     },
 }
 
-/// Why a verification did not find everything in order.
+/// Why a verification failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// Damage: the first found in each file.
+    /// The log is damaged: the first damaged place of each file.
     #[error("{} damaged places", .0.len())]
     Damaged(Vec<Damage>),
-    /// It could not be read at all.
+    /// The log could not be opened or read.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
-/// Why there is no backup, or no log from one.
+/// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
@@ -114,12 +114,13 @@ pub enum BackupError {
     /// The source of the copy is damaged.
     #[error("{}", places(.0))]
     Damaged(Vec<Damage>),
-    /// A folder is held or unfinished, a file is damaged, or the operating system refused.
+    /// A folder is locked by another process or unfinished, a file is damaged, or the operating
+    /// system refused.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
-/// Why a backup cannot be written to.
+/// The message that a backup takes no commits.
 pub(crate) fn takes_nothing(folder: &str) -> String {
     format!(
         "{folder} is a backup and can only be read; `diptych restore` makes a log of it, in \
@@ -129,9 +130,9 @@ pub(crate) fn takes_nothing(folder: &str) -> String {
 
 fn moved(folder: &str, was: &str, is: &str) -> String {
     format!(
-        "{folder} was {was}, and is {is} now: if it is the only one that goes on, take it with \
-         `diptych adopt --moved`; if it is a copy of a log that also goes on, `diptych adopt \
-         --copy` gives it a new epoch; for a volume that moves often, open it with \
+        "{folder} was {was}, and is {is} now: if the log takes commits nowhere else, accept the \
+         new place with `diptych adopt --moved`; if it is a copy of a log that also takes commits, \
+         `diptych adopt --copy` gives it a new epoch; for a volume that moves often, open it with \
          PlacePolicy::Follow"
     )
 }
@@ -159,7 +160,7 @@ pub(crate) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Ope
     move |cause| OpenError::Io { what, cause }
 }
 
-/// The error of a read for which the operating system did not deliver.
+/// The error of a read that the operating system could not do.
 pub(crate) fn read_failed(path: &Path, cause: io::Error) -> ReadError {
     if cause.kind() == ErrorKind::InvalidData {
         return corruption(path, 0, cause.to_string()).into();
@@ -178,7 +179,7 @@ pub(crate) fn storage_error(what: &str, cause: io::Error) -> Unavailable {
     Unavailable::Storage { what: what.into(), cause: Arc::new(cause), advice }
 }
 
-/// An error of the operating system, with advice if there is any.
+/// The text of an error of the operating system, with advice if there is any.
 pub(crate) fn with_advice(cause: &io::Error) -> String {
     match advice(cause) {
         Some(advice) => format!("{cause}; {advice}"),
@@ -206,7 +207,7 @@ fn advice(cause: &io::Error) -> Option<&'static str> {
         (_, ErrorKind::PermissionDenied) => {
             Some("give the user of this process access to the files of the log")
         }
-        // An error that was wrapped to name another file.
+        // The error may be wrapped in an `OtherFile`, which names another file.
         _ => cause.get_ref()?.source()?.downcast_ref().and_then(advice),
     }
 }
@@ -239,7 +240,7 @@ pub(crate) fn check_failed(error: ReadError) -> AppendError {
 mod tests {
     use super::*;
 
-    /// Once, each of these was "the store's backend does not answer; try again".
+    /// Once, each of these errors had the text "the store's backend does not answer; try again".
     #[test]
     fn an_error_says_file_operation_cause_and_the_next_step() {
         let path = Path::new("/data/log/index/1.run");

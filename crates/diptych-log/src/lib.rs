@@ -1,8 +1,8 @@
-//! The embedded event log of Diptych: commits appended to segment files, found again by tag and
-//! type, safe across a killed process and a loss of power.
+//! The embedded event log of Diptych. It appends commits to segment files and finds events again by
+//! tag and type. Synced commits survive a killed process and a loss of power.
 //!
-//! It is plain blocking code with two threads of its own and no async runtime. [`Log`] is an
-//! [`EventStore`](diptych_store::EventStore) for tasks, and [`Log::blocking`] serves threads.
+//! The log is plain blocking code with two threads of its own and no async runtime. Async tasks use
+//! [`Log`] as an [`EventStore`](diptych_store::EventStore); threads use [`Log::blocking`].
 //!
 //! ```
 //! use diptych_log::{Log, LogOptions};
@@ -21,13 +21,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The modules are rooms, and each uses only those below it. From the bytes up: `format` (frames,
-//! segment headers, recovery), `folder` (holding a folder, small files in it), `index` (finding
-//! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
-//! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
-//! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its
-//! writer. `backup`, `verify` and `adopt` work on a folder from outside. ARCHITECTURE.md walks
-//! through the rooms; the format is in `docs/format.md`, and backups are described in
+//! The modules are rooms, and each uses only rooms below it. From the bytes up:
+//!
+//! - `format`: frames, segment headers, recovery
+//! - `folder`: the lock of a folder, and the small files in it
+//! - `index`: finding events in the bytes of an index
+//! - `catalog`: segments, index parts and segment filters of an open log
+//! - `shared`: the state that the owners of an open log share
+//!
+//! Above these are `append`, `maintain`, `read` and `open`. Above them, `engine` puts their owners
+//! together. `read_only` reads a log while another process may write to it. `backup`, `verify` and
+//! `adopt` work on the folder of a log that this process has not opened. ARCHITECTURE.md walks
+//! through the rooms. The format is in `docs/format.md`, and backups are described in
 //! `docs/backup.md`.
 
 mod adopt;

@@ -28,10 +28,11 @@ use crate::{
     verify::scrubs::{self, ScrubScope, Scrubs},
 };
 
-/// An open log. Cloning shares it; dropping the last clone closes it.
+/// An open log. A clone is the same log; dropping the last clone closes it.
 ///
-/// Tasks use it as an [`EventStore`], threads through [`blocking`](Log::blocking). Reads run on the
-/// calling thread, work on mapped files, and are bounded by the limits of a batch.
+/// Async tasks use it as an [`EventStore`], threads through [`blocking`](Log::blocking). A read
+/// runs on the thread that calls it and works on mapped files. The limits of a batch bound the
+/// read.
 #[derive(Clone, Debug)]
 pub struct Log(Arc<Open>);
 
@@ -46,19 +47,19 @@ struct Open {
 impl Log {
     /// Opens the log in a folder, creating both if missing.
     ///
-    /// The folder is locked: one process at a time, and within it one open log. After a kill or a
-    /// loss of power the log is cut back to its last whole commit.
+    /// The log locks the folder: only one process can have it open at a time, and this process only
+    /// once. After a kill or a loss of power the open cuts the log back to its last whole commit.
     ///
-    /// A backup opens for reading only, as it was when it was made. It refuses commits, and says
-    /// that it has to be restored first.
+    /// A backup can be opened only for reading, in the state in which it was made. It refuses
+    /// commits, with an error that says that it has to be restored first.
     ///
-    /// A folder that is a copy, or came to another file system, is refused until it is adopted
-    /// ([`adopt`](crate::adopt())), unless [`LogOptions::place`] says otherwise. A log of an older
-    /// format is migrated, which older versions of this program do not open any more.
+    /// A folder that is a copy, or that was moved to another file system, is refused until it is
+    /// adopted ([`adopt`](crate::adopt())), unless [`LogOptions::place`] allows it. A log of an
+    /// older format is migrated; older versions of this program can then no longer open it.
     ///
     /// # Errors
-    /// [`OpenError`]: the folder is held, moved or a replica, the log is damaged or newer, or files
-    /// cannot be used.
+    /// [`OpenError`]: the folder is locked, was moved or is a replica, the log is damaged or has a
+    /// newer format, or a file cannot be used.
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
         let (background, scrub) = (options.background, options.scrub);
         let engine = Arc::new(Engine::open(dir.as_ref(), options)?);
@@ -100,14 +101,14 @@ impl Log {
         (shared.options().disk.clone(), shared.folders().root.clone())
     }
 
-    /// Where the published log ends, if it is not closed.
+    /// Where the published log ends; `None` if the log is closed.
     fn published(&self) -> Option<PublishedHead> {
         let engine = &self.0.engine;
         engine.shared().check_open().ok().map(|()| engine.published_head())
     }
 
     /// Brings the backup in a folder up to date with this log, as [`backup`](crate::backup()) does
-    /// from outside. Commits go on meanwhile.
+    /// from outside. Commits continue meanwhile.
     ///
     /// # Errors
     /// As [`backup`](crate::backup()).
@@ -145,7 +146,7 @@ impl Log {
         self.0.scrubs.last()
     }
 
-    /// The place for snapshots beside this log.
+    /// The folder for snapshots beside this log.
     ///
     /// # Errors
     /// If its folder cannot be created or read.
@@ -154,8 +155,8 @@ impl Log {
         Snapshots::beside(disk, &root)
     }
 
-    /// Writes, syncs and indexes everything accepted, and releases the folder. From then on other
-    /// clones answer [`Unavailable::Closed`].
+    /// Writes, syncs and indexes all accepted commits, and releases the folder. From then on the
+    /// other clones return [`Unavailable::Closed`].
     ///
     /// # Errors
     /// [`SyncError`] if an accepted commit could not be synced.
@@ -186,7 +187,7 @@ fn spawn(
     run: impl FnOnce(&Engine) + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let guarded = move || {
-        // Otherwise callers would wait for ever for a thread that is gone.
+        // Without this, callers would wait for ever for a thread that has ended.
         if catch_unwind(AssertUnwindSafe(|| run(&engine))).is_err() {
             engine.fail("a thread of the log panicked: this is a mistake in the engine");
         }
@@ -208,10 +209,10 @@ impl Open {
         if let Some(thread) = self.scrub_thread.lock().take() {
             drop(thread.join());
         }
-        // Locked first, so that a concurrent close waits until this one is done.
+        // This lock is taken first, so that a concurrent close waits until this one is done.
         let mut threads = self.threads.lock();
         let indexer = threads.pop();
-        // A thread that panicked has already failed the log; its files are as after a kill.
+        // A thread that panicked has already failed the log. The files are then as after a kill.
         let join_writer = || threads.drain(..).for_each(|writer| drop(writer.join()));
         let join_indexer = || indexer.into_iter().for_each(|indexer| drop(indexer.join()));
         self.engine.close(join_writer, join_indexer)
@@ -225,19 +226,20 @@ pub struct Blocking<'a> {
 }
 
 impl Blocking<'_> {
-    /// Appends and waits until the commit is synced; the fastest way for a thread that waits
-    /// for each commit.
+    /// Appends and waits until the commit is synced. This is the fastest way for a thread that
+    /// waits for each of its commits.
     ///
     /// # Errors
-    /// As [`EventStore::append`], and [`AppendError::OutcomeUnknown`] if its sync failed.
+    /// The errors of [`EventStore::append`], and [`AppendError::OutcomeUnknown`] if the sync
+    /// failed.
     pub fn commit(&self, append: Append) -> Result<SyncedCommit, AppendError> {
         let accepted = block_on(self.engine.append(append, Writes::Caller))?;
         self.engine.write_if_inline();
         Ok(block_on(accepted.synced())?)
     }
 
-    /// Appends and returns when the commit is accepted: it has its positions, but is not durable
-    /// yet.
+    /// Appends and returns when the commit is accepted. The commit then has its positions, but is
+    /// not durable yet.
     ///
     /// # Errors
     /// As [`EventStore::append`].
@@ -245,10 +247,11 @@ impl Blocking<'_> {
         block_on(self.engine.append(append, Writes::Other))
     }
 
-    /// Writes everything accepted so far and syncs it to the disk, whatever the durability.
+    /// Writes all commits accepted so far and syncs them to the disk, whatever the
+    /// [`Durability`](crate::Durability).
     ///
     /// # Errors
-    /// [`SyncError`] if that failed.
+    /// [`SyncError`] if the write or the sync failed.
     pub fn flush(&self) -> Result<(), SyncError> {
         self.engine.flush()
     }
@@ -256,7 +259,7 @@ impl Blocking<'_> {
     /// See [`EventStore::read`].
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         self.engine.reader().read(filter, &read)
     }
@@ -264,7 +267,7 @@ impl Blocking<'_> {
     /// See [`EventStore::commits`].
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn commits(&self, read: &ReadCommits) -> Result<CommitBatch, ReadError> {
         self.engine.reader().commits(read)
     }
@@ -272,7 +275,7 @@ impl Blocking<'_> {
     /// See [`EventStore::last`].
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
         self.engine.reader().last(filter, upto)
     }
@@ -280,7 +283,7 @@ impl Blocking<'_> {
     /// See [`EventStore::count`].
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
         self.engine.reader().count(tag, upto)
     }
@@ -288,7 +291,7 @@ impl Blocking<'_> {
     /// See [`EventStore::keyed`].
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
         self.engine.reader().keyed(key)
     }
@@ -296,7 +299,7 @@ impl Blocking<'_> {
     /// See [`EventStore::tracked`].
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         self.engine.reader().tracked(source)
     }
@@ -304,20 +307,20 @@ impl Blocking<'_> {
     /// See [`EventStore::types`]. Reads the whole index, but not the log.
     ///
     /// # Errors
-    /// See there.
+    /// The errors of that method.
     pub fn types(&self) -> Result<Vec<String>, ReadError> {
         self.engine.reader().types()
     }
 
-    /// Clusters every complete segment but the last complete one, now and without pauses, whatever
-    /// the options say. For maintenance, and before measuring.
+    /// Clusters every complete segment except the last complete one, now and without pauses,
+    /// whatever the options say. Use it for maintenance and before measurements.
     ///
-    /// Reads and commits go on meanwhile. Each segment is read, written and read again.
+    /// Reads and commits continue meanwhile. Each segment is read, written and read again.
     ///
     /// # Errors
     /// [`ReadError`] if the log is closed, is a backup or has stopped taking commits, if a file
-    /// cannot be written, or if a segment is damaged: that one stays as it is, and the others are
-    /// clustered.
+    /// cannot be written, or if a segment is damaged. A damaged segment stays as it is, and the
+    /// other segments are clustered.
     pub fn cluster(&self) -> Result<(), ReadError> {
         self.engine.cluster_all()
     }

@@ -4,17 +4,17 @@ use diptych_store::{Limits, TimeSource};
 
 use crate::disk::{Disk, RealDisk};
 
-/// When a commit counts as synced: acknowledged, and published to readers.
+/// When a commit counts as synced. It is then acknowledged, and published to readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// After the disk has confirmed it. A synced commit survives a killed process, a crash of
-    /// the operating system and a loss of power (as far as the disk keeps its word).
+    /// A commit is synced once the disk has confirmed it. It survives a killed process, a crash of
+    /// the operating system and a loss of power, if the disk really keeps what it confirms.
     #[default]
     Synced,
-    /// After it was handed to the operating system; the disk confirms it at most `interval` later.
-    /// A synced commit survives a killed process. A crash of the operating system or a loss of
-    /// power can lose the commits of about the last interval. The remaining commits are a prefix,
-    /// each of them whole, and the log comes back with a new epoch.
+    /// A commit is synced once the operating system has it; the disk confirms it at most `interval`
+    /// later. A crash of the operating system or a loss of power can lose the commits of about the
+    /// last interval. The remaining commits are a prefix of the log, each of them whole, and the
+    /// log gets a new epoch. A synced commit survives a killed process.
     Interval {
         /// The longest time between a commit and its sync.
         interval: Duration,
@@ -28,65 +28,67 @@ pub enum Background {
     /// clusters complete segments.
     #[default]
     Threads,
-    /// No threads: a commit is written when [`Blocking::flush`](crate::Blocking::flush) or
-    /// [`Blocking::commit`](crate::Blocking::commit) is called, on the caller's thread. Every run
-    /// takes the same course; this is how the simulated disk is driven.
+    /// No threads: a commit is written, on the caller's thread, when
+    /// [`Blocking::flush`](crate::Blocking::flush) or [`Blocking::commit`](crate::Blocking::commit)
+    /// is called. Every run has the same sequence of operations, as tests with the simulated disk
+    /// need it.
     Inline,
 }
 
 /// Whether complete segments are clustered: events with a common tag are put together.
 ///
-/// A segment is written in the order of arrival, in which the events of one account are spread over
-/// it. In a clustered segment they lie next to each other, so that reading them costs a few reads
-/// of the disk instead of one for each event. Clustering costs writing each segment a second time,
-/// some two bytes an event, and for a moment the space of one more segment.
+/// A segment is written in the order of arrival, so the events of one account are spread over it.
+/// In a clustered segment these events lie next to each other: reading them takes a few reads of
+/// the disk instead of one for each event. Clustering writes each segment a second time and adds
+/// about two bytes for each event. While it writes, it needs the space of one more segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clustering {
-    /// A segment is clustered once it and the next one are complete, one at a time and with pauses.
-    /// With [`Background::Inline`] that is done at once. A segment that cannot be clustered, for
-    /// lack of space or because it is damaged, stays as it is.
+    /// The log clusters a segment once this segment and the next one are complete, one segment at a
+    /// time and with pauses. With [`Background::Inline`] it does so at once. A segment that cannot
+    /// be clustered, because it is damaged or space is missing, stays as it is.
     #[default]
     Background,
-    /// Only by [`Blocking::cluster`](crate::Blocking::cluster). Segments that are clustered stay
-    /// so.
+    /// Segments are clustered only by [`Blocking::cluster`](crate::Blocking::cluster). Clustered
+    /// segments stay clustered.
     Off,
 }
 
 /// The purpose of opening a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Any use that the folder allows: a log is appended to and read, a backup only read.
+    /// Any use that the folder allows: a log takes commits and is read, a backup is only read.
     #[default]
     Any,
-    /// Appending: a backup is refused.
+    /// Appending. The open refuses a backup.
     Append,
 }
 
 /// The rule for a folder of a log that is not where it was at the last append.
 ///
-/// A folder that is renamed within its file system stays in its place. A copy of it, and a folder
-/// that comes to another file system, is in another place. Whether the log goes on in both cannot
-/// be seen. If it does, both give out the same positions, so an open refuses until a person
-/// decides.
+/// A folder that is renamed within its file system keeps its place. A copy of it has another place,
+/// and so has a folder that is moved to another file system. An open cannot know whether the
+/// original is still in use. If both are used, both assign the same positions to different events.
+/// So the open refuses until a person decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlacePolicy {
-    /// The open answers [`OpenError::Moved`](crate::OpenError::Moved). [`adopt`](crate::adopt())
-    /// takes the folder where it is.
+    /// The open returns [`OpenError::Moved`](crate::OpenError::Moved). [`adopt`](crate::adopt())
+    /// accepts the folder in its new place.
     #[default]
     Refuse,
-    /// The log goes on where it is: an option for volumes that move. Two copies that are both
-    /// opened this way get the same positions.
+    /// The log continues in its new place. Two copies that are both opened with this option assign
+    /// the same positions to different events. This option is for volumes that move.
     Follow,
 }
 
 /// Whether a log whose last commit is far in the future accepts commits: see
-/// [`Tuning::clock_ahead`]. Either the clock is wrong now, or it was when that commit was recorded.
+/// [`Tuning::clock_ahead`]. Either the clock is wrong now, or it was wrong when that commit was
+/// recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FutureTime {
-    /// Appends are refused until the clock gets there. Reads work.
+    /// Appends are refused until the clock reaches the time of the last commit. Reads work.
     #[default]
     Refuse,
-    /// Commits are recorded at the time of the last one until the clock gets there.
+    /// Commits are accepted. They get the time of the last commit until the clock reaches it.
     Accept,
 }
 
@@ -100,52 +102,53 @@ pub struct ScrubSchedule {
     pub bytes_per_second: u64,
 }
 
-/// Bounds and pauses of the work behind the commits. The defaults suit most machines; each of them
-/// trades memory or throughput for latency.
+/// Bounds and pauses of the work that follows the commits. The defaults suit most machines. Each
+/// option trades memory or throughput for latency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Parts of the index that may wait in memory to be written to files, each about
-    /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Must be at least 1.
-    /// Default: 4.
+    /// The largest number of index parts that wait in memory to be written to files. Each part
+    /// covers about [`LogOptions::index_bytes`] of log. While this number of parts wait, appends
+    /// wait, too. Must be at least 1. Default: 4.
     pub waiting_parts: usize,
-    /// How long the index may fail to be written, for example on a full disk, before the log stops
-    /// taking commits. It is tried again with pauses of up to a second. Meanwhile parts wait in
-    /// memory: once half of `waiting_parts` do, and none was written for a second, each append
-    /// waits for some milliseconds. It has no effect with [`Background::Inline`]. Default: 2
-    /// minutes.
+    /// How long writing the index may fail, for example on a full disk, before the log stops taking
+    /// commits. The log tries again with pauses of up to a second. Meanwhile parts wait in memory.
+    /// Once half of `waiting_parts` wait and none was written for a second, each append waits for
+    /// some milliseconds. It has no effect with [`Background::Inline`]. Default: 2 minutes.
     pub index_patience: Duration,
-    /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
-    /// longer when the file grows. It has an effect with [`Durability::Synced`] only. A value below
-    /// 4 KiB mostly writes none. Default: 512 KiB.
+    /// Largest number of bytes of zeros that the log writes ahead of the commits, because a sync
+    /// takes longer when the file grows. It has an effect with [`Durability::Synced`] only. With a
+    /// value below 4 KiB the log mostly writes none. Default: 512 KiB.
     pub prepared_bytes: u64,
-    /// Segment filters are built and segments clustered once no segment was completed for this
-    /// long; an open begins at once. It has no effect with [`Background::Inline`]. Default: 2 s.
+    /// The log builds segment filters and clusters segments once no segment was completed for this
+    /// long. After an open it begins at once. It has no effect with [`Background::Inline`].
+    /// Default: 2 s.
     pub tidy_after: Duration,
-    /// That work is done after this long, even if segments are completed all the time. Default:
-    /// 30 s.
+    /// The log does the work of `tidy_after` after this time, even if segments are completed all
+    /// the time. Default: 30 s.
     pub tidy_at_latest: Duration,
-    /// Files that stay mapped after they were read, at most: segments, index files and segment
-    /// filters. Beyond them those that were not used lately are mapped again when they are needed.
-    /// Files that are in use by a batch or by clustering come on top. Must be at least 16. Keep it
-    /// well below the limit of the system for a process, on Linux `vm.max_map_count`. Default:
-    /// 8,192.
+    /// Largest number of files that stay mapped after they were read: segments, index files and
+    /// segment filters. Beyond this number the log unmaps the files that were not used lately, and
+    /// maps them again when it needs them. Files that a batch or clustering uses stay mapped in
+    /// addition. Must be at least 16. Keep it well below the limit of the system for a process, on
+    /// Linux `vm.max_map_count`. Default: 8,192.
     pub mapped_files: usize,
-    /// How often a [`ReadOnlyLog`](crate::ReadOnlyLog) looks whether another process has published
+    /// How often a [`ReadOnlyLog`](crate::ReadOnlyLog) checks whether another process has published
     /// commits. Default: 4 ms.
     pub follow_pause: Duration,
-    /// The pause after a segment was clustered, as a multiple of the time that it took. Default: 9,
-    /// so that clustering takes a tenth of the time. No pause is longer than an hour.
+    /// The pause after a segment was clustered, as a multiple of the time that clustering it took.
+    /// With the default of 9, clustering takes a tenth of the time. No pause is longer than an
+    /// hour.
     pub cluster_pause: u32,
-    /// Bytes of memory that clustering a segment, or building a segment filter, may take. A larger
-    /// segment is not clustered, and a larger filter is not built. Default: 256 MiB, four times the
-    /// default size of a segment.
+    /// Largest number of bytes of memory for clustering one segment or building one segment filter.
+    /// The log does not cluster a larger segment and does not build a larger filter. Default: 256
+    /// MiB, four times the default size of a segment.
     pub tidy_bytes: u64,
     /// With [`TimeSource::Clock`]: how far the clock may jump while the log is open, compared with
-    /// a clock that cannot be set. Appends after a larger jump are refused until the clock is right
-    /// again, or the log is opened again. Default: 5 minutes.
+    /// a clock that cannot be set. After a larger jump appends are refused until the clock is right
+    /// again or the log is opened again. Default: 5 minutes.
     pub clock_jump: Duration,
-    /// With [`TimeSource::Clock`]: how far in the future the last commit may be. If it is further,
-    /// [`LogOptions::future_time`] decides. Default: 24 hours.
+    /// With [`TimeSource::Clock`]: how far in the future the last commit may be. If it is further
+    /// in the future, [`LogOptions::future_time`] decides. Default: 24 hours.
     pub clock_ahead: Duration,
 }
 
@@ -172,7 +175,7 @@ impl Default for Tuning {
 pub struct LogOptions {
     /// The purpose of opening the log.
     pub access: Access,
-    /// The rule for a folder that is not where it was.
+    /// The rule for a folder that is no longer in its place.
     pub place: PlacePolicy,
     /// When a commit counts as synced.
     pub durability: Durability,
@@ -182,13 +185,15 @@ pub struct LogOptions {
     pub time: TimeSource,
     /// Whether a log whose last commit is far in the future accepts commits.
     pub future_time: FutureTime,
-    /// A segment file is completed and the next one begun at about this many bytes.
+    /// Size of a segment file in bytes. At about this size the log completes it and begins the next
+    /// one.
     pub segment_bytes: u64,
-    /// The index of the newest events is written to a file at about this many bytes of log. This
-    /// bounds how much an open after a kill has to read, and how much of the index is in memory.
+    /// Size of an index part, in bytes of log. At about this size the log writes the index of the
+    /// newest events to a file. This bounds how much an open after a kill has to read, and how much
+    /// of the index is in memory.
     pub index_bytes: u64,
-    /// Accepted commits that are not written yet wait in at most about this many bytes; while these
-    /// are full, appends wait.
+    /// Size in bytes of the queue of accepted commits that are not written yet. While the queue is
+    /// full, appends wait.
     pub queue_bytes: usize,
     /// The threads that write and index.
     pub background: Background,
@@ -197,9 +202,9 @@ pub struct LogOptions {
     /// When the log is scrubbed in the background. It has no effect with [`Background::Inline`].
     /// Default: never.
     pub scrub: Option<ScrubSchedule>,
-    /// Bounds and pauses of the work behind the commits.
+    /// Bounds and pauses of the work that follows the commits.
     pub tuning: Tuning,
-    /// The disk that has the files.
+    /// The disk with the files of the log.
     pub disk: Arc<dyn Disk>,
 }
 

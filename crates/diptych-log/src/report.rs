@@ -8,30 +8,30 @@ use diptych_store::{LogIdentity, Position, Timestamp};
 pub struct Stats {
     /// The id and the epoch of the log.
     pub identity: LogIdentity,
-    /// Its last position, and so how many events it has.
+    /// The last position of the log. This is also the number of its events.
     pub head: Position,
     /// Segment files.
     pub segments: u64,
-    /// Bytes used by records and segment headers.
+    /// Bytes of records and segment headers.
     pub segment_bytes: u64,
     /// Bytes of the index files.
     pub index_bytes: u64,
-    /// Bytes that all its files occupy on the disk.
+    /// Bytes that all files of the log occupy on the disk.
     pub allocated_bytes: u64,
-    /// Events by type, most first.
+    /// Number of events of each type, in descending order.
     pub types: Vec<(String, u64)>,
-    /// Events by tag key (each tag of an event counts), most first.
+    /// Number of events with each tag key, in descending order. Each tag of an event counts.
     pub tag_keys: Vec<(String, u64)>,
-    /// Tracking sources.
+    /// Number of tracking sources.
     pub sources: u64,
     /// When the last event was recorded.
     pub last_recorded_at: Option<Timestamp>,
-    /// Files that are mapped now.
+    /// Number of files that are mapped now.
     pub maps: u64,
-    /// Files that stay mapped after they were read, at most:
+    /// Largest number of files that stay mapped after they were read:
     /// [`Tuning::mapped_files`](crate::Tuning::mapped_files).
     pub maps_limit: u64,
-    /// Files and folders that are open now.
+    /// Number of files and folders that are open now.
     pub open_files: u64,
 }
 
@@ -41,15 +41,15 @@ pub struct Stats {
 pub struct VerifyReport {
     /// The id and the epoch of the log.
     pub identity: LogIdentity,
-    /// Events whose checksum and order hold.
+    /// Number of events; the checksum and the order of each are correct.
     pub events: u64,
-    /// Commits.
+    /// Number of commits.
     pub commits: u64,
     /// Segment files.
     pub segments: u64,
-    /// Index files that agree with a scan of their segment.
+    /// Number of index files; each agrees with a scan of its segment.
     pub index_files: u64,
-    /// Bytes read.
+    /// Number of bytes that were read.
     pub bytes: u64,
     /// When the last commit was recorded.
     pub last_recorded_at: Option<Timestamp>,
@@ -85,6 +85,6 @@ pub struct Damage {
     pub offset: u64,
     /// The damage.
     pub what: String,
-    /// Advice on how to go on.
+    /// Advice on the next step.
     pub advice: String,
 }

@@ -20,7 +20,7 @@ use crate::{
     options::LogOptions,
 };
 
-/// Where an open log continues: an open finds it, appends begin with it.
+/// Where an open log continues. The open finds this place, and the first append goes there.
 #[derive(Debug)]
 pub(crate) struct LogEnd {
     /// The last position.
@@ -28,18 +28,19 @@ pub(crate) struct LogEnd {
     /// When the last commit was recorded.
     pub(crate) time: Timestamp,
     pub(crate) tracking: Arc<TrackingTable>,
-    /// The last segment, and where its next frame goes.
+    /// The last segment.
     pub(crate) segment: Arc<Segment>,
     pub(crate) segment_head: SegmentHead,
+    /// The offset of the next frame in the last segment.
     pub(crate) offset: u64,
-    /// The running checksum of the segment's frames before that offset.
+    /// The running checksum of the segment's frames before `offset`.
     pub(crate) chain: Chain,
-    /// The segment holds no commit before this offset.
+    /// The segment has no commit before this offset.
     pub(crate) segment_from: u64,
-    /// The part of the index in memory, and the offset of the first frame that it covers.
+    /// The index part in memory, and the offset of the first frame that it covers.
     pub(crate) tail: Arc<IndexPart>,
     pub(crate) tail_from: u64,
-    /// Why the log takes no commits, if it takes none.
+    /// Why the log takes no commits; `None` if it takes commits.
     pub(crate) refuses: Option<Unavailable>,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct SharedState {
     publisher: HeadPublisher,
     /// Tracking of published commits.
     tracking: RwLock<Arc<TrackingTable>>,
-    /// The log was closed and refuses reads.
+    /// Whether the log was closed and refuses reads.
     closed: AtomicBool,
 }
 
@@ -111,7 +112,7 @@ impl SharedState {
         self.catalog.snapshot()
     }
 
-    /// The list of index parts and segment filters, to change it.
+    /// The list of index parts and segment filters, for callers that change it.
     pub(crate) fn live_catalog(&self) -> &LiveCatalog {
         &self.catalog
     }
@@ -125,8 +126,8 @@ impl SharedState {
         self.tracking.read().clone()
     }
 
-    /// Shows commits up to this one to readers. Only the holder of the writer's lock publishes, so
-    /// that the tracking is never older than the head.
+    /// Publishes commits up to this one to readers. Only the thread with the writer's lock
+    /// publishes, so the tracking is never older than the head.
     pub(crate) fn publish(
         &self,
         position: Position,
@@ -137,7 +138,7 @@ impl SharedState {
         self.publisher.publish(position, commit);
     }
 
-    /// Ends the head: callers that wait for a commit get this error.
+    /// Ends the head: callers that wait for a commit get the error `why`.
     pub(crate) fn end_head(&self, why: Unavailable) {
         self.publisher.end(why);
     }
@@ -154,14 +155,15 @@ impl SharedState {
         }
     }
 
-    /// Checks, before something new is created or acknowledged, that the path of the log still
-    /// leads to the folder that was opened. Writes go to that folder wherever it is. But the next
-    /// open of the path would not find commits that are acknowledged from now on.
+    /// Checks that the path of the log still leads to the folder that was opened. The log checks
+    /// this before it creates a file or acknowledges a commit. Writes go to the opened folder,
+    /// wherever it is. But after a move, the next open of the path would not find commits that are
+    /// acknowledged from now on.
     pub(crate) fn check_place(&self) -> Result<(), String> {
         self.disk().check_place(&self.folders.segments).map_err(|error| {
             format!(
                 "{error}; every acknowledged commit is in the folder that was opened: put that \
-                 one back, or open it where it is now"
+                 folder back, or open it where it is now"
             )
         })
     }

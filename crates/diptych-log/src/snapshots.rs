@@ -9,11 +9,11 @@ use std::{
 
 use crate::disk::Disk;
 
-/// Named bytes beside the log, for programs that store states which they can rebuild from it.
+/// Named bytes beside the log. Programs store states here that they can rebuild from the log.
 ///
-/// Snapshots are never synced and carry no checksum of their own: after a crash a snapshot may be
-/// torn, old or gone, and the program that wrote it has to notice. All of them can be deleted at
-/// any time.
+/// Snapshots are never synced and have no checksum of their own. After a crash a snapshot may be
+/// torn, old or missing, and the program that wrote it has to notice. All snapshots can be deleted
+/// at any time.
 #[derive(Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
@@ -22,11 +22,13 @@ pub struct Snapshots {
 
 const UNFINISHED: &str = ".tmp";
 
-/// Numbers the unfinished files, so that two callers that save under one name never write into one
-/// file.
+/// The number of the next unfinished file. Two callers that save under the same name never write to
+/// the same file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Snapshots {
+    /// The snapshots beside the log at `root`. Creates their folder if it is missing.
+    ///
     /// # Errors
     /// If the folder cannot be created or read.
     pub(crate) fn beside(disk: Arc<dyn Disk>, root: &Path) -> io::Result<Snapshots> {
@@ -44,7 +46,7 @@ impl Snapshots {
     /// The bytes under this name, if there are any.
     ///
     /// # Errors
-    /// If the operating system refuses, or the name is invalid: it has letters, digits, and `-`.
+    /// If the operating system refuses, or the name is invalid: a name has letters, digits and `-`.
     pub fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(name)?;
         let file = match self.disk.open_read(&path, 0) {
@@ -55,10 +57,10 @@ impl Snapshots {
         file.read_at(0, size).map(Some)
     }
 
-    /// Stores these bytes under this name, in place of older ones.
+    /// Stores these bytes under this name. They replace older bytes with that name.
     ///
     /// # Errors
-    /// If the operating system refuses; the older bytes are then still there.
+    /// If the operating system refuses. The older bytes then stay.
     pub fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -68,19 +70,20 @@ impl Snapshots {
         drop(file);
         let saved = written.and_then(|()| self.disk.rename(&unfinished, &path));
         if saved.is_err() {
-            // A useless file should not keep a full disk full.
+            // An unfinished file should not take space on a full disk.
             let _ = self.disk.remove(&unfinished);
         }
         saved
     }
 
-    /// The names of snapshots that begin with `prefix`, sorted; all for "".
+    /// The sorted names of the snapshots whose names begin with `prefix`; all names for an empty
+    /// prefix.
     ///
     /// # Errors
     /// If the operating system refuses.
     pub fn names(&self, prefix: &str) -> io::Result<Vec<String>> {
         let mut names = self.disk.list(&self.folder)?;
-        // Other programs' files, and unfinished ones, have other names.
+        // This leaves out unfinished files and files of other programs, whose names are not valid.
         names.retain(|name| is_name(name) && name.starts_with(prefix));
         names.sort_unstable();
         Ok(names)
@@ -99,14 +102,15 @@ impl Snapshots {
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
         if !is_name(name) {
-            let problem = format!("{name:?} is no name of a snapshot: use letters, digits and -");
+            let problem =
+                format!("{name:?} is not a valid name of a snapshot: use letters, digits and -");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         Ok(self.folder.join(name))
     }
 }
 
-/// Whether a name stays in the folder, on any system.
+/// Whether a name is valid. A valid name leads to a file in the folder on every system.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     !name.is_empty() && name.bytes().all(allowed)

@@ -44,14 +44,14 @@ use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
 /// segment. Changes nothing, and needs no right to write. Meanwhile no process can open the log to
-/// append to it. `progress` gets the bytes read so far and the
-/// total.
+/// append to it. `progress` gets the bytes read so far and the total.
 ///
-/// An unfinished commit at the end of the last segment is no damage: a kill leaves one.
+/// An unfinished commit at the end of the last segment is not damage: a killed process leaves one.
 /// [`scrub`](crate::scrub()) verifies a log that another process has open.
 ///
 /// # Errors
-/// [`VerifyError::Damaged`] with the first damage of each file, or why it could not be read.
+/// [`VerifyError::Damaged`] with the first damage of each file; [`VerifyError::Open`] if the log
+/// cannot be read.
 pub fn verify(
     dir: impl AsRef<Path>,
     options: &LogOptions,
@@ -78,13 +78,13 @@ pub fn verify(
     verifying.end_of_backup(&folders);
     verifying.end_of_log();
     if verifying.damage.is_empty() {
-        // A log that an open would refuse is not in order, whatever the reason.
+        // A log that an open would refuse is not in order, even if no file is damaged.
         open::check(disk, &folders, options)?;
     }
     verifying.finish()
 }
 
-/// Whether the folder holds any file of a log, even if it has no segments.
+/// Whether the folder has any file of a log, even if it has no segments.
 fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let Folders { root, segments, index } = folders;
     let names = |dir: &Path| disk.list(dir).map_err(io_error("list", dir));
@@ -106,23 +106,24 @@ struct SegmentFilterCheck {
     last: u32,
     path: PathBuf,
     group: Option<SegmentFilter>,
-    /// It is whole, but of an older format: it is rebuilt when it is needed.
+    /// Whether the file is whole, but of an older format. The log then rebuilds it when it needs
+    /// it.
     is_older: bool,
 }
 
 /// A verification that goes through the segments, in order.
 pub(crate) struct Verifying<'a> {
     disk: &'a dyn Disk,
-    /// Where the backup ends; anything behind that in its folder is ignored.
+    /// Where the backup ends; the verification ignores everything behind that in its folder.
     backup: Option<PublishedHead>,
     evidence: Evidence,
-    /// The segment that was read last, and where the whole commits in it end; `None` while it is
+    /// The segment that was read last, and where the whole commits in it end; `None` if it is
     /// damaged.
     end: Option<(PathBuf, PublishedHead)>,
     runs: Vec<IndexFileCheck>,
     groups: Vec<SegmentFilterCheck>,
     pub(crate) identity: Option<LogIdentity>,
-    /// The segment that was verified last, and the link that the next one must hold.
+    /// The segment that was verified last, and the link that the next segment must have.
     before: Option<(u32, Link)>,
     /// Segments without a mark in a group, each with the path of that group file.
     unmarked: Vec<(u32, PathBuf)>,
@@ -190,6 +191,8 @@ impl<'a> Verifying<'a> {
         self.next = segment.base;
     }
 
+    /// Takes the damage that was found so far.
+    ///
     /// # Errors
     /// If damage was found.
     pub(crate) fn must_be_whole(&mut self) -> Result<(), BackupError> {
@@ -255,7 +258,7 @@ impl<'a> Verifying<'a> {
             Err(BadHeader::Newer(format)) => {
                 return Err(OpenError::Newer { file: path.display().to_string(), format });
             }
-            // The last segment may be unfinished: then no frame was ever written to it.
+            // The header of the last segment may be unfinished: then it never had a frame.
             _ if next.is_none() && bytes.len() <= segment::HEADER => return Ok(()),
             _ => {
                 self.damaged(path, 0, "the header of the segment is damaged");
@@ -280,8 +283,8 @@ impl<'a> Verifying<'a> {
         Ok(())
     }
 
-    /// Skips a damaged segment: the next one is checked against the position in its own name, and
-    /// the index files of the damaged one are not checked.
+    /// Skips a damaged segment. The next segment is checked against the position in its own name.
+    /// The index files of the damaged segment are not checked.
     fn skip(&mut self, listed: &SegmentFile, next: Option<Position>) {
         self.next = next.unwrap_or(self.next);
         self.end = None;
@@ -298,7 +301,7 @@ impl<'a> Verifying<'a> {
     ) -> Result<(), OpenError> {
         let path = &listed.path;
         if header.base != self.next || header.base_time.as_micros() < self.time {
-            self.damaged(path, 40, format!("it does not go on from position {}", self.next));
+            self.damaged(path, 40, format!("it does not continue from position {}", self.next));
         }
         let first = header.base;
         let seal = arrived.header.checksum();
@@ -336,8 +339,8 @@ impl<'a> Verifying<'a> {
         let (position, end) = (self.next.before(), recovered.end);
         let (identity, segment) = (header.identity, header.sequence);
         self.end = Some((path.clone(), PublishedHead { position, end, identity, segment }));
-        // The time of the last commit, not of the last frame: a segment can begin with the time of
-        // a commit that was lost.
+        // This is the time of the last commit, not of the last frame: a segment can begin with the
+        // time of a commit that was lost.
         match built.last_commit {
             Some(LastCommit::Here(since)) => {
                 let since = i64::try_from(since).unwrap_or(i64::MAX);
@@ -352,25 +355,26 @@ impl<'a> Verifying<'a> {
         self.index_of(header, recovered.end, &mut built.columns, (arrived, &sums))
     }
 
-    /// Checks the running checksums in the records, of this segment and of the one before.
+    /// Checks the running checksums in the records of this segment, and its link to the segment
+    /// before.
     fn chained(&mut self, listed: &SegmentFile, sums: &Sums, end: u64) {
         let SegmentFile { sequence, path, .. } = listed;
         if let Some(offset) = sums.wrong() {
-            self.damaged(path, offset, "the records before this one are not those that it is of");
+            self.damaged(path, offset, "this checkpoint record does not fit the records before it");
         }
         let before = self.before.filter(|(before, _)| before + 1 == *sequence);
         if let Some(((_, found), says)) = before.zip(sums.link())
             && found != says
         {
-            let what = "it goes on from other records than those of the segment before: one of \
-                        the two is of another copy of the log";
+            let what = "it continues other records than those of the segment before: one of the \
+                        two segments is from another copy of the log";
             self.damaged(path, segment::HEADER as u64, what);
         }
         if sums.link().is_some() {
             let is_of = |(unmarked, _): &(u32, PathBuf)| unmarked + 1 == *sequence;
             let marked = self.unmarked.iter().filter(|unmarked| is_of(unmarked));
             for path in marked.map(|(_, path)| path.clone()).collect::<Vec<_>>() {
-                self.index_damaged(&path, "it says something else than the log");
+                self.index_damaged(&path, "it does not agree with the log");
             }
         }
         self.before = Some((*sequence, Link { chain: sums.chain().to_u64(), bytes: end }));
@@ -378,8 +382,8 @@ impl<'a> Verifying<'a> {
 
     /// Compares every index file of the segment with the result of the scan.
     ///
-    /// A crash can leave index files for the order of arrival beside a clustered segment. They are
-    /// in order if they fit that order.
+    /// A crash can leave index files for the order of arrival beside a clustered segment. Such a
+    /// file is in order if it fits the order of arrival.
     fn index_of(
         &mut self,
         header: &Header,
@@ -395,11 +399,11 @@ impl<'a> Verifying<'a> {
         for listed in runs {
             self.index_files += 1;
             let path = &listed.path;
-            // Removing the file would be wrong advice if it only cannot be read now.
+            // If the file only cannot be read now, the advice to remove it would be wrong.
             let bytes = derived::map_if_there(self.disk, path).map_err(io_error("read", path))?;
             let bytes = bytes.unwrap_or_default();
             let Some((run, coverage)) = IndexFile::parse(bytes.clone()) else {
-                // A file of an older format is rebuilt when it is needed.
+                // The log rebuilds a file of an older format when it needs it.
                 if index_file::evidence(&bytes).is_none() {
                     self.index_damaged(path, "it is not a whole index file");
                 }
@@ -416,12 +420,12 @@ impl<'a> Verifying<'a> {
                 _ => of_arrival.clone(),
             };
             if wrong_place {
-                self.index_damaged(path, "it is about another part of the log than its name says");
+                self.index_damaged(path, "it covers another part of the log than its name says");
             } else if coverage.end > end {
                 let what = format!("records up to byte {} were durable and are gone", coverage.end);
                 self.damaged(path, end, what);
             } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns()) {
-                self.index_damaged(path, "it says something else than the log");
+                self.index_damaged(path, "it does not agree with the log");
             } else {
                 let skipped = (run.first().get() - header.base.get()) as usize;
                 let offsets = of_arrival.get(skipped..).unwrap_or(&[]);
@@ -434,7 +438,8 @@ impl<'a> Verifying<'a> {
         Ok(())
     }
 
-    /// A group may list a name that the segment does not have, but must not leave one out.
+    /// Checks the groups of a segment. A group may have a name that the segment does not have, but
+    /// must not leave out a name of the segment.
     fn groups_of(&mut self, header: &Header, scanned: &Columns, chain: Chain) {
         let of =
             |group: &&SegmentFilterCheck| (group.first..=group.last).contains(&header.sequence);
@@ -445,7 +450,8 @@ impl<'a> Verifying<'a> {
             let mark = group.mark(bit);
             let chain = if scanned.len() == 0 { 0 } else { chain.to_u64() };
             if mark == Some(0) && chain != 0 {
-                // This is correct if an older version wrote the next segment.
+                // This is correct only if an older version wrote the next segment, which `chained`
+                // checks.
                 self.unmarked.push((header.sequence, path.clone()));
             }
             let types = scanned.type_names.iter().map(|name| Name::Type(name));
@@ -459,7 +465,7 @@ impl<'a> Verifying<'a> {
             }
         }
         for path in wrong {
-            self.index_damaged(&path, "it says something else than the log");
+            self.index_damaged(&path, "it does not agree with the log");
         }
     }
 
@@ -468,7 +474,7 @@ impl<'a> Verifying<'a> {
             file: path.to_owned(),
             offset: 0,
             what: what.to_owned(),
-            advice: "remove the file: it is built again when it is needed".to_owned(),
+            advice: "remove the file: the log rebuilds it when it needs it".to_owned(),
         });
     }
 
@@ -480,7 +486,7 @@ impl<'a> Verifying<'a> {
             }
         }
         for listed in std::mem::take(&mut self.runs) {
-            let what = format!("segment {} that it is about is missing", listed.segment);
+            let what = format!("segment {}, which it covers, is missing", listed.segment);
             self.damaged(&listed.path, 0, what);
         }
     }
@@ -498,8 +504,8 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    /// Checks the end of the log against the evidence beside it: the segments alone do not show
-    /// that a log was cut off where a commit ends.
+    /// Checks the end of the log against the evidence beside it. If a log was cut off where a
+    /// commit ends, its segments alone do not show the loss.
     fn end_of_log(&mut self) {
         let Some((path, found)) = self.end.take() else { return };
         if let Some(what) = self.evidence.durable_loss(&found) {
@@ -515,7 +521,7 @@ impl<'a> Verifying<'a> {
             OpenError::from(Corruption {
                 place: "the only segment".to_owned(),
                 what: "its header was never finished".to_owned(),
-                advice: "open the log: it begins anew, nothing was ever in it".to_owned(),
+                advice: "open the log: it begins anew, because it never had a commit".to_owned(),
             })
         })?;
         Ok(VerifyReport {

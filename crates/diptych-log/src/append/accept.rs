@@ -38,6 +38,8 @@ pub(crate) struct Acceptor {
     state: Mutex<AcceptState>,
     /// Tells the writer thread that there is work.
     work: Condvar,
+    /// Tells callers that wait for the index that a part of it was written, or that the log ended.
+    indexed: Condvar,
     /// The last accepted position, for look-ups without the lock.
     accepted: AtomicU64,
 }
@@ -104,7 +106,8 @@ pub(crate) enum Writes {
 impl Acceptor {
     pub(crate) fn new(end: LogEnd) -> Acceptor {
         let accepted = AtomicU64::new(end.position.get());
-        Acceptor { state: Mutex::new(AcceptState::new(end)), work: Condvar::new(), accepted }
+        let state = Mutex::new(AcceptState::new(end));
+        Acceptor { state, work: Condvar::new(), indexed: Condvar::new(), accepted }
     }
 
     /// Accepts a commit or refuses it. Pending means that there is no room now: `waker` is woken
@@ -211,6 +214,7 @@ impl Acceptor {
     pub(crate) fn fail(&self, why: Unavailable) -> Vec<Waker> {
         let mut state = self.state.lock();
         state.stop_taking(why);
+        self.indexed.notify_all();
         state.room.take()
     }
 
@@ -227,6 +231,7 @@ impl Acceptor {
         state.stop = true;
         let woken = state.room.take();
         self.work.notify_all();
+        self.indexed.notify_all();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         true

@@ -1,8 +1,9 @@
-//! Copying the segments of a log, up to where a commit ends.
+//! Copies the segments of a log, up to where a commit ends.
 //!
-//! Bytes that the target already promises are never overwritten: a segment is written under another
-//! name, synced, read again and renamed, and a segment that replaces an older tail begins with its
-//! bytes. So a copy can stop anywhere and be repeated, and goes on where it stopped.
+//! The bytes that the mark of the target promises are never overwritten. Each segment is written
+//! under a temporary name, synced, read again and renamed. If it replaces the last segment of an
+//! older backup, it begins with the bytes of the older segment. So a copy can stop anywhere. The
+//! next call continues where it stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ use crate::{
     verify::Verifying,
 };
 
-/// Bytes that go to the disk in one write.
+/// Number of bytes in one write.
 const CHUNK_BYTES: usize = 1 << 20;
 
 pub(crate) struct Copy<'a> {
@@ -33,7 +34,7 @@ pub(crate) struct Copy<'a> {
     pub(crate) to: &'a Folders,
     /// Where the copy is to end.
     pub(crate) end: PublishedHead,
-    /// The end that the target promises to hold, if any.
+    /// The end that the mark of the target promises, if the target has a mark.
     pub(crate) held: Option<PublishedHead>,
     pub(crate) sealed: SealedSegments,
 }
@@ -50,16 +51,17 @@ pub(crate) struct CopyCounts {
 /// The work that a segment needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
-    /// Nothing: an earlier backup promises it, and it is as long as it was.
+    /// Nothing: an earlier backup promises the whole segment, and it still has its length.
     Keep,
-    /// It is there, but no mark promises it yet.
+    /// The segment is there, but no mark promises all of it yet: it is verified.
     Check,
+    /// The segment is linked or copied.
     Make,
 }
 
 struct PlannedSegment {
     segment: SegmentFile,
-    /// Bytes that it has to have.
+    /// Number of bytes that the target must have in this segment.
     bytes: u64,
     /// The position after its last event.
     next: Position,
@@ -69,8 +71,8 @@ struct PlannedSegment {
 impl Copy<'_> {
     /// Copies the missing segments. `progress` gets the bytes done so far and the total.
     ///
-    /// When it is done every segment is durable in the target and was verified, if not now then
-    /// when the mark of the target was made.
+    /// Afterwards every segment is durable in the target. Each was verified, either by this call or
+    /// before the mark of the target was written.
     pub(crate) fn run(
         &self,
         mut progress: impl FnMut(u64, u64),
@@ -82,7 +84,7 @@ impl Copy<'_> {
         let (mut done, mut copied) = (0, CopyCounts::default());
         copied.kept = (plan.len() - to_do().count()) as u64;
         let mut verifying = Verifying::nothing(self.disk);
-        // Each segment must be of the log that the copy is of.
+        // Each segment must belong to the log that is copied.
         let of_log = LogIdentity { epoch: Epoch::from_u64(0), ..self.end.identity };
         verifying.identity = Some(of_log);
         let mut follows = false;
@@ -141,7 +143,7 @@ impl Copy<'_> {
         planned.collect()
     }
 
-    /// The last segment of which the target promises at least a part.
+    /// The last segment that the mark of the target promises, at least in part.
     fn promised(&self) -> u32 {
         self.held.map_or(0, |held| held.segment)
     }
@@ -166,10 +168,10 @@ impl Copy<'_> {
         listing::read(self.disk, segment, segment::HEADER as u64)
     }
 
-    /// The bytes of a segment in the order that the target needs. The last segment, and the segment
-    /// in which an older backup ends, must be in the order of arrival, because only then the bytes
-    /// before an end are those that were there at that time. The log may have clustered them
-    /// meanwhile.
+    /// The bytes of a segment in the order that the target needs. Two segments must be in the order
+    /// of arrival: the last one, and the one in which the older backup ends. Only in that order are
+    /// the bytes before an end the same as when the end was there. The log may have clustered these
+    /// segments since then.
     fn read(&self, segment: &SegmentFile, bytes: u64) -> Result<Vec<u8>, OpenError> {
         let content = listing::read(self.disk, segment, bytes)?;
         let is_end = segment.sequence == self.end.segment || segment.sequence == self.promised();
@@ -179,7 +181,7 @@ impl Copy<'_> {
             return Ok(content);
         }
         let whole = listing::read(self.disk, segment, u64::MAX)?;
-        // If it is damaged, its verification reports where.
+        // If the segment is damaged, its verification reports the place.
         let Ok(arrived) = frame_order::arrival_bytes(&whole) else { return Ok(whole) };
         let mut arrived = arrived.into_owned();
         arrived.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -195,7 +197,7 @@ impl Copy<'_> {
         target_error(&self.to.root, problem)
     }
 
-    /// Removes files of an unfinished copy that this one does not use.
+    /// Removes files that an unfinished copy left and this copy does not use.
     fn remove_leftovers(&self, plan: &[PlannedSegment]) -> Result<(), BackupError> {
         let dir = &self.to.segments;
         for name in self.disk.list(dir).map_err(io_error("list", dir))? {
@@ -240,7 +242,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Checks that the bytes that replace the older tail begin with it.
+    /// Checks that the new bytes of a segment begin with the bytes that the older backup promises.
     fn must_go_on(&self, older: &SegmentFile, content: &[u8]) -> Result<(), BackupError> {
         let Some(held) = self.held else { return Ok(()) };
         let names = self.disk.list(&self.to.segments);
@@ -255,8 +257,8 @@ impl Copy<'_> {
         }
     }
 
-    /// Gives a sealed segment a second name in the target; answers whether that is possible, and
-    /// the file still has the bytes that were verified.
+    /// Gives a sealed segment a second name in the target. Returns `false` if that is not possible,
+    /// or if the file was replaced after it was verified: the log may have clustered it meanwhile.
     fn link(&self, from: &SegmentFile, to: &Path, content: &[u8]) -> Result<bool, OpenError> {
         let temporary = self.temporary(to);
         if self.disk.link(&from.path, &temporary).is_err() {
@@ -267,14 +269,15 @@ impl Copy<'_> {
             self.disk.remove(&temporary).map_err(io_error("remove", &temporary))?;
             return Ok(false);
         }
-        // The source is durable where a log wrote it, but perhaps not where it was only copied to.
+        // A log has synced its segments. If the source folder is a copy, its files may be unsynced.
         let synced = self.disk.open(&temporary, 0).and_then(|file| file.sync());
         synced.map_err(io_error("sync", &temporary))?;
         self.disk.rename(&temporary, to).map_err(io_error("rename", &temporary))?;
         Ok(true)
     }
 
-    /// Writes under another name first, and reads the file again before it gets its own name.
+    /// Writes the file under a temporary name, syncs it, and reads it again before it gets its own
+    /// name.
     fn write(&self, to: &Path, content: &[u8]) -> Result<(), OpenError> {
         let temporary = self.temporary(to);
         let written = || {
@@ -285,7 +288,7 @@ impl Copy<'_> {
             }
             file.sync()?;
             if file.read_at(0, content.len())? != content {
-                return Err(std::io::Error::other("it reads differently from what was written"));
+                return Err(std::io::Error::other("the file does not have the bytes just written"));
             }
             self.disk.rename(&temporary, to)
         };
@@ -298,13 +301,13 @@ impl Copy<'_> {
 
     fn temporary(&self, path: &Path) -> PathBuf {
         let temporary = path.with_extension("tmp");
-        // An earlier attempt may have left one.
+        // An earlier attempt may have left a file with this name.
         let _ = self.disk.remove(&temporary);
         temporary
     }
 }
 
-/// Whether these are headers of one segment, clustered or not.
+/// Whether both headers are of the same segment. One may be clustered and the other not.
 fn alike(one: &[u8], other: &[u8]) -> bool {
     let parsed = |bytes| Header::parse(bytes).map(|header| header.in_order(Order::Arrival));
     one == other || parsed(one).is_ok_and(|header| parsed(other) == Ok(header))

@@ -1,8 +1,8 @@
-//! Restoring a backup: a copy that can be written to, in a new epoch.
+//! Restores a backup as a log that takes commits, in a new epoch.
 //!
-//! The new epoch makes this correct. The log that was backed up may have gone on after the backup,
-//! so other events may already have the next positions of the restored log. Readers that know those
-//! events know them under the old epoch.
+//! The new epoch makes this correct. The log that was backed up may have taken more commits after
+//! the backup. The restored log gives the positions of those commits to other events. Readers that
+//! know the lost events know them under the old epoch, so they cannot confuse the two.
 
 use std::{path::Path, sync::Arc};
 
@@ -42,7 +42,7 @@ pub struct RestoreReport {
     pub upto: Position,
     /// Segments that were copied.
     pub copied: u64,
-    /// Segments that an unfinished restore had left there.
+    /// Segments that an unfinished restore had left in the folder.
     pub kept: u64,
     /// Bytes that were copied.
     pub bytes: u64,
@@ -52,11 +52,11 @@ pub struct RestoreReport {
 /// epoch. The folder must be missing or empty, or hold an unfinished restore of this backup. The
 /// backup does not change. `from` can also be a log, even one that is being written to.
 ///
-/// Every checksum is verified. The new log does not open until the restore is complete; a restore
-/// that was killed can be repeated. `progress` gets the bytes done so far and the total.
+/// Every checksum is verified. The new log cannot be opened until the restore is complete. A
+/// restore that was killed can be repeated. `progress` gets the bytes done so far and the total.
 ///
 /// # Errors
-/// [`BackupError`]: the folder is not empty, the backup is damaged, a file cannot be used.
+/// [`BackupError`]: the folder is not empty, the backup is damaged, or a file cannot be used.
 pub fn restore(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,
@@ -75,7 +75,7 @@ pub fn restore(
         EarlierRestore::Nothing => mark::write(disk, &to.root, RESTORE, &end)?,
         EarlierRestore::Unfinished => remove_derived(disk, &to)?,
         EarlierRestore::Finished(identity) => {
-            // Its last step, which may be all that failed.
+            // Repeats the last step of that restore, which may be the only step that failed.
             disk.sync_dir(&to.root).map_err(io_error("sync", &to.root))?;
             let (backup, upto, kept) = (end.identity, end.position, u64::from(end.segment));
             return Ok(RestoreReport { backup, identity, upto, copied: 0, kept, bytes: 0 });
@@ -101,12 +101,14 @@ pub fn restore(
 enum EarlierRestore {
     Nothing,
     Unfinished,
-    /// The log as it was restored, with this identity and not opened since.
+    /// The restored log, which has this identity and was not opened since.
     Finished(LogIdentity),
 }
 
+/// Finds in which state earlier restores of this backup left the folder `to`.
+///
 /// # Errors
-/// If the folder holds something else.
+/// If the folder has other files.
 fn found_in(
     disk: &dyn Disk,
     to: &Path,
@@ -143,8 +145,8 @@ fn remove_derived(disk: &dyn Disk, to: &Folders) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Begins a segment of a new epoch behind the copied ones, which makes them part of that epoch's
-/// log.
+/// Begins a segment of a new epoch after the copied segments, which makes them part of the log of
+/// that epoch.
 fn begin_epoch(
     disk: &Arc<dyn Disk>,
     to: &Folders,
@@ -172,7 +174,7 @@ fn begin_epoch(
     }
     match published == end.position && verifying.identity == Some(identity) {
         true => Ok(identity),
-        false => Err(target_error(&to.root, "did not become what the backup is: repeat it")),
+        false => Err(target_error(&to.root, "differs from the backup: repeat the restore")),
     }
 }
 

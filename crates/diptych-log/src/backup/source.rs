@@ -1,4 +1,4 @@
-//! Finding where a log ends, from outside and without changing the log.
+//! Finds where a log ends, without opening or changing the log.
 
 use std::io::ErrorKind;
 
@@ -23,10 +23,10 @@ use crate::{
 
 /// Where the log in a folder ends, which is always behind a whole commit.
 ///
-/// While a process holds the log, this is the published head. Otherwise the last segment is read,
-/// because the published head is not synced and may be an old one after a loss of power. During
-/// that read no process can open the log to append to it. Nothing is written. `disk` reaches the
-/// folder pinned.
+/// While a process has the log open, this is the published head. Otherwise the last segment is
+/// read, because the published head is not synced and may be an old one after a loss of power.
+/// During that read no process can open the log to append to it. Nothing is written. `disk` is
+/// pinned to the folder.
 pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenError> {
     let listed = listing::segments(disk, folders)?;
     if listed.is_empty() {
@@ -40,11 +40,12 @@ pub(crate) fn end_of(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead
         Err(OpenError::Held { .. }) => {
             let path = folders.root.join(HEAD_FILE);
             let file = disk.open_read(&path, 0).map_err(|error| match error.kind() {
-                // The open log makes it again with one of its next commits.
+                // The process that has the log open writes the file again with one of its next
+                // commits.
                 ErrorKind::NotFound => {
                     let what = format!(
-                        "{} was removed; the process that has the log open makes it again with its \
-                         next commits: back up again then",
+                        "{} was removed; the process that has the log open writes it again with \
+                         its next commits: back up again then",
                         path.display()
                     );
                     OpenError::Io { what, cause: error }
@@ -63,7 +64,7 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
     // Listed again: under the lock no other process changes the segments.
     let mut listed = listing::segments(disk, folders)?;
     while let Some(last) = listed.pop() {
-        // A segment that was begun and holds nothing does not count, as for an open.
+        // A segment without a commit does not count, and neither does it for an open.
         if let Some(end) = end_in(disk, &last)? {
             return Ok(end);
         }
@@ -72,7 +73,8 @@ fn scanned(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, OpenErro
     Err(OpenError::Io { what, cause: ErrorKind::NotFound.into() })
 }
 
-/// Where the whole commits of a last segment end; `None` if it holds nothing.
+/// Where the whole commits of the last segment end. `None` if that segment does not count: it has
+/// no whole header, or it has no commit and is not the first segment.
 fn end_in(disk: &dyn Disk, last: &SegmentFile) -> Result<Option<PublishedHead>, OpenError> {
     let SegmentFile { sequence, base, path } = last;
     let bytes = listing::read(disk, last, u64::MAX)?;

@@ -8,9 +8,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// The clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// The time of day, which may be set.
+    /// The time of day. A person or a program can set this clock.
     pub wall: Timestamp,
-    /// A time that goes on evenly, also while the machine sleeps, from an unknown moment on. It
+    /// The time since an unknown moment. This clock runs evenly, even while the machine sleeps, and
     /// cannot be set.
     pub steady: Duration,
 }
@@ -18,10 +18,10 @@ pub struct ClockReading {
 impl ClockReading {
     /// Reads the clocks of this machine.
     pub fn now() -> ClockReading {
-        // `Instant` of Linux stands still while the machine sleeps.
+        // `Instant` stops on Linux while the machine sleeps.
         #[cfg(target_os = "linux")]
         let clock = ClockId::Boottime;
-        // The other systems' clock of this name goes on.
+        // On other systems the clock of this name runs while the machine sleeps.
         #[cfg(not(target_os = "linux"))]
         let clock = ClockId::Monotonic;
         let steady = clock_gettime(clock);

@@ -1,13 +1,13 @@
-//! The one module with `unsafe`: mapping files into memory, hints about memory and files, and the
-//! one question to a file system that no safe call asks.
+//! The one module with `unsafe`: it maps files into memory, gives hints about memory and files, and
+//! asks a file system for its UUID, for which there is no safe call.
 //!
-//! Why it is sound. A mapping is undefined behaviour if bytes behind a Rust reference change, so no
-//! reference to a whole mapping of a growing file is ever made: [`Map::share`] makes slices of only
-//! those bytes that its caller promises were written and are never changed again. The log is
-//! append-only, and positions below the published head never change. Bytes that recovery cuts off
-//! were never shared, and bytes that it writes again do not change. Another process cannot write:
-//! the folder is locked. A user who edits or cuts the files of an open log by hand breaks this, as
-//! with every program that maps files.
+//! Why this is sound. A mapping is undefined behaviour if bytes behind a Rust reference change. So
+//! the log never makes a reference to the whole mapping of a growing file. [`Map::share`] makes
+//! slices only of bytes of which its caller promises that they were written and never change again.
+//! The log is append-only, and positions below the published head never change. Bytes that recovery
+//! cuts off were never shared. If recovery writes a byte again, it writes the same value. Other
+//! processes do not write, because the folder is locked. If a user edits or cuts the files of an
+//! open log by hand, this is no longer sound, as in every program that maps files.
 
 #![allow(unsafe_code)]
 
@@ -26,9 +26,9 @@ impl Map {
     /// Maps the first `bytes` of a file, which may be more than it has now.
     pub(crate) fn new(file: &File, bytes: usize) -> io::Result<Map> {
         let raw = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-        // Otherwise a page that is not in memory brings its surroundings, which can be megabytes,
-        // and a read of one event needs nothing from there. Scans request what they need:
-        // `will_need`.
+        // Without this advice the system reads the surroundings of a missing page, too, which can
+        // be megabytes. A read of one event needs nothing from there. Scans request their bytes
+        // with `will_need`.
         #[cfg(unix)]
         raw.advise(memmap2::Advice::Random)?;
         Ok(Map { raw })
@@ -52,7 +52,7 @@ impl Map {
 const LINE: usize = 64;
 
 /// Prefetches these bytes, as far as they exist, so that a read soon after does not wait for
-/// memory. They come into the second level of the cache, which takes more requests at a time.
+/// memory. They go to the second level of the cache, which takes more requests at a time.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
@@ -82,7 +82,7 @@ impl AsRef<[u8]> for Slice {
 }
 
 /// Whether the page at this offset of mapped bytes is in memory, so that a read does not wait for
-/// the disk. Where a system does not tell, every page counts as in memory.
+/// the disk. If a system does not report this, every page counts as in memory.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_resident(bytes: &[u8], at: usize) -> bool {
     let Some((start, _)) = pages(bytes, at, 1) else { return true };
@@ -98,8 +98,8 @@ pub(crate) fn is_resident(_bytes: &[u8], _at: usize) -> bool {
     true
 }
 
-/// Begins to read these mapped bytes, as far as they exist, without waiting for them. A system that
-/// does not take hints reads them when they are touched.
+/// Begins to read these mapped bytes, as far as they exist, and does not wait for them. A system
+/// that ignores the hint reads the bytes when a thread accesses them.
 #[cfg(target_os = "linux")]
 pub(crate) fn will_need(bytes: &[u8], start: usize, length: usize) {
     let Some((start, length)) = pages(bytes, start, length) else { return };
@@ -111,7 +111,7 @@ pub(crate) fn will_need(bytes: &[u8], start: usize, length: usize) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn will_need(_bytes: &[u8], _start: usize, _length: usize) {}
 
-/// The address and length of the pages with these bytes, if there are any.
+/// The address and the length of the pages with these bytes; `None` if there are no bytes.
 #[cfg(target_os = "linux")]
 fn pages(bytes: &[u8], start: usize, length: usize) -> Option<(usize, usize)> {
     static PAGE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
@@ -132,7 +132,7 @@ pub(super) fn begin_write_back(file: &File, offset: u64, length: usize) {
     use std::os::fd::AsRawFd;
     let (offset, length) = (offset as libc::off64_t, length as libc::off64_t);
     // SAFETY: it takes numbers and no memory; the descriptor is open as long as `file` is borrowed.
-    // Whether it succeeds makes no difference: the sync that follows reports failed writes.
+    // The result does not matter, because the sync that follows reports failed writes.
     unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
     }
@@ -141,7 +141,7 @@ pub(super) fn begin_write_back(file: &File, offset: u64, length: usize) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn begin_write_back(_file: &File, _offset: u64, _length: usize) {}
 
-/// The UUID of the file system that has a file, if the kernel tells it (since Linux 6.9).
+/// The UUID of the file system of a file, if the kernel reports it (since Linux 6.9).
 #[cfg(target_os = "linux")]
 pub(super) fn file_system_uuid(file: &File) -> Option<[u8; 16]> {
     use rustix::ioctl::{Getter, ioctl, opcode};
@@ -152,11 +152,11 @@ pub(super) fn file_system_uuid(file: &File) -> Option<[u8; 16]> {
     }
     // FS_IOC_GETFSUUID
     const GET: rustix::ioctl::Opcode = opcode::read::<Answer>(0x15, 0);
-    // SAFETY: the kernel writes 17 bytes to what the number names, the size of which is part of the
-    // number. Every value of these bytes is a valid `Answer`.
+    // SAFETY: the kernel writes 17 bytes to an `Answer`; this size is part of the number `GET`.
+    // Every value of these bytes is a valid `Answer`.
     let answer = unsafe { ioctl(file, Getter::<GET, Answer>::new()) };
     let Answer { length, uuid } = answer.ok()?;
-    // A file system that was given none has zeros.
+    // A file system without a UUID reports zeros.
     (usize::from(length) == uuid.len() && uuid != [0; 16]).then_some(uuid)
 }
 
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_are_taken_for_any_place() {
+    fn hints_are_accepted_for_any_range() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, vec![7; 100_000]).unwrap();
@@ -175,7 +175,7 @@ mod tests {
             will_need(&bytes, at, 30_000);
             prefetch(&bytes, at, 30_000);
             assert_eq!(bytes[at], 7);
-            assert!(is_resident(&bytes, at), "it was read a moment ago");
+            assert!(is_resident(&bytes, at), "the byte was read just before");
         }
         for beyond in [99_980, 1_000_000, usize::MAX] {
             will_need(&bytes, beyond, 30_000);

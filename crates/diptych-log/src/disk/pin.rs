@@ -1,9 +1,9 @@
-//! Folders that are used through an open handle, not by their path.
+//! Folders that are used through an open handle instead of their path.
 //!
-//! A path is looked up anew with each operation, and can lead to another folder each time. A pinned
-//! folder stays open instead, and so does every folder in it once it was used. Names are looked up
-//! in these open folders. So a folder that is moved away takes all its files along, and a folder
-//! that takes its place is never written to.
+//! A system looks up a path again in each operation, so the path can lead to another folder each
+//! time. A pinned folder stays open instead, and so does every folder in it that was used once.
+//! Names are looked up in these open folders. If a folder is moved away, its files go with it, and
+//! a folder that takes its place is never written to.
 
 use std::{
     collections::BTreeMap,
@@ -30,9 +30,9 @@ use super::place::{self, FolderPlace};
 #[derive(Debug)]
 pub(super) struct Folder {
     file: File,
-    /// The path that it was found at.
+    /// The path that led to it when it was opened.
     path: PathBuf,
-    /// Device and inode, which no other existing folder has.
+    /// Device and inode. No two existing folders have the same.
     id: (u64, u64),
 }
 
@@ -46,22 +46,23 @@ impl Folder {
         Ok(Folder { file, path, id })
     }
 
-    /// A second handle, which has locks of its own.
+    /// A second handle of the folder. Its locks are independent of those of the first.
     pub(super) fn open_again(&self) -> io::Result<File> {
         open_folder(self.as_fd(), Path::new("."))
     }
 
-    /// Checks that its path still leads to it.
+    /// Checks that the path of the folder still leads to this folder.
     ///
-    /// If the path cannot be looked up, the check passes: writes go to the open folder, wherever it
-    /// is.
+    /// If the path cannot be looked up, the check succeeds: writes go to the open folder, wherever
+    /// it is.
     fn check_place(&self) -> io::Result<()> {
         let moved = match fs::metadata(&self.path) {
             Ok(found) => id(&found) != self.id,
             Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         };
         if moved {
-            let what = "is not the folder that was opened: that was moved, removed or replaced";
+            let what =
+                "is not the folder that was opened: that folder was moved, removed or replaced";
             return Err(io::Error::other(format!("{} {what}", self.path.display())));
         }
         Ok(())
@@ -79,7 +80,7 @@ impl Folder {
         place::of(&self.file)
     }
 
-    /// The names in it, without those that are not UTF-8: no file of a log has such a name.
+    /// The names in the folder that are UTF-8. No file of a log has another name.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.file)? {
@@ -109,7 +110,7 @@ fn open_folder(above: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
     Ok(File::from(rustix::io::retry_on_intr(open)?))
 }
 
-/// A name and the folder to look it up in: an open one, or the current one.
+/// A name, and the folder in which it is looked up: an open folder, or the current one.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     folder: Option<Arc<Folder>>,
@@ -130,14 +131,14 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A pinned folder: it stays the folder that it was when it was pinned, and so do the folders in
-/// it.
+/// A pinned folder. Operations use the folder that was pinned and the folders in it, even if their
+/// paths change.
 #[derive(Debug)]
 pub(super) struct Pin {
-    /// The path that callers name it by.
+    /// The path by which callers name this folder.
     pub(super) root: PathBuf,
     folder: Arc<Folder>,
-    /// Folders in it that were used, by their path relative to it.
+    /// The folders in it that were used, by the path from this folder.
     within: Mutex<BTreeMap<PathBuf, Arc<Folder>>>,
 }
 
@@ -149,12 +150,13 @@ impl Pin {
         Ok(Pin { root: root.to_owned(), folder, within: Mutex::default() })
     }
 
-    /// Folders that are kept open: this one, and those in it that were used.
+    /// The number of folders that stay open: this one, and those in it that were used.
     pub(super) fn open_folders(&self) -> usize {
         1 + self.within.lock().len()
     }
 
-    /// The path from the pinned folder to what `path` names, if it names something in it.
+    /// The part of `path` behind the pinned folder; `None` if `path` does not lead into that
+    /// folder.
     pub(super) fn inside<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let inside = path.strip_prefix(&self.root).ok()?;
         let mut components = inside.components();
@@ -167,7 +169,7 @@ impl Pin {
         Ok(Place { folder: Some(self.folder(above)?), name: Path::new(name) })
     }
 
-    /// A folder in this one, or this one itself. The handle that was opened first is kept.
+    /// A folder in this one, or this one itself. The handle that was opened first is used again.
     pub(super) fn folder(&self, inside: &Path) -> io::Result<Arc<Folder>> {
         if inside.as_os_str().is_empty() {
             return Ok(self.folder.clone());
@@ -181,15 +183,15 @@ impl Pin {
         Ok(self.within.lock().entry(inside.to_owned()).or_insert(opened).clone())
     }
 
-    /// Creates a folder in this one, and the missing folders between.
+    /// Creates a folder in this one, and the missing folders above it.
     pub(super) fn create_dir(&self, inside: &Path) -> io::Result<()> {
         let mut between: Vec<_> = inside.ancestors().collect();
-        // From the top; the last ancestor is this folder.
+        // Folders are created from the top down. The last ancestor is this folder, which exists.
         between.pop();
         for inside in between.into_iter().rev() {
             let place = self.place(inside)?;
             match mkdirat(place.folder(), place.name, Mode::from_raw_mode(0o777)) {
-                // A folder that was open under this name does not exist any more.
+                // The folder that was open under this name no longer exists.
                 Ok(()) => self.within.lock().retain(|open, _| !open.starts_with(inside)),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -199,7 +201,7 @@ impl Pin {
         Ok(())
     }
 
-    /// Checks that the path of this folder, and of the one at `inside`, still leads there.
+    /// Checks that the path of this folder, and of each folder up to `inside`, still leads to it.
     pub(super) fn check_place(&self, inside: &Path) -> io::Result<()> {
         if let Some(above) = inside.parent() {
             self.check_place(above)?;

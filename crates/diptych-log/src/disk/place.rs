@@ -1,8 +1,8 @@
-//! Where a folder is: which folder of which file system. A copy of a folder is in another place, a
-//! folder that was renamed within its file system is in the same one.
+//! Where a folder is: which folder of which file system. A copy of a folder has another place. A
+//! folder that was renamed within its file system keeps its place.
 //!
-//! The numbers that an operating system gives to devices change from one start to the next, so they
-//! are no part of a place.
+//! An operating system can give other numbers to its devices after each start, so these numbers are
+//! not part of a place.
 
 use std::{
     fmt,
@@ -21,16 +21,16 @@ pub struct FolderPlace {
     /// The number of the folder in its file system.
     pub inode: u64,
     /// When the folder was created, in nanoseconds since the Unix epoch; 0 if that is not known. A
-    /// number can be used again after a folder was removed, and then this time differs.
+    /// new folder can get the number of a removed one, but then this time differs.
     pub created: i64,
     /// The file system that has the folder.
     pub file_system: FileSystemId,
 }
 
-/// An identity of a file system that survives a start of the machine.
+/// An identity of a file system. It stays the same when the machine is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSystemId {
-    /// The operating system tells none.
+    /// The operating system reports no identity.
     Unknown,
     /// Its UUID.
     Uuid([u8; 16]),
@@ -47,7 +47,8 @@ impl FolderPlace {
 }
 
 impl FileSystemId {
-    /// Two of different kinds, such as of an older and a newer kernel, cannot be compared.
+    /// Identities of different kinds, such as of an older and a newer kernel, cannot be compared:
+    /// they may be the same.
     fn may_be(self, other: FileSystemId) -> bool {
         use FileSystemId::{Number, Uuid};
         match (self, other) {
@@ -75,7 +76,8 @@ impl fmt::Display for FolderPlace {
 
 const NANOS: i64 = 1_000_000_000;
 
-/// The place of an open folder; `None` where the numbers of folders change while nothing is moved.
+/// The place of an open folder; `None` on file systems that change the numbers of folders by
+/// themselves.
 pub(super) fn of(folder: &File) -> io::Result<Option<FolderPlace>> {
     let Some(file_system) = file_system(folder)? else { return Ok(None) };
     let metadata = folder.metadata()?;
@@ -88,7 +90,7 @@ fn since_epoch(time: SystemTime) -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(0)
 }
 
-/// The identity of the file system; `None` if it gives its folders new numbers at will.
+/// The identity of the file system; `None` if the file system changes the numbers of its folders.
 #[cfg(target_os = "linux")]
 fn file_system(folder: &File) -> io::Result<Option<FileSystemId>> {
     const EXT4: u64 = 0xef53;
@@ -104,14 +106,14 @@ fn file_system(folder: &File) -> io::Result<Option<FileSystemId>> {
     if let Some(uuid) = map::file_system_uuid(folder) {
         return Ok(Some(FileSystemId::Uuid(uuid)));
     }
-    // Other file systems derive this number from that of the device.
+    // Other file systems derive this number from the number of the device, which changes.
     let is_stable = [EXT4, BTRFS, ZFS].contains(&kind);
     let number = if is_stable { rustix::fs::fstatvfs(folder)?.f_fsid } else { 0 };
     Ok(Some(if number == 0 { FileSystemId::Unknown } else { FileSystemId::Number(number) }))
 }
 
 #[cfg(not(target_os = "linux"))]
-#[allow(clippy::unnecessary_wraps)] // Elsewhere it can fail.
+#[allow(clippy::unnecessary_wraps)] // On Linux it can fail.
 fn file_system(_folder: &File) -> io::Result<Option<FileSystemId>> {
     Ok(Some(FileSystemId::Unknown))
 }
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn places_differ_if_what_both_know_differs() {
+    fn places_differ_if_a_part_that_both_know_differs() {
         use FileSystemId::{Number, Unknown, Uuid};
         let here = place(7, 5, Uuid([1; 16]));
         for same in [here, place(7, 0, here.file_system), place(7, 5, Number(3))] {

@@ -1,21 +1,21 @@
-//! Prefetching bytes that are not in memory: everything that a read will touch is requested at
-//! once, so that the disk works on it together and reads nothing else.
+//! Prefetches bytes that are not in memory. A read requests everything that it will touch at once,
+//! so that the disk works on all requests together and reads nothing else.
 //!
-//! Bytes that are in memory must cost nothing. So only a few places are checked, which takes a
-//! system call each, and the rest is requested only if one of them is missing.
+//! Prefetching must cost nothing if the bytes are in memory. So this module checks only a few
+//! places, each with one system call. It requests the rest only if one of these places is missing.
 
 use bytes::Bytes;
 
 use crate::disk::{is_resident, will_need};
 
-/// Bytes that a scan requests at a time.
+/// Number of bytes that a scan requests at a time.
 const PIECE: usize = 1 << 20;
-/// Frames that are nearer to each other than this are requested together with the bytes between.
+/// Frames with smaller gaps than this between them are requested together, gaps included.
 const GAP: usize = 16 << 10;
-/// Bytes that are enough for most frames.
+/// Number of bytes to request for a frame; most frames are smaller.
 const FRAME: usize = 512;
 
-/// The frames at these offsets will be read.
+/// Prefetches the frames at these offsets, which will be read.
 pub(crate) fn ask_for_frames(bytes: &[u8], offsets: impl ExactSizeIterator<Item = u32> + Clone) {
     let count = offsets.len();
     let looked_at = [0, count / 2, count.saturating_sub(1)];
@@ -42,10 +42,10 @@ pub(crate) fn ask_for_frames(bytes: &[u8], offsets: impl ExactSizeIterator<Item 
     }
 }
 
-/// These bytes will be read, from the front.
+/// Prefetches these bytes, which will be read from the front.
 ///
-/// Pieces begin at fixed places: if the beginning of a piece is in memory, an earlier call has
-/// requested or read the piece to its end.
+/// The pieces have fixed places. If the beginning of a piece is in memory, an earlier call has
+/// requested or read the whole piece.
 pub(crate) fn ask_for_all(bytes: &[u8], start: usize, length: usize) {
     let end = start.saturating_add(length).min(bytes.len());
     for piece in (start / PIECE * PIECE..end).step_by(PIECE) {
@@ -55,7 +55,7 @@ pub(crate) fn ask_for_all(bytes: &[u8], start: usize, length: usize) {
     }
 }
 
-/// A file that was mapped will be read, to its end.
+/// Prefetches a mapped file, which will be read to its end.
 pub(crate) fn ask_for_file(bytes: Bytes) -> Bytes {
     ask_for_all(&bytes, 0, bytes.len());
     bytes

@@ -66,7 +66,7 @@ impl RealDisk {
 
     fn file(&self, file: File, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let metadata = file.metadata()?;
-        // To be written to, no system opens a folder as a file.
+        // A system refuses to open a folder for writing, but not for reading.
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
@@ -75,7 +75,7 @@ impl RealDisk {
         Ok(Arc::new(RealFile { file, map_bytes, map, counts_names, _count }))
     }
 
-    /// Locks the folder itself, whose lock stays when files in it are replaced.
+    /// Locks the folder itself. This lock stays when files in the folder are replaced.
     fn lock_folder(&self, root: &Path) -> Result<Option<File>, LockError> {
         let folder = self.folder(root)?.open_again()?;
         match folder.try_lock() {
@@ -93,7 +93,8 @@ impl RealDisk {
         }
     }
 
-    /// The text that a holder left. It may be empty, because the holder may be just writing it.
+    /// The text that the holder of the lock left. It may be empty, because the holder may not have
+    /// written it yet.
     fn owner(&self, root: &Path) -> io::Result<String> {
         const MOST_BYTES: u64 = 4096;
         let mut owner = String::new();
@@ -122,8 +123,8 @@ impl Drop for OpenCount {
 
 /// The number of names of an open file.
 ///
-/// Only this number is asked for. Linux notes who asked for the times of a file, and its next write
-/// then costs more, because it changes them.
+/// This asks only for that number. After a process has asked for the times of a file, the next
+/// write to the file costs more on Linux, because the write then has to store new times.
 #[cfg(target_os = "linux")]
 fn names_of(file: &File) -> io::Result<u64> {
     use rustix::fs::{StatxFlags, statx};
@@ -206,8 +207,8 @@ impl Disk for RealDisk {
                     return Ok(found);
                 }
             }
-            // A path that ends in `..` has no file name: a folder that does not exist has no folder
-            // above it.
+            // A path that ends in `..` has no file name. If the folder before `..` is missing, so
+            // is the folder above it.
             missing.push(there.file_name().ok_or(ErrorKind::NotFound)?);
         }
         Err(ErrorKind::NotFound.into())
@@ -237,7 +238,7 @@ impl Disk for RealDisk {
         let folder = self.lock_folder(root)?;
         let path = root.join(LOCK_FILE);
         let mut file = self.open_file(&path, OFlags::RDWR | OFlags::CREATE)?;
-        // Older programs lock only this file, not the folder.
+        // Older versions of this program lock only this file, not the folder.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -255,7 +256,7 @@ impl Disk for RealDisk {
     fn lock_shared(&self, root: &Path) -> Result<Box<dyn DiskLock>, LockError> {
         let mut locked = SharedLock(Vec::new());
         let folder = self.folder(root)?.open_again()?;
-        // Older programs lock only this file, not the folder.
+        // Older versions of this program lock only this file, not the folder.
         let file = match self.open_file(&root.join(LOCK_FILE), OFlags::RDONLY) {
             Err(error)
                 if [ErrorKind::NotFound, ErrorKind::PermissionDenied].contains(&error.kind()) =>
@@ -278,8 +279,8 @@ impl Disk for RealDisk {
     }
 
     fn boot(&self) -> io::Result<Option<String>> {
-        // Linux only. Elsewhere, and where the file is hidden from the process, the log takes an
-        // unclean end for a loss of power, which is safe.
+        // Only Linux has this file. On other systems, and where the file is hidden from the
+        // process, the log takes an unclean end for a loss of power, which is safe.
         match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
             Ok(id) => Ok(Some(id.trim().to_owned())),
             Err(error) => match error.kind() {
@@ -320,13 +321,14 @@ struct RealLock {
 
 impl DiskLock for RealLock {}
 
-/// Unlocks before the files are closed. Closing alone would not release the lock while another
-/// thread is just starting a process, which has copies of the files until it runs its own program.
+/// Unlocks before the files are closed. While another thread starts a process, that process has
+/// copies of the files until it runs its own program. During this time closing the files does not
+/// release the lock.
 impl Drop for RealLock {
     fn drop(&mut self) {
-        // A reader that keeps writers out next must not be taken for this process.
+        // The text is removed, because a reader may lock next, and leaves no text of its own.
         let _ = self.file.set_len(0);
-        // If this fails, closing the files releases them, a moment later at worst.
+        // If unlocking fails, closing the files releases the locks, a moment later at worst.
         let _ = self.file.unlock();
         let _ = self.folder.as_ref().map(File::unlock);
     }
@@ -340,7 +342,7 @@ impl DiskLock for SharedLock {}
 
 impl Drop for SharedLock {
     fn drop(&mut self) {
-        // As for `RealLock`.
+        // Unlocks before the files are closed, as `RealLock` does.
         self.0.iter().for_each(|(file, _)| drop(file.unlock()));
     }
 }
@@ -403,8 +405,8 @@ impl DiskFile for RealFile {
 }
 
 impl RealFile {
-    /// A mapping of at least this many bytes. It may reach beyond the end of the file, which
-    /// grows into it.
+    /// A mapping of at least this many bytes. It may reach beyond the end of the file: the file
+    /// grows into the mapping.
     fn mapped(&self, bytes: usize) -> io::Result<Arc<Map>> {
         if let Some(map) = self.map.read().as_ref().filter(|map| map.size() >= bytes) {
             return Ok(map.clone());
@@ -446,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ways_to_one_place_become_alike_also_below_what_is_there() {
+    fn two_paths_to_one_place_have_one_canonical_form_even_if_their_end_is_missing() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
@@ -468,20 +470,21 @@ mod tests {
         lock("process 2").unwrap();
     }
 
-    /// Once, the lock was on the file alone: without its name, a second holder made a new one.
+    /// Once, the lock was on the file alone. After the file was removed, a second holder made and
+    /// locked a new one.
     #[test]
-    fn a_lock_holds_without_the_name_of_its_file() {
+    fn a_lock_stays_if_its_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let lock = |owner| RealDisk::default().lock(dir.path(), owner);
         let held = lock("process 1").unwrap();
         fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
         assert!(matches!(lock("process 2"), Err(LockError::Held { .. })));
-        assert!(!dir.path().join(LOCK_FILE).exists(), "one that is refused changes nothing");
+        assert!(!dir.path().join(LOCK_FILE).exists(), "a refused lock changes nothing");
         drop(held);
         lock("process 2").unwrap();
     }
 
-    /// Older programs lock this file, and not the folder.
+    /// Older versions of this program lock this file, and not the folder.
     #[test]
     fn a_lock_of_the_file_alone_is_honoured() {
         let dir = tempfile::tempdir().unwrap();

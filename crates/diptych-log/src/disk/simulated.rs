@@ -1,14 +1,14 @@
-//! A disk in memory that keeps only the promises that a real one keeps.
+//! A disk in memory that keeps only the promises that a real disk keeps.
 //!
-//! Unsynced writes can be lost, torn at sectors of 512 bytes, and arrive in any order; a name can
-//! be lost with a file that was synced, as long as its folder was not. Any operation can be made to
-//! fail. Everything follows from a seed: a program that runs twice on one seed sees one disk, so
-//! that a run that fails can be repeated.
+//! Unsynced writes can be lost, can be torn at sectors of 512 bytes, and can reach the disk in any
+//! order. A file that was synced can lose its name until its folder is synced, too. Any operation
+//! can be made to fail. Everything follows from a seed: a program that runs twice with one seed
+//! sees the same disk, so a failed run can be repeated.
 //!
-//! A crash is taken from outside: [`SimulatedDisk::power_loss`] and [`SimulatedDisk::process_kill`]
-//! give the disk that the next process finds, as a copy. The old disk goes on: writes to its open
-//! files do not reach the copy, and one history can end in many ways. To stop a program in the
-//! middle, arm a [`Fault::Stop`] first.
+//! The test makes a crash: [`SimulatedDisk::power_loss`] and [`SimulatedDisk::process_kill`] copy
+//! the disk as the next process finds it. The old disk can still be used. Writes to its open files
+//! do not reach the copy, so a test can end one history in many ways. To stop a program in the
+//! middle, a test arms a [`Fault::Stop`] first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,7 @@ pub use random::Random;
 pub struct SimulatedDisk(Arc<Mutex<DiskState>>);
 
 impl SimulatedDisk {
-    /// An empty disk whose chances follow from `seed`.
+    /// An empty disk whose random choices follow from `seed`.
     pub fn new(seed: u64) -> SimulatedDisk {
         SimulatedDisk::of(DiskState {
             random: Random::new(seed),
@@ -62,8 +62,8 @@ impl SimulatedDisk {
         })
     }
 
-    /// The disk as it is found after a loss of power: everything that was synced, and any part of
-    /// the rest, chosen by `seed`. No lock is held.
+    /// The disk after a loss of power: everything that was synced, and any part of the rest, chosen
+    /// by `seed`. All locks are released.
     pub fn power_loss(&self, seed: u64) -> SimulatedDisk {
         let state = self.0.lock();
         let mut random = Random::new(seed);
@@ -79,8 +79,8 @@ impl SimulatedDisk {
         SimulatedDisk::of(after)
     }
 
-    /// The disk as it is found after it was away for a moment while the machine ran on: bytes that
-    /// were not synced are lost, as by a loss of power.
+    /// The disk after it was disconnected for a moment while the machine kept running. Bytes that
+    /// were not synced are lost, as in a loss of power.
     pub fn storage_loss(&self, seed: u64) -> SimulatedDisk {
         let after = self.power_loss(seed);
         {
@@ -91,7 +91,7 @@ impl SimulatedDisk {
         after
     }
 
-    /// A copy of all files onto another file system, everything durable.
+    /// A copy of all files on another file system. Everything in the copy is durable.
     pub fn copy_to_another(&self) -> SimulatedDisk {
         let copy = self.process_kill();
         {
@@ -104,8 +104,8 @@ impl SimulatedDisk {
         copy
     }
 
-    /// The disk as it is found after the process was killed: everything that was written, synced or
-    /// not. No lock is held. A loss of power can still lose unsynced writes.
+    /// The disk after the process was killed: everything that was written, synced or not. All locks
+    /// are released. A loss of power can still lose unsynced writes.
     pub fn process_kill(&self) -> SimulatedDisk {
         let state = self.0.lock();
         let files = state.files.iter().map(File::after_process_kill).collect();
@@ -113,34 +113,34 @@ impl SimulatedDisk {
         SimulatedDisk::of(state.after_crash(names, files, random))
     }
 
-    /// Lets this many more operations pass and then arms the fault, replacing any armed one.
+    /// Arms the fault after this many more operations, in place of any armed fault.
     pub fn fail_after(&self, operations: u64, fault: Fault) {
         let mut state = self.0.lock();
         let from = state.operations() + operations;
         state.armed = Some((from, fault));
     }
 
-    /// Disarms a fault that did not strike yet.
+    /// Disarms a fault that has not occurred yet.
     pub fn disarm(&self) {
         self.0.lock().armed = None;
     }
 
-    /// Whether a [`Fault::Stop`] has struck.
+    /// Whether a [`Fault::Stop`] has occurred.
     pub fn is_stopped(&self) -> bool {
         self.0.lock().stopped
     }
 
-    /// The operations that failed so far because a fault struck or the disk was full, in order.
+    /// The operations that failed so far because of a fault or a full disk, in order.
     pub fn failures(&self) -> Vec<String> {
         self.0.lock().failed.clone()
     }
 
-    /// How many bytes all files together can have.
+    /// Sets how many bytes all files together can have.
     pub fn set_capacity(&self, bytes: u64) {
         self.0.lock().capacity = bytes;
     }
 
-    /// Bytes of all files.
+    /// Number of bytes of all files.
     pub fn used_bytes(&self) -> u64 {
         self.0.lock().used_bytes()
     }
@@ -150,12 +150,12 @@ impl SimulatedDisk {
         self.0.lock().sabotage = Some(sabotage);
     }
 
-    /// How many operations of this kind were asked for, failed ones included.
+    /// The number of calls of this operation, failed ones included.
     pub fn count(&self, operation: Operation) -> u64 {
         self.0.lock().counts.get(&operation).copied().unwrap_or(0)
     }
 
-    /// How many operations were asked for.
+    /// The number of calls of all operations.
     pub fn operations(&self) -> u64 {
         self.0.lock().operations()
     }
@@ -344,7 +344,7 @@ impl Disk for SimulatedDisk {
         Ok(self.0.lock().mounts)
     }
 
-    /// Each path is a folder of its own.
+    /// Each path counts as another folder.
     fn place(&self, root: &Path) -> io::Result<Option<FolderPlace>> {
         let inode = u64::from(crc32c::crc32c(root.as_os_str().as_encoded_bytes()));
         let file_system = FileSystemId::Number(self.0.lock().file_system);
@@ -446,21 +446,21 @@ fn share(file: &mut File, start: usize, end: usize) -> io::Result<Bytes> {
     let bytes = file.share(start, end);
     bytes.map(Bytes::from).ok_or_else(|| {
         let size = file.size();
-        let what = format!("bytes {start}..{end} are shared of a file of {size}");
+        let what = format!("cannot share bytes {start}..{end} of a file of {size} bytes");
         io::Error::new(ErrorKind::UnexpectedEof, what)
     })
 }
 
 struct DiskState {
     random: Random,
-    /// Every file that ever existed, by number; those without a name are removed.
+    /// Every file that ever existed, by number. A file without a name is removed.
     files: Vec<File>,
     names: Names,
     locks: BTreeMap<PathBuf, String>,
-    /// Folders that readers keep writers out of, once for each reader.
+    /// Folders with a shared lock, once for each such lock.
     shared_locks: Vec<PathBuf>,
     counts: BTreeMap<Operation, u64>,
-    /// The number of operations after which it strikes, and the fault.
+    /// The number of operations after which the fault occurs, and the fault.
     armed: Option<(u64, Fault)>,
     stopped: bool,
     failed: Vec<String>,
@@ -479,7 +479,7 @@ impl DiskState {
         self.counts.values().sum()
     }
 
-    /// Counts an operation, and says whether it fails for a fault.
+    /// Counts an operation, and fails if a fault is due for it.
     fn begin(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
         let before = self.operations();
         *self.counts.entry(operation).or_default() += 1;
@@ -509,20 +509,20 @@ impl DiskState {
     }
 
     fn used_bytes(&self) -> u64 {
-        // One with two names takes up its place once.
+        // A file with two names takes its space once.
         let files: BTreeSet<usize> = self.names.files().map(|(_, number)| number).collect();
         let sizes = files.into_iter().filter_map(|number| self.files.get(number));
         sizes.map(|file| file.size() as u64).sum()
     }
 
-    /// How large a file can become, if it is to have `wanted` bytes.
+    /// The size that a file can reach, at most `wanted` bytes.
     fn room_for(&mut self, number: usize, wanted: u64) -> io::Result<u64> {
         let size = self.file(number)?.size() as u64;
         let free = self.capacity.saturating_sub(self.used_bytes());
         Ok(wanted.min(size.saturating_add(free)))
     }
 
-    /// Whether a name can be given, in a folder that is there.
+    /// Checks that a name is free, in a folder that exists.
     fn free(&self, path: &Path) -> io::Result<()> {
         if self.names.get(path).is_some() {
             return Err(error(ErrorKind::AlreadyExists, path));
@@ -563,7 +563,7 @@ impl DiskState {
         file.ok_or_else(|| io::Error::other("a file of another disk"))
     }
 
-    /// Bytes that another file left on the disk, which a sector that was never written may show.
+    /// Bytes that another file left on the disk. A sector that was never written may show them.
     fn stale(&self, number: usize, random: &mut Random) -> Vec<u8> {
         let other = random.index(self.files.len());
         let other = self.files.get(other).filter(|_| other != number);
@@ -595,5 +595,5 @@ fn error(kind: ErrorKind, path: &Path) -> io::Error {
 }
 
 fn address(bytes: u64) -> io::Result<usize> {
-    usize::try_from(bytes).map_err(|_| io::Error::other("beyond what a simulated file can hold"))
+    usize::try_from(bytes).map_err(|_| io::Error::other("too large for a simulated file"))
 }

@@ -137,6 +137,12 @@ impl Engine {
     pub(crate) fn cluster_all(&self) -> Result<(), ReadError> {
         let (mut anew, mut all) = (Clusterer::default(), Ok(()));
         let breaks = Breaks { may_change: &|| self.check_changes(), between: &|| {} };
+        // A segment that is complete for the caller may still wait for its index file.
+        (breaks.may_change)()?;
+        self.flush().map_err(|error| error.cause)?;
+        if !self.is_inline() {
+            self.acceptor.wait_for_parts();
+        }
         loop {
             let step = {
                 let _one_at_a_time = self.clusterer.lock();

@@ -1,16 +1,16 @@
 //! The running checksum of a segment: one number for all its frames up to some place, in the order
 //! of arrival. Pure functions over bytes.
 //!
-//! It binds a derived file to the records that the file was made from. A checksum of the last
-//! frame, or of the segment's header, would not: two copies of one log share the header of a
-//! segment, and one of them can go on with other events of the same sizes. The log itself carries
-//! the running checksum, in a checkpoint record behind each part of the index and in the record
-//! that the next segment begins with. So comparing one record is enough.
+//! The running checksum binds a derived file to the records that the file was made from. A checksum
+//! of the last frame or of the segment's header would not do that: two copies of a log share the
+//! header of a segment, and one copy can continue with other events of the same sizes. The log
+//! itself contains the running checksum, in a checkpoint record behind each part of the index and
+//! in the record that begins the next segment. So one comparison with such a record is enough.
 //!
-//! Each frame enters the running checksum as its own checksum and size. The flag SYNCED is left
-//! out, because it is set when the frame is written and not when it is accepted. The checksum of a
-//! frame is taken for the header of the order of arrival, so a clustered segment has the same
-//! running checksum.
+//! The running checksum is computed from the checksum and the size of each frame. It leaves out the
+//! flag SYNCED, because a frame gets this flag when it is written, after it was accepted. It takes
+//! the checksum that a frame has under the header of the order of arrival, so clustering a segment
+//! does not change it.
 
 use crate::format::{
     frame::{self, CONTROL, Frame, Link},
@@ -58,8 +58,8 @@ impl Chain {
     }
 }
 
-/// Maps different chains to different ones for each `word`: chains that differ once stay different
-/// while the same frames follow.
+/// For each `word`, different chains give different results. So two chains that differ once stay
+/// different as long as the same frames follow.
 fn mix(chain: u64, word: u64) -> u64 {
     let mixed = (chain ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
@@ -93,7 +93,7 @@ impl Checkpoint {
     }
 }
 
-/// The checksum of a frame for the header of the order of arrival.
+/// The checksum that a frame has under the header of the order of arrival.
 fn in_arrival(checksum: u32, head: &Head) -> u32 {
     match head.order {
         Order::Arrival => checksum,
@@ -109,11 +109,11 @@ pub(crate) fn link_in(bytes: &[u8], header: &Header) -> Option<Link> {
     frame.has(CONTROL).then(|| frame.content()).flatten().and_then(frame::take_link)
 }
 
-/// Checks that a complete segment still ends with the records that were there when the next one
+/// Checks that a complete segment still ends with the records that it had when the next segment
 /// began. `events` is the number of its events.
 ///
 /// # Errors
-/// [`Defect`] if it is not.
+/// [`Defect`] if it does not.
 pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Result<(), Defect> {
     let last = match head.order {
         Order::Arrival => {
@@ -123,7 +123,8 @@ pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Re
         Order::Clustered => checkpoints(bytes, head).last().map(|(_, checkpoint)| checkpoint),
     };
     if last.is_none() && bytes.len() as u64 == link.bytes {
-        // The record is not whole, or a program without such records wrote the segment.
+        // The last checkpoint record is damaged, or an older version without such records wrote
+        // this segment.
         let whole = by_content(bytes, head, bytes.len());
         if whole.is_some_and(|whole| whole.to_u64() == link.chain) {
             return Ok(());
@@ -133,7 +134,8 @@ pub(crate) fn ends_as(bytes: &[u8], head: &Head, link: &Link, events: u64) -> Re
 }
 
 /// The running checksum up to offset `end` in the order of arrival, computed from all frames. It
-/// uses the checksums that the frames carry, so a frame that is damaged elsewhere counts as it was.
+/// takes the checksum that each frame contains, without verifying it. So a frame whose other bytes
+/// are damaged counts as the original one.
 pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain> {
     let arrived = frame_order::arrival_bytes(bytes).ok()?;
     let mut chain = Chain::begin(head.seal);
@@ -145,7 +147,7 @@ pub(crate) fn by_content(bytes: &[u8], head: &Head, end: usize) -> Option<Chain>
 /// the next segment.
 ///
 /// # Errors
-/// [`Defect`] if it is not.
+/// [`Defect`] if they do not agree.
 pub(crate) fn fits(
     bytes: u64,
     last: Option<Checkpoint>,
@@ -154,14 +156,14 @@ pub(crate) fn fits(
 ) -> Result<(), Defect> {
     let damaged = |what| Defect { offset: bytes, what };
     if bytes != link.bytes {
-        return Err(damaged("the segment is not as long as when the next one began"));
+        return Err(damaged("the segment has another length than when the next one began"));
     }
     let is_it =
         |last: &Checkpoint| last.after.to_u64() == link.chain && u64::from(last.position) == events;
     match last.filter(is_it) {
         Some(_) => Ok(()),
         None => Err(damaged(
-            "the next segment goes on from other records: one of the two is of another copy",
+            "the next segment continues other records: one of the two is from another copy",
         )),
     }
 }
@@ -191,9 +193,9 @@ pub(crate) fn find_checkpoint(bytes: &[u8], head: &Head, chain: Chain) -> Option
 /// Largest number of frames in a sample.
 const SAMPLED: u32 = 64;
 
-/// A checksum of some frames, for segments that a version without checkpoints wrote: those of the
-/// first event, of the last and of others between. An event without a frame at its offset counts as
-/// zeros.
+/// A checksum of some frames: those of the first event, of the last event, and of others between.
+/// It is for segments that a version without checkpoint records wrote. An event without a frame at
+/// its offset counts as zeros.
 ///
 /// `offset` tells where the frame of each event starts in `bytes`.
 pub(crate) fn sample(
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_marked_when_it_is_written_counts_as_it_was_accepted() {
+    fn marking_a_frame_as_synced_does_not_change_the_running_checksum() {
         let header = header();
         let mut bytes = frames(&header, &["one", "two", "three"]);
         let mut accepted = Chain::begin(header.checksum());
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn other_events_in_front_of_the_same_last_one_are_noticed() {
+    fn other_events_before_the_same_last_event_change_the_running_checksum() {
         let header = header();
         let one = frames(&header, &["one", "two", "three"]);
         let other = frames(&header, &["one", "TWO", "three"]);

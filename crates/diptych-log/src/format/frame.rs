@@ -1,4 +1,4 @@
-//! One event, or one control record, as it stands in a segment. Pure functions over bytes.
+//! A frame: one event or one control record in a segment. Pure functions over bytes.
 //!
 //! ```text
 //!  0  checksum  u32   CRC-32C of body, header bytes 4..16, and the segment's own checksum
@@ -9,13 +9,14 @@
 //! 16  body            commit section (if SECTION), then the encoded event or control record
 //! ```
 //!
-//! All numbers are little-endian. A commit is a run of frames up to one with LAST. The subtle flag
-//! is SYNCED: everything before this frame was durable when it was written. It distinguishes a torn
-//! tail (nothing SYNCED follows the damage) from damaged history (something does).
+//! All numbers are little-endian. A commit is a sequence of frames; only its last frame has the
+//! flag LAST. The subtle flag is SYNCED: everything before this frame was durable when the frame
+//! was written. This flag distinguishes a torn tail (no SYNCED frame follows the damage) from
+//! damaged history (a SYNCED frame follows).
 //!
-//! The body comes first in the checksum, so that callers can compute that part before the position
-//! is known. The segment's checksum comes last, so that bytes of another segment or log are never
-//! taken for a frame of this one.
+//! The checksum covers the body first, so that callers can compute that part before the position is
+//! known. It covers the segment's checksum last, so that bytes of another segment or log are never
+//! taken for a frame of this segment.
 
 use std::convert::Infallible;
 
@@ -36,7 +37,7 @@ pub(crate) const MAX_POSITION: u64 = 1 << 24;
 
 /// The commit ends with this frame.
 pub(crate) const LAST: u8 = 0x01;
-/// Everything before this frame was durable when it was written.
+/// Everything before this frame was durable when this frame was written.
 pub(crate) const SYNCED: u8 = 0x02;
 /// The body begins with a commit section.
 pub(crate) const SECTION: u8 = 0x04;
@@ -55,7 +56,7 @@ pub(crate) const CONTROL_COMMIT: u8 = 1;
 /// The control record that a segment begins with, about the segments before: the time of their last
 /// commit (i64, microseconds since the Unix epoch), then every source, then the [`Link`].
 pub(crate) const CONTROL_BEGIN: u8 = 2;
-/// The control record of a log that was closed here.
+/// The control record that says that the log was closed here.
 pub(crate) const CONTROL_CLOSED: u8 = 3;
 /// A control record with the running checksum of everything before it in its segment (u64): see the
 /// module `chain`.
@@ -90,7 +91,8 @@ pub(crate) fn prepare<E>(
     Ok(())
 }
 
-/// Gives a prepared frame its place: `position` and `time` as they stand in the frame.
+/// Sets the position and the time of a prepared frame, both relative to the segment, and its
+/// checksum.
 pub(crate) fn complete(frame: &mut [u8], position: u32, time: u64, segment_checksum: u32) {
     let Some(header) = frame.first_chunk_mut::<HEADER>() else { return };
     put_u24(header, 7, position);
@@ -130,13 +132,14 @@ pub(crate) fn mark_synced(frame: &mut [u8], segment_checksum: u32) {
 
 /// The difference between the checksums of one frame in two segments: see [`reseal`].
 ///
-/// The segment's checksum comes last in the summed bytes, and CRC is linear: the difference between
-/// two sums that differ only in those bytes does not depend on the rest.
+/// The segment's checksum is the last part of the summed bytes, and CRC is linear. So the
+/// difference between two sums over bytes that differ only there does not depend on the other
+/// bytes.
 pub(crate) fn resealing(from: u32, to: u32) -> u32 {
     crc32c::crc32c(&from.to_le_bytes()) ^ crc32c::crc32c(&to.to_le_bytes())
 }
 
-/// Changes the checksum of a frame that was verified to that of another segment.
+/// Changes the checksum of a verified frame to the checksum that it has in another segment.
 pub(crate) fn reseal(frame: &mut [u8], resealing: u32) {
     if let Some(place) = frame.first_chunk_mut::<4>() {
         *place = (u32::from_le_bytes(*place) ^ resealing).to_le_bytes();
@@ -215,8 +218,8 @@ pub(crate) fn size(bytes: &[u8]) -> usize {
     bytes.first_chunk::<HEADER>().map_or(0, |header| HEADER + length_of(header))
 }
 
-/// The checksum without SYNCED and the size of the frame at the front of `bytes`, which is not
-/// verified.
+/// The checksum without SYNCED, and the size, of the frame at the front of `bytes`. The frame is
+/// not verified.
 pub(crate) fn checksum_and_size(bytes: &[u8]) -> Option<(u32, usize)> {
     let header = bytes.first_chunk::<HEADER>()?;
     let peeked = peek(header)?;
@@ -225,7 +228,7 @@ pub(crate) fn checksum_and_size(bytes: &[u8]) -> Option<(u32, usize)> {
 
 /// The checksum that a frame had before it was marked SYNCED, if it was.
 ///
-/// CRC is linear: a bit at a fixed distance from the end always changes the sum in one way.
+/// CRC is linear: a bit at a fixed distance from the end always changes the sum in the same way.
 fn unsynced(checksum: u32, flags: u8) -> u32 {
     if flags & SYNCED == 0 {
         return checksum;
@@ -235,16 +238,16 @@ fn unsynced(checksum: u32, flags: u8) -> u32 {
     checksum ^ finish(0, &plain, 0) ^ finish(0, &marked, 0)
 }
 
-/// A frame whose checksum holds.
+/// A frame whose checksum is correct.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
     checksum: u32,
     pub(crate) flags: u8,
-    /// Minus the segment's first position.
+    /// The position, minus the segment's first position.
     pub(crate) position: u32,
     /// Microseconds since the segment's base time.
     pub(crate) time: u64,
-    /// Section and event, or section and control record.
+    /// The section, if there is one, and then the event or control record.
     pub(crate) body: &'a [u8],
 }
 
@@ -255,7 +258,7 @@ pub(crate) enum Flaw {
     Nothing,
     /// The bytes end inside of the frame.
     CutShort,
-    /// The checksum does not hold.
+    /// The checksum is wrong.
     Checksum,
 }
 
@@ -264,7 +267,7 @@ impl Flaw {
         match self {
             Flaw::Nothing => "there is no record",
             Flaw::CutShort => "the file ends inside of a record",
-            Flaw::Checksum => "the checksum of a record does not hold",
+            Flaw::Checksum => "the checksum of a record is wrong",
         }
     }
 }
@@ -425,7 +428,7 @@ fn take_tracking(bytes: &[u8]) -> Option<(Tracking, &[u8])> {
 /// Every source's tracking, each with the head when it was stored; ordered by source.
 pub(crate) type TrackingTable = std::collections::BTreeMap<CompactString, (Tracking, Position)>;
 
-/// The record that a segment holds about the one before it.
+/// The statement in a segment about the segment before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     /// The running checksum of all frames of that segment.
@@ -456,7 +459,7 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, chain: u64) {
     out.extend_from_slice(&chain.to_le_bytes());
 }
 
-/// The running checksum in a checkpoint record, if it is one.
+/// The running checksum in the content of a control record, if that is a checkpoint record.
 pub(crate) fn take_checkpoint(content: &[u8]) -> Option<u64> {
     let chain = content.strip_prefix(&[CONTROL_CHECKPOINT])?.try_into().ok()?;
     Some(u64::from_le_bytes(chain))
@@ -534,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn the_synced_mark_is_set_afterwards() {
+    fn a_complete_frame_can_be_marked_as_synced() {
         let mut bytes = frame(LAST, b"some event");
         mark_synced(&mut bytes, 0xABCD_EF01);
         let marked = parse(&bytes, 0xABCD_EF01).unwrap();
@@ -560,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_nothing() {
+    fn zeros_are_not_a_frame() {
         assert_eq!(parse(&[], 1).unwrap_err(), Flaw::Nothing);
         assert_eq!(parse(&[0; 100], 1).unwrap_err(), Flaw::Nothing);
         assert_eq!(parse(&[0; 5], 1).unwrap_err(), Flaw::CutShort);
@@ -583,7 +586,7 @@ mod tests {
         let link = Link { chain: 0x0102_0304_0506_0708, bytes: 99 };
         put_begin(&mut bytes, time, &table, link);
         assert_eq!((take_begin(&bytes), take_link(&bytes)), (Some((time, table)), Some(link)));
-        // An older version left out what it did not know.
+        // An older version did not write the link.
         assert_eq!(take_link(&bytes[..bytes.len() - 16]), None);
     }
 }

@@ -1,11 +1,11 @@
-//! The two orders in which the frames of a sealed segment can lie, and the way from one to the
-//! other and back. Pure functions over bytes.
+//! The two orders that the frames of a sealed segment can have, and how one is made from the other.
+//! Pure functions over bytes.
 //!
-//! A segment is written in the order of arrival. Once it cannot change any more, its frames may be
-//! put together by tag instead, so that a reader of the events of one account finds them next to
-//! each other: the segment is clustered. Nothing in a frame changes except its checksum, which
-//! depends on the header, which states the order. So the bytes in the order of arrival can be
-//! restored to the bit, and reads of a whole segment use those.
+//! A segment is written in the order of arrival. Once it is sealed, it may be clustered: its frames
+//! are ordered by tag, so that a reader of the events of one account finds them next to each other.
+//! In a frame only the checksum changes. It depends on the header of the segment, and the header
+//! states the order. So the bytes in the order of arrival can be restored exactly, and reads of a
+//! whole segment use them.
 
 use std::{borrow::Cow, collections::HashMap, hash::RandomState};
 
@@ -17,7 +17,7 @@ use crate::format::{
     segment::{self, Header, Order},
 };
 
-/// No event, no group.
+/// Stands for "no event" and "no group".
 const NONE: u32 = u32::MAX;
 
 /// A clustered segment.
@@ -29,19 +29,19 @@ pub(crate) struct ClusteredSegment {
     pub(crate) offsets: Vec<u32>,
 }
 
-/// A segment as it arrived, whatever its order is now.
+/// A segment in the order of arrival, whatever order its file has.
 #[derive(Debug)]
 pub(crate) struct ArrivalOrder<'a> {
     /// The header of these bytes.
     pub(crate) header: Header,
     pub(crate) bytes: Cow<'a, [u8]>,
-    /// Where the frame of each event starts in the file, by position; `None` if it is not
+    /// Where the frame of each event starts in the file, by position; `None` if the file is not
     /// clustered.
     pub(crate) offsets: Option<Vec<u32>>,
 }
 
 impl ArrivalOrder<'_> {
-    /// Where this frame of the bytes is in the file.
+    /// The offset of this frame in the file.
     pub(crate) fn place_of(&self, placed: &FrameAt<'_>) -> u64 {
         let offsets = self.offsets.as_ref();
         let offset = offsets.and_then(|offsets| offsets.get(placed.frame.position as usize));
@@ -51,14 +51,14 @@ impl ArrivalOrder<'_> {
 
 /// Clusters a whole segment in the order of arrival.
 ///
-/// Control records come first, in their order. Then come events in groups. Only tags that at least
-/// two events of the segment have count: a group holds the events whose rarest such tag is the same
-/// (of two equally rare tags, the first to occur counts). An event without such a tag is a group of
-/// its own. Groups are in the order of their first positions, and events of a group in that of
-/// theirs. Zeros at the end stay there.
+/// Control records come first, in their order. Then come the events, in groups. A tag is shared if
+/// at least two events of the segment have it. A group contains the events with the same rarest
+/// shared tag. If two tags are equally rare, the tag that occurs first in the segment counts. An
+/// event without a shared tag is a group of its own. Groups are ordered by their first position,
+/// and the events of a group by position. Zeros at the end stay at the end.
 ///
 /// # Errors
-/// [`Defect`] if it is not whole, or not in the order of arrival.
+/// [`Defect`] if the segment is not whole, or not in the order of arrival.
 pub(crate) fn cluster(bytes: &[u8]) -> Result<ClusteredSegment, Defect> {
     let header = Header::parse(bytes).map_err(|_| damaged(0, HEADER_DAMAGED))?;
     if header.order != Order::Arrival {
@@ -94,12 +94,12 @@ pub(crate) fn cluster(bytes: &[u8]) -> Result<ClusteredSegment, Defect> {
 /// The bytes of a segment in the order of arrival; `bytes` themselves if they are in that order.
 ///
 /// # Errors
-/// [`Defect`] if it is clustered and not whole.
+/// [`Defect`] if the segment is clustered and not whole.
 pub(crate) fn arrival_bytes(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Defect> {
     in_arrival_order(bytes).map(|arrived| arrived.bytes)
 }
 
-/// Whether these clustered bytes are the segment that arrived as `arrival`. It copies neither.
+/// Whether `clustered` is the clustered form of the segment in `arrival`. This copies neither.
 ///
 /// # Errors
 /// [`Defect`] if the clustered bytes are not clustered, or not whole.
@@ -115,10 +115,11 @@ pub(crate) fn is_clustering_of(clustered: &[u8], arrival: &[u8]) -> Result<bool,
     Ok(zeros && clustered.len() == arrival.len())
 }
 
-/// The bytes of a segment in the order of arrival, with their header and the places in the file.
+/// The bytes of a segment in the order of arrival, with their header and with the offsets in the
+/// file.
 ///
 /// # Errors
-/// [`Defect`] if its header is, or if it is clustered and not whole.
+/// [`Defect`] if the header is damaged, or if the segment is clustered and not whole.
 pub(crate) fn in_arrival_order(bytes: &[u8]) -> Result<ArrivalOrder<'_>, Defect> {
     let header = Header::parse(bytes).map_err(|_| damaged(0, HEADER_DAMAGED))?;
     if header.order == Order::Arrival {
@@ -137,8 +138,8 @@ fn damaged(offset: usize, what: &'static str) -> Defect {
     Defect { offset: offset as u64, what }
 }
 
-/// Hands every frame of a whole segment to `visit`, with where it starts. Behind the last one
-/// there may be zeros.
+/// Calls `visit` with the offset and the content of every frame of a whole segment. Zeros may
+/// follow the last frame.
 fn walk<'a>(
     bytes: &'a [u8],
     checksum: u32,
@@ -164,19 +165,19 @@ fn walk<'a>(
 struct Event {
     start: u32,
     size: u32,
-    /// Its tags end here in [`Tags::of_events`].
+    /// Where its tags end in [`Tags::of_events`].
     tags_end: u32,
 }
 
-/// The tags of a segment, numbered. Users choose them, so the hash is keyed at random.
+/// The tags of a segment, numbered. Users choose the tags, so the hash has a random key.
 #[derive(Default)]
 struct Tags<'a> {
     numbers: HashMap<&'a str, u32, RandomState>,
-    /// How many events have each.
+    /// Number of events with each tag, by the tag's number.
     counts: Vec<u32>,
-    /// The last event that had it.
+    /// The last event with each tag, by the tag's number.
     last: Vec<u32>,
-    /// Those of every event, one event after another.
+    /// The tag numbers of every event, one event after another.
     of_events: Vec<u32>,
 }
 
@@ -199,8 +200,9 @@ impl<'a> Tags<'a> {
         }
     }
 
-    /// The rarest of these tags that at least two events have; if several are as rare, the first to
-    /// occur. So events with the same tags are in one group, in whichever order they carry them.
+    /// The rarest of these tags that is shared, which means that at least two events have it. If
+    /// two are equally rare, the first to occur counts. So events with the same tags are in one
+    /// group, whatever the order of their tags.
     fn rarest(&self, tags: &[u32]) -> Option<u32> {
         let count = |tag: &u32| self.counts.get(*tag as usize).copied().unwrap_or(0);
         let shared = tags.iter().filter(|tag| count(tag) > 1);
@@ -230,7 +232,7 @@ fn survey(bytes: &[u8], checksum: u32) -> Result<Survey<'_>, Defect> {
             control_bytes += frame.size();
             return Ok(());
         }
-        // Bytes that are no event have no tags; reading them reports the damage.
+        // Bytes that are not an event have no tags. A read of them reports the damage.
         let content = frame.content().unwrap_or(&[]);
         if let Ok(layout) = Layout::of(content) {
             let number = events.len() as u32;
@@ -248,7 +250,7 @@ fn survey(bytes: &[u8], checksum: u32) -> Result<Survey<'_>, Defect> {
 
 const UNFINISHED: &str = "the last commit is not finished";
 
-/// Where the frame of each event goes, the first of them at `begin`.
+/// Where the frame of each event goes. The first frame goes to `begin`.
 fn places(events: &[Event], tags: &Tags<'_>, begin: u32) -> Vec<u32> {
     let mut group_of_tag = vec![NONE; tags.counts.len()];
     let mut groups = Vec::with_capacity(events.len());
@@ -271,7 +273,7 @@ fn places(events: &[Event], tags: &Tags<'_>, begin: u32) -> Vec<u32> {
     }
     let mut next = begin;
     for size in &mut sizes {
-        // From here on it is where the next event of the group goes.
+        // From here on `size` is the offset of the next event of the group.
         next += std::mem::replace(size, next);
     }
     let place = |(event, group): (&Event, &u32)| {
@@ -283,14 +285,14 @@ fn places(events: &[Event], tags: &Tags<'_>, begin: u32) -> Vec<u32> {
 
 /// The frames of a clustered segment.
 struct ClusteredOffsets {
-    /// Control records, in order: the position of the next event, and where it starts.
+    /// Control records, in order: the position of the next event, and the offset of the record.
     controls: Vec<(u32, u32)>,
     /// Where each event starts, by position.
     offsets: Vec<u32>,
 }
 
 fn clustered_offsets(bytes: &[u8], checksum: u32) -> Result<ClusteredOffsets, Defect> {
-    // No frame is as small as its header, so no whole segment has more events.
+    // Every frame is larger than its header, so a whole segment has fewer events than this.
     let most = bytes.len() / frame::HEADER;
     let mut found = ClusteredOffsets { controls: Vec::new(), offsets: Vec::new() };
     let mut count = 0;
@@ -312,7 +314,7 @@ fn clustered_offsets(bytes: &[u8], checksum: u32) -> Result<ClusteredOffsets, De
         }
         match found.offsets.get_mut(position) {
             Some(place) if *place == NONE => *place = start as u32,
-            _ => return Err(damaged(start, "there is a second record of one position")),
+            _ => return Err(damaged(start, "two records have the same position")),
         }
         count += 1;
         Ok(())
@@ -324,7 +326,7 @@ fn clustered_offsets(bytes: &[u8], checksum: u32) -> Result<ClusteredOffsets, De
     Ok(found)
 }
 
-/// Puts the frames back into the order of arrival. `header` is the one of that order.
+/// Puts the frames back into the order of arrival. `header` is the header of that order.
 fn restore_arrival_order(
     bytes: &[u8],
     scattered: &ClusteredOffsets,
@@ -333,13 +335,13 @@ fn restore_arrival_order(
     let mut out = Vec::with_capacity(bytes.len());
     out.extend_from_slice(&header.encode());
     each_in_arrival_order(bytes, scattered, header, |frame| out.extend_from_slice(frame))?;
-    // Zeros at the end stay there.
+    // Zeros at the end stay at the end.
     out.resize(bytes.len(), 0);
     Ok(out)
 }
 
-/// Hands every frame of a clustered segment to `visit`, as it is in the order of arrival. `header`
-/// is the one of that order.
+/// Calls `visit` with every frame of a clustered segment, in the order of arrival and with the
+/// checksum of that order. `header` is the header of that order.
 fn each_in_arrival_order(
     bytes: &[u8],
     scattered: &ClusteredOffsets,

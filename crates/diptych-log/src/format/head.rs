@@ -1,4 +1,4 @@
-//! The published head, as it stands in a file. Pure functions over bytes.
+//! The published head, as it is stored in a file. Pure functions over bytes.
 
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
 
@@ -6,14 +6,15 @@ use diptych_store::{Epoch, LogId, LogIdentity, Position};
 ///
 /// ```text
 ///  0  position  u64   the published head
-///  8  end       u64   offset after its frame in its segment
+///  8  end       u64   offset after the frame of that position, in its segment
 /// 16  log id    16 bytes
 /// 32  epoch     u64
 /// 40  segment   u32   sequence of that segment
 /// 44  checksum  u32   CRC-32C of bytes 0..44
 /// ```
 ///
-/// In the file `head` of a log with a manifest follows which open wrote it:
+/// In the file `head` of a log with a manifest, these bytes follow. They say which open wrote the
+/// file:
 ///
 /// ```text
 /// 48  nonce     16 bytes, as in the manifest
@@ -29,7 +30,7 @@ pub(crate) struct PublishedHead {
 
 impl PublishedHead {
     pub(crate) const BYTES: usize = 48;
-    /// With the nonce.
+    /// Bytes with the nonce.
     pub(crate) const ALL_BYTES: usize = 68;
 
     /// The bytes of the file `head`.
@@ -42,7 +43,7 @@ impl PublishedHead {
         bytes
     }
 
-    /// The nonce of the open that wrote the file `head`, if it is there and whole.
+    /// The nonce of the open that wrote the file `head`; `None` if it is missing or damaged.
     pub(crate) fn nonce_in(bytes: &[u8]) -> Option<[u8; 16]> {
         let (checked, checksum) =
             bytes.get(Self::BYTES - 4..Self::ALL_BYTES)?.split_last_chunk::<4>()?;

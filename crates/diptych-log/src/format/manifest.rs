@@ -1,5 +1,6 @@
-//! The manifest: the small file that says which log a folder holds, up to where it was durable at
-//! least, and where and when it was written. Pure functions over bytes.
+//! The manifest: the small file that says which log a folder contains, and up to which place the
+//! log was durable at least. It also names the place of the folder and the run of the machine in
+//! which it was written. Pure functions over bytes.
 
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
 
@@ -10,9 +11,9 @@ const MAGIC: &[u8; 8] = b"DIPTYMAN";
 const FORMAT: u16 = 1;
 /// Bytes before the fields.
 const HEADER: usize = 20;
-/// Bytes of the name of a run of the machine, at most.
+/// Largest number of bytes of the name of a run of the machine.
 pub(crate) const BOOT: usize = 40;
-/// More than any manifest has, of any version that this program reads.
+/// No manifest of any version that this program reads has more bytes.
 pub(crate) const MOST_BYTES: usize = 64 << 10;
 
 /// The manifest of a log.
@@ -33,7 +34,7 @@ pub(crate) const MOST_BYTES: usize = 64 << 10;
 ///  56  created    i64     nanoseconds since the Unix epoch, 0 if unknown
 ///  64  fs         16 bytes, the UUID; or the number, u64, and zeros
 ///  80  nonce      16 bytes, random for each open that appends
-///  96  before     16 bytes, the nonce in `head` before that
+///  96  before     16 bytes, the nonce that `head` had before this open
 /// 112  mount      u64
 /// 120  boot       40 bytes, UTF-8 and zeros; all zeros if unknown
 /// 160  active     u32 sequence, u64 base, u64 end, u64 position
@@ -49,9 +50,9 @@ pub(crate) struct Manifest {
     /// Where the folder was; `None` if that cannot be known.
     pub(crate) place: Option<FolderPlace>,
     pub(crate) run: Run,
-    /// The segment that was written to, as far as it was durable for certain.
+    /// The segment that the log was writing, up to where it was certainly durable.
     pub(crate) active: ActiveSegment,
-    /// The segment before that, if it is known.
+    /// The segment before the active one, if it is known.
     pub(crate) sealed: Option<SealedSegment>,
     /// The backup that the log was restored from, until it is first opened.
     pub(crate) restored_from: Option<(LogIdentity, Position)>,
@@ -63,7 +64,7 @@ pub(crate) enum Role {
     /// Any open that may append takes commits.
     #[default]
     Primary,
-    /// It takes none: it is kept as a copy of another log.
+    /// It takes no commits, because it is a copy of another log.
     Replica,
 }
 
@@ -88,18 +89,19 @@ pub(crate) struct Run {
     pub(crate) mount: u64,
     /// Empty if it is not known.
     pub(crate) boot: String,
-    /// Commits were acknowledged before they were synced.
+    /// Whether commits were acknowledged before they were synced.
     pub(crate) at_interval: bool,
 }
 
 impl Run {
-    /// Whether no byte that was written in one of them can be lost for the other.
+    /// Whether both are one run of the machine and of its disk. Then the bytes that were written in
+    /// the one are still there in the other.
     pub(crate) fn is_same(&self, other: &Run) -> bool {
         !self.boot.is_empty() && (&self.boot, self.mount) == (&other.boot, other.mount)
     }
 }
 
-/// A segment up to a place where commits end.
+/// A segment, up to the end of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ActiveSegment {
     /// 0 if no segment was begun.
@@ -110,7 +112,7 @@ pub(crate) struct ActiveSegment {
 }
 
 impl ActiveSegment {
-    /// Before the first segment.
+    /// The value of a log that has no segment yet.
     pub(crate) const NONE: ActiveSegment =
         ActiveSegment { sequence: 0, base: Position::START, end: 0, position: Position::START };
 }
@@ -124,7 +126,7 @@ pub(crate) struct SealedSegment {
     pub(crate) chain: u64,
 }
 
-/// Why bytes are no manifest.
+/// Why bytes are not a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadManifest {
     Damaged,
@@ -132,7 +134,7 @@ pub(crate) enum BadManifest {
 }
 
 impl Manifest {
-    /// Whether acknowledged commits need not have been durable.
+    /// Whether the log may have acknowledged commits that were not durable.
     pub(crate) fn was_open_at_interval(&self) -> bool {
         self.state == State::Open && self.run.at_interval
     }
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn an_encoded_manifest_parses_to_the_same_manifest() {
         let mut places = vec![manifest()];
         let place = |file_system| Some(FolderPlace { inode: 5, created: 0, file_system });
         for file_system in [FileSystemId::Unknown, FileSystemId::Number(u64::MAX)] {

@@ -1,21 +1,22 @@
-//! Finding the whole commits in the bytes of a segment, and where they end. Pure functions over
+//! Finds the whole commits in the bytes of a segment, and where they end. Pure functions over
 //! bytes.
 //!
 //! The tail of the last segment may be torn: unsynced writes may be lost in part and in any order.
-//! It is cut back to the last whole commit. The subtle thing is to distinguish this from damage. A
-//! frame marked SYNCED was written after everything before it was durable. So damage with such a
-//! frame behind it is damage to history, and the log refuses to open.
+//! Recovery cuts the segment back to its last whole commit. The subtle point is to distinguish a
+//! torn tail from damage. A frame marked SYNCED was written after everything before it was durable.
+//! So if such a frame follows a damaged place, durable history is damaged, and the log refuses to
+//! open.
 
 use crate::format::frame::{self, CONTROL, Frame, LAST, SYNCED};
 
-/// Where reading begins: after frames that are known to be whole.
+/// Where a scan begins: after frames that are known to be whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScanStart {
     /// Offset in the segment of the first byte to read.
     pub(crate) offset: u64,
     /// The position of the next event, minus the segment's first.
     pub(crate) next: u32,
-    /// The time of the last frame before, since the base time.
+    /// The time of the last frame before `offset`, since the base time.
     pub(crate) time: u64,
     /// The header's checksum.
     pub(crate) checksum: u32,
@@ -37,13 +38,13 @@ pub(crate) struct Recovery {
     pub(crate) next: u32,
     /// The time of the last frame, since the base time.
     pub(crate) time: u64,
-    /// From this offset on nothing proves that the bytes are durable, only that they are there.
+    /// The bytes from this offset on are there, but nothing proves that they are durable.
     pub(crate) unproven: u64,
-    /// Whether bytes other than zeros stand behind the end.
+    /// Whether bytes other than zeros follow the end.
     pub(crate) torn: bool,
 }
 
-/// Bytes that were whole once and are not any more.
+/// Bytes that were whole once and are damaged now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Defect {
     /// Offset in the segment.
@@ -51,10 +52,10 @@ pub(crate) struct Defect {
     pub(crate) what: &'static str,
 }
 
-/// Reads `bytes` of a segment from `from` on and hands every whole commit to `visit`.
+/// Reads `bytes` of a segment from `from` on and calls `visit` with every whole commit.
 ///
 /// # Errors
-/// [`Defect`] if something that was durable is not whole any more.
+/// [`Defect`] if bytes that were durable are damaged now.
 pub(crate) fn recover(
     bytes: &[u8],
     from: ScanStart,
@@ -118,12 +119,12 @@ fn without_zeros(bytes: &[u8]) -> &[u8] {
 /// Largest size of a frame that is checksummed whatever follows it.
 const SMALL: usize = 4096;
 
-/// Whether a whole frame marked SYNCED stands anywhere in `bytes`, at or after position `next`.
+/// Whether `bytes` contain a whole frame marked SYNCED, with position `next` or a later one.
 ///
-/// A large frame is checksummed only if the bytes behind it may be a frame as well: otherwise
-/// payload bytes that look like a header would cost as much time as their length says.
+/// A large frame is checksummed only if the bytes behind it may be a frame, too. Otherwise payload
+/// bytes that look like a header would cost the time of a checksum over the length that they state.
 fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
-    // A frame is larger than its header, which bounds how far positions can have come.
+    // Every frame is larger than its header, so no frame here has a position beyond this one.
     let furthest = u64::from(next) + (bytes.len() / frame::HEADER) as u64 + 1;
     let plausible = |peeked: &frame::UncheckedHeader| {
         (u64::from(next)..=furthest).contains(&u64::from(peeked.position)) && peeked.time >= time
@@ -133,8 +134,8 @@ fn synced_frame_in(bytes: &[u8], next: u32, time: u64, checksum: u32) -> bool {
         let follows = follows.and_then(frame::peek);
         follows.is_none_or(|follows| plausible(&follows) && follows.time >= peeked.time)
     };
-    // No header is all zeros, so headers are not searched for in the zeros at the end; a payload
-    // may end in them.
+    // No header is all zeros, so the search leaves out the zeros at the end. A frame that it finds
+    // may still end with zeros.
     let candidates =
         without_zeros(bytes).windows(frame::HEADER).enumerate().filter(|(at, header)| {
             let peeked = header.first_chunk().and_then(frame::peek);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_anywhere_it_comes_back_to_the_last_whole_commit() {
+    fn a_log_that_is_cut_anywhere_keeps_its_whole_commits() {
         let bytes = log();
         let (_, whole) = commits(&bytes).unwrap();
         let mut ends = vec![0];
@@ -237,17 +238,17 @@ mod tests {
         let second_batch = frame::HEADER + b"event zero".len();
         let last_batch = bytes.len() - frame::HEADER - b"event four".len();
         bytes.truncate(last_batch);
-        // The first frame of the second batch is lost, the rest of that batch is there.
+        // The first frame of the second batch is lost, but the rest of that batch is there.
         bytes[second_batch..second_batch + 10].fill(0);
         let (sizes, found) = commits(&bytes).unwrap();
         assert_eq!((sizes, found.next, found.torn), (vec![1], 1, true));
         assert_eq!(found.unproven, 64);
     }
 
-    /// Once, zeros at the end of the file were cut off before it was read, and with them the end
-    /// of an event that has them.
+    /// Once, zeros at the end of the file were cut off before the file was read. An event that
+    /// ended with zeros lost its end.
     #[test]
-    fn zeros_of_an_event_are_not_those_behind_it() {
+    fn zeros_at_the_end_of_an_event_belong_to_the_event() {
         let mut bytes = log();
         put(&mut bytes, LAST | SYNCED, 5, &[&b"zeros"[..], &[0; 20_000]].concat());
         for prepared in [0, 1, 5_000, 70_000] {
@@ -256,7 +257,7 @@ mod tests {
             let (sizes, found) = commits(&all).unwrap();
             assert_eq!((sizes.len(), found.torn), (5, false), "{prepared}");
             assert_eq!((found.next, found.end), (6, 64 + bytes.len() as u64), "{prepared}");
-            // Before it, damage is seen to be damage for its sake.
+            // This event is marked SYNCED, so damage before it is not a torn tail.
             all[log().len() - 3] ^= 1;
             assert!(commits(&all).is_err(), "{prepared}");
         }

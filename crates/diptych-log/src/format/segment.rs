@@ -7,14 +7,14 @@ pub(crate) const HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"DIPTYSEG";
 /// The version of the segment format that this program writes, and the newest that it reads.
 ///
-/// Version 2 has the layout of version 1. It says that the log has a manifest: a program that does
-/// not know of the manifest must not append to the log.
+/// Version 2 has the layout of version 1. It says that the log has a manifest, so that a program
+/// that does not know manifests does not append to the log.
 pub(crate) const FORMAT: u16 = 2;
 
 /// The order of the frames in a segment: see the module `frame_order`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// One after another, as they were written.
+    /// Frames are in the order in which they were written.
     #[default]
     Arrival,
     /// Frames of events that share a tag are next to each other.
@@ -26,7 +26,7 @@ pub(crate) enum Order {
 /// ```text
 ///  0  magic     8 bytes "DIPTYSEG"
 ///  8  format    u16     2; 1 in segments of older versions
-/// 10  kind      u16     0, or 1 for a clustered one; others are reserved
+/// 10  kind      u16     0 in the order of arrival, 1 if clustered; others are reserved
 /// 12  sequence  u32     1 for the first segment of the log, dense
 /// 16  log id    16 bytes
 /// 32  epoch     u64
@@ -103,12 +103,13 @@ impl Header {
         })
     }
 
-    /// Whether it has the sequence and the base that are in the name of the file.
+    /// Whether the header has the sequence and the base that are in the name of the file.
     pub(crate) fn is_of(&self, sequence: u32, base: Position) -> bool {
         (self.sequence, self.base) == (sequence, base)
     }
 
-    /// As `is_of`, and in the order of arrival: the last segment is never clustered.
+    /// Whether this can be the header of the last segment: as `is_of`, and in the order of arrival,
+    /// because the last segment is never clustered.
     pub(crate) fn is_last(&self, sequence: u32, base: Position) -> bool {
         self.is_of(sequence, base) && self.order == Order::Arrival
     }
@@ -127,8 +128,8 @@ fn field<const N: usize>(header: &[u8; HEADER], at: usize) -> [u8; N] {
     header.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
 }
 
-/// `sequence-base.seg`: from a listing, an open learns all that it needs to know about sealed
-/// segments.
+/// The name is `sequence-base.seg`, so that an open learns from a listing all that it needs to know
+/// about sealed segments.
 pub(crate) fn file_name(sequence: u32, base: Position) -> String {
     format!("{sequence:08}-{:020}.seg", base.get())
 }
@@ -141,8 +142,8 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(u32, Position)> {
     Some((sequence.parse().ok()?, Position::new(base.parse().ok()?)))
 }
 
-/// Whether a segment of identity `before` can precede one of identity `after`: both have one log
-/// id, and the epoch is the same or an earlier one.
+/// Whether a segment of identity `before` can precede a segment of identity `after`: both have the
+/// same log id, and `before` has the same or an earlier epoch.
 pub(crate) fn may_precede(before: LogIdentity, after: LogIdentity) -> bool {
     let (earlier, later) = (before.epoch, after.epoch);
     before.id == after.id && (earlier == later || earlier.number() < later.number())

@@ -1,5 +1,5 @@
-//! The index of a run of events in memory: that of the newest events, and that of a file while it
-//! is built.
+//! The index of consecutive events in memory. The newest events have one, and an index file is
+//! built from one.
 
 use std::{collections::HashMap, hash::RandomState};
 
@@ -7,17 +7,18 @@ use compact_str::CompactString;
 use diptych_store::{KeyedCommit, Position};
 use smallvec::{SmallVec, smallvec};
 
-/// Users choose these names. The hash is keyed by the process at random, so that they cannot choose
-/// names that collide; it costs some ten nanoseconds for each look-up.
+/// Users choose these names. The hash has a random key, so that users cannot choose names that
+/// collide. This costs about ten nanoseconds for each look-up.
 pub(super) type ByName<V> = HashMap<CompactString, V, RandomState>;
 
 /// Most tags of a part have few events, which are stored inline.
 pub(crate) type Positions = SmallVec<[u32; 4]>;
 
-/// Columns over the events from `first` on; positions in it are relative to that.
+/// Columns over the events from `first` on. The positions in `tags` are relative to `first`; those
+/// in `keys` are positions of the log.
 ///
-/// Offsets are those of the events' frames in their segment. Keys stand with the first event of
-/// their commit.
+/// The offsets say where the frame of each event starts in its segment. The columns have the keys
+/// of the commits whose first event they have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
     pub(crate) first: Position,
@@ -37,7 +38,8 @@ impl Columns {
     /// Empty columns, with room for about as many events as `before` has.
     pub(crate) fn after(first: Position, before: &Columns) -> Columns {
         let mut columns = Columns::new(first);
-        // After a much smaller part this reserves too little, after a larger one some goes unused.
+        // If `before` was much smaller, these columns still grow; if it was larger, some room stays
+        // unused.
         columns.offsets.reserve(before.offsets.len());
         columns.types.reserve(before.types.len());
         columns.tags.reserve(before.tags.len());
@@ -114,7 +116,8 @@ impl Columns {
         Some(slice)
     }
 
-    /// Replaces the offsets by those in another order of the segment, which begins at `base`.
+    /// Replaces the offsets after the frames of the segment were put into another order. `offsets`
+    /// has those of all events of the segment, which begins at `base`.
     pub(crate) fn move_to(&mut self, base: Position, offsets: &[u32]) {
         let skipped = (self.first.get() - base.get()) as usize;
         let moved = offsets.iter().skip(skipped).take(self.offsets.len());

@@ -1,4 +1,5 @@
-//! Which events of one index match a filter: by jumps, not by looking at each.
+//! Finds the events of one index that match a filter. The search jumps along the lists of the tags
+//! instead of looking at each event.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ use super::{
     postings::{Cursor, Postings},
 };
 
-/// An index of either kind.
+/// An index in memory or in a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Index<'a> {
     Memory(&'a Columns),
@@ -102,7 +103,7 @@ impl<'a> Index<'a> {
             };
             let Some(next) = next else { break };
             found.push(next);
-            // Items that match the same event move on together: an event is found once.
+            // All items that match this event advance together, so that it is found once.
             for item in items.iter_mut().filter(|item| item.head == Some(next)) {
                 item.advance(walk);
             }
@@ -146,15 +147,16 @@ impl Walk<'_> {
 
 /// The matches of one item, one after another.
 struct Matches<'a> {
-    /// Numbers of its types here, in order; none means that every type will do.
+    /// The numbers of its types in this index, ascending; `None` if every type matches.
     types: Option<Vec<u32>>,
-    /// One for each of its tags, the rarest first.
+    /// A cursor for each of its tags, the rarest tag first.
     tags: Vec<Cursor<'a>>,
     head: Option<u32>,
 }
 
 impl<'a> Matches<'a> {
-    /// Matches of any of these types and all of these tags. Without types, every type will do.
+    /// The events with one of these types and all of these tags. Without types, every type matches.
+    /// `None` if the index has none of the types.
     fn new<'t>(
         walk: Walk<'a>,
         types: impl IntoIterator<Item = &'t Cow<'static, str>>,
@@ -201,8 +203,8 @@ impl<'a> Matches<'a> {
         }
     }
 
-    /// The first event from `at` on that all tags have: each cursor that is behind jumps, until
-    /// none is.
+    /// The first event from `at` on that has all tags. Cursors that are behind jump until all
+    /// cursors are at one event.
     fn seek_tags(&mut self, walk: Walk<'a>, mut at: u32) -> Option<u32> {
         'all: loop {
             for cursor in &mut self.tags {
@@ -243,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn jumps_find_what_a_scan_finds(
+        fn jumps_and_a_scan_find_the_same_events(
             events in proptest::collection::vec(
                 (0u8..4, proptest::collection::vec(0u8..5, 0..4)), 0..400),
             filter in filter(),

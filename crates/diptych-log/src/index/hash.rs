@@ -1,12 +1,12 @@
 //! The hash of names in index and group files: SipHash-1-3 under a key that is random for each log.
 //!
-//! Users choose tags, types and keys. If they knew the hash, such as a CRC, they could choose more
-//! and more names that fall on one slot of a table, and each name would be compared with all before
-//! it. The key must therefore stay where the index is: it is never derived from the id of the log
-//! and never part of an answer, a token or a backup.
+//! Users choose tags, types and keys. With a hash that a user can compute, such as a CRC, the user
+//! could choose many names that fall on one slot of a table. Each new name would then be compared
+//! with all names before it. So the key must stay where the index is: the log never derives it from
+//! its id, and never puts it into an answer, a token or a backup.
 //!
-//! Each file carries the key that it was made with, so it can be read by itself. A log keeps the
-//! key of its newest index file, because groups can be merged only if they share one.
+//! Each file contains the key of its own hashes, so that it can be read by itself. A log continues
+//! to use the key of its newest index file, because only groups with the same key can be merged.
 
 use std::{fmt, hash::Hasher};
 
@@ -64,7 +64,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// The kind of a name, which is hashed with it.
+/// The kind of a name. The hash includes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameKind {
     Tag,
@@ -84,7 +84,7 @@ pub(crate) fn hash(seed: Seed, kind: NameKind, name: &[u8]) -> u32 {
 pub(crate) mod tests {
     use super::*;
 
-    /// Files contain the hash: it must not change with the crate that computes it.
+    /// Files contain these hashes, so every version of the hash crate must compute the same ones.
     #[test]
     fn golden_hashes() {
         let seed = Seed::from_bytes(*b"0123456789abcdef");
@@ -95,8 +95,9 @@ pub(crate) mod tests {
         );
     }
 
-    /// Names that share one CRC-32C. A CRC is linear: with one of two letters at each of 64 places,
-    /// at least 32 independent combinations of places leave it unchanged, and so do all their sums.
+    /// Distinct names with the same CRC-32C. A CRC is linear. Each name has one of two letters at
+    /// each of 64 places. There are at least 32 independent sets of places whose letters can change
+    /// together without changing the CRC. The sums of these sets do not change it either.
     pub(crate) fn of_one_crc(count: usize) -> Vec<String> {
         const PLACES: usize = 64;
         let plain = [b'a'; PLACES];
@@ -129,7 +130,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn names_of_one_crc_are_that() {
+    fn crafted_names_are_distinct_and_share_one_crc() {
         let names = of_one_crc(1_000);
         let distinct: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), 1_000);

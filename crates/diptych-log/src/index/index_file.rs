@@ -16,20 +16,20 @@
 //! 80  checksum  u32     CRC-32C of the rest of the file
 //! 84  reserved  4 bytes of zeros
 //! 88  seed      16 bytes, the key of the hash of names
-//! 104 proof     u64     offset of the checkpoint record that binds it, or 0
+//! 104 proof     u64     offset of the checkpoint record that binds this file, or 0
 //! 112 chain     u64     the running checksum in that record: see the module `chain`
-//! 120 offsets   for each 64 events: u32 where their block starts, behind these; a block is
+//! 120 offsets   for each 64 events: u32 where their block starts, from the first block; a block is
 //!               u32 base, u8 width, then for each event its frame's offset minus base
 //!     types     for each event: its type's number
 //!     names     varint count, then for each: varint length, UTF-8
 //!     tags      slots x u32 (entry's offset behind the slots + 1, or 0), then entries:
 //!               varint length, tag, postings
 //!     keys      likewise: varint length, key, digest (16 bytes), u32 first event, u32 events
-//!     tracking  every source up to here, as in the control record
+//!     tracking  every source up to `end`, as in a control record
 //! ```
 //!
-//! A search in a table begins at the slot that the low bits of the name's hash give, and goes
-//! upwards: see the module `hash`.
+//! A search in a table begins at the slot that the low bits of the name's hash select, and goes on
+//! to the next slots: see the module `hash`.
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -50,7 +50,7 @@ const FORMAT: u16 = 3;
 pub(crate) const HEADER: usize = 120;
 /// Offset of the seed in the header.
 const SEED: usize = 88;
-/// Events whose offsets share a base.
+/// Number of events in a block; their offsets share a base.
 const BLOCK: usize = 64;
 
 /// The records that an index file covers, and how it is bound to them.
@@ -62,13 +62,14 @@ pub(crate) struct Coverage {
     pub(crate) checksum: u32,
     /// Offset in the segment after the last frame that is covered.
     pub(crate) end: u64,
-    /// Time of that frame, since the segment's base time.
+    /// Time of the last frame that is covered, since the segment's base time.
     pub(crate) time: u64,
     /// Offset of the checkpoint record that binds the file to the records before that offset; 0 if
     /// a version without checkpoint records wrote the segment.
     pub(crate) proof: u64,
-    /// The running checksum in that record. Without such a record it is that of the whole segment
-    /// if the next segment has it, and else one of a sample.
+    /// The running checksum in the record at `proof`. If there is no such record, this is the
+    /// checksum of the whole segment where the next segment contains it, and otherwise the checksum
+    /// of a sample of frames.
     pub(crate) chain: Chain,
     /// Tracking of every source up to `end`.
     pub(crate) tracking: TrackingTable,
@@ -82,7 +83,7 @@ impl Coverage {
     }
 }
 
-/// `segment-first-last.run`, so that a listing shows which events are covered.
+/// The name is `segment-first-last.run`, so that a listing shows which events a file covers.
 pub(crate) fn file_name(segment: u32, first: Position, last: Position) -> String {
     format!("{segment:08}-{:020}-{:020}.run", first.get(), last.get())
 }
@@ -235,7 +236,7 @@ pub(super) struct Table {
     seed: Seed,
     kind: NameKind,
     entries: Vec<u8>,
-    /// The hash of each name, and the offset of its entry plus 1.
+    /// The hash of each name, and 1 plus the offset of its entry.
     places: Vec<(u32, u32)>,
 }
 
@@ -253,7 +254,7 @@ impl Table {
     }
 
     fn slots(&self) -> usize {
-        // At most two thirds full, so that a search ends after a step or two.
+        // The table is at most two thirds full, so that a search ends after one or two steps.
         if self.places.is_empty() { 0 } else { (self.places.len() * 3 / 2).next_power_of_two() }
     }
 
@@ -261,7 +262,7 @@ impl Table {
         self.slots() * 4 + self.entries.len()
     }
 
-    /// Writes the table and answers the number of its slots.
+    /// Writes the table and returns the number of its slots.
     fn put(&self, out: &mut Vec<u8>) -> u32 {
         let slots = self.slots();
         let mut table = vec![0_u32; slots];
@@ -288,7 +289,7 @@ pub(crate) struct IndexFileId {
     bytes: usize,
 }
 
-/// An index file whose checksum holds.
+/// An index file whose checksum is correct.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexFile {
     bytes: Bytes,
@@ -300,13 +301,13 @@ pub(crate) struct IndexFile {
     tag_slots: usize,
     key_slots: usize,
     type_names: Vec<CompactString>,
-    /// The numbers of the types in the order of their names, so that a name is found by bisection.
+    /// The numbers of the types, sorted by name, so that a binary search finds a name.
     types_by_name: Vec<u32>,
     seed: Seed,
 }
 
 impl IndexFile {
-    /// Checks the bytes of an index file; `None` if they are not a whole one of this format.
+    /// Checks the bytes of an index file; `None` if the file is not whole or has another format.
     pub(crate) fn parse(bytes: Bytes) -> Option<(IndexFile, Coverage)> {
         let checksum = crc32c::crc32c(bytes.get(..80)?);
         let checksum = crc32c::crc32c_append(checksum, bytes.get(SEED..)?);
@@ -315,13 +316,13 @@ impl IndexFile {
         Some((run, coverage))
     }
 
-    /// The index file in these bytes, if it is the one with this checksum, which was checked
-    /// before. Its content is not read again.
+    /// The index file in these bytes; `None` if it is not the file with the id `before`. That file
+    /// was checked earlier, so its checksum is not computed again.
     pub(crate) fn parse_again(bytes: Bytes, before: IndexFileId) -> Option<IndexFile> {
         IndexFile::parse_checked(bytes).filter(|run| run.id() == before)
     }
 
-    /// An index file whose checksum is checked by the caller.
+    /// Parses an index file whose checksum the caller checks.
     fn parse_checked(bytes: Bytes) -> Option<IndexFile> {
         let header = bytes.first_chunk::<HEADER>()?;
         let u16_at = |at| Some(u16::from_le_bytes(*header.get(at..)?.first_chunk()?));
@@ -356,7 +357,7 @@ impl IndexFile {
         })
     }
 
-    /// Tells this file from any other that this process may find under its name.
+    /// Distinguishes this file from any other that this process may find under its name.
     pub(crate) fn id(&self) -> IndexFileId {
         IndexFileId { checksum: self.checksum, bytes: self.bytes.len() }
     }
@@ -445,7 +446,7 @@ impl IndexFile {
         Some(found)
     }
 
-    /// The entries of the tags and of the keys, by name.
+    /// The entries of the tags and of the keys, sorted by name.
     pub(super) fn tables(&self) -> (&[u8], &[u8]) {
         let [.., tags, keys, tracking] = self.sections;
         let table = |start: usize, slots: usize, end: usize| {
@@ -470,7 +471,7 @@ impl IndexFile {
         self.types_by_name.get(place).copied()
     }
 
-    /// How many events have each type, by the type's number.
+    /// The number of events of each type, indexed by the type's number.
     pub(crate) fn count_types(&self) -> Vec<u64> {
         let mut counts = vec![0; self.type_names.len()];
         for number in (0..self.count).filter_map(|at| self.type_at(at)) {
@@ -485,7 +486,7 @@ impl IndexFile {
         Postings::parse(search(self.section(3), self.tag_slots, Name::Tag(tag), self.seed)?)
     }
 
-    /// Every tag with its list.
+    /// Every tag with the list of its events.
     pub(crate) fn tags(&self) -> impl Iterator<Item = (&str, Postings<'_>)> {
         entries(self.section(3), self.tag_slots)
             .filter_map(|(tag, rest)| Some((tag, Postings::parse(rest)?)))
@@ -563,7 +564,7 @@ fn search<'a>(table: &'a [u8], slots: usize, name: Name<'_>, seed: Seed) -> Opti
     None
 }
 
-/// Every entry's name, and the bytes behind the name.
+/// The name of every entry, and the bytes behind it.
 fn entries(table: &[u8], slots: usize) -> impl Iterator<Item = (&str, &[u8])> {
     let entries = slots.checked_mul(4).and_then(|start| table.get(start..)).unwrap_or(&[]);
     (0..slots).filter_map(move |slot| {
@@ -611,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_what_was_put_in() {
+    fn an_encoded_file_decodes_to_the_same_columns() {
         for events in [0, 1, 63, 64, 65, 1_000] {
             let (columns, coverage) = sample(events);
             let (run, read) = IndexFile::parse(encode(&columns, &coverage, seed()).into()).unwrap();
@@ -698,7 +699,7 @@ mod tests {
     /// Once, names that a user had crafted to share one CRC-32C all fell on one slot: an index of
     /// 400,000 events took 26 seconds instead of 0.8, because each tag passed all before it.
     #[test]
-    fn names_that_are_made_to_collide_do_not() {
+    fn crafted_names_do_not_collide() {
         const NAMES: usize = 20_000;
         let names = hash::tests::of_one_crc(NAMES);
         let (one, other) = names.split_at(NAMES / 2);
@@ -709,12 +710,12 @@ mod tests {
         for run in runs.iter().chain([&merged]) {
             let tags = steps(run.seed, NameKind::Tag, run.section(3), run.tag_slots);
             let keys = steps(run.seed, NameKind::Key, run.section(4), run.key_slots);
-            // A table that is at most two thirds full needs fewer than one and a half.
+            // A table that is at most two thirds full needs fewer than 1.5 steps.
             assert!(tags < 2.0 && keys < 2.0, "{tags} steps for a tag, {keys} for a key");
         }
     }
 
-    /// The index of one event for each of these names, which is its tag and its key.
+    /// An index with one event for each of these names. The name is the event's tag and its key.
     fn hostile(first: u64, names: &[String]) -> IndexFile {
         let mut columns = Columns::new(Position::new(first));
         for (at, name) in (0..).zip(names) {

@@ -1,5 +1,5 @@
-//! Merging index files that follow each other into one. Their sorted tables are merged, without
-//! building the columns again.
+//! Merges consecutive index files into one. Their sorted tables are merged directly, without
+//! building columns in memory again.
 
 use compact_str::CompactString;
 
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::format::frame::take_bytes;
 
-/// The bytes of an index file over all events of `runs`; `None` if one of them is malformed, or if
-/// they do not follow each other.
+/// The bytes of an index file over all events of `runs`; `None` if one of the files is malformed,
+/// or if they are not consecutive.
 pub(crate) fn merge(runs: &[IndexFile], coverage: &Coverage, seed: Seed) -> Option<Vec<u8>> {
     let offsets: Option<Vec<_>> =
         runs.iter().map(|run| run.offsets(0, run.len().saturating_sub(1))).collect();
@@ -69,13 +69,13 @@ fn merge_types(runs: &[IndexFile]) -> Option<(Vec<u32>, Vec<CompactString>)> {
     Some((types, names))
 }
 
-/// The entries of a table that are not merged yet.
+/// The entries of one table that are not merged yet.
 struct TableEntries<'a> {
-    /// The name of the first entry; `None` if there is none.
+    /// The name of the first entry; `None` if no entry is left.
     name: Option<&'a [u8]>,
-    /// Its value, and what follows.
+    /// The value of the first entry, and all entries after it.
     rest: &'a [u8],
-    /// Number that is added to its positions.
+    /// The number to add to the positions in this table.
     shift: u32,
 }
 
@@ -116,7 +116,8 @@ fn merge_keys(mut sources: Vec<TableEntries<'_>>, seed: Seed) -> Option<Table> {
     let mut table = Table::with_capacity(seed, NameKind::Key, 0);
     while let Some(name) = least(&sources) {
         let mut value = None;
-        // The last one counts, as where they are put into one table one after another.
+        // If several files have the key, the last of them counts, as if one table had been filled
+        // in the order of the commits.
         for source in sources.iter_mut().filter(|source| source.name == Some(name)) {
             let (digest, rest) = source.rest.split_first_chunk::<16>()?;
             let (first, rest) = rest.split_first_chunk::<4>()?;
@@ -145,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn files_merged_are_the_file_of_all(
+        fn merging_files_gives_the_file_of_all_events(
             events in proptest::collection::vec((0u8..6, 0u8..9, any::<bool>()), 1..700),
             cuts in proptest::collection::vec(0usize..700, 0..4),
         ) {

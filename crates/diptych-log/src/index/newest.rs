@@ -1,8 +1,8 @@
 //! The index of the newest events, in memory: columns, and commits that are not in them yet.
 //!
-//! For a large commit the writer adds the events to the index, while the disk already works on the
-//! bytes. A look-up that comes earlier adds them first. So no look-up misses a commit that was
-//! accepted.
+//! The events of a large commit enter the index later: the writer adds them while the disk already
+//! writes the bytes. A look-up that happens before that adds them itself first. So no look-up
+//! misses an accepted commit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,22 +11,22 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::columns::Columns;
 
-/// A commit as far as the index is concerned.
+/// The parts of a commit that the index needs.
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) first: Position,
     pub(crate) key: Option<Key>,
     pub(crate) events: Vec<RawEvent>,
-    /// Where the frame of each event is.
+    /// The offset of each event's frame in the segment.
     pub(crate) offsets: Vec<u32>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Newest {
     columns: RwLock<Columns>,
-    /// Whether there may be some in `later`. Set under its lock.
+    /// Whether `later` may contain commits. Set under the lock of `later`.
     behind: AtomicBool,
-    /// Taken after the lock of the columns, or on its own.
+    /// This lock is taken after the lock of the columns, or alone.
     later: Mutex<Vec<Commit>>,
 }
 
@@ -53,7 +53,7 @@ impl Newest {
         self.behind.store(true, Ordering::Release);
     }
 
-    /// Changes the columns.
+    /// Adds the deferred commits, and then changes the columns.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Columns) -> R) -> R {
         let mut columns = self.columns.write();
         self.catch_up(&mut columns);
@@ -72,7 +72,7 @@ impl Newest {
         }
     }
 
-    /// The columns with everything that was added.
+    /// The columns, after the deferred commits were added.
     pub(crate) fn columns(&self) -> RwLockReadGuard<'_, Columns> {
         self.settle();
         self.columns.read()
@@ -83,7 +83,8 @@ impl Newest {
         self.columns.read()
     }
 
-    /// In order, because only the holder of the columns' lock takes commits out.
+    /// Adds the deferred commits in their order, because only the holder of the columns' lock takes
+    /// them out of `later`.
     fn catch_up(&self, columns: &mut Columns) {
         if !self.is_behind() {
             return;
@@ -122,9 +123,9 @@ mod tests {
         Commit { first: Position::new(number + 1), key: None, events, offsets }
     }
 
-    /// A look-up sees at least the commits that were added before it, all of them in order.
+    /// A look-up sees every commit that was added before it, and sees all commits in order.
     #[test]
-    fn nobody_sees_an_index_that_is_behind() {
+    fn no_look_up_misses_a_deferred_commit() {
         const COMMITS: u64 = 20_000;
         let newest = Arc::new(Newest::new(Columns::new(Position::new(1))));
         let added = Arc::new(std::sync::atomic::AtomicU64::new(0));

@@ -4,11 +4,11 @@
 //! count    varint
 //! skips    if there is more than one block, for each: u32 its first position,
 //!          u32 the offset of its deltas behind the skips
-//! deltas   varints; in a block the first from 0 (or, in a single block, from 0), each further
-//!          one from the position before it
+//! deltas   varints: in each block the first position, then for each further position its
+//!          distance from the position before it
 //! ```
 //!
-//! A block has up to 128 positions, so that a jump decodes one block and not the list.
+//! A block has up to 128 positions, so that a jump decodes one block instead of the whole list.
 
 use std::cmp::Ordering;
 
@@ -39,8 +39,8 @@ fn put_deltas(positions: &[u32], out: &mut Vec<u8>) {
     }
 }
 
-/// Adds the encoded list at the front of `bytes` to `out`, every position higher by `shift`, and
-/// answers what follows it.
+/// Decodes the list at the front of `bytes`, adds `shift` to each of its positions and appends them
+/// to `out`. Returns the bytes behind the list.
 pub(super) fn decode<'a>(bytes: &'a [u8], shift: u32, out: &mut Vec<u32>) -> Option<&'a [u8]> {
     let (count, rest) = take_varint(bytes)?;
     let count = usize::try_from(count).ok()?;
@@ -78,7 +78,7 @@ impl<'a> Postings<'a> {
         Some(Postings::Encoded { count, skips, deltas })
     }
 
-    /// How many positions.
+    /// Number of positions.
     pub(crate) fn len(&self) -> usize {
         match self {
             Postings::Plain(positions) => positions.len(),
@@ -155,7 +155,8 @@ fn skip(skips: &[u8], block: usize) -> Option<(u32, u32)> {
     Some((u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])))
 }
 
-/// Walks a list from jump to jump; jumps in one direction cost one decoded block at a time.
+/// Walks a list by jumps. The cursor keeps the block that it decoded last, so that a jump within
+/// this block decodes nothing.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     postings: Postings<'a>,
@@ -215,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_lists_answer_as_plain_ones(
+        fn encoded_and_plain_lists_give_the_same_answers(
             gaps in proptest::collection::vec(1u32..400, 0..700),
             jumps in proptest::collection::vec(0u32..300_000, 1..20),
         ) {
@@ -236,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn malformed_lists_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             if let Some(postings) = Postings::parse(&bytes) && postings.len() < 10_000 {
                 let mut cursor = Cursor::new(postings);
                 let _ = (cursor.at_or_after(7), cursor.at_or_before(7), postings.rank(9));

@@ -1,26 +1,28 @@
-//! A group file: which of up to 64 consecutive segments have a name, so that a look-up need not
-//! search the index of each. It is derived, never synced, and rebuilt if it is unusable.
+//! A group file says for each name which of up to 64 consecutive segments may have it. So a look-up
+//! does not have to search the index of each segment. The file is derived from the index files and
+//! never synced; if it is unusable, it is rebuilt.
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYGRP"
 //!  8  format    u16     3
 //! 10  width     u16     bytes of a set of segments: 1 or 8
 //! 12  first     u32     sequence of the first segment
-//! 16  segments  u32     how many, at most 8 times the width
-//! 20  names     u32     how many
-//! 24  bits      u32     of a hash, from the top, that say which bucket it is in
+//! 16  segments  u32     number of segments, at most 8 times the width
+//! 20  names     u32     number of names
+//! 24  bits      u32     number of the top bits of a hash that select its bucket
 //! 28  checksum  u32     CRC-32C of the rest of the file
 //! 32  seed      16 bytes, the key of the hash of names
-//! 48  marks     for each segment u64: the running checksum of all its frames, as the next segment
-//!               says it, or 0 if it has no event, or the next one is of an older version
-//!     buckets   2^bits + 1 x u32: where in the hashes each begins, and where the last ends
+//! 48  marks     for each segment u64: the running checksum of all its frames, from the record that
+//!               begins the next segment; 0 if the segment has no event, or if an older
+//!               version wrote the next segment
+//!     buckets   2^bits + 1 x u32: where each begins in the hashes, and where the last ends
 //!     hashes    names x u32, ascending
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
 //! ```
 //!
 //! Names are tags, types and keys, stored by a hash of 32 bits: see the module `hash`. Two names
-//! with one hash share a set, so a look-up may search a segment that has nothing. It never leaves
-//! out a segment that has something.
+//! with the same hash share a set, so a look-up may search a segment without a match. A look-up
+//! never leaves out a segment that has a match.
 
 use std::iter::Peekable;
 
@@ -34,13 +36,13 @@ const FORMAT: u16 = 3;
 const HEADER: usize = 48;
 /// Offset of the seed in the header, behind the checksum.
 const SEED: usize = 32;
-/// Names in a bucket, on average.
+/// Average number of names in a bucket.
 const BUCKET: usize = 8;
 
 /// The names that a look-up needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NameQuery<'a> {
-    /// Names do not narrow the look-up.
+    /// The look-up is for any name, so every segment may have a match.
     Any,
     One(Name<'a>),
     Filter(&'a Filter),
@@ -58,7 +60,7 @@ impl<'a> NameQuery<'a> {
 /// The hash of a name, and the segments that have it.
 pub(super) type FilterEntry = (u32, u64);
 
-/// The hashes of the names in one segment, ascending and each once.
+/// The hashes of the names in one segment, ascending and without duplicates.
 #[derive(Debug)]
 pub(crate) struct SegmentHashes(Vec<u32>);
 
@@ -71,7 +73,7 @@ impl SegmentHashes {
     }
 }
 
-/// The entries of segments that follow each other.
+/// The entries of consecutive segments.
 pub(crate) fn of_segments(
     segments: &[SegmentHashes],
 ) -> MergedEntries<impl Iterator<Item = FilterEntry> + Clone> {
@@ -82,7 +84,7 @@ pub(crate) fn of_segments(
     MergedEntries { sources: sources.collect() }
 }
 
-/// The entries of several groups that follow each other and share a seed.
+/// The entries of consecutive groups that share a seed.
 pub(crate) fn merge(
     groups: &[SegmentFilter],
 ) -> MergedEntries<impl Iterator<Item = FilterEntry> + Clone> {
@@ -95,7 +97,8 @@ pub(crate) fn merge(
     MergedEntries { sources: sources.collect() }
 }
 
-/// Merges ascending entries of several sources one by one, so that they are never all in memory.
+/// Merges the ascending entries of several sources one by one, so that memory never has all
+/// entries.
 #[derive(Clone, Debug)]
 pub(crate) struct MergedEntries<I: Iterator<Item = FilterEntry>> {
     sources: Vec<Peekable<I>>,
@@ -117,7 +120,7 @@ impl<I: Iterator<Item = FilterEntry>> Iterator for MergedEntries<I> {
     }
 }
 
-/// The bytes of a group file. `entries` ascend, with each hash once.
+/// The bytes of a group file. `entries` are ascending by hash, and each hash occurs once.
 pub(crate) fn encode(
     first: u32,
     marks: &[u64],
@@ -168,7 +171,7 @@ pub(crate) fn is_older(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC) && older && field(28, 4) == checksum(bytes).to_le_bytes()
 }
 
-/// A group file whose checksum holds.
+/// A group file whose checksum is correct.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFilter {
     bytes: Bytes,
@@ -186,14 +189,14 @@ pub(crate) struct SegmentFilter {
 }
 
 impl SegmentFilter {
-    /// Checks the bytes of a group file; `None` if they are not a whole one of this format.
+    /// Checks the bytes of a group file; `None` if the file is not whole or has another format.
     pub(crate) fn parse(bytes: Bytes) -> Option<SegmentFilter> {
         let found = checksum(&bytes);
         SegmentFilter::parse_again(bytes, found)
     }
 
-    /// The group file in these bytes, if it is the one with this checksum, which was checked
-    /// before. Its content is not read again.
+    /// The group file in these bytes; `None` if it is not the file with the checksum `before`. That
+    /// file was checked earlier, so its checksum is not computed again.
     pub(crate) fn parse_again(bytes: Bytes, before: u32) -> Option<SegmentFilter> {
         let u16_at = |at| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let u32_at = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
@@ -236,7 +239,7 @@ impl SegmentFilter {
         }
     }
 
-    /// The mark of a segment, which is counted from the first of the group.
+    /// The mark of a segment. `segment` counts from the first segment of the group.
     pub(crate) fn mark(&self, segment: u32) -> Option<u64> {
         let bytes = self.bytes.get(HEADER + segment as usize * 8..)?.first_chunk()?;
         Some(u64::from_le_bytes(*bytes))
@@ -271,7 +274,7 @@ impl SegmentFilter {
         self.find(name.hash(self.seed))
     }
 
-    /// The segments that may have what is wanted.
+    /// The segments that may have a match of this query.
     pub(crate) fn having(&self, wanted: NameQuery<'_>) -> u64 {
         match wanted {
             NameQuery::Any => u64::MAX,
@@ -331,7 +334,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn malformed_groups_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut bytes = [&MAGIC[..], &[3, 0], &bytes].concat();
             if bytes.len() > HEADER {
                 let checksum = checksum(&bytes);
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_types_and_keys_are_told_apart() {
+    fn a_tag_a_type_and_a_key_with_one_text_are_different_names() {
         let entries = [Name::Tag("a:1"), Name::Type("paid"), Name::Key("k")];
         let hashes = entries.map(|name| SegmentHashes::new(vec![name.hash(seed())]));
         let bytes = encode(1, &[1, 2, 3], of_segments(&hashes), seed());

@@ -1,16 +1,17 @@
-//! Clustering sealed segments: putting their frames into the other order of the module
-//! `frame_order`, so that a reader of the events of one tag touches a few places of a segment
-//! instead of many.
+//! Clusters sealed segments: puts their frames into the clustered order of the module
+//! `frame_order`. A reader of the events of one tag then touches a few places of a segment instead
+//! of many.
 //!
-//! A segment is clustered once the one after it is sealed too. Then that one is durable, and so
-//! is the beginning of the one after it: however an open finds the end of the log, it never has to
-//! go on in a clustered segment.
+//! A segment is clustered once the next segment, too, is sealed. At that time the next segment is
+//! durable, and so is the beginning of the segment after it. The end of the log is therefore never
+//! in a clustered segment, however an open finds it, and an open never has to append to a clustered
+//! segment.
 //!
-//! The subtle thing is that the file is replaced under readers. Readers that still hold the old
-//! parts of the index hold the old segment with them, which is pinned in memory before its name
-//! goes to the new file, and is never opened again. Old and new file have different headers, and an
-//! index file names its header. So whichever files a crash leaves, an index file that does not fit
-//! is rebuilt.
+//! The subtle point: the file is replaced while readers use it. A reader with old index parts needs
+//! the old segment. So the old segment is pinned in memory before its name goes to the new file,
+//! and it is never opened again by its name. The old and the new file have different headers, and
+//! each index file contains the checksum of the header of its segment. So whichever files a crash
+//! leaves, an open notices an index file that does not fit its segment, and rebuilds it.
 
 use std::{
     io,
@@ -35,27 +36,28 @@ use crate::{
     shared::SharedState,
 };
 
-/// Bytes that go to the disk at a time, so that the syncs of commits never wait for more.
+/// Bytes that are written between two syncs. The sync of a commit never has to wait for more.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How far clustering has come. The thread that clusters segments holds it.
+/// The progress of clustering. The thread that clusters segments owns it.
 #[derive(Debug, Default)]
 pub(crate) struct Clusterer {
     /// The first segment that was not considered yet.
     next: u32,
 }
 
-/// The engine, as far as clustering needs it.
+/// The calls into the engine that clustering makes.
 pub(crate) struct Breaks<'a> {
-    /// Whether files may be changed: not those of a backup, and none after a failure.
+    /// Fails if no file may be changed: in a backup, and after a failure of the log.
     pub(crate) may_change: &'a dyn Fn() -> Result<(), ReadError>,
-    /// Called now and then, for work that should not wait as long as clustering takes.
+    /// Called between two writes of clustering, for work that should not wait until clustering
+    /// ends.
     pub(crate) between: &'a dyn Fn(),
 }
 
 /// The outcome of one step.
 pub(crate) enum Step {
-    /// Nothing any more.
+    /// No segment is left that can be clustered.
     Done,
     /// A segment was clustered, in this time.
     Clustered(Duration),
@@ -64,8 +66,8 @@ pub(crate) enum Step {
 }
 
 impl Clusterer {
-    /// Clusters the next segment that can be clustered. After a failure it is tried again by the
-    /// next call.
+    /// Clusters the next segment that can be clustered. After an error the next call tries the same
+    /// segment again.
     pub(crate) fn cluster_next(
         &mut self,
         shared: &SharedState,
@@ -98,8 +100,8 @@ impl Clusterer {
     }
 }
 
-/// Whether clustering the segment would take more memory than it may: its clustered bytes are all
-/// in memory.
+/// Whether the segment is larger than `tidy_bytes`. Clustering takes at least as much memory as the
+/// segment is long, because all clustered bytes are in memory.
 fn is_too_large(shared: &SharedState, segment: &Segment) -> Result<bool, ReadError> {
     let file = shared.disk().open_read(&segment.path, 0).and_then(|file| file.size());
     let bytes = file.map_err(|error| read_failed(&segment.path, error))?;
@@ -111,7 +113,7 @@ fn is_too_large(shared: &SharedState, segment: &Segment) -> Result<bool, ReadErr
     Ok(bytes > limit)
 }
 
-/// Puts a clustered file in the place of a segment, and then the parts of its index.
+/// Replaces a segment by its clustered file, and then its index parts by one new part.
 fn cluster(
     shared: &SharedState,
     segment: &Arc<Segment>,
@@ -140,7 +142,7 @@ fn cluster(
         return Err(corruption(path, 0, "the index and the log disagree").into());
     };
     let events = clustered.offsets.len() as u32;
-    // From here on their names may lead to other files, or nowhere.
+    // From here on the names of these files may lead to other files, or to none.
     parts.iter().try_for_each(|part| part.pin(shared.disk()))?;
     segment.pin(shared.disk()).map_err(failed)?;
     let replaced = replace_file(shared, path, &clustered.bytes, &published.bytes, between);
@@ -160,9 +162,10 @@ fn cluster(
     Ok(())
 }
 
-/// Gives the name of a segment to its clustered bytes, once they are durable and verified to be
-/// the same segment. If this fails, nothing has changed, unless the last step failed: then the
-/// name leads to the old or to the new file.
+/// Writes the clustered bytes of a segment to a file, syncs it, reads it back, and gives it the
+/// name of the segment. Before that, this verifies that the bytes are the same segment. After an
+/// error the name still leads to the old file. The exception is an error of the last step, the
+/// rename and its sync: then the name leads to the old or to the new file.
 fn replace_file(
     shared: &SharedState,
     path: &Path,
@@ -174,7 +177,7 @@ fn replace_file(
         return Err(io::Error::other("the clustered bytes are another segment"));
     }
     let (disk, temporary) = (shared.disk(), path.with_extension("tmp"));
-    // An earlier attempt may have left one.
+    // An earlier attempt may have left a file with this name.
     let _ = disk.remove(&temporary);
     let replaced = || {
         let file = disk.create(&temporary, 0)?;
@@ -185,7 +188,7 @@ fn replace_file(
         }
         for (offset, chunk) in (0..).step_by(CHUNK_BYTES).zip(clustered.chunks(CHUNK_BYTES)) {
             if file.read_at(offset, chunk.len())? != chunk {
-                return Err(io::Error::other("it reads differently from what was written"));
+                return Err(io::Error::other("the file does not have the bytes just written"));
             }
         }
         disk.rename(&temporary, path)?;
@@ -197,8 +200,8 @@ fn replace_file(
     })
 }
 
-/// The parts of the first segment from `from` on that can be clustered, as far as the catalog shows
-/// without reading a header; empty if there is none.
+/// The index parts of the next segment from `from` on, if it can be clustered as far as the catalog
+/// shows without reading a header; otherwise empty.
 fn next_of(catalog: &Catalog, from: u32) -> Vec<Arc<IndexPart>> {
     let parts = &catalog.parts;
     let mut sealed = parts.iter().rev().filter(|part| part.segment.is_sealed());

@@ -1,4 +1,4 @@
-//! Building segment filters, for groups of eight and of 64 complete segments.
+//! Builds segment filters, for groups of eight and of 64 complete segments.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,13 +18,13 @@ use crate::{
     shared::SharedState,
 };
 
-/// Builds all groups that can be built. A failure is only logged: without a group look-ups are
-/// slower, but right.
+/// Builds all groups that can be built. A failure is only logged: without a group, look-ups are
+/// slower, but find the same events.
 pub(crate) fn build_all(shared: &SharedState) {
     while build_next(shared) {}
 }
 
-/// Builds the next group, if there is one to build; answers whether it was built.
+/// Builds the next group, if there is one to build. Returns whether it was built.
 pub(crate) fn build_next(shared: &SharedState) -> bool {
     let catalog = shared.catalog();
     let active = catalog.parts.last().map_or(0, |part| part.segment.sequence);
@@ -33,13 +33,13 @@ pub(crate) fn build_next(shared: &SharedState) -> bool {
         many => many,
     };
     made.unwrap_or_else(|error| {
-        tracing::warn!(%error, "no group is made now");
+        tracing::warn!(%error, "cannot build a group file now");
         None
     })
     .unwrap_or(false)
 }
 
-/// Merges eight groups of eight into one, if there are eight to merge.
+/// Merges eight groups of eight segments into one group of 64, if there are eight to merge.
 fn merge_filters(
     shared: &SharedState,
     catalog: &Catalog,
@@ -58,12 +58,12 @@ fn merge_filters(
         let filters = members.iter().map(|span| span.file.load(shared.disk(), catalog.of(span)));
         let Some(facts) = facts else { continue };
         if facts.iter().any(|facts| facts.seed != shared.seed()) {
-            // Their hashes have another seed: they are rebuilt first.
+            // A group has hashes with another seed: `build_filter` rebuilds it first.
             continue;
         }
         let filters = filters.collect::<Result<Option<Vec<SegmentFilter>>, _>>()?;
         let Some(filters) = filters else { continue };
-        // A set of 64 segments takes seven bytes more than one of eight.
+        // A name takes twelve bytes in a group of 64 segments, and five in a group of eight.
         let bytes = filters.iter().map(|filter| filter.size().saturating_mul(12) / 5);
         if bytes.sum::<u64>() > shared.options().tuning.tidy_bytes {
             continue;
@@ -81,7 +81,7 @@ fn merge_filters(
     Ok(None)
 }
 
-/// Builds a group of the first eight complete segments without a usable one.
+/// Builds a group of the first eight complete segments that have no usable group.
 fn build_filter(
     shared: &SharedState,
     catalog: &Catalog,
@@ -93,7 +93,7 @@ fn build_filter(
         let of = |filter: &FilterSpan| filter.file.first <= first && filter.file.last >= last;
         if let Some(there) = catalog.filters.iter().find(|filter| of(filter)) {
             let facts = there.file.facts(shared.disk(), catalog.of(there))?;
-            // A group that is to be merged must have the seed of this log.
+            // A group of eight is merged later, so it must have the seed of this log.
             let is_merged = there.file.segments() == MANY;
             if facts.is_some_and(|facts| is_merged || facts.seed == shared.seed()) {
                 continue;
@@ -103,12 +103,14 @@ fn build_filter(
         let parts: Vec<_> =
             parts.filter(|part| (first..=last).contains(&part.segment.sequence)).cloned().collect();
         if parts.iter().any(|part| part.path().is_none()) {
-            // One part is still to be written to a file.
+            // The indexer has still to write one of the parts to a file.
             return Ok(None);
         }
         let runs = parts.iter().map(|part| part.run(shared.disk()));
         let runs = runs.collect::<Result<Vec<_>, _>>()?;
-        // A name takes ten bytes in an index file, and nine here and in the filter together.
+        // A tag or a key takes at least ten bytes in an index file, and nine here: four in
+        // `hashes`, and five in the encoded group. Type names may be shorter in the file, but they
+        // are few.
         if runs.iter().map(IndexFile::size).sum::<u64>() > shared.options().tuning.tidy_bytes {
             continue;
         }
@@ -143,14 +145,14 @@ fn hashes(
     (0..FEW).map(of_segment).collect()
 }
 
-/// Writes a filter and adds it to the catalog; answers whether that succeeded.
+/// Writes a filter and adds it to the catalog. Returns whether that succeeded.
 fn place_filter(shared: &SharedState, first: u32, last: u32, bytes: &[u8], always: u64) -> bool {
     let path = shared.folders().index.join(filter_file::file_name(first, last));
     let written = derived::write(shared.disk(), &path, bytes);
     let mapped = written.and_then(|()| shared.maps().map(shared.disk(), &path));
     let filter = match mapped.map(SegmentFilter::parse) {
         Ok(Some(filter)) => filter,
-        Ok(None) => return no_filter(&path, "it is not what was written a moment ago"),
+        Ok(None) => return no_filter(&path, "the file does not have the bytes just written"),
         Err(error) => return no_filter(&path, &error.to_string()),
     };
     let (maps, made) = (shared.maps(), (filter, always));

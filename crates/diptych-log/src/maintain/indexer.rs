@@ -1,5 +1,5 @@
-//! Writing the index to files: each part once its records are durable, and one file for a whole
-//! segment once that is complete.
+//! Writes the index to files: each part once its records are durable. Once a segment is complete,
+//! its files are merged into one.
 
 use std::{
     io,
@@ -19,17 +19,17 @@ use crate::{
     shared::SharedState,
 };
 
-/// Number of parts of about one size that are merged into one.
+/// Number of parts of about the same size that are merged into one.
 const RECENT: usize = 4;
 
 /// A part of the index to write to a file once the records that it covers are durable.
 #[derive(Debug)]
 pub(crate) struct IndexJob {
     pub(crate) segment: Arc<Segment>,
-    /// `None` if all its events are in files already.
+    /// `None` if index files already have all events that this job covers.
     pub(crate) part: Option<Arc<IndexPart>>,
     pub(crate) coverage: Coverage,
-    /// It is the last part of its segment: all of them can be merged into one file.
+    /// Whether this is the last part of its segment: then all its parts are merged into one file.
     pub(crate) seals: bool,
 }
 
@@ -55,8 +55,9 @@ pub(crate) enum Work {
     Stop,
 }
 
-/// When the indexer thread does work that is never urgent: once no segment was completed for
-/// [`Tuning::tidy_after`]. While many commits come, they get the processor and the disk.
+/// Decides when the indexer thread does work that is never urgent: once no segment was completed
+/// for [`Tuning::tidy_after`]. Until then the commits have the processor and the disk. The work
+/// starts after [`Tuning::tidy_at_latest`] even if segments are completed all the time.
 #[derive(Debug)]
 pub(crate) struct TidyTimer {
     due: Option<Instant>,
@@ -64,8 +65,8 @@ pub(crate) struct TidyTimer {
 }
 
 impl TidyTimer {
-    /// Due at once, because segments of a log that was opened may not be clustered yet, or without
-    /// a filter.
+    /// A timer that is due at once, because a log that was just opened may have segments that are
+    /// not clustered or have no filter.
     pub(crate) fn due_now() -> TidyTimer {
         TidyTimer { due: Some(Instant::now()), waits_since: None }
     }
@@ -74,17 +75,17 @@ impl TidyTimer {
         self.due
     }
 
-    /// A segment was completed.
+    /// Postpones the work, because a segment was completed.
     pub(crate) fn postpone(&mut self, tuning: &Tuning) {
         let now = Instant::now();
         let since = *self.waits_since.get_or_insert(now);
-        // An instant that the clock cannot express never comes.
+        // A limit is ignored if the clock cannot express its instant.
         let (soon, latest) =
             (now.checked_add(tuning.tidy_after), since.checked_add(tuning.tidy_at_latest));
         self.due = soon.into_iter().chain(latest).min();
     }
 
-    /// Some work was done, and there may be more at `next`.
+    /// Sets when there may be more work, after some was done; `None` if there is no more.
     pub(crate) fn set(&mut self, next: Option<Instant>) {
         self.due = next;
         self.waits_since = next.and(self.waits_since);
@@ -92,13 +93,13 @@ impl TidyTimer {
 }
 
 impl Indexer {
-    /// Has these parts written to files by the indexer thread.
+    /// Gives these parts to the indexer thread, which writes them to files.
     pub(crate) fn hand_over(&self, jobs: Vec<IndexJob>) {
         self.jobs.lock().waiting.extend(jobs);
         self.work.notify_one();
     }
 
-    /// Waits for jobs, which go first, or until a segment is due to be clustered.
+    /// Waits until there are jobs or the work that is never urgent is due. Jobs go first.
     pub(crate) fn wait(&self, due: Option<Instant>) -> Work {
         let mut jobs = self.jobs.lock();
         loop {
@@ -114,13 +115,12 @@ impl Indexer {
         }
     }
 
-    /// The waiting parts, for the indexer thread while it does something that takes long.
+    /// Takes the waiting parts. The indexer thread calls this in the middle of long work.
     pub(crate) fn take_waiting(&self) -> Vec<IndexJob> {
         std::mem::take(&mut self.jobs.lock().waiting)
     }
 
-    /// Waits before work is tried again; answers whether it should be, which is not so once the
-    /// thread is to end.
+    /// Waits before failed work is tried again. Returns `false` if the thread should end instead.
     pub(crate) fn pause(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         let mut jobs = self.jobs.lock();
@@ -132,7 +132,7 @@ impl Indexer {
         false
     }
 
-    /// Lets the thread end once it has done the waiting work.
+    /// Tells the thread to end once it has done the waiting work.
     pub(crate) fn stop(&self) {
         self.jobs.lock().stop = true;
         self.work.notify_one();
@@ -141,12 +141,13 @@ impl Indexer {
 
 /// Writes a part of the index to a file, and merges files of its segment.
 ///
-/// When this fails the log is whole, and this can be called again. But the log must stop in the
-/// end: without index files memory would fill up.
+/// After an error the log is still whole, and this can be called again. But if every call fails,
+/// the log must stop at some time: without index files the index in memory would grow for ever.
 pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(), String> {
     let seed = shared.seed();
     if let Some(part) = &job.part {
-        // Nothing is added to the part any more, so this lock holds up no reader.
+        // The part no longer grows, so no writer waits for this lock, and no reader behind a
+        // writer.
         let encoded = part.ask(shared.disk(), |index| match index {
             Index::Memory(columns) => {
                 (index_file::encode(columns, &job.coverage, seed), columns.first, columns.len())
@@ -159,7 +160,7 @@ pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(),
         let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
         let written = write_index_file(shared, &job.segment, first, events, &bytes)?;
         shared.live_catalog().replace_parts(std::slice::from_ref(part), written);
-        // A second attempt begins here.
+        // If the merge fails, the next attempt begins with the merge.
         job.part = None;
     }
     let parts = parts_in_files(shared, &job.segment);
@@ -193,20 +194,20 @@ pub(crate) fn write_index_file(
     derived::write(shared.disk(), &path, bytes).map_err(failed)?;
     let run = shared.maps().map(shared.disk(), &path).map_err(failed)?;
     let (run, _) = IndexFile::parse(run)
-        .ok_or_else(|| format!("{} is not what was written a moment ago", path.display()))?;
+        .ok_or_else(|| format!("{} does not have the bytes just written", path.display()))?;
     Ok(IndexPart::loaded(segment.clone(), path, run))
 }
 
-/// Merges the files of these parts into one. The job is about the last part.
+/// Merges the files of these parts into one. `job` is the job of the last part.
 fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Result<(), String> {
     let [first, _, ..] = parts else { return Ok(()) };
     let runs = parts.iter().map(|part| part.run(shared.disk()).map_err(|error| error.to_string()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     let events = runs.iter().map(IndexFile::len).sum();
     let merged = merge::merge(&runs, &job.coverage, shared.seed());
-    // A part between them could not be written to a file: they stay as they are.
+    // If a part between them has no file, they cannot be merged, and stay as they are.
     let Some(merged) = merged else { return Ok(()) };
-    // Readers may still hold these parts when their files are gone.
+    // Readers may still use these parts after their files were removed.
     let pinned = parts.iter().try_for_each(|part| part.pin(shared.disk()));
     pinned.map_err(|error| error.to_string())?;
     let merged = write_index_file(shared, &job.segment, first.first, events, &merged)?;
@@ -217,8 +218,8 @@ fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Resu
     Ok(())
 }
 
-/// The last parts of a segment, if at least [`RECENT`] of them are of about one size. They should
-/// be merged into one file, because every look-up searches each file.
+/// The last parts of a segment, if at least [`RECENT`] of them are of about the same size. They
+/// should be merged into one file, because every look-up searches each file.
 fn recent(parts: &[Arc<IndexPart>]) -> Option<&[Arc<IndexPart>]> {
     let newest = parts.last()?.events();
     let alike = |part: &&Arc<IndexPart>| part.events() <= newest.saturating_mul(2);

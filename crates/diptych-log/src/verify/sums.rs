@@ -19,11 +19,11 @@ use crate::{
 pub(super) struct Sums {
     chain: Chain,
     /// The running checksum before each checkpoint record, by the record's offset in the order of
-    /// arrival. `clustered` has them by its offset in the clustered segment.
+    /// arrival. `clustered` has them by the record's offset in the clustered segment.
     checkpoints: BTreeMap<u64, Chain>,
     clustered: BTreeMap<u64, Chain>,
     control_bytes: u64,
-    /// The link to the segment before, in the first record.
+    /// The link to the segment before, from the first record.
     link: Option<Link>,
     /// Offset of the first checkpoint record that does not match the records before it.
     wrong: Option<u64>,

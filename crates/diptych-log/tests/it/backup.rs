@@ -1,4 +1,4 @@
-//! Backups and restores on real files: what they hold, and what is refused.
+//! Backups and restores on real files: their content, and the calls that are refused.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ pub(crate) fn options() -> LogOptions {
     LogOptions { segment_bytes: 2048, index_bytes: 700, ..LogOptions::default() }
 }
 
-/// Commits so many times two events.
+/// Appends this number of commits, each with two events.
 pub(crate) fn append(log: &Log, commits: u64) {
     for _ in 0..commits {
         let number = log.head().position().get();
@@ -64,7 +64,7 @@ impl Place {
         Log::open(self.at("log"), options()).unwrap()
     }
 
-    /// A closed log with so many commits more than before.
+    /// Appends this number of commits to the log, and closes it.
     fn write(&self, commits: u64) -> LogIdentity {
         let log = self.log();
         append(&log, commits);
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-/// Every file below a folder, but for the lock and what is derived: path, inode and bytes.
+/// Every file below a folder, except the lock and the index: path, inode and bytes.
 pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, u64, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -104,11 +104,11 @@ fn is_target(error: &BackupError, said: &str) {
 }
 
 #[test]
-fn a_backup_is_read_verified_and_followed_like_a_log_and_takes_nothing() {
+fn a_backup_is_read_verified_and_followed_like_a_log_and_takes_no_commits() {
     let place = Place::new();
     let log = place.log();
     append(&log, 100);
-    // So that it is not the log itself that changes something meanwhile.
+    // The log clusters now, so that it does not change files by itself later.
     log.blocking().cluster().unwrap();
     let before = files(&place.at("log"));
     let done = place.back_up("backup").unwrap();
@@ -145,7 +145,7 @@ fn a_backup_is_read_verified_and_followed_like_a_log_and_takes_nothing() {
 }
 
 #[test]
-fn repeated_it_takes_what_is_new() {
+fn a_repeated_backup_adds_the_new_commits() {
     let place = Place::new();
     let log = place.log();
     let mut follower = None;
@@ -172,7 +172,7 @@ fn repeated_it_takes_what_is_new() {
     let again = place.back_up("linked").unwrap();
     assert!(again.linked > 5, "{again:?}");
     log.close().unwrap();
-    // The log may have clustered segments between the two: the bytes need not be the same.
+    // The log may have clustered segments between the two backups, so their bytes may differ.
     for backup in ["linked", "backup"] {
         let backup = Log::open(place.at(backup), options()).unwrap();
         assert_eq!(payloads(&backup), followed);
@@ -180,13 +180,13 @@ fn repeated_it_takes_what_is_new() {
 }
 
 #[test]
-fn what_is_linked_is_not_touched_by_what_the_log_does_next() {
+fn later_writes_of_the_log_do_not_change_linked_segments() {
     let place = Place::new();
     for commits in [3, 60, 1, 100] {
         place.write(commits);
         place.back_up("backup").unwrap();
         let before = files(&place.at("backup"));
-        // It opens, writes on in the last segment and begins others.
+        // The log is opened again, writes to its last segment and begins more segments.
         place.write(40);
         assert_eq!(files(&place.at("backup")), before);
     }
@@ -211,7 +211,10 @@ fn a_backup_of_a_log_that_is_written_to_ends_with_a_whole_commit() {
                 0 => log.backup_to(dir, SealedSegments::Link, |_, _| {}).unwrap(),
                 _ => backup(place.at("log"), dir, &BackupOptions::default(), |_, _| {}).unwrap(),
             };
-            assert!(done.upto >= before, "it ends before what was published when it began");
+            assert!(
+                done.upto >= before,
+                "the backup misses commits that were published before it began"
+            );
             assert!(done.upto >= upto && done.upto.get() % 2 == 0, "{done:?}");
             upto = done.upto;
             assert_eq!(place.events("backup"), upto.get());
@@ -223,7 +226,7 @@ fn a_backup_of_a_log_that_is_written_to_ends_with_a_whole_commit() {
 }
 
 #[test]
-fn a_restored_log_goes_on_in_a_new_epoch() {
+fn a_restored_log_continues_in_a_new_epoch() {
     let place = Place::new();
     let identity = place.write(50);
     place.back_up("backup").unwrap();
@@ -246,16 +249,16 @@ fn a_restored_log_goes_on_in_a_new_epoch() {
     log.close().unwrap();
     assert_eq!(place.events("one"), 106);
     assert_eq!(files(&place.at("backup")), in_backup);
-    // It is another history than that of its backup.
+    // The restored log now has another history than its backup.
     let mixed = backup(place.at("one"), place.at("backup"), &BackupOptions::default(), |_, _| {});
     is_target(&mixed.unwrap_err(), "is a backup of");
-    // The log that was backed up goes on as it was.
+    // The log that was backed up keeps its identity.
     assert_eq!(EventStore::identity(&place.log()), identity);
 }
 
-/// Also of nothing, of an open log, and of a log that has several epochs.
+/// A restore also works from an empty log, from an open log, and from a log with several epochs.
 #[test]
-fn whatever_is_a_log_can_be_restored() {
+fn every_log_can_be_restored() {
     let place = Place::new();
     let log = place.log();
     let again = |from: &str, to: &str| restore(place.at(from), place.at(to), &options(), |_, _| {});
@@ -279,7 +282,7 @@ fn whatever_is_a_log_can_be_restored() {
 }
 
 #[test]
-fn a_folder_that_is_no_backup_of_this_log_is_refused_and_stays_as_it_is() {
+fn a_folder_that_is_not_a_backup_of_this_log_is_refused_and_not_changed() {
     let place = Place::new();
     place.write(20);
     place.back_up("backup").unwrap();
@@ -306,12 +309,12 @@ fn a_folder_that_is_no_backup_of_this_log_is_refused_and_stays_as_it_is() {
     backup(place.at("other"), place.at("elsewhere/b"), &BackupOptions::default(), |_, _| {})
         .unwrap();
     refuse("elsewhere/b", "is a backup of");
-    // The folder above is not empty, and has the log in it.
+    // The parent folder is not empty: the log is in it.
     refuse(".", "is not empty");
 }
 
 #[test]
-fn a_copy_of_the_log_that_went_another_way_is_noticed() {
+fn a_backup_of_another_copy_of_the_log_is_noticed() {
     let place = Place::new();
     place.write(20);
     let copy = |from: &str, to: &str| {
@@ -332,7 +335,7 @@ fn a_copy_of_the_log_that_went_another_way_is_noticed() {
         let _ = fs::remove_dir_all(place.at("backup"));
         backup(place.at("copy"), place.at("backup"), &BackupOptions::default(), |_, _| {}).unwrap();
         let was = files(&place.at("backup"));
-        // The log has less, then more.
+        // First the log has fewer commits than the backup, then more.
         let short = place.back_up("backup").unwrap_err();
         is_target(&short, "");
         place.write(commits + 40);
@@ -342,7 +345,7 @@ fn a_copy_of_the_log_that_went_another_way_is_noticed() {
 }
 
 #[test]
-fn what_is_no_log_or_damaged_is_not_copied() {
+fn a_missing_or_damaged_log_is_not_backed_up() {
     let place = Place::new();
     let none = place.back_up("backup").unwrap_err();
     assert!(none.to_string().contains("there is no log in"), "{none}");
@@ -353,7 +356,7 @@ fn what_is_no_log_or_damaged_is_not_copied() {
     place.write(60);
     let was = files(&place.at("backup"));
     let segments = files(&place.at("log/segments"));
-    // Of the segments that the backup does not have yet.
+    // These are segments that the backup does not have yet.
     for (path, _, bytes) in &segments[segments.len() - 3..] {
         let mut spoilt = bytes.clone();
         spoilt[100] ^= 1;
@@ -363,7 +366,7 @@ fn what_is_no_log_or_damaged_is_not_copied() {
         assert!(error.to_string().contains(name), "{name} is not in: {error}");
         assert!(error.to_string().contains("at byte 64"), "{error}");
         fs::write(path, bytes).unwrap();
-        assert_eq!(place.events("backup"), 120, "it is what it was");
+        assert_eq!(place.events("backup"), 120, "the backup did not change");
     }
     for (path, inode, bytes) in &was {
         let found = fs::read(path).unwrap();
@@ -411,7 +414,7 @@ fn a_damaged_backup_is_not_restored() {
 }
 
 #[test]
-fn a_backup_that_lost_a_segment_is_damaged_and_gets_it_back() {
+fn a_backup_without_one_of_its_segments_is_damaged_until_the_next_backup() {
     let place = Place::new();
     place.write(60);
     place.back_up("backup").unwrap();
@@ -426,7 +429,7 @@ fn a_backup_that_lost_a_segment_is_damaged_and_gets_it_back() {
 }
 
 #[test]
-fn a_folder_that_is_in_use_is_not_written_to() {
+fn a_folder_that_is_open_is_not_written_to() {
     let place = Place::new();
     place.write(20);
     place.back_up("backup").unwrap();

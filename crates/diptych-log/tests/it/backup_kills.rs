@@ -1,4 +1,4 @@
-//! Processes that back up and restore are killed at any moment, while others write.
+//! Processes that back up or restore are killed at any moment, while another process writes.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     witness::{self, Found},
 };
 
-/// What a child with this role does, if it is one of these.
+/// The work of a child with this role; `None` if this module does not have the role.
 pub(crate) fn role(name: &str) -> Option<fn(&Path, u64)> {
     match name {
         "back up" => Some(back_up),
@@ -41,7 +41,7 @@ fn restore_again_and_again(folder: &Path, seed: u64) {
     }
 }
 
-/// How many events a finished backup has; nothing if none was ever finished.
+/// The number of events in a backup; `None` if no backup was ever finished.
 fn found_in(backup: &Path) -> Option<u64> {
     match verify(backup, &options("write", 1), |_, _| {}) {
         Ok(verified) => Some(verified.events),
@@ -50,7 +50,7 @@ fn found_in(backup: &Path) -> Option<u64> {
     }
 }
 
-/// So many kills for one log: a log that has become large takes a backup longer than a child lives.
+/// Number of kills for each log. A backup of a large log takes longer than a child lives.
 const KILLS_A_LOG: u64 = 10;
 
 #[test]
@@ -60,10 +60,10 @@ fn a_backup_survives_kills_while_the_log_is_written_to() {
     let newer = rounds.map(|first| kill_again_and_again(first..(first + KILLS_A_LOG).min(kills)));
     let newer: u64 = newer.sum();
     println!("{kills} kills, of which {newer} found a newer backup");
-    assert!(newer > 0, "the children hardly got to copy");
+    assert!(newer > 0, "the children were killed before they could copy");
 }
 
-/// Answers how many kills found a newer backup than the one before.
+/// Returns how many kills found a newer backup than the kill before.
 fn kill_again_and_again(rounds: std::ops::Range<u64>) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let (log, copy) = (folder.path().join("log"), folder.path().join("backup"));
@@ -76,7 +76,7 @@ fn kill_again_and_again(rounds: std::ops::Range<u64>) -> u64 {
         thread::sleep(Duration::from_millis(1 + random.below(90)));
         child.kill();
         let found = found_in(&copy);
-        assert!(found >= before, "it holds less than before: {found:?}, {before:?}");
+        assert!(found >= before, "the backup lost events: {found:?}, {before:?}");
         newer += u64::from(found > before);
         before = found;
         writer.kill();
@@ -100,7 +100,7 @@ fn kill_again_and_again(rounds: std::ops::Range<u64>) -> u64 {
 }
 
 #[test]
-fn a_restore_that_is_killed_is_no_log_and_can_be_repeated() {
+fn a_killed_restore_leaves_no_log_and_can_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let source = options("write", 3);
     let log = Log::open(folder.path().join("log"), source.clone()).unwrap();
@@ -112,7 +112,7 @@ fn a_restore_that_is_killed_is_no_log_and_can_be_repeated() {
     for round in 0..kills() / 2 {
         let seed = 7_000 + round;
         let child = Killed::spawn("restore", folder.path(), seed, round);
-        // Every third one is given longer, so that some restores end also on a busy machine.
+        // Every third child gets more time, so that some restores finish even on a busy machine.
         let most = if round % 3 == 2 { 2_000 } else { 40 };
         thread::sleep(Duration::from_millis(1 + Random::new(seed).below(most)));
         child.kill();
@@ -134,7 +134,8 @@ fn a_restore_that_is_killed_is_no_log_and_can_be_repeated() {
     assert!(unfinished > 0 && whole > unfinished);
 }
 
-/// A folder that was killed before anything was in it opens as a new log.
+/// Whether the folder has the restored log. If the restore was killed before it wrote a file, the
+/// folder opens as a new log.
 fn is_restored(dir: &Path, backup: LogIdentity, expected: &[Vec<u8>]) -> bool {
     let log = Log::open(dir, options("write", 3)).unwrap();
     let identity = EventStore::identity(&log);

@@ -1,7 +1,7 @@
-//! Power is lost, or something fails, at every operation of a backup and of a restore.
+//! The power is lost, or an operation fails, at every operation of a backup and of a restore.
 //!
-//! A scene follows from its seed: a log, perhaps with an older backup. More of them:
-//! `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
+//! Each seed makes one scene: a log, perhaps with an older backup. `DIPTYCH_SIM_SEEDS=1000` runs
+//! more scenes, and `DIPTYCH_SIM_SEED=7` runs a single one.
 
 use std::{
     env,
@@ -35,9 +35,9 @@ struct Scene {
     disk: SimulatedDisk,
     sealed: SealedSegments,
     identity: LogIdentity,
-    /// What a backup holds, if there is one.
+    /// The payloads in the older backup, if there is one.
     older: Option<Vec<Vec<u8>>>,
-    /// What the log holds.
+    /// The payloads in the log.
     newer: Vec<Vec<u8>>,
 }
 
@@ -70,7 +70,7 @@ impl Scene {
         if closed {
             log.close().unwrap();
         }
-        // Of an open one its process is gone now, without having closed it.
+        // If the log is still open, its process ends here without closing it.
         Scene { seed, disk: disk.process_kill(), sealed, identity, older, newer }
     }
 
@@ -91,19 +91,19 @@ impl Scene {
     }
 
     fn held(&self, disk: &SimulatedDisk, folder: &str) -> (LogIdentity, Vec<Vec<u8>>) {
-        // On a copy: an open writes.
+        // The check works on a copy of the disk, because an open writes.
         let disk = disk.process_kill();
         let log = Log::open(folder, options(&disk, self.seed)).unwrap();
         (EventStore::identity(&log), payloads(&log))
     }
 
-    /// What the folder of the backup holds; nothing if none was finished.
+    /// The payloads in the folder of the backup; `None` if no backup was finished.
     fn backup_in(&self, disk: &SimulatedDisk) -> Option<Vec<Vec<u8>>> {
         let copy = disk.process_kill();
         let verified = match verify(BACKUP, &options(&copy, self.seed), |_, _| {}) {
             Ok(verified) => verified,
             Err(VerifyError::Open(OpenError::Unfinished { .. })) => return None,
-            // There is nothing yet.
+            // The folder is missing or empty.
             Err(VerifyError::Open(OpenError::Io { .. })) => return None,
             Err(error) => panic!("{error:?}"),
         };
@@ -117,20 +117,23 @@ impl Scene {
         assert_eq!(self.held(disk, LOG), (self.identity, self.newer.clone()));
     }
 
-    /// After a backup that was cut off or not.
+    /// Checks the disk after a backup, which was done or stopped.
     fn check_backup(&self, disk: &SimulatedDisk, done: bool) {
         self.log_is_untouched(disk);
         let found = self.backup_in(disk);
         if done {
-            assert_eq!(found.as_ref(), Some(&self.newer), "a backup that was done is not there");
+            assert_eq!(found.as_ref(), Some(&self.newer), "a finished backup is missing");
         } else {
-            assert!(found == self.older || found.as_ref() == Some(&self.newer), "half a backup");
+            assert!(
+                found == self.older || found.as_ref() == Some(&self.newer),
+                "the backup is neither the older nor the newer one"
+            );
         }
         self.back_up(disk).unwrap();
         assert_eq!(self.backup_in(disk).as_ref(), Some(&self.newer), "repeated");
     }
 
-    /// After a restore that was cut off or not.
+    /// Checks the disk after a restore, which was done or stopped.
     fn check_restored(&self, disk: &SimulatedDisk, done: bool) {
         assert_eq!(self.backup_in(disk), self.older, "the backup changed");
         let copy = disk.process_kill();
@@ -138,7 +141,7 @@ impl Scene {
             Ok(log) if done || EventStore::identity(&log).id == self.identity.id => {
                 self.is_restored(&log);
             }
-            // Nothing had been there, and a new log was made.
+            // The folder was empty, so the open made a new log.
             Ok(log) => assert_eq!(log.head().position().get(), 0),
             Err(OpenError::Unfinished { .. }) => assert!(!done, "it was done, and is not"),
             Err(error) => panic!("{error:?}"),
@@ -146,7 +149,8 @@ impl Scene {
         if done {
             return;
         }
-        // A restore that was finished, though nobody was told, is a log and not empty.
+        // The restore may have finished without reporting it: then the folder has a log and is not
+        // empty.
         match self.restore(disk) {
             Ok(()) | Err(BackupError::Target { .. }) => {}
             Err(error) => panic!("{error:?}"),
@@ -166,7 +170,8 @@ impl Scene {
         assert_eq!(Some(payloads(log)), self.older);
     }
 
-    /// Lets it stop, or something fail, at every operation, and then the power be lost.
+    /// Runs `run` and stops the machine, or fails an operation, at each of its operations. Then the
+    /// process is killed or the power is lost, and `check` looks at the disk.
     fn at_every_operation(
         &self,
         sabotage: Option<Sabotage>,
@@ -227,7 +232,7 @@ fn restore_everywhere(seed: u64, sabotage: Option<Sabotage>) {
 }
 
 #[test]
-fn a_backup_is_the_older_or_the_newer_wherever_it_is_cut_off() {
+fn a_backup_that_stops_anywhere_is_the_older_or_the_newer_one() {
     for seed in seeds() {
         println!("seed {seed}");
         back_up_everywhere(seed, None);
@@ -235,7 +240,7 @@ fn a_backup_is_the_older_or_the_newer_wherever_it_is_cut_off() {
 }
 
 #[test]
-fn a_restore_is_whole_or_no_log_wherever_it_is_cut_off() {
+fn a_restore_that_stops_anywhere_is_whole_or_no_log() {
     for seed in seeds() {
         println!("seed {seed}");
         restore_everywhere(seed, None);
@@ -252,8 +257,8 @@ fn a_restore_that_forgets_to_sync_is_noticed() {
     is_noticed("a restore", restore_everywhere);
 }
 
-/// The checks above are worth something only if they fail where they should: where folders are
-/// not synced, and where files are renamed before they are.
+/// The checks above are useful only if they fail for an engine with a mistake: for an engine that
+/// does not sync folders, and for one that renames files before it syncs them.
 fn is_noticed(what: &str, run: impl Fn(u64, Option<Sabotage>)) {
     const AT_MOST: u64 = 10;
     for sabotage in [Sabotage::ForgetDirSync, Sabotage::AcknowledgeBeforeSync] {
@@ -266,7 +271,7 @@ fn is_noticed(what: &str, run: impl Fn(u64, Option<Sabotage>)) {
 }
 
 #[test]
-fn a_mark_that_comes_before_its_segments_are_durable_is_noticed() {
+fn a_mark_that_is_written_before_its_segments_are_durable_is_noticed() {
     const AT_MOST: u64 = 20;
     let run = |seed: u64, forgotten| {
         let scene = Scene::new(seed, !seed.is_multiple_of(3));
@@ -277,7 +282,7 @@ fn a_mark_that_comes_before_its_segments_are_durable_is_noticed() {
         );
     };
     run(0, Forgotten::Nothing);
-    // Of the mark nothing is forgotten.
+    // The mark itself is always synced.
     for forgotten in [Forgotten::Folder, Forgotten::Content] {
         let failed = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed, forgotten))).is_err();
         let noticed = (0..AT_MOST).find(failed);

@@ -1,7 +1,7 @@
-//! What must hold of every log, whatever happened to it before.
+//! Checks that every log must pass, whatever happened to it before.
 //!
-//! A check that does not hold panics. A read that fails is an error instead: it is for the caller
-//! to know whether the disk gave it reason to.
+//! A failed check panics. A failed read is an error instead, because only the caller knows whether
+//! the disk had a fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,15 @@ use diptych_store::{
     Timestamp,
 };
 
-/// An event as a read of everything found it, at the position that is its index plus 1.
+/// An event from a read of everything. Its position is its index plus 1.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scanned {
     pub(crate) event: RawEvent,
     pub(crate) recorded_at: Timestamp,
 }
 
-/// Reads everything: positions are dense from 1 to the head, and time never goes back.
+/// Reads everything, and checks that positions are dense from 1 to the head and that time never
+/// goes back.
 pub(crate) fn scan(log: &Log) -> Result<Vec<Scanned>, ReadError> {
     let head = EventStore::head(log).position();
     let mut found: Vec<Scanned> = Vec::new();
@@ -43,7 +44,7 @@ pub(crate) fn scan(log: &Log) -> Result<Vec<Scanned>, ReadError> {
     Ok(found)
 }
 
-/// Every way to ask for some of the events says the same as going through all of them.
+/// Checks that every kind of look-up gives the same events as a scan of all of them.
 pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Result<(), ReadError> {
     let mut types = BTreeSet::from(["no-such-type".to_owned()]);
     let mut tags = BTreeSet::from([Tag::new("no-such", "tag")]);
@@ -52,7 +53,7 @@ pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Resul
         tags.extend(event.tags.iter().cloned());
     }
     let (types, tags): (Vec<_>, Vec<_>) = (types.into_iter().collect(), tags.into_iter().collect());
-    // A log can have more tags than there is time for; which are asked for follows from the seed.
+    // A log can have too many tags to check each. The seed decides which tags are checked.
     const TAGS: usize = 24;
     let some_tags: Vec<&Tag> = if tags.len() <= TAGS {
         tags.iter().collect()
@@ -76,7 +77,7 @@ pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Resul
     stats(log, scan)
 }
 
-/// The figures are those of a count.
+/// Checks that the stats are equal to a count of the events.
 fn stats(log: &Log, scan: &[Scanned]) -> Result<(), ReadError> {
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
     let mut tag_keys: BTreeMap<&str, u64> = BTreeMap::new();
@@ -95,7 +96,7 @@ fn stats(log: &Log, scan: &[Scanned]) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// One type or none, and up to two tags.
+/// A filter item with one type or none, and up to two tags.
 fn item(types: &[String], tags: &[Tag], random: &mut Random) -> FilterItem {
     let mut item = FilterItem::everything();
     if random.chance(60) {

@@ -1,5 +1,5 @@
-//! The checksum of an event is of what it says and where it is, and of nothing that the engine does
-//! with it: what is kept outside the log names its events by it for years.
+//! The checksum of an event covers its content and its position, and nothing that the engine adds.
+//! Data outside the log may refer to events by this checksum for years.
 
 use diptych_log::{BackupOptions, Clustering, Log, LogOptions, backup, restore};
 use diptych_store::{
@@ -20,7 +20,7 @@ fn options() -> LogOptions {
     }
 }
 
-/// The commit that makes the event at this position.
+/// The commit with the event at this position.
 fn commit(position: u64) -> Append {
     let tags = [Tag::new("account", position % 7), Tag::new("all", 1)];
     let actor = position.is_multiple_of(3).then(|| "ann".into());
@@ -57,7 +57,7 @@ fn a_checksum_is_the_same_in_memory_in_files_clustered_reopened_and_restored() {
         let _accepted = log.blocking().append(commit(position)).unwrap();
     }
     log.blocking().flush().unwrap();
-    assert_eq!(of(&log), expected, "as they arrived");
+    assert_eq!(of(&log), expected, "in the order of arrival");
     log.blocking().cluster().unwrap();
     assert_eq!(of(&log), expected, "clustered");
     let identity = EventStore::identity(&log);

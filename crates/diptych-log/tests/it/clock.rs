@@ -1,4 +1,4 @@
-//! A clock that is wrong, or was.
+//! Logs with a clock that is wrong now, or was wrong earlier.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ const FOLDER: &str = "/data/log";
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
 
-/// The clocks this many seconds after the test began; the time of day is wrong by `wrong` seconds.
+/// The clocks `seconds` after the test began. The time of day is wrong by `wrong` seconds.
 fn at(seconds: u64, wrong: i64) -> ClockReading {
     let wall = 1_000 * DAY as i64 + seconds as i64 + wrong;
     let steady = Duration::from_secs(500 + seconds);
@@ -48,7 +48,7 @@ fn is_refused(log: &Log) -> String {
     error.to_string()
 }
 
-/// Once, one commit at a time in the future fixed `recorded_at` of all later ones.
+/// Once, one commit with a time in the future set the `recorded_at` of all later commits.
 #[test]
 fn a_jump_of_the_clock_is_refused_until_it_is_right_again() {
     let disk = disk();
@@ -64,10 +64,10 @@ fn a_jump_of_the_clock_is_refused_until_it_is_right_again() {
         disk.set_clock(at(MINUTE, 0));
         assert_eq!(append(&log).unwrap(), at(MINUTE, 0).wall);
     }
-    // A machine that slept, or a log without appends, is no jump.
+    // The time without appends, or while the machine sleeps, does not count as a jump.
     disk.set_clock(at(3 * DAY, 0));
     assert_eq!(append(&log).unwrap(), at(3 * DAY, 0).wall);
-    // It may be right after all: the log is opened again.
+    // The new time may be right after all. Then the user opens the log again.
     disk.set_clock(at(3 * DAY, 3_600));
     is_refused(&log);
     log.close().unwrap();
@@ -76,12 +76,12 @@ fn a_jump_of_the_clock_is_refused_until_it_is_right_again() {
 }
 
 #[test]
-fn a_clock_that_is_set_by_little_is_followed() {
+fn small_changes_of_the_clock_are_accepted() {
     let disk = disk();
     disk.set_clock(at(0, 0));
     let log = Log::open(FOLDER, options(&disk)).unwrap();
     let mut last = append(&log).unwrap();
-    // A minute more in each two minutes, and a minute less in each.
+    // Every two minutes the clock gains a minute, 20 times, and then loses a minute, 20 times.
     for (step, wrong) in (1..=20).map(|step| (step, step)).chain((21..=40).map(|s| (s, 40 - s))) {
         let now = at(2 * MINUTE * step as u64, MINUTE as i64 * wrong);
         disk.set_clock(now);
@@ -92,7 +92,7 @@ fn a_clock_that_is_set_by_little_is_followed() {
 }
 
 #[test]
-fn a_log_whose_last_commit_is_far_in_the_future_is_read_and_not_appended_to() {
+fn a_log_whose_last_commit_is_far_in_the_future_is_read_and_refuses_appends() {
     let disk = disk();
     disk.set_clock(at(0, 10 * DAY as i64));
     let log = Log::open(FOLDER, options(&disk)).unwrap();
@@ -104,7 +104,7 @@ fn a_log_whose_last_commit_is_far_in_the_future_is_read_and_not_appended_to() {
     assert!(said.contains("--accept-future-time"), "{said}");
     let ahead = at(0, 10 * DAY as i64).wall;
     assert_eq!(log.blocking().stats().unwrap().last_recorded_at, Some(ahead));
-    // The clock gets there.
+    // The clock reaches the time of the last commit.
     disk.set_clock(at(9 * DAY + 1, 0));
     assert_eq!(append(&log).unwrap(), ahead);
     log.close().unwrap();

@@ -1,4 +1,5 @@
-//! Whole commits and their ends over many small segments, in both orders of their frames.
+//! Reads of whole commits and of their ends, over many small segments and in both orders of the
+//! frames.
 
 use diptych_log::{Background, Clustering, Durability, Follower, Log, LogOptions};
 use diptych_store::{

@@ -1,9 +1,9 @@
-//! A process that writes is killed at any moment; what it acknowledged is there afterwards.
+//! A process that writes is killed at any moment. Every commit that it acknowledged must survive.
 //!
-//! The child is this test binary again, told by its environment what to do. Its writers append a
-//! line to a witness file for each commit, after it was acknowledged. The parent kills it with
-//! SIGKILL, opens the log, and compares it with the witness and with itself. More kills:
-//! `DIPTYCH_KILLS=1000`.
+//! The child is this test binary, with its work in environment variables. After each acknowledged
+//! commit its writers append a line to a witness file. The parent kills the child with SIGKILL,
+//! opens the log, and compares it with the witness file and with itself. `DIPTYCH_KILLS=1000` makes
+//! more kills.
 
 use std::{
     env,
@@ -31,23 +31,23 @@ const ROLE: &str = "DIPTYCH_CRASH_ROLE";
 const ROUND: &str = "DIPTYCH_CRASH_ROUND";
 const FOLDER: &str = "DIPTYCH_CRASH_FOLDER";
 const OPEN: &str = "the child has opened the log";
-/// A child that nobody kills ends by itself after this time.
+/// A child that is not killed ends by itself after this time.
 const LIFE: Duration = Duration::from_secs(20);
-/// A log that has become larger than this is left alone, and the next one begun.
+/// If a log has more events than this, the test begins a new log.
 const EVENTS: usize = 5_000;
 
 #[test]
-fn what_was_acknowledged_survives_kills() {
+fn acknowledged_commits_survive_kills() {
     kill_again_and_again("write", kills());
 }
 
 #[test]
-fn what_was_acknowledged_survives_kills_also_between_syncs() {
+fn acknowledged_commits_survive_kills_between_syncs() {
     kill_again_and_again("write at intervals", kills() / 3);
 }
 
 #[test]
-fn two_processes_on_one_folder() {
+fn a_second_process_cannot_open_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let child = Killed::spawn("hold", folder.path(), 0, 0);
     let held = Log::open(folder.path().join("log"), LogOptions::default());
@@ -68,11 +68,11 @@ fn two_processes_on_one_folder() {
     log.close().unwrap();
 }
 
-/// Once, the message named a process that had ended, and said to stop it. The shell takes the lock
-/// as a log does; the process that it starts keeps the lock when the shell has ended.
+/// Once, the message named a process that had ended, and advised to stop it. Here a shell locks the
+/// folder as a log does. A process that the shell starts keeps the lock after the shell has ended.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_folder_that_a_started_process_holds_names_the_ended_one() {
+fn a_lock_that_a_child_process_keeps_names_the_ended_parent() {
     use std::process::{Command, Stdio};
 
     let folder = tempfile::tempdir().unwrap();
@@ -93,7 +93,7 @@ fn a_folder_that_a_started_process_holds_names_the_ended_one() {
     assert!(said.contains("lsof"), "{said}");
 }
 
-/// What a child does. As a test of its own it does nothing.
+/// The work of a child. If the parent did not start it, this test does nothing.
 #[test]
 fn child() {
     let Ok(role) = env::var(ROLE) else { return };
@@ -118,7 +118,7 @@ pub(crate) fn kills() -> u64 {
     env::var("DIPTYCH_KILLS").map_or(KILLS, |text| text.parse().expect("DIPTYCH_KILLS"))
 }
 
-/// Small, so that segments and index files begin and end while processes are killed.
+/// The sizes are small, so that segments and index files begin and end while processes are killed.
 pub(crate) fn options(role: &str, seed: u64) -> LogOptions {
     let mut random = Random::new(seed);
     let at_intervals = Durability::Interval { interval: Duration::from_millis(3) };
@@ -164,10 +164,10 @@ fn kill_again_and_again(role: &str, kills: u64) {
         }
     }
     println!("{kills} kills, {acknowledged} acknowledged commits, none lost");
-    assert!(acknowledged as u64 > kills, "the children hardly got to write");
+    assert!(acknowledged as u64 > kills, "the children were killed before they could write");
 }
 
-/// How many events the log has, if it is all that it should be.
+/// Checks the log against the witness file and itself, and returns the number of its events.
 pub(crate) fn compare(
     log: &Log,
     witnessed: &[Witnessed],
@@ -183,7 +183,7 @@ pub(crate) fn compare(
     scan.len()
 }
 
-/// The index is derived: it may be gone.
+/// Removes some index files: they are derived, so a log must work without them.
 fn remove_index(folder: &Path, random: &mut Random) {
     for entry in fs::read_dir(folder).unwrap() {
         if random.chance(50) {
@@ -222,13 +222,13 @@ impl Killed {
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It is gone already unless the test fails.
+        // The child has already ended, unless the test fails.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A file that every write goes to the end of, whole.
+/// Opens a file so that every write goes to its end as a whole.
 pub(crate) fn append_to(path: &Path) -> File {
     File::options().create(true).append(true).open(path).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Damage to a log that was closed in order: never wrong answers, never silence.
+//! Damage to a log that was closed: the log never gives a wrong answer and never hides the damage.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ fn files(commits: u64) -> Vec<(PathBuf, Vec<u8>)> {
     files_and_manifest(commits).0
 }
 
-/// The same, and the manifest as it was before the log was closed.
+/// The files of such a log, and its manifest from before it was closed.
 fn files_and_manifest(commits: u64) -> (Vec<(PathBuf, Vec<u8>)>, Vec<u8>) {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, options(&disk)).unwrap();
@@ -77,8 +77,8 @@ fn payloads(log: &Log) -> Result<Vec<Vec<u8>>, ReadError> {
     Ok(batch.iter().map(|event| event.payload().to_vec()).collect())
 }
 
-/// A read of a damaged log says so; a log that opens holds what it held, less the mark of its
-/// closing at the most.
+/// Opens and reads the log. Either the open or the read reports the damage, or the read gives all
+/// the events. At most the record of the close may be missing.
 fn open_and_read(disk: &SimulatedDisk, expected: &[Vec<u8>]) -> Result<(), String> {
     let log = match Log::open(FOLDER, options(disk)) {
         Ok(log) => log,
@@ -98,7 +98,7 @@ fn open_and_read(disk: &SimulatedDisk, expected: &[Vec<u8>]) -> Result<(), Strin
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
+fn every_flipped_bit_is_noticed_or_harmless() {
     let files = files(25);
     let expected = {
         let log = Log::open(FOLDER, options(&disk_of(&files, usize::MAX, |_| {}))).unwrap();
@@ -107,8 +107,8 @@ fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
     let mut noticed = BTreeSet::new();
     for (at, (path, bytes)) in files.iter().enumerate() {
         for byte in 0..bytes.len() {
-            // Which of the eight differs from byte to byte; all of them are flipped over frames
-            // and headers in the tests of those.
+            // Each byte gets another of its eight bits flipped. The tests of frames and headers
+            // flip all bits.
             let flip = |bytes: &mut Vec<u8>| bytes[byte] ^= 1 << (byte % 8);
             let disk = disk_of(&files, at, flip);
             let verified = verify(FOLDER, &options(&disk), |_, _| ());
@@ -130,7 +130,7 @@ fn a_flipped_bit_anywhere_is_noticed_or_does_no_harm() {
 }
 
 #[test]
-fn verify_says_where_the_damage_is() {
+fn verify_reports_the_place_of_the_damage() {
     let files = files(25);
     let first = files.iter().position(|(path, _)| is_segment(path)).unwrap();
     let disk = disk_of(&files, first, |bytes| bytes[90] ^= 1);
@@ -142,9 +142,10 @@ fn verify_says_where_the_damage_is() {
     assert!(damage[0].advice.contains("backup"), "{:?}", damage[0]);
 }
 
-/// The record that ends a complete segment says what was before it, and holds no event.
+/// The record at the end of a complete segment has the checksum of the records before it, and no
+/// event.
 #[test]
-fn a_damaged_checkpoint_record_costs_no_event() {
+fn a_damaged_checkpoint_record_loses_no_event() {
     let files = files(25);
     let log = Log::open(FOLDER, options(&disk_of(&files, usize::MAX, |_| {}))).unwrap();
     let expected = payloads(&log).unwrap();
@@ -157,7 +158,7 @@ fn a_damaged_checkpoint_record_costs_no_event() {
 }
 
 #[test]
-fn a_log_cut_anywhere_comes_back_to_whole_commits_or_is_refused() {
+fn a_log_that_is_cut_anywhere_has_whole_commits_or_is_refused() {
     let (mut files, older) = files_and_manifest(16);
     // The first commit of the last segment was durable when the manifest was written.
     files.iter_mut().find(|(path, _)| is_manifest(path)).unwrap().1 = older;
@@ -165,7 +166,7 @@ fn a_log_cut_anywhere_comes_back_to_whole_commits_or_is_refused() {
     let (whole, mut refused) = (files[last].1.len(), 0);
     for length in 0..whole {
         let disk = disk_of(&files, last, |bytes| bytes.truncate(length));
-        // Without the rest of what would prove that more was there.
+        // The other files that would prove the loss are removed.
         for (path, _) in files.iter().filter(|(path, _)| !is_segment(path) && !is_manifest(path)) {
             disk.remove(path).unwrap();
         }
@@ -186,7 +187,7 @@ fn a_log_cut_anywhere_comes_back_to_whole_commits_or_is_refused() {
             .collect::<Vec<Vec<_>>>();
         let fits = (0..=16).any(|commits| all[..commits].concat() == found);
         assert!(fits, "cut at {length}: not whole commits: {found:?}");
-        // What is appended now follows what is left.
+        // The next commit follows the remaining events.
         let committed = log.blocking().commit(Append::event(RawEvent::new("more", []))).unwrap();
         assert_eq!(committed.first.get(), found.len() as u64 + 1);
     }
@@ -217,7 +218,7 @@ fn opening_does_not_read_old_segments() {
     let (few, head_of_few) = cost(60);
     let (many, head_of_many) = cost(600);
     assert!(head_of_many > head_of_few * 9);
-    // What differs is how many index files the last segment happens to have.
+    // The costs differ only by the number of index files of the last segment.
     assert!(many <= few + 8, "{few} operations for few segments, {many} for many");
 }
 
@@ -236,14 +237,14 @@ fn killed() -> Vec<(PathBuf, Vec<u8>)> {
     disk.process_kill().contents()
 }
 
-/// Once, a bit that flipped in the last batch had it cut off as if it had never been synced,
-/// although the published head said that it was.
+/// Once, if a bit flipped in the last batch, an open cut off the batch as if it had never been
+/// synced, although the published head proved the sync.
 #[test]
 fn a_synced_batch_is_not_cut_off_in_silence() {
     let files = killed();
     let segment = files.iter().position(|(path, _)| is_segment(path)).unwrap();
     let disk = disk_of(&files, segment, |bytes| {
-        // Behind the commits are zeros, for those that would have come.
+        // Behind the commits are zeros, which are space for later commits.
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         bytes[end - 40] ^= 1;
     });
@@ -253,8 +254,8 @@ fn a_synced_batch_is_not_cut_off_in_silence() {
     }
 }
 
-/// Once, a log whose only segment was cut to nothing or missing became a new, empty one, and what
-/// would have shown that was removed.
+/// Once, a log whose only segment was empty or missing became a new, empty log, and the proof of
+/// the loss was removed.
 #[test]
 fn a_log_without_its_only_segment_is_not_a_new_one() {
     let files = killed();
@@ -270,14 +271,14 @@ fn a_log_without_its_only_segment_is_not_a_new_one() {
     }
 }
 
-/// Once, the first refusal removed the index file that was the proof, and the second open cut the
-/// log.
+/// Once, the first refused open removed the index file that was the proof, and the second open cut
+/// off commits.
 #[test]
-fn a_refusal_is_the_same_the_next_time() {
+fn a_second_open_is_refused_like_the_first() {
     let files = files(25);
     let is = |path: &Path, name: &str| path.to_string_lossy().contains(name);
     let last = files.iter().rposition(|(path, _)| is_segment(path)).unwrap();
-    // Nothing but index files proves anything here, and the first of the segment is lost.
+    // Here only index files prove the loss, and the first index file of the segment is missing.
     let disk = disk_of(&files, last, |bytes| {
         let middle = bytes.len() / 2;
         bytes.truncate(middle);
@@ -285,7 +286,7 @@ fn a_refusal_is_the_same_the_next_time() {
     let name = files[last].0.file_stem().unwrap().to_string_lossy()[..8].to_owned();
     let mut runs = files.iter().filter(|(path, _)| is(path, "index") && is(path, &name));
     disk.remove(&runs.next().unwrap().0).unwrap();
-    assert!(runs.next().is_some(), "there is another index file to prove it");
+    assert!(runs.next().is_some(), "another index file must prove the loss");
     disk.remove(&Path::new(FOLDER).join("head")).unwrap();
     for attempt in ["the first", "the second"] {
         let error = Log::open(FOLDER, options(&disk)).unwrap_err();

@@ -1,5 +1,6 @@
-//! One life of a log, cut off at each of its operations on the disk: those that prepare blocks,
-//! write index files and merge them, complete a segment and begin the next, make groups, cluster.
+//! One life of a log, stopped at each of its operations on the disk. These operations prepare
+//! blocks, write index files and merge them, complete a segment and begin the next one, build
+//! groups, and cluster.
 
 use std::{collections::BTreeMap, env, sync::Arc};
 
@@ -18,8 +19,8 @@ const COMMITS: u64 = 120;
 fn options(disk: &SimulatedDisk) -> LogOptions {
     LogOptions {
         background: Background::Inline,
-        // A block is prepared now and then, nine segments make a group and more, and each has
-        // several index files.
+        // With these sizes the log prepares blocks now and then and fills more than nine segments,
+        // which makes a group. Each segment has several index files.
         segment_bytes: 9_000,
         index_bytes: 2_500,
         disk: Arc::new(disk.clone()),
@@ -31,7 +32,7 @@ fn key(number: u64) -> String {
     format!("key {number}")
 }
 
-/// Commits until the disk stops; how many were acknowledged.
+/// Commits until the disk stops, and returns how many commits were acknowledged.
 fn live(disk: &SimulatedDisk) -> u64 {
     let Ok(log) = Log::open(FOLDER, options(disk)) else { return 0 };
     let begun = log.head().position().get();
@@ -49,8 +50,8 @@ fn live(disk: &SimulatedDisk) -> u64 {
     COMMITS
 }
 
-/// What was acknowledged is there, whole, in order and found; what is there beside it is what
-/// was on its way.
+/// Checks that every acknowledged commit is there, whole and in order, and that look-ups find it.
+/// Beside these there may be only the commit that was being written.
 fn check(disk: &SimulatedDisk, acknowledged: u64, when: &str) {
     let log = Log::open(FOLDER, options(disk)).unwrap_or_else(|error| panic!("{when}: {error}"));
     let head = log.head().position().get();
@@ -77,7 +78,7 @@ fn check(disk: &SimulatedDisk, acknowledged: u64, when: &str) {
     }
 }
 
-/// By kind and ending: which operations a life is made of.
+/// The kind of the failed operation, and the ending of the name of its file.
 fn kind(failure: &str) -> String {
     let words: Vec<_> = failure.split(' ').collect();
     let operation = words.first().copied().unwrap_or("");
@@ -108,7 +109,7 @@ fn power_and_process_are_lost_at_every_operation() {
         check(&disk.process_kill(), acknowledged, &format!("{when}, process killed"));
         let lost = disk.power_loss(seed * 1_000_003 + after);
         check(&lost, acknowledged, &format!("{when}, power lost"));
-        // And the rest of the life, on what is left.
+        // The log continues on the surviving disk to the end of its life.
         assert_eq!(live(&lost), COMMITS, "{when}");
         check(&lost, COMMITS, &when);
     }

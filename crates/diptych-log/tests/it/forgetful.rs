@@ -1,4 +1,4 @@
-//! A disk that does what would be left by an engine that forgets something about segments.
+//! A disk that imitates an engine with a mistake: the engine forgets a step for new segments.
 
 use std::{
     fmt, io,
@@ -11,19 +11,19 @@ use diptych_log::disk::{
     Disk, DiskFile, DiskLock, FolderPlace, LockError, simulated::SimulatedDisk,
 };
 
-/// What could be forgotten about the segments in a folder.
+/// The step that the engine forgets for the segments in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forgotten {
     Nothing,
-    /// To sync their folder.
+    /// To sync the folder of the segments.
     Folder,
-    /// To sync one before it gets its name.
+    /// To sync a segment before it gets its name.
     Content,
-    /// To look whether what was written is what was meant: a bit of it is another one.
+    /// To compare the written bytes with the intended ones: the disk changes one bit of them.
     Look,
 }
 
-/// The simulated disk, as an engine that forgets it would leave it.
+/// The simulated disk with the effects of the mistake.
 #[derive(Clone, Debug)]
 pub(crate) struct Forgetful {
     disk: SimulatedDisk,

@@ -1,4 +1,5 @@
-//! Groups of segments: a look-up asks those that have something to say, and says the same.
+//! Groups of segments: a look-up searches only segments that may have a match, and finds the same
+//! events.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -47,7 +48,8 @@ fn names(disk: &SimulatedDisk, ending: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
 }
 
-/// What is found by tags, types and keys, there or not, in both directions and in every part.
+/// Compares look-ups of existing and missing tags, types and keys with a read of everything, in
+/// both directions and from several positions.
 fn compare(log: &Log) {
     let log = log.blocking();
     let everything = log.read(&Filter::everything(), Read::all()).unwrap();
@@ -85,11 +87,11 @@ fn compare(log: &Log) {
 }
 
 #[test]
-fn a_look_up_says_the_same_with_groups_and_without() {
+fn look_ups_find_the_same_events_with_groups_and_without() {
     let disk = filled();
     let groups = names(&disk, ".group");
     assert!(names(&disk, ".seg").len() > 150, "{}", names(&disk, ".seg").len());
-    // Two of 64, and of the rest some of eight.
+    // There are two groups of 64 segments, and some of eight for the remaining segments.
     assert!((3..=10).contains(&groups.len()), "{groups:?}");
     assert!(verify(FOLDER, &options(&disk), |_, _| {}).is_ok());
     compare(&Log::open(FOLDER, options(&disk.process_kill())).unwrap());
@@ -106,22 +108,23 @@ fn a_look_up_says_the_same_with_groups_and_without() {
     assert!(verify(FOLDER, &options(&noise), |_, _| {}).is_err(), "noise passes for a group");
     let log = Log::open(FOLDER, options(&noise)).unwrap();
     compare(&log);
-    // They are made again, of eight first, and verify takes them for what they are.
+    // The log rebuilds the groups, those of eight first, and the verification accepts them.
     log.close().unwrap();
     assert!(verify(FOLDER, &options(&noise), |_, _| {}).is_ok());
 }
 
 #[test]
-fn a_group_of_other_segments_is_not_believed() {
+fn a_group_of_other_segments_is_not_used() {
     let disk = filled();
     let other = filled();
-    // The same names, another log: nothing it says of these segments can be relied on.
+    // These group files have the same names, but are of another log. Their content is wrong for
+    // these segments.
     for path in names(&disk, ".group") {
         let theirs = other.contents().into_iter().find(|(name, _)| *name == path).unwrap().1;
         disk.remove(&path).unwrap();
         disk.create(&path, 0).unwrap().write_at(0, &theirs).unwrap();
     }
-    assert!(verify(FOLDER, &options(&disk), |_, _| {}).is_err(), "strange groups pass");
+    assert!(verify(FOLDER, &options(&disk), |_, _| {}).is_err(), "groups of another log pass");
     let log = Log::open(FOLDER, options(&disk)).unwrap();
     compare(&log);
     log.close().unwrap();
@@ -129,18 +132,19 @@ fn a_group_of_other_segments_is_not_believed() {
 }
 
 #[test]
-fn what_is_not_there_is_not_looked_for_in_every_segment() {
+fn a_look_up_of_a_missing_name_does_not_search_every_segment() {
     let disk = filled().process_kill();
     let log = Log::open(FOLDER, options(&disk)).unwrap();
     let segments = names(&disk, ".seg").len() as u64;
     let before = disk.count(Operation::Map);
     assert_eq!(log.blocking().keyed("key none").unwrap(), None);
     let maps = disk.count(Operation::Map) - before;
-    // Each segment's header, the groups, and the index of those in no group.
+    // The look-up reads the header of each segment, the groups, and the index of segments without a
+    // group.
     assert!(maps < segments + 40, "{maps} files were read for {segments} segments");
     let before = disk.operations();
     assert_eq!(log.blocking().keyed("key other").unwrap(), None);
     let absent = Filter::tag(Tag::new("no", 1));
     assert_eq!(log.blocking().last(&absent, Position::MAX).unwrap(), None);
-    assert_eq!(disk.operations(), before, "it is asked again");
+    assert_eq!(disk.operations(), before, "the second look-up uses the disk again");
 }

@@ -1,5 +1,5 @@
-//! A simulated disk that asks a test before each operation. The test can let it pass, hold it up,
-//! or have it fail with any error.
+//! A simulated disk that calls a hook of the test before each operation. The hook can let the
+//! operation pass, delay it, or make it fail with any error.
 
 use std::{
     fmt, io,
@@ -15,12 +15,12 @@ use diptych_log::disk::{
 
 type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
 
-/// The disk, and the question of the test.
+/// The disk and the hook.
 #[derive(Clone)]
 pub(crate) struct Hooked {
     disk: SimulatedDisk,
     hook: Hook,
-    /// The clocks that the log reads, if they are not those of the machine.
+    /// The clocks that the log reads; `None` for the clocks of the machine.
     clock: Arc<Mutex<Option<ClockReading>>>,
 }
 

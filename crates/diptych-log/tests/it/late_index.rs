@@ -1,4 +1,4 @@
-//! An index that cannot be written for a while.
+//! A log whose index cannot be written for some time.
 
 use std::{
     io,
@@ -21,8 +21,8 @@ use crate::{
     log_files::{FOLDER, is},
 };
 
-/// A log of one segment whose index files cannot be written while the flag is set. A part of its
-/// index has four events.
+/// A log of one segment. Its index files cannot be written while the flag is set. An index part has
+/// four events.
 fn log(full: &Arc<AtomicBool>, tuning: Tuning) -> (SimulatedDisk, Log) {
     let (disk, full) = (SimulatedDisk::new(1), full.clone());
     let hooked = Hooked::new(&disk, move |operation, path| {
@@ -48,7 +48,7 @@ fn append(log: &Log, number: u64) -> Result<(), AppendError> {
 
 /// Once, the first failure to write an index file stopped the log until it was opened again.
 #[test]
-fn a_log_goes_on_when_its_index_can_be_written_again() {
+fn a_log_continues_when_its_index_can_be_written_again() {
     let full = Arc::new(AtomicBool::new(true));
     let (disk, log) = log(&full, Tuning::default());
     let freed = thread::spawn({
@@ -58,7 +58,7 @@ fn a_log_goes_on_when_its_index_can_be_written_again() {
             full.store(false, Ordering::SeqCst);
         }
     });
-    // More than may wait in memory: some of these wait until there is space.
+    // These are more events than may wait in memory, so some appends wait until there is space.
     for number in 0..100 {
         append(&log, number).unwrap();
     }
@@ -96,7 +96,7 @@ fn a_late_index_makes_appends_slower_before_they_wait() {
         append(&log, number).unwrap();
     }
     thread::sleep(LATE);
-    // The first of these begins to slow down the others, each by at least five milliseconds.
+    // From the second of these appends on, each takes at least five milliseconds longer.
     let start = Instant::now();
     for number in 0..5 {
         append(&log, number).unwrap();

@@ -1,4 +1,5 @@
-//! The files of a log as values: to be damaged, exchanged, and put onto a simulated disk.
+//! The files of a log as values. Tests damage them, exchange them, and put them onto a simulated
+//! disk.
 
 use std::path::{Path, PathBuf};
 
@@ -25,14 +26,15 @@ pub(crate) fn is(path: &Path, ending: &str) -> bool {
     path.to_string_lossy().ends_with(ending)
 }
 
-/// These files with other contents of one of them.
+/// These files, with `bytes` as the content of the file `at`.
 pub(crate) fn with(files: &Files, at: usize, bytes: &[u8]) -> Files {
     let mut files = files.clone();
     files[at].1 = bytes.to_vec();
     files
 }
 
-/// Those of our files that the other copy has under the same name, with other bytes.
+/// The files of `ours` with this ending that `theirs` has under the same name, but with other
+/// bytes.
 pub(crate) fn that_differ(ours: &Files, theirs: &Files, ending: &str) -> Vec<(usize, Vec<u8>)> {
     let ours = ours.iter().enumerate().filter(|(_, (path, _))| is(path, ending));
     let differ = ours.filter_map(|(at, (path, bytes))| {

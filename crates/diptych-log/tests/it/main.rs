@@ -1,6 +1,6 @@
 //! The embedded log from outside.
 
-// The lints hold outside of tests; all of this is tests, also where no `#[test]` stands above.
+// These lints are for code outside of tests. All of this crate is tests, helpers included.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +8,7 @@
     clippy::print_stdout,
     clippy::print_stderr
 )]
-// The simulated disk and its random numbers come with this feature.
+// This feature has the simulated disk and its random numbers.
 #![cfg(feature = "testing")]
 
 mod backup;

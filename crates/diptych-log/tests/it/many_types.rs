@@ -10,8 +10,8 @@ use diptych_store::{Append, Filter, Limits, Position, RawEvent};
 
 const TYPES: usize = 65_536;
 
-/// The shortest time of a few look-ups of the first `count` types. Each event has a type of its
-/// own, so the look-up passes all later events.
+/// The shortest of a few times of a look-up of the first `count` types. Each event has another
+/// type, so the look-up passes all later events.
 fn time(log: &Log, count: usize) -> Duration {
     let filter = Filter::types((0..count).map(|number| format!("type-{number}")));
     let look_up = |_| {
@@ -24,7 +24,8 @@ fn time(log: &Log, count: usize) -> Duration {
 }
 
 /// Once, each type of a filter was compared with each name in the index file, and the type of each
-/// event with each type of the filter: 4,096 types of 65,536 took half a billion comparisons.
+/// event was compared with each type of the filter. A filter of 4,096 types on 65,536 types took
+/// half a billion comparisons.
 #[test]
 fn a_look_up_of_many_types_costs_about_as_much_as_one_of_few() {
     let options = LogOptions {
@@ -36,7 +37,7 @@ fn a_look_up_of_many_types_costs_about_as_much_as_one_of_few() {
     let events = (0..TYPES).map(|number| RawEvent::new(format!("type-{number}"), vec![]));
     log.blocking().commit(Append::events(events.collect::<Vec<_>>())).unwrap();
     log.close().unwrap();
-    // The index is in a file now.
+    // The index is now in a file.
     let log = Log::open("/data/log", options).unwrap();
     let (few, many) = (time(&log, 16), time(&log, Limits::default().filter_terms));
     assert!(many < few * 20, "{few:?} for 16 types, {many:?} for 4,096");

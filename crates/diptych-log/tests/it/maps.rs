@@ -1,5 +1,5 @@
-//! A bound on mapped files: a log of any number of segments works within it, and answers as one
-//! without a bound.
+//! A bound on mapped files: a log of any number of segments works within it, and gives the same
+//! answers as a log without a bound.
 
 use std::{
     env, fs,
@@ -14,10 +14,10 @@ use diptych_log::{
 };
 use diptych_store::{Append, Digest, EventStore, Filter, Key, Position, RawEvent, Read, Tag};
 
-/// Segments of the log of the first test. At 100,000 the system's limit of mappings would be
-/// exceeded without a bound: `DIPTYCH_SEGMENTS=100000`.
+/// Number of segments in the first test. With `DIPTYCH_SEGMENTS=100000` a log without a bound would
+/// exceed the system's limit of mappings.
 const SEGMENTS: u64 = 2_000;
-/// Events of one segment, about.
+/// Approximate number of events in a segment.
 const EACH: u64 = 4;
 const TAGS: u64 = 97;
 
@@ -49,7 +49,7 @@ fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
     log.blocking().flush().unwrap();
 }
 
-/// Everything that a log says about its events, in one list.
+/// The answers of a log to all kinds of questions about its events.
 fn answers(log: &Log) -> Vec<(String, Vec<u64>)> {
     let (head, log, mut all) = (log.head().position(), log.blocking(), Vec::new());
     let mut read = |name: &str, filter: &Filter, read: Read| {
@@ -85,20 +85,20 @@ fn answers(log: &Log) -> Vec<(String, Vec<u64>)> {
     all
 }
 
-/// Mappings of files in a folder that this process has, as the system tells.
+/// Number of mapped files of a folder in this process, as the system reports it.
 #[cfg(target_os = "linux")]
 fn mapped(dir: &Path) -> usize {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().filter(|line| line.contains(dir.to_str().unwrap())).count()
 }
 
-/// Once each segment and each index file stayed mapped, and a process with a large log came to the
+/// Once, each segment and each index file stayed mapped. A process with a large log reached the
 /// limit of the system and ended.
 #[test]
 fn a_log_of_many_segments_works_within_its_bound_of_mapped_files() {
     const LIMIT: usize = 64;
     let segments = env::var("DIPTYCH_SEGMENTS").map_or(SEGMENTS, |text| text.parse().unwrap());
-    // In memory where that is possible: each segment is synced several times.
+    // The log is in memory where that is possible, because each segment is synced several times.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let log = Log::open(dir.path(), options(LIMIT)).unwrap();
     append(&log, 1..=segments * EACH);
@@ -113,7 +113,7 @@ fn a_log_of_many_segments_works_within_its_bound_of_mapped_files() {
     assert!((1..32).contains(&stats.open_files), "{}", stats.open_files);
     #[cfg(target_os = "linux")]
     {
-        // The newest segment is mapped for itself.
+        // The newest segment has a mapping outside of the bound.
         let (mapped, most) = (mapped(dir.path()), LIMIT + 1);
         assert!((1..=most).contains(&mapped), "{mapped} files are mapped");
     }
@@ -131,9 +131,9 @@ fn a_bound_that_is_too_small_for_a_look_up_is_refused() {
     Log::open(dir.path(), options(16)).unwrap();
 }
 
-/// A batch borrows from mapped files that are given up meanwhile.
+/// A batch borrows from mapped files that the log unmaps before the batch is dropped.
 #[test]
-fn a_batch_stays_readable_when_its_files_are_given_up() {
+fn a_batch_stays_readable_when_the_log_unmaps_its_files() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), options(16)).unwrap();
     append(&log, 1..=600);
@@ -151,7 +151,7 @@ fn a_batch_stays_readable_when_its_files_are_given_up() {
 }
 
 #[test]
-fn readers_agree_with_the_log_while_its_few_mapped_files_are_merged_and_clustered() {
+fn readers_agree_with_the_log_while_few_files_stay_mapped_and_files_are_merged_and_clustered() {
     const READERS: u64 = 4;
     const EVENTS: u64 = 3_000;
     let dir = tempfile::tempdir().unwrap();
@@ -181,12 +181,12 @@ fn readers_agree_with_the_log_while_its_few_mapped_files_are_merged_and_clustere
         log.blocking().cluster().unwrap();
         done.store(true, Ordering::Relaxed);
     });
-    // An entry of the files that are held, or of an old catalog that a thread still has.
+    // An old catalog that a thread still has may keep more files mapped.
     let stats = log.blocking().stats().unwrap();
     assert!(stats.maps <= 2 * stats.maps_limit, "{} files are mapped", stats.maps);
 }
 
-/// Reads the events of one tag, and looks up a key, at the head of the moment.
+/// Reads the events of one tag up to the present head, and looks up one key.
 fn check_some(log: &Log, random: &mut Random) {
     let head = log.head().position();
     let value = random.below(TAGS);

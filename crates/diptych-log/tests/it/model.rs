@@ -1,4 +1,4 @@
-//! What a log should hold: every commit that it accepted, in order, and what became of each.
+//! The expected content of a log: every commit that it accepted, in order, and the state of each.
 
 use std::{
     collections::BTreeSet,
@@ -16,15 +16,15 @@ use diptych_store::{
 
 use crate::check::{self, Scanned};
 
-/// What may be gone when a log is opened again.
+/// The commits that may be lost when a log is opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MayLose {
-    /// Nothing that was accepted: it was closed.
+    /// No accepted commit, because the log was closed.
     Nothing,
-    /// What was not acknowledged.
+    /// Commits that were not acknowledged.
     Unacknowledged,
-    /// Acknowledged commits too, as long as what is left is a prefix: the power was gone, and
-    /// the log had not promised to sync first.
+    /// Acknowledged commits too, as long as the remaining commits are a prefix: the power was lost,
+    /// and the log had not promised to sync before it acknowledged.
     AnyTail,
 }
 
@@ -58,12 +58,12 @@ impl From<SyncedCommit> for Taken {
 pub(crate) struct Model {
     limits: Limits,
     commits: Vec<Commit>,
-    /// Decides what is accepted, as a store that holds the same commits.
+    /// A store with the same commits. It decides whether a commit is accepted.
     memory: Memory,
-    /// So many of the commits are durable, whatever the log promises by itself.
+    /// Number of commits that are certainly durable, because a flush or a close synced them.
     flushed: usize,
     identity: Option<LogIdentity>,
-    /// Every key and source that was ever offered.
+    /// The keys and the sources of all appends so far, accepted or not.
     keys: BTreeSet<CompactString>,
     sources: BTreeSet<CompactString>,
 }
@@ -108,20 +108,21 @@ impl Model {
         self.commits.iter().filter(|commit| !commit.acknowledged).count()
     }
 
-    /// Some commit that was accepted.
+    /// A random commit that was accepted.
     pub(crate) fn some_append(&self, random: &mut Random) -> Option<&Append> {
         random.pick(&self.commits).map(|commit| &commit.append)
     }
 
-    /// Whoever offers a commit says so first: its key and source are looked up ever after.
+    /// Called before each append. From then on the checks look up the key and the source of the
+    /// commit.
     pub(crate) fn offered(&mut self, append: &Append) {
         self.keys.extend(append.key.iter().map(|key| key.name.clone()));
         let source = append.tracking.iter();
         self.sources.extend(source.map(|tracking| tracking.source.clone()));
     }
 
-    /// The log accepted or refused it: so must the model, in the same words. A commit whose
-    /// outcome is unknown was accepted.
+    /// Compares the decision of the log about a commit with the decision of the model, which must
+    /// be equal. A commit whose outcome is unknown counts as accepted.
     pub(crate) fn decided(&mut self, append: Append, decided: Result<Taken, AppendError>) {
         let expected = pollster::block_on(self.memory.append(append.clone()));
         let taken = match (decided, expected) {
@@ -129,7 +130,7 @@ impl Model {
                 let recorded_at = expected.recorded_at;
                 let expected = (expected.first, expected.last);
                 let found = taken.positions.unwrap_or(expected);
-                assert_eq!(found, expected, "accepted elsewhere");
+                assert_eq!(found, expected, "accepted at other positions");
                 let said = taken.recorded_at.unwrap_or(recorded_at);
                 assert_eq!(said, recorded_at, "accepted at another time");
                 Taken { positions: Some(found), recorded_at: Some(said), ..taken }
@@ -156,12 +157,12 @@ impl Model {
         });
     }
 
-    /// Everything accepted so far was synced by request.
+    /// Notes that all commits accepted so far were synced by a flush or a close.
     pub(crate) fn flushed(&mut self) {
         self.flushed = self.commits.len();
     }
 
-    /// Takes note of what was acknowledged meanwhile. An error if some never will be.
+    /// Notes which commits were acknowledged meanwhile. An error if some commits never will be.
     pub(crate) fn settle(&mut self) -> Result<(), SyncError> {
         let mut outcome = Ok(());
         for commit in &mut self.commits {
@@ -172,7 +173,7 @@ impl Model {
             match Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => commit.waiting = Some(synced),
                 Poll::Ready(Ok(())) => {
-                    assert!(outcome.is_ok(), "acknowledged after one that never will be");
+                    assert!(outcome.is_ok(), "acknowledged after a commit that never will be");
                     commit.acknowledged = true;
                 }
                 Poll::Ready(Err(error)) => outcome = Err(error),
@@ -181,7 +182,7 @@ impl Model {
         outcome
     }
 
-    /// Readers see what was acknowledged and nothing else.
+    /// Checks that readers see the acknowledged commits and no others.
     pub(crate) fn check_published(&self, log: &Log, random: &mut Random) -> Result<(), ReadError> {
         let acknowledged = self.commits.iter().rfind(|commit| commit.acknowledged);
         let head = acknowledged.map_or(Position::START, |commit| commit.last);
@@ -191,8 +192,9 @@ impl Model {
         check::indexes(log, &scan, random)
     }
 
-    /// The log was opened again: it holds a prefix of what was accepted, and nothing is gone
-    /// that may not be. From here on that prefix is all that was ever accepted.
+    /// Called after the log was opened again. Checks that its commits are a prefix of the accepted
+    /// commits, and that only those commits are lost that may be. From then on this prefix is all
+    /// that the model expects.
     pub(crate) fn recover(&mut self, log: &Log, may_lose: MayLose, random: &mut Random) -> usize {
         let scan = check::scan(log).unwrap();
         let kept = self.kept(log, &scan);
@@ -215,7 +217,7 @@ impl Model {
         lost
     }
 
-    /// How many whole commits these events are, from the first on.
+    /// The number of whole commits, from the first on, that these events are.
     fn prefix(&self, scan: &[Scanned]) -> usize {
         let (mut rest, mut whole) = (scan, 0);
         for commit in &self.commits {
@@ -228,11 +230,15 @@ impl Model {
             }
             (rest, whole) = (after, whole + 1);
         }
-        assert_eq!(rest.len(), 0, "events of half a commit, or of none that was accepted");
+        assert_eq!(
+            rest.len(),
+            0,
+            "events of an incomplete commit, or of a commit that was not accepted"
+        );
         whole
     }
 
-    /// The same, where a commit without events shows in its tracking alone.
+    /// The number of whole commits in the log. A commit without events shows only in its tracking.
     fn kept(&self, log: &Log, scan: &[Scanned]) -> usize {
         let most = self.prefix(scan);
         let stored = |source: &CompactString| log.blocking().tracked(source).unwrap();
@@ -267,7 +273,8 @@ impl Model {
         }
     }
 
-    /// What is left is synced by its being found, and the rest never was.
+    /// Forgets the lost commits. The remaining commits count as synced, because an open has found
+    /// them.
     fn forget_after(&mut self, kept: usize) {
         self.commits.truncate(kept);
         self.flushed = self.flushed.min(kept);
@@ -275,7 +282,7 @@ impl Model {
         for commit in &mut self.commits {
             commit.acknowledged = true;
             commit.waiting = None;
-            // What stood before it stands before it still, so that it is accepted again.
+            // All commits before this one are there again, so the memory store accepts it again.
             let _ = pollster::block_on(self.memory.append(commit.append.clone())).unwrap();
         }
     }

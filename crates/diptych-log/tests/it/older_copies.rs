@@ -1,8 +1,8 @@
 //! Copies of a log whose segments an older version wrote, without running checksums.
 //!
-//! No record binds a group file to such a segment, and an index file is bound to it by a sample of
-//! frames. The samples are one log, copied after event 14 and continued in both copies, with events
-//! of equal sizes and times; and one segment of another log.
+//! No record binds a group file to such a segment, and only a sample of frames binds an index file
+//! to it. The samples are one log that was copied after event 14, and whose copies both continued
+//! with events of equal sizes and times; and one segment of another log.
 
 use std::{fs, ops::Range, path::Path, sync::Arc};
 
@@ -85,13 +85,13 @@ fn at(number: u64) -> Timestamp {
 /// The end of the older version's last segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
-    /// This version goes on in that segment.
+    /// This version continues in that segment.
     Whole,
-    /// A kill left half a commit: this version goes on in the next segment.
+    /// A kill left an incomplete commit: this version continues in the next segment.
     Torn,
 }
 
-/// A copy that this version goes on with, closed in order.
+/// A copy that this version continued and closed.
 fn upgraded(way: &str, end: End) -> Files {
     let short = &way[..4];
     let mut files = sample(way);
@@ -106,7 +106,7 @@ fn upgraded(way: &str, end: End) -> Files {
     disk.contents()
 }
 
-/// Compares every look-up with what the events say.
+/// Compares every look-up with the events.
 ///
 /// # Errors
 /// The damage that was found.
@@ -127,7 +127,7 @@ fn ask(disk: &SimulatedDisk) -> Result<(), String> {
         assert_eq!(found, expected, "{way}");
         let counted = log.count(&tag, Position::MAX).map_err(text)?;
         assert_eq!(counted, expected.len() as u64, "{way}");
-        // The oldest such event violates the condition, wherever the search begins.
+        // Every such event violates the condition, even the oldest one.
         let mut refused = Append::event(event(LAST, "ours"));
         refused.recorded_at = Some(at(LAST));
         let (fail_if, after) = (Filter::tag(tag), Position::START);
@@ -166,13 +166,13 @@ fn look_ups_in_older_segments_are_right_with_group_files_and_without() {
 }
 
 #[test]
-fn a_group_or_index_file_of_an_older_copy_is_not_believed() {
+fn a_group_or_index_file_of_another_copy_is_not_used() {
     for end in [End::Whole, End::Torn] {
         let (ours, theirs) = (upgraded("ours", end), upgraded("theirs", end));
         for ending in [".group", ".run"] {
             let mut differ = that_differ(&ours, &theirs, ending);
-            // The copies share the first segment with events: its index files differ in the hash's
-            // key alone, and either is good.
+            // The copies share the first segment with events. Its index files differ only in the
+            // key of the hash, so both are valid.
             differ.retain(|(at, _)| !ours[*at].0.ends_with(SHARED_INDEX));
             assert!(differ.len() >= 2, "{end:?}: {ending}");
             for (at, bytes) in differ {
@@ -186,7 +186,8 @@ fn a_group_or_index_file_of_an_older_copy_is_not_believed() {
                     ),
                     "{name}: {verified:?}"
                 );
-                // The index of the last segment is evidence too: the open names the file.
+                // The index of the last segment is evidence too: if the open refuses, it names that
+                // file.
                 if let Err(problem) = ask(&disk) {
                     let file = ours[at].0.file_name().unwrap().to_string_lossy();
                     assert!(problem.contains(&*file), "{name}: {problem}");
@@ -197,7 +198,7 @@ fn a_group_or_index_file_of_an_older_copy_is_not_believed() {
 }
 
 #[test]
-fn an_older_segment_of_another_log_is_damage_with_its_name() {
+fn an_older_segment_of_another_log_is_reported_as_damage_with_its_name() {
     let ours = upgraded("ours", End::Whole);
     let (path, bytes) = sample("another").remove(0);
     let at = ours.iter().position(|(name, _)| *name == path).unwrap();

@@ -1,4 +1,4 @@
-//! What an open log does beyond the contract of every store.
+//! The behaviour of an open log beyond the contract of every store.
 
 use std::{
     sync::{Arc, mpsc},
@@ -20,14 +20,14 @@ fn event(bytes: usize) -> RawEvent {
 }
 
 #[test]
-fn what_is_accepted_and_not_written_is_bounded() {
+fn accepted_commits_that_are_not_written_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let options =
         LogOptions { queue_bytes: 10_000, background: Background::Inline, ..LogOptions::default() };
     let log = Log::open(dir.path(), options).unwrap();
     for _ in 0..100 {
         let _ = log.blocking().append(Append::event(event(1_000))).unwrap();
-        // Nobody flushes: an append that finds the queue full has it written first.
+        // This test never flushes: an append that finds the queue full writes the queue first.
         let (accepted, published) = (log.blocking(), log.head().position().get());
         let waiting = accepted.append(Append::default()).unwrap().last.get() - published;
         assert!(waiting <= 11, "{waiting} events wait");
@@ -35,7 +35,7 @@ fn what_is_accepted_and_not_written_is_bounded() {
 }
 
 #[test]
-fn a_sync_is_done_when_it_is_written_and_not_before() {
+fn a_commit_counts_as_synced_once_it_is_written_and_not_before() {
     let disk = SimulatedDisk::new(1);
     let options = LogOptions {
         background: Background::Inline,
@@ -44,22 +44,22 @@ fn a_sync_is_done_when_it_is_written_and_not_before() {
     };
     let log = Log::open("/data/log", options).unwrap();
     let nothing = log.blocking().append(Append::default()).unwrap();
-    assert!(nothing.sync.is_done(), "nothing was written, so nothing is waited for");
+    assert!(nothing.sync.is_done(), "an append of nothing does not wait");
     let first = log.blocking().append(Append::event(event(1))).unwrap();
     let checked = log.blocking().append(Append::default()).unwrap();
-    assert!(!first.sync.is_done() && !checked.sync.is_done(), "nobody has written it");
+    assert!(!first.sync.is_done() && !checked.sync.is_done(), "the commit is not written yet");
     let before = disk.count(Operation::Sync);
     log.blocking().flush().unwrap();
     assert!(disk.count(Operation::Sync) > before);
     assert!(first.sync.is_done() && checked.sync.is_done());
     let second = log.blocking().append(Append::event(event(1))).unwrap();
-    assert!(first.sync.is_done() && !second.sync.is_done(), "each is a commit of its own");
+    assert!(first.sync.is_done() && !second.sync.is_done(), "each commit has its own state");
     log.close().unwrap();
-    assert!(second.sync.is_done(), "closing writes what was accepted");
+    assert!(second.sync.is_done(), "closing writes accepted commits");
 }
 
 #[test]
-fn a_commit_larger_than_a_segment_is_taken_whole() {
+fn a_commit_larger_than_a_segment_is_accepted_whole() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };
     let log = Log::open(dir.path(), options.clone()).unwrap();
@@ -74,7 +74,7 @@ fn a_commit_larger_than_a_segment_is_taken_whole() {
 }
 
 #[test]
-fn a_closed_log_answers_closed_to_its_other_handles() {
+fn the_other_handles_of_a_closed_log_return_closed() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let other = log.clone();
@@ -87,7 +87,7 @@ fn a_closed_log_answers_closed_to_its_other_handles() {
 }
 
 #[test]
-fn a_folder_is_open_once_in_a_process_too() {
+fn one_process_cannot_open_a_folder_twice() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let error = Log::open(dir.path(), LogOptions::default()).unwrap_err();
@@ -102,7 +102,7 @@ fn options_that_do_not_fit_the_format_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut limits = Limits::default();
     limits.event_bytes = 1 << 24;
-    // What every segment begins with has to fit into one record.
+    // All tracking sources have to fit into the first record of a segment.
     let mut sources = Limits::default();
     sources.tracking_sources = 100_000;
     let wrong = [
@@ -118,7 +118,7 @@ fn options_that_do_not_fit_the_format_are_refused() {
 }
 
 #[test]
-fn counts_of_a_log_are_those_of_its_events() {
+fn the_stats_of_a_log_count_its_events() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { segment_bytes: 4096, index_bytes: 1024, ..LogOptions::default() };
     let log = Log::open(dir.path(), options).unwrap();
@@ -135,9 +135,9 @@ fn counts_of_a_log_are_those_of_its_events() {
     assert_eq!(log.identity(), stats.identity);
 }
 
-/// Once, a segment that took commits without events never came to its end.
+/// Once, a segment with only commits without events never ended.
 #[test]
-fn a_segment_of_commits_without_events_ends_too() {
+fn a_segment_with_only_commits_without_events_ends() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };
     let log = Log::open(dir.path(), options.clone()).unwrap();
@@ -155,7 +155,7 @@ fn a_segment_of_commits_without_events_ends_too() {
 
 /// Once, a log whose queue was never empty did not sync at its interval.
 #[test]
-fn an_interval_is_kept_while_commits_keep_coming() {
+fn a_log_syncs_at_its_interval_under_constant_load() {
     let disk = SimulatedDisk::new(1);
     let options = LogOptions {
         durability: Durability::Interval { interval: Duration::ZERO },
@@ -174,16 +174,16 @@ fn an_interval_is_kept_while_commits_keep_coming() {
         }
     });
     log.blocking().flush().unwrap();
-    // With no time between two of them, every write is followed by a sync.
+    // The interval is zero, so a sync follows every write.
     let (writes, syncs) = (disk.count(Operation::Write), disk.count(Operation::Sync) - before);
     assert!(syncs * 3 + 10 >= writes, "{syncs} syncs for {writes} writes");
 }
 
-/// 280 bytes of content (a payload of 256, a type, two tags) cost at most 311 on disk, the index
-/// included.
+/// An event with 280 bytes of content (a payload of 256, a type, two tags) takes at most 311 bytes
+/// on disk, index included.
 #[test]
 fn an_event_costs_little_more_than_its_content() {
-    // Two segments are complete then, and each of them has one index file.
+    // With this number of events two segments are complete, and each has one index file.
     const EVENTS: u64 = 450_000;
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
@@ -211,9 +211,10 @@ fn an_event_costs_little_more_than_its_content() {
     assert!(each(stats.allocated_bytes) <= 312.0, "{stats:?}");
 }
 
-/// Once, a second close answered while the first was still at it, and the folder was held.
+/// Once, a second close returned while the first was still working, and the folder was still
+/// locked.
 #[test]
-fn a_folder_is_free_whichever_of_several_closes_answers_first() {
+fn a_folder_is_unlocked_when_the_first_of_several_closes_returns() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..40 {
         let log = Log::open(dir.path(), LogOptions::default()).unwrap();

@@ -1,9 +1,9 @@
-//! A file that cannot be read now is not a file that is missing.
+//! A file that cannot be read now does not count as missing.
 //!
-//! Once, a limit on open files, a lack of memory or a read error on an index file, a group file or
-//! the published head counted as "there is no such file". With it went the proof that commits had
-//! been durable: an open cut them off without a word, and gave their positions out again in the
-//! same epoch.
+//! Once, an open treated a file as missing if it could not be read because of a limit on open
+//! files, a lack of memory or a read error. If this was an index file, a group file or the
+//! published head, the proof that commits had been durable was lost. The open then cut off these
+//! commits without an error, and assigned their positions again in the same epoch.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use diptych_store::{
 
 use crate::log_files::{FOLDER, Files, disk_of, is};
 
-/// Small, so that a few hundred commits fill the segments of a group.
+/// The segments are small, so that a few hundred commits fill the segments of a group.
 fn options(disk: &SimulatedDisk, durability: Durability) -> LogOptions {
     LogOptions {
         durability,
@@ -39,7 +39,7 @@ fn key(number: u64) -> Key {
     Key::new(format!("key {number}"), Digest([number as u8; 16]))
 }
 
-/// The files of a log: closed in order, or killed after the last commit.
+/// The files of a log that was closed, or that was killed after the last commit.
 fn files(commits: u64, durability: Durability, closed: bool) -> Files {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, options(&disk, durability)).unwrap();
@@ -53,13 +53,13 @@ fn files(commits: u64, durability: Durability, closed: bool) -> Files {
     disk.process_kill().contents()
 }
 
-/// The last bytes that are not zeros are changed.
+/// Changes the last byte that is not zero.
 fn spoil_the_end(bytes: &mut [u8]) {
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end] ^= 1;
 }
 
-/// Logs that have lost commits, and of which one kind of file is the only proof.
+/// Logs that have lost commits. In each of them only one kind of file proves the loss.
 fn with_losses() -> Vec<(&'static str, Files)> {
     let mut cut = files(25, Durability::Synced, true);
     let last = cut.iter().rposition(|(path, _)| is(path, ".seg")).unwrap();
@@ -88,7 +88,7 @@ fn with_losses() -> Vec<(&'static str, Files)> {
 }
 
 #[test]
-fn an_operation_that_fails_does_not_remove_the_proof_of_a_loss() {
+fn a_failed_operation_does_not_remove_the_proof_of_a_loss() {
     for (what, files) in with_losses() {
         let refused = |disk: &SimulatedDisk, when: &str| {
             let error = Log::open(FOLDER, options(disk, Durability::Synced)).unwrap_err();
@@ -108,7 +108,7 @@ fn an_operation_that_fails_does_not_remove_the_proof_of_a_loss() {
             let error = opened.err().unwrap_or_else(|| panic!("{what}: it opens when {when}"));
             if let OpenError::Io { what, cause } = &error {
                 let text = error.to_string();
-                // The folder above is looked at too.
+                // The operation may also be on the folder above.
                 assert!(text.contains("/data"), "{when}: no file in {text}");
                 assert!(text.contains("simulated"), "{when}: no cause in {what}: {cause}");
             }
@@ -118,7 +118,7 @@ fn an_operation_that_fails_does_not_remove_the_proof_of_a_loss() {
     }
 }
 
-/// Everything that is read of the log; nothing where the disk failed.
+/// Reads the log in every way and checks the answers; `None` if the disk fails.
 fn read_all(log: &Log, commits: u64, when: &str) -> Option<()> {
     let log = log.blocking();
     let answered = |error: ReadError| match &error {
@@ -149,7 +149,7 @@ fn identity(files: &[(PathBuf, Vec<u8>)], durability: Durability) -> LogIdentity
 }
 
 #[test]
-fn an_operation_that_fails_costs_neither_events_nor_the_epoch() {
+fn a_failed_operation_loses_no_events_and_keeps_the_epoch() {
     let interval = Durability::Interval { interval: Duration::from_secs(1_000) };
     for (commits, durability, closed) in
         [(150, Durability::Synced, true), (30, Durability::Synced, false), (30, interval, false)]
@@ -187,11 +187,11 @@ fn an_operation_that_fails_costs_neither_events_nor_the_epoch() {
     }
 }
 
-/// Once, a group file that could not be read was left out until the log was opened again.
+/// Once, a log did not use a group file that could not be read until it was opened again.
 #[test]
-fn a_group_that_cannot_be_read_is_tried_again() {
+fn a_group_that_cannot_be_read_is_read_again_later() {
     let files = files(150, Durability::Synced, true);
-    // How many operations a look-up takes until it is answered.
+    // The number of disk operations until a look-up succeeds.
     let cost = |fails_after: Option<u64>| {
         let disk = disk_of(&files);
         let log = Log::open(FOLDER, options(&disk, Durability::Synced)).unwrap();
@@ -206,6 +206,9 @@ fn a_group_that_cannot_be_read_is_tried_again() {
     let whole = cost(None);
     for after in 0..whole {
         let failed = cost(Some(after));
-        assert!(failed <= whole + 1, "{failed} operations instead of {whole}: all are asked");
+        assert!(
+            failed <= whole + 1,
+            "{failed} operations instead of {whole}: the look-up searched all segments"
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! A log knows itself: which log it is, where it is, and up to where it was durable. Files that go
-//! missing together, come from elsewhere or are of another time are noticed, and a copy of a folder
-//! takes no commits until somebody says what it is.
+//! A log knows its identity, its place, and up to where it was durable. An open notices files that
+//! are missing together, that are of another log, or that are of another time. A copy of a folder
+//! takes no commits until a person says what it is.
 
 use std::{
     fs,
@@ -50,7 +50,7 @@ fn numbers(log: &Log) -> Vec<u64> {
     batch.iter().map(|event| str::from_utf8(event.payload()).unwrap().parse().unwrap()).collect()
 }
 
-/// A log with these events, killed or closed.
+/// Writes a log with this number of events, and closes or kills it.
 fn log_of(options: LogOptions, events: u64, closes: bool) -> LogIdentity {
     let log = Log::open(FOLDER, options).unwrap();
     append(&log, 1..events + 1);
@@ -79,13 +79,13 @@ fn damage(disk: &SimulatedDisk) -> String {
     assert!(copied.is_err(), "{copied:?}");
     match Log::open(FOLDER, options(disk)) {
         Err(OpenError::Corrupt(corruption)) => corruption.to_string(),
-        other => panic!("it is not taken for damaged: {other:?}"),
+        other => panic!("the open does not report damage: {other:?}"),
     }
 }
 
-/// Once, this was a shorter log that was whole.
+/// Once, an open took this log for a shorter one that is whole.
 #[test]
-fn the_newest_segment_is_missed_also_without_the_published_head_and_the_index() {
+fn a_missing_newest_segment_is_noticed_even_without_published_head_and_index() {
     for (durability, closes) in
         [(Durability::Synced, true), (Durability::Synced, false), (HOUR, true), (HOUR, false)]
     {
@@ -103,9 +103,9 @@ fn the_newest_segment_is_missed_also_without_the_published_head_and_the_index() 
     }
 }
 
-/// Once, a log of one segment took on the identity of any other.
+/// Once, a log of one segment took the identity of any segment that replaced it.
 #[test]
-fn a_foreign_only_segment_is_damage_with_its_name() {
+fn an_only_segment_of_another_log_is_reported_as_damage_with_its_name() {
     let disks = [1, 2].map(SimulatedDisk::new);
     let of = disks.each_ref().map(|disk| log_of(options(disk), 3, true));
     let [ours, theirs] = disks.map(|disk| disk.contents());
@@ -125,7 +125,8 @@ fn a_foreign_only_segment_is_damage_with_its_name() {
     assert!(problem.contains(&of[1].id.to_string()), "{problem}");
 }
 
-/// The last two segments are of a copy that went another way: they fit each other.
+/// The last two segments are from a copy that continued with other events. They fit each other, but
+/// not the manifest.
 #[test]
 fn the_last_two_segments_of_a_copy_are_noticed() {
     let disk = SimulatedDisk::new(1);
@@ -181,7 +182,7 @@ fn a_log_without_its_manifest_is_damaged_until_it_is_adopted_as_a_copy() {
     }
 }
 
-/// A folder on the real disk, in a place of its own.
+/// A temporary folder on the real disk.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -221,7 +222,7 @@ fn is_moved(opened: Result<Log, OpenError>) -> bool {
 }
 
 #[test]
-fn a_folder_that_is_renamed_is_in_its_place_and_a_copy_is_not() {
+fn a_renamed_folder_keeps_its_place_and_a_copy_has_another() {
     let (folder, identity) = Folder::new();
     folder.copy("log", "copy");
     fs::rename(folder.at("log"), folder.at("renamed")).unwrap();
@@ -231,7 +232,7 @@ fn a_folder_that_is_renamed_is_in_its_place_and_a_copy_is_not() {
     let before = fs::read(folder.at("copy/manifest")).unwrap();
     assert!(is_moved(Log::open(folder.at("copy"), real())));
     assert_eq!(fs::read(folder.at("copy/manifest")).unwrap(), before, "nothing was changed");
-    // Reading is possible: a copy is as good a source as any.
+    // A copy can be read, verified, followed, backed up and restored.
     assert_eq!(verify(folder.at("copy"), &real(), |_, _| ()).unwrap().events, 40);
     let mut follower = Follower::open(folder.at("copy"), Position::START, real()).unwrap();
     assert_eq!(follower.next(&Filter::everything(), 100).unwrap().len(), 40);
@@ -245,7 +246,7 @@ fn a_folder_that_is_renamed_is_in_its_place_and_a_copy_is_not() {
 }
 
 #[test]
-fn a_copy_goes_on_as_the_log_as_a_copy_or_as_a_replica() {
+fn a_copy_is_adopted_as_the_log_as_a_copy_or_as_a_replica() {
     let (folder, identity) = Folder::new();
     for name in ["moved", "one", "other", "replica", "volume"] {
         folder.copy("log", name);
@@ -258,7 +259,7 @@ fn a_copy_goes_on_as_the_log_as_a_copy_or_as_a_replica() {
         assert_eq!(adopted.identity.epoch.number(), identity.epoch.number() + 1);
         adopted.identity
     });
-    assert_ne!(copies[0], copies[1], "copies that were adopted apart are told apart");
+    assert_ne!(copies[0], copies[1], "two adopted copies have different epochs");
     for (name, identity) in [("moved", identity), ("one", copies[0]), ("other", copies[1])] {
         let log = Log::open(folder.at(name), real()).unwrap();
         assert_eq!((log.identity(), numbers(&log).len()), (identity, 40), "{name}");
@@ -277,12 +278,12 @@ fn a_copy_goes_on_as_the_log_as_a_copy_or_as_a_replica() {
     assert!(matches!(refused, OpenError::Replica { .. }), "{refused}");
     assert!(refused.to_string().contains("is a replica"), "{refused}");
     assert_eq!(verify(folder.at("replica"), &real(), |_, _| ()).unwrap().events, 40);
-    // Moving a replica leaves it one.
+    // A replica that is adopted as moved stays a replica.
     adopt(folder.at("replica"), Adoption::Moved, &real()).unwrap();
     assert!(matches!(Log::open(folder.at("replica"), real()), Err(OpenError::Replica { .. })));
     adopt(folder.at("replica"), Adoption::Copy, &real()).unwrap();
     append(&Log::open(folder.at("replica"), real()).unwrap(), 41..42);
-    // A backup is no log to adopt, and where nothing is nothing is adopted.
+    // A backup cannot be adopted, and neither can a missing folder.
     backup(folder.at("log"), folder.at("backup"), &BackupOptions::default(), |_, _| ()).unwrap();
     let refused = adopt(folder.at("backup"), Adoption::Moved, &real()).unwrap_err();
     assert!(matches!(refused, OpenError::Backup { .. }), "{refused}");
@@ -290,10 +291,10 @@ fn a_copy_goes_on_as_the_log_as_a_copy_or_as_a_replica() {
     assert!(!folder.at("nothing").exists());
 }
 
-/// Once, only a loss of power counted: an image of the disk that was mounted again had lost
-/// acknowledged commits, and went on in the same epoch.
+/// Once, only a loss of power began a new epoch. The image of a disk that was mounted again had
+/// lost acknowledged commits, and the log continued in the same epoch.
 #[test]
-fn commits_that_may_be_lost_change_the_epoch_also_if_only_the_storage_was_cut() {
+fn commits_that_may_be_lost_change_the_epoch_even_if_only_the_storage_failed() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
         let log = Log::open(FOLDER, LogOptions { durability: HOUR, ..options(&disk) }).unwrap();
@@ -310,7 +311,7 @@ fn commits_that_may_be_lost_change_the_epoch_also_if_only_the_storage_was_cut() 
         for lossy in [disk.power_loss(seed), disk.storage_loss(seed), disk.copy_to_another()] {
             assert_eq!(identity(lossy).epoch.number(), was.epoch.number() + 1);
         }
-        // Also if somebody takes the copy for the log itself.
+        // The epoch also changes if a user adopts the copy as the log itself.
         let copy = disk.copy_to_another();
         assert!(is_moved(Log::open(FOLDER, options(&copy))));
         adopt(FOLDER, Adoption::Moved, &options(&copy)).unwrap();
@@ -326,10 +327,10 @@ fn commits_that_may_be_lost_change_the_epoch_also_if_only_the_storage_was_cut() 
     }
 }
 
-/// Another process reads the published head. Once, it was written after the commits were
-/// acknowledged, so a reader could miss them.
+/// Other processes read the published head. Once, the log wrote it after it had acknowledged
+/// commits, so a reader could miss them.
 #[test]
-fn a_commit_is_left_for_other_processes_before_it_is_acknowledged() {
+fn a_commit_is_published_to_other_processes_before_it_is_acknowledged() {
     let disk = SimulatedDisk::new(1);
     let (open, seen) = (Arc::new(OnceLock::<Log>::new()), Arc::new(Mutex::new(Vec::new())));
     let hook = {
@@ -346,9 +347,9 @@ fn a_commit_is_left_for_other_processes_before_it_is_acknowledged() {
     assert_eq!(*seen.lock().unwrap(), (0..19).collect::<Vec<_>>());
 }
 
-/// The manifest names the run of the machine, which is the proof that commits may be lost.
+/// The manifest names the run of the machine. This is the only proof that commits may be lost.
 #[test]
-fn an_open_that_is_cut_off_does_not_forget_that_commits_may_be_lost() {
+fn an_interrupted_open_does_not_forget_that_commits_may_be_lost() {
     let disk = SimulatedDisk::new(1);
     let was = log_of(LogOptions { durability: HOUR, ..options(&disk) }, 30, false);
     let open =
@@ -362,8 +363,8 @@ fn an_open_that_is_cut_off_does_not_forget_that_commits_may_be_lost() {
     }
 }
 
-/// Runs something on copies of a disk, cut off at each of its operations, and lets a process die or
-/// the power be lost.
+/// Runs `run` on copies of a disk and stops it at each of its operations. After each stop the
+/// process is killed or the power is lost, and `check` looks at the disk.
 fn at_every_operation(
     from: &SimulatedDisk,
     run: impl Fn(&SimulatedDisk) -> Result<(), OpenError>,
@@ -382,7 +383,7 @@ fn at_every_operation(
             check(&disk.power_loss(at * 31 + seed), done, &format!("{when}, power lost"));
         }
     }
-    // Failures that are no crash.
+    // Operations that fail without a crash.
     for operation in Operation::ALL {
         for at in 0..whole.operations() {
             let disk = from.process_kill();
@@ -396,7 +397,7 @@ fn at_every_operation(
 }
 
 #[test]
-fn an_adoption_is_done_or_can_be_repeated_wherever_it_is_cut_off() {
+fn an_adoption_that_stops_anywhere_is_done_or_can_be_repeated() {
     let disk = SimulatedDisk::new(1);
     let was = log_of(options(&disk), 30, false);
     let copy = disk.copy_to_another();
@@ -408,7 +409,7 @@ fn an_adoption_is_done_or_can_be_repeated_wherever_it_is_cut_off() {
             match &opened {
                 Ok(_) => assert!(adoption != Adoption::Replica, "{what}"),
                 Err(OpenError::Replica { .. }) => assert_eq!(adoption, Adoption::Replica, "{what}"),
-                Err(OpenError::Moved { .. }) => assert!(!done, "{what}: it is undone"),
+                Err(OpenError::Moved { .. }) => assert!(!done, "{what}: the adoption is lost"),
                 Err(other) => panic!("{what}: {other}"),
             }
             drop(opened);
@@ -450,8 +451,8 @@ fn formats(disk: &SimulatedDisk) -> Vec<u8> {
     seg.filter_map(|(_, bytes)| bytes.get(8).copied()).collect()
 }
 
-/// An open that appends continues a log of format 1 in a segment of format 2, which older programs
-/// refuse. Verifications, backups and followers leave it as it is.
+/// An open that can append continues a log of format 1 in a segment of format 2, which older
+/// programs refuse. Verifications, backups and followers leave the log as it is.
 #[test]
 fn a_log_of_format_1_is_migrated_by_the_first_open() {
     let disk = sample();
@@ -466,7 +467,8 @@ fn a_log_of_format_1_is_migrated_by_the_first_open() {
     backup(FOLDER, "/data/backup", &to, |_, _| ()).unwrap();
     assert!(formats(&disk).iter().all(|format| *format == 1));
 
-    // Also a log that did not sync every commit, and was not closed: it has a mark of its own.
+    // The log may also have synced at intervals and not been closed: then it has the file
+    // `interval`.
     for boot in [None, Some("boot 1"), Some("boot 0")] {
         let disk = disk_of(&before);
         if let Some(boot) = boot {
@@ -489,7 +491,7 @@ fn a_log_of_format_1_is_migrated_by_the_first_open() {
 }
 
 #[test]
-fn a_migration_can_be_cut_off_anywhere() {
+fn a_migration_that_stops_anywhere_is_completed_by_the_next_open() {
     let disk = sample();
     let events = verify(FOLDER, &options(&disk), |_, _| ()).unwrap().events;
     let run = |disk: &SimulatedDisk| Log::open(FOLDER, options(disk)).map(std::mem::forget);
@@ -509,7 +511,8 @@ fn a_migration_can_be_cut_off_anywhere() {
     });
 }
 
-/// Once, the second attempt found a log where the first had failed to say that it was done.
+/// Once, the first attempt wrote the whole log but failed in its last step. The second attempt then
+/// refused the folder, because a log was in it.
 #[test]
 fn a_restore_whose_last_step_failed_can_be_repeated() {
     let disk = SimulatedDisk::new(1);
@@ -529,7 +532,7 @@ fn a_restore_whose_last_step_failed_can_be_repeated() {
         let restored = run(&disk).unwrap_or_else(|error| panic!("after {at}: {error}"));
         let log = Log::open("/data/restored", options(&disk)).unwrap();
         assert_eq!((log.identity(), numbers(&log).len()), (restored.identity, 30));
-        // A log that is in use is not restored over.
+        // A log that was opened since is not replaced by another restore.
         drop(log);
         assert!(run(&disk).unwrap_err().to_string().contains("is not empty"));
     }

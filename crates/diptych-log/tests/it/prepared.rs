@@ -35,7 +35,7 @@ fn zeros(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_killed_log_goes_on_where_its_commits_end_and_not_where_its_file_does() {
+fn a_killed_log_continues_where_its_commits_end_and_not_where_its_file_ends() {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, inline(&disk)).unwrap();
     (0..20).for_each(|_| commit(&log, 300));
@@ -51,9 +51,9 @@ fn a_killed_log_goes_on_where_its_commits_end_and_not_where_its_file_does() {
 }
 
 #[test]
-fn commits_go_to_what_was_prepared_and_a_segment_ends_with_its_last() {
+fn commits_use_the_prepared_space_and_a_complete_segment_ends_with_its_last_commit() {
     let dir = tempfile::tempdir().unwrap();
-    // Clustering would put other files in their place.
+    // Clustering is off, because it would replace the files.
     let clustering = Clustering::Off;
     let options = LogOptions { segment_bytes: 300_000, clustering, ..LogOptions::default() };
     let log = Log::open(dir.path(), options).unwrap();
@@ -90,21 +90,21 @@ fn large_batches_and_syncs_at_intervals_prepare_nothing() {
 }
 
 #[test]
-fn a_disk_without_room_for_it_still_takes_commits() {
+fn a_disk_without_space_to_prepare_still_takes_commits() {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, inline(&disk)).unwrap();
     disk.set_capacity(disk.used_bytes() + 20_000);
     (0..20).for_each(|_| commit(&log, 300));
     let tried = disk.count(Operation::Write);
     (0..20).for_each(|_| commit(&log, 300));
-    // A commit and the published head, and no more zeros that do not fit.
+    // Each commit writes its bytes and the published head. The log no longer tries to write zeros.
     assert_eq!(disk.count(Operation::Write) - tried, 40);
     log.close().unwrap();
 }
 
-/// Once, the zeros that an event ended with were taken for prepared ones after a kill.
+/// Once, after a kill, the zeros at the end of an event were taken for prepared space.
 #[test]
-fn an_event_of_zeros_is_no_prepared_space() {
+fn an_event_of_zeros_is_not_taken_for_prepared_space() {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, inline(&disk)).unwrap();
     for bytes in [100, 5_000, 20_000] {

@@ -1,5 +1,5 @@
-//! A log that is opened for reading: beside its writer, behind a killed one, and in places where
-//! nothing can be written.
+//! A log that is opened for reading: beside its writer, after its writer was killed, and on disks
+//! that cannot be written to.
 
 use std::{
     os::unix::{
@@ -35,8 +35,8 @@ use pollster::block_on;
 
 use crate::{log_files::FOLDER, read_only_disk::ReadOnlyDisk};
 
-/// A writer and a log that is opened for reading, as one store: what is appended with the one is
-/// read with the other.
+/// A writer and a log that is opened for reading, as one store: the writer appends, and the reader
+/// reads.
 #[derive(Debug)]
 struct Beside {
     writer: Log,
@@ -72,7 +72,8 @@ impl EventStore for Beside {
 
     async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         let accepted = self.writer.append(append).await?;
-        // A head that a test holds moves at once, and not at the next look of the reader.
+        // The reader refreshes now, so that the head in a test moves at once and not with the next
+        // check of the reader.
         self.writer.blocking().flush()?;
         let _ = self.reader.refresh_now();
         Ok(accepted)
@@ -159,7 +160,7 @@ fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
     }
 }
 
-/// Checks everything that a log says about the events 1 to `last`, which `append` wrote.
+/// Checks all answers of a log about the events 1 to `last`, which `append` wrote.
 fn check(log: &ReadOnlyLog, last: u64) {
     assert_eq!(log.head().position(), Position::new(last));
     let log = log.blocking();
@@ -185,7 +186,7 @@ fn check(log: &ReadOnlyLog, last: u64) {
     assert_eq!(log.keyed(&format!("key {}", last + 1)).unwrap(), None);
 }
 
-/// A writer on a simulated disk, and what opens its log for reading through a disk that refuses
+/// A simulated disk, the options of a writer on it, and the options of a reader whose disk refuses
 /// every change.
 fn on_simulated_disk() -> (SimulatedDisk, LogOptions, LogOptions) {
     let disk = SimulatedDisk::new(3);
@@ -213,7 +214,7 @@ fn the_writer_s_commits_are_read_beside_it_over_segments_and_index_files() {
     check(&reader, 400);
 }
 
-/// Readers hold few files, so they read again what was replaced meanwhile.
+/// The reader keeps few files mapped, so it reads replaced files again.
 #[test]
 fn files_that_are_merged_and_clustered_under_a_reader_are_read_again() {
     let (_disk, writing, reading) = on_simulated_disk();
@@ -249,7 +250,7 @@ fn without_index_files_and_published_head_a_log_is_read_and_nothing_is_written()
     assert_eq!(disk.contents(), before);
 }
 
-/// Only whole commits are read, and the unfinished end is left to the next writer.
+/// The reader reads only whole commits. The next writer removes the unfinished end.
 #[test]
 fn a_log_whose_writer_was_killed_is_read_to_its_last_whole_commit() {
     let (disk, writing, _) = on_simulated_disk();
@@ -295,7 +296,7 @@ fn a_verification_a_backup_and_a_restore_write_nothing_to_their_source() {
     assert_eq!(restored.head().position(), Position::new(300));
 }
 
-/// Wherever an operation fails, the open or the read says so, or succeeds at another attempt.
+/// If any operation fails, the open or the read reports it or succeeds by trying again.
 #[test]
 fn a_passing_error_never_changes_an_answer() {
     let (disk, writing, reading) = on_simulated_disk();
@@ -319,7 +320,7 @@ fn a_passing_error_never_changes_an_answer() {
     assert_eq!(disk.contents(), before);
 }
 
-/// A log on the real disk, to be read in a folder that changes.
+/// A log on the real disk, for tests that change its folder.
 fn real(dir: &Path) -> (Log, LogOptions) {
     let options = small(LogOptions::default().disk);
     let log = Log::open(dir, options.clone()).unwrap();
@@ -397,7 +398,8 @@ fn a_folder_without_a_log_is_not_opened_for_reading() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// The threads of both sides work; the reader holds few files, so that it meets replaced ones.
+/// Writer and reader have their own threads. The reader keeps few files mapped, so it comes across
+/// replaced files.
 #[test]
 fn readers_agree_with_a_log_that_is_written_merged_and_clustered_beside_them() {
     const EVENTS: u64 = 2_000;
@@ -452,7 +454,7 @@ fn check_some(reader: &ReadOnlyLog, random: &mut Random) {
     assert_eq!(commit.first, Position::new(number));
 }
 
-/// Set for the process that has no right to write.
+/// The environment variable with the folder of the process that has no right to write.
 const FOREIGN: &str = "DIPTYCH_FOREIGN_FOLDER";
 
 /// Reads, verifies, backs up and restores from a folder that this process cannot write to. As a
@@ -478,7 +480,7 @@ fn child_without_the_right_to_write() {
     assert_eq!(restored.head().position(), Position::new(100));
 }
 
-/// Once each of these took the lock, and opened files for writing.
+/// Once, each of these operations took the lock for writing and opened files for writing.
 #[test]
 fn a_folder_of_another_user_is_read_verified_and_copied() {
     let dir = tempfile::tempdir().unwrap();
@@ -499,14 +501,14 @@ fn a_folder_of_another_user_is_read_verified_and_copied() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "read_only::child_without_the_right_to_write", "--nocapture"]);
     if std::fs::metadata(&writable).unwrap().uid() == 0 {
-        // The superuser may write everywhere; this user may not, whoever it is.
+        // The superuser may write everywhere. This user may not, on any system.
         child.uid(65_534).gid(65_534);
     }
     let ended = child.env(FOREIGN, dir.path()).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(ended.status.success(), "{}{}", said(&ended.stdout), said(&ended.stderr));
     assert!(said(&ended.stdout).contains("1 passed"));
-    // So that the folder can be removed, by whomever the test runs as.
+    // The folder is made writable again, so that any user who runs the test can remove it.
     for folder in ["log", "log/segments", "log/index"] {
         may(&dir.path().join(folder), 0o755);
     }

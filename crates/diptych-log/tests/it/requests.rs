@@ -1,4 +1,4 @@
-//! Commits to offer to a log: plain ones, and ones that the log should refuse.
+//! Random commits for a log: plain ones, and ones that the log should refuse.
 
 use diptych_log::disk::simulated::Random;
 use diptych_store::{
@@ -20,7 +20,7 @@ const TYPES: [&str; 5] = ["opened", "paid", "shipped", "returned", "closed"];
 const SOURCES: [&str; 5] = ["billing", "mail", "stock", "web", "one too many"];
 
 impl Requests {
-    /// One that nothing speaks against.
+    /// A commit that the log has no reason to refuse.
     pub(crate) fn plain(&mut self, random: &mut Random) -> Append {
         let events = 1 + random.below(5);
         let mut append = Append::events((0..events).map(|_| self.event(random)));
@@ -28,11 +28,11 @@ impl Requests {
         append
     }
 
-    /// Any, with whatever a commit can have.
+    /// Any commit, with or without conditions, key, tracking and events.
     pub(crate) fn any(&mut self, random: &mut Random, model: &Model) -> Append {
         let mut append = self.plain(random);
         if random.chance(25) {
-            // Several rest on states that are known up to different positions.
+            // A commit can have several conditions with different `after` positions.
             for _ in 0..=random.below(3) {
                 append = append.condition(condition(random, model));
             }
@@ -80,7 +80,8 @@ impl Requests {
         Timestamp::from_micros(self.micros - back)
     }
 
-    /// Mostly a new one; some were used before, by the same request or by another.
+    /// A new key in most cases. Otherwise a key that was used before, by the same request or by
+    /// another.
     fn key(&mut self, random: &mut Random) -> Key {
         let new = random.chance(75) || self.keys == 0;
         let number = if new { self.keys } else { random.below(self.keys) };
@@ -90,8 +91,8 @@ impl Requests {
     }
 }
 
-/// What an event at the front of the log would decide on: some filter, and the position that
-/// the decision knew, mostly high enough.
+/// A condition with a random filter. Its `after` is the position that the decision knew, which is
+/// high enough in most cases.
 fn condition(random: &mut Random, model: &Model) -> AppendCondition {
     let tag = Tag::new("account", random.below(14));
     let fail_if = match random.below(4) {

@@ -1,4 +1,4 @@
-//! One seeded run on the simulated disk: several lives of one log.
+//! One run on the simulated disk, which follows from a seed: several lives of one log.
 
 use std::{
     cell::RefCell,
@@ -28,7 +28,7 @@ use crate::{
 
 pub(crate) const FOLDER: &str = "/data/log";
 
-/// What a run did, to be read when it fails.
+/// The steps of a run, which are printed if it fails.
 pub(crate) type Trace = Rc<RefCell<Vec<String>>>;
 
 pub(crate) fn limits() -> Limits {
@@ -41,7 +41,7 @@ pub(crate) fn limits() -> Limits {
     limits
 }
 
-/// Small, so that segments and index files begin and end all the time.
+/// The sizes are small, so that segments and index files begin and end all the time.
 pub(crate) fn options(random: &mut Random, durability: Durability) -> LogOptions {
     LogOptions {
         durability,
@@ -51,7 +51,7 @@ pub(crate) fn options(random: &mut Random, durability: Durability) -> LogOptions
         index_bytes: (1 << 10) + random.below(3 << 10),
         queue_bytes: (2 << 10) + (random.index(30 << 10)),
         background: Background::Inline,
-        // Then what one life of the log leaves is for the next one to do.
+        // If clustering is off in one life of the log, a later life clusters its segments.
         clustering: if random.chance(25) { Clustering::Off } else { Clustering::Background },
         ..LogOptions::default()
     }
@@ -73,9 +73,9 @@ pub(crate) struct Run {
     durability: Durability,
     requests: Requests,
     model: Model,
-    /// What the last end may have cost.
+    /// The commits that the last end may have lost.
     may_lose: MayLose,
-    /// The log said that it takes nothing more.
+    /// Whether the log reported that it takes no more commits.
     failed: bool,
     trace: Trace,
 }
@@ -116,7 +116,7 @@ impl Run {
         self.verify(log);
     }
 
-    /// How many segments there are in the end, and how many of them are clustered.
+    /// The number of segments at the end, and the number of clustered ones.
     pub(crate) fn segments(&self) -> (usize, usize) {
         let files = self.disk.contents();
         let is_segment = |path: &Path| path.extension().is_some_and(|ending| ending == "seg");
@@ -135,7 +135,7 @@ impl Run {
             self.arm(60);
         }
         for attempt in 0.. {
-            assert!(attempt < 3, "it does not open, though nothing is wrong any more");
+            assert!(attempt < 3, "the log does not open, although no fault is armed any more");
             match self.try_open() {
                 Ok(log) if !self.disk.is_stopped() => {
                     let lost = self.recover(&log);
@@ -168,14 +168,14 @@ impl Run {
     }
 
     fn recover(&mut self, log: &Log) -> usize {
-        // The comparison reads; it is not what is to fail.
+        // The comparison reads from the disk, and these reads must not fail.
         self.disk.disarm();
         self.failed = false;
         let may_lose = std::mem::replace(&mut self.may_lose, MayLose::Nothing);
         self.model.recover(log, may_lose, &mut self.random)
     }
 
-    /// Lets something go wrong within about this many operations of the disk.
+    /// Arms a random fault that occurs within this number of disk operations.
     fn arm(&mut self, within: u64) {
         let after = self.random.below(within);
         let fault = match self.random.below(10) {
@@ -249,8 +249,8 @@ impl Run {
         self.settle();
     }
 
-    /// Without threads an append can wait for a flush: because the queue is full, or because the
-    /// refusal rests on what is not synced yet.
+    /// Appends, and flushes if the append waits. Without threads an append can wait for a flush:
+    /// because the queue is full, or because the reason for a refusal is not synced yet.
     fn ask(&mut self, log: &Log, append: &Append) -> Result<AcceptedCommit, AppendError> {
         let mut context = Context::from_waker(Waker::noop());
         let mut asking = pin!(EventStore::append(log, append.clone()));
@@ -263,7 +263,7 @@ impl Run {
         panic!("an append still waits after a flush")
     }
 
-    /// Appends and waits, as most callers do.
+    /// Appends and waits until the commit is synced, as most callers do.
     fn commit(&mut self, log: &Log, append: Append) {
         self.model.offered(&append);
         let what = describe(&append);
@@ -342,7 +342,8 @@ impl Run {
                 self.disk.disarm();
                 match closed {
                     Ok(()) => {
-                        // Also where an index file could not be written: commits are what counts.
+                        // This also holds if an index file could not be written: only the commits
+                        // count.
                         self.model.settle().unwrap();
                         assert_eq!(self.model.unacknowledged(), 0, "closed, not acknowledged");
                         self.model.flushed();
@@ -391,8 +392,8 @@ impl Run {
         }
     }
 
-    /// On a copy of the disk: a segment with acknowledged commits is gone, and with it the
-    /// published head and the whole index.
+    /// Checks, on a copy of the disk, that an open notices a loss: the newest segment with
+    /// acknowledged commits is missing, and so are the published head and the whole index.
     fn lose_the_newest_segment(&self) {
         let disk = self.disk.process_kill();
         let files: Vec<_> = disk.contents().into_iter().map(|(path, _)| path).collect();
@@ -417,7 +418,8 @@ impl Run {
         assert!(refused, "acknowledged commits from {base} on are gone: {opened:?}");
     }
 
-    /// The index is derived: it can go at any time, as long as nobody has it open.
+    /// Removes or damages index files. They are derived, so this may happen at any time while the
+    /// log is closed.
     fn damage_index(&mut self) {
         let folder = Path::new(FOLDER).join("index");
         let mut names = self.disk.list(&folder).unwrap();
@@ -438,7 +440,7 @@ impl Run {
         }
     }
 
-    /// What was refused before a crash is refused after it.
+    /// Checks that the log makes the same decisions after a crash as before.
     fn refuse_again(&mut self, log: &Log) {
         for _ in 0..5 {
             let Some(again) = self.model.some_append(&mut self.random).cloned() else {
@@ -450,8 +452,8 @@ impl Run {
         self.read(log);
     }
 
-    /// A log that was read and closed in order has nothing to find fault with, index files
-    /// included: those that were no good are written again, unless that failed.
+    /// Checks that a verification finds the log in order after it was read and closed. The log has
+    /// rewritten damaged index files by then, unless a write failed.
     fn verify(&mut self, log: Log) {
         if self.failed {
             return;

@@ -1,4 +1,4 @@
-//! Logs that earlier versions wrote, as files of this repository: they open for ever.
+//! Logs that earlier versions wrote, as files of this repository. Every later version opens them.
 //!
 //! `DIPTYCH_WRITE_SAMPLE=1 cargo test -p diptych-log --features testing --test it samples` writes
 //! the sample of the present format if there is none. A sample is never written again.
@@ -19,7 +19,7 @@ fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name)
 }
 
-/// What each sample holds: commits with every feature, over several segments.
+/// The content of each sample: commits with every feature, over several segments.
 fn commits() -> Vec<Append> {
     let mut commits = Vec::new();
     for number in 0..60_u64 {
@@ -80,19 +80,19 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn the_sample_of_format_1_opens_and_holds_what_was_written() {
+fn the_sample_of_format_1_opens_with_all_its_commits() {
     opens_and_holds(&sample("format-1"));
 }
 
-/// With records of the running checksum, and index files of format 3.
+/// This sample has records of the running checksum, and index files of format 3.
 #[test]
-fn the_sample_with_running_checksums_opens_and_holds_what_was_written() {
+fn the_sample_with_running_checksums_opens_with_all_its_commits() {
     opens_and_holds(&sample("format-1-checksums"));
 }
 
-/// With a manifest.
+/// This sample has a manifest.
 #[test]
-fn the_sample_of_format_2_opens_and_holds_what_was_written() {
+fn the_sample_of_format_2_opens_with_all_its_commits() {
     let sample = sample("format-2");
     if env::var_os("DIPTYCH_WRITE_SAMPLE").is_some() && !sample.exists() {
         write_sample(&sample);
@@ -116,10 +116,10 @@ fn opens_and_holds(sample: &Path) {
         adopt(dir.path(), Adoption::Moved, &options()).unwrap();
     }
     holds(dir.path(), &events);
-    // Also without its index, and what comes after is taken.
+    // The log opens without its index, too.
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     holds(dir.path(), &events);
-    // And once more, with the index that was made anew.
+    // The log opens again with the rebuilt index.
     holds(dir.path(), &events);
     verify(dir.path(), &options(), |_, _| ()).unwrap();
 }
@@ -142,7 +142,7 @@ fn holds(dir: &Path, events: &[RawEvent]) {
 }
 
 #[test]
-fn what_this_version_writes_holds_the_same() {
+fn a_log_of_this_version_has_the_same_content_as_the_samples() {
     let dir = tempfile::tempdir().unwrap();
     write_sample(dir.path());
     let events: Vec<RawEvent> = commits().into_iter().flat_map(|append| append.events).collect();

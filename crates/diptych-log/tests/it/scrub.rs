@@ -109,7 +109,7 @@ fn a_log_is_scrubbed_while_it_is_written_and_clustered() {
 fn a_scrub_names_each_damaged_file_and_the_log_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), small(Clustering::Off)).unwrap();
-    append(&log, 300);
+    append(&log, 600);
     log.blocking().cluster().unwrap();
     assert!(log.scrub(FAST, |_, _| {}).is_ok());
     let (segment, index) = {
@@ -131,7 +131,7 @@ fn a_scrub_names_each_damaged_file_and_the_log_goes_on() {
     let ScrubOutcome::Damaged(noted) = log.last_scrub().unwrap().outcome else { panic!() };
     assert_eq!(noted.len(), 2);
     append(&log, 10);
-    assert_eq!(log.head().position().get(), 310);
+    assert_eq!(log.head().position().get(), 610);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Seeded runs on the simulated disk: commits, reads, faults, crashes, and after each opening a
-//! comparison with the model.
+//! Runs on the simulated disk, each of which follows from a seed: commits, reads, faults and
+//! crashes. After each open the log is compared with the model.
 //!
-//! A run is its seed: it fails again when it is run again, and says how. More of them:
-//! `DIPTYCH_SIM_SEEDS=100000`; a single one, with all that it did: `DIPTYCH_SIM_SEED=7`.
+//! A run with the same seed fails in the same way, and prints its steps. `DIPTYCH_SIM_SEEDS=100000`
+//! makes more runs. `DIPTYCH_SIM_SEED=7` makes a single run and prints its steps.
 
 use std::{
     env,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 const SEEDS: u64 = 400;
-/// An interval that never ends during a run, so that only the log itself decides to sync.
+/// An interval that never ends during a run, so that the log syncs only for other reasons.
 const LONG: Durability = Durability::Interval { interval: Duration::from_secs(3600) };
 
 #[test]
@@ -46,7 +46,7 @@ fn synced_commits_survive_everything() {
     });
     let (segments, clustered) = (segments.into_inner(), clustered.into_inner());
     println!("{segments} segments, of which {clustered} are clustered");
-    assert!(clustered * 3 > segments, "what was tested hardly had clustered segments");
+    assert!(clustered * 3 > segments, "too few of the tested segments were clustered");
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn a_seed_replays() {
     }
 }
 
-/// The runs above are one thread each. Here several write, and the log has its own threads: what
-/// happens is not the same each time, but what has to hold is.
+/// Each run above has one thread. Here several threads write, and the log has its own threads. The
+/// order of operations differs each time, but the same promises must be kept.
 #[test]
 fn power_is_lost_while_threads_write() {
     for seed in 0..8 {
@@ -85,7 +85,7 @@ fn power_is_lost_while_threads_write() {
         let path = folder.path().join("witness");
         let (stop, mut random) = (AtomicBool::new(false), Random::new(seed));
         thread::scope(|scope| {
-            // Also when a check fails: the scope waits for the writers.
+            // This stops the writers even if a check fails, because the scope waits for them.
             let _stop = StopOnDrop(&stop);
             let stop = &stop;
             let start = |mut writer: Writer| scope.spawn(move || writer.write_until(stop));
@@ -93,10 +93,10 @@ fn power_is_lost_while_threads_write() {
                 Writer::several(&log, &path, seed, seed).into_iter().map(start).collect();
             for crash in 1..=10 {
                 while witness::read(&path).len() < crash * 12 {
-                    assert!(!writers.iter().any(|writer| writer.is_finished()), "one failed");
+                    assert!(!writers.iter().any(|writer| writer.is_finished()), "a writer failed");
                     thread::yield_now();
                 }
-                // What is said to be acknowledged now has to survive what happens next.
+                // The commits that are acknowledged now have to survive the next loss of power.
                 let witnessed = witness::read(&path);
                 let after = disk.power_loss(random.number());
                 let log = Log::open(FOLDER, options(after, Background::Inline)).unwrap();
@@ -121,7 +121,7 @@ fn acknowledging_before_the_sync_is_noticed() {
 }
 
 #[test]
-fn going_on_after_a_failed_sync_is_noticed() {
+fn continuing_after_a_failed_sync_is_noticed() {
     is_noticed(Sabotage::ForgetFailedSync);
 }
 
@@ -140,7 +140,7 @@ fn acknowledging_before_the_manifest_is_replaced_is_noticed() {
     is_noticed(Sabotage::ForgetManifest);
 }
 
-/// The checks above are worth something only if they fail where they should.
+/// The checks above are useful only if they fail for an engine with a mistake.
 fn is_noticed(sabotage: Sabotage) {
     const AT_MOST: u64 = 500;
     for seed in 0..AT_MOST {
@@ -161,7 +161,7 @@ fn one_sync_makes_a_whole_batch_durable() {
     let log = Log::open(FOLDER, options).unwrap();
     let mut requests = Requests::default();
     let mut random = Random::new(2);
-    // The first commit brings a time of its own, far from the clock: it begins a segment.
+    // The first commit has a time that is far from the clock, so it begins a new segment.
     let _ = log.blocking().append(requests.plain(&mut random)).unwrap();
     log.blocking().flush().unwrap();
     let before = disk.count(Operation::Sync);
@@ -173,10 +173,10 @@ fn one_sync_makes_a_whole_batch_durable() {
     assert_eq!(disk.count(Operation::Sync), before + 1);
 }
 
-/// Once, a part of the index in the middle of a segment could not be written, and those before
-/// and after it were merged as if they followed each other.
+/// Once, an index part in the middle of a segment could not be written. The parts before and after
+/// it were then merged as if they were consecutive.
 #[test]
-fn an_index_file_that_cannot_be_written_leaves_reads_right() {
+fn reads_are_right_if_an_index_file_cannot_be_written() {
     for index_bytes in [600, 900, 1200] {
         for after in 0..60 {
             fail_to_write_index(index_bytes, after);
@@ -207,9 +207,9 @@ fn fail_to_write_index(index_bytes: u64, after: u64) {
     model.recover(&log, MayLose::Unacknowledged, &mut random);
 }
 
-/// Once, an open found a file that the one before it could not make durable, and took it as it was.
+/// Once, an open used a file that a failed open before it had written, but could not make durable.
 #[test]
-fn a_first_open_that_fails_costs_nothing_later() {
+fn a_failed_first_open_loses_no_later_commit() {
     for kind in [Operation::Write, Operation::Sync, Operation::SyncDir, Operation::CreateDir] {
         for (after, time) in (0..20).flat_map(|n| [(n, TimeSource::Clock), (n, TimeSource::Caller)])
         {

@@ -1,4 +1,4 @@
-//! Named bytes beside the log: what is kept is what was saved last, or nothing.
+//! Snapshots beside the log: a load gives the bytes that were saved last, or nothing.
 
 use std::{io::ErrorKind, path::Path, sync::Arc, thread};
 
@@ -31,7 +31,7 @@ fn load(place: &Snapshots, name: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn what_was_saved_is_loaded_and_what_is_saved_again_takes_its_place() {
+fn a_load_gives_the_bytes_that_were_saved_last() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let place = log.snapshots().unwrap();
@@ -43,7 +43,7 @@ fn what_was_saved_is_loaded_and_what_is_saved_again_takes_its_place() {
         assert_eq!(load(&place, "one").as_deref(), Some(bytes));
     }
     log.close().unwrap();
-    // They outlive the log that they are beside, and the log does not mind them.
+    // Snapshots outlive the log handle, and the log ignores them.
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let place = log.snapshots().unwrap();
     assert_eq!(load(&place, "one").as_deref(), Some(&b"short"[..]));
@@ -54,7 +54,7 @@ fn what_was_saved_is_loaded_and_what_is_saved_again_takes_its_place() {
 }
 
 #[test]
-fn a_name_leads_nowhere_else() {
+fn a_hostile_name_is_refused_and_touches_no_file() {
     let disk = SimulatedDisk::new(1);
     let log = on(&disk);
     let place = log.snapshots().unwrap();
@@ -86,11 +86,11 @@ fn a_name_leads_nowhere_else() {
             [place.load(name).err(), place.save(name, b"x").err(), place.remove(name).err()];
         for error in refused.map(Option::unwrap) {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}");
-            assert!(error.to_string().contains("no name of a snapshot"), "{error}");
+            assert!(error.to_string().contains("not a valid name of a snapshot"), "{error}");
         }
     }
-    assert_eq!(disk.contents(), before, "nothing was touched");
-    // A name can be too long for a file system, which is an error and not a panic.
+    assert_eq!(disk.contents(), before, "no file was touched");
+    // A name that is too long for the file system is an error and not a panic.
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let place = log.snapshots().unwrap();
@@ -102,7 +102,7 @@ fn a_name_leads_nowhere_else() {
 }
 
 #[test]
-fn what_is_kept_is_listed_by_name_and_removed() {
+fn snapshots_are_listed_by_name_and_removed() {
     let disk = SimulatedDisk::new(9);
     let log = on(&disk);
     let place = log.snapshots().unwrap();
@@ -110,7 +110,7 @@ fn what_is_kept_is_listed_by_name_and_removed() {
     for name in ["view-b-2", "view-a-10", "a", "view-a-9", "View-a", "view-a", "view-b-10"] {
         place.save(name, b"x").unwrap();
     }
-    // Files of others, and what is not finished, are none of it.
+    // Unfinished files and files of other programs are not listed.
     for name in ["view-a-9.4.tmp", "view-a.txt", ".view-a", "view a"] {
         disk.create(&Path::new("/data/log/snapshots").join(name), 0).unwrap();
     }
@@ -132,7 +132,7 @@ fn what_is_kept_is_listed_by_name_and_removed() {
 }
 
 #[test]
-fn what_a_disk_says_is_passed_on_and_removes_nothing() {
+fn an_error_of_the_disk_is_returned_and_removes_no_snapshot() {
     let disk = SimulatedDisk::new(2);
     let log = on(&disk);
     let place = log.snapshots().unwrap();
@@ -146,7 +146,7 @@ fn what_a_disk_says_is_passed_on_and_removes_nothing() {
     place.remove("one").unwrap();
     assert_eq!(place.names("").unwrap(), [""; 0]);
     log.close().unwrap();
-    // A real disk says of itself when there is none.
+    // On a real disk a missing folder has no snapshots, and removing a snapshot from it succeeds.
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let place = log.snapshots().unwrap();
@@ -159,7 +159,7 @@ fn what_a_disk_says_is_passed_on_and_removes_nothing() {
 }
 
 #[test]
-fn what_a_killed_process_left_unfinished_is_removed() {
+fn unfinished_files_of_a_killed_process_are_removed() {
     let disk = SimulatedDisk::new(1);
     let log = on(&disk);
     let place = log.snapshots().unwrap();
@@ -175,15 +175,15 @@ fn what_a_killed_process_left_unfinished_is_removed() {
     let place = log.snapshots().unwrap();
     assert_eq!(files(&disk), ["one"]);
     assert_eq!(load(&place, "one").as_deref(), Some(&b"whole"[..]));
-    // Files of others are left alone.
+    // Files of other programs stay.
     disk.create(Path::new("/data/log/snapshots/note.txt"), 0).unwrap();
     log.snapshots().unwrap();
     assert_eq!(files(&disk), ["note.txt", "one"]);
 }
 
 #[test]
-fn a_save_that_fails_leaves_what_was_there() {
-    // Creating, writing, renaming.
+fn a_failed_save_leaves_the_older_bytes() {
+    // A save creates, writes and renames a file.
     for (operations, kind) in
         [(0, Operation::Create), (1, Operation::Write), (2, Operation::Rename)]
     {
@@ -204,7 +204,7 @@ fn a_save_that_fails_leaves_what_was_there() {
 }
 
 #[test]
-fn a_full_disk_keeps_the_old_ones_and_the_log_goes_on() {
+fn a_full_disk_keeps_the_older_snapshots_and_the_log_continues() {
     let disk = SimulatedDisk::new(3);
     let log = on(&disk);
     let place = log.snapshots().unwrap();
@@ -218,17 +218,18 @@ fn a_full_disk_keeps_the_old_ones_and_the_log_goes_on() {
     assert_eq!(load(&place, "one").as_deref(), Some(&b"old"[..]));
     assert_eq!(load(&place, "two"), None);
     assert_eq!((files(&disk), disk.used_bytes()), (vec!["one".to_owned()], used));
-    // What was tried takes no room, and is nothing to the log.
+    // The failed attempts take no space and do not disturb the log.
     log.blocking().commit(Append::event(RawEvent::new("a", b"{}"))).unwrap();
     disk.set_capacity(u64::MAX);
     place.save("one", &[8; 10_000]).unwrap();
     log.close().unwrap();
 }
 
-/// Each had its own numbers for unfinished files: two who saved under one name at once had one
-/// file, and whoever failed to create it removed that of the other.
+/// Once, each `Snapshots` counted its unfinished files from 0. Two threads that saved under one
+/// name at the same time used one file, and the thread that failed to create it removed the file of
+/// the other.
 #[test]
-fn many_who_save_under_one_name_leave_one_of_theirs_whole() {
+fn concurrent_saves_under_one_name_leave_one_of_them_whole() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path(), LogOptions::default()).unwrap();
     let places: Vec<_> = (0..4_u8).map(|at| (at, log.snapshots().unwrap())).collect();
@@ -248,9 +249,10 @@ fn many_who_save_under_one_name_leave_one_of_theirs_whole() {
     assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 1);
 }
 
-/// Nothing is synced for them: after a loss of power they are there or not, and the log opens.
+/// Snapshots are never synced: after a loss of power a snapshot may be missing or old, and the log
+/// opens.
 #[test]
-fn a_loss_of_power_takes_what_it_takes() {
+fn a_loss_of_power_may_lose_snapshots_and_never_commits() {
     let disk = SimulatedDisk::new(5);
     let log = on(&disk);
     let place = log.snapshots().unwrap();

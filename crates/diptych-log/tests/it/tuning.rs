@@ -6,7 +6,7 @@ use diptych_log::{Background, Durability, Log, LogOptions, OpenError, Tuning};
 use diptych_store::{Append, EventStore, Filter, Position, RawEvent, Read};
 use pollster::block_on;
 
-/// Far more than any of these tests needs.
+/// Much longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(120);
 
 fn small(background: Background, durability: Durability, tuning: Tuning) -> LogOptions {
@@ -20,7 +20,7 @@ fn small(background: Background, durability: Durability, tuning: Tuning) -> LogO
     }
 }
 
-/// Appends enough for several segments, each with several parts of its index, and reads it again.
+/// Appends events for several segments, each with several index parts, and reads them again.
 fn works(options: LogOptions) {
     const EVENTS: u64 = 1_000;
     let (done, ended) = mpsc::channel();
@@ -38,11 +38,11 @@ fn works(options: LogOptions) {
         assert_eq!(block_on(log.read(&Filter::everything(), read)).unwrap().len(), 10);
         done.send(()).unwrap();
     });
-    ended.recv_timeout(LONG).expect("the log stands still, or failed");
+    ended.recv_timeout(LONG).expect("the log does not finish, or failed");
 }
 
 #[test]
-fn no_room_for_a_part_of_the_index_is_refused() {
+fn zero_waiting_parts_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let tuning = Tuning { waiting_parts: 0, ..Tuning::default() };
     let refused = Log::open(folder.path(), LogOptions { tuning, ..LogOptions::default() });
@@ -51,10 +51,10 @@ fn no_room_for_a_part_of_the_index_is_refused() {
     assert!(error.to_string().contains("waiting_parts must be above 0"), "{error}");
 }
 
-/// The one part waited for a sync, the sync for a second part or the end of the interval, and
-/// appends for room.
+/// Once, the only part waited for a sync, the sync waited for a second part or the end of the
+/// interval, and appends waited for room.
 #[test]
-fn one_waiting_part_does_not_hold_up_appends_until_the_interval_ends() {
+fn one_waiting_part_does_not_block_appends_until_the_interval_ends() {
     for background in [Background::Threads, Background::Inline] {
         let tuning = Tuning { waiting_parts: 1, ..Tuning::default() };
         let durability = Durability::Interval { interval: Duration::from_secs(3_600) };
@@ -62,7 +62,8 @@ fn one_waiting_part_does_not_hold_up_appends_until_the_interval_ends() {
     }
 }
 
-/// The clock cannot express these pauses, and the sum panicked in the indexer thread.
+/// Once, the sum of the time and such a pause panicked in the indexer thread, because the clock
+/// cannot express it.
 #[test]
 fn a_log_with_the_longest_pauses_and_no_prepared_bytes_works() {
     for background in [Background::Threads, Background::Inline] {

@@ -39,7 +39,7 @@ fn unfinished(disk: &SimulatedDisk) -> Vec<PathBuf> {
     paths.filter(|path| is(path, ".tmp")).collect()
 }
 
-/// Once, only those of segments were removed: those of index files stayed for ever.
+/// Once, only unfinished segments were removed: unfinished index files stayed for ever.
 #[test]
 fn unfinished_files_of_an_earlier_process_are_removed() {
     let disk = SimulatedDisk::new(1);
@@ -48,7 +48,7 @@ fn unfinished_files_of_an_earlier_process_are_removed() {
     for name in ["segments/00000009-1.tmp", "index/00000001-00000008.tmp", "interval.tmp"] {
         disk.create(&root.join(name), 0).unwrap();
     }
-    // It is not one of ours.
+    // This file does not belong to the log.
     let others = root.join("notes.tmp");
     disk.create(&others, 0).unwrap();
     Log::open(FOLDER, options(Arc::new(disk.clone()))).unwrap().close().unwrap();

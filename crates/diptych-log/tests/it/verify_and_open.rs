@@ -1,4 +1,5 @@
-//! A verification knows what an open knows: a log that is refused is not in order.
+//! A verification finds every problem that an open finds: a log that an open refuses is not in
+//! order.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ fn commit(log: &Log, numbers: std::ops::Range<u64>) {
         let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
         log.blocking().commit(Append::event(event)).unwrap();
         if number % 3 == 0 {
-            // No event tells of this one.
+            // This commit has no event.
             let tracking = Tracking::new("source", number + 1);
             log.blocking().commit(Append::default().tracking(tracking)).unwrap();
         }
@@ -40,7 +41,7 @@ fn closed() -> Files {
     closed_and_manifest().0
 }
 
-/// The same, and the manifest as it was before the log was closed.
+/// The files of such a log, and its manifest from before it was closed.
 fn closed_and_manifest() -> (Files, Vec<u8>) {
     let disk = SimulatedDisk::new(1);
     let log = Log::open(FOLDER, options(&disk)).unwrap();
@@ -61,14 +62,14 @@ fn killed(durability: Durability) -> Files {
     disk.process_kill().contents()
 }
 
-/// A backup that is in the place of the log.
+/// A backup in the folder of the log.
 fn backed_up() -> Files {
     let disk = SimulatedDisk::new(3);
     let log = Log::open("/data/source", options(&disk)).unwrap();
     commit(&log, 0..20);
     let to = BackupOptions { disk: Arc::new(disk.clone()), ..BackupOptions::default() };
     backup("/data/source", FOLDER, &to, |_, _| ()).unwrap();
-    // Opened once, so that it has an index.
+    // This open makes an index.
     drop(Log::open(FOLDER, options(&disk)).unwrap());
     let mut files = disk.contents();
     files.retain(|(path, _)| path.starts_with(FOLDER));
@@ -83,13 +84,13 @@ fn last_segment(files: &Files) -> usize {
     files.iter().rposition(|(path, _)| is_in(path, "segments")).unwrap()
 }
 
-/// The last segment cut to every length, the other files to some; each file removed; the last few
-/// segments removed together.
+/// Damaged copies of these files: the last segment is cut to every length, and other files to some
+/// lengths; each file is removed; the last few segments are removed together.
 fn damages(files: &Files) -> impl Iterator<Item = (String, Files)> {
     const SOME: usize = 37;
     let last = last_segment(files);
     let cut = files.iter().enumerate().flat_map(move |(at, (path, bytes))| {
-        // Behind the commits are zeros, for those that would have come.
+        // Behind the commits are zeros, which are space for later commits.
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 2);
         let step = if at == last { 1 } else { SOME };
         (0..used.min(bytes.len())).step_by(step).map(move |length| {
@@ -112,10 +113,10 @@ fn damages(files: &Files) -> impl Iterator<Item = (String, Files)> {
     cut.chain(removed).chain(fewer)
 }
 
-/// Once, a log whose end was cut off where a commit ends, and whose index was removed, was in
-/// order to `verify`, and refused by every open.
+/// Once, `verify` found a log in order that every open refused: its end was cut off where a commit
+/// ends, and its index was removed.
 #[test]
-fn a_log_that_no_open_takes_is_not_in_order() {
+fn a_log_that_an_open_refuses_is_not_in_order() {
     let logs = [
         ("closed", closed()),
         ("killed", killed(Durability::Synced)),
@@ -142,8 +143,8 @@ fn a_log_that_no_open_takes_is_not_in_order() {
     }
 }
 
-/// The lengths at which a segment ends with a whole commit: those to which an open cuts nothing.
-/// The manifest is from before the log was closed.
+/// The lengths at which the last segment ends with a whole commit, so that an open cuts off
+/// nothing. The manifest is from before the log was closed.
 fn commit_ends(files: &Files, manifest: &[u8]) -> Vec<(usize, u64)> {
     let last = last_segment(files);
     let mut ends = Vec::new();
@@ -180,7 +181,7 @@ fn verify_says_from_which_position_on_events_are_missing() {
         };
         let [damage] = &damage[..] else { panic!("{damage:?}") };
         assert_eq!(damage.file, files[last].0);
-        // Zeros at the end may be space that was prepared.
+        // Zeros at the end may be prepared space, so the damage may begin before the cut.
         assert!(damage.offset <= length as u64, "{damage:?} of {length}");
         let position = format!("position {}", if events < 40 { events + 1 } else { events });
         assert!(damage.what.contains(&position), "{}", damage.what);
@@ -188,8 +189,8 @@ fn verify_says_from_which_position_on_events_are_missing() {
     }
 }
 
-/// Once, only positions were compared with the published head: a commit without events could be
-/// cut off, and with it the word up to where a source had been taken in.
+/// Once, an open compared only positions with the published head. A commit without events could be
+/// cut off, and with it the position of a source.
 #[test]
 fn a_lost_commit_without_events_is_noticed() {
     let disk = SimulatedDisk::new(5);

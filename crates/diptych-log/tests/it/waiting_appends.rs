@@ -14,7 +14,7 @@ use pollster::block_on;
 
 use crate::hooked::Hooked;
 
-/// Holds up writes of segments while it is closed.
+/// Blocks writes of segments while it is closed.
 #[derive(Default)]
 struct Gate {
     closed: Mutex<bool>,
@@ -43,8 +43,8 @@ fn append() -> Append {
     Append::event(RawEvent::new("noted", vec![7; 1_000]))
 }
 
-/// Once, each poll of a waiting append kept one more waker: a task that was polled often while the
-/// disk was slow filled the memory, and woke again and again afterwards.
+/// Once, each poll of a waiting append stored one more waker. A task that was polled often while
+/// the disk was slow filled the memory, and was woken many times afterwards.
 #[test]
 fn a_waiting_append_keeps_one_waker_until_it_is_dropped() {
     let gate = Arc::new(Gate::default());
@@ -60,7 +60,7 @@ fn a_waiting_append_keeps_one_waker_until_it_is_dropped() {
     gate.set_closed(true);
     let idle = Waker::noop();
     let mut accepted = Vec::new();
-    // The first is being written, and the second fills the queue.
+    // The disk is writing the first commit, and the second one fills the queue.
     let mut waiting = loop {
         let mut next = Box::pin(log.append(append()));
         match next.as_mut().poll(&mut Context::from_waker(idle)) {
@@ -73,7 +73,7 @@ fn a_waiting_append_keeps_one_waker_until_it_is_dropped() {
     for _ in 0..100 {
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
-    // The test itself, its waker, and the waker that the log keeps.
+    // The three references are the test, its waker, and the waker that the log keeps.
     assert_eq!(Arc::strong_count(&counted), 3);
     drop(waiting);
     assert_eq!(Arc::strong_count(&counted), 2);

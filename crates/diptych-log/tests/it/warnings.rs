@@ -1,4 +1,4 @@
-//! The messages of a log to the program that opened it.
+//! The warnings and errors that a log reports to the program that opened it.
 
 use std::{
     fmt,
@@ -51,7 +51,7 @@ impl Subscriber for Told {
     fn exit(&self, _: &Id) {}
 }
 
-/// Runs this, and returns the messages of this thread meanwhile.
+/// Runs `run`, and returns the warnings and errors that this thread logs meanwhile.
 pub(crate) fn told(run: impl FnOnce()) -> Vec<String> {
     let told = Told::default();
     tracing::subscriber::with_default(told.clone(), run);
@@ -86,7 +86,7 @@ fn read_all(log: &Log) {
 
 /// Once, the first open after a restore warned for each segment.
 #[test]
-fn index_files_that_are_built_again_are_one_warning() {
+fn rebuilt_index_files_cause_one_warning() {
     let (disk, log) = filled();
     log.close().unwrap();
     let segments = disk.contents().iter().filter(|(path, _)| is(path, ".seg")).count();

@@ -1,4 +1,5 @@
-//! What events say about the commit that they are of, and what the witness file says.
+//! The events and the witness file of the tests that kill processes. Each event describes its
+//! commit, and each line of the witness file describes an acknowledged commit.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -13,7 +14,7 @@ use diptych_store::{
 
 use crate::check::Scanned;
 
-/// A line of the witness file: a commit that was acknowledged.
+/// A line of the witness file. It describes a commit that was acknowledged.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Witnessed {
     pub(crate) round: u64,
@@ -31,7 +32,7 @@ impl Witnessed {
 
 pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    // A line without its end was not finished.
+    // A last line without a line end is unfinished.
     let finished = text.rsplit_once('\n').map_or("", |(finished, _)| finished);
     let parse = |line: &str| {
         let numbers: Vec<u64> = line.split(' ').map(|part| part.parse().unwrap()).collect();
@@ -44,9 +45,9 @@ pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
     finished.lines().map(parse).collect()
 }
 
-/// Removes a line that a process which was killed did not finish. A kill between two pages of a
-/// file cuts a write short, and the next process went on in the same line, which then said
-/// something that nobody had.
+/// Removes an unfinished last line, which a killed process may have left. A kill between two pages
+/// of a file cuts a write short. If the next process continued that line, the line would describe a
+/// commit that no process made.
 pub(crate) fn cut_off_unfinished(path: &Path) {
     let text = fs::read_to_string(path).unwrap_or_default();
     let finished = text.rfind('\n').map_or(0, |end| end + 1);
@@ -57,7 +58,7 @@ pub(crate) fn cut_off_unfinished(path: &Path) {
 }
 
 #[test]
-fn a_line_that_was_not_finished_is_gone_before_the_next_is_written() {
+fn an_unfinished_line_is_removed_before_the_next_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("witness");
     cut_off_unfinished(&path);
@@ -77,7 +78,7 @@ pub(crate) fn source(writer: u64) -> String {
     format!("source-{writer}")
 }
 
-/// What every event says of its commit.
+/// The description of a commit that each of its events contains.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told {
     pub(crate) round: u64,
@@ -86,12 +87,13 @@ pub(crate) struct Told {
     /// A counter and its value.
     pub(crate) counted: Option<(u64, u64)>,
     pub(crate) key: Option<String>,
-    /// A writer's source and a position of it.
+    /// The source of a writer, and a position in that source.
     pub(crate) tracked: Option<(u64, u64)>,
 }
 
 impl Told {
-    /// The event with this index, of so many. Only the first one counts.
+    /// The event with this index, of `of` events. Only the first event of a commit has the tag of
+    /// the counter.
     pub(crate) fn event(&self, index: u64, of: u64) -> RawEvent {
         let mut event = RawEvent::new(format!("kind-{}", self.number % 5), self.payload(index, of))
             .tag(Tag::new("writer", self.writer))
@@ -104,7 +106,7 @@ impl Told {
         event
     }
 
-    /// A line that says all, and bytes that follow from it.
+    /// A line with the whole description, and pseudo-random bytes that follow from it.
     fn payload(&self, index: u64, of: u64) -> Vec<u8> {
         let Told { round, writer, number, counted, key, tracked } = self;
         let (counter, value) = counted.unwrap_or_default();
@@ -121,7 +123,7 @@ impl Told {
         payload
     }
 
-    /// What the event says, with its index and how many there are.
+    /// The description in an event, the index of the event and the number of events of the commit.
     fn of(event: &RawEvent) -> (Told, u64, u64) {
         let line = event.payload.split(|byte| *byte == b'\n').next().unwrap();
         let parts: Vec<&str> = str::from_utf8(line).unwrap().split(' ').collect();
@@ -139,15 +141,15 @@ impl Told {
     }
 }
 
-/// Every commit in a log by who made it, with what the log itself proves: that each is whole and
-/// there once, and that no condition, key or tracking was violated.
+/// Every commit in a log, by its writer. The log itself proves that each commit is whole and occurs
+/// once, and that no condition, key or tracking was violated.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     commits: BTreeMap<(u64, u64, u64), (u64, u64)>,
     counters: BTreeMap<u64, u64>,
     keys: BTreeMap<String, (u64, u64)>,
     sources: BTreeMap<u64, u64>,
-    /// The last commit of each writer: they are accepted in order.
+    /// The last commit of each writer. The commits of a writer are accepted in order.
     numbers: BTreeMap<(u64, u64), u64>,
 }
 
@@ -161,7 +163,7 @@ impl Found {
                 let position = at + usize::try_from(index).unwrap();
                 let event = scan.get(position).map(|scanned| &scanned.event);
                 let expected = told.event(index, of);
-                assert_eq!(event, Some(&expected), "half a commit at {}", at + 1);
+                assert_eq!(event, Some(&expected), "a commit is not whole at {}", at + 1);
             }
             let first = at as u64 + 1;
             at += usize::try_from(of).unwrap();
@@ -196,7 +198,7 @@ impl Found {
         }
     }
 
-    /// Everything that was acknowledged is where its writer was told.
+    /// Checks that every acknowledged commit has the positions that its writer got.
     pub(crate) fn has_all(&self, witnessed: &[Witnessed]) {
         for commit in witnessed {
             let found = self.commits.get(&(commit.round, commit.writer, commit.number));
@@ -204,7 +206,8 @@ impl Found {
         }
     }
 
-    /// The keys of this round and some of the others lead to their commits, and others nowhere.
+    /// Checks that the keys of this round, and some of the other rounds, lead to their commits, and
+    /// that unused keys lead to no commit.
     pub(crate) fn answers_for_keys(&self, log: &Log, round: u64, random: &mut Random) {
         let of_round = key(round, 0);
         let of_round = of_round.trim_end_matches('0');
@@ -222,7 +225,7 @@ impl Found {
                 let expected = Refusal::KeyTaken { first, last };
                 let is_expected =
                     matches!(&refused, Err(AppendError::Refused(found)) if *found == expected);
-                assert!(is_expected, "{name} is offered again: {refused:?}");
+                assert!(is_expected, "{name} is used again: {refused:?}");
             }
         }
         for number in 0..self.numbers.values().max().map_or(0, |most| most / 2) {

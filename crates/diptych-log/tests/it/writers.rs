@@ -1,5 +1,5 @@
-//! What the child that will be killed does: several threads commit, and bear witness of what was
-//! acknowledged.
+//! The writers of a child process that will be killed. Several threads commit, and write to the
+//! witness file which commits were acknowledged.
 
 use std::{
     io::Write,
@@ -24,11 +24,11 @@ use crate::{
 const WRITERS: u64 = 4;
 const COUNTERS: u64 = 6;
 
-/// Lets them write until the process ends.
+/// Starts writers that write until the process ends.
 pub(crate) fn start(log: &Log, witness: &Path, seed: u64, round: u64) {
     static NEVER: AtomicBool = AtomicBool::new(false);
     for mut writer in Writer::several(log, witness, seed, round) {
-        // A writer that panics must not go unnoticed because the others go on.
+        // The parent must notice a writer that panics, even if the other writers continue.
         let write = move || {
             let written = catch_unwind(AssertUnwindSafe(|| writer.write_until(&NEVER)));
             process::exit(if written.is_ok() { 0 } else { 101 });
@@ -71,14 +71,15 @@ impl Writer {
         }
     }
 
-    /// Who this commit is of; what more there is to say of it is up to its kind.
+    /// The description of the next commit: its round, writer and number. The kind of the commit
+    /// adds the rest.
     fn next(&mut self) -> Told {
         self.number += 1;
         Told { round: self.round, writer: self.name, number: self.number, ..Told::default() }
     }
 
-    /// The next number of a counter that all writers share. It rests on the condition alone that
-    /// no number is given twice.
+    /// Commits the next number of a counter that all writers share. Only the condition prevents
+    /// that a number is used twice.
     fn count(&mut self) {
         let counter = self.random.below(COUNTERS);
         let tag = Tag::new("counter", counter);
@@ -97,7 +98,8 @@ impl Writer {
         }
     }
 
-    /// A key that several writers try at about the same time, and one of them gets.
+    /// Commits with a key that several writers use at about the same time. Only one of them
+    /// succeeds.
     fn use_key(&mut self) {
         let mut told = self.next();
         let name = witness::key(self.round, self.number / 2);
@@ -138,7 +140,7 @@ impl Writer {
         self.bear_witness(&told, committed);
     }
 
-    /// Has several on the way at once.
+    /// Appends several commits before it waits for any of them.
     fn commit_several(&mut self) {
         let mut accepted: Vec<(Told, AcceptedCommit)> = Vec::new();
         for _ in 0..1 + self.random.below(6) {
@@ -157,7 +159,7 @@ impl Writer {
         Append::events((0..events).map(|index| told.event(index, events)))
     }
 
-    /// One write to the end of the file: a kill leaves the line or does not.
+    /// Appends a line to the witness file with one write: after a kill the line is there or not.
     fn bear_witness(&mut self, told: &Told, committed: SyncedCommit) {
         let line = Witnessed {
             round: told.round,

@@ -17,7 +17,9 @@ const LONGEST_DELAY: Duration = Duration::from_millis(20);
 /// late index stops appends, it makes them slower.
 #[derive(Debug, Default)]
 pub(super) struct WaitingParts {
-    count: usize,
+    /// How many were begun since the log was opened, and how many of those are written.
+    begun: u64,
+    written: u64,
     /// Since when half of those that may wait do, and none was written.
     crowded_since: Option<Instant>,
     /// When the next append may be accepted, if the index is late.
@@ -26,17 +28,31 @@ pub(super) struct WaitingParts {
 
 impl WaitingParts {
     pub(super) fn add(&mut self) {
-        self.count += 1;
+        self.begun += 1;
     }
 
     pub(super) fn remove(&mut self) {
-        self.count = self.count.saturating_sub(1);
+        self.written = self.begun.min(self.written + 1);
         (self.crowded_since, self.next_append) = (None, None);
+    }
+
+    /// The number of the newest part.
+    pub(super) fn newest(&self) -> u64 {
+        self.begun
+    }
+
+    /// Whether the part of this number and all before it are written.
+    pub(super) fn are_written(&self, newest: u64) -> bool {
+        self.written >= newest
+    }
+
+    fn count(&self) -> usize {
+        (self.begun - self.written) as usize
     }
 
     /// Whether another one may wait, and an append be accepted now.
     pub(super) fn have_room(&self, limit: usize) -> bool {
-        self.count < limit && self.next_append.is_none_or(|next| Instant::now() >= next)
+        self.count() < limit && self.next_append.is_none_or(|next| Instant::now() >= next)
     }
 
     /// When the next append may be accepted, if the index is late.
@@ -48,17 +64,17 @@ impl WaitingParts {
     pub(super) fn slow_down(&mut self, limit: usize) {
         // One part waits as long as the writer may defer a sync.
         let half = (limit / 2).max(2);
-        if self.count < half {
+        if self.count() < half {
             return;
         }
         let since = *self.crowded_since.get_or_insert_with(Instant::now);
         if since.elapsed() < LATE_AFTER {
             return;
         }
-        let (over, steps) = (self.count + 1 - half, limit.saturating_sub(half).max(1));
+        let (over, steps) = (self.count() + 1 - half, limit.saturating_sub(half).max(1));
         let delay = LONGEST_DELAY.min(LONGEST_DELAY * over as u32 / steps as u32);
         if self.next_append.is_none() {
-            tracing::warn!(parts = self.count, "the index is late: appends are slowed down");
+            tracing::warn!(parts = self.count(), "the index is late: appends are slowed down");
         }
         self.next_append = Some(Instant::now() + delay);
     }

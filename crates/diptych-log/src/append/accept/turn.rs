@@ -108,8 +108,19 @@ impl Acceptor {
         let woken = {
             let mut state = self.state.lock();
             state.parts.remove();
+            self.indexed.notify_all();
             state.room.take()
         };
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the parts of the index that are complete now are in files, or the log has ended.
+    /// The caller has synced the commits in these parts.
+    pub(crate) fn wait_for_parts(&self) {
+        let mut state = self.state.lock();
+        let newest = state.parts.newest();
+        while state.ended.is_none() && !state.parts.are_written(newest) {
+            self.indexed.wait(&mut state);
+        }
     }
 }

@@ -75,40 +75,41 @@ impl Operation {
 /// A failure to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The next operation of this kind fails, and only that one.
+    /// The next operation of this kind fails. Later operations succeed.
     ///
-    /// A write that fails leaves any first part of its bytes. After a sync that fails, any part of
-    /// the unsynced bytes is durable, and the rest never will be, even if a later sync succeeds;
-    /// reads still show it.
+    /// A failed write leaves any first part of its bytes. After a failed sync any part of the
+    /// unsynced bytes is durable. The rest never will be, even if a later sync succeeds; reads
+    /// still show it.
     Io(Operation),
-    /// The next operation that takes space finds none, and only that one. A write leaves a first
-    /// part. For a disk that stays full see [`SimulatedDisk::set_capacity`].
+    /// The next operation that takes space finds none; later operations succeed. A write leaves a
+    /// first part of its bytes. For a disk that stays full see [`SimulatedDisk::set_capacity`].
     DiskFull,
-    /// Everything fails from here on and does nothing, except a write that was under way: the
-    /// process or the machine stops, and a crash follows.
+    /// From now on every operation fails and does nothing. A write in progress may leave a first
+    /// part. The process or the machine has stopped; the test makes a crash next.
     Stop,
 }
 
-/// A mistake of an engine, made by the disk in its place.
+/// A mistake of an engine that the disk imitates.
 ///
-/// Each of these mistakes is a lie of the disk. An engine that believes it does what an engine with
-/// the mistake would do, so the engine needs no hooks.
+/// In each of these mistakes the disk reports something false. An engine that believes the report
+/// behaves like an engine with the mistake. So the engine needs no hooks.
 ///
-/// An engine that acknowledges before it syncs leaves the same bytes unsynced as one whose sync did
-/// nothing. One that goes on after a failed sync acts as if it was told that the sync succeeded.
-/// One that forgets to sync the folder risks the same names as one whose folder sync did nothing.
+/// An engine that acknowledges before it syncs leaves the same bytes unsynced as an engine whose
+/// sync did nothing. An engine that ignores a failed sync acts as if the sync had succeeded. An
+/// engine that forgets to sync the folder risks the same names as an engine whose folder sync did
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// A sync of a file succeeds and does nothing.
     AcknowledgeBeforeSync,
-    /// A sync of a file that fails says that it succeeded.
+    /// A sync of a file fails, but reports success.
     ForgetFailedSync,
-    /// A sync of a folder succeeds and does nothing for the files in it.
+    /// A sync of a folder succeeds and does nothing for the names of files in it.
     ForgetDirSync,
-    /// Zeros are written over the end of what stands before them, as by a log that prepares space
-    /// without knowing where its commits end.
+    /// A write of zeros begins eight bytes too early, over the bytes before it. So does a log that
+    /// prepares space without knowing where its commits end.
     ZerosTooEarly,
-    /// A manifest stays the one of the last open, as if the engine acknowledged the commits of a
-    /// new segment before it replaced the manifest.
+    /// A replaced manifest keeps its content from the last open, as if the engine acknowledged the
+    /// commits of a new segment before it replaced the manifest.
     ForgetManifest,
 }

@@ -1,9 +1,9 @@
 //! The content of one file: its durable bytes, the changes since, and the bytes that a reader sees.
 //!
-//! The model is a page cache. A write changes whole sectors in memory, and each of them reaches
-//! the disk on its own, at any time, in any order, or never: after a loss of power a sector is as
-//! it was after some write to it, or as it was before all that were not synced. So the order in
-//! which unsynced writes arrive needs no separate choice, it is part of choosing per sector.
+//! The model is a page cache. A write changes whole sectors in memory. Each sector reaches the disk
+//! independently, at any time, in any order, or never. So after a loss of power a sector has its
+//! content after some write to it, or its content at the last sync. The model needs no separate
+//! choice of an order of writes, because each sector makes its own choice.
 
 use super::Random;
 
@@ -15,16 +15,17 @@ pub(super) struct File {
     durable: Vec<u8>,
     unsynced: Vec<Change>,
     current: Vec<u8>,
-    /// Ranges that were handed out by reference, which must not be written to again.
+    /// Ranges that were shared and must not be written to again.
     shared: Vec<(usize, usize)>,
 }
 
 #[derive(Clone, Debug)]
 enum Change {
-    /// Whole sectors as they are in memory after a write, from `start`, up to the end of the file
-    /// at the latest; and the file's new length, if the write made it longer.
+    /// The whole sectors that a write touched, as they are in memory after it. They begin at
+    /// `start` and end at the end of the file at the latest. If the write made the file longer,
+    /// `grown_to` is the new length.
     Write { start: usize, sectors: Vec<u8>, grown_to: Option<usize> },
-    /// A new length, given as such.
+    /// A new length that `set_size` set.
     Size(usize),
 }
 
@@ -40,7 +41,7 @@ impl File {
 
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
-        // Bytes that are written again as they are do not change.
+        // A write of equal bytes changes nothing.
         if self.current.get(offset..end) != Some(bytes) {
             self.refuse_shared(offset, end);
         }
@@ -71,8 +72,9 @@ impl File {
         Some(bytes)
     }
 
-    /// Callers that share bytes promise that these never change: on a real disk they are mapped,
-    /// and a change would be undefined behaviour. So this is not an error that could be handled.
+    /// Callers that share bytes promise that the bytes never change. On a real disk the bytes are
+    /// mapped, and a change would be undefined behaviour. So this panics: no caller could handle
+    /// such an error.
     fn refuse_shared(&self, start: usize, end: usize) {
         let overlaps = |&&(from, to): &&(usize, usize)| start < to && from < end;
         if let Some((from, to)) = self.shared.iter().find(overlaps) {
@@ -80,7 +82,7 @@ impl File {
         }
     }
 
-    /// Everything done so far is durable.
+    /// Makes all changes so far durable.
     pub(super) fn sync(&mut self) {
         let mut size = self.durable.len();
         for change in std::mem::take(&mut self.unsynced) {
@@ -98,9 +100,9 @@ impl File {
         self.durable.resize(size, 0);
     }
 
-    /// A sync that failed: any part of the changes is durable, and the rest never will be, since
-    /// its pages count as clean from now on. Readers still see all changes. Only the length, which
-    /// is kept elsewhere, can still be synced.
+    /// Fails a sync: any part of the changes is durable. The rest never will be, because its pages
+    /// count as clean from now on. Readers still see all changes. Only the length can still be
+    /// synced, because a file system keeps it in another place.
     pub(super) fn fail_sync(&mut self, random: &mut Random, stale: &[u8]) {
         self.durable = self.survivor(random, stale);
         self.unsynced.clear();
@@ -109,19 +111,19 @@ impl File {
         }
     }
 
-    /// The file after the power was gone.
+    /// The file after a loss of power.
     pub(super) fn after_power_loss(&self, random: &mut Random, stale: &[u8]) -> File {
         let durable = self.survivor(random, stale);
         File { current: durable.clone(), durable, ..File::default() }
     }
 
-    /// The file for processes that are not there yet: nothing is shared.
+    /// The file for the next process, which has shared no bytes yet.
     pub(super) fn after_process_kill(&self) -> File {
         File { shared: Vec::new(), ..self.clone() }
     }
 
-    /// The bytes on the disk if nothing more gets there: the durable ones, and any part of the
-    /// changes since.
+    /// The bytes on the disk if nothing more reaches it: the durable bytes, and any part of the
+    /// later changes.
     fn survivor(&self, random: &mut Random, stale: &[u8]) -> Vec<u8> {
         let fate = Fate::pick(random, self.unsynced.len());
         let mut platter =
@@ -155,7 +157,7 @@ impl File {
     }
 }
 
-/// Writes `bytes` at `offset`, with zeros before it if it is beyond the end.
+/// Writes `bytes` at `offset`. If that is beyond the end, zeros fill the gap.
 fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     let end = offset + bytes.len();
     if content.len() < end {
@@ -166,19 +168,19 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     }
 }
 
-/// The fate of the unsynced changes of one file. Pure chance per sector would almost never give the
-/// extremes, so these are chosen as such.
+/// The fate of the unsynced changes of one file. Independent random choices for each sector would
+/// almost never give the extreme cases, so these cases are chosen explicitly.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Everything,
     Nothing,
     /// The length arrives and the data does not.
     SizesOnly,
-    /// In order up to this change, which is torn.
+    /// All changes before this one, in order, and a part of this one.
     Upto(usize),
     /// Most sectors of all changes.
     Torn,
-    /// Any sectors of any changes, any lengths.
+    /// Any sectors of any changes, and any of their lengths.
     Scattered,
 }
 
@@ -214,7 +216,7 @@ impl Fate {
     }
 }
 
-/// The sectors of a file, as far as they arrived.
+/// The sectors of a file that reached the disk.
 struct Platter<'a> {
     bytes: Vec<u8>,
     filler: Filler<'a>,
@@ -226,8 +228,8 @@ impl Platter<'_> {
         put(&mut self.bytes, start, sector);
     }
 
-    /// Makes it at least this long. The rest of a sector that was begun is zeros; sectors that were
-    /// never written can show anything.
+    /// Makes the file at least this long. The rest of a sector that was begun is zeros. Sectors
+    /// that were never written can have any content.
     fn reach(&mut self, size: usize, random: &mut Random) {
         let begun = self.bytes.len().next_multiple_of(SECTOR);
         if self.bytes.len() < size {

@@ -1,11 +1,11 @@
-//! The locks of the simulated disk, which know who has to give them back.
+//! The locks of the simulated disk. Each is released when it is dropped.
 
 use std::path::PathBuf;
 
 use super::SimulatedDisk;
 use crate::disk::DiskLock;
 
-/// Released when it is dropped; a crash releases it too, since the next disk knows of no locks.
+/// The lock of a folder. A crash releases it too, because the disk after a crash has no locks.
 #[derive(Debug)]
 pub(super) struct SimulatedLock {
     disk: SimulatedDisk,

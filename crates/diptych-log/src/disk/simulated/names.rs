@@ -1,7 +1,7 @@
-//! The names in folders: as a process sees them, and as they are on the disk.
+//! The names in folders, as a process sees them and as they are on the disk.
 //!
-//! A change of names is atomic and is either durable or not, each on its own: until its folder is
-//! synced, the creation of a file can be lost while its later renaming is not.
+//! A change of a name is atomic, and each change is durable or lost independently of the others. So
+//! until a folder is synced, the creation of a file can be lost although its later rename is not.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ pub(super) enum Entry {
     File(usize),
 }
 
-/// All folders and files by path. The root needs no name and is always there.
+/// All folders and files by path. The root folder has no entry and always exists.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     current: BTreeMap<PathBuf, Entry>,
@@ -30,7 +30,7 @@ pub(super) struct Names {
 enum NameChange {
     Add(PathBuf, Entry),
     Remove(PathBuf),
-    /// Both in the same folder.
+    /// Both names are in the same folder.
     Rename {
         from: PathBuf,
         to: PathBuf,
@@ -71,7 +71,7 @@ impl Names {
         self.current.get(path).copied()
     }
 
-    /// The folder that a path is in, if it is there.
+    /// Whether the folder exists that a path is in.
     pub(super) fn has_parent(&self, path: &Path) -> bool {
         let parent = path.parent().map(|parent| self.get(parent));
         parent == Some(Some(Entry::Folder))
@@ -84,7 +84,7 @@ impl Names {
         })
     }
 
-    /// The last parts of the names in a folder.
+    /// The names in a folder, without the path of the folder.
     pub(super) fn list(&self, folder: &Path) -> Vec<String> {
         let names = self.current.keys().filter(|path| path.parent() == Some(folder));
         names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
@@ -117,7 +117,7 @@ impl Names {
         self.sync_those(folder, |_| true);
     }
 
-    /// Only the names of folders in this one.
+    /// Makes only the names of folders in this folder durable.
     pub(super) fn sync_folders(&mut self, folder: &Path) {
         self.sync_those(folder, |change| matches!(change, NameChange::Add(_, Entry::Folder)));
     }
@@ -131,8 +131,8 @@ impl Names {
         synced.iter().for_each(|change| change.apply(&mut self.durable));
     }
 
-    /// The names after a loss of power: those that were durable, changed by any of the later
-    /// changes. If a folder goes, all its content goes with it.
+    /// The names after a loss of power: the durable names, with any of the later changes. If a
+    /// folder is lost, all its content is lost with it.
     pub(super) fn after_power_loss(&self, random: &mut Random) -> Names {
         let percent = *random.pick(&[0, 50, 50, 100]).unwrap_or(&0);
         let mut names = self.durable.clone();

@@ -1,5 +1,5 @@
-/// Numbers from a seed, equal on every machine (splitmix64). For tests only: a few of the numbers
-/// are enough to compute all others.
+/// Random numbers from a seed, equal on every machine (splitmix64). For tests only: from a few of
+/// the numbers all others can be computed.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,
@@ -20,12 +20,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to just below `bound`; 0 if there is none.
+    /// A number from 0 to `bound - 1`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.number().checked_rem(bound).unwrap_or(0)
     }
 
-    /// An index below `length`; 0 if there is none.
+    /// An index below `length`; 0 if `length` is 0.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
@@ -40,7 +40,7 @@ impl Random {
         choices.get(self.index(choices.len()))
     }
 
-    /// This many bytes.
+    /// Random bytes of this length.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
@@ -50,7 +50,7 @@ impl Random {
         bytes
     }
 
-    /// Changes the order.
+    /// Puts the items into a random order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.index(at + 1));

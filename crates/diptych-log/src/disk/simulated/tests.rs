@@ -1,5 +1,5 @@
-//! The promises of the simulated disk to tests: everything that it may do it does for some seed,
-//! and nothing else for any seed.
+//! The promises of the simulated disk to tests: each effect that the disk may have occurs for some
+//! seed, and no other effect occurs for any seed.
 
 use std::{collections::BTreeSet, io::ErrorKind, path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ fn path() -> &'static Path {
     Path::new("/log/file")
 }
 
-/// A disk with a folder and a file that are durable, the file with these bytes.
+/// A disk with a durable folder, and in it a durable file with these bytes.
 fn disk_with(bytes: &[u8]) -> (SimulatedDisk, Arc<dyn DiskFile>) {
     let disk = SimulatedDisk::new(1);
     disk.create_dir(folder()).unwrap();
@@ -38,7 +38,7 @@ fn survivors(disk: &SimulatedDisk) -> BTreeSet<Vec<u8>> {
 }
 
 #[test]
-fn what_was_synced_in_a_synced_folder_is_always_there() {
+fn synced_bytes_in_a_synced_folder_survive_every_loss_of_power() {
     let (disk, file) = disk_with(b"first");
     file.write_at(5, &[7; 3 * SECTOR]).unwrap();
     file.write_at(0, b"FIRST").unwrap();
@@ -73,7 +73,7 @@ fn a_sector_is_as_it_was_after_one_of_its_writes() {
 }
 
 #[test]
-fn a_length_arrives_without_its_data_and_shows_zeros_or_what_was_there() {
+fn a_length_without_its_data_shows_zeros_noise_or_older_bytes() {
     let (disk, file) = disk_with(b"");
     let other = disk.create(Path::new("/log/other"), 0).unwrap();
     other.write_at(0, &[9; SECTOR]).unwrap();
@@ -149,16 +149,16 @@ fn a_killed_process_leaves_what_it_wrote_and_no_lock() {
     let killed = disk.process_kill();
     assert_eq!(content(&killed), b"first and second");
     killed.lock(folder(), "process 2").unwrap();
-    assert!(survivors(&killed).contains(&b"first"[..]), "it is still not durable");
+    assert!(survivors(&killed).contains(&b"first"[..]), "the second write is still not durable");
     file.write_at(0, b"F").unwrap();
-    assert_eq!(content(&killed)[0], b'f', "the dead write into the void");
+    assert_eq!(content(&killed)[0], b'f', "a write of the killed process does not reach the copy");
 
     drop(lock);
     disk.lock(folder(), "process 3").unwrap();
 }
 
 #[test]
-fn after_a_failed_sync_a_later_one_does_not_make_up_for_it() {
+fn a_later_sync_does_not_repair_a_failed_sync() {
     let (disk, file) = disk_with(&[0; 2 * SECTOR]);
     file.write_at(0, &[1; 2 * SECTOR]).unwrap();
     let mut found = BTreeSet::new();
@@ -244,7 +244,7 @@ fn a_stopped_machine_does_nothing_more() {
 }
 
 #[test]
-fn each_lie_is_told() {
+fn each_sabotage_has_its_effect() {
     let lying = |lie| {
         let (disk, file) = disk_with(b"old");
         disk.set_sabotage(lie);
@@ -277,7 +277,7 @@ fn each_lie_is_told() {
 
 #[test]
 #[should_panic(expected = "are shared")]
-fn whoever_shared_bytes_may_not_change_them() {
+fn shared_bytes_must_not_change() {
     let (_disk, file) = disk_with(b"12345678");
     let _shared = file.share(2, 4).unwrap();
     file.write_at(4, b"y").unwrap();

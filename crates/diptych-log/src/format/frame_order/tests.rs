@@ -80,7 +80,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
     proptest::collection::vec(record, 0..60)
 }
 
-/// Positions and tags of the events in a segment, as they lie there.
+/// Positions and tags of the events in a segment, in the order of their frames.
 fn events(bytes: &[u8]) -> Vec<(u32, Vec<String>)> {
     let mut found = Vec::new();
     walk(bytes, Header::parse(bytes).unwrap().checksum(), |_, frame| {
@@ -95,7 +95,7 @@ fn events(bytes: &[u8]) -> Vec<(u32, Vec<String>)> {
     found
 }
 
-/// The order that the documentation of `cluster` describes, worked out step by step.
+/// The order that the documentation of `cluster` describes, computed step by step.
 fn expected_order(events: &[(u32, Vec<String>)]) -> Vec<u32> {
     let count = |tag: &String| events.iter().filter(|(_, tags)| tags.contains(tag)).count();
     let all: Vec<&String> = events.iter().flat_map(|(_, tags)| tags).collect();
@@ -117,7 +117,7 @@ fn expected_order(events: &[(u32, Vec<String>)]) -> Vec<u32> {
 
 proptest! {
     #[test]
-    fn clustered_and_back_it_is_the_same_to_the_bit(records in records(), zeros in 0..40_usize) {
+    fn clustering_and_restoring_gives_the_same_bytes(records in records(), zeros in 0..40_usize) {
         let bytes = segment(&records, zeros);
         let clustered = cluster(&bytes).unwrap();
         prop_assert_eq!(clustered.bytes.len(), bytes.len());
@@ -164,7 +164,8 @@ proptest! {
         }
         match arrival_bytes(&spoilt) {
             Err(_) => {}
-            // Whether it is the last event or record that is missing only what follows can say.
+            // If the missing record was the last one, nothing in the segment shows that it is
+            // missing.
             Ok(found) => {
                 let shorter = bytes.starts_with(&found);
                 let only_control = starts.len() == 1 || events(&clustered).is_empty();
@@ -227,7 +228,7 @@ fn golden_bytes() {
         // Both control records, of positions 0 and 3.
         b"\x01\0\0\0\0\0\x09\0\0\0\0\0\x01",
         b"\x01\0\0\x03\0\0\x29\0\0\0\0\0\x03",
-        // Events 0 and 2, which have `k:1` besides `k:9` that all have, then event 1.
+        // Events 0 and 2, which share `k:1`, and then event 1. All three have `k:9`.
         b"\x0d\0\0\0\0\0\x21\0\0\0\0\0\0\x01t\x02\x03k:1\x03k:9\x07",
         b"\x0d\0\0\x02\0\0\x21\0\0\0\0\0\0\x01t\x02\x03k:1\x03k:9\x07",
         b"\x0d\0\0\x01\0\0\x21\0\0\0\0\0\0\x01t\x02\x03k:2\x03k:9\x07",

@@ -21,7 +21,7 @@ fn options() -> LogOptions {
     }
 }
 
-/// Reads every event of a segment that is not written to, by the offsets of its index.
+/// Reads every event of every sealed segment, at the offset that the index has for it.
 fn read(shared: &SharedState, catalog: &Catalog) -> Vec<(u64, Order)> {
     let mut found = Vec::new();
     for part in catalog.parts.iter().filter(|part| part.segment.is_sealed()) {
@@ -43,8 +43,8 @@ fn readers_that_hold_old_parts_still_read_the_old_file() {
     old_parts_read_the_old_file(&options());
 }
 
-/// The files of old parts are given up first, because the new ones were used later. Their names
-/// lead to other files then.
+/// The log unmaps the files of the old parts first, because the new ones were used later. The names
+/// of the old files then lead to other files.
 #[test]
 fn old_parts_read_the_old_file_if_few_files_stay_mapped() {
     let tuning = Tuning { mapped_files: 16, ..Tuning::default() };
@@ -60,7 +60,7 @@ fn old_parts_read_the_old_file(options: &LogOptions) {
         log.blocking().commit(Append::event(event)).unwrap();
     }
     log.close().unwrap();
-    // Clustering begins before anything was read.
+    // Clustering begins before any event was read.
     let engine = Engine::open(dir.path(), options()).unwrap();
     let old = engine.shared().catalog();
     engine.cluster_all().unwrap();
@@ -75,7 +75,7 @@ fn old_parts_read_the_old_file(options: &LogOptions) {
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
     let clustered = of_new.iter().filter(|(_, order)| *order == Order::Clustered).count() as u64;
     assert!(clustered * 2 > last, "{clustered} of {last}");
-    // The index written beside the new file fits it, and stays.
+    // The index files that clustering wrote fit the new segment files, so an open keeps them.
     let index = |engine: &Engine| {
         let mut names = engine.shared().disk().list(&engine.shared().folders().index).unwrap();
         names.sort();
