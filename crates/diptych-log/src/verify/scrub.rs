@@ -337,3 +337,40 @@ impl<'a> Scrubbing<'a> {
 fn is_clustered(bytes: &[u8]) -> bool {
     Header::parse(bytes).is_ok_and(|header| header.order == Order::Clustered)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_waits_as_long_as_the_rate_demands() {
+        let mut waits = Vec::new();
+        let mut wait = |pause| {
+            waits.push(pause);
+            waits.len() < 4
+        };
+        let mut pace = Pace::new(1_000, &mut wait);
+        let goes_on = [(); 4].map(|()| pace.keep(25_000));
+        assert_eq!(goes_on, [true, true, true, false]);
+        let seconds = |at: u64| Duration::from_secs(at);
+        for (wait, due) in waits.iter().zip([25, 50, 75, 100].map(seconds)) {
+            // The machine may have been slow meanwhile.
+            assert!(*wait <= due && *wait > due - seconds(20), "{wait:?} of {due:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_reader_does_not_catch_up_at_full_speed() {
+        let mut waits = Vec::new();
+        let mut wait = |pause| {
+            waits.push(pause);
+            true
+        };
+        let mut pace = Pace::new(1_000, &mut wait);
+        let Some(long_ago) = Instant::now().checked_sub(Duration::from_secs(60)) else { return };
+        pace.begun = long_ago;
+        assert!(pace.keep(1_000) && pace.keep(100_000));
+        assert_eq!(waits[0], Duration::ZERO);
+        assert!(waits[1] > Duration::from_secs(80), "{waits:?}");
+    }
+}
