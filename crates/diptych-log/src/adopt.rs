@@ -53,8 +53,9 @@ pub struct AdoptReport {
 /// whole.
 ///
 /// # Errors
-/// The errors of an open. After an error the folder is as it was, and the call can be repeated. If
-/// an adoption as a copy fails late, the next attempt gives one more epoch.
+/// The errors of an open. After an error the log is whole, and the call can be repeated. If an
+/// adoption as a copy fails late, the copy already has its own epoch, and the next attempt gives it
+/// one more.
 pub fn adopt(
     dir: impl AsRef<Path>,
     adoption: Adoption,

@@ -67,7 +67,7 @@ pub struct BackupReport {
     pub linked: u64,
     /// Segments that were copied.
     pub copied: u64,
-    /// Segments that the backup already had.
+    /// Segments that the folder already had, from an earlier or an unfinished backup.
     pub kept: u64,
     /// Number of bytes that were written.
     pub bytes: u64,

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use crate::report::Damage;
 
-/// Why a log could not be opened. Nothing was changed.
+/// Why a log could not be opened. No event was changed or lost, and the open can be repeated. An
+/// open that fails late can leave an empty log, or a migration that the next open finishes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

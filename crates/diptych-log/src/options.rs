@@ -139,8 +139,8 @@ pub struct Tuning {
     /// With the default of 9, clustering takes a tenth of the time. No pause is longer than an
     /// hour.
     pub cluster_pause: u32,
-    /// Largest number of bytes of memory for clustering one segment or building one segment filter.
-    /// The log does not cluster a larger segment and does not build a larger filter. Default: 256
+    /// A segment of more bytes is not clustered, and a segment filter of more bytes is not built.
+    /// Clustering needs memory for two segments and their index files. Default: 256
     /// MiB, four times the default size of a segment.
     pub tidy_bytes: u64,
     /// With [`TimeSource::Clock`]: how far the clock may jump while the log is open, compared with
