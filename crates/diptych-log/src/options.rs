@@ -140,8 +140,8 @@ pub struct Tuning {
     /// hour.
     pub cluster_pause: u32,
     /// A segment of more bytes is not clustered, and a segment filter of more bytes is not built.
-    /// Clustering needs memory for two segments and their index files. Default: 256
-    /// MiB, four times the default size of a segment.
+    /// Clustering needs memory for two segments and their index files. Default: 256 MiB,
+    /// four times the default size of a segment.
     pub tidy_bytes: u64,
     /// With [`TimeSource::Clock`]: how far the clock may jump while the log is open, compared with
     /// a clock that cannot be set. After a larger jump appends are refused until the clock is right

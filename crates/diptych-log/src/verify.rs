@@ -44,7 +44,8 @@ use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
 /// segment. Changes nothing, and needs no right to write. Meanwhile no process can open the log to
-/// append to it, if the file system can lock folders. `progress` gets the bytes read so far and the total.
+/// append to it, if the file system can lock folders. `progress` gets the bytes read so far and the
+/// total.
 ///
 /// An unfinished commit at the end of the last segment is not damage: a killed process leaves one.
 /// [`scrub`](crate::scrub()) verifies a log that another process has open.
