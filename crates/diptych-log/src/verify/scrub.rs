@@ -2,7 +2,8 @@
 //!
 //! The subtle thing is that files are replaced and removed meanwhile: clustering puts a segment
 //! into another order, and index files are merged. So a segment that looks damaged is verified
-//! again if one of its files has changed since. Damage counts only if the files stayed as they were.
+//! again if one of its files has changed since. Damage counts only if the files stayed as they
+//! were.
 
 use std::{
     io::ErrorKind,
