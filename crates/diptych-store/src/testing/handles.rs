@@ -47,11 +47,13 @@ pub(super) fn a_fresh_head_sees_other_handles(suite: &Suite<'_>) {
 
 pub(super) fn a_fresh_head_moves_the_head(suite: &Suite<'_>) {
     let (first, second) = two(suite);
-    let held = second.store.head();
-    for _ in 0..50 {
-        first.put(plain(2));
-        let fresh = second.fresh_head();
-        assert_eq!((second.head(), held.position().get()), (fresh, fresh));
+    for (writer, reader) in [(&first, &second), (&second, &first)] {
+        let held = reader.store.head();
+        for _ in 0..50 {
+            writer.put(plain(2));
+            let fresh = reader.fresh_head();
+            assert_eq!((reader.head(), held.position().get()), (fresh, fresh));
+        }
     }
 }
 

@@ -17,7 +17,8 @@ impl WrongStore {
         if self.is(Flaw::FreshHeadIsTheHead) {
             return Ok(self.published());
         }
-        if self.0.second_from.is_some() && !self.is(Flaw::FreshHeadMovesNoHead) {
+        let has_others = self.0.handles.lock().len() > 1;
+        if has_others && !self.is(Flaw::FreshHeadMovesNoHead) {
             self.0.publisher.publish(state.last.into(), CommitNumber(state.commits));
         }
         Ok(match self.is(Flaw::FreshHeadIsOneTooLow) {
