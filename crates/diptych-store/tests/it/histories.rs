@@ -138,6 +138,7 @@ const FLAWS: &[(Flaw, ViolationKind)] = &[
     (Flaw::StampsOnRead, ViolationKind::ChangedEvent),
     (Flaw::FreshHeadIsOneTooLow, ViolationKind::StaleFreshHead),
     (Flaw::CommitsForgetKeys, ViolationKind::ChangedCommit),
+    (Flaw::LeavesOutTrackingAlone, ViolationKind::LostCommit),
     (Flaw::JoinsCommits, ViolationKind::WrongCommits),
     (Flaw::ReopeningForgetsKeys, ViolationKind::KeyUsedTwice),
     (Flaw::ReopeningForgetsTags, ViolationKind::WrongLookUp),

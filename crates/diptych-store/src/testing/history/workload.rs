@@ -144,11 +144,12 @@ impl Questions {
             4..=8 => 1,
             _ => 2 + self.dice.below(2),
         };
+        let tracked = if events.is_empty() { 60 } else { 15 };
         let has_key = !events.is_empty() && self.dice.chance(35);
         AppendRecord {
             conditions: (0..conditions).map(|_| self.condition(known)).collect(),
             key: has_key.then(|| self.key(call)),
-            tracking: self.dice.chance(15).then(|| self.tracking()),
+            tracking: self.dice.chance(tracked).then(|| self.tracking()),
             events,
         }
     }

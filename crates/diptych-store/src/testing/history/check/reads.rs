@@ -156,10 +156,10 @@ pub(super) fn commits(
         readers.add(ViolationKind::WrongCommits, operation, text);
         return 0;
     }
-    if after < floor.highest() && upto <= after {
-        if let Some((kind, text)) = floor.broken_by(upto) {
-            readers.add(kind, operation, text);
-        }
+    if upto <= after
+        && let Some((kind, text)) = floor.broken_by(upto)
+    {
+        readers.add(kind, operation, text);
     }
     upto
 }

@@ -80,10 +80,39 @@ pub(super) fn check(book: &Book<'_>, report: &mut Report) {
             }
         }
     }
+    lost_alone(book, &writes, report);
     for operation in book.operations {
         let Some((time, Answer::Refused(refusal))) = &operation.completed else { continue };
         if let Some(text) = problem(book, operation, &writes, (*time, refusal)) {
             report.add(ViolationKind::WrongTracking, Some(operation.call), text);
+        }
+    }
+}
+
+/// The newest commit without events of each source is in the log, after each event.
+fn lost_alone(
+    book: &Book<'_>,
+    writes: &HashMap<&str, Vec<TrackingWrite<'_>>>,
+    report: &mut Report,
+) {
+    let mut stored: HashMap<(&str, u64), u64> = HashMap::new();
+    for commit in &book.log.alone {
+        if let Some(TrackingRecord { source, position }) = &commit.tracking {
+            let newest = stored.entry((source, commit.last)).or_default();
+            *newest = (*newest).max(*position);
+        }
+    }
+    for (source, writes) in writes {
+        for write in writes.iter().filter(|write| !write.has_events) {
+            let newest = stored.get(&(*source, write.at)).copied();
+            if newest.is_none_or(|newest| newest < write.position) {
+                let text = format!(
+                    "{source} up to {} was acknowledged at head {}, and the log has {newest:?} \
+                     there",
+                    write.position, write.at
+                );
+                report.add(ViolationKind::LostCommit, Some(write.operation.call), text);
+            }
         }
     }
 }
