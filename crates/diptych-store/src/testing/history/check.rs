@@ -7,6 +7,7 @@ mod keys;
 mod openings;
 mod readers;
 mod reads;
+mod sightings;
 mod subscriptions;
 mod tracking;
 

@@ -7,8 +7,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
+    task::{Context, Poll, Waker},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,7 @@ use crate::{
     store::Store,
     subscribe::{Delivery, SubscribeOptions, Subscription},
     tag::Tag,
+    testing::probe::Unpark,
 };
 
 /// How long a client waits for something that need not happen: the next event, or a later head.
@@ -324,13 +325,5 @@ impl Waits<'_> {
             let is_short = matches!(question, Question::Next | Question::HeadAfter { .. });
             thread::park_timeout(if is_short { SHORT } else { LOOK });
         }
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }

@@ -18,7 +18,7 @@ pub struct History {
 
 /// A call with its answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Operation {
+pub struct CallRecord {
     /// The name.
     pub call: CallName,
     /// Reading of the clock before the call.
@@ -70,14 +70,14 @@ impl History {
     }
 
     /// The calls, in the order of their rounds, clients and numbers.
-    pub fn operations(&self) -> Vec<Operation> {
+    pub fn operations(&self) -> Vec<CallRecord> {
         let (mut operations, mut completions) = (BTreeMap::new(), Vec::new());
         for line in &self.lines {
             match line {
                 HistoryLine::Invocation(begun) => {
                     let (call, invoked) = (begun.call, begun.time);
                     let question = begun.question.clone();
-                    let operation = Operation { call, invoked, question, completed: None };
+                    let operation = CallRecord { call, invoked, question, completed: None };
                     operations.insert(call, operation);
                 }
                 HistoryLine::Completion(ended) => completions.push(ended),

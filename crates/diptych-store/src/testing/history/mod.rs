@@ -6,11 +6,11 @@
 //! Here clients of all kinds work at once, over few tags and keys, and no call knows what the
 //! others do. The parts can be used alone:
 //!
-//! - A [`Recorder`] takes the calls of [`Client`]s, with a reading of one [`Clock`] before and after
-//!   each. A call that never returned has an unknown outcome. A client of another process, or of
-//!   another language, writes the same lines to a file.
-//! - A [`Deployment`] is a store with all that runs it, so that it can be killed. A [`TestStore`] of
-//!   the conformance suite is one.
+//! - A [`Recorder`] takes the calls of [`Client`]s, with a reading of one [`Clock`] before and
+//!   after each. A call that never returned has an unknown outcome. A client of another process, or
+//!   of another language, writes the same lines to a file.
+//! - A [`Deployment`] is a store with all that runs it, so that it can be killed. A [`TestStore`]
+//!   of the conformance suite is one.
 //! - A [`Drill`] runs rounds of clients and kills over a deployment, and returns the [`History`].
 //! - [`check`] is a pure function from a history to [`Violation`]s, in words.
 //!
@@ -74,7 +74,7 @@ pub use answer::{Answer, CommitRecord, KeyedRecord, Receipt, RefusalRecord, Sigh
 pub use check::{Survival, check};
 pub use client::{Client, ClientOptions};
 pub use deployment::{Deployment, Drill};
-pub use file::{History, Operation};
+pub use file::{CallRecord, History};
 pub use line::{CallName, Completion, HistoryLine, Invocation, Kill, Opening, Question};
 pub use record::{
     AppendRecord, ConditionRecord, EventRecord, KeyRecord, ReadRecord, TrackingRecord,

@@ -51,17 +51,17 @@ impl fmt::Debug for Clock {
 
 /// Takes the lines of all clients of a process. Clones write to one place.
 #[derive(Clone, Debug)]
-pub struct Recorder(Arc<Inner>);
+pub struct Recorder(Arc<RecorderState>);
 
 #[derive(Debug)]
-struct Inner {
+struct RecorderState {
     clock: Clock,
-    place: Mutex<Place>,
+    sink: Mutex<Sink>,
     completions: AtomicU64,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Sink {
     Memory(Vec<HistoryLine>),
     File(File),
 }
@@ -69,7 +69,7 @@ enum Place {
 impl Recorder {
     /// Keeps the lines in memory.
     pub fn in_memory(clock: Clock) -> Recorder {
-        Recorder::new(clock, Place::Memory(Vec::new()))
+        Recorder::new(clock, Sink::Memory(Vec::new()))
     }
 
     /// Writes the lines to the end of this file, each at once and by one call, so that the lines of
@@ -79,13 +79,13 @@ impl Recorder {
     /// The error of creating or opening the file.
     pub fn to_file(clock: Clock, path: &Path) -> io::Result<Recorder> {
         let file = File::options().create(true).append(true).open(path)?;
-        Ok(Recorder::new(clock, Place::File(file)))
+        Ok(Recorder::new(clock, Sink::File(file)))
     }
 
-    fn new(clock: Clock, place: Place) -> Recorder {
-        Recorder(Arc::new(Inner {
+    fn new(clock: Clock, sink: Sink) -> Recorder {
+        Recorder(Arc::new(RecorderState {
             clock,
-            place: Mutex::new(place),
+            sink: Mutex::new(sink),
             completions: AtomicU64::new(0),
         }))
     }
@@ -116,9 +116,9 @@ impl Recorder {
     /// # Panics
     /// Panics if the line cannot be written.
     pub fn push(&self, line: HistoryLine) {
-        match &mut *self.0.place.lock() {
-            Place::Memory(lines) => lines.push(line),
-            Place::File(file) => {
+        match &mut *self.0.sink.lock() {
+            Sink::Memory(lines) => lines.push(line),
+            Sink::File(file) => {
                 let mut text = serde_json::to_vec(&line).expect("a line is JSON");
                 text.push(b'\n');
                 file.write_all(&text).expect("the history can be written");
@@ -128,9 +128,9 @@ impl Recorder {
 
     /// Takes the lines that are kept in memory.
     pub fn take(&self) -> Vec<HistoryLine> {
-        match &mut *self.0.place.lock() {
-            Place::Memory(lines) => mem::take(lines),
-            Place::File(_) => Vec::new(),
+        match &mut *self.0.sink.lock() {
+            Sink::Memory(lines) => mem::take(lines),
+            Sink::File(_) => Vec::new(),
         }
     }
 

@@ -1,11 +1,11 @@
 //! The facts that several checks ask for: the place of each commit, and the log at a moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Survival, commits::Found};
+use super::Survival;
 use crate::testing::history::{
     answer::{Answer, Receipt},
-    file::Operation,
+    file::CallRecord,
     line::{Opening, Question},
     log_model::LogModel,
     record::AppendRecord,
@@ -13,7 +13,7 @@ use crate::testing::history::{
 
 /// The outcome of an append, as its client knows it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Known<'o> {
+pub(super) enum Fate<'o> {
     Acknowledged(&'o Receipt),
     /// The receipt is there if the commit was accepted.
     Unknown(Option<&'o Receipt>),
@@ -21,27 +21,37 @@ pub(super) enum Known<'o> {
     Absent,
 }
 
-impl<'o> Known<'o> {
-    pub(super) fn of(operation: &'o Operation) -> Known<'o> {
+impl<'o> Fate<'o> {
+    pub(super) fn of(operation: &'o CallRecord) -> Fate<'o> {
         match &operation.completed {
-            None => Known::Unknown(None),
-            Some((_, Answer::Committed(receipt))) => Known::Acknowledged(receipt),
-            Some((_, Answer::Unknown { accepted, .. })) => Known::Unknown(accepted.as_ref()),
-            Some(_) => Known::Absent,
+            None => Fate::Unknown(None),
+            Some((_, Answer::Committed(receipt))) => Fate::Acknowledged(receipt),
+            Some((_, Answer::Unknown { accepted, .. })) => Fate::Unknown(accepted.as_ref()),
+            Some(_) => Fate::Absent,
         }
     }
 
     pub(super) fn receipt(self) -> Option<&'o Receipt> {
         match self {
-            Known::Acknowledged(receipt) => Some(receipt),
-            Known::Unknown(receipt) => receipt,
-            Known::Absent => None,
+            Fate::Acknowledged(receipt) => Some(receipt),
+            Fate::Unknown(receipt) => receipt,
+            Fate::Absent => None,
         }
     }
 }
 
+/// The operations and the log, put together.
+#[derive(Debug)]
+pub(super) struct LogMatch {
+    /// For each operation, the index of its commit in the log.
+    pub(super) commits: Vec<Option<usize>>,
+    /// For each position, the index of the operation whose event is there, even if the rest of its
+    /// commit is not.
+    pub(super) authors: HashMap<u64, usize>,
+}
+
 /// The arguments of the call, if it is an append.
-pub(super) fn append_of(operation: &Operation) -> Option<&AppendRecord> {
+pub(super) fn append_of(operation: &CallRecord) -> Option<&AppendRecord> {
     match &operation.question {
         Question::Append(append) => Some(append),
         _ => None,
@@ -86,7 +96,7 @@ pub(super) fn ends(openings: &[&Opening], head: u64, survival: Survival) -> BTre
 #[derive(Debug)]
 pub(super) struct Book<'o> {
     pub(super) log: LogModel<'o>,
-    pub(super) operations: &'o [Operation],
+    pub(super) operations: &'o [CallRecord],
     pub(super) survival: Survival,
     /// For each operation, the index of its commit in the log.
     commits: Vec<Option<usize>>,
@@ -104,12 +114,12 @@ pub(super) struct Book<'o> {
 impl<'o> Book<'o> {
     pub(super) fn new(
         log: LogModel<'o>,
-        operations: &'o [Operation],
-        found: Found,
+        operations: &'o [CallRecord],
+        found: LogMatch,
         openings: &[&Opening],
         survival: Survival,
     ) -> Book<'o> {
-        let Found { commits, authors } = found;
+        let LogMatch { commits, authors } = found;
         let author = |position: u64| authors.get(&position).copied();
         let writers: Vec<_> = (1..=log.head()).map(author).collect();
         let ends = ends(openings, log.head(), survival);
@@ -127,12 +137,12 @@ impl<'o> Book<'o> {
         };
         let written = || book.written().collect::<Vec<_>>().into_iter();
         let accepted = written().filter_map(|(operation, (_, last))| {
-            Known::of(operation).receipt().map(|receipt| (receipt.accepted, last))
+            Fate::of(operation).receipt().map(|receipt| (receipt.accepted, last))
         });
         let accepted = Timeline::of(accepted);
         let acknowledged = written().filter_map(|(operation, (_, last))| {
             let time = operation.completed.as_ref().map(|(time, _)| *time);
-            matches!(Known::of(operation), Known::Acknowledged(_)).then_some((time?, last))
+            matches!(Fate::of(operation), Fate::Acknowledged(_)).then_some((time?, last))
         });
         let acknowledged = Timeline::of(acknowledged);
         let requested = (1..=book.log.head()).map(|position| {
@@ -144,7 +154,7 @@ impl<'o> Book<'o> {
     }
 
     /// The operations whose commits are in the log, with their positions there.
-    pub(super) fn written(&self) -> impl Iterator<Item = (&'o Operation, (u64, u64))> {
+    pub(super) fn written(&self) -> impl Iterator<Item = (&'o CallRecord, (u64, u64))> {
         let all = self.operations.iter().zip(&self.commits);
         all.filter_map(|(operation, commit)| Some((operation, self.positions((*commit)?))))
     }
@@ -155,14 +165,14 @@ impl<'o> Book<'o> {
     }
 
     /// The operation that wrote the event at this position.
-    pub(super) fn writer(&self, position: u64) -> Option<&'o Operation> {
+    pub(super) fn writer(&self, position: u64) -> Option<&'o CallRecord> {
         let index = usize::try_from(position.checked_sub(1)?).ok()?;
         (*self.writers.get(index)?).map(|operation| &self.operations[operation])
     }
 
     /// The time when the commit with this event was accepted, if a client knows it.
     pub(super) fn accepted_at(&self, position: u64) -> Option<u64> {
-        Known::of(self.writer(position)?).receipt().map(|receipt| receipt.accepted)
+        Fate::of(self.writer(position)?).receipt().map(|receipt| receipt.accepted)
     }
 
     /// The last position up to which the log of this round is that of the end.
@@ -185,7 +195,7 @@ impl<'o> Book<'o> {
     /// A position with the call that wrote it, for messages.
     pub(super) fn named(&self, position: u64) -> String {
         match self.writer(position) {
-            Some(Operation { call, .. }) => format!(
+            Some(CallRecord { call, .. }) => format!(
                 "position {position} (call {} of client {} in round {})",
                 call.number, call.client, call.round
             ),

@@ -5,35 +5,25 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     Report, Survival,
-    book::{Known, append_of, ends},
+    book::{Fate, LogMatch, append_of, ends},
 };
 use crate::testing::history::{
     answer::{CommitRecord, Receipt},
-    file::Operation,
+    file::CallRecord,
     line::Opening,
     log_model::LogModel,
     record::AppendRecord,
     violation::ViolationKind,
 };
 
-/// The operations and the log, put together.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// For each operation, the index of its commit in the log.
-    pub(super) commits: Vec<Option<usize>>,
-    /// For each position, the index of the operation whose event is there, even if the rest of its
-    /// commit is not.
-    pub(super) authors: HashMap<u64, usize>,
-}
-
 /// Finds the commit of each operation in the log.
 pub(super) fn check(
     log: &LogModel<'_>,
-    operations: &[Operation],
+    operations: &[CallRecord],
     openings: &[&Opening],
     survival: Survival,
     report: &mut Report,
-) -> Found {
+) -> LogMatch {
     let mut search = Search {
         places: places(log),
         authors: HashMap::new(),
@@ -49,7 +39,7 @@ pub(super) fn check(
     search.foreign_events();
     let authors = search.authors;
     times(log, report);
-    Found { commits, authors }
+    LogMatch { commits, authors }
 }
 
 /// The positions of each payload.
@@ -91,7 +81,7 @@ impl Search<'_, '_> {
     fn find(
         &mut self,
         index: usize,
-        operation: &Operation,
+        operation: &CallRecord,
         append: &AppendRecord,
     ) -> Option<usize> {
         let call = Some(operation.call);
@@ -101,15 +91,15 @@ impl Search<'_, '_> {
             .collect();
         let all: Vec<u64> = found.iter().flat_map(|places| places.iter().copied()).collect();
         self.authors.extend(all.iter().map(|position| (*position, index)));
-        let known = Known::of(operation);
+        let known = Fate::of(operation);
         if all.is_empty() {
-            if let Known::Acknowledged(receipt) = known {
+            if let Fate::Acknowledged(receipt) = known {
                 self.missing(index, operation, append, receipt);
             }
             return None;
         }
         let mut add = |kind, text| self.report.add(kind, call, text);
-        if let Known::Absent = known {
+        if let Fate::Absent = known {
             let text = format!("the commit was refused, and its events are at {all:?}");
             add(ViolationKind::RefusedCommit, text);
             return None;
@@ -139,7 +129,7 @@ impl Search<'_, '_> {
     fn missing(
         &mut self,
         index: usize,
-        operation: &Operation,
+        operation: &CallRecord,
         append: &AppendRecord,
         receipt: &Receipt,
     ) {
@@ -174,11 +164,11 @@ impl Search<'_, '_> {
     }
 
     /// A commit is in the log as it was written, at the positions of its receipt.
-    fn compare(&mut self, operation: &Operation, append: &AppendRecord, record: &CommitRecord) {
+    fn compare(&mut self, operation: &CallRecord, append: &AppendRecord, record: &CommitRecord) {
         let call = Some(operation.call);
         let CommitRecord { first, last, .. } = *record;
         let mut add = |kind, text: String| self.report.add(kind, call, text);
-        if let Some(receipt) = Known::of(operation).receipt() {
+        if let Some(receipt) = Fate::of(operation).receipt() {
             if (receipt.first, receipt.last) != (first, last) {
                 let text = format!(
                     "its receipt has the positions {} to {}, and it is at {first} to {last}",

@@ -2,11 +2,11 @@
 
 use super::{
     Report,
-    book::{Book, Known, append_of},
+    book::{Book, Fate, append_of},
 };
 use crate::testing::history::{
     answer::{Answer, RefusalRecord},
-    file::Operation,
+    file::CallRecord,
     record::AppendRecord,
     violation::ViolationKind,
 };
@@ -37,7 +37,7 @@ pub(super) fn check(book: &Book<'_>, report: &mut Report) {
 }
 
 /// No condition of an accepted commit has a match up to the position before the commit.
-fn holds(book: &Book<'_>, operation: &Operation, upto: u64, report: &mut Report) {
+fn holds(book: &Book<'_>, operation: &CallRecord, upto: u64, report: &mut Report) {
     let Some(append) = append_of(operation) else { return };
     for condition in &append.conditions {
         let Some(at) = book.log.last(&condition.fail_if, condition.after.saturating_add(1)..=upto)
@@ -71,14 +71,14 @@ impl Conflict {
     fn problem(
         &self,
         book: &Book<'_>,
-        operation: &Operation,
+        operation: &CallRecord,
         append: &AppendRecord,
     ) -> Option<String> {
         let Conflict { at, after, answered } = *self;
         if book.is_lost(operation.call.round, at) {
             return None;
         }
-        if let Known::Absent = Known::of(operation)
+        if let Fate::Absent = Fate::of(operation)
             && at > book.log.head()
         {
             return Some(format!("the refusal names position {at}, which the log does not have"));

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::testing::history::{
     answer::{Answer, RefusalRecord},
-    file::Operation,
+    file::CallRecord,
     record::KeyRecord,
     violation::ViolationKind,
 };
@@ -16,7 +16,7 @@ use crate::testing::history::{
 /// A commit of the log with a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyUse<'o> {
-    pub(super) operation: &'o Operation,
+    pub(super) operation: &'o CallRecord,
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) digest: &'o str,
@@ -58,7 +58,7 @@ pub(super) fn check(book: &Book<'_>, report: &mut Report) {
 
 fn problem(
     book: &Book<'_>,
-    operation: &Operation,
+    operation: &CallRecord,
     key: &KeyRecord,
     (time, answer): (u64, &Answer),
     uses: &[KeyUse<'_>],

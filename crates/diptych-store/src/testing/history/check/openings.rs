@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Report, Survival,
-    book::{Book, Known, append_of},
+    book::{Book, Fate, append_of},
 };
 use crate::testing::history::{answer::Answer, line::Opening, violation::ViolationKind};
 
@@ -41,7 +41,7 @@ fn identities(book: &Book<'_>, openings: &[&Opening], report: &mut Report) {
         }
         let is_before = |round: u64| round < after.round;
         let acknowledged = book.operations.iter().filter_map(|operation| {
-            let Known::Acknowledged(receipt) = Known::of(operation) else { return None };
+            let Fate::Acknowledged(receipt) = Fate::of(operation) else { return None };
             let has_events = append_of(operation).is_some_and(|append| !append.events.is_empty());
             let counts = has_events && operation.call.round == before.round;
             counts.then_some(receipt.last)
@@ -75,7 +75,7 @@ fn order(book: &Book<'_>, report: &mut Report) {
         let earlier = book.accepted.before(operation.invoked);
         if earlier >= first {
             let text = format!(
-                "it is at {first} to {last}, and the commit with {} was accepted before the request",
+                "it is at {first} to {last}, and {} was accepted before the request",
                 book.named(earlier)
             );
             report.add(ViolationKind::RealTimeOrder, Some(operation.call), text);
@@ -83,7 +83,7 @@ fn order(book: &Book<'_>, report: &mut Report) {
     }
     for operation in book.operations {
         let has_no_events = append_of(operation).is_some_and(|append| append.events.is_empty());
-        let Known::Acknowledged(receipt) = Known::of(operation) else { continue };
+        let Fate::Acknowledged(receipt) = Fate::of(operation) else { continue };
         let earlier = book.accepted.before(operation.invoked);
         if has_no_events && !book.is_lost(operation.call.round, earlier) && receipt.last < earlier {
             let text = format!(

@@ -4,81 +4,52 @@ use std::collections::HashMap;
 
 use super::{
     Report,
-    book::{Book, Known, append_of},
+    book::{Book, Fate, append_of},
     keys::{self, KeyUse},
     reads,
+    sightings::{Floor, Sightings},
     subscriptions::Cursor,
     tracking::{self, TrackingWrite},
 };
 use crate::testing::history::{
     answer::{Answer, KeyedRecord, RefusalRecord, Sighting},
-    file::Operation,
+    file::CallRecord,
     line::Question,
     record::ReadRecord,
     violation::ViolationKind,
 };
 
-/// The positions that a reader has to see.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Floor {
-    /// An answer before the call showed it.
-    pub(super) seen: u64,
-    /// It was acknowledged before the call.
-    pub(super) acknowledged: u64,
-}
-
-impl Floor {
-    pub(super) fn highest(self) -> u64 {
-        self.seen.max(self.acknowledged)
-    }
-
-    /// The promise that is broken by an answer that shows the log only up to `shown`.
-    pub(super) fn broken_by(self, shown: u64) -> Option<(ViolationKind, String)> {
-        if shown < self.seen {
-            let text = format!("it shows the log up to {shown}, and was at {} before", self.seen);
-            return Some((ViolationKind::HeadWentBack, text));
-        }
-        (shown < self.acknowledged).then(|| {
-            let text = format!(
-                "it shows the log up to {shown}, and {} was acknowledged before the call",
-                self.acknowledged
-            );
-            (ViolationKind::UnreadableReceipt, text)
-        })
-    }
-}
-
 /// A client with its handle.
 #[derive(Debug, Default)]
-struct Reader {
+struct ReadingClient {
     floor: Floor,
     has_other_writers: bool,
     subscription: Option<Cursor>,
 }
 
 /// The facts that the checks of all readers use.
-pub(super) struct Readers<'b, 'o> {
-    pub(super) book: &'b Book<'o>,
-    pub(super) report: &'b mut Report,
+struct Readers<'b, 'o> {
+    book: &'b Book<'o>,
+    sightings: Sightings<'b, 'o>,
     keys: HashMap<&'o str, Vec<KeyUse<'o>>>,
     tracking: HashMap<&'o str, Vec<TrackingWrite<'o>>>,
 }
 
 pub(super) fn check(book: &Book<'_>, report: &mut Report) {
     let (keys, tracking) = (keys::uses(book), tracking::writes(book));
-    let mut readers = Readers { book, report, keys, tracking };
-    let (mut reader, mut name) = (Reader::default(), None);
+    let mut readers = Readers { book, sightings: Sightings::new(book, report), keys, tracking };
+    let (mut reader, mut name) = (ReadingClient::default(), None);
     for operation in book.operations {
         let client = (operation.call.round, operation.call.client);
         if name.replace(client) != Some(client) {
-            reader = Reader::default();
+            reader = ReadingClient::default();
         }
         readers.operation(&mut reader, operation);
     }
 }
 
 impl Readers<'_, '_> {
-    fn operation(&mut self, reader: &mut Reader, operation: &Operation) {
+    fn operation(&mut self, reader: &mut ReadingClient, operation: &CallRecord) {
         let Some((time, answer)) = &operation.completed else { return };
         if let Answer::Connected { other_writers, .. } = answer {
             reader.has_other_writers = *other_writers;
@@ -87,7 +58,7 @@ impl Readers<'_, '_> {
         let shown = match (&operation.question, answer) {
             (_, Answer::Failed { error }) => {
                 let text = format!("{} failed: {error}", operation.question);
-                self.add(ViolationKind::UnexpectedError, operation, text);
+                self.sightings.add(ViolationKind::UnexpectedError, operation, text);
                 0
             }
             (_, Answer::Connected { head, .. }) => self.head(operation, floor, *head),
@@ -95,7 +66,7 @@ impl Readers<'_, '_> {
             (Question::HeadAfter { after }, Answer::Position(Some(head))) => {
                 if head <= after {
                     let text = format!("the wait for a head above {after} ended at {head}");
-                    self.add(ViolationKind::HeadWentBack, operation, text);
+                    self.sightings.add(ViolationKind::HeadWentBack, operation, text);
                 }
                 self.head(operation, floor, *head)
             }
@@ -106,14 +77,14 @@ impl Readers<'_, '_> {
                 self.read(operation, floor, read, (events, *upto))
             }
             (Question::Commits { after, .. }, Answer::Commits { commits, upto }) => {
-                reads::commits(self, operation, floor, *after, (commits, *upto))
+                reads::commits(&mut self.sightings, operation, floor, *after, (commits, *upto))
             }
             (Question::Subscribe { filter, after }, _) => {
                 reader.subscription = Some(Cursor::new(filter.clone(), *after));
                 0
             }
             (Question::Next, answer) => match &mut reader.subscription {
-                Some(cursor) => cursor.delivery(self, operation, floor, answer),
+                Some(cursor) => cursor.delivery(&mut self.sightings, operation, floor, answer),
                 None => 0,
             },
             (Question::Append(_), answer) => {
@@ -126,13 +97,9 @@ impl Readers<'_, '_> {
         reader.floor.seen = reader.floor.seen.max(shown.min(end));
     }
 
-    pub(super) fn add(&mut self, kind: ViolationKind, operation: &Operation, text: String) {
-        self.report.add(kind, Some(operation.call), text);
-    }
-
     /// The positions that the answer has to show. Clones of one handle, in a log without other
     /// writers, show each acknowledged commit at once.
-    fn floor(&self, reader: &Reader, operation: &Operation) -> Floor {
+    fn floor(&self, reader: &ReadingClient, operation: &CallRecord) -> Floor {
         let mut floor = reader.floor;
         if !reader.has_other_writers {
             let acknowledged = self.book.acknowledged.before(operation.invoked);
@@ -141,7 +108,7 @@ impl Readers<'_, '_> {
         floor
     }
 
-    fn own_append(&self, reader: &mut Reader, operation: &Operation, answer: &Answer) {
+    fn own_append(&self, reader: &mut ReadingClient, operation: &CallRecord, answer: &Answer) {
         let end = self.book.end(operation.call.round);
         let has_events = append_of(operation).is_some_and(|append| !append.events.is_empty());
         match answer {
@@ -164,15 +131,15 @@ impl Readers<'_, '_> {
         }
     }
 
-    fn head(&mut self, operation: &Operation, floor: Floor, head: u64) -> u64 {
+    fn head(&mut self, operation: &CallRecord, floor: Floor, head: u64) -> u64 {
         if let Some((kind, text)) = floor.broken_by(head) {
-            self.add(kind, operation, text);
+            self.sightings.add(kind, operation, text);
         }
         self.position_of_the_log(operation, head, "the head");
         head
     }
 
-    fn fresh_head(&mut self, operation: &Operation, floor: Floor, head: u64) -> u64 {
+    fn fresh_head(&mut self, operation: &CallRecord, floor: Floor, head: u64) -> u64 {
         let acknowledged = self.book.acknowledged.before(operation.invoked);
         if head < floor.seen {
             return self.head(operation, floor, head);
@@ -180,14 +147,14 @@ impl Readers<'_, '_> {
         if head < acknowledged {
             let text =
                 format!("the fresh head is {head}, and {acknowledged} was acknowledged before");
-            self.add(ViolationKind::StaleFreshHead, operation, text);
+            self.sightings.add(ViolationKind::StaleFreshHead, operation, text);
         }
         self.position_of_the_log(operation, head, "the fresh head");
         head
     }
 
     /// Checks that a head is the end of a commit that was requested by then.
-    fn position_of_the_log(&mut self, operation: &Operation, head: u64, what: &str) {
+    fn position_of_the_log(&mut self, operation: &CallRecord, head: u64, what: &str) {
         let book = self.book;
         if book.is_lost(operation.call.round, head) || head == 0 {
             return;
@@ -196,56 +163,33 @@ impl Readers<'_, '_> {
         let requested = book.requested.before(*time);
         if head > requested {
             let text = format!("{what} is {head}, and only {requested} was requested");
-            self.add(ViolationKind::PhantomEvent, operation, text);
+            self.sightings.add(ViolationKind::PhantomEvent, operation, text);
             return;
         }
         let end = book.log.commit_at(head).map(|commit| book.log.commits[commit].last);
         if end != Some(head) {
             let text = format!("{what} is {head}, within the commit that ends at {end:?}");
-            self.add(ViolationKind::HalfCommit, operation, text);
+            self.sightings.add(ViolationKind::HalfCommit, operation, text);
         }
-    }
-
-    /// Compares an event with the log. Returns whether it can be compared.
-    pub(super) fn sighting(&mut self, operation: &Operation, event: &Sighting) -> bool {
-        let book = self.book;
-        let Sighting(position, checksum) = *event;
-        if book.is_lost(operation.call.round, position) {
-            return false;
-        }
-        let Some(known) = book.log.checksum(position) else {
-            let text = format!("it shows an event at {position}, which the log does not have");
-            self.add(ViolationKind::PhantomEvent, operation, text);
-            return false;
-        };
-        let time = operation.completed.as_ref().map_or(u64::MAX, |(time, _)| *time);
-        if known != checksum {
-            let text = format!("the event at {position} differs from that in the log");
-            self.add(ViolationKind::ChangedEvent, operation, text);
-        } else if book.writer(position).is_some_and(|writer| writer.invoked > time) {
-            let text = format!("it shows {} before the request", book.named(position));
-            self.add(ViolationKind::PhantomEvent, operation, text);
-        }
-        true
     }
 
     fn read(
         &mut self,
-        operation: &Operation,
+        operation: &CallRecord,
         floor: Floor,
         read: &ReadRecord,
         (events, upto): (&[Sighting], u64),
     ) -> u64 {
         let comparable: Vec<bool> =
-            events.iter().map(|event| self.sighting(operation, event)).collect();
+            events.iter().map(|event| self.sightings.sighting(operation, event)).collect();
         let comparable = comparable.into_iter().all(|comparable| comparable);
-        reads::read(self, operation, floor, read, (events, upto), comparable)
+        reads::read(&mut self.sightings, operation, floor, read, (events, upto), comparable)
     }
 
     fn look_up(
         &mut self,
-        reader: &Reader,
-        operation: &Operation,
+        reader: &ReadingClient,
+        operation: &CallRecord,
         floor: Floor,
         (time, answer): (u64, &Answer),
     ) -> u64 {
@@ -275,14 +219,14 @@ impl Readers<'_, '_> {
             _ => return 0,
         };
         if let Some(text) = problem {
-            self.add(kind, operation, text);
+            self.sightings.add(kind, operation, text);
         }
         0
     }
 
     fn keyed(
         &self,
-        operation: &Operation,
+        operation: &CallRecord,
         floor: Floor,
         key: &str,
         found: Option<&KeyedRecord>,
@@ -308,14 +252,14 @@ impl Readers<'_, '_> {
 
     fn tracked(
         &self,
-        reader: &Reader,
-        operation: &Operation,
+        reader: &ReadingClient,
+        operation: &CallRecord,
         source: &str,
         (time, found): (u64, Option<u64>),
     ) -> Option<String> {
         let writes = self.tracking.get(source).map_or(&[][..], Vec::as_slice);
         let is_visible = |write: &&TrackingWrite<'_>| {
-            let acknowledged = matches!(Known::of(write.operation), Known::Acknowledged(_));
+            let acknowledged = matches!(Fate::of(write.operation), Fate::Acknowledged(_));
             let own = write.operation.call.client == operation.call.client
                 && write.operation.call.round == operation.call.round;
             let completed = write.operation.completed.as_ref().map(|(time, _)| *time);

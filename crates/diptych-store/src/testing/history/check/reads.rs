@@ -2,13 +2,13 @@
 
 use super::{
     book::Book,
-    readers::{Floor, Readers},
+    sightings::{Floor, Sightings},
 };
 use crate::{
     filter::Filter,
     testing::history::{
         answer::{CommitRecord, Sighting},
-        file::Operation,
+        file::CallRecord,
         record::ReadRecord,
         violation::ViolationKind,
     },
@@ -16,8 +16,8 @@ use crate::{
 
 /// Checks a batch of events. Returns the position that it shows.
 pub(super) fn read(
-    readers: &mut Readers<'_, '_>,
-    operation: &Operation,
+    sightings: &mut Sightings<'_, '_>,
+    operation: &CallRecord,
     floor: Floor,
     read: &ReadRecord,
     (events, upto): (&[Sighting], u64),
@@ -31,18 +31,18 @@ pub(super) fn read(
     if !is_ordered || positions.len() as u64 > read.limit {
         let question = &operation.question;
         let text = format!("{question} gave {positions:?}: another order, or more than the limit");
-        readers.add(ViolationKind::WrongRead, operation, text);
+        sightings.add(ViolationKind::WrongRead, operation, text);
         return 0;
     }
     match read.backwards {
-        true => backwards(readers, operation, floor, read, (&positions, upto), is_comparable),
-        false => forwards(readers, operation, floor, read, (&positions, upto), is_comparable),
+        true => backwards(sightings, operation, floor, read, (&positions, upto), is_comparable),
+        false => forwards(sightings, operation, floor, read, (&positions, upto), is_comparable),
     }
 }
 
 fn forwards(
-    readers: &mut Readers<'_, '_>,
-    operation: &Operation,
+    sightings: &mut Sightings<'_, '_>,
+    operation: &CallRecord,
     floor: Floor,
     read: &ReadRecord,
     (positions, upto): (&[u64], u64),
@@ -53,38 +53,38 @@ fn forwards(
     if visible > *after && upto <= *after {
         // The read made no progress, so it does not see what it has to see.
         if let Some((kind, text)) = floor.broken_by(*after) {
-            readers.add(kind, operation, text);
+            sightings.add(kind, operation, text);
         }
         return 0;
     }
-    let end = readers.book.end(operation.call.round);
+    let end = sightings.book.end(operation.call.round);
     let is_at_start = upto == *after && positions.is_empty();
     if upto > read.upto.max(*after) {
         let text = format!("{} considered the log up to {upto}", operation.question);
-        readers.add(ViolationKind::WrongRead, operation, text);
+        sightings.add(ViolationKind::WrongRead, operation, text);
         return 0;
     }
-    if upto > readers.book.log.head() && !is_at_start && is_comparable {
-        if !readers.book.is_lost(operation.call.round, upto) {
+    if upto > sightings.book.log.head() && !is_at_start && is_comparable {
+        if !sightings.book.is_lost(operation.call.round, upto) {
             let text = format!("it considered the log up to {upto}, beyond its end");
-            readers.add(ViolationKind::PhantomEvent, operation, text);
+            sightings.add(ViolationKind::PhantomEvent, operation, text);
         }
         return 0;
     }
-    let expected = readers.book.log.matching(filter, after.saturating_add(1)..=upto.min(end));
-    compare(readers, operation, &expected, positions, end);
+    let expected = sightings.book.log.matching(filter, after.saturating_add(1)..=upto.min(end));
+    compare(sightings, operation, &expected, positions, end);
     upto
 }
 
 fn backwards(
-    readers: &mut Readers<'_, '_>,
-    operation: &Operation,
+    sightings: &mut Sightings<'_, '_>,
+    operation: &CallRecord,
     floor: Floor,
     read: &ReadRecord,
     (positions, upto): (&[u64], u64),
     is_comparable: bool,
 ) -> u64 {
-    let end = readers.book.end(operation.call.round);
+    let end = sightings.book.end(operation.call.round);
     let ascending: Vec<u64> = positions.iter().rev().copied().collect();
     let highest = ascending.last().copied().unwrap_or_default();
     if !is_comparable {
@@ -92,21 +92,21 @@ fn backwards(
     }
     if highest > read.upto || ascending.first().is_some_and(|lowest| *lowest <= read.after) {
         let text = format!("{} gave {positions:?}", operation.question);
-        readers.add(ViolationKind::WrongRead, operation, text);
+        sightings.add(ViolationKind::WrongRead, operation, text);
         return 0;
     }
     // The read began at a head that is not below what the client has to see, nor below its answer.
     let begin = read.upto.min(floor.highest().max(highest)).min(end);
     let low = upto.max(read.after.saturating_add(1));
-    let expected = readers.book.log.matching(&read.filter, low..=begin);
-    compare(readers, operation, &expected, &ascending, end);
+    let expected = sightings.book.log.matching(&read.filter, low..=begin);
+    compare(sightings, operation, &expected, &ascending, end);
     highest
 }
 
 /// Compares ascending positions.
 fn compare(
-    readers: &mut Readers<'_, '_>,
-    operation: &Operation,
+    sightings: &mut Sightings<'_, '_>,
+    operation: &CallRecord,
     expected: &[u64],
     positions: &[u64],
     end: u64,
@@ -120,19 +120,19 @@ fn compare(
     if !missing.is_empty() || !surplus.is_empty() {
         let question = &operation.question;
         let text = format!("{question} left out {missing:?} and gave {surplus:?} too much");
-        readers.add(ViolationKind::WrongRead, operation, text);
+        sightings.add(ViolationKind::WrongRead, operation, text);
     }
 }
 
 /// Checks a batch of whole commits. Returns the position that it shows.
 pub(super) fn commits(
-    readers: &mut Readers<'_, '_>,
-    operation: &Operation,
+    sightings: &mut Sightings<'_, '_>,
+    operation: &CallRecord,
     floor: Floor,
     after: u64,
     (commits, upto): (&[CommitRecord], u64),
 ) -> u64 {
-    let book = readers.book;
+    let book = sightings.book;
     let mut problem = None;
     let (mut at, end) = (after, book.end(operation.call.round));
     for commit in commits.iter().filter(|commit| !commit.events.is_empty()) {
@@ -153,13 +153,13 @@ pub(super) fn commits(
         problem = Some(format!("the commits end at {at}, and the batch says {upto}"));
     }
     if let Some(text) = problem {
-        readers.add(ViolationKind::WrongCommits, operation, text);
+        sightings.add(ViolationKind::WrongCommits, operation, text);
         return 0;
     }
     if upto <= after
         && let Some((kind, text)) = floor.broken_by(upto)
     {
-        readers.add(kind, operation, text);
+        sightings.add(kind, operation, text);
     }
     upto
 }
@@ -167,7 +167,7 @@ pub(super) fn commits(
 /// The problem with the last match that was found, if there is one.
 pub(super) fn last(
     book: &Book<'_>,
-    operation: &Operation,
+    operation: &CallRecord,
     floor: Floor,
     (filter, upto): (&Filter, u64),
     found: Option<u64>,

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use super::{
     Report,
-    book::{Book, Known, append_of},
+    book::{Book, Fate, append_of},
 };
 use crate::testing::history::{
     answer::{Answer, RefusalRecord},
-    file::Operation,
+    file::CallRecord,
     record::TrackingRecord,
     violation::ViolationKind,
 };
@@ -16,7 +16,7 @@ use crate::testing::history::{
 /// A stored position of a source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TrackingWrite<'o> {
-    pub(super) operation: &'o Operation,
+    pub(super) operation: &'o CallRecord,
     pub(super) position: u64,
     /// The head when it was stored.
     pub(super) at: u64,
@@ -29,10 +29,10 @@ pub(super) struct TrackingWrite<'o> {
 /// trace once another one follows, so those with an unknown outcome are not here.
 pub(super) fn writes<'o>(book: &Book<'o>) -> HashMap<&'o str, Vec<TrackingWrite<'o>>> {
     let mut writes: HashMap<&str, Vec<TrackingWrite<'o>>> = HashMap::new();
-    let mut add = |operation: &'o Operation, at: u64, has_events: bool| {
+    let mut add = |operation: &'o CallRecord, at: u64, has_events: bool| {
         let tracking = append_of(operation).and_then(|append| append.tracking.as_ref());
         let Some(given) = tracking else { return };
-        let accepted = Known::of(operation).receipt().map(|receipt| receipt.accepted);
+        let accepted = Fate::of(operation).receipt().map(|receipt| receipt.accepted);
         let position = given.position;
         let write = TrackingWrite { operation, position, at, has_events, accepted };
         writes.entry(&given.source).or_default().push(write);
@@ -42,7 +42,7 @@ pub(super) fn writes<'o>(book: &Book<'o>) -> HashMap<&'o str, Vec<TrackingWrite<
     }
     for operation in book.operations {
         let has_no_events = append_of(operation).is_some_and(|append| append.events.is_empty());
-        if let Known::Acknowledged(receipt) = Known::of(operation)
+        if let Fate::Acknowledged(receipt) = Fate::of(operation)
             && has_no_events
             && !book.may_be_lost_alone(operation.call.round, receipt.last)
         {
@@ -62,7 +62,7 @@ pub(super) fn may_be_unknown(book: &Book<'_>, source: &str, position: u64) -> bo
         let tracking = append_of(operation).and_then(|append| append.tracking.as_ref());
         let is_it =
             tracking.is_some_and(|given| given.source == source && given.position == position);
-        is_it && matches!(Known::of(operation), Known::Unknown(_))
+        is_it && matches!(Fate::of(operation), Fate::Unknown(_))
     })
 }
 
@@ -120,7 +120,7 @@ fn lost_alone(
 /// The problem with a refusal, if there is one.
 fn problem(
     book: &Book<'_>,
-    operation: &Operation,
+    operation: &CallRecord,
     writes: &HashMap<&str, Vec<TrackingWrite<'_>>>,
     (time, refusal): (u64, &RefusalRecord),
 ) -> Option<String> {
