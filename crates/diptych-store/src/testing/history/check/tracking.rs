@@ -62,7 +62,13 @@ pub(super) fn may_be_unknown(book: &Book<'_>, source: &str, position: u64) -> bo
         let tracking = append_of(operation).and_then(|append| append.tracking.as_ref());
         let is_it =
             tracking.is_some_and(|given| given.source == source && given.position == position);
-        is_it && matches!(Fate::of(operation), Fate::Unknown(_))
+        let fate = Fate::of(operation);
+        // One that a kill may have cost can have survived, too.
+        let is_spared = append_of(operation).is_some_and(|append| append.events.is_empty())
+            && fate
+                .receipt()
+                .is_some_and(|receipt| book.may_be_lost_alone(operation.call.round, receipt.last));
+        is_it && (is_spared || matches!(fate, Fate::Unknown(_)))
     })
 }
 
