@@ -64,6 +64,11 @@ const SUITES: &[Suite] = &[
     long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),
     long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")]),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),
+    long(
+        "histories of concurrent clients, longer",
+        &["histories::"],
+        &[("DIPTYCH_HISTORIES", "20"), ("DIPTYCH_HISTORY_CALLS", "400")],
+    ),
     long("model of a store, longer", &["model"], &[("DIPTYCH_MODEL_RUNS", "480")]),
     long("interleaved commands, longer", &["interleave::"], &[("DIPTYCH_INTERLEAVINGS", "15000")]),
     long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),

@@ -20,7 +20,7 @@ use diptych_log::{Durability, Log, LogOptions, OpenError, disk::simulated::Rando
 use diptych_store::EventStore;
 
 use crate::{
-    backup_kills, check,
+    backup_kills, check, histories,
     witness::{self, Witnessed},
     writers,
 };
@@ -30,9 +30,9 @@ const SEED: &str = "DIPTYCH_CRASH_SEED";
 const ROLE: &str = "DIPTYCH_CRASH_ROLE";
 const ROUND: &str = "DIPTYCH_CRASH_ROUND";
 const FOLDER: &str = "DIPTYCH_CRASH_FOLDER";
-const OPEN: &str = "the child has opened the log";
+pub(crate) const OPEN: &str = "the child has opened the log";
 /// A child that is not killed ends by itself after this time.
-const LIFE: Duration = Duration::from_secs(20);
+pub(crate) const LIFE: Duration = Duration::from_secs(20);
 /// If a log has more events than this, the test begins a new log.
 const EVENTS: usize = 5_000;
 
@@ -104,6 +104,9 @@ fn child() {
         println!("{OPEN}");
         return copy(&folder, seed);
     }
+    if [histories::RECORD, histories::RECORD_AT_INTERVALS].contains(&role.as_str()) {
+        return histories::child(&role, &folder, seed, round);
+    }
     let log = Log::open(folder.join("log"), options(&role, seed)).unwrap();
     if role != "hold" {
         let witness = folder.join("witness");
@@ -124,7 +127,7 @@ pub(crate) fn options(role: &str, seed: u64) -> LogOptions {
     let at_intervals = Durability::Interval { interval: Duration::from_millis(3) };
     LogOptions {
         durability: match role {
-            "write at intervals" => at_intervals,
+            "write at intervals" | histories::RECORD_AT_INTERVALS => at_intervals,
             _ => Durability::Synced,
         },
         segment_bytes: *random.pick(&[8 << 10, 32 << 10, 128 << 10]).unwrap(),

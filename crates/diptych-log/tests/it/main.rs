@@ -25,6 +25,7 @@ mod damage;
 mod every_operation;
 mod forgetful;
 mod groups;
+mod histories;
 mod hooked;
 mod interference;
 mod late_index;

@@ -47,11 +47,13 @@ pub(super) fn a_fresh_head_sees_other_handles(suite: &Suite<'_>) {
 
 pub(super) fn a_fresh_head_moves_the_head(suite: &Suite<'_>) {
     let (first, second) = two(suite);
-    let held = second.store.head();
-    for _ in 0..50 {
-        first.put(plain(2));
-        let fresh = second.fresh_head();
-        assert_eq!((second.head(), held.position().get()), (fresh, fresh));
+    for (writer, reader) in [(&first, &second), (&second, &first)] {
+        let held = reader.store.head();
+        for _ in 0..50 {
+            writer.put(plain(2));
+            let fresh = reader.fresh_head();
+            assert_eq!((reader.head(), held.position().get()), (fresh, fresh));
+        }
     }
 }
 
@@ -112,16 +114,18 @@ pub(super) fn keys_and_tracking_are_checked_across_handles(suite: &Suite<'_>) {
 
 pub(super) fn a_refusal_publishes_what_it_rests_on(suite: &Suite<'_>) {
     let (first, second) = two(suite);
-    for turn in 1..=20 {
-        let (_, last) = first.put([event("a", &[])]);
-        second.refused(one().condition(condition("type=a", 0)));
-        assert!(second.head() >= last, "turn {turn}: the head is {}", second.head());
-        assert_eq!(second.last("type=a", Position::MAX), Some(last));
-        let name = turn.to_string();
-        let committed = first.commit(one().key(key(&name, "r")));
-        second.refused(one().key(key(&name, "r")));
-        assert!(second.head() >= committed.last.get(), "turn {turn}: {}", second.head());
-        assert_eq!(second.keyed(&name).map(|keyed| keyed.last), Some(committed.last));
+    for (direction, writer, reader) in [(1, &first, &second), (2, &second, &first)] {
+        for turn in 1..=20 {
+            let (_, last) = writer.put([event("a", &[])]);
+            reader.refused(one().condition(condition("type=a", 0)));
+            assert!(reader.head() >= last, "turn {turn}: the head is {}", reader.head());
+            assert_eq!(reader.last("type=a", Position::MAX), Some(last));
+            let name = format!("{direction}-{turn}");
+            let committed = writer.commit(one().key(key(&name, "r")));
+            reader.refused(one().key(key(&name, "r")));
+            assert!(reader.head() >= committed.last.get(), "turn {turn}: {}", reader.head());
+            assert_eq!(reader.keyed(&name).map(|keyed| keyed.last), Some(committed.last));
+        }
     }
 }
 

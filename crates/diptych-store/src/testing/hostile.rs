@@ -178,7 +178,7 @@ pub(super) fn a_tag_is_not_found_by_its_prefix(suite: &Suite<'_>) {
     ]);
     assert_eq!(probe.positions("tag=account:1"), [1, 3]);
     assert_eq!(probe.positions("tag=account:12"), [2]);
-    assert_eq!(probe.positions("tag=account:1 tag=account:12"), []);
+    assert!(probe.positions("tag=account:1 tag=account:12").is_empty());
     assert_eq!(probe.count("account:1", Position::MAX), 2);
     assert_eq!(probe.last("tag=account:12", Position::MAX), Some(2));
     probe.commit(one().condition(condition("tag=account:12", 2)));

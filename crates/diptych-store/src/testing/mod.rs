@@ -25,6 +25,8 @@
 //! async runtime enters it inside its own methods.
 //!
 //! For each case there is a store in [`wrong`] that fails it, which proves the case.
+//!
+//! The module [`history`] records concurrent clients with kills in between, and checks the record.
 
 // Cases are test code: they panic if an expectation is not met, and the panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
@@ -40,6 +42,7 @@ mod extremes;
 mod filter;
 mod handles;
 mod head;
+pub mod history;
 mod hostile;
 mod key;
 mod limits;

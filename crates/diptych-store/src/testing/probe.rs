@@ -312,7 +312,8 @@ impl Probe {
     }
 }
 
-struct Unpark(Thread);
+/// Wakes a thread.
+pub(super) struct Unpark(pub(super) Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

@@ -145,8 +145,9 @@ impl WrappedStore {
     }
 
     /// Makes this another handle on the log of the inner store, whose head is behind: it stays
-    /// where it is now, until this handle is asked for the fresh head, appends itself, or [catches
-    /// up](WrappedStore::catch_up). Reads and look-ups show only what is at or below it.
+    /// where it is now, until this handle is asked for the fresh head or for whole commits, appends
+    /// itself, or [catches up](WrappedStore::catch_up). Reads of events and look-ups show only what
+    /// is at or below it.
     ///
     /// Tests use it to find code that takes the head of a handle for the end of the log.
     #[must_use]
@@ -279,6 +280,10 @@ impl EventStore for WrappedStore {
     async fn commits(&self, mut read: ReadCommits) -> Result<CommitBatch, ReadError> {
         self.begin(Call::Commits(&mut read)).await?;
         let reply = self.store.commits(read.clone()).await;
+        if let Ok(batch) = &reply {
+            // The batch shows the log up to there.
+            self.publish(batch.upto());
+        }
         self.end(Reply::Commits(&read, &reply)).await;
         reply
     }

@@ -17,13 +17,18 @@ impl WrongStore {
         if self.is(Flaw::FreshHeadIsTheHead) {
             return Ok(self.published());
         }
-        if self.0.second_from.is_some() && !self.is(Flaw::FreshHeadMovesNoHead) {
+        if self.has_other_handles() && !self.is(Flaw::FreshHeadMovesNoHead) {
             self.0.publisher.publish(state.last.into(), CommitNumber(state.commits));
         }
         Ok(match self.is(Flaw::FreshHeadIsOneTooLow) {
             true => Position::new(state.last).before(),
             false => state.last.into(),
         })
+    }
+
+    /// Whether the log has other handles, whose commits this one shows later.
+    pub(super) fn has_other_handles(&self) -> bool {
+        self.0.handles.lock().len() > 1
     }
 
     /// Shows the commits that a refusal rests on.

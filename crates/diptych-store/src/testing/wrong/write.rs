@@ -52,7 +52,9 @@ impl WrongStore {
         let mut state = self.0.state.lock();
         if let Err(error) = self.check(&state, &append) {
             self.refuse(&mut state, &append);
-            if let (AppendError::Refused(_), Some(_)) = (&error, self.0.second_from) {
+            if let AppendError::Refused(_) = error
+                && self.has_other_handles()
+            {
                 self.publish_refusal(&state);
             }
             return Err(error);
