@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diptych::{
@@ -260,4 +260,19 @@ async fn a_subscription_may_begin_at_a_position_of_another_writer() {
     let mut events = two.app.store().subscribe(everything, receipt.last(), options);
     let first = events.next().await.unwrap();
     assert!(matches!(first, Delivery::CaughtUp { upto } if upto == receipt.last()), "{first:?}");
+}
+
+/// Nothing asks the app for the end of the log, except its pulse.
+#[tokio::test]
+async fn a_view_follows_other_writers_without_a_question() {
+    let log = Store::new(Memory::new());
+    let app = start(WrappedStore::over(log.clone()).behind()).await;
+    let other = App::over_store(log).start().await.unwrap();
+    other.execute(bank::open("anna")).await.unwrap();
+    let view = app.view::<Balances>().unwrap();
+    let began = Instant::now();
+    while view.position() < Position::new(1) {
+        assert!(began.elapsed() < Duration::from_secs(60), "the view stays behind");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
