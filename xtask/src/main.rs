@@ -23,7 +23,8 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   check         formatting, clippy and rustdoc with warnings denied, then the suites of tests
-  check --long  the same, clippy of benches, release, randomised suites with ten times the counts
+  check --long  the same, clippy of benches and fuzz, release, randomised suites with ten times
+                the counts
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
   deny          licences, advisories and sources of the dependencies (needs cargo-deny)
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
 /// The benches are a workspace of their own, so commands for the main workspace do not cover them.
 const BENCHES: [&str; 2] = ["--manifest-path", "benches/Cargo.toml"];
 
+/// The drivers of the coverage-guided fuzzer are a workspace of their own, too. What they run is in
+/// the main workspace.
+const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
+
 /// Runs the checks of both tiers that execute no tests. Stops at the first failure, because later
 /// checks would mostly repeat its messages.
 fn gates() -> bool {
@@ -58,17 +63,23 @@ fn gates() -> bool {
     let doc = ["doc", "--workspace", "--all-features", "--no-deps"];
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
         && gate("formatting of benches", cargo().arg("fmt").args(BENCHES).arg("--check"))
+        && gate("formatting of fuzz", cargo().arg("fmt").args(FUZZ).arg("--check"))
         && gate("clippy", cargo().args(clippy).args(["--", "-D", "warnings"]))
         && gate("rustdoc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Runs the checks of the long tier that execute no tests. The benches compile the databases that
-/// they compare with, and the release checks compile everything again.
+/// they compare with, the drivers of the fuzzer compile libFuzzer, and the release checks compile
+/// everything again.
 fn long_gates() -> bool {
-    gate(
-        "clippy of benches",
-        cargo().arg("clippy").args(BENCHES).args(["--all-targets", "--", "-D", "warnings"]),
-    ) && release()
+    let of = |workspace: [&str; 2]| {
+        let mut clippy = cargo();
+        clippy.arg("clippy").args(workspace).args(["--all-targets", "--", "-D", "warnings"]);
+        clippy
+    };
+    gate("clippy of benches", &mut of(BENCHES))
+        && gate("clippy of fuzz", &mut of(FUZZ))
+        && release()
 }
 
 fn gate(name: &str, command: &mut Command) -> bool {

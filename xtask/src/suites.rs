@@ -42,7 +42,12 @@ const INTEGRATION: &[&str] = &["--test", "*"];
 
 const SUITES: &[Suite] = &[
     suite("unit", UNIT, &[]),
-    suite("integration", INTEGRATION, &["--skip", "tidy::", "--skip", "browser::"]),
+    suite(
+        "integration",
+        INTEGRATION,
+        &["--skip", "tidy::", "--skip", "browser::", "--skip", "fuzz::"],
+    ),
+    suite("fuzz, short", INTEGRATION, &["fuzz::"]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
         ..suite("pages in a browser", INTEGRATION, &["browser::"])
@@ -71,6 +76,7 @@ const SUITES: &[Suite] = &[
     ),
     long("model of a store, longer", &["model"], &[("DIPTYCH_MODEL_RUNS", "480")]),
     long("interleaved commands, longer", &["interleave::"], &[("DIPTYCH_INTERLEAVINGS", "15000")]),
+    long("fuzz, longer", &["fuzz::"], &[("DIPTYCH_FUZZ_TIMES", "20")]),
     long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),
 ];
 

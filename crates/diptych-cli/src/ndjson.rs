@@ -287,5 +287,7 @@ impl Serialize for MetadataOutput {
     }
 }
 
+// The path holds for the crate of fuzz targets, too, which compiles this file.
 #[cfg(test)]
+#[path = "ndjson/tests.rs"]
 mod tests;

@@ -73,7 +73,9 @@ impl TimeSource {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
+        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        // From one number of microseconds jiff does not make instants in its very last second.
+        match jiff::Timestamp::new(seconds, micros as i32 * 1_000) {
             Ok(instant) => write!(f, "{instant}"),
             // Outside the years -9999 to 9999 there is no RFC 3339 text.
             Err(_) => write!(f, "{} us", self.0),
@@ -150,6 +152,22 @@ mod tests {
         let instant: Timestamp = "2013-01-01T05:15:00.000001-05:00".parse().unwrap();
         assert_eq!(instant.to_string(), "2013-01-01T10:15:00.000001Z");
         assert_eq!(instant.to_string().parse::<Timestamp>().unwrap(), instant);
+    }
+
+    /// Once, an instant in the last second of the calendar was printed as microseconds, and that
+    /// text could not be read again.
+    #[test]
+    fn the_first_and_the_last_instant_of_the_calendar_survive_their_text() {
+        for text in [
+            "-009999-01-02T01:59:59Z",
+            "-009999-01-02T01:59:59.000001Z",
+            "1969-12-31T23:59:59.999999Z",
+            "9999-12-30T22:00:00Z",
+            "9999-12-30T22:00:00.999999Z",
+        ] {
+            let instant: Timestamp = text.parse().unwrap();
+            assert_eq!(instant.to_string(), text);
+        }
     }
 
     #[test]

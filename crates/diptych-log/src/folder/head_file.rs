@@ -4,6 +4,8 @@ use std::{
     io::{self, ErrorKind},
     path::Path,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use crate::{
@@ -92,12 +94,17 @@ pub(crate) fn left_behind(disk: &dyn Disk, root: &Path) -> Result<LeftHead, Open
 
 /// Reads the file, and retries while the writer is writing it.
 pub(crate) fn read_head(file: &dyn DiskFile) -> io::Result<PublishedHead> {
-    const ATTEMPTS: usize = 1_000;
-    for _ in 0..ATTEMPTS {
+    const ATTEMPTS: usize = 100;
+    for attempt in 0..ATTEMPTS {
         if let Some(head) = PublishedHead::parse(&file.read_at(0, PublishedHead::BYTES)?) {
             return Ok(head);
         }
-        std::thread::yield_now();
+        // On a busy machine, giving way to other threads a thousand times takes seconds. A write
+        // that was interrupted ends while this thread sleeps.
+        match attempt < ATTEMPTS / 2 {
+            true => thread::yield_now(),
+            false => thread::sleep(Duration::from_micros(200)),
+        }
     }
     let what = "the published head is damaged; open the log once to have it written anew";
     Err(io::Error::new(ErrorKind::InvalidData, what))

@@ -312,6 +312,9 @@ impl IndexFile {
         let checksum = crc32c::crc32c(bytes.get(..80)?);
         let checksum = crc32c::crc32c_append(checksum, bytes.get(SEED..)?);
         let run = IndexFile::parse_checked(bytes).filter(|run| run.checksum == checksum)?;
+        if !run.has_each_offset() {
+            return None;
+        }
         let coverage = run.coverage()?;
         Some((run, coverage))
     }
@@ -338,6 +341,11 @@ impl IndexFile {
         for (number, section) in sections.iter_mut().enumerate() {
             *section = u32_at(48 + number * 4)? as usize;
         }
+        let (count, width) = (u32_at(20)?, u16_at(10)?);
+        let (tag_slots, key_slots) = (u32_at(72)?, u32_at(76)?);
+        if !sections_fit(sections, count, width, [tag_slots, key_slots], bytes.len()) {
+            return None;
+        }
         let [_, _, names, ..] = sections;
         let type_names = parse_names(bytes.get(names..)?)?;
         let mut types_by_name: Vec<u32> = (0..).take(type_names.len()).collect();
@@ -345,15 +353,33 @@ impl IndexFile {
         Some(IndexFile {
             checksum: u32_at(80)?,
             first: Position::new(u64_at(24)?),
-            count: u32_at(20)?,
-            width: usize::from(u16_at(10)?),
+            count,
+            width: usize::from(width),
             sections,
-            tag_slots: u32_at(72)? as usize,
-            key_slots: u32_at(76)? as usize,
+            tag_slots: tag_slots as usize,
+            key_slots: key_slots as usize,
             type_names,
             types_by_name,
             seed: seed_in(header)?,
             bytes,
+        })
+    }
+
+    /// Whether there is an offset for each event. A read of an event without one would leave it
+    /// out.
+    fn has_each_offset(&self) -> bool {
+        let [offsets, types, ..] = self.sections;
+        let section = self.bytes.get(offsets..types).unwrap_or(&[]);
+        let count = self.count as usize;
+        let starts = count.div_ceil(BLOCK);
+        let blocks = section.get(starts * 4..).unwrap_or(&[]);
+        (0..starts).all(|block| {
+            let events = (count - block * BLOCK).min(BLOCK);
+            let start = u32_in(section, block).map(|start| start as usize);
+            let rest = start.and_then(|start| blocks.get(start + 4..));
+            rest.and_then(<[u8]>::split_first).is_some_and(|(width, values)| {
+                [2, 4].contains(width) && values.len() >= events * usize::from(*width)
+            })
         })
     }
 
@@ -532,6 +558,33 @@ impl IndexFile {
     }
 }
 
+/// Whether the sections are in order and have room for this many events and slots. So no number in
+/// the header makes a reader take longer than the length of the file allows.
+fn sections_fit(
+    sections: [usize; 6],
+    count: u32,
+    width: u16,
+    slots: [u32; 2],
+    length: usize,
+) -> bool {
+    let [offsets, types, names, tags, keys, tracking] = sections.map(|start| start as u64);
+    let starts = [HEADER as u64, offsets, types, names, tags, keys, tracking, length as u64];
+    let count = u64::from(count);
+    let block_starts = count.div_ceil(BLOCK as u64) * 4;
+    // In a block each offset has at least two bytes.
+    let has_room =
+        offsets + block_starts + count * 2 <= types && types + count * u64::from(width) <= names;
+    let [tag_slots, key_slots] = slots;
+    let is_table = |start: u64, slots: u32, end: u64| {
+        (slots == 0 || slots.is_power_of_two()) && start + u64::from(slots) * 4 <= end
+    };
+    starts.is_sorted()
+        && [1, 2, 4].contains(&width)
+        && has_room
+        && is_table(tags, tag_slots, keys)
+        && is_table(keys, key_slots, tracking)
+}
+
 fn parse_names(bytes: &[u8]) -> Option<Vec<CompactString>> {
     let (count, mut rest) = take_varint(bytes)?;
     let mut names = Vec::new();
@@ -632,6 +685,36 @@ mod tests {
             assert!(run.postings("account:none").is_none() && run.key("none").is_none());
             assert_eq!(run.key("key 0"), columns.keys.get("key 0").copied());
         }
+    }
+
+    /// Once, a number of slots that was far too large made a search through the table take a
+    /// minute, and a number of events made a merge take all memory.
+    #[test]
+    fn a_file_whose_sections_have_no_room_for_its_numbers_is_no_index() {
+        let (columns, coverage) = sample(100);
+        let bytes = encode(&columns, &coverage, seed());
+        let forged = |at: usize, number: u32| {
+            let mut bytes = bytes.clone();
+            bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+            let checksum = crc32c::crc32c(&bytes[..80]);
+            let checksum = crc32c::crc32c_append(checksum, &bytes[SEED..]);
+            bytes[80..84].copy_from_slice(&checksum.to_le_bytes());
+            IndexFile::parse(bytes.into())
+        };
+        let is_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        for (at, what) in [(20, "events"), (72, "slots of tags"), (76, "slots of keys")] {
+            assert!(forged(at, is_at(at)).is_some(), "{what}");
+            for number in [101, 1 << 30, u32::MAX] {
+                assert!(forged(at, number).is_none(), "{number} {what}");
+            }
+        }
+        for section in 0..6 {
+            assert!(forged(48 + section * 4, u32::MAX).is_none(), "section {section}");
+        }
+        assert!(forged(48, 0).is_none(), "a section in the header");
+        // Once, the events of a block that lies nowhere were left out of reads.
+        assert!(forged(HEADER, is_at(HEADER)).is_some(), "the first block of offsets");
+        assert!(forged(HEADER, 10_000).is_none(), "the first block of offsets lies nowhere");
     }
 
     #[test]

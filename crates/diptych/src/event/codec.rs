@@ -1,10 +1,7 @@
 use std::{any::type_name, error::Error, fmt::Display, io::ErrorKind::UnexpectedEof};
 
 use rmp_serde::{Deserializer, decode::ReadRefReader};
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::SchemaError;
 use crate::faithful::{Faithful, JsonPayload, PackedPayload, Path};
@@ -91,7 +88,9 @@ impl Codec for MessagePack {
 pub(crate) fn packed_end(
     deserializer: &mut Deserializer<ReadRefReader<'_, [u8]>>,
 ) -> Result<(), &'static str> {
-    match IgnoredAny::deserialize(deserializer) {
+    // Any value but nil is refused at its marker, so this reads no markers inside of a value. A
+    // value that is cut off would otherwise look like the end.
+    match <()>::deserialize(deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(end)) if end.kind() == UnexpectedEof => {
             Ok(())
         }

@@ -275,7 +275,8 @@ fn bytes_after_a_messagepack_value_are_an_error() {
     assert!(error.contains("there are bytes after the MessagePack value"), "{error}");
     let mut bytes = MessagePack::encode(&order(1)).unwrap();
     assert_eq!(MessagePack::decode::<Order<u8>>(&bytes).unwrap(), order(1));
-    for byte in [0, 0x80, 0xc1, 0xd9, 0xff] {
+    // An array, a map and a text that are cut off were once taken for the end.
+    for byte in [0, 0x80, 0xc0, 0xc1, 0xd9, 0xff, 0x91, 0x81, 0xdc, 0xa1] {
         bytes.push(byte);
         MessagePack::decode::<Order<u8>>(&bytes).unwrap_err();
         bytes.pop();

@@ -26,11 +26,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
 ];
-const MAY_USE_ALL: &[&str] = &["diptych-tests", "xtask"];
+const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-tests", "xtask"];
 
 /// Crates that may depend on HTTP and gRPC.
-const NETWORKED: &[&str] =
-    &["diptych-server", "diptych-remote", "diptych-cli", "diptych-demo", "diptych-tests", "xtask"];
+const NETWORKED: &[&str] = &[
+    "diptych-server",
+    "diptych-remote",
+    "diptych-cli",
+    "diptych-demo",
+    "diptych-fuzz",
+    "diptych-tests",
+    "xtask",
+];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",

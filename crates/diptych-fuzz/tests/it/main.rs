@@ -1,0 +1,109 @@
+//! Runs each target on the kept inputs and on mutations of them.
+//!
+//! `DIPTYCH_FUZZ_TIMES` multiplies the number of mutations, `DIPTYCH_FUZZ_SEED` sets the seed, and
+//! `DIPTYCH_FUZZ_INPUT` runs one file alone.
+
+// The tests print their figures.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::{env, fs, panic::catch_unwind, path::Path};
+
+use diptych_fuzz::{TARGETS, driver, target};
+
+mod memory;
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+fn run(name: &str) {
+    let target = target(name).unwrap_or_else(|| panic!("there is no target {name}"));
+    let seed = number("DIPTYCH_FUZZ_SEED", 1);
+    let mutations = target.mutations * number("DIPTYCH_FUZZ_TIMES", 1);
+    let start = std::time::Instant::now();
+    let report = driver::run(target, seed, mutations, &mut memory::ThisThread);
+    println!("{name}: DIPTYCH_FUZZ_SEED={seed} {report:?} in {:?}", start.elapsed());
+}
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        mod fuzz {
+            $(#[test]
+            fn $name() {
+                super::run(stringify!($name));
+            })*
+        }
+
+        const TESTED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+targets! {
+    segment tail manifest head index group mark snapshot
+    filter tag token json_object json_codec packed_codec ndjson flights http
+}
+
+#[test]
+fn each_target_has_a_test_and_a_driver() {
+    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(names, TESTED);
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    for name in names {
+        let driver = fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(driver.contains(&format!("run_one({name:?}, data)")), "the driver of {name}");
+        assert!(manifest.contains(&format!("name = {name:?}")), "{name} in the manifest");
+    }
+}
+
+/// Otherwise a target that compares nothing would pass.
+#[test]
+fn an_event_that_was_changed_is_noticed() {
+    let seeds = (target("segment").unwrap().seeds)();
+    let mut changed = 0;
+    for seed in seeds.iter().filter(|seed| seed[0] == 1) {
+        diptych_fuzz::control(seed);
+        let mut other = seed.clone();
+        let Some(at) = seed.windows(9).position(|bytes| bytes == b"\"number\":") else { continue };
+        other[at + 9] ^= 1;
+        changed += usize::from(catch_unwind(|| diptych_fuzz::control(&other)).is_err());
+    }
+    // The log does not open with other complete segments in the order of arrival.
+    assert!(changed >= 8, "a change was noticed in {changed} segments");
+}
+
+/// Not a test of the program: it writes files of the repository.
+#[test]
+#[ignore = "it writes the logs that targets put files into, if they are missing"]
+fn write_fixtures() {
+    diptych_fuzz::write_fixtures();
+}
+
+/// Not a test of the program: it writes files for other fuzzers.
+#[test]
+#[ignore = "it writes the seeds of all targets into the folder DIPTYCH_FUZZ_WORK"]
+fn write_seeds() {
+    let root = env::var("DIPTYCH_FUZZ_WORK").unwrap();
+    for target in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(&root);
+        let folder = folder.join(target.name);
+        fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in (target.seeds)().iter().enumerate() {
+            fs::write(folder.join(format!("seed-{number}")), seed).unwrap();
+        }
+    }
+}
+
+/// Not a test of the program: it writes files of the repository.
+#[test]
+#[ignore = "it adds inputs to the corpus that do something new"]
+fn grow_corpus() {
+    let names = env::var("DIPTYCH_FUZZ_TARGET").ok();
+    for target in TARGETS.iter().filter(|one| names.as_deref().is_none_or(|name| one.name == name))
+    {
+        let most = number("DIPTYCH_FUZZ_MOST", 20) as usize;
+        let seed = number("DIPTYCH_FUZZ_SEED", 1);
+        let mutations = target.mutations * number("DIPTYCH_FUZZ_TIMES", 1);
+        println!("{}: {} added", target.name, driver::keep_novel(target, seed, mutations, most));
+    }
+}
