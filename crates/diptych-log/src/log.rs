@@ -49,6 +49,9 @@ impl Log {
     /// A backup opens for reading only, as it was when it was made. It refuses commits, and says
     /// that it has to be restored first.
     ///
+    /// Opening a log that exists needs no space. Without space it can be read, and it refuses
+    /// commits until there is some.
+    ///
     /// A folder that is a copy, or came to another file system, is refused until it is adopted
     /// ([`adopt`](crate::adopt())), unless [`LogOptions::place`] says otherwise. A log of an older
     /// format is migrated, which older versions of this program do not open any more.

@@ -98,11 +98,11 @@ pub struct Tuning {
     /// [`LogOptions::index_bytes`] of log. While as many wait, appends wait. Must be at least 1.
     /// Default: 4.
     pub waiting_parts: usize,
-    /// How long the index may fail to be written, for example on a full disk, before the log stops
-    /// taking commits. It is tried again with pauses of up to a second. Meanwhile parts wait in
-    /// memory: once half of `waiting_parts` do, and none was written for a second, each append
-    /// waits for some milliseconds. It has no effect with [`Background::Inline`]. Default: 2
-    /// minutes.
+    /// How long the index may fail to be written before the log takes no commits: until there is
+    /// space, if that is the cause, and else until the log is opened again. It is tried again with
+    /// pauses of up to a second. Meanwhile parts wait in memory: once half of `waiting_parts` do,
+    /// and none was written for a second, each append waits for some milliseconds. With
+    /// [`Background::Inline`] there is no patience. Default: 2 minutes.
     pub index_patience: Duration,
     /// At most this many bytes of zeros are written ahead of the commits, because a sync takes
     /// longer when the file grows. It has an effect with [`Durability::Synced`] only. A value below

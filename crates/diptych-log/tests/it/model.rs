@@ -9,9 +9,9 @@ use std::{
 use compact_str::CompactString;
 use diptych_log::{Log, disk::simulated::Random};
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, CommitSync, EventStore, KeyedCommit, Limits, LogIdentity,
-    Memory, Position, RawEvent, ReadError, SyncError, SyncedCommit, TimeSource, Timestamp,
-    Tracking,
+    AcceptedCommit, Append, AppendError, CommitNumber, CommitSync, EventStore, KeyedCommit, Limits,
+    LogIdentity, Memory, Position, RawEvent, ReadError, SyncError, SyncedCommit, TimeSource,
+    Timestamp, Tracking, Unavailable,
 };
 
 use crate::check::{self, Scanned};
@@ -63,6 +63,8 @@ pub(crate) struct Model {
     /// So many of the commits are durable, whatever the log promises by itself.
     flushed: usize,
     identity: Option<LogIdentity>,
+    /// Commits that were accepted since the log was opened.
+    accepted_since: u64,
     /// Every key and source that was ever offered.
     keys: BTreeSet<CompactString>,
     sources: BTreeSet<CompactString>,
@@ -84,6 +86,7 @@ impl Model {
             commits: Vec::new(),
             flushed: 0,
             identity: None,
+            accepted_since: 0,
             keys: BTreeSet::new(),
             sources: BTreeSet::new(),
         }
@@ -147,6 +150,7 @@ impl Model {
         if append.events.is_empty() && append.tracking.is_none() {
             return;
         }
+        self.accepted_since += 1;
         self.commits.push(Commit {
             append,
             last: taken.positions.unwrap().1,
@@ -161,7 +165,13 @@ impl Model {
         self.flushed = self.commits.len();
     }
 
-    /// Takes note of what was acknowledged meanwhile. An error if some never will be.
+    /// The number of the next commit that the log accepts.
+    pub(crate) fn next_commit(&self) -> CommitNumber {
+        CommitNumber(self.accepted_since + 1)
+    }
+
+    /// Takes note of what was acknowledged meanwhile. An error if some never will be, or is not
+    /// for now.
     pub(crate) fn settle(&mut self) -> Result<(), SyncError> {
         let mut outcome = Ok(());
         for commit in &mut self.commits {
@@ -175,7 +185,13 @@ impl Model {
                     assert!(outcome.is_ok(), "acknowledged after one that never will be");
                     commit.acknowledged = true;
                 }
-                Poll::Ready(Err(error)) => outcome = Err(error),
+                Poll::Ready(Err(error)) => {
+                    // The log keeps it while there is no space.
+                    if matches!(error.cause, Unavailable::Storage { .. }) {
+                        commit.waiting = Some(synced);
+                    }
+                    outcome = Err(error);
+                }
             }
         }
         outcome
@@ -194,6 +210,7 @@ impl Model {
     /// The log was opened again: it holds a prefix of what was accepted, and nothing is gone
     /// that may not be. From here on that prefix is all that was ever accepted.
     pub(crate) fn recover(&mut self, log: &Log, may_lose: MayLose, random: &mut Random) -> usize {
+        self.accepted_since = 0;
         let scan = check::scan(log).unwrap();
         let kept = self.kept(log, &scan);
         let lost = &self.commits[kept..];

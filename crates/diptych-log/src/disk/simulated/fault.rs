@@ -66,9 +66,12 @@ impl Operation {
         Operation::Share,
     ];
 
-    pub(super) fn takes_space(self) -> bool {
-        use Operation::{Create, CreateDir, SetSize, Write};
-        matches!(self, CreateDir | Create | Write | SetSize)
+    fn takes_a_name(self) -> bool {
+        matches!(self, Operation::CreateDir | Operation::Create)
+    }
+
+    fn takes_space(self) -> bool {
+        self.takes_a_name() || matches!(self, Operation::Write | Operation::SetSize)
     }
 }
 
@@ -82,11 +85,34 @@ pub enum Fault {
     /// reads still show it.
     Io(Operation),
     /// The next operation that takes space finds none, and only that one. A write leaves a first
-    /// part. For a disk that stays full see [`SimulatedDisk::set_capacity`].
+    /// part.
     DiskFull,
+    /// The disk is full from here on, until the fault is disarmed: no file can be created or grow.
+    /// A write leaves the part that fits. For a disk that fills up see
+    /// [`SimulatedDisk::set_capacity`].
+    DiskStaysFull,
     /// Everything fails from here on and does nothing, except a write that was under way: the
     /// process or the machine stops, and a crash follows.
     Stop,
+}
+
+impl Fault {
+    /// Whether an operation finds no space, wherever in a file it writes.
+    pub(super) fn leaves_no_space_for(self, operation: Operation) -> bool {
+        match self {
+            Fault::DiskFull => operation.takes_space(),
+            Fault::DiskStaysFull => operation.takes_a_name(),
+            _ => false,
+        }
+    }
+}
+
+/// How many bytes all files can have after this many operations, with this armed fault.
+pub(super) fn capacity(armed: Option<(u64, Fault)>, operations: u64, capacity: u64) -> u64 {
+    match armed {
+        Some((from, Fault::DiskStaysFull)) if from < operations => 0,
+        _ => capacity,
+    }
 }
 
 /// A mistake of an engine, made by the disk in its place.
