@@ -62,8 +62,8 @@ const SUITES: &[Suite] = &[
         &[("DIPTYCH_SIM_SEEDS", "120")],
     ),
     long(
-        "loss at every operation, longer",
-        &["every_operation::"],
+        "loss and a full disk at every operation, longer",
+        &["every_operation::", "full_disk::"],
         &[("DIPTYCH_SIM_SEEDS", "1000")],
     ),
     long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),

@@ -11,10 +11,14 @@ use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::{
-    append::{accept::Acceptor, batch_waiters::BatchWaiters, writer::Writer},
+    append::{
+        accept::Acceptor,
+        batch_waiters::BatchWaiters,
+        writer::{OpenSteps, Writer},
+    },
     disk::DiskLock,
-    error::{OpenError, io_error},
-    folder::{Folders, head_file::HEAD_FILE, unclean, unfinished},
+    error::OpenError,
+    folder::{Folders, unclean, unfinished},
     format::head::PublishedHead,
     maintain::{cluster::Clusterer, filters, indexer::Indexer},
     open::{self, OpenLog, evidence::Evidence},
@@ -23,8 +27,11 @@ use crate::{
     shared::SharedState,
 };
 
+mod pause;
 mod upkeep;
 mod write;
+
+const NO_SEGMENT: &str = "cannot begin a new segment";
 
 /// An open log.
 #[derive(Debug)]
@@ -48,17 +55,18 @@ impl Engine {
     /// Opens the log in a folder. It has no threads yet.
     pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
         let opened = open::open(root, options)?;
-        let (is_backup, begins_anew) = (opened.end.refuses.is_some(), opened.begins_anew);
+        let is_backup = opened.end.refuses.is_some();
+        let (begins_anew, new_epoch) = (opened.begins_anew, opened.new_epoch);
         let engine = Engine::new(opened);
         if is_backup {
             return Ok(engine);
         }
         // First, because they may fill the disk.
         unfinished::remove(engine.shared.disk(), engine.shared.folders());
-        engine.begin(begins_anew)?;
-        let shared = &engine.shared;
-        let left = engine.writer.lock().leave_first_head(shared);
-        left.map_err(io_error("write", &shared.folders().root.join(HEAD_FILE)))?;
+        engine.begin(begins_anew, true)?;
+        if new_epoch {
+            engine.must_have_begun()?;
+        }
         Ok(engine)
     }
 
@@ -72,8 +80,28 @@ impl Engine {
     ) -> Result<Engine, OpenError> {
         let opened = open::in_new_epoch(folders, options, evidence, restored_from)?;
         let engine = Engine::new(opened);
-        engine.begin(true)?;
+        engine.begin(true, false)?;
+        engine.must_have_begun()?;
+        // The manifest says the same from now on.
+        unclean::remove(engine.shared.disk(), &engine.shared.folders().root)?;
         Ok(engine)
+    }
+
+    /// Checks that there was space for the first segment of a new epoch. An epoch that was shown
+    /// and is not durable would be another one after the next open, and everything that was bound
+    /// to it meanwhile would belong to no log.
+    fn must_have_begun(&self) -> Result<(), OpenError> {
+        match self.acceptor.writer_paused() {
+            None => Ok(()),
+            Some(Unavailable::Storage { what, cause, .. }) => {
+                let what = format!("{NO_SEGMENT} for a new epoch, as commits may be lost: {what}");
+                let cause = io::Error::new(cause.kind(), cause);
+                Err(OpenError::Io { what, cause })
+            }
+            Some(why) => {
+                Err(OpenError::Io { what: NO_SEGMENT.to_owned(), cause: io::Error::other(why) })
+            }
+        }
     }
 
     /// Notes in the manifest that the log is open, before anything is appended to it.
@@ -81,24 +109,30 @@ impl Engine {
     /// A new segment comes with its own manifest. Until then the older one stays, so that an open
     /// which is interrupted leaves the evidence of a loss as it was. Only a log of format 1 is
     /// noted before, because its new segment has a format that needs a manifest.
-    fn begin(&self, begins_anew: bool) -> Result<(), OpenError> {
-        let migrates = {
-            let writer = self.writer.lock();
-            if !begins_anew || writer.migrates() {
-                writer.replace_manifest(&self.shared)?;
+    ///
+    /// If there is no space for this, the log is open for reads, and commits wait for it. `others`
+    /// is set if other files of the folder are to say the same as the manifest.
+    fn begin(&self, begins_anew: bool, others: bool) -> Result<(), OpenError> {
+        let first = {
+            let mut writer = self.writer.lock();
+            let migrates = writer.migrates();
+            if migrates {
+                tracing::info!("the log continues in format 2, which older versions do not open");
             }
-            writer.migrates()
+            writer.begin_steps(OpenSteps { manifest: !begins_anew || migrates, others });
+            writer.do_first_step(&self.shared)
         };
-        if migrates {
-            tracing::info!("the log continues in format 2, which older versions do not open");
-        }
+        self.do_or_pause(first)?;
         if begins_anew {
             // A new segment has a new checksum: bytes that were cut off never pass for a record
             // again, wherever a disk may still have them.
             self.begin_anew()?;
         }
-        // The manifest says the same from now on.
-        unclean::remove(self.shared.disk(), &self.shared.folders().root)
+        if self.acceptor.is_paused() {
+            return Ok(());
+        }
+        let last = self.writer.lock().do_last_steps(&self.shared);
+        self.do_or_pause(last)
     }
 
     fn new(opened: OpenLog) -> Engine {
@@ -125,6 +159,9 @@ impl Engine {
     /// Begins a new segment to continue in.
     fn begin_anew(&self) -> Result<(), OpenError> {
         self.acceptor.begin_anew(&self.shared);
+        if self.acceptor.is_paused() {
+            return Ok(());
+        }
         self.write_all();
         // Synced whatever the durability: once a new epoch was shown, a loss of power must not undo
         // it.
@@ -132,8 +169,8 @@ impl Engine {
         match self.acceptor.ended() {
             None => Ok(()),
             Some(why) => {
-                let what = "cannot begin a new segment".to_owned();
-                Err(OpenError::Io { what, cause: io::Error::other(why.to_string()) })
+                let (what, cause) = (NO_SEGMENT.to_owned(), io::Error::other(why.to_string()));
+                Err(OpenError::Io { what, cause })
             }
         }
     }
@@ -206,11 +243,17 @@ impl Engine {
     fn finish(&self) {
         self.write_all();
         self.sync_all();
+        if let Some(why) = self.acceptor.writer_paused() {
+            return self.give_up(&why);
+        }
         if !self.acceptor.mark_closed() {
             return;
         }
         tracing::debug!(commits = self.acceptor.commits().0, "the log is closed");
         self.write_all();
+        if self.acceptor.writer_paused().is_some() {
+            self.forgo_last_records();
+        }
         if self.is_inline() {
             filters::build_all(&self.shared);
         }

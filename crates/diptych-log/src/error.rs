@@ -88,6 +88,71 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether there was no space.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, OpenError::Io { cause, .. } if is_full(cause))
+    }
+}
+
+/// Why something was not written that the log needs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteFailure {
+    /// There was no space. Nothing that was written before is in doubt, so the log can go on once
+    /// there is space.
+    #[error(transparent)]
+    Full(Unavailable),
+    /// The log stops: what was written before may be lost, or what is on the disk is not known.
+    #[error("{0}")]
+    Stops(String),
+}
+
+impl WriteFailure {
+    pub(crate) fn of(what: &str, path: &Path, cause: io::Error) -> WriteFailure {
+        match is_full(&cause) {
+            true => WriteFailure::full(format!("cannot {what} {}", path.display()), cause),
+            false => WriteFailure::stops(what, path, &cause),
+        }
+    }
+
+    pub(crate) fn stops(what: &str, path: &Path, cause: &io::Error) -> WriteFailure {
+        WriteFailure::Stops(format!("cannot {what} {}: {}", path.display(), with_advice(cause)))
+    }
+
+    fn full(what: String, cause: io::Error) -> WriteFailure {
+        let advice = match cause.kind() {
+            ErrorKind::FileTooLarge => {
+                "the log takes no commits for now: raise the limit on the size of a file, and the \
+                 log goes on by itself"
+            }
+            _ => {
+                "the log takes no commits for now: free space on the file system, and the log goes \
+                 on by itself"
+            }
+        };
+        WriteFailure::Full(Unavailable::Storage {
+            what: what.into(),
+            cause: Arc::new(cause),
+            advice,
+        })
+    }
+}
+
+impl From<String> for WriteFailure {
+    fn from(reason: String) -> WriteFailure {
+        WriteFailure::Stops(reason)
+    }
+}
+
+impl From<OpenError> for WriteFailure {
+    fn from(error: OpenError) -> WriteFailure {
+        match error {
+            OpenError::Io { what, cause } if is_full(&cause) => WriteFailure::full(what, cause),
+            other => WriteFailure::Stops(other.to_string()),
+        }
+    }
+}
+
 /// Why a verification failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -188,6 +253,21 @@ pub(crate) fn with_advice(cause: &io::Error) -> String {
     }
 }
 
+/// Whether a write failed because there is no space for it, or because the file may not grow.
+pub(crate) fn is_full(cause: &io::Error) -> bool {
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// The error of a failed sync. Some file systems notice only then that there is no space. It does
+/// not count as [`is_full`], because what was written before may be lost.
+pub(crate) fn sync_failed(path: &Path, cause: io::Error) -> io::Error {
+    if !is_full(&cause) {
+        return cause;
+    }
+    io::Error::other(OtherFile { what: format!("cannot sync {}", path.display()), cause })
+}
+
 /// The next step for the operator.
 fn advice(cause: &io::Error) -> Option<&'static str> {
     let number = cause.raw_os_error().map(Errno::from_raw_os_error);
@@ -202,6 +282,7 @@ fn advice(cause: &io::Error) -> Option<&'static str> {
         (_, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             Some("free space on the file system")
         }
+        (_, ErrorKind::FileTooLarge) => Some("raise the limit on the size of a file (`ulimit -f`)"),
         (_, ErrorKind::ReadOnlyFilesystem) => {
             Some("find out why the file system is read-only, and make it writable")
         }

@@ -53,6 +53,9 @@ impl Log {
     /// A backup can be opened only for reading, in the state in which it was made. It refuses
     /// commits, with an error that says that it has to be restored first.
     ///
+    /// Opening a log that exists needs no space. Without space it can be read, and it refuses
+    /// commits until there is some.
+    ///
     /// A folder that is a copy, or that was moved to another file system, is refused until it is
     /// adopted ([`adopt`](crate::adopt())), unless [`LogOptions::place`] allows it. A log of an
     /// older format is migrated; older versions of this program can then no longer open it.

@@ -60,6 +60,8 @@ pub(crate) struct OpenLog {
     pub(crate) file: Arc<dyn DiskFile>,
     /// The log must continue in a new segment: something was cut off, or its epoch is new.
     pub(crate) begins_anew: bool,
+    /// Its epoch is new. It counts only once it is in the log.
+    pub(crate) new_epoch: bool,
     pub(crate) lock: Option<Box<dyn DiskLock>>,
     pub(crate) head_file: Option<Arc<dyn DiskFile>>,
     /// The manifest that the log has from now on. A backup has none.
@@ -93,7 +95,11 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     let migrates = manifest.state == State::Migrating;
     let begins_anew = lost_some || end.begins_anew || migrates;
     let mut identity = end.last.header.identity;
-    let head_file = head_file::open_or_create(&*disk, &folders)?;
+    let head_file = match head_file::open_or_create(&*disk, &folders) {
+        // It is created before the first commit.
+        Err(error) if error.is_full() => None,
+        file => Some(file?),
+    };
     if lost_some {
         identity.epoch = identity.epoch.next();
         tracing::warn!(epoch = %identity.epoch, "acknowledged commits may be lost: new epoch");
@@ -101,8 +107,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     parts.extend(end.tail.parts.iter().cloned());
     let maps = opening.maps;
     let log = assemble(options, folders, (identity, seed), (maps, parts), end)?;
-    let (lock, head_file, manifest) = (Some(lock), Some(head_file), Some(manifest));
-    Ok(OpenLog { begins_anew, lock, head_file, manifest, ..log })
+    let (lock, manifest) = (Some(lock), Some(manifest));
+    Ok(OpenLog { begins_anew, new_epoch: lost_some, lock, head_file, manifest, ..log })
 }
 
 /// Opens a log that continues in a new epoch. The caller holds the folder until it is that of a
@@ -128,7 +134,7 @@ pub(crate) fn in_new_epoch(
     identity.epoch = identity.epoch.next();
     let maps = opening.maps;
     let log = assemble(options, folders.clone(), (identity, seed), (maps, parts), end)?;
-    Ok(OpenLog { begins_anew: true, manifest: Some(manifest), ..log })
+    Ok(OpenLog { begins_anew: true, new_epoch: true, manifest: Some(manifest), ..log })
 }
 
 fn check_options(options: &LogOptions) -> Result<(), OpenError> {
@@ -396,6 +402,7 @@ fn assemble(
         end,
         file,
         begins_anew,
+        new_epoch: false,
         lock,
         head_file,
         manifest,

@@ -110,10 +110,11 @@ pub struct Tuning {
     /// covers about [`LogOptions::index_bytes`] of log. While this number of parts wait, appends
     /// wait, too. Must be at least 1. Default: 4.
     pub waiting_parts: usize,
-    /// How long writing the index may fail, for example on a full disk, before the log stops taking
-    /// commits. The log tries again with pauses of up to a second. Meanwhile parts wait in memory.
-    /// Once half of `waiting_parts` wait and none was written for a second, each append waits for
-    /// some milliseconds. It has no effect with [`Background::Inline`]. Default: 2 minutes.
+    /// How long writing the index may fail before the log takes no commits. If there is no space,
+    /// it takes none until there is; for any other cause, until it is opened again. The log tries
+    /// again with pauses of up to a second. Meanwhile parts wait in memory. Once half of
+    /// `waiting_parts` wait and none was written for a second, each append waits for some
+    /// milliseconds. With [`Background::Inline`] there is no patience. Default: 2 minutes.
     pub index_patience: Duration,
     /// Largest number of bytes of zeros that the log writes ahead of the commits, because a sync
     /// takes longer when the file grows. It has an effect with [`Durability::Synced`] only. With a

@@ -143,6 +143,9 @@ impl<'a> Reader<'a> {
         let last = self.read(&Filter::everything(), &Read::backwards().limit(1))?;
         let files = files::files(shared);
         let files = files.map_err(|error| read_failed(&shared.folders().root, error))?;
+        let head_now = shared.head();
+        let why = head_now.ended().or_else(|| head_now.paused());
+        let takes_no_commits = why.map(|why| why.to_string());
         Ok(Stats {
             identity: shared.identity(),
             head,
@@ -157,6 +160,7 @@ impl<'a> Reader<'a> {
             maps: shared.maps().mapped() as u64,
             maps_limit: shared.maps().limit() as u64,
             open_files: shared.disk().open_files(),
+            takes_no_commits,
         })
     }
 }

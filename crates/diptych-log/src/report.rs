@@ -33,6 +33,9 @@ pub struct Stats {
     pub maps_limit: u64,
     /// Number of files and folders that are open now.
     pub open_files: u64,
+    /// Why the log takes no commits for now, or at all, and what to do; `None` if it takes them, or
+    /// is open for reading only.
+    pub takes_no_commits: Option<String>,
 }
 
 /// The report of a verification that found everything in order.

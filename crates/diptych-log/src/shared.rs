@@ -7,7 +7,8 @@ use std::sync::{
 };
 
 use diptych_store::{
-    CommitNumber, Head, HeadPublisher, LogIdentity, Position, ReadError, Timestamp, Unavailable,
+    CommitNumber, Head, HeadPublisher, LogIdentity, Pause, Position, ReadError, Timestamp,
+    Unavailable,
 };
 use parking_lot::RwLock;
 
@@ -136,6 +137,14 @@ impl SharedState {
     ) {
         *self.tracking.write() = tracking;
         self.publisher.publish(position, commit);
+    }
+
+    /// Shows whether the log takes no commits for now.
+    pub(crate) fn pause(&self, pause: Option<Pause>) {
+        match pause {
+            Some(pause) => self.publisher.pause(pause),
+            None => self.publisher.resume(),
+        }
     }
 
     /// Ends the head: callers that wait for a commit get the error `why`.

@@ -311,7 +311,8 @@ impl CommitSync {
     ///
     /// # Errors
     /// [`SyncError`] if the store failed or was closed before the sync: the commit may or may not
-    /// survive.
+    /// survive. Also while the store has no space for the commit: then it keeps the commit, and a
+    /// clone of this can wait again.
     pub fn wait(self) -> impl Future<Output = Result<(), SyncError>> + Send + Unpin {
         self.head.synced(self.commit)
     }

@@ -261,21 +261,33 @@ pub enum AppendError {
     /// The store accepts no commits at the moment. Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The commit was accepted, and then its sync failed. It may or may not exist after the store
-    /// is opened again.
+    /// The commit was accepted, and then its write or sync failed. If the store stopped, it may or
+    /// may not exist after the store is opened again. If the store only has no space, the commit is
+    /// written when there is space, unless the process ends before.
     #[error(transparent)]
     OutcomeUnknown(#[from] SyncError),
 }
 
-/// The sync of an accepted commit failed. The commit may or may not be durable.
+/// The write or sync of an accepted commit failed. The commit may or may not be durable, now or
+/// later.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "outcome unknown: the commit was accepted, but was not synced when this happened: {cause}; \
-     open the store again and look for it (a key makes a retry safe)"
+    "outcome unknown: the commit was accepted, but was not synced when this happened: {cause}; {} \
+     (a key makes a retry safe)", look_for_it(.cause)
 )]
 pub struct SyncError {
     /// The failure of the store.
     pub cause: Unavailable,
+}
+
+/// How the caller of an accepted commit learns what became of it.
+fn look_for_it(cause: &Unavailable) -> &'static str {
+    match cause {
+        Unavailable::Storage { .. } => {
+            "the store keeps the commit and writes it when it can: look for it then"
+        }
+        _ => "open the store again and look for it",
+    }
 }
 
 /// A read failed.

@@ -60,9 +60,20 @@ impl HeadState {
     }
 }
 
+/// Why a store takes no commits for now, and how far that goes. For authors of stores.
+#[derive(Clone, Debug)]
+pub enum Pause {
+    /// It accepts no commits. Those that it has accepted are written.
+    Accepting(Unavailable),
+    /// It also cannot write the commits that it has accepted. It keeps them, and writes them when
+    /// it goes on. Until then, waits for them fail.
+    Writing(Unavailable),
+}
+
 #[derive(Default)]
 struct Waiters {
     ended: Option<Unavailable>,
+    paused: Option<Pause>,
     next_id: u64,
     // Ordered by number, so that a publication wakes only the wakers up to its own number.
     by_position: BTreeMap<(u64, u64), Waker>,
@@ -90,6 +101,15 @@ impl Head {
         self.0.is_ended.load(Ordering::SeqCst)
     }
 
+    /// Why the store takes no commits for now, or `None` if it takes them. The head goes on when
+    /// the store does. For a head that has ended see [`ended`](Head::ended).
+    pub fn paused(&self) -> Option<Unavailable> {
+        match self.0.waiters.lock().paused.clone() {
+            Some(Pause::Accepting(why) | Pause::Writing(why)) => Some(why),
+            None => None,
+        }
+    }
+
     /// Ends the head for all its readers: waits for a later position or commit fail with `why`.
     /// Only the first call has an effect.
     pub(crate) fn end(&self, why: Unavailable) {
@@ -115,6 +135,19 @@ impl Head {
     ) -> impl Future<Output = Result<Position, Unavailable>> + Send + Unpin + use<> {
         let wanted = position.plus(1).get();
         HeadWait { shared: self.0.clone(), line: Line::Position, wanted, id: None }
+    }
+
+    /// Waits until the log is published up to `position`, which the store has accepted.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the head ended before `position`, or the store cannot write for now the
+    /// commits that it has accepted.
+    pub fn upto(
+        &self,
+        position: Position,
+    ) -> impl Future<Output = Result<Position, Unavailable>> + Send + Unpin + use<> {
+        let wanted = position.get();
+        HeadWait { shared: self.0.clone(), line: Line::Accepted, wanted, id: None }
     }
 
     /// Whether the commit with this number is published.
@@ -181,6 +214,28 @@ impl HeadPublisher {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// The store takes no commits for now. Readers can see that, and go on to wait for later
+    /// positions. After [`Pause::Writing`], waits for commits that are not published fail.
+    pub fn pause(&self, pause: Pause) {
+        let mut woken = Vec::new();
+        {
+            let mut waiters = self.0.0.waiters.lock();
+            if matches!(pause, Pause::Writing(_)) {
+                take_upto(&mut waiters.by_commit, u64::MAX, &mut woken);
+                // Those that wait for any later position find nothing new, and wait again.
+                take_upto(&mut waiters.by_position, u64::MAX, &mut woken);
+                self.0.0.count(&waiters);
+            }
+            waiters.paused = Some(pause);
+        }
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// The store takes commits again.
+    pub fn resume(&self) {
+        self.0.0.waiters.lock().paused = None;
+    }
+
     /// Ends the head: waits for a later position or commit fail with `why`. Only the first call has
     /// an effect.
     pub fn end(&self, why: Unavailable) {
@@ -206,7 +261,11 @@ fn take_upto(line: &mut BTreeMap<(u64, u64), Waker>, number: u64, woken: &mut Ve
 
 #[derive(Clone, Copy)]
 enum Line {
+    /// Any position, however long it takes.
     Position,
+    /// A position that the store has accepted.
+    Accepted,
+    /// A commit that the store has accepted.
     Commit,
 }
 
@@ -221,7 +280,7 @@ struct HeadWait {
 impl HeadWait {
     fn reached(&self) -> Option<Position> {
         let number = match self.line {
-            Line::Position => &self.shared.position,
+            Line::Position | Line::Accepted => &self.shared.position,
             Line::Commit => &self.shared.commits,
         };
         (number.load(Ordering::SeqCst) >= self.wanted)
@@ -242,6 +301,11 @@ impl Future for HeadWait {
             return Poll::Ready(Ok(position));
         }
         if let Some(why) = &waiters.ended {
+            return Poll::Ready(Err(why.clone()));
+        }
+        if let (Some(Pause::Writing(why)), Line::Accepted | Line::Commit) =
+            (&waiters.paused, self.line)
+        {
             return Poll::Ready(Err(why.clone()));
         }
         let id = *self.id.get_or_insert_with(|| {
@@ -274,7 +338,7 @@ impl Drop for HeadWait {
 impl Waiters {
     fn line(&mut self, line: Line) -> &mut BTreeMap<(u64, u64), Waker> {
         match line {
-            Line::Position => &mut self.by_position,
+            Line::Position | Line::Accepted => &mut self.by_position,
             Line::Commit => &mut self.by_commit,
         }
     }
@@ -365,6 +429,31 @@ mod tests {
             Err(SyncError { cause: Unavailable::Closed })
         ));
         assert!(matches!(block_on(head.after(Position::new(1))), Err(Unavailable::Closed)));
+    }
+
+    #[test]
+    fn while_nothing_is_written_waits_for_accepted_commits_fail_and_others_go_on() {
+        let publisher = HeadPublisher::new(Position::START);
+        let head = publisher.head();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut later = head.after(Position::START);
+        let mut commit = head.synced(CommitNumber(1));
+        assert!(Pin::new(&mut later).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut commit).poll(&mut context).is_pending());
+        publisher.pause(Pause::Accepting(Unavailable::Closed));
+        assert!(matches!(head.paused(), Some(Unavailable::Closed)));
+        assert!(Pin::new(&mut commit).poll(&mut context).is_pending());
+        publisher.pause(Pause::Writing(Unavailable::Closed));
+        assert!(matches!(Pin::new(&mut commit).poll(&mut context), Poll::Ready(Err(_))));
+        assert!(block_on(head.upto(Position::new(1))).is_err());
+        assert!(Pin::new(&mut later).poll(&mut context).is_pending());
+        publisher.publish(Position::new(1), CommitNumber(1));
+        assert!(block_on(head.synced(CommitNumber(1))).is_ok());
+        assert!(block_on(head.upto(Position::new(1))).is_ok());
+        assert!(Pin::new(&mut later).poll(&mut context).is_ready());
+        publisher.resume();
+        assert!(head.paused().is_none() && head.ended().is_none());
+        assert!(Pin::new(&mut head.synced(CommitNumber(2))).poll(&mut context).is_pending());
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub use error::{
 };
 pub use event::{Metadata, RawEvent};
 pub use filter::{Filter, FilterItem, FilterSyntaxError};
-pub use head::{CommitNumber, Head, HeadPublisher};
+pub use head::{CommitNumber, Head, HeadPublisher, Pause};
 pub use identity::{Epoch, LogId, LogIdentity};
 pub use limits::Limits;
 pub use memory::Memory;

@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::{Poll, Waker},
 };
 
@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod clock;
+pub(crate) mod pauses;
 mod room;
 mod state;
 mod turn;
@@ -42,6 +43,8 @@ pub(crate) struct Acceptor {
     indexed: Condvar,
     /// The last accepted position, for look-ups without the lock.
     accepted: AtomicU64,
+    /// Whether commits are refused for now, to be seen without the lock.
+    is_paused: AtomicBool,
 }
 
 /// The result of the look-ups before the lock, over everything accepted up to `upto`.
@@ -77,11 +80,13 @@ pub(crate) enum Outcome {
 pub(crate) struct WaitPlace<'a> {
     acceptor: &'a Acceptor,
     number: Option<u64>,
+    /// How many attempts had failed when the append met a pause.
+    attempts: Option<u64>,
 }
 
 impl<'a> WaitPlace<'a> {
     pub(crate) fn new(acceptor: &'a Acceptor) -> WaitPlace<'a> {
-        WaitPlace { acceptor, number: None }
+        WaitPlace { acceptor, number: None, attempts: None }
     }
 }
 
@@ -106,8 +111,10 @@ pub(crate) enum Writes {
 impl Acceptor {
     pub(crate) fn new(end: LogEnd) -> Acceptor {
         let accepted = AtomicU64::new(end.position.get());
+        let is_paused = AtomicBool::new(false);
         let state = Mutex::new(AcceptState::new(end));
-        Acceptor { state, work: Condvar::new(), indexed: Condvar::new(), accepted }
+        let (work, indexed) = (Condvar::new(), Condvar::new());
+        Acceptor { state, work, indexed, accepted, is_paused }
     }
 
     /// Accepts a commit or refuses it. Pending means that there is no room now: `waker` is woken
@@ -128,7 +135,20 @@ impl Acceptor {
         if let Some(why) = &state.ended {
             return Poll::Ready(Err(why.clone().into()));
         }
-        if !state.has_room(shared) {
+        let mut must_wait = !state.has_room(shared);
+        if let Some(why) = state.pauses.why() {
+            let attempts = state.pauses.attempts();
+            if *place.attempts.get_or_insert(attempts) != attempts {
+                return Poll::Ready(Err(why.clone().into()));
+            }
+            must_wait = true;
+            if state.pauses.is_writer_paused() {
+                // The writer thread makes an attempt for this append.
+                state.handed_over = true;
+                self.work.notify_one();
+            }
+        }
+        if must_wait {
             let replaced = state.room.wait(&mut place.number, waker);
             if state.next_append().is_some() {
                 // The writer thread wakes this append in time.
@@ -215,6 +235,7 @@ impl Acceptor {
         let mut state = self.state.lock();
         state.stop_taking(why);
         self.indexed.notify_all();
+        self.is_paused.store(false, Ordering::Relaxed);
         state.room.take()
     }
 

@@ -67,6 +67,12 @@ impl BatchWaiters {
         self.word(batch).wake();
     }
 
+    /// Releases the threads that wait for this batch or an earlier one, which may not be done.
+    pub(crate) fn release(&self, batch: u64) {
+        self.done.fetch_max(batch, Ordering::SeqCst);
+        self.words.iter().for_each(Word::wake);
+    }
+
     /// No batch will be done any more: releases all waiting threads.
     pub(crate) fn end(&self) {
         self.done.store(u64::MAX, Ordering::SeqCst);

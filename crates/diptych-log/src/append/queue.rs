@@ -8,6 +8,7 @@ use crate::{
     catalog::{part::IndexPart, segment::Segment},
     format::{
         frame::TrackingTable,
+        manifest::SealedSegment,
         segment::{Head, Header},
     },
     maintain::indexer::IndexJob,
@@ -24,6 +25,11 @@ pub(crate) struct WriteBatch {
     pub(crate) number: u64,
     /// The index of the newest events, which large commits are still to be added to.
     pub(crate) tail: Arc<IndexPart>,
+    /// How many pieces are written. If there is no space for the next one, the writer goes on with
+    /// it later.
+    pub(crate) done: usize,
+    /// The last segment that was created for these commits, and what it says about the one before.
+    pub(crate) begun: Option<(Header, Option<SealedSegment>)>,
 }
 
 /// Accepted commits that are not being written yet.
@@ -38,7 +44,7 @@ pub(crate) struct Queue {
 pub(crate) struct Piece {
     pub(crate) segment: Arc<Segment>,
     pub(crate) checksum: u32,
-    /// Set if the segment begins with this piece: its file is created with this header.
+    /// Set if the segment begins with this piece: its file is to be created with this header.
     pub(crate) create: Option<Header>,
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,

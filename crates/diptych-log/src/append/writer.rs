@@ -13,8 +13,11 @@ use crate::{
     append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
     disk::DiskFile,
-    error::{OpenError, with_advice},
-    folder::{head_file, manifest},
+    error::{OpenError, WriteFailure, io_error},
+    folder::{
+        head_file::{self, HEAD_FILE},
+        manifest, unclean,
+    },
     format::{
         frame::{self, Link},
         head::PublishedHead,
@@ -56,6 +59,21 @@ pub(crate) struct Writer {
     prepared: u64,
     /// Parts of the index that wait for a sync.
     jobs: Vec<IndexJob>,
+    /// Commits that are accepted, and for which there is no space.
+    held: Option<WriteBatch>,
+    /// The file of the next segment, if there was no space for its header.
+    next_file: Option<Arc<dyn DiskFile>>,
+    /// The steps of an open that are still to be done.
+    steps: OpenSteps,
+}
+
+/// The last steps of an open. If there is no space for them, they wait, and so do commits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OpenSteps {
+    /// The manifest is to be replaced. A new segment comes with its own manifest.
+    pub(crate) manifest: bool,
+    /// Once the manifest is that of this open: other files of the folder are to say the same.
+    pub(crate) others: bool,
 }
 
 impl Writer {
@@ -67,10 +85,20 @@ impl Writer {
         head_file: Option<Arc<dyn DiskFile>>,
         manifest: Option<Manifest>,
     ) -> Writer {
-        let (dirty, jobs) = (false, Vec::new());
-        let (written, prepared) = (end, end);
-        let head_looked = Instant::now();
-        Writer { segment, file, head_file, manifest, head_looked, dirty, written, prepared, jobs }
+        Writer {
+            segment,
+            file,
+            head_file,
+            manifest,
+            head_looked: Instant::now(),
+            dirty: false,
+            written: end,
+            prepared: end,
+            jobs: Vec::new(),
+            held: None,
+            next_file: None,
+            steps: OpenSteps::default(),
+        }
     }
 
     /// Writes a batch, and syncs it if every batch is synced. Readers may see its bytes once its
@@ -78,20 +106,18 @@ impl Writer {
     ///
     /// Other processes are told before that: once a commit is acknowledged, a reader in any process
     /// finds it.
+    ///
+    /// # Errors
+    /// After [`WriteFailure::Full`] the same batch can be written again: no sync was asked for
+    /// bytes that could not be written, so no such bytes are taken for durable. They are written
+    /// again, to the same place.
     pub(crate) fn write(
         &mut self,
         shared: &SharedState,
         batch: &mut WriteBatch,
-    ) -> Result<(), String> {
+    ) -> Result<(), WriteFailure> {
         let sync = shared.options().durability == Durability::Synced;
-        let mut begun = None;
-        for piece in &mut batch.pieces {
-            if let Some(header) = piece.create {
-                begun = Some((header, self.begin_segment(shared, &piece.segment, &header)?));
-            }
-            let written = self.write_piece(piece);
-            written.map_err(|error| failure(&piece.segment, "write to", &error))?;
-        }
+        self.write_pieces(shared, batch)?;
         if batch.tail.is_behind() {
             let pieces = batch.pieces.iter();
             for piece in pieces.filter(|piece| sync && !piece.bytes.is_empty()) {
@@ -99,21 +125,38 @@ impl Writer {
             }
             batch.tail.settle();
         }
-        if sync {
+        if sync && self.dirty {
             self.prepare(shared);
         }
         // The manifest promises only what is durable.
-        if sync || begun.is_some() {
+        if sync || batch.begun.is_some() {
             self.sync_file()?;
         }
         shared.check_place()?;
-        if let Some((header, sealed)) = begun {
-            self.note_segment(shared, (&header, sealed), batch.position)?;
+        if let Some((header, sealed)) = &batch.begun {
+            self.note_segment(shared, (header, *sealed), batch.position)?;
         }
         self.leave_head(shared, batch.position);
         for piece in &mut batch.pieces {
             piece.segment.publish(piece.offset + piece.bytes.len() as u64);
             self.jobs.append(&mut piece.jobs);
+        }
+        Ok(())
+    }
+
+    fn write_pieces(
+        &mut self,
+        shared: &SharedState,
+        batch: &mut WriteBatch,
+    ) -> Result<(), WriteFailure> {
+        while let Some(piece) = batch.pieces.get_mut(batch.done) {
+            if let Some(header) = piece.create {
+                let sealed = self.begin_segment(shared, &piece.segment, &header)?;
+                (batch.begun, piece.create) = (Some((header, sealed)), None);
+            }
+            let written = self.write_piece(piece);
+            written.map_err(|error| failure(&piece.segment, "write to", error))?;
+            batch.done += 1;
         }
         Ok(())
     }
@@ -125,18 +168,27 @@ impl Writer {
         shared: &SharedState,
         segment: &Arc<Segment>,
         header: &Header,
-    ) -> Result<Option<SealedSegment>, String> {
+    ) -> Result<Option<SealedSegment>, WriteFailure> {
         shared.check_place()?;
         self.cut_prepared()?;
         self.sync_file()?;
         let link = self.segment.link(shared.disk());
-        let link = link.map_err(|error| failure(&self.segment, "look at", &error))?;
+        let link = link.map_err(|error| failure(&self.segment, "look at", error))?;
         let sequence = self.segment.sequence;
         let sealed = link.map(|Link { chain, bytes }| SealedSegment { sequence, bytes, chain });
-        let bytes = shared.options().segment_bytes;
-        let created = segment.create(shared.disk(), &shared.folders().segments, header, bytes);
-        self.file = created.map_err(|error| failure(segment, "create", &error))?;
-        self.segment = segment.clone();
+        let file = match self.next_file.take() {
+            Some(file) => file,
+            None => {
+                let created = shared.disk().create(&segment.path, shared.options().segment_bytes);
+                created.map_err(|error| failure(segment, "create", error))?
+            }
+        };
+        let begun = segment.begin(shared.disk(), &shared.folders().segments, header, &file);
+        if let Err(error) = begun {
+            self.next_file = Some(file);
+            return Err(failure(segment, "create", error));
+        }
+        (self.file, self.segment) = (file, segment.clone());
         (self.written, self.prepared) = (segment::HEADER as u64, segment::HEADER as u64);
         Ok(sealed)
     }
@@ -148,13 +200,68 @@ impl Writer {
         shared: &SharedState,
         (header, sealed): (&Header, Option<SealedSegment>),
         position: Position,
-    ) -> Result<(), String> {
+    ) -> Result<(), WriteFailure> {
         let Some(manifest) = &mut self.manifest else { return Ok(()) };
         manifest.identity = header.identity;
         (manifest.state, manifest.sealed) = (State::Open, sealed);
         let (sequence, base) = (header.sequence, header.base);
         manifest.active = ActiveSegment { sequence, base, end: self.written, position };
-        self.replace_manifest(shared).map_err(|error| error.to_string())
+        Ok(self.replace_manifest(shared)?)
+    }
+
+    /// Keeps a batch for which there is no space.
+    pub(crate) fn hold(&mut self, batch: WriteBatch) {
+        self.held = Some(batch);
+    }
+
+    pub(crate) fn take_held(&mut self) -> Option<WriteBatch> {
+        self.held.take()
+    }
+
+    /// Drops the records of a log that is closed here, for which there is no space, and cuts off
+    /// those that were written in part.
+    pub(crate) fn forget_held(&mut self) -> Result<(), WriteFailure> {
+        self.held = None;
+        let cut = self.file.set_size(self.written);
+        cut.map_err(|error| failure(&self.segment, "cut", error))?;
+        (self.dirty, self.prepared) = (true, self.written);
+        Ok(())
+    }
+
+    /// There is space again, so space can be prepared again.
+    pub(crate) fn resume(&mut self) {
+        if self.prepared == u64::MAX {
+            self.prepared = self.file.size().unwrap_or(u64::MAX);
+        }
+    }
+
+    /// Begins the last steps of an open.
+    pub(crate) fn begin_steps(&mut self, steps: OpenSteps) {
+        self.steps = steps;
+    }
+
+    /// Does the steps of an open that come before the first commit.
+    pub(crate) fn do_first_step(&mut self, shared: &SharedState) -> Result<(), OpenError> {
+        if self.steps.manifest {
+            self.replace_manifest(shared)?;
+            self.steps.manifest = false;
+        }
+        Ok(())
+    }
+
+    /// Does the steps of an open that come after the manifest of this open.
+    pub(crate) fn do_last_steps(&mut self, shared: &SharedState) -> Result<(), OpenError> {
+        if self.steps.others {
+            let (disk, folders) = (shared.disk(), shared.folders());
+            unclean::remove(disk, &folders.root)?;
+            if self.head_file.is_none() {
+                self.head_file = Some(head_file::open_or_create(disk, folders)?);
+            }
+            let left = self.leave_first_head(shared);
+            left.map_err(io_error("write", &folders.root.join(HEAD_FILE)))?;
+            self.steps.others = false;
+        }
+        Ok(())
     }
 
     /// Notes in the manifest that the log is closed, and everything durable.
@@ -224,10 +331,10 @@ impl Writer {
     }
 
     /// Cuts off prepared space that was not needed.
-    pub(crate) fn cut_prepared(&mut self) -> Result<(), String> {
+    pub(crate) fn cut_prepared(&mut self) -> Result<(), WriteFailure> {
         if self.prepared > self.written {
             let cut = self.file.set_size(self.written);
-            cut.map_err(|error| failure(&self.segment, "cut", &error))?;
+            cut.map_err(|error| failure(&self.segment, "cut", error))?;
             (self.dirty, self.prepared) = (true, self.written);
         }
         Ok(())
@@ -235,7 +342,10 @@ impl Writer {
 
     fn sync_file(&mut self) -> Result<(), String> {
         if self.dirty {
-            self.file.sync().map_err(|error| failure(&self.segment, "sync", &error))?;
+            // Never a lack of space alone: bytes that were written before may be lost.
+            self.file.sync().map_err(|error| {
+                WriteFailure::stops("sync", &self.segment.path, &error).to_string()
+            })?;
             self.dirty = false;
         }
         Ok(())
@@ -287,7 +397,7 @@ impl Writer {
     }
 
     /// As `leave_head`, and durable: later opens compare its nonce with that of the manifest.
-    pub(crate) fn leave_first_head(&self, shared: &SharedState) -> io::Result<()> {
+    fn leave_first_head(&self, shared: &SharedState) -> io::Result<()> {
         self.write_head(shared, shared.head().position())?;
         self.head_file.as_ref().map_or(Ok(()), |file| file.sync())
     }
@@ -317,6 +427,6 @@ impl Writer {
     }
 }
 
-fn failure(segment: &Segment, what: &str, error: &io::Error) -> String {
-    format!("cannot {what} {}: {}", segment.path.display(), with_advice(error))
+fn failure(segment: &Segment, what: &str, error: io::Error) -> WriteFailure {
+    WriteFailure::of(what, &segment.path, error)
 }

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use crate::{
     catalog::maps::{CacheEntry, Maps},
     disk::{Disk, DiskFile},
-    error::of_other_file,
+    error::{of_other_file, sync_failed},
     format::{
         chain,
         frame::{self, Link},
@@ -231,11 +231,25 @@ impl Segment {
         segment_bytes: u64,
     ) -> io::Result<Arc<dyn DiskFile>> {
         let file = disk.create(&self.path, segment_bytes)?;
-        file.write_at(0, &header.encode())?;
-        file.sync()?;
-        disk.sync_dir(folder)?;
-        self.activate(file.clone());
+        self.begin(disk, folder, header, &file)?;
         Ok(file)
+    }
+
+    /// Makes an empty file the file of a planned segment. If there is no space, that can be tried
+    /// again with the same file. It must not be removed for that: a loss of power could bring back
+    /// its name, later than the commits that then went elsewhere.
+    pub(crate) fn begin(
+        &self,
+        disk: &dyn Disk,
+        folder: &Path,
+        header: &Header,
+        file: &Arc<dyn DiskFile>,
+    ) -> io::Result<()> {
+        file.write_at(0, &header.encode())?;
+        file.sync().map_err(|error| sync_failed(&self.path, error))?;
+        disk.sync_dir(folder).map_err(|error| sync_failed(folder, error))?;
+        self.activate(file.clone());
+        Ok(())
     }
 
     /// From now on the writer appends to the segment, through `file`.

@@ -247,7 +247,12 @@ impl Disk for RealDisk {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
-        file.write_all(owner.as_bytes())?;
+        match file.write_all(owner.as_bytes()) {
+            // The text is only for people, and a log on a full disk can be read.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {}
+            written => written?,
+        }
         let counts = [folder.as_ref(), Some(&file)].into_iter().flatten();
         let counts = counts.map(|_| OpenCount::new(&self.open)).collect();
         Ok(Box::new(RealLock { folder, file, _counts: counts }))

@@ -489,8 +489,8 @@ impl DiskState {
         let due = self.armed.filter(|(from, _)| *from <= before);
         match due.map(|(_, fault)| fault) {
             Some(Fault::Stop) => self.stopped = true,
-            Some(Fault::DiskFull) if operation.takes_space() => {
-                self.armed = None;
+            Some(full) if full.leaves_no_space_for(operation) => {
+                self.armed = self.armed.filter(|_| full == Fault::DiskStaysFull);
                 return Err(self.no_space(operation, path));
             }
             Some(Fault::Io(kind)) if operation == kind => {}
@@ -518,7 +518,8 @@ impl DiskState {
     /// The size that a file can reach, at most `wanted` bytes.
     fn room_for(&mut self, number: usize, wanted: u64) -> io::Result<u64> {
         let size = self.file(number)?.size() as u64;
-        let free = self.capacity.saturating_sub(self.used_bytes());
+        let capacity = fault::capacity(self.armed, self.operations(), self.capacity);
+        let free = capacity.saturating_sub(self.used_bytes());
         Ok(wanted.min(size.saturating_add(free)))
     }
 

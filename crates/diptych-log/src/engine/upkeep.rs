@@ -6,6 +6,7 @@ use diptych_store::{ReadError, Unavailable};
 
 use super::Engine;
 use crate::{
+    error::WriteFailure,
     maintain::{
         cluster::{Breaks, Clusterer, Step},
         filters,
@@ -28,16 +29,39 @@ impl Engine {
         if jobs.is_empty() {
             return;
         }
-        if !self.is_inline() {
-            return self.indexer.hand_over(jobs);
+        self.indexer.hand_over(jobs);
+        if self.is_inline() {
+            self.index_waiting();
         }
-        for job in jobs {
+    }
+
+    /// Writes the parts that wait, in a log without threads. Those for which there is no space wait
+    /// on.
+    fn index_waiting(&self) {
+        let mut jobs = self.indexer.take_waiting().into_iter();
+        while let Some(job) = jobs.next() {
             let seals = job.seals;
-            self.index(job);
+            if let Some(job) = self.index(job) {
+                return self.indexer.hand_over(std::iter::once(job).chain(jobs).collect());
+            }
             if seals {
                 filters::build_all(&self.shared);
                 self.cluster_at_once();
             }
+        }
+    }
+
+    /// Tries again to write the parts for which there was no space.
+    pub(super) fn index_again(&self) {
+        if self.is_inline() && self.acceptor.is_paused() {
+            self.index_waiting();
+        }
+    }
+
+    /// Has the indexer thread try again now, for an append that waits for it.
+    pub(super) fn hurry_index(&self) {
+        if self.acceptor.is_paused() && self.acceptor.index_paused().is_some() {
+            self.indexer.hurry();
         }
     }
 
@@ -48,7 +72,7 @@ impl Engine {
             match self.indexer.wait(timer.due()) {
                 Work::Index(jobs) => {
                     let seals = jobs.iter().any(|job| job.seals);
-                    jobs.into_iter().for_each(|job| self.index(job));
+                    jobs.into_iter().for_each(|job| drop(self.index(job)));
                     if seals {
                         timer.postpone(&self.shared.options().tuning);
                     }
@@ -59,29 +83,44 @@ impl Engine {
         }
     }
 
-    /// Writes a part of the index to a file, and frees it before another part may wait.
-    fn index(&self, mut job: IndexJob) {
+    /// Writes a part of the index to a file, and frees it before another part may wait. Answers the
+    /// part if there is no space for it and no thread that could wait for some.
+    fn index(&self, mut job: IndexJob) -> Option<IndexJob> {
         let (mut failing_since, mut pause) = (None, FIRST_RETRY);
         // After a failure nothing is written: a part that is missing would be merged over.
         while !self.acceptor.has_failed()
-            && let Err(error) = indexer::write_part(&self.shared, &mut job)
+            && let Err(failure) = indexer::write_part(&self.shared, &mut job)
         {
             let since = *failing_since.get_or_insert_with(Instant::now);
             let patience = self.shared.options().tuning.index_patience;
-            // Without threads nothing could remove the cause meanwhile.
-            if self.is_inline() || since.elapsed() >= patience || !self.indexer.pause(pause) {
-                self.fail(&error);
-                break;
+            let is_late = since.elapsed() >= patience;
+            match failure {
+                WriteFailure::Full(why) if self.is_inline() => {
+                    self.pause_index(why);
+                    return Some(job);
+                }
+                WriteFailure::Full(why) if is_late => self.pause_index(why),
+                // Without threads nothing could remove the cause meanwhile.
+                failure if is_late || self.is_inline() => {
+                    self.fail(&failure.to_string());
+                    break;
+                }
+                failure => tracing::warn!(
+                    error = %failure,
+                    "the index cannot be written, and is tried again; appends get slow, then wait, \
+                     and the log takes no commits after {patience:?}"
+                ),
             }
-            tracing::warn!(
-                error,
-                "the index cannot be written, and is tried again; appends get slow, then wait, and \
-                 the log stops taking commits after {patience:?}"
-            );
+            if !self.indexer.pause(pause) {
+                tracing::warn!("the newest part of the index stays in the log");
+                return None;
+            }
             pause = pause.saturating_mul(2).min(LONGEST_RETRY);
         }
         drop(job);
+        self.resume_index();
         self.acceptor.part_is_written();
+        None
     }
 
     /// Does work that is never urgent: builds a segment filter, or else clusters a segment. Answers
@@ -112,7 +151,8 @@ impl Engine {
             return None;
         }
         // Clustering takes longer than the index should wait.
-        let between = || self.indexer.take_waiting().into_iter().for_each(|job| self.index(job));
+        let between =
+            || self.indexer.take_waiting().into_iter().for_each(|job| drop(self.index(job)));
         let breaks = Breaks { may_change: &|| self.check_changes(), between: &between };
         match clusterer.cluster_next(&self.shared, &breaks) {
             Ok(Step::Done) => None,
@@ -156,10 +196,11 @@ impl Engine {
         }
     }
 
-    /// Whether files may be changed: not those of a backup, and none after a failure.
+    /// Whether files may be changed: not those of a backup, none after a failure, and none while
+    /// there is no space.
     fn check_changes(&self) -> Result<(), ReadError> {
         self.shared.check_open()?;
-        match self.acceptor.ended() {
+        match self.acceptor.ended().or_else(|| self.acceptor.writer_paused()) {
             None => Ok(()),
             Some(why) => Err(why.into()),
         }

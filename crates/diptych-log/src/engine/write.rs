@@ -10,7 +10,9 @@ use crate::{
     append::{
         accept::{Outcome, WaitPlace, Writes},
         encoded::EncodedCommit,
+        writer::Writer,
     },
+    error::WriteFailure,
     options::Durability,
 };
 
@@ -28,6 +30,10 @@ impl Engine {
                 let (place, waker) = (&mut place, context.waker());
                 match self.acceptor.offer(&self.shared, &mut commit, writes, place, waker) {
                     Poll::Pending if self.is_inline() => self.write_all(),
+                    Poll::Pending => {
+                        self.hurry_index();
+                        return Poll::Pending;
+                    }
                     outcome => return outcome,
                 }
             }
@@ -86,6 +92,7 @@ impl Engine {
 
     /// Writes until nothing is queued, which ends the turn to write.
     pub(super) fn write_all(&self) {
+        self.index_again();
         loop {
             self.write_batch();
             // Here, because under load the queue is never empty.
@@ -122,16 +129,24 @@ impl Engine {
         }
     }
 
-    /// Writes one batch and publishes it.
+    /// Writes one batch and publishes it. After a pause the batch is the one that found no space.
     fn write_batch(&self) {
         let mut writer = self.writer.lock();
-        let Some(mut batch) = self.acceptor.take_batch() else { return };
-        if let Err(error) = writer.write(&self.shared, &mut batch) {
-            drop(writer);
-            return self.fail(&error);
+        let was_paused = self.acceptor.is_paused() && self.acceptor.writer_paused().is_some();
+        match self.write_next(&mut writer, was_paused) {
+            Ok(false) if !was_paused => return,
+            Ok(_) => {}
+            Err(failure) => {
+                drop(writer);
+                return self.not_written(failure);
+            }
         }
-        self.shared.publish(batch.position, batch.commit, batch.tracking);
-        self.waiters.done(batch.number);
+        if was_paused {
+            writer.resume();
+            drop(writer);
+            self.resume_writer();
+            writer = self.writer.lock();
+        }
         if !writer.is_dirty() {
             let jobs = writer.take_jobs();
             drop(writer);
@@ -142,6 +157,32 @@ impl Engine {
         } else {
             self.acceptor.note_unsynced();
         }
+    }
+
+    /// Writes the next batch, if there is one; answers whether there was. After a pause it also
+    /// does what an open left to do.
+    fn write_next(&self, writer: &mut Writer, was_paused: bool) -> Result<bool, WriteFailure> {
+        let mut held = None;
+        if was_paused {
+            writer.do_first_step(&self.shared)?;
+            held = writer.take_held();
+        }
+        let batch = held.or_else(|| self.acceptor.take_batch());
+        let is_any = batch.is_some();
+        if let Some(mut batch) = batch {
+            if let Err(failure) = writer.write(&self.shared, &mut batch) {
+                if matches!(failure, WriteFailure::Full(_)) {
+                    writer.hold(batch);
+                }
+                return Err(failure);
+            }
+            self.shared.publish(batch.position, batch.commit, batch.tracking);
+            self.waiters.done(batch.number);
+        }
+        if was_paused {
+            writer.do_last_steps(&self.shared)?;
+        }
+        Ok(is_any)
     }
 
     /// Makes durable what was written; answers whether it is.
@@ -181,7 +222,7 @@ impl Engine {
         }
         let cut = writer.cut_prepared();
         if let Err(error) = &cut {
-            self.fail(error);
+            self.fail(&error.to_string());
         }
         cut.is_ok()
     }

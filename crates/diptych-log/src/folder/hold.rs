@@ -30,7 +30,9 @@ pub(crate) fn create_and_hold(disk: &dyn Disk, folders: &Folders) -> Result<Held
     let held = hold(disk, root)?;
     create(&*held.disk, &folders.segments)?;
     let index = &folders.index;
-    held.disk.create_dir(index).map_err(io_error("create", index))?;
+    if !is_in(&*held.disk, index, root)? {
+        held.disk.create_dir(index).map_err(io_error("create", index))?;
+    }
     Ok(held)
 }
 

@@ -150,7 +150,8 @@ fn cluster(
     replaced.map_err(|error| storage_failed("cluster", path, error))?;
     let now = Arc::new(segment.read_again());
     let part = write_index_file(shared, &now, *base, events, &index);
-    let part = part.map_err(|error| storage_failed("index", path, io::Error::other(error)))?;
+    let part =
+        part.map_err(|error| storage_failed("index", path, io::Error::other(error.to_string())))?;
     let written = part.path().map(Path::to_owned);
     shared.live_catalog().replace_parts(parts, part);
     for path in parts.iter().filter_map(|part| part.path()) {

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_store::Position;
+use diptych_store::{Position, ReadError};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
     catalog::{part::IndexPart, segment::Segment},
-    error::with_advice,
+    error::WriteFailure,
     folder::derived,
     index::{Coverage, Index, IndexFile, index_file, merge},
     options::Tuning,
@@ -43,6 +43,8 @@ pub(crate) struct Indexer {
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: Vec<IndexJob>,
+    /// An append waits for the next attempt.
+    hurry: bool,
     stop: bool,
 }
 
@@ -120,11 +122,20 @@ impl Indexer {
         std::mem::take(&mut self.jobs.lock().waiting)
     }
 
+    /// Ends the wait before the next attempt.
+    pub(crate) fn hurry(&self) {
+        self.jobs.lock().hurry = true;
+        self.work.notify_one();
+    }
+
     /// Waits before failed work is tried again. Returns `false` if the thread should end instead.
     pub(crate) fn pause(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         let mut jobs = self.jobs.lock();
         while !jobs.stop {
+            if std::mem::take(&mut jobs.hurry) {
+                return true;
+            }
             if self.work.wait_until(&mut jobs, until).timed_out() {
                 return !jobs.stop;
             }
@@ -143,7 +154,7 @@ impl Indexer {
 ///
 /// After an error the log is still whole, and this can be called again. But if every call fails,
 /// the log must stop at some time: without index files the index in memory would grow for ever.
-pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(), String> {
+pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(), WriteFailure> {
     let seed = shared.seed();
     if let Some(part) = &job.part {
         // The part no longer grows, so no writer waits for this lock, and no reader behind a
@@ -157,7 +168,7 @@ pub(crate) fn write_part(shared: &SharedState, job: &mut IndexJob) -> Result<(),
                 (bytes, file.first(), file.len())
             }
         });
-        let (bytes, first, events) = encoded.map_err(|error| error.to_string())?;
+        let (bytes, first, events) = encoded.map_err(stops)?;
         let written = write_index_file(shared, &job.segment, first, events, &bytes)?;
         shared.live_catalog().replace_parts(std::slice::from_ref(part), written);
         // If the merge fails, the next attempt begins with the merge.
@@ -186,11 +197,10 @@ pub(crate) fn write_index_file(
     first: Position,
     events: u32,
     bytes: &[u8],
-) -> Result<IndexPart, String> {
+) -> Result<IndexPart, WriteFailure> {
     let last = first.plus(u64::from(events)).before();
     let path = shared.folders().index.join(index_file::file_name(segment.sequence, first, last));
-    let failed =
-        |error: io::Error| format!("cannot write {}: {}", path.display(), with_advice(&error));
+    let failed = |error: io::Error| WriteFailure::of("write", &path, error);
     derived::write(shared.disk(), &path, bytes).map_err(failed)?;
     let run = shared.maps().map(shared.disk(), &path).map_err(failed)?;
     let (run, _) = IndexFile::parse(run)
@@ -199,9 +209,13 @@ pub(crate) fn write_index_file(
 }
 
 /// Merges the files of these parts into one. `job` is the job of the last part.
-fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Result<(), String> {
+fn merge(
+    shared: &SharedState,
+    job: &IndexJob,
+    parts: &[Arc<IndexPart>],
+) -> Result<(), WriteFailure> {
     let [first, _, ..] = parts else { return Ok(()) };
-    let runs = parts.iter().map(|part| part.run(shared.disk()).map_err(|error| error.to_string()));
+    let runs = parts.iter().map(|part| part.run(shared.disk()).map_err(stops));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     let events = runs.iter().map(IndexFile::len).sum();
     let merged = merge::merge(&runs, &job.coverage, shared.seed());
@@ -209,13 +223,17 @@ fn merge(shared: &SharedState, job: &IndexJob, parts: &[Arc<IndexPart>]) -> Resu
     let Some(merged) = merged else { return Ok(()) };
     // Readers may still use these parts after their files were removed.
     let pinned = parts.iter().try_for_each(|part| part.pin(shared.disk()));
-    pinned.map_err(|error| error.to_string())?;
+    pinned.map_err(stops)?;
     let merged = write_index_file(shared, &job.segment, first.first, events, &merged)?;
     shared.live_catalog().replace_parts(parts, merged);
     for path in parts.iter().filter_map(|part| part.path()) {
         derived::remove_needless(shared.disk(), path);
     }
     Ok(())
+}
+
+fn stops(error: ReadError) -> WriteFailure {
+    WriteFailure::Stops(error.to_string())
 }
 
 /// The last parts of a segment, if at least [`RECENT`] of them are of about the same size. They

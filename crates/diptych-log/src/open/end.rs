@@ -16,6 +16,7 @@ use crate::{
     error::{OpenError, corruption, io_error},
     format::{
         head::PublishedHead,
+        manifest::State,
         segment::{self, BadHeader, Header},
     },
     options::LogOptions,
@@ -55,6 +56,14 @@ impl Opening<'_> {
         // The last one first, so that a crash leaves no gap between segments.
         for path in &unfinished {
             self.remove_segment(path)?;
+        }
+        // An earlier open may have ended between the removal of a segment and its sync. A loss of
+        // power could bring the name back, behind commits that went elsewhere.
+        let manifest = self.evidence.manifest();
+        let was_closed = manifest.is_some_and(|manifest| manifest.state == State::Clean);
+        if last.is_some() && unfinished.is_empty() && !was_closed {
+            let dir = &self.folders.segments;
+            self.disk.sync_dir(dir).map_err(io_error("sync", dir))?;
         }
         let (last, unread) = match last {
             Some(found) => found,

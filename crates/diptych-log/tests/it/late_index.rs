@@ -14,7 +14,7 @@ use diptych_log::{
     Log, LogOptions, Tuning,
     disk::simulated::{Operation, SimulatedDisk},
 };
-use diptych_store::{Append, AppendError, Filter, RawEvent, Read, Tag, Unavailable};
+use diptych_store::{Append, AppendError, EventStore, Filter, RawEvent, Read, Tag, Unavailable};
 
 use crate::{
     hooked::Hooked,
@@ -24,11 +24,16 @@ use crate::{
 /// A log of one segment. Its index files cannot be written while the flag is set. An index part has
 /// four events.
 fn log(full: &Arc<AtomicBool>, tuning: Tuning) -> (SimulatedDisk, Log) {
+    log_with(full, io::ErrorKind::StorageFull, tuning)
+}
+
+/// The same, with another error.
+fn log_with(full: &Arc<AtomicBool>, error: io::ErrorKind, tuning: Tuning) -> (SimulatedDisk, Log) {
     let (disk, full) = (SimulatedDisk::new(1), full.clone());
     let hooked = Hooked::new(&disk, move |operation, path| {
         let is_index = path.starts_with("/data/log/index") && operation == Operation::Write;
         match full.load(Ordering::SeqCst) && is_index {
-            true => Err(io::ErrorKind::StorageFull.into()),
+            true => Err(error.into()),
             false => Ok(()),
         }
     });
@@ -76,15 +81,42 @@ fn a_log_continues_when_its_index_can_be_written_again() {
 
 #[test]
 fn a_log_stops_when_its_index_cannot_be_written_for_too_long() {
-    let full = Arc::new(AtomicBool::new(true));
+    let broken = Arc::new(AtomicBool::new(true));
     let tuning = Tuning { index_patience: Duration::from_millis(200), ..Tuning::default() };
-    let (_, log) = log(&full, tuning);
+    let (_, log) = log_with(&broken, io::ErrorKind::Other, tuning);
     let error = (0..).find_map(|number| append(&log, number).err()).unwrap();
-    let text = error.to_string();
-    assert!(text.contains("/data/log/index") && text.contains("free space"), "{text}");
+    assert!(error.to_string().contains("/data/log/index"), "{error}");
+    broken.store(false, Ordering::SeqCst);
     let again = append(&log, 0).unwrap_err();
     assert!(matches!(again, AppendError::Unavailable(Unavailable::Failed { .. })), "{again}");
     assert!(!log.blocking().read(&Filter::everything(), Read::all()).unwrap().is_empty());
+}
+
+/// Once, the log stopped until it was opened again.
+#[test]
+fn a_log_without_space_for_its_index_refuses_commits_until_there_is_some() {
+    let full = Arc::new(AtomicBool::new(true));
+    let tuning = Tuning { index_patience: Duration::from_millis(200), ..Tuning::default() };
+    let (_, log) = log(&full, tuning);
+    let taken = (0..).find(|number| match append(&log, *number) {
+        Ok(()) => false,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("/data/log/index") && text.contains("free space"), "{text}");
+            assert!(matches!(error, AppendError::Unavailable(Unavailable::Storage { .. })));
+            true
+        }
+    });
+    let taken = taken.unwrap();
+    let said = log.blocking().stats().unwrap().takes_no_commits.unwrap();
+    assert!(said.contains("free space"), "{said}");
+    assert!(log.head().ended().is_none());
+    full.store(false, Ordering::SeqCst);
+    append(&log, taken).unwrap();
+    assert_eq!(log.blocking().stats().unwrap().takes_no_commits, None);
+    let all = log.blocking().read(&Filter::everything(), Read::all()).unwrap();
+    assert_eq!(all.len() as u64, taken + 1);
+    log.close().unwrap();
 }
 
 #[test]

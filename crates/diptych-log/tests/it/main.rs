@@ -24,6 +24,7 @@ mod crash;
 mod damage;
 mod every_operation;
 mod forgetful;
+mod full_disk;
 mod groups;
 mod histories;
 mod hooked;

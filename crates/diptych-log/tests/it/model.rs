@@ -9,9 +9,9 @@ use std::{
 use compact_str::CompactString;
 use diptych_log::{Log, disk::simulated::Random};
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, CommitSync, EventStore, KeyedCommit, Limits, LogIdentity,
-    Memory, Position, RawEvent, ReadError, SyncError, SyncedCommit, TimeSource, Timestamp,
-    Tracking,
+    AcceptedCommit, Append, AppendError, CommitNumber, CommitSync, EventStore, KeyedCommit, Limits,
+    LogIdentity, Memory, Position, RawEvent, ReadError, SyncError, SyncedCommit, TimeSource,
+    Timestamp, Tracking, Unavailable,
 };
 
 use crate::check::{self, Scanned};
@@ -63,6 +63,8 @@ pub(crate) struct Model {
     /// Number of commits that are certainly durable, because a flush or a close synced them.
     flushed: usize,
     identity: Option<LogIdentity>,
+    /// Commits that were accepted since the log was opened.
+    accepted_since: u64,
     /// The keys and the sources of all appends so far, accepted or not.
     keys: BTreeSet<CompactString>,
     sources: BTreeSet<CompactString>,
@@ -84,6 +86,7 @@ impl Model {
             commits: Vec::new(),
             flushed: 0,
             identity: None,
+            accepted_since: 0,
             keys: BTreeSet::new(),
             sources: BTreeSet::new(),
         }
@@ -148,6 +151,7 @@ impl Model {
         if append.events.is_empty() && append.tracking.is_none() {
             return;
         }
+        self.accepted_since += 1;
         self.commits.push(Commit {
             append,
             last: taken.positions.unwrap().1,
@@ -162,7 +166,13 @@ impl Model {
         self.flushed = self.commits.len();
     }
 
-    /// Notes which commits were acknowledged meanwhile. An error if some commits never will be.
+    /// The number of the next commit that the log accepts.
+    pub(crate) fn next_commit(&self) -> CommitNumber {
+        CommitNumber(self.accepted_since + 1)
+    }
+
+    /// Notes which commits were acknowledged meanwhile. An error if some commits never will be, or
+    /// are not for now.
     pub(crate) fn settle(&mut self) -> Result<(), SyncError> {
         let mut outcome = Ok(());
         for commit in &mut self.commits {
@@ -176,7 +186,13 @@ impl Model {
                     assert!(outcome.is_ok(), "acknowledged after a commit that never will be");
                     commit.acknowledged = true;
                 }
-                Poll::Ready(Err(error)) => outcome = Err(error),
+                Poll::Ready(Err(error)) => {
+                    // The log keeps it while there is no space.
+                    if matches!(error.cause, Unavailable::Storage { .. }) {
+                        commit.waiting = Some(synced);
+                    }
+                    outcome = Err(error);
+                }
             }
         }
         outcome
@@ -196,6 +212,7 @@ impl Model {
     /// commits, and that only those commits are lost that may be. From then on this prefix is all
     /// that the model expects.
     pub(crate) fn recover(&mut self, log: &Log, may_lose: MayLose, random: &mut Random) -> usize {
+        self.accepted_since = 0;
         let scan = check::scan(log).unwrap();
         let kept = self.kept(log, &scan);
         let lost = &self.commits[kept..];

@@ -18,7 +18,8 @@ use diptych_log::{
     verify,
 };
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, EventStore, Limits, ReadError, TimeSource, Unavailable,
+    AcceptedCommit, Append, AppendError, CommitSync, EventStore, Limits, ReadError, TimeSource,
+    Unavailable,
 };
 
 use crate::{
@@ -272,7 +273,11 @@ impl Run {
         match outcome {
             Err(AppendError::Unavailable(why)) => self.not_taken(&why),
             Err(AppendError::OutcomeUnknown(error)) => {
-                self.model.decided(append, Ok(Taken::default()));
+                // While there is no space, the log keeps it.
+                let held = matches!(error.cause, Unavailable::Storage { .. });
+                let sync = CommitSync::new(self.model.next_commit(), EventStore::head(log));
+                let taken = Taken { sync: held.then_some(sync), ..Taken::default() };
+                self.model.decided(append, Ok(taken));
                 self.not_taken(&error.cause);
             }
             decided => {
@@ -315,7 +320,6 @@ impl Run {
         if let Err(error) = self.model.settle() {
             self.note(format!("accepted, but {error}"));
             self.not_taken(&error.cause);
-            self.failed = true;
         }
     }
 

@@ -111,7 +111,7 @@ fn rebuilt_index_files_cause_one_warning() {
 }
 
 /// Once, `diptych read` on a full disk printed that the log stops taking commits, and failed with
-/// an unknown outcome. Only an open that can append needs space.
+/// an unknown outcome. Only commits need space.
 #[test]
 fn reading_on_a_full_disk_is_no_error() {
     let (disk, _log) = filled();
@@ -124,6 +124,9 @@ fn reading_on_a_full_disk_is_no_error() {
     });
     assert!(told.is_empty(), "{told:#?}");
     assert!(disk.failures().is_empty(), "it wrote");
-    let refused = Log::open(FOLDER, options(&disk)).unwrap_err().to_string();
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    read_all(&log);
+    let refused = log.blocking().commit(Append::event(RawEvent::new("noted", "")));
+    let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("no space") && refused.contains("free space"), "{refused}");
 }

@@ -33,6 +33,29 @@ async fn a_server_whose_log_ended_is_not_ready() {
     served.get("/health").await.ok();
 }
 
+/// Queries are answered meanwhile, and commands are refused with advice until there is space.
+#[tokio::test]
+async fn a_server_on_a_full_disk_says_so_and_goes_on_when_there_is_space() {
+    let simulated = SimulatedDisk::new(1);
+    let disk = Arc::new(simulated.clone());
+    let log = Log::open("/log", LogOptions { disk, ..LogOptions::default() }).unwrap();
+    let app = App::over(log.clone()).start().await.unwrap();
+    let served = TheatreServer::of(app, |server| server).await;
+    assert!(served.get("/status").await.ok()["log"]["takes_no_commits"].is_null());
+    simulated.fail_after(0, Fault::DiskStaysFull);
+    while log.append(Append::event(RawEvent::new("filled", vec![7; 9_000]))).await.is_ok() {
+        let _ = log.blocking().flush();
+    }
+    assert_eq!(served.get("/ready").await.ok(), json!({ "status": "ready", "commits": "paused" }));
+    let status = served.get("/status").await.ok();
+    let why = status["log"]["takes_no_commits"].as_str().unwrap();
+    assert!(why.contains("no space") && why.contains("free space"), "{why}");
+    simulated.disarm();
+    log.append(Append::event(RawEvent::new("filled", ""))).await.unwrap();
+    assert_eq!(served.get("/ready").await.ok(), json!({ "status": "ready" }));
+    assert!(served.get("/status").await.ok()["log"]["takes_no_commits"].is_null());
+}
+
 #[tokio::test]
 async fn the_status_shows_log_commands_and_views() {
     let served = TheatreServer::new().await;

@@ -61,7 +61,7 @@ impl InFlight {
     async fn make_room(&mut self) {
         while self.syncs.len() >= self.options.in_flight.max(1) {
             let Some(first) = self.syncs.front().cloned() else { return };
-            // A failed sync ends the store, and the next decision gets the error.
+            // After a failed sync the store takes no commits, and the next decision gets the error.
             let _ = first.wait().await;
             // The sync leaves the queue only now, because this future may be dropped while it
             // waits.

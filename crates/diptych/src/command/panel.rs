@@ -200,7 +200,7 @@ impl LeftPanel {
     /// Waits until everything up to here is published.
     pub(crate) async fn published_upto(&self, position: Position) -> Result<(), CommandError> {
         if self.head.position() < position {
-            self.head.after(position.before()).await?;
+            self.head.upto(position).await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use diptych_store::{AppendError, CommitNumber, Position, TimeSource, Timestamp, 
 
 use super::{
     clock::ClockWatch,
+    pauses::Pauses,
     room::{WaitingAppends, WaitingParts},
 };
 use crate::{
@@ -54,7 +55,7 @@ pub(super) struct AcceptState {
     tail: Arc<IndexPart>,
     /// Offset of the first frame that `tail` covers.
     tail_from: u64,
-    queue: Queue,
+    pub(super) queue: Queue,
     /// Number of the batch that the queued commits will form.
     pub(super) batch: u64,
     /// The writer thread or a caller is writing, or was told to.
@@ -69,6 +70,8 @@ pub(super) struct AcceptState {
     pub(super) parts: WaitingParts,
     /// Callers that wait until there is room.
     pub(super) room: WaitingAppends,
+    /// Why commits are refused for now.
+    pub(super) pauses: Pauses,
 }
 
 impl AcceptState {
@@ -95,6 +98,7 @@ impl AcceptState {
             stop: false,
             parts: WaitingParts::default(),
             room: WaitingAppends::default(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -103,6 +107,7 @@ impl AcceptState {
         // Also replaces `Closed`: the remaining steps of closing must not run.
         self.ended = Some(why);
         self.queue = Queue::default();
+        self.pauses = Pauses::default();
         self.unsynced_since = None;
     }
 
@@ -137,6 +142,8 @@ impl AcceptState {
             tracking: self.tracking.clone(),
             number,
             tail: self.tail.clone(),
+            done: 0,
+            begun: None,
         }
     }
 

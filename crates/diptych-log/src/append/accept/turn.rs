@@ -38,15 +38,16 @@ impl Acceptor {
         }
     }
 
-    /// Ends the turn of the thread that writes, unless there is more to write; answers whether it
-    /// ended.
+    /// Ends the turn of the thread that writes, unless there is more to write now; answers whether
+    /// it ended.
     pub(crate) fn end_turn(&self) -> bool {
         let mut state = self.state.lock();
-        let is_idle = state.is_idle();
-        if is_idle {
+        // While there is no space, the next turn is the next attempt.
+        let ends = state.is_idle() || state.pauses.is_writer_paused();
+        if ends {
             state.writing = false;
         }
-        is_idle
+        ends
     }
 
     /// Waits until the writer thread has something to do, and begins its turn. Answers whether the
@@ -70,12 +71,15 @@ impl Acceptor {
             }
             let due = state.unsynced_since.map(|since| since + interval);
             let is_due = due.is_some_and(|due| Instant::now() >= due);
-            if is_due && !state.writing {
+            let attempt = state.pauses.next_attempt();
+            let is_attempt_due = attempt.is_some_and(|attempt| Instant::now() >= attempt);
+            if (is_due || is_attempt_due) && !state.writing {
                 state.writing = true;
                 return false;
             }
-            // If a sync is due, the thread that writes hands over when it is done.
-            match due.filter(|_| !is_due).into_iter().chain(next_append).min() {
+            // If one of these is due, the thread that writes tells when it is done.
+            let (due, attempt) = (due.filter(|_| !is_due), attempt.filter(|_| !is_attempt_due));
+            match due.into_iter().chain(attempt).chain(next_append).min() {
                 None => self.work.wait(&mut state),
                 Some(first) => drop(self.work.wait_until(&mut state, first)),
             }

@@ -66,9 +66,12 @@ impl Operation {
         Operation::Share,
     ];
 
-    pub(super) fn takes_space(self) -> bool {
-        use Operation::{Create, CreateDir, SetSize, Write};
-        matches!(self, CreateDir | Create | Write | SetSize)
+    fn takes_a_name(self) -> bool {
+        matches!(self, Operation::CreateDir | Operation::Create)
+    }
+
+    fn takes_space(self) -> bool {
+        self.takes_a_name() || matches!(self, Operation::Write | Operation::SetSize)
     }
 }
 
@@ -82,11 +85,34 @@ pub enum Fault {
     /// still show it.
     Io(Operation),
     /// The next operation that takes space finds none; later operations succeed. A write leaves a
-    /// first part of its bytes. For a disk that stays full see [`SimulatedDisk::set_capacity`].
+    /// first part of its bytes.
     DiskFull,
+    /// The disk is full from here on, until the fault is disarmed: no file can be created or grow.
+    /// A write leaves the part that fits. For a disk that fills up see
+    /// [`SimulatedDisk::set_capacity`].
+    DiskStaysFull,
     /// From now on every operation fails and does nothing. A write in progress may leave a first
     /// part. The process or the machine has stopped; the test makes a crash next.
     Stop,
+}
+
+impl Fault {
+    /// Whether an operation finds no space, wherever in a file it writes.
+    pub(super) fn leaves_no_space_for(self, operation: Operation) -> bool {
+        match self {
+            Fault::DiskFull => operation.takes_space(),
+            Fault::DiskStaysFull => operation.takes_a_name(),
+            _ => false,
+        }
+    }
+}
+
+/// How many bytes all files can have after this many operations, with this armed fault.
+pub(super) fn capacity(armed: Option<(u64, Fault)>, operations: u64, capacity: u64) -> u64 {
+    match armed {
+        Some((from, Fault::DiskStaysFull)) if from < operations => 0,
+        _ => capacity,
+    }
 }
 
 /// A mistake of an engine that the disk imitates.

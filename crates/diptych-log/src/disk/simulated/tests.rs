@@ -229,6 +229,22 @@ fn a_full_disk_takes_a_first_part_of_a_write() {
 }
 
 #[test]
+fn a_disk_that_stays_full_takes_what_needs_no_space() {
+    let (disk, file) = disk_with(b"1234");
+    disk.fail_after(1, Fault::DiskStaysFull);
+    disk.create(Path::new("/log/first"), 0).unwrap();
+    for _ in 0..2 {
+        assert_eq!(file.write_at(2, b"cdef").unwrap_err().kind(), ErrorKind::StorageFull);
+        file.write_at(0, b"ab").unwrap();
+        disk.create(Path::new("/log/second"), 0).unwrap_err();
+    }
+    assert_eq!(content(&disk), b"abcd");
+    disk.disarm();
+    file.write_at(2, b"cdef").unwrap();
+    disk.create(Path::new("/log/second"), 0).unwrap();
+}
+
+#[test]
 fn a_stopped_machine_does_nothing_more() {
     let (disk, file) = disk_with(b"1234");
     disk.fail_after(1, Fault::Stop);

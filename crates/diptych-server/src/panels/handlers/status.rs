@@ -25,12 +25,15 @@ use crate::{
 pub(crate) fn status(site: &Site) -> Value {
     let app = &site.app;
     let (log, figures) = (app.identity(), app.stats());
+    let head = app.store().head();
+    let refuses = head.ended().or_else(|| head.paused());
     json!({
         "title": site.entries.title,
         "log": {
             "id": log.id.to_string(),
             "epoch": log.epoch.to_string(),
             "head": app.head().get(),
+            "takes_no_commits": refuses.map(|why| why.to_string()),
         },
         "commands": {
             "accepted": figures.accepted,
@@ -139,6 +142,11 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
     });
     let not_ready: Vec<_> = not_ready.collect();
     match not_ready.is_empty() {
+        // Queries are answered. The reason names files, and no hook admits the callers of this
+        // route.
+        true if site.app.store().head().paused().is_some() => {
+            Ok(json_response("{\"status\":\"ready\",\"commits\":\"paused\"}".into()))
+        }
         true => Ok(json_response("{\"status\":\"ready\"}".into())),
         false => {
             let detail = format!("{}: the status has the reason", not_ready.join("; "));
