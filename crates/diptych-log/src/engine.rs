@@ -23,6 +23,7 @@ use crate::{
     shared::SharedState,
 };
 
+mod archive;
 mod upkeep;
 mod write;
 

@@ -26,12 +26,14 @@
 //! events in the bytes of an index), `catalog` (segments, index parts and segment filters of an
 //! open log), `shared` (what the owners of an open log share). On these stand `append`, `maintain`,
 //! `read` and `open`. `engine` puts their owners together. `read_only` is a log beside its
-//! writer. `backup`, `verify` and `adopt` work on a folder from outside. ARCHITECTURE.md walks
+//! writer. `backup`, `verify` and `adopt` work on a folder from outside, and
+//! `archive` moves complete segments to another one. ARCHITECTURE.md walks
 //! through the rooms; the format is in `docs/format.md`, and backups are described in
 //! `docs/backup.md`.
 
 mod adopt;
 mod append;
+mod archive;
 mod backup;
 mod catalog;
 pub mod disk;
@@ -52,11 +54,12 @@ mod snapshots;
 mod verify;
 
 pub use adopt::{AdoptReport, Adoption, adopt};
+pub use archive::{ArchiveLimit, ArchiveReport, relocate_archive};
 pub use backup::{
     BackupOptions, BackupReport, SealedSegments, backup,
     restore::{RestoreReport, restore},
 };
-pub use error::{BackupError, OpenError, VerifyError};
+pub use error::{ArchiveError, BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
 pub use options::{
     Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, Tuning,
@@ -65,4 +68,4 @@ pub use read::follower::Follower;
 pub use read_only::{BlockingReads, ReadOnlyLog};
 pub use report::{Damage, Stats, VerifyReport};
 pub use snapshots::Snapshots;
-pub use verify::verify;
+pub use verify::{verify, verify_without_archive};

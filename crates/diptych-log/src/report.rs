@@ -10,13 +10,19 @@ pub struct Stats {
     pub identity: LogIdentity,
     /// Its last position, and so how many events it has.
     pub head: Position,
-    /// Segment files.
+    /// Segment files, archived ones included.
     pub segments: u64,
-    /// Bytes used by records and segment headers.
+    /// Bytes used by records and segment headers, in archived segments too.
     pub segment_bytes: u64,
+    /// Segments that are archived ([`Log::archive`](crate::Log::archive)).
+    pub archived_segments: u64,
+    /// Their bytes.
+    pub archived_bytes: u64,
+    /// The folder of the archive, if the log has one.
+    pub archive: Option<PathBuf>,
     /// Bytes of the index files.
     pub index_bytes: u64,
-    /// Bytes that all its files occupy on the disk.
+    /// Bytes that all its files occupy on the disk, without those of the archive.
     pub allocated_bytes: u64,
     /// Events by type, most first.
     pub types: Vec<(String, u64)>,
@@ -45,8 +51,10 @@ pub struct VerifyReport {
     pub events: u64,
     /// Commits.
     pub commits: u64,
-    /// Segment files.
+    /// Segment files that were read.
     pub segments: u64,
+    /// Archived segments that were left out.
+    pub skipped_segments: u64,
     /// Index files that agree with a scan of their segment.
     pub index_files: u64,
     /// Bytes read.

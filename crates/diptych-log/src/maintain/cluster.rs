@@ -51,6 +51,8 @@ pub(crate) struct Breaks<'a> {
     pub(crate) may_change: &'a dyn Fn() -> Result<(), ReadError>,
     /// Called now and then, for work that should not wait as long as clustering takes.
     pub(crate) between: &'a dyn Fn(),
+    /// How many segments are archived. They are the first ones, and stay as they are.
+    pub(crate) archived: u32,
 }
 
 /// The outcome of one step.
@@ -73,6 +75,7 @@ impl Clusterer {
     ) -> Result<Step, ReadError> {
         loop {
             (breaks.may_change)()?;
+            self.next = self.next.max(breaks.archived + 1);
             let parts = next_of(&shared.catalog(), self.next);
             let Some(segment) = parts.first().map(|part| &part.segment) else {
                 return Ok(Step::Done);

@@ -11,6 +11,8 @@
 // The simulated disk and its random numbers come with this feature.
 #![cfg(feature = "testing")]
 
+mod archive;
+mod archive_power;
 mod backup;
 mod backup_kills;
 mod backup_power;
