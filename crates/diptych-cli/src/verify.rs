@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, verify};
+use diptych_log::{
+    Damage, LogOptions, OpenError, VerifyError, VerifyReport, verify, verify_without_archive,
+};
 use diptych_store::{Corruption, Timestamp};
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -18,10 +20,11 @@ use crate::{
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let progress = Progress::new(Some(0));
-    let verified = folder::when_free(args.folder.wait.duration(), || {
-        verify(&args.folder.dir, &LogOptions::default(), |done, total| {
-            progress.bytes(done, Some(total));
-        })
+    let (dir, options) = (&args.folder.dir, LogOptions::default());
+    let show = |done, total| progress.bytes(done, Some(total));
+    let verified = folder::when_free(args.folder.wait.duration(), || match args.without_archive {
+        true => verify_without_archive(dir, &options, show),
+        false => verify(dir, &options, show),
     });
     drop(progress);
     let mut out = io::stdout().lock();
@@ -53,12 +56,20 @@ fn as_text(verified: &VerifyReport, out: &mut impl Write) -> io::Result<()> {
             ("log", verified.identity.to_string()),
             ("events", count(verified.events)),
             ("commits", count(verified.commits)),
-            ("segments", counted(verified.segments, "file")),
+            ("segments", segments(verified)),
             ("index", counted(verified.index_files, "file")),
             ("recorded", recorded(verified.last_recorded_at, Timestamp::now())),
             ("read", BinaryBytes(verified.bytes).to_string()),
         ],
     )
+}
+
+fn segments(verified: &VerifyReport) -> String {
+    let read = counted(verified.segments, "file");
+    match verified.skipped_segments {
+        0 => read,
+        skipped => format!("{read}; archived and not read: {}", count(skipped)),
+    }
 }
 
 /// The JSON output if everything is in order.
@@ -70,6 +81,8 @@ struct IntactOutput {
     events: u64,
     commits: u64,
     segments: u64,
+    /// Archived segments that were not read.
+    skipped_segments: u64,
     index_files: u64,
     bytes: u64,
     last_recorded_at: Option<String>,
@@ -86,6 +99,7 @@ impl IntactOutput {
             events: verified.events,
             commits: verified.commits,
             segments: verified.segments,
+            skipped_segments: verified.skipped_segments,
             index_files: verified.index_files,
             bytes: verified.bytes,
             last_recorded_at: verified.last_recorded_at.map(|at| at.to_string()),

@@ -113,8 +113,7 @@ pub(crate) fn archive(
     if planned.is_empty() && without_stub.is_empty() && is_known {
         return Ok(report(identity, &place, &segments));
     }
-    let root = PathBuf::from(&place.path);
-    let HeldFolder { disk: archive, lock: _lock } = hold::create_and_lock(disk, &root)?;
+    let HeldFolder { disk: archive, lock: _lock } = target.hold(disk)?;
     // Checked again: under the lock no other process changes the folder.
     let place = target.check(&*archive)?;
     target.make(&*archive, &place)?;

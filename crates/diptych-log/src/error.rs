@@ -79,6 +79,12 @@ pub enum OpenError {
         /// The folder.
         folder: String,
     },
+    /// The folder is the archive of a log, and not a log.
+    #[error("{folder} is the archive of a log, and not a log: give the folder of the log itself")]
+    Archive {
+        /// The folder.
+        folder: String,
+    },
     /// The options contradict each other or the format.
     #[error("{problem}")]
     Options {

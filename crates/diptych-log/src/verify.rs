@@ -15,7 +15,7 @@ use crate::{
     disk::Disk,
     error::{BackupError, OpenError, RESTORE, VerifyError, io_error, is_unreachable_archive},
     folder::{
-        Folders, archive, derived,
+        Folders, derived,
         head_file::HEAD_FILE,
         hold,
         listing::{self, SegmentFile},
@@ -23,7 +23,6 @@ use crate::{
         mark::{self, FolderKind},
     },
     format::{
-        archive::SegmentStub,
         chain::Chain,
         frame::{CONTROL, Link},
         frame_order::{self, ArrivalOrder},
@@ -40,6 +39,7 @@ use crate::{
     report::{Damage, VerifyReport},
 };
 
+mod archived;
 mod sums;
 
 use sums::Sums;
@@ -235,18 +235,6 @@ impl<'a> Verifying<'a> {
         }
     }
 
-    /// Leaves the archived segments out, which are the first ones.
-    fn skip_archived(&mut self, segments: &mut Vec<SegmentFile>) {
-        let place = self.evidence.manifest().and_then(|manifest| manifest.archive.as_ref());
-        let Some(upto) = place.map(|place| place.upto) else { return };
-        segments.retain(|segment| segment.sequence > upto);
-        self.runs.retain(|run| run.segment > upto);
-        if let Some(first) = segments.first() {
-            self.begin_at(first);
-            self.skipped = self.checked_segments;
-        }
-    }
-
     fn bytes_in_all(&self, segments: &[SegmentFile]) -> Result<u64, OpenError> {
         let paths = segments.iter().map(|segment| &segment.path);
         let sizes = paths.map(|path| match self.disk.open_read(path, 0) {
@@ -296,24 +284,6 @@ impl<'a> Verifying<'a> {
         self.damaged(&segment.path, 0, format!("it cannot be read: {error}"));
         self.checked_segments += 1;
         self.skip(segment, next);
-    }
-
-    /// Compares the stub of an archived segment with the segment.
-    fn stub_of(&mut self, segment: &SegmentFile, bytes: &[u8]) -> Result<(), OpenError> {
-        let path = archive::stub_of(&segment.path);
-        let stub = match self.disk.open_read(&path, 0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            file => file.and_then(|file| {
-                let size = usize::try_from(file.size()?).unwrap_or(usize::MAX);
-                file.read_at(0, size)
-            }),
-        };
-        let stub = SegmentStub::parse(&stub.map_err(io_error("read", &path))?);
-        if stub.is_none() || stub != SegmentStub::of(bytes) {
-            let what = "the stub of an archived segment says something else than the segment";
-            self.index_damaged(&path, what);
-        }
-        Ok(())
     }
 
     /// Verifies the bytes of a segment. `next` is the position after its last event, if that is

@@ -124,8 +124,9 @@ impl Step<'_> {
             }
             // An interrupted run may have left it, and the log has clustered the segment since.
             Some(found) if !is_same(&found, content) => {
-                let what = "is another segment than that of the log: another copy of the log \
-                            archives there, too; take another folder, and keep this one";
+                let what = "is not the segment of this log: another copy of the log archives \
+                            there, too, or the file is damaged; if no other copy needs it, remove \
+                            it and repeat this";
                 return Err(refused(&path, what));
             }
             _ => {

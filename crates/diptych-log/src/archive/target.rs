@@ -13,7 +13,8 @@ use crate::{
     folder::{
         Folders,
         archive::{self, Archive, FoundMark, MARK},
-        durable_file, hold,
+        durable_file,
+        hold::{self, HeldFolder},
     },
     format::{
         archive::ArchiveMark,
@@ -130,6 +131,16 @@ impl Target {
             ),
         };
         Err(self.refused(what))
+    }
+
+    /// Creates and locks the folder.
+    pub(super) fn hold(&self, disk: &dyn Disk) -> Result<HeldFolder, ArchiveError> {
+        hold::create_and_lock(disk, &self.root()).map_err(|error| match error {
+            OpenError::Held { owner, .. } => {
+                self.refused(format!("is in use by {owner}: try again when its archiving is done"))
+            }
+            error => error.into(),
+        })
     }
 
     /// Makes the folder the archive, as far as it is not yet: its mark, and the folder for the

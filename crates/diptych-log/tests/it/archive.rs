@@ -492,6 +492,24 @@ fn a_copy_reads_in_the_archive_and_never_writes_there() {
 }
 
 #[test]
+fn an_archive_is_not_taken_for_a_log() {
+    let place = Place::new();
+    place.write_archived();
+    let dir = place.at("archive");
+    let refused = [
+        Log::open(&dir, options()).map(drop).unwrap_err(),
+        ReadOnlyLog::open(&dir, options()).map(drop).unwrap_err(),
+        Follower::open(&dir, Position::START, options()).map(drop).unwrap_err(),
+        adopt(&dir, Adoption::Copy, &options()).map(drop).unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(error, OpenError::Archive { .. }), "{error:?}");
+    }
+    let log = place.open();
+    archive(&log, &dir, ArchiveLimit::All).unwrap();
+}
+
+#[test]
 fn an_archived_segment_is_never_clustered() {
     let place = Place::new();
     let unclustered = LogOptions { clustering: Clustering::Off, ..options() };
