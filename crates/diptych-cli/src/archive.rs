@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use diptych_log::{
-    Access, ArchiveError, ArchiveReport, Background, Clustering, LogOptions, relocate_archive,
+    Access, ArchiveError, ArchiveReport, Background, Clustering, Log, LogOptions, relocate_archive,
 };
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -31,10 +31,14 @@ pub(crate) fn run(args: &ArchiveArgs) -> Result<(), Failure> {
         Some(to) => folder::when_free(wait.duration(), || relocate_archive(dir, to, &options))
             .map_err(failure)?,
         None => {
-            let log = folder::when_free(wait.duration(), || {
-                diptych_log::Log::open(dir, options.clone()).map_err(ArchiveError::from)
-            });
-            archive(&log.map_err(failure)?, args)?
+            let open = || Log::open(dir, options.clone()).map_err(ArchiveError::from);
+            let log = folder::when_free(wait.duration(), open).map_err(failure)?;
+            let done = archive(&log, args);
+            // An error of the archiving takes precedence over an error of the close.
+            let closed = log.close();
+            let done = done?;
+            closed?;
+            done
         }
     };
     let mut out = io::stdout().lock();
@@ -44,7 +48,7 @@ pub(crate) fn run(args: &ArchiveArgs) -> Result<(), Failure> {
     Ok(writeln!(out, "{}", as_line(&done))?)
 }
 
-fn archive(log: &diptych_log::Log, args: &ArchiveArgs) -> Result<ArchiveReport, Failure> {
+fn archive(log: &Log, args: &ArchiveArgs) -> Result<ArchiveReport, Failure> {
     let progress = Progress::new(Some(0));
     let to = args.to.clone().unwrap_or_default();
     let done = log.archive(to, args.limit(), |done, total| progress.bytes(done, Some(total)));

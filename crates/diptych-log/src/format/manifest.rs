@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(bytes[160..164], [4, 0, 0, 0]);
         assert_eq!(bytes.len(), 242);
         let bytes = archived().encode();
-        assert_eq!(&bytes[..16], b"DIPTYMAN\x02\0\x02\0\x03\x01\0\0");
+        assert_eq!(&bytes[..16], b"DIPTYMAN\x02\0\x02\0\x01\x01\0\0");
         assert_eq!(&bytes[240..243], [1, 0, 1]);
         assert_eq!(&bytes[243..259], [8; 16]);
         assert_eq!(&bytes[259..], b"\x03\0\0\0\x0c\0/mnt/archive");
