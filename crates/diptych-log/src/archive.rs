@@ -13,7 +13,7 @@ use std::{
 use diptych_store::{LogIdentity, Position, ReadError, Unavailable};
 
 use crate::{
-    archive::{step::Step, target::Target},
+    archive::{segment_move::SegmentMove, target::Target},
     disk::Disk,
     engine::Engine,
     error::{ArchiveError, OpenError, io_error},
@@ -27,7 +27,7 @@ use crate::{
     options::LogOptions,
 };
 
-mod step;
+mod segment_move;
 mod target;
 
 /// Which complete segments are archived. The last complete one always stays.
@@ -120,19 +120,19 @@ pub(crate) fn archive(
     if known.as_ref() != Some(&place) {
         engine.note_archive(&place)?;
     }
-    let mut step = Step { engine, archive: &*archive, place };
+    let mut mover = SegmentMove { engine, archive: &*archive, place };
     for segment in without_stub {
-        step.leave_stub(segment, &listing::read(disk, segment, u64::MAX)?)?;
+        mover.leave_stub(segment, &listing::read(disk, segment, u64::MAX)?)?;
     }
     let all = planned.iter().map(|(_, _, bytes)| bytes).sum();
     let (mut moved, mut done) = (0, 0);
     for (segment, next, bytes) in planned {
         engine.check_changes().map_err(of_log)?;
-        engine.without_clustering(|| step.archive(segment, next.base))?;
+        engine.without_clustering(|| mover.archive(segment, next.base))?;
         (moved, done) = (moved + 1, done + bytes);
         progress(done, all);
     }
-    Ok(ArchiveReport { moved, bytes: done, ..report(identity, &step.place, &segments) })
+    Ok(ArchiveReport { moved, bytes: done, ..report(identity, &mover.place, &segments) })
 }
 
 /// The last segment to archive.
@@ -154,7 +154,7 @@ fn last_of(segments: &[SegmentFile], limit: ArchiveLimit, most: u32) -> u32 {
 }
 
 /// A segment to move, the one after it, and its length.
-type PlannedSegment<'a> = (&'a SegmentFile, &'a SegmentFile, u64);
+type SegmentToMove<'a> = (&'a SegmentFile, &'a SegmentFile, u64);
 
 /// The segments to move: those behind `archived` up to `last`, and before them those that are
 /// archived, but whose files an interrupted run has left.
@@ -163,7 +163,7 @@ fn planned<'a>(
     segments: &'a [SegmentFile],
     archived: u32,
     last: u32,
-) -> Result<Vec<PlannedSegment<'a>>, OpenError> {
+) -> Result<Vec<SegmentToMove<'a>>, OpenError> {
     let mut planned = Vec::new();
     let with_next = segments.iter().zip(segments.iter().skip(1));
     let up_to_last = with_next.filter(|(segment, _)| segment.sequence <= last.max(archived));

@@ -44,7 +44,7 @@ impl ArchiveMark {
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Option<ArchiveMark> {
-        let mut fields = Fields(unsealed(MARK_MAGIC, bytes)?);
+        let mut fields = StubFields(unsealed(MARK_MAGIC, bytes)?);
         Some(ArchiveMark { log: LogId::from_bytes(fields.take()?), id: fields.take()? })
     }
 }
@@ -136,7 +136,7 @@ impl SegmentStub {
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Option<SegmentStub> {
-        let mut fields = Fields(unsealed(STUB_MAGIC, bytes)?);
+        let mut fields = StubFields(unsealed(STUB_MAGIC, bytes)?);
         let (bytes, chain) =
             (u64::from_le_bytes(fields.take()?), u64::from_le_bytes(fields.take()?));
         let count = u32::from_le_bytes(fields.take()?);
@@ -170,10 +170,10 @@ fn unsealed<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Option<&'a [u8]> {
     (is_whole && is_ours).then_some(fields)
 }
 
-/// Fields that are not read yet.
-struct Fields<'a>(&'a [u8]);
+/// StubFields that are not read yet.
+struct StubFields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> StubFields<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;

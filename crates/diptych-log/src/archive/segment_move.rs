@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Moves segments of an open log into its archive, one after another.
-pub(super) struct Step<'a> {
+pub(super) struct SegmentMove<'a> {
     pub(super) engine: &'a Engine,
     /// Reaches the folder of the archive, which the caller holds.
     pub(super) archive: &'a dyn Disk,
@@ -32,7 +32,7 @@ pub(super) struct Step<'a> {
     pub(super) place: ArchivePlace,
 }
 
-impl Step<'_> {
+impl SegmentMove<'_> {
     /// Moves a segment; `next` is the first position of the segment after it. No thread may
     /// cluster it meanwhile.
     pub(super) fn archive(
