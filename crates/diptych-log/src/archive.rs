@@ -60,8 +60,8 @@ pub struct ArchiveReport {
     pub upto: Position,
 }
 
-/// Notes that the archive of the log in the folder `dir` lies in the folder `to` now. No process may
-/// have the log open.
+/// Notes that the archive of the log in the folder `dir` lies in the folder `to` now. No process
+/// may have the log open.
 ///
 /// # Errors
 /// [`ArchiveError`]: the log has no archive, or `to` is not its archive. Nothing was changed.

@@ -235,8 +235,8 @@ fn of_archive(place: &ArchivePlace, sequence: u32, error: io::Error) -> io::Erro
     }
 }
 
-/// Checks that a file of the archive is the segment that was put there, as far as its length and its
-/// header tell.
+/// Checks that a file of the archive is the segment that was put there, as far as its length and
+/// its header tell.
 fn must_be(stub: Option<&SegmentStub>, bytes: u64, front: &[u8]) -> io::Result<()> {
     let header = |stub: &SegmentStub| stub.part(0, segment::HEADER).map(<[u8]>::to_vec);
     let fits = |stub: &SegmentStub| {
