@@ -119,8 +119,8 @@ impl Log {
     ///
     /// Index files and segment filters stay, so a look-up of a name that no event has does not
     /// touch the archive. The log opens and takes commits while the archive is not there; a read of
-    /// archived events is then [`Unavailable::Storage`], with the name of the archive. Only this log
-    /// may use the folder, which is created if missing.
+    /// archived events is then [`Unavailable::Storage`], with the name of the archive. Only this
+    /// log may use the folder, which is created if missing.
     ///
     /// Each segment is verified, copied, synced and read again before its file is removed. If this
     /// fails or is killed, the call can be repeated.

@@ -7,8 +7,8 @@ use crate::disk::Disk;
 /// Bytes that go to the disk in one write.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Writes a large file under another name first, and reads it again before it gets its own name. Its
-/// bytes are durable when this returns, and its name once the folder is synced.
+/// Writes a large file under another name first, and reads it again before it gets its own name.
+/// Its bytes are durable when this returns, and its name once the folder is synced.
 pub(crate) fn put(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     // An earlier attempt may have left one.
