@@ -57,8 +57,8 @@ const SUITES: &[Suite] = &[
     // Ten times the default counts, which are constants of the tests.
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
     long(
-        "loss of power in clusters and backups, longer",
-        &["cluster::", "backup_power::"],
+        "loss of power in clusters, backups and archives, longer",
+        &["cluster::", "backup_power::", "archive_power::"],
         &[("DIPTYCH_SIM_SEEDS", "120")],
     ),
     long(

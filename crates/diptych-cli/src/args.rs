@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use diptych_log::Adoption;
+use diptych_log::{Adoption, ArchiveLimit};
 use diptych_store::{Filter, Position, Timestamp};
 
 use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime};
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     #[command(about = "Take a folder as a log where it is now", after_help = EXIT_CODES)]
     Adopt(AdoptArgs),
+    #[command(about = "Move complete segments to another folder", after_help = EXIT_CODES)]
+    Archive(ArchiveArgs),
     #[command(after_help = EXIT_CODES)]
     Sample(SampleArgs),
     #[command(
@@ -252,6 +254,9 @@ pub(crate) struct VerifyArgs {
     /// Read at most this many bytes in a second while another process has the log open.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub(crate) rate: u64,
+    /// Leave archived segments out. So the archive need not be there.
+    #[arg(long)]
+    pub(crate) without_archive: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -361,6 +366,63 @@ impl AdoptArgs {
             AsWhat { copy: true, .. } => Adoption::Copy,
             AsWhat { replica: true, .. } => Adoption::Replica,
             AsWhat { .. } => Adoption::Moved,
+        }
+    }
+}
+
+/// Move complete segments of a log to another folder, the archive, the oldest first.
+///
+/// Events are read from there as before. Index files stay, so a look-up of a tag or key that no
+/// event has does not touch the archive. The log also opens, takes commits and answers from newer
+/// segments while the archive is not mounted. The last complete segment always stays.
+///
+/// Each segment is verified, copied, synced and read again before its file is removed. If the
+/// program is killed half-way, run the command again. Only this log may use the folder. No other
+/// process may hold the log; a program that has it open calls Log::archive.
+///
+/// Examples:
+///   diptych archive --data bank --to /mnt/large/bank --keep-segments 16
+///   diptych archive --data bank --relocated /mnt/larger/bank
+#[derive(Debug, Args)]
+#[command(about = "Move complete segments to another folder", verbatim_doc_comment)]
+pub(crate) struct ArchiveArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// The folder of the archive: missing, empty, or the archive of this log.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder(),
+        required_unless_present = "relocated"
+    )]
+    pub(crate) to: Option<PathBuf>,
+    /// Only segments without an event after this position.
+    #[arg(long, value_name = "POSITION", value_parser = position, requires = "to")]
+    upto: Option<Position>,
+    /// Keep this many of the last complete segments.
+    #[arg(long, value_name = "SEGMENTS", requires = "to", conflicts_with = "upto")]
+    keep_segments: Option<u32>,
+    /// Move nothing: note that the archive was moved, and is in this folder now.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder(),
+        conflicts_with = "to"
+    )]
+    pub(crate) relocated: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ArchiveArgs {
+    pub(crate) fn limit(&self) -> ArchiveLimit {
+        match (self.upto, self.keep_segments) {
+            (Some(position), _) => ArchiveLimit::Upto(position),
+            (None, Some(keep)) => ArchiveLimit::KeepSegments(keep),
+            (None, None) => ArchiveLimit::All,
         }
     }
 }

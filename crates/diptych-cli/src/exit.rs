@@ -92,7 +92,8 @@ impl From<OpenError> for Failure {
             OpenError::Unfinished { .. }
             | OpenError::Backup { .. }
             | OpenError::Moved { .. }
-            | OpenError::Replica { .. } => Exit::Input,
+            | OpenError::Replica { .. }
+            | OpenError::Archive { .. } => Exit::Input,
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

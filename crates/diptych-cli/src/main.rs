@@ -6,6 +6,7 @@
 mod address;
 mod adopt;
 mod append;
+mod archive;
 mod args;
 mod backup;
 mod batches;
@@ -71,6 +72,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Adopt(args) => adopt::run(&args),
+        Command::Archive(args) => archive::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {

@@ -32,6 +32,7 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
             ("log", stats.identity.to_string()),
             ("events", count(stats.head.get())),
             ("segments", format!("{in_segments} in {}", counted(stats.segments, "file"))),
+            ("archived", archived(stats)),
             ("index", BinaryBytes(stats.index_bytes).to_string()),
             ("on disk", BinaryBytes(stats.allocated_bytes).to_string()),
             ("sources", count(stats.sources)),
@@ -54,6 +55,12 @@ fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+fn archived(stats: &Stats) -> String {
+    let Some(archive) = &stats.archive else { return "none".to_owned() };
+    let bytes = BinaryBytes(stats.archived_bytes);
+    format!("{bytes} in {}, in {}", counted(stats.archived_segments, "file"), archive.display())
+}
+
 /// The statistics as the JSON output has them.
 #[derive(Serialize)]
 struct StatsOutput {
@@ -62,6 +69,9 @@ struct StatsOutput {
     events: u64,
     segments: u64,
     segment_bytes: u64,
+    archived_segments: u64,
+    archived_bytes: u64,
+    archive: Option<String>,
     index_bytes: u64,
     allocated_bytes: u64,
     sources: u64,
@@ -97,6 +107,9 @@ impl From<Stats> for StatsOutput {
             events: stats.head.get(),
             segments: stats.segments,
             segment_bytes: stats.segment_bytes,
+            archived_segments: stats.archived_segments,
+            archived_bytes: stats.archived_bytes,
+            archive: stats.archive.map(|archive| archive.display().to_string()),
             index_bytes: stats.index_bytes,
             allocated_bytes: stats.allocated_bytes,
             sources: stats.sources,

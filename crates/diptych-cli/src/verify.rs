@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use diptych_log::{Damage, LogOptions, OpenError, VerifyError, VerifyReport, scrub, verify};
+use diptych_log::{
+    Damage, LogOptions, OpenError, VerifyError, VerifyReport, scrub, verify, verify_without_archive,
+};
 use diptych_store::{Corruption, Timestamp};
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -20,7 +22,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let progress = Progress::new(Some(0));
     let (dir, options) = (&args.folder.dir, LogOptions::default());
     let show = |done, total| progress.bytes(done, Some(total));
-    let verified = folder::when_free(args.folder.wait.duration(), || verify(dir, &options, show));
+    let verified = folder::when_free(args.folder.wait.duration(), || match args.without_archive {
+        true => verify_without_archive(dir, &options, show),
+        false => verify(dir, &options, show),
+    });
     let is_open = verified.as_ref().is_err_and(MaybeHeld::is_held);
     let verified = match is_open {
         true => scrub(dir, &options, args.rate, show),
@@ -63,12 +68,20 @@ fn as_text(verified: &VerifyReport, is_open: bool, out: &mut impl Write) -> io::
             ("log", verified.identity.to_string()),
             ("events", count(verified.events)),
             ("commits", count(verified.commits)),
-            ("segments", counted(verified.segments, "file")),
+            ("segments", segments(verified)),
             ("index", counted(verified.index_files, "file")),
             ("recorded", recorded(verified.last_recorded_at, Timestamp::now())),
             ("read", BinaryBytes(verified.bytes).to_string()),
         ],
     )
+}
+
+fn segments(verified: &VerifyReport) -> String {
+    let read = counted(verified.segments, "file");
+    match verified.skipped_segments {
+        0 => read,
+        skipped => format!("{read}; archived and not read: {}", count(skipped)),
+    }
 }
 
 /// The JSON output if everything is in order.
@@ -82,6 +95,8 @@ struct IntactOutput {
     events: u64,
     commits: u64,
     segments: u64,
+    /// Archived segments that were not read.
+    skipped_segments: u64,
     index_files: u64,
     bytes: u64,
     last_recorded_at: Option<String>,
@@ -99,6 +114,7 @@ impl IntactOutput {
             events: verified.events,
             commits: verified.commits,
             segments: verified.segments,
+            skipped_segments: verified.skipped_segments,
             index_files: verified.index_files,
             bytes: verified.bytes,
             last_recorded_at: verified.last_recorded_at.map(|at| at.to_string()),

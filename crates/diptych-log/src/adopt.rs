@@ -18,7 +18,7 @@ use crate::{
         listing, manifest,
         mark::{self, FolderKind},
     },
-    format::manifest::{Manifest, Role, Run, State},
+    format::manifest::{ArchivePlace, Manifest, Role, Run, State},
     open::{self, evidence::Evidence},
     options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy},
 };
@@ -51,6 +51,9 @@ pub struct AdoptReport {
 /// The call checks everything that an open checks, except the place. A log whose manifest is
 /// missing or damaged can only be adopted as a copy, because nothing shows whether the log is
 /// whole.
+///
+/// A log that was moved keeps its archive ([`Log::archive`](crate::Log::archive)). A copy and a
+/// replica read in the archive of the log that they were copied from, and never write to it.
 ///
 /// # Errors
 /// The errors of an open. After an error the log is whole, and the call can be repeated. If an
@@ -117,8 +120,11 @@ fn in_place(
     let unknown = Run { boot: String::new(), ..noted.run.clone() };
     let run = if noted.was_open_at_interval() { unknown } else { noted.run };
     let place = disk.place(root).map_err(io_error("ask for the place of", root))?;
+    // A replica is a copy, and only reads in the archive of its log.
+    let only_reads = |of: &ArchivePlace| of.only_reads || role == Some(Role::Replica);
+    let archive = noted.archive.map(|of| ArchivePlace { only_reads: only_reads(&of), ..of });
     let role = role.unwrap_or(noted.role);
-    let adopted = Manifest { run, place, role, restored_from: None, ..noted };
+    let adopted = Manifest { run, place, role, restored_from: None, archive, ..noted };
     manifest::replace(&*disk, root, &adopted)?;
     drop(lock);
     report(&*disk, root)

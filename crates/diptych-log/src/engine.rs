@@ -27,6 +27,7 @@ use crate::{
     shared::SharedState,
 };
 
+mod archive;
 mod pause;
 mod upkeep;
 mod write;

@@ -80,6 +80,12 @@ pub enum OpenError {
         /// The folder.
         folder: String,
     },
+    /// The folder is the archive of a log, and not a log.
+    #[error("{folder} is the archive of a log, and not a log: give the folder of the log itself")]
+    Archive {
+        /// The folder.
+        folder: String,
+    },
     /// The options contradict each other or the format.
     #[error("{problem}")]
     Options {
@@ -182,6 +188,29 @@ pub enum BackupError {
     Damaged(Vec<Damage>),
     /// A folder is locked by another process or unfinished, a file is damaged, or the operating
     /// system refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Why segments could not be archived.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The folder cannot be the archive of this log. Nothing was changed.
+    #[error("{folder} {problem}")]
+    Target {
+        /// The folder.
+        folder: String,
+        /// The reason, and advice.
+        problem: String,
+    },
+    /// A segment is damaged. It stays where it is.
+    #[error("{}", places(.0))]
+    Damaged(Vec<Damage>),
+    /// The log is closed, is a backup, or has stopped taking commits.
+    #[error(transparent)]
+    Log(#[from] Unavailable),
+    /// A folder is held, a file is damaged, or the operating system refused.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
@@ -289,9 +318,36 @@ fn advice(cause: &io::Error) -> Option<&'static str> {
         (_, ErrorKind::PermissionDenied) => {
             Some("give the user of this process access to the files of the log")
         }
+        _ if is_unreachable_archive(cause) => Some(
+            "mount the archive there, or say where it is now with `diptych archive --relocated`",
+        ),
         // The error may be wrapped in an `OtherFile`, which names another file.
         _ => cause.get_ref()?.source()?.downcast_ref().and_then(advice),
     }
+}
+
+/// The archive of a log is not where the log says: it is no damage, and may be there later.
+#[derive(Debug, thiserror::Error)]
+#[error("the archive of the log, {folder}, {problem}")]
+struct UnreachableArchive {
+    folder: String,
+    problem: String,
+    #[source]
+    cause: Option<io::Error>,
+}
+
+/// The error for an archive that is not where it should be, or that is another one.
+pub(crate) fn unreachable_archive(
+    folder: &str,
+    problem: String,
+    cause: Option<io::Error>,
+) -> io::Error {
+    io::Error::other(UnreachableArchive { folder: folder.to_owned(), problem, cause })
+}
+
+/// Whether an error says that the archive is not where it should be.
+pub(crate) fn is_unreachable_archive(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<UnreachableArchive>())
 }
 
 /// An error of the operating system on a file other than the requested one.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub(crate) mod archive;
+pub(crate) mod archived_disk;
 pub(crate) mod derived;
 pub(crate) mod durable_file;
 pub(crate) mod head_file;

@@ -30,13 +30,15 @@
 //! - `shared`: the state that the owners of an open log share
 //!
 //! Above these are `append`, `maintain`, `read` and `open`. Above them, `engine` puts their owners
-//! together. `read_only` reads a log while another process may write to it. `backup`, `verify` and
-//! `adopt` work on the folder of a log that this process has not opened. ARCHITECTURE.md walks
+//! together. `archive` moves complete segments to another folder. `read_only` reads a log while
+//! another process may write to it. `backup`, `verify` and `adopt` work on the folder of a log that
+//! this process has not opened. ARCHITECTURE.md walks
 //! through the rooms. The format is in `docs/format.md`, and backups are described in
 //! `docs/backup.md`.
 
 mod adopt;
 mod append;
+mod archive;
 mod backup;
 mod catalog;
 pub mod disk;
@@ -57,11 +59,12 @@ mod snapshots;
 mod verify;
 
 pub use adopt::{AdoptReport, Adoption, adopt};
+pub use archive::{ArchiveLimit, ArchiveReport, relocate_archive};
 pub use backup::{
     BackupOptions, BackupReport, SealedSegments, backup,
     restore::{RestoreReport, restore},
 };
-pub use error::{BackupError, OpenError, VerifyError};
+pub use error::{ArchiveError, BackupError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
 pub use options::{
     Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, ScrubSchedule,
@@ -71,4 +74,4 @@ pub use read::follower::Follower;
 pub use read_only::{BlockingReads, ReadOnlyLog};
 pub use report::{Damage, ScrubOutcome, ScrubReport, Stats, VerifyReport};
 pub use snapshots::Snapshots;
-pub use verify::{scrub::scrub, verify};
+pub use verify::{scrub::scrub, verify, verify_without_archive};

@@ -16,10 +16,11 @@ use pollster::block_on;
 
 use crate::{
     append::accept::Writes,
+    archive::{self, ArchiveLimit, ArchiveReport},
     backup::{BackupReport, BackupSource, SealedSegments},
     disk::Disk,
     engine::Engine,
-    error::{BackupError, OpenError, VerifyError},
+    error::{ArchiveError, BackupError, OpenError, VerifyError},
     folder::Folders,
     format::head::PublishedHead,
     options::{Background, LogOptions},
@@ -128,6 +129,30 @@ impl Log {
         let (disk, root) = self.place();
         let from = BackupSource { disk: &*disk, folders: &Folders::new(&root), end };
         from.back_up(dir.as_ref(), sealed, progress)
+    }
+
+    /// Moves complete segments of this log to another folder, the archive, the oldest first. They
+    /// are read from there as before. Commits and reads go on meanwhile. `progress` gets the bytes
+    /// done so far and the total.
+    ///
+    /// Index files and segment filters stay, so a look-up of a name that no event has does not
+    /// touch the archive. The log opens and takes commits while the archive is not there; a read of
+    /// archived events is then [`Unavailable::Storage`], with the name of the archive. Only this
+    /// log may use the folder, which is created if missing.
+    ///
+    /// Each segment is verified, copied, synced and read again before its file is removed. If this
+    /// fails or is killed, the call can be repeated.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]: the folder is not the archive of this log, a segment is damaged, a file
+    /// cannot be used. Segments that were moved before stay archived.
+    pub fn archive(
+        &self,
+        to: impl AsRef<Path>,
+        limit: ArchiveLimit,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<ArchiveReport, ArchiveError> {
+        archive::archive(&self.0.engine, to.as_ref(), limit, progress)
     }
 
     /// Verifies this log while it is open and written to, up to the commit that is published now,

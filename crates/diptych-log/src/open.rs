@@ -24,7 +24,7 @@ use crate::{
     format::{
         frame,
         head::PublishedHead,
-        manifest::{Manifest, State},
+        manifest::{ArchivePlace, Manifest, State},
         segment::{self, Head, Header, Order},
     },
     index::{Columns, Seed, index_file},
@@ -128,7 +128,10 @@ pub(crate) fn in_new_epoch(
     let mut listed = opening.list_segments()?;
     let end = opening.find_end(&mut listed, &options, &here)?;
     let mut parts = opening.sealed_parts(&listed, &end.last.header)?;
-    let manifest = Manifest { restored_from, ..opening.manifest_of(&end, &here)? };
+    let manifest = opening.manifest_of(&end, &here)?;
+    // The archive belongs to the log that this one was copied from.
+    let archive = manifest.archive.map(|archive| ArchivePlace { only_reads: true, ..archive });
+    let manifest = Manifest { restored_from, archive, ..manifest };
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();

@@ -10,13 +10,19 @@ pub struct Stats {
     pub identity: LogIdentity,
     /// The last position of the log. This is also the number of its events.
     pub head: Position,
-    /// Segment files.
+    /// Segment files, archived ones included.
     pub segments: u64,
-    /// Bytes of records and segment headers.
+    /// Bytes of records and segment headers, in archived segments too.
     pub segment_bytes: u64,
+    /// Segments that are archived ([`Log::archive`](crate::Log::archive)).
+    pub archived_segments: u64,
+    /// Their bytes.
+    pub archived_bytes: u64,
+    /// The folder of the archive, if the log has one.
+    pub archive: Option<PathBuf>,
     /// Bytes of the index files.
     pub index_bytes: u64,
-    /// Bytes that all files of the log occupy on the disk.
+    /// Bytes that all files of the log occupy on the disk, without those of the archive.
     pub allocated_bytes: u64,
     /// Number of events of each type, in descending order.
     pub types: Vec<(String, u64)>,
@@ -48,8 +54,10 @@ pub struct VerifyReport {
     pub events: u64,
     /// Number of commits.
     pub commits: u64,
-    /// Segment files.
+    /// Segment files that were read.
     pub segments: u64,
+    /// Archived segments that were left out.
+    pub skipped_segments: u64,
     /// Number of index files; each agrees with a scan of its segment.
     pub index_files: u64,
     /// Number of bytes that were read.

@@ -1,6 +1,9 @@
 //! Verifying a whole log by reading it. Changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
 
 use diptych_store::{Corruption, LogIdentity, Position, Timestamp};
 
@@ -10,7 +13,7 @@ use crate::{
         rebuild::{LastCommit, Rebuilt},
     },
     disk::Disk,
-    error::{BackupError, OpenError, RESTORE, VerifyError, io_error},
+    error::{BackupError, OpenError, RESTORE, VerifyError, io_error, is_unreachable_archive},
     folder::{
         Folders, derived,
         head_file::HEAD_FILE,
@@ -36,6 +39,7 @@ use crate::{
     report::{Damage, VerifyReport},
 };
 
+mod archived;
 pub(crate) mod scrub;
 pub(crate) mod scrubs;
 mod sums;
@@ -56,9 +60,38 @@ use sums::Sums;
 pub fn verify(
     dir: impl AsRef<Path>,
     options: &LogOptions,
+    progress: impl FnMut(u64, u64),
+) -> Result<VerifyReport, VerifyError> {
+    verify_from(dir.as_ref(), options, Scope::Everything, progress)
+}
+
+/// As [`verify`], but archived segments ([`Log::archive`](crate::Log::archive)) are not read, and
+/// their index files are not checked. So it needs no archive.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_without_archive(
+    dir: impl AsRef<Path>,
+    options: &LogOptions,
+    progress: impl FnMut(u64, u64),
+) -> Result<VerifyReport, VerifyError> {
+    verify_from(dir.as_ref(), options, Scope::WithoutArchive, progress)
+}
+
+/// The segments that are verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    WithoutArchive,
+}
+
+fn verify_from(
+    root: &Path,
+    options: &LogOptions,
+    scope: Scope,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<VerifyReport, VerifyError> {
-    let folders = Folders::new(dir.as_ref());
+    let folders = Folders::new(root);
     let disk = &*hold::pin(&*options.disk, &folders.root)?;
     if !has_log(disk, &folders)? {
         return Err(hold::no_log(&folders.root).into());
@@ -66,6 +99,9 @@ pub fn verify(
     let _lock = hold::lock_shared(disk, &folders.root)?;
     let mut verifying = Verifying::new(disk, &folders)?;
     let mut segments = listing::segments(disk, &folders)?;
+    if scope == Scope::WithoutArchive {
+        verifying.skip_archived(&mut segments);
+    }
     if let Some(end) = verifying.backup {
         segments.retain(|segment| segment.sequence <= end.segment);
     }
@@ -134,6 +170,8 @@ pub(crate) struct Verifying<'a> {
     events: u64,
     commits: u64,
     checked_segments: u64,
+    /// Those of them that were not read.
+    skipped: u64,
     index_files: u64,
     bytes: u64,
     damage: Vec<Damage>,
@@ -180,6 +218,7 @@ impl<'a> Verifying<'a> {
             events: 0,
             commits: 0,
             checked_segments: 0,
+            skipped: 0,
             index_files: 0,
             bytes: 0,
             damage: Vec::new(),
@@ -205,9 +244,10 @@ impl<'a> Verifying<'a> {
 
     fn bytes_in_all(&self, segments: &[SegmentFile]) -> Result<u64, OpenError> {
         let paths = segments.iter().map(|segment| &segment.path);
-        let sizes = paths.map(|path| {
-            let file = self.disk.open_read(path, 0).map_err(io_error("open", path))?;
-            file.size().map_err(io_error("look at", path))
+        let sizes = paths.map(|path| match self.disk.open_read(path, 0) {
+            // It is reported when it is read.
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(0),
+            file => file.map_err(io_error("open", path))?.size().map_err(io_error("look at", path)),
         });
         sizes.sum()
     }
@@ -219,7 +259,14 @@ impl<'a> Verifying<'a> {
 
     fn segment(&mut self, segment: &SegmentFile, next: Option<Position>) -> Result<(), OpenError> {
         let path = &segment.path;
-        let file = self.disk.open_read(path, 0).map_err(io_error("open", path))?;
+        let file = match self.disk.open_read(path, 0) {
+            // It is archived, and missing there.
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                self.unreadable(segment, next, &error);
+                return Ok(());
+            }
+            file => file.map_err(io_error("open", path))?,
+        };
         let mut size = file.size().map_err(io_error("look at", path))?;
         let last_of_backup = self.backup.filter(|end| end.segment == segment.sequence);
         if let Some(end) = last_of_backup {
@@ -228,14 +275,22 @@ impl<'a> Verifying<'a> {
         let length = usize::try_from(size).unwrap_or(usize::MAX);
         let bytes = match file.read_at(0, length) {
             Ok(bytes) => bytes,
+            Err(error) if is_unreachable_archive(&error) => {
+                return Err(io_error("read", path)(error));
+            }
             Err(error) => {
-                self.damaged(path, 0, format!("it cannot be read: {error}"));
-                self.checked_segments += 1;
-                self.skip(segment, next);
+                self.unreadable(segment, next, &error);
                 return Ok(());
             }
         };
+        self.stub_of(segment, &bytes)?;
         self.content(segment, &bytes, next.or(last_of_backup.map(|end| end.position.plus(1))))
+    }
+
+    fn unreadable(&mut self, segment: &SegmentFile, next: Option<Position>, error: &io::Error) {
+        self.damaged(&segment.path, 0, format!("it cannot be read: {error}"));
+        self.checked_segments += 1;
+        self.skip(segment, next);
     }
 
     /// Verifies the bytes of a segment. `next` is the position after its last event, if that is
@@ -529,7 +584,8 @@ impl<'a> Verifying<'a> {
             identity,
             events: self.events,
             commits: self.commits,
-            segments: self.checked_segments,
+            segments: self.checked_segments - self.skipped,
+            skipped_segments: self.skipped,
             index_files: self.index_files,
             bytes: self.bytes,
             last_recorded_at: (self.time != i64::MIN).then(|| Timestamp::from_micros(self.time)),

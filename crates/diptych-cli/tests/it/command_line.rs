@@ -6,14 +6,16 @@ use crate::program::{Program, run};
 fn help_shows_commands_and_exit_codes() {
     let ran = run(&["--help"]);
     ran.ended(0, "");
-    for said in ["append", "read", "tail", "stats", "verify", "adopt", "sample", "Exit codes:"] {
+    for said in
+        ["append", "read", "tail", "stats", "verify", "adopt", "archive", "sample", "Exit codes:"]
+    {
         assert!(ran.stdout.contains(said), "{said}");
     }
 }
 
 #[test]
 fn every_command_has_help_with_the_exit_codes() {
-    for command in ["append", "read", "tail", "stats", "verify", "adopt", "sample"] {
+    for command in ["append", "read", "tail", "stats", "verify", "adopt", "archive", "sample"] {
         let ran = run(&[command, "--help"]);
         ran.ended(0, "");
         assert!(ran.stdout.contains("outcome of a commit is unknown"), "{command}");

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod adopt;
+mod archive;
 mod backup;
 mod browser;
 mod command_line;

@@ -21,7 +21,7 @@ use crate::{
     format::{
         frame::{self, Link},
         head::PublishedHead,
-        manifest::{ActiveSegment, Manifest, SealedSegment, State},
+        manifest::{ActiveSegment, ArchivePlace, Manifest, SealedSegment, State},
         segment::{self, Header},
     },
     maintain::indexer::IndexJob,
@@ -271,6 +271,30 @@ impl Writer {
         manifest.state = State::Clean;
         (manifest.active.end, manifest.active.position) = (self.written, position);
         self.replace_manifest(shared)
+    }
+
+    /// Where the archived segments lie.
+    pub(crate) fn archive_place(&self) -> Option<&ArchivePlace> {
+        self.manifest.as_ref()?.archive.as_ref()
+    }
+
+    /// Notes in the manifest where the archived segments lie. If that fails, the manifest has the
+    /// older note or this one.
+    pub(crate) fn note_archive(
+        &mut self,
+        shared: &SharedState,
+        place: &ArchivePlace,
+    ) -> Result<(), OpenError> {
+        let Some(manifest) = &mut self.manifest else { return Ok(()) };
+        let older = manifest.archive.replace(place.clone());
+        let replaced = self.replace_manifest(shared);
+        if replaced.is_err()
+            && let Some(manifest) = &mut self.manifest
+        {
+            // The next manifest must not rest on a step that may not have happened.
+            manifest.archive = older;
+        }
+        replaced
     }
 
     /// Whether the log is about to continue in a newer format.

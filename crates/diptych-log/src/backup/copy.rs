@@ -14,7 +14,7 @@ use crate::{
     disk::Disk,
     error::{BackupError, OpenError, corruption, io_error},
     folder::{
-        Folders,
+        Folders, durable_file,
         listing::{self, SegmentFile},
     },
     format::{
@@ -24,9 +24,6 @@ use crate::{
     },
     verify::Verifying,
 };
-
-/// Number of bytes in one write.
-const CHUNK_BYTES: usize = 1 << 20;
 
 pub(crate) struct Copy<'a> {
     pub(crate) disk: &'a dyn Disk,
@@ -279,24 +276,7 @@ impl Copy<'_> {
     /// Writes the file under a temporary name, syncs it, and reads it again before it gets its own
     /// name.
     fn write(&self, to: &Path, content: &[u8]) -> Result<(), OpenError> {
-        let temporary = self.temporary(to);
-        let written = || {
-            let file = self.disk.create(&temporary, 0)?;
-            let chunks = content.chunks(CHUNK_BYTES);
-            for (offset, chunk) in (0..).step_by(CHUNK_BYTES).zip(chunks) {
-                file.write_at(offset, chunk)?;
-            }
-            file.sync()?;
-            if file.read_at(0, content.len())? != content {
-                return Err(std::io::Error::other("the file does not have the bytes just written"));
-            }
-            self.disk.rename(&temporary, to)
-        };
-        written().map_err(|error| {
-            // A useless file should not keep a full disk full.
-            let _ = self.disk.remove(&temporary);
-            io_error("write", to)(error)
-        })
+        durable_file::put(self.disk, to, content).map_err(io_error("write", to))
     }
 
     fn temporary(&self, path: &Path) -> PathBuf {

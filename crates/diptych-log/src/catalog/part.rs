@@ -19,11 +19,11 @@ use crate::{
     error::{corruption, read_failed},
     folder::{Folders, derived},
     format::{
-        chain::Chain,
-        frame::Link,
+        chain::{Chain, Checkpoint},
+        frame::{self, Link},
         frame_order,
         recovery::{self, ScanStart},
-        segment,
+        segment::{self, Head},
     },
     index::{
         Columns, Coverage, Index, IndexFile, Newest, Seed,
@@ -219,16 +219,23 @@ impl IndexPart {
         may_be_replaced: bool,
         (path, last, seed): (&Path, Position, Seed),
     ) -> Result<IndexFile, ReadError> {
-        let published = self.segment.published(disk);
-        let published = published.map_err(|error| read_failed(&self.segment.path, error))?;
+        if let Some(run) = self.bound_to_stub(disk, path, last)? {
+            return Ok(run);
+        }
+        let published = match self.segment.published(disk) {
+            Ok(published) => published,
+            // It may be archived by now, and the archive not be there.
+            Err(error) => {
+                let bound = self.bound_to_stub(disk, path, last)?;
+                return bound.ok_or_else(|| read_failed(&self.segment.path, error));
+            }
+        };
         let checksum = published.head.checksum;
         let found = self.map_file(disk, path)?.map(prefetch::ask_for_file);
         let link = self.segment.link(disk);
         let link = link.map_err(|error| read_failed(&self.segment.path, error))?;
         let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
-            run.first() == self.first
-                && run.first().plus(u64::from(run.len())) == last.plus(1)
-                && coverage.segment == self.segment.sequence
+            self.is_about(run, coverage, last)
                 && coverage.checksum == checksum
                 && is_bound(run, coverage, &published, link)
         });
@@ -255,6 +262,41 @@ impl IndexPart {
         }
         // After a failed write the damaged file may still have that name.
         self.built(written.ok().and_then(IndexFile::parse).or_else(|| IndexFile::parse(file)))
+    }
+
+    /// Whether an index file is about the events of this part.
+    fn is_about(&self, run: &IndexFile, coverage: &Coverage, last: Position) -> bool {
+        run.first() == self.first
+            && run.first().plus(u64::from(run.len())) == last.plus(1)
+            && coverage.segment == self.segment.sequence
+    }
+
+    /// The index file of an archived segment, if the stub of the segment shows that it was made
+    /// from these records. So a look-up need not read the archive.
+    fn bound_to_stub(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        last: Position,
+    ) -> Result<Option<IndexFile>, ReadError> {
+        let stub = self.segment.stub(disk);
+        let stub = stub.map_err(|error| read_failed(&self.segment.path, error))?;
+        let Some(stub) = stub else { return Ok(None) };
+        let Some(header) = stub.header() else { return Ok(None) };
+        let found = self.map_file(disk, path)?.map(prefetch::ask_for_file);
+        let fits = found.and_then(IndexFile::parse).filter(|(run, coverage)| {
+            let chain = match coverage.proof {
+                0 => Some(Chain::from_u64(stub.chain())),
+                proof => stub
+                    .part(proof, frame::CHECKPOINT)
+                    .and_then(|bytes| Checkpoint::at(bytes, &Head::of(&header)))
+                    .map(|checkpoint| checkpoint.chain),
+            };
+            self.is_about(run, coverage, last)
+                && coverage.checksum == header.checksum()
+                && chain == Some(coverage.chain)
+        });
+        Ok(fits.map(|(run, _)| run))
     }
 
     fn built(&self, parsed: Option<(IndexFile, Coverage)>) -> Result<IndexFile, ReadError> {

@@ -18,7 +18,9 @@ use crate::{
     catalog::maps::{CacheEntry, Maps},
     disk::{Disk, DiskFile},
     error::{of_other_file, sync_failed},
+    folder::archive,
     format::{
+        archive::SegmentStub,
         chain,
         frame::{self, Link},
         segment::{HEADER, Head, Header, Order, file_name, foreign, may_precede},
@@ -188,6 +190,24 @@ impl Segment {
     /// segment, or none follows yet.
     pub(crate) fn link(&self, disk: &dyn Disk) -> io::Result<Option<Link>> {
         self.following(disk).map(|following| following.link)
+    }
+
+    /// The stub of the segment, if it is archived and both are the same segment, as far as the next
+    /// one tells. The segment itself is not read.
+    pub(crate) fn stub(&self, disk: &dyn Disk) -> io::Result<Option<SegmentStub>> {
+        if !self.is_sealed() {
+            return Ok(None);
+        }
+        let Some(stub) = archive::read_stub(disk, &self.path)? else { return Ok(None) };
+        let following = self.following(disk)?;
+        let goes_on = |link: &Link| (link.chain, link.bytes) == (stub.chain(), stub.bytes());
+        let header = stub.part(0, HEADER).and_then(|bytes| self.own(bytes).ok());
+        let Some(header) = header.filter(|_| following.link.as_ref().is_some_and(goes_on)) else {
+            return Ok(None);
+        };
+        let before_next = following.identity.is_some_and(|id| may_precede(header.identity, id));
+        let is_known = *self.seal.get_or_init(|| header.checksum()) == header.checksum();
+        Ok((before_next && is_known).then_some(stub))
     }
 
     fn following(&self, disk: &dyn Disk) -> io::Result<Following> {

@@ -153,7 +153,8 @@ impl Engine {
         // Clustering takes longer than the index should wait.
         let between =
             || self.indexer.take_waiting().into_iter().for_each(|job| drop(self.index(job)));
-        let breaks = Breaks { may_change: &|| self.check_changes(), between: &between };
+        let archived = self.archived_segments();
+        let breaks = Breaks { may_change: &|| self.check_changes(), between: &between, archived };
         match clusterer.cluster_next(&self.shared, &breaks) {
             Ok(Step::Done) => None,
             Ok(Step::Clustered(took)) => {
@@ -176,9 +177,8 @@ impl Engine {
     /// Clusters every segment that can be clustered, including those that failed before.
     pub(crate) fn cluster_all(&self) -> Result<(), ReadError> {
         let (mut anew, mut all) = (Clusterer::default(), Ok(()));
-        let breaks = Breaks { may_change: &|| self.check_changes(), between: &|| {} };
         // A segment that is complete for the caller may still wait for its index file.
-        (breaks.may_change)()?;
+        self.check_changes()?;
         self.flush().map_err(|error| error.cause)?;
         if !self.is_inline() {
             self.acceptor.wait_for_parts();
@@ -186,6 +186,9 @@ impl Engine {
         loop {
             let step = {
                 let _one_at_a_time = self.clusterer.lock();
+                let may_change: &dyn Fn() -> Result<(), ReadError> = &|| self.check_changes();
+                let archived = self.archived_segments();
+                let breaks = Breaks { may_change, between: &|| {}, archived };
                 anew.cluster_next(&self.shared, &breaks)?
             };
             match step {
@@ -198,7 +201,7 @@ impl Engine {
 
     /// Whether files may be changed: not those of a backup, none after a failure, and none while
     /// there is no space.
-    fn check_changes(&self) -> Result<(), ReadError> {
+    pub(crate) fn check_changes(&self) -> Result<(), ReadError> {
         self.shared.check_open()?;
         match self.acceptor.ended().or_else(|| self.acceptor.writer_paused()) {
             None => Ok(()),

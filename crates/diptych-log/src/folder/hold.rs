@@ -5,7 +5,7 @@ use std::{io::ErrorKind, path::Path, sync::Arc, thread, time::Duration};
 use crate::{
     disk::{Disk, DiskLock, LockError, has_ended},
     error::{OpenError, io_error},
-    folder::Folders,
+    folder::{Folders, archived_disk::ArchivedDisk},
 };
 
 /// Attempts to lock a folder, and the pause between them.
@@ -21,23 +21,28 @@ pub(crate) struct HeldFolder {
 
 /// Creates the missing folders of a log, and locks the log.
 pub(crate) fn create_and_hold(disk: &dyn Disk, folders: &Folders) -> Result<HeldFolder, OpenError> {
-    let root = folders.root.as_path();
-    if let Some(above) = above(root)
-        && !is_in(disk, root, above)?
-    {
-        create(disk, root)?;
-    }
-    let held = hold(disk, root)?;
+    let held = create_and_lock(disk, &folders.root)?;
     create(&*held.disk, &folders.segments)?;
     let index = &folders.index;
-    if !is_in(&*held.disk, index, root)? {
+    if !is_in(&*held.disk, index, &folders.root)? {
         held.disk.create_dir(index).map_err(io_error("create", index))?;
     }
     Ok(held)
 }
 
+/// Creates a missing folder durably, and locks it.
+pub(crate) fn create_and_lock(disk: &dyn Disk, root: &Path) -> Result<HeldFolder, OpenError> {
+    if let Some(above) = above(root)
+        && !is_in(disk, root, above)?
+    {
+        create(disk, root)?;
+    }
+    hold(disk, root)
+}
+
 fn hold(disk: &dyn Disk, root: &Path) -> Result<HeldFolder, OpenError> {
     let disk = disk.pin(root).map_err(io_error("open", root))?;
+    let disk = ArchivedDisk::of(disk, root);
     let lock = lock(&*disk, root)?;
     // Another folder may have taken its place before it was locked.
     disk.check_place(root).map_err(io_error("hold", root))?;
@@ -46,10 +51,11 @@ fn hold(disk: &dyn Disk, root: &Path) -> Result<HeldFolder, OpenError> {
 
 /// The disk that reaches the files of a log through its folder, which must exist.
 pub(crate) fn pin(disk: &dyn Disk, root: &Path) -> Result<Arc<dyn Disk>, OpenError> {
-    disk.pin(root).map_err(|error| match error.kind() {
+    let pinned = disk.pin(root).map_err(|error| match error.kind() {
         ErrorKind::NotFound => no_log(root),
         _ => io_error("open", root)(error),
-    })
+    })?;
+    Ok(ArchivedDisk::of(pinned, root))
 }
 
 pub(crate) fn no_log(root: &Path) -> OpenError {
@@ -60,7 +66,7 @@ pub(crate) fn no_log(root: &Path) -> OpenError {
 /// Creates a folder and the missing ones above it, from the top, and makes each name durable before
 /// anything is created below it. After an interrupted open only the lowest folder that exists can
 /// still be lost, so its name is made durable again.
-fn create(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn create(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let mut missing = Vec::new();
     let mut there = dir;
     while let Some(above) = above(there) {

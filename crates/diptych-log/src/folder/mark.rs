@@ -12,7 +12,10 @@ use diptych_store::{Corruption, LogIdentity, Position};
 use crate::{
     disk::Disk,
     error::{OpenError, io_error},
-    folder::durable_file,
+    folder::{
+        archive::{self, FoundMark},
+        durable_file,
+    },
     format::head::PublishedHead,
 };
 
@@ -31,8 +34,12 @@ pub(crate) enum FolderKind {
 }
 
 /// # Errors
+/// [`OpenError::Archive`] if it is the archive of a log.
 /// [`OpenError::Unfinished`] if a restore or a first backup into the folder was not finished.
 pub(crate) fn kind(disk: &dyn Disk, root: &Path) -> Result<FolderKind, OpenError> {
+    if let FoundMark::Whole(_) = archive::mark_in(disk, root).map_err(io_error("read", root))? {
+        return Err(OpenError::Archive { folder: root.display().to_string() });
+    }
     let unfinished =
         |what, advice| OpenError::Unfinished { folder: root.display().to_string(), what, advice };
     if read(disk, root, RESTORE)?.is_some() {

@@ -4,11 +4,17 @@
 
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
 
-use crate::disk::{FileSystemId, FolderPlace};
+use crate::{
+    disk::{FileSystemId, FolderPlace},
+    format::archive::ArchiveId,
+};
 
 const MAGIC: &[u8; 8] = b"DIPTYMAN";
-/// The version of the manifest that this program writes.
-const FORMAT: u16 = 1;
+/// The newest version of the manifest that this program reads.
+const FORMAT: u16 = 2;
+/// The version that it writes for a log without archived segments. Older programs read only this
+/// one: they do not know where to find archived segments.
+const WITHOUT_ARCHIVE: u16 = 1;
 /// Bytes before the fields.
 const HEADER: usize = 20;
 /// Largest number of bytes of the name of a run of the machine.
@@ -20,8 +26,8 @@ pub(crate) const MOST_BYTES: usize = 64 << 10;
 ///
 /// ```text
 ///   0  magic      8 bytes "DIPTYMAN"
-///   8  format     u16     1
-///  10  oldest     u16     the oldest format whose readers understand it
+///   8  format     u16     1, or 2 with an archive
+///  10  oldest     u16     the oldest format whose readers understand it: the same
 ///  12  length     u32     bytes of the fields, which follow the checksum
 ///  16  checksum   u32     CRC-32C of all other bytes
 ///  20  log id     16 bytes
@@ -40,7 +46,9 @@ pub(crate) const MOST_BYTES: usize = 64 << 10;
 /// 160  active     u32 sequence, u64 base, u64 end, u64 position
 /// 188  sealed     u32 sequence (0: unknown), u64 bytes, u64 chain
 /// 208  restored   log id (16 bytes), u64 epoch, u64 position; zeros if not restored
-/// 240  archives   u16     0; others are reserved for segments that lie elsewhere
+/// 240  archives   u16     0, or 1: the fields behind it are there
+/// 242  archive    u8 role (0 owner, 1 reader), 16 bytes id, u32 last archived sequence,
+///                 u16 length and bytes of its path, UTF-8
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -56,7 +64,24 @@ pub(crate) struct Manifest {
     pub(crate) sealed: Option<SealedSegment>,
     /// The backup that the log was restored from, until it is first opened.
     pub(crate) restored_from: Option<(LogIdentity, Position)>,
+    /// Where its archived segments lie.
+    pub(crate) archive: Option<ArchivePlace>,
 }
+
+/// Where the first segments of a log lie, if they are archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ArchivePlace {
+    /// The folder of the archive.
+    pub(crate) path: String,
+    pub(crate) id: ArchiveId,
+    /// The last archived segment, and so how many there are; 0 if none is yet.
+    pub(crate) upto: u32,
+    /// The log is a copy of the one that the archive belongs to: it only reads there.
+    pub(crate) only_reads: bool,
+}
+
+/// The longest path of an archive, in bytes, which bounds the manifest.
+pub(crate) const ARCHIVE_PATH: usize = 4096;
 
 /// Whether the log takes commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,8 +168,9 @@ impl Manifest {
         let fields = self.fields();
         let mut bytes = Vec::with_capacity(HEADER + fields.len());
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&FORMAT.to_le_bytes());
-        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        let format = if self.archive.is_some() { FORMAT } else { WITHOUT_ARCHIVE };
+        bytes.extend_from_slice(&format.to_le_bytes());
+        bytes.extend_from_slice(&format.to_le_bytes());
         bytes.extend_from_slice(&(fields.len() as u32).to_le_bytes());
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), &fields);
         bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -188,7 +214,14 @@ impl Manifest {
                 put(&position.get().to_le_bytes());
             }
         }
-        put(&[0; 2]);
+        put(&u16::from(self.archive.is_some()).to_le_bytes());
+        if let Some(ArchivePlace { path, id, upto, only_reads }) = &self.archive {
+            put(&[u8::from(*only_reads)]);
+            put(id);
+            put(&upto.to_le_bytes());
+            put(&(path.len() as u16).to_le_bytes());
+            put(path.as_bytes());
+        }
         bytes
     }
 
@@ -241,10 +274,11 @@ impl Manifest {
         let sealed =
             SealedSegment { sequence: fields.u32()?, bytes: fields.u64()?, chain: fields.u64()? };
         let restored = (fields.identity()?, Position::new(fields.u64()?));
-        // A program that knows archives has to read this one.
-        if fields.u16()? != 0 {
-            return None;
-        }
+        let archive = match fields.u16()? {
+            0 => None,
+            1 => Some(fields.archive()?),
+            _ => return None,
+        };
         Some(Manifest {
             identity,
             role,
@@ -254,6 +288,7 @@ impl Manifest {
             active,
             sealed: Some(sealed).filter(|sealed| sealed.sequence > 0),
             restored_from: Some(restored).filter(|(from, _)| from.id.to_bytes() != [0; 16]),
+            archive,
         })
     }
 }
@@ -291,6 +326,19 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn archive(&mut self) -> Option<ArchivePlace> {
+        let only_reads = match self.take()? {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
+        let (id, upto, length) = (self.take()?, self.u32()?, usize::from(self.u16()?));
+        let (path, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        let path = std::str::from_utf8(path).ok()?.to_owned();
+        Some(ArchivePlace { path, id, upto, only_reads })
     }
 
     fn identity(&mut self) -> Option<LogIdentity> {
@@ -341,7 +389,18 @@ mod tests {
             },
             sealed: Some(SealedSegment { sequence: 3, bytes: 9_000, chain: u64::MAX - 1 }),
             restored_from: Some((identity, Position::new(99))),
+            archive: None,
         }
+    }
+
+    fn archived() -> Manifest {
+        let archive = ArchivePlace {
+            path: "/mnt/archive".to_owned(),
+            id: [8; 16],
+            upto: 3,
+            only_reads: true,
+        };
+        Manifest { archive: Some(archive), ..manifest() }
     }
 
     #[test]
@@ -354,11 +413,16 @@ mod tests {
         assert_eq!(&bytes[120..140], b"a run of the machine");
         assert_eq!(bytes[160..164], [4, 0, 0, 0]);
         assert_eq!(bytes.len(), 242);
+        let bytes = archived().encode();
+        assert_eq!(&bytes[..16], b"DIPTYMAN\x02\0\x02\0\x01\x01\0\0");
+        assert_eq!(&bytes[240..243], [1, 0, 1]);
+        assert_eq!(&bytes[243..259], [8; 16]);
+        assert_eq!(&bytes[259..], b"\x03\0\0\0\x0c\0/mnt/archive");
     }
 
     #[test]
     fn an_encoded_manifest_parses_to_the_same_manifest() {
-        let mut places = vec![manifest()];
+        let mut places = vec![manifest(), archived()];
         let place = |file_system| Some(FolderPlace { inode: 5, created: 0, file_system });
         for file_system in [FileSystemId::Unknown, FileSystemId::Number(u64::MAX)] {
             places.push(Manifest { place: place(file_system), ..manifest() });
@@ -380,7 +444,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let bytes = manifest().encode();
+        let bytes = archived().encode();
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -405,8 +469,8 @@ mod tests {
             bytes[16..20].copy_from_slice(&checksum.to_le_bytes());
             bytes
         };
-        assert_eq!(Manifest::parse(&newer(2, 1)), Ok(manifest()));
-        assert_eq!(Manifest::parse(&newer(2, 2)), Err(BadManifest::Newer(2)));
+        assert_eq!(Manifest::parse(&newer(3, 1)), Ok(manifest()));
+        assert_eq!(Manifest::parse(&newer(3, 3)), Err(BadManifest::Newer(3)));
     }
 
     #[test]

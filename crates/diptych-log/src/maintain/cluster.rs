@@ -53,6 +53,8 @@ pub(crate) struct Breaks<'a> {
     /// Called between two writes of clustering, for work that should not wait until clustering
     /// ends.
     pub(crate) between: &'a dyn Fn(),
+    /// How many segments are archived. They are the first ones, and stay as they are.
+    pub(crate) archived: u32,
 }
 
 /// The outcome of one step.
@@ -75,6 +77,7 @@ impl Clusterer {
     ) -> Result<Step, ReadError> {
         loop {
             (breaks.may_change)()?;
+            self.next = self.next.max(breaks.archived + 1);
             let parts = next_of(&shared.catalog(), self.next);
             let Some(segment) = parts.first().map(|part| &part.segment) else {
                 return Ok(Step::Done);

@@ -46,6 +46,7 @@ impl Here {
             active: ActiveSegment::NONE,
             sealed: None,
             restored_from: None,
+            archive: None,
         }
     }
 }
@@ -71,6 +72,7 @@ impl Opening<'_> {
             state: if migrates { State::Migrating } else { State::Open },
             active,
             sealed,
+            archive: self.evidence.manifest().and_then(|noted| noted.archive.clone()),
             ..here.begin(header.identity)
         })
     }

@@ -11,6 +11,8 @@
 // This feature has the simulated disk and its random numbers.
 #![cfg(feature = "testing")]
 
+mod archive;
+mod archive_power;
 mod backup;
 mod backup_kills;
 mod backup_power;

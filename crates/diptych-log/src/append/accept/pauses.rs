@@ -86,6 +86,7 @@ impl Acceptor {
     pub(crate) fn pause_writer(&self, why: Unavailable) -> FailedAttempt {
         let mut state = self.state.lock();
         self.is_paused.store(true, Ordering::Relaxed);
+        self.indexed.notify_all();
         let pauses = &mut state.pauses;
         let is_first = pauses.writer.replace(why).is_none();
         pauses.delay = match is_first {
@@ -112,6 +113,7 @@ impl Acceptor {
         let mut state = self.state.lock();
         self.is_paused.store(true, Ordering::Relaxed);
         state.pauses.index = Some(why);
+        self.indexed.notify_all();
         state.pauses.attempts += 1;
         (state.pauses.shown(), state.room.take())
     }

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::MutexGuard;
 
-use super::Acceptor;
+use super::{Acceptor, state::AcceptState};
 use crate::append::queue::WriteBatch;
 
 impl Acceptor {
@@ -118,12 +118,13 @@ impl Acceptor {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the parts of the index that are complete now are in files, or the log has ended.
-    /// The caller has synced the commits in these parts.
+    /// Waits until the parts of the index that are complete now are in files, or the log takes no
+    /// commits. The caller has synced the commits in these parts.
     pub(crate) fn wait_for_parts(&self) {
         let mut state = self.state.lock();
         let newest = state.parts.newest();
-        while state.ended.is_none() && !state.parts.are_written(newest) {
+        let goes_on = |state: &AcceptState| state.ended.is_none() && state.pauses.why().is_none();
+        while goes_on(&state) && !state.parts.are_written(newest) {
             self.indexed.wait(&mut state);
         }
     }

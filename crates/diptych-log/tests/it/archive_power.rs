@@ -1,0 +1,271 @@
+//! Power is lost, or something fails, at every operation of an archiving.
+//!
+//! A scene follows from its seed: a log, perhaps with some segments archived already. More of them:
+//! `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
+
+use std::{
+    env,
+    io::{self, ErrorKind},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use diptych_log::{
+    ArchiveError, ArchiveLimit, Background, Log, LogOptions, OpenError, ReadOnlyLog,
+    disk::{
+        Disk,
+        simulated::{Fault, Operation, Random, SimulatedDisk},
+    },
+    verify,
+};
+use diptych_store::{EventStore, Filter, Position, Read, Tag};
+
+use crate::{
+    backup::{append, payloads},
+    forgetful::{Forgetful, Forgotten},
+    hooked::Hooked,
+};
+
+const SEEDS: u64 = 4;
+const LOG: &str = "/data/log";
+const ARCHIVE: &str = "/archives/of/log";
+
+fn options(disk: Arc<dyn Disk>, seed: u64) -> LogOptions {
+    LogOptions {
+        segment_bytes: 1024 + seed % 7 * 300,
+        index_bytes: 500 + seed % 3 * 300,
+        background: Background::Inline,
+        disk,
+        ..LogOptions::default()
+    }
+}
+
+struct Scene {
+    seed: u64,
+    disk: SimulatedDisk,
+}
+
+impl Scene {
+    fn new(seed: u64) -> Scene {
+        let (mut random, disk) = (Random::new(seed), SimulatedDisk::new(seed));
+        let scene = Scene { seed, disk: disk.clone() };
+        let log = scene.open(&disk);
+        append(&log, 30 + random.below(20));
+        if random.chance(50) {
+            let limit = ArchiveLimit::Upto(Position::new(1 + random.below(30)));
+            log.archive(ARCHIVE, limit, |_, _| {}).unwrap();
+            append(&log, 20 + random.below(9));
+        }
+        log.close().unwrap();
+        Scene { seed, disk: disk.process_kill() }
+    }
+
+    fn open(&self, disk: &SimulatedDisk) -> Log {
+        Log::open(LOG, options(Arc::new(disk.clone()), self.seed)).unwrap()
+    }
+
+    /// After an archiving that was cut off or not.
+    fn check(&self, disk: &SimulatedDisk, expected: &[Vec<u8>]) {
+        let shared = Arc::new(disk.clone());
+        let reader = ReadOnlyLog::open(LOG, options(shared, self.seed)).unwrap();
+        let first = Read::all().limit(1);
+        let read = reader.blocking().read(&Filter::everything(), first).unwrap();
+        assert_eq!(read.get(0).unwrap().payload(), expected[0]);
+        let log = self.open(disk);
+        assert_eq!(payloads(&log), expected);
+        let report = log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap();
+        assert_eq!(payloads(&log), expected);
+        self.nothing_is_left_over(disk, report.archived);
+        log.close().unwrap();
+        verify(LOG, &options(Arc::new(disk.clone()), self.seed), |_, _| {}).unwrap();
+    }
+
+    fn nothing_is_left_over(&self, disk: &SimulatedDisk, archived: u64) {
+        let names = disk.contents().into_iter().map(|(path, _)| path);
+        let names: Vec<_> = names.map(|path| path.to_str().unwrap().to_owned()).collect();
+        let count = |folder: &str, end: &str| {
+            let is_one = |name: &&String| name.starts_with(folder) && name.ends_with(end);
+            names.iter().filter(is_one).count() as u64
+        };
+        assert_eq!(count(ARCHIVE, ".seg"), archived, "{names:?}");
+        assert_eq!(count(LOG, ".arc"), archived, "{names:?}");
+        assert_eq!(count(LOG, ".seg"), 2, "{names:?}");
+        assert_eq!(count("/", ".tmp"), 0, "{names:?}");
+    }
+
+    /// Lets it stop, or something fail, at every operation, and then the power be lost.
+    fn at_every_operation(&self) {
+        let mut random = Random::new(self.seed);
+        for at in 0..=self.operations() {
+            let any = *random.pick(&Operation::ALL).unwrap();
+            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+                let disk = self.disk.process_kill();
+                let log = self.open(&disk);
+                let mut expected = payloads(&log);
+                disk.fail_after(at, fault);
+                let outcome = log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {});
+                if let Err(error) = &outcome {
+                    assert!(!disk.failures().is_empty(), "for no reason: {error:?}");
+                }
+                disk.disarm();
+                if !disk.is_stopped() {
+                    // The log goes on.
+                    append(&log, 1);
+                    assert_eq!(payloads(&log).len(), expected.len() + 2);
+                    expected = payloads(&log);
+                    self.check(&disk.process_kill(), &expected);
+                }
+                self.check(&disk.power_loss(random.number()), &expected);
+            }
+        }
+    }
+
+    /// Loses the power at every operation of an archiving that forgets something about the segments
+    /// in the archive.
+    fn at_every_operation_of_one_that_forgets(&self, forgotten: Forgotten) {
+        let mut random = Random::new(self.seed);
+        for at in 0..=self.operations() {
+            let disk = self.disk.process_kill();
+            let forgetful = Arc::new(Forgetful::new(&disk, ARCHIVE, forgotten));
+            let log = Log::open(LOG, options(forgetful, self.seed)).unwrap();
+            let expected = payloads(&log);
+            disk.fail_after(at, Fault::Stop);
+            // It may be done before it is stopped.
+            let _ = log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {});
+            disk.disarm();
+            self.check(&disk.power_loss(random.number()), &expected);
+        }
+    }
+
+    /// How many operations an archiving takes.
+    fn operations(&self) -> u64 {
+        let count = self.disk.process_kill();
+        let log = self.open(&count);
+        let before = count.operations();
+        assert!(log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap().moved > 0);
+        count.operations() - before
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    match number("DIPTYCH_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+#[test]
+fn a_segment_or_its_copy_is_in_use_wherever_an_archiving_is_cut_off() {
+    for seed in seeds() {
+        println!("seed {seed}");
+        Scene::new(seed).at_every_operation();
+    }
+}
+
+/// The checks above are worth something only if they fail where they should.
+#[test]
+fn an_archiving_that_forgets_to_sync_the_copy_is_noticed() {
+    const AT_MOST: u64 = 5;
+    Scene::new(0).at_every_operation_of_one_that_forgets(Forgotten::Nothing);
+    for forgotten in [Forgotten::Folder, Forgotten::Content] {
+        let failed = |seed: &u64| {
+            let run = || Scene::new(*seed).at_every_operation_of_one_that_forgets(forgotten);
+            catch_unwind(AssertUnwindSafe(run)).is_err()
+        };
+        let noticed = (0..AT_MOST).find(failed);
+        let noticed = noticed.unwrap_or_else(|| panic!("{forgotten:?} goes unnoticed"));
+        println!("{forgotten:?} is noticed by scene {} of {AT_MOST}", noticed + 1);
+    }
+}
+
+/// A disk whose folder with the archive only takes what `allows` says.
+fn hooked(
+    disk: &SimulatedDisk,
+    allows: impl Fn(Operation) -> io::Result<()> + Send + Sync + 'static,
+) -> Arc<dyn Disk> {
+    Arc::new(Hooked::new(disk, move |operation, path: &Path| {
+        if path.starts_with("/archives") { allows(operation) } else { Ok(()) }
+    }))
+}
+
+fn writes(operation: Operation) -> bool {
+    use Operation::{Create, CreateDir, Lock, Remove, Rename, SetSize, Sync, SyncDir, Write};
+    [Create, CreateDir, Lock, Remove, Rename, SetSize, Sync, SyncDir, Write].contains(&operation)
+}
+
+#[test]
+fn an_archive_that_is_read_only_is_read_and_takes_nothing() {
+    let scene = Scene::new(1);
+    let log = scene.open(&scene.disk);
+    append(&log, 60);
+    let moved = log.archive(ARCHIVE, ArchiveLimit::KeepSegments(2), |_, _| {}).unwrap().moved;
+    assert!(moved > 0);
+    let expected = payloads(&log);
+    log.close().unwrap();
+    let disk = hooked(&scene.disk, |operation| match writes(operation) {
+        true => Err(ErrorKind::ReadOnlyFilesystem.into()),
+        false => Ok(()),
+    });
+    let log = Log::open(LOG, options(disk, scene.seed)).unwrap();
+    assert_eq!(payloads(&log), expected);
+    let error = log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap_err();
+    let ArchiveError::Open(OpenError::Io { .. }) = &error else { panic!("{error:?}") };
+    let said = error.to_string();
+    assert!(said.contains(ARCHIVE) && said.contains("make it writable"), "{said}");
+    append(&log, 3);
+    log.close().unwrap();
+    scene.check(&scene.disk, &[expected, payloads_after(&scene)].concat());
+}
+
+/// The last three commits.
+fn payloads_after(scene: &Scene) -> Vec<Vec<u8>> {
+    let log = scene.open(&scene.disk);
+    let all = payloads(&log);
+    all[all.len() - 6..].to_vec()
+}
+
+#[test]
+fn an_archive_that_is_full_leaves_the_log_as_it_is() {
+    let scene = Scene::new(2);
+    let disk = hooked(&scene.disk, |operation| match operation {
+        Operation::Write => Err(ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    });
+    let log = Log::open(LOG, options(disk, scene.seed)).unwrap();
+    let expected = payloads(&log);
+    let error = log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(ARCHIVE) && said.contains("free space"), "{said}");
+    assert_eq!(payloads(&log), expected);
+    log.close().unwrap();
+    scene.check(&scene.disk, &expected);
+}
+
+/// Otherwise a mount that hangs or costs money would be asked for every key that is new.
+#[test]
+fn a_look_up_of_an_absent_name_does_not_touch_the_archive() {
+    let scene = Scene::new(3);
+    let log = scene.open(&scene.disk);
+    log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap();
+    let head = log.head().position();
+    log.close().unwrap();
+    let disk = hooked(&scene.disk, |operation| panic!("{operation:?} of the archive"));
+    let options = options(disk, scene.seed);
+    let log = Log::open(LOG, options.clone()).unwrap();
+    let reader = ReadOnlyLog::open(LOG, options).unwrap();
+    for name in ["3", "none"] {
+        let tag = Tag::new("odd", name);
+        assert_eq!(log.blocking().last(&Filter::tag(tag.clone()), head).unwrap(), None);
+        assert_eq!(log.blocking().count(&tag, head).unwrap(), 0);
+        assert_eq!(reader.blocking().last(&Filter::tag(tag.clone()), head).unwrap(), None);
+        assert_eq!(log.blocking().keyed(name).unwrap(), None);
+        assert_eq!(reader.blocking().keyed(name).unwrap(), None);
+    }
+    // Also the positions of those that are there.
+    let odd = Tag::new("odd", 0);
+    assert_eq!(log.blocking().count(&odd, head).unwrap(), head.get());
+    append(&log, 40);
+    log.close().unwrap();
+}
