@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use diptych::{App, Log, LogOptions, Memory};
-use diptych_log::disk::simulated::SimulatedDisk;
+use diptych::{App, EventStore, Log, LogOptions, Memory};
+use diptych_log::disk::simulated::{Fault, SimulatedDisk};
 use diptych_server::{Metrics, MetricsError};
+use diptych_store::{Append, RawEvent};
 use serde_json::json;
 
 use crate::{
