@@ -7,6 +7,9 @@
 //!
 //! A target fails by a panic. `fuzz/README.md` says how to run one and how to add one.
 
+// `cargo test --lib` builds this crate as a test program, too. The files of the command line would
+// then bring their own tests along.
+#![cfg(not(test))]
 // A target is a test: it fails by a panic.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

@@ -52,7 +52,8 @@ async fn a_server_on_a_full_disk_says_so_and_goes_on_when_there_is_space() {
     let why = status["log"]["takes_no_commits"].as_str().unwrap();
     assert!(why.contains("no space") && why.contains("free space"), "{why}");
     simulated.disarm();
-    log.append(Append::event(RawEvent::new("filled", ""))).await.unwrap();
+    let last = log.append(Append::event(RawEvent::new("filled", ""))).await.unwrap();
+    last.synced().await.unwrap();
     assert_eq!(served.get("/ready").await.ok(), json!({ "status": "ready" }));
     assert!(served.get("/status").await.ok()["log"]["takes_no_commits"].is_null());
 }
