@@ -11,7 +11,7 @@
 // then bring their own tests along.
 #![cfg(not(test))]
 // A target is a test: it fails by a panic.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod domain;
 pub mod driver;

@@ -480,7 +480,9 @@ impl<'a> Verifying<'a> {
             } else if coverage.end > end {
                 let what = format!("records up to byte {} were durable and are gone", coverage.end);
                 self.damaged(path, end, what);
-            } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns()) {
+            } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns())
+                || !run.finds_each_name()
+            {
                 self.index_damaged(path, "it does not agree with the log");
             } else {
                 let skipped = (run.first().get() - header.base.get()) as usize;

@@ -512,6 +512,16 @@ impl IndexFile {
         Postings::parse(search(self.section(3), self.tag_slots, Name::Tag(tag), self.seed)?)
     }
 
+    /// Whether a look-up finds each tag and each key that the file contains. It does not if a slot
+    /// leads elsewhere.
+    pub(crate) fn finds_each_name(&self) -> bool {
+        let (tags, keys) = (self.section(3), self.section(4));
+        let tag = |name| search(tags, self.tag_slots, Name::Tag(name), self.seed);
+        let key = |name| search(keys, self.key_slots, Name::Key(name), self.seed);
+        entries(tags, self.tag_slots).all(|(name, content)| tag(name) == Some(content))
+            && entries(keys, self.key_slots).all(|(name, content)| key(name) == Some(content))
+    }
+
     /// Every tag with the list of its events.
     pub(crate) fn tags(&self) -> impl Iterator<Item = (&str, Postings<'_>)> {
         entries(self.section(3), self.tag_slots)
@@ -715,6 +725,23 @@ mod tests {
         // Once, the events of a block that lies nowhere were left out of reads.
         assert!(forged(HEADER, is_at(HEADER)).is_some(), "the first block of offsets");
         assert!(forged(HEADER, 10_000).is_none(), "the first block of offsets lies nowhere");
+    }
+
+    /// Once, verification went through the entries of such a file, and found nothing wrong.
+    #[test]
+    fn a_file_whose_slots_lead_elsewhere_does_not_find_each_name() {
+        let (columns, coverage) = sample(100);
+        let whole = encode(&columns, &coverage, seed());
+        let parsed = IndexFile::parse(whole.clone().into()).unwrap().0;
+        assert!(parsed.finds_each_name());
+        let mut forged = whole;
+        forged[SEED] ^= 1;
+        let checksum = crc32c::crc32c(&forged[..80]);
+        let checksum = crc32c::crc32c_append(checksum, &forged[SEED..]);
+        forged[80..84].copy_from_slice(&checksum.to_le_bytes());
+        let forged = IndexFile::parse(forged.into()).unwrap().0;
+        assert_eq!(forged.columns(), parsed.columns());
+        assert!(forged.postings("tenant:1").is_none() && !forged.finds_each_name());
     }
 
     #[test]

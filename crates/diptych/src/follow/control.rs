@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Poll, ready},
     thread::{self, JoinHandle},
 };
 
@@ -76,6 +79,7 @@ impl From<HaltCause> for ControlError {
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Position, ControlError>>;
+type Answer = oneshot::Receiver<Result<Position, ControlError>>;
 pub(super) type Requests = mpsc::Receiver<(FollowerRequest, Reply)>;
 
 /// The runner of a projection, as its [`Target`](crate::projection::Target) sees it.
@@ -139,7 +143,24 @@ impl WorkerControl {
     pub(crate) async fn ask(&self, request: FollowerRequest) -> Result<Position, ControlError> {
         let (reply, answer) = oneshot::channel();
         self.requests.send((request, reply)).await.map_err(|_| ControlError::Closed)?;
-        answer.await.unwrap_or(Err(ControlError::Closed))
+        self.answered(answer).await
+    }
+
+    /// Waits for the answer, or until the thread has ended.
+    ///
+    /// A request that is sent while the thread drops its end of the channel can stay in the
+    /// channel. Then it is neither answered nor dropped.
+    async fn answered(&self, mut answer: Answer) -> Result<Position, ControlError> {
+        let mut ended = pin!(self.ended());
+        poll_fn(|context| {
+            if let Poll::Ready(answered) = Pin::new(&mut answer).poll(context) {
+                return Poll::Ready(answered.unwrap_or(Err(ControlError::Closed)));
+            }
+            ready!(ended.as_mut().poll(context));
+            // It may have been answered since it was asked for above.
+            Poll::Ready(answer.try_recv().unwrap_or(Err(ControlError::Closed)))
+        })
+        .await
     }
 
     /// Tells the thread to end, and does not wait for it.
@@ -163,5 +184,42 @@ impl WorkerControl {
             // Its panic was logged already.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pollster::block_on;
+
+    use super::*;
+
+    fn control() -> (WorkerControl, Requests) {
+        WorkerControl::new(Arc::new(Progress::new("view", "ledger".to_owned(), Position::START)))
+    }
+
+    /// Once, a request that was sent at this moment waited for ever.
+    #[test]
+    fn a_request_that_stays_in_the_channel_of_an_ended_thread_is_answered() {
+        let (control, requests) = control();
+        let place = control.requests.try_reserve().unwrap();
+        let (reply, answer) = oneshot::channel();
+        drop(requests);
+        place.send((FollowerRequest::Pause, reply));
+        assert_eq!(block_on(control.answered(answer)), Err(ControlError::Closed));
+    }
+
+    #[test]
+    fn an_answer_that_came_before_the_thread_ended_counts() {
+        let (control, requests) = control();
+        let (reply, answer) = oneshot::channel();
+        let ending = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            reply.send(Ok(Position::new(7))).unwrap();
+            drop(requests);
+        });
+        assert_eq!(block_on(control.answered(answer)), Ok(Position::new(7)));
+        ending.join().unwrap();
     }
 }
