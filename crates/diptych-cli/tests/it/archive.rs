@@ -20,7 +20,7 @@ fn small(program: &Program, events: u64) -> Log {
 #[test]
 fn archived_segments_are_read_moved_and_missed() {
     let program = Program::new();
-    let held = small(&program, 100);
+    let held = small(&program, 400);
     let archive = program.dir.path().join("archive");
     let to = archive.to_str().unwrap();
     program.run(&["archive", "--to", to], "").ended(4, "`Log::archive`");
