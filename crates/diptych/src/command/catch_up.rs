@@ -44,7 +44,7 @@ pub(super) async fn catch_up(
             Above::Unknown { .. } if slot.position() < head => read(panel, slot, head).await?,
             Above::Unknown { until } => {
                 // Once these events are published, they can be read from the log.
-                let head = panel.head.after(until.before()).await?;
+                let head = panel.head.upto(until).await?;
                 read(panel, slot, head).await?;
             }
         }

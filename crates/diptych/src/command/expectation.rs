@@ -107,7 +107,7 @@ async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, Comma
         match panel.accepted_window.above(filter, head, head) {
             Above::Nothing => return Ok(head),
             Above::Known { upto: until, .. } | Above::Unknown { until } => {
-                panel.head.after(until.before()).await?;
+                panel.head.upto(until).await?;
             }
         }
     }

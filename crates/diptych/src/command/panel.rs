@@ -188,7 +188,7 @@ impl LeftPanel {
         self.running.stop().await;
         let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
         let synced = match self.head.position() < last {
-            true => self.head.after(last.before()).await.map(drop),
+            true => self.head.upto(last).await.map(drop),
             false => Ok(()),
         };
         // This waits for saves even after a failure, because they contain synced events only.
@@ -245,7 +245,7 @@ impl LeftPanel {
         let (head, lineage) = (self.head.clone(), self.lineage.clone());
         let save = async move {
             let SnapshotToSave { name, position, snapshot } = due;
-            if head.position() < position && head.after(position.before()).await.is_err() {
+            if head.position() < position && head.upto(position).await.is_err() {
                 return;
             }
             // The log can be asked for the event at the snapshot's end only now that it is
