@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::fixture::{self, FOLDER, KILLED};
 
-/// What the view folds.
+/// The events that the view folds.
 #[derive(Clone, Debug, Event, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Happening {
     #[event("opened")]
@@ -34,7 +34,7 @@ pub(crate) struct NotePut {
     text: String,
 }
 
-/// What happened, by number and by shelf.
+/// The happenings by number, in order, and by shelf.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shelves {
     open: BTreeMap<u64, u64>,
@@ -119,13 +119,13 @@ pub(crate) struct All {
 }
 
 /// All of a view, as JSON.
-pub(crate) type Answered = (BTreeMap<u64, u64>, Vec<u64>, BTreeMap<String, Vec<String>>);
+pub(crate) type ShelvesAnswer = (BTreeMap<u64, u64>, Vec<u64>, BTreeMap<String, Vec<String>>);
 
 impl Query for All {
     type View = Shelves;
-    type Answer = Answered;
+    type Answer = ShelvesAnswer;
 
-    fn answer(&self, view: &Shelves) -> Answered {
+    fn answer(&self, view: &Shelves) -> ShelvesAnswer {
         let asked = |name: &String| self.shelf.as_ref().is_none_or(|shelf| shelf == name);
         let most = self.most.map_or(usize::MAX, |most| most as usize);
         let notes = view.notes.iter().filter(|(name, _)| asked(name)).take(most);

@@ -1,4 +1,4 @@
-//! Runs a target on stable Rust: the kept corpus first, then mutations of it.
+//! Runs a target on stable Rust: the kept corpus first, then its mutations.
 //!
 //! An input whose notes are new is mutated further, as a fuzzer does with an input that reaches new
 //! code. That is weaker than coverage, and needs no instrumented build.
@@ -62,7 +62,7 @@ fn kept(target: &Target) -> Vec<Vec<u8>> {
     paths.iter().map(read).collect()
 }
 
-/// Runs the seeds, the kept inputs, and this many mutations of them.
+/// Runs the seeds, the kept inputs, and so many of their mutations.
 ///
 /// # Panics
 /// If an input makes the target panic, or takes too long or too much memory. The message says where

@@ -102,7 +102,7 @@ pub(crate) fn packed_codec(data: &[u8]) {
     codec::<MessagePack, Value>(data, unpacked(data), |value| rmp_serde::to_vec_named(value).ok());
 }
 
-/// What `rmp-serde` reads, if nothing is left behind it.
+/// The value that `rmp-serde` reads, if no bytes are left behind it.
 fn unpacked<T: DeserializeOwned>(data: &[u8]) -> Option<T> {
     let mut rest = data;
     let value = rmp_serde::from_read(&mut rest).ok()?;

@@ -1,4 +1,4 @@
-//! What is fuzzed: functions over bytes, which compare what they see with a model where there is
+//! Fuzz targets: functions over bytes, which compare what they see with a model where there is
 //! one. Two drivers share them.
 //!
 //! - `tests/it` runs the kept inputs and mutations of them on stable Rust. The gate runs it.
@@ -44,7 +44,7 @@ mod ndjson;
 
 pub use fixture::write_fixtures;
 
-/// A function over bytes that nobody vouches for.
+/// A function over bytes of unknown origin.
 #[derive(Debug)]
 pub struct Target {
     /// Its name, which is also that of its corpus and of its test.

@@ -1,8 +1,8 @@
 //! Targets that put bytes in the place of one file of a log.
 //!
-//! An input begins with two bytes. Of the first, bit 0 says that the checksums of the rest are
-//! computed anew before it is put in place: such a file is forged, and what it says is not held
-//! against the log. The second says which file of the kind is replaced.
+//! An input begins with two bytes. Bit 0 of the first byte says that the checksums of the rest are
+//! computed anew before the bytes are put in place. Such a file is forged, and the log may believe
+//! it. The second byte says which file of the kind is replaced.
 
 use std::sync::LazyLock;
 

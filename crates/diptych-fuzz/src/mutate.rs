@@ -1,5 +1,5 @@
-//! Changes inputs without knowing their form. What a target can know of it, such as checksums, it
-//! restores itself.
+//! Changes inputs without knowing their form. A target that knows the form restores checksums and
+//! the like itself.
 
 use diptych_log::disk::simulated::Random;
 
@@ -36,7 +36,7 @@ pub(crate) struct Mutator<'a> {
 }
 
 impl Mutator<'_> {
-    /// An input made of one or two of these.
+    /// An input that is made from one or two of these inputs.
     pub(crate) fn mutate(&mut self, known: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = self.random.pick(known).cloned().unwrap_or_default();
         for _ in 0..=self.random.below(4) {

@@ -16,7 +16,7 @@ use crate::{
     observe::note,
 };
 
-/// What must hold of a log, besides that its answers agree with each other.
+/// The demands on a log, besides that its answers agree with each other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demands<'m> {
     /// The events that were acknowledged. Each answer has them, or is an error.
@@ -162,7 +162,7 @@ fn follow(disk: &SimulatedDisk, demands: Demands<'_>) {
 /// One kind of answer, or the text of the error.
 type Answer<T> = Result<T, String>;
 
-/// What a log answers.
+/// The answers of a log.
 struct Answers {
     head: Position,
     forwards: Answer<Vec<RawEvent>>,

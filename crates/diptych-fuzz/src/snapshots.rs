@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use diptych::snapshot::{MemorySnapshots, Snapshots};
 
 use crate::{
-    domain::{All, Answered, Shelves, app, runtime},
+    domain::{All, Shelves, ShelvesAnswer, app, runtime},
     observe::note,
 };
 
@@ -13,7 +13,7 @@ use crate::{
 const CHECK: usize = 32;
 
 /// The name and the bytes of a snapshot, and the answer of its view.
-static KEPT: LazyLock<(String, Vec<u8>, Answered)> = LazyLock::new(|| {
+static KEPT: LazyLock<(String, Vec<u8>, ShelvesAnswer)> = LazyLock::new(|| {
     runtime().block_on(async {
         let place = Arc::new(MemorySnapshots::default());
         let app = app(Some(place.clone())).await;
@@ -21,7 +21,7 @@ static KEPT: LazyLock<(String, Vec<u8>, Answered)> = LazyLock::new(|| {
         app.view::<Shelves>().unwrap().save().await.unwrap();
         let name = place.names("").unwrap().pop().unwrap();
         let bytes = place.load(&name).unwrap().unwrap();
-        let answer = Answered::clone(&answer);
+        let answer = ShelvesAnswer::clone(&answer);
         app.stop().await.unwrap();
         (name, bytes, answer)
     })
@@ -42,7 +42,7 @@ pub(crate) fn snapshot(data: &[u8]) {
     runtime().block_on(async {
         let app = app(Some(place.clone())).await;
         let answer = app.query(All::default()).strong().await.unwrap();
-        assert_eq!(Answered::clone(&answer), *expected, "the answer of a view");
+        assert_eq!(ShelvesAnswer::clone(&answer), *expected, "the answer of a view");
         // A snapshot of no use is removed when it is read.
         let is_kept = place.load(name).unwrap().is_some();
         note(if is_kept { "used" } else { "removed" });

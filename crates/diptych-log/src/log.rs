@@ -26,7 +26,10 @@ use crate::{
     options::{Background, LogOptions},
     report::{ScrubReport, Stats, VerifyReport},
     snapshots::Snapshots,
-    verify::scrubs::{self, ScrubScope, Scrubs},
+    verify::{
+        scrub,
+        scrubs::{ScrubScope, Scrubs},
+    },
 };
 
 /// An open log. A clone is the same log; dropping the last clone closes it.
@@ -200,7 +203,7 @@ fn scrub_once(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<VerifyReport, VerifyError> {
     let shared = engine.shared();
-    shared.check_open().map_err(|_| scrubs::is_closed())?;
+    shared.check_open().map_err(|_| scrub::is_closed())?;
     let (disk, folders, end) = (&*shared.options().disk, shared.folders(), engine.published_head());
     scrubs.scrub(&ScrubScope { disk, folders, end }, bytes_per_second, &mut progress)
 }

@@ -71,39 +71,3 @@ fn an_event_that_was_changed_is_noticed() {
     // The log does not open with other complete segments in the order of arrival.
     assert!(changed >= 8, "a change was noticed in {changed} segments");
 }
-
-/// Not a test of the program: it writes files of the repository.
-#[test]
-#[ignore = "it writes the logs that targets put files into, if they are missing"]
-fn write_fixtures() {
-    diptych_fuzz::write_fixtures();
-}
-
-/// Not a test of the program: it writes files for other fuzzers.
-#[test]
-#[ignore = "it writes the seeds of all targets into the folder DIPTYCH_FUZZ_WORK"]
-fn write_seeds() {
-    let root = env::var("DIPTYCH_FUZZ_WORK").unwrap();
-    for target in TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(&root);
-        let folder = folder.join(target.name);
-        fs::create_dir_all(&folder).unwrap();
-        for (number, seed) in (target.seeds)().iter().enumerate() {
-            fs::write(folder.join(format!("seed-{number}")), seed).unwrap();
-        }
-    }
-}
-
-/// Not a test of the program: it writes files of the repository.
-#[test]
-#[ignore = "it adds inputs to the corpus that do something new"]
-fn grow_corpus() {
-    let names = env::var("DIPTYCH_FUZZ_TARGET").ok();
-    for target in TARGETS.iter().filter(|one| names.as_deref().is_none_or(|name| one.name == name))
-    {
-        let most = number("DIPTYCH_FUZZ_MOST", 20) as usize;
-        let seed = number("DIPTYCH_FUZZ_SEED", 1);
-        let mutations = target.mutations * number("DIPTYCH_FUZZ_TIMES", 1);
-        println!("{}: {} added", target.name, driver::keep_novel(target, seed, mutations, most));
-    }
-}

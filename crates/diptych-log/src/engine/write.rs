@@ -129,7 +129,7 @@ impl Engine {
         }
     }
 
-    /// Writes one batch and publishes it. After a pause the batch is the one that found no space.
+    /// Writes one batch and publishes it. After a pause, this is the batch that found no space.
     fn write_batch(&self) {
         let mut writer = self.writer.lock();
         let was_paused = self.acceptor.is_paused() && self.acceptor.writer_paused().is_some();

@@ -76,7 +76,7 @@ pub(crate) struct ArchivePlace {
     pub(crate) id: ArchiveId,
     /// The last archived segment, and so how many there are; 0 if none is yet.
     pub(crate) upto: u32,
-    /// The log is a copy of the one that the archive belongs to: it only reads there.
+    /// The archive belongs to another log, of which this one is a copy. It only reads there.
     pub(crate) only_reads: bool,
 }
 

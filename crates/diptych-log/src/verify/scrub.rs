@@ -6,14 +6,14 @@
 //! were.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::Path,
     time::{Duration, Instant},
 };
 
-use diptych_store::Position;
+use diptych_store::{Position, Unavailable};
 
-use super::{IndexFileCheck, SegmentFilterCheck, Verifying, scrubs::is_closed};
+use super::{IndexFileCheck, SegmentFilterCheck, Verifying};
 use crate::{
     disk::Disk,
     error::{OpenError, VerifyError, io_error},
@@ -337,6 +337,12 @@ impl<'a> Scrubbing<'a> {
 /// Whether this is the header of a clustered segment.
 fn is_clustered(bytes: &[u8]) -> bool {
     Header::parse(bytes).is_ok_and(|header| header.order == Order::Clustered)
+}
+
+/// The error for a scrub that the end of the log stopped.
+pub(crate) fn is_closed() -> OpenError {
+    let cause = io::Error::other(Unavailable::Closed);
+    OpenError::Io { what: "the scrub was stopped".to_owned(), cause }
 }
 
 #[cfg(test)]

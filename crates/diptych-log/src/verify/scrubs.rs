@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use diptych_store::{Timestamp, Unavailable};
+use diptych_store::Timestamp;
 use metrics::{counter, gauge};
 use parking_lot::{Condvar, Mutex};
 
-use super::scrub::{Pace, Scrubbing};
+use super::scrub::{Pace, Scrubbing, is_closed};
 use crate::{
     disk::Disk,
-    error::{OpenError, VerifyError},
+    error::VerifyError,
     folder::Folders,
     format::head::PublishedHead,
     options::ScrubSchedule,
@@ -131,10 +131,4 @@ impl Scrubs {
             pause = schedule.every;
         }
     }
-}
-
-/// The error for a scrub that the end of the log stopped.
-pub(crate) fn is_closed() -> OpenError {
-    let cause = std::io::Error::other(Unavailable::Closed);
-    OpenError::Io { what: "the scrub was stopped".to_owned(), cause }
 }

@@ -79,7 +79,7 @@ impl From<HaltCause> for ControlError {
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Position, ControlError>>;
-type Answer = oneshot::Receiver<Result<Position, ControlError>>;
+type ReplyWait = oneshot::Receiver<Result<Position, ControlError>>;
 pub(super) type Requests = mpsc::Receiver<(FollowerRequest, Reply)>;
 
 /// The runner of a projection, as its [`Target`](crate::projection::Target) sees it.
@@ -150,7 +150,7 @@ impl WorkerControl {
     ///
     /// A request that is sent while the thread drops its end of the channel can stay in the
     /// channel. Then it is neither answered nor dropped.
-    async fn answered(&self, mut answer: Answer) -> Result<Position, ControlError> {
+    async fn answered(&self, mut answer: ReplyWait) -> Result<Position, ControlError> {
         let mut ended = pin!(self.ended());
         poll_fn(|context| {
             if let Poll::Ready(answered) = Pin::new(&mut answer).poll(context) {
