@@ -52,8 +52,8 @@ fn main() -> ExitCode {
 /// The benches are a workspace of their own, so commands for the main workspace do not cover them.
 const BENCHES: [&str; 2] = ["--manifest-path", "benches/Cargo.toml"];
 
-/// The drivers of the coverage-guided fuzzer are a workspace of their own, too. Their targets are in
-/// the main workspace.
+/// The drivers of the coverage-guided fuzzer are a workspace of their own, too. Their targets are
+/// in the main workspace.
 const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
 
 /// Runs the checks of both tiers that execute no tests. Stops at the first failure, because later

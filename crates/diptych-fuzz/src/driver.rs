@@ -62,7 +62,7 @@ fn kept(target: &Target) -> Vec<Vec<u8>> {
     paths.iter().map(read).collect()
 }
 
-/// Runs the seeds, the kept inputs, and so many of their mutations.
+/// Runs the seeds, the kept inputs, and this number of their mutations.
 ///
 /// # Panics
 /// If an input makes the target panic, or takes too long or too much memory. The message says where

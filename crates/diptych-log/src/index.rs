@@ -6,6 +6,7 @@ pub(crate) mod find;
 pub(crate) mod hash;
 pub(crate) mod index_file;
 pub(crate) mod merge;
+mod name_table;
 pub(crate) mod newest;
 pub(crate) mod postings;
 pub(crate) mod segment_filter;

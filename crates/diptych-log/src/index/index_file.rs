@@ -37,12 +37,13 @@ use diptych_store::{Digest, KeyedCommit, Position, encoding::put_varint, encodin
 
 use super::{
     columns::Columns,
-    hash::{self, Name, NameKind, Seed},
+    hash::{Name, NameKind, Seed},
+    name_table::{Table, entries, search, u32_in},
     postings::{self, Postings},
 };
 use crate::format::{
     chain::Chain,
-    frame::{TrackingTable, put_bytes, put_table, take_bytes, take_table, take_text},
+    frame::{TrackingTable, put_bytes, put_table, take_table, take_text},
 };
 
 const MAGIC: &[u8; 8] = b"DIPTYIDX";
@@ -164,7 +165,7 @@ pub(super) fn assemble(body: &Body<'_>, coverage: &Coverage) -> Vec<u8> {
     let tables = body.tags.size() + body.keys.size();
     let mut out = Vec::with_capacity(HEADER + body.offsets.len() * 8 + tables + 256);
     out.resize(SEED, 0);
-    out.extend_from_slice(&body.tags.seed.to_bytes());
+    out.extend_from_slice(&body.tags.seed().to_bytes());
     out.extend_from_slice(&coverage.proof.to_le_bytes());
     out.extend_from_slice(&coverage.chain.to_u64().to_le_bytes());
     let mut sections = Vec::new();
@@ -229,57 +230,6 @@ fn put_offsets(out: &mut Vec<u8>, offsets: &[u32]) {
         }
     }
     out.extend_from_slice(&blocks);
-}
-
-/// A table of named entries, which are added in the order of their names.
-pub(super) struct Table {
-    seed: Seed,
-    kind: NameKind,
-    entries: Vec<u8>,
-    /// The hash of each name, and 1 plus the offset of its entry.
-    places: Vec<(u32, u32)>,
-}
-
-impl Table {
-    pub(super) fn with_capacity(seed: Seed, kind: NameKind, names: usize) -> Table {
-        let (entries, places) = (Vec::with_capacity(names * 32), Vec::with_capacity(names));
-        Table { seed, kind, entries, places }
-    }
-
-    pub(super) fn add(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
-        let hash = hash::hash(self.seed, self.kind, name);
-        self.places.push((hash, self.entries.len() as u32 + 1));
-        put_bytes(&mut self.entries, name);
-        value(&mut self.entries);
-    }
-
-    fn slots(&self) -> usize {
-        // The table is at most two thirds full, so that a search ends after one or two steps.
-        if self.places.is_empty() { 0 } else { (self.places.len() * 3 / 2).next_power_of_two() }
-    }
-
-    fn size(&self) -> usize {
-        self.slots() * 4 + self.entries.len()
-    }
-
-    /// Writes the table and returns the number of its slots.
-    fn put(&self, out: &mut Vec<u8>) -> u32 {
-        let slots = self.slots();
-        let mut table = vec![0_u32; slots];
-        for (hash, place) in &self.places {
-            let mut probes = (0..slots).map(|step| (*hash as usize + step) & (slots - 1));
-            if let Some(free) = probes.find(|slot| table.get(*slot) == Some(&0))
-                && let Some(slot) = table.get_mut(free)
-            {
-                *slot = *place;
-            }
-        }
-        for slot in table {
-            out.extend_from_slice(&slot.to_le_bytes());
-        }
-        out.extend_from_slice(&self.entries);
-        slots as u32
-    }
 }
 
 /// The checksum and the length of an index file. The checksum covers all its bytes.
@@ -604,37 +554,6 @@ fn parse_names(bytes: &[u8]) -> Option<Vec<CompactString>> {
         names.push(name);
     }
     Some(names)
-}
-
-fn u32_in(bytes: &[u8], index: usize) -> Option<u32> {
-    bytes.get(index.checked_mul(4)?..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
-}
-
-/// The bytes behind the name in the entry with this name.
-fn search<'a>(table: &'a [u8], slots: usize, name: Name<'_>, seed: Seed) -> Option<&'a [u8]> {
-    if slots == 0 {
-        return None;
-    }
-    let entries = table.get(slots.checked_mul(4)?..)?;
-    let start = name.hash(seed) as usize;
-    for step in 0..slots {
-        let place = u32_in(table, start.wrapping_add(step) & (slots - 1))?.checked_sub(1)?;
-        let (found, rest) = take_bytes(entries.get(place as usize..)?)?;
-        if found == name.text().as_bytes() {
-            return Some(rest);
-        }
-    }
-    None
-}
-
-/// The name of every entry, and the bytes behind it.
-fn entries(table: &[u8], slots: usize) -> impl Iterator<Item = (&str, &[u8])> {
-    let entries = slots.checked_mul(4).and_then(|start| table.get(start..)).unwrap_or(&[]);
-    (0..slots).filter_map(move |slot| {
-        let place = u32_in(table, slot)?.checked_sub(1)?;
-        let (name, rest) = take_bytes(entries.get(place as usize..)?)?;
-        Some((std::str::from_utf8(name).ok()?, rest))
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use compact_str::CompactString;
 use super::{
     columns::ByName,
     hash::{NameKind, Seed},
-    index_file::{Body, Coverage, IndexFile, Table, assemble},
+    index_file::{Body, Coverage, IndexFile, assemble},
+    name_table::Table,
     postings,
 };
 use crate::format::frame::take_bytes;

@@ -3,7 +3,10 @@
 use diptych_store::Tracking;
 
 use super::*;
-use crate::index::merge;
+use crate::{
+    format::frame::take_bytes,
+    index::{hash, merge},
+};
 
 fn seed() -> Seed {
     Seed::from_bytes(*b"0123456789abcdef")
