@@ -16,7 +16,16 @@ fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
-fn run(name: &str) {
+/// Stack for decoders of deep values: without optimisation they need more than a test has.
+const STACK_BYTES: usize = 64 << 20;
+
+fn run(name: &'static str) {
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let ran = thread.spawn(move || run_here(name)).unwrap().join();
+    assert!(ran.is_ok(), "{name} failed");
+}
+
+fn run_here(name: &str) {
     let target = target(name).unwrap_or_else(|| panic!("there is no target {name}"));
     let seed = number("DIPTYCH_FUZZ_SEED", 1);
     let mutations = target.mutations * number("DIPTYCH_FUZZ_TIMES", 1);

@@ -14,7 +14,7 @@ use std::{
 
 use diptych::{
     App, CommandError, EventStore, ExecuteError, Filter, Fold, Memory, Position, Query, QueryError,
-    Receipt, Recorded, Store, Timestamp, token::TokenError,
+    Receipt, Recorded, Store, Timestamp, follow::FollowState, token::TokenError,
 };
 use diptych_store::{
     Delivery, ReadError, SubscribeOptions, Unavailable,
@@ -97,6 +97,14 @@ async fn two() -> Two {
 impl Two {
     /// Deposits 5 through the other handle.
     async fn deposit(&self) -> Receipt {
+        // A view that reads on asks for the end of the log. So it must have read what it knows.
+        let view = self.app.view::<Balances>().unwrap();
+        for _ in 0..2_000 {
+            if view.status().state == FollowState::Live && view.position() >= self.app.head() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let receipt = self.other.execute(deposit("anna", 5)).await.unwrap();
         assert!(self.app.head() < receipt.last(), "the store of the app is not behind");
         receipt
