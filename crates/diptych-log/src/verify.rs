@@ -13,7 +13,7 @@ use crate::{
         rebuild::{LastCommit, Rebuilt},
     },
     disk::Disk,
-    error::{BackupError, OpenError, RESTORE, VerifyError, io_error, is_unreachable_archive},
+    error::{OpenError, RESTORE, VerifyError, io_error, is_unreachable_archive},
     folder::{
         Folders, derived,
         head_file::HEAD_FILE,
@@ -130,6 +130,7 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     Ok(has_file || !names(segments)?.is_empty() || !names(index)?.is_empty())
 }
 
+#[derive(Clone)]
 struct IndexFileCheck {
     segment: u32,
     first: Position,
@@ -138,6 +139,7 @@ struct IndexFileCheck {
 }
 
 /// A group file: the sequences of its segments, and its content if it is whole.
+#[derive(Clone)]
 struct SegmentFilterCheck {
     first: u32,
     last: u32,
@@ -149,6 +151,7 @@ struct SegmentFilterCheck {
 }
 
 /// A verification that goes through the segments, in order.
+#[derive(Clone)]
 pub(crate) struct Verifying<'a> {
     disk: &'a dyn Disk,
     /// Where the backup ends; the verification ignores everything behind that in its folder.
@@ -235,10 +238,10 @@ impl<'a> Verifying<'a> {
     ///
     /// # Errors
     /// If damage was found.
-    pub(crate) fn must_be_whole(&mut self) -> Result<(), BackupError> {
+    pub(crate) fn must_be_whole(&mut self) -> Result<(), Vec<Damage>> {
         match std::mem::take(&mut self.damage) {
             none if none.is_empty() => Ok(()),
-            damage => Err(BackupError::Damaged(damage)),
+            damage => Err(damage),
         }
     }
 

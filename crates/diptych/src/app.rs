@@ -260,7 +260,10 @@ impl App {
             }
         }
         match drained {
-            Err(CommandError::Unavailable(cause)) => Err(StopError::NotSynced(cause)),
+            // A store that waited for space may have written everything as it was closed.
+            Err(CommandError::Unavailable(cause)) if !self.left.is_published() => {
+                Err(StopError::NotSynced(cause))
+            }
             _ => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     catalog::segment::Segment,
     disk::Disk,
     engine::Engine,
-    error::{ArchiveError, BackupError, OpenError, corruption, io_error, read_failed},
+    error::{ArchiveError, OpenError, corruption, io_error, read_failed},
     folder::{
         archive, durable_file,
         listing::{self, SegmentFile},
@@ -86,11 +86,7 @@ impl SegmentMove<'_> {
         verifying.identity = Some(LogIdentity { epoch: Epoch::from_u64(0), ..log });
         verifying.begin_at(segment);
         verifying.content(segment, content, Some(next))?;
-        verifying.must_be_whole().map_err(|error| match error {
-            BackupError::Damaged(damage) => ArchiveError::Damaged(damage),
-            BackupError::Open(error) => error.into(),
-            BackupError::Target { folder, problem } => ArchiveError::Target { folder, problem },
-        })?;
+        verifying.must_be_whole().map_err(ArchiveError::Damaged)?;
         let damaged = |what: &str| -> ArchiveError {
             OpenError::from(corruption(&segment.path, 0, what)).into()
         };

@@ -220,7 +220,7 @@ impl Copy<'_> {
         let checked = if *task == Task::Check { &here } else { segment };
         let content = self.read(checked, *bytes)?;
         verifying.content(checked, &content, Some(*next))?;
-        verifying.must_be_whole()?;
+        verifying.must_be_whole().map_err(BackupError::Damaged)?;
         if *task == Task::Check {
             copied.kept += 1;
             return Ok(());

@@ -170,7 +170,7 @@ fn begin_epoch(
         verifying.begin_at(last);
         let content = listing::read(disk, last, u64::MAX)?;
         verifying.content(last, &content, Some(end.position.plus(1)))?;
-        verifying.must_be_whole()?;
+        verifying.must_be_whole().map_err(BackupError::Damaged)?;
     }
     match published == end.position && verifying.identity == Some(identity) {
         true => Ok(identity),

@@ -16,7 +16,7 @@ use diptych_store::{Position, Unavailable};
 use super::{IndexFileCheck, SegmentFilterCheck, Verifying};
 use crate::{
     disk::Disk,
-    error::{OpenError, VerifyError, io_error},
+    error::{OpenError, VerifyError, io_error, is_unreachable_archive},
     folder::{
         Folders, derived, head_file, hold,
         listing::{self, SegmentFile},
@@ -179,19 +179,18 @@ impl<'a> Scrubbing<'a> {
         for attempt in 1.. {
             let before = self.files_of(segment)?;
             let Some(bytes) = self.read(segment, pace)? else { return Ok(false) };
-            let mut looked = self.begin(segment, &before)?;
+            let mut looked = self.found.clone();
+            looked.runs = self.index_files(segment, &before)?;
             let may_pass = bytes.is_err() && attempt < READ_ATTEMPTS;
             match bytes {
-                // It was completed and clustered after the scrub began, so it may have more events.
-                Ok(bytes) if is_last && is_clustered(&bytes) => {
-                    looked.content(segment, &bytes, None)?;
+                Ok(bytes) => {
+                    // It was completed and clustered after the scrub began, so it may have more
+                    // events.
+                    let has_grown = is_last && is_clustered(&bytes);
+                    looked.stub_of(segment, &bytes)?;
+                    looked.content(segment, &bytes, (!has_grown).then_some(next))?;
                 }
-                Ok(bytes) => looked.content(segment, &bytes, Some(next))?,
-                Err(why) => {
-                    looked.damaged(&segment.path, 0, why);
-                    looked.checked_segments += 1;
-                    looked.skip(segment, Some(next));
-                }
+                Err(error) => looked.unreadable(segment, Some(next), &error),
             }
             let is_whole = looked.damage.len() == self.found.damage.len();
             let is_settled = attempt == ATTEMPTS || self.files_of(segment)? == before;
@@ -199,7 +198,6 @@ impl<'a> Scrubbing<'a> {
                 self.found = looked;
                 break;
             }
-            self.found.groups = looked.groups;
             if !(pace.wait)(PAUSE) {
                 return Ok(false);
             }
@@ -207,12 +205,12 @@ impl<'a> Scrubbing<'a> {
         Ok(true)
     }
 
-    /// A verification that goes on behind the segments that were verified.
-    fn begin(
-        &mut self,
+    /// The index files of a segment that are about records before the end.
+    fn index_files(
+        &self,
         segment: &SegmentFile,
         files: &FilesOfSegment,
-    ) -> Result<Verifying<'a>, OpenError> {
+    ) -> Result<Vec<IndexFileCheck>, OpenError> {
         let mut runs = Vec::new();
         for name in &files.index {
             let Some((sequence, first, last)) = index_file::parse_file_name(name) else { continue };
@@ -222,23 +220,7 @@ impl<'a> Scrubbing<'a> {
                 runs.push(run);
             }
         }
-        let found = &mut self.found;
-        Ok(Verifying {
-            runs,
-            groups: std::mem::take(&mut found.groups),
-            identity: found.identity,
-            before: found.before,
-            unmarked: found.unmarked.clone(),
-            next: found.next,
-            time: found.time,
-            events: found.events,
-            commits: found.commits,
-            checked_segments: found.checked_segments,
-            index_files: found.index_files,
-            bytes: found.bytes,
-            damage: found.damage.clone(),
-            ..Verifying::nothing(found.disk)
-        })
+        Ok(runs)
     }
 
     /// Whether an index file of the last segment covers records that came after the end.
@@ -276,11 +258,12 @@ impl<'a> Scrubbing<'a> {
         &self,
         segment: &SegmentFile,
         pace: &mut Pace<'_>,
-    ) -> Result<Option<Result<Vec<u8>, String>>, OpenError> {
+    ) -> Result<Option<io::Result<Vec<u8>>>, OpenError> {
         let path = &segment.path;
         let file = match self.found.disk.open_read(path, 0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Some(Err("the file is gone".to_owned())));
+            // It is gone, from the folder or from the archive.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                return Ok(Some(Err(error)));
             }
             file => file.map_err(io_error("open", path))?,
         };
@@ -296,7 +279,10 @@ impl<'a> Scrubbing<'a> {
             match file.read_at(at, chunk as usize) {
                 Ok(read) if read.is_empty() => break,
                 Ok(read) => bytes.extend_from_slice(&read),
-                Err(error) => return Ok(Some(Err(format!("it cannot be read: {error}")))),
+                Err(error) if is_unreachable_archive(&error) => {
+                    return Err(io_error("read", path)(error));
+                }
+                Err(error) => return Ok(Some(Err(error))),
             }
             if !pace.keep(chunk) {
                 return Ok(None);

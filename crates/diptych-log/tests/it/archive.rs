@@ -414,7 +414,7 @@ fn a_backup_is_whole_and_goes_on_and_a_restored_log_has_no_archive() {
     let opened = place.open();
     append(&opened, 60);
     opened.close().unwrap();
-    // What the backup has is not read again, so the archive is not needed.
+    // The backup does not read again the segments that it has, so it does not need the archive.
     fs::rename(place.at("archive"), place.at("gone")).unwrap();
     let second = back_up();
     assert!(second.kept >= first.copied - 1, "{second:?}");

@@ -1,6 +1,6 @@
 //! A disk without space, at every step of a life of a log, and space that comes back.
 //!
-//! What was acknowledged stays. What was refused never appears. A commit whose outcome was open
+//! Acknowledged commits stay. Refused commits never appear. A commit whose outcome was open
 //! appears once. No position is given twice, no epoch changes, and the log goes on with the handle
 //! that was open.
 
@@ -63,7 +63,7 @@ fn commit(log: &Log, number: u64) -> Result<u64, AppendError> {
     Ok(committed.last.get())
 }
 
-/// What the application was told about a commit that found no space.
+/// The answer to a commit that found no space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Refused,
@@ -471,7 +471,7 @@ fn on_a_small_file_system(folder: &Path) {
         let log = Log::open(&dir, options.clone()).unwrap();
         assert!(check(&log, "opened without space") >= number, "acknowledged commits are lost");
         number = check(&log, "opened without space");
-        // What is left of a page takes some more.
+        // The rest of a page takes some more.
         while file.write_all(&[1; 512]).is_ok() {}
         while offer(&log, number, "opened without space") == Ok(number + 1) {
             number += 1;

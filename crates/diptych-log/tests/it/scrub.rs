@@ -12,8 +12,8 @@ use std::{
 };
 
 use diptych_log::{
-    Background, Clustering, Damage, Durability, Log, LogOptions, OpenError, ScrubOutcome,
-    ScrubSchedule, VerifyError,
+    ArchiveLimit, Background, Clustering, Damage, Durability, Log, LogOptions, OpenError,
+    ScrubOutcome, ScrubSchedule, VerifyError,
     disk::{
         Disk,
         simulated::{Fault, Operation, SimulatedDisk},
@@ -146,6 +146,40 @@ fn a_segment_that_is_gone_is_damage_with_its_name() {
         damage.iter().any(|damage| damage.what == "segment 2 before it is missing"),
         "{damage:?}"
     );
+}
+
+#[test]
+fn archived_segments_are_scrubbed_and_an_archive_that_is_not_there_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, archive) = (dir.path().join("log"), dir.path().join("archive"));
+    let log = Log::open(&folder, small(Clustering::Off)).unwrap();
+    append(&log, 600);
+    log.blocking().cluster().unwrap();
+    let whole = log.scrub(FAST, |_, _| {}).unwrap();
+    assert!(log.archive(&archive, ArchiveLimit::All, |_, _| {}).unwrap().moved > 3);
+    assert_eq!(log.scrub(FAST, |_, _| {}).unwrap(), whole);
+
+    let stub = &files_in(&folder.join("segments"), ".arc")[1];
+    let kept = fs::read(stub).unwrap();
+    change_byte(stub, kept.len() / 2);
+    let damage = damage_of(log.scrub(FAST, |_, _| {}));
+    assert_eq!((damage.len(), &damage[0].file), (1, stub), "{damage:?}");
+    fs::write(stub, kept).unwrap();
+
+    let gone = dir.path().join("gone");
+    fs::rename(&archive, &gone).unwrap();
+    let unreachable = log.scrub(FAST, |_, _| {}).unwrap_err();
+    assert!(matches!(unreachable, VerifyError::Open(OpenError::Io { .. })), "{unreachable:?}");
+    let said = unreachable.to_string();
+    assert!(said.contains("archive --relocated"), "{said}");
+    let ScrubOutcome::Failed(_) = log.last_scrub().unwrap().outcome else { panic!() };
+
+    fs::rename(&gone, &archive).unwrap();
+    let lost = &files_in(&archive.join("segments"), ".seg")[2];
+    fs::remove_file(lost).unwrap();
+    let damage = damage_of(log.scrub(FAST, |_, _| {}));
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!(damage[0].file.file_name(), lost.file_name());
 }
 
 fn on(disk: Arc<dyn Disk>) -> LogOptions {

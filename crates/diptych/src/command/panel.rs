@@ -182,19 +182,20 @@ impl LeftPanel {
         Position::new(self.last_accepted.load(Ordering::Relaxed))
     }
 
+    /// Whether every accepted commit of this app is published.
+    pub(crate) fn is_published(&self) -> bool {
+        self.head.position() >= self.last_accepted()
+    }
+
     /// Admits no further command, and waits until the running commands have their answers and every
     /// accepted commit is synced.
     pub(crate) async fn drain(&self) -> Result<(), CommandError> {
         self.running.stop().await;
-        let last = Position::new(self.last_accepted.load(Ordering::Relaxed));
-        let synced = match self.head.position() < last {
-            true => self.head.upto(last).await.map(drop),
-            false => Ok(()),
-        };
+        let synced = self.published_upto(self.last_accepted()).await;
         // This waits for saves even after a failure, because they contain synced events only.
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
-        Ok(synced?)
+        synced
     }
 
     /// Waits until everything up to here is published.

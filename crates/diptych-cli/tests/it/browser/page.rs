@@ -121,13 +121,15 @@ impl Page {
     }
 
     /// Replaces the text of a field by typing.
+    /// Types a text in the place of the one that is there.
     pub(crate) async fn type_in(&self, css: &str, text: &str) {
-        let field = self.find(css).await;
-        field.clear().await.unwrap();
-        field.send_keys(text).await.unwrap();
+        // The driver's own way to clear a field sends no `input` event, as a person's does. Then a
+        // suggestion of the page could come between.
+        self.set(css, "").await;
+        self.find(css).await.send_keys(text).await.unwrap();
     }
 
-    /// Sets a time field. Typing into one depends on the browser's language.
+    /// Sets a field at once. Typing into a time field depends on the browser's language.
     pub(crate) async fn set(&self, css: &str, value: &str) {
         let script = "
             const field = document.querySelector(arguments[0]);

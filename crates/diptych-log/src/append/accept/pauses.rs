@@ -56,7 +56,7 @@ impl Pauses {
     }
 }
 
-/// What follows from an attempt of the writer that failed.
+/// The consequences of an attempt of the writer that failed.
 pub(crate) struct FailedAttempt {
     /// Whether the writer could write before.
     pub(crate) is_first: bool,
