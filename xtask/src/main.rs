@@ -64,8 +64,18 @@ fn gates() -> bool {
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
         && gate("formatting of benches", cargo().arg("fmt").args(BENCHES).arg("--check"))
         && gate("formatting of fuzz", cargo().arg("fmt").args(FUZZ).arg("--check"))
+        && gate("Cargo.lock of benches", &mut unchanged_lock(BENCHES))
+        && gate("Cargo.lock of fuzz", &mut unchanged_lock(FUZZ))
         && gate("clippy", cargo().args(clippy).args(["--", "-D", "warnings"]))
         && gate("rustdoc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Fails if a crate of this repository has got a dependency that the lock file of a workspace beside
+/// it does not know.
+fn unchanged_lock(workspace: [&str; 2]) -> Command {
+    let mut update = cargo();
+    update.args(["update", "--workspace", "--locked", "--quiet"]).args(workspace);
+    update
 }
 
 /// Runs the checks of the long tier that execute no tests. The benches compile the databases that
