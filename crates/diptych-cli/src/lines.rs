@@ -19,7 +19,7 @@ pub(crate) struct Lines<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NextInput<T> {
     Part(T),
-    /// The input pauses. What follows can be asked for.
+    /// The input pauses. Another call asks for what follows.
     Pause,
     End,
 }

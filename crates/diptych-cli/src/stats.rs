@@ -76,7 +76,7 @@ struct StatsOutput {
     allocated_bytes: u64,
     sources: u64,
     last_recorded_at: Option<String>,
-    /// By how much that is after the clock.
+    /// The seconds by which `last_recorded_at` is ahead of the clock, or 0.
     ahead_seconds: u64,
     maps: u64,
     maps_limit: u64,

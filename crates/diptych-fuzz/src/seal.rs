@@ -1,4 +1,5 @@
-//! Makes the checksums of mutated files hold again, so that mutations get behind them.
+//! Computes the checksums of mutated files again. So a reader accepts the checksums, and goes on to
+//! the mutated bytes.
 //!
 //! It is written from `docs/format.md` and shares no code with the engine.
 
@@ -58,8 +59,8 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Seals the header, each frame from the first on, and the running checksums in checkpoints.
-/// Stops at the first frame that is not whole.
+/// Seals the header and each frame, and writes the running checksum into each checkpoint. Stops at
+/// the first frame that is not whole.
 fn seal_segment(bytes: &mut [u8]) -> Option<()> {
     put_sum(bytes, 60, &[(0, 60)])?;
     let (header, mut rest) = bytes.split_at_mut_checked(SEGMENT_HEADER)?;

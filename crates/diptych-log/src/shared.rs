@@ -21,7 +21,8 @@ use crate::{
     options::LogOptions,
 };
 
-/// Where an open log continues. The open finds this place, and the first append goes there.
+/// The place where a log continues after an open. The open finds it, and the first append goes
+/// there.
 #[derive(Debug)]
 pub(crate) struct LogEnd {
     /// The last position.
@@ -166,8 +167,8 @@ impl SharedState {
 
     /// Checks that the path of the log still leads to the folder that was opened. The log checks
     /// this before it creates a file or acknowledges a commit. Writes go to the opened folder,
-    /// wherever it is. But after a move, the next open of the path would not find commits that are
-    /// acknowledged from now on.
+    /// wherever it is. If that folder was moved, the next open of the path would not find the
+    /// commits that the log acknowledges from now on.
     pub(crate) fn check_place(&self) -> Result<(), String> {
         self.disk().check_place(&self.folders.segments).map_err(|error| {
             format!(

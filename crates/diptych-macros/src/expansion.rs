@@ -189,7 +189,7 @@ fn tagged(key: &LitStr, of: &Type, value: &TokenStream) -> TokenStream {
 /// Recognises `Option<T>` and `Vec<T>` by the last segment of their path.
 fn container(of: &Type) -> Option<(&'static str, &Type)> {
     let last = match of {
-        // A macro of the user produced this type.
+        // A macro of the user produced this type, and the compiler put it into a group.
         Type::Group(group) => return container(&group.elem),
         Type::Paren(paren) => return container(&paren.elem),
         Type::Path(path) => path.path.segments.last()?,

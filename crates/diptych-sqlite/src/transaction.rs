@@ -56,8 +56,8 @@ impl<'a, P: Projection> SqliteTransaction<'a, P> {
         }
     }
 
-    /// Whether an event needs savepoints, which were not allowed. Such an event was not applied:
-    /// run the work again with savepoints.
+    /// Whether an event needs savepoints in a batch that has none. That event was not applied, and
+    /// the work must run again with savepoints.
     pub(crate) fn wants_savepoints(&self) -> bool {
         self.wants_savepoints
     }
@@ -135,8 +135,8 @@ fn create_in<P: Projection>(
     }
 }
 
-/// Refuses foreign keys to tables of other projections: the rows of one would decide whether the
-/// other can remove its own.
+/// Refuses foreign keys to tables of other projections. With such a key the rows of this projection
+/// would decide whether the other projection can remove its rows.
 fn refers_to_its_own<P: Projection>(
     projection: &P,
     place: &Sqlite,

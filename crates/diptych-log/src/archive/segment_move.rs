@@ -28,7 +28,7 @@ pub(super) struct SegmentMove<'a> {
     pub(super) engine: &'a Engine,
     /// Reaches the folder of the archive, which the caller holds.
     pub(super) archive: &'a dyn Disk,
-    /// As the manifest has it.
+    /// The place of the archive, as the manifest has it.
     pub(super) place: ArchivePlace,
 }
 
@@ -50,7 +50,7 @@ impl SegmentMove<'_> {
             ArchivePlace { upto: self.place.upto.max(segment.sequence), ..self.place.clone() };
         self.engine.note_archive(&place)?;
         self.place = place;
-        // Only now. From here on the copy is the segment.
+        // The manifest says that the segment is archived. Only now may the original go.
         let removed = disk.remove(&segment.path).and_then(|()| disk.sync_dir(dir));
         removed.map_err(io_error("remove", &segment.path))?;
         tracing::debug!(file = %segment.path.display(), "a segment is archived");
@@ -82,7 +82,7 @@ impl SegmentMove<'_> {
         let shared = self.engine.shared();
         let (disk, log) = (shared.disk(), shared.identity());
         let mut verifying = Verifying::nothing(disk);
-        // It must be of this log.
+        // The segment must be of this log.
         verifying.identity = Some(LogIdentity { epoch: Epoch::from_u64(0), ..log });
         verifying.begin_at(segment);
         verifying.content(segment, content, Some(next))?;
@@ -118,7 +118,8 @@ impl SegmentMove<'_> {
                 let synced = self.archive.open(&path, 0).and_then(|file| file.sync());
                 synced.map_err(io_error("sync", &path))?;
             }
-            // An interrupted run may have left it, and the log has clustered the segment since.
+            // An interrupted run may have left a copy from before the segment was clustered. Only a
+            // file that is no such copy is refused.
             Some(found) if !is_same(&found, content) => {
                 let what = "is not the segment of this log: another copy of the log archives \
                             there, too, or the file is damaged; if no other copy needs it, remove \

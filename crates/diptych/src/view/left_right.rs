@@ -45,7 +45,7 @@ impl<V> ShownView<V> {
         ShownView { now: ArcSwap::new(Arc::new(image)), alive, progress }
     }
 
-    /// The version that is shown now, for a short use: folding may need the copy.
+    /// The version that is shown now, for a short use. Folding may wait until it is dropped.
     pub(crate) fn now(&self) -> Guard<Arc<Version<V>>> {
         self.now.load()
     }
@@ -119,8 +119,8 @@ impl<V: View> LeftRight<V> {
         self.cloned()
     }
 
-    /// The copy, once no query uses it. `None` if that takes long and one more copy is allowed, or
-    /// if the follower has to end.
+    /// Waits until no query uses the copy, and returns it. Returns `None` if the follower has to
+    /// end, or if the wait gets long and the view may have another copy.
     fn sole(&self, mut image: Arc<Version<V>>) -> Option<Version<V>> {
         let (began, progress) = (Instant::now(), &self.live.progress);
         // The state before the wait, to restore it: the view may be paused.
@@ -269,7 +269,8 @@ impl<V: View> Follower for LeftRight<V> {
             self.show(hidden, slice);
             return Ok(());
         };
-        // A part of the slice was applied. The events before the failing one go to another copy.
+        // This copy has a part of the slice. The events before the failing one are applied to
+        // another copy.
         discard(hidden);
         let good = slice.before(stopped.at);
         if good.events().is_empty() {

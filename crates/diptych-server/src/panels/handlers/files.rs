@@ -14,14 +14,14 @@ use crate::{
 };
 
 /// A page may load scripts, styles and pictures from this server and send requests to it, and
-/// nothing else. So a script that a user hid in a text does not run, nor does a script of another
-/// site.
+/// nothing else. So scripts that a user hid in a text do not run, and neither do scripts of other
+/// sites.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-/// Any other path: a file, or 404.
+/// Answers a path without another route: with the file of that path, or with 404.
 pub(crate) async fn fetch(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {

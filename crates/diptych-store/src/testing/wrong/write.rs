@@ -31,7 +31,7 @@ pub(super) struct CommitAnswer {
 }
 
 impl WrongStore {
-    /// Commits, as far as the flaw allows.
+    /// Commits the append, as far as the flaw allows.
     pub(super) fn commit(&self, append: Append) -> Result<CommitAnswer, AppendError> {
         if self.0.ended.load(Ordering::Acquire) {
             return Err(Unavailable::Closed.into());
@@ -580,7 +580,7 @@ impl WrongStore {
         self.publish_elsewhere(before, commit);
     }
 
-    /// The other handles show a commit once the next one follows.
+    /// Publishes on the other handles. Each shows a commit only after the next one was made.
     fn publish_elsewhere(&self, before: u64, commit: u64) {
         if self.is(Flaw::HeadsIgnoreOtherHandles) {
             return;
