@@ -325,7 +325,18 @@ async fn a_decision_snapshot_of_another_writer_is_used() {
     assert_eq!(warnings.take(), [""; 0]);
 }
 
-/// Waits until something holds that takes about a second at most.
+/// Nothing asks the app for the end of the log, except its pulse.
+#[tokio::test]
+async fn a_view_follows_other_writers_without_a_question() {
+    let log = Store::new(Memory::new());
+    let app = start(WrappedStore::over(log.clone()).behind()).await;
+    let other = App::over_store(log).start().await.unwrap();
+    other.execute(bank::open("anna")).await.unwrap();
+    let view = app.view::<Balances>().unwrap();
+    waits_until(|| view.position() == Position::new(1), "the view has the event").await;
+}
+
+/// Waits until `holds` answers true. This takes about a second at most.
 async fn waits_until(mut holds: impl FnMut() -> bool, what: &str) {
     let began = Instant::now();
     while !holds() {
