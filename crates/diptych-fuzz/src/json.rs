@@ -135,8 +135,11 @@ where
             assert!(is_faithful, "{value:?} is read back as another value");
         }
         Err(error) => {
-            note(&error.to_string());
-            assert!(!is_faithful, "{value:?} is refused: {error}");
+            let said = error.to_string();
+            note(&said);
+            // MessagePack could be read back from a greater depth than it is written at.
+            let is_deep = C::NAME == MessagePack::NAME && said.contains("more than 127 levels");
+            assert!(!is_faithful || is_deep, "{value:?} is refused: {said}");
         }
     }
 }

@@ -4,15 +4,15 @@
 //! and a float that is not a number. So a reader cannot tell `Some` of any of these from `None`. In
 //! MessagePack, a value that announces a wrong number of parts makes a reader misread all bytes
 //! after it. Some values of `serde_json` serialise as structs with private names, which only JSON
-//! knows.
+//! knows. A reader of JSON gives up at a certain depth.
 //!
 //! A layer between the value and its format finds all of this while the value is serialised.
 
 mod number;
+mod path;
 
 use std::{
-    cell::RefCell,
-    fmt::{self, Display, Write},
+    fmt::{Display, Write},
     marker::PhantomData,
 };
 
@@ -24,7 +24,10 @@ use serde::{
     },
 };
 
+use path::PathStep;
+
 pub(crate) use number::{NUMBER, Plain, RAW_VALUE, text};
+pub(crate) use path::Path;
 
 /// How a format writes values that may be read back as others.
 pub(crate) trait Format {
@@ -33,6 +36,11 @@ pub(crate) trait Format {
     const IS_JSON: bool;
     /// Whether a unit struct outside a `Some` is written as nil.
     const UNIT_STRUCT_IS_UNIT: bool = false;
+    /// The largest number of lists, maps, structs and variants within each other.
+    ///
+    /// `serde_json` reads no more than this. In MessagePack, a reader needs that much less than the
+    /// stack of a thread, also in a build without optimisation.
+    const MOST_LEVELS: u16 = 127;
 }
 
 /// The payload of an event as JSON.
@@ -56,51 +64,17 @@ pub(crate) struct PackedState;
 impl Format for PackedState {
     const IS_JSON: bool = false;
     const UNIT_STRUCT_IS_UNIT: bool = true;
-}
-
-/// The path to the part of a value that failed to serialise: its steps, the last one first.
-#[derive(Default)]
-pub(crate) struct Path(RefCell<Vec<PathStep>>);
-
-enum PathStep {
-    Field(&'static str),
-    Entry(String),
-    Element(usize),
-}
-
-impl Path {
-    #[cold]
-    fn step(&self, step: PathStep) {
-        self.0.borrow_mut().push(step);
-    }
-
-    /// The error with its place in the value.
-    pub(crate) fn describe(&self, error: impl Display) -> String {
-        match self.0.borrow().is_empty() {
-            true => error.to_string(),
-            false => format!("at {self}: {error}"),
-        }
-    }
-}
-
-impl Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, step) in self.0.borrow().iter().rev().enumerate() {
-            let dot = if at == 0 { "" } else { "." };
-            match step {
-                PathStep::Field(name) => write!(f, "{dot}{name}")?,
-                PathStep::Entry(key) => write!(f, "{dot}{key}")?,
-                PathStep::Element(number) => write!(f, "[{number}]")?,
-            }
-        }
-        Ok(())
-    }
+    /// Only `rmp-serde` limits the levels, to the number that it also reads. A deep state that
+    /// older programs kept can be kept further on.
+    const MOST_LEVELS: u16 = u16::MAX;
 }
 
 /// A value that is checked while it is serialised.
 pub(crate) struct Faithful<'a, T: ?Sized, F> {
     value: &'a T,
     place: Place,
+    /// Number of values around this one.
+    level: u16,
     path: &'a Path,
     format: PhantomData<F>,
 }
@@ -116,15 +90,19 @@ enum Place {
 impl<'a, T: ?Sized, F> Faithful<'a, T, F> {
     /// `path` receives the place of a failure.
     pub(crate) fn new(value: &'a T, path: &'a Path) -> Faithful<'a, T, F> {
-        Faithful { value, place: Place::Elsewhere, path, format: PhantomData }
+        Faithful::at(0, value, path)
+    }
+
+    fn at(level: u16, value: &'a T, path: &'a Path) -> Faithful<'a, T, F> {
+        Faithful { value, place: Place::Elsewhere, level, path, format: PhantomData }
     }
 }
 
 impl<T: Serialize + ?Sized, F: Format> Serialize for Faithful<'_, T, F> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Faithful { value, place, path, format } = *self;
-        value.serialize(Watching { to: serializer, place, path, format })
+        let Faithful { value, place, level, path, format } = *self;
+        value.serialize(Watching { to: serializer, place, level, path, format })
     }
 }
 
@@ -132,6 +110,7 @@ impl<T: Serialize + ?Sized, F: Format> Serialize for Faithful<'_, T, F> {
 struct Watching<'a, S, F> {
     to: S,
     place: Place,
+    level: u16,
     path: &'a Path,
     format: PhantomData<F>,
 }
@@ -161,12 +140,26 @@ impl<'a, S: Serializer, F: Format> Watching<'a, S, F> {
 
     #[inline]
     fn parts<C>(
+        level: u16,
         path: &'a Path,
         to: Result<C, S::Error>,
         said: Option<usize>,
     ) -> Result<Parts<'a, C, F>, S::Error> {
         fits::<F, _>(said.unwrap_or(0))?;
-        Ok(Parts { to: to?, given: 0, said, path, format: PhantomData })
+        Ok(Parts { to: to?, given: 0, said, level, path, format: PhantomData })
+    }
+}
+
+/// The level of the parts of a value at `level`, which writes so many levels around its parts.
+#[inline]
+fn deeper<F: Format, E: Error>(level: u16, levels: u16) -> Result<u16, E> {
+    match level.saturating_add(levels) {
+        deep if deep > F::MOST_LEVELS => Err(E::custom(format_args!(
+            "it has more than {} levels of lists, maps, structs and variants within each other, \
+             and could not be read back: keep a deep structure as a list of its parts",
+            F::MOST_LEVELS
+        ))),
+        deep => Ok(deep),
     }
 }
 
@@ -186,6 +179,8 @@ struct Parts<'a, C, F> {
     to: C,
     given: usize,
     said: Option<usize>,
+    /// The level of the parts.
+    level: u16,
     path: &'a Path,
     format: PhantomData<F>,
 }
@@ -198,7 +193,7 @@ impl<'a, C, F: Format> Parts<'a, C, F> {
         'a: 'v,
     {
         self.given += 1;
-        (Faithful::new(value, self.path), self.given - 1)
+        (Faithful::at(self.level, value, self.path), self.given - 1)
     }
 
     #[inline]
@@ -307,8 +302,8 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        let Watching { to, path, format, .. } = self;
-        to.serialize_some(&Faithful { value, place: Place::InSome, path, format })
+        let Watching { to, level, path, format, .. } = self;
+        to.serialize_some(&Faithful { value, place: Place::InSome, level, path, format })
     }
 
     #[inline]
@@ -318,8 +313,8 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         // A newtype is written as its inner value.
-        let Watching { to, place, path, format } = self;
-        to.serialize_newtype_struct(name, &Faithful { value, place, path, format })
+        let Watching { to, place, level, path, format } = self;
+        to.serialize_newtype_struct(name, &Faithful { value, place, level, path, format })
     }
 
     #[inline]
@@ -340,19 +335,21 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = Faithful::<T, F>::new(value, self.path);
+        let value = Faithful::<T, F>::at(deeper::<F, _>(self.level, 1)?, value, self.path);
         let written = self.to.serialize_newtype_variant(name, index, variant, &value);
         written.inspect_err(|_| self.path.step(PathStep::Field(variant)))
     }
 
     #[inline]
     fn serialize_seq(self, parts: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        Self::parts(self.path, self.to.serialize_seq(parts), parts)
+        let level = deeper::<F, _>(self.level, 1)?;
+        Self::parts(level, self.path, self.to.serialize_seq(parts), parts)
     }
 
     #[inline]
     fn serialize_tuple(self, parts: usize) -> Result<Self::SerializeTuple, S::Error> {
-        Self::parts(self.path, self.to.serialize_tuple(parts), Some(parts))
+        let level = deeper::<F, _>(self.level, 1)?;
+        Self::parts(level, self.path, self.to.serialize_tuple(parts), Some(parts))
     }
 
     #[inline]
@@ -361,7 +358,8 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         name: &'static str,
         parts: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        Self::parts(self.path, self.to.serialize_tuple_struct(name, parts), Some(parts))
+        let level = deeper::<F, _>(self.level, 1)?;
+        Self::parts(level, self.path, self.to.serialize_tuple_struct(name, parts), Some(parts))
     }
 
     #[inline]
@@ -372,13 +370,15 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         variant: &'static str,
         parts: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        let level = deeper::<F, _>(self.level, 2)?;
         let to = self.to.serialize_tuple_variant(name, index, variant, parts);
-        Self::parts(self.path, to, Some(parts))
+        Self::parts(level, self.path, to, Some(parts))
     }
 
     #[inline]
     fn serialize_map(self, parts: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        let keys = Self::parts(self.path, self.to.serialize_map(parts), parts)?;
+        let level = deeper::<F, _>(self.level, 1)?;
+        let keys = Self::parts(level, self.path, self.to.serialize_map(parts), parts)?;
         Ok(CheckedEntries { keys, values: 0 })
     }
 
@@ -397,8 +397,11 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
                  String or a serde_json Value, or the codec Json",
             ));
         }
-        let parts = Self::parts(self.path, self.to.serialize_struct(name, parts), Some(parts))?;
-        Ok(CheckedFields::Parts(parts))
+        // These are no structs in JSON.
+        let levels = if [NUMBER, RAW_VALUE].contains(&name) { 0 } else { 1 };
+        let level = deeper::<F, _>(self.level, levels)?;
+        let to = self.to.serialize_struct(name, parts);
+        Ok(CheckedFields::Parts(Self::parts(level, self.path, to, Some(parts))?))
     }
 
     #[inline]
@@ -409,8 +412,9 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
         variant: &'static str,
         parts: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
+        let level = deeper::<F, _>(self.level, 2)?;
         let to = self.to.serialize_struct_variant(name, index, variant, parts);
-        Self::parts(self.path, to, Some(parts))
+        Self::parts(level, self.path, to, Some(parts))
     }
 }
 
@@ -520,7 +524,8 @@ impl<C: SerializeMap, F: Format> SerializeMap for CheckedEntries<'_, C, F> {
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         self.values += 1;
         let path = self.keys.path;
-        let written = self.keys.to.serialize_value(&Faithful::<T, F>::new(value, path));
+        let value = Faithful::<T, F>::at(self.keys.level, value, path);
+        let written = self.keys.to.serialize_value(&value);
         written.inspect_err(|_| path.step(PathStep::Entry(format!("(value {})", self.values - 1))))
     }
 
@@ -533,7 +538,8 @@ impl<C: SerializeMap, F: Format> SerializeMap for CheckedEntries<'_, C, F> {
         self.serialize_key(key)?;
         self.values += 1;
         let path = self.keys.path;
-        let written = self.keys.to.serialize_value(&Faithful::<V, F>::new(value, path));
+        let value = Faithful::<V, F>::at(self.keys.level, value, path);
+        let written = self.keys.to.serialize_value(&value);
         written.inspect_err(|_| path.step(PathStep::Entry(name(key))))
     }
 

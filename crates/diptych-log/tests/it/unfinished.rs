@@ -7,7 +7,7 @@ use std::{
 };
 
 use diptych_log::{
-    Background, Durability, Log, LogOptions,
+    Background, BackupOptions, Durability, Log, LogOptions, backup,
     disk::{
         Disk,
         simulated::{Operation, SimulatedDisk},
@@ -79,4 +79,26 @@ fn a_file_that_cannot_be_finished_is_removed() {
         }
         assert!(unfinished(&disk).is_empty(), "{:?}", unfinished(&disk));
     }
+}
+
+#[test]
+fn a_backup_leaves_no_file_that_it_cannot_finish() {
+    const TO: &str = "/data/backup";
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(Arc::new(disk.clone()))).unwrap();
+    append(&log);
+    log.close().unwrap();
+    let hooked = Hooked::new(&disk, |operation, path| {
+        let is_it = path.starts_with("/data/backup/segments") && is(path, ".tmp");
+        match operation {
+            Operation::Sync if is_it => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    });
+    let full = BackupOptions { disk: Arc::new(hooked), ..BackupOptions::default() };
+    let error = backup(FOLDER, TO, &full, |_, _| ()).unwrap_err();
+    assert!(error.to_string().contains(TO), "{error}");
+    assert!(unfinished(&disk).is_empty(), "{:?}", unfinished(&disk));
+    let options = BackupOptions { disk: Arc::new(disk.clone()), ..BackupOptions::default() };
+    backup(FOLDER, TO, &options, |_, _| ()).unwrap();
 }

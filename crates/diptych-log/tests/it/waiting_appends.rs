@@ -33,6 +33,16 @@ impl Gate {
     }
 }
 
+/// Opens the gate at the end. If an assertion fails, the log is dropped, and that waits for its
+/// writes.
+struct OpensAtEnd<'a>(&'a Gate);
+
+impl Drop for OpensAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.set_closed(false);
+    }
+}
+
 struct NoOne;
 
 impl Wake for NoOne {
@@ -58,6 +68,7 @@ fn a_waiting_append_keeps_one_waker_until_it_is_dropped() {
     let options = LogOptions { queue_bytes: 1, disk: Arc::new(hooked), ..LogOptions::default() };
     let log = Log::open("/data/log", options).unwrap();
     gate.set_closed(true);
+    let _opens = OpensAtEnd(&gate);
     let idle = Waker::noop();
     let mut accepted = Vec::new();
     // The disk is writing the first commit, and the second one fills the queue.

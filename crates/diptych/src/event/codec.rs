@@ -33,7 +33,9 @@ pub trait Codec {
 ///
 /// Every finite float is read back bit for bit. A value that would be read back as another value is
 /// refused, at any depth in the event. This concerns floats that are infinite or not a number, and
-/// `Some` of `None`, of `()` or of a unit struct: JSON writes `null` in each case.
+/// `Some` of `None`, of `()` or of a unit struct: JSON writes `null` in each case. A value with more
+/// than 127 levels of lists, maps, structs and variants within each other is refused, too, because
+/// the reader stops there.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
@@ -60,7 +62,7 @@ impl Codec for Json {
 /// concerns `Some` of `None` or of `()`, because MessagePack has a single nil. It also concerns a
 /// number of a `serde_json::Value` with more digits than a `u64`, an `i64` or an `f64` holds, which
 /// exists only with the feature `arbitrary_precision` of `serde_json`. Bytes after the value are an
-/// error.
+/// error. As in JSON, a value is written with at most 127 levels; `rmp-serde` reads up to 1,024.
 #[derive(Clone, Copy, Debug)]
 pub struct MessagePack;
 

@@ -13,18 +13,26 @@ use std::{
 };
 
 use diptych::{
-    App, CommandError, EventStore, ExecuteError, Filter, Fold, Memory, Position, Query, QueryError,
-    Receipt, Recorded, Store, Timestamp, follow::FollowState, token::TokenError,
+    App, AppBuilder, CommandError, EventStore, ExecuteError, Filter, Fold, Memory, Position, Query,
+    QueryError, Receipt, Recorded, Store, Tag, Timestamp,
+    command::Retries,
+    follow::FollowState,
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots},
+    token::TokenError,
 };
 use diptych_store::{
     Delivery, ReadError, SubscribeOptions, Unavailable,
     testing::{Call, WrappedStore},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::support::bank::{self, Banking, No, deposit, withdraw};
+use crate::support::{
+    bank::{self, Banking, No, deposit, withdraw},
+    counted_store::Warnings,
+    probe::look,
+};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Balances(BTreeMap<String, u64>);
 
 impl Fold for Balances {
@@ -160,6 +168,17 @@ async fn a_view_is_complete_at_its_start() {
     assert_eq!(*app.query(Balance("anna")).await.unwrap(), Some(0));
 }
 
+/// No view asks for the end of the log here.
+#[tokio::test]
+async fn the_head_of_an_app_has_everything_that_was_committed_before_its_start() {
+    let log = Store::new(Memory::new());
+    let store = behind(&log, Arc::default());
+    let other = App::over_store(log).start().await.unwrap();
+    let receipt = other.execute(bank::open("anna")).await.unwrap();
+    let app = App::over(store).start().await.unwrap();
+    assert_eq!(app.head(), receipt.last());
+}
+
 #[tokio::test]
 async fn a_rejection_does_not_rest_on_a_stale_state() {
     let two = two().await;
@@ -185,6 +204,20 @@ async fn a_command_after_a_conflict_with_another_writer_is_decided_once_more() {
     two.app.execute(deposit("anna", 1)).await.unwrap();
     assert_eq!(two.app.stats().conflicts, 1);
     assert_eq!(*two.app.query(Balance("anna")).strong().await.unwrap(), Some(6));
+}
+
+/// A conflict with an event from before the command would be its last attempt.
+#[tokio::test]
+async fn a_command_with_one_attempt_sees_the_events_of_other_writers() {
+    let log = Store::new(Memory::new());
+    let once = Retries { attempts: 1, ..Retries::default() };
+    let app = App::over(behind(&log, Arc::default())).retries(once).start().await.unwrap();
+    let other = App::over_store(log).start().await.unwrap();
+    app.execute(bank::open("anna")).await.unwrap();
+    let receipt = other.execute(deposit("anna", 5)).await.unwrap();
+    assert!(app.head() < receipt.last(), "the store of the app is not behind");
+    app.execute(deposit("anna", 1)).await.unwrap();
+    assert_eq!(app.stats().conflicts, 0);
 }
 
 #[tokio::test]
@@ -270,6 +303,28 @@ async fn a_subscription_may_begin_at_a_position_of_another_writer() {
     assert!(matches!(first, Delivery::CaughtUp { upto } if upto == receipt.last()), "{first:?}");
 }
 
+/// The snapshot is above everything that the store of the app has shown. It is not useless.
+#[tokio::test]
+async fn a_decision_snapshot_of_another_writer_is_used() {
+    let (warnings, _listening) = Warnings::listen();
+    let (log, place) = (Store::new(Memory::new()), Arc::new(MemorySnapshots::default()));
+    let every = SnapshotOptions { every_events: 1 };
+    let with_snapshots =
+        |app: AppBuilder| app.snapshots_in(place.clone()).decision_snapshots::<Balances>(every);
+    let app = with_snapshots(App::over(behind(&log, Arc::default()))).start().await.unwrap();
+    let other = with_snapshots(App::over_store(log)).start().await.unwrap();
+    // The first command of an app asks for the end of the log, to look for missing tags.
+    app.execute(bank::open("ben")).await.unwrap();
+    other.execute(bank::open("anna")).await.unwrap();
+    other.execute(deposit("anna", 5)).await.unwrap();
+    let account = Filter::tag(Tag::new("account", "anna"));
+    look::<Balances>(&other, &account).await.unwrap();
+    waits_until(|| !place.names("").unwrap().is_empty(), "a snapshot is made").await;
+    assert_eq!(app.head(), Position::new(1), "the store of the app is not behind");
+    assert_eq!(look::<Balances>(&app, &account).await.unwrap().0["anna"], 5);
+    assert_eq!(warnings.take(), [""; 0]);
+}
+
 /// Nothing asks the app for the end of the log, except its pulse.
 #[tokio::test]
 async fn a_view_follows_other_writers_without_a_question() {
@@ -278,9 +333,14 @@ async fn a_view_follows_other_writers_without_a_question() {
     let other = App::over_store(log).start().await.unwrap();
     other.execute(bank::open("anna")).await.unwrap();
     let view = app.view::<Balances>().unwrap();
+    waits_until(|| view.position() == Position::new(1), "the view has the event").await;
+}
+
+/// Waits until `holds` answers true. This takes about a second at most.
+async fn waits_until(mut holds: impl FnMut() -> bool, what: &str) {
     let began = Instant::now();
-    while view.position() < Position::new(1) {
-        assert!(began.elapsed() < Duration::from_secs(60), "the view stays behind");
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it takes too long until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 
 use diptych::{
-    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Memory, Recorded,
-    StartError, Tag, Upcasters, event::SchemaError, store::RawEvent,
+    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Memory, Position,
+    Recorded, StartError, Store, Tag, Upcasters, event::SchemaError, store::RawEvent,
 };
-use diptych_store::Append;
+use diptych_store::{Append, testing::WrappedStore};
 
 use crate::support::counted_store::{CountedStore, write_event};
 
@@ -152,6 +152,18 @@ async fn a_command_over_a_tag_that_older_events_lack_is_refused() {
     // The older events carry the other tag.
     app.execute(Leave(1)).await.unwrap();
     assert_eq!(app.head().get(), 2);
+}
+
+/// The store of the app has not shown the older event yet: another handle wrote it.
+#[tokio::test]
+async fn an_older_event_of_another_writer_is_found_before_the_first_command() {
+    let log = Store::new(Memory::new());
+    let behind = WrappedStore::over(log.clone()).behind();
+    let app = App::over(behind).upcasters(upcasters()).start().await.unwrap();
+    log.append(Append::events([old(1)])).await.unwrap().synced().await.unwrap();
+    let error = app.execute(Register(2, "c1@example.org")).await.unwrap_err();
+    assert!(error.to_string().contains("does not carry the tag email"), "{error}");
+    assert_eq!(log.head().position(), Position::new(1));
 }
 
 #[tokio::test]

@@ -58,6 +58,57 @@ fn order<T>(price: T) -> Order<T> {
     Order { lines: vec![Line { price }], by_name: BTreeMap::new(), choice: None }
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Chain {
+    End,
+    List(Vec<Chain>),
+    Pair(u8, Box<Chain>),
+    Named { next: Box<Chain> },
+}
+
+impl Chain {
+    /// A chain of `links`, of one kind, that is written as this many levels.
+    fn of(levels: usize, per_link: usize, link: fn(Chain) -> Chain) -> Chain {
+        (0..levels / per_link).fold(Chain::End, |chain, _| link(chain))
+    }
+}
+
+/// The reader of JSON stops at a depth that its writer does not have: an event was written that no
+/// program could read again.
+#[test]
+fn a_value_that_is_too_deep_to_be_read_is_not_written() {
+    #[track_caller]
+    fn at_its_limit<C: Codec, T: Serialize + DeserializeOwned + PartialEq + Debug>(
+        value: impl Fn(usize) -> T,
+    ) {
+        comes_back::<C, T>(value(127));
+        let said = refused::<C>(value(129));
+        assert!(said.contains("more than 127 levels"), "{said}");
+    }
+    fn in_lists(levels: usize) -> serde_json::Value {
+        (0..levels).fold(serde_json::Value::Bool(true), |inner, _| vec![inner].into())
+    }
+    fn in_maps(levels: usize) -> serde_json::Value {
+        (0..levels).fold(true.into(), |inner, _| serde_json::json!({ "in": inner }))
+    }
+    refused::<Json>(in_lists(128));
+    refused::<MessagePack>(in_maps(128));
+    at_its_limit::<Json, _>(in_lists);
+    at_its_limit::<Json, _>(in_maps);
+    at_its_limit::<MessagePack, _>(in_lists);
+    at_its_limit::<MessagePack, _>(in_maps);
+    let links: [fn(Chain) -> Chain; 3] = [
+        |chain| Chain::List(vec![chain]),
+        |chain| Chain::Pair(7, Box::new(chain)),
+        |chain| Chain::Named { next: Box::new(chain) },
+    ];
+    for link in links {
+        // The last link is one level more in no format: `End` is a text.
+        at_its_limit::<Json, _>(|levels| Chain::of(levels, 2, link));
+        at_its_limit::<MessagePack, _>(|levels| Chain::of(levels, 2, link));
+    }
+}
+
 /// An f64 in a JSON event was read one step beside what was written: 12 of 100 prices, so that a
 /// rule could reject the repeat of a command that it had carried out.
 #[test]

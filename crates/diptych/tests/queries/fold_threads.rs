@@ -182,7 +182,8 @@ async fn one_more_than_may_wait_is_told_that_it_is_busy() {
     waits(&mut second);
 
     let busy = QueryError::Busy { folds: 1, waiting: 1 };
-    assert_eq!(app.query(Whole).as_of(at).await.unwrap_err(), busy);
+    let third = tokio::time::timeout(LONG, app.query(Whole).as_of(at).into_future());
+    assert_eq!(third.await.expect("it waits").unwrap_err(), busy);
     assert_eq!(app.query(Lines(0)).occurred_before(Timestamp::now()).await.unwrap_err(), busy);
     assert_eq!(app.diff(Whole, Position::START, at).await.unwrap_err(), busy);
     assert_eq!(app.explain(Whole).await.unwrap_err(), busy);
