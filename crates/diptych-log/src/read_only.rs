@@ -6,6 +6,7 @@
 //! the files again, and is repeated.
 
 use std::{
+    io::ErrorKind,
     path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -33,8 +34,10 @@ mod tail_reader;
 
 use tail_reader::TailReader;
 
-/// How often a read lists the files again before its error is answered.
+/// How often a read is tried, if damage or missing files may come from another process.
 const ATTEMPTS: usize = 4;
+/// How often a read is tried for each index file that looks replaced.
+const LOOKS_REPLACED: usize = 4;
 /// How long commits may fail to be read before the head ends. Reads go on at the last head.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -170,30 +173,45 @@ impl Inner {
 
     /// Reads, and lists the files again if they were replaced meanwhile.
     fn read<R>(&self, read: impl Fn(Reader<'_>) -> Result<R, ReadError>) -> Result<R, ReadError> {
-        for _ in 1..ATTEMPTS {
+        let mut attempts = ATTEMPTS;
+        // A damaged index file looks as if it was replaced, twice. Then it is built in memory. So
+        // after a loss of power, one read may come to a new damaged file with each attempt.
+        let mut replaced = LOOKS_REPLACED * self.shared.catalog().parts.len();
+        loop {
             if let Some(changed @ Unavailable::HistoryChanged(_)) = self.shared.head().ended() {
                 return Err(changed.into());
             }
-            match read(Reader::new(&self.shared)) {
-                Err(error) if is_passing(&error) => {
-                    tracing::debug!(%error, "files of the log are listed again");
-                    self.tail.lock().list_again(&self.shared)?;
-                }
+            let error = match read(Reader::new(&self.shared)) {
+                Err(error) if is_passing(&error) => error,
                 done => return done,
+            };
+            let left = if is_replaced(&error) { &mut replaced } else { &mut attempts };
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                return Err(error);
             }
+            tracing::debug!(%error, "files of the log are listed again");
+            self.tail.lock().list_again(&self.shared)?;
         }
-        read(Reader::new(&self.shared))
     }
 }
 
 /// Whether an error can come from files that another process replaced or removed.
 fn is_passing(error: &ReadError) -> bool {
+    matches!(error, ReadError::Corrupt(_))
+        || is_replaced(error)
+        || cause(error) == Some(ErrorKind::NotFound)
+}
+
+/// Whether a file was found that is not the one from before.
+fn is_replaced(error: &ReadError) -> bool {
+    cause(error) == Some(REPLACED)
+}
+
+fn cause(error: &ReadError) -> Option<ErrorKind> {
     match error {
-        ReadError::Corrupt(_) => true,
-        ReadError::Unavailable(Unavailable::Storage { cause, .. }) => {
-            [REPLACED, std::io::ErrorKind::NotFound].contains(&cause.kind())
-        }
-        _ => false,
+        ReadError::Unavailable(Unavailable::Storage { cause, .. }) => Some(cause.kind()),
+        _ => None,
     }
 }
 

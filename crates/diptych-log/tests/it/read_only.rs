@@ -328,6 +328,30 @@ fn real(dir: &Path) -> (Log, LogOptions) {
     (log, options)
 }
 
+/// After a loss of power, and with no writer that would build the index again.
+#[test]
+fn a_read_gets_past_any_number_of_damaged_index_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, options) = real(dir.path());
+    append(&log, 101..=400);
+    log.blocking().cluster().unwrap();
+    log.close().unwrap();
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(dir.path().join("index")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "run") {
+            let length = std::fs::metadata(&path).unwrap().len();
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 8, "{damaged} index files");
+    let reader = ReadOnlyLog::open(dir.path(), options).unwrap();
+    let some = Filter::tag(Tag::new("some", 1));
+    let found = reader.blocking().read(&some, Read::all()).unwrap();
+    assert_eq!(found.len() as u64, 400_u64.div_ceil(TAGS));
+}
+
 #[test]
 fn a_restored_folder_ends_the_head_with_the_change_of_the_history() {
     let dir = tempfile::tempdir().unwrap();
